@@ -1,0 +1,120 @@
+"""The errors of all components; each carries its own policy, so a loop asks the error and not a table.
+
+    PitbossError                 code, retriable, exit_code
+    ├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the partition goes on
+    ├── Unavailable              a server is away: back off, try again, acknowledge nothing
+    ├── UsageError               the operator asked for something that cannot be done: says what to do instead
+    └── Fatal                    going on would lose or double something: the process ends with `exit_code`
+        ├── LogMismatch          the log is not the one that the stored position belongs to
+        ├── Fenced               another worker has claimed the partition since
+        ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
+        ├── SendFailed           a record could not be appended for good
+        ├── Stalled              lag without progress
+        └── InvariantBroken      our own rule does not hold; a bug, never an input
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class RejectCode(StrEnum):
+    """Why an input is unusable. Closed: a dead letter's `code` header and a metric label."""
+
+    MALFORMED = "MALFORMED"  # not parsable in its format at all
+    UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER"
+    UNKNOWN_OPERATION = "UNKNOWN_OPERATION"
+    MISSING_SIGNATURE = "MISSING_SIGNATURE"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
+    MISSING_FIELD = "MISSING_FIELD"
+    BAD_FIELD = "BAD_FIELD"
+    BAD_AMOUNT = "BAD_AMOUNT"  # not a number, negative where it may not be, outside 64 bits
+    AMOUNT_SCALE = "AMOUNT_SCALE"  # more decimals than the currency has: money would have to be made or lost
+    BAD_CURRENCY = "BAD_CURRENCY"
+    BAD_TIME = "BAD_TIME"
+    BAD_CONTRACT = "BAD_CONTRACT"  # a record on one of our own topics that our schemas cannot read
+    TOO_LARGE = "TOO_LARGE"
+
+
+class PitbossError(Exception):
+    """Base of all our errors: says what happened, where (topic-partition@offset) and what to do."""
+
+    code: ClassVar[str] = "PITBOSS"
+    retriable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class Rejected(PitbossError):
+    """One item of input is unusable; the bytes go to the dead letter topic and the stream goes on."""
+
+    code = "REJECTED"
+
+    def __init__(self, reason: RejectCode, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Unavailable(PitbossError):
+    """A server is away for now."""
+
+    code = "UNAVAILABLE"
+    retriable = True
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class UsageError(PitbossError):
+    """The request cannot be carried out as asked."""
+
+    code = "USAGE"
+    exit_code = 2
+
+
+class Fatal(PitbossError):
+    """Going on would lose or double something."""
+
+    code = "FATAL"
+    exit_code = 70  # EX_SOFTWARE
+
+
+class LogMismatch(Fatal):
+    """The log is not the one that the stored position belongs to; positions are never reset."""
+
+    code = "LOG_MISMATCH"
+    exit_code = 71
+
+
+class Fenced(Fatal):
+    """Another worker has claimed the partition since."""
+
+    code = "FENCED"
+    exit_code = 72
+
+
+class OffsetHole(Fatal):
+    """A fetch skipped records that the log still holds."""
+
+    code = "OFFSET_HOLE"
+    exit_code = 73
+
+
+class SendFailed(Fatal):
+    """A record could not be appended for good; going on would put a later one before it."""
+
+    code = "SEND_FAILED"
+    exit_code = 74
+
+
+class Stalled(Fatal):
+    """There is lag and no progress."""
+
+    code = "STALLED"
+    exit_code = 75
+
+
+class InvariantBroken(Fatal):
+    """One of our own rules does not hold: a bug, never an input."""
+
+    code = "INVARIANT"
+    exit_code = 76

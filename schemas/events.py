@@ -1,0 +1,257 @@
+"""The records of our own topics as typed values; each field stands in the order of its Avro schema.
+
+`WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the ledger.
+Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units, never a float.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What a leg does to a wallet. A string on the wire; a kind that the ledger does not know stops it."""
+
+    BET = "BET"
+    WIN = "WIN"
+    JACKPOT_WIN = "JACKPOT_WIN"
+    PROMO_WIN = "PROMO_WIN"
+    ROLLBACK = "ROLLBACK"
+    CANCEL = "CANCEL"
+    ADJUSTMENT = "ADJUSTMENT"
+    DEPOSIT = "DEPOSIT"
+    DEPOSIT_REVERSAL = "DEPOSIT_REVERSAL"
+    WITHDRAWAL = "WITHDRAWAL"
+    WITHDRAWAL_REVERSAL = "WITHDRAWAL_REVERSAL"
+    BONUS_GRANT = "BONUS_GRANT"
+    BONUS_RELEASE = "BONUS_RELEASE"
+    BONUS_FORFEIT = "BONUS_FORFEIT"
+    ROUND_CLOSE = "ROUND_CLOSE"
+    PLAYER_STATE = "PLAYER_STATE"
+    INFORMATIONAL = "INFORMATIONAL"
+    HEARTBEAT = "HEARTBEAT"
+
+
+class TimeSource(StrEnum):
+    """Whose clock `occurred_at` comes from."""
+
+    PROVIDER = "PROVIDER"
+    CONNECTOR = "CONNECTOR"
+    BROKER = "BROKER"
+
+
+class SignatureVerdict(StrEnum):
+    """Judged once, when the record was first read, and stored; never judged again on replay."""
+
+    VALID = "VALID"
+    MISSING_ALLOWED = "MISSING_ALLOWED"  # the dialect's policy lets this operation come unsigned
+    NOT_CHECKED = "NOT_CHECKED"  # the provider signs nothing, or no key is configured for it
+
+
+class Outcome(StrEnum):
+    """What became of one attempt."""
+
+    POSTED = "POSTED"
+    EXISTS = "EXISTS"
+    CONFLICT = "CONFLICT"
+    REFUSED_FUNDS = "REFUSED_FUNDS"
+    REFUSED_BLOCKED = "REFUSED_BLOCKED"
+    REFUSED_LIMIT = "REFUSED_LIMIT"
+    REFUSED_CURRENCY = "REFUSED_CURRENCY"
+    REFUSED_EXPIRED = "REFUSED_EXPIRED"
+    TOMBSTONED = "TOMBSTONED"
+    CANCELLED = "CANCELLED"
+    PARKED = "PARKED"
+    UNRESOLVED = "UNRESOLVED"
+    INFORMATIONAL = "INFORMATIONAL"
+
+
+class Amount(msgspec.Struct, frozen=True, gc=False):
+    """Exactly what was sent: `unscaled` / 10**`scale`, in major units of the currency."""
+
+    unscaled: int
+    scale: int
+
+
+class Leg(msgspec.Struct, frozen=True, gc=False):
+    """One movement that an event asks for; amount and currency may be missing (a rollback takes them from its bet)."""
+
+    kind: str
+    amount: Amount | None = None
+    currency: str | None = None
+    is_free: bool = False
+    campaign_id: str | None = None
+
+
+class Reference(msgspec.Struct, frozen=True, gc=False):
+    """The earlier provider transaction of the same brand and provider (or of `house`, for a PSP's notice)."""
+
+    operation: str
+    tx_id: str
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """Where on a raw topic this came from; `record_index` counts the items of one raw record."""
+
+    topic: str
+    partition: int
+    offset: int
+    record_index: int = 0
+
+
+class Cause(msgspec.Struct, frozen=True, gc=False):
+    """Why an event of our own is in the log: an alert, an operator, a connector that gave up."""
+
+    type: str
+    id: str
+    actor: str | None = None
+    reason: str | None = None
+
+
+class WalletTransaction(msgspec.Struct, frozen=True, gc=False):
+    """One provider transaction's effect on one player: decided together, booked once."""
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_tx_id: str
+    attempt: Attempt
+    player_id: str | None
+    legs: list[Leg]
+    reference: Reference | None
+    round_id: str | None
+    round_closed: bool
+    game_id: str | None
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    received_at: int | None
+    appended_at: int
+    fingerprint: str
+    fingerprint_version: int
+    signature: str
+    decision_required: bool
+    cause: Cause | None
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """A record of one of our own topics."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class WalletBalance(msgspec.Struct, frozen=True, gc=False):
+    """A wallet after its latest transfer. `balance` = available + held; `bonus` is the part of available that is bonus money."""
+
+    player_id: str
+    currency: str
+    scale: int
+    balance_minor: int
+    available_minor: int
+    held_minor: int
+    bonus_minor: int
+    version: int
+    event_id: str
+    source: Position
+
+
+class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one attempt; at least once, always the same one."""
+
+    event_id: str
+    brand: str
+    provider: str
+    operation: str
+    provider_tx_id: str
+    attempt: Attempt
+    player_id: str | None
+    outcome: str
+    reason: str
+    message: str
+    currency: str | None
+    scale: int | None
+    balance_minor: int | None
+    version: int | None
+
+
+class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
+    """Something about a player that moves no money: identity checks, logins, devices."""
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_event_id: str
+    attempt: Attempt
+    player_id: str
+    type: str
+    attributes: dict[str, str]
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    received_at: int | None
+    appended_at: int
+    signature: str
+
+
+class OffsetRange(msgspec.Struct, frozen=True, gc=False):
+    """Records `first_offset` to `last_offset`, both included."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    last_offset: int
+
+
+class FraudAlert(msgspec.Struct, frozen=True, gc=False):
+    """What a detector found, with all that is needed to run the same rule over the same records again."""
+
+    alert_id: str
+    rule_id: str
+    rule_version: int
+    severity: str
+    key: str
+    player_id: str | None
+    title: str
+    episode_start: int
+    window_start: int
+    window_end: int
+    observed: int
+    threshold: int
+    unit: str
+    occurred_at: int
+    sources: list[OffsetRange]
+    sample_event_ids: list[str]
+    evidence: dict[str, str]
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """A record header as received; a value may be null."""
+
+    name: str
+    value: bytes | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """What could not be used, byte for byte, and why."""
+
+    source: Position
+    record_index: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    source_timestamp: int
+    code: str
+    detail: str
+    stage: str
+    code_version: str
+    player_id: str | None

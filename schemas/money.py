@@ -1,0 +1,113 @@
+"""Money as exact integers: what a provider printed, and the minor units of a currency. No float anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import Final
+
+from schemas.errors import Rejected, RejectCode
+from schemas.events import Amount
+
+AMOUNT_MAX: Final = 2**63 - 1
+SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not money
+
+# ISO 4217 minor units (list one, 2024) of the currencies that are not 2; all others of the list are.
+_EXPONENT_NOT_TWO: Final = {
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    "CLF": 4,
+    "UYW": 4,
+}
+_EXPONENT_TWO: Final = dict.fromkeys(
+    (
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
+        "CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF "
+        "IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR "
+        "MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD "
+        "SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER "
+        "ZAR ZMW"
+    ).split(),
+    2,
+)
+EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(
+    {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
+)
+"""Decimals of the minor unit by currency code: ISO 4217, and the crypto-currencies casinos keep wallets in."""
+
+_DECIMAL: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_POWERS: Final = tuple(10**n for n in range(SCALE_MAX + 1))
+
+
+def amount_from_text(text: str) -> Amount:
+    """Read a decimal number exactly as printed; scientific notation is money too (PG Soft sends it).
+
+    Raises Rejected(BAD_AMOUNT) for anything that is not a finite decimal of at most 64 bits and 30 decimals.
+    """
+    if len(text) > 64 or not _DECIMAL.fullmatch(text):
+        raise Rejected(RejectCode.BAD_AMOUNT, f"{text[:64]!r} is not a decimal number")
+    try:
+        sign, digits, exponent = Decimal(text).as_tuple()
+    except InvalidOperation as error:
+        raise Rejected(RejectCode.BAD_AMOUNT, f"{text[:64]!r} is not a decimal number") from error
+    assert isinstance(exponent, int)
+    unscaled = int("".join(map(str, digits)))
+    if exponent > 0:
+        if exponent > len(_POWERS) - 1:
+            raise Rejected(RejectCode.BAD_AMOUNT, f"{text!r} does not fit 64 bits")
+        unscaled *= _POWERS[exponent]
+    return amount_of(-unscaled if sign else unscaled, max(0, -exponent))
+
+
+def amount_of(unscaled: int, scale: int) -> Amount:
+    """An amount checked for range. Raises Rejected(BAD_AMOUNT)."""
+    if not -AMOUNT_MAX <= unscaled <= AMOUNT_MAX or not 0 <= scale <= SCALE_MAX:
+        raise Rejected(RejectCode.BAD_AMOUNT, f"{unscaled} at scale {scale} does not fit 64 bits and {SCALE_MAX} decimals")
+    return Amount(unscaled, scale)
+
+
+def exponent_of(currency: str) -> int:
+    """Decimals of a currency's minor unit. Raises Rejected(BAD_CURRENCY) for a code that nobody configured."""
+    try:
+        return EXPONENTS[currency]
+    except KeyError:
+        raise Rejected(RejectCode.BAD_CURRENCY, f"currency {currency[:16]!r} is not configured") from None
+
+
+def minor_units(amount: Amount, currency: str) -> int:
+    """The amount in the currency's minor units, exact or rejected.
+
+    Raises Rejected(AMOUNT_SCALE) where digits would be lost, Rejected(BAD_AMOUNT) outside 64 bits.
+    """
+    shift = exponent_of(currency) - amount.scale
+    if shift >= 0:
+        minor = amount.unscaled * _POWERS[shift]
+    else:
+        minor, rest = divmod(amount.unscaled, _POWERS[-shift])
+        if rest:
+            raise Rejected(
+                RejectCode.AMOUNT_SCALE,
+                f"{amount.unscaled} at scale {amount.scale} is no whole number of minor units of {currency}",
+            )
+    if not -AMOUNT_MAX <= minor <= AMOUNT_MAX:
+        raise Rejected(RejectCode.BAD_AMOUNT, f"{minor} minor units of {currency} do not fit 64 bits")
+    return minor
+
+
+def truncated(amount: Amount, scale: int) -> Amount:
+    """The amount cut toward zero to `scale` decimals: only where the provider's document says so (100HP: 104.129 → 104.12)."""
+    if amount.scale <= scale:
+        return amount
+    magnitude = abs(amount.unscaled) // _POWERS[amount.scale - scale]
+    return Amount(magnitude if amount.unscaled >= 0 else -magnitude, scale)
+
+
+def text_of_minor(minor: int, scale: int) -> str:
+    """Minor units as a person reads them: 1234 at scale 2 is '12.34'."""
+    digits = str(abs(minor)).rjust(scale + 1, "0")
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"
