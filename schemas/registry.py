@@ -1,0 +1,153 @@
+"""The released schemas: one file a version, never edited, under ids from a lock file in a range reserved for them.
+
+A `Contract` is a record class of `schemas.events` together with the version that it writes. Nothing is read at import
+time; `released()` reads the package's own files once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from schemas import events
+from schemas.errors import Fatal, Rejected, RejectCode
+
+AvroJson: TypeAlias = dict[str, Any]
+"""A schema as its file says it."""
+
+RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {
+        "wallet-transaction": events.WalletTransaction,
+        "wallet-balance": events.WalletBalance,
+        "wallet-outcome": events.WalletOutcome,
+        "player-event": events.PlayerEvent,
+        "fraud-alert": events.FraudAlert,
+        "dead-letter": events.DeadLetter,
+    }
+)
+"""The class of each subject's record; it has the fields of the subject's latest version."""
+
+_FILE: Final = re.compile(r"v([1-9]\d*)\.avsc", re.ASCII)
+_LOCK_KEY: Final = re.compile(r"([a-z][a-z0-9-]*)/v([1-9]\d*)", re.ASCII)
+
+
+class BadRegistry(Fatal):
+    """Schema files and lock file do not agree: writing under a wrong id could never be taken back."""
+
+    code = "BAD_REGISTRY"
+    exit_code = 78  # EX_CONFIG of sysexits.h
+
+
+class UnknownSchema(Rejected):
+    """A record names a schema that was not released with this code: a foreign record, or a newer writer."""
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(RejectCode.BAD_CONTRACT, f"schema id {schema_id} is not one of ours")
+        self.schema_id = schema_id
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One released version of a subject."""
+
+    subject: str
+    version: int
+    id: int
+    json: AvroJson
+
+    @property
+    def name(self) -> str:
+        """As in the lock file and in messages: `wallet-balance/v1`."""
+        return f"{self.subject}/v{self.version}"
+
+
+class Registry:
+    """Schemas by id and by subject; as it was released or, in tests and checks, as another folder has it."""
+
+    def __init__(self, schemas: Mapping[int, Schema]) -> None:
+        self._by_id = dict(schemas)
+        self._by_name = {(schema.subject, schema.version): schema for schema in schemas.values()}
+
+    def __iter__(self) -> Iterator[Schema]:
+        return iter(sorted(self._by_id.values(), key=lambda schema: (schema.subject, schema.version)))
+
+    def by_id(self, schema_id: int) -> Schema:
+        """The schema under an id. Raises UnknownSchema, which is a Rejected(BAD_CONTRACT)."""
+        try:
+            return self._by_id[schema_id]
+        except KeyError:
+            raise UnknownSchema(schema_id) from None
+
+    def get(self, subject: str, version: int) -> Schema:
+        """One version of a subject. Raises KeyError."""
+        return self._by_name[subject, version]
+
+    def versions(self, subject: str) -> tuple[Schema, ...]:
+        """All versions of a subject, oldest first; empty for a subject that does not exist."""
+        return tuple(schema for schema in self if schema.subject == subject)
+
+    def latest(self, subject: str) -> Schema:
+        """The version that is written. Raises KeyError."""
+        versions = self.versions(subject)
+        if not versions:
+            raise KeyError(subject)
+        return versions[-1]
+
+
+def load(folder: Traversable) -> Registry:
+    """Read `<folder>/ids.lock.json` and every `<folder>/<subject>/v<N>.avsc`.
+
+    Raises BadRegistry unless each file has one id of its own inside the range, and each id a file.
+    """
+    lock = json.loads(folder.joinpath("ids.lock.json").read_text(encoding="utf-8"))
+    first, last = lock["range"]
+    ids: dict[str, int] = lock["ids"]
+    found = dict(_schema_files(folder))
+    for name in sorted(found.keys() ^ ids.keys()):
+        missing = "an id in ids.lock.json" if name in found else "its .avsc file"
+        raise BadRegistry(f"schema {name} lacks {missing}")
+    schemas: dict[int, Schema] = {}
+    for name, schema_id in ids.items():
+        match = _LOCK_KEY.fullmatch(name)
+        if match is None or not first <= schema_id <= last:
+            raise BadRegistry(
+                f"schema {name}: id {schema_id} is outside the reserved range {first} to {last}"
+            )
+        if schema_id in schemas:
+            raise BadRegistry(f"schemas {schemas[schema_id].name} and {name} share the id {schema_id}")
+        schemas[schema_id] = Schema(match[1], int(match[2]), schema_id, found[name])
+    return Registry(schemas)
+
+
+def _schema_files(folder: Traversable) -> Iterator[tuple[str, AvroJson]]:
+    for subject in folder.iterdir():
+        if not subject.is_dir():
+            continue
+        for file in subject.iterdir():
+            match = _FILE.fullmatch(file.name)
+            if match is None:
+                raise BadRegistry(f"{subject.name}/{file.name} is not named v<N>.avsc")
+            yield f"{subject.name}/v{match[1]}", json.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
+def released() -> Registry:
+    """The schemas that this code was released with. Raises BadRegistry."""
+    return load(files("schemas") / "avro")
+
+
+def subject_of(record: type[msgspec.Struct]) -> str:
+    """The subject whose record a class is. Raises KeyError."""
+    for subject, known in RECORDS.items():
+        if known is record:
+            return subject
+    raise KeyError(record.__name__)
