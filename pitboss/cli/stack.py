@@ -1,0 +1,101 @@
+"""`pitboss up`, `down`, `status` and `doctor`: the servers on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+
+import click
+
+from pitboss.embedded.stack import ServerStatus, Stack
+from pitboss.settings import StackSettings, read_settings, without_password
+from schemas.errors import UsageError
+
+
+@click.command()
+def up() -> None:
+    """Start Kafka and PostgreSQL in the background.
+
+    Both keep running after the command; a second `up` finds them, and mends what has been killed.
+    """
+    settings = _own_servers_only("up")
+    began = time.monotonic()
+    state = Stack.open(settings).up(lambda message: click.echo(message, err=True))
+    click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
+    click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
+    click.echo(f"up in {time.monotonic() - began:.1f} s, data in {settings.home}")
+
+
+@click.command()
+def down() -> None:
+    """Stop both servers; the data stays."""
+    settings = _own_servers_only("down")
+    began = time.monotonic()
+    stopped = Stack.open(settings).down(lambda message: click.echo(message, err=True))
+    click.echo(f"stopped in {time.monotonic() - began:.1f} s" if stopped else "nothing was running")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Say whether the servers run, and where; exit code 3 if one does not answer."""
+    settings = read_settings()
+    servers = _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
+    is_ready = all(server.is_ready for server in servers)
+    if as_json:
+        click.echo(json.dumps({"ready": is_ready, "servers": [asdict(s) for s in servers]}, default=str))
+    else:
+        for server in servers:
+            pid = f"pid {server.pid}" if server.pid else ""
+            word = "answers" if server.is_ready else "is away"
+            click.echo(
+                f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip()
+            )
+        if not is_ready and not settings.uses_given_servers:
+            click.echo("run `pitboss up` to start what is away", err=True)
+    context.exit(0 if is_ready else 3)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check what Pitboss needs on this machine; exit code 1 if something is not as it should be."""
+    from pitboss.embedded.checkup import examine
+
+    findings = examine(read_settings())
+    is_well = all(finding.is_ok for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": is_well, "checks": [asdict(f) for f in findings]}))
+    else:
+        for finding in findings:
+            click.echo(f"{'OK' if finding.is_ok else 'FAIL':<5} {finding.name:<20} {finding.detail}")
+            if not finding.is_ok:
+                click.echo(f"{'':<26} → {finding.way_out}")
+    context.exit(0 if is_well else 1)
+
+
+def _own_servers_only(command: str) -> StackSettings:
+    settings = read_settings()
+    if settings.uses_given_servers:
+        raise UsageError(
+            f"PITBOSS_KAFKA and PITBOSS_DATABASE name servers that are not ours to start or stop: unset both for "
+            f"`pitboss {command}` to work on the embedded ones"
+        )
+    return settings
+
+
+def _given_servers(settings: StackSettings) -> list[ServerStatus]:
+    from pitboss.embedded.kafka import kafka_answers
+    from pitboss.embedded.postgres import database_answers
+
+    assert settings.kafka is not None
+    assert settings.database is not None
+    return [
+        ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
+        ServerStatus(
+            "postgres", database_answers(settings.database), None, without_password(settings.database), None
+        ),
+    ]

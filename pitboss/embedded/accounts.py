@@ -1,0 +1,69 @@
+"""Whom PostgreSQL runs as. It refuses to run as root, which is what one is in most containers."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from pitboss.embedded.errors import OWN_SERVERS, PartMissing
+from pitboss.embedded.processes import Account
+
+CANDIDATES = ("postgres", "nobody")
+
+
+def server_account(data: Path) -> Account | None:
+    """The account to run the server under; None for our own, unless that is root.
+
+    An existing data folder decides: its owner is the only one who can open it.
+    """
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    owner = data.stat().st_uid if data.exists() else 0
+    for entry in (
+        *(e for e in known.values() if e.pw_uid == owner != 0),
+        *(known.get(n) for n in CANDIDATES),
+    ):
+        if entry is not None:
+            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    raise PartMissing(
+        "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it under: "
+        f"start pitboss as an ordinary user, {OWN_SERVERS}"
+    )
+
+
+def let_in(account: Account, folder: Path, programs: Path, progress: Callable[[str], None]) -> None:
+    """Let the account reach its data and run the programs, where root's umask or home folder is in the way.
+
+    Adds no more than the right to pass through the folders above, and to read what came in the wheel.
+    """
+    for path in (folder, programs):
+        for above in (path, *path.parents):
+            if not above.stat().st_mode & stat.S_IXOTH:
+                progress(f"letting the account {account.name} pass through {above} (chmod o+x)")
+                above.chmod(above.stat().st_mode | stat.S_IXOTH)
+    if not _can_run(account, programs / "postgres"):
+        package = programs.parent.parent
+        for path in (package, package.with_name(f"{package.name}.libs")):
+            progress(f"letting the account {account.name} read {path} (chmod -R o+rX)")
+            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)
+
+
+def _can_run(account: Account, program: Path) -> bool:
+    try:
+        done = subprocess.run(
+            [str(program), "--version"],
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            capture_output=True,
+            check=False,
+            cwd="/",
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0

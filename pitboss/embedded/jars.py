@@ -1,0 +1,93 @@
+"""Kafka's jars: resolved once a machine from a Maven repository, checked against our list, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from pitboss.embedded.errors import OWN_SERVERS, PartMissing
+from pitboss.embedded.files import exclusive
+
+KAFKA_VERSION = "4.1.2"
+COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:2.0.17"
+
+FETCH_S = 300.0
+"""Some 45 MB; a slow line is given this long while another command waits for the lock."""
+
+
+def class_path(cache: Path, *, maven: str, progress: Callable[[str], None]) -> list[Path]:
+    """Return Kafka's jars, fetching them if they are not in the cache; raises `PartMissing`.
+
+    jgo does not check what it downloads, so each jar is held against the SHA-256 in `kafka_jars.sha256`. A folder is
+    moved into place as a whole: an interrupted fetch leaves nothing that looks complete.
+    """
+    folder = jar_folder(cache)
+    if not folder.is_dir():
+        with exclusive(
+            cache / "kafka.lock",
+            timeout_s=FETCH_S,
+            on_wait=lambda: progress("another command fetches Kafka's jars; waiting for it"),
+        ):
+            if not folder.is_dir():
+                progress(f"fetching Kafka {KAFKA_VERSION} from {maven} (once a machine)")
+                _fetch(folder, maven)
+    jars = [folder / name for name in sorted(checksums())]
+    absent = [jar.name for jar in jars if not jar.is_file()]
+    if absent:
+        raise PartMissing(
+            f"{folder} lacks {', '.join(absent[:3])}: remove that folder and run `pitboss up` again"
+        )
+    return jars
+
+
+def jar_folder(cache: Path) -> Path:
+    """Where the jars of our version are, once they have been fetched."""
+    return cache / f"kafka-{KAFKA_VERSION}"
+
+
+def checksums() -> dict[str, str]:
+    """The jars that make up Kafka, with the SHA-256 of each."""
+    lines = files("pitboss.embedded").joinpath("kafka_jars.sha256").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def _fetch(folder: Path, maven: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+        try:
+            resolved = _resolve(Path(scratch), maven)
+        except ImportError as error:
+            raise PartMissing(
+                f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
+            ) from error
+        except Exception as error:  # jgo and the clients under it raise whatever they like
+            raise PartMissing(
+                f"cannot fetch Kafka's jars from {maven}: {error}. Check the network and HTTPS_PROXY, name a mirror in "
+                f"PITBOSS_MAVEN, copy {folder} from a machine that has it, {OWN_SERVERS}"
+            ) from error
+        complete = Path(scratch) / "complete"
+        complete.mkdir()
+        for name, digest in checksums().items():
+            jar = resolved.get(name)
+            found = hashlib.sha256(jar.read_bytes()).hexdigest() if jar else "nothing"
+            if jar is None or found != digest:
+                raise PartMissing(
+                    f"{maven} sent {found} for {name}, expected SHA-256 {digest}: a broken download or mirror. "
+                    f"Try again, name another in PITBOSS_MAVEN, {OWN_SERVERS}"
+                )
+            shutil.copyfile(jar, complete / name)
+        complete.rename(folder)
+
+
+def _resolve(scratch: Path, maven: str) -> dict[str, Path]:
+    from jgo.env import EnvironmentBuilder, LinkStrategy
+    from jgo.maven import MavenContext
+
+    context = MavenContext(repo_cache=scratch / "repository", remote_repos={"central": maven})
+    builder = EnvironmentBuilder(context=context, cache_dir=scratch / "jgo", link_strategy=LinkStrategy.AUTO)
+    environment = builder.from_endpoint(COORDINATES)
+    # jgo tells modular jars from others by folder; the broker runs from the class path, which wants both.
+    return {jar.name: jar for part in ("jars", "modules") for jar in (environment.path / part).glob("*.jar")}

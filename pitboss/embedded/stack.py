@@ -1,0 +1,137 @@
+"""The stack as a whole: both servers up, down, or mended, by one command at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pitboss.embedded.errors import StackError
+from pitboss.embedded.files import exclusive
+from pitboss.embedded.kafka import KafkaServer
+from pitboss.embedded.postgres import PostgresServer
+from pitboss.embedded.state import StackState, forget_state, read_state, write_state
+from pitboss.settings import Runtime, StackSettings, runtime_of
+
+LOCK_S = 180.0
+"""How long to wait for another command that starts or stops the stack; a first start fetches 45 MB."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server, as it is now."""
+
+    name: str
+    is_ready: bool
+    pid: int | None
+    address: str
+    log: Path | None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The broker and the database of one home directory."""
+
+    settings: StackSettings
+    kafka: KafkaServer
+    postgres: PostgresServer
+
+    @classmethod
+    def open(cls, settings: StackSettings) -> Stack:
+        """The stack of these settings; starts nothing."""
+        kafka = KafkaServer(settings.home, settings.cache, settings.maven)
+        return cls(settings, kafka, PostgresServer(settings.home))
+
+    def up(self, progress: Progress | None = None) -> StackState:
+        """Start what does not run and wait until both answer; a running stack is found and left alone.
+
+        A server that was killed starts again on its port with its data.
+        """
+        report = progress or _silent
+        with self._alone(report), ThreadPoolExecutor(2) as pool:
+            self.settings.home.mkdir(parents=True, exist_ok=True)
+            self._hide_from_git()
+            starts = [pool.submit(server.start, report) for server in (self.postgres, self.kafka)]
+            for failure in [start.exception() for start in starts]:
+                if failure is not None:
+                    raise failure
+            return self._write_state()
+
+    def down(self, progress: Progress | None = None) -> bool:
+        """Stop both servers and keep their data; False if neither ran."""
+        with self._alone(progress or _silent), ThreadPoolExecutor(2) as pool:
+            # First, so that nobody finds servers that are about to go.
+            forget_state(self.settings.home)
+            return any(list(pool.map(lambda server: server.stop(), (self.kafka, self.postgres))))
+
+    def status(self) -> list[ServerStatus]:
+        """Ask both servers."""
+        found = []
+        for name, server in (("kafka", self.kafka), ("postgres", self.postgres)):
+            process = server.process()
+            ready = process is not None and server.is_ready()
+            address = f"127.0.0.1:{server.port}" if server.port else ""
+            found.append(ServerStatus(name, ready, process.pid if process else None, address, server.log))
+        return found
+
+    def runtime(self, namespace: str | None = None) -> Runtime:
+        """Where workers find the servers of this stack, which must be up."""
+        state = read_state(self.settings.home)
+        if state is None:
+            raise StackError(f"the stack in {self.settings.home} is not up: run `pitboss up`")
+        chosen = self.settings.namespace if namespace is None else namespace
+        return runtime_of(state.kafka_bootstrap, state.database_url, chosen)
+
+    # For fault tests and the demo: one server at a time.
+
+    def kill_kafka(self) -> None:
+        """SIGKILL the broker; returns when it is gone."""
+        self.kafka.kill()
+
+    def kill_postgres(self) -> None:
+        """SIGKILL the database server; returns when it is gone."""
+        self.postgres.kill()
+
+    def restart_kafka(self) -> StackState:
+        """Stop the broker if it runs, and start it on the same port."""
+        with self._alone(_silent):
+            self.kafka.stop()
+            self.kafka.start(_silent)
+            return self._write_state()
+
+    def restart_postgres(self) -> StackState:
+        """Stop the database server if it runs, and start it on the same port."""
+        with self._alone(_silent):
+            self.postgres.stop()
+            self.postgres.start(_silent)
+            return self._write_state()
+
+    @contextmanager
+    def _alone(self, progress: Progress) -> Iterator[None]:
+        waits = "another command starts or stops this stack; waiting for it"
+        with exclusive(self.settings.home / "stack.lock", timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
+            yield
+
+    def _write_state(self) -> StackState:
+        kafka, postgres = self.kafka.process(), self.postgres.process()
+        if kafka is None or postgres is None:
+            missing = "Kafka" if kafka is None else "PostgreSQL"
+            raise StackError(
+                f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}"
+            )
+        state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
+        write_state(self.settings.home, state)
+        return state
+
+    def _hide_from_git(self) -> None:
+        ignore = self.settings.home / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,180 @@
+"""What the environment says, read here and nowhere else, and what follows from it.
+
+A `StackSettings` is what was asked for; a `Runtime` is where it really is: the broker, the database and the
+namespace that a worker needs. Both are frozen and passed as arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from schemas.errors import UsageError
+
+NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+MAINTENANCE_DATABASE = "postgres"
+"""Exists on every server; the one to be connected to while another is made or dropped."""
+
+MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
+
+
+class NoStack(UsageError):
+    """No broker and database are running or named."""
+
+    code: ClassVar[str] = "NO_STACK"
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Where the broker and the database are to be found or started."""
+
+    home: Path
+    """State, data and logs of the embedded servers and of the workers."""
+    cache: Path
+    """What may be shared between projects and lost at any time: Kafka's jars."""
+    kafka: str | None = None
+    database: str | None = None
+    namespace: str = ""
+    maven: str = MAVEN_CENTRAL
+    """Where Kafka's jars are fetched from, once."""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """For `pitboss doctor`: where each value came from."""
+
+    @property
+    def uses_given_servers(self) -> bool:
+        """Whether the environment names servers that are not ours to start, stop or fill with trials."""
+        return self.kafka is not None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A broker and a database that are there, and the namespace within them."""
+
+    bootstrap_servers: str
+    database_url: str
+    """Of the namespace's own database, whether it exists yet or not."""
+    namespace: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What topics and consumer groups of this namespace begin with."""
+        return f"{self.namespace}." if self.namespace else ""
+
+    @property
+    def database(self) -> str:
+        """The name of the namespace's database."""
+        return database_name(self.namespace)
+
+    @property
+    def maintenance_url(self) -> str:
+        """The same server's `postgres` database, from which others are made and dropped."""
+        return with_database(self.database_url, MAINTENANCE_DATABASE)
+
+    def topic(self, name: str) -> str:
+        """The topic's name on the broker."""
+        return self.prefix + name
+
+    def group(self, name: str) -> str:
+        """The consumer group's name on the broker."""
+        return self.prefix + name
+
+
+def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> StackSettings:
+    """Read the settings of the stack; raises `UsageError` where they contradict each other."""
+    env = os.environ if environ is None else environ
+    home = Path(env.get("PITBOSS_HOME") or (cwd or Path.cwd()) / ".pitboss")
+    cache = env.get("PITBOSS_CACHE")
+    kafka, database = env.get("PITBOSS_KAFKA") or None, env.get("PITBOSS_DATABASE") or None
+    if (kafka is None) != (database is None):
+        present, absent = ("PITBOSS_KAFKA", "PITBOSS_DATABASE")[:: 1 if kafka else -1]
+        raise UsageError(f"{present} is set but {absent} is not: set both to use your servers, or neither")
+    if database is not None:
+        with_database(database, MAINTENANCE_DATABASE)
+    names = ("HOME", "CACHE", "KAFKA", "DATABASE", "NAMESPACE", "MAVEN")
+    return StackSettings(
+        home=home.expanduser().absolute(),
+        cache=(Path(cache) if cache else _user_cache(env) / "pitboss").expanduser().absolute(),
+        kafka=kafka,
+        database=database,
+        namespace=checked_namespace(env.get("PITBOSS_NAMESPACE", "")),
+        maven=env.get("PITBOSS_MAVEN") or MAVEN_CENTRAL,
+        sources={n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names},
+    )
+
+
+def _user_cache(env: Mapping[str, str]) -> Path:
+    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def checked_namespace(namespace: str) -> str:
+    """Return the namespace; raises `UsageError` if it cannot prefix a topic and name a database."""
+    if namespace and not NAMESPACE_PATTERN.fullmatch(namespace):
+        raise UsageError(
+            f"namespace {namespace!r} is not usable: begin with a lower-case letter, go on with at most 30 "
+            "lower-case letters, digits or underscores"
+        )
+    return namespace
+
+
+def database_name(namespace: str) -> str:
+    """The database that belongs to a namespace."""
+    return f"pitboss_{namespace}" if namespace else "pitboss"
+
+
+def with_database(url: str, database: str) -> str:
+    """The same server and credentials, another database."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise UsageError(
+            "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
+        )
+    return parts._replace(path=f"/{database}").geturl()
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown on a screen or in a log."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+
+
+def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
+    """A runtime on the given servers; the URL may name any of the server's databases."""
+    checked = checked_namespace(namespace)
+    return Runtime(kafka, with_database(database_url, database_name(checked)), checked)
+
+
+def resolve_runtime(settings: StackSettings) -> Runtime:
+    """Find the servers: those the environment names, else the embedded ones; raises `NoStack`.
+
+    Only finds them: whether a given server answers is known on first use, and `pitboss up` starts the embedded.
+    """
+    if settings.kafka is not None and settings.database is not None:
+        return runtime_of(settings.kafka, settings.database, settings.namespace)
+    from pitboss.embedded.state import read_state
+
+    state = read_state(settings.home)
+    if state is None or not state.is_running:
+        away = "no stack was started" if state is None else "the stack is not running (any more)"
+        raise NoStack(
+            f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
+        )
+    return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
+
+
+def worker_environment(runtime: Runtime) -> dict[str, str]:
+    """The whole environment of a worker subprocess: ours, with the servers it is to use."""
+    return {
+        **os.environ,
+        "PITBOSS_KAFKA": runtime.bootstrap_servers,
+        "PITBOSS_DATABASE": runtime.database_url,
+        "PITBOSS_NAMESPACE": runtime.namespace,
+    }
