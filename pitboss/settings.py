@@ -24,7 +24,7 @@ MAINTENANCE_DATABASE = "postgres"
 MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
 
 
-class NoStack(UsageError):
+class NoStack(UsageError):  # noqa: N818
     """No broker and database are running or named."""
 
     code: ClassVar[str] = "NO_STACK"
@@ -131,9 +131,7 @@ def with_database(url: str, database: str) -> str:
     """The same server and credentials, another database."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgresql", "postgres"}:
-        raise UsageError(
-            "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
-        )
+        raise UsageError("PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres")
     return parts._replace(path=f"/{database}").geturl()
 
 
@@ -164,17 +162,24 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
     state = read_state(settings.home)
     if state is None or not state.is_running:
         away = "no stack was started" if state is None else "the stack is not running (any more)"
-        raise NoStack(
-            f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
-        )
+        raise NoStack(f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE")
     return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
 
 
-def worker_environment(runtime: Runtime) -> dict[str, str]:
+def read_worker_id() -> str:
+    """The name that this worker keeps over restarts ("ledger-1"), empty if it was started by hand.
+
+    As Kafka's `group_instance_id` it lets a worker that was killed have its partitions back at once.
+    """
+    return os.environ.get("PITBOSS_WORKER_ID", "")
+
+
+def worker_environment(runtime: Runtime, worker_id: str = "") -> dict[str, str]:
     """The whole environment of a worker subprocess: ours, with the servers it is to use."""
     return {
         **os.environ,
         "PITBOSS_KAFKA": runtime.bootstrap_servers,
         "PITBOSS_DATABASE": runtime.database_url,
         "PITBOSS_NAMESPACE": runtime.namespace,
+        "PITBOSS_WORKER_ID": worker_id,
     }

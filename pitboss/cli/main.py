@@ -10,20 +10,13 @@ import click
 
 from schemas.errors import PitbossError
 
-# Name → "module:attribute". One line a command; the order is that of `pitboss --help`.
+# Name → where it is, and what `pitboss --help` says of it without importing it. In the order of that help.
 COMMANDS = {
-    "up": "pitboss.cli.stack:up",
-    "down": "pitboss.cli.stack:down",
-    "status": "pitboss.cli.stack:status",
-    "doctor": "pitboss.cli.stack:doctor",
-}
-
-# Shown by `pitboss --help` without importing anything.
-SUMMARIES = {
-    "up": "Start Kafka and PostgreSQL in the background.",
-    "down": "Stop them; the data stays.",
-    "status": "Whether they run, and where.",
-    "doctor": "Check what Pitboss needs on this machine.",
+    "up": ("pitboss.cli.stack:up", "Start Kafka and PostgreSQL in the background."),
+    "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
+    "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
+    "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
+    "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
 }
 
 
@@ -36,19 +29,17 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command."""
-        target = COMMANDS.get(cmd_name)
-        if target is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = target.partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
-        rows = [(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours ends it with its message and exit code, not with a traceback."""
@@ -59,9 +50,7 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="pitboss")
 def cli() -> None:
     """Provider events in, settled balances and fraud alerts out."""

@@ -24,9 +24,7 @@ def create_database(runtime: Runtime) -> bool:
 def drop_database(runtime: Runtime) -> None:
     """Drop the namespace's database if it is there, disconnecting whoever uses it."""
     with psycopg.connect(runtime.maintenance_url, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(runtime.database))
-        )
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(runtime.database)))
 
 
 def database_exists(runtime: Runtime) -> bool:

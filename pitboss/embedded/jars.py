@@ -38,9 +38,7 @@ def class_path(cache: Path, *, maven: str, progress: Callable[[str], None]) -> l
     jars = [folder / name for name in sorted(checksums())]
     absent = [jar.name for jar in jars if not jar.is_file()]
     if absent:
-        raise PartMissing(
-            f"{folder} lacks {', '.join(absent[:3])}: remove that folder and run `pitboss up` again"
-        )
+        raise PartMissing(f"{folder} lacks {', '.join(absent[:3])}: remove that folder and run `pitboss up` again")
     return jars
 
 
@@ -60,9 +58,7 @@ def _fetch(folder: Path, maven: str) -> None:
         try:
             resolved = _resolve(Path(scratch), maven)
         except ImportError as error:
-            raise PartMissing(
-                f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
-            ) from error
+            raise PartMissing(f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}") from error
         except Exception as error:  # jgo and the clients under it raise whatever they like
             raise PartMissing(
                 f"cannot fetch Kafka's jars from {maven}: {error}. Check the network and HTTPS_PROXY, name a mirror in "

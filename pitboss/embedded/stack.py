@@ -66,6 +66,8 @@ class Stack:
         with self._alone(progress or _silent), ThreadPoolExecutor(2) as pool:
             # First, so that nobody finds servers that are about to go.
             forget_state(self.settings.home)
+            if progress and self.kafka.is_recording:
+                progress("Kafka writes a cache that makes its next starts faster (once a machine)")
             return any(list(pool.map(lambda server: server.stop(), (self.kafka, self.postgres))))
 
     def status(self) -> list[ServerStatus]:
@@ -120,9 +122,7 @@ class Stack:
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"
-            raise StackError(
-                f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}"
-            )
+            raise StackError(f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}")
         state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
         write_state(self.settings.home, state)
         return state

@@ -1,0 +1,35 @@
+"""`pitboss run`: the workers, supervised."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import click
+
+from pitboss.embedded.databases import create_database, database_exists
+from pitboss.settings import read_settings, resolve_runtime
+from pitboss.supervisor import ROLES, Supervisor, workers_for
+
+
+@click.command()
+@click.argument("role", type=click.Choice([*ROLES, "all"]))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes of each role.")
+def run(role: str, workers: int) -> None:
+    """Run workers and start them again when they end.
+
+    SIGTERM or Ctrl-C drains them: what is in work is finished and committed first.
+    """
+    settings = read_settings()
+    runtime = resolve_runtime(settings)
+    if not database_exists(runtime):
+        create_database(runtime)
+    roles = ROLES if role == "all" else (role,)
+    supervisor = Supervisor(workers_for(roles, runtime, home=settings.home, each=workers), _report)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.run()
+
+
+def _report(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)

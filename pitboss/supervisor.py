@@ -1,0 +1,213 @@
+"""Keeps workers running: starts them, starts them again when they end, and drains them when it is told to stop.
+
+A worker that meets something it cannot go on with ends, with a code that names it; that is its way to a clean state.
+So every end is followed by a start, ever later while it keeps ending early. What to do is decided by `RestartPolicy`,
+which knows no process and no clock.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from pitboss.embedded.files import roll_log
+from pitboss.settings import Runtime, worker_environment
+
+ROLES = ("normalise", "ledger", "resolve", "fraud")
+
+DELAY_FIRST_S = 0.25
+DELAY_MAX_S = 30.0
+
+HEALTHY_S = 30.0
+"""A worker that ran this long has got over whatever it died of before; a rebalance takes up to 10 s of it."""
+
+DRAIN_S = 25.0
+"""Less than the 30 s that container platforms give before they kill us, and with us the workers."""
+
+POLL_S = 0.05
+
+
+def next_delay_s(failures: int, chance: float = 1.0) -> float:
+    """How long to wait after so many early ends in a row: doubling, bounded, with `chance` in [0, 1] as jitter.
+
+    Without jitter, workers that a server's restart has ended would all come back at the same moment.
+    """
+    if failures <= 0:
+        return 0.0
+    longest = min(DELAY_MAX_S, DELAY_FIRST_S * 2.0 ** min(failures - 1, 20))
+    return longest * (0.5 + 0.5 * chance)
+
+
+@dataclass
+class RestartPolicy:
+    """When one worker is to be started again."""
+
+    failures: int = 0
+
+    def on_end(self, uptime_s: float, chance: float) -> float:
+        """Count an end, and return the seconds to wait before the next start."""
+        self.failures = 1 if uptime_s >= HEALTHY_S else self.failures + 1
+        return next_delay_s(self.failures, chance)
+
+
+class WorkerProcess:
+    """One worker subprocess, which may be started and stopped many times, and never outlives us."""
+
+    def __init__(
+        self, role: str, runtime: Runtime, *, home: Path, number: int = 1, module: str = "pitboss.worker"
+    ) -> None:
+        self.role = role
+        self.name = f"{role}-{number}"
+        self.log = home / runtime.namespace / "log" / f"{self.name}.log"
+        self._runtime = runtime
+        self._module = module
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the worker; returns when the process exists, not when it works."""
+        assert not self.is_alive, f"{self.name} runs already"
+        self._forget()
+        roll_log(self.log)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "pitboss.lifeline", self._module, self.role],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(self._runtime, worker_id=self.name),
+                # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us, in order.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number; None before the first start."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, a signal as its negative number; None while it runs or before it did."""
+        return None if self._process is None else self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask the worker to drain and end; returns at once."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end; False if it still runs."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        self._forget()
+        return True
+
+    def stop(self, timeout_s: float = DRAIN_S) -> bool:
+        """Drain the worker; False if it had to be killed after that time."""
+        self.terminate()
+        if self.wait(timeout_s):
+            return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._forget()
+
+    def _forget(self) -> None:
+        # Closes our end of the lifeline of a process that is gone.
+        if self._process is not None and self._process.stdin is not None:
+            lifeline: IO[bytes] = self._process.stdin
+            lifeline.close()
+
+
+@dataclass
+class _Charge:
+    worker: WorkerProcess
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    started_at: float = 0.0
+    start_at: float | None = 0.0
+    """When to start it next; None while it runs."""
+
+
+class Supervisor:
+    """Runs workers until told to stop."""
+
+    def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
+        self._charges = [_Charge(worker) for worker in workers]
+        self._report = report
+        self._is_stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` drain the workers and return; may be called from a signal handler or another thread."""
+        self._is_stopping.set()
+
+    def run(self) -> None:
+        """Keep the workers running until `stop`, then drain them."""
+        try:
+            while not self._is_stopping.is_set():
+                now = time.monotonic()
+                for charge in self._charges:
+                    self._tend(charge, now)
+                self._is_stopping.wait(POLL_S)
+        finally:
+            self._drain()
+
+    def _tend(self, charge: _Charge, now: float) -> None:
+        worker = charge.worker
+        if charge.start_at is not None:
+            if now >= charge.start_at:
+                worker.start()
+                charge.started_at, charge.start_at = now, None
+                self._report(f"{worker.name} started, pid {worker.pid}")
+        elif not worker.is_alive:
+            uptime_s = now - charge.started_at
+            delay_s = charge.policy.on_end(uptime_s, random.random())  # noqa: S311 - jitter is no secret
+            charge.start_at = now + delay_s
+            self._report(
+                f"{worker.name} {_ending(worker.exit_code)} after {uptime_s:.1f} s; starts again in {delay_s:.1f} s"
+                f" (end {charge.policy.failures} in a row), log {worker.log}"
+            )
+
+    def _drain(self) -> None:
+        running = [charge.worker for charge in self._charges if charge.worker.is_alive]
+        self._report(f"draining {len(running)} workers")
+        for worker in running:
+            worker.terminate()
+        deadline = time.monotonic() + DRAIN_S
+        for worker in running:
+            if worker.wait(max(0.0, deadline - time.monotonic())):
+                self._report(f"{worker.name} {_ending(worker.exit_code)}")
+            else:
+                worker.kill()
+                self._report(f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {worker.log}")
+
+
+def workers_for(roles: Sequence[str], runtime: Runtime, *, home: Path, each: int = 1) -> list[WorkerProcess]:
+    """So many workers of each role."""
+    return [WorkerProcess(role, runtime, home=home, number=n + 1) for role in roles for n in range(each)]
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}" if code else "ended"
