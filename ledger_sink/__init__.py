@@ -1,0 +1,1 @@
+"""The ledger: posting rules (pure), the store, the agent, the resolver and the publisher."""

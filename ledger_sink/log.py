@@ -1,0 +1,123 @@
+"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its last record was."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.errors import LogMismatch, Unavailable
+
+_FETCH_TIMEOUT_S = 20.0
+
+
+class Stored(NamedTuple):
+    """What the database says of a partition; the last two are None until a record has been applied."""
+
+    next_offset: int
+    last_timestamp_ms: int | None
+    last_checksum: int | None
+
+
+class RecordLike(NamedTuple):
+    """The part of a record that a position remembers."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def checksum(key: bytes | None, value: bytes | None) -> int:
+    """CRC-32 of key and value: enough to notice that this is another log, which is all it is for."""
+    return zlib.crc32(value or b"", zlib.crc32(key or b""))
+
+
+async def cluster_id(bootstrap_servers: str) -> str:
+    """The id that a broker's cluster was formatted with."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        return str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await admin.close()
+
+
+def mismatch(where: str, stored: Stored, bounds: tuple[int, int], last: RecordLike | None) -> str | None:
+    """Why the log is not the one the position was stored for; None if it is."""
+    beginning, end = bounds
+    if stored.next_offset > end:
+        return f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
+    if stored.next_offset < beginning:
+        return f"{where}: the ledger is at {stored.next_offset}, the log begins at {beginning}: a stretch was deleted"
+    if last is None or stored.last_checksum is None or last.offset != stored.next_offset - 1:
+        return None  # the record before the position is a marker or compacted away: nothing to compare
+    if (last.timestamp, checksum(last.key, last.value)) != (stored.last_timestamp_ms, stored.last_checksum):
+        return f"{where}@{last.offset}: the log holds another record there than the ledger has booked"
+    return None
+
+
+async def verify_log(bootstrap_servers: str, topic: str, stored: Mapping[int, Stored]) -> None:
+    """Compare stored positions with the log. Raises LogMismatch, and Unavailable while the broker is away.
+
+    A position is never reset: a wiped broker under a kept database would book everything again, or nothing.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="none",
+        isolation_level="read_committed",
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(_FETCH_TIMEOUT_S):
+            await consumer.start()
+            partitions = [TopicPartition(topic, part) for part in sorted(stored)]
+            beginnings = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+            consumer.assign(partitions)
+            lasts = await _records_before(consumer, topic, stored, beginnings, ends)
+    except (TimeoutError, KafkaError) as error:
+        message = f"{topic}: the broker does not say how far the log reaches: {error!r}"
+        raise Unavailable(message) from error
+    finally:
+        await consumer.stop()
+    for partition in partitions:
+        part = partition.partition
+        why = mismatch(f"{topic}-{part}", stored[part], (beginnings[partition], ends[partition]), lasts.get(part))
+        if why is not None:
+            message = f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
+            raise LogMismatch(message)
+
+
+async def _records_before(
+    consumer: Any,
+    topic: str,
+    stored: Mapping[int, Stored],
+    beginnings: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[int, RecordLike]:
+    """The record just before each position, where there is one."""
+    wanted = []
+    for part, position in stored.items():
+        partition = TopicPartition(topic, part)
+        if beginnings[partition] < position.next_offset <= ends[partition]:
+            wanted.append(partition)
+            consumer.seek(partition, position.next_offset - 1)
+        else:
+            consumer.pause(partition)
+    found: dict[int, RecordLike] = {}
+    while wanted:
+        fetched: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(*wanted, timeout_ms=500, max_records=500)
+        for partition in list(wanted):
+            records = fetched.get(partition) or []
+            if records:
+                first = records[0]
+                found[partition.partition] = RecordLike(first.offset, first.timestamp, first.key, first.value)
+            # A marker is skipped by the client: the position moves on without a record.
+            if records or await consumer.position(partition) >= stored[partition.partition].next_offset:
+                wanted.remove(partition)
+                consumer.pause(partition)
+    return found

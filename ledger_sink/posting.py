@@ -1,0 +1,153 @@
+"""The posting rules: what becomes of each event. Pure: a book in, a changed book out.
+
+Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a conflict is not
+(Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt need not burn its id (Microgaming),
+a rollback may come before its bet, and a correction may take a balance below zero while a bet may not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger_sink import accounts
+from ledger_sink.amounts import BOOKED, NOTED, Verdict, minor_of
+from ledger_sink.book import Book, Decided, Posting, Sourced
+from ledger_sink.closings import pay
+from ledger_sink.journal import CANCELLED, PAID, Answer, Entry
+from ledger_sink.rules import RULES
+from schemas.errors import InvariantBroken, Rejected
+from schemas.events import Kind, Outcome
+from schemas.policies import LedgerPolicy
+
+_REFUSALS: Final = frozenset(outcome.value for outcome in Outcome if outcome.name.startswith("REFUSED_"))
+_STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value}
+
+
+def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
+    """Decide one event of the log and write the decision into the book.
+
+    Raises InvariantBroken for what must never be skipped: a kind that no rule knows, an amount that is not exact.
+    """
+    event = sourced.event
+    for leg in event.legs:
+        if leg.kind not in RULES:
+            message = f"{sourced}: no posting rule for kind {leg.kind!r}; this ledger is older than the event"
+            raise InvariantBroken(message)
+    known = book.entries.get(event.event_id)
+    if known and not _may_be_decided_anew(sourced, known[-1], policy):
+        book.decided.append(_repeated(book, sourced, known))
+        return
+    posting = Posting(book, sourced, decision=len(known) if known else 0)
+    try:
+        outcome, reason = _decide(posting)
+    except Rejected as error:  # the normaliser lets no such event through, so whoever wrote it is not to be trusted
+        message = f"{sourced}: {error}"
+        raise InvariantBroken(message) from error
+    posting.finish(outcome, reason)
+
+
+def _may_be_decided_anew(sourced: Sourced, last: Entry, policy: LedgerPolicy) -> bool:
+    event = sourced.event
+    return (
+        policy.refused_id_reusable
+        and event.decision_required
+        and last.answer.outcome in _REFUSALS
+        and last.player_id == event.player_id
+        and last.attempt != event.attempt
+    )
+
+
+def _repeated(book: Book, sourced: Sourced, known: list[Entry]) -> Decided:
+    """The first answer again for the same attempt, EXISTS for a retry, CONFLICT for other content under the same id."""
+    event = sourced.event
+    for entry in known:
+        if entry.attempt == event.attempt:
+            return Decided(sourced, entry.answer, None, redelivered=True)
+    last = known[-1]
+    if event.fingerprint != last.fingerprint:
+        return Decided(sourced, Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID"), None)
+    closing = book.closings.get((event.event_id, event.player_id or ""))
+    if closing is not None and closing.action == CANCELLED:
+        # The connector has told the provider "error"; a retry must not hear that the bet stands.
+        return Decided(sourced, Answer(Outcome.CANCELLED, "CONNECTOR_GAVE_UP"), None)
+    first = last.answer
+    if first.outcome in _STILL_TRUE:
+        return Decided(sourced, first, None)
+    return Decided(
+        sourced,
+        Answer(Outcome.EXISTS, first.reason, first.currency, first.available_minor, first.version),
+        None,
+    )
+
+
+def _decide(posting: Posting) -> Verdict:
+    event = posting.event
+    if event.player_id is None:
+        return _without_player(posting)
+    closing = posting.book.closings.get((event.event_id, event.player_id))
+    if closing is not None and closing.action != PAID:
+        _show_wallet(posting)
+        return (Outcome.TOMBSTONED, "ROLLED_BACK_BEFORE_IT_CAME")
+    if event.decision_required and closing is None:
+        refusal = _refusal(posting)
+        if refusal is not None:
+            return refusal
+    verdicts = [RULES[leg.kind](posting, leg) for leg in event.legs]
+    if closing is not None:
+        pay(posting, posting.transfers[:])
+        return (Outcome.POSTED, "PAID_BEFORE_IT_CAME")
+    remarkable = [verdict for verdict in verdicts if verdict not in (BOOKED, NOTED)]
+    if remarkable:
+        return remarkable[0]
+    return BOOKED if BOOKED in verdicts else NOTED
+
+
+def _without_player(posting: Posting) -> Verdict:
+    """Money without an owner is real all the same: it waits in suspense for a person."""
+    event = posting.event
+    money = False
+    for leg in event.legs:
+        if leg.kind in (Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE) or leg.amount is None:
+            continue
+        psp, suspense = accounts.psp_account(event.provider), accounts.suspense_account(event.provider)
+        amount = minor_of(leg)
+        money = True
+        if leg.kind == Kind.DEPOSIT:
+            posting.between_house_accounts(leg.currency or "", psp, suspense, amount)
+        elif leg.kind == Kind.DEPOSIT_REVERSAL:
+            posting.between_house_accounts(leg.currency or "", suspense, psp, amount)
+    if money or any(leg.kind in (Kind.ROLLBACK, Kind.CANCEL) for leg in event.legs):
+        return (Outcome.UNRESOLVED, "PLAYER_UNKNOWN")
+    return NOTED
+
+
+def _refusal(posting: Posting) -> Verdict | None:
+    """Blocks, limits and funds may stop what awaits a decision: bets and requests to withdraw."""
+    event = posting.event
+    assert event.player_id is not None
+    needs: dict[str, int] = {}
+    state = posting.book.state(event.player_id)
+    for leg in event.legs:
+        if leg.kind not in (Kind.BET, Kind.WITHDRAWAL) or leg.is_free or leg.currency is None:
+            continue
+        posting.use(leg.currency)
+        amount = minor_of(leg)
+        needs[leg.currency] = needs.get(leg.currency, 0) + amount
+        if state.is_blocked:
+            return (Outcome.REFUSED_BLOCKED, "PLAYER_BLOCKED")
+        limited = leg.kind == Kind.BET and state.bet_limit_currency == leg.currency
+        if limited and state.bet_limit_minor is not None and amount > state.bet_limit_minor:
+            return (Outcome.REFUSED_LIMIT, "BET_OVER_LIMIT")
+        wallet = posting.use(leg.currency)
+        # Bonus money may be bet but not withdrawn.
+        funds = wallet.available_minor if leg.kind == Kind.BET else wallet.cash_minor
+        if needs[leg.currency] > max(funds, 0):
+            return (Outcome.REFUSED_FUNDS, "NOT_ENOUGH_MONEY")
+    return None
+
+
+def _show_wallet(posting: Posting) -> None:
+    for leg in posting.event.legs:
+        if leg.currency is not None:
+            posting.use(leg.currency)
+            return

@@ -1,0 +1,100 @@
+"""Filling a book: what the events of a group may touch, read set by set, never row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncCursor
+
+from ledger_sink.book import Book, Sourced
+from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Transfer, Wallet
+from ledger_sink.statements import statements
+from schemas.events import Attempt
+from schemas.identity import referenced_event_id
+
+_SQL = statements("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Event ids and players that a group of events names."""
+
+    own: frozenset[str]
+    references: frozenset[str]
+    players: frozenset[str]
+
+
+def wanted_by(events: Iterable[Sourced]) -> Wanted:
+    """What has to be known to decide these events."""
+    own: set[str] = set()
+    references: set[str] = set()
+    players: set[str] = set()
+    for sourced in events:
+        event = sourced.event
+        own.add(event.event_id)
+        if event.player_id is not None:
+            players.add(event.player_id)
+        if event.reference is not None:
+            references.add(referenced_event_id(event.brand, event.provider, event.reference))
+    return Wanted(frozenset(own), frozenset(references), frozenset(players))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Queries that are under way in a pipeline."""
+
+    entries: AsyncCursor[Any]
+    closings: AsyncCursor[Any]
+    wallets: AsyncCursor[Any]
+    states: AsyncCursor[Any]
+
+    async def book(self) -> Book:
+        """The book that the answers make."""
+        book = Book()
+        for row in await self.entries.fetchall():
+            event_id, decision, player_id, fingerprint, topic, part, offset, index, *answer, moves = row
+            attempt = Attempt(topic, part, offset, index)
+            entry = Entry(event_id, decision, player_id, fingerprint, attempt, Answer(*answer), moves)
+            book.entries.setdefault(event_id, []).append(entry)
+        for row in await self.closings.fetchall():
+            book.closings[row[0], row[1]] = Closing(*row)
+        for row in await self.wallets.fetchall():
+            book.wallets[row[0], row[1]] = Wallet(*row)
+        for row in await self.states.fetchall():
+            book.states[row[0]] = PlayerState(*row)
+        return book
+
+
+async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading:
+    """Ask for everything at once; meant for a pipeline, so that it costs one round trip."""
+    ids = {"event_ids": sorted(wanted.own | wanted.references)}
+    players = {"players": sorted(wanted.players)}
+    return Reading(
+        await connection.execute(_SQL["known_entries"], ids),
+        await connection.execute(_SQL["known_closings"], ids),
+        await connection.execute(_SQL["known_wallets"], players),
+        await connection.execute(_SQL["known_states"], players),
+    )
+
+
+async def read_reversible(connection: AsyncConnection[Any], book: Book, entries: Sequence[Entry]) -> None:
+    """Add the movements of entries that may be reversed."""
+    if not entries:
+        return
+    for entry in entries:
+        book.transfers_of[entry.event_id, entry.decision] = []
+    cursor = await connection.execute(
+        _SQL["transfers_of"],
+        {
+            "event_ids": [entry.event_id for entry in entries],
+            "decisions": [entry.decision for entry in entries],
+            "players": [entry.player_id for entry in entries],
+            "currencies": [entry.answer.currency for entry in entries],
+            "firsts": [entry.first_version for entry in entries],
+            "lasts": [entry.answer.version for entry in entries],
+        },
+    )
+    for event_id, decision, *transfer in await cursor.fetchall():
+        book.transfers_of[event_id, decision].append(Transfer(*transfer))

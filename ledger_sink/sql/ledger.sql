@@ -1,0 +1,101 @@
+-- What the ledger reads and writes for a group of batches, in the order of the transaction.
+
+-- name: lock_positions
+-- Always first and always in this order: it fences zombies, trims redelivery and keeps two groups from a deadlock.
+SELECT part, next_offset, epoch
+  FROM stream_position
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
+ ORDER BY part
+   FOR UPDATE
+
+-- name: known_entries
+SELECT event_id::text, decision, player_id, fingerprint, attempt_topic, attempt_part, attempt_offset, attempt_index,
+       outcome, reason, currency, available_minor, version, transfers
+  FROM entry
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+ ORDER BY event_id, decision
+
+-- name: known_closings
+SELECT event_id::text, player_id, action, by_event_id::text
+  FROM closing
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
+
+-- name: known_wallets
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
+  FROM wallet
+ WHERE player_id = ANY(%(players)s)
+
+-- name: known_states
+SELECT player_id, is_blocked, bet_limit_currency, bet_limit_minor, event_id::text
+  FROM player_state
+ WHERE player_id = ANY(%(players)s)
+
+-- name: transfers_of
+-- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own.
+SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor,
+       t.cash_minor, t.bonus_minor, t.held_minor
+  FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
+              %(firsts)s::bigint[], %(lasts)s::bigint[])
+       AS wanted (event_id, decision, player_id, currency, first_version, last_version)
+  JOIN transfer t
+    ON t.player_id = wanted.player_id AND t.currency = wanted.currency
+   AND t.version BETWEEN wanted.first_version AND wanted.last_version
+ ORDER BY wanted.event_id, wanted.decision, t.version
+
+-- name: copy_entries
+COPY entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
+            round_id, game_id, reference_event_id, fingerprint, attempt_topic, attempt_part, attempt_offset,
+            attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version,
+            transfers)
+FROM STDIN
+
+-- name: copy_repeats
+COPY repeat (part, source_offset, event_id, brand, provider, operation, provider_tx_id, player_id, fingerprint,
+             attempt_topic, attempt_part, attempt_offset, attempt_index, redelivered, outcome, reason, currency,
+             available_minor, version)
+FROM STDIN
+
+-- name: copy_transfers
+COPY transfer (player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,
+               event_id, decision, part, source_offset, occurred_at_ms)
+FROM STDIN
+
+-- name: insert_closings
+INSERT INTO closing (event_id, player_id, action, by_event_id, part, source_offset)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],
+                     %(parts)s::int[], %(offsets)s::bigint[])
+
+-- name: upsert_wallets
+-- A wallet only moves forward; a row that does not is another writer's, and the row count tells.
+INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
+                         source_offset)
+SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],
+                     %(bonus)s::bigint[], %(held)s::bigint[], %(versions)s::bigint[], %(event_ids)s::uuid[],
+                     %(parts)s::int[], %(offsets)s::bigint[])
+    ON CONFLICT (player_id, currency) DO UPDATE
+   SET cash_minor = excluded.cash_minor, bonus_minor = excluded.bonus_minor, held_minor = excluded.held_minor,
+       version = excluded.version, event_id = excluded.event_id, part = excluded.part,
+       source_offset = excluded.source_offset
+ WHERE w.version < excluded.version
+
+-- name: upsert_states
+INSERT INTO player_state (player_id, is_blocked, bet_limit_currency, bet_limit_minor, event_id)
+SELECT * FROM unnest(%(players)s::text[], %(blocked)s::bool[], %(currencies)s::text[], %(limits)s::bigint[],
+                     %(event_ids)s::uuid[])
+    ON CONFLICT (player_id) DO UPDATE
+   SET is_blocked = excluded.is_blocked, bet_limit_currency = excluded.bet_limit_currency,
+       bet_limit_minor = excluded.bet_limit_minor, event_id = excluded.event_id
+
+-- name: insert_batches
+INSERT INTO batch (part, from_offset, next_offset)
+SELECT * FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[])
+
+-- name: advance_positions
+UPDATE stream_position AS p
+   SET next_offset = u.next_offset, last_timestamp_ms = coalesce(u.last_timestamp_ms, p.last_timestamp_ms),
+       last_checksum = coalesce(u.last_checksum, p.last_checksum)
+  FROM unnest(%(parts)s::int[], %(froms)s::bigint[], %(nexts)s::bigint[], %(epochs)s::bigint[],
+              %(timestamps)s::bigint[], %(checksums)s::bigint[])
+       AS u (part, from_offset, next_offset, epoch, last_timestamp_ms, last_checksum)
+ WHERE p.consumer = %(consumer)s AND p.topic = %(topic)s AND p.part = u.part
+   AND p.next_offset = u.from_offset AND p.epoch = u.epoch

@@ -1,0 +1,38 @@
+-- Who owns a partition and how far it has come.
+
+-- name: claim
+INSERT INTO stream_position AS p (consumer, topic, part, epoch)
+SELECT %(consumer)s, %(topic)s, part, 1 FROM unnest(%(parts)s::int[]) AS part ORDER BY part
+    ON CONFLICT (consumer, topic, part) DO UPDATE SET epoch = p.epoch + 1
+RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_checksum
+
+-- name: installation
+SELECT cluster_id, partitions FROM installation
+
+-- name: install
+INSERT INTO installation (cluster_id, partitions) VALUES (%(cluster_id)s, %(partitions)s) ON CONFLICT DO NOTHING
+
+-- name: published
+UPDATE stream_position AS p
+   SET published_offset = u.published_offset
+  FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(epochs)s::bigint[]) AS u (part, published_offset, epoch)
+ WHERE p.consumer = %(consumer)s AND p.topic = %(topic)s AND p.part = u.part AND p.epoch = u.epoch
+   AND p.published_offset < u.published_offset
+
+-- name: outcomes_between
+-- Every answer given for a stretch of the log, first decisions and repeats alike, in its order.
+SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version
+  FROM entry
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+UNION ALL
+SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version
+  FROM repeat
+ WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
+ ORDER BY source_offset
+
+-- name: wallets_of
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
+  FROM wallet
+ WHERE player_id = ANY(%(players)s)

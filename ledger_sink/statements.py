@@ -1,0 +1,19 @@
+"""The SQL of the ledger, from `sql/*.sql`: one named block a statement, so that an auditor can read it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import LiteralString, cast
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+@cache
+def statements(file: str) -> dict[str, LiteralString]:
+    """The named statements of `sql/<file>.sql`. Raises KeyError for a name that is not there."""
+    text = resources.files("ledger_sink").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)[1:]
+    # The text is a file of this package: as literal as a string in the source.
+    return {name: cast("LiteralString", body.strip()) for name, body in zip(parts[::2], parts[1::2], strict=True)}

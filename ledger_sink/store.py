@@ -1,0 +1,188 @@
+"""One PostgreSQL transaction for a group of batches: position, entries, transfers and balances, or nothing of it.
+
+The position is locked and compared first, so a redelivered batch is trimmed, a hole stops the worker and a zombie is
+fenced. A COMMIT whose reply was lost is no special case: the connection is dropped, and the next try reads from the
+position how far the database really is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from ledger_sink.book import Book, Sourced
+from ledger_sink.journal import Entry
+from ledger_sink.posting import post
+from ledger_sink.reading import read_book, read_reversible, wanted_by
+from ledger_sink.statements import statements
+from ledger_sink.writing import write_book
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
+from schemas.topics import TRANSACTIONS
+
+CONSUMER = "ledger"
+_SQL = statements("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The events of one partition from `from_offset` up to, not including, `next_offset`; gaps of the log included."""
+
+    part: int
+    from_offset: int
+    next_offset: int
+    events: Sequence[Sourced]
+    last_timestamp_ms: int | None = None
+    last_checksum: int | None = None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a transaction did. A slice in `known` was committed before: its answers are in the tables."""
+
+    book: Book = field(default_factory=Book)
+    done: list[Slice] = field(default_factory=list)
+    known: list[Slice] = field(default_factory=list)
+
+
+class PostgresLedger:
+    """The ledger's tables through one connection, used by one task at a time."""
+
+    def __init__(self, database_url: str, policies: Mapping[str, LedgerPolicy], *, topic: str = TRANSACTIONS) -> None:
+        self._database_url = database_url
+        self._policies = policies
+        self._topic = topic
+        self._connection: AsyncConnection[Any] | None = None
+        self.epochs: dict[int, int] = {}
+
+    async def connection(self) -> AsyncConnection[Any]:
+        """The connection, opened again if it was lost. Raises Unavailable while the database is away."""
+        if self._connection is None or self._connection.closed:
+            try:
+                self._connection = await AsyncConnection.connect(
+                    self._database_url, autocommit=True, application_name="pitboss.ledger", connect_timeout=5
+                )
+                await self._connection.execute("SET synchronous_commit = on")
+                await self._connection.execute("SET statement_timeout = '30s'")
+                await self._connection.execute("SET lock_timeout = '20s'")
+            except psycopg.OperationalError as error:
+                self._connection = None
+                message = f"the ledger's database does not answer: {error}"
+                raise Unavailable(message) from error
+        return self._connection
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def apply(self, slices: Sequence[Slice]) -> Applied:
+        """Decide and commit a group of slices of different partitions, all or nothing.
+
+        Raises Fenced where another worker has claimed a partition, OffsetHole where the log would be skipped,
+        InvariantBroken for a bug, Unavailable while the database is away (nothing may be acknowledged then).
+        """
+        connection = await self.connection()
+        try:
+            async with connection.transaction():
+                return await self._apply(connection, slices)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected,
+                psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:  # fmt: skip
+            # Another partition's worker has just booked the same identity: read again, and it is a repeat.
+            message = f"the ledger's transaction has to be tried again: {error}"
+            raise Unavailable(message) from error
+        except psycopg.OperationalError as error:
+            await self._drop(connection)
+            message = f"the ledger's database went away: {error}"
+            raise Unavailable(message) from error
+
+    async def _drop(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = None
+        try:
+            await connection.close()
+        except psycopg.Error:
+            return
+
+    async def _apply(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> Applied:
+        applied = Applied()
+        events = [sourced for part in slices for sourced in part.events]
+        wanted = wanted_by(events)
+        async with connection.pipeline():
+            cursor = await connection.execute(
+                _SQL["lock_positions"],
+                {"consumer": CONSUMER, "topic": self._topic, "parts": [part.part for part in slices]},
+            )
+            reading = await read_book(connection, wanted)
+        positions = {part: (next_offset, epoch) for part, next_offset, epoch in await cursor.fetchall()}
+        book = applied.book = await reading.book()
+        for part in slices:
+            fresh = self._fresh(part, positions.get(part.part))
+            if fresh is None:
+                applied.known.append(part)
+            else:
+                applied.done.append(fresh)
+        await self._decide(connection, book, applied.done, wanted.references)
+        if applied.done:
+            await write_book(connection, book)
+            await self._advance(connection, applied.done)
+        return applied
+
+    async def _decide(
+        self, connection: AsyncConnection[Any], book: Book, slices: Sequence[Slice], references: Iterable[str]
+    ) -> None:
+        await read_reversible(connection, book, _reversible(book, references))
+        for part in slices:
+            for sourced in part.events:
+                post(book, sourced, self._policies.get(sourced.event.provider, DEFAULT_POLICY))
+
+    def _fresh(self, part: Slice, stored: tuple[int, int] | None) -> Slice | None:
+        """The part of a slice that the database does not have yet; None if it has all of it."""
+        where = f"{self._topic}-{part.part}"
+        if stored is None:
+            message = f"{where}: no position is claimed"
+            raise InvariantBroken(message)
+        next_offset, epoch = stored
+        if epoch != self.epochs.get(part.part):
+            message = f"{where}: claimed by another worker (epoch {epoch}, ours {self.epochs.get(part.part)})"
+            raise Fenced(message)
+        if part.next_offset <= next_offset:
+            return None
+        if part.from_offset > next_offset:
+            message = f"{where}@{next_offset}: the next batch begins at {part.from_offset}; nothing may be skipped"
+            raise OffsetHole(message)
+        fresh = [sourced for sourced in part.events if sourced.source.offset >= next_offset]
+        return Slice(
+            part.part, next_offset, part.next_offset, fresh, part.last_timestamp_ms, part.last_checksum
+        )  # fmt: skip
+
+    async def _advance(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> None:
+        columns = {
+            "consumer": CONSUMER,
+            "topic": self._topic,
+            "parts": [part.part for part in slices],
+            "froms": [part.from_offset for part in slices],
+            "nexts": [part.next_offset for part in slices],
+            "epochs": [self.epochs[part.part] for part in slices],
+            "timestamps": [part.last_timestamp_ms for part in slices],
+            "checksums": [part.last_checksum for part in slices],
+        }
+        await connection.execute(_SQL["insert_batches"], columns)
+        moved = await connection.execute(_SQL["advance_positions"], columns)
+        if moved.rowcount != len(slices):
+            message = f"{self._topic}: {moved.rowcount} of {len(slices)} positions moved under their own lock"
+            raise InvariantBroken(message)
+
+
+def _reversible(book: Book, references: Iterable[str]) -> list[Entry]:
+    """The stored entries whose movements a rollback, cancel or payment among the events may need."""
+    return [
+        entry
+        for event_id in sorted(references)
+        for entry in book.entries.get(event_id, ())
+        if entry.transfers and entry.player_id is not None
+    ]

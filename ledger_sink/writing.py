@@ -1,0 +1,122 @@
+"""Writing a book down: COPY for what every event adds, one statement a table for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, LiteralString
+
+from psycopg import AsyncConnection
+
+from ledger_sink.book import Book, Decided
+from ledger_sink.statements import statements
+from schemas.errors import InvariantBroken
+from schemas.identity import referenced_event_id
+
+_SQL = statements("ledger")
+
+
+async def write_book(connection: AsyncConnection[Any], book: Book) -> None:
+    """Insert what is new and move the projections forward, inside the caller's transaction."""
+    entries = [decided for decided in book.decided if decided.decision is not None]
+    repeats = [decided for decided in book.decided if decided.decision is None]
+    await _copy(connection, _SQL["copy_entries"], (_entry_row(book, decided) for decided in entries))
+    await _copy(connection, _SQL["copy_transfers"], _transfer_rows(book))
+    if repeats:
+        await _copy(connection, _SQL["copy_repeats"], (_repeat_row(decided) for decided in repeats))
+    await _write_projections(connection, book)
+
+
+async def _copy(connection: AsyncConnection[Any], statement: LiteralString, rows: Iterable[Sequence[Any]]) -> None:
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _entry_row(book: Book, decided: Decided) -> Sequence[Any]:
+    event, source, answer = decided.sourced.event, decided.sourced.source, decided.answer
+    assert decided.decision is not None
+    reference = None if event.reference is None else referenced_event_id(event.brand, event.provider, event.reference)
+    attempt = event.attempt
+    return (
+        event.event_id, decided.decision, event.brand, event.provider, event.provider_version, event.region,
+        event.operation, event.provider_tx_id, "+".join([leg.kind for leg in event.legs]), event.player_id,
+        event.round_id, event.game_id, reference, event.fingerprint, attempt.topic, attempt.partition,
+        attempt.offset, attempt.record_index, source.partition, source.offset, event.occurred_at, answer.outcome,
+        answer.reason, answer.currency, answer.available_minor, answer.version,
+        len(book.transfers_of[event.event_id, decided.decision]),
+    )  # fmt: skip
+
+
+def _repeat_row(decided: Decided) -> Sequence[Any]:
+    event, source, answer = decided.sourced.event, decided.sourced.source, decided.answer
+    attempt = event.attempt
+    return (
+        source.partition, source.offset, event.event_id, event.brand, event.provider, event.operation,
+        event.provider_tx_id, event.player_id, event.fingerprint, attempt.topic, attempt.partition, attempt.offset,
+        attempt.record_index, decided.redelivered, answer.outcome, answer.reason, answer.currency,
+        answer.available_minor, answer.version,
+    )  # fmt: skip
+
+
+def _transfer_rows(book: Book) -> Iterable[Sequence[Any]]:
+    for sourced, decision, transfer in book.new_transfers:
+        event, source = sourced.event, sourced.source
+        yield (
+            transfer.player_id, transfer.currency, transfer.version, transfer.debit, transfer.credit,
+            transfer.amount_minor, transfer.cash_minor, transfer.bonus_minor, transfer.held_minor, event.event_id,
+            decision, source.partition, source.offset, event.occurred_at,
+        )  # fmt: skip
+
+
+async def _write_projections(connection: AsyncConnection[Any], book: Book) -> None:
+    async with connection.pipeline():
+        if book.new_closings:
+            closings = book.new_closings
+            await connection.execute(
+                _SQL["insert_closings"],
+                {
+                    "event_ids": [closing.event_id for _, closing in closings],
+                    "players": [closing.player_id for _, closing in closings],
+                    "actions": [closing.action for _, closing in closings],
+                    "by": [closing.by_event_id for _, closing in closings],
+                    "parts": [sourced.source.partition for sourced, _ in closings],
+                    "offsets": [sourced.source.offset for sourced, _ in closings],
+                },
+            )
+        if book.changed_states:
+            states = [book.changed_states[player] for player in sorted(book.changed_states)]
+            await connection.execute(
+                _SQL["upsert_states"],
+                {
+                    "players": [state.player_id for state in states],
+                    "blocked": [state.is_blocked for state in states],
+                    "currencies": [state.bet_limit_currency for state in states],
+                    "limits": [state.bet_limit_minor for state in states],
+                    "event_ids": [state.event_id for state in states],
+                },
+            )
+        if book.changed_wallets:
+            await _write_wallets(connection, book)
+
+
+async def _write_wallets(connection: AsyncConnection[Any], book: Book) -> None:
+    wallets = [book.changed_wallets[key] for key in sorted(book.changed_wallets)]
+    written = await connection.execute(
+        _SQL["upsert_wallets"],
+        {
+            "players": [wallet.player_id for wallet in wallets],
+            "currencies": [wallet.currency for wallet in wallets],
+            "scales": [wallet.scale for wallet in wallets],
+            "cash": [wallet.cash_minor for wallet in wallets],
+            "bonus": [wallet.bonus_minor for wallet in wallets],
+            "held": [wallet.held_minor for wallet in wallets],
+            "versions": [wallet.version for wallet in wallets],
+            "event_ids": [wallet.event_id for wallet in wallets],
+            "parts": [wallet.part for wallet in wallets],
+            "offsets": [wallet.source_offset for wallet in wallets],
+        },
+    )
+    # In a pipeline the count is known only after the answers have come.
+    if written.rowcount not in (-1, len(wallets)):
+        message = f"{len(wallets)} wallets changed, {written.rowcount} were written: another writer moved one forward"
+        raise InvariantBroken(message)
