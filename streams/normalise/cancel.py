@@ -1,0 +1,57 @@
+"""CANCEL: a connector gave up waiting for the answer to an attempt and said so in the log.
+
+It appends the attempt's key, body and headers once more under a further header `cancel` =
+`<attempt's raw topic>-<partition>@<offset>`. The log's order decides between the two, the ledger nets them to zero.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Cause, Kind, Leg, Reference
+from streams.providers.dialect import Draft, RawRecord
+
+CANCEL_HEADER: Final = "cancel"
+OPERATION: Final = "cancel"
+
+_ATTEMPT: Final = re.compile(rb"(.{1,249})-(\d{1,9})@(\d{1,18})")
+
+
+def cancelled_attempt(header: bytes, record: RawRecord) -> str:
+    """The attempt that a `cancel` header names, as `topic-partition@offset`.
+
+    Raises Rejected(BAD_FIELD) for another form, another topic, or an attempt that does not come before its cancel.
+    """
+    match = _ATTEMPT.fullmatch(header)
+    if match is None or match[1] != record.topic.encode():
+        raise Rejected(RejectCode.BAD_FIELD, "the header cancel must be <this raw topic>-<partition>@<offset>")
+    partition, offset = int(match[2]), int(match[3])
+    if partition == record.partition and offset >= record.offset:
+        raise Rejected(RejectCode.BAD_FIELD, f"the header cancel names offset {offset}, which is not before its own")
+    return f"{record.topic}-{partition}@{offset}"
+
+
+def cancels(items: list[Draft | Rejected], attempt: str) -> list[Draft | Rejected]:
+    """For each draft of the attempt's body the event that takes it back; what cannot be read stays as it is."""
+    return [
+        item if isinstance(item, Rejected) else _cancel(item, f"{attempt}#{index}") for index, item in enumerate(items)
+    ]
+
+
+def _cancel(draft: Draft, attempt_text: str) -> Draft:
+    return Draft(
+        OPERATION,
+        attempt_text,
+        [Leg(Kind.CANCEL.value)],
+        draft.player_id,
+        Reference(draft.operation, draft.provider_tx_id),
+        draft.round_id,
+        False,
+        draft.game_id,
+        draft.provider_at,
+        False,
+        draft.signature,
+        Cause("connector", attempt_text, None, "gave up"),
+    )

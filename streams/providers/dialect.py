@@ -1,0 +1,110 @@
+"""What a dialect is: everything that is peculiar to one provider, in one file.
+
+A dialect reads a raw record and says, as `Draft`s, what the provider meant: its own operation and transaction id, the
+legs, whom and what they refer to, and whether the provider waits for our decision. It knows nothing of brands, topics
+or event ids; `streams.normalise` completes its drafts. Reading is pure: same bytes, same drafts, no clock.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias
+
+import msgspec
+
+from schemas.errors import RejectCode, Rejected, UsageError
+from schemas.events import Cause, Leg, Reference
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
+from schemas.topics import DAY_MS
+
+Headers: TypeAlias = Mapping[str, bytes | None]
+"""Headers of a raw record by lower-case name; of a repeated one the last."""
+
+KeyMaterial: TypeAlias = Mapping[str, str]
+"""One provider's entry in the keyring, as its file says it."""
+
+
+class RawRecord(Protocol):
+    """What a connector appended; aiokafka's ConsumerRecord is one. `timestamp` is the broker's, epoch ms."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """One provider transaction's effect on one player as the provider said it; `provider_at` is epoch ms."""
+
+    operation: str
+    provider_tx_id: str
+    legs: list[Leg]
+    player_id: str | None
+    reference: Reference | None
+    round_id: str | None
+    round_closed: bool
+    game_id: str | None
+    provider_at: int | None
+    decision_required: bool
+    signature: str
+    cause: Cause | None = None
+
+
+class Unreadable(Rejected):
+    """One item that its dialect refuses to read, with the player where the item named one."""
+
+    def __init__(self, reason: RejectCode, detail: str, player_id: str | None) -> None:
+        super().__init__(reason, detail)
+        self.player_id = player_id
+
+
+Reader: TypeAlias = Callable[[RawRecord, Headers], list[Draft | Rejected]]
+"""One element an item, in the order of the body. Raises Rejected where no item can be told from another."""
+
+
+@dataclass(frozen=True)
+class Dialect(ABC):
+    """A provider's mapping, units, time rule, signature scheme and policies.
+
+    `version` names the mapping and goes into every event. An event time further than `time_tolerance_ms` before the
+    broker's append is not believed. `decides` are the operations whose provider awaits our answer: only those can be
+    refused by the ledger.
+    """
+
+    provider: ClassVar[str]
+    version: ClassVar[str]
+    decides: ClassVar[frozenset[str]] = frozenset()
+
+    policy: LedgerPolicy = DEFAULT_POLICY
+    time_tolerance_ms: int = DAY_MS
+
+    @abstractmethod
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that checks signatures with `material`; None means that no key is configured (NOT_CHECKED).
+
+        Raises UsageError for a key that cannot be one.
+        """
+
+    def redacted(self, value: bytes) -> bytes:
+        """The body as it may be shown to a person: secrets that travel inside it are blotted out."""
+        return value
+
+
+def entry_of(material: KeyMaterial, name: str, provider: str) -> str:
+    """One named entry of a provider's key material. Raises UsageError, never showing what the entry holds."""
+    entry = material.get(name)
+    if not entry:
+        raise UsageError(f"the keyring's entry for {provider!r} needs {name!r}: add it to the keys file")
+    return entry

@@ -1,0 +1,111 @@
+"""What every dialect asks of a field: ids that can be stored, money that is exact, JSON that is typed.
+
+A JSON number with a fraction or an exponent is never taken for money here: it would already be a float elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Amount
+from schemas.money import minor_units
+
+ID_MAX: Final = 128
+
+_Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_MAX)] | _Number
+"""A player, transaction, round or game id as providers send them: text, or a number."""
+OptionalId: TypeAlias = Annotated[str, Meta(max_length=ID_MAX)] | _Number | None
+"""The same where it may be missing, null or empty."""
+Note: TypeAlias = Annotated[str, Meta(max_length=500)]
+"""A sentence for people."""
+CurrencyText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16)]
+Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
+"""RFC 3339 with an offset; a naive time says nothing."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+_PATH: Final = re.compile(r" - at `\$(?:\.\w+|\[\.\.\.\])*?\.?(\w+)`$")
+_CODE_OF_FIELD: Final = {
+    "amount": RejectCode.BAD_AMOUNT,
+    "value": RejectCode.BAD_AMOUNT,
+    "currency": RejectCode.BAD_CURRENCY,
+    "at": RejectCode.BAD_TIME,
+    "eventDate": RejectCode.BAD_TIME,
+    "operation": RejectCode.UNKNOWN_OPERATION,
+}
+
+T = TypeVar("T")
+
+
+def text_of(value: str | int, field: str) -> str:
+    """An id as text. Raises Rejected(BAD_FIELD) for control characters: PostgreSQL cannot store a NUL."""
+    if value.__class__ is int:
+        return str(value)
+    if not value.isprintable():  # type: ignore[union-attr]  # not an int, so text
+        raise Rejected(RejectCode.BAD_FIELD, f"{field} holds characters that cannot be printed")
+    return value  # type: ignore[return-value]
+
+
+def optional_text(value: str | int | None, field: str) -> str | None:
+    """An id as text; missing, null and empty are all None."""
+    return None if value is None or value == "" else text_of(value, field)
+
+
+def required(value: T | None, field: str) -> T:
+    """A field that this operation cannot do without. Raises Rejected(MISSING_FIELD)."""
+    if value is None:
+        raise Rejected(RejectCode.MISSING_FIELD, f"{field} is missing")
+    return value
+
+
+def currency_of(amount: Amount, currency: str) -> str:
+    """The currency in upper case, after checking that a wallet can hold this amount of it.
+
+    Raises Rejected: BAD_AMOUNT below zero, AMOUNT_SCALE for parts of a minor unit, BAD_CURRENCY for an unknown code.
+    """
+    if amount.unscaled < 0:
+        raise Rejected(RejectCode.BAD_AMOUNT, "an amount below zero")
+    return signed_currency_of(amount, currency)
+
+
+def signed_currency_of(amount: Amount, currency: str) -> str:
+    """The same for an amount that may be below zero: an adjustment's."""
+    code = currency.upper()
+    minor_units(amount, code)
+    return code
+
+
+def epoch_ms(at: datetime) -> int:
+    """Whole milliseconds since 1970, computed in integers."""
+    return (at - _EPOCH) // _MS
+
+
+def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A typed JSON body. Raises Rejected with the code of the field that does not fit, MALFORMED where none is."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        raise Rejected(_code_of(message), message) from error
+    except msgspec.DecodeError as error:
+        raise Rejected(RejectCode.MALFORMED, str(error)) from error
+    except ValueError as error:  # msgspec lets the UnicodeDecodeError of a string through
+        raise Rejected(RejectCode.MALFORMED, "the body is not UTF-8") from error
+    except RecursionError as error:
+        raise Rejected(RejectCode.MALFORMED, "the body is nested too deeply") from error
+
+
+def _code_of(message: str) -> RejectCode:
+    if message.startswith("Object missing required field"):
+        return RejectCode.MISSING_FIELD
+    path = _PATH.search(message)
+    if path is None:
+        return RejectCode.MALFORMED
+    return _CODE_OF_FIELD.get(path[1], RejectCode.BAD_FIELD)
