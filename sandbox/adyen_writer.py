@@ -1,0 +1,96 @@
+"""Adyen's notification batches: JSON, each item signed by itself, booleans as strings, amounts in minor units.
+
+Shapes follow the notification samples in `Adyen/adyen-java-api-library`, and so does the text that is signed: its
+HMACValidatorTest holds the vector that our contract test repeats. A chargeback comes unsigned, as its sample there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final
+
+from sandbox.actions import ADYEN, Delivery, PspBatch, PspItem
+from sandbox.envelope import enveloped, style_of
+from sandbox.keys import SandboxKeys
+from sandbox.records import RawEvent
+from sandbox.spelling import json_body
+
+UNSIGNED_EVENT_CODES: Final = frozenset({"CHARGEBACK"})
+
+_AMSTERDAM: Final = timezone(timedelta(hours=1))  # a fixed offset: the samples print +01:00
+_CARDS: Final = ("visa", "mc", "ideal", "paypal")
+
+
+def adyen_record(delivery: Delivery, batch: PspBatch, keys: SandboxKeys) -> RawEvent:
+    """The record of one batch."""
+    items = [{"NotificationRequestItem": adyen_item(item, keys)} for item in batch.items]
+    body = json_body({"live": "false", "notificationItems": items}, style_of(delivery))
+    return adyen_sealed(delivery, batch, body)
+
+
+def adyen_item(item: PspItem, keys: SandboxKeys) -> dict[str, Any]:
+    """One item with its signature, fields in the order of the samples."""
+    additional: dict[str, str] = {}
+    if item.event_code == "AUTHORISATION":
+        additional |= {"authCode": item.psp_reference[-4:], "expiryDate": "03/2030"}
+    if item.event_code not in UNSIGNED_EVENT_CODES:
+        additional["hmacSignature"] = keys.adyen_signature(signed_text(item))
+    fields: dict[str, Any] = {
+        "additionalData": additional,
+        "amount": {"currency": item.player.currency, "value": item.amount_minor},
+        "eventCode": item.event_code,
+        "eventDate": _event_date(item.at_ms),
+        "merchantAccountCode": merchant_account(item),
+        "merchantReference": item.merchant_reference,
+        "paymentMethod": _CARDS[int(item.player.id[-2:]) % len(_CARDS)],
+        "pspReference": item.psp_reference,
+        "reason": item.reason,
+        "success": _text_of(item.success),
+    }
+    if item.original_reference:
+        fields["originalReference"] = item.original_reference
+    return fields
+
+
+def signed_text(item: PspItem) -> str:
+    """What the item's HMAC covers, joined by colons; an absent original reference is an empty part."""
+    return ":".join(
+        (
+            item.psp_reference,
+            item.original_reference,
+            merchant_account(item),
+            item.merchant_reference,
+            str(item.amount_minor),
+            item.player.currency,
+            item.event_code,
+            _text_of(item.success),
+        )
+    )
+
+
+def merchant_account(item: PspItem) -> str:
+    """The account that the brand holds with the payment provider."""
+    return f"{item.player.brand.capitalize()}ECOM"
+
+
+def adyen_sealed(delivery: Delivery, batch: PspBatch, body: bytes) -> RawEvent:
+    """A body as it reaches Kafka: no player is known yet, so the key is the first item's reference."""
+    first = batch.items[0]
+    return enveloped(
+        delivery,
+        ADYEN,
+        first.merchant_reference or first.psp_reference,
+        body,
+        path="/adyen/notifications",
+        brand=first.player.brand,
+    )
+
+
+def _text_of(flag: bool) -> str:
+    return "true" if flag else "false"
+
+
+def _event_date(at_ms: int) -> str:
+    # Whole seconds, as in the samples: two notices of one second are told apart by their references only.
+    moment = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
+    return moment.astimezone(_AMSTERDAM).isoformat()

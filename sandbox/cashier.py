@@ -1,0 +1,170 @@
+"""Money in and out: deposits with their notices, captures, refunds, a chargeback, withdrawals, bonuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from random import Random
+from typing import Final
+
+from sandbox.actions import Action, HouseAction, PspItem
+from sandbox.agenda import Agenda
+from sandbox.ids import Ids
+from sandbox.players import Player
+from sandbox.seats import Deposit, Seat
+from schemas.money import text_of_minor
+
+AUTHORISATION_REFUSED_SHARE: Final = 0.04
+CAPTURED_SHARE: Final = 0.7
+WITHDRAWAL_SHARE: Final = 0.5  # of players who leave a table with something in hand
+WITHDRAWAL_OVERDRAWN_SHARE: Final = 0.03  # asks for more than there is: the ledger is to refuse it
+WITHDRAWAL_REFUSED_SHARE: Final = 0.1
+BONUS_SHARE: Final = 0.08  # of sittings
+TOP_UP_SHARE: Final = 0.3  # of sittings, whatever is still there
+REFUSALS: Final = ("Refused", "CVC Declined", "Not enough balance")
+
+
+class Cashier:
+    """The casino's cashier and the payment provider behind it."""
+
+    def __init__(self, agenda: Agenda, rng: Random, ids: Ids) -> None:
+        self._agenda = agenda
+        self._rng = rng
+        self._ids = ids
+        self._settled: list[Deposit] = []
+
+    def first_deposit(
+        self, seat: Seat, amount_minor: int, *, opened_at_ms: int, settled_at_ms: int
+    ) -> tuple[HouseAction, PspItem]:
+        """A player's first deposit, opened and authorised at the given times."""
+        opened = self._opened(seat.player, amount_minor, opened_at_ms)
+        return opened, self._authorised(seat, opened.id, amount_minor, settled_at_ms)
+
+    def top_up(self, seat: Seat, at_ms: int) -> Iterable[Action]:
+        """A further deposit; its notice comes some seconds later and may say that the card was refused."""
+        if seat.awaits_deposit:
+            return
+        seat.awaits_deposit = True
+        amount_minor = self._rng.choice(seat.player.purse.deposits_minor)
+        opened = self._opened(seat.player, amount_minor, at_ms)
+        notified = partial(self._notified, seat, opened.id, amount_minor)
+        self._agenda.plan(at_ms + self._rng.randint(2_000, 9_000), notified)
+        yield opened
+
+    def _opened(self, player: Player, amount_minor: int, at_ms: int) -> HouseAction:
+        fields = (*_money(player, amount_minor), ("psp", "adyen"))
+        return HouseAction(at_ms, "deposit.opened", self._ids.uuid(), player, fields)
+
+    def _notified(self, seat: Seat, reference: str, amount_minor: int, at_ms: int) -> Iterable[Action]:
+        seat.awaits_deposit = False
+        if self._rng.random() < AUTHORISATION_REFUSED_SHARE:
+            yield PspItem(
+                at_ms=at_ms,
+                event_code="AUTHORISATION",
+                success=False,
+                psp_reference=self._ids.psp_reference(),
+                merchant_reference=reference,
+                player=seat.player,
+                amount_minor=amount_minor,
+                reason=self._rng.choice(REFUSALS),
+            )
+            return
+        authorised = self._authorised(seat, reference, amount_minor, at_ms)
+        yield authorised
+        if self._rng.random() < CAPTURED_SHARE:
+            captured = partial(self._follow_up, "CAPTURE", self._settled[-1], success=True)
+            self._agenda.plan(at_ms + self._rng.randint(5_000, 20_000), captured)
+
+    def _authorised(self, seat: Seat, reference: str, amount_minor: int, at_ms: int) -> PspItem:
+        psp_reference = self._ids.psp_reference()
+        seat.funds_minor += amount_minor
+        self._settled.append(Deposit(seat, reference, psp_reference, amount_minor))
+        return PspItem(
+            at_ms=at_ms,
+            event_code="AUTHORISATION",
+            success=True,
+            psp_reference=psp_reference,
+            merchant_reference=reference,
+            player=seat.player,
+            amount_minor=amount_minor,
+        )
+
+    def _follow_up(
+        self, event_code: str, deposit: Deposit, at_ms: int, *, success: bool, reason: str = ""
+    ) -> Iterable[Action]:
+        yield PspItem(
+            at_ms=at_ms,
+            event_code=event_code,
+            success=success,
+            psp_reference=self._ids.psp_reference(),
+            merchant_reference=deposit.merchant_reference,
+            player=deposit.seat.player,
+            amount_minor=deposit.amount_minor,
+            original_reference=deposit.psp_reference,
+            reason=reason,
+        )
+
+    def refund(self, at_ms: int, *, success: bool = True) -> Iterable[Action]:
+        """Give one deposit back, whole; one that fails changes nothing."""
+        deposit = self._taken_back(success=success)
+        reason = "" if success else "Insufficient balance on payment"
+        return self._follow_up("REFUND", deposit, at_ms, success=success, reason=reason)
+
+    def charge_back(self, at_ms: int) -> Iterable[Action]:
+        """The card holder's bank takes a deposit back, whether the player still has it or not."""
+        return self._follow_up("CHARGEBACK", self._taken_back(success=True), at_ms, success=True, reason="Other Fraud")
+
+    def _taken_back(self, *, success: bool) -> Deposit:
+        # A tenth at least of all players have a deposit's worth left; ten looks are enough, the last one counts.
+        for _ in range(10):
+            deposit = self._rng.choice(self._settled)
+            if deposit.seat.funds_minor >= deposit.amount_minor:
+                break
+        if success:
+            self._settled.remove(deposit)
+            deposit.seat.funds_minor -= deposit.amount_minor
+        return deposit
+
+    def after_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
+        """A player who leaves a table may withdraw part of what he has; what follows takes its time."""
+        purse = seat.player.purse
+        unit = purse.stakes_minor[0]
+        half = seat.funds_minor // 2 // unit * unit
+        if half < purse.stakes_minor[-1] or self._rng.random() >= WITHDRAWAL_SHARE:
+            return
+        id_ = self._ids.uuid()
+        if self._rng.random() < WITHDRAWAL_OVERDRAWN_SHARE:
+            asked = seat.funds_minor + purse.deposits_minor[-1]
+        else:
+            asked = half
+            seat.funds_minor -= half
+            self._agenda.plan(at_ms + self._rng.randint(3_000, 15_000), partial(self._decided, seat, id_, half))
+        yield HouseAction(at_ms, "withdrawal.requested", id_, seat.player, _money(seat.player, asked))
+
+    def _decided(self, seat: Seat, withdrawal: str, amount_minor: int, at_ms: int) -> Iterable[Action]:
+        which = ("withdrawal_id", withdrawal)
+        if self._rng.random() < WITHDRAWAL_REFUSED_SHARE:
+            seat.funds_minor += amount_minor
+            fields = (which, ("reason", "documents missing"))
+            yield HouseAction(at_ms, "withdrawal.refused", self._ids.uuid(), seat.player, fields)
+            return
+        self._agenda.plan(at_ms + self._rng.randint(2_000, 20_000), partial(self._paid, seat.player, which))
+        yield HouseAction(at_ms, "withdrawal.approved", self._ids.uuid(), seat.player, (which,))
+
+    def _paid(self, player: Player, which: tuple[str, str], at_ms: int) -> Iterable[Action]:
+        yield HouseAction(at_ms, "withdrawal.paid", self._ids.uuid(), player, (which,))
+
+    def before_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
+        """Some players deposit when they sit down, and some are given a bonus."""
+        if self._rng.random() < TOP_UP_SHARE:
+            yield from self.top_up(seat, at_ms)
+        if self._rng.random() >= BONUS_SHARE:
+            return
+        amount_minor = seat.player.purse.deposits_minor[0] // 4
+        seat.funds_minor += amount_minor
+        fields = (*_money(seat.player, amount_minor), ("campaign_id", "welcome-back"))
+        yield HouseAction(at_ms, "bonus.granted", self._ids.uuid(), seat.player, fields)
+
+
+def _money(player: Player, amount_minor: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("amount", text_of_minor(amount_minor, player.purse.scale)), ("currency", player.currency)

@@ -1,0 +1,47 @@
+"""The connector's part of a raw record: the headers that it puts around the bytes it received."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from sandbox.actions import Delivery
+from sandbox.players import DEFAULT_BRAND
+from sandbox.records import Origin, RawEvent
+
+JSON: Final = "application/json"
+
+
+def enveloped(
+    delivery: Delivery,
+    provider: str,
+    key: str,
+    body: bytes,
+    *,
+    path: str,
+    content_type: str = JSON,
+    brand: str,
+    region: str = "",
+    signature: tuple[str, bytes] | None = None,
+) -> RawEvent:
+    """The record of one delivery; an unnamed brand and an empty region leave their headers out, as connectors do."""
+    headers = [
+        ("content-type", content_type.encode()),
+        ("http-method", b"POST"),
+        ("http-path", path.encode()),
+        ("http-query", b""),
+        ("received-at", b"%d" % delivery.at_ms),
+        ("connector", f"sandbox-{provider}".encode()),
+    ]
+    if brand != DEFAULT_BRAND:
+        headers.append(("brand", brand.encode()))
+    if region:
+        headers.append(("region", region.encode()))
+    if signature is not None:
+        headers.append(signature)
+    return RawEvent(provider, key.encode(), body, tuple(headers), delivery.at_ms, delivery.phase, delivery.origin)
+
+
+def style_of(delivery: Delivery) -> Random | None:
+    """The spelling of a retry; a first sending, and so its exact duplicate, is in the provider's usual form."""
+    return Random(delivery.nonce) if delivery.origin is Origin.RETRY else None

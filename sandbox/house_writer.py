@@ -1,0 +1,51 @@
+"""The house dialect: the casino's own cashier and back office, JSON with a hex HMAC-SHA256 in `x-house-signature`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sandbox.actions import HOUSE, Delivery, HouseAction
+from sandbox.envelope import enveloped, style_of
+from sandbox.keys import SandboxKeys
+from sandbox.records import RawEvent
+from sandbox.spelling import json_body
+
+PATH: Final = "/house/v1"
+
+
+def house_record(delivery: Delivery, action: HouseAction, keys: SandboxKeys) -> RawEvent:
+    """The signed record of one operation."""
+    body = json_body(house_fields(action), style_of(delivery))
+    return house_sealed(delivery, action, body, keys.house_signature(body))
+
+
+def house_fields(action: HouseAction) -> dict[str, Any]:
+    """The fields of the body; sums are decimal text, the time is the operation's and stays the same in a retry."""
+    return {
+        "operation": action.operation,
+        "id": action.id,
+        "player_id": action.player.id,
+        "at": rfc3339(action.at_ms),
+        **dict(action.fields),
+    }
+
+
+def house_sealed(delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None) -> RawEvent:
+    """A body as it reaches Kafka; no signature leaves the header out."""
+    return enveloped(
+        delivery,
+        HOUSE,
+        action.player.id,
+        body,
+        path=PATH,
+        brand=action.player.brand,
+        region=action.player.region,
+        signature=None if signature is None else ("x-house-signature", signature),
+    )
+
+
+def rfc3339(at_ms: int) -> str:
+    """Epoch milliseconds as `2026-11-22T10:15:30.123Z`."""
+    seconds, millis = divmod(at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"

@@ -1,0 +1,94 @@
+"""What happens to good records on the way: sent again, doubled, overtaken. Pure functions over deliveries.
+
+None of it changes what the deliveries say. Nothing is moved across phases.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from msgspec.structs import replace
+
+from sandbox.actions import Delivery, PoisonAction, PspBatch
+from sandbox.records import Origin
+
+RETRY_DELAY_MS: Final = (1_000, 12_000)
+DUPLICATE_PLACES: Final = (1, 50)
+DISPLACED_PLACES: Final = (3, 200)
+
+_Batches = dict[tuple[int, str], list[Delivery]]
+
+
+def in_order_of_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """By phase, then by the connector's clock; what came at the same millisecond keeps its order."""
+    return sorted(deliveries, key=lambda delivery: (delivery.phase, delivery.at_ms))
+
+
+def retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+    """Later sendings of `count` of the deliveries, in a new spelling; a notice is sent again in another batch."""
+    batches = _batches_by_account(deliveries)
+    return [_retry(delivery, batches, rng) for delivery in _sample(deliveries, count, rng)]
+
+
+def with_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+    """The deliveries, `count` of them once more some places later, the same to the byte."""
+    first = [place for place, delivery in enumerate(deliveries) if delivery.origin is Origin.FIRST]
+    doubled = sorted(rng.sample(first, count))
+    copies = [replace(deliveries[place], origin=Origin.DUPLICATE) for place in doubled]
+    return _placed([*deliveries, *copies], [*range(len(deliveries)), *doubled], len(deliveries), DUPLICATE_PLACES, rng)
+
+
+def displaced(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+    """The deliveries, `count` of them overtaken by 3 to 200 others of their phase; their times stay as they are."""
+    moved = set(rng.sample(range(len(deliveries)), count))
+    staying = [place for place in range(len(deliveries)) if place not in moved]
+    places = [*staying, *sorted(moved)]
+    return _placed([deliveries[place] for place in places], places, len(staying), DISPLACED_PLACES, rng)
+
+
+def _placed(
+    deliveries: Sequence[Delivery], places: Sequence[int], fixed: int, shift: tuple[int, int], rng: Random
+) -> list[Delivery]:
+    # From `fixed` on, each delivery goes behind the one that is `shift` places after its own; half places keep the
+    # two apart without a second list.
+    keys = [
+        (delivery.phase, 2 * place if index < fixed else 2 * (place + rng.randint(*shift)) + 1)
+        for index, (delivery, place) in enumerate(zip(deliveries, places, strict=True))
+    ]
+    order = sorted(range(len(deliveries)), key=keys.__getitem__)
+    return [deliveries[index] for index in order]
+
+
+def _sample(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+    good = [delivery for delivery in deliveries if not isinstance(delivery.request, PoisonAction)]
+    return [good[index] for index in sorted(rng.sample(range(len(good)), count))]
+
+
+def _batches_by_account(deliveries: Sequence[Delivery]) -> _Batches:
+    batches: _Batches = defaultdict(list)
+    for delivery in deliveries:
+        if isinstance(delivery.request, PspBatch):
+            batches[delivery.phase, delivery.request.items[0].player.brand].append(delivery)
+    return batches
+
+
+def _retry(delivery: Delivery, batches: _Batches, rng: Random) -> Delivery:
+    at_ms = delivery.at_ms + rng.randint(*RETRY_DELAY_MS)
+    request = delivery.request
+    if isinstance(request, PspBatch):
+        account = batches[delivery.phase, request.items[0].player.brand]
+        request = _rebatched(request, [other for other in account if other.at_ms <= at_ms], at_ms, rng)
+    return replace(delivery, request=request, at_ms=at_ms, nonce=rng.getrandbits(128), origin=Origin.RETRY)
+
+
+def _rebatched(batch: PspBatch, sent: Sequence[Delivery], at_ms: int, rng: Random) -> PspBatch:
+    # `sent` holds what had been sent by then, this very batch included.
+    other = rng.choice(sent).request
+    items = list(batch.items)
+    if isinstance(other, PspBatch) and other is not batch:
+        items += rng.sample(other.items, min(2, len(other.items)))
+    rng.shuffle(items)
+    return PspBatch(at_ms, tuple(items))

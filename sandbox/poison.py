@@ -1,0 +1,177 @@
+"""Requests that no dialect can accept, one kind a function, each with the code that it is to be rejected with.
+
+The first ten kinds have ten different codes. Where a kind is about the content, its signature is right, so that a
+normaliser which checks signatures first still comes to the fault that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, NamedTuple
+
+import orjson
+from msgspec.structs import replace
+
+from sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
+from sandbox.adyen_writer import adyen_item, adyen_sealed
+from sandbox.house_writer import house_fields, house_sealed
+from sandbox.hub88_writer import hub88_fields, hub88_sealed
+from sandbox.ids import Ids
+from sandbox.keys import SandboxKeys
+from sandbox.players import Player
+from sandbox.playngo_writer import METHODS, playngo_elements, playngo_sealed
+from sandbox.records import Origin, RawEvent
+from sandbox.spelling import xml_body
+from schemas.errors import RejectCode
+
+
+class Victim(NamedTuple):
+    """What a kind is made from: a delivery, its player, the keys, and fresh ids that nothing else uses."""
+
+    delivery: Delivery
+    player: Player
+    keys: SandboxKeys
+    ids: Ids
+
+    def bet(self, provider: str) -> GameAction:
+        """A bet that nothing is wrong with yet."""
+        tx_id = self.ids.uuid() if provider == HUB88 else str(self.ids.number())
+        session = Session(provider, self.ids.uuid(), self.ids.number(), 1201, "aur_pharaoh")
+        return GameAction(
+            at_ms=self.delivery.at_ms,
+            verb=Verb.BET,
+            player=self.player,
+            session=session,
+            tx_id=tx_id,
+            round_id=str(self.ids.number()),
+            round_closed=False,
+            amount_minor=self.player.purse.stakes_minor[0],
+        )
+
+    def withdrawal(self) -> HouseAction:
+        """A withdrawal that nothing is wrong with yet."""
+        fields = (("amount", "5"), ("currency", self.player.currency))
+        return HouseAction(self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields)
+
+
+def poisoned(delivery: Delivery, kind: int, player: Player, keys: SandboxKeys) -> RawEvent:
+    """The record of the catalogue's entry `kind`."""
+    expected, make = CATALOGUE[kind]
+    record = make(Victim(delivery, player, keys, Ids(Random(delivery.nonce))))
+    return replace(record, origin=Origin.POISON, expected_reject=expected)
+
+
+def _entity_in_doctype(victim: Victim) -> RawEvent:
+    # XML external entities (CWE-611): a parser that expands this reads files for whoever sends it.
+    bet = victim.bet(PLAYNGO)
+    body = xml_body(METHODS[bet.verb], playngo_elements(bet, victim.keys.playngo_access_token).items(), None)
+    doctype = b'<!DOCTYPE reserve [<!ENTITY token SYSTEM "file:///etc/hostname">]>'
+    return playngo_sealed(victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<"))
+
+
+def _signature_of_other_bytes(victim: Victim) -> RawEvent:
+    bet = victim.bet(HUB88)
+    fields = hub88_fields(bet, victim.delivery.nonce)
+    signature = victim.keys.hub88_signature(orjson.dumps(fields))
+    return hub88_sealed(victim.delivery, bet, orjson.dumps(fields | {"amount": 1}), signature)
+
+
+def _unknown_operation(victim: Victim) -> RawEvent:
+    action = replace(victim.withdrawal(), operation="withdrawal.imagined")
+    return _house_signed(victim, action, orjson.dumps(house_fields(action)))
+
+
+def _too_many_decimals(victim: Victim) -> RawEvent:
+    bet = victim.bet(PLAYNGO)
+    elements = playngo_elements(bet, victim.keys.playngo_access_token) | {"real": "1.00001"}
+    return playngo_sealed(victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None))
+
+
+def _amount_beyond_64_bits(victim: Victim) -> RawEvent:
+    return _hub88_signed(victim, {"amount": 2**63})
+
+
+def _no_signature(victim: Victim) -> RawEvent:
+    action = victim.withdrawal()
+    return house_sealed(victim.delivery, action, orjson.dumps(house_fields(action)), None)
+
+
+def _unknown_currency(victim: Victim) -> RawEvent:
+    return _hub88_signed(victim, {"currency": "XQQ"})
+
+
+def _no_transaction_id(victim: Victim) -> RawEvent:
+    bet = victim.bet(HUB88)
+    fields = hub88_fields(bet, victim.delivery.nonce)
+    del fields["transaction_uuid"]
+    body = orjson.dumps(fields)
+    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+
+
+def _no_such_time(victim: Victim) -> RawEvent:
+    action = victim.withdrawal()
+    return _house_signed(victim, action, orjson.dumps(house_fields(action) | {"at": "2026-02-30T10:00:00.000Z"}))
+
+
+def _text_for_flag(victim: Victim) -> RawEvent:
+    return _hub88_signed(victim, {"round_closed": "perhaps"})
+
+
+def _cut_short(victim: Victim) -> RawEvent:
+    action = victim.withdrawal()
+    return _house_signed(victim, action, orjson.dumps(house_fields(action))[:-20])
+
+
+def _bytes_that_are_no_text(victim: Victim) -> RawEvent:
+    bet = victim.bet(HUB88)
+    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce)).replace(b'"round":"', b'"round":"\xe4')
+    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+
+
+def _altered_notice(victim: Victim) -> RawEvent:
+    item = PspItem(
+        at_ms=victim.delivery.at_ms,
+        event_code="AUTHORISATION",
+        success=True,
+        psp_reference=victim.ids.psp_reference(),
+        merchant_reference=victim.ids.uuid(),
+        player=victim.player,
+        amount_minor=victim.player.purse.deposits_minor[0],
+    )
+    signed = adyen_item(item, victim.keys)
+    signed["amount"]["value"] *= 10
+    items = [{"NotificationRequestItem": signed}]
+    body = orjson.dumps({"live": "false", "notificationItems": items})
+    return adyen_sealed(victim.delivery, PspBatch(item.at_ms, (item,)), body)
+
+
+def _hub88_signed(victim: Victim, changed: dict[str, object]) -> RawEvent:
+    bet = victim.bet(HUB88)
+    # Spliced as text, because orjson refuses an integer beyond 64 bits, which is one of the kinds.
+    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce) | dict.fromkeys(changed, 0))
+    for name, value in changed.items():
+        text = str(value) if isinstance(value, int) else orjson.dumps(value).decode()
+        body = body.replace(f'"{name}":0'.encode(), f'"{name}":{text}'.encode())
+    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+
+
+def _house_signed(victim: Victim, action: HouseAction, body: bytes) -> RawEvent:
+    return house_sealed(victim.delivery, action, body, victim.keys.house_signature(body))
+
+
+CATALOGUE: Final[tuple[tuple[RejectCode, Callable[[Victim], RawEvent]], ...]] = (
+    (RejectCode.MALFORMED, _entity_in_doctype),
+    (RejectCode.BAD_SIGNATURE, _signature_of_other_bytes),
+    (RejectCode.UNKNOWN_OPERATION, _unknown_operation),
+    (RejectCode.AMOUNT_SCALE, _too_many_decimals),
+    (RejectCode.BAD_AMOUNT, _amount_beyond_64_bits),
+    (RejectCode.MISSING_SIGNATURE, _no_signature),
+    (RejectCode.BAD_CURRENCY, _unknown_currency),
+    (RejectCode.MISSING_FIELD, _no_transaction_id),
+    (RejectCode.BAD_TIME, _no_such_time),
+    (RejectCode.BAD_FIELD, _text_for_flag),
+    (RejectCode.MALFORMED, _cut_short),
+    (RejectCode.MALFORMED, _bytes_that_are_no_text),
+    (RejectCode.BAD_SIGNATURE, _altered_notice),
+)

@@ -1,0 +1,175 @@
+"""A scenario is a handful of numbers; the same numbers and keys make the same records, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from random import Random
+from typing import Final
+
+import msgspec
+
+from sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
+from sandbox.agenda import Agenda
+from sandbox.cashier import Cashier
+from sandbox.casino import Casino
+from sandbox.ids import Ids
+from sandbox.keys import SandboxKeys
+from sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from sandbox.players import make_players
+from sandbox.poison import CATALOGUE
+from sandbox.psp import batched
+from sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
+from sandbox.seats import Seat
+from sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, burst, funds_needed_minor
+from sandbox.writing import Progress, write_all
+from schemas.errors import UsageError
+
+EVENTS_PER_PLAYER: Final = 50
+OPENING_MS: Final = 30_000
+NOTICES_MS: Final = 30_000
+PLAY_AFTER_MS: Final = 80_000
+"""Play begins this long after the scenario: first deposits are opened, then authorised, then sent again if at all."""
+ARRIVALS_MS: Final = 15_000
+SPEEDING_AFTER_MS: Final = (10_000, 20_000)
+BLOCK_AFTER_MS: Final = (20_000, 30_000)
+REVERSALS_AFTER_MS: Final = (30_000, 70_000)
+
+_DUPLICATES_OF_RETRIES: Final = 5  # every fifth redelivery repeats the bytes, the others only the content
+_RECORDS_OF_A_BURST: Final = BURST_BETS + BURST_BETS // WIN_EVERY
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """What to play. `events` is the number of raw records in all, whatever they carry: first sendings, retries,
+    duplicates, poison, speeding. A batch of notices is one record.
+
+    `players` does not count the speeders; without it there is one for each fifty events, which makes about 110 s of
+    play. `start_ms` is the epoch time of the first deposit: choose it with `duration_ms`, so that the traffic ends
+    before now. `retry_share` and `reorder_share` are shares of all records.
+
+    Ids come from `seed`, `events` and the number of players together: the same scenario fed again later repeats its
+    transactions, and two different scenarios never meet in one id. Raises UsageError for numbers that do not fit.
+    """
+
+    seed: int
+    start_ms: int
+    events: int = 20_000
+    players: int | None = None
+    retry_share: float = 0.01
+    reorder_share: float = 0.01
+    poison: int = 5
+    speeders: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.seed, self.start_ms, self.poison, self.speeders) < 0:
+            raise UsageError("seed, start, poison and speeders are numbers from 0 upward")
+        if not (0 <= self.retry_share <= 0.5 and 0 <= self.reorder_share <= 0.5):
+            raise UsageError("the shares of retries and of reordered records lie between 0 and 0.5")
+        if self.player_count < 1:
+            raise UsageError("a scenario needs a player")
+        if self.play_count_min < self.player_count:
+            raise UsageError(
+                f"{self.events} events are too few for {self.player_count} players and {self.speeders} speeders "
+                f"({_RECORDS_OF_A_BURST} events each): ask for more events, or for fewer of them"
+            )
+
+    @property
+    def player_count(self) -> int:
+        """Players besides the speeders."""
+        return max(1, self.events // EVENTS_PER_PLAYER) if self.players is None else self.players
+
+    @property
+    def redelivered_count(self) -> int:
+        """Retries and exact duplicates together."""
+        return round(self.events * self.retry_share)
+
+    @property
+    def play_count_min(self) -> int:
+        """Records that are left for play if every first deposit's notice travels alone."""
+        deposits = 2 * (self.player_count + self.speeders)
+        return self.events - deposits - self.redelivered_count - self.poison - self.speeders * _RECORDS_OF_A_BURST
+
+
+def generate(scenario: Scenario, keys: SandboxKeys, progress: Progress | None = None) -> list[RawEvent]:
+    """All raw records of the scenario in the order in which they are to be fed, `scenario.events` of them."""
+    return write_all(deliveries_of(scenario), keys, progress)
+
+
+def duration_ms(scenario: Scenario) -> int:
+    """From the scenario's start to its last record's time; costs a play without writing and signing."""
+    return max(delivery.at_ms for delivery in deliveries_of(scenario)) - scenario.start_ms
+
+
+def deliveries_of(scenario: Scenario) -> list[Delivery]:
+    """The scenario before it is written in bytes."""
+    rng = Random(f"pitboss sandbox {scenario.seed} {scenario.events} {scenario.player_count}")
+    play = _Play(scenario, rng)
+    deposits = [play.sent(PHASE_DEPOSITS, request) for request in play.first_deposits()]
+    bursts = [play.sent(PHASE_PLAY, request) for request in play.bursts()]
+    poison = [play.sent(PHASE_PLAY, request, Origin.POISON) for request in play.poison()]
+    rest = scenario.events - len(deposits) - len(bursts) - len(poison) - scenario.redelivered_count
+    rounds = [play.sent(PHASE_PLAY, request) for request in islice(play.rounds(), rest)]
+    duplicates = scenario.redelivered_count // _DUPLICATES_OF_RETRIES
+    first = in_order_of_time([*deposits, *bursts, *poison, *rounds])
+    again = retries(first, scenario.redelivered_count - duplicates, rng)
+    stream = with_duplicates(in_order_of_time([*first, *again]), duplicates, rng)
+    return displaced(stream, round(scenario.events * scenario.reorder_share), rng)
+
+
+class _Play:
+    """The cast of one scenario and what they do, part by part; parts draw from one generator, so their order counts."""
+
+    def __init__(self, scenario: Scenario, rng: Random) -> None:
+        self._scenario = scenario
+        self._rng = rng
+        self._ids = Ids(rng)
+        self._agenda = Agenda()
+        self._cashier = Cashier(self._agenda, rng, self._ids)
+        self._casino = Casino(self._agenda, rng, self._ids, self._cashier)
+        seats = [Seat(player) for player in make_players(rng, scenario.player_count + scenario.speeders)]
+        self._speeders, self._seats = seats[: scenario.speeders], seats[scenario.speeders :]
+        self._play_ms = scenario.start_ms + PLAY_AFTER_MS
+
+    def sent(self, phase: int, request: Request, origin: Origin = Origin.FIRST) -> Delivery:
+        return Delivery(request, request.at_ms, phase, self._rng.getrandbits(128), origin)
+
+    def first_deposits(self) -> Iterator[Request]:
+        """Every player's deposit, opened and then authorised: speeders' for their burst, others' as is usual."""
+        actions: list[Action] = []
+        for seat in (*self._speeders, *self._seats):
+            amount = self._rng.choice(seat.player.purse.deposits_minor)
+            if seat in self._speeders:
+                amount = max(amount, funds_needed_minor(seat))
+            opened_at = self._scenario.start_ms + self._rng.randrange(OPENING_MS)
+            settled_at = self._scenario.start_ms + OPENING_MS + self._rng.randrange(NOTICES_MS)
+            actions += self._cashier.first_deposit(seat, amount, opened_at_ms=opened_at, settled_at_ms=settled_at)
+        return batched(sorted(actions, key=lambda action: action.at_ms), self._rng)
+
+    def bursts(self) -> Iterator[GameAction]:
+        for number, seat in enumerate(self._speeders):
+            provider = GAME_PROVIDERS[number % len(GAME_PROVIDERS)]
+            start_ms = self._play_ms + self._rng.randint(*SPEEDING_AFTER_MS)
+            yield from burst(seat, provider, start_ms, self._rng, self._ids)
+
+    def poison(self) -> Iterator[PoisonAction]:
+        for number in range(self._scenario.poison):
+            at_ms = self._play_ms + self._rng.randrange(BURST_MS)
+            player = self._rng.choice(self._seats).player
+            yield PoisonAction(at_ms, number % len(CATALOGUE), player)
+
+    def rounds(self) -> Iterator[Request]:
+        """Play without end, and what the back office does meanwhile."""
+        for seat in self._seats:
+            arrival_ms = self._play_ms + self._rng.randrange(ARRIVALS_MS)
+            self._agenda.plan(arrival_ms, partial(self._casino.sit_down, seat))
+        watched = self._rng.choice(self._seats)
+        self._agenda.plan(self._in(BLOCK_AFTER_MS), partial(self._casino.block, watched))
+        self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.charge_back)
+        self._agenda.plan(self._in(REVERSALS_AFTER_MS), partial(self._cashier.refund, success=False))
+        for _ in range(max(1, len(self._seats) // 100)):
+            self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.refund)
+        return batched(self._agenda.run(), self._rng)
+
+    def _in(self, window_ms: tuple[int, int]) -> int:
+        return self._play_ms + self._rng.randint(*window_ms)

@@ -1,0 +1,30 @@
+"""What a simulated player has and does at the moment; the only state that changes while a scenario is played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandbox.actions import Session
+from sandbox.players import Player
+
+
+@dataclass(slots=True)
+class Seat:
+    """One player at play. `funds_minor` is what he believes to have: it keeps play plausible and proves nothing."""
+
+    player: Player
+    funds_minor: int = 0
+    is_blocked: bool = False
+    awaits_deposit: bool = False
+    session: Session | None = None
+    rounds_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """A deposit that the payment provider has authorised."""
+
+    seat: Seat
+    merchant_reference: str
+    psp_reference: str
+    amount_minor: int

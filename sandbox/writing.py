@@ -1,0 +1,55 @@
+"""From deliveries to bytes: each request by its provider's writer, signed in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, assert_never
+
+from sandbox.actions import HUB88, Delivery, GameAction, HouseAction, PoisonAction, PspBatch
+from sandbox.adyen_writer import adyen_record
+from sandbox.house_writer import house_record
+from sandbox.hub88_writer import hub88_record
+from sandbox.keys import SandboxKeys
+from sandbox.playngo_writer import playngo_record
+from sandbox.poison import poisoned
+from sandbox.records import RawEvent
+
+Progress = Callable[[int, int], None]
+"""Told after each stretch: how many records are done, and of how many."""
+
+SIGNING_THREADS: Final = 2  # OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more
+_STRETCH: Final = 200
+
+
+def written(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
+    """The raw record of one delivery; the same delivery and keys make the same bytes."""
+    request = delivery.request
+    match request:
+        case GameAction():
+            write = hub88_record if request.session.provider == HUB88 else playngo_record
+            return write(delivery, request, keys)
+        case PspBatch():
+            return adyen_record(delivery, request, keys)
+        case HouseAction():
+            return house_record(delivery, request, keys)
+        case PoisonAction():
+            return poisoned(delivery, request.kind, request.player, keys)
+        case _:
+            assert_never(request)
+
+
+def write_all(deliveries: Sequence[Delivery], keys: SandboxKeys, progress: Progress | None = None) -> list[RawEvent]:
+    """The raw records in the order of the deliveries."""
+    records: list[RawEvent] = []
+    stretches = [deliveries[start : start + _STRETCH] for start in range(0, len(deliveries), _STRETCH)]
+
+    def write_stretch(stretch: Sequence[Delivery]) -> list[RawEvent]:
+        return [written(delivery, keys) for delivery in stretch]
+
+    with ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sandbox-sign") as pool:
+        for stretch in pool.map(write_stretch, stretches):
+            records += stretch
+            if progress is not None:
+                progress(len(records), len(deliveries))
+    return records
