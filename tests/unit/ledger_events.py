@@ -1,0 +1,104 @@
+"""Events for the ledger's tests, short to write and complete."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from ledger_sink.book import Book, Decided, Sourced
+from ledger_sink.posting import post
+from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
+from schemas.identity import event_id, fingerprint
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
+
+_offsets = count()
+
+
+def leg(kind: str, minor: int | None = None, currency: str | None = "EUR", **more: Any) -> Leg:
+    return Leg(kind, None if minor is None else Amount(minor, 2), currency, **more)
+
+
+def transaction(
+    operation: str,
+    tx_id: str,
+    *legs: Leg,
+    provider: str = "hub88",
+    player: str | None = "p-1",
+    reference: tuple[str, str] | None = None,
+    decide: bool = False,
+    cause: Cause | None = None,
+    attempt: Attempt | None = None,
+    round_id: str | None = "r-1",
+) -> WalletTransaction:
+    pointer = Reference(*reference) if reference else None
+    return WalletTransaction(
+        event_id=event_id("acme", provider, operation, tx_id),
+        brand="acme",
+        provider=provider,
+        provider_version="1",
+        region="MT",
+        operation=operation,
+        provider_tx_id=tx_id,
+        attempt=attempt or Attempt(f"provider.{provider}.raw.v1", 0, next(_offsets), 0),
+        player_id=player,
+        legs=list(legs),
+        reference=pointer,
+        round_id=round_id,
+        round_closed=False,
+        game_id="g-1",
+        occurred_at=1_790_000_000_000,
+        time_source="CONNECTOR",
+        provider_at=None,
+        received_at=1_790_000_000_000,
+        appended_at=1_790_000_000_500,
+        fingerprint=fingerprint(player, legs, pointer, round_id, "g-1"),
+        fingerprint_version=1,
+        signature="VALID",
+        decision_required=decide,
+        cause=cause,
+    )
+
+
+def bet(tx_id: str, minor: int, **more: Any) -> WalletTransaction:
+    return transaction("bet", tx_id, leg("BET", minor), decide=True, **more)
+
+
+def win(tx_id: str, minor: int, of: str, **more: Any) -> WalletTransaction:
+    return transaction("win", tx_id, leg("WIN", minor), reference=("bet", of), **more)
+
+
+def rollback(tx_id: str, of: str, **more: Any) -> WalletTransaction:
+    return transaction("rollback", tx_id, leg("ROLLBACK", None, None), reference=("bet", of), **more)
+
+
+def deposit(tx_id: str, minor: int, **more: Any) -> WalletTransaction:
+    return transaction("AUTHORISATION", tx_id, leg("DEPOSIT", minor), provider="adyen", round_id=None, **more)
+
+
+def house(operation: str, tx_id: str, *legs: Leg, **more: Any) -> WalletTransaction:
+    return transaction(operation, tx_id, *legs, provider="house", round_id=None, **more)
+
+
+def sourced(event: WalletTransaction, part: int = 0, offset: int | None = None) -> Sourced:
+    place = event.attempt.offset if offset is None else offset
+    return Sourced(event, Position("wallet.transactions.v1", part, place))
+
+
+def book_of(*events: WalletTransaction, policy: LedgerPolicy = DEFAULT_POLICY) -> Book:
+    book = Book()
+    for offset, event in enumerate(events):
+        post(book, sourced(event, offset=offset), policy)
+    return book
+
+
+def outcomes(book: Book) -> list[str]:
+    return [decided.answer.outcome for decided in book.decided]
+
+
+def last(book: Book) -> Decided:
+    return book.decided[-1]
+
+
+def purse(book: Book, player: str = "p-1", currency: str = "EUR") -> tuple[int, int, int]:
+    wallet = book.wallet(player, currency)
+    return wallet.cash_minor, wallet.bonus_minor, wallet.held_minor

@@ -1,0 +1,236 @@
+"""What each event does to money, rule by rule; docs/guarantees.md links here."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger_sink.book import Book
+from schemas.errors import InvariantBroken
+from schemas.events import Cause
+from schemas.policies import LedgerPolicy
+from tests.unit.ledger_events import (
+    bet,
+    book_of,
+    deposit,
+    house,
+    last,
+    leg,
+    outcomes,
+    purse,
+    rollback,
+    transaction,
+    win,
+)
+
+
+def attempt_text(event):
+    attempt = event.attempt
+    return f"{attempt.topic}-{attempt.partition}@{attempt.offset}#{attempt.record_index}"
+
+
+def cancel(event):
+    return transaction(
+        "cancel",
+        attempt_text(event),
+        leg("CANCEL", None, None),
+        reference=(event.operation, event.provider_tx_id),
+        cause=Cause("connector", attempt_text(event), reason="gave up"),
+    )
+
+
+def totals(book: Book) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for _, _, transfer in book.new_transfers:
+        sums[transfer.debit] = sums.get(transfer.debit, 0) - transfer.amount_minor
+        sums[transfer.credit] = sums.get(transfer.credit, 0) + transfer.amount_minor
+    return sums
+
+
+def test_a_bet_and_its_win_move_money_between_player_and_provider():
+    book = book_of(deposit("d", 10_000), bet("b", 150), win("w", 400, "b"))
+    assert outcomes(book) == ["POSTED"] * 3
+    assert purse(book) == (10_250, 0, 0)
+    assert totals(book) == {"psp:adyen": -10_000, "player:p-1:cash": 10_250, "provider:hub88": -250}
+
+
+def test_the_same_event_twice_changes_nothing_and_hears_the_first_answer():
+    first, again = bet("b", 150), bet("b", 150)
+    book = book_of(deposit("d", 10_000), first, again, win("w", 400, "b"), bet("b", 150))
+    assert outcomes(book) == ["POSTED", "POSTED", "EXISTS", "POSTED", "EXISTS"]
+    assert last(book).answer.available_minor == 9_850  # as it stood after the first, not as it stands now
+    assert purse(book) == (10_250, 0, 0)
+
+
+def test_the_same_attempt_again_hears_exactly_what_it_heard_before():
+    first = bet("b", 150)
+    book = book_of(deposit("d", 10_000), first, first)
+    assert book.decided[1].answer == book.decided[2].answer
+    assert last(book).redelivered
+
+
+@pytest.mark.parametrize("other", [bet("b", 151), bet("b", 150, player="p-2"), bet("b", 150, round_id="r-2")])
+def test_other_content_under_one_id_is_a_conflict_and_moves_nothing(other):
+    book = book_of(deposit("d", 10_000), bet("b", 150), other)
+    assert last(book).answer.outcome == "CONFLICT"
+    assert purse(book) == (9_850, 0, 0)
+    assert purse(book, "p-2") == (0, 0, 0)
+
+
+def test_operation_and_id_are_the_identity_not_the_id_alone():
+    book = book_of(deposit("x", 10_000), bet("x", 150), win("x", 400, "x"), rollback("x", "x"))
+    assert outcomes(book) == ["POSTED"] * 4
+
+
+def test_a_bet_never_overdraws():
+    book = book_of(deposit("d", 100), bet("b", 101), bet("c", 100), bet("e", 1))
+    assert outcomes(book)[1:] == ["REFUSED_FUNDS", "POSTED", "REFUSED_FUNDS"]
+    assert purse(book) == (0, 0, 0)
+
+
+def test_a_correction_may_overdraw_but_a_bet_in_debt_may_not():
+    chargeback = transaction("CHARGEBACK", "c", leg("DEPOSIT_REVERSAL", 300), provider="adyen", round_id=None)
+    book = book_of(deposit("d", 300), bet("b", 100), chargeback, bet("b2", 1))
+    assert outcomes(book)[2:] == ["POSTED", "REFUSED_FUNDS"]
+    assert purse(book) == (-100, 0, 0)
+
+
+def test_a_refusal_stands_for_every_later_attempt_unless_the_dialect_reuses_ids():
+    events = [bet("b", 150), deposit("d", 1_000), bet("b", 150)]
+    assert outcomes(book_of(*events)) == ["REFUSED_FUNDS", "POSTED", "REFUSED_FUNDS"]
+    reusing = book_of(*events, bet("b", 225), policy=LedgerPolicy(refused_id_reusable=True))
+    assert outcomes(reusing) == ["REFUSED_FUNDS", "POSTED", "POSTED", "CONFLICT"]
+
+
+def test_a_refused_attempt_hears_its_refusal_for_ever_even_after_the_id_was_accepted():
+    refused = bet("b", 150)
+    policy = LedgerPolicy(refused_id_reusable=True)
+    book = book_of(refused, deposit("d", 1_000), bet("b", 150), refused, policy=policy)
+    assert outcomes(book) == ["REFUSED_FUNDS", "POSTED", "POSTED", "REFUSED_FUNDS"]
+    assert purse(book) == (850, 0, 0)
+
+
+def test_a_rollback_takes_the_bet_back_once():
+    book = book_of(deposit("d", 1_000), bet("b", 150), rollback("r", "b"), rollback("r", "b"), rollback("r2", "b"))
+    assert outcomes(book)[2:] == ["POSTED", "EXISTS", "POSTED"]
+    assert last(book).answer.reason == "ALREADY_CLOSED"
+    assert purse(book) == (1_000, 0, 0)
+
+
+def test_a_rollback_before_its_bet_leaves_a_tombstone():
+    book = book_of(deposit("d", 1_000), rollback("r", "b"), bet("b", 150), bet("b", 150))
+    assert outcomes(book)[1:] == ["TOMBSTONED", "TOMBSTONED", "TOMBSTONED"]
+    assert purse(book) == (1_000, 0, 0)
+
+
+def test_a_rollback_of_a_refused_bet_moves_nothing_and_burns_its_id():
+    policy = LedgerPolicy(refused_id_reusable=True)
+    book = book_of(bet("b", 150), rollback("r", "b"), deposit("d", 1_000), bet("b", 150), policy=policy)
+    assert outcomes(book) == ["REFUSED_FUNDS", "POSTED", "POSTED", "TOMBSTONED"]
+    assert purse(book) == (1_000, 0, 0)
+
+
+def test_another_players_rollback_cannot_touch_the_bet():
+    book = book_of(deposit("d", 1_000), bet("b", 150), rollback("r", "b", player="p-2"))
+    assert last(book).answer.outcome == "TOMBSTONED"
+    assert purse(book) == (850, 0, 0)
+    assert purse(book, "p-2") == (0, 0, 0)
+
+
+def test_a_bet_takes_cash_first_and_its_rollback_returns_the_same_split():
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500))
+    book = book_of(deposit("d", 100), grant, bet("b", 150))
+    assert purse(book) == (0, 450, 0)
+    book = book_of(deposit("d", 100), grant, bet("b", 150), win("w", 30, "b"), rollback("r", "b"))
+    assert purse(book) == (130, 500, 0)
+
+
+def test_a_withdrawal_is_held_then_paid_once():
+    request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
+    paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "w"))
+    again = house("withdrawal.paid", "wp2", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "w"))
+    book = book_of(deposit("d", 1_000), request)
+    assert purse(book) == (400, 0, 600)
+    book = book_of(deposit("d", 1_000), request, paid, again)
+    assert purse(book) == (400, 0, 0)
+    assert last(book).answer.reason == "ALREADY_CLOSED"
+
+
+def test_a_refused_withdrawal_comes_back_and_one_paid_before_its_request_still_nets_out():
+    request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
+    reference = ("withdrawal.requested", "w")
+    refused = house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference)
+    assert purse(book_of(deposit("d", 1_000), request, refused)) == (1_000, 0, 0)
+    paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference)
+    assert purse(book_of(deposit("d", 1_000), paid, request)) == (400, 0, 0)
+
+
+def test_bonus_money_cannot_be_withdrawn():
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500))
+    request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 100), decide=True)
+    assert outcomes(book_of(grant, request)) == ["POSTED", "REFUSED_FUNDS"]
+
+
+def test_a_block_stops_bets_but_not_wins_and_rollbacks():
+    block = house("player.blocked", "x", leg("PLAYER_STATE", None, None))
+    release = house("player.released", "y", leg("PLAYER_STATE", None, None))
+    book = book_of(
+        deposit("d", 1_000), bet("b", 100), block, bet("c", 100), win("w", 50, "b"), rollback("r", "b"), release,
+        bet("e", 100),
+    )  # fmt: skip
+    assert outcomes(book)[3:] == ["REFUSED_BLOCKED", "POSTED", "POSTED", "POSTED", "POSTED"]
+
+
+def test_a_limit_stops_a_larger_bet():
+    limit = house("player.limited", "l", leg("PLAYER_STATE", 100))
+    book = book_of(deposit("d", 1_000), limit, bet("b", 101), bet("c", 100))
+    assert outcomes(book)[2:] == ["REFUSED_LIMIT", "POSTED"]
+
+
+def test_a_cancelled_attempt_nets_to_zero_and_its_retry_is_told_so():
+    first = bet("b", 150)
+    book = book_of(deposit("d", 1_000), first, cancel(first), bet("b", 150), rollback("r", "b"))
+    assert outcomes(book)[1:] == ["POSTED", "CANCELLED", "CANCELLED", "POSTED"]
+    assert purse(book) == (1_000, 0, 0)
+
+
+def test_cancelling_a_retry_leaves_the_bet_that_the_first_attempt_made():
+    first, retry = bet("b", 150), bet("b", 150)
+    book = book_of(deposit("d", 1_000), first, retry, cancel(retry))
+    assert (last(book).answer.outcome, last(book).answer.reason) == ("CANCELLED", "ATTEMPT_MOVED_NOTHING")
+    assert purse(book) == (850, 0, 0)
+
+
+def test_a_cancel_before_the_decision_leaves_a_tombstone():
+    first = bet("b", 150)
+    book = book_of(deposit("d", 1_000), cancel(first), first)
+    assert outcomes(book)[1:] == ["CANCELLED", "TOMBSTONED"]
+    assert purse(book) == (1_000, 0, 0)
+
+
+def test_bet_and_win_of_one_transaction_are_decided_together():
+    net = transaction("TransferInOut", "n", leg("BET", 500), leg("WIN", 9_000), decide=True)
+    assert outcomes(book_of(deposit("d", 499), net)) == ["POSTED", "REFUSED_FUNDS"]
+    assert purse(book_of(deposit("d", 500), net)) == (9_000, 0, 0)
+
+
+def test_money_without_a_player_waits_in_suspense():
+    book = book_of(deposit("d", 1_000, player=None))
+    assert outcomes(book) == ["UNRESOLVED"]
+    assert totals(book) == {"psp:adyen": -1_000, "suspense:adyen": 1_000}
+
+
+def test_free_rounds_and_zero_wins_are_events_without_movements():
+    book = book_of(transaction("bet", "f", leg("BET", 150, is_free=True), decide=True), win("w", 0, "f"))
+    assert outcomes(book) == ["POSTED", "POSTED"]
+    assert book.new_transfers == []
+
+
+def test_an_unknown_kind_stops_the_ledger_and_is_never_skipped():
+    with pytest.raises(InvariantBroken, match="TELEPORT"):
+        book_of(transaction("teleport", "t", leg("TELEPORT", 1)))
+
+
+def test_every_version_is_there_and_every_balance_follows_from_the_one_before():
+    book = book_of(deposit("d", 1_000), bet("b", 150), win("w", 30, "b"), rollback("r", "b"), bet("c", 10))
+    versions = [transfer.version for _, _, transfer in book.new_transfers]
+    assert versions == list(range(1, len(versions) + 1))
