@@ -52,7 +52,9 @@ def mismatch(where: str, stored: Stored, bounds: tuple[int, int], last: RecordLi
     """Why the log is not the one the position was stored for; None if it is."""
     beginning, end = bounds
     if stored.next_offset > end:
-        return f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
+        return (
+            f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
+        )
     if stored.next_offset < beginning:
         return f"{where}: the ledger is at {stored.next_offset}, the log begins at {beginning}: a stretch was deleted"
     if last is None or stored.last_checksum is None or last.offset != stored.next_offset - 1:
@@ -110,7 +112,9 @@ async def _records_before(
             consumer.pause(partition)
     found: dict[int, RecordLike] = {}
     while wanted:
-        fetched: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(*wanted, timeout_ms=500, max_records=500)
+        fetched: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
+            *wanted, timeout_ms=500, max_records=500
+        )
         for partition in list(wanted):
             records = fetched.get(partition) or []
             if records:

@@ -1,0 +1,102 @@
+"""Taking partitions over: the claim that fences whoever had them, and the proof that the log is the right one.
+
+Positions live in the ledger's database, next to what they stand for; Kafka's committed offsets only show the lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple
+
+import psycopg
+from aiokafka import TopicPartition
+
+from ledger_sink.log import Stored, verify_log
+from ledger_sink.publisher import Publisher
+from ledger_sink.statements import statements
+from ledger_sink.store import CONSUMER, PostgresLedger
+from schemas.errors import LogMismatch, Unavailable
+from schemas.topics import TRANSACTIONS
+
+_SQL = statements("positions")
+
+
+class Claim(NamedTuple):
+    """A partition that is ours from now on."""
+
+    next_offset: int
+    published_offset: int
+    epoch: int
+    last_timestamp_ms: int | None
+    last_checksum: int | None
+
+
+async def claim_positions(
+    store: PostgresLedger, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
+) -> dict[int, Claim]:
+    """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable."""
+    connection = await store.connection()
+    try:
+        cursor = await connection.execute(_SQL["claim"], {"consumer": consumer, "topic": topic, "parts": sorted(parts)})
+        return {part: Claim(*claim) for part, *claim in await cursor.fetchall()}
+    except psycopg.OperationalError as error:
+        message = f"the ledger's database does not answer: {error}"
+        raise Unavailable(message) from error
+
+
+async def check_installation(store: PostgresLedger, cluster_id: str, partitions: int) -> None:
+    """Bind a new database to its broker and partition count, refuse any other. Raises LogMismatch, Unavailable."""
+    connection = await store.connection()
+    try:
+        await connection.execute(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
+        row = await (await connection.execute(_SQL["installation"])).fetchone()
+    except psycopg.OperationalError as error:
+        message = f"the ledger's database does not answer: {error}"
+        raise Unavailable(message) from error
+    if row != (cluster_id, partitions):
+        message = (
+            f"the ledger's database belongs to cluster and partition count {row}, the broker to"
+            f" {(cluster_id, partitions)}."
+            " Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
+        )
+        raise LogMismatch(message)
+
+
+class LedgerPositions:
+    """The intake's start positions: claimed, verified against the log, published up to date before the first batch."""
+
+    def __init__(
+        self,
+        store: PostgresLedger,
+        publisher: Publisher,
+        bootstrap_servers: str,
+        topic: str,
+        check: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._check = check
+
+    async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Where each partition goes on. Raises LogMismatch, Unavailable."""
+        await self._check()
+        parts = [partition.partition for partition in partitions]
+        claims = await claim_positions(self._store, parts, topic=self._topic)
+        started = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
+        begun = {part: stored for part, stored in started.items() if stored.next_offset > 0}
+        if begun:
+            await verify_log(self._bootstrap_servers, self._topic, begun)
+        for part, claim in claims.items():
+            self._store.epochs[part] = claim.epoch
+            if claim.published_offset < claim.next_offset:
+                await self._publisher.resend(part, claim.published_offset, claim.next_offset)
+        await self._publisher.store_cursors()
+        return {TopicPartition(self._topic, part): claim.next_offset for part, claim in claims.items()}
+
+    async def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Publish what is committed and forget the partitions."""
+        await self._publisher.drain()
+        for partition in partitions:
+            self._store.epochs.pop(partition.partition, None)

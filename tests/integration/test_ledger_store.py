@@ -1,0 +1,138 @@
+"""The ledger's one transaction on the real database: trims, fences, stops at holes, and writes what the rules said."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ledger_sink.migrate import MigrationChanged, migrate, migrations
+from ledger_sink.positions import claim_positions
+from ledger_sink.store import PostgresLedger, Slice
+from schemas.errors import Fenced, OffsetHole
+from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def ledger(runtime):
+    migrate(runtime.database_url)
+    store = PostgresLedger(runtime.database_url, {})
+    claims = await claim_positions(store, [0, 1])
+    store.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    yield store
+    await store.close()
+
+
+def slice_of(*events, part=0, start=0):
+    placed = [sourced(event, part, start + n) for n, event in enumerate(events)]
+    return Slice(part, start, start + len(events), placed, 1_790_000_000_000, 7)
+
+
+def rows(runtime, query):
+    with psycopg.connect(runtime.database_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+EVENTS = (
+    deposit("d", 10_000),
+    bet("b", 150),
+    win("w", 400, "b"),
+    bet("b2", 20_000),
+    rollback("r0", "b3"),
+    bet("b3", 50),
+    rollback("r", "b"),
+    house("player.limited", "l", leg("PLAYER_STATE", 100)),
+)
+
+
+async def test_what_the_rules_say_is_what_the_tables_hold(ledger, runtime):
+    await ledger.apply([slice_of(*EVENTS)])
+    assert rows(runtime, "SELECT outcome FROM entry ORDER BY source_offset") == [
+        ("POSTED",), ("POSTED",), ("POSTED",), ("REFUSED_FUNDS",), ("TOMBSTONED",), ("TOMBSTONED",), ("POSTED",),
+        ("POSTED",),
+    ]  # fmt: skip
+    assert rows(runtime, "SELECT player_id, currency, cash_minor, version FROM wallet") == [("p-1", "EUR", 10_400, 4)]
+    assert rows(runtime, "SELECT version, cash_minor FROM transfer ORDER BY version") == [
+        (1, 10_000), (2, 9_850), (3, 10_250), (4, 10_400),
+    ]  # fmt: skip
+    assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(8,)]
+
+
+async def test_one_event_a_transaction_or_all_in_one_comes_out_alike(ledger, runtime):
+    for offset, event in enumerate(EVENTS):
+        await ledger.apply([slice_of(event, part=1, start=offset)])
+    one_by_one = rows(runtime, "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset")
+    with psycopg.connect(runtime.database_url) as connection:
+        for table in ("entry", "transfer", "wallet", "closing", "player_state"):
+            connection.execute(f"DELETE FROM {table}")
+    await ledger.apply([slice_of(*EVENTS)])
+    assert one_by_one == rows(
+        runtime, "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset"
+    )
+
+
+async def test_a_redelivered_batch_is_trimmed_to_what_is_new(ledger, runtime):
+    await ledger.apply([slice_of(*EVENTS[:3])])
+    again = await ledger.apply([slice_of(*EVENTS[:3])])
+    assert [known.next_offset for known in again.known] == [3]
+    overlapping = await ledger.apply([slice_of(*EVENTS)])
+    assert [(done.from_offset, done.next_offset) for done in overlapping.done] == [(3, 8)]
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(8,)]
+    assert rows(runtime, "SELECT from_offset, next_offset FROM batch ORDER BY sequence") == [(0, 3), (3, 8)]
+
+
+async def test_a_hole_stops_the_ledger(ledger):
+    with pytest.raises(OffsetHole, match="@0"):
+        await ledger.apply([slice_of(bet("b", 1), start=5)])
+
+
+async def test_a_zombie_is_fenced_and_writes_nothing(ledger, runtime):
+    await ledger.apply([slice_of(*EVENTS[:2])])
+    other = PostgresLedger(runtime.database_url, {})
+    await claim_positions(other, [0])
+    with pytest.raises(Fenced, match="epoch 2, ours 1"):
+        await ledger.apply([slice_of(EVENTS[2], start=2)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
+    await other.close()
+
+
+async def test_a_rollback_in_a_later_transaction_returns_what_the_bet_took(ledger, runtime):
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500))
+    await ledger.apply([slice_of(deposit("d", 100), grant, bet("b", 150))])
+    await ledger.apply([slice_of(rollback("r", "b"), start=3)])
+    assert rows(runtime, "SELECT cash_minor, bonus_minor, version FROM wallet") == [(100, 500, 6)]
+
+
+async def test_identity_holds_across_partitions(ledger, runtime):
+    await ledger.apply(
+        [slice_of(deposit("d", 1_000), bet("b", 100)), slice_of(deposit("e", 1_000, player="p-2"), part=1)]
+    )
+    await ledger.apply([slice_of(bet("b", 100, player="p-2"), part=1, start=1)])
+    assert rows(runtime, "SELECT outcome FROM repeat") == [("CONFLICT",)]
+    assert rows(runtime, "SELECT cash_minor FROM wallet WHERE player_id = 'p-2'") == [(1_000,)]
+
+
+async def test_the_connection_may_break_between_batches(ledger, runtime):
+    await ledger.apply([slice_of(*EVENTS[:2])])
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.ledger'"
+            " AND datname = current_database()"
+        )
+    from schemas.errors import Unavailable
+
+    with pytest.raises(Unavailable):
+        await ledger.apply([slice_of(EVENTS[2], start=2)])
+    await ledger.apply([slice_of(EVENTS[2], start=2)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(3,)]
+
+
+async def test_migrations_are_applied_once_and_never_edited(runtime):
+    assert [migration.name for migration in migrate(runtime.database_url)] == ["0001_ledger.sql"]
+    assert migrate(runtime.database_url) == []
+    assert all(migration.applied for migration in migrations(runtime.database_url))
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE schema_migration SET checksum = 'other'")
+    with pytest.raises(MigrationChanged, match="0001_ledger"):
+        migrate(runtime.database_url)
