@@ -59,3 +59,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `pitboss`."""
     cli.main(args=None if arguments is None else list(arguments), prog_name="pitboss")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What the environment may say, what is refused, and what a namespace turns into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pitboss.embedded.processes import ProcessId
+from pitboss.embedded.state import StackState, forget_state, read_state, write_state
+from pitboss.settings import (
+    NAMESPACE_PATTERN,
+    NoStack,
+    checked_namespace,
+    read_settings,
+    resolve_runtime,
+    runtime_of,
+    without_password,
+    worker_environment,
+)
+from schemas.errors import UsageError
+
+GIVEN = {"PITBOSS_KAFKA": "broker:9092", "PITBOSS_DATABASE": "postgresql://u:p%40ss@db:5432/postgres?sslmode=require"}
+
+
+def test_defaults_are_the_embedded_stack_under_the_working_directory(tmp_path):
+    settings = read_settings({}, cwd=tmp_path)
+    assert settings.home == tmp_path / ".pitboss"
+    assert not settings.uses_given_servers
+    assert settings.namespace == ""
+    assert set(settings.sources.values()) == {"default"}
+
+
+def test_the_environment_overrides_and_is_named_as_the_source(tmp_path):
+    settings = read_settings({**GIVEN, "PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "load_1"})
+    assert (settings.home, settings.namespace) == (tmp_path, "load_1")
+    assert settings.sources["kafka"] == "PITBOSS_KAFKA"
+    assert settings.uses_given_servers
+
+
+@pytest.mark.parametrize("lonely", sorted(GIVEN))
+def test_half_of_the_servers_is_refused_with_the_name_of_the_other(lonely):
+    (other,) = set(GIVEN) - {lonely}
+    with pytest.raises(UsageError, match=f"{lonely} is set but {other} is not"):
+        read_settings({lonely: GIVEN[lonely]})
+
+
+def test_a_database_that_is_no_url_is_refused():
+    with pytest.raises(UsageError, match="postgresql://"):
+        read_settings({**GIVEN, "PITBOSS_DATABASE": "host=db dbname=x"})
+
+
+@pytest.mark.parametrize("bad", ["A", "1a", "a-b", "a.b", "a" * 32, "_a", "a\n", 'a"; DROP'])
+def test_namespaces_that_cannot_name_a_topic_and_a_database_are_refused(bad):
+    with pytest.raises(UsageError, match="namespace"):
+        checked_namespace(bad)
+
+
+@given(st.from_regex(NAMESPACE_PATTERN, fullmatch=True))
+def test_a_namespace_prefixes_topics_and_groups_and_names_the_database(namespace):
+    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], namespace)
+    assert runtime.topic("wallet.transactions.v1") == f"{namespace}.wallet.transactions.v1"
+    assert runtime.group("ledger") == f"{namespace}.ledger"
+    assert runtime.database_url == f"postgresql://u:p%40ss@db:5432/pitboss_{namespace}?sslmode=require"
+    assert runtime.maintenance_url == GIVEN["PITBOSS_DATABASE"]
+    assert len(runtime.database) <= 63, "PostgreSQL cuts longer names off, and two namespaces would share one"
+
+
+def test_without_a_namespace_nothing_is_prefixed():
+    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "")
+    assert (runtime.topic("x"), runtime.database) == ("x", "pitboss")
+
+
+def test_a_worker_resolves_the_very_runtime_that_it_was_given():
+    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
+    environ = worker_environment(runtime, worker_id="ledger-1")
+    assert resolve_runtime(read_settings(environ)) == runtime
+    assert environ["PITBOSS_WORKER_ID"] == "ledger-1"
+    assert "PATH" in environ
+
+
+def test_no_stack_says_what_to_do(tmp_path):
+    with pytest.raises(NoStack, match="run `pitboss up`"):
+        resolve_runtime(read_settings({"PITBOSS_HOME": str(tmp_path)}))
+
+
+def test_a_state_file_counts_only_while_its_processes_run(tmp_path):
+    settings = read_settings({"PITBOSS_HOME": str(tmp_path)})
+    ourselves = ProcessId.of(_own_pid())
+    assert ourselves is not None
+    recycled = ProcessId(ourselves.pid, "another start")
+    url = "postgresql://postgres:x@127.0.0.1:1/postgres"
+    write_state(tmp_path, StackState("127.0.0.1:2", url, kafka=ourselves, postgres=ourselves))
+    assert resolve_runtime(settings).bootstrap_servers == "127.0.0.1:2"
+    write_state(tmp_path, StackState("127.0.0.1:2", url, kafka=ourselves, postgres=recycled))
+    with pytest.raises(NoStack, match="not running"):
+        resolve_runtime(settings)
+    assert oct((tmp_path / "stack.json").stat().st_mode)[-3:] == "600", "it holds a password"
+    forget_state(tmp_path)
+    assert read_state(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kafka": 1}'])
+def test_a_broken_state_file_is_no_state(tmp_path, content):
+    (tmp_path / "stack.json").write_text(content)
+    assert read_state(tmp_path) is None
+
+
+def test_a_password_is_not_shown():
+    assert without_password("postgresql://u:secret@h:1/d") == "postgresql://u:***@h:1/d"
+    assert without_password("postgresql://h/d") == "postgresql://h/d"
+
+
+def test_only_settings_reads_the_environment():
+    root = Path(__file__).parents[2]
+    packages = ("schemas", "streams", "ledger_sink", "fraud_agents", "replay", "sandbox", "bench", "pitboss")
+    readers = {
+        str(file.relative_to(root))
+        for package in packages
+        for file in (root / package).rglob("*.py")
+        if "os.environ" in (text := file.read_text()) or "getenv(" in text
+    }
+    assert readers == {"pitboss/settings.py"}
+
+
+def _own_pid() -> int:
+    import os
+
+    return os.getpid()
