@@ -1,0 +1,77 @@
+"""The figures that go with an alert, as text, in integers and ratios: the same on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import isqrt
+from typing import Final
+
+import msgspec
+
+from fraud_agents.rules import Rule
+from fraud_agents.windows import Contribution, SlidingWindow
+
+UNDEFINED: Final = "undefined"
+COUNTS_MAX: Final = 20
+"""Games and providers named one by one; a player at more than that is itself a finding, shown as `others`."""
+
+REGULAR_CV_THOUSANDTHS: Final = 100
+REGULAR_EVENTS_MIN: Final = 100
+"""A coefficient of variation below 0.1 over at least 100 bets is a machine's rhythm; our default, to be tuned."""
+
+
+def even_sample(items: Sequence[str], limit: int) -> list[str]:
+    """At most `limit` items, spread evenly, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[place * (len(items) - 1) // (limit - 1)] for place in range(limit)]
+
+
+def median_text(numbers: Sequence[int]) -> str:
+    """The median, exact: halves are the only fractions that it can have."""
+    if not numbers:
+        return UNDEFINED
+    ordered = sorted(numbers)
+    double = ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
+    return f"{double // 2}.5" if double % 2 else str(double // 2)
+
+
+def variation_thousandths(numbers: Sequence[int]) -> int | None:
+    """The coefficient of variation (population deviation over mean) in thousandths, cut; None without a mean."""
+    total = sum(numbers)
+    if total <= 0:
+        return None
+    # (deviation / mean)^2 = (n * sum of squares - total^2) / total^2: one integer root and no float.
+    spread = len(numbers) * sum(number * number for number in numbers) - total * total
+    return isqrt(spread * 1_000_000) // total
+
+
+def counts_text(names: Iterable[str]) -> str:
+    """How often each name occurs, as a JSON object: the most frequent first, the rest together."""
+    ranked = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    counts = dict(ranked[:COUNTS_MAX])
+    if len(ranked) > COUNTS_MAX:
+        counts["others"] = sum(count for _, count in ranked[COUNTS_MAX:])
+    return msgspec.json.encode(counts).decode()
+
+
+def evidence_of(rule: Rule, window: SlidingWindow, events: Sequence[Contribution]) -> dict[str, str]:
+    """What a person needs beside the count, of the events of one window, ordered by event time."""
+    gaps = [later.at_ms - earlier.at_ms for earlier, later in pairwise(events)]
+    variation = variation_thousandths(gaps)
+    is_regular = variation is not None and variation < REGULAR_CV_THOUSANDTHS and len(events) >= REGULAR_EVENTS_MIN
+    return {
+        "rule_digest": rule.digest,
+        "operator": ">=",
+        "games": counts_text(f"{event.label[0]}/{event.label[1]}" for event in events),
+        "providers": counts_text(event.label[0] for event in events),
+        "regions": counts_text(event.label[2] for event in events),
+        "inter_arrival_p50_ms": median_text(gaps),
+        "inter_arrival_cv": UNDEFINED if variation is None else f"{variation // 1000}.{variation % 1000:03}",
+        "is_regular": str(is_regular).lower(),
+        "late_events": str(window.late),
+        "duplicate_events": str(window.duplicates),
+        "warm_from_offset": str(window.first_offset()),
+    }

@@ -1,0 +1,37 @@
+"""What detectors read of a canonical record: a tuple, because a named object a record would cost more than the rule."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, TypeAlias
+
+from fraud_agents.rules import Rule
+from schemas.events import FraudAlert, Leg
+
+FIELDS: Final = (
+    "event_id",
+    "brand",
+    "provider",
+    "region",
+    "player_id",
+    "legs",
+    "game_id",
+    "occurred_at",
+)
+"""Fields of a WalletTransaction, in the order of an Observation; given to `schemas.codec.decoder`."""
+
+Observation: TypeAlias = tuple[str, str, str, str, str | None, list[Leg], str | None, int]
+
+
+class Detector(Protocol):
+    """One rule over one partition of the log: pure, so that state and alerts follow from the records alone."""
+
+    rule: Rule
+
+    def observe(self, event: Observation, offset: int) -> FraudAlert | None:
+        """Take in the record at `offset`; each offset once, in the order of the log."""
+
+    def state(self) -> bytes:
+        """Everything that future answers depend on; equal states give equal bytes."""
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state, before the first record. Raises ValueError for what is not a state of this detector."""

@@ -1,0 +1,106 @@
+"""Rules as data: an immutable version each, checked when made, with the reason for every number.
+
+A change of any number is a new version: alert ids hang on (rule, version, key, episode start), and an auditor must be
+able to run exactly the rule that raised an alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, Literal
+
+import msgspec
+
+from fraud_agents.windows import WindowSpec
+from schemas.errors import UsageError
+
+Severity = Literal["info", "review", "hold", "block"]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of one rule. Raises UsageError for numbers that contradict each other."""
+
+    rule_id: str
+    version: int
+    severity: Severity
+    threshold: int
+    """Reached is enough: `observed >= threshold` raises."""
+    unit: str
+    window_ms: int
+    grace_ms: int
+    """How far behind the newest event of its key an event may come and still be judged."""
+    dedup_horizon_ms: int
+    """How long an event id is remembered."""
+    close_below: int
+    """An episode goes on while windows hold at least this much."""
+    cooldown_ms: int
+    """It is over when no window held that much for this long, in event time."""
+    idle_ms: int
+    """A key is forgotten when it was silent while the log's event time moved on by this much."""
+    reason: str
+    """Why these numbers."""
+
+    def __post_init__(self) -> None:
+        name = f"rule {self.rule_id} version {self.version}"
+        if not self.rule_id or self.version < 1:
+            raise UsageError(f"{name}: a rule has an id, and versions from 1 on")
+        if not 1 <= self.close_below <= self.threshold:
+            raise UsageError(f"{name}: close_below {self.close_below} is not between 1 and {self.threshold}")
+        if self.cooldown_ms < self.window_ms + self.grace_ms:
+            # Otherwise a straggler could open an episode that shares events, and the alert's id, with the last.
+            raise UsageError(f"{name}: cooldown_ms {self.cooldown_ms} is less than window and grace together")
+        if self.idle_ms < max(self.dedup_horizon_ms, self.cooldown_ms):
+            raise UsageError(f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close")
+        self.window_spec()
+
+    def window_spec(self) -> WindowSpec:
+        """What the rule needs of its windows."""
+        windows_kept = -(-self.dedup_horizon_ms // self.window_ms)
+        # With four times the threshold in every window kept, one of them has raised the alert long before
+        # anything is dropped: a flood costs bounded memory and hides nothing.
+        return WindowSpec(
+            window_ms=self.window_ms,
+            grace_ms=self.grace_ms,
+            dedup_horizon_ms=self.dedup_horizon_ms,
+            capacity=4 * self.threshold * windows_kept,
+        )
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over every field: two rules that differ in anything differ in this."""
+        return blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
+
+
+D01_BET_VELOCITY: Final = Rule(
+    rule_id="D01",
+    version=1,
+    severity="hold",
+    threshold=500,
+    unit="bets",
+    window_ms=60_000,
+    grace_ms=120_000,
+    dedup_horizon_ms=180_000,
+    close_below=400,
+    cooldown_ms=300_000,
+    idle_ms=600_000,
+    reason=(
+        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot cycle allows (UKGC RTS, "
+        "since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV 22a): nobody at one game gets there by hand. "
+        "Grace: a worker that was killed has caught up within 30 s; four times that. "
+        "Dedup horizon: window and grace together, the least with which no window can hold one event twice. "
+        "Close below 400: a steady 500 a minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not "
+        "flap. Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the while. "
+        "Idle 10 min: past window, grace and cool-down nothing of a silent key can count any more."
+    ),
+)
+
+DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
+
+
+def rule_set_name(rules: Sequence[Rule]) -> str:
+    """The name of a set of rules, equal for equal sets: `D01@1#<digest>`, comma-separated."""
+    names = [f"{rule.rule_id}@{rule.version}#{rule.digest}" for rule in rules]
+    if len({rule.rule_id for rule in rules}) != len(rules):
+        raise UsageError(f"two versions of one rule in a set: {', '.join(names)}")
+    return ",".join(names)

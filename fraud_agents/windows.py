@@ -1,0 +1,247 @@
+"""Sliding windows over event time, one a key: pure, exact to the second, the same whatever the batches.
+
+A window is any run of whole seconds of the given length, [s, s + 60) for 60 s: tumbling minutes would miss 499 + 499
+across a border. An event that arrives among the retained seconds of its key is judged in every window that
+contains it. Only what is older than the key's own newest event by more than the grace is late: it is counted as such
+and judged no more. Everything here follows from the records and their order; no clock is read.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from schemas.errors import UsageError
+
+SECOND_MS: Final = 1_000
+
+Label: TypeAlias = tuple[str, ...]
+"""What evidence counts events by; many events share one."""
+
+
+class WindowSpec(msgspec.Struct, frozen=True):
+    """How long a window is and what is remembered around it.
+
+    Raises UsageError for a combination that cannot be exact.
+    """
+
+    window_ms: int
+    grace_ms: int
+    """An event may be this much older than the newest of its key and still be judged."""
+    dedup_horizon_ms: int
+    """An event id is known for this long after its event, in event time of its key."""
+    capacity: int
+    """Events kept a key; beyond it the oldest go, so that a flood cannot take all memory."""
+
+    def __post_init__(self) -> None:
+        if self.window_ms <= 0 or self.window_ms % SECOND_MS:
+            raise UsageError(f"window_ms {self.window_ms} is not a positive number of whole seconds")
+        if self.grace_ms < 0:
+            raise UsageError(f"grace_ms {self.grace_ms} is negative")
+        if self.dedup_horizon_ms < self.window_ms + self.grace_ms:
+            # With less, a window could hold both copies of one event.
+            raise UsageError(
+                f"dedup_horizon_ms {self.dedup_horizon_ms} is less than window and grace together, "
+                f"{self.window_ms + self.grace_ms}"
+            )
+        if self.capacity < 1:
+            raise UsageError(f"capacity {self.capacity} holds no event")
+
+
+class Arrival(Enum):
+    """What became of an event that was offered to a window."""
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+
+
+class Span(NamedTuple):
+    """One window and how many distinct events it holds, [start_ms, end_ms), epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+    size: int
+
+
+class Contribution(NamedTuple):
+    """One event of a window."""
+
+    at_ms: int
+    offset: int
+    event_id: str
+    label: Label
+
+
+class SlidingWindow:
+    """The retained events of one key, ordered by event time, then by arrival."""
+
+    __slots__ = (
+        "_ids",
+        "_known",
+        "_labels",
+        "_offsets",
+        "_spec",
+        "_times",
+        "duplicates",
+        "floor_ms",
+        "late",
+        "touched_ms",
+    )
+
+    def __init__(self, spec: WindowSpec) -> None:
+        self._spec = spec
+        # Machine integers in arrays: a third of the memory of objects, and a snapshot is a copy of the buffer.
+        self._times = array("q")
+        self._offsets = array("q")
+        self._ids: list[str] = []
+        self._labels: list[Label] = []
+        self._known: set[str] = set()
+        self.late = 0
+        self.duplicates = 0
+        self.floor_ms: int | None = None
+        self.touched_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, at_ms: int, event_id: str, offset: int, label: Label) -> Arrival:
+        """Take an event in; one whose id is known, or that is late, is only counted as such."""
+        if event_id in self._known:
+            self.duplicates += 1
+            return Arrival.DUPLICATE
+        times = self._times
+        if not times or at_ms >= times[-1]:
+            times.append(at_ms)
+            self._offsets.append(offset)
+            self._ids.append(event_id)
+            self._labels.append(label)
+            horizon = at_ms - self._spec.dedup_horizon_ms
+            if times[0] < horizon:
+                self._drop_first(bisect_left(times, horizon))
+        elif at_ms < times[-1] - self._spec.grace_ms or (self.floor_ms is not None and at_ms < self.floor_ms):
+            self.late += 1
+            return Arrival.LATE
+        else:
+            place = bisect_right(times, at_ms)
+            times.insert(place, at_ms)
+            self._offsets.insert(place, offset)
+            self._ids.insert(place, event_id)
+            self._labels.insert(place, label)
+        self._known.add(event_id)
+        if len(times) > self._spec.capacity:
+            # An eighth at once: dropping one at a time would move the whole buffer for every event of a flood.
+            self._drop_first(1 + self._spec.capacity // 8)
+            self.floor_ms = times[0] if times else at_ms
+        return Arrival.COUNTED
+
+    def peak(self, at_ms: int, at_least: int) -> Span | None:
+        """The fullest window that contains `at_ms`, the earliest of equals; None if it holds fewer than `at_least`."""
+        times = self._times
+        if len(times) < at_least:
+            return None
+        end_ms = (at_ms // SECOND_MS + 1) * SECOND_MS
+        if end_ms <= times[-1]:
+            return self._peak_among(end_ms, at_least)
+        # Nothing is retained after this second, so the window that ends with it holds all that any other could.
+        start_ms = end_ms - self._spec.window_ms
+        size = len(times) - bisect_left(times, start_ms)
+        return Span(start_ms, end_ms, size) if size >= at_least else None
+
+    def _peak_among(self, end_ms: int, at_least: int) -> Span | None:
+        times, window_ms = self._times, self._spec.window_ms
+        last_ms = end_ms + window_ms - SECOND_MS
+        if bisect_left(times, last_ms) - bisect_left(times, end_ms - window_ms) < at_least:
+            return None  # not even all windows together hold enough
+        best: Span | None = None
+        while end_ms <= last_ms:
+            high = bisect_left(times, end_ms)
+            size = high - bisect_left(times, end_ms - window_ms)
+            if size >= at_least and (best is None or size > best.size):
+                best = Span(end_ms - window_ms, end_ms, size)
+            if high == len(times):
+                break
+            # A window that ends in a second without events holds no more than one that ends before it.
+            end_ms = (times[high] // SECOND_MS + 1) * SECOND_MS
+        return best
+
+    def contributions(self, start_ms: int, end_ms: int) -> Iterator[Contribution]:
+        """The retained events of [start_ms, end_ms), by event time, then by arrival."""
+        for place in range(bisect_left(self._times, start_ms), bisect_left(self._times, end_ms)):
+            yield Contribution(self._times[place], self._offsets[place], self._ids[place], self._labels[place])
+
+    def first_offset(self) -> int:
+        """The lowest offset of the log that the retained events came from; there must be one."""
+        return min(self._offsets)
+
+    def _drop_first(self, count: int) -> None:
+        self._known.difference_update(self._ids[:count])
+        del self._times[:count], self._offsets[:count], self._ids[:count], self._labels[:count]
+
+    def buffers(self) -> tuple[array[int], array[int], list[str], list[Label]]:
+        """Times, offsets, ids and labels, for a snapshot; not to be changed."""
+        return self._times, self._offsets, self._ids, self._labels
+
+    def refill(self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]) -> None:
+        """Take over what `buffers` of an equal window gave."""
+        self._times, self._offsets, self._ids, self._labels = times, offsets, ids, labels
+        self._known = set(ids)
+
+
+class KeyedWindows:
+    """The windows of all keys of one partition, and the partition's watermark.
+
+    A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is measured on the log,
+    not on the key's own times: a provider that lags behind the others by an hour keeps its windows.
+    """
+
+    def __init__(self, spec: WindowSpec, idle_ms: int) -> None:
+        if idle_ms < spec.dedup_horizon_ms:
+            raise UsageError(f"idle_ms {idle_ms} forgets keys before dedup_horizon_ms {spec.dedup_horizon_ms}")
+        self.spec = spec
+        self.idle_ms = idle_ms
+        self.watermark_ms = 0
+        # In order of the last touch; the watermark only rises, so the first is always the one idle for longest.
+        self._windows: OrderedDict[str, SlidingWindow] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def advance(self, at_ms: int) -> list[str]:
+        """Raise the watermark to the event time of a record, of whatever kind. Return the keys that are forgotten."""
+        if at_ms <= self.watermark_ms:
+            return []
+        self.watermark_ms = at_ms
+        forgotten: list[str] = []
+        windows, idle_since = self._windows, at_ms - self.idle_ms
+        while windows:
+            key = next(iter(windows))
+            if windows[key].touched_ms >= idle_since:
+                break
+            del windows[key]
+            forgotten.append(key)
+        return forgotten
+
+    def touch(self, key: str) -> SlidingWindow:
+        """The window of a key that a record is about, made if there is none."""
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = SlidingWindow(self.spec)
+        else:
+            self._windows.move_to_end(key)
+        window.touched_ms = self.watermark_ms
+        return window
+
+    def items(self) -> Iterator[tuple[str, SlidingWindow]]:
+        """Keys and windows, the longest idle first."""
+        yield from self._windows.items()
+
+    def get(self, key: str) -> SlidingWindow | None:
+        """The window of a key, untouched."""
+        return self._windows.get(key)
