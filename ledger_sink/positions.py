@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import NamedTuple
 
-import psycopg
 from aiokafka import TopicPartition
 
+from ledger_sink.database import Database
 from ledger_sink.log import Stored, verify_log
 from ledger_sink.publisher import Publisher
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER, PostgresLedger
-from schemas.errors import LogMismatch, Unavailable
+from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS
 
 _SQL = statements("positions")
@@ -32,27 +32,17 @@ class Claim(NamedTuple):
 
 
 async def claim_positions(
-    store: PostgresLedger, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
+    database: Database, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
 ) -> dict[int, Claim]:
     """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable."""
-    connection = await store.connection()
-    try:
-        cursor = await connection.execute(_SQL["claim"], {"consumer": consumer, "topic": topic, "parts": sorted(parts)})
-        return {part: Claim(*claim) for part, *claim in await cursor.fetchall()}
-    except psycopg.OperationalError as error:
-        message = f"the ledger's database does not answer: {error}"
-        raise Unavailable(message) from error
+    rows = await database.query(_SQL["claim"], {"consumer": consumer, "topic": topic, "parts": sorted(parts)})
+    return {part: Claim(*claim) for part, *claim in rows}
 
 
-async def check_installation(store: PostgresLedger, cluster_id: str, partitions: int) -> None:
+async def check_installation(database: Database, cluster_id: str, partitions: int) -> None:
     """Bind a new database to its broker and partition count, refuse any other. Raises LogMismatch, Unavailable."""
-    connection = await store.connection()
-    try:
-        await connection.execute(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
-        row = await (await connection.execute(_SQL["installation"])).fetchone()
-    except psycopg.OperationalError as error:
-        message = f"the ledger's database does not answer: {error}"
-        raise Unavailable(message) from error
+    await database.query(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
+    [row] = await database.query(_SQL["installation"])
     if row != (cluster_id, partitions):
         message = (
             f"the ledger's database belongs to cluster and partition count {row}, the broker to"
@@ -83,7 +73,7 @@ class LedgerPositions:
         """Where each partition goes on. Raises LogMismatch, Unavailable."""
         await self._check()
         parts = [partition.partition for partition in partitions]
-        claims = await claim_positions(self._store, parts, topic=self._topic)
+        claims = await claim_positions(self._store.database, parts, topic=self._topic)
         started = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
         begun = {part: stored for part, stored in started.items() if stored.next_offset > 0}
         if begun:

@@ -11,10 +11,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import psycopg
-from psycopg import AsyncConnection
-
 from ledger_sink.book import Decided
+from ledger_sink.database import Database
 from ledger_sink.journal import Wallet
 from ledger_sink.messages import player_message
 from ledger_sink.statements import statements
@@ -38,7 +36,7 @@ class Publisher:
 
     def __init__(
         self,
-        database_url: str,
+        database: Database,
         send: Send,
         epochs: Mapping[int, int],
         *,
@@ -47,12 +45,11 @@ class Publisher:
         outcomes_topic: str,
     ) -> None:
         self._epochs = epochs
-        self._database_url = database_url
+        self._database = database
         self._send = send
         self._log_topic = log_topic
         self._balances_topic = balances_topic
         self._outcomes_topic = outcomes_topic
-        self._connection: AsyncConnection[Any] | None = None
         self._queue: asyncio.Queue[Applied] = asyncio.Queue(maxsize=8)  # bounded: a slow broker slows the ledger down
         self._published: dict[int, int] = {}
         self._encode_outcome = codec.encoder(WalletOutcome)
@@ -94,8 +91,8 @@ class Publisher:
         parts = sorted(part for part in self._published if part in self._epochs)
         if not parts:
             return
-        await self._query(
-            "published",
+        await self._database.query(
+            _SQL["published"],
             {
                 "consumer": CONSUMER,
                 "topic": self._log_topic,
@@ -110,33 +107,14 @@ class Publisher:
         wallets: Iterable[Wallet] = applied.book.changed_wallets.values()
         balances = [self._balance_of(wallet) for wallet in wallets]
         for known in applied.known:
-            rows = await self._query("outcomes_between", _stretch(known))
+            rows = await self._database.query(_SQL["outcomes_between"], _stretch(known))
             outcomes += [self._outcome_of_row(row) for row in rows]
             players = sorted({row[10] for row in rows if row[10] is not None})
-            stored = await self._query("wallets_of", {"players": players})
+            stored = await self._database.query(_SQL["wallets_of"], {"players": players})
             balances += [self._balance_of(Wallet(*row)) for row in stored]
         await asyncio.gather(self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances))
         for slice_ in (*applied.done, *applied.known):
             self._published[slice_.part] = max(self._published.get(slice_.part, 0), slice_.next_offset)
-
-    async def _query(self, name: str, parameters: Mapping[str, Any]) -> list[Any]:
-        try:
-            if self._connection is None or self._connection.closed:
-                self._connection = await AsyncConnection.connect(
-                    self._database_url, autocommit=True, application_name="pitboss.publisher", connect_timeout=5
-                )
-            cursor = await self._connection.execute(_SQL[name], parameters)
-            return await cursor.fetchall() if cursor.description else []
-        except psycopg.OperationalError as error:
-            self._connection = None
-            message = f"the ledger's database does not answer: {error}"
-            raise Unavailable(message) from error
-
-    async def close(self) -> None:
-        """Give the connection back."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
 
     def _outcome_of(self, decided: Decided) -> tuple[bytes, bytes]:
         event, answer = decided.sourced.event, decided.answer

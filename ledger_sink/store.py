@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
 
 from ledger_sink.book import Book, Sourced
+from ledger_sink.database import Database
 from ledger_sink.journal import Entry
 from ledger_sink.posting import post
 from ledger_sink.reading import read_book, read_reversible, wanted_by
 from ledger_sink.statements import statements
 from ledger_sink.writing import write_book
-from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
+from schemas.errors import Fenced, InvariantBroken, OffsetHole
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import TRANSACTIONS
 
@@ -50,36 +50,14 @@ class Applied:
 
 
 class PostgresLedger:
-    """The ledger's tables through one connection, used by one task at a time."""
+    """The ledger's tables, used by one task at a time."""
 
-    def __init__(self, database_url: str, policies: Mapping[str, LedgerPolicy], *, topic: str = TRANSACTIONS) -> None:
-        self._database_url = database_url
+    def __init__(self, database: Database, policies: Mapping[str, LedgerPolicy], *, topic: str = TRANSACTIONS) -> None:
+        self.database = database
         self._policies = policies
         self._topic = topic
-        self._connection: AsyncConnection[Any] | None = None
         self.epochs: dict[int, int] = {}
-
-    async def connection(self) -> AsyncConnection[Any]:
-        """The connection, opened again if it was lost. Raises Unavailable while the database is away."""
-        if self._connection is None or self._connection.closed:
-            try:
-                self._connection = await AsyncConnection.connect(
-                    self._database_url, autocommit=True, application_name="pitboss.ledger", connect_timeout=5
-                )
-                await self._connection.execute("SET synchronous_commit = on")
-                await self._connection.execute("SET statement_timeout = '30s'")
-                await self._connection.execute("SET lock_timeout = '20s'")
-            except psycopg.OperationalError as error:
-                self._connection = None
-                message = f"the ledger's database does not answer: {error}"
-                raise Unavailable(message) from error
-        return self._connection
-
-    async def close(self) -> None:
-        """Give the connection back."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        """The epoch under which each of our partitions was claimed."""
 
     async def apply(self, slices: Sequence[Slice]) -> Applied:
         """Decide and commit a group of slices of different partitions, all or nothing.
@@ -87,26 +65,8 @@ class PostgresLedger:
         Raises Fenced where another worker has claimed a partition, OffsetHole where the log would be skipped,
         InvariantBroken for a bug, Unavailable while the database is away (nothing may be acknowledged then).
         """
-        connection = await self.connection()
-        try:
-            async with connection.transaction():
-                return await self._apply(connection, slices)
-        except (psycopg.errors.UniqueViolation, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected,
-                psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:  # fmt: skip
-            # Another partition's worker has just booked the same identity: read again, and it is a repeat.
-            message = f"the ledger's transaction has to be tried again: {error}"
-            raise Unavailable(message) from error
-        except psycopg.OperationalError as error:
-            await self._drop(connection)
-            message = f"the ledger's database went away: {error}"
-            raise Unavailable(message) from error
-
-    async def _drop(self, connection: AsyncConnection[Any]) -> None:
-        self._connection = None
-        try:
-            await connection.close()
-        except psycopg.Error:
-            return
+        async with self.database.transaction() as connection:
+            return await self._apply(connection, slices)
 
     async def _apply(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> Applied:
         applied = Applied()

@@ -151,7 +151,7 @@ CREATE TABLE parked (
     event_id           uuid     NOT NULL,
     reference_event_id uuid,
     body               bytea    NOT NULL,
-    parked_at_ms       bigint   NOT NULL,
+    parked_at          timestamptz NOT NULL DEFAULT now(),
     raw_ends           jsonb,
     log_ends           jsonb,
     state              text     NOT NULL DEFAULT 'WAITING' CHECK (state IN ('WAITING', 'RESOLVED', 'FINAL')),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from ledger_sink.database import Database
 from ledger_sink.migrate import MigrationChanged, migrate, migrations
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
-from schemas.errors import Fenced, OffsetHole
+from schemas.errors import Fenced, OffsetHole, Unavailable
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
 
 pytestmark = pytest.mark.integration
@@ -17,11 +18,12 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def ledger(runtime):
     migrate(runtime.database_url)
-    store = PostgresLedger(runtime.database_url, {})
-    claims = await claim_positions(store, [0, 1])
+    database = Database(runtime.database_url, "pitboss.ledger")
+    store = PostgresLedger(database, {})
+    claims = await claim_positions(database, [0, 1])
     store.epochs.update({part: claim.epoch for part, claim in claims.items()})
     yield store
-    await store.close()
+    await database.close()
 
 
 def slice_of(*events, part=0, start=0):
@@ -89,7 +91,7 @@ async def test_a_hole_stops_the_ledger(ledger):
 
 async def test_a_zombie_is_fenced_and_writes_nothing(ledger, runtime):
     await ledger.apply([slice_of(*EVENTS[:2])])
-    other = PostgresLedger(runtime.database_url, {})
+    other = Database(runtime.database_url, "pitboss.other")
     await claim_positions(other, [0])
     with pytest.raises(Fenced, match="epoch 2, ours 1"):
         await ledger.apply([slice_of(EVENTS[2], start=2)])
@@ -120,8 +122,6 @@ async def test_the_connection_may_break_between_batches(ledger, runtime):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.ledger'"
             " AND datname = current_database()"
         )
-    from schemas.errors import Unavailable
-
     with pytest.raises(Unavailable):
         await ledger.apply([slice_of(EVENTS[2], start=2)])
     await ledger.apply([slice_of(EVENTS[2], start=2)])
