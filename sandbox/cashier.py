@@ -34,11 +34,14 @@ class Cashier:
         self._settled: list[Deposit] = []
 
     def first_deposit(
-        self, seat: Seat, amount_minor: int, *, opened_at_ms: int, settled_at_ms: int
+        self, seat: Seat, amount_minor: int, *, opened_at_ms: int, settled_at_ms: int, may_be_reversed: bool = True
     ) -> tuple[HouseAction, PspItem]:
         """A player's first deposit, opened and authorised at the given times."""
         opened = self._opened(seat.player, amount_minor, opened_at_ms)
-        return opened, self._authorised(seat, opened.id, amount_minor, settled_at_ms)
+        deposit = self._settled_deposit(seat, opened.id, amount_minor)
+        if may_be_reversed:
+            self._settled.append(deposit)
+        return opened, _authorisation(deposit, settled_at_ms)
 
     def top_up(self, seat: Seat, at_ms: int) -> Iterable[Action]:
         """A further deposit; its notice comes some seconds later and may say that the card was refused."""
@@ -69,25 +72,16 @@ class Cashier:
                 reason=self._rng.choice(REFUSALS),
             )
             return
-        authorised = self._authorised(seat, reference, amount_minor, at_ms)
-        yield authorised
+        deposit = self._settled_deposit(seat, reference, amount_minor)
+        self._settled.append(deposit)
+        yield _authorisation(deposit, at_ms)
         if self._rng.random() < CAPTURED_SHARE:
-            captured = partial(self._follow_up, "CAPTURE", self._settled[-1], success=True)
+            captured = partial(self._follow_up, "CAPTURE", deposit, success=True)
             self._agenda.plan(at_ms + self._rng.randint(5_000, 20_000), captured)
 
-    def _authorised(self, seat: Seat, reference: str, amount_minor: int, at_ms: int) -> PspItem:
-        psp_reference = self._ids.psp_reference()
+    def _settled_deposit(self, seat: Seat, reference: str, amount_minor: int) -> Deposit:
         seat.funds_minor += amount_minor
-        self._settled.append(Deposit(seat, reference, psp_reference, amount_minor))
-        return PspItem(
-            at_ms=at_ms,
-            event_code="AUTHORISATION",
-            success=True,
-            psp_reference=psp_reference,
-            merchant_reference=reference,
-            player=seat.player,
-            amount_minor=amount_minor,
-        )
+        return Deposit(seat, reference, self._ids.psp_reference(), amount_minor)
 
     def _follow_up(
         self, event_code: str, deposit: Deposit, at_ms: int, *, success: bool, reason: str = ""
@@ -106,16 +100,17 @@ class Cashier:
 
     def refund(self, at_ms: int, *, success: bool = True) -> Iterable[Action]:
         """Give one deposit back, whole; one that fails changes nothing."""
-        deposit = self._taken_back(success=success)
         reason = "" if success else "Insufficient balance on payment"
-        return self._follow_up("REFUND", deposit, at_ms, success=success, reason=reason)
+        return self._reversed("REFUND", at_ms, success=success, reason=reason)
 
     def charge_back(self, at_ms: int) -> Iterable[Action]:
         """The card holder's bank takes a deposit back, whether the player still has it or not."""
-        return self._follow_up("CHARGEBACK", self._taken_back(success=True), at_ms, success=True, reason="Other Fraud")
+        return self._reversed("CHARGEBACK", at_ms, success=True, reason="Other Fraud")
 
-    def _taken_back(self, *, success: bool) -> Deposit:
-        # A tenth at least of all players have a deposit's worth left; ten looks are enough, the last one counts.
+    def _reversed(self, event_code: str, at_ms: int, *, success: bool, reason: str) -> Iterable[Action]:
+        if not self._settled:  # few players, and all that they ever deposited has gone back
+            return ()
+        # Rather from somebody who still has it; ten looks are enough, the last one counts.
         for _ in range(10):
             deposit = self._rng.choice(self._settled)
             if deposit.seat.funds_minor >= deposit.amount_minor:
@@ -123,7 +118,7 @@ class Cashier:
         if success:
             self._settled.remove(deposit)
             deposit.seat.funds_minor -= deposit.amount_minor
-        return deposit
+        return self._follow_up(event_code, deposit, at_ms, success=success, reason=reason)
 
     def after_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
         """A player who leaves a table may withdraw part of what he has; what follows takes its time."""
@@ -164,6 +159,18 @@ class Cashier:
         seat.funds_minor += amount_minor
         fields = (*_money(seat.player, amount_minor), ("campaign_id", "welcome-back"))
         yield HouseAction(at_ms, "bonus.granted", self._ids.uuid(), seat.player, fields)
+
+
+def _authorisation(deposit: Deposit, at_ms: int) -> PspItem:
+    return PspItem(
+        at_ms=at_ms,
+        event_code="AUTHORISATION",
+        success=True,
+        psp_reference=deposit.psp_reference,
+        merchant_reference=deposit.merchant_reference,
+        player=deposit.seat.player,
+        amount_minor=deposit.amount_minor,
+    )
 
 
 def _money(player: Player, amount_minor: int) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -138,12 +138,15 @@ class _Play:
         """Every player's deposit, opened and then authorised: speeders' for their burst, others' as is usual."""
         actions: list[Action] = []
         for seat in (*self._speeders, *self._seats):
-            amount = self._rng.choice(seat.player.purse.deposits_minor)
-            if seat in self._speeders:
-                amount = max(amount, funds_needed_minor(seat))
-            opened_at = self._scenario.start_ms + self._rng.randrange(OPENING_MS)
-            settled_at = self._scenario.start_ms + OPENING_MS + self._rng.randrange(NOTICES_MS)
-            actions += self._cashier.first_deposit(seat, amount, opened_at_ms=opened_at, settled_at_ms=settled_at)
+            speeds = seat in self._speeders
+            amount = funds_needed_minor(seat) if speeds else self._rng.choice(seat.player.purse.deposits_minor)
+            actions += self._cashier.first_deposit(
+                seat,
+                amount,
+                opened_at_ms=self._scenario.start_ms + self._rng.randrange(OPENING_MS),
+                settled_at_ms=self._scenario.start_ms + OPENING_MS + self._rng.randrange(NOTICES_MS),
+                may_be_reversed=not speeds,
+            )
         return batched(sorted(actions, key=lambda action: action.at_ms), self._rng)
 
     def bursts(self) -> Iterator[GameAction]:

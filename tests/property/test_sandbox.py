@@ -1,0 +1,100 @@
+"""For any scenario: the count is exact, phases are in order, money is whole minor units, time stands in its window."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.actions import GameAction, HouseAction, PspBatch
+from sandbox.keys import SandboxKeys
+from sandbox.records import Origin
+from sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
+from schemas.money import EXPONENTS
+
+START_MS = 1_760_000_000_000
+KEYS = SandboxKeys.generate()
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, events_max: int = 3_000) -> Scenario:
+    events = draw(st.integers(200, events_max))
+    speeders = draw(st.integers(0, 1)) if events >= 1_500 else 0
+    return Scenario(
+        seed=draw(st.integers(0, 2**64)),
+        start_ms=START_MS,
+        events=events,
+        players=draw(st.none() | st.integers(1, events // 12)),
+        retry_share=draw(st.floats(0, 0.2)),
+        reorder_share=draw(st.floats(0, 0.5)),
+        poison=draw(st.integers(0, 15)),
+        speeders=speeders,
+    )
+
+
+@given(scenarios())
+def test_count_phases_and_time(scenario):
+    deliveries = deliveries_of(scenario)
+    assert len(deliveries) == scenario.events
+    assert [d.phase for d in deliveries] == sorted(d.phase for d in deliveries)
+    last_of_first = max(d.at_ms for d in deliveries if d.phase == 0)
+    assert all(d.at_ms > last_of_first for d in deliveries if d.phase == 1)
+    assert min(d.at_ms for d in deliveries) >= scenario.start_ms
+    assert max(d.at_ms for d in deliveries) == scenario.start_ms + duration_ms(scenario)
+    assert sum(d.origin is Origin.POISON for d in deliveries) == scenario.poison
+
+
+@given(scenarios())
+def test_nothing_below_zero_is_asked_and_nothing_is_said_before_it_happened(scenario):
+    for delivery in deliveries_of(scenario):
+        match delivery.request:
+            case GameAction(amount_minor=amount_minor):
+                assert amount_minor >= 0
+            case PspBatch(items=items):
+                assert all(item.amount_minor > 0 and item.at_ms <= delivery.at_ms for item in items)
+            case HouseAction(at_ms=at_ms, fields=fields):
+                assert at_ms <= delivery.at_ms
+                assert Decimal(dict(fields).get("amount", "1")) > 0
+
+
+def _amounts(record):
+    """What the bytes say, read without any of our own code but the table of currencies."""
+    if record.provider == "playngo":
+        text = record.value.decode()
+        yield re.search("<real>(.*?)</real>", text)[1], re.search("<currency>(.*?)</currency>", text)[1]
+        return
+    body = orjson.loads(record.value)
+    if record.provider == "hub88" and "amount" in body:
+        assert isinstance(body["amount"], int)
+        yield Decimal(body["amount"]) / 100_000, body["currency"]
+    elif record.provider == "house" and "amount" in body:
+        yield body["amount"], body["currency"]
+    elif record.provider == "adyen":
+        for entry in body["notificationItems"]:
+            amount = entry["NotificationRequestItem"]["amount"]
+            assert isinstance(amount["value"], int)
+            yield Decimal(amount["value"]).scaleb(-EXPONENTS[amount["currency"]]), amount["currency"]
+
+
+@settings(max_examples=25)
+@given(scenarios(events_max=700))
+def test_every_amount_in_the_bytes_is_whole_minor_units(scenario):
+    seen = 0
+    for record in generate(scenario, KEYS):
+        if record.origin is Origin.POISON:
+            continue
+        for amount, currency in _amounts(record):
+            seen += 1
+            minor = Decimal(amount).scaleb(EXPONENTS[currency])
+            assert minor == minor.to_integral_value()
+            assert 0 <= minor < 2**63
+    assert seen > scenario.events // 2
+
+
+@settings(max_examples=10)
+@given(scenarios(events_max=500))
+def test_the_same_scenario_makes_the_same_bytes(scenario):
+    assert generate(scenario, KEYS) == generate(scenario, KEYS)

@@ -1,0 +1,136 @@
+"""Retries, duplicates and overtaking, and the gathering of notices, each by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
+from sandbox.ids import Ids, uuid_of
+from sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from sandbox.players import make_players
+from sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batched
+from sandbox.records import Origin
+
+PLAYERS = make_players(Random(1), 30)
+
+
+def item(number: int, at_ms: int, player=PLAYERS[0]) -> PspItem:
+    return PspItem(
+        at_ms=at_ms,
+        event_code="AUTHORISATION",
+        success=True,
+        psp_reference=f"PSP{number}",
+        merchant_reference=f"ref-{number}",
+        player=player,
+        amount_minor=100,
+    )
+
+
+def house(at_ms: int, phase: int = 1) -> Delivery:
+    return Delivery(HouseAction(at_ms, "heartbeat", f"h-{phase}-{at_ms}", PLAYERS[0]), at_ms, phase, nonce=at_ms)
+
+
+def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
+    stream = [house(at, 0) for at in range(300)] + [house(at, 1) for at in range(300, 2_000)]
+    moved = displaced(stream, 40, Random(5))
+    assert Counter(map(repr, moved)) == Counter(map(repr, stream))
+    assert [d.phase for d in moved] == sorted(d.phase for d in moved)
+    places = {d.nonce: place for place, d in enumerate(moved)}
+    # One that moves lets up to 200 pass and may land behind others that move; all the rest only move up.
+    late = {d.nonce: places[d.nonce] - place for place, d in enumerate(stream) if places[d.nonce] > place}
+    assert 30 <= len(late) <= 40
+    assert max(late.values()) <= 200
+    assert min(places[d.nonce] - place for place, d in enumerate(stream)) >= -40
+
+
+def test_nothing_to_displace_changes_nothing():
+    stream = [house(at) for at in range(50)]
+    assert displaced(stream, 0, Random(1)) == stream
+    assert with_duplicates(stream, 0, Random(1)) == stream
+    assert retries(stream, 0, Random(1)) == []
+
+
+def test_a_duplicate_stands_behind_its_original_and_differs_in_nothing_but_its_origin():
+    stream = [house(at) for at in range(400)]
+    doubled = with_duplicates(stream, 20, Random(2))
+    assert len(doubled) == 420
+    for place, delivery in enumerate(doubled):
+        if delivery.origin is Origin.DUPLICATE:
+            original = next(index for index, d in enumerate(doubled) if d.nonce == delivery.nonce)
+            assert original < place <= original + 50 + 20
+            assert doubled[original].at_ms == delivery.at_ms
+            assert doubled[original].request is delivery.request
+
+
+def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then():
+    batches = [
+        Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at) for at in range(0, 100_000, 2_000)
+    ]
+    again = retries(batches, 30, Random(3))
+    by_nonce = {repr(d.request): d for d in batches}
+    grown = 0
+    for retry in again:
+        assert retry.origin is Origin.RETRY
+        members = set(retry.request.items)
+        source = [d for d in by_nonce.values() if set(d.request.items) <= members]
+        assert source
+        assert all(one.at_ms <= retry.at_ms for one in members)
+        grown += len(members) > 2
+    assert grown > 10
+
+
+def test_retries_keep_the_content_and_change_the_nonce():
+    stream = [house(at) for at in range(100)]
+    for retry in retries(stream, 10, Random(4)):
+        original = next(d for d in stream if d.request is retry.request)
+        assert retry.at_ms > original.at_ms
+        assert retry.nonce != original.nonce
+
+
+def test_order_of_time_is_by_phase_first():
+    stream = [house(5, 1), house(9, 0), house(1, 1), house(2, 0)]
+    assert [(d.phase, d.at_ms) for d in in_order_of_time(stream)] == [(0, 2), (0, 9), (1, 1), (1, 5)]
+
+
+def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
+    brands = {player.brand: player for player in PLAYERS}
+    assert len(brands) == 3
+    players = list(brands.values())
+    notices = [item(number, number * 100, players[number % 3]) for number in range(300)]
+    requests = list(batched(notices, Random(6)))
+    assert [one for request in requests for one in request.items if one.player is players[0]] == [
+        one for one in notices if one.player is players[0]
+    ]
+    assert sum(len(request.items) for request in requests) == 300
+    for request in requests:
+        assert len({one.player.brand for one in request.items}) == 1
+        assert len(request.items) <= BATCH_ITEMS_MAX
+        assert 0 <= request.at_ms - request.items[0].at_ms <= BATCH_WAIT_MS
+        assert all(one.at_ms <= request.at_ms for one in request.items)
+    assert [request.at_ms for request in requests] == sorted(request.at_ms for request in requests)
+
+
+def test_waiting_notices_go_before_whatever_comes_later():
+    action = HouseAction(60_000, "heartbeat", "h", PLAYERS[0])
+    first, second = batched([item(1, 0), action], Random(0))
+    assert isinstance(first, PspBatch) or Random(0).randint(1, BATCH_ITEMS_MAX) == 1
+    assert second is action
+
+
+def test_uuids_are_of_version_4():
+    import uuid
+
+    for bits in (0, 2**128 - 1, Random(1).getrandbits(128)):
+        parsed = uuid.UUID(uuid_of(bits))
+        assert str(parsed) == uuid_of(bits)
+        assert (parsed.version, parsed.variant) == (4, uuid.RFC_4122)
+        assert parsed == uuid.UUID(int=bits, version=4)
+
+
+def test_numbers_rise_and_fit_64_bits():
+    ids = Ids(Random(1))
+    numbers = [ids.number() for _ in range(1_000)]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] < 2**63
+    assert len({ids.psp_reference() for _ in range(1_000)}) == 1_000
