@@ -50,9 +50,7 @@ def status(context: click.Context, as_json: bool) -> None:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
             word = "answers" if server.is_ready else "is away"
-            click.echo(
-                f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip()
-            )
+            click.echo(f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip())
         if not is_ready and not settings.uses_given_servers:
             click.echo("run `pitboss up` to start what is away", err=True)
     context.exit(0 if is_ready else 3)
@@ -95,7 +93,5 @@ def _given_servers(settings: StackSettings) -> list[ServerStatus]:
     assert settings.database is not None
     return [
         ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
-        ServerStatus(
-            "postgres", database_answers(settings.database), None, without_password(settings.database), None
-        ),
+        ServerStatus("postgres", database_answers(settings.database), None, without_password(settings.database), None),
     ]

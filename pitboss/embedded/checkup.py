@@ -45,7 +45,7 @@ def examine(settings: StackSettings) -> list[Finding]:
             lambda: _version([str(postgres_programs() / "postgres"), "--version"]),
         ),
         _jars(settings),
-        _checked("account", "", lambda: _account(settings)),
+        _checked("account", "start pitboss as an ordinary user", lambda: _account(settings)),
         _disk(settings.home),
         *_servers(settings),
     ]
