@@ -3,6 +3,10 @@
 Sources: docs.adyen.com, webhooks and verify-hmac-signatures; Adyen's public libraries for what is signed. A notice
 knows the merchant's reference, not the player: AUTHORISATION names the `deposit.opened` of our cashier, what comes
 later names the payment. The decimals of four currencies differ from ISO 4217 (docs.adyen.com, currency-codes).
+
+The operation is the event code, with `:false` behind it where the event did not succeed. One payment can be refused
+and, seconds later, succeed under the same pspReference (adyen-commercetools #1324, adyen-magento2 #607): were both one
+identity, the success would be a conflict and the player's money would not arrive.
 """
 
 from __future__ import annotations
@@ -129,13 +133,12 @@ class Adyen(Dialect):
         return results
 
     def _draft(self, key: HmacSha256 | None, item: _Item) -> Draft:
-        operation = item.event_code
-        if operation not in _KNOWN:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event code {operation[:64]!r} is not mapped")
+        if item.event_code not in _KNOWN:
+            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event code {item.event_code[:64]!r} is not mapped")
         verdict = self._verdict(key, item)
         leg, reference = _meaning(item)
         return Draft(
-            operation,
+            item.event_code if item.success == "true" else f"{item.event_code}:false",
             text_of(item.psp_reference, "pspReference"),
             [leg],
             None,
