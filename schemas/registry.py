@@ -1,7 +1,6 @@
-"""The released schemas: one file a version, never edited, under ids from a lock file in a range reserved for them.
+"""The released schemas: one file a version, never edited, under ids of a lock file, in a range reserved for us.
 
-A `Contract` is a record class of `schemas.events` together with the version that it writes. Nothing is read at import
-time; `released()` reads the package's own files once.
+Nothing is read at import time; `released()` reads the package's own files, once.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import msgspec
 
 from schemas import events
-from schemas.errors import Fatal, Rejected, RejectCode
-
-AvroJson: TypeAlias = dict[str, Any]
-"""A schema as its file says it."""
+from schemas.compiler.avro_types import AvroJson
+from schemas.errors import Fatal, RejectCode, Rejected
 
 RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
     {
@@ -119,9 +116,7 @@ def load(folder: Traversable) -> Registry:
     for name, schema_id in ids.items():
         match = _LOCK_KEY.fullmatch(name)
         if match is None or not first <= schema_id <= last:
-            raise BadRegistry(
-                f"schema {name}: id {schema_id} is outside the reserved range {first} to {last}"
-            )
+            raise BadRegistry(f"schema {name}: id {schema_id} is outside the reserved range {first} to {last}")
         if schema_id in schemas:
             raise BadRegistry(f"schemas {schemas[schema_id].name} and {name} share the id {schema_id}")
         schemas[schema_id] = Schema(match[1], int(match[2]), schema_id, found[name])

@@ -1,0 +1,172 @@
+"""The part of Avro that our contracts use, as a small tree, and which of its fields repeat themselves.
+
+Records, arrays, maps, enums, strings, bytes, booleans, int, long, and unions of null with one other type. Anything
+else in a schema file is an error: a float has no place in money, and a wider union says nothing that a record does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from schemas.errors import Fatal
+
+AvroJson: TypeAlias = dict[str, Any]
+"""A schema as its file says it."""
+
+PRIMITIVES: Final = frozenset({"string", "bytes", "int", "long", "boolean"})
+
+REPEATING: Final = frozenset(
+    {
+        "actor",
+        "brand",
+        "campaign_id",
+        "code",
+        "code_version",
+        "currency",
+        "game_id",
+        "kind",
+        "operation",
+        "outcome",
+        "provider",
+        "provider_version",
+        "reason",
+        "region",
+        "rule_id",
+        "severity",
+        "signature",
+        "stage",
+        "topic",
+        "type",
+        "unit",
+    }
+)
+"""Strings with few different values: their encoded form is remembered. A wrong guess costs time, never a byte."""
+
+TIMES: Final = frozenset(
+    {
+        "appended_at",
+        "episode_start",
+        "occurred_at",
+        "provider_at",
+        "received_at",
+        "source_timestamp",
+        "window_end",
+        "window_start",
+    }
+)
+"""Fields in epoch milliseconds, six bytes each on the wire until 2039. A guess of the same sort."""
+
+
+class BadSchema(Fatal):
+    """A schema file is not usable: unknown type, unknown name, or not the fields of its record class."""
+
+    code = "BAD_SCHEMA"
+    exit_code = 78  # EX_CONFIG of sysexits.h
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """`string`, `bytes`, `int`, `long` or `boolean`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Enum:
+    """One of the symbols; a reader takes an unknown one for its `default`."""
+
+    name: str
+    symbols: tuple[str, ...]
+    default: str | None
+
+
+@dataclass(frozen=True)
+class Nullable:
+    """A union of null, which comes first, and one other type."""
+
+    inner: Type
+
+
+@dataclass(frozen=True)
+class Array:
+    """Any number of items."""
+
+    items: Type
+
+
+@dataclass(frozen=True)
+class Map:
+    """Any number of values by string."""
+
+    values: Type
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record. `default` is the file's JSON value and means something only where `has_default`."""
+
+    name: str
+    type: Type
+    has_default: bool
+    default: Any
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether few different values are expected."""
+        return self.name in REPEATING
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the value is in epoch milliseconds."""
+        return self.name in TIMES
+
+
+@dataclass(frozen=True)
+class Record:
+    """Fields one after the other."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+    def field(self, name: str) -> Field | None:
+        """The field of that name."""
+        return next((field for field in self.fields if field.name == name), None)
+
+
+Type: TypeAlias = Primitive | Enum | Nullable | Array | Map | Record
+
+
+def parse(schema: AvroJson) -> Record:
+    """Read a schema file's JSON. Raises BadSchema."""
+    parsed = _parse(schema, {})
+    if not isinstance(parsed, Record):
+        raise BadSchema("a schema file must hold a record")
+    return parsed
+
+
+def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one return a case
+    match schema:
+        case str() if schema in PRIMITIVES:
+            return Primitive(schema)
+        case str() if schema.rpartition(".")[2] in named:
+            return named[schema.rpartition(".")[2]]
+        case ["null", other]:
+            return Nullable(_parse(other, named))
+        case {"logicalType": logical}:
+            raise BadSchema(f"logical type {logical!r} is not used in our contracts")
+        case {"type": "array", "items": items}:
+            return Array(_parse(items, named))
+        case {"type": "map", "values": values}:
+            return Map(_parse(values, named))
+        case {"type": "enum", "name": str(name), "symbols": [*symbols]}:
+            return named.setdefault(name, Enum(name, tuple(symbols), schema.get("default")))
+        case {"type": "record", "name": str(name), "fields": [*fields]}:
+            return named.setdefault(name, Record(name, tuple(_field(field, named) for field in fields)))
+        case {"type": str(name), **rest} if not rest:
+            return _parse(name, named)
+    raise BadSchema(f"{schema!r} is outside the part of Avro that our contracts use")
+
+
+def _field(field: AvroJson, named: dict[str, Type]) -> Field:
+    return Field(field["name"], _parse(field["type"], named), "default" in field, field.get("default"))

@@ -1,0 +1,184 @@
+"""Writes the lines that read the usual form of a record in place: what our own encoder writes.
+
+One byte for a length, a count and a small number, six for a time, one block an array. Nothing that would change a value
+is taken for granted: where an assumption fails, a builtin error stops the function and the exact one begins again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+from schemas.compiler import leaves
+from schemas.compiler.avro_types import Field
+from schemas.compiler.exact_reader import LEAVES, ExactReader, LeafReader
+from schemas.compiler.leaves import Memo
+from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, unbuilt
+from schemas.errors import InvariantBroken
+
+_BYTE: Final = range(256)
+# What one byte says where it is the whole of a number; None, which no arithmetic takes, where it is not.
+_NUMBER: Final = tuple((byte >> 1) ^ -(byte & 1) if byte < 128 else None for byte in _BYTE)
+_STRIDE: Final = tuple(1 + (byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
+_ONE: Final = tuple(1 if byte < 128 else None for byte in _BYTE)
+_COUNT: Final = tuple(range(byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
+# What a byte is worth as the first to the fourth of a number that is not negative: bits 0-5, 6-12, 13-19, 20-26.
+_FIRST, _SECOND, _THIRD, _FOURTH = (tuple((byte & 127) << shift >> 1 for byte in _BYTE) for shift in (0, 7, 14, 21))
+# A time has six bytes, and so its first two are never the last.
+_TIME_1: Final = tuple((byte & 127) >> 1 if byte > 127 and byte % 2 == 0 else None for byte in _BYTE)
+_TIME_2: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in _BYTE)
+
+
+def _time_rest(four: bytes) -> int:
+    # Bits 13-40 change every 8 seconds only, so they are remembered. 41 bits of milliseconds last until 2039; from
+    # then on there are seven bytes, and the exact function reads them.
+    a, b, c, d = four
+    if not (a > 127 and b > 127 and c > 127 and d < 128):
+        raise ValueError("not a time of six bytes")
+    return ((a & 127) | (b & 127) << 7 | (c & 127) << 14 | d << 21) << leaves.LOW_BITS
+
+
+_TIME_REST: Final[Memo[bytes, int]] = Memo(_time_rest)
+
+
+def _long_at(data: bytes, i: int) -> tuple[int, int]:
+    # Most offsets and amounts have two to four bytes and are not negative.
+    first = data[i]
+    if first & 1 == 0:
+        second = data[i + 1]
+        if second < 128:
+            return _FIRST[first] + _SECOND[second], i + 2
+        third = data[i + 2]
+        if third < 128:
+            return _FIRST[first] + _SECOND[second] + _THIRD[third], i + 3
+        fourth = data[i + 3]
+        if fourth < 128:
+            return _FIRST[first] + _SECOND[second] + _THIRD[third] + _FOURTH[fourth], i + 4
+    return leaves.long_at(data, i)
+
+
+class QuickReader(ExactReader):
+    """Lines that read the usual forms of values in place, and stop with a builtin error at any other."""
+
+    def fields(self, plan: ReadRecord, prefix: str, depth: int) -> None:
+        for is_run, group in groupby(plan.steps, key=_runs):
+            steps = list(group)
+            if is_run and any(_is_string(_plan(step)) for _, step in steps):
+                self._run(steps, prefix, depth)
+                continue
+            for field, step in steps:
+                self.value(step, f"{prefix}__{field.name}", depth, is_time=field.is_time)
+
+    def _run(self, steps: list[tuple[Field, Plan]], prefix: str, depth: int) -> None:
+        # Neighbours that repeat themselves are looked up as one: walk to where they end, then take all their bytes.
+        plans = [_plan(step) for _, step in steps]
+        self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
+        self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
+        names = ["_" if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
+        if any(name != "_" for name in names):
+            memo = self.source.name("run", Memo(_run_reader([_leaf(plan) for plan in plans])))
+            self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
+        self.source.add(depth, "i = j")
+
+    def _stride(self, plan: Plan, at: str) -> str:
+        stride = self.source.name("STRIDE", _STRIDE) if _is_string(plan) else self.source.name("ONE", _ONE)
+        if isinstance(plan, ReadNullable):
+            return f"({stride}[data[{at} + 1]] + 1 if data[{at}] else 1)"
+        return f"{stride}[data[{at}]]"
+
+    def primitive(self, name: str, to: str, depth: int) -> None:
+        match name:
+            case "string" | "bytes":
+                self._string(name, to, depth)
+            case "time":
+                tables = ("TIME_1", _TIME_1), ("TIME_2", _TIME_2), ("TIME_REST", _TIME_REST)
+                first, second, rest = (self.source.name(*table) for table in tables)
+                line = f"{to} = {first}[data[i]] + {second}[data[i + 1]] + {rest}[data[i + 2 : i + 6]]"
+                self.source.add(depth, line, "i += 6")
+            case "boolean":
+                self.source.add(depth, f"{to} = {self.source.name('BOOLEAN', (False, True))}[data[i]]", "i += 1")
+            case _:
+                self._number(name, to, depth)
+
+    def _string(self, name: str, to: str, depth: int) -> None:
+        stride = self.source.name("STRIDE", _STRIDE)
+        self.source.add(depth, "n = data[i]", "if n < 128:")
+        if to == "_":
+            self.source.add(depth + 1, f"i += {stride}[n]")
+        else:
+            decoded = ".decode()" if name == "string" else ""
+            line = f"{to} = data[i + 1 : j]{decoded}"
+            self.source.add(depth + 1, f"j = i + {stride}[n]", line, "i = j")
+        self.source.add(depth, "else:")
+        super().primitive(name, to, depth + 1)
+
+    def _number(self, name: str, to: str, depth: int) -> None:
+        leaf = _long_at if name == "long" else LEAVES[name]
+        self.source.add(depth, "n = data[i]", "if n < 128:")
+        self.source.add(depth + 1, f"{to} = {self.source.name('NUMBER', _NUMBER)}[n]", "i += 1")
+        self.source.add(depth, "else:", f"    {to}, i = {self.source.name(leaf.__name__, leaf)}(data, i)")
+
+    def enum(self, plan: ReadEnum, to: str, depth: int) -> None:
+        symbols = {index << 1: symbol for index, symbol in enumerate(plan.symbols)}
+        self.source.add(depth, f"{to} = {self.source.name(plan.name, symbols)}[data[i]]", "i += 1")
+
+    def nullable(self, plan: ReadNullable, to: str, depth: int, *, is_time: bool) -> None:
+        self.source.add(depth, "n = data[i]", "i += 1", "if n == 2:")
+        self.value(plan.inner, to, depth + 1, is_time=is_time)
+        self.source.add(depth, "elif n == 0:", f"    {to} = None", "else:", "    raise ValueError")
+
+    def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
+        self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1", f"if {count}:")
+        self.source.add(depth + 1, f"for _ in {count}:")
+        item(depth + 2)
+        self.source.add(depth + 1, "if data[i]:", "    raise ValueError", "i += 1")
+
+
+def _plan(step: Plan) -> Plan:
+    return unbuilt(step.type) if isinstance(step, Skip) else step
+
+
+def _is_string(plan: Plan) -> bool:
+    inner = plan.inner if isinstance(plan, ReadNullable) else plan
+    return isinstance(inner, ReadPrimitive) and inner.name == "string"
+
+
+def _is_small(plan: Plan) -> bool:
+    # One byte, or so we hope: it may stand in a run, but alone it is read faster than looked up.
+    return isinstance(plan, ReadEnum) or (isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"})
+
+
+def _runs(step: tuple[Field, Plan]) -> bool:
+    field, plan = step[0], _plan(step[1])
+    return _is_small(plan) or (field.is_repeating and _is_string(plan))
+
+
+def _leaf(plan: Plan) -> LeafReader:
+    match plan:
+        case ReadPrimitive():
+            return LEAVES[plan.name]
+        case ReadEnum():
+            return partial(leaves.symbol_at, plan.symbols)
+        case ReadNullable():
+            return partial(_nullable_at, _leaf(plan.inner))
+    raise InvariantBroken(f"{plan} stands in a run")
+
+
+def _nullable_at(leaf: LeafReader, data: bytes, i: int) -> tuple[Any, int]:
+    is_there, i = leaves.presence_at(data, i)
+    return leaf(data, i) if is_there else (None, i)
+
+
+def _run_reader(leaves: Sequence[LeafReader]) -> Callable[[bytes], tuple[Any, ...]]:
+    def read(data: bytes) -> tuple[Any, ...]:
+        values, i = [], 0
+        for leaf in leaves:
+            value, i = leaf(data, i)
+            values.append(value)
+        if i != len(data):
+            raise ValueError("not a run")
+        return tuple(values)
+
+    return read

@@ -1,0 +1,187 @@
+"""How a reader makes its record from a writer's bytes: Avro's schema resolution, decided once for each pair.
+
+The result is a plan: the writer's fields in their order, each read or skipped, then a class built from what was read
+and from the defaults of what the writer did not know. The decoder is generated from it, and two schemas are
+compatible where a plan exists. Source of the rules: Avro 1.12 specification, "Schema Resolution".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, Record, Type
+from schemas.errors import Fatal
+
+
+class Incompatible(Fatal):
+    """A reader cannot read what a writer may write; the message says which field and why."""
+
+    code = "INCOMPATIBLE"
+    exit_code = 78  # EX_CONFIG of sysexits.h
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Read past a value."""
+
+    type: Type
+
+
+@dataclass(frozen=True)
+class ReadPrimitive:
+    """Take a value as it is. A writer's int is also a reader's long: the bytes are the same."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ReadEnum:
+    """The reader's symbol for each of the writer's."""
+
+    name: str
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReadNullable:
+    """A value or nothing."""
+
+    inner: Plan
+
+
+@dataclass(frozen=True)
+class ReadArray:
+    """A list."""
+
+    items: Plan
+
+
+@dataclass(frozen=True)
+class ReadMap:
+    """A dict by string."""
+
+    values: Plan
+
+
+@dataclass(frozen=True)
+class Default:
+    """The value, as JSON, of a field that the writer did not know of."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ReadRecord:
+    """The writer's fields in order, and what becomes of them.
+
+    `arguments` are the reader's fields in its own order: names of `steps`, or defaults. Where it `builds`, they make
+    an instance of the record's class; otherwise only the values are wanted.
+    """
+
+    name: str
+    steps: tuple[tuple[Field, Plan], ...]
+    arguments: tuple[str | Default, ...]
+    builds: bool = True
+
+    def argument(self, name: str) -> str | Default:
+        """The reader's field of that name. Raises KeyError."""
+        for argument in self.arguments:
+            if name == (argument if isinstance(argument, str) else argument.name):
+                return argument
+        raise KeyError(name)
+
+
+Plan: TypeAlias = Skip | ReadPrimitive | ReadEnum | ReadNullable | ReadArray | ReadMap | ReadRecord
+
+
+def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR0911 - one return a case
+    """The plan to read `writer`'s bytes as `reader`. Raises Incompatible."""
+    match writer, reader:
+        case Primitive(), Primitive():
+            if writer.name == reader.name or (writer.name, reader.name) == ("int", "long"):
+                return ReadPrimitive(reader.name)
+        case Enum(), Enum():
+            return _resolve_enum(writer, reader, path)
+        case Nullable(), Nullable():
+            return ReadNullable(resolve(writer.inner, reader.inner, path))
+        case _, Nullable():
+            return resolve(writer, reader.inner, path)
+        case Array(), Array():
+            return ReadArray(resolve(writer.items, reader.items, f"{path}[]"))
+        case Map(), Map():
+            return ReadMap(resolve(writer.values, reader.values, f"{path}[]"))
+        case Record(), Record():
+            return _resolve_record(writer, reader, path)
+    raise Incompatible(f"{path or 'the record'}: written as {_word(writer)}, read as {_word(reader)}")
+
+
+def _resolve_enum(writer: Enum, reader: Enum, path: str) -> Plan:
+    unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
+    if unknown and reader.default is None:
+        raise Incompatible(f"{path}: the reader has no symbol {', '.join(unknown)} and no default")
+    default = reader.default or ""
+    return ReadEnum(reader.name, tuple(symbol if symbol in reader.symbols else default for symbol in writer.symbols))
+
+
+def _resolve_record(writer: Record, reader: Record, path: str) -> Plan:
+    steps: list[tuple[Field, Plan]] = []
+    for field in writer.fields:
+        wanted = reader.field(field.name)
+        inner = f"{path}.{field.name}" if path else field.name
+        steps.append((field, Skip(field.type) if wanted is None else resolve(field.type, wanted.type, inner)))
+    arguments: list[str | Default] = []
+    for wanted in reader.fields:
+        if writer.field(wanted.name) is not None:
+            arguments.append(wanted.name)
+        elif wanted.has_default:
+            arguments.append(Default(wanted.name, wanted.default))
+        else:
+            raise Incompatible(f"{path or 'the record'}: the writer has no {wanted.name}, the reader no default for it")
+    return ReadRecord(reader.name, tuple(steps), tuple(arguments))
+
+
+def _word(type_: Type) -> str:
+    return type_.name if isinstance(type_, Primitive) else type(type_).__name__.lower()
+
+
+def unbuilt(type_: Type) -> Plan:
+    """The plan to read past a value."""
+    match type_:
+        case Primitive():
+            return ReadPrimitive(type_.name)
+        case Enum():
+            return ReadEnum(type_.name, type_.symbols)
+        case Nullable():
+            return ReadNullable(unbuilt(type_.inner))
+        case Array():
+            return ReadArray(unbuilt(type_.items))
+        case Map():
+            return ReadMap(unbuilt(type_.values))
+        case Record():
+            steps = tuple((field, Skip(field.type)) for field in type_.fields)
+            return ReadRecord(type_.name, steps, (), builds=False)
+
+
+def narrowed(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
+    """The plan that reads no more than some fields; `attempt.offset` means one of a nested record. It builds nothing.
+
+    What comes after the last of them is not even looked at. Raises KeyError for a field that does not exist.
+    """
+    parts = [name.partition(".") for name in fields]
+    arguments = tuple(plan.argument(head) for head in dict.fromkeys(head for head, _, _ in parts))
+    steps: list[tuple[Field, Plan]] = []
+    for field, step in plan.steps:
+        tails = [tail for head, dot, tail in parts if dot and head == field.name]
+        if tails:
+            if not isinstance(step, ReadRecord):
+                raise KeyError(f"{field.name} is no record of which {tails[0]} could be a field")
+            step = narrowed(step, tails)  # noqa: PLW2901 - the step, as it is wanted
+        elif field.name not in fields:
+            step = Skip(field.type)  # noqa: PLW2901 - likewise
+        steps.append((field, step))
+    while steps and isinstance(steps[-1][1], Skip):
+        steps.pop()
+    return ReadRecord(plan.name, tuple(steps), arguments, builds=False)
