@@ -10,10 +10,15 @@ from typing import LiteralString, cast
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
-@cache
 def statements(file: str) -> dict[str, LiteralString]:
-    """The named statements of `sql/<file>.sql`. Raises KeyError for a name that is not there."""
-    text = resources.files("ledger_sink").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    """The ledger's own named statements of `sql/<file>.sql`."""
+    return statements_of("ledger_sink", file)
+
+
+@cache
+def statements_of(package: str, file: str) -> dict[str, LiteralString]:
+    """The named statements of a package's `sql/<file>.sql`. Raises KeyError for a name that is not there."""
+    text = resources.files(package).joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     parts = _NAME.split(text)[1:]
     # The text is a file of this package: as literal as a string in the source.
     return {name: cast("LiteralString", body.strip()) for name, body in zip(parts[::2], parts[1::2], strict=True)}

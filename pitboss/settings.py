@@ -21,8 +21,6 @@ NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
 MAINTENANCE_DATABASE = "postgres"
 """Exists on every server; the one to be connected to while another is made or dropped."""
 
-MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
-
 
 class NoStack(UsageError):  # noqa: N818
     """No broker and database are running or named."""
@@ -41,7 +39,7 @@ class StackSettings:
     kafka: str | None = None
     database: str | None = None
     namespace: str = ""
-    maven: str = MAVEN_CENTRAL
+    maven: str | None = None
     """Where Kafka's jars are fetched from, once."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """For `pitboss doctor`: where each value came from."""
@@ -103,7 +101,7 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
         kafka=kafka,
         database=database,
         namespace=checked_namespace(env.get("PITBOSS_NAMESPACE", "")),
-        maven=env.get("PITBOSS_MAVEN") or MAVEN_CENTRAL,
+        maven=env.get("PITBOSS_MAVEN") or None,
         sources={n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names},
     )
 

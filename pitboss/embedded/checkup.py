@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitboss.embedded.accounts import server_account
-from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder
+from pitboss.embedded.jars import KAFKA_VERSION, checksums, jar_folder, source_name
 from pitboss.embedded.kafka import java_program
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import postgres_programs
@@ -70,7 +70,9 @@ def _jars(settings: StackSettings) -> Finding:
     folder = jar_folder(settings.cache)
     if not folder.is_dir():
         return Finding(
-            "jars", is_ok=True, detail=f"Kafka {KAFKA_VERSION} is fetched from {settings.maven} on first use"
+            "jars",
+            is_ok=True,
+            detail=f"Kafka {KAFKA_VERSION} is fetched from {source_name(settings.maven)} on first use",
         )
     absent = [name for name in checksums() if not (folder / name).is_file()]
     detail = f"Kafka {KAFKA_VERSION} in {folder}" + (f" lacks {absent[0]}" if absent else "")
@@ -114,7 +116,7 @@ def _effective(settings: StackSettings) -> Iterator[Finding]:
         "kafka": settings.kafka or "embedded",
         "database": without_password(settings.database) if settings.database else "embedded",
         "namespace": settings.namespace or "(none)",
-        "maven": settings.maven,
+        "maven": source_name(settings.maven),
     }
     for name, value in shown.items():
         source = settings.sources.get(name, "default")

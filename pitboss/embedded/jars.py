@@ -19,7 +19,7 @@ FETCH_S = 300.0
 """Some 45 MB; a slow line is given this long while another command waits for the lock."""
 
 
-def class_path(cache: Path, *, maven: str, progress: Callable[[str], None]) -> list[Path]:
+def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None]) -> list[Path]:
     """Return Kafka's jars, fetching them if they are not in the cache; raises `PartMissing`.
 
     jgo does not check what it downloads, so each jar is held against the SHA-256 in `kafka_jars.sha256`. A folder is
@@ -33,7 +33,7 @@ def class_path(cache: Path, *, maven: str, progress: Callable[[str], None]) -> l
             on_wait=lambda: progress("another command fetches Kafka's jars; waiting for it"),
         ):
             if not folder.is_dir():
-                progress(f"fetching Kafka {KAFKA_VERSION} from {maven} (once a machine)")
+                progress(f"fetching Kafka {KAFKA_VERSION} from {source_name(maven)} (once a machine)")
                 _fetch(folder, maven)
     jars = [folder / name for name in sorted(checksums())]
     absent = [jar.name for jar in jars if not jar.is_file()]
@@ -53,7 +53,12 @@ def checksums() -> dict[str, str]:
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
-def _fetch(folder: Path, maven: str) -> None:
+def source_name(maven: str | None) -> str:
+    """What to call the repository that jars come from."""
+    return maven or "Maven Central"
+
+
+def _fetch(folder: Path, maven: str | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
         try:
             resolved = _resolve(Path(scratch), maven)
@@ -61,8 +66,8 @@ def _fetch(folder: Path, maven: str) -> None:
             raise PartMissing(f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}") from error
         except Exception as error:  # jgo and the clients under it raise whatever they like
             raise PartMissing(
-                f"cannot fetch Kafka's jars from {maven}: {error}. Check the network and HTTPS_PROXY, name a mirror in "
-                f"PITBOSS_MAVEN, copy {folder} from a machine that has it, {OWN_SERVERS}"
+                f"cannot fetch Kafka's jars from {source_name(maven)}: {error}. Check the network and HTTPS_PROXY, "
+                f"name a mirror in PITBOSS_MAVEN, copy {folder} from a machine that has it, {OWN_SERVERS}"
             ) from error
         complete = Path(scratch) / "complete"
         complete.mkdir()
@@ -71,18 +76,18 @@ def _fetch(folder: Path, maven: str) -> None:
             found = hashlib.sha256(jar.read_bytes()).hexdigest() if jar else "nothing"
             if jar is None or found != digest:
                 raise PartMissing(
-                    f"{maven} sent {found} for {name}, expected SHA-256 {digest}: a broken download or mirror. "
-                    f"Try again, name another in PITBOSS_MAVEN, {OWN_SERVERS}"
+                    f"{source_name(maven)} sent {found} for {name}, expected SHA-256 {digest}: "
+                    f"a broken download or mirror. Try again, name another in PITBOSS_MAVEN, {OWN_SERVERS}"
                 )
             shutil.copyfile(jar, complete / name)
         complete.rename(folder)
 
 
-def _resolve(scratch: Path, maven: str) -> dict[str, Path]:
+def _resolve(scratch: Path, maven: str | None) -> dict[str, Path]:
     from jgo.env import EnvironmentBuilder, LinkStrategy
     from jgo.maven import MavenContext
 
-    context = MavenContext(repo_cache=scratch / "repository", remote_repos={"central": maven})
+    context = MavenContext(repo_cache=scratch / "repository", remote_repos={"mirror": maven} if maven else None)
     builder = EnvironmentBuilder(context=context, cache_dir=scratch / "jgo", link_strategy=LinkStrategy.AUTO)
     environment = builder.from_endpoint(COORDINATES)
     # jgo tells modular jars from others by folder; the broker runs from the class path, which wants both.

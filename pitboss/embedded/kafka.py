@@ -74,7 +74,7 @@ class KafkaServer:
 
     home: Path
     cache: Path
-    maven: str
+    maven: str | None
 
     @property
     def folder(self) -> Path:

@@ -1,0 +1,159 @@
+"""`pitboss sandbox`: seeded players and providers that speak the real dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
+from sandbox.archive import json_lines
+from sandbox.feeder import feed as feed_records
+from sandbox.keys import SandboxKeys
+from sandbox.records import RawEvent
+from sandbox.scenario import Scenario, duration_ms
+from sandbox.scenario import generate as generate_records
+from sandbox.writing import Progress
+from schemas.errors import UsageError
+
+_MARGIN_MS = 1_000  # between the last simulated moment and now
+
+
+@click.group()
+def sandbox() -> None:
+    """Play a seeded casino: the same numbers and keys make the same records, byte for byte."""
+
+
+def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option(
+                "--events", default=20_000, show_default=True, type=click.IntRange(1), help="Raw records in all."
+            ),
+            click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on."),
+            click.option("--players", type=click.IntRange(1), help="Default: one for each 50 events."),
+            click.option("--retries", "retry_share", default=0.01, show_default=True, help="Share sent again."),
+            click.option(
+                "--reorder", "reorder_share", default=0.01, show_default=True, help="Share overtaken by others."
+            ),
+            click.option("--poison", default=5, show_default=True, type=click.IntRange(0), help="Unusable records."),
+            click.option(
+                "--speeders",
+                type=click.IntRange(0),
+                help="Accounts with 600 bets in a minute. Default: 1 from 2000 events on.",
+            ),
+            click.option(
+                "--start-ms", type=click.IntRange(0), help="Simulated start, epoch ms. Default: so that it ends now."
+            ),
+            click.option(
+                "--keys",
+                "keys_file",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Secrets; made if missing. Default: under the installation's home.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@sandbox.command()
+@_scenario_options
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="JSON lines, bytes in base64."
+)
+def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
+    """Write a scenario's raw records to a file."""
+    records, took_s = _generated(_scenario(**numbers), _keys(read_settings(), keys_file))
+    with out.open("wb") as file:
+        file.writelines(json_lines(records))
+    click.echo(f"{len(records)} records in {took_s:.1f} s to {out}")
+
+
+@sandbox.command()
+@_scenario_options
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible.")
+@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Feed servers that the environment names.")
+def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numbers: Any) -> None:
+    """Play a scenario into the raw topics of a running installation.
+
+    Its workers verify signatures if PITBOSS_KEYS_FILE names the keyring that this command writes beside the secrets.
+    """
+    settings = read_settings()
+    if settings.uses_given_servers and not may_use_given:
+        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to feed it")
+    runtime = resolve_runtime(settings)
+    records, _ = _generated(_scenario(**numbers), _keys(settings, keys_file))
+    began = time.monotonic()
+    asyncio.run(_feed(runtime, records, rate))
+    took_s = time.monotonic() - began
+    click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
+
+
+async def _feed(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
+    from streams.kafka.producer import BatchProducer, ProducerSettings
+
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
+    await producer.start()
+    try:
+        await feed_records(records, producer, namespace=runtime.namespace, rate=rate, progress=_once_a_second("fed"))
+    finally:
+        await producer.stop()
+
+
+def _scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Scenario:
+    if speeders is None:
+        speeders = 1 if numbers["events"] >= 2_000 else 0
+    scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, **numbers)
+    if start_ms is None:
+        now_ms = time.time_ns() // 1_000_000
+        scenario = replace(scenario, start_ms=now_ms - duration_ms(scenario) - _MARGIN_MS)
+    click.echo(f"seed {scenario.seed}, start {scenario.start_ms}", err=True)
+    return scenario
+
+
+def _keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
+    if path is None:
+        path = settings.home / "sandbox-keys.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        keys = SandboxKeys.load(path)
+    else:
+        keys = SandboxKeys.generate()
+        keys.save(path)
+    _write_keyring(keys, path.with_name(path.stem + ".keyring.json"))
+    return keys
+
+
+def _write_keyring(keys: SandboxKeys, path: Path) -> None:
+    text = json.dumps(keys.keyring(), indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"keyring for the workers: PITBOSS_KEYS_FILE={path}", err=True)
+
+
+def _generated(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], float]:
+    began = time.monotonic()
+    records = generate_records(scenario, keys, _once_a_second("generated"))
+    return records, time.monotonic() - began
+
+
+def _once_a_second(word: str) -> Progress:
+    last_s = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s >= 1:
+            last_s = now_s
+            click.echo(f"{word} {done:,} of {total:,}", err=True)
+
+    return tell

@@ -1,0 +1,171 @@
+"""Six checks over topics and tables that were read anew; each names the first thing that does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ledger_sink.database import Database
+from replay.evidence import SQL, Answered, Tables, Topics, read_tables
+from replay.ledger import replay_ledger
+from schemas.events import WalletBalance
+from schemas.policies import LedgerPolicy
+
+NAMES = (
+    "conserved",
+    "balances_match",
+    "versions_gapless",
+    "offsets_accounted",
+    "topic_equals_database",
+    "replay_equal",
+)
+
+
+class Check(msgspec.Struct, frozen=True):
+    """Whether something holds, and if not, where it begins not to."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+def _check(name: str, wrong: Iterable[str], looked_at: str) -> Check:
+    found = list(wrong)
+    if not found:
+        return Check(name, holds=True, detail=looked_at)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return Check(name, holds=False, detail=f"{found[0]}{more}")
+
+
+async def check_tables(database: Database) -> list[Check]:
+    """`conserved`, `balances_match` and `versions_gapless`, by the database itself."""
+    conserved = await database.query(SQL["conserved"])
+    folded = await database.query(SQL["balances_match"])
+    chain = await database.query(SQL["chain_broken"])
+    versions = await database.query(SQL["versions_gapless"])
+    [(transfers, wallets)] = await database.query(
+        "SELECT (SELECT count(*) FROM transfer), (SELECT count(*) FROM wallet)"
+    )
+    size = f"{transfers} transfers, {wallets} wallets"
+    return [
+        _check("conserved", (f"{c}: players hold {p}, the house {h}" for c, p, h in conserved), size),
+        _check(
+            "balances_match",
+            [f"wallet {row[0]}:{row[1]} is not the fold of its transfers: {row[2:]}" for row in folded]
+            + [f"transfer {row[0]}:{row[1]} v{row[2]} does not follow from the one before" for row in chain],
+            size,
+        ),
+        _check("versions_gapless", (f"wallet {row[0]}:{row[1]} has versions {row[2:]}" for row in versions), size),
+    ]  # fmt: skip
+
+
+def check_offsets(topics: Topics, tables: Tables) -> Check:
+    """Each source offset has its entry, repeat, parking or dead letter: nothing came in and vanished."""
+    dead = {letter.source for letter in topics.dead}
+    normalised = {(attempt.topic, attempt.partition, attempt.offset) for attempt in topics.attempts}
+    answered = {(answer.part, answer.source_offset) for answer in tables.answers}
+    wrong = [
+        f"{where.topic}-{where.partition}@{where.offset} is neither normalised nor a dead letter"
+        for where in _sorted(topics.raw - dead)
+        if (where.topic, where.partition, where.offset) not in normalised
+    ]
+    wrong += [
+        f"{where.topic}-{where.partition}@{where.offset} has no entry"
+        for where in _sorted(topics.log_offsets - dead)
+        if (where.partition, where.offset) not in answered
+    ]
+    wrong += [
+        f"{where.topic}-{where.partition}@{where.offset} is not parked"
+        for where in _sorted(topics.unresolved - dead)
+        if (where.partition, where.offset) not in tables.parked
+    ]
+    wrong += _missing_items(topics)
+    size = f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, {len(topics.unresolved)} parked, {len(dead)} dead"
+    return _check("offsets_accounted", wrong, size)
+
+
+def _sorted(places: Iterable[Any]) -> list[Any]:
+    return sorted(places, key=lambda place: (place.topic, place.partition, place.offset))
+
+
+def _missing_items(topics: Topics) -> list[str]:
+    """Items of one raw record are numbered from 0: a number that is missing is an item that is gone."""
+    seen: dict[tuple[str, int, int], set[int]] = {}
+    for attempt in topics.attempts:
+        seen.setdefault((attempt.topic, attempt.partition, attempt.offset), set()).add(attempt.record_index)
+    for letter in topics.dead:
+        if letter.record_index is not None:
+            source = letter.source
+            seen.setdefault((source.topic, source.partition, source.offset), set()).add(letter.record_index)
+    return [
+        f"{topic}-{part}@{offset} has items {sorted(items)}"
+        for (topic, part, offset), items in sorted(seen.items())
+        if items != set(range(len(items)))
+    ]
+
+
+def check_topics(topics: Topics, tables: Tables) -> Check:
+    """What readers of the balance and outcome topics end up with is what the database holds."""
+    published = {key: _wallet_row(balance) for key, balance in topics.balances.items()}
+    wrong = [
+        f"wallet {key}: the topic says {published.get(key)}, the database {tables.wallets.get(key)}"
+        for key in sorted(published.keys() | tables.wallets.keys())
+        if published.get(key) != tables.wallets.get(key)
+    ]
+    told = {
+        key: (outcome.outcome, outcome.reason, outcome.currency, outcome.balance_minor, outcome.version)
+        for key, outcome in topics.outcomes.items()
+    }
+    decided = {
+        (answer.event_id, answer.attempt): (
+            answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version
+        )
+        for answer in tables.answers
+    }  # fmt: skip
+    wrong += [
+        f"event {key[0]} of {key[1]}: the topic says {told.get(key)}, the database {decided.get(key)}"
+        for key in told.keys() | decided.keys()
+        if told.get(key) != decided.get(key)
+    ]
+    wrong += topics.contradictions
+    return _check("topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes")
+
+
+def _wallet_row(balance: WalletBalance) -> tuple[Any, ...]:
+    cash = balance.available_minor - balance.bonus_minor
+    return (balance.scale, cash, balance.bonus_minor, balance.held_minor, balance.version, balance.event_id)
+
+
+async def check_replay(
+    empty_database_url: str,
+    log_topic: str,
+    topics: Topics,
+    tables: Tables,
+    policies: Mapping[str, LedgerPolicy],
+    progress: Callable[[int, int], None],
+) -> Check:
+    """The log into an empty ledger gives the same balances, versions and outcomes."""
+    await replay_ledger(empty_database_url, log_topic, topics.log, tables.batches, policies, progress)
+    database = Database(empty_database_url, "pitboss.replay")
+    try:
+        again = await read_tables(database)
+    finally:
+        await database.close()
+    wrong = [
+        f"wallet {key}: {tables.wallets.get(key)} live, {again.wallets.get(key)} in the replay"
+        for key in sorted(tables.wallets.keys() | again.wallets.keys())
+        if tables.wallets.get(key) != again.wallets.get(key)
+    ]
+    live, replayed = _by_place(tables.answers), _by_place(again.answers)
+    wrong += [
+        f"{log_topic}-{place[0]}@{place[1]}: {live.get(place)} live, {replayed.get(place)} in the replay"
+        for place in sorted(live.keys() | replayed.keys())
+        if live.get(place) != replayed.get(place)
+    ]
+    return _check("replay_equal", wrong, f"{len(tables.batches)} batches, {len(live)} answers")
+
+
+def _by_place(answers: Iterable[Answered]) -> dict[tuple[int, int], Answered]:
+    return {(answer.part, answer.source_offset): answer for answer in answers}

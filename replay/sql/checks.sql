@@ -1,0 +1,92 @@
+-- Checks of the ledger's tables against themselves. Each returns the offending rows, worst first; none is a tick.
+
+-- name: conserved
+-- What players have and what the house accounts owe is nothing, in every currency: no money was made or lost.
+WITH movement AS (
+    SELECT currency, credit AS account, amount_minor::numeric AS amount FROM transfer
+    UNION ALL
+    SELECT currency, debit, -amount_minor::numeric FROM transfer
+), house AS (
+    SELECT currency, sum(amount) AS total FROM movement WHERE account NOT LIKE 'player:%' GROUP BY currency
+), players AS (
+    SELECT currency, sum(cash_minor::numeric + bonus_minor + held_minor) AS total FROM wallet GROUP BY currency
+)
+SELECT currency, coalesce(players.total, 0) AS players, coalesce(house.total, 0) AS house
+  FROM players FULL JOIN house USING (currency)
+ WHERE coalesce(players.total, 0) + coalesce(house.total, 0) <> 0
+ ORDER BY currency
+
+-- name: balances_match
+-- A wallet is the fold of its transfers.
+WITH movement AS (
+    SELECT player_id, currency, credit AS account, amount_minor::numeric AS amount FROM transfer WHERE player_id IS NOT NULL
+    UNION ALL
+    SELECT player_id, currency, debit, -amount_minor::numeric FROM transfer WHERE player_id IS NOT NULL
+), folded AS (
+    SELECT player_id, currency,
+           coalesce(sum(amount) FILTER (WHERE account = 'player:' || player_id || ':cash'), 0) AS cash,
+           coalesce(sum(amount) FILTER (WHERE account = 'player:' || player_id || ':bonus'), 0) AS bonus,
+           coalesce(sum(amount) FILTER (WHERE account = 'player:' || player_id || ':held'), 0) AS held
+      FROM movement GROUP BY player_id, currency
+)
+SELECT player_id, currency, folded.cash, wallet.cash_minor, folded.bonus, wallet.bonus_minor, folded.held,
+       wallet.held_minor
+  FROM folded FULL JOIN wallet USING (player_id, currency)
+ WHERE (folded.cash, folded.bonus, folded.held)
+       IS DISTINCT FROM (wallet.cash_minor::numeric, wallet.bonus_minor::numeric, wallet.held_minor::numeric)
+ ORDER BY player_id, currency
+
+-- name: chain_broken
+-- Each transfer's balances follow from those before it.
+WITH step AS (
+    SELECT player_id, currency, version, cash_minor, bonus_minor, held_minor,
+           lag(cash_minor, 1, 0::bigint) OVER wallet_order AS cash_before,
+           lag(bonus_minor, 1, 0::bigint) OVER wallet_order AS bonus_before,
+           lag(held_minor, 1, 0::bigint) OVER wallet_order AS held_before,
+           amount_minor,
+           debit LIKE '%:cash' AS from_cash, credit LIKE '%:cash' AS to_cash,
+           debit LIKE '%:bonus' AS from_bonus, credit LIKE '%:bonus' AS to_bonus,
+           debit LIKE '%:held' AS from_held, credit LIKE '%:held' AS to_held
+      FROM transfer WHERE player_id IS NOT NULL
+    WINDOW wallet_order AS (PARTITION BY player_id, currency ORDER BY version)
+)
+SELECT player_id, currency, version FROM step
+ WHERE cash_minor <> cash_before + amount_minor * (to_cash::int - from_cash::int)
+    OR bonus_minor <> bonus_before + amount_minor * (to_bonus::int - from_bonus::int)
+    OR held_minor <> held_before + amount_minor * (to_held::int - from_held::int)
+ ORDER BY player_id, currency, version
+
+-- name: versions_gapless
+WITH chain AS (
+    SELECT player_id, currency, count(*) AS transfers, min(version) AS first, max(version) AS last
+      FROM transfer WHERE player_id IS NOT NULL GROUP BY player_id, currency
+)
+SELECT player_id, currency, chain.transfers, chain.first, chain.last, wallet.version
+  FROM chain FULL JOIN wallet USING (player_id, currency)
+ WHERE chain.first IS DISTINCT FROM 1 OR chain.last IS DISTINCT FROM chain.transfers
+    OR wallet.version IS DISTINCT FROM chain.last
+ ORDER BY player_id, currency
+
+-- name: wallets
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text
+  FROM wallet ORDER BY player_id, currency
+
+-- name: answers
+-- What every record of the log was told, by its place.
+SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
+       attempt_topic, attempt_part, attempt_offset, attempt_index
+  FROM entry
+UNION ALL
+SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
+       attempt_topic, attempt_part, attempt_offset, attempt_index
+  FROM repeat
+ ORDER BY part, source_offset
+
+-- name: parked_offsets
+SELECT part, source_offset FROM parked
+
+-- name: unappended_parked
+SELECT count(*) FROM parked WHERE NOT appended
+
+-- name: batches
+SELECT part, from_offset, next_offset FROM batch ORDER BY sequence

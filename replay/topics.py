@@ -1,0 +1,59 @@
+"""Reading a topic whole, from its beginning to where it ends now, without a group and without leaving a trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.errors import Unavailable, UsageError
+
+_IDLE_TIMEOUT_S = 30.0
+
+
+async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncIterator[Any]:
+    """Every record of the topics, each partition in its order. Raises Unavailable, UsageError."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest",
+        isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024,
+    )  # fmt: skip
+    try:
+        await consumer.start()
+        partitions = await _partitions(consumer, topics)
+        ends = await consumer.end_offsets(partitions)
+        beginnings = await consumer.beginning_offsets(partitions)
+        left = {partition for partition in partitions if ends[partition] > beginnings[partition]}
+        consumer.assign(left)
+        await consumer.seek_to_beginning(*left)
+        while left:
+            async with asyncio.timeout(_IDLE_TIMEOUT_S):
+                fetched = await consumer.getmany(*left, timeout_ms=500, max_records=5_000)
+            for partition, records in fetched.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+            for partition in list(left):
+                if await consumer.position(partition) >= ends[partition]:
+                    left.discard(partition)
+                    consumer.pause(partition)
+    except (KafkaError, TimeoutError) as error:
+        message = f"the broker at {bootstrap_servers} does not deliver {', '.join(sorted(topics))}: {error!r}"
+        raise Unavailable(message) from error
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topics: Collection[str]) -> list[TopicPartition]:
+    known = await consumer.topics()
+    missing = sorted(set(topics) - known)
+    if missing:
+        message = f"no such topic: {', '.join(missing)}. `pitboss topics create` makes what is missing"
+        raise UsageError(message)
+    return [
+        TopicPartition(topic, part)
+        for topic in sorted(topics)
+        for part in sorted(consumer.partitions_for_topic(topic) or ())
+    ]
