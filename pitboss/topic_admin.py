@@ -1,0 +1,252 @@
+"""Topics as the catalogue wants them: create, compare, measure the lag of their readers, remove those of a trial.
+
+The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never changes a topic that
+exists: a differing one is reported by `check_topics`, and mending it is a person's decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+)
+
+from schemas.errors import Unavailable, UsageError
+from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalogue, qualified, raw_pattern
+
+REPLICAS_WANTED: Final = 3
+"""One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""
+_READY_WITHIN_S: Final = 30.0
+_READY_POLL_S: Final = 0.05
+_UNAVAILABLE: Final = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, TimeoutError, OSError)
+
+
+class TopicRefused(UsageError):
+    """The broker refused to create or delete a topic; the message is the broker's."""
+
+    code = "TOPIC_REFUSED"
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What `create_topics` did or, in a dry run, would do. Names as on the broker."""
+
+    created: tuple[str, ...]
+    existing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One property of a topic that is not as the catalogue wants it; `actual` is None for a missing topic."""
+
+    topic: str
+    what: str
+    expected: str
+    actual: str | None
+
+    def __str__(self) -> str:
+        """For a log line or an error."""
+        if self.actual is None:
+            return f"{self.topic}: {self.what} is missing"
+        return f"{self.topic}: {self.what} is {self.actual}, should be {self.expected}"
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far a consumer group is behind on one partition; `committed` is None where it never committed."""
+
+    group: str
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+
+    @property
+    def records(self) -> int:
+        """Offsets between the committed position and the end; all of them where nothing is committed."""
+        return max(0, self.end - (self.committed or 0))
+
+
+@asynccontextmanager
+async def admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started client, closed on leaving. Raises Unavailable where no broker answers."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        yield admin
+    except _UNAVAILABLE as error:
+        raise Unavailable(f"no Kafka broker answers at {bootstrap} ({error}): run `pitboss up` or check it") from error
+    finally:
+        await admin.close()
+
+
+async def create_topics(
+    bootstrap: str,
+    namespace: str,
+    providers: Iterable[str],
+    partitions: int = PARTITIONS_DEFAULT,
+    dry_run: bool = False,
+) -> Creation:
+    """Create what is missing of the catalogue, in one request, and wait until each partition has a leader.
+
+    A dry run lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
+    """
+    wanted = catalogue(providers)
+    async with admin_client(bootstrap) as admin:
+        replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
+        response = await admin.create_topics(
+            [_new_topic(topic, namespace, partitions, replicas) for topic in wanted], validate_only=dry_run
+        )
+        created, existing = [], []
+        for name, error_code, message in response.topic_errors:
+            if error_code == TopicAlreadyExistsError.errno:
+                existing.append(name)
+            elif error_code:
+                raise TopicRefused(f"{name}: {message or error_code}")
+            else:
+                created.append(name)
+        if created and not dry_run:
+            await _until_led(admin, created)
+    return Creation(tuple(created), tuple(existing))
+
+
+def _new_topic(topic: Topic, namespace: str, partitions: int, replicas: int) -> NewTopic:
+    return NewTopic(
+        qualified(topic.name, namespace),
+        num_partitions=topic.partitions or partitions,
+        replication_factor=replicas,
+        topic_configs=_config(topic, replicas),
+    )
+
+
+def _config(topic: Topic, replicas: int) -> dict[str, str]:
+    return {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": str(topic.retention_ms),
+        "message.timestamp.type": topic.timestamp_type,
+        # An acknowledged record must outlive the loss of one broker, where there are brokers enough.
+        "min.insync.replicas": "2" if replicas >= REPLICAS_WANTED else "1",
+    }
+
+
+async def _until_led(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    # A producer that comes before a leader is elected waits out its retries.
+    async with asyncio.timeout(_READY_WITHIN_S):
+        while True:
+            topics = await admin.describe_topics(list(names))
+            if all(not part["error_code"] for topic in topics for part in topic["partitions"] or [{"error_code": 1}]):
+                return
+            await asyncio.sleep(_READY_POLL_S)
+
+
+async def check_topics(
+    bootstrap: str, namespace: str, providers: Iterable[str], partitions: int = PARTITIONS_DEFAULT
+) -> list[Difference]:
+    """Every difference between the catalogue and the broker, in the catalogue's order. Raises Unavailable."""
+    wanted = catalogue(providers)
+    async with admin_client(bootstrap) as admin:
+        there = set(await admin.list_topics())
+        names = [name for topic in wanted if (name := qualified(topic.name, namespace)) in there]
+        described = {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
+        configs = await _topic_configs(admin, names)
+    differences: list[Difference] = []
+    for topic in wanted:
+        name = qualified(topic.name, namespace)
+        if name not in described:
+            differences.append(Difference(name, "topic", "exists", None))
+            continue
+        parts = described[name]["partitions"]
+        replicas = len(parts[0]["replicas"])
+        expected = {"partitions": str(topic.partitions or partitions), **_config(topic, replicas)}
+        actual = {"partitions": str(len(parts)), **configs[name]}
+        differences += [
+            Difference(name, what, value, actual.get(what))
+            for what, value in expected.items()
+            if actual.get(what) != value
+        ]
+    return differences
+
+
+async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for response in responses
+        for _error, _message, _type, name, entries in response.resources
+    }
+
+
+async def lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> list[Lag]:
+    """How far each consumer group is behind on each partition of a namespace's topics that it committed.
+
+    `groups` names some, as on the broker; otherwise all that the broker knows. The ledger keeps its positions in
+    PostgreSQL and is no group. Raises Unavailable.
+    """
+    async with admin_client(bootstrap) as admin:
+        names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
+        committed = {name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace) for name in names}
+        ends = await _end_offsets(bootstrap, {part for offsets in committed.values() for part in offsets})
+    return [
+        Lag(group, part.topic, part.partition, offset if offset >= 0 else None, ends[part])
+        for group, offsets in committed.items()
+        for part, offset in sorted(offsets.items())
+        if part in ends
+    ]
+
+
+def _of_namespace(offsets: Mapping[TopicPartition, Any], namespace: str) -> dict[TopicPartition, int]:
+    return {part: meta.offset for part, meta in offsets.items() if _belongs(part.topic, namespace)}
+
+
+def _belongs(topic: str, namespace: str) -> bool:
+    if namespace:
+        return topic.startswith(qualified("", namespace))
+    # Without a prefix to go by, only our own names are ours: other namespaces and other systems share the broker.
+    source = topic.removesuffix(DEAD_LETTER_SUFFIX)
+    return source in {known.name for known in catalogue(())} or re.match(raw_pattern(""), source) is not None
+
+
+async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    # Topics that are gone are left out: a group remembers them for a week.
+    if not partitions:
+        return {}
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        await consumer.start()
+        known = await consumer.topics()
+        ends = await consumer.end_offsets([part for part in partitions if part.topic in known])
+    finally:
+        await consumer.stop()
+    return dict(ends)
+
+
+async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
+    """Delete every topic of a namespace and return their names: the end of a demo, a trial or a test.
+
+    Raises UsageError for the empty namespace, which is the real installation; TopicRefused; Unavailable.
+    """
+    if not namespace:
+        raise UsageError("topics without a namespace are the real ones and are not deleted by Pitboss")
+    async with admin_client(bootstrap) as admin:
+        prefix = qualified("", namespace)
+        names = sorted(name for name in await admin.list_topics() if name.startswith(prefix))
+        if names:
+            response = await admin.delete_topics(names)
+            for name, error_code in response.topic_error_codes:
+                if error_code:
+                    raise TopicRefused(f"{name}: not deleted, error {error_code}")
+    return tuple(names)
