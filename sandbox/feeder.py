@@ -1,0 +1,94 @@
+"""Appends generated records to the raw topics: in order, at a rate or as fast as the broker takes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Final, Protocol
+
+from sandbox.records import RawEvent
+from sandbox.writing import Progress
+from schemas.errors import UsageError
+from schemas.topics import qualified, raw_topic
+from streams.kafka.producer import OutRecord
+
+STRETCH_MAX: Final = 500
+"""Records that are appended side by side: enough to hide the broker's answer, few enough to keep topics in step."""
+STRETCHES_PER_S: Final = 20
+
+BeforePhase = Callable[[int], Awaitable[None]]
+"""Awaited with a phase's number once everything before it is acknowledged."""
+
+
+class Sender(Protocol):
+    """What is needed of `streams.kafka.producer.BatchProducer`."""
+
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
+        """Append each record to its key's partition and wait for all acknowledgements."""
+        ...
+
+
+async def feed(
+    records: Sequence[RawEvent],
+    sender: Sender,
+    *,
+    namespace: str = "",
+    rate: float | None = None,
+    before_phase: BeforePhase | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Append all records; those of one partition keep their order, and topics stay in step to `STRETCH_MAX` records.
+
+    `rate` is in records a second, on average over each phase; a broker that is slower than that is never outrun.
+    The sender's errors pass through, and what was acknowledged before stays. Raises UsageError for a rate that is
+    not above zero.
+    """
+    if rate is not None and not rate > 0:
+        raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
+    fed = 0
+    for phase, members in groupby(records, key=lambda record: record.phase):
+        if phase and before_phase is not None:
+            await before_phase(phase)
+        pace = _Pace(rate)
+        for stretch in _stretches(list(members), rate):
+            await pace.wait_for(len(stretch))
+            await _append(stretch, sender, namespace)
+            fed += len(stretch)
+            if progress is not None:
+                progress(fed, len(records))
+
+
+class _Pace:
+    """Lets records go as they fall due; time that a slow broker took is made up for."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._released = 0
+        self._start_s = asyncio.get_running_loop().time()
+
+    async def wait_for(self, count: int) -> None:
+        if self._rate is None:
+            return
+        due_s = self._start_s + self._released / self._rate
+        self._released += count
+        await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
+
+
+def _stretches(records: Sequence[RawEvent], rate: float | None) -> Iterator[Sequence[RawEvent]]:
+    size = STRETCH_MAX if rate is None else max(1, min(STRETCH_MAX, round(rate / STRETCHES_PER_S)))
+    return (records[start : start + size] for start in range(0, len(records), size))
+
+
+async def _append(stretch: Sequence[RawEvent], sender: Sender, namespace: str) -> None:
+    by_topic: dict[str, list[OutRecord]] = {}
+    for record in stretch:
+        # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a list only.
+        out: OutRecord = (record.key, record.value, list(record.headers), None)
+        by_topic.setdefault(qualified(raw_topic(record.provider), namespace), []).append(out)
+    try:
+        async with asyncio.TaskGroup() as appends:
+            for topic, out_records in by_topic.items():
+                appends.create_task(sender.send_keyed(topic, out_records))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
