@@ -1,0 +1,165 @@
+"""The fraud agent: batches of the log through the detectors, alerts out, snapshots to the database. It decides nothing.
+
+Why a killed worker loses no alert and raises none anew: a batch is done only when its alerts are acknowledged, and a
+partition always begins at its snapshot, never at the group's committed offset, which only shows the lag. What a
+successor reads again gives the same alerts under the same ids, since the detectors know nothing but the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiokafka.structs import TopicPartition
+
+from fraud_agents.detectors import FIELDS
+from fraud_agents.rules import Rule, rule_set_name
+from fraud_agents.snapshots import Claim, SnapshotStore
+from fraud_agents.watch import PartitionWatch
+from schemas import codec
+from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
+from schemas.events import FraudAlert, WalletTransaction
+from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.producer import BatchProducer, OutRecord
+
+SNAPSHOT_STAGGER: Final = 16
+"""Partitions claimed together take their first snapshots in this many different parts of the interval."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class HeldPartition:
+    """A partition that is ours: its detectors, where they stand, and what they want sent and buried."""
+
+    part: int
+    epoch: int
+    watch: PartitionWatch
+    next_offset: int
+    saved_offset: int
+    saved_at_s: float
+    alerts: list[OutRecord] = field(default_factory=list)
+    burials: list[Burial] = field(default_factory=list)
+    is_whole: bool = True
+    """False while the detectors are between two records: no state to keep."""
+
+    def observe(self, batch: RecordBatch) -> None:
+        """Show the detectors what they have not seen of a batch; without an await, so that they stop at its end.
+
+        Raises OffsetHole for a batch that begins beyond the next record.
+        """
+        if batch.from_offset > self.next_offset:
+            raise OffsetHole(f"{batch}: the detectors expect the record at {self.next_offset}")
+        self.is_whole = False
+        decode, encode = codec.decoder(WalletTransaction, FIELDS), codec.encoder(FraudAlert)
+        observe, seen = self.watch.observe, self.next_offset
+        for record in batch.records:
+            offset = record.offset
+            if offset < seen:
+                continue  # the batch is tried again, after the database or the broker was away
+            try:
+                event = decode(record.value)
+            except Rejected as error:
+                self.burials.append(Burial(record, error.reason, error.detail))
+                continue
+            for alert in observe(event, offset):
+                self.alerts.append((alert.key.encode(), encode(alert), (), None))
+        self.next_offset = max(seen, batch.next_offset)
+        self.is_whole = True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that the detectors said is acknowledged, so that a snapshot stands for it."""
+        return self.is_whole and not self.alerts and not self.burials
+
+
+class FraudAgent:
+    """The intake's start positions and its handler, over one snapshot store. See `streams.kafka.lanes.Handle`."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        store: SnapshotStore,
+        producer: BatchProducer,
+        dead_letters: DeadLetters,
+        *,
+        alerts_topic: str,
+        snapshot_interval_ms: int,
+        snapshot_records: int,
+    ) -> None:
+        self.rule_set = rule_set_name(rules)
+        self._rules = tuple(rules)
+        self._store = store
+        self._producer = producer
+        self._dead_letters = dead_letters
+        self._alerts_topic = alerts_topic
+        self._interval_s = snapshot_interval_ms / 1_000
+        self._records = snapshot_records
+        self._held: dict[TopicPartition, HeldPartition] = {}
+
+    async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Take partitions over at their snapshots; one without any begins with the log. Raises Unavailable."""
+        claims = await self._store.claim([tp.partition for tp in partitions], self.rule_set)
+        by_part = {claim.part: claim for claim in claims}
+        self._held = {tp: self._restored(by_part[tp.partition]) for tp in partitions}
+        return {tp: held.next_offset for tp, held in self._held.items()}
+
+    def _restored(self, claim: Claim) -> HeldPartition:
+        watch = PartitionWatch(self._rules, claim.part)
+        if claim.state is not None:
+            try:
+                watch.restore(claim.state)
+            except ValueError as error:
+                raise UsageError(
+                    f"the snapshot of partition {claim.part} at {claim.next_offset} cannot be read: {error}; run the "
+                    "release that wrote it, or delete its row of fraud.snapshot to watch the log from its beginning"
+                ) from error
+            if claim.rule_set != self.rule_set:
+                logger.warning("partition %d is judged by %s from %d on, no longer by %s",
+                               claim.part, self.rule_set, claim.next_offset, claim.rule_set)  # fmt: skip
+        now_s = asyncio.get_running_loop().time()
+        saved_at_s = now_s - self._interval_s * (claim.part % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
+        return HeldPartition(claim.part, claim.epoch, watch, claim.next_offset, claim.next_offset, saved_at_s)
+
+    async def handle(self, batch: RecordBatch) -> None:
+        """Watch a batch, and return when its alerts and dead letters are acknowledged.
+
+        Raises Unavailable while a due snapshot cannot be stored, Fenced where another worker has the partition.
+        """
+        held = self._held[batch.tp]
+        held.observe(batch)
+        if held.alerts:
+            await self._producer.send_keyed(self._alerts_topic, held.alerts)
+            held.alerts.clear()
+        if held.burials:
+            await self._dead_letters.bury_all(held.burials)
+            held.burials.clear()
+        # A partition that was taken from us meanwhile is no longer ours to save, nor a reason to end.
+        if self._is_due(held) and self._held.get(batch.tp) is held:
+            await self._save(held)
+
+    def _is_due(self, held: HeldPartition) -> bool:
+        unsaved = held.next_offset - held.saved_offset
+        # How often to save is no decision about a record: the only place where a clock is asked.
+        waited_s = asyncio.get_running_loop().time() - held.saved_at_s
+        return unsaved >= self._records or (unsaved > 0 and waited_s >= self._interval_s)
+
+    async def _save(self, held: HeldPartition) -> None:
+        next_offset = held.next_offset
+        await self._store.save(held.part, held.epoch, next_offset, self.rule_set, held.watch.state())
+        held.saved_offset, held.saved_at_s = next_offset, asyncio.get_running_loop().time()
+
+    async def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Save what is settled, so that the next owner need not read it again; if that fails, it does."""
+        for tp in partitions:
+            held = self._held.pop(tp, None)
+            if held is None or not held.is_settled or held.next_offset == held.saved_offset:
+                continue
+            try:
+                await self._save(held)
+            except (Unavailable, Fenced) as error:
+                logger.warning("%s-%d goes back to %d: %s", tp.topic, tp.partition, held.saved_offset, error)
