@@ -33,7 +33,7 @@ _READY_POLL_S: Final = 0.05
 _UNAVAILABLE: Final = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, TimeoutError, OSError)
 
 
-class TopicRefused(UsageError):
+class TopicRefused(UsageError):  # noqa: N818 - names of the field, not of the language
     """The broker refused to create or delete a topic; the message is the broker's."""
 
     code = "TOPIC_REFUSED"
