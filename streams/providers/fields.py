@@ -31,7 +31,7 @@ Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-_PATH: Final = re.compile(r" - at `\$(?:\.\w+|\[\.\.\.\])*?\.?(\w+)`$")
+_PATH: Final = re.compile(r" - at `\$\S*?(\w+)(?:\[\.\.\.\])*`$")
 _CODE_OF_FIELD: Final = {
     "amount": RejectCode.BAD_AMOUNT,
     "value": RejectCode.BAD_AMOUNT,
@@ -77,7 +77,8 @@ def currency_of(amount: Amount, currency: str) -> str:
 
 def signed_currency_of(amount: Amount, currency: str) -> str:
     """The same for an amount that may be below zero: an adjustment's."""
-    code = currency.upper()
+    # Only ASCII: some other letters have an ASCII one as their upper case.
+    code = currency.upper() if currency.isascii() else currency
     minor_units(amount, code)
     return code
 

@@ -126,7 +126,9 @@ def test_a_body_of_a_wrong_shape_fulfils_no_schema(vector: Vector) -> None:
 def test_every_operation_of_the_vectors_has_a_payload_schema() -> None:
     root = Path(str(files("schemas"))) / "providers"
     have = {(path.parts[-3], path.parts[-2]) for path in root.glob("*/*/v1.*")}
-    used = {(vector.provider, vector.schema) for vector in vectors() if vector.schema and vector.results[0].get("event")}
+    used = {
+        (vector.provider, vector.schema) for vector in vectors() if vector.schema and vector.results[0].get("event")
+    }
     assert used == have
 
 
@@ -251,9 +253,7 @@ def test_the_sandbox_and_the_dialects_agree() -> None:
     fingerprints: dict[str, set[str]] = defaultdict(set)
     seen: set[tuple[str, Origin]] = set()
     for offset, raw in enumerate(generate(scenario, keys)):
-        record = raw_record(
-            raw.provider, raw.value, dict(raw.headers), offset=offset, timestamp=raw.event_time_ms + 5
-        )
+        record = raw_record(raw.provider, raw.value, dict(raw.headers), offset=offset, timestamp=raw.event_time_ms + 5)
         items = normaliser.normalise(record)
         if raw.origin is Origin.POISON:
             assert [item.code for item in items if isinstance(item, RejectedItem)] == [raw.expected_reject]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import hmac
+from datetime import datetime
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from schemas.errors import RejectCode, Rejected, UsageError
+from schemas.events import Amount
+from streams.providers.fields import CurrencyText, Id, Instant, OptionalId, currency_of, epoch_ms, read_json, text_of
+from streams.providers.signatures import HmacSha256, RsaSha256, same_secret
+from tests.dialect_records import hub88_signature, keyring
+
+
+class Inner(msgspec.Struct):
+    value: int
+
+
+class Body(msgspec.Struct):
+    id: Id
+    other: OptionalId = None
+    amount: int | None = None
+    currency: CurrencyText | None = None
+    at: Instant | None = None
+    inner: Inner | None = None
+    several: list[Inner] | None = None
+
+
+DECODER = msgspec.json.Decoder(Body)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", RejectCode.MALFORMED),
+        (b"nope", RejectCode.MALFORMED),
+        (b'{"id":"a"} x', RejectCode.MALFORMED),
+        (b'"a"', RejectCode.MALFORMED),
+        (b'{"id":"\xff"}', RejectCode.MALFORMED),
+        (b'{"id":"\\ud800"}', RejectCode.MALFORMED),
+        (b'\xef\xbb\xbf{"id":"a"}', RejectCode.MALFORMED),
+        (b'{"id":"a","new":' + b"[" * 100_000, RejectCode.MALFORMED),
+        (b"{}", RejectCode.MISSING_FIELD),
+        (b'{"id":"a","inner":{}}', RejectCode.MISSING_FIELD),
+        (b'{"id":null}', RejectCode.BAD_FIELD),
+        (b'{"id":true}', RejectCode.BAD_FIELD),
+        (b'{"id":1.0}', RejectCode.BAD_FIELD),
+        (b'{"id":-1}', RejectCode.BAD_FIELD),
+        (b'{"id":9223372036854775808}', RejectCode.BAD_FIELD),
+        (b'{"id":' + b"9" * 5000 + b"}", RejectCode.BAD_FIELD),
+        (b'{"id":""}', RejectCode.BAD_FIELD),
+        (b'{"id":"a","amount":1.0}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","amount":1e3}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","amount":true}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","amount":"1"}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","inner":{"value":1.5}}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","several":[{"value":1},{"value":"1"}]}', RejectCode.BAD_AMOUNT),
+        (b'{"id":"a","currency":978}', RejectCode.BAD_CURRENCY),
+        (b'{"id":"a","currency":""}', RejectCode.BAD_CURRENCY),
+        (b'{"id":"a","at":"2026-01-01T00:00:00"}', RejectCode.BAD_TIME),
+        (b'{"id":"a","at":1767225600}', RejectCode.BAD_TIME),
+        (b'{"id":"a","at":"2026-12-31T23:59:60Z"}', RejectCode.BAD_TIME),
+    ],
+)
+def test_the_code_names_the_field_that_does_not_fit(body: bytes, code: RejectCode) -> None:
+    with pytest.raises(Rejected) as caught:
+        read_json(DECODER, body)
+    assert caught.value.reason is code
+
+
+def test_ids_are_text_or_numbers() -> None:
+    assert text_of(read_json(DECODER, b'{"id":17}').id, "id") == "17"
+    assert text_of(read_json(DECODER, '{"id":"ж 🎰"}'.encode()).id, "id") == "ж 🎰"
+
+
+@pytest.mark.parametrize("text", ["a\0", "a\nb", "\x1b[2J", "a\u2028", "\ud800"])
+def test_an_id_can_be_printed_and_stored(text: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        text_of(text, "user")
+    assert caught.value.reason is RejectCode.BAD_FIELD
+
+
+def test_a_currency_in_any_case_is_one_currency() -> None:
+    assert currency_of(Amount(100, 2), "eur") == currency_of(Amount(100, 2), "EUR") == "EUR"
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "code"),
+    [
+        (Amount(-1, 2), "EUR", RejectCode.BAD_AMOUNT),
+        (Amount(1, 3), "EUR", RejectCode.AMOUNT_SCALE),
+        (Amount(1, 1), "JPY", RejectCode.AMOUNT_SCALE),
+        (Amount(2**62, 0), "EUR", RejectCode.BAD_AMOUNT),
+        (Amount(1, 0), "XQQ", RejectCode.BAD_CURRENCY),
+        (Amount(1, 0), "\u0131nr", RejectCode.BAD_CURRENCY),  # a dotless i is an I in upper case
+    ],
+)
+def test_money_that_no_wallet_holds(amount: Amount, currency: str, code: RejectCode) -> None:
+    with pytest.raises(Rejected) as caught:
+        currency_of(amount, currency)
+    assert caught.value.reason is code
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1969-12-31T23:59:59.999Z", -1),
+        ("2026-09-21T16:13:20.123456+02:00", 1_790_000_000_123),
+        ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        ("0001-01-01T00:00:00+14:00", -62_135_647_200_000),
+    ],
+)
+def test_times_are_whole_milliseconds(text: str, ms: int) -> None:
+    assert epoch_ms(datetime.fromisoformat(text)) == ms
+
+
+def _pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def test_only_strong_rsa_keys() -> None:
+    RsaSha256(keyring()["hub88"]["public_key_pem"])
+    with pytest.raises(UsageError, match="RSA"):
+        RsaSha256(_pem(rsa.generate_private_key(65537, 1024).public_key()))
+    with pytest.raises(UsageError, match="RSA"):
+        RsaSha256(_pem(ec.generate_private_key(ec.SECP256R1()).public_key()))
+
+
+@pytest.mark.parametrize("broken", [b"", b"%%%", b"AAAA", "ä".encode()])
+def test_a_broken_signature_is_a_wrong_one(broken: bytes) -> None:
+    key = RsaSha256(keyring()["hub88"]["public_key_pem"])
+    assert key.matches(b"x", hub88_signature(b"x"))
+    assert not key.matches(b"x", broken)
+
+
+def test_hmac_in_both_spellings() -> None:
+    key = HmacSha256("0b" * 20)
+    # RFC 4231, test case 1
+    expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    assert key.matches_hex(b"Hi There", expected.encode())
+    assert key.matches_hex(b"Hi There", expected.upper().encode())
+    assert not key.matches_hex(b"Hi there", expected.encode())
+    assert not key.matches_hex(b"Hi There", expected[:-2].encode())
+    assert not key.matches_base64(b"Hi There", expected.encode())
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    genuine = hmac.compare_digest
+
+    def watched(left: bytes, right: bytes) -> bool:
+        compared.append((left, right))
+        return genuine(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    key = HmacSha256("0b" * 20)
+    assert not key.matches_hex(b"x", b"y")
+    assert not key.matches_base64(b"x", b"y")
+    assert same_secret(b"x", b"x")
+    assert len(compared) == 3

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.errors import RejectCode, Rejected, UsageError
+from schemas.events import Cause
+from schemas.identity import HOUSE_REFERENCES
+from streams.providers.dialect import Draft
+from streams.providers.house import House
+from tests.dialect_records import raw_record
+
+COMMON: dict[str, Any] = {"id": "i-1", "player_id": "p-1", "at": "2026-09-21T14:13:20.250Z"}
+MONEY = {"amount": "25.00", "currency": "EUR"}
+WHO = {"actor": "kim", "reason": "because"}
+WITHDRAWAL = {"withdrawal_id": "wd-1"}
+BONUS = MONEY | {"campaign_id": "C-1"}
+
+# operation, its own fields, kind, has money, reference
+OPERATIONS: list[tuple[str, dict[str, Any], str, bool, str | None]] = [
+    ("deposit.opened", MONEY | {"psp": "adyen"}, "INFORMATIONAL", True, None),
+    ("withdrawal.requested", MONEY, "WITHDRAWAL", True, None),
+    ("withdrawal.approved", WITHDRAWAL, "INFORMATIONAL", False, "withdrawal.requested"),
+    ("withdrawal.paid", WITHDRAWAL, "WITHDRAWAL", False, "withdrawal.requested"),
+    ("withdrawal.refused", WITHDRAWAL | {"reason": "x"}, "WITHDRAWAL_REVERSAL", False, "withdrawal.requested"),
+    ("adjustment", MONEY | WHO, "ADJUSTMENT", True, None),
+    ("bonus.granted", BONUS, "BONUS_GRANT", True, None),
+    ("bonus.released", BONUS, "BONUS_RELEASE", True, None),
+    ("bonus.forfeited", BONUS, "BONUS_FORFEIT", True, None),
+    ("player.blocked", WHO, "PLAYER_STATE", False, None),
+    ("player.released", WHO, "PLAYER_STATE", False, None),
+    ("player.limited", MONEY | WHO, "PLAYER_STATE", True, None),
+]
+
+
+def read(operation: str, **said: Any) -> Draft:
+    body = {"operation": operation} | COMMON | said
+    [draft] = House().reader(None)(raw_record("house", json.dumps(body)), {})
+    assert isinstance(draft, Draft)
+    return draft
+
+
+def reason(operation: str, **said: Any) -> RejectCode:
+    with pytest.raises(Rejected) as caught:
+        read(operation, **said)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(("operation", "said", "kind", "has_money", "referred"), OPERATIONS)
+def test_what_each_operation_means(
+    operation: str, said: dict[str, Any], kind: str, has_money: bool, referred: str | None
+) -> None:
+    draft = read(operation, **said)
+    [leg] = draft.legs
+    assert (draft.operation, draft.provider_tx_id, draft.player_id, leg.kind) == (operation, "i-1", "p-1", kind)
+    assert (leg.amount is not None, leg.currency) == (has_money, "EUR" if has_money else None)
+    assert leg.campaign_id == said.get("campaign_id")
+    assert (draft.reference.operation if draft.reference else None) == referred
+    assert draft.provider_at == 1_790_000_000_250
+    assert draft.decision_required is (operation == "withdrawal.requested")
+
+
+@pytest.mark.parametrize(("operation", "said"), [(o[0], o[1]) for o in OPERATIONS])
+def test_no_field_of_an_operation_can_be_left_out(operation: str, said: dict[str, Any]) -> None:
+    for name in (*said, *COMMON):
+        body = {"operation": operation} | COMMON | said
+        del body[name]
+        with pytest.raises(Rejected) as caught:
+            House().reader(None)(raw_record("house", json.dumps(body)), {})
+        assert caught.value.reason is RejectCode.MISSING_FIELD, name
+
+
+def test_a_heartbeat_names_no_player() -> None:
+    body = {"operation": "heartbeat", "id": "hb-1", "at": COMMON["at"]}
+    [draft] = House().reader(None)(raw_record("house", json.dumps(body)), {})
+    assert isinstance(draft, Draft)
+    assert (draft.player_id, draft.legs[0].kind) == (None, "HEARTBEAT")
+
+
+def test_who_is_the_cause() -> None:
+    assert read("player.blocked", **WHO).cause == Cause("operator", "i-1", "kim", "because")
+    assert read("player.blocked", **WHO, alert_id="A-1").cause == Cause("alert", "A-1", "kim", "because")
+    assert read("adjustment", **MONEY, **WHO).cause == Cause("operator", "i-1", "kim", "because")
+    assert read("deposit.opened", **MONEY, psp="adyen").cause is None
+
+
+def test_only_an_adjustment_may_be_below_zero() -> None:
+    below = {"amount": "-0.01", "currency": "EUR"}
+    leg = read("adjustment", **below, **WHO).legs[0]
+    assert leg.amount is not None
+    assert leg.amount.unscaled == -1
+    for operation, said, *_ in OPERATIONS:
+        if "amount" in said and operation != "adjustment":
+            assert reason(operation, **(said | below)) is RejectCode.BAD_AMOUNT, operation
+
+
+@pytest.mark.parametrize("amount", ["1.005", "0.001", "1e-3"])
+def test_no_part_of_a_cent(amount: str) -> None:
+    assert reason("withdrawal.requested", amount=amount, currency="EUR") is RejectCode.AMOUNT_SCALE
+
+
+@pytest.mark.parametrize("amount", ["1.50", "1.5000", "15e-1", "+1.5"])
+def test_an_amount_is_what_is_printed(amount: str) -> None:
+    leg = read("withdrawal.requested", amount=amount, currency="EUR").legs[0]
+    assert leg.amount is not None
+    assert leg.amount.unscaled * 2 == 3 * 10**leg.amount.scale
+
+
+@pytest.mark.parametrize("amount", ["", " ", "1,5", "0x1", "Infinity", "1_0", "١", "9" * 40, "1e30"])
+def test_what_is_no_amount(amount: str) -> None:
+    assert reason("withdrawal.requested", amount=amount, currency="EUR") is RejectCode.BAD_AMOUNT
+
+
+@pytest.mark.parametrize("amount", [1, 1.5, True, None, [], {}])
+def test_an_amount_is_text(amount: Any) -> None:
+    assert reason("withdrawal.requested", amount=amount, currency="EUR") is RejectCode.BAD_AMOUNT
+
+
+def test_the_references_of_payment_providers_are_operations_here() -> None:
+    assert {operation for operation, *_ in OPERATIONS} >= HOUSE_REFERENCES
+
+
+def test_a_key_that_is_none_ends_the_start() -> None:
+    with pytest.raises(UsageError):
+        House().reader({})

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas import codec
+from schemas.errors import RejectCode, Rejected, UsageError
+from schemas.events import Kind, Leg, Reference, WalletTransaction
+from schemas.identity import event_id, referenced_event_id
+from schemas.topics import DAY_MS, TRANSACTIONS, UNRESOLVED
+from streams.normalise.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem
+from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader
+from streams.providers.hub88 import Hub88
+from streams.providers.registry import DIALECTS, by_provider
+from tests.dialect_records import APPENDED_AT, raw_record
+
+BET = json.dumps({"user": "p-1", "transaction_uuid": "t-1", "amount": 100000, "currency": "EUR"})
+PATH = {"http-path": "/transaction/bet"}
+
+
+@pytest.fixture(scope="module")
+def normaliser() -> Normaliser:
+    return Normaliser(DIALECTS, {})
+
+
+def accepted(normaliser: Normaliser, record: RawRecord) -> Accepted:
+    [item] = normaliser.normalise(record)
+    assert isinstance(item, Accepted), item
+    return item
+
+
+def rejected(normaliser: Normaliser, record: RawRecord) -> RejectedItem:
+    [item] = normaliser.normalise(record)
+    assert isinstance(item, RejectedItem), item
+    return item
+
+
+class Echo(Dialect):
+    """Says what it is told to say."""
+
+    provider = "echo"
+    version = "9"
+
+    def __init__(self, *drafts: Draft | Rejected) -> None:
+        super().__init__()
+        object.__setattr__(self, "drafts", drafts)
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        def read(record: RawRecord, headers: Headers) -> list[Draft | Rejected]:
+            return list(self.drafts)  # type: ignore[attr-defined]
+
+        return read
+
+
+def draft(**said: Any) -> Draft:
+    fields: dict[str, Any] = {
+        "operation": "op",
+        "provider_tx_id": "t-1",
+        "legs": [Leg(Kind.WIN)],
+        "player_id": "p-1",
+        "reference": None,
+        "round_id": None,
+        "round_closed": False,
+        "game_id": None,
+        "provider_at": None,
+        "decision_required": False,
+        "signature": "NOT_CHECKED",
+    }
+    return Draft(**(fields | said))
+
+
+def echo(*drafts: Draft | Rejected, headers: dict[str, Any] | None = None) -> list[Accepted | RejectedItem]:
+    return Normaliser(by_provider([Echo(*drafts)]), {}).normalise(raw_record("echo", b"x", headers))
+
+
+# --- where it came from ---------------------------------------------------------------------------------------------
+
+
+def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
+    plain = accepted(normaliser, raw_record("hub88", BET, PATH)).transaction
+    assert (plain.brand, plain.region) == ("default", "")
+    empty = accepted(normaliser, raw_record("hub88", BET, PATH | {"brand": "", "region": None})).transaction
+    assert (empty.brand, empty.region) == ("default", "")
+    named = accepted(normaliser, raw_record("hub88", BET, PATH | {"brand": "acme", "region": "mt"})).transaction
+    assert (named.brand, named.region) == ("acme", "mt")
+    assert named.event_id != plain.event_id  # two brands of one provider never share an identity
+
+
+@pytest.mark.parametrize("name", ["brand", "region"])
+@pytest.mark.parametrize("value", [b"\xff", b"a\nb", b"a" * 65])
+def test_a_context_header_that_is_no_name(normaliser: Normaliser, name: str, value: bytes) -> None:
+    assert rejected(normaliser, raw_record("hub88", BET, PATH | {name: value})).code is RejectCode.BAD_FIELD
+
+
+def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
+    normaliser = Normaliser(DIALECTS, {})
+    for number in range(5_000):
+        record = raw_record("hub88", BET, PATH | {"brand": f"b{number}"})
+        assert accepted(normaliser, record).transaction.brand == f"b{number}"
+    assert len(normaliser._texts) <= 4_096
+
+
+def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
+    record = raw_record("hub88", BET, PATH, partition=7, offset=99, topic="ns.provider.hub88.raw.v1")
+    attempt = accepted(normaliser, record).transaction.attempt
+    assert (attempt.topic, attempt.partition, attempt.offset) == ("ns.provider.hub88.raw.v1", 7, 99)
+    assert attempt.record_index == 0
+
+
+def test_items_are_counted_but_their_place_is_no_part_of_their_identity() -> None:
+    first, second = draft(provider_tx_id="a"), draft(provider_tx_id="b")
+    here, there = echo(first, second), echo(second, first)
+    assert [item.transaction.attempt.record_index for item in here if isinstance(item, Accepted)] == [0, 1]
+    ids = [{i.transaction.event_id for i in items if isinstance(i, Accepted)} for items in (here, there)]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 2
+
+
+def test_the_identity_is_brand_provider_operation_and_id() -> None:
+    [item] = echo(draft(), headers={"brand": "acme"})
+    assert isinstance(item, Accepted)
+    assert item.transaction.event_id == event_id("acme", "echo", "op", "t-1")
+    assert (item.transaction.provider, item.transaction.provider_version) == ("echo", "9")
+
+
+# --- when -----------------------------------------------------------------------------------------------------------
+
+A = APPENDED_AT
+
+
+@pytest.mark.parametrize(
+    ("provider_at", "received_at", "occurred_at", "source", "clamped"),
+    [
+        (A - 5, A - 3, A - 5, "PROVIDER", False),
+        (None, A - 3, A - 3, "CONNECTOR", False),
+        (None, None, A, "BROKER", False),
+        (A - DAY_MS, None, A - DAY_MS, "PROVIDER", False),
+        (A, None, A, "PROVIDER", False),
+        (A - DAY_MS - 1, A - 3, A - DAY_MS, "PROVIDER", True),
+        (A + 1, A - 3, A, "PROVIDER", True),
+        (None, A + 1, A, "CONNECTOR", True),
+        (None, 0, A - DAY_MS, "CONNECTOR", True),
+        (-62_135_647_200_000, None, A - DAY_MS, "PROVIDER", True),
+    ],
+)
+def test_which_clock_is_believed(
+    provider_at: int | None, received_at: int | None, occurred_at: int, source: str, clamped: bool
+) -> None:
+    headers = {} if received_at is None else {"received-at": str(received_at)}
+    [item] = echo(draft(provider_at=provider_at), headers=headers)
+    assert isinstance(item, Accepted)
+    said = item.transaction
+    assert (said.occurred_at, said.time_source, item.clamped) == (occurred_at, source, clamped)
+    assert (said.provider_at, said.received_at, said.appended_at) == (provider_at, received_at, A)
+
+
+def test_the_tolerance_is_the_dialects() -> None:
+    narrow = Normaliser(by_provider([Hub88(time_tolerance_ms=1_000)]), {})
+    item = accepted(narrow, raw_record("hub88", BET, PATH | {"received-at": str(A - 1_001)}))
+    assert (item.transaction.occurred_at, item.clamped) == (A - 1_000, True)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1.5", "1_000", " 1", "9" * 16, "\u0661"])
+def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -> None:
+    assert rejected(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code is RejectCode.BAD_TIME
+
+
+# --- where it goes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "topic", "key"),
+    [
+        ({"player_id": "p-ж"}, TRANSACTIONS, "p-ж"),
+        ({"player_id": None, "reference": Reference("bet", "t-0")}, UNRESOLVED, "t-0"),
+        (
+            {"player_id": None, "legs": [Leg(Kind.INFORMATIONAL)], "reference": Reference("x", "t-0")},
+            TRANSACTIONS,
+            "t-1",
+        ),
+        ({"player_id": None, "legs": [Leg(Kind.HEARTBEAT)]}, TRANSACTIONS, "t-1"),
+        (
+            {"player_id": None, "legs": [Leg(Kind.INFORMATIONAL), Leg(Kind.WIN)], "reference": Reference("x", "t-0")},
+            UNRESOLVED,
+            "t-0",
+        ),
+    ],
+)
+def test_topic_and_key(said: dict[str, Any], topic: str, key: str) -> None:
+    [item] = echo(draft(**said))
+    assert isinstance(item, Accepted)
+    assert (item.topic, item.key) == (topic, key.encode())
+    assert codec.decoder(WalletTransaction)(item.value) == item.transaction
+
+
+def test_money_of_nobody_is_rejected() -> None:
+    [item] = echo(draft(player_id=None))
+    assert isinstance(item, RejectedItem)
+    assert (item.code, item.record_index) == (RejectCode.MISSING_FIELD, 0)
+
+
+def test_a_bad_item_leaves_the_others_alone() -> None:
+    bad = Rejected(RejectCode.BAD_AMOUNT, "no")
+    first, second, third = echo(draft(provider_tx_id="a"), bad, draft(provider_tx_id="b"))
+    assert isinstance(first, Accepted)
+    assert second == RejectedItem(RejectCode.BAD_AMOUNT, "no", 1, None)
+    assert isinstance(third, Accepted)
+
+
+# --- cancel ---------------------------------------------------------------------------------------------------------
+
+CANCEL = {"cancel": "provider.hub88.raw.v1-3@41"}
+
+
+def test_a_cancel_takes_back_the_attempt_it_names(normaliser: Normaliser) -> None:
+    bet = accepted(normaliser, raw_record("hub88", BET, PATH, offset=41)).transaction
+    item = accepted(normaliser, raw_record("hub88", BET, PATH | CANCEL, offset=42))
+    said = item.transaction
+    assert (said.operation, said.provider_tx_id) == ("cancel", "provider.hub88.raw.v1-3@41#0")
+    assert said.legs == [Leg(Kind.CANCEL)]
+    assert said.reference is not None
+    assert referenced_event_id(said.brand, said.provider, said.reference) == bet.event_id
+    assert (said.player_id, item.key, item.topic) == (bet.player_id, b"p-1", TRANSACTIONS)
+    assert not said.decision_required
+    assert said.cause is not None
+    assert (said.cause.type, said.cause.id) == ("connector", said.provider_tx_id)
+    assert said.attempt.offset == 42
+
+
+def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normaliser) -> None:
+    ids = {
+        accepted(
+            normaliser, raw_record("hub88", BET, PATH | {"cancel": f"provider.hub88.raw.v1-3@{n}"})
+        ).transaction.event_id
+        for n in (1, 2, 2)
+    }
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "provider.hub88.raw.v1",
+        "provider.hub88.raw.v1-3",
+        "provider.hub88.raw.v1-3@",
+        "provider.hub88.raw.v1-x@1",
+        "provider.hub88.raw.v1-3@-1",
+        "provider.hub88.raw.v1-3@1#0",
+        "provider.house.raw.v1-3@1",
+        "ns.provider.hub88.raw.v1-3@1",
+        "provider.hub88.raw.v1-3@42",
+        "provider.hub88.raw.v1-3@" + "9" * 30,
+    ],
+)
+def test_a_cancel_names_an_earlier_record_of_its_topic(normaliser: Normaliser, header: str) -> None:
+    assert rejected(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code is RejectCode.BAD_FIELD
+
+
+def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
+    items = echo(
+        draft(provider_tx_id="a"),
+        Rejected(RejectCode.BAD_AMOUNT, "no"),
+        draft(provider_tx_id="b"),
+        headers={"cancel": "provider.echo.raw.v1-3@7"},
+    )
+    tx_ids = [item.transaction.provider_tx_id for item in items if isinstance(item, Accepted)]
+    assert tx_ids == ["provider.echo.raw.v1-3@7#0", "provider.echo.raw.v1-3@7#2"]
+
+
+# --- what cannot be used --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topic", ["provider.nobody.raw.v1", "provider.hub88.raw.v1.dlt", "wallet.transactions.v1"])
+def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
+    assert rejected(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code is RejectCode.UNKNOWN_PROVIDER
+
+
+@pytest.mark.parametrize(
+    ("body", "timestamp", "code"),
+    [
+        (None, A, RejectCode.MALFORMED),
+        (b"", A, RejectCode.MALFORMED),
+        (b" " * (VALUE_MAX_BYTES + 1), A, RejectCode.TOO_LARGE),
+        (BET.encode(), -1, RejectCode.BAD_TIME),
+    ],
+)
+def test_records_that_no_dialect_needs_to_see(
+    normaliser: Normaliser, body: bytes | None, timestamp: int, code: RejectCode
+) -> None:
+    item = rejected(normaliser, raw_record("hub88", body, PATH, timestamp=timestamp))
+    assert (item.code, item.record_index) == (code, None)
+
+
+def test_what_the_schema_cannot_hold_is_rejected_not_raised() -> None:
+    def encode(_: WalletTransaction) -> bytes:
+        raise Rejected(RejectCode.BAD_CONTRACT, "does not fit")
+
+    item = rejected(Normaliser(DIALECTS, {}, encode), raw_record("hub88", BET, PATH))
+    assert (item.code, item.record_index) == (RejectCode.BAD_CONTRACT, 0)
+
+
+def test_a_detail_is_short_and_printable() -> None:
+    [item] = echo(Rejected(RejectCode.BAD_FIELD, "line\nbreak\x1b[2J" + "x" * 5_000))
+    assert isinstance(item, RejectedItem)
+    assert item.detail.isprintable()
+    assert len(item.detail) < 400
+
+
+def test_a_key_that_is_none_ends_the_start() -> None:
+    with pytest.raises(UsageError):
+        Normaliser(DIALECTS, {"house": {"hmac_hex": "zz"}})
