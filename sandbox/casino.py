@@ -30,7 +30,7 @@ ROLLED_BACK_SHARE: Final = 0.02
 WON_SHARE: Final = 0.45
 CLOSED_BY_ZERO_WIN_SHARE: Final = 0.2  # lost, and the provider says so in a message of its own
 
-# Wins in quarters of the bet and their weights; with a hit in 45 of 100 rounds about 0.87 of the bets come back.
+# Wins in quarters of the bet and their weights; with a hit in 45 of 100 rounds about 0.86 of the bets come back.
 _WIN_QUARTERS: Final = (1, 2, 4, 6, 8, 20, 40)
 _WIN_WEIGHTS: Final = (12, 17, 22, 15, 18, 12, 4)
 
