@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
@@ -21,12 +22,13 @@ _TRY_AGAIN = (
 
 
 class Database:
-    """Used by one task at a time. Every method raises Unavailable while the database is away."""
+    """One transaction after the other, whoever asks. Every method raises Unavailable while the database is away."""
 
     def __init__(self, url: str, application_name: str) -> None:
         self._url = url
         self._application_name = application_name
         self._connection: AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -34,17 +36,18 @@ class Database:
 
         A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the position what is true.
         """
-        connection = await self._open()
-        try:
-            async with connection.transaction():
-                yield connection
-        except _TRY_AGAIN as error:
-            message = f"the transaction has to be tried again: {error}"
-            raise Unavailable(message) from error
-        except psycopg.OperationalError as error:
-            await self.close()
-            message = f"the ledger's database went away: {error}"
-            raise Unavailable(message) from error
+        async with self._turn:
+            connection = await self._open()
+            try:
+                async with connection.transaction():
+                    yield connection
+            except _TRY_AGAIN as error:
+                message = f"the transaction has to be tried again: {error}"
+                raise Unavailable(message) from error
+            except psycopg.OperationalError as error:
+                await self.close()
+                message = f"the ledger's database went away: {error}"
+                raise Unavailable(message) from error
 
     async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """The rows of one statement, committed by itself; none for a statement without rows."""

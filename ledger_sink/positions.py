@@ -14,7 +14,7 @@ from ledger_sink.database import Database
 from ledger_sink.log import Stored, verify_log
 from ledger_sink.publisher import Publisher
 from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER, PostgresLedger
+from ledger_sink.store import CONSUMER
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS
 
@@ -57,13 +57,15 @@ class LedgerPositions:
 
     def __init__(
         self,
-        store: PostgresLedger,
+        database: Database,
+        epochs: dict[int, int],
         publisher: Publisher,
         bootstrap_servers: str,
         topic: str,
         check: Callable[[], Awaitable[None]],
     ) -> None:
-        self._store = store
+        self._database = database
+        self._epochs = epochs
         self._publisher = publisher
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
@@ -73,13 +75,13 @@ class LedgerPositions:
         """Where each partition goes on. Raises LogMismatch, Unavailable."""
         await self._check()
         parts = [partition.partition for partition in partitions]
-        claims = await claim_positions(self._store.database, parts, topic=self._topic)
+        claims = await claim_positions(self._database, parts, topic=self._topic)
         started = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
         begun = {part: stored for part, stored in started.items() if stored.next_offset > 0}
         if begun:
             await verify_log(self._bootstrap_servers, self._topic, begun)
         for part, claim in claims.items():
-            self._store.epochs[part] = claim.epoch
+            self._epochs[part] = claim.epoch
             if claim.published_offset < claim.next_offset:
                 await self._publisher.resend(part, claim.published_offset, claim.next_offset)
         await self._publisher.store_cursors()
@@ -89,4 +91,4 @@ class LedgerPositions:
         """Publish what is committed and forget the partitions."""
         await self._publisher.drain()
         for partition in partitions:
-            self._store.epochs.pop(partition.partition, None)
+            self._epochs.pop(partition.partition, None)

@@ -8,8 +8,9 @@ newest comes last. A reader drops `version <= seen`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ledger_sink.book import Decided
 from ledger_sink.database import Database
@@ -22,13 +23,14 @@ from schemas.errors import Unavailable
 from schemas.events import Attempt, Position, WalletBalance, WalletOutcome
 from schemas.money import exponent_of
 
+logger = logging.getLogger(__name__)
+
+_DATABASE_RETRY_S = 0.5
 _SQL = statements("positions")
 
 
-class Send(Protocol):
-    """Append (key, value) records to a topic, partitioned by key, and return once the broker has all of them."""
-
-    def __call__(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> Coroutine[Any, Any, None]: ...
+Send = Callable[[str, Sequence[tuple[bytes, bytes]]], Awaitable[None]]
+"""Append (key, value) records to a topic, partitioned by key, and return once the broker has all of them."""
 
 
 class Publisher:
@@ -64,22 +66,22 @@ class Publisher:
         slice_ = Slice(part, first_offset, next_offset, ())
         await self._publish(Applied(known=[slice_]))
 
-    async def run(self, on_error: Callable[[BaseException], None]) -> None:
-        """Send for ever; any error ends the process, as a record that was skipped would never be sent again."""
+    async def run(self) -> None:
+        """Send for ever. An error ends it, and with it the process: a record that was skipped would never be sent."""
         while True:
             applied = await self._queue.get()
+            await self._publish_in_the_end(applied)
+            self._queue.task_done()
+
+    async def _publish_in_the_end(self, applied: Applied) -> None:
+        while True:
             try:
-                while True:
-                    try:
-                        await self._publish(applied)
-                        break
-                    except Unavailable:
-                        await asyncio.sleep(0.5)
-            except Exception as error:  # noqa: BLE001  # handed on whole to whoever ends the process
-                on_error(error)
+                await self._publish(applied)
+            except Unavailable as error:
+                logger.warning("what is committed is published once the database answers: %s", error)
+                await asyncio.sleep(_DATABASE_RETRY_S)
+            else:
                 return
-            finally:
-                self._queue.task_done()
 
     async def drain(self) -> None:
         """Wait until everything handed over is out, then store the cursors."""

@@ -1,0 +1,85 @@
+"""How far the raw topics reach, how far they are normalised, how far the log reaches: what barriers are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from ledger_sink.resolver import Ends
+from schemas.errors import Unavailable
+from schemas.topics import TRANSACTIONS, qualified, raw_pattern
+
+_ANSWER_TIMEOUT_S = 10.0
+
+
+class KafkaProgress(Service):
+    """Asks the broker, with clients of its own that join no group."""
+
+    def __init__(self, bootstrap_servers: str, namespace: str, normalise_group: str) -> None:
+        super().__init__()
+        self._bootstrap_servers = bootstrap_servers
+        self._raw = re.compile(raw_pattern(namespace))
+        self._log = qualified(TRANSACTIONS, namespace)
+        self._group = qualified(normalise_group, namespace)
+
+    async def on_start(self) -> None:
+        """Connect. Raises Unavailable if no broker answers."""
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers, enable_auto_commit=False, metadata_max_age_ms=5_000
+        )
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        try:
+            await self._consumer.start()
+            await self._admin.start()
+        except KafkaError as error:
+            message = f"no Kafka broker answers at {self._bootstrap_servers}: {error!r}"
+            raise Unavailable(message) from error
+
+    async def on_stop(self) -> None:
+        """Close the clients."""
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def raw_ends(self) -> Ends:
+        """The end of every raw partition that holds a record. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                topics = [topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)]
+                return await self._ends(topics)
+        except (TimeoutError, KafkaError) as error:
+            message = f"the broker does not say how far the raw topics reach: {error!r}"
+            raise Unavailable(message) from error
+
+    async def normalised(self) -> Ends:
+        """What the normaliser has committed. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                committed = await self._admin.list_consumer_group_offsets(self._group)
+        except (TimeoutError, KafkaError) as error:
+            message = f"the broker does not say what {self._group} has committed: {error!r}"
+            raise Unavailable(message) from error
+        return {f"{tp.topic}-{tp.partition}": meta.offset for tp, meta in committed.items() if meta.offset >= 0}
+
+    async def log_ends(self) -> Ends:
+        """The end of every partition of the log. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                await self._consumer.topics()
+                return await self._ends([self._log])
+        except (TimeoutError, KafkaError) as error:
+            message = f"the broker does not say how far {self._log} reaches: {error!r}"
+            raise Unavailable(message) from error
+
+    async def _ends(self, topics: list[str]) -> Ends:
+        partitions = [
+            TopicPartition(topic, part) for topic in topics for part in self._consumer.partitions_for_topic(topic) or ()
+        ]
+        ends = await self._consumer.end_offsets(partitions)
+        beginnings = await self._consumer.beginning_offsets(partitions)
+        # A partition whose records are all deleted has nothing that anybody could still wait for.
+        return {f"{tp.topic}-{tp.partition}": end for tp, end in ends.items() if end > beginnings[tp]}

@@ -1,0 +1,136 @@
+"""The resolver's agent: batches of events without a player in, parked; what is found, onto the log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+from mode import Service
+
+from ledger_sink.database import Database
+from ledger_sink.positions import claim_positions
+from ledger_sink.progress import KafkaProgress
+from ledger_sink.resolver import CONSUMER, Parked, Resolver
+from schemas import codec
+from schemas.errors import Rejected, Unavailable
+from schemas.events import WalletTransaction
+from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.intake import IntakeSettings
+from streams.kafka.producer import BatchProducer, ProducerSettings
+
+GROUP = "ledger.resolve"
+
+
+@dataclass(frozen=True)
+class ResolveSettings:
+    """What a resolver needs to be told."""
+
+    bootstrap_servers: str
+    database_url: str
+    namespace: str
+    code_version: str
+    normalise_group: str
+    group_instance_id: str | None = None
+    min_age_ms: int = 60_000
+    """Not found is final no sooner than this after parking, however far everything else has come."""
+    sweep_interval_ms: int = 100
+
+
+class ResolvePositions:
+    """Start positions of the unresolved topic, claimed in the database like the ledger's."""
+
+    def __init__(self, database: Database, resolver: Resolver, topic: str) -> None:
+        self._database = database
+        self._resolver = resolver
+        self._topic = topic
+
+    async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Take partitions over. Raises Unavailable."""
+        parts = [partition.partition for partition in partitions]
+        claims = await claim_positions(self._database, parts, consumer=CONSUMER, topic=self._topic)
+        self._resolver.epochs.update({part: claim.epoch for part, claim in claims.items()})
+        return {TopicPartition(self._topic, part): claim.next_offset for part, claim in claims.items()}
+
+    async def release(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget partitions."""
+        for partition in partitions:
+            self._resolver.epochs.pop(partition.partition, None)
+
+
+class Sweeper(Service):
+    """Sweeps as long as the worker lives."""
+
+    def __init__(self, resolver: Resolver, database: Database, interval_ms: int) -> None:
+        super().__init__()
+        self._resolver = resolver
+        self._database = database
+        self._interval_s = interval_ms / 1000
+
+    @Service.task
+    async def _sweep(self) -> None:
+        while not self.should_stop:
+            try:
+                await self._resolver.sweep()
+            except Unavailable as error:
+                self.log.warning("what waits for its player goes on waiting: %s", error)
+            await self.sleep(self._interval_s)
+
+    async def on_shutdown(self) -> None:
+        """Close the connection."""
+        await self._database.close()
+
+
+class ResolveHandler:
+    """Parks a batch."""
+
+    def __init__(self, resolver: Resolver, dead_letters: DeadLetters) -> None:
+        self._resolver = resolver
+        self._dead_letters = dead_letters
+        self._decode = codec.decoder(WalletTransaction)
+
+    async def handle(self, batch: RecordBatch) -> None:
+        """Done when the rows are committed; a record that is no event of ours is buried."""
+        parked: list[Parked] = []
+        burials: list[Burial] = []
+        for record in batch.records:
+            body = record.value or b""
+            try:
+                parked.append(Parked(record.offset, self._decode(body), body))
+            except Rejected as error:
+                burials.append(Burial(record, error.reason, error.detail))
+        if burials:
+            await self._dead_letters.bury_all(burials)
+        await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked)
+
+
+def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
+    """A worker that finds players for the events of its partitions; nothing is connected yet."""
+    app = create_app(AppSettings("resolve", settings.bootstrap_servers))
+    topic, log_topic = qualified(UNRESOLVED, settings.namespace), qualified(TRANSACTIONS, settings.namespace)
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.resolve")))
+    progress = app.supervise(KafkaProgress(settings.bootstrap_servers, settings.namespace, settings.normalise_group))
+    database = Database(settings.database_url, "pitboss.resolve")
+
+    async def append(records: Sequence[tuple[bytes, bytes]]) -> None:
+        await producer.send_keyed(log_topic, [(key, value, (), None) for key, value in records])
+
+    resolver = Resolver(database, append, progress, topic=topic, log_topic=log_topic, min_age_ms=settings.min_age_ms)
+    app.supervise(Sweeper(resolver, database, settings.sweep_interval_ms))
+    add_agent(
+        app,
+        IntakeSettings(
+            settings.bootstrap_servers,
+            qualified(GROUP, settings.namespace),
+            start="none",
+            group_instance_id=settings.group_instance_id,
+        ),
+        ResolveHandler(resolver, DeadLetters(producer, "resolve", settings.code_version)).handle,
+        name="ledger.resolve",
+        topics=[topic],
+        positions=ResolvePositions(database, resolver, topic),
+    )
+    return app
