@@ -2,8 +2,8 @@
 
 Field names, the idempotency rule and `X-Hub88-Signature` (RSA-SHA256 over the raw body, base64) are those of
 docs.hub88.io, operator API reference, Wallet API. The unit of 1/100000 and the rollback without amount and currency
-are taken from public integrators' code. There is no time in the body. No public source says
-which amount a free bet carries; ours carry 0, since the player pays nothing.
+are taken from public integrators' code. There is no time in the body. None of these
+sources says which amount a free bet carries; ours carry 0, since the player pays nothing.
 """
 
 from __future__ import annotations
