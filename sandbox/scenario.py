@@ -45,8 +45,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     duplicates, poison, speeding. A batch of notices is one record.
 
     `players` does not count the speeders; without it there is one for each fifty events, which makes about two
-    minutes of play. `start_ms` is the epoch time of the first deposit: choose it with `duration_ms`, so that the traffic ends
-    before now. `retry_share` and `reorder_share` are shares of all records.
+    minutes of play. `start_ms` is the epoch time of the first deposit: choose it with `duration_ms`, so that
+    the traffic ends before now. `retry_share` and `reorder_share` are shares of all records.
 
     Ids come from `seed`, `events` and the number of players together: the same scenario fed again later repeats its
     transactions, and two different scenarios never meet in one id. Raises UsageError for numbers that do not fit.
