@@ -1,0 +1,171 @@
+"""A Faust app that runs agents on batches, and the process around it.
+
+Faust gives agents, channels and supervision. It gets no consumer, producer, tables or web server of its own: its boot
+strategy leaves Kafka out, so no rebalance of Faust's can touch our channels. A domain is put together so:
+
+    app = create_app(AppSettings("ledger", bootstrap_servers))
+    producer = app.supervise(BatchProducer(...))
+    intake = add_agent(app, IntakeSettings(...), handle, topics=[...])
+
+where `handle` takes one `RecordBatch` and makes its effects durable; see `lanes.process_batches` for its contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import faust
+from faust.app.base import BootStrategy
+from mode import CrashingSupervisor, Service
+from mode.types import ServiceT
+
+from schemas.errors import PitbossError
+from streams.kafka.batches import BatchChannel
+from streams.kafka.intake import Intake, IntakeSettings, StartPositions
+from streams.kafka.lanes import Handle, process_batches
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Service)
+
+STOP_TIMEOUT_S = 40.0
+"""Longer than an intake's drain and a producer's flush; what hangs beyond it is cut off, and repeated by others."""
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What a Faust app needs to be told; everything else is off."""
+
+    name: str
+    bootstrap_servers: str
+
+
+class WithoutKafka(BootStrategy):
+    """Starts agents only: Kafka is the business of the services that the app supervises."""
+
+    enable_kafka = False
+    enable_web = False
+    enable_sensors = False
+
+
+class PitbossApp(faust.App):
+    """A Faust app with services of ours under its supervision."""
+
+    BootStrategy: ClassVar[type[BootStrategy]] = WithoutKafka
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._supervised: list[Service] = []
+        super().__init__(*args, **kwargs)
+
+    def supervise(self, service: S) -> S:
+        """Start a service with the app, after the agents and those before it; they stop in the opposite order.
+
+        So an intake that was added last drains while its agents and their producer still work. A crash of any of
+        them ends the app.
+        """
+        self._supervised.append(service)
+        return service
+
+    def on_init_dependencies(self) -> Iterable[ServiceT]:
+        """Faust's own services (the agents), then ours."""
+        return [*super().on_init_dependencies(), *self._supervised]
+
+    async def on_first_start(self) -> None:
+        """Faust would create directories for tables here; there are none."""
+
+
+def create_app(settings: AppSettings) -> PitbossApp:
+    """An app without agents; nothing is connected or started."""
+    return PitbossApp(
+        settings.name,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        autodiscover=False,
+        agent_supervisor=CrashingSupervisor,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_in_thread=False,
+    )
+
+
+def add_agent(
+    app: PitbossApp,
+    settings: IntakeSettings,
+    handle: Handle,
+    *,
+    name: str,
+    topics: Collection[str] = (),
+    pattern: str | None = None,
+    positions: StartPositions | None = None,
+    at_once: int | None = None,
+) -> Intake:
+    """Attach an intake, and a Faust agent that works off its batches with `handle`.
+
+    Services that `handle` uses must be supervised before this is called. `at_once` bounds how many partitions are
+    handled at the same time.
+    """
+    channel = BatchChannel(app)
+    intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions)
+
+    async def agent(stream: Any) -> None:
+        await process_batches(intake, stream, handle, at_once=at_once)
+
+    app.agent(channel, name=name)(agent)
+    return app.supervise(intake)
+
+
+def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]]) -> int:
+    """Run an app until SIGTERM, SIGINT or a crash, and return the process's exit code.
+
+    A signal drains: nothing more is fed, batches in work are finished and committed, clients are closed, 0 is
+    returned. A crash returns the error's own code.
+    """
+    return asyncio.run(_run(create))
+
+
+async def _run(create: Callable[[], Any]) -> int:
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    try:
+        app = create()
+        if not isinstance(app, PitbossApp):
+            app = await app
+    except PitbossError as error:
+        return _exit_code(error)
+    ends = [asyncio.ensure_future(signalled.wait()), asyncio.ensure_future(_live(app))]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    reason = app.crash_reason or (ends[1].exception() if ends[1].done() else None)
+    code = _exit_code(reason) if reason else 0
+    try:
+        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        logger.critical("still not stopped after %.0f s: cut off", STOP_TIMEOUT_S)
+        logging.shutdown()
+        os._exit(code or 1)
+    finally:
+        for end in ends:
+            end.cancel()
+    return code
+
+
+async def _live(app: PitbossApp) -> None:
+    await app.start()
+    await app.wait_until_stopped()
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, PitbossError):
+        logger.critical("%s: %s", error.code, error)
+        return error.exit_code
+    logger.critical("unexpected: %r", error, exc_info=error)
+    return 1

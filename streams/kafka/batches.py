@@ -1,0 +1,72 @@
+"""Batches of records, and the channel on which an intake hands them to a Faust agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+CHANNEL_BATCHES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordBatch:
+    """The records of one partition in `[from_offset, next_offset)`.
+
+    Offsets of that range that no record has are no records: markers of transactions, or removed by compaction.
+    """
+
+    topic: str
+    partition: int
+    from_offset: int
+    next_offset: int
+    records: Sequence[ConsumerRecord[bytes, bytes]]
+    assignment: int
+    """The intake's count of assignments when the batch was read; another one now means: leave it alone."""
+    on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)
+
+    @property
+    def tp(self) -> TopicPartition:
+        """The partition, as Kafka's client names it."""
+        return TopicPartition(self.topic, self.partition)
+
+    def done(self) -> None:
+        """Say that every effect of the batch is durable. For a stale batch this changes nothing: others repeat it."""
+        self.on_done(self)
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}@[{self.from_offset},{self.next_offset})"
+
+
+class BatchChannel(faust.Channel):  # type: ignore[type-arg]
+    """A channel that Faust cannot clear.
+
+    Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a channel gets a
+    queue of its own. Here all clones share one queue, whose flow control is its own and is never suspended. The queue
+    is bounded: a full one makes the intake wait.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        *,
+        maxsize: int | None = None,
+        queue: ThrowableQueue[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if queue is None:
+            queue = ThrowableQueue(
+                maxsize=maxsize or CHANNEL_BATCHES_MAX, flow_control=FlowControlEvent(initially_suspended=False)
+            )
+        super().__init__(app, maxsize=maxsize, queue=queue, **kwargs)
+
+    def _clone_args(self) -> Mapping[str, Any]:
+        return {**super()._clone_args(), "queue": self.queue}
+
+    async def put(self, value: Any) -> None:
+        """Add a batch; waits while the channel is full."""
+        await self.queue.put(value)

@@ -1,0 +1,287 @@
+"""The way in: one consumer, cut into batches, committed only when the work is durable.
+
+Why nothing can be lost, in the order of a record's life:
+
+1. A partition begins at an offset that was written down after everything before it was durable: a claimed position or
+   the group's committed offset (`_take_up`). The client never chooses or moves a position: its reset policy is `none`.
+2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's position after the
+   fetch (`_cut`). So batches join, and no record lies outside all of them. A fetch that begins elsewhere than it should
+   is thrown away, asked for again, and judged by the log (`holes.py`).
+3. Only `batch.done()` moves what may be committed, and only along an unbroken run (`progress.py`).
+4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is committed, and the
+   assignment is forgotten: a batch of it that is still around can mark nothing as done any more (`_let_go`).
+
+So a crash anywhere repeats some work and skips none. Back-pressure: a partition with `batches_ahead` unfinished
+batches is not read further, and the channel bounds all of them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from mode import Service
+
+from schemas.errors import OffsetHole, Unavailable
+from streams.kafka.assignment import Assignment, PartitionStatus
+from streams.kafka.backoff import Backoff
+from streams.kafka.batches import BatchChannel, RecordBatch
+from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
+from streams.kafka.starts import StartPositions, find_starts
+
+__all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
+
+IDLE_POLL_MS = 200
+BUSY_POLL_MS = 20
+"""While a partition has all its batches in work: how soon it is looked at again."""
+
+COMMIT_TIMEOUT_S = 10.0
+RETRY_S = 0.5
+
+
+class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
+    """Feeds the batches of a group's topics to a channel, and commits what is done."""
+
+    def __init__(
+        self,
+        settings: IntakeSettings,
+        channel: BatchChannel,
+        *,
+        topics: Collection[str] = (),
+        pattern: str | None = None,
+        positions: StartPositions | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self.topics = tuple(topics)
+        self.pattern = pattern
+        self._channel = channel
+        self._positions = positions
+        self._consumer: AIOKafkaConsumer | None = None
+        self._now = Assignment(0)
+        self._paused: str | None = None
+        self._taking_up: asyncio.Future[Any] | None = None
+        self._changed = asyncio.Event()
+
+    # What agents, the watchdog and the control topic use.
+
+    @property
+    def assignment(self) -> int:
+        """The number of the current assignment, counted up at each revocation."""
+        return self._now.number
+
+    def is_current(self, batch: RecordBatch) -> bool:
+        """Whether the batch belongs to the partitions that this worker has now."""
+        return batch.assignment == self._now.number
+
+    def begin(self, batch: RecordBatch) -> bool:
+        """Whether to work on the batch: not if it is stale or its partition is being let go."""
+        return self._now.begin(batch)
+
+    def end(self, batch: RecordBatch, *, waiting: str | None = None) -> None:
+        """Work on the batch is over for now; `waiting` says what it waits for until it is tried again."""
+        self._now.end(batch, waiting)
+        self._changed.set()
+
+    def pause(self, reason: str) -> None:
+        """Feed nothing until `resume`; what is on the channel is still worked off."""
+        self._paused = reason
+
+    def resume(self) -> None:
+        """Go on feeding."""
+        self._paused = None
+        self._changed.set()
+
+    def status(self) -> dict[TopicPartition, PartitionStatus]:
+        """Every held partition."""
+        return self._now.status(self._paused)
+
+    # Start and stop.
+
+    async def on_start(self) -> None:
+        """Connect and join the group. Raises Unavailable if no broker answers."""
+        consumer = new_consumer(self.settings)
+        await start_client(consumer, self.settings.bootstrap_servers)
+        self._consumer = consumer
+        if self.pattern:
+            consumer.subscribe(pattern=self.pattern, listener=self)
+        else:
+            consumer.subscribe(topics=self.topics, listener=self)
+
+    async def on_stop(self) -> None:
+        """Let everything go and leave the group, so that others take over at once."""
+        if self._consumer is not None:
+            try:
+                await self._let_go()
+            finally:
+                await self._consumer.stop()
+
+    # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by hand.
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  # always all
+        """Called before the consumer rejoins its group; it rejoins when this returns."""
+        try:
+            await self._let_go()
+        except Exception as error:  # noqa: BLE001  # see above
+            await self.crash(error)
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Called when the consumer has joined. Returns at once: no heartbeat is sent while it runs."""
+        self._now = Assignment(self._now.number, frozenset(assigned))
+        self._taking_up = self.add_future(self._take_up(self._now))
+
+    async def _take_up(self, now: Assignment) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                starts = await find_starts(self._client, now.partitions, self._positions, self.settings.start)
+                break
+            except (Unavailable, KafkaError) as error:
+                if not is_retriable(error):
+                    raise
+                now.waiting = dict.fromkeys(now.partitions, f"for its start position: {error}")
+                self.log.warning("cannot begin yet: %s", error)
+            await asyncio.sleep(backoff.next_s())
+        if not now.partitions <= self._client.assignment():
+            return  # already on the way to the next assignment
+        # No await from here on: a fetch is either from before the seek, and dropped, or begins at the start.
+        for tp, offset in starts.items():
+            self._client.seek(tp, offset)
+        now.open(starts)
+        self._changed.set()
+        self.log.info("assignment %d begins at %s", now.number, _text(starts))
+
+    async def _let_go(self) -> None:
+        now = self._now
+        now.close()
+        if self._taking_up is not None:
+            self._taking_up.cancel()
+            await asyncio.wait([self._taking_up])
+        if not self.crashed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
+                    await self._wait_until(lambda: not now.in_work)
+        if now.in_work:
+            self.log.warning("unfinished, to be repeated: %s", ", ".join(map(str, now.in_work)))
+        await self._commit()
+        self._now = Assignment(now.number + 1)
+        if self._positions and now.partitions:
+            await self._positions.release(now.partitions)
+
+    # Feeding.
+
+    @Service.task
+    async def _feed(self) -> None:
+        while not self.should_stop:
+            await self._wait_until(lambda: bool(self._with_room()))
+            room = self._with_room()
+            is_busy = len(room) < len(self._now.partitions)
+            try:
+                await self._ask_about_holes()
+                fetched = await self._client.getmany(
+                    *room,
+                    timeout_ms=BUSY_POLL_MS if is_busy else IDLE_POLL_MS,
+                    max_records=self.settings.batch_records_max,
+                )
+                batches = await self._cut(fetched)
+            except ConsumerStoppedError:
+                return
+            except KafkaError as error:
+                await self._recover(error)
+                continue
+            for batch in batches:
+                if self.is_current(batch):
+                    await self._channel.put(batch)
+
+    def _with_room(self) -> list[TopicPartition]:
+        return [] if self._paused else self._now.with_room(self.settings.batches_ahead)
+
+    async def _cut(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> list[RecordBatch]:
+        batches, now = [], self._now
+        for tp, records in fetched.items():
+            expected = now.expected(tp)
+            if expected is None:
+                continue  # fetched for an assignment that is over, or before our seek
+            if now.holes.must_refetch(tp, expected, records[0].offset):
+                self._client.seek(tp, expected)
+                continue
+            # The position is known, so this does not wait: nothing can come between the fetch and its batches.
+            next_offset = await self._client.position(tp)
+            batches.append(now.hand_out(tp, records, next_offset, self._finish))
+        return batches
+
+    def _finish(self, batch: RecordBatch) -> None:
+        self._now.finish(batch)
+        self._changed.set()
+
+    async def _ask_about_holes(self) -> None:
+        now = self._now
+        if unknown := now.holes.to_ask():
+            now.holes.learn(await self._client.beginning_offsets(unknown))
+
+    async def _recover(self, error: KafkaError) -> None:
+        if isinstance(error, OffsetOutOfRangeError):
+            raise OffsetHole(
+                f"the log does not hold {error}: it was cut or deleted before it was read; restore it, "
+                "or decide where to go on by setting the group's offset"
+            ) from error
+        if not is_retriable(error):
+            raise error
+        self.log.warning("fetch failed, trying again: %s", error)
+        # A failed fetch may have moved positions past records that it did not return.
+        expected = self._now.all_expected()
+        for tp in expected.keys() & self._client.assignment():
+            self._client.seek(tp, expected[tp])
+        await self.sleep(RETRY_S)
+
+    # Committing.
+
+    @Service.task
+    async def _commit_often(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self.settings.commit_interval_ms / 1000)
+            await self._commit()
+            now = self._now
+            with suppress(IllegalStateError):  # revoked under our hands
+                for tp in now.idle() if now.is_open else ():
+                    now.note_position(tp, await self._client.position(tp))
+
+    async def _commit(self) -> None:
+        now = self._now
+        offsets = now.committable()
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._client.commit(offsets)
+        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
+            # Rebalanced under our hands, or no broker: the next commit, or the next owner, goes on from the last one.
+            self.log.warning("not committed: %r", error)
+        else:
+            now.note_committed(offsets)
+
+    @property
+    def _client(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None
+        return self._consumer
+
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def _text(starts: Mapping[TopicPartition, int]) -> str:
+    return ", ".join(f"{tp.topic}-{tp.partition}@{offset}" for tp, offset in sorted(starts.items())) or "nothing"

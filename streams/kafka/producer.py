@@ -1,0 +1,226 @@
+"""The way out: one idempotent producer, whole batches to a partition, and no way to go on after a failure.
+
+Records are packed per partition and awaited together; a batch costs what its bytes cost, not what its records cost. A
+send that fails for good ends the process: a later batch that succeeded would stand before one that is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.structs import RecordMetadata
+from mode import Service
+
+from schemas.errors import RejectCode, Rejected, SendFailed, UsageError
+from streams.kafka.consumers import start_client
+from streams.kafka.partitioner import partition_for
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]
+"""Key, value (None deletes), headers, timestamp in epoch ms (None: now)."""
+
+STOP_TIMEOUT_S = 10.0
+
+_NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+class TooLarge(Rejected):
+    """A record that no batch can hold; nothing of the call it was in has been sent."""
+
+    def __init__(self, detail: str, index: int) -> None:
+        super().__init__(RejectCode.TOO_LARGE, detail)
+        self.index = index
+        """Which record of the call it is."""
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """How the producer sends."""
+
+    bootstrap_servers: str
+    client_id: str
+    compression: str | None = None
+    """gzip, snappy, lz4 or zstd; none costs the least CPU on both sides."""
+    linger_ms: int = 0
+    """Only for single sends: batches are never held back."""
+    request_timeout_ms: int = 30_000
+    batch_bytes_max: int = 1_000_000
+    """Must not exceed max.message.bytes of any topic written to; Kafka's default is 1,048,588."""
+
+
+class BatchProducer(Service):
+    """Appends batches of records to partitions, in order."""
+
+    def __init__(self, settings: ProducerSettings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._failure: SendFailed | None = None
+        self._counts: dict[str, int] = {}
+        self._order: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def on_start(self) -> None:
+        """Connect. Raises Unavailable if no broker answers."""
+        settings = self.settings
+        producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id=settings.client_id,
+            enable_idempotence=True,
+            acks="all",
+            compression_type=settings.compression,
+            linger_ms=settings.linger_ms,
+            request_timeout_ms=settings.request_timeout_ms,
+            max_batch_size=settings.batch_bytes_max,
+            max_request_size=settings.batch_bytes_max,
+        )
+        await start_client(producer, settings.bootstrap_servers)
+        self._producer = producer
+
+    async def on_stop(self) -> None:
+        """Wait for what is under way, and close."""
+        if self._producer is not None:
+            try:
+                await asyncio.wait_for(self._producer.stop(), STOP_TIMEOUT_S)
+            except TimeoutError:
+                self.log.warning("some records were still unacknowledged when the producer was closed")
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has, which never changes. Raises UsageError if there is no such topic."""
+        count = self._counts.get(topic)
+        if count is None:
+            try:
+                count = self._counts[topic] = len(await self._client.partitions_for(topic))
+            except UnknownTopicOrPartitionError as error:
+                raise UsageError(f"there is no topic {topic}: run `pitboss topics create`") from error
+        return count
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        *,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
+        """Append one record and wait for its acknowledgement; without a partition, the key's.
+
+        Raises TooLarge, and SendFailed as `send_batch` does.
+        """
+        if partition is None:
+            partition = partition_for(key or b"", await self.partition_count(topic))
+        self._check()
+        try:
+            sent = await self._client.send(
+                topic, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+            )
+        except MessageSizeTooLargeError as error:
+            raise TooLarge(f"{error} ({topic}-{partition})", 0) from error
+        except KafkaError as error:
+            raise await self._fail(topic, partition, error) from error
+        return (await self._acknowledged(topic, partition, [sent]))[0]
+
+    async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
+        """Append records to a partition in their order and wait until all are acknowledged.
+
+        Calls for one partition take effect in the order they were made. Raises TooLarge before anything is sent, and
+        SendFailed when the append failed for good: the service has crashed then, and every later send fails alike.
+        """
+        await self._append(topic, partition, self._packed(topic, partition, records))
+
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
+        """Append each record to its key's partition, all partitions at once; raises as `send_batch` does."""
+        count = await self.partition_count(topic)
+        groups: dict[int, list[OutRecord]] = {}
+        for record in records:
+            partition = partition_for(record[0] or b"", count)
+            if (group := groups.get(partition)) is None:
+                groups[partition] = [record]
+            else:
+                group.append(record)
+        packed = {}
+        for partition, group in groups.items():
+            try:
+                packed[partition] = self._packed(topic, partition, group)
+            except TooLarge as error:
+                culprit = group[error.index]
+                raise TooLarge(error.detail, next(i for i, r in enumerate(records) if r is culprit)) from error
+        results = await asyncio.gather(
+            *[self._append(topic, partition, batches) for partition, batches in packed.items()],
+            return_exceptions=True,
+        )
+        for result in results:
+            if result is not None:
+                raise result
+
+    def _packed(self, topic: str, partition: int, records: Sequence[OutRecord]) -> list[Any]:
+        create_batch = self._client.create_batch
+        batch = create_batch()
+        packed, firsts, append = [batch], [0], batch.append
+        for index, (key, value, given, timestamp) in enumerate(records):
+            headers = list(given) if given else _NO_HEADERS  # aiokafka's builder in C takes nothing but a list
+            if append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+                batch = create_batch()
+                append = batch.append
+                append(timestamp=timestamp, key=key, value=value, headers=headers)
+                packed.append(batch)
+                firsts.append(index)
+        for batch, first in zip(packed, firsts, strict=True):
+            # The first record of a batch is taken whatever its size, and then stays alone.
+            if batch.size() > self.settings.batch_bytes_max:
+                raise TooLarge(f"a record of {batch.size():,} bytes is too large for {topic}-{partition}", first)
+        return packed
+
+    async def _append(self, topic: str, partition: int, packed: Sequence[Any]) -> None:
+        async with self._order[topic, partition]:
+            sent = [await self._submit(topic, partition, batch) for batch in packed]
+        await self._acknowledged(topic, partition, sent)
+
+    async def _submit(self, topic: str, partition: int, batch: Any) -> Awaitable[RecordMetadata]:
+        self._check()
+        while True:
+            try:
+                acknowledged: Awaitable[RecordMetadata] = await self._client.send_batch(
+                    batch, topic, partition=partition
+                )
+            except KafkaTimeoutError:
+                # Not taken yet, because the batch before it still waits for the broker: nothing was sent twice.
+                self.log.warning("%s-%d has waited for the broker too long, and goes on waiting", topic, partition)
+            except KafkaError as error:
+                raise await self._fail(topic, partition, error) from error
+            else:
+                return acknowledged
+
+    async def _acknowledged(
+        self, topic: str, partition: int, sent: Sequence[Awaitable[RecordMetadata]]
+    ) -> list[RecordMetadata]:
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise await self._fail(topic, partition, result) from result
+        return results
+
+    async def _fail(self, topic: str, partition: int, error: BaseException) -> SendFailed:
+        if self._failure is None:
+            self._failure = SendFailed(
+                f"{topic}-{partition}: records could not be appended: {error!r}; this process ends, its successor "
+                "goes on from the last committed position"
+            )
+            await self.crash(self._failure)
+        return self._failure
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _client(self) -> AIOKafkaProducer:
+        assert self._producer is not None, "the producer has not been started"
+        return self._producer

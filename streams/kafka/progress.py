@@ -1,0 +1,53 @@
+"""What was read of one partition, what of it is done, and so which offset may be committed. Pure.
+
+Batches are handed out in order and may be done in any order. Only the run of done batches that begins at the start
+may be committed: a batch that is done ahead of an earlier one waits for it.
+"""
+
+from __future__ import annotations
+
+from schemas.errors import InvariantBroken
+
+
+class Progress:
+    """One partition during one assignment; all numbers are offsets of the record that comes next."""
+
+    __slots__ = ("_done_ahead", "_unfinished", "committed", "done", "next")
+
+    def __init__(self, start: int) -> None:
+        self.next = start
+        """Where the next batch must begin; everything before it has been handed out."""
+        self.done = start
+        """The end of the contiguous run of done batches: what may be committed."""
+        self.committed = start
+        """What the group is known to have committed."""
+        self._unfinished: dict[int, int] = {}
+        self._done_ahead: dict[int, int] = {}
+
+    @property
+    def unfinished(self) -> int:
+        """Batches handed out and not done."""
+        return len(self._unfinished)
+
+    def hand_out(self, next_offset: int) -> int:
+        """Take note of a batch up to `next_offset`, exclusive, and return the offset it begins at."""
+        from_offset = self.next
+        if next_offset <= from_offset:
+            raise InvariantBroken(f"a batch [{from_offset}, {next_offset}) covers nothing")
+        self._unfinished[from_offset] = next_offset
+        self.next = next_offset
+        return from_offset
+
+    def finish(self, from_offset: int) -> None:
+        """Take note that the batch beginning there is done; a second time changes nothing.
+
+        Raises InvariantBroken for a batch that was never handed out.
+        """
+        next_offset = self._unfinished.pop(from_offset, None)
+        if next_offset is None:
+            if from_offset >= self.done and from_offset not in self._done_ahead:
+                raise InvariantBroken(f"no batch was handed out at {from_offset}")
+            return
+        self._done_ahead[from_offset] = next_offset
+        while (end := self._done_ahead.pop(self.done, None)) is not None:
+            self.done = end
