@@ -120,7 +120,19 @@ LAUGHS = (
         b"<reserve></release>",
         b"<reserve/><reserve/>",
     ],
-    ids="laughs external-dtd bare-doctype parameter utf-16 undefined deep noise json mismatch two-roots".split(),
+    ids=[
+        "laughs",
+        "external-dtd",
+        "bare-doctype",
+        "parameter",
+        "utf-16",
+        "undefined",
+        "deep",
+        "noise",
+        "json",
+        "mismatch",
+        "two-roots",
+    ],
 )
 def test_xml_that_could_do_harm_is_malformed(value: bytes) -> None:
     assert reason(value) is RejectCode.MALFORMED
