@@ -1,0 +1,130 @@
+"""The normaliser's agent: batches of raw records in, events and dead letters out. It decides nothing.
+
+The events of a batch are acknowledged first, its dead letters next, and only then is the batch done. A crash in between
+repeats the batch: the same events again, which the ledger knows by their ids, and the same dead letters again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.intake import Intake, IntakeSettings
+from streams.kafka.lanes import Handle
+from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.stats import NormaliseStats
+from streams.providers.dialect import Dialect, KeyMaterial
+from streams.providers.registry import DIALECTS
+
+NAME: Final = "normalise"
+
+
+class KeyedSender(Protocol):
+    """Appends records to the partitions of their keys, in order, and returns once all are acknowledged."""
+
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
+
+
+class Graveyard(Protocol):
+    """Takes what cannot be used, and returns once it is durable."""
+
+    async def bury_all(self, burials: Sequence[Burial]) -> None: ...
+
+
+@dataclass(frozen=True)
+class NormaliseSettings:
+    """What a normalising worker needs; `keyring` holds key material by provider and is never shown."""
+
+    bootstrap_servers: str
+    namespace: str
+    code_version: str
+    keyring: Mapping[str, KeyMaterial] = field(repr=False)
+    group_instance_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NormaliseWorker:
+    """A composed worker: the app to run, and the parts that a watchdog or telemetry looks at."""
+
+    app: PitbossApp
+    intake: Intake
+    producer: BatchProducer
+    stats: NormaliseStats
+
+
+def create_worker(settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS) -> NormaliseWorker:
+    """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
+    normaliser = Normaliser(dialects, settings.keyring)
+    group = qualified(NAME, settings.namespace)
+    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
+    stats = NormaliseStats()
+    intake = register(
+        app,
+        IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id),
+        normaliser=normaliser,
+        producer=producer,
+        dead_letters=DeadLetters(producer, NAME, settings.code_version),
+        namespace=settings.namespace,
+        stats=stats,
+    )
+    return NormaliseWorker(app, intake, producer, stats)
+
+
+def register(
+    app: PitbossApp,
+    settings: IntakeSettings,
+    *,
+    normaliser: Normaliser,
+    producer: KeyedSender,
+    dead_letters: Graveyard,
+    namespace: str,
+    stats: NormaliseStats,
+) -> Intake:
+    """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
+    handle = create_handler(normaliser, producer, dead_letters, namespace, stats)
+    return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace))
+
+
+def create_handler(
+    normaliser: Normaliser,
+    producer: KeyedSender,
+    dead_letters: Graveyard,
+    namespace: str,
+    stats: NormaliseStats,
+) -> Handle:
+    """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise.
+
+    An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not caught here.
+    """
+    names = {topic: qualified(topic, namespace) for topic in (TRANSACTIONS, UNRESOLVED)}
+
+    async def handle(batch: RecordBatch) -> None:
+        outgoing: dict[str, list[OutRecord]] = {name: [] for name in names.values()}
+        sinks = {topic: outgoing[name].append for topic, name in names.items()}
+        burials: list[Burial] = []
+        clamped = 0
+        for record in batch.records:
+            for item in normaliser.normalise(record):
+                if isinstance(item, Accepted):
+                    sinks[item.topic]((item.key, item.value, (), None))
+                    clamped += item.clamped
+                else:
+                    burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
+        await asyncio.gather(*[producer.send_keyed(name, events) for name, events in outgoing.items() if events])
+        if burials:
+            await dead_letters.bury_all(burials)
+        stats.records += len(batch.records)
+        stats.accepted += len(outgoing[names[TRANSACTIONS]])
+        stats.unresolved += len(outgoing[names[UNRESOLVED]])
+        stats.clamped += clamped
+        stats.rejected.update(burial.code for burial in burials)
+
+    return handle
