@@ -164,12 +164,33 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
     return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
 
 
-def read_worker_id() -> str:
-    """The name that this worker keeps over restarts ("ledger-1"), empty if it was started by hand.
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker process is told besides where its servers are."""
 
-    As Kafka's `group_instance_id` it lets a worker that was killed have its partitions back at once.
-    """
-    return os.environ.get("PITBOSS_WORKER_ID", "")
+    worker_id: str = ""
+    """Kept over restarts ("ledger-1"), empty if the worker was started by hand. As Kafka's `group_instance_id` it lets
+    a worker that was killed have its partitions back at once."""
+    keys_file: Path | None = None
+    """JSON: provider → key material. A provider without an entry is not checked."""
+    resolve_min_age_ms: int = 60_000
+    """An event whose player is not found is given up no sooner than this."""
+    log_level: str = "INFO"
+
+
+def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
+    """Read what a worker process is told; raises `UsageError` for a number that is none."""
+    env = os.environ if environ is None else environ
+    keys_file = env.get("PITBOSS_KEYS_FILE")
+    min_age = env.get("PITBOSS_RESOLVE_MIN_AGE_MS", "60000")
+    if not min_age.isdecimal():
+        raise UsageError(f"PITBOSS_RESOLVE_MIN_AGE_MS is {min_age!r}: give milliseconds, as in 60000")
+    return WorkerSettings(
+        worker_id=env.get("PITBOSS_WORKER_ID", ""),
+        keys_file=Path(keys_file) if keys_file else None,
+        resolve_min_age_ms=int(min_age),
+        log_level=env.get("PITBOSS_LOG_LEVEL", "INFO").upper(),
+    )
 
 
 def worker_environment(runtime: Runtime, worker_id: str = "") -> dict[str, str]:

@@ -16,7 +16,10 @@ COMMANDS = {
     "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
     "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
     "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
+    "demo": ("pitboss.cli.demo:demo", "The main job end to end, in two minutes, with its checks."),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
+    "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
+    "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
 }
 
 

