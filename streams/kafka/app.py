@@ -13,6 +13,7 @@ where `handle` takes one `RecordBatch` and makes its effects durable; see `lanes
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -27,8 +28,10 @@ from mode.types import ServiceT
 
 from schemas.errors import PitbossError
 from streams.kafka.batches import BatchChannel
+from streams.kafka.idle_consumer import IdleTransport
 from streams.kafka.intake import Intake, IntakeSettings, StartPositions
 from streams.kafka.lanes import Handle, process_batches
+from streams.kafka.watchdog import Watchdog, WatchdogSettings
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,10 @@ S = TypeVar("S", bound=Service)
 
 STOP_TIMEOUT_S = 40.0
 """Longer than an intake's drain and a producer's flush; what hangs beyond it is cut off, and repeated by others."""
+
+STDERR = 2
+BLOCKED_S = 120.0
+"""How long code may keep the event loop to itself before the process is ended with its stacks printed."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class PitbossApp(faust.App):
         self._supervised.append(service)
         return service
 
+    def _new_transport(self) -> IdleTransport:
+        return IdleTransport(self.conf.broker_consumer, self)
+
     def on_init_dependencies(self) -> Iterable[ServiceT]:
         """Faust's own services (the agents), then ours."""
         return [*super().on_init_dependencies(), *self._supervised]
@@ -106,8 +116,9 @@ def add_agent(
     pattern: str | None = None,
     positions: StartPositions | None = None,
     at_once: int | None = None,
+    watchdog: WatchdogSettings | None = None,
 ) -> Intake:
-    """Attach an intake, and a Faust agent that works off its batches with `handle`.
+    """Attach an intake with its watchdog, and a Faust agent that works off its batches with `handle`.
 
     Services that `handle` uses must be supervised before this is called. `at_once` bounds how many partitions are
     handled at the same time.
@@ -119,7 +130,9 @@ def add_agent(
         await process_batches(intake, stream, handle, at_once=at_once)
 
     app.agent(channel, name=name)(agent)
-    return app.supervise(intake)
+    app.supervise(intake)
+    app.supervise(Watchdog(watchdog or WatchdogSettings(settings.bootstrap_servers), intake))
+    return intake
 
 
 def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]]) -> int:
@@ -133,34 +146,48 @@ def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[Pitboss
 
 async def _run(create: Callable[[], Any]) -> int:
     signalled = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled.set)
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
     try:
         app = create()
         if not isinstance(app, PitbossApp):
             app = await app
     except PitbossError as error:
         return _exit_code(error)
-    ends = [asyncio.ensure_future(signalled.wait()), asyncio.ensure_future(_live(app))]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    reason = app.crash_reason or (ends[1].exception() if ends[1].done() else None)
+    alive = asyncio.ensure_future(_show_life())
+    told, live = asyncio.ensure_future(signalled.wait()), asyncio.ensure_future(_live(app))
+    await asyncio.wait([told, live], return_when=asyncio.FIRST_COMPLETED)
+    reason = app.crash_reason or (live.exception() if live.done() else None)
     code = _exit_code(reason) if reason else 0
-    try:
-        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        logger.critical("still not stopped after %.0f s: cut off", STOP_TIMEOUT_S)
-        logging.shutdown()
-        os._exit(code or 1)
-    finally:
-        for end in ends:
-            end.cancel()
+    told.cancel()
+    live.cancel()
+    await _stop(app, code)
+    alive.cancel()
     return code
 
 
 async def _live(app: PitbossApp) -> None:
     await app.start()
     await app.wait_until_stopped()
+
+
+async def _stop(app: PitbossApp, code: int) -> None:
+    try:
+        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        logger.critical("still not stopped after %.0f s: cut off", STOP_TIMEOUT_S)
+        logging.shutdown()
+        os._exit(code or 1)
+
+
+async def _show_life() -> None:
+    # Code that never returns to the event loop stops the watchdog with everything else; only a thread notices.
+    try:
+        while True:
+            faulthandler.dump_traceback_later(BLOCKED_S, exit=True, file=STDERR)
+            await asyncio.sleep(BLOCKED_S / 10)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _exit_code(error: BaseException) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CorruptRecordException, KafkaError, KafkaTimeoutError
@@ -67,13 +68,15 @@ def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
     )
 
 
-async def start_client(client: AIOKafkaConsumer, bootstrap_servers: str) -> None:
-    """Start a client of aiokafka, or close it. Raises Unavailable if no broker answers."""
+async def start_client(client: Any, bootstrap_servers: str) -> None:
+    """Start a consumer, producer or admin client, or close it. Raises Unavailable if no broker answers."""
     try:
         await client.start()
-    except KafkaError as error:
-        await client.stop()
-        raise Unavailable(f"no Kafka broker answers at {bootstrap_servers}: {error}") from error
+    except BaseException as error:
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+        if isinstance(error, KafkaError):
+            raise Unavailable(f"no Kafka broker answers at {bootstrap_servers}: {error}") from error
+        raise
 
 
 def is_retriable(error: BaseException) -> bool:

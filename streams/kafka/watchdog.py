@@ -1,0 +1,130 @@
+"""Ends a worker that stands still: a consumer can be stuck without an error (aiokafka #1154), and only lag shows it.
+
+The log's ends come from a second client, because the high-water mark of a stuck consumer stands still with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+from mode import Service
+
+from schemas.errors import Stalled
+from streams.kafka.consumers import METADATA_AGE_MS, start_client
+from streams.kafka.intake import Intake
+from streams.kafka.stalls import Sight, StallJudge
+
+STALLS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class WatchdogSettings:
+    """How long standing still is tolerated."""
+
+    bootstrap_servers: str
+    stall_ms: int = 60_000
+    unheld_stall_ms: int = 300_000
+    """For partitions of the group's topics that another worker should have: its own watchdog comes first."""
+    interval_ms: int = 5_000
+    answer_timeout_ms: int = 5_000
+
+
+class Watchdog(Service):
+    """Compares what the intake has done with where the log ends; raises Stalled, which ends the process."""
+
+    def __init__(self, settings: WatchdogSettings, intake: Intake, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        self._intake = intake
+        self._judge = StallJudge(settings.stall_ms, settings.unheld_stall_ms)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+
+    async def on_start(self) -> None:
+        """Connect. Raises Unavailable if no broker answers."""
+        server = self.settings.bootstrap_servers
+        clients = {
+            "bootstrap_servers": server,
+            "client_id": f"{self._intake.settings.group}.watchdog",
+            "metadata_max_age_ms": METADATA_AGE_MS,
+            "request_timeout_ms": self.settings.answer_timeout_ms,
+        }
+        # Committed data only: a transaction that nobody ends is no fault of the reader's.
+        consumer = AIOKafkaConsumer(**clients, group_id=None, isolation_level="read_committed")
+        await start_client(consumer, server)
+        self._consumer = consumer
+        admin = AIOKafkaAdminClient(**clients)
+        await start_client(admin, server)
+        self._admin = admin
+
+    async def on_stop(self) -> None:
+        """Disconnect."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+        if self._admin is not None:
+            await self._admin.close()
+
+    @Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self.settings.interval_ms / 1000)
+            sights = await self._sights()
+            for tp, sight in sights.items():
+                if sight.waiting and sight.has_lag:
+                    self.log.warning("%s-%d waits: %s", tp.topic, tp.partition, sight.waiting)
+            stalls = self._judge.look(time.monotonic_ns() // 1_000_000, sights)
+            if stalls and not self.should_stop:
+                shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))
+                raise Stalled(f"group {self._intake.settings.group}, {len(stalls)} partitions: {shown}")
+
+    async def _sights(self) -> dict[TopicPartition, Sight]:
+        unheld = await self._in_time(self._ask_unheld()) or {}
+        held = self._intake.status()
+        ends = await self._in_time(self._ask_ends([*held])) or {}
+        sights = {tp: Sight(end, done, is_held=False) for tp, (end, done) in unheld.items() if tp not in held}
+        for tp, status in held.items():
+            sights[tp] = Sight(ends.get(tp), status.reached, is_held=True, waiting=status.waiting)
+        return sights
+
+    async def _in_time(self, answer: Any) -> Any:
+        try:
+            return await asyncio.wait_for(answer, self.settings.answer_timeout_ms / 1000)
+        except (KafkaError, TimeoutError) as error:
+            self.log.warning("the broker did not say how far its logs go: %r", error)
+            return None
+
+    async def _ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        assert self._consumer is not None
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
+        return ends
+
+    async def _ask_unheld(self) -> dict[TopicPartition, tuple[int, int]]:
+        assert self._consumer is not None
+        assert self._admin is not None
+        intake, held = self._intake, self._intake.status()
+        names = await self._consumer.topics()
+        wanted = (
+            {name for name in names if re.match(intake.pattern, name)} if intake.pattern else names & {*intake.topics}
+        )
+        unheld = [
+            tp
+            for name in wanted
+            for number in self._consumer.partitions_for_topic(name) or ()
+            if (tp := TopicPartition(name, number)) not in held
+        ]
+        if not unheld:
+            return {}
+        ends = await self._ask_ends(unheld)
+        committed = await self._admin.list_consumer_group_offsets(intake.settings.group)
+        begun = {tp: committed[tp].offset for tp in unheld if tp in committed and committed[tp].offset >= 0}
+        fresh = [tp for tp in unheld if tp not in begun]
+        begun |= await self._consumer.beginning_offsets(fresh) if fresh else {}
+        return {tp: (ends[tp], begun[tp]) for tp in unheld}
