@@ -188,22 +188,29 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await self._wait_until(lambda: bool(self._with_room()))
             room = self._with_room()
             is_busy = len(room) < len(self._now.partitions)
-            try:
-                await self._ask_about_holes()
-                fetched = await self._client.getmany(
-                    *room,
-                    timeout_ms=BUSY_POLL_MS if is_busy else IDLE_POLL_MS,
-                    max_records=self.settings.batch_records_max,
-                )
-                batches = await self._cut(fetched)
-            except ConsumerStoppedError:
-                return
-            except KafkaError as error:
-                await self._recover(error)
-                continue
-            for batch in batches:
-                if self.is_current(batch):
-                    await self._channel.put(batch)
+            # A full batch of each partition that has one already; only if none has, wait for whichever comes first.
+            fed = [await self._feed_from([tp]) for tp in room]
+            if not any(fed):
+                await self._feed_from(room, timeout_ms=BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
+
+    async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> bool:
+        try:
+            await self._ask_about_holes()
+            fetched = await self._client.getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=self.settings.batch_records_max
+            )
+            batches = await self._cut(fetched)
+        except ConsumerStoppedError:
+            return False
+        except KafkaError as error:
+            await self._recover(error)
+            return False
+        for batch in batches:
+            if self.is_current(batch):
+                await self._channel.put(batch)
+        if batches:
+            await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
+        return bool(batches)
 
     def _with_room(self) -> list[TopicPartition]:
         return [] if self._paused else self._now.with_room(self.settings.batches_ahead)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+from aiokafka.structs import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import InvariantBroken
+from streams.kafka.app import AppSettings, create_app
+from streams.kafka.assignment import Assignment
+from streams.kafka.batches import BatchChannel, RecordBatch
+from streams.kafka.progress import Progress
+
+TP = TopicPartition("t", 0)
+
+
+@given(
+    start=st.integers(0, 1000),
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    order=st.randoms(use_true_random=False),
+    finished=st.integers(0, 30),
+)
+def test_only_the_unbroken_run_of_done_batches_is_committable(start, sizes, order, finished):
+    progress = Progress(start)
+    bounds = []
+    for size in sizes:
+        end = progress.next + size
+        bounds.append((progress.hand_out(end), end))
+    assert [end for _, end in bounds[:-1]] == [begin for begin, _ in bounds[1:]], "batches join"
+
+    shuffled = bounds[:]
+    order.shuffle(shuffled)
+    done = set()
+    for begin, end in shuffled[:finished]:
+        before = progress.done
+        progress.finish(begin)
+        done.add((begin, end))
+        first_unfinished = next((b for b, e in bounds if (b, e) not in done), progress.next)
+        assert progress.done == first_unfinished, "everything before it is done, and it is not"
+        assert progress.done >= before
+    assert progress.unfinished == len(bounds) - len(done)
+
+
+def test_done_twice_changes_nothing():
+    progress = Progress(10)
+    first, second = progress.hand_out(20), progress.hand_out(30)
+    progress.finish(second)
+    progress.finish(second)
+    assert progress.done == 10
+    progress.finish(first)
+    progress.finish(first)
+    assert (progress.done, progress.unfinished) == (30, 0)
+
+
+def test_done_of_a_batch_that_never_was_is_a_bug():
+    progress = Progress(10)
+    progress.hand_out(20)
+    with pytest.raises(InvariantBroken):
+        progress.finish(11)
+    with pytest.raises(InvariantBroken):
+        progress.hand_out(20)
+
+
+def test_a_batch_of_another_assignment_marks_nothing_done():
+    old, new = Assignment(1, frozenset({TP})), Assignment(2, frozenset({TP}))
+    for assignment in (old, new):
+        assignment.open({TP: 5})
+    stale = old.hand_out(TP, (), 9, new.finish)
+    new.hand_out(TP, (), 9, new.finish)
+    stale.done()
+    assert new.committable() == {}
+    assert not new.begin(stale)
+
+
+def test_nothing_is_handed_out_or_begun_once_closed():
+    assignment = Assignment(1, frozenset({TP}))
+    assert assignment.expected(TP) is None, "the start is not known yet"
+    assignment.open({TP: 5})
+    batch = assignment.hand_out(TP, (), 9, assignment.finish)
+    assignment.close()
+    assert assignment.expected(TP) is None
+    assert assignment.with_room(2) == []
+    assert not assignment.begin(batch)
+    batch.done()
+    assert assignment.committable() == {TP: 9}, "work that ends while the partition is let go still counts"
+
+
+def test_a_partition_with_unfinished_batches_has_no_room():
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 0})
+    first = assignment.hand_out(TP, (), 1, assignment.finish)
+    assert assignment.with_room(2) == [TP]
+    assignment.hand_out(TP, (), 2, assignment.finish)
+    assert assignment.with_room(2) == []
+    first.done()
+    assert assignment.with_room(2) == [TP]
+
+
+def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 0})
+    batch = assignment.hand_out(TP, (), 3, assignment.finish)
+    batch.done()
+    assignment.note_position(TP, 5)
+    assert assignment.status(None)[TP].reached == 5
+    assignment.hand_out(TP, (), 7, assignment.finish)
+    assert assignment.status(None)[TP].reached == 3
+
+
+@pytest.fixture
+def app():
+    return create_app(AppSettings("test", "127.0.0.1:1"))
+
+
+async def test_faust_can_neither_clear_nor_suspend_the_channel(app):
+    channel = BatchChannel(app, maxsize=4)
+    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
+    app.flow_control.suspend()
+    app.flow_control.clear()
+    app.flow_control.resume()
+    await asyncio.wait_for(channel.put(RecordBatch("t", 0, 1, 2, (), 1)), 1)
+    assert channel.queue.qsize() == 2
+
+
+async def test_every_clone_of_the_channel_is_the_same_queue(app):
+    channel = BatchChannel(app, maxsize=4)
+    reader = aiter(channel.clone().clone())
+    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
+    assert str(await anext(reader)) == "t-0@[0,1)"
+    gc.collect()
+    assert channel.queue.empty()
+
+
+async def test_a_full_channel_makes_the_writer_wait(app):
+    channel = BatchChannel(app, maxsize=1)
+    await channel.put(RecordBatch("t", 0, 0, 1, (), 1))
+    second = asyncio.ensure_future(channel.put(RecordBatch("t", 0, 1, 2, (), 1)))
+    await asyncio.sleep(0)
+    assert not second.done()
+    await channel.get()
+    await asyncio.wait_for(second, 1)
+
+
+def test_an_app_has_no_web_server_topics_or_kafka_of_its_own(app):
+    app.finalize()
+    assert not app.conf.web_enabled
+    assert not app.conf.topic_allow_declare
+    assert app.conf.topic_disable_leader
+    assert not app.conf.autodiscover
+    assert [*app.boot_strategy.server()] == [app.agents]
