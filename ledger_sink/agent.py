@@ -37,7 +37,6 @@ class LedgerSettings:
     bootstrap_servers: str
     database_url: str
     namespace: str
-    partitions: int
     code_version: str
     group_instance_id: str | None = None
 
@@ -132,7 +131,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
         publisher,
         settings.bootstrap_servers,
         log_topic,
-        _installation_check(settings, claiming),
+        _installation_check(settings, claiming, producer, log_topic),
     )
     add_agent(
         app,
@@ -158,7 +157,9 @@ def _sender(producer: BatchProducer) -> Send:
     return send
 
 
-def _installation_check(settings: LedgerSettings, database: Database) -> Callable[[], Awaitable[None]]:
+def _installation_check(
+    settings: LedgerSettings, database: Database, producer: BatchProducer, log_topic: str
+) -> Callable[[], Awaitable[None]]:
     async def check() -> None:
         try:
             async with asyncio.timeout(20):
@@ -166,6 +167,6 @@ def _installation_check(settings: LedgerSettings, database: Database) -> Callabl
         except TimeoutError as error:
             message = f"no broker at {settings.bootstrap_servers} says which cluster it is"
             raise Unavailable(message) from error
-        await check_installation(database, cluster, settings.partitions)
+        await check_installation(database, cluster, await producer.partition_count(log_topic))
 
     return check

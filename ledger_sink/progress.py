@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
@@ -13,6 +14,7 @@ from mode import Service
 from ledger_sink.resolver import Ends
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, qualified, raw_pattern
+from streams.kafka.partitions import partitions_of
 
 _ANSWER_TIMEOUT_S = 10.0
 
@@ -50,18 +52,22 @@ class KafkaProgress(Service):
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 topics = [topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)]
-                return await self._ends(topics)
+                return await self.ends(topics)
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say how far the raw topics reach: {error!r}"
             raise Unavailable(message) from error
 
     async def normalised(self) -> Ends:
         """What the normaliser has committed. Raises Unavailable."""
+        return await self.committed(self._group)
+
+    async def committed(self, group: str) -> Ends:
+        """What a group has committed. Raises Unavailable."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                committed = await self._admin.list_consumer_group_offsets(self._group)
+                committed = await self._admin.list_consumer_group_offsets(group)
         except (TimeoutError, KafkaError) as error:
-            message = f"the broker does not say what {self._group} has committed: {error!r}"
+            message = f"the broker does not say what {group} has committed: {error!r}"
             raise Unavailable(message) from error
         return {f"{tp.topic}-{tp.partition}": meta.offset for tp, meta in committed.items() if meta.offset >= 0}
 
@@ -69,16 +75,14 @@ class KafkaProgress(Service):
         """The end of every partition of the log. Raises Unavailable."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                await self._consumer.topics()
-                return await self._ends([self._log])
+                return await self.ends([self._log])
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say how far {self._log} reaches: {error!r}"
             raise Unavailable(message) from error
 
-    async def _ends(self, topics: list[str]) -> Ends:
-        partitions = [
-            TopicPartition(topic, part) for topic in topics for part in self._consumer.partitions_for_topic(topic) or ()
-        ]
+    async def ends(self, topics: Sequence[str]) -> Ends:
+        """The end of every partition of some topics that holds a record."""
+        partitions = await partitions_of(self._admin, topics)
         ends = await self._consumer.end_offsets(partitions)
         beginnings = await self._consumer.beginning_offsets(partitions)
         # A partition whose records are all deleted has nothing that anybody could still wait for.

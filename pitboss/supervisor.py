@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -62,13 +62,21 @@ class WorkerProcess:
     """One worker subprocess, which may be started and stopped many times, and never outlives us."""
 
     def __init__(
-        self, role: str, runtime: Runtime, *, home: Path, number: int = 1, module: str = "pitboss.worker"
+        self,
+        role: str,
+        runtime: Runtime,
+        *,
+        home: Path,
+        number: int = 1,
+        module: str = "pitboss.worker",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.role = role
         self.name = f"{role}-{number}"
         self.log = home / runtime.namespace / "log" / f"{self.name}.log"
         self._runtime = runtime
         self._module = module
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -82,7 +90,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(self._runtime, worker_id=self.name),
+                env=worker_environment(self._runtime, worker_id=self.name) | self._environment,
                 # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us, in order.
                 start_new_session=True,
             )
@@ -202,9 +210,20 @@ class Supervisor:
                 self._report(f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {worker.log}")
 
 
-def workers_for(roles: Sequence[str], runtime: Runtime, *, home: Path, each: int = 1) -> list[WorkerProcess]:
-    """So many workers of each role."""
-    return [WorkerProcess(role, runtime, home=home, number=n + 1) for role in roles for n in range(each)]
+def workers_for(
+    roles: Sequence[str],
+    runtime: Runtime,
+    *,
+    home: Path,
+    each: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> list[WorkerProcess]:
+    """So many workers of each role; `environment` is added to what every worker is told."""
+    return [
+        WorkerProcess(role, runtime, home=home, number=n + 1, environment=environment)
+        for role in roles
+        for n in range(each)
+    ]
 
 
 def _ending(code: int | None) -> str:

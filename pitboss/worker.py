@@ -100,6 +100,9 @@ def main(role: str) -> int:
     """Run the role until it is told to drain, or until going on would lose or double something."""
     worker = read_worker_settings()
     logging.basicConfig(level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for library in ("aiokafka", "faust", "mode"):
+        # Each start of each service of theirs is a line at INFO; a worker that works says nothing.
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     create = ROLES.get(role)
     if create is None:
         message = f"there is no role {role!r}: choose {', '.join(ROLES)}"

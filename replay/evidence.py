@@ -17,6 +17,7 @@ from schemas.errors import Rejected
 from schemas.events import (
     Attempt,
     DeadLetter,
+    FraudAlert,
     PlayerEvent,
     Position,
     WalletBalance,
@@ -24,6 +25,7 @@ from schemas.events import (
     WalletTransaction,
 )
 from schemas.topics import (
+    ALERTS,
     BALANCES,
     DEAD_LETTER_SUFFIX,
     OUTCOMES,
@@ -36,6 +38,7 @@ from schemas.topics import (
 )
 
 SQL = statements_of("replay", "checks")
+_OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, BALANCES, OUTCOMES, ALERTS)
 
 
 @dataclass(slots=True)
@@ -51,6 +54,9 @@ class Topics:
     dead: list[DeadLetter] = field(default_factory=list)
     balances: dict[str, WalletBalance] = field(default_factory=dict)
     """The latest by key, as a reader who drops `version <= seen` has them."""
+    published_at: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Version and producer time (epoch ms) of every balance by key, in the order of the topic."""
+    alerts: dict[str, FraudAlert] = field(default_factory=dict)
     outcomes: dict[tuple[str, Attempt], WalletOutcome] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
     """Two outcomes for one attempt that say different things."""
@@ -101,7 +107,7 @@ async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Col
     """Every record of the topics that the checks compare. Raises Unavailable, UsageError."""
     topics = Topics()
     raw = {qualified(raw_topic(provider), namespace) for provider in providers}
-    ours = {qualified(name, namespace) for name in (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, BALANCES, OUTCOMES)}
+    ours = {qualified(name, namespace) for name in _OURS}
     dead = {qualified(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers} | {
         qualified(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)
     }
@@ -120,6 +126,7 @@ async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Col
 def _readers(topics: Topics, namespace: str) -> Mapping[str, Any]:
     transaction, player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
     balance, outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
+    alert = codec.decoder(FraudAlert)
 
     def log(where: Position, record: Any) -> None:
         topics.log_offsets.add(where)
@@ -140,6 +147,7 @@ def _readers(topics: Topics, namespace: str) -> Mapping[str, Any]:
     def balances(_: Position, record: Any) -> None:
         key = record.key.decode()
         read = balance(record.value)
+        topics.published_at.setdefault(key, []).append((read.version, record.timestamp))
         if key not in topics.balances or topics.balances[key].version < read.version:
             topics.balances[key] = read
 
@@ -149,5 +157,12 @@ def _readers(topics: Topics, namespace: str) -> Mapping[str, Any]:
         if known != read:
             topics.contradictions.append(f"{read.attempt}: {known.outcome} and {read.outcome}")
 
-    by_name = {TRANSACTIONS: log, UNRESOLVED: unresolved, PLAYER_EVENTS: player, BALANCES: balances, OUTCOMES: outcomes}
+    def alerts(_: Position, record: Any) -> None:
+        read = alert(record.value)
+        topics.alerts[read.alert_id] = read
+
+    by_name = {
+        TRANSACTIONS: log, UNRESOLVED: unresolved, PLAYER_EVENTS: player, BALANCES: balances, OUTCOMES: outcomes,
+        ALERTS: alerts,
+    }  # fmt: skip
     return {qualified(name, namespace): reader for name, reader in by_name.items()}

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.errors import Unavailable, UsageError
+from streams.kafka.partitions import partitions_of
 
 _IDLE_TIMEOUT_S = 30.0
 
@@ -22,12 +24,13 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
     )  # fmt: skip
     try:
         await consumer.start()
-        partitions = await _partitions(consumer, topics)
+        partitions = await _partitions(bootstrap_servers, topics)
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         left = {partition for partition in partitions if ends[partition] > beginnings[partition]}
         consumer.assign(left)
-        await consumer.seek_to_beginning(*left)
+        if left:
+            await consumer.seek_to_beginning(*left)
         while left:
             async with asyncio.timeout(_IDLE_TIMEOUT_S):
                 fetched = await consumer.getmany(*left, timeout_ms=500, max_records=5_000)
@@ -46,14 +49,13 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
         await consumer.stop()
 
 
-async def _partitions(consumer: AIOKafkaConsumer, topics: Collection[str]) -> list[TopicPartition]:
-    known = await consumer.topics()
-    missing = sorted(set(topics) - known)
-    if missing:
-        message = f"no such topic: {', '.join(missing)}. `pitboss topics create` makes what is missing"
-        raise UsageError(message)
-    return [
-        TopicPartition(topic, part)
-        for topic in sorted(topics)
-        for part in sorted(consumer.partitions_for_topic(topic) or ())
-    ]
+async def _partitions(bootstrap_servers: str, topics: Collection[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        return await partitions_of(admin, topics)
+    except UnknownTopicOrPartitionError as error:
+        message = f"no such topic: {error}. `pitboss topics create` makes what is missing"
+        raise UsageError(message) from error
+    finally:
+        await admin.close()

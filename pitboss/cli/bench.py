@@ -1,0 +1,149 @@
+"""`pitboss bench`: measurements, each with its peer in the same run, on a stack that is left as it was found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from bench.normalise import EVENTS, Plan
+from bench.plain_faust import PlainSettings
+from bench.processes import Command
+from bench.progress import Progress
+from bench.report import table
+from bench.watch import Subject
+from pitboss.cli.bench_records import hub88_records
+from pitboss.embedded.stack import Stack
+from pitboss.embedded.state import read_state
+from pitboss.provision import provision, unprovision
+from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
+from sandbox.keys import SandboxKeys
+from schemas.errors import UsageError
+from schemas.topics import TRANSACTIONS, raw_topic
+
+PARTITIONS = 8
+"""Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
+
+_EVENTS_MIN = 1_000
+
+
+@click.group()
+def bench() -> None:
+    """Measure Pitboss against its peers, in turns, on this machine."""
+
+
+@bench.command()
+@click.option("--pairs", default=5, show_default=True, type=click.IntRange(1, 100), help="Runs of each side, in turns.")
+@click.option(
+    "--events",
+    default=EVENTS,
+    show_default=True,
+    type=click.IntRange(_EVENTS_MIN),
+    help="Raw records of each of our runs; the peer gets an eighteenth, which takes it as long.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
+def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> None:
+    """The normalising worker against a plain Faust agent with the same mapping."""
+    from bench.normalise import run
+
+    settings = read_settings()
+    if settings.uses_given_servers and not may_use_given:
+        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it")
+    progress = Progress()
+    name = f"bench_{secrets.token_hex(4)}"
+    folder = settings.home / name
+    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+        on_exit.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        runtimes = [
+            on_exit.enter_context(_namespace(servers, f"{name}{suffix}")) for suffix in ("", "_signed", "_peer")
+        ]
+        plan = _plan(settings, runtimes, folder, pairs, events)
+        figures = asyncio.run(run(plan, progress))
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(table("normalise: raw Hub88 records to wallet transactions", figures.rows(), figures.setting))
+
+
+def _plan(settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pairs: int, events: int) -> Plan:
+    own, signed, peer = runtimes
+    keys = SandboxKeys.generate()
+    keyring = folder / "keys.json"
+    keyring.write_text(json.dumps({"hub88": keys.keyring()["hub88"]}), encoding="utf-8")
+    return Plan(
+        bootstrap_servers=own.bootstrap_servers,
+        ours=_our_worker("normaliser", own, folder / "normalise.log", None),
+        signed=_our_worker("normaliser checking signatures", signed, folder / "signed.log", keyring),
+        peer=_plain_faust(peer, folder),
+        records=hub88_records(keys, each_signed=False),
+        signed_records=hub88_records(keys, each_signed=True),
+        pairs=pairs,
+        events=events,
+        partitions=PARTITIONS,
+        servers_origin="named in the environment" if settings.uses_given_servers else "embedded stack",
+    )
+
+
+def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) -> Subject:
+    # An empty name in PITBOSS_KEYS_FILE also hides the one that the operator may have set.
+    environment = {
+        **worker_environment(runtime),
+        "PITBOSS_KEYS_FILE": str(keyring or ""),
+        "PITBOSS_LOG_LEVEL": "WARNING",
+    }
+    command = Command(_with_lifeline("pitboss.worker", "normalise"), environment, log)
+    source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
+    return Subject(name, command, runtime.group("normalise"), source, sink)
+
+
+def _plain_faust(runtime: Runtime, folder: Path) -> Subject:
+    group = runtime.group("plain_faust")
+    source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
+    settings = PlainSettings(runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust"))
+    arguments = _with_lifeline("bench.plain_faust", msgspec.json.encode(settings).decode())
+    command = Command(arguments, worker_environment(runtime), folder / "plain-faust.log")
+    return Subject("plain Faust", command, group, source, sink)
+
+
+def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pitboss.lifeline", module, argument)
+
+
+@contextmanager
+def _servers(settings: StackSettings, progress: Progress) -> Iterator[Runtime]:
+    """The servers of the environment, or the embedded ones, which are stopped again if they were not running."""
+    if settings.uses_given_servers:
+        yield resolve_runtime(settings)
+        return
+    stack = Stack.open(settings)
+    state = read_state(settings.home)
+    was_running = state is not None and state.is_running
+    progress.begin("finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL")
+    stack.up(progress.begin)
+    try:
+        yield stack.runtime()
+    finally:
+        if not was_running:
+            progress.begin("stopping Kafka and PostgreSQL, as they were")
+            stack.down()
+
+
+@contextmanager
+def _namespace(servers: Runtime, name: str) -> Iterator[Runtime]:
+    """A namespace that nobody has used, with its topics; gone afterwards."""
+    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    try:
+        provision(runtime, partitions=PARTITIONS)
+        yield runtime
+    finally:
+        unprovision(runtime)

@@ -1,0 +1,101 @@
+"""What a demo tells: figures that are read from topics and tables after the fact. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from replay.checks import Check
+from replay.evidence import Tables, Topics
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """From the broker's append of the raw record to the producer's time on the balance that contains it."""
+
+    p50: int
+    p99: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One JSON object of `pitboss demo --json`."""
+
+    seed: int
+    events_in: int
+    settled: int
+    duplicates: int
+    transfers: int
+    dead_letters: int
+    alerts: int
+    events_per_s: int
+    latency_ms: Latency
+    outcomes_by_code: dict[str, int]
+    dead_letters_by_code: dict[str, int]
+    killed_at: int
+    checks: dict[str, bool]
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
+    """The smallest value that at least `share` of the values do not exceed; 0 of none."""
+    if not ordered:
+        return 0
+    rank = -(-len(ordered) * round(share * 1000) // 1000)
+    return ordered[max(rank, 1) - 1]
+
+
+def latencies_ms(topics: Topics, tables: Tables, published_at: Mapping[str, Sequence[tuple[int, int]]]) -> list[int]:
+    """For each decided event with a wallet, ordered: how long until a balance of its version or later was out.
+
+    `published_at` has (version, producer time) by `player:currency`, in the order of the topic.
+    """
+    appended = {(part, sourced.source.offset): sourced.event for part, log in topics.log.items() for sourced in log}
+    waited = []
+    for answer in tables.answers:
+        event = appended.get((answer.part, answer.source_offset))
+        if event is None or answer.version is None or answer.outcome != "POSTED":
+            continue
+        for version, at_ms in published_at.get(f"{event.player_id}:{answer.currency}", ()):
+            if version >= answer.version:
+                waited.append(at_ms - event.appended_at)
+                break
+    return sorted(waited)
+
+
+def figures_of(
+    topics: Topics,
+    tables: Tables,
+    checks: Iterable[Check],
+    *,
+    seed: int,
+    killed_at: int,
+    transfers: int,
+    alerts: int,
+    duplicates: int,
+    published_at: Mapping[str, Sequence[tuple[int, int]]],
+) -> Figures:
+    """Put the figures together."""
+    waited = latencies_ms(topics, tables, published_at)
+    appended = [sourced.event.appended_at for log in topics.log.values() for sourced in log]
+    published = [at_ms for times in published_at.values() for _, at_ms in times]
+    span_ms = max(1, max(published, default=1) - min(appended, default=0))
+    return Figures(
+        seed=seed,
+        events_in=len(topics.raw),
+        settled=len(tables.answers) - duplicates,
+        duplicates=duplicates,
+        transfers=transfers,
+        dead_letters=len(topics.dead),
+        alerts=alerts,
+        events_per_s=round(len(topics.raw) * 1000 / span_ms),
+        latency_ms=Latency(percentile(waited, 0.5), percentile(waited, 0.99)),
+        outcomes_by_code=_counted(answer.outcome for answer in tables.answers),
+        dead_letters_by_code=_counted(letter.code for letter in topics.dead),
+        killed_at=killed_at,
+        checks={check.name: check.holds for check in checks},
+    )
+
+
+def _counted(codes: Iterable[Any]) -> dict[str, int]:
+    return dict(Counter(str(code) for code in codes).most_common())

@@ -1,0 +1,95 @@
+"""Whether everything that was fed is settled: normalised, parked or booked, published, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from fraud_agents.app import GROUP as FRAUD_GROUP
+from ledger_sink.database import Database
+from ledger_sink.progress import KafkaProgress
+from ledger_sink.resolver import has_passed
+from pitboss.settings import Runtime
+from schemas.errors import Stalled, Unavailable
+from schemas.topics import TRANSACTIONS, UNRESOLVED
+from streams.normalise.agent import NAME as NORMALISE_GROUP
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far things are, in records of the log; `waits_for` is empty once nothing is under way."""
+
+    booked: int
+    waits_for: str
+
+
+class Settling:
+    """Watches positions from outside: the broker's offsets and the database's rows, no worker's own word."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._fraud_group = runtime.group(FRAUD_GROUP)
+        self._log = runtime.topic(TRANSACTIONS)
+        self._unresolved = runtime.topic(UNRESOLVED)
+        self._database = Database(runtime.database_url, "pitboss.demo")
+        self._kafka = KafkaProgress(runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP)
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        await self._kafka.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
+        await self._kafka.stop()
+        await self._database.close()
+
+    async def booked(self) -> int:
+        """Records of the log that the ledger has committed."""
+        [(booked,)] = await self._database.query(
+            "SELECT coalesce(sum(next_offset), 0)::bigint FROM stream_position WHERE consumer = 'ledger'"
+        )
+        return int(booked)
+
+    async def progress(self) -> Progress:
+        """What is still under way, asked in the order in which it flows."""
+        raw_ends = await self._kafka.raw_ends()
+        if not has_passed(raw_ends, await self._kafka.normalised()):
+            return Progress(await self.booked(), "the normaliser")
+        rows = await self._database.query(
+            "SELECT consumer, topic, part, next_offset, published_offset FROM stream_position"
+        )
+        resolved = {f"{topic}-{part}": done for consumer, topic, part, done, _ in rows if consumer == "resolve"}
+        if not has_passed(await self._kafka.ends([self._unresolved]), resolved):
+            return Progress(await self.booked(), "the resolver")
+        [(waiting,)] = await self._database.query("SELECT count(*) FROM parked WHERE NOT appended")
+        if waiting:
+            return Progress(await self.booked(), f"the players of {waiting} parked events")
+        ends = await self._kafka.log_ends()
+        for name, column in (("the ledger", 3), ("the publisher", 4)):
+            done = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
+            if not has_passed(ends, done):
+                return Progress(await self.booked(), name)
+        if not has_passed(ends, await self._kafka.committed(self._fraud_group)):
+            return Progress(await self.booked(), "the fraud agents")
+        return Progress(await self.booked(), "")
+
+    async def wait(self, deadline_s: float, on_progress: Callable[[Progress], None]) -> None:
+        """Return once nothing is under way. Raises Stalled, naming what it waited for, after `deadline_s` seconds."""
+        began_s = time.monotonic()
+        while True:
+            try:
+                progress = await self.progress()
+            except Unavailable as error:  # a server that was just started or killed answers in a moment
+                progress = Progress(0, str(error))
+            on_progress(progress)
+            if not progress.waits_for:
+                return
+            if time.monotonic() - began_s > deadline_s:
+                message = f"not settled after {deadline_s:.0f} s: still waiting for {progress.waits_for}"
+                raise Stalled(message)
+            await asyncio.sleep(_POLL_S)

@@ -1,0 +1,95 @@
+"""How a demo looks: progress on a terminal, one line a second in a pipe, a table at the end. All but JSON on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pitboss.demo.figures import Figures
+from replay.checks import Check
+
+_LINE_EVERY_S = 1.0
+
+
+class Show:
+    """Bars where somebody watches, lines where a file does."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=False,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._said_at_s: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Tell what happens."""
+        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False)
+
+    def bar(self, name: str, done: int, total: int, note: str = "") -> None:
+        """Move a bar."""
+        if self.console.is_terminal:
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=total, note=note)
+            self._bars.update(self._tasks[name], completed=done, total=total, note=note)
+            return
+        now_s = time.monotonic()
+        if done >= total or now_s - self._said_at_s.get(name, 0.0) >= _LINE_EVERY_S:
+            if done < total or name not in self._tasks:
+                self.say(f"{name}: {done:,} of {total:,} {note}")
+            if done >= total:
+                self._tasks[name] = TaskID(0)
+            self._said_at_s[name] = now_s
+
+
+def table_of(figures: Figures) -> Table:
+    """The figures as a table."""
+    table = Table(show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    rows = [
+        ("events in", f"{figures.events_in:,}"),
+        ("settled", f"{figures.settled:,}"),
+        ("duplicates, moved nothing", f"{figures.duplicates:,}"),
+        ("transfers", f"{figures.transfers:,}"),
+        *((f"  outcome {code}", f"{count:,}") for code, count in figures.outcomes_by_code.items()),
+        *((f"  dead letter {code}", f"{count:,}") for code, count in figures.dead_letters_by_code.items()),
+        ("alerts", f"{figures.alerts:,}"),
+        ("events per second", f"{figures.events_per_s:,}"),
+        ("raw append to settled balance, p50", f"{figures.latency_ms.p50:,} ms"),
+        ("raw append to settled balance, p99", f"{figures.latency_ms.p99:,} ms"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def lines_of(checks: Iterable[Check]) -> list[str]:
+    """A tick or a cross for each check."""
+    return [
+        f"[green]✔[/] {check.name:<22} [dim]{check.detail}[/]"
+        if check.holds
+        else f"[red]✘ {check.name:<22}[/] {check.detail}"
+        for check in checks
+    ]
