@@ -1,0 +1,264 @@
+"""The normalising worker on the real broker: what it sends where, what it buries, and where a successor goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from pitboss.settings import Runtime
+from pitboss.topic_admin import create_topics
+from sandbox.keys import SandboxKeys
+from sandbox.poison import CATALOGUE
+from sandbox.records import Origin, RawEvent
+from sandbox.scenario import Scenario, generate
+from schemas import codec
+from schemas.errors import SendFailed
+from schemas.events import DeadLetter, WalletTransaction
+from schemas.topics import TRANSACTIONS, UNRESOLVED, dead_letter_topic, qualified, raw_topic
+from streams.kafka.partitioner import partition_for
+from streams.normalise.agent import NAME, NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.normaliser import Accepted, Normaliser
+from streams.providers.registry import DIALECTS
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 4
+DEADLINE_S = 60.0
+START_MS = 1_790_000_000_000
+
+
+@pytest.fixture(scope="module")
+def keys() -> SandboxKeys:
+    return SandboxKeys.generate()
+
+
+@pytest.fixture(scope="module")
+def traffic(keys: SandboxKeys) -> list[RawEvent]:
+    scenario = Scenario(seed=11, start_ms=START_MS, events=1_500, poison=len(CATALOGUE), retry_share=0.05)
+    return generate(scenario, keys)
+
+
+@pytest.fixture
+async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
+    """A namespace whose raw topics hold the traffic."""
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions=PARTITIONS)
+    await append(runtime, traffic)
+    return runtime
+
+
+async def append(runtime: Runtime, traffic: Sequence[RawEvent]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        acknowledgements = [
+            await producer.send(
+                qualified(raw_topic(raw.provider), runtime.namespace),
+                raw.value,
+                raw.key,
+                partition=partition_for(raw.key, PARTITIONS),
+                headers=list(raw.headers),
+            )
+            for raw in traffic
+        ]
+        await asyncio.gather(*acknowledgements)
+    finally:
+        await producer.stop()
+
+
+def worker_of(runtime: Runtime, keys: SandboxKeys) -> NormaliseWorker:
+    return create_worker(NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keys.keyring()))
+
+
+@asynccontextmanager
+async def working(worker: NormaliseWorker) -> AsyncIterator[None]:
+    await worker.app.start()
+    try:
+        yield
+    finally:
+        await worker.app.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                answer = condition()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"not within {DEADLINE_S:.0f} s: {what}")
+
+
+async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord[Any, Any]]:
+    """Every record of a topic up to its present end."""
+    name = qualified(topic, runtime.namespace)
+    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(name, number) for number in sorted(await _numbers(consumer, name))]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        records: list[ConsumerRecord[Any, Any]] = []
+        async with asyncio.timeout(DEADLINE_S):
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
+                    records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def _numbers(consumer: AIOKafkaConsumer, name: str) -> set[int]:
+    await consumer._client.force_metadata_update()
+    numbers: set[int] = consumer._client.cluster.partitions_for_topic(name) or set()
+    if not numbers:
+        await consumer._client.add_topic(name)
+        numbers = consumer._client.cluster.partitions_for_topic(name) or set()
+    return numbers
+
+
+async def all_committed(runtime: Runtime) -> bool:
+    """Whether the group has committed the end of every raw partition."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers,
+        group_id=qualified(NAME, runtime.namespace),
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        names = [qualified(raw_topic(provider), runtime.namespace) for provider in DIALECTS]
+        partitions = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
+        ends = await consumer.end_offsets(partitions)
+        committed = {tp: await consumer.committed(tp) for tp in partitions}
+        return all((committed[tp] or 0) == end for tp, end in ends.items())
+    finally:
+        await consumer.stop()
+
+
+def events_of(records: Sequence[ConsumerRecord[Any, Any]]) -> list[WalletTransaction]:
+    decode = codec.decoder(WalletTransaction)
+    return [decode(record.value) for record in records]
+
+
+def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
+    """By topic, how often each event is said in the traffic."""
+    normaliser = Normaliser(DIALECTS, keys.keyring())
+    times: dict[str, dict[str, int]] = {TRANSACTIONS: defaultdict(int), UNRESOLVED: defaultdict(int)}
+    for offset, raw in enumerate(traffic):
+        record = ConsumerRecord(
+            raw_topic(raw.provider), 0, offset, raw.event_time_ms, 1, raw.key, raw.value, None, 0, 0, list(raw.headers)
+        )
+        for item in normaliser.normalise(record):
+            if isinstance(item, Accepted):
+                times[item.topic][item.transaction.event_id] += 1
+    return times
+
+
+def counted(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
+    times: dict[str, int] = defaultdict(int)
+    for event in events_of(records):
+        times[event.event_id] += 1
+    return times
+
+
+async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
+    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+) -> None:
+    worker = worker_of(fed, keys)
+    async with working(worker):
+        await until(lambda: worker.stats.records == len(traffic), "all records handled")
+        await until(lambda: all_committed(fed), "all offsets committed")
+    log, unresolved = await read_all(fed, TRANSACTIONS), await read_all(fed, UNRESOLVED)
+    assert {TRANSACTIONS: counted(log), UNRESOLVED: counted(unresolved)} == expected(traffic, keys)
+    assert (worker.stats.accepted, worker.stats.unresolved) == (len(log), len(unresolved))
+    for record in [*log, *unresolved]:
+        assert record.partition == partition_for(record.key, PARTITIONS)
+    assert all(event.player_id is None for event in events_of(unresolved))
+
+    poison = [raw for raw in traffic if raw.origin is Origin.POISON]
+    letters = []
+    for provider in DIALECTS:
+        letters += [
+            codec.decoder(DeadLetter)(record.value)
+            for record in await read_all(fed, dead_letter_topic(raw_topic(provider)))
+        ]
+    assert sorted((letter.value, letter.code) for letter in letters) == sorted(
+        (raw.value, str(raw.expected_reject)) for raw in poison
+    )
+    assert {letter.stage for letter in letters} == {NAME}
+    assert sum(worker.stats.rejected.values()) == len(poison)
+
+
+async def test_the_order_of_a_source_partition_is_kept_for_each_key(fed: Runtime, keys: SandboxKeys) -> None:
+    worker = worker_of(fed, keys)
+    async with working(worker):
+        await until(lambda: all_committed(fed), "all offsets committed")
+    seen: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
+    for record in await read_all(fed, TRANSACTIONS):
+        [event] = events_of([record])
+        attempt = event.attempt
+        seen[record.partition, record.key, attempt.topic, attempt.partition].append(
+            (attempt.offset, attempt.record_index)
+        )
+    assert max(len(places) for places in seen.values()) > 20
+    assert all(places == sorted(set(places)) for places in seen.values())
+
+
+async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_out(
+    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+) -> None:
+    first = worker_of(fed, keys)
+    calls = 0
+    send_keyed = first.producer.send_keyed
+
+    async def failing(topic: str, records: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise SendFailed("the broker said no for good")
+        await send_keyed(topic, records)
+
+    first.producer.send_keyed = failing  # type: ignore[method-assign]
+    await first.app.start()
+    await until(lambda: first.app.crashed, "the first worker ends")
+    assert isinstance(first.app.crash_reason, SendFailed)
+    await first.app.stop()
+    assert not await all_committed(fed)
+
+    second = worker_of(fed, keys)
+    async with working(second):
+        await until(lambda: all_committed(fed), "the successor has committed everything")
+    wanted = expected(traffic, keys)
+    for topic in (TRANSACTIONS, UNRESOLVED):
+        got = counted(await read_all(fed, topic))
+        assert set(got) == set(wanted[topic])
+        assert all(got[event_id] >= times for event_id, times in wanted[topic].items())
+
+
+async def test_a_cancel_comes_after_its_attempt_and_names_it(
+    runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+) -> None:
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions=PARTITIONS)
+    bet = next(raw for raw in traffic if raw.provider == "hub88" and raw.origin is Origin.FIRST)
+    await append(runtime, [bet])
+    attempt = f"{qualified(raw_topic('hub88'), runtime.namespace)}-{partition_for(bet.key, PARTITIONS)}@0"
+    worker = worker_of(runtime, keys)
+    async with working(worker):
+        await until(lambda: worker.stats.accepted == 1, "the bet is in the log")
+        headers = (*bet.headers, ("cancel", attempt.encode()))
+        await append(runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)])
+        await until(lambda: worker.stats.accepted == 2, "the cancel is in the log")
+    said, cancel = events_of(await read_all(runtime, TRANSACTIONS))
+    assert (cancel.operation, cancel.provider_tx_id) == ("cancel", attempt + "#0")
+    assert cancel.reference is not None
+    assert (cancel.reference.operation, cancel.reference.tx_id) == (said.operation, said.provider_tx_id)
+    assert cancel.player_id == said.player_id
