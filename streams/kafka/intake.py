@@ -18,7 +18,7 @@ batches is not read further, and the channel bounds all of them together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,8 +46,7 @@ IDLE_POLL_MS = 200
 BUSY_POLL_MS = 20
 """While a partition has all its batches in work: how soon it is looked at again."""
 
-COMMIT_TIMEOUT_S = 10.0
-RETRY_S = 0.5
+COMMIT_TIMEOUT_S, RETRY_S = 10.0, 0.5
 
 
 class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
@@ -72,7 +71,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._now = Assignment(0)
         self._paused: str | None = None
-        self._taking_up: asyncio.Future[Any] | None = None
+        self._taking_up: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
     # What agents, the watchdog and the control topic use.
@@ -81,6 +80,11 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     def assignment(self) -> int:
         """The number of the current assignment, counted up at each revocation."""
         return self._now.number
+
+    @property
+    def gap_offsets(self) -> int:
+        """Offsets of this assignment that a second fetch confirmed to hold no record."""
+        return self._now.holes.gap_offsets
 
     def is_current(self, batch: RecordBatch) -> bool:
         """Whether the batch belongs to the partitions that this worker has now."""
@@ -132,18 +136,21 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  # always all
         """Called before the consumer rejoins its group; it rejoins when this returns."""
-        try:
-            await self._let_go()
-        except Exception as error:  # noqa: BLE001  # see above
-            await self.crash(error)
+        await self._or_crash(self._let_go)
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Called when the consumer has joined. Returns at once: no heartbeat is sent while it runs."""
         self._now = Assignment(self._now.number, frozenset(assigned))
-        self._taking_up = self.add_future(self._take_up(self._now))
+        self._taking_up = asyncio.create_task(self._or_crash(self._take_up))
 
-    async def _take_up(self, now: Assignment) -> None:
-        backoff = Backoff()
+    async def _or_crash(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Exception as error:  # noqa: BLE001  # see above
+            await self.crash(error)
+
+    async def _take_up(self) -> None:
+        now, backoff = self._now, Backoff()
         while True:
             try:
                 starts = await find_starts(self._client, now.partitions, self._positions, self.settings.start)
@@ -155,7 +162,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 self.log.warning("cannot begin yet: %s", error)
             await asyncio.sleep(backoff.next_s())
         if not now.partitions <= self._client.assignment():
-            return  # already on the way to the next assignment
+            return  # on the way to the next assignment
         # No await from here on: a fetch is either from before the seek, and dropped, or begins at the start.
         for tp, offset in starts.items():
             self._client.seek(tp, offset)
@@ -267,8 +274,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _commit(self) -> None:
         now = self._now
-        offsets = now.committable()
-        if not offsets:
+        if not (offsets := now.committable()):
             return
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):

@@ -36,7 +36,7 @@ async def find_starts(
 
     Raises LogMismatch for a partition without any position where the policy is `none`.
     """
-    starts = dict(await positions.claim(partitions)) if positions else {}
+    starts = dict(await positions.claim(partitions)) if positions and partitions else {}
     others = [tp for tp in partitions if tp not in starts]
     committed = await asyncio.gather(*[consumer.committed(tp) for tp in others])
     starts.update((tp, offset) for tp, offset in zip(others, committed, strict=True) if offset is not None)

@@ -1,0 +1,396 @@
+"""The rules of the intake against a consumer whose faults can be chosen; what Kafka itself does is tested with Kafka.
+
+Rule numbers are those of docs/architecture (the plumbing): 1 consumer, 2 batches, 3 done, 4 commit, 5 revoke,
+6 assign, 7 holes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.errors import CommitFailedError, CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
+from streams.kafka import consumers
+from streams.kafka import intake as intake_module
+from streams.kafka.app import AppSettings, create_app
+from streams.kafka.batches import BatchChannel, RecordBatch
+from streams.kafka.intake import Intake, IntakeSettings
+
+A, B = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+def record(tp: TopicPartition, offset: int) -> ConsumerRecord:
+    return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, b"k", b"v", None, 1, 1, ())
+
+
+class FakeConsumer:
+    """Follows aiokafka's rules for positions: a fetch moves them, also when its records never arrive."""
+
+    def __init__(
+        self, logs: dict[TopicPartition, list[int]], committed: dict[TopicPartition, int] | None = None
+    ) -> None:
+        self.logs = logs
+        self.group_offsets = dict(committed or {})
+        self.commits: list[dict[TopicPartition, int]] = []
+        self.positions: dict[TopicPartition, int] = {}
+        self.assigned: set[TopicPartition] = set()
+        self.to_lose: dict[TopicPartition, int] = {}
+        self.to_raise: list[Exception] = []
+        self.commit_errors: list[Exception] = []
+        self.log_starts: dict[TopicPartition, int] = {}
+        self.markers: dict[TopicPartition, int] = {}
+        self.listener: Intake
+        self.stopped = False
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def subscribe(self, topics=(), pattern=None, listener=None) -> None:
+        self.listener = listener
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    def assign(self, *tps: TopicPartition) -> None:
+        self.assigned = set(tps)
+        self.positions = dict.fromkeys(tps, 0)
+        self.listener.on_partitions_assigned(self.assigned)
+
+    async def rebalance(self, *tps: TopicPartition) -> None:
+        await self.listener.on_partitions_revoked(self.assigned)
+        self.assign(*tps)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        assert tp in self.assigned
+        self.positions[tp] = offset
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self.positions[tp]
+
+    async def committed(self, tp: TopicPartition) -> int | None:
+        return self.group_offsets.get(tp)
+
+    async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
+        return {tp: self.log_starts.get(tp, 0) for tp in tps}
+
+    async def end_offsets(self, tps) -> dict[TopicPartition, int]:
+        return {tp: self.logs[tp][-1] + 1 if self.logs[tp] else 0 for tp in tps}
+
+    async def commit(self, offsets) -> None:
+        if self.commit_errors:
+            raise self.commit_errors.pop()
+        self.commits.append(dict(offsets))
+        self.group_offsets.update(offsets)
+
+    async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found = {}
+        for tp in tps:
+            ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:max_records]
+            if not ready:
+                continue
+            self.positions[tp] = ready[-1] + 1
+            if ready[-1] == self.logs[tp][-1]:
+                self.positions[tp] += self.markers.get(tp, 0)
+            lost = self.to_lose.pop(tp, 0)
+            if ready[lost:]:
+                found[tp] = [record(tp, offset) for offset in ready[lost:]]
+        if self.to_raise:
+            raise self.to_raise.pop()
+        if not found:
+            await asyncio.sleep(min(timeout_ms, 2) / 1000)
+        return found
+
+
+class Positions:
+    def __init__(self, offsets: dict[TopicPartition, int], failures: int = 0) -> None:
+        self.offsets = offsets
+        self.failures = failures
+        self.claims: list[set[TopicPartition]] = []
+        self.released: list[set[TopicPartition]] = []
+
+    async def claim(self, partitions):
+        self.claims.append(set(partitions))
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("the database is down")
+        return {tp: offset for tp, offset in self.offsets.items() if tp in partitions}
+
+    async def release(self, partitions) -> None:
+        self.released.append(set(partitions))
+
+
+class Harness:
+    def __init__(self, intake: Intake, consumer: FakeConsumer, channel: BatchChannel) -> None:
+        self.intake, self.consumer, self.channel = intake, consumer, channel
+
+    async def take(self) -> RecordBatch:
+        return await asyncio.wait_for(self.channel.queue.get(), 2)
+
+    async def nothing_comes(self) -> bool:
+        for _ in range(30):
+            await asyncio.sleep(0.002)
+        return self.channel.queue.empty()
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(3):
+            while not condition():  # noqa: ASYNC110  # whatever it is, it has no event
+                await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    @contextlib.asynccontextmanager
+    async def make(logs, *, committed=None, positions=None, consumer=None, **settings) -> AsyncIterator[Harness]:
+        consumer = consumer or FakeConsumer(logs, committed)
+        monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
+        app = create_app(AppSettings("test", "127.0.0.1:1"))
+        channel = BatchChannel(app)
+        defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10}
+        intake = Intake(
+            IntakeSettings("127.0.0.1:1", "g", **{**defaults, **settings}),
+            channel,
+            topics=["t"],
+            positions=positions,
+        )
+        await intake.start()
+        try:
+            yield Harness(intake, consumer, channel)
+        finally:
+            await intake.stop()
+
+    return make
+
+
+def test_the_consumer_never_commits_resets_or_leaves_by_itself(monkeypatch):  # rule 1
+    given: dict[str, object] = {}
+    monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **options: given.update(options))
+    consumers.new_consumer(IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True))
+    assert given["enable_auto_commit"] is False
+    assert given["auto_offset_reset"] == "none"
+    assert given["isolation_level"] == "read_committed"
+    assert given["metadata_max_age_ms"] <= 10_000
+    assert given["group_instance_id"] == "worker-1"
+    assert given["max_poll_interval_ms"] > 24 * 60 * 60 * 1000
+    assert given["rebalance_timeout_ms"] > IntakeSettings("b", "g").drain_timeout_ms
+    (assignor,) = given["partition_assignment_strategy"]
+    assert assignor.name == "range"
+
+
+async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
+    # 3 and 4 were compacted away, 8 and 9 are the markers of a transaction.
+    consumer = FakeConsumer({A: [0, 1, 2, 5, 6, 7]})
+    consumer.markers[A] = 2
+    async with harness({}, consumer=consumer, batch_records_max=4, batches_ahead=5) as h:
+        consumer.assign(A)
+        first, second = await h.take(), await h.take()
+        assert (first.from_offset, first.next_offset) == (0, 6)
+        assert (second.from_offset, second.next_offset) == (6, 10)
+        assert [r.offset for r in (*first.records, *second.records)] == [0, 1, 2, 5, 6, 7]
+
+
+async def test_only_done_batches_are_committed_and_only_in_a_row(harness):  # rules 3 and 4
+    async with harness({A: [*range(30)]}, batches_ahead=3) as h:
+        h.consumer.assign(A)
+        first, second, third = [await h.take() for _ in range(3)]
+        third.done()
+        second.done()
+        assert await h.nothing_comes()
+        assert h.consumer.commits == []
+        first.done()
+        await h.until(lambda: h.consumer.commits)
+        assert h.consumer.commits == [{A: 30}]
+
+
+async def test_a_partition_is_read_no_further_than_its_unfinished_batches_allow(harness):
+    async with harness({A: [*range(100)], B: [*range(100)]}, batches_ahead=2) as h:
+        h.consumer.assign(A, B)
+        taken = [await h.take() for _ in range(4)]
+        assert await h.nothing_comes()
+        slow = next(batch for batch in taken if batch.tp == A)
+        for batch in taken:
+            if batch is not slow:
+                batch.done()
+        more = [await h.take() for _ in range(3)]
+        assert sorted(batch.partition for batch in more) == [0, 1, 1], "the slow partition holds up only itself"
+
+
+async def test_commit_failures_of_a_rebalance_are_survived(harness):
+    async with harness({A: [*range(10)]}) as h:
+        h.consumer.commit_errors.append(CommitFailedError())
+        h.consumer.assign(A)
+        (await h.take()).done()
+        await h.until(lambda: h.consumer.commits)
+        assert h.consumer.group_offsets == {A: 10}
+
+
+async def test_revoke_waits_for_work_commits_it_and_forgets_the_rest(harness):  # rule 5
+    async with harness({A: [*range(20)]}, drain_timeout_ms=2_000, commit_interval_ms=60_000) as h:
+        h.consumer.assign(A)
+        in_work, queued = await h.take(), await h.take()
+        assert h.intake.begin(in_work)
+        before = h.intake.assignment
+        revoked = asyncio.ensure_future(h.consumer.rebalance(A))
+        await asyncio.sleep(0.02)
+        assert not revoked.done(), "the work in hand is waited for"
+        assert not h.intake.begin(queued), "but nothing new begins"
+        in_work.done()
+        h.intake.end(in_work)
+        await revoked
+        assert h.consumer.commits == [{A: 10}]
+        assert h.intake.assignment == before + 1
+        assert not h.intake.is_current(queued)
+
+        queued.done()
+        again = await h.take()
+        assert (again.from_offset, again.assignment) == (10, before + 1), "it comes again, under the new assignment"
+        assert h.intake.status()[A].done == 10, "a stale batch marks nothing done"
+
+
+async def test_revoke_waits_only_a_bounded_time(harness):  # rule 5
+    async with harness({A: [*range(10)]}, drain_timeout_ms=30) as h:
+        h.consumer.assign(A)
+        stuck = await h.take()
+        assert h.intake.begin(stuck)
+        await asyncio.wait_for(h.consumer.rebalance(A), 1)
+        stuck.done()
+        assert h.consumer.commits == []
+        assert (await h.take()).from_offset == 0
+
+
+async def test_assign_begins_at_claimed_else_committed_else_earliest(harness):  # rule 6
+    c = TopicPartition("t", 2)
+    logs = {A: [*range(50)], B: [*range(50)], c: [*range(20, 50)]}
+    consumer = FakeConsumer(logs, {A: 7, B: 30})
+    consumer.log_starts[c] = 20
+    async with harness({}, consumer=consumer, positions=Positions({A: 33})) as h:
+        consumer.assign(A, B, c)
+        starts = {(batch := await h.take()).tp: batch.from_offset for _ in range(3)}
+        assert starts == {A: 33, B: 30, c: 20}
+
+
+async def test_a_claim_is_tried_again_and_does_not_hold_up_heartbeats(harness):  # rule 6
+    positions = Positions({A: 5}, failures=2)
+    async with harness({A: [*range(10)]}, positions=positions) as h:
+        h.consumer.assign(A)  # returns at once
+        await h.until(lambda: h.intake.status()[A].waiting)
+        assert "the database is down" in h.intake.status()[A].waiting
+        assert (await h.take()).from_offset == 5
+        assert len(positions.claims) == 3
+        await h.consumer.rebalance()
+        assert positions.released == [{A}]
+
+
+async def test_a_revocation_cancels_a_claim(harness):
+    positions = Positions({}, failures=1_000)
+    async with harness({A: [*range(10)]}, positions=positions) as h:
+        h.consumer.assign(A)
+        await h.until(lambda: positions.claims)
+        await h.consumer.rebalance()
+        tries = len(positions.claims)
+        assert await h.nothing_comes()
+        assert len(positions.claims) == tries
+        assert positions.released == [{A}]
+
+
+async def test_a_position_is_never_guessed(harness):
+    async with harness({A: [1]}, positions=Positions({}), start="none") as h:
+        h.consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert isinstance(h.intake.crash_reason, LogMismatch)
+
+
+async def test_what_a_rebalance_listener_raises_ends_the_process(harness):
+    # aiokafka logs and swallows the exceptions of listeners.
+    class Broken(Positions):
+        async def release(self, partitions) -> None:
+            raise InvariantBroken("released twice")
+
+    async with harness({A: [1]}, positions=Broken({A: 0})) as h:
+        h.consumer.assign(A)
+        await h.take()
+        await h.consumer.listener.on_partitions_revoked({A})
+        assert isinstance(h.intake.crash_reason, InvariantBroken)
+        h.consumer.listener._positions = None
+
+
+async def test_records_that_the_client_loses_are_fetched_again(harness):  # rule 7
+    async with harness({A: [*range(10)]}) as h:
+        h.consumer.to_lose[A] = 4
+        h.consumer.assign(A)
+        batch = await h.take()
+        assert [r.offset for r in batch.records] == [*range(10)]
+        assert h.intake.gap_offsets == 0
+
+
+async def test_a_gap_of_the_log_is_accepted_after_a_second_look_and_counted(harness):  # rule 7
+    async with harness({A: [*range(12, 20)]}, committed={A: 5}) as h:
+        h.consumer.assign(A)
+        batch = await h.take()
+        assert (batch.from_offset, batch.next_offset) == (5, 20), "the gap is inside the batch"
+        assert h.intake.gap_offsets == 7
+
+
+async def test_records_deleted_before_they_were_read_end_the_process(harness):  # rule 7
+    consumer = FakeConsumer({A: [*range(12, 20)]}, {A: 5})
+    consumer.log_starts[A] = 12
+    async with harness({}, consumer=consumer) as h:
+        consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert isinstance(h.intake.crash_reason, OffsetHole)
+        assert "t-0@5" in str(h.intake.crash_reason)
+        assert h.channel.queue.empty()
+
+
+async def test_two_fetches_that_contradict_each_other_end_the_process(harness):  # rule 7
+    consumer = FakeConsumer({A: [*range(12, 20)]}, {A: 5})
+    async with harness({}, consumer=consumer) as h:
+        consumer.to_lose[A] = 3
+        consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert isinstance(h.intake.crash_reason, OffsetHole)
+        assert "began at 15, the next at 12" in str(h.intake.crash_reason)
+
+
+async def test_a_failed_fetch_loses_nothing_of_the_others(harness):
+    # aiokafka may have moved the positions of some partitions when the damage of another one raises.
+    async with harness({A: [*range(10)], B: [*range(10)]}) as h:
+        h.consumer.to_raise.append(CorruptRecordException())
+        h.consumer.assign(A, B)
+        batches = [await h.take(), await h.take()]
+        assert {(batch.tp, batch.from_offset, len(batch.records)) for batch in batches} == {(A, 0, 10), (B, 0, 10)}
+
+
+async def test_a_position_outside_the_log_ends_the_process(harness):
+    async with harness({A: [*range(10)]}) as h:
+        h.consumer.to_raise.append(OffsetOutOfRangeError({A: 0}))
+        h.consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert isinstance(h.intake.crash_reason, OffsetHole)
+
+
+async def test_pause_feeds_nothing_and_says_so_and_resume_goes_on(harness):  # rule 9
+    async with harness({A: [*range(10)]}) as h:
+        h.intake.pause("by an operator")
+        h.consumer.assign(A)
+        assert await h.nothing_comes()
+        assert h.intake.status()[A].waiting == "by an operator"
+        h.intake.resume()
+        assert (await h.take()).from_offset == 0
+        assert h.intake.status()[A].waiting is None
+
+
+async def test_stop_lets_go_of_everything_in_order(harness):
+    positions = Positions({A: 0})
+    async with harness({A: [*range(10)]}, positions=positions, commit_interval_ms=60_000) as h:
+        h.consumer.assign(A)
+        (await h.take()).done()
+    assert h.consumer.group_offsets == {A: 10}
+    assert positions.released == [{A}]
+    assert h.consumer.stopped
