@@ -15,7 +15,7 @@ import msgspec
 
 from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
-from schemas.compiler.decode import compile_decoder
+from schemas.compiler.decode import Decoding, compile_decoder
 from schemas.compiler.encode import compile_encoder
 from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import RejectCode, Rejected
@@ -82,7 +82,7 @@ def decoder_of(
     def compiled(writer: Schema, other: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         plan = resolve(parse(writer.json), reader)
         assert isinstance(plan, ReadRecord)
-        return compile_decoder(writer.name, plan, classes, frame_of(writer.id), other, fields)
+        return compile_decoder(Decoding(writer.name, frame_of(writer.id), plan, classes, fields), other)
 
     @cache
     def of_version(schema_id: int) -> Callable[[bytes], Any]:

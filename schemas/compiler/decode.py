@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from schemas.compiler.binding import Classes
@@ -14,71 +15,85 @@ from schemas.errors import RejectCode, Rejected
 Decode: TypeAlias = Callable[[bytes], Any]
 
 
-def compile_decoder(
-    title: str, plan: ReadRecord, classes: Classes, frame: bytes, other: Decode, fields: Sequence[str] = ()
-) -> Decode:
-    """The function that reads records beginning with `frame`, and leaves all others to `other`.
+@dataclass(frozen=True)
+class Decoding:
+    """What is read, of which writer, and into what."""
 
-    It returns an event or, given `fields`, a tuple of those; then it looks no further than the last of them. What it
-    cannot read it refuses with Rejected(BAD_CONTRACT), whose detail names `title`, the field and the byte.
+    title: str
+    """The writer's schema, for messages."""
+    frame: bytes
+    """What a record of this writer begins with."""
+    plan: ReadRecord
+    classes: Classes
+    fields: tuple[str, ...] = ()
+    """None for the whole event; otherwise the values of the tuple to be returned."""
+
+    @property
+    def name(self) -> str:
+        """What tracebacks call the function."""
+        return " ".join(("decoder", self.title, *self.fields))
+
+
+def compile_decoder(decoding: Decoding, other: Decode) -> Decode:
+    """The function that reads records beginning with the frame, and leaves all others to `other`.
+
+    It returns an event or a tuple of fields; of these it looks no further than the last. What it cannot read it refuses
+    with Rejected(BAD_CONTRACT), which names the schema, the field and the byte.
     """
-    wanted = narrowed(plan, fields) if fields else plan
-    return _quick(title, wanted, classes, frame, other, _exact(title, wanted, classes, len(frame), fields), fields)
+    if decoding.fields:
+        decoding = replace(decoding, plan=narrowed(decoding.plan, decoding.fields))
+    return _quick(decoding, other, _exact(decoding))
 
 
-def _exact(title: str, plan: ReadRecord, classes: Classes, start: int, fields: Sequence[str]) -> Decode:
+def _exact(decoding: Decoding) -> Decode:
     def refused(where: str, i: int, error: Exception) -> Rejected:
         reason = "the data ends too early" if isinstance(error, IndexError) else error
-        return Rejected(RejectCode.BAD_CONTRACT, f"{title}: {where}, near byte {i}: {reason}")
+        return Rejected(RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}")
 
-    reader = ExactReader(classes)
+    reader = ExactReader(decoding.classes)
     source = reader.source
     source.add(0, "def decode(data):")
-    source.add(1, "where = ''", f"i = {start}", "try:")
-    reader.fields(plan, "event", 2)
-    if not fields:
-        source.add(
-            2, "where = 'the end'", "if i != len(data):", "    raise ValueError(f'{len(data) - i} bytes too many')"
-        )
-    source.add(2, f"return {_result(reader, plan, fields)}")
+    source.add(1, "where = ''", f"i = {len(decoding.frame)}", "try:")
+    reader.fields(decoding.plan, "event", 2)
+    if not decoding.fields:
+        source.add(2, "where = 'the end'", "if i != len(data):")
+        source.add(3, "raise ValueError(f'{len(data) - i} bytes too many')")
+    source.add(2, f"return {_result(reader, decoding)}")
     source.add(1, "except (LookupError, ValueError) as error:")
     source.add(2, f"raise {source.name('refused', refused)}(where, i, error) from error")
-    return source.function("decode", f"{title} exact decoder")
+    return source.function("decode", f"exact {decoding.name}")
 
 
-def _quick(
-    title: str,
-    plan: ReadRecord,
-    classes: Classes,
-    frame: bytes,
-    other: Decode,
-    exact: Decode,
-    fields: Sequence[str],
-) -> Decode:
-    reader = QuickReader(classes)
+def _quick(decoding: Decoding, other: Decode, exact: Decode) -> Decode:
+    reader = QuickReader(decoding.classes)
     source = reader.source
     source.add(0, "def decode(data):")
-    source.add(1, f"if data is None or data[:{len(frame)}] != {source.name('FRAME', frame)}:")
+    frame = source.name("FRAME", decoding.frame)
+    source.add(1, f"if data is None or data[:{len(decoding.frame)}] != {frame}:")
     source.add(2, f"return {source.name('other', other)}(data)")
-    source.add(1, "try:", f"    i = {len(frame)}")
-    reader.fields(plan, "event", 2)
+    source.add(1, "try:", f"    i = {len(decoding.frame)}")
+    reader.fields(decoding.plan, "event", 2)
     # Where the data ends within a string, `i` is beyond its end.
-    source.add(2, "if i <= len(data):" if fields else "if i == len(data):")
-    source.add(3, f"return {_result(reader, plan, fields)}")
+    source.add(2, "if i <= len(data):" if decoding.fields else "if i == len(data):")
+    source.add(3, f"return {_result(reader, decoding)}")
     source.add(1, "except (LookupError, TypeError, ValueError):", "    pass")
     source.add(1, f"return {source.name('exact', exact)}(data)")
-    return source.function("decode", f"{title} decoder")
+    return source.function("decode", decoding.name)
 
 
-def _result(reader: ExactReader, plan: ReadRecord, fields: Sequence[str]) -> str:
-    if not fields:
-        return reader.built(plan, "event")
-    return f"({', '.join(_field(reader, plan, name, 'event') for name in fields)},)"
+def _result(reader: ExactReader, decoding: Decoding) -> str:
+    if not decoding.fields:
+        return reader.built(decoding.plan, "event")
+    values = (_field(reader, decoding.plan, path, "event") for path in decoding.fields)
+    return f"({', '.join(values)},)"
 
 
 def _field(reader: ExactReader, plan: ReadRecord, path: str, prefix: str) -> str:
     head, _, tail = path.partition(".")
-    for field, step in plan.steps:
-        if field.name == head and tail and isinstance(step, ReadRecord):
-            return _field(reader, step, tail, f"{prefix}__{head}")
-    return reader.argument(plan, plan.argument(head), prefix)
+    step = next((step for field, step in plan.steps if field.name == head), None)
+    if not tail:
+        return reader.argument(plan, plan.argument(head), prefix)
+    if isinstance(step, ReadRecord) and not step.builds:
+        return _field(reader, step, tail, f"{prefix}__{head}")
+    # The nested record is wanted as a whole, too, or comes from a default.
+    return f"{reader.argument(plan, plan.argument(head), prefix)}.{tail}"

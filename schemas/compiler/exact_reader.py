@@ -22,6 +22,9 @@ from schemas.compiler.resolution import (
 )
 from schemas.compiler.source import Source
 
+NOBODY: Final = "_"
+"""The local variable for what nobody asked for."""
+
 LeafReader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
 
 LEAVES: Final[dict[str, LeafReader]] = {
@@ -42,10 +45,10 @@ class ExactReader:
         self._classes = classes
 
     def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
-        """Append the lines that read one value into a local variable; `_` is one that nobody will look at."""
+        """Append the lines that read one value into a local variable, or past it where that is NOBODY's."""
         match plan:
             case Skip():
-                self.value(unbuilt(plan.type), "_", depth, is_time=is_time)
+                self.value(unbuilt(plan.type), NOBODY, depth, is_time=is_time)
             case ReadPrimitive():
                 self.primitive("time" if is_time else plan.name, to, depth)
             case ReadEnum():
@@ -53,20 +56,32 @@ class ExactReader:
             case ReadNullable():
                 self.nullable(plan, to, depth, is_time=is_time)
             case ReadArray():
-                self.source.add(depth, f"{to} = []")
+                self._make(to, "[]", depth)
                 self.blocks(f"{to}__count", depth, lambda at: self._item(plan.items, to, at))
             case ReadMap():
-                self.source.add(depth, f"{to} = {{}}")
+                self._make(to, "{}", depth)
                 self.blocks(f"{to}__count", depth, lambda at: self._entry(plan.values, to, at))
             case ReadRecord():
                 self.fields(plan, to, depth)
-                self.source.add(depth, f"{to} = {self.built(plan, to) if plan.builds else None}")
+                if plan.builds:
+                    self._make(to, self.built(plan, to), depth)
+
+    def _make(self, to: str, expression: str, depth: int) -> None:
+        if to != NOBODY:
+            self.source.add(depth, f"{to} = {expression}")
 
     def _item(self, items: Plan, to: str, depth: int) -> None:
+        if to == NOBODY:
+            self.value(items, to, depth)
+            return
         self.value(items, f"{to}__item", depth)
         self.source.add(depth, f"{to}.append({to}__item)")
 
     def _entry(self, values: Plan, to: str, depth: int) -> None:
+        if to == NOBODY:
+            self.primitive("bytes", to, depth)
+            self.value(values, to, depth)
+            return
         self.primitive("string", f"{to}__key", depth)
         self.value(values, f"{to}__value", depth)
         self.source.add(depth, f"{to}[{to}__key] = {to}__value")

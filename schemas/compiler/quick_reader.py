@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from schemas.compiler import leaves
 from schemas.compiler.avro_types import Field
-from schemas.compiler.exact_reader import LEAVES, ExactReader, LeafReader
+from schemas.compiler.exact_reader import LEAVES, NOBODY, ExactReader, LeafReader
 from schemas.compiler.leaves import Memo
 from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, unbuilt
 from schemas.errors import InvariantBroken
@@ -76,8 +76,8 @@ class QuickReader(ExactReader):
         plans = [_plan(step) for _, step in steps]
         self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
         self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
-        names = ["_" if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
-        if any(name != "_" for name in names):
+        names = [NOBODY if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
+        if any(name != NOBODY for name in names):
             memo = self.source.name("run", Memo(_run_reader([_leaf(plan) for plan in plans])))
             self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
         self.source.add(depth, "i = j")
@@ -105,7 +105,7 @@ class QuickReader(ExactReader):
     def _string(self, name: str, to: str, depth: int) -> None:
         stride = self.source.name("STRIDE", _STRIDE)
         self.source.add(depth, "n = data[i]", "if n < 128:")
-        if to == "_":
+        if to == NOBODY:
             self.source.add(depth + 1, f"i += {stride}[n]")
         else:
             decoded = ".decode()" if name == "string" else ""

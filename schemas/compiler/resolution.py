@@ -8,7 +8,7 @@ compatible where a plan exists. Source of the rules: Avro 1.12 specification, "S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, Record, Type
@@ -170,18 +170,23 @@ def narrowed(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
 
     What comes after the last of them is not even looked at. Raises KeyError for a field that does not exist.
     """
+    narrow = _narrowed(plan, fields)
+    last = max((n for n, (_, step) in enumerate(narrow.steps) if not isinstance(step, Skip)), default=-1)
+    return replace(narrow, steps=narrow.steps[: last + 1])
+
+
+def _narrowed(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
     parts = [name.partition(".") for name in fields]
     arguments = tuple(plan.argument(head) for head in dict.fromkeys(head for head, _, _ in parts))
     steps: list[tuple[Field, Plan]] = []
     for field, step in plan.steps:
         tails = [tail for head, dot, tail in parts if dot and head == field.name]
-        if tails:
-            if not isinstance(step, ReadRecord):
-                raise KeyError(f"{field.name} is no record of which {tails[0]} could be a field")
-            step = narrowed(step, tails)  # noqa: PLW2901 - the step, as it is wanted
-        elif field.name not in fields:
-            step = Skip(field.type)  # noqa: PLW2901 - likewise
-        steps.append((field, step))
-    while steps and isinstance(steps[-1][1], Skip):
-        steps.pop()
+        if field.name in fields:
+            steps.append((field, step))
+        elif not tails:
+            steps.append((field, Skip(field.type)))
+        elif isinstance(step, ReadRecord):
+            steps.append((field, _narrowed(step, tails)))
+        else:
+            raise KeyError(f"{field.name} is no record of which {tails[0]} could be a field")
     return ReadRecord(plan.name, tuple(steps), arguments, builds=False)

@@ -1,0 +1,206 @@
+"""The compiled codec against fastavro: each byte it writes, each value it reads, and what it refuses.
+
+fastavro is the reference for valid records only. For invalid ones the reference is Avro's specification: fastavro
+reads past negative lengths and leaves trailing bytes unnoticed, which a ledger must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import codec, events
+from schemas.errors import RejectCode, Rejected
+from schemas.registry import RECORDS as CLASSES
+from schemas.registry import UnknownSchema, released, subject_of
+from tests.property.records import ANY_RECORD, RECORDS
+
+RECORD_CLASSES = pytest.mark.parametrize("record", list(CLASSES.values()), ids=lambda record: record.__name__)
+
+
+@cache
+def parsed(record: type[msgspec.Struct]) -> Any:
+    return fastavro.parse_schema(released().latest(subject_of(record)).json)
+
+
+def reference_bytes(event: msgspec.Struct) -> bytes:
+    out = BytesIO()
+    out.write(codec.frame_of(released().latest(subject_of(type(event))).id))
+    fastavro.schemaless_writer(out, parsed(type(event)), msgspec.to_builtins(event, builtin_types=(bytes,)))
+    return out.getvalue()
+
+
+def reference_event(record: type[msgspec.Struct], data: bytes) -> msgspec.Struct:
+    return msgspec.convert(fastavro.schemaless_reader(BytesIO(data[5:]), parsed(record), None), record)
+
+
+def read_or_reason(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return decode(data)
+    except Rejected as refusal:
+        return refusal.reason
+
+
+@RECORD_CLASSES
+@given(st.data())
+def test_bytes_are_those_of_fastavro_and_come_back_as_the_same_event(record, data):
+    event = data.draw(RECORDS[record])
+    written = codec.encoder(record)(event)
+    assert written == reference_bytes(event)
+    assert codec.decoder(record)(written) == event == reference_event(record, written)
+
+
+@given(st.lists(ANY_RECORD, min_size=2, max_size=8))
+def test_what_is_remembered_of_one_event_changes_no_other(drawn):
+    for event in drawn + drawn:
+        assert codec.encoder(type(event))(event) == reference_bytes(event)
+        assert codec.decoder(type(event))(reference_bytes(event)) == event
+
+
+@RECORD_CLASSES
+@given(st.data())
+def test_a_partial_decoder_returns_the_fields_of_the_whole_event(record, data):
+    names = [field.name for field in msgspec.structs.fields(record)]
+    nested = {
+        f"{field.name}.{inner.name}"
+        for field in msgspec.structs.fields(record)
+        if field.type in {events.Attempt, events.Position}
+        for inner in msgspec.structs.fields(field.type)
+    }
+    fields = tuple(data.draw(st.lists(st.sampled_from([*names, *sorted(nested)]), min_size=1, unique=True)))
+    event = data.draw(RECORDS[record])
+    expected = []
+    for name in fields:
+        value: Any = event
+        for part in name.split("."):
+            value = getattr(value, part)
+        expected.append(value)
+    assert codec.decoder(record, fields)(codec.encoder(record)(event)) == tuple(expected)
+
+
+@given(ANY_RECORD, st.data())
+def test_a_record_cut_short_is_refused_wherever_it_is_cut(event, data):
+    written = codec.encoder(type(event))(event)
+    cut = data.draw(st.integers(0, len(written) - 1))
+    with pytest.raises(Rejected) as refusal:
+        codec.decoder(type(event))(written[:cut])
+    assert refusal.value.reason is RejectCode.BAD_CONTRACT
+
+
+@given(ANY_RECORD, st.binary(min_size=1, max_size=20))
+def test_bytes_after_the_end_are_refused(event, more):
+    with pytest.raises(Rejected, match="BAD_CONTRACT"):
+        codec.decoder(type(event))(codec.encoder(type(event))(event) + more)
+
+
+@RECORD_CLASSES
+@settings(max_examples=300)
+@given(st.data())
+def test_garbage_is_refused_or_means_what_it_means_to_fastavro(record, data):
+    """Never another error than Rejected, and never a value that the reference would not read."""
+    body = bytearray(codec.encoder(record)(data.draw(RECORDS[record]))[5:])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=11))
+    damaged = codec.frame_of(released().latest(subject_of(record)).id) + bytes(body)
+    event = read_or_reason(codec.decoder(record), damaged)
+    assert event is RejectCode.BAD_CONTRACT or event == reference_event(record, damaged)
+
+
+@RECORD_CLASSES
+@given(st.binary(max_size=400))
+def test_random_bytes_raise_nothing_but_rejected(record, noise):
+    frame = codec.frame_of(released().latest(subject_of(record)).id)
+    fields = tuple(field.name for field in msgspec.structs.fields(record))[::3]
+    for data in (noise, frame + noise):
+        for decode in (codec.decoder(record), codec.decoder(record, fields)):
+            result = read_or_reason(decode, data)
+            assert isinstance(result, record | tuple) or result is RejectCode.BAD_CONTRACT
+
+
+@RECORD_CLASSES
+@given(st.data())
+def test_a_partial_decoder_of_a_record_cut_short_refuses_it_or_needs_no_more(record, data):
+    event = data.draw(RECORDS[record])
+    names = [field.name for field in msgspec.structs.fields(record)]
+    name = data.draw(st.sampled_from(names))
+    written = codec.encoder(record)(event)
+    cut = written[: data.draw(st.integers(0, len(written) - 1))]
+    result = read_or_reason(codec.decoder(record, (name,)), cut)
+    assert result is RejectCode.BAD_CONTRACT or result == (getattr(event, name),)
+
+
+@given(ANY_RECORD, st.integers(0, 2**32 - 1), st.integers(1, 255))
+def test_a_wrong_frame_is_refused(event, schema_id, magic):
+    decode = codec.decoder(type(event))
+    body = codec.encoder(type(event))(event)[5:]
+    with pytest.raises(Rejected, match="does not begin with 0x00"):
+        decode(bytes([magic]) + schema_id.to_bytes(4, "big") + body)
+    if schema_id not in {schema.id for schema in released()}:
+        with pytest.raises(UnknownSchema) as unknown:
+            decode(codec.frame_of(schema_id) + body)
+        assert unknown.value.schema_id == schema_id
+        assert unknown.value.reason is RejectCode.BAD_CONTRACT
+    for other in released():
+        if other.subject != subject_of(type(event)):
+            with pytest.raises(Rejected, match="should be"):
+                decode(codec.frame_of(other.id) + body)
+
+
+@given(st.integers(-(2**70), 2**70), st.integers(-(2**40), 2**40))
+def test_numbers_out_of_range_are_refused_not_cut(unscaled, scale):
+    balance = events.WalletBalance("p", "EUR", scale, unscaled, 0, 0, 0, 1, "e", events.Position("t", 0, 0))
+    if -(2**63) <= unscaled < 2**63 and -(2**31) <= scale < 2**31:
+        written = codec.encoder(events.WalletBalance)(balance)
+        assert codec.decoder(events.WalletBalance)(written) == balance
+    else:
+        with pytest.raises(Rejected, match="BAD_CONTRACT"):
+            codec.encoder(events.WalletBalance)(balance)
+
+
+def varint(number: int) -> bytes:
+    number = number << 1 ^ number >> 63
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes(out + bytes([number]))
+
+
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=1), max_size=5), st.booleans())
+def test_arrays_in_any_number_of_blocks_are_read(blocks, sized):
+    """Other writers cut arrays into blocks, with a negative count and the block's size before it."""
+    alert = events.FraudAlert("a", "D01", 1, "info", "k", None, "t", 0, 0, 1, 2, 3, "bets", 4, [], [], {"a": "b"})
+    written = codec.encoder(events.FraudAlert)(alert)
+    assert written.endswith(b"\0\0\2\2a\2b\0")  # no sources, no samples, one piece of evidence
+    array = b""
+    for block in blocks:
+        items = b"".join(varint(len(item.encode())) + item.encode() for item in block)
+        array += (varint(-len(block)) + varint(len(items)) if sized else varint(len(block))) + items
+    data = written[: -len(b"\0\2\2a\2b\0")] + array + b"\0\2\2a\2b\0"
+    expected = msgspec.structs.replace(alert, sample_event_ids=[item for block in blocks for item in block])
+    assert codec.decoder(events.FraudAlert)(data) == expected == reference_event(events.FraudAlert, data)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 3))
+def test_numbers_with_more_bytes_than_needed_are_read(number, padding):
+    """Wasteful but well-formed; and 11 bytes are too many for any number."""
+    balance = events.WalletBalance("p", "EUR", 2, 0, 0, 0, 0, number, "e", events.Position("t", 0, 0))
+    written = codec.encoder(events.WalletBalance)(balance)
+    plain = varint(number)
+    padded = plain[:-1] + bytes([plain[-1] | 0x80]) + b"\x80" * (padding - 1) + b"\0"
+    data = written.replace(b"\0\0\0\0" + plain + b"\2e", b"\0\0\0\0" + padded + b"\2e")
+    assert data != written
+    if len(padded) <= 10:
+        assert codec.decoder(events.WalletBalance)(data) == balance
+    else:
+        with pytest.raises(Rejected):
+            codec.decoder(events.WalletBalance)(data)
