@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import shutil
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench.normalise import EVENTS, Plan
+from bench.normalise import EVENTS, EVENTS_MIN, Plan
 from bench.plain_faust import PlainSettings
 from bench.processes import Command
 from bench.progress import Progress
@@ -32,8 +33,6 @@ from schemas.topics import TRANSACTIONS, raw_topic
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
 
-_EVENTS_MIN = 1_000
-
 
 @click.group()
 def bench() -> None:
@@ -46,7 +45,7 @@ def bench() -> None:
     "--events",
     default=EVENTS,
     show_default=True,
-    type=click.IntRange(_EVENTS_MIN),
+    type=click.IntRange(EVENTS_MIN),
     help="Raw records of each of our runs; the peer gets an eighteenth, which takes it as long.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -58,6 +57,8 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     settings = read_settings()
     if settings.uses_given_servers and not may_use_given:
         raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it")
+    # What clients of a broker that has just started complain of is overcome by their retries.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     progress = Progress()
     name = f"bench_{secrets.token_hex(4)}"
     folder = settings.home / name

@@ -1,4 +1,4 @@
-"""Raw records for measurements, as the sandbox's casino makes them: bets, wins and rollbacks of thousands of players."""
+"""Raw records for measurements, from the sandbox's casino: bets, wins and rollbacks of thousands of players."""
 
 from __future__ import annotations
 

@@ -18,13 +18,14 @@ from pitboss.settings import read_settings
     "--rate", type=click.FloatRange(min=0, min_open=True), help="Records a second; default: as fast as can be."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--keep", is_flag=True, help="Leave namespace, logs and servers for a look at them.")
 @click.option("--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names.")
-def demo(*, events: int, seed: int, rate: float | None, as_json: bool, yes_use_these_servers: bool) -> None:
+def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: bool, yes_use_these_servers: bool) -> None:
     """Real providers' traffic through real workers, one of them killed, and six checks over what is left.
 
     Takes a fresh namespace and removes it afterwards. Exit code 0 only if every check holds.
     """
-    settings = DemoSettings(events, seed, rate, yes_use_these_servers)
+    settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
     console = Console(stderr=True)
     with Show(console) as show:
         try:

@@ -34,6 +34,8 @@ class DemoSettings:
     seed: int
     rate: float | None = None
     use_given_servers: bool = False
+    keep: bool = False
+    """Leave the namespace, its logs and the stack for a look at them."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Killer:
 
 def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
     """Play, kill, settle, check. Raises Stalled if something does not settle; the namespace is kept then."""
-    with fresh_stage(stack, "demo", show.say, use_given_servers=demo.use_given_servers) as stage:
+    with fresh_stage(stack, "demo", show.say, use_given_servers=demo.use_given_servers, keep=demo.keep) as stage:
         records = _records(demo, stage, show)
         with running_workers(stage, stack.home, show.say) as workers:
             killed_at = asyncio.run(_play(demo, stage, records, workers["ledger"], show))

@@ -35,7 +35,9 @@ class Stage:
 
 
 @contextmanager
-def fresh_stage(settings: StackSettings, prefix: str, say: Say, *, use_given_servers: bool = False) -> Iterator[Stage]:
+def fresh_stage(
+    settings: StackSettings, prefix: str, say: Say, *, use_given_servers: bool = False, keep: bool = False
+) -> Iterator[Stage]:
     """A stack that is up and a namespace nobody has used; kept with its logs if the block raises.
 
     Raises UsageError where the environment names servers and nobody said that they may be used.
@@ -47,18 +49,21 @@ def fresh_stage(settings: StackSettings, prefix: str, say: Say, *, use_given_ser
         )
         raise UsageError(message)
     namespace = f"{prefix}_{secrets.token_hex(4)}"
-    with _servers(settings, namespace, say) as runtime:
+    with _servers(settings, namespace, say, keep=keep) as runtime:
         folder = settings.home / namespace
         folder.mkdir(parents=True)
         say(f"namespace {namespace}: topics, database, tables")
         provision(runtime)
         yield Stage(runtime, SandboxKeys.generate(), folder)
+        if keep:
+            say(f"kept: PITBOSS_NAMESPACE={namespace}, logs in {folder}")
+            return
         unprovision(runtime)
         shutil.rmtree(folder)
 
 
 @contextmanager
-def _servers(settings: StackSettings, namespace: str, say: Say) -> Iterator[Runtime]:
+def _servers(settings: StackSettings, namespace: str, say: Say, *, keep: bool) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
         yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
@@ -71,7 +76,7 @@ def _servers(settings: StackSettings, namespace: str, say: Say) -> Iterator[Runt
     try:
         yield stack.runtime(namespace)
     finally:
-        if not was_running:
+        if not was_running and not keep:
             say("stopping Kafka and PostgreSQL, as they were")
             stack.down()
 
