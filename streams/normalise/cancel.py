@@ -2,6 +2,8 @@
 
 It appends the attempt's key, body and headers once more under a further header `cancel` =
 `<attempt's raw topic>-<partition>@<offset>`. The log's order decides between the two, the ledger nets them to zero.
+Only a decision can be cancelled: a provider that heard no answer to a win sends the win again until it does, and must
+not find it taken back; such a cancel is noted and moves nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def _cancel(draft: Draft, attempt_text: str) -> Draft:
     return Draft(
         OPERATION,
         attempt_text,
-        [Leg(Kind.CANCEL.value)],
+        [Leg((Kind.CANCEL if draft.decision_required else Kind.INFORMATIONAL).value)],
         draft.player_id,
         Reference(draft.operation, draft.provider_tx_id),
         draft.round_id,

@@ -229,6 +229,14 @@ def test_a_cancel_takes_back_the_attempt_it_names(normaliser: Normaliser) -> Non
     assert said.attempt.offset == 42
 
 
+def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard(normaliser: Normaliser) -> None:
+    win = json.dumps({**json.loads(BET), "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"})
+    said = accepted(
+        normaliser, raw_record("hub88", win, {"http-path": "/transaction/win"} | CANCEL, offset=42)
+    ).transaction
+    assert [leg.kind for leg in said.legs] == ["INFORMATIONAL"]
+
+
 def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normaliser) -> None:
     ids = {
         accepted(
