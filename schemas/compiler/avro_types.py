@@ -153,8 +153,8 @@ def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one 
             return named[schema.rpartition(".")[2]]
         case ["null", other]:
             return Nullable(_parse(other, named))
-        case {"logicalType": logical}:
-            raise BadSchema(f"logical type {logical!r} is not used in our contracts")
+        case {"logicalType": _} | {"aliases": _}:
+            pass
         case {"type": "array", "items": items}:
             return Array(_parse(items, named))
         case {"type": "map", "values": values}:
@@ -163,10 +163,29 @@ def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one 
             return named.setdefault(name, Enum(name, tuple(symbols), schema.get("default")))
         case {"type": "record", "name": str(name), "fields": [*fields]}:
             return named.setdefault(name, Record(name, tuple(_field(field, named) for field in fields)))
-        case {"type": str(name), **rest} if not rest:
-            return _parse(name, named)
     raise BadSchema(f"{schema!r} is outside the part of Avro that our contracts use")
 
 
 def _field(field: AvroJson, named: dict[str, Type]) -> Field:
-    return Field(field["name"], _parse(field["type"], named), "default" in field, field.get("default"))
+    if unknown := field.keys() - {"name", "type", "doc", "default"}:
+        raise BadSchema(f"field {field.get('name')}: {', '.join(sorted(unknown))} is not used in our contracts")
+    parsed = Field(field["name"], _parse(field["type"], named), "default" in field, field.get("default"))
+    if parsed.has_default and not _is_default(parsed.type, parsed.default):
+        raise BadSchema(f"field {parsed.name}: {parsed.default!r} is no default for its type")
+    return parsed
+
+
+def _is_default(type_: Type, value: Any) -> bool:
+    # A record, or a list or map with something in it, would be possible, and no contract has ever needed one.
+    match type_:
+        case Nullable():
+            return value is None
+        case Enum():
+            return value in type_.symbols
+        case Array():
+            return bool(value == [])
+        case Map():
+            return bool(value == {})
+        case Primitive(name):
+            return type(value) is {"string": str, "int": int, "long": int, "boolean": bool}.get(name)
+    return False

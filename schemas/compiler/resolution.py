@@ -103,7 +103,7 @@ def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR091
         case Primitive(), Primitive():
             if writer.name == reader.name or (writer.name, reader.name) == ("int", "long"):
                 return ReadPrimitive(reader.name)
-        case Enum(), Enum():
+        case Enum(), Enum() if writer.name == reader.name:
             return _resolve_enum(writer, reader, path)
         case Nullable(), Nullable():
             return ReadNullable(resolve(writer.inner, reader.inner, path))
@@ -113,7 +113,7 @@ def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR091
             return ReadArray(resolve(writer.items, reader.items, f"{path}[]"))
         case Map(), Map():
             return ReadMap(resolve(writer.values, reader.values, f"{path}[]"))
-        case Record(), Record():
+        case Record(), Record() if writer.name == reader.name:
             return _resolve_record(writer, reader, path)
     raise Incompatible(f"{path or 'the record'}: written as {_word(writer)}, read as {_word(reader)}")
 
@@ -144,7 +144,12 @@ def _resolve_record(writer: Record, reader: Record, path: str) -> Plan:
 
 
 def _word(type_: Type) -> str:
-    return type_.name if isinstance(type_, Primitive) else type(type_).__name__.lower()
+    match type_:
+        case Primitive(name):
+            return name
+        case Enum(name) | Record(name):
+            return f"{type(type_).__name__.lower()} {name}"
+    return type(type_).__name__.lower()
 
 
 def unbuilt(type_: Type) -> Plan:

@@ -1,0 +1,92 @@
+"""What may change between two versions of a subject: FULL_TRANSITIVE, judged offline from the files.
+
+Any version must be readable as any other: forward for consumers that lag behind, backward for the history that is kept
+for ever. Released files do not change at all; a checksum of each stands beside the ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from itertools import permutations
+from typing import Any
+
+from schemas.compiler.avro_types import AvroJson, BadSchema, parse
+from schemas.compiler.binding import bind
+from schemas.compiler.resolution import Incompatible, resolve
+from schemas.registry import RECORDS, Registry, Schema
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a schema that would break a reader."""
+
+    schema: str
+    detail: str
+
+
+def problems(registry: Registry, checksums: Mapping[str, str]) -> list[Problem]:
+    """All that is wrong with a registry's schemas; empty if they may be released."""
+    found = [*_unusable(registry), *_edited(registry, checksums)]
+    if not found:
+        found += _incompatible(registry)
+    return found
+
+
+def _unusable(registry: Registry) -> Iterator[Problem]:
+    for schema in registry:
+        record = RECORDS.get(schema.subject)
+        try:
+            parsed = parse(schema.json)
+            if record is not None and schema == registry.latest(schema.subject):
+                bind(parsed, record)
+        except BadSchema as error:
+            yield Problem(schema.name, str(error))
+        if record is None:
+            yield Problem(schema.name, "no record class belongs to this subject")
+
+
+def _edited(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Problem]:
+    for schema in registry:
+        expected, actual = checksums.get(schema.name), checksum(schema.json)
+        if expected is None:
+            yield Problem(schema.name, f"checksums.lock.json lacks it: {actual}")
+        elif expected != actual:
+            yield Problem(schema.name, "was edited after its release: add a new version instead")
+
+
+def _incompatible(registry: Registry) -> Iterator[Problem]:
+    for subject in sorted({schema.subject for schema in registry}):
+        for writer, reader in permutations(registry.versions(subject), 2):
+            if (why := incompatibility(writer, reader)) is not None:
+                yield Problem(reader.name, f"cannot read {writer.name}: {why}")
+
+
+def incompatibility(writer: Schema, reader: Schema) -> str | None:
+    """Why a reader with one schema cannot read what was written with another; None if it can."""
+    try:
+        resolve(parse(writer.json), parse(reader.json))
+    except Incompatible as error:
+        return str(error)
+    return None
+
+
+def checksum(schema: AvroJson) -> str:
+    """SHA-256 of what a schema means: all but its documentation, whatever the layout of the file."""
+    return sha256(json.dumps(_without_docs(schema), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _without_docs(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_docs(value) for key, value in node.items() if key != "doc"}
+    return [_without_docs(item) for item in node] if isinstance(node, list) else node
+
+
+def released_checksums() -> dict[str, str]:
+    """The checksums that were committed with the schemas."""
+    text = (files("schemas") / "avro" / "checksums.lock.json").read_text(encoding="utf-8")
+    checksums: dict[str, str] = json.loads(text)
+    return checksums
