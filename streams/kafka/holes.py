@@ -77,3 +77,11 @@ def check_gap(seen: Hole, first: int) -> int:
             f"reaches back to {seen.log_start}; restart this worker, and report it if it happens again"
         )
     return first - seen.expected
+
+
+def outside_log(position: str) -> OffsetHole:
+    """The error of a position that the log does not hold at all."""
+    return OffsetHole(
+        f"the log does not hold {position}: it was cut or deleted before it was read; restore it, "
+        "or decide where to go on by setting the group's offset"
+    )

@@ -28,16 +28,18 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
+    NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
-from schemas.errors import OffsetHole, Unavailable
+from schemas.errors import Unavailable
 from streams.kafka.assignment import Assignment, PartitionStatus
 from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
+from streams.kafka.holes import outside_log
 from streams.kafka.starts import StartPositions, find_starts
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
@@ -228,7 +230,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             expected = now.expected(tp)
             if expected is None:
                 continue  # fetched for an assignment that is over, or before our seek
-            if now.holes.must_refetch(tp, expected, records[0].offset):
+            if self._paused or now.holes.must_refetch(tp, expected, records[0].offset):
                 self._client.seek(tp, expected)
                 continue
             # The position is known, so this does not wait: nothing can come between the fetch and its batches.
@@ -246,11 +248,10 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             now.holes.learn(await self._client.beginning_offsets(unknown))
 
     async def _recover(self, error: KafkaError) -> None:
+        if not self._now.is_open and isinstance(error, (NoOffsetForPartitionError, OffsetOutOfRangeError)):
+            return  # the client looked for a position before our seek
         if isinstance(error, OffsetOutOfRangeError):
-            raise OffsetHole(
-                f"the log does not hold {error}: it was cut or deleted before it was read; restore it, "
-                "or decide where to go on by setting the group's offset"
-            ) from error
+            raise outside_log(str(error)) from error
         if not is_retriable(error):
             raise error
         self.log.warning("fetch failed, trying again: %s", error)

@@ -65,8 +65,8 @@ class Watchdog(Service):
         await start_client(admin, server)
         self._admin = admin
 
-    async def on_stop(self) -> None:
-        """Disconnect."""
+    async def on_shutdown(self) -> None:
+        """Disconnect, now that nobody asks any more."""
         if self._consumer is not None:
             await self._consumer.stop()
         if self._admin is not None:

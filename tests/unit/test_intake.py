@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka.errors import CommitFailedError, CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.errors import CommitFailedError, CorruptRecordException, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
@@ -46,6 +46,8 @@ class FakeConsumer:
         self.markers: dict[TopicPartition, int] = {}
         self.listener: Intake
         self.stopped = False
+        self.flowing = asyncio.Event()
+        self.flowing.set()
 
     async def start(self) -> None: ...
 
@@ -90,6 +92,7 @@ class FakeConsumer:
         self.group_offsets.update(offsets)
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        await self.flowing.wait()
         found = {}
         for tp in tps:
             ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:max_records]
@@ -373,6 +376,25 @@ async def test_a_position_outside_the_log_ends_the_process(harness):
         h.consumer.assign(A)
         await h.until(lambda: h.intake.crashed)
         assert isinstance(h.intake.crash_reason, OffsetHole)
+
+
+@pytest.mark.parametrize("error", [NoOffsetForPartitionError(A), OffsetOutOfRangeError({A: 0})])
+async def test_what_the_client_makes_of_a_partition_before_our_seek_counts_for_nothing(harness, error):
+    # A fetch that waits through a rebalance may return with the client's own idea of where to begin.
+    positions = Positions({A: 5})
+    async with harness({A: [*range(10)]}, positions=positions) as h:
+        h.consumer.assign(A)
+        (await h.take()).done()
+        h.consumer.flowing.clear()
+        await asyncio.sleep(0.02)
+        positions.failures = 1
+        await h.consumer.rebalance(A)
+        h.consumer.to_raise.append(error)
+        h.consumer.flowing.set()
+        batch = await h.take()
+        assert (batch.from_offset, batch.assignment) == (5, h.intake.assignment)
+        assert h.consumer.to_raise == []
+        assert not h.intake.crashed
 
 
 async def test_pause_feeds_nothing_and_says_so_and_resume_goes_on(harness):  # rule 9

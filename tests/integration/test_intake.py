@@ -1,0 +1,405 @@
+"""The intake on the real broker: what Kafka's client does with positions, groups and transactions is not imagined."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
+
+from pitboss.settings import Runtime
+from schemas import codec
+from schemas.errors import OffsetHole, Stalled, Unavailable
+from schemas.events import DeadLetter
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from streams.kafka.batches import RecordBatch
+from streams.kafka.control import Control
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.intake import Intake, IntakeSettings
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.watchdog import WatchdogSettings
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 4
+
+
+class Cluster:
+    """What a test does to the broker beside the code under test."""
+
+    def __init__(self, runtime: Runtime, admin: AIOKafkaAdminClient, producer: BatchProducer) -> None:
+        self.runtime, self.admin, self.producer = runtime, admin, producer
+        self.group = runtime.group("work")
+
+    async def create(self, *names: str, partitions: int = PARTITIONS) -> None:
+        await self.admin.create_topics([NewTopic(self.runtime.topic(name), partitions, 1) for name in names])
+
+    async def fill(self, name: str, count: int, first: int = 0) -> None:
+        records = [(b"k%d" % (i % 50), b"%d" % i, (), None) for i in range(first, first + count)]
+        await self.producer.send_keyed(self.runtime.topic(name), records)
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        offsets: dict[TopicPartition, OffsetAndMetadata] = await self.admin.list_consumer_group_offsets(self.group)
+        return {tp: offset.offset for tp, offset in offsets.items()}
+
+
+@pytest.fixture
+async def cluster(runtime: Runtime) -> AsyncIterator[Cluster]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill"))
+    await admin.start()
+    await producer.start()
+    yield Cluster(runtime, admin, producer)
+    await producer.stop()
+    await admin.close()
+
+
+class Worker:
+    """An app with one agent that notes down what it handles."""
+
+    def __init__(self, cluster: Cluster, **options: Any) -> None:
+        runtime = cluster.runtime
+        settings = {"commit_interval_ms": 50, "drain_timeout_ms": 5_000, **options.pop("settings", {})}
+        self.records: list[Any] = []
+        self.batches: list[RecordBatch] = []
+        self.on_batch: Callable[[RecordBatch], Any] | None = None
+        self.app: PitbossApp = create_app(AppSettings("work", runtime.bootstrap_servers))
+        self.producer = self.app.supervise(BatchProducer(ProducerSettings(runtime.bootstrap_servers, "work")))
+        watchdog = WatchdogSettings(runtime.bootstrap_servers, **options.pop("watchdog", {}))
+        self.intake: Intake = add_agent(
+            self.app,
+            IntakeSettings(runtime.bootstrap_servers, cluster.group, **settings),
+            self.handle,
+            name="work",
+            watchdog=watchdog,
+            **options,
+        )
+
+    async def handle(self, batch: RecordBatch) -> None:
+        if self.on_batch is not None:
+            await self.on_batch(batch)
+        self.batches.append(batch)
+        self.records += batch.records
+
+    @property
+    def values(self) -> list[bytes]:
+        return [record.value for record in self.records]
+
+
+@contextlib.asynccontextmanager
+async def running(*workers: Worker) -> AsyncIterator[None]:
+    for worker in workers:
+        await worker.app.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            await worker.app.stop()
+
+
+async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while True:
+            met = condition()
+            if await met if asyncio.iscoroutine(met) else met:
+                return
+            await asyncio.sleep(0.02)
+
+
+def numbers(count: int) -> set[bytes]:
+    return {b"%d" % i for i in range(count)}
+
+
+def assert_joined(batches: Sequence[RecordBatch]) -> None:
+    ends: dict[TopicPartition, int] = defaultdict(int)
+    for batch in batches:
+        assert batch.from_offset == ends[batch.tp], "each batch begins where the one before it ended"
+        assert all(batch.from_offset <= record.offset < batch.next_offset for record in batch.records)
+        ends[batch.tp] = batch.next_offset
+
+
+async def test_everything_of_a_pattern_is_read_once_in_order_and_committed(cluster):
+    await cluster.create("a.raw", "b.raw", "a.raw.dlt")
+    for name in ("a.raw", "b.raw", "a.raw.dlt"):
+        await cluster.fill(name, 3_000)
+    pattern = rf"^{re.escape(cluster.runtime.prefix)}[a-z]\.raw$"
+    worker = Worker(cluster, pattern=pattern, settings={"batch_records_max": 300})
+    async with running(worker):
+        await until(lambda: len(worker.records) >= 6_000)
+        # A topic that comes later is read, too, and from its beginning.
+        await cluster.create("c.raw")
+        await cluster.fill("c.raw", 500)
+        await until(lambda: len({r.value for r in worker.records if "c.raw" in r.topic}) == 500)
+    per_topic = Counter(record.topic.rpartition(".")[0][-1] for record in worker.records)
+    assert per_topic["a"] == per_topic["b"] == 3_000
+    assert max(len(batch.records) for batch in worker.batches) <= 300
+    reached: dict[TopicPartition, int] = {}
+    for batch in worker.batches:
+        reached[batch.tp] = batch.next_offset
+    assert await cluster.committed() == reached, "what is done is committed at the latest when the worker stops"
+    assert not any(tp.topic.endswith(".dlt") for tp in reached)
+
+
+async def test_a_successor_goes_on_where_the_last_one_stopped(cluster):
+    await cluster.create("in")
+    topic = cluster.runtime.topic("in")
+    await cluster.fill("in", 1_000)
+    first = Worker(cluster, topics=[topic])
+    async with running(first):
+        await until(lambda: len(first.records) == 1_000)
+    await cluster.fill("in", 500, first=1_000)
+    second = Worker(cluster, topics=[topic])
+    async with running(second):
+        await until(lambda: len(second.records) >= 500)
+        await asyncio.sleep(0.1)
+    assert set(second.values) == numbers(1_500) - numbers(1_000)
+    assert len(second.records) == 500
+    assert_joined(first.batches + second.batches)
+
+
+async def test_a_worker_that_joins_takes_over_without_loss(cluster):
+    await cluster.create("in")
+    topic = cluster.runtime.topic("in")
+    workers = [Worker(cluster, topics=[topic], settings={"batch_records_max": 20}) for _ in range(3)]
+    enough, count = asyncio.Event(), 0
+
+    async def keep_filling() -> None:
+        nonlocal count
+        while not enough.is_set():
+            await cluster.fill("in", 100, first=count)
+            count += 100
+            await asyncio.sleep(0.02)
+
+    filling = asyncio.create_task(keep_filling())
+    async with running(workers[0]):
+        await until(lambda: workers[0].records)
+        async with running(workers[1]):
+            await until(lambda: workers[1].records)
+            async with running(workers[2]):
+                await until(lambda: workers[2].records)
+                enough.set()
+                await filling
+                everything = numbers(count)
+                await until(lambda: {v for w in workers for v in w.values} == everything)
+    values = Counter(v for worker in workers for v in worker.values)
+    assert set(values) == everything
+    # A rebalance waits for the work in hand and commits it, so an orderly change does nothing twice.
+    assert sum(values.values()) == count
+    assert sum((await cluster.committed()).values()) == count
+
+
+async def test_positions_that_are_claimed_win_over_committed_ones(cluster):
+    await cluster.create("in", partitions=2)
+    topic = cluster.runtime.topic("in")
+    first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    for number in (0, 1):
+        await cluster.producer.send_batch(topic, number, [(b"k", b"%d" % i, (), None) for i in range(100)])
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: len(worker.records) == 200)
+
+    class Positions:
+        def __init__(self) -> None:
+            self.released: list[set[TopicPartition]] = []
+
+        async def claim(self, partitions):
+            return {first: 90}
+
+        async def release(self, partitions):
+            self.released.append(set(partitions))
+
+    positions = Positions()
+    async with running(worker := Worker(cluster, topics=[topic], positions=positions)):
+        await until(lambda: len(worker.records) >= 10)
+        await cluster.producer.send_batch(topic, 1, [(b"k", b"new", (), None)])
+        await until(lambda: b"new" in worker.values)
+    assert [(r.partition, r.offset) for r in worker.records if r.partition == 0] == [(0, i) for i in range(90, 100)]
+    assert [r.value for r in worker.records if r.partition == 1] == [b"new"]
+    assert positions.released == [{first, second}]
+
+
+async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(cluster):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    transactional = AIOKafkaProducer(
+        bootstrap_servers=cluster.runtime.bootstrap_servers, transactional_id=cluster.runtime.topic("tx")
+    )
+    await transactional.start()
+    try:
+        for number in range(12):
+            await transactional.begin_transaction()
+            await transactional.send_and_wait(topic, b"%d" % number, b"k")
+            await (transactional.abort_transaction() if number % 3 == 2 else transactional.commit_transaction())
+    finally:
+        await transactional.stop()
+    watchdog = {"stall_ms": 1_200, "interval_ms": 200}
+    async with running(worker := Worker(cluster, topics=[topic], watchdog=watchdog, settings={"batch_records_max": 3})):
+        await until(lambda: len(worker.records) == 8)
+        tp = TopicPartition(topic, 0)
+        await until(lambda: worker.intake.status()[tp].reached == 24)
+        await asyncio.sleep(2)
+        assert not worker.app.crashed, "an aborted record and a marker at the end are no stall"
+        await cluster.producer.send_batch(topic, 0, [(b"k", b"last", (), None)])
+        await until(lambda: b"last" in worker.values)
+    assert worker.values == [b"%d" % i for i in range(12) if i % 3 != 2] + [b"last"]
+    assert_joined(worker.batches)
+    assert worker.batches[-1].next_offset == 25
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_compressed_record_of_a_connector_is_read(cluster, compression):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    settings = ProducerSettings(cluster.runtime.bootstrap_servers, "connector", compression=compression)
+    async with BatchProducer(settings) as producer:
+        await producer.send_batch(topic, 0, [(b"k", b"%d" % i, (), None) for i in range(100)])
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: len(worker.records) == 100)
+    assert worker.values == [b"%d" % i for i in range(100)]
+
+
+async def test_records_deleted_before_they_were_read_end_the_worker_by_name(cluster):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.producer.send_batch(topic, 0, [(b"k", b"v", (), None)] * 10)
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: len(worker.records) == 10)
+    await cluster.producer.send_batch(topic, 0, [(b"k", b"v", (), None)] * 10)
+    await cluster.admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=15)})
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: worker.app.crashed)
+    assert isinstance(worker.app.crash_reason, OffsetHole)
+    assert worker.app.crash_reason.exit_code == 73
+    assert worker.records == []
+    assert await cluster.committed() == {TopicPartition(topic, 0): 10}, "positions are never reset"
+
+
+async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.fill("in", 100)
+    worker = Worker(
+        cluster, topics=[topic], watchdog={"stall_ms": 1_000, "interval_ms": 200}, settings={"drain_timeout_ms": 100}
+    )
+
+    async def stuck(batch: RecordBatch) -> None:
+        await asyncio.Event().wait()
+
+    worker.on_batch = stuck
+    async with running(worker):
+        await until(lambda: worker.app.crashed)
+    assert isinstance(worker.app.crash_reason, Stalled)
+    assert f"{topic}-0 (held by this worker) stands at 0, the log's end is 100" in str(worker.app.crash_reason)
+
+
+async def test_waiting_for_a_database_is_reported_and_not_killed(cluster):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.fill("in", 100)
+    worker = Worker(cluster, topics=[topic], watchdog={"stall_ms": 500, "interval_ms": 100})
+    is_down = True
+
+    async def needs_database(batch: RecordBatch) -> None:
+        if is_down:
+            raise Unavailable("the database is down")
+
+    worker.on_batch = needs_database
+    async with running(worker):
+        tp = TopicPartition(topic, 0)
+        await until(lambda: tp in worker.intake.status() and worker.intake.status()[tp].waiting)
+        await asyncio.sleep(1.5)
+        assert not worker.app.crashed
+        assert worker.intake.status()[tp].waiting == "UNAVAILABLE: the database is down"
+        is_down = False
+        await until(lambda: len(worker.records) == 100)
+        assert worker.intake.status()[tp].waiting is None
+
+
+async def test_lag_on_a_partition_that_nobody_reads_ends_a_worker(cluster):
+    # The worker is in the group and has nothing: its twin holds the only partition and does not move.
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.fill("in", 100)
+    holder = Worker(cluster, topics=[topic], settings={"drain_timeout_ms": 100})
+
+    async def stuck(batch: RecordBatch) -> None:
+        await asyncio.Event().wait()
+
+    holder.on_batch = stuck
+    async with running(holder):
+        await until(holder.intake.status)
+        other = Worker(cluster, topics=[topic], watchdog={"unheld_stall_ms": 1_000, "interval_ms": 200})
+        other.on_batch = stuck
+        async with running(other):
+            await until(lambda: holder.app.crashed or other.app.crashed)
+            idle = other if other.app.crashed else holder
+            assert isinstance(idle.app.crash_reason, Stalled)
+            assert "not held by this worker" in str(idle.app.crash_reason)
+
+
+async def test_a_command_pauses_and_resumes_every_worker(cluster):
+    await cluster.create("in", partitions=2)
+    await cluster.create("control", partitions=1)
+    topic, control = cluster.runtime.topic("in"), cluster.runtime.topic("control")
+    reloads: list[int] = []
+
+    async def reload() -> None:
+        reloads.append(1)
+
+    workers = [Worker(cluster, topics=[topic], watchdog={"stall_ms": 800, "interval_ms": 100}) for _ in range(2)]
+    for worker in workers:
+        worker.app.supervise(
+            Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake], on_reload=reload)
+        )
+
+    async def command(text: bytes) -> None:
+        await cluster.producer.send(control, b"work", text)
+
+    async with running(*workers):
+        await until(lambda: all(worker.intake.status() for worker in workers))
+
+        async def reloaded() -> bool:
+            await command(b"nonsense")
+            await command(b'{"command":"reload","component":"*"}')
+            await asyncio.sleep(0.1)
+            return len(reloads) >= 4
+
+        await until(reloaded)  # both listen now; commands from before that are not meant for them
+        await command(b'{"command":"pause","component":"other"}')
+        await command(b'{"command":"pause","component":"work"}')
+        await until(lambda: all(s.waiting for w in workers for s in w.intake.status().values()))
+        await cluster.fill("in", 100)
+        await asyncio.sleep(1.5)
+        assert not any(worker.records or worker.app.crashed for worker in workers), "a pause is no stall"
+        await command(b'{"command":"resume","component":"*"}')
+        await until(lambda: sum(len(worker.records) for worker in workers) == 100)
+
+
+async def test_what_cannot_be_used_is_buried_and_the_partition_goes_on(cluster):
+    await cluster.create("in", partitions=2)
+    await cluster.create("in.dlt", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.fill("in", 200)
+    worker = Worker(cluster, topics=[topic])
+    graves = DeadLetters(worker.producer, "work", "test")
+
+    async def bury_sevens(batch: RecordBatch) -> None:
+        for record in batch.records:
+            if record.value.endswith(b"7"):
+                await graves.bury(record, "MALFORMED", "ends in 7")
+
+    worker.on_batch = bury_sevens
+    async with running(worker):
+        await until(lambda: len(worker.records) == 200)
+    reader = Worker(cluster, topics=[f"{topic}.dlt"])
+    async with running(reader):
+        await until(lambda: len(reader.records) == 20)
+    letters = {codec.decoder(DeadLetter)(record.value).value for record in reader.records}
+    assert letters == {value for value in numbers(200) if value.endswith(b"7")}
+    assert all(dict(record.headers)["code"] == b"MALFORMED" for record in reader.records)
