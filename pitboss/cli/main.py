@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
+    "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),
 }
 
 

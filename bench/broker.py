@@ -1,0 +1,87 @@
+"""A broker as a measurement sees it: how much there is on a topic, from outside of whoever put it there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from bench.processes import BenchFailed
+
+_REWIND_WITHIN_S: Final = 40.0
+_RETRY_S: Final = 0.2
+_OF_THE_OPERATOR: Final = frozenset({1, 2, 3, 4})
+"""Where a setting is from, by the protocol's DescribeConfigs: topic, dynamic broker, dynamic default, static file."""
+
+
+class BrokerView:
+    """Asks one broker; use it in an `async with` statement."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._partitions: dict[str, list[TopicPartition]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap_servers)
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        await self._consumer.start()
+        await self._admin.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def end(self, topic: str) -> int:
+        """The sum of a topic's end offsets: so many records have been acknowledged, if nobody writes transactions."""
+        partitions = await self._partitions_of(topic)
+        return sum((await self._consumer.end_offsets(partitions)).values())
+
+    async def rewind(self, group: str, topic: str) -> None:
+        """Let a group begin at the first record again. Waits for its last member to be gone; raises BenchFailed."""
+        partitions = await self._partitions_of(topic)
+        first = await self._consumer.beginning_offsets(partitions)
+        reader = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+        )
+        await reader.start()
+        try:
+            reader.assign(partitions)
+            async with asyncio.timeout(_REWIND_WITHIN_S):
+                while not await _committed(reader, first):  # noqa: ASYNC110 - the broker sends no event
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError as error:
+            raise BenchFailed(f"the group {group} still has members, so it cannot be set back: end them") from error
+        finally:
+            await reader.stop()
+
+    async def settings(self) -> dict[str, str]:
+        """The broker's settings that are not Kafka's defaults."""
+        broker_id = str((await self._admin.describe_cluster())["brokers"][0]["node_id"])
+        responses = await self._admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, broker_id)])
+        entries = [entry for response in responses for resource in response.resources for entry in resource[4]]
+        return {name: value for name, value, _, source, *_ in sorted(entries) if value and source in _OF_THE_OPERATOR}
+
+    async def _partitions_of(self, topic: str) -> list[TopicPartition]:
+        if topic not in self._partitions:
+            described = (await self._admin.describe_topics([topic]))[0]["partitions"]
+            if not described:
+                raise BenchFailed(f"there is no topic {topic}")
+            self._partitions[topic] = [TopicPartition(topic, part["partition"]) for part in described]
+        return self._partitions[topic]
+
+
+async def _committed(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> bool:
+    try:
+        await reader.commit(offsets)
+    except KafkaError:
+        return False  # refused as long as the group has members
+    stored: list[Any] = [await reader.committed(part) for part in offsets]
+    return stored == list(offsets.values())

@@ -1,0 +1,185 @@
+"""`pitboss bench normalise`: our normalising worker against a plain Faust agent that does the same mapping.
+
+Ours is the worker that `pitboss run normalise` starts, as it is. Signatures are not checked on either side: an RSA
+verification costs both the same, and would only hide the difference; `with_signature_per_s` is ours with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.broker import BrokerView
+from bench.machine import this_commit, this_machine
+from bench.mapping import mapping_us_per_event
+from bench.pairs import run_pairs
+from bench.progress import Progress
+from bench.rates import Pair, Rate, Spread
+from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
+from bench.watch import Subject, load, measure, observe
+from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+
+TARGET_RATIO: Final = 15.0
+
+EVENTS: Final = 450_000
+"""About ten seconds of ours on two cores of 2025."""
+
+PEER_SHARE: Final = 18
+"""The peer gets so many times fewer events, and so runs about as long."""
+
+EVENTS_MIN: Final = 20_000
+"""Fewer are through before they can be timed."""
+
+SIGNED_SHARE: Final = 10
+"""A check of a signature is dear, and making one is dearer still."""
+
+_SIGNED_MIN: Final = 10_000
+_WARM_UP_SHARE: Final = 6
+
+Stretches = Iterator[Sequence[OutRecord]]
+"""Raw records without end, some thousands at a time, so that they never have to be in memory all at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: our command over records as they are, our command with a key to check them, and the peer's.
+
+    All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the latter must be true.
+    """
+
+    bootstrap_servers: str
+    ours: Subject
+    signed: Subject
+    peer: Subject
+    records: Stretches
+    signed_records: Stretches
+    pairs: int
+    events: int
+    partitions: int
+    servers_origin: str
+
+    @property
+    def peer_events(self) -> int:
+        """How many records the peer gets."""
+        return self.events // PEER_SHARE
+
+    @property
+    def signed_events(self) -> int:
+        """How many signed records ours gets."""
+        return max(_SIGNED_MIN, self.events // SIGNED_SHARE)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came out."""
+
+    plan: Plan
+    pairs: list[Pair]
+    signed: Rate
+    mapping_us: float
+    setting: Setting
+
+    @property
+    def ratio(self) -> Spread:
+        """The pairs' ratios."""
+        return Spread.of([pair.ratio for pair in self.pairs])
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target is reached."""
+        return self.ratio.median >= TARGET_RATIO
+
+    def as_json(self) -> dict[str, Any]:
+        """One object; rates are events a second, medians unless a name says otherwise."""
+        plan = self.plan
+        ours, peer = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
+        return {
+            "bench": "normalise",
+            "ours_per_s": round(Spread.of([rate.per_s for rate in ours]).median),
+            "plain_faust_per_s": round(Spread.of([rate.per_s for rate in peer]).median),
+            "ratio_plain_faust": round(self.ratio.median, 2),
+            "ratio_plain_faust_spread": spread_as_json(self.ratio),
+            "target_ratio_plain_faust": TARGET_RATIO,
+            "holds": self.holds,
+            "cpu_s_per_million_ours": round(Spread.of([rate.cpu_s_per_million for rate in ours]).median, 2),
+            "cpu_s_per_million_plain_faust": round(Spread.of([rate.cpu_s_per_million for rate in peer]).median, 2),
+            "mapping_us_per_event": round(self.mapping_us, 2),
+            "with_signature_per_s": round(self.signed.per_s),
+            "with_signature": rate_as_json(self.signed),
+            # Peers of the target that this command does not run: their lines are not shown to hold.
+            "ratio_quix_streams": None,
+            "ratio_bytewax": None,
+            "cpu_ratio_kafka_streams": None,
+            "pairs": [pair_as_json(pair, "plain_faust") for pair in self.pairs],
+            "events": plan.events,
+            "events_plain_faust": plan.peer_events,
+            "events_with_signature": plan.signed_events,
+            "partitions": plan.partitions,
+            **self.setting.as_json(),
+        }
+
+    def rows(self) -> list[Row]:
+        """The same for a person."""
+        ours, peer = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
+        ours_per_s = Spread.of([rate.per_s for rate in ours])
+        peer_per_s = Spread.of([rate.per_s for rate in peer])
+        ours_cpu = Spread.of([rate.cpu_s_per_million for rate in ours])
+        peer_cpu = Spread.of([rate.cpu_s_per_million for rate in peer])
+        verdict = "reached" if self.holds else "NOT reached"
+        return [
+            Row("normaliser", f"{ours_per_s.median:,.0f}/s", f"{range_text(ours_per_s)}; {self.plan.events:,} events"),
+            Row(
+                "plain Faust agent",
+                f"{peer_per_s.median:,.0f}/s",
+                f"{range_text(peer_per_s)}; {self.plan.peer_events:,} events",
+            ),
+            Row(
+                "ratio",
+                f"{self.ratio.median:.1f}",
+                f"{range_text(self.ratio, 1)}; target {TARGET_RATIO:g}: {verdict}",
+            ),
+            Row("normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)),
+            Row("plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)),
+            Row("mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"),
+            Row(
+                "normaliser checking signatures",
+                f"{self.signed.per_s:,.0f}/s",
+                f"RSA-2048; one run, {self.plan.signed_events:,} events",
+            ),
+        ]
+
+
+async def run(plan: Plan, progress: Progress) -> Figures:
+    """Load the three raw topics, warm up, run the pairs. Raises BenchFailed where a run is not what it should be."""
+    machine = this_machine()
+    producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
+    await producer.start()
+    try:
+        for subject, stretches, events in (
+            (plan.ours, plan.records, plan.events),
+            (plan.peer, plan.records, plan.peer_events),
+            (plan.signed, plan.signed_records, plan.signed_events),
+        ):
+            progress.begin(f"making records for {subject.name}")
+            await load(producer, subject.source, stretches, events, progress.look)
+    finally:
+        await producer.stop()
+    async with BrokerView(plan.bootstrap_servers) as broker:
+
+        async def once(subject: Subject) -> Rate:
+            return await measure(broker, subject, progress.look)
+
+        progress.begin("warming up the broker")
+        await observe(broker, plan.peer, progress.look, at_most=plan.peer_events // _WARM_UP_SHARE)
+        await observe(broker, plan.ours, progress.look, at_most=plan.events // _WARM_UP_SHARE)
+        names = (plan.ours.name, plan.peer.name)
+        pairs = await run_pairs(plan.pairs, lambda: once(plan.ours), lambda: once(plan.peer), names, progress)
+        progress.begin(plan.signed.name)
+        signed_rate = await once(plan.signed)
+        progress.end(f"{signed_rate.per_s:,.0f}/s")
+        servers = {"origin": plan.servers_origin, "kafka": await broker.settings()}
+    progress.begin("the mapping alone")
+    mapping_us = mapping_us_per_event(next(plan.records))
+    progress.end(f"{mapping_us:.1f} µs")
+    return Figures(plan, pairs, signed_rate, mapping_us, Setting(machine, this_commit(), servers))

@@ -1,0 +1,82 @@
+"""A process under measurement: started, watched from outside, ended; never trusted to measure itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from schemas.errors import PitbossError
+
+STOP_TIMEOUT_S = 30.0
+_LOG_TAIL_LINES = 12
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class BenchFailed(PitbossError):  # noqa: N818 - names of the field, not of the language
+    """A measurement could not be completed; there is no figure to show."""
+
+    code = "BENCH_FAILED"
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start a process. It ends when its standard input does, so that no orphan is left."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+
+
+class MeasuredProcess:
+    """One run of a command. Use it in a `with` statement: leaving it ends the process."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+
+    def __enter__(self) -> Self:
+        self._command.log.parent.mkdir(parents=True, exist_ok=True)
+        with self._command.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command.arguments,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._command.environment,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let it drain, or kill it if it does not; its output is complete by then, so both are the same to us."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def cpu_s(self) -> float:
+        """User and system time spent so far, all threads, to a hundredth. Raises BenchFailed if it has ended.
+
+        Read from /proc while it runs: what `getrusage` tells at its end would count its start and its end too.
+        """
+        self.check_alive()
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def check_alive(self) -> None:
+        """Raise BenchFailed, with the end of its log, if the process has ended."""
+        code = self._process.poll()
+        if code is not None:
+            raise BenchFailed(f"the measured process ended with code {code}; {self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """The last lines of what it printed, for an error message."""
+        lines = self._command.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        return "\n  ".join([f"the end of {self._command.log}:", *lines])

@@ -1,0 +1,84 @@
+"""From what was seen to a rate, from rates to a verdict. Pure.
+
+A run is watched from outside: samples of how much had come out by when, and what the process had spent. Peers are run
+in turns, ABAB, and judged pair by pair, so that a machine that slows down slows both sides of a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+MILLION = 1_000_000
+
+
+class Sample(NamedTuple):
+    """One look at a run."""
+
+    at_s: float
+    events: int
+    """Outputs that the broker has acknowledged since the run began."""
+    cpu_s: float
+    """What the process has spent since it exists, user and system."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One run after its warm-up."""
+
+    events: int
+    took_s: float
+    cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Events a second."""
+        return self.events / self.took_s
+
+    @property
+    def cpu_s_per_million(self) -> float:
+        """CPU seconds for a million events."""
+        return self.cpu_s * MILLION / self.events
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Ours and a peer's run, one right after the other."""
+
+    ours: Rate
+    peer: Rate
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast ours is."""
+        return self.ours.per_s / self.peer.per_s
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle of some figures, and how far they lie apart."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> Spread:
+        """Of at least one figure."""
+        return cls(median(figures), min(figures), max(figures))
+
+
+def rate_of(samples: Sequence[Sample], warm_up: int) -> Rate:
+    """The rate from the first sample with `warm_up` events or more to the first that has as many as the last.
+
+    What came before belongs to the start: joining the group, the first fetch, cold caches. Needs two samples with a
+    difference between them; raises ValueError where the warm-up swallowed the whole run.
+    """
+    total = samples[-1].events
+    first = next((sample for sample in samples if sample.events >= max(1, warm_up)), samples[-1])
+    last = next(sample for sample in samples if sample.events == total)
+    if last.events <= first.events or last.at_s <= first.at_s:
+        raise ValueError(f"nothing is left to measure of {total} events after a warm-up of {warm_up}: use more events")
+    return Rate(last.events - first.events, last.at_s - first.at_s, last.cpu_s - first.cpu_s)

@@ -1,0 +1,94 @@
+"""Runs a process over what lies on a topic, and takes its time at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.broker import BrokerView
+from bench.processes import BenchFailed, Command, MeasuredProcess
+from bench.rates import Rate, Sample, rate_of
+from streams.kafka.producer import BatchProducer, OutRecord
+
+POLL_S: Final = 0.05
+"""A look costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 % of 10 s."""
+
+SETTLE_S: Final = 0.5
+"""Nothing may come out any more for so long after the last expected record: more would be duplicates."""
+
+STALL_S: Final = 60.0
+"""A run that has not moved for so long is over; joining a group and the first output are within it."""
+
+WARM_UP_SHARE: Final = 0.05
+
+Look = Callable[[int, int], None]
+"""Told at each look: how many events are out, and of how many."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a command that reads every record of `source` in `group` and writes as many to `sink`."""
+
+    name: str
+    command: Command
+    group: str
+    source: str
+    sink: str
+
+
+async def load(
+    producer: BatchProducer, topic: str, stretches: Iterator[Sequence[OutRecord]], events: int, look: Look
+) -> None:
+    """Append so many of the records, each under its key, and wait until all are acknowledged."""
+    loaded = 0
+    while loaded < events:
+        stretch = next(stretches)[: events - loaded]
+        await producer.send_keyed(topic, stretch)
+        loaded += len(stretch)
+        look(loaded, events)
+
+
+async def measure(broker: BrokerView, subject: Subject, look: Look) -> Rate:
+    """Run the subject once over its whole source, from a cold start, and return the rate after its warm-up.
+
+    The clock starts when the first WARM_UP_SHARE of the outputs is on the broker and stops when the last one is. Raises
+    BenchFailed as `observe` does, and where the subject was through before it could be timed.
+    """
+    samples = await observe(broker, subject, look)
+    try:
+        return rate_of(samples, int(samples[-1].events * WARM_UP_SHARE))
+    except ValueError as error:
+        raise BenchFailed(f"{subject.name}: {error}") from error
+
+
+async def observe(broker: BrokerView, subject: Subject, look: Look, *, at_most: int | None = None) -> list[Sample]:
+    """Run the subject once over its whole source and return what was seen meanwhile, from its start to its last output.
+
+    With `at_most` the run is broken off after so many outputs: for warming up the broker. Raises BenchFailed where the
+    run ends, stalls, or puts out more than went in.
+    """
+    expected = await broker.end(subject.source)
+    before = await broker.end(subject.sink)
+    await broker.rewind(subject.group, subject.source)
+    with MeasuredProcess(subject.command) as process:
+        samples = [Sample(time.monotonic(), 0, 0.0)]
+        moved_s = samples[0].at_s
+        wanted = expected if at_most is None else min(at_most, expected)
+        while samples[-1].events < wanted:
+            await asyncio.sleep(POLL_S)
+            out = await broker.end(subject.sink) - before
+            samples.append(Sample(time.monotonic(), out, process.cpu_s()))
+            look(min(out, wanted), wanted)
+            if out != samples[-2].events:
+                moved_s = samples[-1].at_s
+            elif samples[-1].at_s - moved_s > STALL_S:
+                raise BenchFailed(f"{subject.name} stopped at {out} of {expected}; {process.log_tail()}")
+        if wanted == expected:
+            await asyncio.sleep(SETTLE_S)
+            out = await broker.end(subject.sink) - before
+            if out != expected:
+                raise BenchFailed(f"{subject.name} put out {out} records for {expected}: some were doubled")
+    return samples

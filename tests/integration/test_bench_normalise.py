@@ -1,0 +1,192 @@
+"""The bench against real servers: small runs, whose figures mean nothing and whose rules must hold all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from itertools import chain, islice
+
+import msgspec
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from msgspec.structs import replace
+
+from bench.broker import BrokerView
+from bench.normalise import EVENTS_MIN
+from bench.processes import BenchFailed
+from bench.watch import Subject, load, measure, observe
+from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
+from pitboss.cli.bench_records import hub88_records
+from pitboss.settings import Runtime
+from sandbox.keys import SandboxKeys
+from schemas import codec
+from schemas.events import WalletTransaction
+from streams.kafka.producer import BatchProducer, ProducerSettings
+
+pytestmark = pytest.mark.integration
+
+EVENTS = 3_000
+KEYS = SandboxKeys.generate()
+RECORDS = next(hub88_records(KEYS, each_signed=False))
+
+
+@pytest.fixture
+def runtimes(stack, namespace) -> list[Runtime]:
+    both = [stack.runtime(f"{namespace}{suffix}") for suffix in ("", "_peer")]
+    with _namespace(both[0], both[0].namespace), _namespace(both[1], both[1].namespace):
+        yield both
+
+
+async def loaded(subject: Subject, runtime: Runtime, events: int) -> None:
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    await producer.start()
+    try:
+        await load(producer, subject.source, chain([RECORDS], hub88_records(KEYS, each_signed=False)), events, seen)
+    finally:
+        await producer.stop()
+
+
+def seen(out: int, total: int) -> None:
+    assert out <= total
+
+
+async def appended(topic: str, value: bytes, runtime: Runtime) -> None:
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
+    await producer.start()
+    await producer.send(topic, b"key", value)
+    await producer.stop()
+
+
+async def events_on(subject: Subject, runtime: Runtime) -> list[tuple[int, bytes, WalletTransaction]]:
+    decode = codec.decoder(WalletTransaction)
+    partitions = [TopicPartition(subject.sink, number) for number in range(PARTITIONS)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        missing = sum((await consumer.end_offsets(partitions)).values())
+        found = []
+        while len(found) < missing:
+            batches = await consumer.getmany(timeout_ms=500)
+            found += [(tp.partition, record) for tp, records in batches.items() for record in records]
+    finally:
+        await consumer.stop()
+    return [(partition, record.key, decode(record.value)) for partition, record in found]
+
+
+def said(found: list[tuple[int, bytes, WalletTransaction]]) -> set[tuple[int, bytes, bytes]]:
+    """Everything but what must differ between two copies of one raw record: its topic and when the broker got it."""
+    encode = msgspec.json.encode
+    return {
+        (partition, key, encode(replace(event, attempt=replace(event.attempt, topic=""), appended_at=0)))
+        for partition, key, event in found
+    }
+
+
+async def test_both_sides_do_the_same_work(runtimes, tmp_path):
+    ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
+    peer = _plain_faust(runtimes[1], tmp_path)
+    results = []
+    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+        for subject, runtime in zip((ours, peer), runtimes, strict=True):
+            await loaded(subject, runtime, EVENTS)
+            looks = []
+            await observe(broker, subject, lambda out, total, into=looks: into.append((out, total)))
+            assert looks[-1] == (EVENTS, EVENTS)
+            results.append(await events_on(subject, runtime))
+    assert len(said(results[0])) == EVENTS
+    assert said(results[0]) == said(results[1])
+
+
+async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
+    ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
+    await loaded(ours, runtimes[0], EVENTS_MIN)
+    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+        for run in (1, 2):
+            rate = await measure(broker, ours, seen)
+            assert await broker.end(ours.sink) == run * EVENTS_MIN
+            assert EVENTS_MIN / 10 < rate.events < EVENTS_MIN
+            assert rate.cpu_s > 0
+        samples = await observe(broker, ours, seen, at_most=1)
+        assert [sample.events > 0 for sample in samples] == [*[False] * (len(samples) - 1), True]
+
+
+async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.watch.STALL_S", 15.0)
+    ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
+    await loaded(ours, runtimes[0], 100)
+    await appended(ours.source, b"not JSON", runtimes[0])
+    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+        with pytest.raises(BenchFailed, match="stopped at 100 of 101"):
+            await observe(broker, ours, seen)
+
+
+async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
+    ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
+    await loaded(ours, runtimes[0], 100)
+    doubled = []
+
+    async def double() -> None:
+        await appended(ours.sink, b"once more", runtimes[0])
+
+    def look(out: int, total: int) -> None:
+        if not doubled and out == total:
+            doubled.append(asyncio.ensure_future(double()))
+
+    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+        with pytest.raises(BenchFailed, match="put out 101 records for 100"):
+            await observe(broker, ours, look)
+
+
+async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
+    async with BrokerView(runtimes[0].bootstrap_servers) as broker:
+        assert (await broker.settings())["offsets.topic.replication.factor"] == "1"
+        with pytest.raises(BenchFailed, match=r"there is no topic nobody\.made\.it"):
+            await broker.end("nobody.made.it")
+
+
+def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path):
+    def everything() -> tuple[set[str], set[str]]:
+        with psycopg.connect(stack.database_url) as connection:
+            databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        return {name for name in databases if name.startswith("pitboss_bench_")}, asyncio.run(_topics(stack.kafka))
+
+    before = everything()
+    command = "from pitboss.cli.bench import bench; bench()"
+    options = ["normalise", "--pairs", "1", "--events", "20000", "--json", "--yes-use-these-servers"]
+    servers = {"PITBOSS_KAFKA": stack.kafka, "PITBOSS_DATABASE": stack.database_url, "PITBOSS_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", command, *options],
+        env={**os.environ, **servers},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["bench"] == "normalise"
+    assert report["events"] == 20_000
+    assert len(report["pairs"]) == 1
+    # Seven times less than the target, on a machine that runs a whole test suite beside it.
+    assert report["ratio_plain_faust"] > 2
+    assert report["mapping_us_per_event"] > 1
+    assert report["with_signature_per_s"] > 0
+    assert report["servers"]["origin"] == "named in the environment"
+    assert "pair 1 of 1, plain Faust" in done.stderr
+    assert everything() == before
+    assert not list(islice(tmp_path.glob("bench_*"), 1))
+
+
+async def _topics(bootstrap: str) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        return {name for name in await admin.list_topics() if name.startswith("bench_")}
+    finally:
+        await admin.close()

@@ -1,0 +1,81 @@
+"""What the command says of its figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.machine import Machine
+from bench.normalise import EVENTS_MIN, TARGET_RATIO, Figures, Plan
+from bench.processes import Command
+from bench.rates import Pair, Rate
+from bench.report import Setting, table
+from bench.watch import Subject
+from pitboss.cli.bench import bench
+from schemas.errors import UsageError
+
+MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14"}, 0.5)
+
+
+def figures(*ratios: float) -> Figures:
+    subject = Subject("x", Command([], {}, Path()), "group", "source", "sink")
+    plan = Plan("kafka:1", subject, subject, subject, iter(()), iter(()), len(ratios), 360_000, 8, "embedded stack")
+    pairs = [Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio), Rate(50, 1.0, 0.4)) for ratio in ratios]
+    return Figures(plan, pairs, Rate(500, 1.0, 0.05), 12.25, Setting(MACHINE, "abc1234", {"kafka": {}}))
+
+
+def test_the_object_says_what_was_measured_and_where():
+    said = json.loads(json.dumps(figures(20, 10, 25).as_json()))
+    assert said["ours_per_s"] == 1_000
+    assert said["plain_faust_per_s"] == 50
+    assert said["ratio_plain_faust"] == 20
+    assert said["ratio_plain_faust_spread"] == {"median": 20, "lowest": 10, "highest": 25}
+    assert [pair["ratio"] for pair in said["pairs"]] == [20, 10, 25]
+    assert said["pairs"][0]["plain_faust"]["per_s"] == 50
+    assert said["cpu_s_per_million_ours"] == 20
+    assert said["cpu_s_per_million_plain_faust"] == 8_000
+    assert said["mapping_us_per_event"] == 12.25
+    assert said["with_signature_per_s"] == 500
+    assert (said["events"], said["events_plain_faust"], said["events_with_signature"]) == (360_000, 20_000, 36_000)
+    assert said["partitions"] == 8
+    assert said["machine"]["cpu"] == "a CPU"
+    assert said["commit"] == "abc1234"
+    assert said["servers"] == {"kafka": {}}
+
+
+def test_peers_that_did_not_run_are_null():
+    said = figures(20).as_json()
+    assert said["ratio_quix_streams"] is None
+    assert said["ratio_bytewax"] is None
+    assert said["cpu_ratio_kafka_streams"] is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "holds"),
+    [((TARGET_RATIO - 5, TARGET_RATIO, 40), True), ((TARGET_RATIO - 5, TARGET_RATIO - 0.1, 90), False)],
+    ids=["the middle one reaches it", "only the best one does"],
+)
+def test_the_target_is_reached_by_the_middle_pair(ratios, holds):
+    result = figures(*ratios)
+    assert result.holds is holds
+    text = table("title", result.rows(), result.setting)
+    assert ("NOT reached" in text) is not holds
+    assert "abc1234" in text
+    assert "a CPU" in text
+
+
+def test_servers_of_others_are_left_alone_without_leave(monkeypatch):
+    monkeypatch.setenv("PITBOSS_KAFKA", "kafka.example:9092")
+    monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://user@db.example/postgres")
+    result = CliRunner().invoke(bench, ["normalise"])
+    assert isinstance(result.exception, UsageError)
+    assert "--yes-use-these-servers" in str(result.exception)
+
+
+def test_too_few_events_are_refused():
+    result = CliRunner().invoke(bench, ["normalise", "--events", str(EVENTS_MIN - 1)])
+    assert result.exit_code == 2
+    assert str(EVENTS_MIN) in result.output

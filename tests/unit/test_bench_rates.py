@@ -1,0 +1,97 @@
+"""From samples to a rate, and from pairs to a verdict."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.pairs import run_pairs
+from bench.progress import Progress
+from bench.rates import Pair, Rate, Sample, Spread, rate_of
+
+
+def steady(per_s: int, seconds: int, start_s: float = 0.0) -> list[Sample]:
+    """A second of starting, then one look a second."""
+    return [Sample(start_s, 0, 0.0)] + [
+        Sample(start_s + 1 + second, per_s * second, 0.5 * second) for second in range(seconds + 1)
+    ]
+
+
+def test_a_steady_run_has_its_rate_whatever_its_start_took():
+    rate = rate_of(steady(100, 10, start_s=50.0), warm_up=100)
+    assert rate.per_s == pytest.approx(100)
+    assert rate.events == 900
+    assert rate.cpu_s == pytest.approx(4.5)
+    assert rate.cpu_s_per_million == pytest.approx(5_000)
+
+
+def test_the_clock_stops_when_the_last_output_is_seen_and_not_later():
+    samples = [*steady(100, 10), Sample(60.0, 1_000, 9.0), Sample(70.0, 1_000, 9.9)]
+    assert rate_of(samples, 100) == rate_of(steady(100, 10), 100)
+
+
+def test_a_slow_start_is_left_out():
+    samples = [Sample(0, 0, 0), Sample(10, 50, 3), Sample(20, 100, 6), Sample(21, 300, 7), Sample(22, 500, 8)]
+    assert rate_of(samples, warm_up=100).per_s == pytest.approx(200)
+
+
+def test_without_a_warm_up_the_first_output_starts_the_clock():
+    samples = [Sample(0, 0, 0), Sample(5, 0, 1), Sample(6, 10, 2), Sample(7, 110, 3)]
+    assert rate_of(samples, warm_up=0).per_s == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [Sample(0, 0, 0), Sample(1, 100, 1)],
+        [Sample(0, 0, 0), Sample(1, 100, 1), Sample(2, 100, 1)],
+        [Sample(0, 0, 0)],
+    ],
+    ids=["all at once", "all at once and a look after it", "nothing"],
+)
+def test_a_run_that_was_over_at_the_first_look_has_no_rate(samples):
+    with pytest.raises(ValueError, match="use more events"):
+        rate_of(samples, warm_up=5)
+
+
+@given(
+    st.lists(st.integers(1, 1_000), min_size=2, max_size=30),
+    st.integers(0, 100),
+    st.integers(0, 5),
+)
+def test_a_rate_lies_between_its_slowest_and_its_fastest_second(steps, warm_up, idle_tail):
+    total, samples = 0, [Sample(0.0, 0, 0.0)]
+    for second, step in enumerate(steps, start=1):
+        total += step
+        samples.append(Sample(float(second), total, float(second)))
+    samples += [Sample(len(steps) + extra + 1.0, total, 0.0) for extra in range(idle_tail)]
+    try:
+        rate = rate_of(samples, warm_up)
+    except ValueError:
+        assert warm_up > total - steps[-1]
+        return
+    assert min(steps) <= rate.per_s <= max(steps)
+    assert rate.events <= total
+
+
+def test_a_ratio_is_judged_pair_by_pair():
+    # The machine was slow during the second pair: both sides lost half, and the pair says what the others say.
+    pairs = [
+        Pair(Rate(2_000, 1, 1), Rate(100, 1, 1)),
+        Pair(Rate(1_000, 1, 1), Rate(50, 1, 1)),
+        Pair(Rate(2_100, 1, 1), Rate(100, 1, 1)),
+    ]
+    assert Spread.of([pair.ratio for pair in pairs]) == Spread(20, 20, 21)
+
+
+async def test_sides_take_turns():
+    order = []
+
+    async def side(name: str) -> Rate:
+        order.append(name)
+        return Rate(len(order), 1.0, 1.0)
+
+    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), Progress())
+    assert "".join(order) == "ababab"
+    assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]

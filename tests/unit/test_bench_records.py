@@ -1,0 +1,55 @@
+"""The records that benches are fed with."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+from aiokafka.structs import ConsumerRecord
+
+from bench.mapping import mapping_us_per_event
+from pitboss.cli.bench_records import hub88_records
+from sandbox.keys import SandboxKeys
+from schemas.events import SignatureVerdict
+from schemas.topics import TRANSACTIONS
+from streams.normalise.normaliser import Accepted, Normaliser
+from streams.providers.registry import DIALECTS
+
+KEYS = SandboxKeys.generate()
+
+
+def test_records_are_valid_calls_of_every_kind_and_no_transaction_comes_twice():
+    records = [record for stretch in islice(hub88_records(KEYS, each_signed=False), 2) for record in stretch]
+    assert len(records) > 10_000
+    said = [(dict(headers)["http-path"], json.loads(value)["transaction_uuid"]) for _, value, headers, _ in records]
+    assert {path for path, _ in said} == {b"/transaction/bet", b"/transaction/win", b"/transaction/rollback"}
+    assert len(set(said)) == len(said)
+    assert len({key for key, *_ in records}) > 500
+
+
+def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
+    normaliser = Normaliser(DIALECTS, {"hub88": KEYS.keyring()["hub88"]})
+    for key, value, headers, _ in next(hub88_records(KEYS, each_signed=True))[:100]:
+        received_at = int(dict(headers)["received-at"])
+        (item,) = normaliser.normalise(
+            ConsumerRecord(
+                "x.provider.hub88.raw.v1", 0, 1, received_at, 1, key, value, None, 1, len(value), tuple(headers)
+            )
+        )
+        assert isinstance(item, Accepted)
+        assert item.transaction.signature == SignatureVerdict.VALID
+        assert item.topic == TRANSACTIONS
+
+
+def test_both_kinds_have_the_same_size():
+    signed = next(hub88_records(KEYS, each_signed=True))[:50]
+    unsigned = next(hub88_records(KEYS, each_signed=False))[:50]
+    assert [size(record) for record in signed] == [size(record) for record in unsigned]
+
+
+def size(record) -> tuple[int, int]:
+    return len(record[1]), len(dict(record[2])["x-hub88-signature"])
+
+
+def test_the_mapping_alone_costs_some_microseconds():
+    assert 1 < mapping_us_per_event(next(hub88_records(KEYS, each_signed=False))[:500]) < 1_000
