@@ -11,44 +11,58 @@ from schemas.policies import DEFAULT_POLICY
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 PLAYERS = ("p-1", "p-2")
-IDS = st.sampled_from("abcd")
+IDS = st.sampled_from("abc")
 AMOUNTS = st.integers(0, 300)
 
 
 @st.composite
-def events(draw):
-    kind = draw(
-        st.sampled_from(["deposit", "bet", "bet", "win", "rollback", "chargeback", "grant", "block", "release"])
-    )
-    tx_id, minor, player = draw(IDS), draw(AMOUNTS), draw(st.sampled_from(PLAYERS))
+def rounds(draw):
+    """What can happen to one bet, in any order: it, its wins, more than one rollback of it, and all of them again."""
+    player, tx_id, minor = draw(st.sampled_from(PLAYERS)), draw(IDS), draw(AMOUNTS)
+    bet_id = f"{player}-{tx_id}"
+    possible = [
+        bet(bet_id, minor, player=player),
+        bet(bet_id, draw(AMOUNTS), player=player),
+        win(f"{bet_id}-w", draw(AMOUNTS), bet_id, player=player),
+        rollback(f"{bet_id}-r1", bet_id, player=player),
+        rollback(f"{bet_id}-r2", bet_id, player=player),
+    ]
+    return draw(st.lists(st.sampled_from(possible), min_size=1, max_size=6))
+
+
+@st.composite
+def other_events(draw):
+    """Money and states from elsewhere."""
+    player, tx_id, minor = draw(st.sampled_from(PLAYERS)), draw(IDS), draw(AMOUNTS)
     tx_id = f"{player}-{tx_id}"
-    match kind:
-        case "deposit":
-            return deposit(tx_id, minor, player=player)
-        case "bet":
-            return bet(tx_id, minor, player=player)
-        case "win":
-            return win(tx_id, minor, f"{player}-{draw(IDS)}", player=player)
-        case "rollback":
-            return rollback(tx_id, f"{player}-{draw(IDS)}", player=player)
-        case "chargeback":
-            return transaction(
-                "CHARGEBACK", tx_id, leg("DEPOSIT_REVERSAL", minor), provider="adyen", player=player, round_id=None
-            )
-        case "grant":
-            return house("bonus.granted", tx_id, leg("BONUS_GRANT", minor), player=player)
-        case _:
-            operation = "player.blocked" if kind == "block" else "player.released"
-            return house(operation, tx_id, leg("PLAYER_STATE", None, None), player=player)
+    return draw(
+        st.sampled_from(
+            [
+                deposit(tx_id, minor, player=player),
+                transaction(
+                    "CHARGEBACK", tx_id, leg("DEPOSIT_REVERSAL", minor), provider="adyen", player=player, round_id=None
+                ),
+                house("bonus.granted", tx_id, leg("BONUS_GRANT", minor), player=player),
+                house("player.blocked", tx_id, leg("PLAYER_STATE", None, None), player=player),
+                house("player.released", tx_id, leg("PLAYER_STATE", None, None), player=player),
+            ]
+        )
+    )
 
 
 @st.composite
 def histories(draw):
-    """Some events, and the same events again somewhere later, as providers send them."""
-    history = draw(st.lists(events(), max_size=30))
-    for again in draw(st.lists(st.sampled_from(history), max_size=6)) if history else ():
-        history.insert(draw(st.integers(0, len(history))), again)
-    return history
+    """Rounds shuffled into each other; most players have funds, or nearly every bet would be refused."""
+    funds = draw(st.integers(0, 1_000))
+    opening = [deposit(f"first-{player}", funds, player=player) for player in PLAYERS]
+    lanes = [*draw(st.lists(rounds(), min_size=1, max_size=5)), draw(st.lists(other_events(), max_size=5))]
+    lanes = [lane[:] for lane in lanes if lane]
+    history = []
+    while lanes:
+        lane = lanes[draw(st.integers(0, len(lanes) - 1))]
+        history.append(lane.pop(0))
+        lanes = [lane for lane in lanes if lane]
+    return opening + history
 
 
 class Oracle:
