@@ -27,13 +27,14 @@ class Problem:
     schema: str
     detail: str
 
+    def __str__(self) -> str:
+        """For a person."""
+        return f"{self.schema}: {self.detail}"
+
 
 def problems(registry: Registry, checksums: Mapping[str, str]) -> list[Problem]:
     """All that is wrong with a registry's schemas; empty if they may be released."""
-    found = [*_unusable(registry), *_edited(registry, checksums)]
-    if not found:
-        found += _incompatible(registry)
-    return found
+    return [*_unusable(registry), *_edited(registry, checksums), *_incompatible(registry)]
 
 
 def _unusable(registry: Registry) -> Iterator[Problem]:
@@ -69,7 +70,7 @@ def incompatibility(writer: Schema, reader: Schema) -> str | None:
     """Why a reader with one schema cannot read what was written with another; None if it can."""
     try:
         resolve(parse(writer.json), parse(reader.json))
-    except Incompatible as error:
+    except (BadSchema, Incompatible) as error:
         return str(error)
     return None
 

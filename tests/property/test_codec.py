@@ -204,3 +204,120 @@ def test_numbers_with_more_bytes_than_needed_are_read(number, padding):
     else:
         with pytest.raises(Rejected):
             codec.decoder(events.WalletBalance)(data)
+
+
+def a_bet(**changes: Any) -> events.WalletTransaction:
+    bet = events.WalletTransaction(
+        event_id="e",
+        brand="b",
+        provider="hub88",
+        provider_version="2",
+        region="",
+        operation="bet",
+        provider_tx_id="t",
+        attempt=events.Attempt("provider.hub88.raw.v1", 0, 1),
+        player_id="p",
+        legs=[events.Leg("BET", events.Amount(150, 2), "EUR")],
+        reference=None,
+        round_id=None,
+        round_closed=False,
+        game_id=None,
+        occurred_at=1_772_366_400_000,
+        time_source="BROKER",
+        provider_at=None,
+        received_at=None,
+        appended_at=1_772_366_400_000,
+        fingerprint="f",
+        fingerprint_version=1,
+        signature="VALID",
+        decision_required=True,
+        cause=None,
+    )
+    return msgspec.structs.replace(bet, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"event_id": None},
+        {"event_id": 7},
+        {"event_id": b"e"},
+        {"event_id": "\ud800"},
+        {"brand": None},
+        {"brand": b"b"},
+        {"brand": "half a pair \udfff"},
+        {"player_id": 7},
+        {"game_id": 7},
+        {"legs": None},
+        {"legs": [None]},
+        {"legs": [events.Leg("BET", events.Amount(1.5, 2), "EUR")]},  # type: ignore[arg-type]
+        {"legs": [events.Leg("BET", events.Amount(2**63, 2), "EUR")]},
+        {"legs": [events.Leg("BET", events.Amount(1, 2**31), "EUR")]},
+        {"attempt": None},
+        {"attempt": events.Attempt("t", 2**31, 0)},
+        {"occurred_at": None},
+        {"occurred_at": 1.7e12},
+        {"occurred_at": 2**63},
+        {"provider_at": -(2**63) - 1},
+        {"time_source": "SUNDIAL"},
+        {"round_closed": None},
+        {"decision_required": "yes"},
+        {"cause": events.Reference("o", "t")},
+    ],
+    ids=str,
+)
+def test_what_a_schema_cannot_hold_is_refused_and_named(changes):
+    with pytest.raises(
+        Rejected, match=f"wallet-transaction/v1 cannot hold this event: {next(iter(changes))}"
+    ) as refusal:
+        codec.encoder(events.WalletTransaction)(a_bet(**changes))
+    assert refusal.value.reason is RejectCode.BAD_CONTRACT
+
+
+def test_what_is_wrong_is_said_with_its_place():
+    legs = [events.Leg("WIN"), events.Leg("BET", events.Amount(2**63, 2), "EUR")]
+    with pytest.raises(Rejected, match=r"legs\[1\]\.amount\.unscaled: 9223372036854775808 does not fit 64 bits"):
+        codec.encoder(events.WalletTransaction)(a_bet(legs=legs))
+    with pytest.raises(Rejected, match=r"attributes\['a'\]: 7 is no string"):
+        codec.encoder(events.PlayerEvent)(player_event(attributes={"a": 7}))
+    with pytest.raises(Rejected, match=r"attributes key: 7 is no string"):
+        codec.encoder(events.PlayerEvent)(player_event(attributes={7: "a"}))
+    with pytest.raises(Rejected, match=r"event_id: there is no such field in None"):
+        codec.encoder(events.PlayerEvent)(None)  # type: ignore[arg-type]
+
+
+def player_event(**changes: Any) -> events.PlayerEvent:
+    event = events.PlayerEvent(
+        "e", "b", "p", "1", "", "o", "x", events.Attempt("t", 0, 0), "p", "t", {}, 1, "BROKER", None, None, 1, "VALID"
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def test_members_of_our_enums_are_written_as_their_words():
+    event = a_bet(time_source=events.TimeSource.BROKER, signature=events.SignatureVerdict.VALID)
+    assert codec.encoder(events.WalletTransaction)(event) == codec.encoder(events.WalletTransaction)(a_bet())
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\0", b"\0\0\x0c\\", b"{}"])
+def test_what_is_too_short_for_a_frame_is_refused(value):
+    for record in CLASSES.values():
+        with pytest.raises(Rejected, match="BAD_CONTRACT"):
+            codec.decoder(record)(value)
+
+
+def test_a_refusal_names_the_field_and_the_place():
+    written = codec.encoder(events.WalletTransaction)(a_bet())
+    with pytest.raises(Rejected, match=r"wallet-transaction/v1: provider, near byte 9: the data ends too early"):
+        codec.decoder(events.WalletTransaction)(written[:12])
+
+
+def test_a_field_that_does_not_exist_cannot_be_asked_for():
+    for fields in (("playerid",), ("attempt.ofset",), ("player_id.first",), ("legs.kind",)):
+        with pytest.raises(KeyError):
+            codec.decoder(events.WalletTransaction, fields)
+
+
+def test_functions_are_made_once():
+    assert codec.encoder(events.WalletTransaction) is codec.encoder(events.WalletTransaction)
+    assert codec.decoder(events.WalletTransaction) is codec.decoder(events.WalletTransaction)
+    assert codec.decoder(events.FraudAlert, ("key",)) is codec.decoder(events.FraudAlert, ("key",))

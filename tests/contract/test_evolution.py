@@ -1,0 +1,232 @@
+"""A made-up second version: old records under new code and new records under old code, held against fastavro."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from importlib.resources import as_file, files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import codec, compatibility
+from schemas.compiler.avro_types import parse
+from schemas.compiler.binding import bind
+from schemas.compiler.decode import Decoding, compile_decoder
+from schemas.compiler.resolution import resolve
+from schemas.errors import Rejected
+from schemas.events import Attempt, PlayerEvent
+from schemas.registry import Registry, Schema, UnknownSchema, load, released
+from tests.property.records import RECORDS
+
+PLAYER_EVENT_V1 = released().get("player-event", 1)
+
+
+class AttemptV2(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+    record_index: int
+    connector: str
+
+
+class PlayerEventV2(msgspec.Struct, frozen=True):
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    device_id: str | None  # new, in the middle
+    region: str
+    operation: str
+    provider_event_id: str
+    attempt: AttemptV2
+    player_id: str
+    type: str
+    attributes: dict[str, str]
+    tags: list[str]  # new, a list by default
+    occurred_at: int
+    time_source: str
+    received_at: int | None
+    appended_at: int
+    signature: str
+    score: int  # new
+
+
+def second_version() -> dict[str, Any]:
+    """Fields added in the middle, at the end and in a nested record; one dropped; one symbol more."""
+    schema = copy.deepcopy(PLAYER_EVENT_V1.json)
+    fields = schema["fields"] = [field for field in schema["fields"] if field["name"] != "provider_at"]
+    by_name = {field["name"]: field for field in fields}
+    by_name["attempt"]["type"]["fields"].append({"name": "connector", "type": "string", "default": "unknown"})
+    by_name["time_source"]["type"]["symbols"] = ["OPERATOR", "PROVIDER", "CONNECTOR", "BROKER"]
+    fields.insert(4, {"name": "device_id", "type": ["null", "string"], "default": None})
+    fields.insert(12, {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []})
+    fields.append({"name": "score", "type": "long", "default": -1})
+    return schema
+
+
+V2 = Schema("player-event", 2, 810302, second_version())
+BOTH = Registry({PLAYER_EVENT_V1.id: PLAYER_EVENT_V1, V2.id: V2})
+PARSED_V1 = fastavro.parse_schema(PLAYER_EVENT_V1.json)
+PARSED_V2 = fastavro.parse_schema(V2.json)
+V1_EVENTS: st.SearchStrategy[PlayerEvent] = RECORDS[PlayerEvent]
+
+
+@st.composite
+def v2_events(draw: st.DrawFn) -> PlayerEventV2:
+    old = msgspec.structs.asdict(draw(V1_EVENTS))
+    del old["provider_at"]
+    old["attempt"] = AttemptV2(*msgspec.structs.astuple(old["attempt"]), connector=draw(st.text("abé", max_size=5)))
+    old["time_source"] = draw(st.sampled_from(["OPERATOR", "PROVIDER", "CONNECTOR", "BROKER"]))
+    return PlayerEventV2(
+        **old,
+        device_id=draw(st.none() | st.text("abé", max_size=5)),
+        tags=draw(st.lists(st.text("abé", max_size=5), max_size=3)),
+        score=draw(st.integers(-(2**63), 2**63 - 1)),
+    )
+
+
+def resolved(data: bytes, writer: Any, reader: Any) -> Any:
+    return fastavro.schemaless_reader(BytesIO(data[5:]), writer, reader)
+
+
+encode_v1 = codec.encoder(PlayerEvent)
+encode_v2 = codec.encoder_of(PlayerEventV2, BOTH, "player-event")
+decode_v2 = codec.decoder_of(PlayerEventV2, BOTH, "player-event")
+
+
+@given(V1_EVENTS)
+def test_old_records_are_read_by_new_code(event):
+    data = encode_v1(event)
+    read = decode_v2(data)
+    assert read == msgspec.convert(resolved(data, PARSED_V1, PARSED_V2), PlayerEventV2)
+    assert (read.event_id, read.device_id, read.tags, read.score) == (event.event_id, None, [], -1)
+    assert read.attempt.connector == "unknown"
+
+
+@given(v2_events())
+def test_new_code_reads_what_it_writes(event):
+    assert decode_v2(encode_v2(event)) == event
+
+
+@given(v2_events())
+def test_new_records_are_read_by_old_code(event):
+    """As a release does that knows version 2 and still works with the class of version 1."""
+    reader = parse(PLAYER_EVENT_V1.json)
+    plan = resolve(parse(V2.json), reader)
+    frame = codec.frame_of(V2.id)
+    decode = compile_decoder(Decoding(V2.name, frame, plan, bind(reader, PlayerEvent)), pytest.fail)
+    data = encode_v2(event)
+    assert decode(data) == msgspec.convert(resolved(data, PARSED_V2, PARSED_V1), PlayerEvent)
+    if event.time_source == "OPERATOR":
+        assert decode(data).time_source == "BROKER"
+    with pytest.raises(Rejected, match="player-event/v2"):
+        decode(data[:-1])
+
+
+@given(V1_EVENTS, v2_events())
+def test_a_partial_decoder_knows_both_versions(old, new):
+    fields = ("player_id", "device_id", "attempt.connector", "attempt", "score", "tags", "attempt.offset")
+    decode = codec.decoder_of(PlayerEventV2, BOTH, "player-event", fields)
+    attempt = AttemptV2(*msgspec.structs.astuple(old.attempt), connector="unknown")
+    assert decode(encode_v1(old)) == (old.player_id, None, "unknown", attempt, -1, [], old.attempt.offset)
+    new_values = (new.device_id, new.attempt.connector, new.attempt, new.score, new.tags, new.attempt.offset)
+    assert decode(encode_v2(new)) == (new.player_id, *new_values)
+
+
+def an_event() -> PlayerEvent:
+    attempt = Attempt("t", 0, 0)
+    return PlayerEvent("e", "b", "p", "1", "", "o", "x", attempt, "p", "t", {}, 1, "PROVIDER", None, None, 1, "VALID")
+
+
+def test_a_default_list_belongs_to_one_event_only():
+    data = encode_v1(an_event())
+    decode_v2(data).tags.append("spoilt")
+    assert decode_v2(data).tags == []
+
+
+def test_code_that_does_not_know_a_version_says_so():
+    data = encode_v2(msgspec.convert(resolved(encode_v1(an_event()), PARSED_V1, PARSED_V2), PlayerEventV2))
+    with pytest.raises(UnknownSchema, match="810302"):
+        codec.decoder(PlayerEvent)(data)
+
+
+def reads(writer: dict[str, Any], reader: dict[str, Any]) -> str | None:
+    return compatibility.incompatibility(Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader))
+
+
+def record(*fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": "MadeUp", "fields": [{"name": "kept", "type": "string"}, *fields]}
+
+
+AMOUNT = {"name": "amount", "type": "long"}
+RECORD = {"type": "record", "name": "R", "fields": [AMOUNT]}
+ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "forward", "backward"),
+    [
+        (record(), record(AMOUNT | {"default": 0}), True, True),
+        (record(), record(AMOUNT), False, True),
+        (record({"name": "n", "type": "int"}), record({"name": "n", "type": "long"}), True, False),
+        (record({"name": "n", "type": "string"}), record({"name": "n", "type": ["null", "string"]}), True, False),
+        (record({"name": "n", "type": "string"}), record({"name": "n", "type": "bytes"}), False, False),
+        (record({"name": "n", "type": "long"}), record({"name": "n", "type": "boolean"}), False, False),
+        (
+            record({"name": "e", "type": ENUM}),
+            record({"name": "e", "type": ENUM | {"symbols": ["A", "B", "C"]}}),
+            True,
+            False,
+        ),
+        (
+            record({"name": "e", "type": ENUM | {"default": "A"}}),
+            record({"name": "e", "type": ENUM | {"symbols": ["A", "C"], "default": "C"}}),
+            True,
+            True,
+        ),
+        (record({"name": "e", "type": ENUM}), record({"name": "e", "type": ENUM | {"name": "F"}}), False, False),
+        (record({"name": "r", "type": RECORD}), record({"name": "r", "type": RECORD | {"name": "S"}}), False, False),
+        (
+            record({"name": "a", "type": {"type": "array", "items": "int"}}),
+            record({"name": "a", "type": {"type": "array", "items": "long"}}),
+            True,
+            False,
+        ),
+        (
+            record({"name": "m", "type": {"type": "map", "values": "string"}}),
+            record({"name": "m", "type": {"type": "map", "values": "long"}}),
+            False,
+            False,
+        ),
+    ],
+)
+def test_compatibility_in_both_directions(writer, reader, forward, backward):
+    assert (reads(writer, reader) is None, reads(reader, writer) is None) == (forward, backward)
+
+
+def test_an_incompatible_version_is_reported_with_its_field(tmp_path: Path):
+    with as_file(files("schemas") / "avro") as folder:
+        avro = Path(shutil.copytree(folder, tmp_path / "avro"))
+    schema = copy.deepcopy(released().get("wallet-balance", 1).json)
+    schema["fields"].append({"name": "limit_minor", "type": "long"})
+    (avro / "wallet-balance" / "v2.avsc").write_text(json.dumps(schema))
+    lock = json.loads((avro / "ids.lock.json").read_text())
+    lock["ids"]["wallet-balance/v2"] = 810102
+    (avro / "ids.lock.json").write_text(json.dumps(lock))
+    registry = load(avro)
+    checksums = {one.name: compatibility.checksum(one.json) for one in registry}
+    found = [str(problem) for problem in compatibility.problems(registry, checksums)]
+    assert len(found) == 2
+    assert found[0].startswith("wallet-balance/v2: WalletBalance has the fields")
+    assert found[1] == (
+        "wallet-balance/v2: cannot read wallet-balance/v1: the record: the writer has no limit_minor, "
+        "the reader no default for it"
+    )
