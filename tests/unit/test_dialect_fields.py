@@ -137,6 +137,13 @@ def test_a_broken_signature_is_a_wrong_one(broken: bytes) -> None:
     assert not key.matches(b"x", broken)
 
 
+def test_a_signature_has_one_spelling() -> None:
+    key = RsaSha256(keyring()["hub88"]["public_key_pem"])
+    good = hub88_signature(b"x")
+    assert not key.matches(b"x", good[:10] + b"\n" + good[10:])
+    assert not key.matches(b"x", b"!" + good)
+
+
 def test_hmac_in_both_spellings() -> None:
     key = HmacSha256("0b" * 20)
     # RFC 4231, test case 1

@@ -87,6 +87,16 @@ def test_no_path_at_all() -> None:
     assert caught.value.reason is RejectCode.UNKNOWN_OPERATION
 
 
+@pytest.mark.parametrize(
+    "field", ["user", "transaction_uuid", "round", "game_code", "game_id", "reward_uuid", "reference_transaction_uuid"]
+)
+def test_no_id_holds_what_a_database_cannot(field: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        read({k: v for k, v in BET.items() if k != "game_code"} | {field: "a\0b"}, "/transaction/win")
+    assert caught.value.reason is RejectCode.BAD_FIELD
+    assert field in caught.value.detail
+
+
 def test_the_player_is_known_once_the_body_is() -> None:
     with pytest.raises(Unreadable) as caught:
         read(BET | {"amount": -1})

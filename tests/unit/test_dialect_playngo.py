@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Draft
-from streams.providers.playngo import PlayNGo
+from streams.providers.playngo import PlayNGo, _parser
 from tests.dialect_records import raw_record
 
 TOKEN = "s3cret-t0ken"
@@ -136,6 +137,20 @@ LAUGHS = (
 )
 def test_xml_that_could_do_harm_is_malformed(value: bytes) -> None:
     assert reason(value) is RejectCode.MALFORMED
+
+
+def test_deep_nesting_is_refused_even_when_it_is_closed() -> None:
+    nested = b"<extra>" * 1_000 + b"</extra>" * 1_000
+    assert reason(body("reserve").replace(b"<real>", nested + b"<real>")) is RejectCode.MALFORMED
+
+
+def test_the_parser_itself_expands_nothing_and_reads_no_file(tmp_path: Path) -> None:
+    # The document type is refused after parsing; so parsing must be harmless by itself.
+    canary = tmp_path / "canary"
+    canary.write_text("p-from-file")
+    for entity in (f'SYSTEM "{canary.as_uri()}"', '"p-from-entity"'):
+        root = etree.fromstring(f"<!DOCTYPE r [<!ENTITY x {entity}>]><r><a>&x;</a></r>".encode(), _parser())
+        assert "p-from" not in "".join(root.itertext(tag=etree.Element))
 
 
 def test_no_file_is_read(tmp_path: Path) -> None:
