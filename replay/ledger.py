@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ledger_sink.book import Sourced
+from ledger_sink.committer import EVENTS_PER_TRANSACTION_MAX
 from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
@@ -37,14 +38,37 @@ async def replay_ledger(
             raise UsageError(message)
         claims = await claim_positions(database, sorted({part for part, _, _ in batches}), topic=topic)
         ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
-        taken = dict.fromkeys(events, 0)
-        for number, (part, from_offset, next_offset) in enumerate(batches, start=1):
-            log, start = events.get(part, ()), taken.get(part, 0)
-            stop = start
-            while stop < len(log) and log[stop].source.offset < next_offset:
-                stop += 1
-            taken[part] = stop
-            await ledger.apply([Slice(part, from_offset, next_offset, log[start:stop])])
-            progress(number, len(batches))
+        done = 0
+        for group in _groups(_slices(events, batches)):
+            await ledger.apply(group)
+            done += len(group)
+            progress(done, len(batches))
     finally:
         await database.close()
+
+
+def _slices(events: Mapping[int, Sequence[Sourced]], batches: Sequence[tuple[int, int, int]]) -> Iterator[Slice]:
+    """The batches with their events."""
+    taken = dict.fromkeys(events, 0)
+    for part, from_offset, next_offset in batches:
+        log, start = events.get(part, ()), taken.get(part, 0)
+        stop = start
+        while stop < len(log) and log[stop].source.offset < next_offset:
+            stop += 1
+        taken[part] = stop
+        yield Slice(part, from_offset, next_offset, log[start:stop])
+
+
+def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
+    """Slices in their order, as many to a transaction as it takes; a transaction knows each partition once."""
+    group: list[Slice] = []
+    for slice_ in slices:
+        if group and (
+            any(other.part == slice_.part for other in group)
+            or sum(len(other.events) for other in group) >= EVENTS_PER_TRANSACTION_MAX
+        ):
+            yield group
+            group = []
+        group.append(slice_)
+    if group:
+        yield group
