@@ -29,6 +29,12 @@ from streams.kafka.producer import BatchProducer, OutRecord
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots in this many different parts of the interval."""
 
+UNSAVED_FACTOR: Final = 10
+"""Without a database, detection goes on for this many times the records of a snapshot: what a kill would then have to
+be read again is still a matter of seconds. Beyond that it waits."""
+
+DATABASE_RETRY_S: Final = 5.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -100,6 +106,7 @@ class FraudAgent:
         self._interval_s = snapshot_interval_ms / 1_000
         self._records = snapshot_records
         self._held: dict[TopicPartition, HeldPartition] = {}
+        self._database_away_until_s = 0.0
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Take partitions over at their snapshots; one without any begins with the log. Raises Unavailable."""
@@ -128,7 +135,8 @@ class FraudAgent:
     async def handle(self, batch: RecordBatch) -> None:
         """Watch a batch, and return when its alerts and dead letters are acknowledged.
 
-        Raises Unavailable while a due snapshot cannot be stored, Fenced where another worker has the partition.
+        Raises Fenced where another worker has the partition, and Unavailable when too much of it is unsaved because
+        the database is away.
         """
         held = self._held[batch.tp]
         held.observe(batch)
@@ -140,18 +148,32 @@ class FraudAgent:
             held.burials.clear()
         # A partition that was taken from us meanwhile is no longer ours to save, nor a reason to end.
         if self._is_due(held) and self._held.get(batch.tp) is held:
-            await self._save(held)
+            await self._save_or_put_off(held)
 
     def _is_due(self, held: HeldPartition) -> bool:
         unsaved = held.next_offset - held.saved_offset
-        # How often to save is no decision about a record: the only place where a clock is asked.
-        waited_s = asyncio.get_running_loop().time() - held.saved_at_s
-        return unsaved >= self._records or (unsaved > 0 and waited_s >= self._interval_s)
+        # How often to save is no decision about a record: the only clock that is asked, and only for that.
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._database_away_until_s and unsaved < self._records * UNSAVED_FACTOR:
+            return False
+        return unsaved >= self._records or (unsaved > 0 and now_s - held.saved_at_s >= self._interval_s)
+
+    async def _save_or_put_off(self, held: HeldPartition) -> None:
+        try:
+            await self._save(held)
+        except Unavailable as error:
+            if held.next_offset - held.saved_offset >= self._records * UNSAVED_FACTOR:
+                raise
+            self._database_away_until_s = asyncio.get_running_loop().time() + DATABASE_RETRY_S
+            logger.warning(
+                "partition %d is watched without snapshots since %d: %s", held.part, held.saved_offset, error
+            )
 
     async def _save(self, held: HeldPartition) -> None:
         next_offset = held.next_offset
         await self._store.save(held.part, held.epoch, next_offset, self.rule_set, held.watch.state())
         held.saved_offset, held.saved_at_s = next_offset, asyncio.get_running_loop().time()
+        self._database_away_until_s = 0.0
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Save what is settled, so that the next owner need not read it again; if that fails, it does."""

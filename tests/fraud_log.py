@@ -1,0 +1,188 @@
+"""A log of bets on the real broker, the fraud agent on it, and what came out: for tests of the fraud role."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from fraud_agents.app import FraudSettings, create_app
+from pitboss.settings import Runtime
+from pitboss.topic_admin import create_topics
+from schemas import codec
+from schemas.events import Amount, Attempt, FraudAlert, Leg, WalletTransaction
+from schemas.identity import event_id
+from schemas.topics import ALERTS, TRANSACTIONS
+from streams.kafka.partitioner import partition_for
+
+T0 = 1_750_000_020_000  # a whole minute
+PARTITIONS = 3
+_encode = codec.encoder(WalletTransaction)
+
+
+def bet(player: str, at_ms: int, tx: str, *, kind: str = "BET", game: str = "slot-1") -> WalletTransaction:
+    return WalletTransaction(
+        event_id=event_id("default", "hub88", kind.lower(), tx),
+        brand="default",
+        provider="hub88",
+        provider_version="v1",
+        region="DE",
+        operation=kind.lower(),
+        provider_tx_id=tx,
+        attempt=Attempt("provider.hub88.raw.v1", 0, 0),
+        player_id=player,
+        legs=[Leg(kind, Amount(100, 2), "EUR")],
+        reference=None,
+        round_id=f"round-{tx}",
+        round_closed=False,
+        game_id=game,
+        occurred_at=at_ms,
+        time_source="PROVIDER",
+        provider_at=at_ms,
+        received_at=at_ms,
+        appended_at=at_ms,
+        fingerprint="0" * 32,
+        fingerprint_version=1,
+        signature="VALID",
+        decision_required=True,
+        cause=None,
+    )
+
+
+def burst(player: str, start_ms: int, count: int, every_ms: int = 100, first: int = 0) -> list[WalletTransaction]:
+    return [bet(player, start_ms + n * every_ms, f"{player}-{first + n}") for n in range(count)]
+
+
+def partition_of(player: str) -> int:
+    return partition_for(player.encode(), PARTITIONS)
+
+
+async def make_topics(runtime: Runtime) -> None:
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS)
+
+
+async def append(runtime: Runtime, events: Iterable[WalletTransaction]) -> None:
+    await append_bytes(runtime, ((event.player_id, _encode(event)) for event in events))
+
+
+async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        topic = runtime.topic(TRANSACTIONS)
+        sent = [
+            await producer.send(topic, value, player.encode(), partition=partition_of(player))
+            for player, value in records
+        ]
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
+    """Everything that a topic holds now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        name = runtime.topic(topic)
+        partitions = [TopicPartition(name, part) for part in await _parts(consumer, name)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        ends = await consumer.end_offsets(partitions)
+        records: list[ConsumerRecord] = []
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def _parts(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
+    await consumer._client.force_metadata_update()
+    return sorted(consumer.partitions_for_topic(topic) or consumer._client.cluster.partitions_for_topic(topic) or ())
+
+
+async def read_alerts(runtime: Runtime) -> list[FraudAlert]:
+    decode = codec.decoder(FraudAlert)
+    return [decode(record.value) for record in await read_all(runtime, ALERTS)]
+
+
+def snapshots(runtime: Runtime) -> dict[int, int]:
+    """Partition → offset of its snapshot; nothing while the table is not there."""
+    with psycopg.connect(runtime.database_url) as connection:
+        try:
+            rows = connection.execute("SELECT part, next_offset FROM fraud.snapshot").fetchall()
+        except psycopg.errors.UndefinedTable:
+            return {}
+    return dict(rows)
+
+
+async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+async def committed(runtime: Runtime) -> dict[int, int]:
+    """Partition → the group's committed offset, which the agent moves when a batch and its alerts are through."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, group_id=runtime.group("fraud.detect"), enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        found = {}
+        for part in range(PARTITIONS):
+            found[part] = await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), part)) or 0
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def ends(runtime: Runtime) -> dict[int, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(runtime.topic(TRANSACTIONS), part) for part in range(PARTITIONS)]
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+    finally:
+        await consumer.stop()
+
+
+async def watched_to_the_end(runtime: Runtime) -> None:
+    goal = await ends(runtime)
+
+    async def reached() -> bool:
+        return await committed(runtime) == goal
+
+    await until(reached, f"the group at {goal}")
+
+
+def settings_of(runtime: Runtime, **changes) -> FraudSettings:
+    return FraudSettings(
+        bootstrap_servers=runtime.bootstrap_servers,
+        database_url=runtime.database_url,
+        namespace=runtime.namespace,
+        code_version="test",
+        **changes,
+    )
+
+
+@asynccontextmanager
+async def watching(settings: FraudSettings) -> AsyncIterator[object]:
+    """The fraud app in this process; fails if it crashes meanwhile, whether the test noticed or not."""
+    app = create_app(settings)
+    await app.start()
+    try:
+        yield app
+    finally:
+        reason = app.crash_reason
+        await app.stop()
+    if reason is not None:
+        raise reason

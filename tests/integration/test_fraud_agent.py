@@ -1,0 +1,242 @@
+"""The fraud agent on the real broker and database: what it publishes, where it goes on, whom it gives way to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import psycopg
+import pytest
+from psycopg import sql
+
+from fraud_agents import migrate as migration
+from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
+from fraud_agents.snapshots import SnapshotStore
+from schemas import codec
+from schemas.errors import Fenced, InvariantBroken, Unavailable
+from schemas.events import DeadLetter, OffsetRange
+from schemas.identity import alert_id
+from schemas.topics import ALERTS, TRANSACTIONS
+from streams.kafka.intake import Intake
+from tests import fraud_log
+from tests.fraud_log import T0, append, append_bytes, bet, burst, partition_of, read_alerts, settings_of, watching
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def log(runtime):
+    await fraud_log.make_topics(runtime)
+    return runtime
+
+
+def query(runtime, statement, *parameters):
+    with psycopg.connect(runtime.database_url) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+async def test_bursts_on_the_log_become_alerts_on_their_topic(log):
+    # Quiet players between the fast one, who plays across a minute border: 300 and 300.
+    quiet = [bet(f"quiet-{n % 40}", T0 + n * 60, f"q{n}") for n in range(2_000)]
+    fast = burst("fast", T0 + 30_000, 600)
+    await append(log, sorted(quiet + fast, key=lambda event: event.occurred_at))
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    [record] = await fraud_log.read_all(log, ALERTS)
+    [alert] = await read_alerts(log)
+    assert record.key == b"default:fast"
+    assert alert.alert_id == alert_id("D01", 1, "default:fast", T0 + 30_000)
+    assert (alert.observed, alert.window_start, alert.window_end) == (500, T0 + 20_000, T0 + 80_000)
+    assert json.loads(alert.evidence["games"]) == {"hub88/slot-1": 500}
+    # The sources really are the records: the 500th bet is the last of them.
+    [source] = alert.sources
+    own = [
+        r for r in await fraud_log.read_all(log, TRANSACTIONS) if r.partition == source.partition and r.key == b"fast"
+    ]
+    assert source == OffsetRange(TRANSACTIONS, partition_of("fast"), own[0].offset, own[499].offset)
+
+
+async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_watched(log):
+    fast = burst("fast", T0, 500)
+    await append(log, fast[:250])
+    await append_bytes(log, [("fast", b"no avro"), ("fast", None)])
+    await append(log, fast[250:])
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    assert [alert.observed for alert in await read_alerts(log)] == [500]
+    buried = [codec.decoder(DeadLetter)(r.value) for r in await fraud_log.read_all(log, TRANSACTIONS + ".dlt")]
+    assert [(letter.code, letter.value, letter.stage) for letter in buried] == [
+        ("BAD_CONTRACT", b"no avro", "fraud"),
+        ("BAD_CONTRACT", None, "fraud"),
+    ]
+
+
+async def test_a_stopped_agent_goes_on_in_the_middle_of_a_burst(log):
+    fast = burst("fast", T0, 500)
+    await append(log, fast[:499])
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    assert await read_alerts(log) == []
+    assert fraud_log.snapshots(log) == await fraud_log.ends(log)
+    await append(log, fast[499:])
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    [alert] = await read_alerts(log)
+    assert alert.sources == [OffsetRange(TRANSACTIONS, partition_of("fast"), 0, 499)]
+    assert alert.evidence["duplicate_events"] == "0"
+
+
+async def test_without_a_snapshot_the_log_is_watched_anew_whatever_the_group_has_committed(log):
+    await append(log, burst("fast", T0, 500))
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    query(log, "DELETE FROM fraud.snapshot RETURNING part")
+    async with watching(settings_of(log)):
+
+        async def twice() -> bool:
+            return len(await read_alerts(log)) == 2
+
+        await fraud_log.until(twice, "the same alert again")
+    first, second = await read_alerts(log)
+    assert first == second
+
+
+async def test_snapshots_come_while_it_runs(log):
+    await append(log, [bet("a", T0, "a"), bet("b", T0, "b"), bet("c", T0, "c")])
+    async with watching(settings_of(log, snapshot_records=1)):
+
+        async def saved() -> bool:
+            return fraud_log.snapshots(log) == await fraud_log.ends(log)
+
+        await fraud_log.until(saved, "a snapshot at the end of every partition")
+
+
+async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(log):
+    old, new = DEFAULT_RULES, (msgspec.structs.replace(D01_BET_VELOCITY, version=2, threshold=400, close_below=300),)
+    fast = burst("fast", T0, 400)
+    await append(log, fast[:399])
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    await append(log, fast[399:])
+    async with watching(settings_of(log, rules=new)):
+        await fraud_log.watched_to_the_end(log)
+    assert [(alert.rule_version, alert.observed) for alert in await read_alerts(log)] == [(2, 400)]
+    changes = query(
+        log,
+        "SELECT from_offset, rule_set FROM fraud.activation WHERE part = %s ORDER BY from_offset",
+        partition_of("fast"),
+    )
+    assert changes == [(0, rule_set_name(old)), (399, rule_set_name(new))]
+
+
+async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsaved(log):
+    def admit(is_open: bool) -> None:
+        name = sql.Identifier(log.database)
+        with psycopg.connect(log.maintenance_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(name, sql.SQL(str(is_open))))
+            if not is_open:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (log.database,)
+                )
+
+    async with watching(settings_of(log, snapshot_records=100)) as app:
+        await append(log, burst("fast", T0 - 100_000, 300, every_ms=300))
+        await fraud_log.watched_to_the_end(log)
+        [intake] = [service for service in app._supervised if isinstance(service, Intake)]
+        try:
+            admit(False)
+            await append(log, burst("fast", T0, 500, first=1_000))
+
+            async def alerted() -> bool:
+                return bool(await read_alerts(log))
+
+            await fraud_log.until(alerted, "an alert")
+            await append(log, burst("fast", T0 + 100_000, 1_000, first=2_000))
+
+            async def waits() -> bool:
+                return any("UNAVAILABLE" in (status.waiting or "") for status in intake.status().values())
+
+            await fraud_log.until(waits, "a partition that says what it waits for")
+            assert app.crash_reason is None
+        finally:
+            admit(True)
+        await fraud_log.watched_to_the_end(log)
+        assert fraud_log.snapshots(log) == await fraud_log.ends(log)
+    assert len(await read_alerts(log)) == 1
+
+
+@pytest.fixture
+async def stores(runtime):
+    pair = [SnapshotStore(runtime.database_url, "fraud.detect", TRANSACTIONS) for _ in range(2)]
+    yield pair
+    for store in pair:
+        await store.on_stop()
+
+
+async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
+    old, new = stores
+    [first] = await old.claim([7], "rules")
+    assert (first.part, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
+    await old.save(7, first.epoch, 10, "rules", b"ten")
+    [second] = await new.claim([7], "rules")
+    assert (second.epoch, second.next_offset, second.rule_set, second.state) == (2, 10, "rules", b"ten")
+    with pytest.raises(Fenced, match="7@99"):
+        await old.save(7, first.epoch, 99, "rules", b"zombie")
+    await new.save(7, second.epoch, 20, "rules", b"twenty")
+    with pytest.raises(InvariantBroken, match="already at 20"):
+        await new.save(7, second.epoch, 19, "rules", b"back")
+    [third] = await old.claim([7], "rules")
+    assert (third.next_offset, third.state) == (20, b"twenty")
+
+
+async def test_a_save_whose_reply_was_lost_can_be_repeated(stores):
+    store, _ = stores
+    [claim] = await store.claim([0], "rules")
+    await store.save(0, claim.epoch, 5, "rules", b"five")
+    await store.save(0, claim.epoch, 5, "rules", b"five")
+
+
+async def test_a_lost_connection_is_unavailable_once_and_then_opened_again(stores, runtime):
+    store, _ = stores
+    [claim] = await store.claim([0], "rules")
+    query(runtime, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.fraud'")
+    with pytest.raises(Unavailable):
+        await store.save(0, claim.epoch, 5, "rules", b"five")
+    await store.save(0, claim.epoch, 5, "rules", b"five")
+
+
+async def test_a_megabyte_of_state_comes_back_as_it_was(stores):
+    store, other = stores
+    state = bytes(range(256)) * 4_096
+    [claim] = await store.claim([0], "rules")
+    await store.save(0, claim.epoch, 5, "rules", state)
+    [again] = await other.claim([0], "rules")
+    assert again.state == state
+
+
+async def test_claims_of_many_at_once_do_not_lock_each_other_out(stores):
+    first, second = stores
+    claims = await asyncio.gather(first.claim(range(24), "rules"), second.claim(reversed(range(24)), "rules"))
+    assert {claim.epoch for side in claims for claim in side} == {1, 2}
+
+
+def test_migrations_run_once_however_many_begin_together(runtime):
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(migration.migrate, [runtime.database_url] * 4))
+    assert sorted(map(len, applied)) == [0, 0, 0, 1]
+    assert migration.migrate(runtime.database_url) == []
+
+
+def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):
+    migration.migrate(runtime.database_url)
+    [(name, text)] = migration._files()
+    monkeypatch.setattr(migration, "_files", lambda: [(name, text + "-- edited")])
+    with pytest.raises(migration.MigrationChanged, match=name):
+        migration.migrate(runtime.database_url)
+
+
+def test_without_a_database_the_migration_says_so():
+    with pytest.raises(Unavailable):
+        migration.migrate("postgresql://postgres@127.0.0.1:1/none")
