@@ -8,22 +8,17 @@ from dataclasses import dataclass
 
 from ledger_sink.database import Database
 from pitboss.demo.figures import Figures, figures_of
-from pitboss.demo.settling import Progress, Settling
+from pitboss.demo.play import Play
 from pitboss.demo.show import Show
 from pitboss.demo.stage import Stage, fresh_stage, running_workers
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
-from pitboss.supervisor import WorkerProcess
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import read_all_topics, read_tables
-from sandbox.feeder import feed
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, duration_ms, generate
 from schemas.topics import TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import DIALECTS, policies
-
-SETTLE_DEADLINE_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -51,32 +46,15 @@ class Result:
         return all(check.holds for check in self.checks)
 
 
-class Killer:
-    """Kills the ledger's worker once, when half of the traffic is booked."""
-
-    def __init__(self, worker: WorkerProcess, events: int, show: Show) -> None:
-        self._worker = worker
-        self._half = events // 2
-        self._show = show
-        self.killed_at = 0
-
-    def look(self, progress: Progress) -> None:
-        """Kill if it is time."""
-        if not self.killed_at and progress.booked >= self._half and self._worker.is_alive:
-            self.killed_at = progress.booked
-            pid = self._worker.pid
-            self._worker.kill()
-            self._show.say(f"[bold]SIGKILL[/] to the ledger worker (pid {pid}) with {progress.booked:,} events booked")
-
-
 def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
     """Play, kill, settle, check. Raises Stalled if something does not settle; the namespace is kept then."""
     with fresh_stage(stack, "demo", show.say, use_given_servers=demo.use_given_servers, keep=demo.keep) as stage:
         records = _records(demo, stage, show)
         with running_workers(stage, stack.home, show.say) as workers:
-            killed_at = asyncio.run(_play(demo, stage, records, workers["ledger"], show))
+            play = Play(stage.runtime, records, demo.rate, workers["ledger"], show)
+            asyncio.run(play.run())
         show.say("reading every topic and table anew")
-        result = asyncio.run(_look(demo, stage, killed_at, show))
+        result = asyncio.run(_look(demo, stage, play.killed_at, show))
         if not result.holds:
             show.say(f"kept for you to look at: namespace {stage.runtime.namespace}, logs in {stage.folder}")
             raise ChecksFailed(result)
@@ -97,52 +75,6 @@ def _records(demo: DemoSettings, stage: Stage, show: Show) -> list[RawEvent]:
     start_ms = int(time.time() * 1000) - duration_ms(scenario)
     scenario = Scenario(seed=demo.seed, start_ms=start_ms, events=demo.events)
     return generate(scenario, stage.keys, lambda done, total: show.bar("signed", done, total))
-
-
-async def _play(demo: DemoSettings, stage: Stage, records: list[RawEvent], ledger: WorkerProcess, show: Show) -> int:
-    runtime = stage.runtime
-    killer = Killer(ledger, len(records), show)
-    fed = 0
-
-    def on_progress(progress: Progress) -> None:
-        killer.look(progress)
-        waits = f"waiting for {progress.waits_for}" if progress.waits_for else "settled"
-        # Some records hold several events and some none, so the bar is full when nothing is under way.
-        done = (
-            len(records) if not progress.waits_for and fed == len(records) else min(progress.booked, len(records) - 1)
-        )
-        show.bar("booked", done, len(records), waits)
-
-    def on_fed(done: int, total: int) -> None:
-        nonlocal fed
-        fed = done
-        show.bar("fed", done, total)
-
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.sandbox"))
-    async with Settling(runtime) as settling, producer:
-
-        async def deposits_are_settled(_: int) -> None:
-            await settling.wait(SETTLE_DEADLINE_S, on_progress)
-
-        async def watch() -> None:
-            while True:
-                killer.look(Progress(await settling.booked(), "the feed"))
-                await asyncio.sleep(0.02)
-
-        watching = asyncio.create_task(watch())
-        try:
-            await feed(
-                records,
-                producer,
-                namespace=runtime.namespace,
-                rate=demo.rate,
-                before_phase=deposits_are_settled,
-                progress=on_fed,
-            )
-            await settling.wait(SETTLE_DEADLINE_S, on_progress)
-        finally:
-            watching.cancel()
-    return killer.killed_at
 
 
 async def _look(demo: DemoSettings, stage: Stage, killed_at: int, show: Show) -> Result:

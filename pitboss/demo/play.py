@@ -1,0 +1,83 @@
+"""The demo's traffic: fed in phases, watched from outside, with one worker killed half-way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pitboss.demo.settling import Progress, Settling
+from pitboss.demo.show import Show
+from pitboss.settings import Runtime
+from pitboss.supervisor import WorkerProcess
+from sandbox.feeder import feed
+from sandbox.records import RawEvent
+from schemas.errors import Unavailable
+from streams.kafka.producer import BatchProducer, ProducerSettings
+
+SETTLE_DEADLINE_S = 240.0
+_LOOK_EVERY_S = 0.05
+
+
+class Play:
+    """One performance: `run` feeds everything, kills once, and returns when all is settled."""
+
+    def __init__(
+        self, runtime: Runtime, records: Sequence[RawEvent], rate: float | None, victim: WorkerProcess, show: Show
+    ) -> None:
+        self._runtime = runtime
+        self._records = records
+        self._rate = rate
+        self._victim = victim
+        self._show = show
+        self._fed = 0
+        self.killed_at = 0
+        """Events that were booked when the victim was killed; 0 if it was not."""
+
+    async def run(self) -> None:
+        """Raises Stalled where something does not settle."""
+        producer = BatchProducer(ProducerSettings(self._runtime.bootstrap_servers, "pitboss.sandbox"))
+        async with Settling(self._runtime) as settling, producer:
+
+            async def before_phase(_: int) -> None:
+                await settling.wait(SETTLE_DEADLINE_S, self._look)
+
+            watching = asyncio.create_task(self._watch(settling))
+            try:
+                await feed(
+                    self._records,
+                    producer,
+                    namespace=self._runtime.namespace,
+                    rate=self._rate,
+                    before_phase=before_phase,
+                    progress=self._on_fed,
+                )
+            finally:
+                watching.cancel()
+            await settling.wait(SETTLE_DEADLINE_S, self._look)
+
+    async def _watch(self, settling: Settling) -> None:
+        while True:
+            with suppress(Unavailable):
+                self._look(Progress(await settling.booked(), "the feed"))
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _on_fed(self, done: int, total: int) -> None:
+        self._fed = done
+        self._show.bar("fed", done, total)
+
+    def _look(self, progress: Progress) -> None:
+        total = len(self._records)
+        is_all = self._fed == total and not progress.waits_for
+        # Some records hold several events and some none, so the bar is full when nothing is under way.
+        booked = total if is_all else min(progress.booked, total - 1)
+        self._show.bar(
+            "booked", booked, total, f"waiting for {progress.waits_for}" if progress.waits_for else "settled"
+        )
+        if not self.killed_at and progress.booked >= total // 2 and self._victim.is_alive:
+            self.killed_at = progress.booked
+            pid = self._victim.pid
+            self._victim.kill()
+            self._show.say(
+                f"[bold]SIGKILL[/] to {self._victim.name}, pid {pid}, with {progress.booked:,} events booked"
+            )
