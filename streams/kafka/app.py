@@ -31,6 +31,7 @@ from streams.kafka.batches import BatchChannel
 from streams.kafka.idle_consumer import IdleTransport
 from streams.kafka.intake import Intake, IntakeSettings, StartPositions
 from streams.kafka.lanes import Handle, process_batches
+from streams.kafka.quiet_logs import OncePerWhile
 from streams.kafka.watchdog import Watchdog, WatchdogSettings
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[Pitboss
     A signal drains: nothing more is fed, batches in work are finished and committed, clients are closed, 0 is
     returned. A crash returns the error's own code.
     """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OncePerWhile())
     return asyncio.run(_run(create))
 
 

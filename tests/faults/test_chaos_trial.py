@@ -1,0 +1,270 @@
+"""The plumbing against everything at once: records are copied from one topic to another by two worker processes while
+one of them is killed, another joins, and the broker is killed and started again.
+
+Afterwards every record is there, the first copies of each key's records stand in their order, and every offset of the
+source is committed. Duplicates are allowed, and counted.
+
+Run as a program, this file is the worker: `python test_chaos_trial.py BOOTSTRAP NAME PACE_MS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+
+from pitboss.embedded.stack import Stack
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from streams.kafka.batches import RecordBatch
+from streams.kafka.intake import IntakeSettings
+from streams.kafka.partitioner import partition_for
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.watchdog import WatchdogSettings
+
+SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
+PARTITIONS = 8
+KEYS = 500
+FEED_S = 14.0
+"""How long the records take to come: the faults fall into this time at any size."""
+
+DEADLINE_S = 120.0
+
+
+def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
+    app = create_app(AppSettings(name, bootstrap))
+    producer = app.supervise(BatchProducer(ProducerSettings(bootstrap, name)))
+
+    async def copy(batch: RecordBatch) -> None:
+        await asyncio.sleep(pace_ms / 1000)  # so that there is always work in hand when something dies
+        await producer.send_keyed(TARGET, [(r.key, r.value, r.headers, None) for r in batch.records])
+
+    add_agent(
+        app,
+        IntakeSettings(bootstrap, GROUP, session_timeout_ms=6_000, drain_timeout_ms=5_000),
+        copy,
+        name="copy",
+        topics=[SOURCE],
+        watchdog=WatchdogSettings(bootstrap, stall_ms=20_000, interval_ms=1_000),
+    )
+    return app
+
+
+@dataclass
+class Workers:
+    """Worker processes, each started again when it ends of itself: the part of a supervisor."""
+
+    bootstrap: str
+    folder: Path
+    pace_ms: int = 5
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarted: dict[str, list[int]] = field(default_factory=dict)
+    """By worker, what it ended with."""
+
+    def start(self, name: str) -> None:
+        command = [sys.executable, __file__, self.bootstrap, name, str(self.pace_ms)]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def look(self) -> None:
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                self.restarted.setdefault(name, []).append(process.returncode)
+                self.start(name)
+
+    def stop(self) -> dict[str, int]:
+        for process in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        codes = {}
+        for name, process in self.running.items():
+            try:
+                codes[name] = process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = process.wait(10)
+        return codes
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3_000:]}" for path in sorted(self.folder.glob("*.log")))
+
+
+async def create_topics(bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (SOURCE, TARGET)])
+    finally:
+        await admin.close()
+
+
+class Feeder:
+    """Appends records at a steady pace, up to a number that the trial raises."""
+
+    def __init__(self, bootstrap: str, count: int) -> None:
+        self.bootstrap, self.count = bootstrap, count
+        self.allowed = 0
+        self.fed = 0
+
+    async def run(self) -> None:
+        chunk = max(self.count // 280, 1)
+        async with BatchProducer(ProducerSettings(self.bootstrap, "feeder")) as producer:
+            while self.fed < self.count:
+                numbers = range(self.fed, min(self.fed + chunk, self.allowed))
+                begin = time.monotonic()
+                if numbers:
+                    records = [(b"key-%d" % (n % KEYS), b"%09d" % n + b"." * 200, (), None) for n in numbers]
+                    await producer.send_keyed(SOURCE, records)
+                    self.fed = numbers.stop
+                await asyncio.sleep(max(0.0, begin + FEED_S * chunk / self.count - time.monotonic()))
+
+
+class Group:
+    """What the broker knows of the workers' group."""
+
+    def __init__(self, admin: AIOKafkaAdminClient) -> None:
+        self._admin = admin
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        offsets = await self._admin.list_consumer_group_offsets(GROUP)
+        return {tp: offset.offset for tp, offset in offsets.items()}
+
+    async def members(self) -> int:
+        (answer,) = await self._admin.describe_consumer_groups([GROUP])
+        _, _, state, _, _, members, *_ = answer.groups[0]
+        return len(members) if state == "Stable" else 0
+
+
+async def until(workers: Workers, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        workers.look()
+        with contextlib.suppress(KafkaError):
+            if await condition():
+                return
+        assert time.monotonic() < deadline, f"still not {what}\n{workers.logs()}"
+        await asyncio.sleep(0.05)
+
+
+async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) -> float:
+    """Let the faults happen while records flow; returns how long it took to catch up after the last one."""
+
+    async def has_copied(share: float) -> bool:
+        return sum((await group.committed()).values()) >= share * feeder.count
+
+    async def is_pair() -> bool:
+        return await group.members() == 2
+
+    workers.start("first")
+    workers.start("second")
+    await until(workers, is_pair, "two workers in the group")
+    feeder.allowed = feeder.count // 3
+    await until(workers, lambda: has_copied(1 / 6), "a sixth copied")
+    workers.kill("first")
+    workers.start("third")
+    feeder.allowed = feeder.count * 2 // 3
+    await until(workers, is_pair, "the dead worker out of the group and the third in")
+    await until(workers, lambda: has_copied(1 / 2), "half copied")
+    feeder.allowed = feeder.count
+    await until(workers, lambda: has_copied(3 / 5), "three fifths copied")
+    stack.kill_kafka()
+    await asyncio.sleep(0.5)  # long enough for everybody to notice
+    await asyncio.to_thread(stack.restart_kafka)
+    begin = time.monotonic()
+    await until(workers, lambda: has_copied(1), "everything copied")
+    return time.monotonic() - begin
+
+
+async def read(bootstrap: str, topic: str) -> tuple[dict[TopicPartition, int], list[tuple[bytes, int]]]:
+    """The ends of a topic's partitions, and its records as (key, number) in the order of each partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        found: list[tuple[bytes, int]] = []
+        async with asyncio.timeout(DEADLINE_S):
+            for tp in tps:
+                while await consumer.position(tp) < ends[tp]:
+                    for records in (await consumer.getmany(tp, timeout_ms=200)).values():
+                        for record in records:
+                            assert record.partition == partition_for(record.key, PARTITIONS)
+                            found.append((record.key, int(record.value[:9])))
+        return ends, found
+    finally:
+        await consumer.stop()
+
+
+def assert_copied(count: int, copies: list[tuple[bytes, int]]) -> int:
+    """Nothing is missing or out of order; returns how many copies were made twice."""
+    missing = set(range(count)) - {number for _, number in copies}
+    assert not missing, f"{len(missing)} of {count} records are lost, such as {sorted(missing)[:5]}"
+    firsts: dict[bytes, list[int]] = defaultdict(list)
+    seen: set[int] = set()
+    for key, number in copies:
+        assert key == b"key-%d" % (number % KEYS)
+        if number not in seen:
+            seen.add(number)
+            firsts[key].append(number)
+    for key, numbers in firsts.items():
+        assert numbers == sorted(numbers), f"records of {key!r} were reordered"
+    return len(copies) - count
+
+
+@pytest.mark.faults
+@pytest.mark.integration
+@pytest.mark.parametrize("count", [60_000, pytest.param(500_000, marks=pytest.mark.prove)])
+async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(private_stack: Stack, tmp_path, count, capsys):
+    bootstrap = private_stack.runtime("").bootstrap_servers
+    await create_topics(bootstrap)
+    workers, feeder = Workers(bootstrap, tmp_path), Feeder(bootstrap, count)
+    feeding = asyncio.create_task(feeder.run())
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        caught_up_s = await torment(private_stack, Group(admin), workers, feeder)
+        await feeding
+        committed = await Group(admin).committed()
+    finally:
+        feeding.cancel()
+        codes = workers.stop()
+        await admin.close()
+    steady = {name: code for name, code in codes.items() if name not in workers.restarted}
+    assert not any(steady.values()), f"a drained worker ends with 0: {codes}\n{workers.logs()}"
+    source_ends, _ = await read(bootstrap, SOURCE)
+    assert committed == source_ends, "every offset is committed"
+    _, copies = await read(bootstrap, TARGET)
+    doubled = assert_copied(count, copies)
+    with capsys.disabled():
+        print(
+            f"\nchaos: {count:,} of {count:,} records copied, {doubled:,} twice ({doubled / count:.1%}), all offsets "
+            f"committed {caught_up_s:.1f} s after the broker was back, restarts: {workers.restarted or 'none'}"
+        )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    worker_bootstrap, worker_name, worker_pace_ms = sys.argv[1:]
+    code = run_worker(lambda: create_copier(worker_bootstrap, worker_name, int(worker_pace_ms)))
+    logging.getLogger("chaos").info("ends with %d", code)
+    sys.stdout.flush()
+    os._exit(code) if code else sys.exit(0)
