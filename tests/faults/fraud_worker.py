@@ -1,0 +1,14 @@
+"""A fraud worker that takes snapshots far more often than one in production, so that kills fall around them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from fraud_agents.app import FraudSettings, create_app
+from streams.kafka.app import run_worker
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    sys.exit(run_worker(lambda: create_app(FraudSettings(**json.loads(sys.argv[1])))))

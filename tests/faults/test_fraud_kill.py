@@ -1,0 +1,161 @@
+"""A fraud worker killed with SIGKILL, anywhere, as often as one likes: the same alerts, none lost, none twice.
+
+"Twice" is by id: an alert that was sent just before a kill is sent again, under its id and with the same content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fraud_agents.detectors import FIELDS
+from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.watch import PartitionWatch
+from pitboss.settings import worker_environment
+from schemas import codec
+from schemas.events import FraudAlert, WalletTransaction
+from schemas.topics import TRANSACTIONS
+from tests import fraud_log
+from tests.fix_stack import SEED
+from tests.fraud_log import PARTITIONS, T0, append, bet, burst, read_alerts, settings_of
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+EXIT_WITHIN_S = 60
+
+
+@pytest.fixture
+async def log(runtime):
+    await fraud_log.make_topics(runtime)
+    return runtime
+
+
+def production_worker(runtime) -> tuple[list[str], dict[str, str]]:
+    return [sys.executable, "-m", "pitboss.worker", "fraud"], worker_environment(runtime, "fraud-0")
+
+
+def saving_worker(runtime) -> tuple[list[str], dict[str, str]]:
+    settings = asdict(settings_of(runtime, snapshot_records=1, group_instance_id="fraud-0"))
+    del settings["rules"]
+    return [sys.executable, "-m", "tests.faults.fraud_worker", json.dumps(settings)], dict(os.environ)
+
+
+@contextmanager
+def running(worker, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process; killed at the end if the test has not done so, and shown if it ended by itself."""
+    command, environment = worker
+    with log_file.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            yield process
+        finally:
+            ended = process.poll()
+            if ended is None:
+                process.kill()
+            process.wait(EXIT_WITHIN_S)
+    assert ended in (None, 0, -signal.SIGKILL), log_file.read_text()[-4_000:]
+
+
+async def straight(runtime) -> list[FraudAlert]:
+    """What the detectors say of the log as it is, read once and without any interruption."""
+    decode = codec.decoder(WalletTransaction, FIELDS)
+    watches = [PartitionWatch(DEFAULT_RULES, part) for part in range(PARTITIONS)]
+    alerts = []
+    for record in await fraud_log.read_all(runtime, TRANSACTIONS):
+        alerts += watches[record.partition].observe(decode(record.value), record.offset)
+    return alerts
+
+
+def by_id(alerts: list[FraudAlert]) -> dict[str, FraudAlert]:
+    """One of each id; every copy must be equal to it in all its fields."""
+    found: dict[str, FraudAlert] = {}
+    for alert in alerts:
+        assert found.setdefault(alert.alert_id, alert) == alert
+    return found
+
+
+@pytest.mark.parametrize("worker", [production_worker, saving_worker])
+async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
+    """Half of a burst is watched, the worker is killed, the other half comes: one alert, as if nothing had been."""
+    quiet = [bet(f"quiet-{n % 9}", T0 + n * 100, f"q{n}") for n in range(300)]
+    fast = burst("fast", T0, 600)
+    await append(log, sorted(quiet + fast[:300], key=lambda event: event.occurred_at))
+    output = tmp_path / "worker.log"
+    with running(worker(log), output) as process:
+        await fraud_log.watched_to_the_end(log)
+        process.send_signal(signal.SIGKILL)
+        process.wait(EXIT_WITHIN_S)
+    assert await read_alerts(log) == []
+    await append(log, fast[300:])
+    with running(worker(log), output) as process:
+        await fraud_log.watched_to_the_end(log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_WITHIN_S) == 0
+    [expected] = await straight(log)
+    assert by_id(await read_alerts(log)) == {expected.alert_id: expected}
+    assert expected.observed == 500
+
+    # And a real worker that runs through the same log uninterrupted says the very same.
+    with psycopg.connect(log.database_url) as connection:
+        connection.execute("DELETE FROM fraud.snapshot")
+    before = len(await read_alerts(log))
+    with running(worker(log), output):
+
+        async def again() -> bool:
+            return len(await read_alerts(log)) > before
+
+        await fraud_log.until(again, "the alert of an uninterrupted run")
+    assert by_id(await read_alerts(log)) == {expected.alert_id: expected}
+
+
+async def test_killed_over_and_over_while_catching_up(log, tmp_path):
+    """A long log with bursts everywhere, six kills at arbitrary points of it, snapshots after every batch."""
+    chance = random.Random(SEED)
+    events = [bet(f"quiet-{chance.randrange(300)}", T0 + n * 10, f"q{n}") for n in range(40_000)]
+    for n in range(24):
+        # Up to 600 a burst, so some reach the threshold and some do not; stragglers and copies among them.
+        own = burst(f"fast-{n}", T0 + chance.randrange(330_000), chance.choice([480, 560, 600]))
+        events += own + chance.sample(own, 20)
+    events.sort(key=lambda event: (event.occurred_at + chance.randrange(20_000), event.event_id))
+    await append(log, events)
+    expected = by_id(await straight(log))
+    assert 4 <= len(expected) < 24
+
+    output, total, kills = tmp_path / "worker.log", len(events), 0
+    with psycopg.connect(log.database_url, autocommit=True) as connection:
+
+        def saved() -> int:
+            if connection.execute("SELECT to_regclass('fraud.snapshot')").fetchone() == (None,):
+                return 0
+            [[offsets]] = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM fraud.snapshot").fetchall()
+            return int(offsets)
+
+        for share in sorted(chance.uniform(0.02, 0.8) for _ in range(6)):
+            with running(saving_worker(log), output) as process:
+                deadline = time.monotonic() + 60
+                while saved() < share * total:
+                    assert time.monotonic() < deadline, f"{saved()} of {total} after 60 s"
+                    assert process.poll() is None
+                process.send_signal(signal.SIGKILL)
+                process.wait(EXIT_WITHIN_S)
+            kills += saved() < total
+        assert kills == 6, f"seed {SEED}: the worker was at the end before it was killed"
+
+    with running(saving_worker(log), output) as process:
+        await fraud_log.watched_to_the_end(log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(EXIT_WITHIN_S) == 0
+    assert by_id(await read_alerts(log)) == expected
+    assert fraud_log.snapshots(log) == await fraud_log.ends(log)
