@@ -1,0 +1,180 @@
+"""A whole worker process: how it ends, and how it comes back.
+
+Run as a program, this file is the worker: `python test_intake_worker.py BOOTSTRAP TOPIC GROUP INSTANCE BEHAVIOUR`. It
+prints one JSON line for each event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from pitboss.settings import Runtime
+from schemas.errors import Fenced
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from streams.kafka.batches import RecordBatch
+from streams.kafka.intake import IntakeSettings
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.watchdog import WatchdogSettings
+
+PARTITIONS = 4
+
+
+def say(**event: object) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def create_worker(bootstrap: str, topic: str, group: str, instance: str, behaviour: str) -> PitbossApp:
+    app = create_app(AppSettings("worker", bootstrap))
+
+    async def handle(batch: RecordBatch) -> None:
+        say(got=len(batch.records), assignment=batch.assignment, partition=batch.partition)
+        match behaviour:
+            case "fenced":
+                raise Fenced("another worker has the partition")
+            case "bug":
+                raise ValueError("a bug")
+            case "slow":
+                await asyncio.sleep(1)
+            case "hang":
+                await asyncio.Event().wait()
+
+    add_agent(
+        app,
+        IntakeSettings(
+            bootstrap,
+            group,
+            group_instance_id=instance if instance != "-" else None,
+            drain_timeout_ms=3_000,
+            commit_interval_ms=60_000,  # only an orderly end commits
+        ),
+        handle,
+        name="work",
+        topics=[topic],
+        watchdog=WatchdogSettings(bootstrap, stall_ms=2_000, interval_ms=300),
+    )
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(lambda: create_worker(*sys.argv[1:])))
+
+pytestmark = pytest.mark.integration
+
+
+class Process:
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
+        )
+        self.events: list[dict] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            while line := await asyncio.to_thread(lines.readline):
+                self.events.append(json.loads(line))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def code(self) -> int:
+        code = await asyncio.to_thread(self.process.wait, 30)
+        await self._reading
+        return code
+
+    async def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return await self.code()
+
+    @property
+    def got(self) -> int:
+        return sum(event["got"] for event in self.events)
+
+
+@pytest.fixture
+async def start(runtime: Runtime) -> AsyncIterator[Callable[..., Process]]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(runtime.topic("in"), PARTITIONS, 1)])
+    await admin.close()
+    processes: list[Process] = []
+
+    def make(behaviour: str = "plain", instance: str = "-", bootstrap: str | None = None) -> Process:
+        server = bootstrap or runtime.bootstrap_servers
+        processes.append(Process(server, runtime.topic("in"), runtime.group("g"), instance, behaviour))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.process.kill()
+        await process.code()
+
+
+async def fill(runtime: Runtime, count: int = 100) -> None:
+    async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill")) as producer:
+        await producer.send_keyed(runtime.topic("in"), [(b"%d" % i, b"v", (), None) for i in range(count)])
+
+
+async def committed(runtime: Runtime) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(runtime.group("g"))
+        return sum(offset.offset for offset in offsets.values() if offset.offset > 0)
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_commits_and_ends_with_0(runtime, start, number):
+    await fill(runtime)
+    worker = start("slow")
+    await worker.until(lambda: len(worker.events) == PARTITIONS)  # and none of them is done yet
+    assert await worker.end(number) == 0
+    assert await committed(runtime) == worker.got == 100, "the work in hand was finished and committed"
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("fenced", 72), ("bug", 1), ("hang", 75)])
+async def test_an_error_ends_the_process_with_its_code_and_commits_nothing_of_it(runtime, start, behaviour, code):
+    await fill(runtime)
+    assert await start(behaviour).code() == code
+    assert await committed(runtime) == 0
+
+
+async def test_without_a_broker_a_worker_ends_with_unavailable(start):
+    assert await start(bootstrap="127.0.0.1:1").code() == 69
+
+
+async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_nobody(runtime, start):
+    first, second = start(instance="worker-1"), start(instance="worker-2")
+    async with asyncio.timeout(30):
+        while not (first.got and second.got):
+            await fill(runtime)
+            await asyncio.sleep(0.2)
+    before = second.events[-1]["assignment"]
+    await first.end(signal.SIGKILL)
+    begin = time.monotonic()
+    successor = start(instance="worker-1")
+    await successor.until(lambda: successor.got)
+    took_s = time.monotonic() - begin
+    await fill(runtime)
+    seen = len(second.events)
+    await second.until(lambda: len(second.events) > seen)
+    assert second.events[-1]["assignment"] == before, "no rebalance"
+    assert took_s < 8, "sooner than the session time-out of 10 s would have allowed a stranger"
