@@ -17,8 +17,11 @@ COMMANDS = {
     "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
     "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
     "demo": ("pitboss.cli.demo:demo", "The main job end to end, in two minutes, with its checks."),
+    "provision": ("pitboss.cli.provision:provision", "Create what is missing of database, tables and topics."),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
+    "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
+    "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),
 }

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from pitboss.embedded.databases import create_database, database_exists
+from pitboss.provision import provision
 from pitboss.settings import read_settings, resolve_runtime
 from pitboss.supervisor import ROLES, Supervisor, workers_for
 
@@ -18,12 +18,12 @@ from pitboss.supervisor import ROLES, Supervisor, workers_for
 def run(role: str, workers: int) -> None:
     """Run workers and start them again when they end.
 
-    SIGTERM or Ctrl-C drains them: what is in work is finished and committed first.
+    What is missing of the database, its tables and the topics is created first. SIGTERM or Ctrl-C drains the workers:
+    what is in work is finished and committed.
     """
     settings = read_settings()
     runtime = resolve_runtime(settings)
-    if not database_exists(runtime):
-        create_database(runtime)
+    provision(runtime)
     roles = ROLES if role == "all" else (role,)
     supervisor = Supervisor(workers_for(roles, runtime, home=settings.home, each=workers), _report)
     for number in (signal.SIGTERM, signal.SIGINT):
