@@ -1,0 +1,26 @@
+"""An installation that the acceptance tests share: real servers, real workers, no key configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pitboss.provision import provision, unprovision
+from pitboss.settings import Runtime
+from tests.fix_stack import Servers
+from tests.whole_run import supervised_workers
+
+PARTITIONS = 6
+
+
+@pytest.fixture(scope="session")
+def installation(
+    stack: Servers, namespaces: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runtime]:
+    """A namespace with its four workers running; every test uses players of its own."""
+    runtime = stack.runtime(namespaces())
+    provision(runtime, partitions=PARTITIONS)
+    with supervised_workers(runtime, tmp_path_factory.mktemp("installation"), print):
+        yield runtime
+    unprovision(runtime)

@@ -1,0 +1,164 @@
+"""Kill any process at any instant, broker and database included: nothing is lost, nothing is doubled.
+
+Each test plays real providers' traffic through one worker process of each role, sends SIGKILL at instants drawn from
+the session's seed, waits until everything is settled, and then reads every topic and every table anew. Nothing that a
+worker says of itself is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from pitboss.demo.settling import Settling
+from pitboss.embedded.processes import poll
+from pitboss.embedded.stack import Stack
+from pitboss.provision import provision
+from pitboss.settings import Runtime
+from pitboss.supervisor import ROLES, WorkerProcess
+from sandbox.keys import SandboxKeys
+from tests.fix_stack import SEED
+from tests.whole_run import failures, feed_all, look_at_everything, supervised_workers, traffic
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+PARTITIONS = 6
+SETTLE_S = 120.0
+
+Kill = Callable[[], Awaitable[None]]
+
+
+class Schedule:
+    """Kills in turn, each when so many records are fed."""
+
+    def __init__(self, kills: Sequence[tuple[int, Kill]]) -> None:
+        self._later = deque(sorted(kills, key=lambda kill: kill[0]))
+        self._due: asyncio.Queue[Kill] = asyncio.Queue()
+        self._count = len(kills)
+
+    def on_fed(self, fed: int) -> None:
+        while self._later and self._later[0][0] <= fed:
+            self._due.put_nowait(self._later.popleft()[1])
+
+    async def run(self) -> None:
+        for _ in range(self._count):
+            kill = await self._due.get()
+            await kill()
+
+
+def instants(chance: random.Random, records: int, count: int) -> list[int]:
+    """When to kill, in records fed: anywhere in the play, so that there is always traffic after the last kill."""
+    return sorted(chance.sample(range(records // 10, records * 9 // 10), count))
+
+
+def kill_worker(worker: WorkerProcess) -> Kill:
+    async def kill() -> None:
+        # Its supervisor may be about to start it again: then it is killed as soon as it runs.
+        assert await asyncio.to_thread(poll, lambda: worker.is_alive, SETTLE_S)
+        await asyncio.to_thread(worker.kill)
+
+    return kill
+
+
+def kill_server(kill: Callable[[], None], restart: Callable[[], object]) -> Kill:
+    async def kill_and_restart() -> None:
+        await asyncio.to_thread(kill)
+        await asyncio.to_thread(restart)
+
+    return kill_and_restart
+
+
+def kill_everything(stack: Stack, workers: dict[str, WorkerProcess]) -> Kill:
+    """As when a machine loses its power, but for what its page cache holds."""
+
+    async def kill() -> None:
+        running = [worker.kill for worker in workers.values() if worker.is_alive]
+        await asyncio.gather(*[asyncio.to_thread(one) for one in (*running, stack.kill_kafka, stack.kill_postgres)])
+        await asyncio.to_thread(stack.up)
+
+    return kill
+
+
+async def play(
+    runtime: Runtime,
+    home: Path,
+    kills_of: Callable[[dict[str, WorkerProcess], random.Random, int], list[tuple[int, Kill]]],
+    *,
+    events: int,
+    rate: float,
+    seed: int,
+) -> None:
+    keys, said = SandboxKeys.generate(), []
+    records = traffic(seed % 100_000, events, keys)
+    with supervised_workers(runtime, home, said.append, keys) as workers:
+        kills = kills_of(workers, random.Random(seed), len(records))
+        schedule = Schedule(kills)
+        async with Settling(runtime) as settling:
+
+            async def settled(_: int = 0) -> None:
+                await settling.wait(SETTLE_S, lambda _: None)
+
+            killing = asyncio.create_task(schedule.run())
+            again = await feed_all(records, runtime, rate=rate, before_phase=settled, on_fed=schedule.on_fed)
+            await killing
+            await settled()
+    ends = [line.partition(";")[0] for line in said if " after " in line]
+    print(f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}")
+    checks, topics = await look_at_everything(runtime)
+    assert failures(checks) == {}, (f"seed {seed}", said)
+    assert len(topics.raw) >= len(records)
+    assert topics.alerts, "the player who bets too fast was not noticed"
+
+
+@pytest.mark.timeout(240)
+async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+
+    def kills_of(workers, chance, records):
+        victims = [*ROLES, "ledger", "normalise"]
+        chance.shuffle(victims)
+        times = instants(chance, records, len(victims))
+        return [(at, kill_worker(workers[role])) for at, role in zip(times, victims, strict=True)]
+
+    await play(runtime, tmp_path, kills_of, events=4_000, rate=250, seed=SEED)
+
+
+@pytest.mark.timeout(240)
+async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_path):
+    runtime = private_stack.runtime("faults")
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+
+    def kills_of(workers, chance, records):
+        kills = server_kills(private_stack, workers)
+        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+
+    await play(runtime, tmp_path, kills_of, events=4_000, rate=250, seed=SEED + 1)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", range(3))
+async def test_a_storm_of_kills(private_stack, tmp_path, number):
+    runtime = private_stack.runtime("faults")
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+
+    def kills_of(workers, chance, records):
+        kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]
+        kills += [*server_kills(private_stack, workers), *server_kills(private_stack, workers)]
+        chance.shuffle(kills)
+        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+
+    await play(runtime, tmp_path, kills_of, events=20_000, rate=200, seed=SEED + 2 + number)
+
+
+def server_kills(stack: Stack, workers: dict[str, WorkerProcess]) -> list[Kill]:
+    return [
+        kill_server(stack.kill_kafka, stack.restart_kafka),
+        kill_server(stack.kill_postgres, stack.restart_postgres),
+        kill_everything(stack, workers),
+    ]

@@ -1,0 +1,169 @@
+"""A whole run on real servers: workers as processes, traffic, and everything that is left of it read anew and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import orjson
+
+from fraud_agents.detectors import FIELDS
+from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.watch import PartitionWatch
+from ledger_sink.database import Database
+from pitboss.embedded.databases import create_database, drop_database
+from pitboss.settings import Runtime, runtime_of
+from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
+from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
+from replay.evidence import Topics, read_all_topics, read_tables
+from replay.topics import read_topics
+from sandbox.feeder import feed
+from sandbox.keys import SandboxKeys
+from sandbox.records import RawEvent
+from sandbox.scenario import Scenario, duration_ms, generate
+from schemas import codec
+from schemas.errors import SendFailed, Unavailable
+from schemas.events import FraudAlert
+from schemas.topics import ALERTS, TRANSACTIONS
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.providers.registry import DIALECTS, policies
+
+RESOLVE_MIN_AGE_MS = 3_000
+"""A test cannot wait a minute for a deposit that never comes."""
+
+SECOND_APPEND_S = 0.2
+
+
+@contextmanager
+def supervised_workers(
+    runtime: Runtime, home: Path, say: Callable[[str], None], keys: SandboxKeys | None = None
+) -> Iterator[dict[str, WorkerProcess]]:
+    """One worker of each role, by role; started again when it ends, drained at the end. Without keys nothing is signed."""
+    environment = {"PITBOSS_KEYS_FILE": "", "PITBOSS_RESOLVE_MIN_AGE_MS": str(RESOLVE_MIN_AGE_MS)}
+    if keys is not None:
+        keys_file = home / "keys.json"
+        keys_file.write_bytes(orjson.dumps(keys.keyring()))
+        environment["PITBOSS_KEYS_FILE"] = str(keys_file)
+    workers = workers_for(ROLES, runtime, home=home, environment=environment)
+    supervisor = Supervisor(workers, say)
+    thread = threading.Thread(target=supervisor.run, name="supervisor")
+    thread.start()
+    try:
+        yield {worker.role: worker for worker in workers}
+    finally:
+        supervisor.stop()
+        thread.join()
+
+
+def traffic(seed: int, events: int, keys: SandboxKeys) -> list[RawEvent]:
+    """Raw records of a casino whose clock ends now, with retries, poison, and one player who bets too fast."""
+    scenario = Scenario(seed=seed, start_ms=0, events=events, retry_share=0.03, reorder_share=0.03, speeders=1)
+    start_ms = int(time.time() * 1000) - duration_ms(scenario)
+    return generate(msgspec.structs.replace(scenario, start_ms=start_ms), keys)
+
+
+async def feed_all(
+    records: Sequence[RawEvent],
+    runtime: Runtime,
+    *,
+    rate: float,
+    before_phase: Callable[[int], Awaitable[None]],
+    on_fed: Callable[[int], None],
+) -> int:
+    """Append all records as a connector does: what was not acknowledged is sent again. Returns how often that was."""
+    fed, again = 0, 0
+    while fed < len(records):
+        rest, before = records[fed:], fed
+
+        def progress(done: int, _: int, before: int = before) -> None:
+            nonlocal fed
+            fed = before + done
+            on_fed(fed)
+
+        try:
+            async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
+                await feed(
+                    rest,
+                    producer,
+                    namespace=runtime.namespace,
+                    rate=rate,
+                    before_phase=before_phase,
+                    progress=progress,
+                )
+        except (SendFailed, Unavailable):
+            again += 1
+            await asyncio.sleep(SECOND_APPEND_S)
+    return again
+
+
+async def look_at_everything(runtime: Runtime) -> tuple[list[Check], Topics]:
+    """The six checks of `replay`, and three more: alerts, single decisions, movements. All of it is read anew."""
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, DIALECTS)
+    database = Database(runtime.database_url, "pitboss.test")
+    try:
+        tables = await read_tables(database)
+        checks = await check_tables(database)
+        checks += [check_offsets(topics, tables), check_topics(topics, tables)]
+        checks += [await _check_single_decisions(database), await _check_movements(database)]
+    finally:
+        await database.close()
+    checks.append(await _check_alerts(runtime, topics))
+    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
+    create_database(empty)
+    try:
+        log = runtime.topic(TRANSACTIONS)
+        checks.append(await check_replay(empty.database_url, log, topics, tables, policies(), lambda *_: None))
+    finally:
+        drop_database(empty)
+    return checks, topics
+
+
+def failures(checks: Sequence[Check]) -> dict[str, str]:
+    """What does not hold, and where it begins not to."""
+    return {check.name: check.detail for check in checks if not check.holds}
+
+
+async def _check_single_decisions(database: Database) -> Check:
+    rows = await database.query(
+        "SELECT brand, provider, operation, provider_tx_id, count(*) FROM entry GROUP BY 1, 2, 3, 4 HAVING count(*) > 1"
+    )
+    return Check("decided_once", not rows, f"{rows[:3]}")
+
+
+async def _check_movements(database: Database) -> Check:
+    rows = await database.query(
+        """
+        SELECT e.event_id::text, e.transfers, count(t.event_id)
+          FROM entry e LEFT JOIN transfer t USING (event_id, decision)
+         GROUP BY e.event_id, e.decision, e.transfers HAVING e.transfers <> count(t.event_id)
+        """
+    )
+    return Check("movements_of_entries", not rows, f"{rows[:3]}")
+
+
+async def _check_alerts(runtime: Runtime, topics: Topics) -> Check:
+    """Every alert on the topic is one that the detectors raise over the log, said the same way, and none is missing."""
+    decode = codec.decoder(FraudAlert)
+    published: dict[str, FraudAlert] = {}
+    contradictions = []
+    async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)}):
+        alert = decode(record.value)
+        if published.setdefault(alert.alert_id, alert) != alert:
+            contradictions.append(alert.alert_id)
+    again = {alert.alert_id: alert for part, log in topics.log.items() for alert in alerts_over(part, log)}
+    wrong = contradictions + [i for i in published.keys() | again.keys() if published.get(i) != again.get(i)]
+    return Check("alerts_equal", not wrong, f"{len(published)} alerts; differing: {wrong[:3]}")
+
+
+def alerts_over(part: int, log: Sequence) -> list[FraudAlert]:
+    """What the default rules find in a partition of the log, from its first record on, without a broker."""
+    watch = PartitionWatch(DEFAULT_RULES, part)
+    found: list[FraudAlert] = []
+    for sourced in log:
+        found += watch.observe(tuple(getattr(sourced.event, field) for field in FIELDS), sourced.source.offset)
+    return found
