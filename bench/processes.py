@@ -16,7 +16,7 @@ _LOG_TAIL_LINES = 12
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class BenchFailed(PitbossError):  # noqa: N818 - names of the field, not of the language
+class BenchFailed(PitbossError):
     """A measurement could not be completed; there is no figure to show."""
 
     code = "BENCH_FAILED"

@@ -22,7 +22,7 @@ MAINTENANCE_DATABASE = "postgres"
 """Exists on every server; the one to be connected to while another is made or dropped."""
 
 
-class NoStack(UsageError):  # noqa: N818
+class NoStack(UsageError):
     """No broker and database are running or named."""
 
     code: ClassVar[str] = "NO_STACK"

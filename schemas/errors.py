@@ -1,16 +1,16 @@
 """The errors of all components; each carries its own policy, so a loop asks the error and not a table.
 
-    PitbossError                 code, retriable, exit_code
-    ├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the partition goes on
-    ├── Unavailable              a server is away: back off, try again, acknowledge nothing
-    ├── UsageError               the operator asked for something that cannot be done: says what to do instead
-    └── Fatal                    going on would lose or double something: the process ends with `exit_code`
-        ├── LogMismatch          the log is not the one that the stored position belongs to
-        ├── Fenced               another worker has claimed the partition since
-        ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
-        ├── SendFailed           a record could not be appended for good
-        ├── Stalled              lag without progress
-        └── InvariantBroken      our own rule does not hold; a bug, never an input
+PitbossError                 code, retriable, exit_code
+├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the partition goes on
+├── Unavailable              a server is away: back off, try again, acknowledge nothing
+├── UsageError               the operator asked for something that cannot be done: says what to do instead
+└── Fatal                    going on would lose or double something: the process ends with `exit_code`
+├── LogMismatch          the log is not the one that the stored position belongs to
+├── Fenced               another worker has claimed the partition since
+├── OffsetHole           the log still reaches back, yet records are missing from a fetch
+├── SendFailed           a record could not be appended for good
+├── Stalled              lag without progress
+└── InvariantBroken      our own rule does not hold; a bug, never an input
 """
 
 from __future__ import annotations

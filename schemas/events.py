@@ -148,7 +148,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletBalance(msgspec.Struct, frozen=True, gc=False):
-    """A wallet after its latest transfer. `balance` = available + held; `bonus` is the part of available that is bonus money."""
+    """A wallet after its latest transfer: `balance` = available + held, `bonus` is a part of available."""
 
     player_id: str
     currency: str

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Final
 
-from schemas.errors import Rejected, RejectCode
+from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
 
 AMOUNT_MAX: Final = 2**63 - 1
@@ -16,9 +16,7 @@ SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not m
 
 # ISO 4217 minor units (list one, 2024) of the currencies that are not 2; all others of the list are.
 _EXPONENT_NOT_TWO: Final = {
-    **dict.fromkeys(
-        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
-    ),
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
     "CLF": 4,
     "UYW": 4,
@@ -60,13 +58,18 @@ def amount_from_text(text: str) -> Amount:
         if exponent > len(_POWERS) - 1:
             raise Rejected(RejectCode.BAD_AMOUNT, f"{text!r} does not fit 64 bits")
         unscaled *= _POWERS[exponent]
-    return amount_of(-unscaled if sign else unscaled, max(0, -exponent))
+    scale = max(0, -exponent)
+    while unscaled > AMOUNT_MAX and scale and unscaled % 10 == 0:
+        # RTG prints 1.5 with 23 decimals: zeros at the end are no digits of the amount, and need no 64 bits.
+        unscaled, scale = unscaled // 10, scale - 1
+    return amount_of(-unscaled if sign else unscaled, scale)
 
 
 def amount_of(unscaled: int, scale: int) -> Amount:
     """An amount checked for range. Raises Rejected(BAD_AMOUNT)."""
     if not -AMOUNT_MAX <= unscaled <= AMOUNT_MAX or not 0 <= scale <= SCALE_MAX:
-        raise Rejected(RejectCode.BAD_AMOUNT, f"{unscaled} at scale {scale} does not fit 64 bits and {SCALE_MAX} decimals")
+        detail = f"{unscaled} at scale {scale} does not fit 64 bits and {SCALE_MAX} decimals"
+        raise Rejected(RejectCode.BAD_AMOUNT, detail)
     return Amount(unscaled, scale)
 
 
@@ -85,7 +88,7 @@ def minor_units(amount: Amount, currency: str) -> int:
     """
     shift = exponent_of(currency) - amount.scale
     if shift >= 0:
-        minor = amount.unscaled * _POWERS[shift]
+        minor: int = amount.unscaled * _POWERS[shift]
     else:
         minor, rest = divmod(amount.unscaled, _POWERS[-shift])
         if rest:
@@ -99,7 +102,7 @@ def minor_units(amount: Amount, currency: str) -> int:
 
 
 def truncated(amount: Amount, scale: int) -> Amount:
-    """The amount cut toward zero to `scale` decimals: only where the provider's document says so (100HP: 104.129 → 104.12)."""
+    """The amount cut toward zero to `scale` decimals: only where the provider's document says so (100HP)."""
     if amount.scale <= scale:
         return amount
     magnitude = abs(amount.unscaled) // _POWERS[amount.scale - scale]

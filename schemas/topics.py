@@ -25,7 +25,7 @@ PROVIDER_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,31}", re.ASCII)
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic as it must be. `partitions` 0 means the catalogue's number; retention −1 means for ever."""
+    """One topic as it must be. `partitions` 0 means the catalogue's number; retention -1 means for ever."""
 
     name: str
     key: str
@@ -65,6 +65,7 @@ def qualified(name: str, namespace: str) -> str:
     return f"{namespace}.{name}" if namespace else name
 
 
+_RAW_KEY: Final = "player, else round or transaction reference"
 _INTERNAL: Final = (
     Topic(TRANSACTIONS, "player id", "wallet-transaction", retention_ms=-1),
     Topic(UNRESOLVED, "reference, else transaction id", "wallet-transaction", retention_ms=30 * DAY_MS),
@@ -79,12 +80,11 @@ _INTERNAL: Final = (
 def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
     """Every topic of an installation that speaks with `providers`, dead letter topics included, names unqualified."""
     raw = [
-        Topic(raw_topic(name), "player, else round or transaction reference", None, 90 * DAY_MS, timestamp_type="LogAppendTime")
+        Topic(raw_topic(name), _RAW_KEY, None, 90 * DAY_MS, timestamp_type="LogAppendTime")
         for name in sorted(providers)
     ]
     sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
     dead = [
-        Topic(dead_letter_topic(name), "that of the source record", "dead-letter", -1, partitions=1)
-        for name in sources
+        Topic(dead_letter_topic(name), "that of the source record", "dead-letter", -1, partitions=1) for name in sources
     ]
     return (*raw, *_INTERNAL, *dead)

@@ -61,7 +61,7 @@ def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
     return result
 
 
-class ChecksFailed(Exception):  # noqa: N818  # a result, not a fault of the program: it carries what was found
+class ChecksFailed(Exception):  # a result, not a fault of the program: it carries what was found
     """Some check does not hold."""
 
     def __init__(self, result: Result) -> None:

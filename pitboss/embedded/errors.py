@@ -19,13 +19,13 @@ class StackError(PitbossError):
     exit_code: ClassVar[int] = 69  # EX_UNAVAILABLE of sysexits.h
 
 
-class PartMissing(StackError):  # noqa: N818
+class PartMissing(StackError):
     """Something the server is made of is not there: the wheel, the jars, an account to run it under."""
 
     code: ClassVar[str] = "STACK_PART_MISSING"
 
 
-class StartFailed(StackError):  # noqa: N818
+class StartFailed(StackError):
     """The server ended, or did not answer in time."""
 
     code: ClassVar[str] = "STACK_START_FAILED"
@@ -35,13 +35,13 @@ class StartFailed(StackError):  # noqa: N818
         self.log = log
 
 
-class StopFailed(StackError):  # noqa: N818
+class StopFailed(StackError):
     """The server is still there after SIGKILL."""
 
     code: ClassVar[str] = "STACK_STOP_FAILED"
 
 
-class StackBusy(StackError):  # noqa: N818
+class StackBusy(StackError):
     """Another command is starting or stopping the same stack."""
 
     code: ClassVar[str] = "STACK_BUSY"

@@ -45,7 +45,9 @@ def test_an_amount_is_exactly_what_was_printed_or_refused(text):
         reason = refusal.reason
     else:
         assert value_of(amount) == Decimal(text)
-        assert amount.scale == max(0, -int(Decimal(text).as_tuple().exponent))
+        printed_scale = max(0, -int(Decimal(text).as_tuple().exponent))
+        # Zeros at the end are dropped only where the number would not fit with them.
+        assert amount.scale == printed_scale or abs(amount.unscaled) * 10 > AMOUNT_MAX
         return
     assert reason is RejectCode.BAD_AMOUNT
     assert not fits(text)
@@ -55,7 +57,7 @@ def fits(text: str) -> bool:
     with localcontext(EXACT):
         number = Decimal(text)
         exponent = int(number.as_tuple().exponent)
-        scale = max(0, -exponent)
+        scale = max(0, -int(number.normalize().as_tuple().exponent))
         # Zero times 10^31 would fit, and nobody's number it is.
         return len(text) <= 64 and abs(exponent) <= SCALE_MAX and abs(number.scaleb(scale)) <= AMOUNT_MAX
 

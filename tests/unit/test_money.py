@@ -163,3 +163,9 @@ def test_truncation_goes_toward_zero():
 def test_minor_units_as_a_person_reads_them(minor, scale, text):
     assert text_of_minor(minor, scale) == text
     assert Decimal(text).scaleb(scale) == minor
+
+
+def test_zeros_at_the_end_of_many_printed_decimals_need_no_64_bits():
+    assert amount_from_text("1.50000000000000000000000") == Amount(1_500_000_000_000_000_000, 18)
+    assert amount_from_text("-1.50000000000000000000000") == Amount(-1_500_000_000_000_000_000, 18)
+    assert amount_from_text("1.50") == Amount(150, 2)  # as sent, where it fits
