@@ -7,9 +7,10 @@ exists: a differing one is reported by `check_topics`, and mending it is a perso
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +29,12 @@ from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalo
 
 REPLICAS_WANTED: Final = 3
 """One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""
-_READY_WITHIN_S: Final = 30.0
-_READY_POLL_S: Final = 0.05
+_SETTLED_WITHIN_S: Final = 30.0
+_POLL_S: Final = 0.02
 _UNAVAILABLE: Final = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, TimeoutError, OSError)
 
 
-class TopicRefused(UsageError):  # noqa: N818 - names of the field, not of the language
+class TopicRefused(UsageError):
     """The broker refused to create or delete a topic; the message is the broker's."""
 
     code = "TOPIC_REFUSED"
@@ -99,7 +100,7 @@ async def create_topics(
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
 ) -> Creation:
-    """Create what is missing of the catalogue, in one request, and wait until each partition has a leader.
+    """Create what is missing of the catalogue, in one request, and wait until each partition takes records.
 
     A dry run lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
     """
@@ -118,7 +119,7 @@ async def create_topics(
             else:
                 created.append(name)
         if created and not dry_run:
-            await _until_led(admin, created)
+            await _until_usable(bootstrap, admin, created)
     return Creation(tuple(created), tuple(existing))
 
 
@@ -141,14 +142,42 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
     }
 
 
-async def _until_led(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
-    # A producer that comes before a leader is elected waits out its retries.
-    async with asyncio.timeout(_READY_WITHIN_S):
+async def _until_usable(bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    # The broker answers before it has made the partitions, which takes seconds for some hundred of them: whoever writes
+    # at once is refused and waits out a back-off. A leader that tells its end offset takes records, too.
+    async with asyncio.timeout(_SETTLED_WITHIN_S):
         while True:
             topics = await admin.describe_topics(list(names))
-            if all(not part["error_code"] for topic in topics for part in topic["partitions"] or [{"error_code": 1}]):
+            if all(
+                topic["partitions"] and not any(part["error_code"] for part in topic["partitions"]) for topic in topics
+            ):
+                break
+            await asyncio.sleep(_POLL_S)
+        parts = {TopicPartition(topic["topic"], part["partition"]) for topic in topics for part in topic["partitions"]}
+        with _without_logs("aiokafka.consumer.fetcher"):
+            await _end_offsets(bootstrap, parts)
+
+
+async def _until_gone(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
+    async with asyncio.timeout(_SETTLED_WITHIN_S):
+        while True:
+            if not set(names).intersection(await admin.list_topics()):
                 return
-            await asyncio.sleep(_READY_POLL_S)
+            await asyncio.sleep(_POLL_S)
+
+
+@contextmanager
+def _without_logs(name: str) -> Iterator[None]:
+    # aiokafka logs an error for each partition that is not there yet, which is what we are waiting for.
+    def drop(_record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger(name)
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 async def check_topics(
@@ -193,8 +222,8 @@ async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
 async def lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> list[Lag]:
     """How far each consumer group is behind on each partition of a namespace's topics that it committed.
 
-    `groups` names some, as on the broker; otherwise all that the broker knows. The ledger keeps its positions in
-    PostgreSQL and is no group. Raises Unavailable.
+    `groups` names some, as on the broker; otherwise all that the broker knows. What the ledger commits here follows
+    its true position, which is in PostgreSQL, within a second. Raises Unavailable.
     """
     async with admin_client(bootstrap) as admin:
         names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
@@ -228,7 +257,10 @@ async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -
     try:
         await consumer.start()
         known = await consumer.topics()
-        ends = await consumer.end_offsets([part for part in partitions if part.topic in known])
+        there = [part for part in partitions if part.topic in known]
+        # Only asked for offsets, aiokafka learns of one topic more every 100 ms; assigned, of all at once.
+        consumer.assign(there)
+        ends = await consumer.end_offsets(there)
     finally:
         await consumer.stop()
     return dict(ends)
@@ -249,4 +281,5 @@ async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
             for name, error_code in response.topic_error_codes:
                 if error_code:
                     raise TopicRefused(f"{name}: not deleted, error {error_code}")
+            await _until_gone(admin, names)
     return tuple(names)

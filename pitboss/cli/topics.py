@@ -1,0 +1,108 @@
+"""`pitboss topics`: create what the catalogue wants, compare, and see how far readers are behind."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from pitboss import topic_admin
+from pitboss.settings import read_settings, resolve_runtime
+from pitboss.topic_admin import Lag
+from schemas.topics import PARTITIONS_DEFAULT
+from streams.providers.registry import DIALECTS
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_partitions = click.option(
+    "--partitions",
+    default=PARTITIONS_DEFAULT,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Of each topic that has not a number of its own.",
+)
+
+
+@click.group()
+def topics() -> None:
+    """The topics of this installation, as the catalogue wants them."""
+
+
+@topics.command()
+@_partitions
+@click.option("--dry-run", is_flag=True, help="Let the broker validate the request, and change nothing.")
+@_as_json
+def create(partitions: int, dry_run: bool, as_json: bool) -> None:
+    """Create what is missing. Topics that exist are left as they are: see `pitboss topics check`."""
+    runtime = resolve_runtime(read_settings())
+    done = asyncio.run(
+        topic_admin.create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions, dry_run)
+    )
+    if as_json:
+        click.echo(orjson.dumps({"dry_run": dry_run, **asdict(done)}))
+        return
+    for name in done.created:
+        click.echo(f"{'would create' if dry_run else 'created'}  {name}")
+    click.echo(f"{len(done.created)} {'to be created' if dry_run else 'created'}, {len(done.existing)} there before")
+
+
+@topics.command()
+@_partitions
+@_as_json
+@click.pass_context
+def check(context: click.Context, partitions: int, as_json: bool) -> None:
+    """Compare partitions, cleanup, retention and timestamps with the catalogue; exit code 1 on a difference."""
+    runtime = resolve_runtime(read_settings())
+    found = asyncio.run(
+        topic_admin.check_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions)
+    )
+    rows = [asdict(difference) for difference in found]
+    if as_json:
+        click.echo(orjson.dumps(rows))
+    elif rows:
+        _show(("topic", "what", "expected", "actual"), rows)
+        click.echo("missing topics: run `pitboss topics create`; others: mend with Kafka's own tools", err=True)
+    else:
+        click.echo("all topics are as they should be")
+    context.exit(1 if rows else 0)
+
+
+@topics.command()
+@click.option("--each", is_flag=True, help="A row for each partition, not for each topic.")
+@_as_json
+def lag(each: bool, as_json: bool) -> None:
+    """Records between what each consumer group has committed and the end of its partitions."""
+    runtime = resolve_runtime(read_settings())
+    found = asyncio.run(topic_admin.lag(runtime.bootstrap_servers, runtime.namespace))
+    rows = [{**asdict(one), "lag": one.records} for one in found] if each else [*_by_topic(found)]
+    if as_json:
+        click.echo(orjson.dumps(rows))
+    elif rows:
+        _show(tuple(rows[0]), rows)
+    else:
+        click.echo("no consumer group has committed anything yet")
+
+
+def _by_topic(found: Iterable[Lag]) -> Iterable[dict[str, Any]]:
+    for (group, topic), lags in groupby(found, key=lambda one: (one.group, one.topic)):
+        records = [one.records for one in lags]
+        yield {"group": group, "topic": topic, "partitions": len(records), "lag": sum(records), "most": max(records)}
+
+
+def _show(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    # In a pipe there is no width to fit into, and a folded topic name cannot be copied.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    table = Table()
+    for column in columns:
+        is_number = all(isinstance(row[column], int) for row in rows)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+    console.print(table)

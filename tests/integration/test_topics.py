@@ -1,0 +1,204 @@
+"""The catalogue on a real broker: created as wanted, differences named, lag counted, a namespace removed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic
+from click.testing import CliRunner, Result
+
+from pitboss.cli.main import cli
+from pitboss.embedded.ports import choose_port
+from pitboss.settings import Runtime
+from pitboss.topic_admin import Creation, admin_client, check_topics, create_topics, delete_topics, lag
+from schemas.errors import Unavailable, UsageError
+from schemas.topics import catalogue, qualified
+from streams.providers.registry import DIALECTS
+
+pytestmark = pytest.mark.integration
+
+PROVIDERS = ("adyen", "hub88")
+PARTITIONS = 6
+LOG = "wallet.transactions.v1"
+
+
+@pytest.fixture
+async def created(runtime: Runtime) -> Creation:
+    return await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+
+
+@pytest.fixture
+async def producer(runtime: Runtime) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all") as producer:
+        yield producer
+
+
+async def names_on_broker(runtime: Runtime) -> set[str]:
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        return {name for name in await admin.list_topics() if name.startswith(runtime.prefix)}
+
+
+async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, created):
+    expected = {qualified(topic.name, runtime.namespace) for topic in catalogue(PROVIDERS)}
+    assert set(created.created) == expected == await names_on_broker(runtime)
+    assert created.existing == ()
+    assert await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS) == []
+
+
+async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, created):
+    again = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    assert again == Creation((), created.created)
+    more = await create_topics(runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS)
+    assert set(more.created) == {runtime.topic("provider.house.raw.v1"), runtime.topic("provider.house.raw.v1.dlt")}
+
+
+async def test_a_dry_run_creates_nothing(runtime):
+    would = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, dry_run=True)
+    assert len(would.created) == len(catalogue(PROVIDERS))
+    assert await names_on_broker(runtime) == set()
+
+
+async def test_differences_are_named_one_by_one(runtime):
+    wrong = NewTopic(
+        runtime.topic(LOG),
+        num_partitions=2,
+        replication_factor=1,
+        topic_configs={"cleanup.policy": "compact", "retention.ms": "1000", "message.timestamp.type": "LogAppendTime"},
+    )
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        await admin.create_topics([wrong])
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    found = await check_topics(runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS)
+    log = {one.what: (one.expected, one.actual) for one in found if one.topic == runtime.topic(LOG)}
+    assert log == {
+        "partitions": (str(PARTITIONS), "2"),
+        "cleanup.policy": ("delete", "compact"),
+        "retention.ms": ("-1", "1000"),
+        "message.timestamp.type": ("CreateTime", "LogAppendTime"),
+    }
+    missing = {one.topic for one in found if one.actual is None}
+    assert missing == {runtime.topic("provider.house.raw.v1"), runtime.topic("provider.house.raw.v1.dlt")}
+    assert len(found) == len(log) + len(missing)
+    assert f"{runtime.topic(LOG)}: retention.ms is 1000, should be -1" in {str(one) for one in found}
+
+
+async def test_created_topics_take_records_at_once(runtime, created, producer):
+    for topic in created.created:
+        assert (await producer.send_and_wait(topic, b"{}", key=b"k", partition=0)).offset == 0
+
+
+async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created, producer):
+    topic, group = runtime.topic(LOG), runtime.group("ledger.sink")
+    for partition, records in enumerate((5, 3)):
+        for _ in range(records):
+            await producer.send_and_wait(topic, b"x", partition=partition)
+    parts = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+    async with AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
+        consumer.assign(parts)
+        await consumer.commit({parts[0]: 2, parts[1]: 3})
+    found = {(one.group, one.partition): one for one in await lag(runtime.bootstrap_servers, runtime.namespace)}
+    assert found.keys() == {(group, 0), (group, 1)}
+    assert (found[group, 0].committed, found[group, 0].end, found[group, 0].records) == (2, 5, 3)
+    assert found[group, 1].records == 0
+    assert await lag(runtime.bootstrap_servers, runtime.namespace + "x") == []
+    assert await lag(runtime.bootstrap_servers, "") == []
+
+
+async def test_a_group_of_deleted_topics_has_no_lag(runtime, created):
+    part = TopicPartition(runtime.topic(LOG), 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, group_id=runtime.group("gone"), enable_auto_commit=False
+    ) as consumer:
+        consumer.assign([part])
+        await consumer.commit({part: 0})
+    await delete_topics(runtime.bootstrap_servers, runtime.namespace)
+    assert await lag(runtime.bootstrap_servers, runtime.namespace) == []
+
+
+async def test_deleting_removes_the_namespace_and_no_other(runtime, created):
+    other = replace(runtime, namespace=f"{runtime.namespace}x")
+    await create_topics(other.bootstrap_servers, other.namespace, (), 1)
+    try:
+        assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(created.created)
+        assert await names_on_broker(runtime) == set()
+        assert await delete_topics(runtime.bootstrap_servers, runtime.namespace) == ()
+        assert len(await names_on_broker(other)) == len(catalogue(()))
+    finally:
+        await delete_topics(other.bootstrap_servers, other.namespace)
+
+
+async def test_the_real_topics_are_never_deleted(runtime):
+    with pytest.raises(UsageError, match="without a namespace"):
+        await delete_topics(runtime.bootstrap_servers, "")
+
+
+async def test_no_broker_is_an_error_that_says_what_to_do():
+    address = f"127.0.0.1:{choose_port()}"
+    with pytest.raises(Unavailable, match=f"no Kafka broker answers at {address}.*pitboss up"):
+        await check_topics(address, "", PROVIDERS)
+
+
+@pytest.fixture
+def pitboss(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PITBOSS_KAFKA", runtime.bootstrap_servers)
+    monkeypatch.setenv("PITBOSS_DATABASE", runtime.database_url)
+    monkeypatch.setenv("PITBOSS_NAMESPACE", runtime.namespace)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["topics", *arguments])
+
+    return run
+
+
+def test_the_commands_create_check_and_count(runtime, pitboss):
+    would = pitboss("create", "--partitions", "3", "--dry-run", "--json")
+    assert would.exit_code == 0
+    assert len(json.loads(would.stdout)["created"]) == len(catalogue(DIALECTS))
+
+    missing = pitboss("check", "--json", "--partitions", "3")
+    assert missing.exit_code == 1
+    assert {row["actual"] for row in json.loads(missing.stdout)} == {None}
+
+    assert "there before" in pitboss("create", "--partitions", "3").stdout
+    assert pitboss("check", "--partitions", "3").exit_code == 0
+
+    differing = pitboss("check")
+    assert differing.exit_code == 1
+    assert runtime.topic(LOG) in differing.stdout
+
+    assert "no consumer group" in pitboss("lag").stdout
+    asyncio.run(commit(runtime, runtime.group("ledger.sink"), runtime.topic(LOG)))
+    [row] = json.loads(pitboss("lag", "--json").stdout)
+    assert row == {
+        "group": runtime.group("ledger.sink"),
+        "topic": runtime.topic(LOG),
+        "partitions": 1,
+        "lag": 0,
+        "most": 0,
+    }
+    [row] = json.loads(pitboss("lag", "--json", "--each").stdout)
+    assert (row["partition"], row["committed"], row["lag"]) == (0, 0, 0)
+    assert runtime.topic(LOG) in pitboss("lag").stdout
+
+
+async def commit(runtime: Runtime, group: str, topic: str) -> None:
+    part = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
+        consumer.assign([part])
+        await consumer.commit({part: 0})
+
+
+def test_a_command_without_a_broker_ends_with_its_code(runtime, pitboss, monkeypatch):
+    monkeypatch.setenv("PITBOSS_KAFKA", f"127.0.0.1:{choose_port()}")
+    result = pitboss("check")
+    assert result.exit_code == Unavailable.exit_code
+    assert "no Kafka broker answers" in result.stderr
