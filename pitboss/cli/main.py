@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("pitboss.cli.demo:demo", "The main job end to end, in two minutes, with its checks."),
     "provision": ("pitboss.cli.provision:provision", "Create what is missing of database, tables and topics."),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
+    "schemas": ("pitboss.cli.schemas:schemas", "The contracts of the topics, and whether they may be released."),
     "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
