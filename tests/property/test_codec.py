@@ -14,7 +14,7 @@ from typing import Any
 import fastavro
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import codec, events
@@ -102,7 +102,6 @@ def test_bytes_after_the_end_are_refused(event, more):
 
 
 @RECORD_CLASSES
-@settings(max_examples=300)
 @given(st.data())
 def test_garbage_is_refused_or_means_what_it_means_to_fastavro(record, data):
     """Never another error than Rejected, and never a value that the reference would not read."""
