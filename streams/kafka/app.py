@@ -128,7 +128,7 @@ def add_agent(
     intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions)
 
     async def agent(stream: Any) -> None:
-        await process_batches(intake, stream, handle, at_once=at_once)
+        await process_batches(intake, stream, handle, at_once=at_once, records_max=settings.batch_records_max)
 
     app.agent(channel, name=name)(agent)
     app.supervise(intake)

@@ -58,11 +58,11 @@ class Assignment:
         """Where every partition is to be read from."""
         return {tp: progress.next for tp, progress in self._progress.items()}
 
-    def with_room(self, batches_ahead: int) -> list[TopicPartition]:
-        """Partitions with less than `batches_ahead` unfinished batches."""
+    def with_room(self, records_max: int) -> list[TopicPartition]:
+        """Partitions of which at most so many records are unfinished."""
         if not self.is_open:
             return []
-        return [tp for tp, progress in self._progress.items() if progress.unfinished < batches_ahead]
+        return [tp for tp, progress in self._progress.items() if progress.unfinished_records <= records_max]
 
     def hand_out(
         self,
@@ -72,7 +72,7 @@ class Assignment:
         on_done: Callable[[RecordBatch], None],
     ) -> RecordBatch:
         """The next batch of a partition: from where the last one ended up to `next_offset`."""
-        from_offset = self._progress[tp].hand_out(next_offset)
+        from_offset = self._progress[tp].hand_out(next_offset, len(records))
         return RecordBatch(tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done)
 
     def begin(self, batch: RecordBatch) -> bool:

@@ -42,6 +42,22 @@ class RecordBatch:
         return f"{self.topic}-{self.partition}@[{self.from_offset},{self.next_offset})"
 
 
+def joined(batches: Sequence[RecordBatch]) -> RecordBatch:
+    """One batch out of several of a partition that follow each other; it is done when it says so, all of it."""
+    first, last = batches[0], batches[-1]
+    if first is last:
+        return first
+
+    def on_done(_: RecordBatch) -> None:
+        for batch in batches:
+            batch.done()
+
+    records = [record for batch in batches for record in batch.records]
+    return RecordBatch(
+        first.topic, first.partition, first.from_offset, last.next_offset, records, first.assignment, on_done
+    )
+
+
 class BatchChannel(faust.Channel):  # type: ignore[type-arg]
     """A channel that Faust cannot clear.
 

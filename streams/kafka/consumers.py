@@ -35,9 +35,9 @@ class IntakeSettings:
     """Static membership: a worker that comes back under it within the session time-out causes no rebalance."""
     is_co_partitioned: bool = False
     """Partition n of every topic goes to one worker: for topics with equal counts and keys."""
-    batches_ahead: int = 2
-    """Batches of a partition that may be unfinished at a time: one in work and one ready."""
     batch_records_max: int = 2_000
+    records_ahead_max: int = 4_000
+    """Records of a partition that may be unfinished at a time: a full batch in work, and one that gathers meanwhile."""
     fetch_bytes_max: int = 1_048_576
     commit_interval_ms: int = 1_000
     drain_timeout_ms: int = 15_000

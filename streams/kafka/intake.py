@@ -11,8 +11,8 @@ Why nothing can be lost, in the order of a record's life:
 4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is committed, and the
    assignment is forgotten: a batch of it that is still around can mark nothing as done any more (`_let_go`).
 
-So a crash anywhere repeats some work and skips none. Back-pressure: a partition with `batches_ahead` unfinished
-batches is not read further, and the channel bounds all of them together.
+So a crash anywhere repeats some work and skips none. Back-pressure: a partition whose next batch could exceed
+`records_ahead_max` unfinished records is not read further, and the channel bounds all partitions together.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
 from streams.kafka.holes import outside_log
-from streams.kafka.starts import StartPositions, find_starts
+from streams.kafka.starts import StartPositions, find_starts, text_of
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
 IDLE_POLL_MS = 200
 BUSY_POLL_MS = 20
-"""While a partition has all its batches in work: how soon it is looked at again."""
+"""While a partition has no room: how soon it is looked at again."""
 
 COMMIT_TIMEOUT_S, RETRY_S = 10.0, 0.5
 
@@ -170,7 +170,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             self._client.seek(tp, offset)
         now.open(starts)
         self._changed.set()
-        self.log.info("assignment %d begins at %s", now.number, _text(starts))
+        self.log.info("assignment %d begins at %s", now.number, text_of(starts))
 
     async def _let_go(self) -> None:
         now = self._now
@@ -222,7 +222,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         return bool(batches)
 
     def _with_room(self) -> list[TopicPartition]:
-        return [] if self._paused else self._now.with_room(self.settings.batches_ahead)
+        settings = self.settings
+        return [] if self._paused else self._now.with_room(settings.records_ahead_max - settings.batch_records_max)
 
     async def _cut(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> list[RecordBatch]:
         batches, now = [], self._now
@@ -295,7 +296,3 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         while not condition():
             self._changed.clear()
             await self._changed.wait()
-
-
-def _text(starts: Mapping[TopicPartition, int]) -> str:
-    return ", ".join(f"{tp.topic}-{tp.partition}@{offset}" for tp, offset in sorted(starts.items())) or "nothing"

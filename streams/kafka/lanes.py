@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 
 from schemas.errors import PitbossError
 from streams.kafka.backoff import Backoff
-from streams.kafka.batches import RecordBatch
+from streams.kafka.batches import RecordBatch, joined
 from streams.kafka.intake import Intake
 
 Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
@@ -27,11 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 async def process_batches(
-    intake: Intake, batches: AsyncIterable[RecordBatch], handle: Handle, *, at_once: int | None = None
+    intake: Intake,
+    batches: AsyncIterable[RecordBatch],
+    handle: Handle,
+    *,
+    at_once: int | None = None,
+    records_max: int = 2_000,
 ) -> None:
     """Handle every batch until cancelled: one at a time of a partition, and of all at most `at_once`.
 
-    Raises what `handle` raised that cannot be tried again.
+    What arrived while the batch before was in work is handled as one batch of at most `records_max` records: work that
+    costs per batch falls behind no further. Raises what `handle` raised that cannot be tried again.
     """
     turns = asyncio.Semaphore(at_once) if at_once else nullcontext()
     lanes: dict[TopicPartition, deque[RecordBatch]] = {}
@@ -39,8 +45,7 @@ async def process_batches(
     async def work_off(tp: TopicPartition) -> None:
         lane = lanes[tp]
         while lane:
-            await _process(intake, lane[0], handle, turns)
-            lane.popleft()
+            await _process(intake, lane, records_max, handle, turns)
         del lanes[tp]
 
     try:
@@ -56,11 +61,16 @@ async def process_batches(
 
 
 async def _process(
-    intake: Intake, batch: RecordBatch, handle: Handle, turns: AbstractAsyncContextManager[None]
+    intake: Intake,
+    lane: deque[RecordBatch],
+    records_max: int,
+    handle: Handle,
+    turns: AbstractAsyncContextManager[None],
 ) -> None:
-    backoff = Backoff()
+    backoff, batch = Backoff(), None
     while True:
         async with turns:
+            batch = batch or take_joined(lane, records_max)
             if not intake.begin(batch):
                 return  # stale: whoever has the partition now repeats it
             waiting: str | None = None
@@ -77,3 +87,17 @@ async def _process(
         if waiting is None:
             return
         await asyncio.sleep(backoff.next_s())
+
+
+def take_joined(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
+    """Take the first batch off a lane, and those that follow it without a gap while they fit."""
+    taken = [lane.popleft()]
+    count = len(taken[0].records)
+    while lane:
+        last, following = taken[-1], lane[0]
+        count += len(following.records)
+        follows = following.assignment == last.assignment and following.from_offset == last.next_offset
+        if not follows or count > records_max:
+            break
+        taken.append(lane.popleft())
+    return joined(taken)

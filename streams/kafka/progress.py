@@ -12,7 +12,7 @@ from schemas.errors import InvariantBroken
 class Progress:
     """One partition during one assignment; all numbers are offsets of the record that comes next."""
 
-    __slots__ = ("_done_ahead", "_unfinished", "committed", "done", "next")
+    __slots__ = ("_done_ahead", "_unfinished", "committed", "done", "next", "unfinished_records")
 
     def __init__(self, start: int) -> None:
         self.next = start
@@ -21,7 +21,9 @@ class Progress:
         """The end of the contiguous run of done batches: what may be committed."""
         self.committed = start
         """What the group is known to have committed."""
-        self._unfinished: dict[int, int] = {}
+        self.unfinished_records = 0
+        """Records handed out and not done."""
+        self._unfinished: dict[int, tuple[int, int]] = {}
         self._done_ahead: dict[int, int] = {}
 
     @property
@@ -29,12 +31,13 @@ class Progress:
         """Batches handed out and not done."""
         return len(self._unfinished)
 
-    def hand_out(self, next_offset: int) -> int:
-        """Take note of a batch up to `next_offset`, exclusive, and return the offset it begins at."""
+    def hand_out(self, next_offset: int, records: int) -> int:
+        """Take note of a batch of so many records up to `next_offset`, exclusive; returns the offset it begins at."""
         from_offset = self.next
         if next_offset <= from_offset:
             raise InvariantBroken(f"a batch [{from_offset}, {next_offset}) covers nothing")
-        self._unfinished[from_offset] = next_offset
+        self._unfinished[from_offset] = (next_offset, records)
+        self.unfinished_records += records
         self.next = next_offset
         return from_offset
 
@@ -43,11 +46,13 @@ class Progress:
 
         Raises InvariantBroken for a batch that was never handed out.
         """
-        next_offset = self._unfinished.pop(from_offset, None)
-        if next_offset is None:
+        found = self._unfinished.pop(from_offset, None)
+        if found is None:
             if from_offset >= self.done and from_offset not in self._done_ahead:
                 raise InvariantBroken(f"no batch was handed out at {from_offset}")
             return
+        next_offset, records = found
+        self.unfinished_records -= records
         self._done_ahead[from_offset] = next_offset
         while (end := self._done_ahead.pop(self.done, None)) is not None:
             self.done = end

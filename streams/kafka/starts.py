@@ -48,3 +48,8 @@ async def find_starts(
         ask = consumer.beginning_offsets if policy == "earliest" else consumer.end_offsets
         starts.update(await ask(fresh))
     return starts
+
+
+def text_of(starts: Mapping[TopicPartition, int]) -> str:
+    """The offsets as a person reads them."""
+    return ", ".join(f"{tp.topic}-{tp.partition}@{offset}" for tp, offset in sorted(starts.items())) or "nothing"

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import deque
+from itertools import pairwise
 
 import pytest
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvariantBroken
 from streams.kafka.app import AppSettings, create_app
 from streams.kafka.assignment import Assignment
-from streams.kafka.batches import BatchChannel, RecordBatch
+from streams.kafka.batches import BatchChannel, RecordBatch, joined
+from streams.kafka.lanes import take_joined
 from streams.kafka.progress import Progress
 
 TP = TopicPartition("t", 0)
+RECORD = ConsumerRecord("t", 0, 0, 0, 0, b"k", b"v", None, 1, 1, ())
 
 
 @given(
@@ -28,7 +32,7 @@ def test_only_the_unbroken_run_of_done_batches_is_committable(start, sizes, orde
     bounds = []
     for size in sizes:
         end = progress.next + size
-        bounds.append((progress.hand_out(end), end))
+        bounds.append((progress.hand_out(end, size), end))
     assert [end for _, end in bounds[:-1]] == [begin for begin, _ in bounds[1:]], "batches join"
 
     shuffled = bounds[:]
@@ -42,11 +46,12 @@ def test_only_the_unbroken_run_of_done_batches_is_committable(start, sizes, orde
         assert progress.done == first_unfinished, "everything before it is done, and it is not"
         assert progress.done >= before
     assert progress.unfinished == len(bounds) - len(done)
+    assert progress.unfinished_records == sum(end - begin for begin, end in set(bounds) - done)
 
 
 def test_done_twice_changes_nothing():
     progress = Progress(10)
-    first, second = progress.hand_out(20), progress.hand_out(30)
+    first, second = progress.hand_out(20, 10), progress.hand_out(30, 10)
     progress.finish(second)
     progress.finish(second)
     assert progress.done == 10
@@ -57,11 +62,11 @@ def test_done_twice_changes_nothing():
 
 def test_done_of_a_batch_that_never_was_is_a_bug():
     progress = Progress(10)
-    progress.hand_out(20)
+    progress.hand_out(20, 10)
     with pytest.raises(InvariantBroken):
         progress.finish(11)
     with pytest.raises(InvariantBroken):
-        progress.hand_out(20)
+        progress.hand_out(20, 10)
 
 
 def test_a_batch_of_another_assignment_marks_nothing_done():
@@ -88,15 +93,56 @@ def test_nothing_is_handed_out_or_begun_once_closed():
     assert assignment.committable() == {TP: 9}, "work that ends while the partition is let go still counts"
 
 
-def test_a_partition_with_unfinished_batches_has_no_room():
+def test_a_partition_with_too_many_unfinished_records_has_no_room():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 0})
-    first = assignment.hand_out(TP, (), 1, assignment.finish)
-    assert assignment.with_room(2) == [TP]
-    assignment.hand_out(TP, (), 2, assignment.finish)
-    assert assignment.with_room(2) == []
+    first = assignment.hand_out(TP, [RECORD] * 3, 3, assignment.finish)
+    assert assignment.with_room(3) == [TP]
+    assignment.hand_out(TP, [RECORD], 4, assignment.finish)
+    assert assignment.with_room(3) == []
     first.done()
-    assert assignment.with_room(2) == [TP]
+    assert assignment.with_room(3) == [TP]
+
+
+def test_a_joined_batch_covers_its_parts_and_is_done_with_all_of_them():
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 5})
+    parts = [assignment.hand_out(TP, [RECORD], end, assignment.finish) for end in (7, 8, 12)]
+    whole = joined(parts)
+    assert str(whole) == "t-0@[5,12)"
+    assert len(whole.records) == 3
+    assert assignment.begin(whole)
+    whole.done()
+    assert assignment.committable() == {TP: 12}
+    assert joined(parts[:1]) is parts[0]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=20),
+    breaks=st.sets(st.integers(0, 20)),
+    records_max=st.integers(1, 30),
+)
+def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, breaks, records_max):
+    lane, offset = deque(), 0
+    for index, size in enumerate(sizes):
+        # At a break either the assignment changed or something lies between.
+        assignment = sum(1 for at in breaks if at <= index and at % 2)
+        offset += 5 if index in breaks and index % 2 == 0 else 0
+        lane.append(RecordBatch("t", 0, offset, offset + size + 1, [RECORD] * size, assignment))
+        offset += size + 1
+    before, taken = list(lane), []
+    while lane:
+        taken.append(take_joined(lane, records_max))
+    covered = [n for batch in taken for n in range(batch.from_offset, batch.next_offset)]
+    assert covered == [n for batch in before for n in range(batch.from_offset, batch.next_offset)]
+    starts = {batch.from_offset: batch for batch in before}
+    for batch in taken:
+        first = starts[batch.from_offset]
+        assert len(batch.records) <= max(records_max, len(first.records))
+        assert batch.assignment == first.assignment
+    for one, other in pairwise(taken):
+        follows = one.next_offset == other.from_offset and one.assignment == other.assignment
+        assert not follows or len(one.records) + len(starts[other.from_offset].records) > records_max
 
 
 def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():

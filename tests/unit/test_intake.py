@@ -155,7 +155,7 @@ def harness(monkeypatch):
         monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
         app = create_app(AppSettings("test", "127.0.0.1:1"))
         channel = BatchChannel(app)
-        defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10}
+        defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10, "records_ahead_max": 20}
         intake = Intake(
             IntakeSettings("127.0.0.1:1", "g", **{**defaults, **settings}),
             channel,
@@ -190,7 +190,7 @@ async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
     # 3 and 4 were compacted away, 8 and 9 are the markers of a transaction.
     consumer = FakeConsumer({A: [0, 1, 2, 5, 6, 7]})
     consumer.markers[A] = 2
-    async with harness({}, consumer=consumer, batch_records_max=4, batches_ahead=5) as h:
+    async with harness({}, consumer=consumer, batch_records_max=4) as h:
         consumer.assign(A)
         first, second = await h.take(), await h.take()
         assert (first.from_offset, first.next_offset) == (0, 6)
@@ -199,7 +199,7 @@ async def test_batches_join_and_cover_what_has_no_record(harness):  # rule 2
 
 
 async def test_only_done_batches_are_committed_and_only_in_a_row(harness):  # rules 3 and 4
-    async with harness({A: [*range(30)]}, batches_ahead=3) as h:
+    async with harness({A: [*range(30)]}, records_ahead_max=30) as h:
         h.consumer.assign(A)
         first, second, third = [await h.take() for _ in range(3)]
         third.done()
@@ -211,8 +211,8 @@ async def test_only_done_batches_are_committed_and_only_in_a_row(harness):  # ru
         assert h.consumer.commits == [{A: 30}]
 
 
-async def test_a_partition_is_read_no_further_than_its_unfinished_batches_allow(harness):
-    async with harness({A: [*range(100)], B: [*range(100)]}, batches_ahead=2) as h:
+async def test_a_partition_is_read_no_further_than_its_unfinished_records_allow(harness):
+    async with harness({A: [*range(100)], B: [*range(100)]}, records_ahead_max=20) as h:
         h.consumer.assign(A, B)
         taken = [await h.take() for _ in range(4)]
         assert await h.nothing_comes()

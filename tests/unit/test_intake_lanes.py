@@ -46,7 +46,7 @@ def _no_wait(monkeypatch):
 
 @pytest.fixture
 def batch(journal):
-    return lambda partition, begin: RecordBatch("t", partition, begin, begin + 1, (), 1, journal.done)
+    return lambda partition, begin: RecordBatch("t", partition, begin, begin + 1, (None,), 1, journal.done)
 
 
 async def stream(*batches) -> AsyncIterator[RecordBatch]:
@@ -127,7 +127,7 @@ async def test_a_partition_keeps_its_order_and_holds_up_no_other(journal, batch)
             release.set()
 
     batches = [batch(partition, begin) for begin in range(5) for partition in (0, 1)]
-    await asyncio.wait_for(process_batches(journal, stream(*batches), handle), 2)
+    await asyncio.wait_for(process_batches(journal, stream(*batches), handle, records_max=0), 2)
     assert handled[:5] == [(1, begin) for begin in range(5)], "partition 1 was done while 0 waited"
     assert handled[5:] == [(0, begin) for begin in range(5)]
 
@@ -148,6 +148,27 @@ async def test_at_once_bounds_the_work_but_not_the_waiting(journal, batch):
     await process_batches(journal, stream(*[batch(p, 0) for p in range(8)]), handle, at_once=2)
     assert most == 2
     assert len(journal.of("done")) == 8
+
+
+async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, batch):
+    gathered, handled = asyncio.Event(), []
+
+    async def handle(given):
+        handled.append(str(given))
+        await gathered.wait()
+
+    async def gather():
+        for begin in range(5):
+            yield batch(0, begin)
+        while not handled:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for begin in range(5, 9):
+            yield batch(0, begin)
+        gathered.set()
+
+    await asyncio.wait_for(process_batches(journal, gather(), handle), 2)
+    assert handled == ["t-0@[0,5)", "t-0@[5,9)"]
+    assert journal.of("done") == [f"t-0@[{begin},{begin + 1})" for begin in range(9)]
 
 
 async def test_cancelling_the_agent_cancels_its_work(journal, batch):
