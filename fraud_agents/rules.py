@@ -98,6 +98,15 @@ D01_BET_VELOCITY: Final = Rule(
 DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
 
 
+def rule_of(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
+    """The very rule that raised an alert. Raises UsageError if it is not among those that this program knows."""
+    for rule in rules:
+        if (rule.rule_id, rule.version, rule.digest) == (rule_id, version, digest):
+            return rule
+    known = rule_set_name(rules)
+    raise UsageError(f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: run the other")
+
+
 def rule_set_name(rules: Sequence[Rule]) -> str:
     """The name of a set of rules, equal for equal sets: `D01@1#<digest>`, comma-separated."""
     names = [f"{rule.rule_id}@{rule.version}#{rule.digest}" for rule in rules]

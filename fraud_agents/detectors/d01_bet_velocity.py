@@ -17,7 +17,7 @@ from fraud_agents.detectors.evidence import even_sample, evidence_of
 from fraud_agents.detectors.observation import Observation
 from fraud_agents.rules import Rule
 from fraud_agents.window_state import KeyedState, refill, state_of
-from fraud_agents.windows import Arrival, KeyedWindows, Label, SlidingWindow, Span
+from fraud_agents.windows import Arrival, Contribution, KeyedWindows, Label, SlidingWindow, Span
 from schemas.events import FraudAlert, Kind, Leg, OffsetRange
 from schemas.identity import alert_id
 from schemas.topics import TRANSACTIONS
@@ -134,6 +134,11 @@ class BetVelocity:
         shared = (intern(provider), game_id, intern(region))
         self._labels[shared] = shared
         return shared
+
+    def counted(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
+        """The retained events of a key in [start_ms, end_ms), by event time."""
+        window = self._windows.get(key)
+        return [] if window is None else list(window.contributions(start_ms, end_ms))
 
     def state(self) -> bytes:
         """Windows, watermark and open episodes."""

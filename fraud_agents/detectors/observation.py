@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, TypeAlias
 
 from fraud_agents.rules import Rule
+from fraud_agents.windows import Contribution
 from schemas.events import FraudAlert, Leg
 
 FIELDS: Final = (
@@ -29,6 +30,9 @@ class Detector(Protocol):
 
     def observe(self, event: Observation, offset: int) -> FraudAlert | None:
         """Take in the record at `offset`; each offset once, in the order of the log."""
+
+    def counted(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
+        """What the detector holds of a key in [start_ms, end_ms), by event time: for explaining an alert."""
 
     def state(self) -> bytes:
         """Everything that future answers depend on; equal states give equal bytes."""

@@ -1,0 +1,118 @@
+"""Alerts and the records they rest on, read anew from Kafka each time: nothing here keeps a copy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from schemas import codec
+from schemas.errors import Unavailable, UsageError
+from schemas.events import FraudAlert
+from streams.kafka.consumers import start_client
+
+POLL_MS: Final = 500
+
+
+class ToldAlert(msgspec.Struct):
+    """An alert, how often it stands on the topic, and whether a copy of it says something else, which none may."""
+
+    alert: FraudAlert
+    times_sent: int = 1
+    is_contradicted: bool = False
+
+
+@asynccontextmanager
+async def _reading(bootstrap_servers: str, topic: str) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    partitions = await _partitions_of(bootstrap_servers, topic)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
+    )
+    await start_client(consumer, bootstrap_servers)
+    try:
+        consumer.assign(partitions)
+        yield consumer, partitions
+    finally:
+        await consumer.stop()
+
+
+async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
+    # Asked of an admin client: a consumer knows only the topics it is subscribed to, and waits for one that is missing.
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await start_client(admin, bootstrap_servers)
+    try:
+        [described] = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    if described["error_code"] == UnknownTopicOrPartitionError.errno:
+        raise UsageError(f"there is no topic {topic}: run `pitboss topics create`")
+    if described["error_code"]:
+        raise Unavailable(f"the broker does not describe {topic}: error {described['error_code']}")
+    return sorted(TopicPartition(topic, part["partition"]) for part in described["partitions"])
+
+
+async def read_alerts(bootstrap_servers: str, topic: str) -> list[ToldAlert]:
+    """Every alert on the topic now, once each, in the order of their event times. Raises UsageError, Unavailable."""
+    decode = codec.decoder(FraudAlert)
+    told: dict[str, ToldAlert] = {}
+    async with _reading(bootstrap_servers, topic) as (consumer, partitions):
+        await consumer.seek_to_beginning()
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                for record in records:
+                    _tell(told, decode(record.value))
+    return sorted(told.values(), key=lambda one: (one.alert.occurred_at, one.alert.alert_id))
+
+
+def _tell(told: dict[str, ToldAlert], alert: FraudAlert) -> None:
+    known = told.get(alert.alert_id)
+    if known is None:
+        told[alert.alert_id] = ToldAlert(alert)
+        return
+    known.times_sent += 1
+    known.is_contradicted |= known.alert != alert
+
+
+async def follow_alerts(bootstrap_servers: str, topic: str, *, from_start: bool) -> AsyncIterator[FraudAlert]:
+    """Alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
+    decode = codec.decoder(FraudAlert)
+    seen: set[str] = set()
+    async with _reading(bootstrap_servers, topic) as (consumer, _):
+        await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
+        while True:
+            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                for record in records:
+                    alert = decode(record.value)
+                    if alert.alert_id not in seen:
+                        seen.add(alert.alert_id)
+                        yield alert
+
+
+async def read_records(
+    bootstrap_servers: str, topic: str, partition: int, first_offset: int, last_offset: int, key: bytes | None
+) -> list[ConsumerRecord[Any, Any]]:
+    """The records of [first_offset, last_offset], of one key or of all.
+
+    Raises UsageError if the log does not hold all of them, Unavailable.
+    """
+    found: list[ConsumerRecord[Any, Any]] = []
+    async with _reading(bootstrap_servers, topic) as (consumer, partitions):
+        tp = TopicPartition(topic, partition)
+        if tp not in partitions:
+            raise UsageError(f"{topic} has no partition {partition}: the alert is from another installation")
+        consumer.assign([tp])
+        begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+        if begin > first_offset or end <= last_offset:
+            raise UsageError(f"{topic}-{partition} holds [{begin}, {end}), not all of [{first_offset}, {last_offset}]")
+        consumer.seek(tp, first_offset)
+        while await consumer.position(tp) <= last_offset:
+            for records in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
+                found += [r for r in records if r.offset <= last_offset and (key is None or r.key == key)]
+    return found

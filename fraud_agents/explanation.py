@@ -1,0 +1,102 @@
+"""Why an alert was raised: its window second by second, and the rule run again over the same records. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from fraud_agents.detectors import Observation
+from fraud_agents.rules import Rule, rule_of
+from fraud_agents.watch import PartitionWatch
+from fraud_agents.windows import SECOND_MS
+from schemas.events import FraudAlert
+
+_SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
+"""Evidence that counts from a key's first record on, of which a re-run sees only the end."""
+
+
+class Second(msgspec.Struct, frozen=True):
+    """One second of the window, epoch ms of its start; `running` counts the window that ends with it."""
+
+    at_ms: int
+    counted: int
+    running: int
+    is_crossing: bool
+    """The first second whose window reaches the threshold."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The seconds of an alert's window, and whether the rule says the same of the same records today."""
+
+    alert_id: str
+    seconds: list[Second]
+    records: int
+    """How many records of the log, of this player, were read again."""
+    differences: list[str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the re-run raised the very same alert."""
+        return not self.differences
+
+
+def first_offset_of(alert: FraudAlert) -> int:
+    """Where to begin reading, so that the rule knows what it knew: what it remembered begins before the window.
+
+    Enough unless a copy, under another event time, of an event that was forgotten since is among the records. Then a
+    re-run from here counts it, and only one from further back agrees.
+    """
+    first = min(source.first_offset for source in alert.sources)
+    return min(first, int(alert.evidence.get("warm_from_offset", first)))
+
+
+def explain(alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules: Sequence[Rule]) -> Explanation:
+    """Run the alert's rule over the records that it rests on: offsets and what detectors read, in the log's order.
+
+    `events` begin at `first_offset_of(alert)` or earlier and may be those of the alert's player alone.
+    Raises UsageError if the rule that raised the alert is not among `rules`.
+    """
+    rule = rule_of(rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", ""))
+    [source] = alert.sources
+    watch, raised, read = PartitionWatch([rule], source.partition), [], 0
+    for offset, event in events:
+        if offset <= source.last_offset:
+            raised += watch.observe(event, offset)
+            read += 1
+    [detector] = watch.detectors
+    before = detector.counted(alert.key, alert.window_start - rule.window_ms, alert.window_end)
+    return Explanation(
+        alert_id=alert.alert_id,
+        seconds=_seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before)),
+        records=read,
+        differences=_differences(alert, raised),
+    )
+
+
+def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[Second]:
+    length = rule.window_ms // SECOND_MS
+    seconds, has_crossed = [], False
+    for second in range(alert.window_start // SECOND_MS, alert.window_end // SECOND_MS):
+        running = sum(counts[earlier] for earlier in range(second - length + 1, second + 1))
+        is_crossing = running >= alert.threshold and not has_crossed
+        has_crossed = has_crossed or is_crossing
+        seconds.append(Second(second * SECOND_MS, counts[second], running, is_crossing))
+    return seconds
+
+
+def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
+    same = [again for again in raised if again.alert_id == alert.alert_id]
+    if not same:
+        others = ", ".join(again.alert_id for again in raised) or "none"
+        return [f"the rule does not raise this alert over these records; it raises {others}"]
+    told, found = _comparable(alert), _comparable(same[0])
+    return [f"{name}: told {told[name]!r}, found {found.get(name)!r}" for name in told if told[name] != found.get(name)]
+
+
+def _comparable(alert: FraudAlert) -> dict[str, object]:
+    fields: dict[str, object] = {name: getattr(alert, name) for name in alert.__struct_fields__ if name != "evidence"}
+    evidence = {f"evidence.{name}": text for name, text in alert.evidence.items() if name not in _SINCE_FIRST_SEEN}
+    return {**fields, **evidence}

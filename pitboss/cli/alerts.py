@@ -1,0 +1,238 @@
+"""`pitboss alerts`: what the detectors found, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fraud_agents.alert_log import ToldAlert, follow_alerts, read_alerts, read_records
+from fraud_agents.detectors import FIELDS
+from fraud_agents.explanation import Explanation, explain, first_offset_of
+from fraud_agents.rules import DEFAULT_RULES
+from pitboss.settings import Runtime, read_settings, resolve_runtime
+from schemas import codec
+from schemas.errors import Rejected, UsageError
+from schemas.events import FraudAlert, WalletTransaction
+from schemas.topics import ALERTS
+
+BAR_WIDTH = 30
+STYLES = {"block": "bold red", "hold": "red", "review": "yellow", "info": "blue"}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+@click.group()
+def alerts() -> None:
+    """What the detectors found, read anew from the alerts' topic."""
+
+
+@alerts.command("list")
+@click.option("--player", help="Only alerts about this player.")
+@click.option("--rule", help="Only alerts of this rule, as in D01.")
+@json_option
+def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None:
+    """Every alert once, by event time."""
+    found = [
+        told
+        for told in _read(_runtime())
+        if (player is None or told.alert.player_id == player) and (rule is None or told.alert.rule_id == rule)
+    ]
+    if as_json:
+        click.echo(msgspec.json.encode([told.alert for told in found]))
+        return
+    table = Table("time (UTC)", "id", "rule", "severity", "player", "seen", "allowed", box=None, pad_edge=False)
+    for told in found:
+        alert = told.alert
+        table.add_row(
+            _time(alert.occurred_at),
+            alert.alert_id,
+            f"{alert.rule_id} v{alert.rule_version}",
+            Text(alert.severity, STYLES.get(alert.severity, "")),
+            alert.player_id or alert.key,
+            f"{alert.observed} {alert.unit}",
+            f"< {alert.threshold}",
+        )
+    if found:
+        _console().print(table)
+    click.echo(f"{len(found)} alerts" if len(found) != 1 else "1 alert", err=True)
+
+
+@alerts.command()
+@click.argument("alert_id")
+@json_option
+def show(*, alert_id: str, as_json: bool) -> None:
+    """One alert with all its evidence. The first digits of the id are enough."""
+    told = _find(_runtime(), alert_id)
+    if as_json:
+        click.echo(msgspec.json.encode(told.alert))
+        return
+    alert = told.alert
+    table = Table.grid(padding=(0, 2))
+    for name, value in _lines(alert):
+        table.add_row(Text(name, "bold"), Text(value))
+    _console().print(table)
+    if told.is_contradicted:
+        click.echo(
+            f"warning: {told.times_sent} copies of this alert differ, which is a bug: please report it", err=True
+        )
+
+
+@alerts.command("explain")
+@click.argument("alert_id")
+@json_option
+@click.pass_context
+def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> None:
+    """The seconds that mattered, and the rule run again over the same records.
+
+    Exit code 1 if the re-run does not raise the very same alert.
+    """
+    runtime = _runtime()
+    alert = _find(runtime, alert_id).alert
+    first_offset, explanation = asyncio.run(_explain(runtime, alert))
+    if as_json:
+        fields = {**msgspec.to_builtins(explanation), "agrees": explanation.agrees, "first_offset": first_offset}
+        click.echo(msgspec.json.encode(fields))
+    else:
+        _show_explanation(alert, explanation, first_offset)
+    context.exit(0 if explanation.agrees else 1)
+
+
+@alerts.command()
+@click.option("--from-start", is_flag=True, help="Begin with the alerts that are there.")
+@click.option("--count", type=click.IntRange(1), help="Stop after this many.")
+@json_option
+def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
+    """Alerts as they come, one a line, until Ctrl-C."""
+    try:
+        asyncio.run(_watch(_runtime(), from_start=from_start, count=count, as_json=as_json))
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
+
+async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_json: bool) -> None:
+    seen = 0
+    feed = follow_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS), from_start=from_start)
+    async with aclosing(feed) as coming:  # type: ignore[type-var]  # an async generator behind a narrower type
+        async for alert in coming:
+            if as_json:
+                click.echo(msgspec.json.encode(alert))
+            else:
+                click.echo(f"{_time(alert.occurred_at)}  {alert.alert_id}  {alert.severity:<6}  {alert.title}")
+            seen += 1
+            if seen == count:
+                return
+
+
+async def _explain(runtime: Runtime, alert: FraudAlert) -> tuple[int, Explanation]:
+    """The offset that was read from, and what came of it."""
+    near = first_offset_of(alert)
+    explanation = await _explain_from(runtime, alert, near)
+    if explanation.agrees or near == 0:
+        return near, explanation
+    click.echo("the re-run does not agree: reading the whole log before it, to be sure", err=True)
+    return 0, await _explain_from(runtime, alert, 0)
+
+
+async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) -> Explanation:
+    [source] = alert.sources
+    records = await read_records(
+        runtime.bootstrap_servers,
+        runtime.topic(source.topic),
+        source.partition,
+        first_offset,
+        source.last_offset,
+        # The log's key is the player, so only these records need to be decoded.
+        None if alert.player_id is None else alert.player_id.encode(),
+    )
+    decode, events = codec.decoder(WalletTransaction, FIELDS), []
+    for record in records:
+        try:
+            events.append((record.offset, decode(record.value)))
+        except Rejected:
+            continue  # it was buried when it was first read, and counted for nothing then either
+    return explain(alert, events, DEFAULT_RULES)
+
+
+def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
+    console = _console()
+    console.print(Text(alert.title, "bold"))
+    console.print(f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more in any window")
+    window_s = (alert.window_end - alert.window_start) // 1_000
+    table = Table("second (UTC)", alert.unit, "", f"last {window_s} s", "", box=None, pad_edge=False)
+    for column in (1, 3):
+        table.columns[column].justify = "right"
+    fullest = max([1, *(second.counted for second in explanation.seconds)])
+    for second in explanation.seconds:
+        bar = "█" * -(-second.counted * BAR_WIDTH // fullest)
+        mark = f"◄ {alert.threshold} reached" if second.is_crossing else ""
+        table.add_row(
+            _time(second.at_ms)[11:],
+            str(second.counted),
+            Text(bar, "red" if second.running >= alert.threshold else "cyan"),
+            str(second.running),
+            Text(mark, "bold red"),
+        )
+    console.print(table)
+    [source] = alert.sources
+    where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
+    word = "agrees" if explanation.agrees else "DOES NOT AGREE"
+    console.print(
+        Text(f"run again over {explanation.records} records of the player in {where}: {word}",
+             "green" if explanation.agrees else "bold red")
+    )  # fmt: skip
+    for difference in explanation.differences:
+        console.print(Text(f"  {difference}", "red"))
+
+
+def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
+    sources = ", ".join(f"{s.topic}-{s.partition}@{s.first_offset}..{s.last_offset}" for s in alert.sources)
+    return [
+        ("alert", alert.alert_id),
+        ("title", alert.title),
+        ("rule", f"{alert.rule_id} version {alert.rule_version}"),
+        ("severity", alert.severity),
+        ("key", alert.key),
+        ("player", alert.player_id or "none"),
+        ("seen", f"{alert.observed} {alert.unit}, allowed < {alert.threshold}"),
+        ("raised by", f"the event of {_time(alert.occurred_at)}"),
+        ("window", f"{_time(alert.window_start)} to {_time(alert.window_end)}, UTC"),
+        ("episode since", _time(alert.episode_start)),
+        ("sources", sources),
+        *sorted(alert.evidence.items()),
+        ("sample events", "\n".join(alert.sample_event_ids)),
+    ]
+
+
+def _find(runtime: Runtime, alert_id: str) -> ToldAlert:
+    found = [told for told in _read(runtime) if told.alert.alert_id.startswith(alert_id.lower())]
+    if not found:
+        raise UsageError(f"there is no alert {alert_id}: see `pitboss alerts list`")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} alerts begin with {alert_id}: give more of the id")
+    return found[0]
+
+
+def _read(runtime: Runtime) -> list[ToldAlert]:
+    return asyncio.run(read_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS)))
+
+
+def _runtime() -> Runtime:
+    return resolve_runtime(read_settings())
+
+
+def _console() -> Console:
+    console = Console()
+    # In a pipe nothing is cut to 80 columns: ids must stay whole.
+    return console if console.is_terminal else Console(width=200)
+
+
+def _time(epoch_ms: int) -> str:
+    at = datetime.fromtimestamp(epoch_ms // 1_000, UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}" + (f".{epoch_ms % 1_000:03}" if epoch_ms % 1_000 else "")

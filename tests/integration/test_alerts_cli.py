@@ -1,0 +1,132 @@
+"""`pitboss alerts` as a person uses it: over the topics of a real broker, filled by the real agent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner
+
+from pitboss.cli.main import cli
+from pitboss.settings import worker_environment
+from schemas import codec
+from schemas.events import FraudAlert
+from schemas.topics import ALERTS
+from tests import fraud_log
+from tests.fraud_log import T0, append, burst, read_alerts, settings_of, watching
+
+pytestmark = pytest.mark.integration
+
+
+async def _prepare(runtime) -> list[FraudAlert]:
+    await fraud_log.make_topics(runtime)
+    await append(
+        runtime, burst("slow", T0, 450) + burst("fast", T0, 520) + burst("faster", T0 + 9_000, 600, every_ms=50)
+    )
+    async with watching(settings_of(runtime)):
+        await fraud_log.watched_to_the_end(runtime)
+    alerts = await read_alerts(runtime)
+    await _send(runtime, alerts[0])  # as after a kill: the same once more
+    return sorted(alerts, key=lambda alert: alert.occurred_at)
+
+
+async def _send(runtime, alert: FraudAlert) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers)
+    await producer.start()
+    try:
+        await producer.send_and_wait(
+            runtime.topic(ALERTS), codec.encoder(FraudAlert)(alert), alert.key.encode(), partition=0
+        )
+    finally:
+        await producer.stop()
+
+
+@pytest.fixture
+def alerts(runtime):
+    return asyncio.run(_prepare(runtime))
+
+
+@pytest.fixture
+def pitboss(runtime, monkeypatch):
+    for name, value in worker_environment(runtime).items():
+        if name.startswith("PITBOSS_"):
+            monkeypatch.setenv(name, value)
+    return lambda *arguments: CliRunner().invoke(cli, ["alerts", *arguments], catch_exceptions=False)
+
+
+def test_list_show_and_explain(alerts, pitboss, runtime):
+    first, second = alerts
+    listed = pitboss("list")
+    assert listed.exit_code == 0
+    lines = listed.stdout.splitlines()
+    assert [first.alert_id in lines[1], second.alert_id in lines[2], len(lines)] == [True, True, 3]
+    assert listed.stderr == "2 alerts\n"
+    assert json.loads(pitboss("list", "--json").stdout) == [msgspec.to_builtins(alert) for alert in alerts]
+    assert json.loads(pitboss("list", "--json", "--player", "fast").stdout)[0]["key"] == "default:fast"
+    assert json.loads(pitboss("list", "--json", "--rule", "D02").stdout) == []
+
+    shown = pitboss("show", first.alert_id[:8])
+    assert shown.exit_code == 0
+    assert "inter_arrival_p50_ms" in shown.stdout
+    assert first.sample_event_ids[49] in shown.stdout
+    assert json.loads(pitboss("show", first.alert_id, "--json").stdout) == msgspec.to_builtins(first)
+
+    explained = pitboss("explain", first.alert_id)
+    assert explained.exit_code == 0
+    assert explained.stdout.count("█") > 100
+    assert explained.stdout.count("◄ 500 reached") == 1
+    assert "agrees" in explained.stdout
+    told = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
+    assert told["agrees"] is True
+    assert len(told["seconds"]) == 60
+    assert told["seconds"][-1]["running"] == 500
+
+    # An alert that the log does not bear out: told as such, and the exit code says so too.
+    asyncio.run(_send(runtime, msgspec.structs.replace(first, alert_id="f" * 36, observed=777)))
+    false = pitboss("explain", "ffff")
+    assert false.exit_code == 1
+    assert "DOES NOT AGREE" in false.stdout
+
+    asyncio.run(_send(runtime, msgspec.structs.replace(first, observed=501)))
+    assert "copies of this alert differ" in pitboss("show", first.alert_id).stderr
+
+
+def test_what_cannot_be_found_is_said_with_a_way_out(alerts, pitboss, runtime):
+    missing = pitboss("show", "zzzz")
+    assert missing.exit_code == 2
+    assert "pitboss alerts list" in missing.stderr
+    assert "2 alerts begin with" in pitboss("show", "").stderr
+
+
+def test_without_topics_it_says_how_to_make_them(pitboss):
+    result = pitboss("list")
+    assert result.exit_code == 2
+    assert "pitboss topics create" in result.stderr
+
+
+def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
+    command = [sys.executable, "-c", "from pitboss.cli.main import main; main()", "alerts", "watch", "--json"]
+    environment = {**os.environ, **worker_environment(runtime), "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        [*command, "--from-start", "--count", "2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["alert_id"] for line in lines} == {alert.alert_id for alert in alerts}
+    with subprocess.Popen([*command, "--from-start"], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(2):
+            assert json.loads(process.stdout.readline())["rule_id"] == "D01"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == ""
+        assert process.wait(30) == 0
