@@ -46,6 +46,8 @@ class IntakeSettings:
 
 def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
     """A consumer that never commits, resets or gives up its membership by itself; not started, not subscribed."""
+    # A member that drains holds the others up; nobody may be thrown out for it, nor give up waiting.
+    rebalance_timeout_ms = settings.drain_timeout_ms + 15_000
     return AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         client_id=settings.group,
@@ -62,8 +64,8 @@ def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
         metadata_max_age_ms=METADATA_AGE_MS,
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 5,
-        # A member that drains holds the others up; nobody may be thrown out for it.
-        rebalance_timeout_ms=settings.drain_timeout_ms + 15_000,
+        rebalance_timeout_ms=rebalance_timeout_ms,
+        request_timeout_ms=rebalance_timeout_ms + 10_000,
         max_poll_interval_ms=NO_POLL_LIMIT_MS,
     )
 

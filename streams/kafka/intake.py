@@ -121,18 +121,13 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = new_consumer(self.settings)
         await start_client(consumer, self.settings.bootstrap_servers)
         self._consumer = consumer
-        if self.pattern:
-            consumer.subscribe(pattern=self.pattern, listener=self)
-        else:
-            consumer.subscribe(topics=self.topics, listener=self)
+        consumer.subscribe(topics=self.topics, pattern=self.pattern, listener=self)
 
     async def on_stop(self) -> None:
         """Let everything go and leave the group, so that others take over at once."""
         if self._consumer is not None:
-            try:
-                await self._let_go()
-            finally:
-                await self._consumer.stop()
+            await self._or_crash(self._let_go)
+            await self._consumer.stop()
 
     # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by hand.
 
@@ -142,6 +137,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Called when the consumer has joined. Returns at once: no heartbeat is sent while it runs."""
+        if self.should_stop:
+            return  # the consumer may join once more on its way out
         self._now = Assignment(self._now.number, frozenset(assigned))
         self._taking_up = asyncio.create_task(self._or_crash(self._take_up))
 
@@ -187,7 +184,10 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         await self._commit()
         self._now = Assignment(now.number + 1)
         if self._positions and now.partitions:
-            await self._positions.release(now.partitions)
+            try:
+                await self._positions.release(now.partitions)
+            except Unavailable as error:
+                self.log.warning("positions are not released, the next claim takes them over: %s", error)
 
     # Feeding.
 

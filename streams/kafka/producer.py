@@ -117,14 +117,18 @@ class BatchProducer(Service):
         if partition is None:
             partition = partition_for(key or b"", await self.partition_count(topic))
         self._check()
-        try:
-            sent = await self._client.send(
-                topic, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-            )
-        except MessageSizeTooLargeError as error:
-            raise TooLarge(f"{error} ({topic}-{partition})", 0) from error
-        except KafkaError as error:
-            raise await self._fail(topic, partition, error) from error
+        while True:
+            try:
+                sent = await self._client.send(
+                    topic, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+                )
+                break
+            except MessageSizeTooLargeError as error:
+                raise TooLarge(f"{error} ({topic}-{partition})", 0) from error
+            except KafkaTimeoutError:
+                self._log_wait(topic, partition)
+            except KafkaError as error:
+                raise await self._fail(topic, partition, error) from error
         return (await self._acknowledged(topic, partition, [sent]))[0]
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
@@ -191,12 +195,15 @@ class BatchProducer(Service):
                     batch, topic, partition=partition
                 )
             except KafkaTimeoutError:
-                # Not taken yet, because the batch before it still waits for the broker: nothing was sent twice.
-                self.log.warning("%s-%d has waited for the broker too long, and goes on waiting", topic, partition)
+                self._log_wait(topic, partition)
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
             else:
                 return acknowledged
+
+    def _log_wait(self, topic: str, partition: int) -> None:
+        # Not taken yet, since what came before it still waits for the broker: trying again sends nothing twice.
+        self.log.warning("%s-%d waits for the broker", topic, partition)
 
     async def _acknowledged(
         self, topic: str, partition: int, sent: Sequence[Awaitable[RecordMetadata]]

@@ -23,7 +23,10 @@ class StartPositions(Protocol):
         """
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Let the partitions go: they are revoked, and the work on them was waited for."""
+        """Let the partitions go: they are revoked, and the work on them was waited for.
+
+        May come twice, and may not come at all. Unavailable is logged, anything else ends the process.
+        """
 
 
 async def find_starts(

@@ -31,7 +31,7 @@ class WatchdogSettings:
 
     bootstrap_servers: str
     stall_ms: int = 60_000
-    unheld_stall_ms: int = 300_000
+    unheld_stall_ms: int = 120_000
     """For partitions of the group's topics that another worker should have: its own watchdog comes first."""
     interval_ms: int = 5_000
     answer_timeout_ms: int = 5_000

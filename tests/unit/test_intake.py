@@ -320,7 +320,29 @@ async def test_what_a_rebalance_listener_raises_ends_the_process(harness):
         await h.take()
         await h.consumer.listener.on_partitions_revoked({A})
         assert isinstance(h.intake.crash_reason, InvariantBroken)
-        h.consumer.listener._positions = None
+
+
+async def test_a_database_that_is_down_does_not_hold_up_a_revocation(harness):
+    class Down(Positions):
+        async def release(self, partitions) -> None:
+            raise Unavailable("the database is down")
+
+    async with harness({A: [*range(5)]}, positions=Down({A: 0})) as h:
+        h.consumer.assign(A)
+        await h.take()
+        await h.consumer.rebalance(A)
+        assert (await h.take()).from_offset == 0
+        assert not h.intake.crashed
+
+
+async def test_nothing_is_claimed_by_a_consumer_that_joins_once_more_on_its_way_out(harness):
+    positions = Positions({A: 0})
+    async with harness({A: [*range(5)]}, positions=positions) as h:
+        h.consumer.assign(A)
+        await h.take()
+    h.consumer.assign(A)
+    await asyncio.sleep(0.02)
+    assert len(positions.claims) == 1
 
 
 async def test_records_that_the_client_loses_are_fetched_again(harness):  # rule 7
