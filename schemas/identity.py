@@ -66,7 +66,8 @@ def _leg_text(leg: Leg) -> str:
             unscaled //= 10
             scale -= 1
         number = f"{unscaled}e{scale}"
-    text = f"{leg.kind},{number},{leg.currency},{'1' if leg.is_free else '0'},{leg.campaign_id}"
+    campaign = "" if leg.campaign_id is None else "=" + leg.campaign_id
+    text = f"{leg.kind},{number},{leg.currency or ''},{'1' if leg.is_free else '0'},{campaign}"
     return f"{len(text)}:{text}"
 
 

@@ -38,7 +38,7 @@ def test_ids_are_fixed_for_ever():
     assert event_id("default", "hub88", "bet", "16d2dcfe") == "cd6805d7-c8a0-51b2-9d88-37f1354a6aa4"
     assert alert_id("D01", 1, "player-1", 1_772_366_400_000) == "ff4c89b9-f94c-588a-9963-79c15cf3719e"
     legs = [Leg("BET", Amount(1250, 2), "EUR")]
-    assert fingerprint("player-1", legs, None, "round-1", None) == "e4d2cbd6ae25c0d498a1818c7ca3f69f"
+    assert fingerprint("player-1", legs, None, "round-1", None) == "1c081817b25194c54310e553d672e612"
 
 
 @given(st.tuples(TEXT, TEXT, TEXT, TEXT), st.tuples(TEXT, TEXT, TEXT, TEXT))
@@ -147,3 +147,9 @@ def test_a_reference_means_an_event_of_the_same_provider_or_of_the_cashier():
     assert referenced_event_id("b", "hub88", Reference("bet", "t")) == event_id("b", "hub88", "bet", "t")
     for operation in ("deposit.opened", "withdrawal.requested"):
         assert referenced_event_id("b", "adyen", Reference(operation, "t")) == event_id("b", "house", operation, "t")
+
+
+def test_nothing_said_and_the_word_none_are_two_things():
+    legs = [Leg("BET", Amount(1, 0), "EUR", campaign_id=None)]
+    named = [Leg("BET", Amount(1, 0), "EUR", campaign_id="None")]
+    assert fingerprint("p", legs, None, None, None) != fingerprint("p", named, None, None, None)
