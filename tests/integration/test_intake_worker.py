@@ -173,8 +173,8 @@ async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_n
     successor = start(instance="worker-1")
     await successor.until(lambda: successor.got)
     took_s = time.monotonic() - begin
-    await fill(runtime)
     seen = len(second.events)
+    await fill(runtime)
     await second.until(lambda: len(second.events) > seen)
     assert second.events[-1]["assignment"] == before, "no rebalance"
     assert took_s < 8, "sooner than the session time-out of 10 s would have allowed a stranger"
