@@ -1,0 +1,68 @@
+"""What the documents hold: fenced blocks, links, and names in backticks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OTHERS = {"docs/benchmarks.md"}  # measured and written by its own generator
+
+_FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def documents() -> list[Path]:
+    """Every document of ours."""
+    own = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    return [path for path in own + sorted((ROOT / "docs").rglob("*.md")) if str(path.relative_to(ROOT)) not in OTHERS]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The bodies of the fenced blocks of a language."""
+    return [match["body"] for match in _FENCE.finditer(path.read_text()) if match["language"] == language]
+
+
+def prose(path: Path) -> str:
+    """The text outside fenced blocks."""
+    return _FENCE.sub("", path.read_text())
+
+
+def links(path: Path) -> list[str]:
+    """The targets of all links."""
+    return _LINK.findall(prose(path))
+
+
+def names(path: Path) -> list[str]:
+    """What stands in backticks."""
+    return _CODE.findall(prose(path))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a document's headings make, by GitHub's rule."""
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading)).strip().lower().replace(" ", "-")
+        for heading in _HEADING.findall(prose(path))
+    }
+
+
+def session(path: Path, command: str) -> str:
+    """What a console block shows below a command that begins so."""
+    for body in blocks(path, "console"):
+        first, _, output = body.partition("\n")
+        if first.startswith(f"$ {command}"):
+            return output
+    message = f"{path} shows no session of {command!r}"
+    raise AssertionError(message)
+
+
+def table_rows(path: Path, heading: str) -> Iterator[list[str]]:
+    """The cells of every table row below a heading, up to the next one."""
+    text = path.read_text().partition(f"## {heading}\n")[2]
+    assert text, f"{path} has no heading {heading!r}"
+    for line in text.partition("\n## ")[0].splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]

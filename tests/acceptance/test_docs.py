@@ -1,0 +1,275 @@
+"""The documents tell the truth: their examples run and print what they show, and what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pitboss.cli.main import COMMANDS
+from pitboss.settings import Runtime, read_settings, read_worker_settings
+from schemas import codec
+from schemas.errors import PitbossError, RejectCode
+from schemas.events import Kind, Outcome, Position, WalletBalance
+from schemas.topics import catalogue
+from streams.providers.registry import DIALECTS
+from tests.acceptance.documented import (
+    ROOT,
+    anchors,
+    blocks,
+    documents,
+    links,
+    names,
+    session,
+    table_rows,
+)
+
+DOCS = ROOT / "docs"
+SCHEMAS = ROOT / "schemas" / "avro"
+PACKAGES = (
+    "schemas",
+    "streams",
+    "ledger_sink",
+    "fraud_agents",
+    "replay",
+    "sandbox",
+    "bench",
+    "pitboss",
+    "infra",
+    "tests",
+)
+
+every_document = pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+
+
+# --- the examples -----------------------------------------------------------------------------------------------------
+
+
+def run_example(document: str, file: Path, runtime: Runtime) -> str:
+    [source] = blocks(DOCS / document, "python")
+    file.write_text(source)
+    command = [sys.executable, str(file), runtime.bootstrap_servers, str(SCHEMAS), runtime.namespace]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.integration
+def test_the_examples_print_what_the_documents_show(installation: Runtime, tmp_path: Path):
+    said = run_example("connectors.md", tmp_path / "connector.py", installation)
+    assert said == session(DOCS / "connectors.md", "python connector.py")
+    balances = run_example("consumers.md", tmp_path / "balances.py", installation)
+    # Other tests of the session have players of their own in the same namespace.
+    ours = [line for line in balances.splitlines() if line.startswith("p-1001:")]
+    assert ours == session(DOCS / "consumers.md", "python balances.py").splitlines()
+
+
+def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
+    file = tmp_path / "balances.py"
+    file.write_text(blocks(DOCS / "consumers.md", "python")[0])
+    example = runpy.run_path(str(file))
+    balances = example["Balances"](example["decoder"](SCHEMAS, "wallet-balance"))
+
+    def record(version: int) -> bytes:
+        source = Position("wallet.transactions.v1", 0, version)
+        return codec.encoder(WalletBalance)(
+            WalletBalance("p:1", "EUR", 2, version, version, 0, 0, version, f"e-{version}", source)
+        )
+
+    taken = [balances.take(b"p:1:EUR", record(version)) for version in (1, 3, 2, 3, 4, 1)]
+    assert taken == [True, True, False, False, True, False]
+    assert balances.wallets["p:1:EUR"]["balance_minor"] == 4
+    assert balances.take(b"p:1:EUR", None)
+    assert balances.wallets == {}
+
+
+def test_the_other_examples_are_python_and_java_at_least_in_form():
+    [librdkafka] = blocks(DOCS / "connectors.md", "python notest")
+    ast.parse(librdkafka)
+    assert '"partitioner": "murmur2_random"' in librdkafka
+    [java] = blocks(DOCS / "connectors.md", "java")
+    assert java.count("{") == java.count("}")
+
+
+# --- what the documents name ------------------------------------------------------------------------------------------
+
+
+@every_document
+def test_every_relative_link_leads_somewhere(path: Path):
+    for target in links(path):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (path.parent / file).resolve() if file else path
+        assert aim.exists(), f"{path.name}: {target}"
+        assert aim.is_relative_to(ROOT), f"{path.name}: {target} is outside the project"
+        if anchor:
+            assert anchor in anchors(aim), f"{path.name}: {target}"
+
+
+@every_document
+def test_every_file_and_module_that_is_named_exists(path: Path):
+    for name in names(path):
+        if re.fullmatch(r"[\w./-]+/[\w.-]*\.(py|sql|avsc|yml|json|md|toml)", name):
+            near = [ROOT / name, *(ROOT / package / name for package in PACKAGES), path.parent / name]
+            assert any(file.exists() for file in near) or "/" not in name or name.startswith("faust/"), name
+        elif re.fullmatch(rf"(?!.*\.v\d+$)({'|'.join(PACKAGES[:8])})(\.\w+)+", name):
+            assert is_there(name), name
+
+
+def is_there(dotted: str) -> bool:
+    """Whether a module, or something inside one, has this name."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            if not hasattr(found, name):
+                return False
+            found = getattr(found, name)
+        return True
+    return False
+
+
+@every_document
+def test_functions_and_classes_that_are_named_exist(path: Path):
+    known = defined_names()
+    for name in names(path):
+        if match := re.fullmatch(r"([A-Z]\w+)\.(_?[a-z]\w*)(\(\))?", name):
+            assert match[1] in known, name
+            assert match[2] in known, name
+        elif match := re.fullmatch(r"(_[a-z_]+|[a-z]+(_[a-z]+)+)\(\)", name):
+            assert match[1] in known or match[1] == "take", name
+
+
+def defined_names() -> set[str]:
+    found: set[str] = set()
+    for package in PACKAGES[:8]:
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    found.add(node.name)
+                elif isinstance(node, ast.AnnAssign | ast.Assign):
+                    targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+                    found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
+def test_every_test_that_is_named_exists():
+    tests = {
+        node.name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    named = {name for path in documents() for name in names(path) if re.fullmatch(r"test_\w+", name)}
+    assert named
+    assert named <= tests, named - tests
+
+
+# --- nothing is left out ----------------------------------------------------------------------------------------------
+
+
+def codes_below(document: Path, heading: str, column: int = 0) -> set[str]:
+    return {code for row in table_rows(document, heading) for code in re.findall(r"`([^`]+)`", row[column])}
+
+
+def test_every_reject_code_is_documented_and_no_other():
+    assert codes_below(DOCS / "guarantees.md", "Reject codes") == {code.value for code in RejectCode}
+
+
+def test_every_outcome_is_documented_and_no_other():
+    assert codes_below(DOCS / "guarantees.md", "Outcomes") == {outcome.value for outcome in Outcome}
+
+
+def test_every_reason_that_the_rules_give_is_documented_and_no_other():
+    given = set()
+    for module in ("posting", "closings", "rules", "amounts"):
+        tree = ast.parse((ROOT / "ledger_sink" / f"{module}.py").read_text())
+        given |= {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"[A-Z]+(_[A-Z]+)*", node.value)
+            and not node.value.startswith("REFUSED_")
+        }
+    assert codes_below(DOCS / "guarantees.md", "Outcomes", column=1) == given
+
+
+def test_every_kind_is_documented_and_no_other():
+    rows = codes_below(DOCS / "guarantees.md", "What each event does")
+    assert rows == {kind.value for kind in Kind}
+
+
+def errors() -> dict[str, set[int]]:
+    """Every error class of ours that a process may end with: code → exit codes."""
+    for package in PACKAGES[:8]:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            if re.search(r"class \w+\((\w*Error|Fatal|Rejected|Unavailable)\)", file.read_text()):
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    found: dict[str, set[int]] = {}
+
+    def visit(error: type[PitbossError]) -> None:
+        if error.__module__.partition(".")[0] in PACKAGES[:8]:
+            found.setdefault(error.code, set()).add(error.exit_code)
+        for child in error.__subclasses__():
+            visit(child)
+
+    visit(PitbossError)
+    return found
+
+
+def test_every_error_code_is_documented_with_its_exit_code():
+    rows = {
+        (name, int(row[0]))
+        for row in table_rows(DOCS / "operations.md", "Exit codes")
+        if row[0].isdigit()
+        for name in re.findall(r"`([A-Z_]+)`", row[1])
+    }
+    assert rows == {(name, code) for name, codes in errors().items() for code in codes}
+
+
+class Asked(dict):
+    """An environment that notes what is asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_the_environment_is_documented_as_it_is_read():
+    environment = Asked({})
+    read_settings(environment)
+    read_worker_settings(environment)
+    assert codes_below(DOCS / "operations.md", "Environment") == environment.names
+
+
+def test_every_command_is_documented():
+    rows = codes_below(DOCS / "operations.md", "Commands")
+    assert {name.removeprefix("pitboss ") for name in rows} == set(COMMANDS)
+
+
+def test_every_topic_is_documented():
+    said = (DOCS / "consumers.md").read_text()
+    ours = {
+        topic.name for topic in catalogue(DIALECTS) if not topic.name.endswith(".dlt") and "provider." not in topic.name
+    }
+    assert {name for name in ours if f"`{name}`" not in said} == set()
+
+
+def test_every_provider_is_documented():
+    assert {name for name in DIALECTS if f"`{name}`" not in (DOCS / "connectors.md").read_text()} == set()
