@@ -41,6 +41,9 @@ KEYS = 500
 FEED_S = 14.0
 """How long the records take to come: the faults fall into this time at any size."""
 
+PACE_MS, COMMIT_MS = 150, 100
+"""A batch is in work for longer than commits are apart: whatever was committed too early is lost by the next kill."""
+
 DEADLINE_S = 120.0
 
 
@@ -49,12 +52,14 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
     producer = app.supervise(BatchProducer(ProducerSettings(bootstrap, name)))
 
     async def copy(batch: RecordBatch) -> None:
-        await asyncio.sleep(pace_ms / 1000)  # so that there is always work in hand when something dies
+        await asyncio.sleep(pace_ms / 1000)
         await producer.send_keyed(TARGET, [(r.key, r.value, r.headers, None) for r in batch.records])
 
     add_agent(
         app,
-        IntakeSettings(bootstrap, GROUP, session_timeout_ms=6_000, drain_timeout_ms=5_000),
+        IntakeSettings(
+            bootstrap, GROUP, commit_interval_ms=COMMIT_MS, session_timeout_ms=6_000, drain_timeout_ms=5_000
+        ),
         copy,
         name="copy",
         topics=[SOURCE],
@@ -69,7 +74,7 @@ class Workers:
 
     bootstrap: str
     folder: Path
-    pace_ms: int = 5
+    pace_ms: int = PACE_MS
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     restarted: dict[str, list[int]] = field(default_factory=dict)
     """By worker, what it ended with."""
