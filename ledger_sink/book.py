@@ -7,13 +7,18 @@ same rows, live and in a replay.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 from ledger_sink.accounts import BONUS, CASH, HELD, player_account
 from ledger_sink.journal import Action, Answer, Closing, Entry, PlayerState, Transfer, Wallet
 from schemas.errors import InvariantBroken
-from schemas.events import Position, WalletTransaction
+from schemas.events import Attempt, Position, WalletTransaction
 from schemas.money import AMOUNT_MAX, exponent_of
+
+
+class OutOfRange(InvariantBroken):
+    """A movement would take a wallet beyond 64 bits; the posting rules decide what becomes of its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Book:
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
+    repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
+    """What further attempts of an event were told; an attempt that comes again must not hear anything else."""
 
     decided: list[Decided] = field(default_factory=list)
     new_transfers: list[tuple[Sourced, int, Transfer]] = field(default_factory=list)
@@ -65,6 +72,10 @@ class Book:
     def state(self, player_id: str) -> PlayerState:
         """What may stop the player's bets."""
         return self.states.get(player_id) or PlayerState(player_id)
+
+    def movements(self, entry: Entry) -> list[Transfer]:
+        """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
+        return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
 
     def close(self, sourced: Sourced, event_id: str, player_id: str, action: Action) -> None:
         """Close an event, come or not come yet, for good."""
@@ -87,6 +98,10 @@ class Posting:
     decision: int
     transfers: list[Transfer] = field(default_factory=list)
     wallet: Wallet | None = None
+    state: PlayerState | None = None
+    """What the event makes of the player's state, if anything."""
+    _before: Wallet | None = None
+    _was_changed: bool = False
 
     @property
     def event(self) -> WalletTransaction:
@@ -134,9 +149,12 @@ class Posting:
         cash = wallet.cash_minor + changes.get(CASH, 0)
         bonus = wallet.bonus_minor + changes.get(BONUS, 0)
         held = wallet.held_minor + changes.get(HELD, 0)
-        if max(abs(cash), abs(bonus), abs(held), abs(cash + bonus + held)) > AMOUNT_MAX:
-            message = f"{self.sourced}: wallet {wallet.player_id}:{wallet.currency} would not fit 64 bits"
-            raise InvariantBroken(message)
+        available = cash + bonus
+        if max(abs(cash), abs(bonus), held, abs(available), abs(available + held)) > AMOUNT_MAX:
+            raise OutOfRange
+        if not self.transfers:
+            self._before = copy.copy(wallet)
+            self._was_changed = (wallet.player_id, wallet.currency) in self.book.changed_wallets
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
         wallet.event_id = self.event.event_id
@@ -153,9 +171,29 @@ class Posting:
         self.transfers.append(transfer)
         self.book.new_transfers.append((self.sourced, self.decision, transfer))
 
+    def undo(self) -> None:
+        """Take back all that the event has moved and closed so far, as if it had not been looked at."""
+        book = self.book
+        if self._before is not None:
+            key = (self._before.player_id, self._before.currency)
+            self.wallet = book.wallets[key] = self._before
+            if self._was_changed:
+                book.changed_wallets[key] = self._before
+            else:
+                del book.changed_wallets[key]
+        if self.transfers:
+            del book.new_transfers[-len(self.transfers) :]
+            self.transfers = []
+        self.state = None
+        while book.new_closings and book.new_closings[-1][0] is self.sourced:
+            _, closing = book.new_closings.pop()
+            del book.closings[closing.event_id, closing.player_id]
+
     def finish(self, outcome: str, reason: str) -> None:
         """Write the entry down with the answer that every repeat of the event will get again."""
         event, wallet = self.event, self.wallet
+        if self.state is not None:
+            self.book.set_state(self.state)
         if wallet is None:
             answer = Answer(outcome, reason)
         else:

@@ -19,6 +19,10 @@ from schemas.identity import referenced_event_id
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
 
+# For a person: money has left that no wallet gave, or what was paid is said to have come back.
+PAID_WITHOUT_HOLD: Final = (Outcome.UNRESOLVED.value, "PAID_WITHOUT_HOLD")
+REFUSED_AFTER_PAYMENT: Final = (Outcome.UNRESOLVED.value, "REFUSED_AFTER_PAYMENT")
+
 
 def withdrawal(posting: Posting, leg: Leg) -> Verdict:
     """Without a reference the request: money is held. With one the payment: what was held leaves."""
@@ -29,11 +33,11 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
     if isinstance(target, tuple):
         if target[0] == Outcome.TOMBSTONED:
             _close_target(posting, PAID)
-        elif target == NOTHING_TO_REVERSE:
-            return (Outcome.UNRESOLVED, "PAID_WITHOUT_HOLD")  # money has left that the request never got: for a person
+        elif target == NOTHING_TO_REVERSE or (target == ALREADY_CLOSED and not _is_closed_as(posting, PAID)):
+            return PAID_WITHOUT_HOLD
         return target
     _close_target(posting, PAID)
-    pay(posting, posting.book.transfers_of[target.event_id, target.decision])
+    pay(posting, posting.book.movements(target))
     return BOOKED
 
 
@@ -45,7 +49,8 @@ def pay(posting: Posting, held_by: list[Transfer]) -> None:
 
 def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
     del leg  # the amount is that of the request
-    return _reverse_target(posting, REFUSED)
+    verdict = _reverse_target(posting, REFUSED)
+    return REFUSED_AFTER_PAYMENT if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID) else verdict
 
 
 def rollback(posting: Posting, leg: Leg) -> Verdict:
@@ -76,7 +81,7 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
         _close_target(posting, action)
     if isinstance(target, tuple):
         return target
-    for transfer in reversed(posting.book.transfers_of[target.event_id, target.decision]):
+    for transfer in reversed(posting.book.movements(target)):
         _move_back(posting, transfer)
     return BOOKED
 
@@ -123,6 +128,14 @@ def _open_target(posting: Posting) -> Entry | Verdict:
     if decided[-1].answer.outcome != Outcome.POSTED:
         return NOTHING_TO_REVERSE
     return decided[-1]
+
+
+def _is_closed_as(posting: Posting, action: Action) -> bool:
+    target_id, player_id = _target_id(posting), posting.event.player_id
+    assert target_id is not None
+    assert player_id is not None
+    closing = posting.book.closings.get((target_id, player_id))
+    return closing is not None and closing.action == action
 
 
 def _close_target(posting: Posting, action: Action) -> None:

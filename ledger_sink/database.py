@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
-from schemas.errors import Unavailable
+from schemas.errors import InvariantBroken, Unavailable, UsageError
 
-_TRY_AGAIN = (
-    psycopg.errors.UniqueViolation,  # another partition's worker has just booked the same identity: now it is a repeat
+# A hung statement must end before the broker takes us for dead. A worker that was frozen in the middle of a transaction
+# must not keep its locks from whoever took its partitions over.
+_SESSION: Final = (
+    "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=10s"
+)
+SILENCE_MAX_S: Final = 40.0
+"""Longer than any statement may take: a transaction that lasts longer has lost its server without being told."""
+
+_TRY_AGAIN: Final = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
+_SAME_EVENT: Final = "entry_pkey"
+_OLD_TABLES: Final = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
 class Database:
     """One transaction after the other, whoever asks. Every method raises Unavailable while the database is away."""
 
-    def __init__(self, url: str, application_name: str) -> None:
+    def __init__(self, url: str, application_name: str, *, silence_max_s: float = SILENCE_MAX_S) -> None:
         self._url = url
         self._application_name = application_name
+        self._silence_max_s = silence_max_s
         self._connection: AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
 
@@ -35,19 +47,25 @@ class Database:
         """A transaction that is committed at the end of the block.
 
         A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the position what is true.
+        Raises UsageError where the tables are older than this code, InvariantBroken for what would fail for ever.
         """
         async with self._turn:
             connection = await self._open()
+            cut = asyncio.get_running_loop().call_later(self._silence_max_s, _cut, connection)
             try:
                 async with connection.transaction():
                     yield connection
-            except _TRY_AGAIN as error:
-                message = f"the transaction has to be tried again: {error}"
-                raise Unavailable(message) from error
-            except psycopg.OperationalError as error:
+                _check_open(connection)
+            except psycopg.errors.ReadOnlySqlTransaction as error:  # a standby: perhaps another server is the first now
                 await self.close()
-                message = f"the ledger's database went away: {error}"
+                message = f"the ledger's database takes no writes: {error}"
                 raise Unavailable(message) from error
+            except psycopg.Error as error:
+                raise _ours(error, connection) from error
+            finally:
+                cut.cancel()
+                if connection.info.transaction_status is not TransactionStatus.IDLE:
+                    await self.close()
 
     async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """The rows of one statement, committed by itself; none for a statement without rows."""
@@ -63,8 +81,7 @@ class Database:
                     autocommit=True,
                     application_name=self._application_name,
                     connect_timeout=5,
-                    # A hung statement must end before the broker takes us for dead.
-                    options="-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s",
+                    options=_SESSION,
                 )
             except psycopg.OperationalError as error:
                 message = f"the ledger's database does not answer: {error}"
@@ -77,3 +94,37 @@ class Database:
         if connection is not None:
             with suppress(psycopg.Error):
                 await connection.close()
+
+
+def _cut(connection: AsyncConnection[Any]) -> None:
+    # What waits for the server wakes with a lost connection. To cancel the task instead would not do: psycopg then asks
+    # the same silent server to cancel the statement, and waits for its answer.
+    with suppress(psycopg.Error, OSError):
+        its_socket = socket.socket(fileno=connection.fileno())
+        try:
+            its_socket.shutdown(socket.SHUT_RDWR)
+        finally:
+            its_socket.detach()
+
+
+def _check_open(connection: AsyncConnection[Any]) -> None:
+    # psycopg leaves a transaction block without a word if the connection is already known to be lost.
+    if connection.closed:
+        message = "the connection was lost before COMMIT"
+        raise psycopg.OperationalError(message)
+
+
+def _ours(error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
+    if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.constraint_name == _SAME_EVENT:
+        # Another partition's worker has just booked the same identity: at the next try it is a repeat.
+        return Unavailable(f"the transaction has to be tried again: {error}")
+    if isinstance(error, _TRY_AGAIN):
+        return Unavailable(f"the transaction has to be tried again: {error}")
+    is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)
+    if connection.closed or (isinstance(error, psycopg.OperationalError) and not is_limit):
+        return Unavailable(f"the ledger's database went away: {error}")
+    if isinstance(error, _OLD_TABLES):
+        return UsageError(
+            f"the ledger's tables are not those of this release: {error}; run `pitboss ledger migrate up`"
+        )
+    return InvariantBroken(f"the ledger's database does not take this: {error}")

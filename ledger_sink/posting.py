@@ -11,7 +11,7 @@ from typing import Final
 
 from ledger_sink import accounts
 from ledger_sink.amounts import BOOKED, NOTED, Verdict, minor_of
-from ledger_sink.book import Book, Decided, Posting, Sourced
+from ledger_sink.book import Book, Decided, OutOfRange, Posting, Sourced
 from ledger_sink.closings import pay
 from ledger_sink.journal import CANCELLED, PAID, Answer, Entry
 from ledger_sink.rules import RULES
@@ -20,7 +20,13 @@ from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
 
 _REFUSALS: Final = frozenset(outcome.value for outcome in Outcome if outcome.name.startswith("REFUSED_"))
-_STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value}
+_STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value, Outcome.UNRESOLVED.value}
+
+DECISIONS_MAX: Final = 100
+"""How often a dialect may have one id decided; then its last refusal stands. All of them are read at each attempt."""
+
+OUT_OF_RANGE: Final = (Outcome.UNRESOLVED.value, "BALANCE_OUT_OF_RANGE")
+"""A provider that sends such amounts must not be able to stop the ledger: nothing moves, and a person looks at it."""
 
 
 def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
@@ -34,50 +40,59 @@ def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
             message = f"{sourced}: no posting rule for kind {leg.kind!r}; this ledger is older than the event"
             raise InvariantBroken(message)
     known = book.entries.get(event.event_id)
-    if known and not _may_be_decided_anew(sourced, known[-1], policy):
-        book.decided.append(_repeated(book, sourced, known))
-        return
+    if known:
+        heard = _heard_before(book, sourced, known)
+        if heard is not None:
+            book.decided.append(Decided(sourced, heard, None, redelivered=True))
+            return
+        if not _may_be_decided_anew(sourced, known, policy):
+            answer = book.repeats[event.event_id, event.attempt] = _repeated(book, sourced, known[-1])
+            book.decided.append(Decided(sourced, answer, None))
+            return
     posting = Posting(book, sourced, decision=len(known) if known else 0)
     try:
         outcome, reason = _decide(posting)
+    except OutOfRange:
+        posting.undo()
+        outcome, reason = OUT_OF_RANGE
     except Rejected as error:  # the normaliser lets no such event through, so whoever wrote it is not to be trusted
         message = f"{sourced}: {error}"
         raise InvariantBroken(message) from error
     posting.finish(outcome, reason)
 
 
-def _may_be_decided_anew(sourced: Sourced, last: Entry, policy: LedgerPolicy) -> bool:
+def _heard_before(book: Book, sourced: Sourced, known: list[Entry]) -> Answer | None:
+    """What this very attempt was told: a normaliser that was killed appends its last records once more."""
     event = sourced.event
+    for entry in known:
+        if entry.attempt == event.attempt:
+            return entry.answer
+    return book.repeats.get((event.event_id, event.attempt))
+
+
+def _may_be_decided_anew(sourced: Sourced, known: list[Entry], policy: LedgerPolicy) -> bool:
+    event, last = sourced.event, known[-1]
     return (
         policy.refused_id_reusable
         and event.decision_required
         and last.answer.outcome in _REFUSALS
         and last.player_id == event.player_id
-        and last.attempt != event.attempt
+        and len(known) < DECISIONS_MAX
     )
 
 
-def _repeated(book: Book, sourced: Sourced, known: list[Entry]) -> Decided:
-    """The first answer again for the same attempt, EXISTS for a retry, CONFLICT for other content under the same id."""
-    event = sourced.event
-    for entry in known:
-        if entry.attempt == event.attempt:
-            return Decided(sourced, entry.answer, None, redelivered=True)
-    last = known[-1]
+def _repeated(book: Book, sourced: Sourced, last: Entry) -> Answer:
+    """EXISTS for a retry, CONFLICT for other content under the same id."""
+    event, first = sourced.event, last.answer
     if event.fingerprint != last.fingerprint:
-        return Decided(sourced, Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID"), None)
+        return Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID")
     closing = book.closings.get((event.event_id, event.player_id or ""))
     if closing is not None and closing.action == CANCELLED:
         # The connector has told the provider "error"; a retry must not hear that the bet stands.
-        return Decided(sourced, Answer(Outcome.CANCELLED, "CONNECTOR_GAVE_UP"), None)
-    first = last.answer
+        return Answer(Outcome.CANCELLED, "CONNECTOR_GAVE_UP")
     if first.outcome in _STILL_TRUE:
-        return Decided(sourced, first, None)
-    return Decided(
-        sourced,
-        Answer(Outcome.EXISTS, first.reason, first.currency, first.available_minor, first.version),
-        None,
-    )
+        return first
+    return Answer(Outcome.EXISTS, first.reason, first.currency, first.available_minor, first.version)
 
 
 def _decide(posting: Posting) -> Verdict:

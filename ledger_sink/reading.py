@@ -11,8 +11,10 @@ from psycopg import AsyncConnection, AsyncCursor
 from ledger_sink.book import Book, Sourced
 from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Transfer, Wallet
 from ledger_sink.statements import statements
-from schemas.events import Attempt
+from schemas.errors import InvariantBroken
+from schemas.events import Attempt, WalletTransaction
 from schemas.identity import referenced_event_id
+from schemas.money import exponent_of
 
 _SQL = statements("ledger")
 
@@ -61,10 +63,20 @@ class Reading:
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall():
-            book.wallets[row[0], row[1]] = Wallet(*row)
+            book.wallets[row[0], row[1]] = _checked(Wallet(*row))
         for row in await self.states.fetchall():
             book.states[row[0]] = PlayerState(*row)
         return book
+
+
+def _checked(wallet: Wallet) -> Wallet:
+    if wallet.scale != exponent_of(wallet.currency):
+        message = (
+            f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals, the currency now has"
+            f" {exponent_of(wallet.currency)}; its amounts would be read wrong"
+        )
+        raise InvariantBroken(message)
+    return wallet
 
 
 async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading:
@@ -77,6 +89,24 @@ async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading
         await connection.execute(_SQL["known_wallets"], players),
         await connection.execute(_SQL["known_states"], players),
     )
+
+
+async def read_repeats(connection: AsyncConnection[Any], book: Book, events: Iterable[Sourced]) -> None:
+    """Add what attempts were told that may come again: those of events that another attempt had decided."""
+    further = [event for event in (sourced.event for sourced in events) if _is_further(event, book)]
+    if not further:
+        return
+    cursor = await connection.execute(
+        _SQL["known_repeats"],
+        {"event_ids": [event.event_id for event in further], "offsets": [event.attempt.offset for event in further]},
+    )
+    for event_id, topic, part, offset, index, *answer in await cursor.fetchall():
+        book.repeats[event_id, Attempt(topic, part, offset, index)] = Answer(*answer)
+
+
+def _is_further(event: WalletTransaction, book: Book) -> bool:
+    known = book.entries.get(event.event_id)
+    return known is not None and all(entry.attempt != event.attempt for entry in known)
 
 
 async def read_reversible(connection: AsyncConnection[Any], book: Book, entries: Sequence[Entry]) -> None:

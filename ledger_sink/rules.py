@@ -76,7 +76,7 @@ def _player_state(posting: Posting, leg: Leg) -> Verdict:
         case _:
             message = f"{posting.sourced}: no rule for the player state operation {event.operation!r}"
             raise InvariantBroken(message)
-    posting.book.set_state(PlayerState(event.player_id, blocked, currency, limit, event.event_id))
+    posting.state = PlayerState(event.player_id, blocked, currency, limit, event.event_id)
     return BOOKED
 
 

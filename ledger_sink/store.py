@@ -17,10 +17,10 @@ from ledger_sink.book import Book, Sourced
 from ledger_sink.database import Database
 from ledger_sink.journal import Entry
 from ledger_sink.posting import post
-from ledger_sink.reading import read_book, read_reversible, wanted_by
+from ledger_sink.reading import read_book, read_repeats, read_reversible, wanted_by
 from ledger_sink.statements import statements
 from ledger_sink.writing import write_book
-from schemas.errors import Fenced, InvariantBroken, OffsetHole
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import TRANSACTIONS
 
@@ -42,11 +42,13 @@ class Slice:
 
 @dataclass(slots=True)
 class Applied:
-    """What a transaction did. A slice in `known` was committed before: its answers are in the tables."""
+    """What a transaction did. What is in `known` was committed before: its answers are in the tables."""
 
     book: Book = field(default_factory=Book)
     done: list[Slice] = field(default_factory=list)
     known: list[Slice] = field(default_factory=list)
+    epochs: dict[int, int] = field(default_factory=dict)
+    """Under which claim each partition was written."""
 
 
 class PostgresLedger:
@@ -63,13 +65,20 @@ class PostgresLedger:
         """Decide and commit a group of slices of different partitions, all or nothing.
 
         Raises Fenced where another worker has claimed a partition, OffsetHole where the log would be skipped,
-        InvariantBroken for a bug, Unavailable while the database is away (nothing may be acknowledged then).
+        InvariantBroken for a bug, Unavailable while the database is away (nothing may be acknowledged then) and for a
+        partition that we have let go since (whoever has it now repeats the slice).
         """
-        async with self.database.transaction() as connection:
-            return await self._apply(connection, slices)
+        try:
+            async with self.database.transaction() as connection:
+                return await self._apply(connection, slices)
+        except InvariantBroken as error:
+            culprit = _unstorable(slices)
+            if culprit is None:
+                raise
+            message = f"{culprit}: PostgreSQL stores no NUL; whoever wrote this to the log is not the normaliser"
+            raise InvariantBroken(message) from error
 
     async def _apply(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> Applied:
-        applied = Applied()
         events = [sourced for part in slices for sourced in part.events]
         wanted = wanted_by(events)
         async with connection.pipeline():
@@ -79,55 +88,59 @@ class PostgresLedger:
             )
             reading = await read_book(connection, wanted)
         positions = {part: (next_offset, epoch) for part, next_offset, epoch in await cursor.fetchall()}
-        book = applied.book = await reading.book()
+        applied = Applied(await reading.book())
         for part in slices:
-            fresh = self._fresh(part, positions.get(part.part))
-            if fresh is None:
-                applied.known.append(part)
-            else:
-                applied.done.append(fresh)
-        await self._decide(connection, book, applied.done, wanted.references)
+            self._sort(part, positions.get(part.part), applied)
         if applied.done:
-            await write_book(connection, book)
-            await self._advance(connection, applied.done)
+            await self._decide(connection, applied, wanted.references)
+            await write_book(connection, applied.book)
+            await self._advance(connection, applied)
         return applied
 
-    async def _decide(
-        self, connection: AsyncConnection[Any], book: Book, slices: Sequence[Slice], references: Iterable[str]
-    ) -> None:
+    async def _decide(self, connection: AsyncConnection[Any], applied: Applied, references: Iterable[str]) -> None:
+        book = applied.book
+        events = [sourced for part in applied.done for sourced in part.events]
+        await read_repeats(connection, book, events)
         await read_reversible(connection, book, _reversible(book, references))
-        for part in slices:
-            for sourced in part.events:
-                post(book, sourced, self._policies.get(sourced.event.provider, DEFAULT_POLICY))
+        for sourced in events:
+            post(book, sourced, self._policies.get(sourced.event.provider, DEFAULT_POLICY))
 
-    def _fresh(self, part: Slice, stored: tuple[int, int] | None) -> Slice | None:
-        """The part of a slice that the database does not have yet; None if it has all of it."""
+    def _sort(self, part: Slice, stored: tuple[int, int] | None, applied: Applied) -> None:
+        """Tell the part of a slice that the database has from the part that it does not have yet."""
         where = f"{self._topic}-{part.part}"
+        ours = self.epochs.get(part.part)
+        if ours is None:
+            message = f"{where}: let go while its batch waited for its turn"
+            raise Unavailable(message)
         if stored is None:
             message = f"{where}: no position is claimed"
             raise InvariantBroken(message)
         next_offset, epoch = stored
-        if epoch != self.epochs.get(part.part):
-            message = f"{where}: claimed by another worker (epoch {epoch}, ours {self.epochs.get(part.part)})"
+        if epoch != ours:
+            message = f"{where}: claimed by another worker (epoch {epoch}, ours {ours})"
             raise Fenced(message)
-        if part.next_offset <= next_offset:
-            return None
         if part.from_offset > next_offset:
             message = f"{where}@{next_offset}: the next batch begins at {part.from_offset}; nothing may be skipped"
             raise OffsetHole(message)
-        fresh = [sourced for sourced in part.events if sourced.source.offset >= next_offset]
-        return Slice(
-            part.part, next_offset, part.next_offset, fresh, part.last_timestamp_ms, part.last_checksum
-        )  # fmt: skip
+        applied.epochs[part.part] = epoch
+        if part.from_offset < next_offset:
+            applied.known.append(Slice(part.part, part.from_offset, min(part.next_offset, next_offset), ()))
+        if part.next_offset > next_offset:
+            fresh = [sourced for sourced in part.events if sourced.source.offset >= next_offset]
+            applied.done.append(
+                Slice(part.part, next_offset, part.next_offset, fresh, part.last_timestamp_ms, part.last_checksum)
+            )
 
-    async def _advance(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> None:
+    async def _advance(self, connection: AsyncConnection[Any], applied: Applied) -> None:
+        slices = applied.done
         columns = {
             "consumer": CONSUMER,
             "topic": self._topic,
             "parts": [part.part for part in slices],
             "froms": [part.from_offset for part in slices],
             "nexts": [part.next_offset for part in slices],
-            "epochs": [self.epochs[part.part] for part in slices],
+            # Not as they are now: a partition may have been let go since the position was locked.
+            "epochs": [applied.epochs[part.part] for part in slices],
             "timestamps": [part.last_timestamp_ms for part in slices],
             "checksums": [part.last_checksum for part in slices],
         }
@@ -146,3 +159,14 @@ def _reversible(book: Book, references: Iterable[str]) -> list[Entry]:
         for entry in book.entries.get(event_id, ())
         if entry.transfers and entry.player_id is not None
     ]
+
+
+def _unstorable(slices: Iterable[Slice]) -> Sourced | None:
+    """The first event with a character that PostgreSQL's text cannot hold. The normaliser lets none through."""
+    for part in slices:
+        for sourced in part.events:
+            event = sourced.event
+            texts = (event.brand, event.region, event.operation, event.provider_tx_id, event.player_id, event.round_id)
+            if any("\0" in text for text in (*texts, event.provider, event.game_id) if text is not None):
+                return sourced
+    return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.book import Book, Decided
+from ledger_sink.journal import Wallet
 from ledger_sink.statements import statements
 from schemas.errors import InvariantBroken
 from schemas.identity import referenced_event_id
@@ -69,54 +70,53 @@ def _transfer_rows(book: Book) -> Iterable[Sequence[Any]]:
 
 
 async def _write_projections(connection: AsyncConnection[Any], book: Book) -> None:
+    wallets = [book.changed_wallets[key] for key in sorted(book.changed_wallets)]
+    written: AsyncCursor[Any] | None = None
     async with connection.pipeline():
         if book.new_closings:
-            closings = book.new_closings
-            await connection.execute(
-                _SQL["insert_closings"],
-                {
-                    "event_ids": [closing.event_id for _, closing in closings],
-                    "players": [closing.player_id for _, closing in closings],
-                    "actions": [closing.action for _, closing in closings],
-                    "by": [closing.by_event_id for _, closing in closings],
-                    "parts": [sourced.source.partition for sourced, _ in closings],
-                    "offsets": [sourced.source.offset for sourced, _ in closings],
-                },
-            )
+            await connection.execute(_SQL["insert_closings"], _closing_columns(book))
         if book.changed_states:
-            states = [book.changed_states[player] for player in sorted(book.changed_states)]
-            await connection.execute(
-                _SQL["upsert_states"],
-                {
-                    "players": [state.player_id for state in states],
-                    "blocked": [state.is_blocked for state in states],
-                    "currencies": [state.bet_limit_currency for state in states],
-                    "limits": [state.bet_limit_minor for state in states],
-                    "event_ids": [state.event_id for state in states],
-                },
-            )
-        if book.changed_wallets:
-            await _write_wallets(connection, book)
-
-
-async def _write_wallets(connection: AsyncConnection[Any], book: Book) -> None:
-    wallets = [book.changed_wallets[key] for key in sorted(book.changed_wallets)]
-    written = await connection.execute(
-        _SQL["upsert_wallets"],
-        {
-            "players": [wallet.player_id for wallet in wallets],
-            "currencies": [wallet.currency for wallet in wallets],
-            "scales": [wallet.scale for wallet in wallets],
-            "cash": [wallet.cash_minor for wallet in wallets],
-            "bonus": [wallet.bonus_minor for wallet in wallets],
-            "held": [wallet.held_minor for wallet in wallets],
-            "versions": [wallet.version for wallet in wallets],
-            "event_ids": [wallet.event_id for wallet in wallets],
-            "parts": [wallet.part for wallet in wallets],
-            "offsets": [wallet.source_offset for wallet in wallets],
-        },
-    )
-    # In a pipeline the count is known only after the answers have come.
-    if written.rowcount not in (-1, len(wallets)):
+            await connection.execute(_SQL["upsert_states"], _state_columns(book))
+        if wallets:
+            written = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
+    # Only behind the pipeline is the count known.
+    if written is not None and written.rowcount != len(wallets):
         message = f"{len(wallets)} wallets changed, {written.rowcount} were written: another writer moved one forward"
         raise InvariantBroken(message)
+
+
+def _closing_columns(book: Book) -> dict[str, Any]:
+    return {
+        "event_ids": [closing.event_id for _, closing in book.new_closings],
+        "players": [closing.player_id for _, closing in book.new_closings],
+        "actions": [closing.action for _, closing in book.new_closings],
+        "by": [closing.by_event_id for _, closing in book.new_closings],
+        "parts": [sourced.source.partition for sourced, _ in book.new_closings],
+        "offsets": [sourced.source.offset for sourced, _ in book.new_closings],
+    }
+
+
+def _state_columns(book: Book) -> dict[str, Any]:
+    states = [book.changed_states[player] for player in sorted(book.changed_states)]
+    return {
+        "players": [state.player_id for state in states],
+        "blocked": [state.is_blocked for state in states],
+        "currencies": [state.bet_limit_currency for state in states],
+        "limits": [state.bet_limit_minor for state in states],
+        "event_ids": [state.event_id for state in states],
+    }
+
+
+def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
+    return {
+        "players": [wallet.player_id for wallet in wallets],
+        "currencies": [wallet.currency for wallet in wallets],
+        "scales": [wallet.scale for wallet in wallets],
+        "cash": [wallet.cash_minor for wallet in wallets],
+        "bonus": [wallet.bonus_minor for wallet in wallets],
+        "held": [wallet.held_minor for wallet in wallets],
+        "versions": [wallet.version for wallet in wallets],
+        "event_ids": [wallet.event_id for wallet in wallets],
+        "parts": [wallet.part for wallet in wallets],
+        "offsets": [wallet.source_offset for wallet in wallets],
+    }

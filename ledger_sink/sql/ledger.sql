@@ -30,6 +30,13 @@ SELECT player_id, is_blocked, bet_limit_currency, bet_limit_minor, event_id::tex
   FROM player_state
  WHERE player_id = ANY(%(players)s)
 
+-- name: known_repeats
+-- What an attempt was told when it came first. One probe an attempt: a provider may have repeated itself a million times.
+SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
+       r.currency, r.available_minor, r.version
+  FROM unnest(%(event_ids)s::uuid[], %(offsets)s::bigint[]) AS wanted (event_id, attempt_offset)
+  JOIN repeat r ON r.event_id = wanted.event_id AND r.attempt_offset = wanted.attempt_offset
+
 -- name: transfers_of
 -- The movements of entries that may be reversed: a probe of each wallet's chain, no index of its own.
 SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor,

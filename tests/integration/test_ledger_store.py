@@ -5,11 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from ledger_sink import store
 from ledger_sink.database import Database
 from ledger_sink.migrate import MigrationChanged, migrate, migrations
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
-from schemas.errors import Fenced, OffsetHole, Unavailable
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
 
 pytestmark = pytest.mark.integration
@@ -19,10 +20,10 @@ pytestmark = pytest.mark.integration
 async def ledger(runtime):
     migrate(runtime.database_url)
     database = Database(runtime.database_url, "pitboss.ledger")
-    store = PostgresLedger(database, {})
+    postgres = PostgresLedger(database, {})
     claims = await claim_positions(database, [0, 1])
-    store.epochs.update({part: claim.epoch for part, claim in claims.items()})
-    yield store
+    postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    yield postgres
     await database.close()
 
 
@@ -80,6 +81,8 @@ async def test_a_redelivered_batch_is_trimmed_to_what_is_new(ledger, runtime):
     assert [known.next_offset for known in again.known] == [3]
     overlapping = await ledger.apply([slice_of(*EVENTS)])
     assert [(done.from_offset, done.next_offset) for done in overlapping.done] == [(3, 8)]
+    # What was trimmed off may never have been published: its COMMIT's reply was lost.
+    assert [(known.from_offset, known.next_offset) for known in overlapping.known] == [(0, 3)]
     assert rows(runtime, "SELECT count(*) FROM entry") == [(8,)]
     assert rows(runtime, "SELECT from_offset, next_offset FROM batch ORDER BY sequence") == [(0, 3), (3, 8)]
 
@@ -97,6 +100,74 @@ async def test_a_zombie_is_fenced_and_writes_nothing(ledger, runtime):
         await ledger.apply([slice_of(EVENTS[2], start=2)])
     assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
     await other.close()
+
+
+async def test_a_batch_whose_partition_was_let_go_is_not_applied_and_ends_nobody(ledger, runtime):
+    del ledger.epochs[1]
+    both = [slice_of(*EVENTS[:2]), slice_of(deposit("e", 100, player="p-2"), part=1)]
+    with pytest.raises(Unavailable, match="let go"):
+        await ledger.apply(both)
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
+    await ledger.apply(both[:1])
+
+
+async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger, runtime, monkeypatch):
+    written = store.write_book
+
+    async def write_and_let_go(connection, book):
+        await written(connection, book)
+        ledger.epochs.clear()
+
+    monkeypatch.setattr(store, "write_book", write_and_let_go)
+    applied = await ledger.apply([slice_of(*EVENTS[:2])])
+    assert applied.epochs == {0: 1}
+    assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(2,)]
+
+
+@pytest.mark.parametrize("event", [win("w\0", 1, "b"), win("w", 1, "b", player="p\0"), win("w", 1, "b", round_id="\0")])
+async def test_what_postgresql_cannot_store_is_named_and_never_skipped(ledger, runtime, event):
+    with pytest.raises(InvariantBroken, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"):
+        await ledger.apply([slice_of(deposit("d", 10), event)])
+    assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
+
+
+@pytest.mark.parametrize("odd", ["\\N", "a\tb\nc\rd", "\\.", "ł🎰'\"$1%s", "x" * 128, "🎰" * 128, ":cash", " "])
+async def test_any_other_text_comes_back_as_it_went_in(ledger, runtime, odd):
+    await ledger.apply([slice_of(win(odd, 10, odd, player=odd, round_id=odd))])
+    await ledger.apply([slice_of(bet(odd, 4, player=odd), start=1)])
+    await ledger.apply([slice_of(rollback(odd, odd, player=odd), start=2)])
+    assert rows(runtime, "SELECT player_id, provider_tx_id, round_id, outcome FROM entry") == [
+        (odd, odd, odd, "POSTED"), (odd, odd, "r-1", "POSTED"), (odd, odd, "r-1", "POSTED"),
+    ]  # fmt: skip
+    assert rows(runtime, "SELECT player_id, cash_minor, version FROM wallet") == [(odd, 10, 3)]
+
+
+async def test_a_key_that_no_index_takes_is_no_outage(ledger):
+    long = "".join(chr(0x4E00 + n % 20_000) for n in range(0, 90_000, 7))
+    with pytest.raises(InvariantBroken, match="does not take this"):
+        await ledger.apply([slice_of(win("w", 1, "b", player=long))])
+
+
+async def test_a_currency_whose_decimals_were_changed_stops_the_ledger(ledger, runtime):
+    await ledger.apply([slice_of(EVENTS[0])])
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE wallet SET scale = 3")
+    with pytest.raises(InvariantBroken, match="opened with 3 decimals, the currency now has 2"):
+        await ledger.apply([slice_of(EVENTS[1], start=1)])
+
+
+async def test_a_wallet_that_another_writer_moved_forward_is_noticed(ledger, runtime):
+    await ledger.apply([slice_of(EVENTS[0])])
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION overtake() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " UPDATE wallet SET version = 100; RETURN NULL; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER overtake AFTER INSERT ON transfer FOR EACH STATEMENT EXECUTE FUNCTION overtake()"
+        )
+    with pytest.raises(InvariantBroken, match="1 wallets changed, 0 were written"):
+        await ledger.apply([slice_of(EVENTS[1], start=1)])
 
 
 async def test_a_rollback_in_a_later_transaction_returns_what_the_bet_took(ledger, runtime):
@@ -129,7 +200,10 @@ async def test_the_connection_may_break_between_batches(ledger, runtime):
 
 
 async def test_migrations_are_applied_once_and_never_edited(runtime):
-    assert [migration.name for migration in migrate(runtime.database_url)] == ["0001_ledger.sql"]
+    assert [migration.name for migration in migrate(runtime.database_url)] == [
+        "0001_ledger.sql",
+        "0002_index_what_grows.sql",
+    ]
     assert migrate(runtime.database_url) == []
     assert all(migration.applied for migration in migrations(runtime.database_url))
     with psycopg.connect(runtime.database_url) as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger_sink.book import Book
+from ledger_sink.posting import DECISIONS_MAX
 from schemas.errors import InvariantBroken
 from schemas.events import Cause
 from schemas.policies import LedgerPolicy
@@ -36,6 +37,13 @@ def cancel(event):
         reference=(event.operation, event.provider_tx_id),
         cause=Cause("connector", attempt_text(event), reason="gave up"),
     )
+
+
+def house_cancel(event):
+    return house(
+        "cancel", attempt_text(event), leg("CANCEL", None, None), reference=(event.operation, event.provider_tx_id),
+        cause=Cause("connector", attempt_text(event)),
+    )  # fmt: skip
 
 
 def totals(book: Book) -> dict[str, int]:
@@ -109,6 +117,33 @@ def test_a_refused_attempt_hears_its_refusal_for_ever_even_after_the_id_was_acce
     assert purse(book) == (850, 0, 0)
 
 
+def test_refused_attempts_hear_their_refusals_for_ever_though_the_id_may_be_decided_anew():
+    # A normaliser that was killed appends its last records once more: both attempts, in their order.
+    first, second = bet("b", 150), bet("b", 150)
+    policy = LedgerPolicy(refused_id_reusable=True)
+    book = book_of(first, second, deposit("d", 1_000), first, second, bet("b", 150), policy=policy)
+    assert outcomes(book) == ["REFUSED_FUNDS", "REFUSED_FUNDS", "POSTED", "REFUSED_FUNDS", "REFUSED_FUNDS", "POSTED"]
+    assert purse(book) == (850, 0, 0)
+
+
+def test_a_retry_that_comes_again_hears_what_it_heard_though_the_bet_was_cancelled_since():
+    first, retry = bet("b", 150), bet("b", 150)
+    book = book_of(deposit("d", 1_000), first, retry, cancel(first), first, retry, bet("b", 150))
+    assert outcomes(book)[1:] == ["POSTED", "EXISTS", "CANCELLED", "POSTED", "EXISTS", "CANCELLED"]
+    assert book.decided[2].answer == book.decided[5].answer
+    assert [decided.redelivered for decided in book.decided] == [False] * 4 + [True, True, False]
+
+
+def test_an_id_is_decided_anew_only_so_often():
+    policy = LedgerPolicy(refused_id_reusable=True)
+    book = book_of(
+        *[bet("b", 150) for _ in range(DECISIONS_MAX + 1)], deposit("d", 1_000), bet("b", 150), policy=policy
+    )
+    assert len(book.entries[last(book).sourced.event.event_id]) == DECISIONS_MAX
+    assert last(book).answer.outcome == "REFUSED_FUNDS"
+    assert purse(book) == (1_000, 0, 0)
+
+
 def test_a_rollback_takes_the_bet_back_once():
     book = book_of(deposit("d", 1_000), bet("b", 150), rollback("r", "b"), rollback("r", "b"), rollback("r2", "b"))
     assert outcomes(book)[2:] == ["POSTED", "EXISTS", "POSTED"]
@@ -162,6 +197,22 @@ def test_a_refused_withdrawal_comes_back_and_one_paid_before_its_request_still_n
     assert purse(book_of(deposit("d", 1_000), request, refused)) == (1_000, 0, 0)
     paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference)
     assert purse(book_of(deposit("d", 1_000), paid, request)) == (400, 0, 0)
+
+
+@pytest.mark.parametrize("ended_by", ["refused", "cancelled"])
+def test_a_payment_whose_hold_was_given_back_is_for_a_person_and_moves_nothing(ended_by):
+    request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
+    reference = ("withdrawal.requested", "w")
+    refused = house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference)
+    paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference)
+    given_back = refused if ended_by == "refused" else house_cancel(request)
+    book = book_of(deposit("d", 1_000), request, given_back, paid)
+    assert (last(book).answer.outcome, last(book).answer.reason) == ("UNRESOLVED", "PAID_WITHOUT_HOLD")
+    assert purse(book) == (1_000, 0, 0)
+    # And the other way round: what is said to have come back after it was paid.
+    book = book_of(deposit("d", 1_000), request, paid, refused)
+    assert (last(book).answer.outcome, last(book).answer.reason) == ("UNRESOLVED", "REFUSED_AFTER_PAYMENT")
+    assert purse(book) == (400, 0, 0)
 
 
 def test_bonus_money_cannot_be_withdrawn():
@@ -223,6 +274,36 @@ def test_free_rounds_and_zero_wins_are_events_without_movements():
     book = book_of(transaction("bet", "f", leg("BET", 150, is_free=True), decide=True), win("w", 0, "f"))
     assert outcomes(book) == ["POSTED", "POSTED"]
     assert book.new_transfers == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"), [("win", "WIN"), ("bonus.granted", "BONUS_GRANT"), ("adjustment", "ADJUSTMENT")]
+)
+def test_amounts_that_no_wallet_can_hold_stop_nobody_and_move_nothing(operation, kind):
+    most = 2**63 - 1
+    first, second = (transaction(operation, tx_id, leg(kind, most)) for tx_id in "ab")
+    book = book_of(first, second, bet("c", 1), second)
+    assert outcomes(book) == ["POSTED", "UNRESOLVED", "POSTED", "UNRESOLVED"]
+    assert book.decided[1].answer.reason == "BALANCE_OUT_OF_RANGE"
+    assert sum(purse(book)) == most - 1
+    assert [transfer.version for _, _, transfer in book.new_transfers] == [1, 2]
+
+
+def test_an_event_that_overflows_half_way_leaves_no_trace():
+    """A rollback closes its bet and then cannot pay it back; a transfer of two legs fails at the second."""
+    most = 2**63 - 1
+    book = book_of(deposit("d", 150), bet("b", 150), win("w", most, "b"), rollback("r", "b"))
+    assert last(book).answer.reason == "BALANCE_OUT_OF_RANGE"
+    assert book.closings == {}
+    assert book.new_closings == []
+    assert purse(book) == (most, 0, 0)
+    net = transaction("TransferInOut", "n", leg("BET", 50), leg("WIN", most), decide=True)
+    book = book_of(deposit("d", 150), net, bet("b", 150))
+    assert outcomes(book)[1:] == ["UNRESOLVED", "POSTED"]
+    assert [transfer.version for _, _, transfer in book.new_transfers] == [1, 2]
+    assert purse(book) == (0, 0, 0)
+    # A wallet that nothing has moved is not written either.
+    assert book_of(transaction("x", "y", leg("WIN", most), leg("WIN", most))).changed_wallets == {}
 
 
 def test_an_unknown_kind_stops_the_ledger_and_is_never_skipped():

@@ -1,0 +1,148 @@
+"""Where one transaction ends and the next begins must not matter: random histories, cut anywhere, on the real database."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger_sink.database import Database
+from ledger_sink.migrate import migrate
+from ledger_sink.positions import claim_positions
+from ledger_sink.store import PostgresLedger, Slice
+from pitboss.embedded.databases import create_database, drop_database
+from schemas.events import Amount, Cause, Leg
+from schemas.policies import LedgerPolicy
+from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback, sourced, transaction, win
+
+pytestmark = pytest.mark.integration
+
+POLICY = LedgerPolicy(refused_id_reusable=True)
+MOST = 2**63 - 1
+ROWS = {
+    "entry": "SELECT source_offset, event_id::text, decision, outcome, reason, currency, available_minor, version, transfers"
+    " FROM entry ORDER BY source_offset",
+    "repeat": "SELECT source_offset, event_id::text, outcome, reason, currency, available_minor, version, redelivered"
+    " FROM repeat ORDER BY source_offset",
+    "transfer": "SELECT player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,"
+    " event_id::text, decision FROM transfer ORDER BY player_id, currency, version",
+    "wallet": "SELECT player_id, currency, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1, 2",
+    "closing": "SELECT event_id::text, player_id, action, by_event_id::text FROM closing ORDER BY 1, 2",
+    "player_state": "SELECT player_id, is_blocked, bet_limit_currency, bet_limit_minor FROM player_state ORDER BY 1",
+}
+
+
+def cancelled(event):
+    text = f"{event.attempt.topic}-{event.attempt.partition}@{event.attempt.offset}#{event.attempt.record_index}"
+    return transaction(
+        "cancel", text, leg("CANCEL", None, None), reference=(event.operation, event.provider_tx_id),
+        provider=event.provider, player=event.player_id, cause=Cause("connector", text),
+    )  # fmt: skip
+
+
+@st.composite
+def of_one_bet(draw):
+    player, tx_id = draw(st.sampled_from(["p-1", "p-2"])), draw(st.sampled_from("ab"))
+    first = bet(tx_id, draw(st.sampled_from([0, 50, 150, 2_000])), player=player)
+    return [
+        first,
+        bet(tx_id, 150, player=player),
+        transaction("bet", tx_id, leg("BET", 150, is_free=True), decide=True, player=player),
+        transaction("bet", tx_id, leg("BET", 100), leg("WIN", 30), decide=True, player=player),
+        win(f"{tx_id}-w", draw(st.sampled_from([0, 30])), tx_id, player=player),
+        rollback(f"{tx_id}-r", tx_id, player=player),
+        rollback(f"{tx_id}-r2", tx_id, player=player),
+        cancelled(first),
+        transaction("win", f"{tx_id}-big", Leg("WIN", Amount(MOST, 2), "EUR"), player=player),
+    ]
+
+
+@st.composite
+def of_one_withdrawal(draw):
+    player, reference = draw(st.sampled_from(["p-1", "p-2"])), ("withdrawal.requested", "w")
+    request = house(
+        "withdrawal.requested", "w", leg("WITHDRAWAL", draw(st.sampled_from([0, 60]))), decide=True, player=player
+    )
+    return [
+        request,
+        house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference, player=player),
+        house("withdrawal.paid", "wp2", leg("WITHDRAWAL", None, None), reference=reference, player=player),
+        house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference, player=player),
+        cancelled(request),
+        house("bonus.granted", "g", leg("BONUS_GRANT", 70), player=player),
+        house("player.blocked", f"x-{player}", leg("PLAYER_STATE", None, None), player=player),
+        house("player.released", f"y-{player}", leg("PLAYER_STATE", None, None), player=player),
+        house("player.limited", f"l-{player}", leg("PLAYER_STATE", 120), player=player),
+        deposit(f"d-{player}", 300, player=player),
+        deposit("nobody's", 100, player=None),
+    ]
+
+
+@st.composite
+def cut_histories(draw):
+    """Events of which some come again as the very same attempt, and the places where transactions end."""
+    pool = draw(of_one_bet()) + draw(of_one_bet()) + draw(of_one_withdrawal())
+    events = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=14))
+    funds = draw(st.sampled_from([0, 200, 200, 10_000]))
+    history = [deposit("first", funds, player="p-1"), *events]
+    cuts = sorted(draw(st.sets(st.integers(1, len(history) - 1), max_size=6)))
+    return history, [0, *cuts, len(history)]
+
+
+def expected(history):
+    book = book_of(*history, policy=POLICY)
+    told = [
+        (at, d.sourced.event.event_id, d.decision, d.answer, d.redelivered) for at, d in enumerate(book.decided)
+    ]  # fmt: skip
+    answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)  # noqa: E731
+    return {
+        "entry": [
+            (at, e, n, *answer(a), len(book.transfers_of[e, n])) for at, e, n, a, _ in told if n is not None
+        ],
+        "repeat": [(at, e, *answer(a), again) for at, e, n, a, again in told if n is None],
+        "transfer": sorted(
+            (
+                (t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor, t.cash_minor, t.bonus_minor,
+                 t.held_minor, s.event.event_id, n)
+                for s, n, t in book.new_transfers
+            ),
+            key=lambda row: (row[0] is None, row[:3]),
+        ),
+        "wallet": [
+            (w.player_id, w.currency, w.cash_minor, w.bonus_minor, w.held_minor, w.version)
+            for _, w in sorted(book.changed_wallets.items())
+        ],
+        "closing": sorted((c.event_id, c.player_id, c.action, c.by_event_id) for c in book.closings.values()),
+        "player_state": [
+            (s.player_id, s.is_blocked, s.bet_limit_currency, s.bet_limit_minor)
+            for _, s in sorted(book.changed_states.items())
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables(stack, namespaces):
+    runtime = stack.runtime(namespaces())
+    create_database(runtime)
+    migrate(runtime.database_url)
+    yield runtime.database_url
+    drop_database(runtime)
+
+
+@settings(max_examples=60)
+@given(cut_histories())
+async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables, cut):
+    history, cuts = cut
+    with psycopg.connect(tables, autocommit=True) as connection:
+        connection.execute("TRUNCATE entry, repeat, transfer, wallet, closing, player_state, batch, stream_position")
+        database = Database(tables, "pitboss.ledger")
+        ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], POLICY))
+        ledger.epochs.update({part: c.epoch for part, c in (await claim_positions(database, [0])).items()})
+        for start, end in pairwise(cuts):
+            rows = [sourced(event, 0, offset) for offset, event in enumerate(history[start:end], start)]
+            await ledger.apply([Slice(0, start, end, rows)])
+        await database.close()
+        assert {name: connection.execute(query).fetchall() for name, query in ROWS.items()} == expected(history)
