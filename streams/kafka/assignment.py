@@ -80,6 +80,8 @@ class Assignment:
         if not self.is_open or batch.assignment != self.number:
             return False
         self.in_work.add(batch)
+        # Only the pause between two tries is a wait: a try that never ends is a stall.
+        self.waiting.pop(batch.tp, None)
         return True
 
     def end(self, batch: RecordBatch, waiting: str | None) -> None:

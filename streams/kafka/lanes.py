@@ -81,7 +81,8 @@ async def _process(
                 if not error.retriable:
                     raise
                 waiting = f"{error.code}: {error}"
-                logger.warning("%s is tried again: %s", batch, error)
+                # The watchdog goes on saying what is waited for.
+                logger.log(logging.DEBUG if backoff.tries else logging.WARNING, "%s is tried again: %s", batch, error)
             finally:
                 intake.end(batch, waiting=waiting)
         if waiting is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +78,9 @@ class Watchdog(Service):
         while not self.should_stop:
             await self.sleep(self.settings.interval_ms / 1000)
             sights = await self._sights()
-            for tp, sight in sights.items():
-                if sight.waiting and sight.has_lag:
-                    self.log.warning("%s-%d waits: %s", tp.topic, tp.partition, sight.waiting)
+            reasons = Counter(sight.waiting for sight in sights.values() if sight.waiting and sight.has_lag)
+            for reason, count in reasons.items():
+                self.log.warning("%d partitions wait: %s", count, reason)
             stalls = self._judge.look(time.monotonic_ns() // 1_000_000, sights)
             if stalls and not self.should_stop:
                 shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))

@@ -145,6 +145,18 @@ def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, bre
         assert not follows or len(one.records) + len(starts[other.from_offset].records) > records_max
 
 
+def test_only_the_pause_between_two_tries_counts_as_waiting():
+    assignment = Assignment(1, frozenset({TP}))
+    assignment.open({TP: 0})
+    batch = assignment.hand_out(TP, [RECORD], 3, assignment.finish)
+    assert assignment.begin(batch)
+    assignment.end(batch, "the database is down")
+    assert assignment.status(None)[TP].waiting == "the database is down"
+    assert assignment.begin(batch)
+    assert assignment.status(None)[TP].waiting is None, "a try that never ends is a stall"
+    assert assignment.status("paused")[TP].waiting == "paused"
+
+
 def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 0})

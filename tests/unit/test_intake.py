@@ -1,7 +1,7 @@
 """The rules of the intake against a consumer whose faults can be chosen; what Kafka itself does is tested with Kafka.
 
-Rule numbers are those of docs/architecture (the plumbing): 1 consumer, 2 batches, 3 done, 4 commit, 5 revoke,
-6 assign, 7 holes.
+The numbers beside the tests: 1 the consumer, 2 batches, 3 done, 4 commit, 5 revoke, 6 assign, 7 holes, 8 watchdog,
+9 control, 10 errors.
 """
 
 from __future__ import annotations

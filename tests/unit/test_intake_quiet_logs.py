@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import logging
+
+from streams.kafka.quiet_logs import OncePerWhile
+
+
+def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: object) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.ERROR, __file__, 1, message, args or ("x",), None)
+
+
+def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("streams.kafka.quiet_logs.time.monotonic", lambda: now)
+    once = OncePerWhile(every_s=10)
+    assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [True] + [False] * 4
+    assert once.filter(record(message="another %s")), "what is not alike passes"
+    assert once.filter(record("aiokafka.conn")), "another logger's passes, too"
+    now = 111.0
+    again = record("aiokafka.client", "no broker %s", 9)
+    assert once.filter(again)
+    assert again.getMessage() == "no broker 9 (and 4 alike)"
+
+
+def test_our_own_messages_always_pass():
+    once = OncePerWhile()
+    assert all(once.filter(record("streams.kafka.intake")) for _ in range(3))
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("streams.kafka.quiet_logs.TEMPLATES_MAX", 10)
+    once = OncePerWhile()
+    for number in range(100):
+        assert once.filter(record(message=f"message {number} %s"))
+    assert len(once._last) <= 10
