@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -209,22 +209,27 @@ class KeyedWindows:
         self.watermark_ms = 0
         # In order of the last touch; the watermark only rises, so the first is always the one idle for longest.
         self._windows: OrderedDict[str, SlidingWindow] = OrderedDict()
+        self._touched_since_ms = 0  # no key was touched before this for the last time
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def advance(self, at_ms: int) -> list[str]:
+    def advance(self, at_ms: int) -> Sequence[str]:
         """Raise the watermark to the event time of a record, of whatever kind. Return the keys that are forgotten."""
         if at_ms <= self.watermark_ms:
-            return []
+            return ()
         self.watermark_ms = at_ms
+        return self._forget(at_ms - self.idle_ms) if at_ms - self.idle_ms > self._touched_since_ms else ()
+
+    def _forget(self, idle_since_ms: int) -> list[str]:
         forgotten: list[str] = []
-        windows, idle_since = self._windows, at_ms - self.idle_ms
-        while windows:
-            key = next(iter(windows))
-            if windows[key].touched_ms >= idle_since:
+        self._touched_since_ms = idle_since_ms
+        while self._windows:
+            key = next(iter(self._windows))
+            if (touched_ms := self._windows[key].touched_ms) >= idle_since_ms:
+                self._touched_since_ms = touched_ms
                 break
-            del windows[key]
+            del self._windows[key]
             forgotten.append(key)
         return forgotten
 

@@ -26,7 +26,9 @@ SAMPLE_EVENTS_MAX: Final = 50
 STATE_VERSION: Final = 1
 
 _BET: Final = Kind.BET.value
+# Bounds of what is only kept to save time: names come from outside, and nobody says how many there are.
 _SHARED_LABELS_MAX: Final = 65_536
+_BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
@@ -123,6 +125,8 @@ class BetVelocity:
 
     def _key_prefix(self, brand: str) -> str:
         # Escaped, so that brand "a" with player "b:c" and brand "a:b" with player "c" stay two keys.
+        if len(self._key_prefixes) >= _BRANDS_MAX:
+            self._key_prefixes.clear()
         prefix = brand.replace("%", "%25").replace(":", "%3A") + ":"
         self._key_prefixes[brand] = prefix
         return prefix
