@@ -39,9 +39,9 @@ class Assignment:
         self._progress: dict[TopicPartition, Progress] = {}
         self._positions: dict[TopicPartition, int] = {}
 
-    def open(self, starts: Mapping[TopicPartition, int]) -> None:
-        """Begin at these offsets."""
-        self._progress = {tp: Progress(offset) for tp, offset in starts.items()}
+    def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
+        """Begin at these offsets; claimed ones are not what the group has committed."""
+        self._progress = {tp: Progress(offset, is_committed=are_committed) for tp, offset in starts.items()}
         self.waiting.clear()
         self.is_open = True
 

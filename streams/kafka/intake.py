@@ -165,7 +165,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         # No await from here on: a fetch is either from before the seek, and dropped, or begins at the start.
         for tp, offset in starts.items():
             self._client.seek(tp, offset)
-        now.open(starts)
+        now.open(starts, are_committed=self._positions is None)
         self._changed.set()
         self.log.info("assignment %d begins at %s", now.number, text_of(starts))
 

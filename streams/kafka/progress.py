@@ -14,13 +14,13 @@ class Progress:
 
     __slots__ = ("_done_ahead", "_unfinished", "committed", "done", "next", "unfinished_records")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, *, is_committed: bool = True) -> None:
         self.next = start
         """Where the next batch must begin; everything before it has been handed out."""
         self.done = start
         """The end of the contiguous run of done batches: what may be committed."""
-        self.committed = start
-        """What the group is known to have committed."""
+        self.committed = start if is_committed else -1
+        """What the group is known to have committed. A claimed start is not: until it is, the lag shown is not true."""
         self.unfinished_records = 0
         """Records handed out and not done."""
         self._unfinished: dict[int, tuple[int, int]] = {}

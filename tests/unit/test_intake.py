@@ -278,6 +278,14 @@ async def test_assign_begins_at_claimed_else_committed_else_earliest(harness):  
         assert starts == {A: 33, B: 30, c: 20}
 
 
+async def test_a_claimed_start_is_committed_so_that_the_lag_shown_is_true(harness):  # rule 4
+    # Killed between its own commit and Kafka's, a worker once showed lag until the next record came.
+    async with harness({A: [*range(10)]}, positions=Positions({A: 10}), commit_interval_ms=10) as h:
+        h.consumer.assign(A)
+        await h.until(lambda: h.consumer.commits)
+        assert h.consumer.commits[0] == {A: 10}
+
+
 async def test_a_claim_is_tried_again_and_does_not_hold_up_heartbeats(harness):  # rule 6
     positions = Positions({A: 5}, failures=2)
     async with harness({A: [*range(10)]}, positions=positions) as h:
