@@ -11,11 +11,15 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pitboss.demo.settling import Settling
+from pitboss.embedded.kafka import KafkaServer
+from pitboss.embedded.ports import is_free
+from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.provision import provision
@@ -52,8 +56,13 @@ class Schedule:
 
 
 def instants(chance: random.Random, records: int, count: int) -> list[int]:
-    """When to kill, in records fed: anywhere in the play, so that there is always traffic after the last kill."""
-    return sorted(chance.sample(range(records // 10, records * 9 // 10), count))
+    """When to kill, in records fed: one instant in each of `count` equal parts of the play, and traffic after the last.
+
+    Drawn from the whole at once, several would fall on a worker that has not done anything yet.
+    """
+    first, after = records // 10, records * 9 // 10
+    share = (after - first) // count
+    return [first + part * share + chance.randrange(share) for part in range(count)]
 
 
 def kill_worker(worker: WorkerProcess) -> Kill:
@@ -65,20 +74,29 @@ def kill_worker(worker: WorkerProcess) -> Kill:
     return kill
 
 
-def kill_server(kill: Callable[[], None], restart: Callable[[], object]) -> Kill:
+def kill_server(server: KafkaServer | PostgresServer, restart: Callable[[], object]) -> Kill:
     async def kill_and_restart() -> None:
-        await asyncio.to_thread(kill)
+        await asyncio.to_thread(kill_for_good, server)
         await asyncio.to_thread(restart)
 
     return kill_and_restart
+
+
+def kill_for_good(server: KafkaServer | PostgresServer) -> None:
+    """SIGKILL, and wait for the port too: a thread may outlive its process's leader for a moment and still hold it."""
+    port = server.port
+    server.kill()
+    assert port is not None
+    assert poll(lambda: is_free(port), 30)
 
 
 def kill_everything(stack: Stack, workers: dict[str, WorkerProcess]) -> Kill:
     """As when a machine loses its power, but for what its page cache holds."""
 
     async def kill() -> None:
-        running = [worker.kill for worker in workers.values() if worker.is_alive]
-        await asyncio.gather(*[asyncio.to_thread(one) for one in (*running, stack.kill_kafka, stack.kill_postgres)])
+        kills = [worker.kill for worker in workers.values() if worker.is_alive]
+        kills += [partial(kill_for_good, server) for server in (stack.kafka, stack.postgres)]
+        await asyncio.gather(*[asyncio.to_thread(kill) for kill in kills])
         await asyncio.to_thread(stack.up)
 
     return kill
@@ -104,8 +122,9 @@ async def play(
                 await settling.wait(SETTLE_S, lambda _: None)
 
             killing = asyncio.create_task(schedule.run())
-            again = await feed_all(records, runtime, rate=rate, before_phase=settled, on_fed=schedule.on_fed)
-            await killing
+            async with asyncio.timeout(len(records) / rate + SETTLE_S):
+                again = await feed_all(records, runtime, rate=rate, before_phase=settled, on_fed=schedule.on_fed)
+                await killing
             await settled()
     ends = [line.partition(";")[0] for line in said if " after " in line]
     print(f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}")
@@ -125,7 +144,7 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
         times = instants(chance, records, len(victims))
         return [(at, kill_worker(workers[role])) for at, role in zip(times, victims, strict=True)]
 
-    await play(runtime, tmp_path, kills_of, events=4_000, rate=250, seed=SEED)
+    await play(runtime, tmp_path, kills_of, events=6_000, rate=400, seed=SEED)
 
 
 @pytest.mark.timeout(240)
@@ -137,7 +156,7 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_p
         kills = server_kills(private_stack, workers)
         return list(zip(instants(chance, records, len(kills)), kills, strict=True))
 
-    await play(runtime, tmp_path, kills_of, events=4_000, rate=250, seed=SEED + 1)
+    await play(runtime, tmp_path, kills_of, events=5_000, rate=300, seed=SEED + 1)
 
 
 @pytest.mark.prove
@@ -158,7 +177,7 @@ async def test_a_storm_of_kills(private_stack, tmp_path, number):
 
 def server_kills(stack: Stack, workers: dict[str, WorkerProcess]) -> list[Kill]:
     return [
-        kill_server(stack.kill_kafka, stack.restart_kafka),
-        kill_server(stack.kill_postgres, stack.restart_postgres),
+        kill_server(stack.kafka, stack.restart_kafka),
+        kill_server(stack.postgres, stack.restart_postgres),
         kill_everything(stack, workers),
     ]
