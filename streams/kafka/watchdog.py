@@ -21,6 +21,7 @@ from mode import Service
 from schemas.errors import Stalled
 from streams.kafka.consumers import METADATA_AGE_MS, start_client
 from streams.kafka.intake import Intake
+from streams.kafka.partitions import partitions_of
 from streams.kafka.stalls import Sight, StallJudge
 
 STALLS_SHOWN = 3
@@ -115,12 +116,7 @@ class Watchdog(Service):
         wanted = (
             {name for name in names if re.match(intake.pattern, name)} if intake.pattern else names & {*intake.topics}
         )
-        unheld = [
-            tp
-            for name in wanted
-            for number in self._consumer.partitions_for_topic(name) or ()
-            if (tp := TopicPartition(name, number)) not in held
-        ]
+        unheld = [tp for tp in await partitions_of(self._admin, wanted) if tp not in held]
         if not unheld:
             return {}
         ends = await self._ask_ends(unheld)
