@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +12,9 @@ import orjson
 
 from pitboss.settings import Runtime, WorkerSettings, read_settings, read_worker_settings, resolve_runtime
 from schemas.errors import UsageError
+from schemas.topics import CONTROL
 from streams.kafka.app import PitbossApp, run_worker
+from streams.kafka.control import Control
 
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
@@ -96,19 +98,26 @@ def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
     return keyring
 
 
-def main(role: str) -> int:
-    """Run the role until it is told to drain, or until going on would lose or double something."""
+def main(arguments: Sequence[str]) -> int:
+    """Run a role until it is told to drain, or until going on would lose or double something."""
     worker = read_worker_settings()
     logging.basicConfig(level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for library in ("aiokafka", "faust", "mode"):
         # Each start of each service of theirs is a line at INFO; a worker that works says nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
-    create = ROLES.get(role)
-    if create is None:
-        message = f"there is no role {role!r}: choose {', '.join(ROLES)}"
-        raise UsageError(message)
-    return run_worker(lambda: create(resolve_runtime(read_settings()), worker))
+    if len(arguments) != 1 or arguments[0] not in ROLES:
+        sys.stderr.write(f"usage: python -m pitboss.worker ROLE, one of {', '.join(ROLES)}\n")
+        return UsageError.exit_code
+    [role] = arguments
+    return run_worker(lambda: composed(role, resolve_runtime(read_settings()), worker))
+
+
+def composed(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    """The role's app with what every worker has besides: an ear for commands. Nothing is connected yet."""
+    app = ROLES[role](runtime, worker)
+    app.supervise(Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes))
+    return app
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

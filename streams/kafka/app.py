@@ -83,6 +83,11 @@ class PitbossApp(faust.App):
     def _new_transport(self) -> IdleTransport:
         return IdleTransport(self.conf.broker_consumer, self)
 
+    @property
+    def intakes(self) -> list[Intake]:
+        """What the app reads with: for whoever pauses it or asks how far it is."""
+        return [service for service in self._supervised if isinstance(service, Intake)]
+
     def on_init_dependencies(self) -> Iterable[ServiceT]:
         """Faust's own services (the agents), then ours."""
         return [*super().on_init_dependencies(), *self._supervised]

@@ -1,0 +1,37 @@
+"""Every role composes without a server, with something to read and an ear for commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from pitboss.settings import Runtime, WorkerSettings
+from pitboss.worker import ROLES, composed, main, read_keyring
+from schemas.errors import UsageError
+from streams.kafka.control import Control
+
+RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_composes_with_one_intake_of_its_namespace_and_a_control(role):
+    app = composed(role, RUNTIME, WorkerSettings(worker_id=f"{role}-1"))
+    [intake] = app.intakes
+    assert intake.settings.group.startswith("t.")
+    assert intake.settings.group_instance_id == f"{role}-1"
+    assert any(isinstance(service, Control) for service in app._supervised)
+
+
+def test_a_wrong_role_is_told_which_there_are(capsys):
+    assert main(["teleport"]) == UsageError.exit_code
+    assert "normalise, ledger, resolve, fraud" in capsys.readouterr().err
+    assert main([]) == UsageError.exit_code
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{"])
+def test_a_keys_file_that_is_none_is_named(tmp_path, content):
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(content)
+    with pytest.raises(UsageError, match="keys"):
+        read_keyring(WorkerSettings(keys_file=keys))
+    with pytest.raises(UsageError, match="nowhere"):
+        read_keyring(WorkerSettings(keys_file=tmp_path / "nowhere"))
