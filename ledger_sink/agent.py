@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mode import Service
 
 from ledger_sink.book import Sourced
 from ledger_sink.committer import Committer
+from ledger_sink.contents import events_of
 from ledger_sink.database import Database
-from ledger_sink.log import checksum, cluster_id
-from ledger_sink.positions import LedgerPositions, check_installation
+from ledger_sink.log import checksum
+from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher, Send
 from ledger_sink.store import PostgresLedger, Slice
 from schemas import codec
-from schemas.errors import Rejected, Unavailable
+from schemas.errors import Unavailable
 from schemas.events import Position, WalletTransaction
 from schemas.policies import LedgerPolicy
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.intake import IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
 
@@ -79,21 +80,14 @@ class LedgerHandler:
     def __init__(self, committer: Committer, dead_letters: DeadLetters) -> None:
         self._committer = committer
         self._dead_letters = dead_letters
-        self._decode: Callable[[bytes], WalletTransaction] = codec.decoder(WalletTransaction)
+        self._decode = codec.decoder(WalletTransaction)
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Book a batch; done when PostgreSQL has it. A record that is no event of ours is buried."""
-        events: list[Sourced] = []
-        burials: list[Burial] = []
-        for record in batch.records:
-            try:
-                event = self._decode(record.value or b"")
-            except Rejected as error:
-                burials.append(Burial(record, error.reason, error.detail))
-            else:
-                events.append(Sourced(event, Position(record.topic, record.partition, record.offset)))
+        """Book a batch; done when PostgreSQL has it. A record that is no event of ours is buried first."""
+        read, burials = events_of(batch, self._decode)
         if burials:
             await self._dead_letters.bury_all(burials)
+        events = [Sourced(event, Position(record.topic, record.partition, record.offset)) for record, event in read]
         last = batch.records[-1] if batch.records else None
         await self._committer.submit(
             Slice(
@@ -125,26 +119,22 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     committer = Committer(store, publisher)
     claiming = Database(settings.database_url, "pitboss.claim")
     app.supervise(LedgerService(committer, publisher, (store.database, publishing, claiming)))
-    positions = LedgerPositions(
-        claiming,
-        store.epochs,
-        publisher,
-        settings.bootstrap_servers,
-        log_topic,
-        _installation_check(settings, claiming, producer, log_topic),
-    )
+    group = qualified(GROUP, settings.namespace)
+    guard = Guard(
+        claiming, settings.bootstrap_servers, group, log_topic, partial(producer.partition_count, log_topic)
+    )  # fmt: skip
     add_agent(
         app,
         IntakeSettings(
             settings.bootstrap_servers,
-            qualified(GROUP, settings.namespace),
+            group,
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
         LedgerHandler(committer, DeadLetters(producer, "ledger", settings.code_version)).handle,
         name="ledger.post",
         topics=[log_topic],
-        positions=positions,
+        positions=LedgerPositions(guard, store.epochs, publisher),
     )
     return app
 
@@ -155,18 +145,3 @@ def _sender(producer: BatchProducer) -> Send:
             await producer.send_keyed(topic, [(key, value, (), None) for key, value in records])
 
     return send
-
-
-def _installation_check(
-    settings: LedgerSettings, database: Database, producer: BatchProducer, log_topic: str
-) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        try:
-            async with asyncio.timeout(20):
-                cluster = await cluster_id(settings.bootstrap_servers)
-        except TimeoutError as error:
-            message = f"no broker at {settings.bootstrap_servers} says which cluster it is"
-            raise Unavailable(message) from error
-        await check_installation(database, cluster, await producer.partition_count(log_topic))
-
-    return check

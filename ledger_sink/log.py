@@ -1,10 +1,14 @@
-"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its last record was."""
+"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its last record was.
+
+And the other way round: how far its group has said that it was, which the database cannot be behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,8 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import LogMismatch, Unavailable
+from streams.kafka.consumers import start_client
 
 _FETCH_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 20.0
 
 
 class Stored(NamedTuple):
@@ -39,18 +45,44 @@ def checksum(key: bytes | None, value: bytes | None) -> int:
 
 
 async def cluster_id(bootstrap_servers: str) -> str:
-    """The id that a broker's cluster was formatted with."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
+    """The id that a broker's cluster was formatted with. Raises Unavailable."""
+    async with _admin(bootstrap_servers) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
-    finally:
-        await admin.close()
 
 
-def mismatch(where: str, stored: Stored, bounds: tuple[int, int], last: RecordLike | None) -> str | None:
-    """Why the log is not the one the position was stored for; None if it is."""
+async def committed_offsets(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
+    """What a group has committed of a topic, by partition. Raises Unavailable."""
+    async with _admin(bootstrap_servers) as admin:
+        committed = await admin.list_consumer_group_offsets(group)
+    return {tp.partition: meta.offset for tp, meta in committed.items() if tp.topic == topic and meta.offset >= 0}
+
+
+@asynccontextmanager
+async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            await start_client(admin, bootstrap_servers)
+            try:
+                yield admin
+            finally:
+                await admin.close()
+    except (TimeoutError, KafkaError) as error:
+        message = f"the broker at {bootstrap_servers} does not say what it holds: {error!r}"
+        raise Unavailable(message) from error
+
+
+def mismatch(
+    where: str, stored: Stored, bounds: tuple[int, int], last: RecordLike | None, committed: int = 0
+) -> str | None:
+    """Why log and position do not belong together; None if they do. `committed` is what the group has said."""
     beginning, end = bounds
+    if stored.next_offset < committed:
+        # A worker commits to its group only what the database has.
+        return (
+            f"{where}: the database is at {stored.next_offset}, the group was at {committed}: it is an older copy, or"
+            " another; if that is meant and what it lacks is to be booked again, delete the group's offsets"
+        )
     if stored.next_offset > end:
         return (
             f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
@@ -64,11 +96,13 @@ def mismatch(where: str, stored: Stored, bounds: tuple[int, int], last: RecordLi
     return None
 
 
-async def verify_log(bootstrap_servers: str, topic: str, stored: Mapping[int, Stored]) -> None:
-    """Compare stored positions with the log. Raises LogMismatch, and Unavailable while the broker is away.
+async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, Stored]) -> None:
+    """Compare stored positions with the log and its group. Raises LogMismatch, and Unavailable without a broker.
 
-    A position is never reset: a wiped broker under a kept database would book everything again, or nothing.
+    A position is never reset: a wiped broker under a kept database would book everything again, or nothing, and a
+    wiped database under a kept broker would give answers again that may differ.
     """
+    committed = await committed_offsets(bootstrap_servers, group, topic)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="none",
         isolation_level="read_committed",
@@ -88,7 +122,8 @@ async def verify_log(bootstrap_servers: str, topic: str, stored: Mapping[int, St
         await consumer.stop()
     for partition in partitions:
         part = partition.partition
-        why = mismatch(f"{topic}-{part}", stored[part], (beginnings[partition], ends[partition]), lasts.get(part))
+        bounds = (beginnings[partition], ends[partition])
+        why = mismatch(f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0))
         if why is not None:
             message = f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
             raise LogMismatch(message)

@@ -6,12 +6,13 @@ Positions live in the ledger's database, next to what they stand for; Kafka's co
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
 from ledger_sink.database import Database
-from ledger_sink.log import Stored, verify_log
+from ledger_sink.log import Stored, cluster_id, verify_log
 from ledger_sink.publisher import Publisher
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER
@@ -52,40 +53,50 @@ async def check_installation(database: Database, cluster_id: str, partitions: in
         raise LogMismatch(message)
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Ties a database to its broker: the cluster, the partition count, each position to the log's own records."""
+
+    database: Database
+    bootstrap_servers: str
+    group: str
+    topic: str
+    partition_count: Callable[[], Awaitable[int]]
+    """Of the log of transactions, whichever topic is guarded."""
+
+    async def check_installation(self) -> None:
+        """Bind a new database, refuse one of another broker. Raises LogMismatch, Unavailable."""
+        cluster = await cluster_id(self.bootstrap_servers)
+        await check_installation(self.database, cluster, await self.partition_count())
+
+    async def claim(self, parts: Collection[int], consumer: str) -> dict[int, Claim]:
+        """Take partitions over, after proving that they are the ones the positions belong to.
+
+        Raises LogMismatch, Unavailable.
+        """
+        await self.check_installation()
+        claims = await claim_positions(self.database, parts, consumer=consumer, topic=self.topic)
+        stored = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
+        await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
+        return claims
+
+
 class LedgerPositions:
     """The intake's start positions: claimed, verified against the log, published up to date before the first batch."""
 
-    def __init__(
-        self,
-        database: Database,
-        epochs: dict[int, int],
-        publisher: Publisher,
-        bootstrap_servers: str,
-        topic: str,
-        check: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._database = database
+    def __init__(self, guard: Guard, epochs: dict[int, int], publisher: Publisher) -> None:
+        self._guard = guard
         self._epochs = epochs
         self._publisher = publisher
-        self._bootstrap_servers = bootstrap_servers
-        self._topic = topic
-        self._check = check
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Where each partition goes on. Raises LogMismatch, Unavailable."""
-        await self._check()
-        parts = [partition.partition for partition in partitions]
-        claims = await claim_positions(self._database, parts, topic=self._topic)
-        started = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
-        begun = {part: stored for part, stored in started.items() if stored.next_offset > 0}
-        if begun:
-            await verify_log(self._bootstrap_servers, self._topic, begun)
+        """Where each partition goes on. Raises LogMismatch, Unavailable, SendFailed."""
+        claims = await self._guard.claim([partition.partition for partition in partitions], CONSUMER)
         for part, claim in claims.items():
             self._epochs[part] = claim.epoch
-            if claim.published_offset < claim.next_offset:
-                await self._publisher.resend(part, claim.published_offset, claim.next_offset)
+            await self._publisher.resend(part, claim.published_offset, claim.next_offset)
         await self._publisher.store_cursors()
-        return {TopicPartition(self._topic, part): claim.next_offset for part, claim in claims.items()}
+        return {TopicPartition(self._guard.topic, part): claim.next_offset for part, claim in claims.items()}
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Publish what is committed and forget the partitions."""

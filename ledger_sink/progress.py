@@ -13,7 +13,7 @@ from mode import Service
 
 from ledger_sink.resolver import Ends
 from schemas.errors import Unavailable
-from schemas.topics import TRANSACTIONS, qualified, raw_pattern
+from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
 from streams.kafka.partitions import partitions_of
 
 _ANSWER_TIMEOUT_S = 10.0
@@ -27,6 +27,7 @@ class KafkaProgress(Service):
         self._bootstrap_servers = bootstrap_servers
         self._raw = re.compile(raw_pattern(namespace))
         self._log = qualified(TRANSACTIONS, namespace)
+        self._unresolved = qualified(UNRESOLVED, namespace)
         self._group = qualified(normalise_group, namespace)
 
     async def on_start(self) -> None:
@@ -72,12 +73,19 @@ class KafkaProgress(Service):
         return {f"{tp.topic}-{tp.partition}": meta.offset for tp, meta in committed.items() if meta.offset >= 0}
 
     async def log_ends(self) -> Ends:
-        """The end of every partition of the log. Raises Unavailable."""
+        """The end of every partition of the log that holds a record. Raises Unavailable."""
+        return await self._ends_of(self._log)
+
+    async def unresolved_ends(self) -> Ends:
+        """The same of the topic of events that name no player. Raises Unavailable."""
+        return await self._ends_of(self._unresolved)
+
+    async def _ends_of(self, topic: str) -> Ends:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                return await self.ends([self._log])
+                return await self.ends([topic])
         except (TimeoutError, KafkaError) as error:
-            message = f"the broker does not say how far {self._log} reaches: {error!r}"
+            message = f"the broker does not say how far {topic} reaches: {error!r}"
             raise Unavailable(message) from error
 
     async def ends(self, topics: Sequence[str]) -> Ends:

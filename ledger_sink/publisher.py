@@ -3,33 +3,38 @@
 There is no outbox table: the ledger's own rows are the outbox. The fast path sends what the committing worker still has
 in memory; after a restart, or where a COMMIT's reply was lost, the same records are made from the tables again, so the
 newest comes last. A reader drops `version <= seen`.
+
+The cursor of a partition only moves over what was sent: where a group begins behind it, what lies between comes from
+the tables first. What belongs to a partition that was let go is dropped: its next owner sends it from the cursor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
-from ledger_sink.book import Decided
 from ledger_sink.database import Database
 from ledger_sink.journal import Wallet
-from ledger_sink.messages import player_message
+from ledger_sink.settled import Message, SettledRecords
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER, Applied, Slice
-from schemas import codec
-from schemas.errors import Unavailable
-from schemas.events import Attempt, Position, WalletBalance, WalletOutcome
-from schemas.money import exponent_of
+from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)
 
 _DATABASE_RETRY_S = 0.5
+_DRAIN_S = 5.0
+"""A revocation holds the whole group up; what is not out by then is sent by the next owner."""
+
+_STRETCH_OFFSETS = 5_000
+"""So many offsets are read from the tables at once."""
+
 _SQL = statements("positions")
 
 
-Send = Callable[[str, Sequence[tuple[bytes, bytes]]], Awaitable[None]]
+Send = Callable[[str, Sequence[Message]], Awaitable[None]]
 """Append (key, value) records to a topic, partitioned by key, and return once the broker has all of them."""
 
 
@@ -53,25 +58,40 @@ class Publisher:
         self._balances_topic = balances_topic
         self._outcomes_topic = outcomes_topic
         self._queue: asyncio.Queue[Applied] = asyncio.Queue(maxsize=8)  # bounded: a slow broker slows the ledger down
+        self._ended = asyncio.Event()
         self._published: dict[int, int] = {}
-        self._encode_outcome = codec.encoder(WalletOutcome)
-        self._encode_balance = codec.encoder(WalletBalance)
+        self._records = SettledRecords(log_topic)
 
     async def put(self, applied: Applied) -> None:
-        """Hand over what was committed; waits while the broker is slower than the ledger."""
-        await self._queue.put(applied)
+        """Hand over what was committed; waits while the broker is slower than the ledger.
 
-    async def resend(self, part: int, first_offset: int, next_offset: int) -> None:
-        """Send a stretch of the log's answers again from the tables. Raises Unavailable."""
-        slice_ = Slice(part, first_offset, next_offset, ())
-        await self._publish(Applied(known=[slice_]))
+        Raises SendFailed if nobody publishes any more.
+        """
+        if self._queue.full():
+            await self._unless_ended(self._queue.put(applied))
+        else:
+            self._queue.put_nowait(applied)
+
+    async def resend(self, part: int, published_offset: int, next_offset: int) -> None:
+        """Begin with a partition that was claimed: what its cursor does not cover goes out again, from the tables.
+
+        Behind all that was handed over before, so that the newest comes last. Raises SendFailed.
+        """
+        self._published[part] = published_offset
+        for first in range(published_offset, next_offset, _STRETCH_OFFSETS):
+            stretch = Slice(part, first, min(first + _STRETCH_OFFSETS, next_offset), ())
+            await self.put(Applied(known=[stretch], epochs={part: self._epochs[part]}))
+        await self._unless_ended(self._queue.join())
 
     async def run(self) -> None:
         """Send for ever. An error ends it, and with it the process: a record that was skipped would never be sent."""
-        while True:
-            applied = await self._queue.get()
-            await self._publish_in_the_end(applied)
-            self._queue.task_done()
+        try:
+            while True:
+                applied = await self._queue.get()
+                await self._publish_in_the_end(applied)
+                self._queue.task_done()
+        finally:
+            self._ended.set()
 
     async def _publish_in_the_end(self, applied: Applied) -> None:
         while True:
@@ -83,10 +103,26 @@ class Publisher:
             else:
                 return
 
+    async def _unless_ended(self, work: Awaitable[None]) -> None:
+        working, ended = asyncio.ensure_future(work), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                message = "nothing is published any more; what is committed goes out after the next claim"
+                raise SendFailed(message)
+        finally:
+            working.cancel()
+            ended.cancel()
+
     async def drain(self) -> None:
-        """Wait until everything handed over is out, then store the cursors."""
-        await self._queue.join()
-        await self.store_cursors()
+        """Wait a bounded time until everything handed over is out, then store the cursors."""
+        with suppress(TimeoutError, SendFailed):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._unless_ended(self._queue.join())
+        try:
+            await self.store_cursors()
+        except Unavailable as error:
+            logger.warning("the published cursor is not stored, so some records will be sent again: %s", error)
 
     async def store_cursors(self) -> None:
         """Write down how far each partition is published. Late is harmless: a restart sends some records again."""
@@ -105,51 +141,49 @@ class Publisher:
         )
 
     async def _publish(self, applied: Applied) -> None:
-        outcomes = [self._outcome_of(decided) for decided in applied.book.decided]
-        wallets: Iterable[Wallet] = applied.book.changed_wallets.values()
-        balances = [self._balance_of(wallet) for wallet in wallets]
-        for known in applied.known:
-            rows = await self._database.query(_SQL["outcomes_between"], _stretch(known))
-            outcomes += [self._outcome_of_row(row) for row in rows]
-            players = sorted({row[10] for row in rows if row[10] is not None})
-            stored = await self._database.query(_SQL["wallets_of"], {"players": players})
-            balances += [self._balance_of(Wallet(*row)) for row in stored]
+        book = applied.book
+        ours = {part for part, epoch in applied.epochs.items() if self._epochs.get(part) == epoch}
+        is_whole = len(ours) == len(applied.epochs)
+        outcomes, wallets = await self._from_tables(self._unsent(applied, ours))
+        outcomes += [
+            self._records.outcome_of(decided)
+            for decided in book.decided
+            if is_whole or decided.sourced.source.partition in ours
+        ]
+        for key, wallet in book.changed_wallets.items():
+            newer = wallets.get(key)
+            if (is_whole or wallet.part in ours) and (newer is None or newer.version < wallet.version):
+                wallets[key] = wallet
+        balances = [self._records.balance_of(wallet) for wallet in wallets.values()]
         await asyncio.gather(self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances))
-        for slice_ in (*applied.done, *applied.known):
-            self._published[slice_.part] = max(self._published.get(slice_.part, 0), slice_.next_offset)
+        for slice_ in (*applied.known, *applied.done):
+            if slice_.part in ours:
+                self._published[slice_.part] = max(self._published.get(slice_.part, 0), slice_.next_offset)
 
-    def _outcome_of(self, decided: Decided) -> tuple[bytes, bytes]:
-        event, answer = decided.sourced.event, decided.answer
-        return self._framed_outcome(
-            (event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id), event.attempt,
-            event.player_id, (answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version),
-        )  # fmt: skip
+    def _unsent(self, applied: Applied, ours: Collection[int]) -> list[Slice]:
+        """What the cursor has still to pass and memory does not hold."""
+        reached: dict[int, int] = {}
+        unsent = []
+        stretches = [(slice_, slice_.next_offset) for slice_ in applied.known]
+        stretches += [(slice_, slice_.from_offset) for slice_ in applied.done]
+        for slice_, end in stretches:
+            part = slice_.part
+            begin = reached.get(part, self._published.get(part, slice_.from_offset))
+            if part in ours and begin < end:
+                unsent.append(Slice(part, begin, end, ()))
+                reached[part] = end
+        return unsent
 
-    def _outcome_of_row(self, row: Sequence[Any]) -> tuple[bytes, bytes]:
-        return self._framed_outcome(tuple(row[1:6]), Attempt(*row[6:10]), row[10], tuple(row[11:16]))
-
-    def _framed_outcome(
-        self, identity: tuple[Any, ...], attempt: Attempt, player_id: str | None, answer: tuple[Any, ...]
-    ) -> tuple[bytes, bytes]:
-        event_id, brand, provider, operation, provider_tx_id = identity
-        outcome, reason, currency, available_minor, version = answer
-        scale = None if currency is None else exponent_of(currency)
-        record = WalletOutcome(
-            event_id, brand, provider, operation, provider_tx_id, attempt, player_id, outcome, reason,
-            player_message(outcome), currency, scale, available_minor, version,
-        )  # fmt: skip
-        key = player_id if player_id is not None else record.provider_tx_id
-        return key.encode(), self._encode_outcome(record)
-
-    def _balance_of(self, wallet: Wallet) -> tuple[bytes, bytes]:
-        available = wallet.available_minor
-        record = WalletBalance(
-            wallet.player_id, wallet.currency, wallet.scale, available + wallet.held_minor, available,
-            wallet.held_minor, wallet.bonus_minor, wallet.version, wallet.event_id,
-            Position(self._log_topic, wallet.part, wallet.source_offset),
-        )  # fmt: skip
-        return f"{wallet.player_id}:{wallet.currency}".encode(), self._encode_balance(record)
-
-
-def _stretch(slice_: Slice) -> dict[str, int]:
-    return {"part": slice_.part, "first": slice_.from_offset, "next": slice_.next_offset}
+    async def _from_tables(self, stretches: Sequence[Slice]) -> tuple[list[Message], dict[tuple[str, str], Wallet]]:
+        outcomes: list[Message] = []
+        wallets: dict[tuple[str, str], Wallet] = {}
+        for stretch in stretches:
+            rows = await self._database.query(
+                _SQL["outcomes_between"],
+                {"part": stretch.part, "first": stretch.from_offset, "next": stretch.next_offset},
+            )
+            outcomes += [self._records.outcome_of_row(row) for row in rows]
+            players = sorted({row[10] for row in rows if row[10] is not None})
+            for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
+                wallets[row[0], row[1]] = Wallet(*row)
+        return outcomes, wallets

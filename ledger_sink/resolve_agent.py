@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiokafka import TopicPartition
 from mode import Service
 
+from ledger_sink.contents import events_of
 from ledger_sink.database import Database
-from ledger_sink.positions import claim_positions
+from ledger_sink.log import checksum
+from ledger_sink.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
 from schemas import codec
-from schemas.errors import Rejected, Unavailable
+from schemas.errors import Unavailable
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.intake import IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
 
@@ -41,19 +45,17 @@ class ResolveSettings:
 
 
 class ResolvePositions:
-    """Start positions of the unresolved topic, claimed in the database like the ledger's."""
+    """Start positions of the unresolved topic, claimed in the database and tied to their topic like the ledger's."""
 
-    def __init__(self, database: Database, resolver: Resolver, topic: str) -> None:
-        self._database = database
+    def __init__(self, guard: Guard, resolver: Resolver) -> None:
+        self._guard = guard
         self._resolver = resolver
-        self._topic = topic
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Take partitions over. Raises Unavailable."""
-        parts = [partition.partition for partition in partitions]
-        claims = await claim_positions(self._database, parts, consumer=CONSUMER, topic=self._topic)
+        """Take partitions over. Raises LogMismatch, Unavailable."""
+        claims = await self._guard.claim([partition.partition for partition in partitions], CONSUMER)
         self._resolver.epochs.update({part: claim.epoch for part, claim in claims.items()})
-        return {TopicPartition(self._topic, part): claim.next_offset for part, claim in claims.items()}
+        return {TopicPartition(self._guard.topic, part): claim.next_offset for part, claim in claims.items()}
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Forget partitions."""
@@ -73,11 +75,13 @@ class Sweeper(Service):
     @Service.task
     async def _sweep(self) -> None:
         while not self.should_stop:
+            began_s = time.monotonic()
             try:
                 await self._resolver.sweep()
             except Unavailable as error:
                 self.log.warning("what waits for its player goes on waiting: %s", error)
-            await self.sleep(self._interval_s)
+            # The more there is that waits, the longer a look takes: at most half of the time is spent on looking.
+            await self.sleep(max(self._interval_s, time.monotonic() - began_s))
 
     async def on_shutdown(self) -> None:
         """Close the connection."""
@@ -94,17 +98,13 @@ class ResolveHandler:
 
     async def handle(self, batch: RecordBatch) -> None:
         """Done when the rows are committed; a record that is no event of ours is buried."""
-        parked: list[Parked] = []
-        burials: list[Burial] = []
-        for record in batch.records:
-            body = record.value or b""
-            try:
-                parked.append(Parked(record.offset, self._decode(body), body))
-            except Rejected as error:
-                burials.append(Burial(record, error.reason, error.detail))
+        events, burials = events_of(batch, self._decode)
         if burials:
             await self._dead_letters.bury_all(burials)
-        await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked)
+        parked = [Parked(record.offset, event, record.value) for record, event in events]
+        last = batch.records[-1] if batch.records else None
+        seal = None if last is None else (last.timestamp, checksum(last.key, last.value))
+        await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked, seal)
 
 
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
@@ -120,17 +120,19 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
 
     resolver = Resolver(database, append, progress, topic=topic, log_topic=log_topic, min_age_ms=settings.min_age_ms)
     app.supervise(Sweeper(resolver, database, settings.sweep_interval_ms))
+    group = qualified(GROUP, settings.namespace)
+    guard = Guard(database, settings.bootstrap_servers, group, topic, partial(producer.partition_count, log_topic))
     add_agent(
         app,
         IntakeSettings(
             settings.bootstrap_servers,
-            qualified(GROUP, settings.namespace),
+            group,
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
         ResolveHandler(resolver, DeadLetters(producer, "resolve", settings.code_version)).handle,
         name="ledger.resolve",
         topics=[topic],
-        positions=ResolvePositions(database, resolver, topic),
+        positions=ResolvePositions(guard, resolver),
     )
     return app

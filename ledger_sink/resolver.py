@@ -3,8 +3,12 @@
 An event is parked in the database first. As soon as the ledger holds what it refers to, it is appended to the log
 under that player's key; appended twice it is the same event, so a crash in between is harmless. What is not found
 waits behind a barrier: first every raw record that was there at first sight must be normalised, then every record of
-the log that was there after that must be booked. Only then is "not found" final, and then it is an event in the log
-like any other: a replay never asks again.
+the log and of the unresolved topic that was there after that must be booked or parked, and what it refers to must not
+itself be on its way from the unresolved topic through the log. Only then is "not found" final, and then it is an event
+in the log like any other: a replay never asks again.
+
+No lock is needed for that. A position and the rows of its records are committed together, so whoever reads a position
+first and looks for the rows afterwards sees all that the position stands for.
 """
 
 from __future__ import annotations
@@ -17,9 +21,8 @@ from psycopg.types.json import Jsonb
 
 from ledger_sink.database import Database
 from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER as LEDGER
 from schemas import codec
-from schemas.errors import Fenced, InvariantBroken, OffsetHole
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 
@@ -42,6 +45,8 @@ class Progress(Protocol):
     async def normalised(self) -> Ends: ...
 
     async def log_ends(self) -> Ends: ...
+
+    async def unresolved_ends(self) -> Ends: ...
 
 
 def has_passed(barrier: Ends, positions: Ends) -> bool:
@@ -73,76 +78,93 @@ class Resolver:
         self._decode = codec.decoder(WalletTransaction)
         self.epochs: dict[int, int] = {}
 
-    async def park(self, part: int, from_offset: int, next_offset: int, events: Sequence[Parked]) -> None:
-        """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole, Unavailable."""
+    async def park(
+        self,
+        part: int,
+        from_offset: int,
+        next_offset: int,
+        events: Sequence[Parked],
+        last: tuple[int, int] | None = None,
+    ) -> None:
+        """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole, Unavailable.
+
+        `last` is time and checksum of the batch's last record, which tie the position to this very topic.
+        """
         async with self._database.transaction() as connection:
             position = {"consumer": CONSUMER, "topic": self._topic, "parts": [part]}
             row = await (await connection.execute(_LEDGER_SQL["lock_positions"], position)).fetchone()
-            stored = self._checked(part, from_offset, row)
+            stored, epoch = self._checked(part, from_offset, row)
             if next_offset <= stored:
                 return
             fresh = [parked for parked in events if parked.offset >= stored]
             await connection.execute(_SQL["park"], _columns(part, fresh))
+            timestamp_ms, checksum = last or (None, None)
             moved = position | {
-                "froms": [stored], "nexts": [next_offset], "epochs": [self.epochs[part]], "timestamps": [None],
-                "checksums": [None],
+                "froms": [stored], "nexts": [next_offset], "epochs": [epoch], "timestamps": [timestamp_ms],
+                "checksums": [checksum],
             }  # fmt: skip
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
 
-    def _checked(self, part: int, from_offset: int, row: tuple[int, int, int] | None) -> int:
+    def _checked(self, part: int, from_offset: int, row: tuple[int, int, int] | None) -> tuple[int, int]:
         where = f"{self._topic}-{part}"
+        ours = self.epochs.get(part)
+        if ours is None:
+            message = f"{where}: let go while its batch waited for its turn"
+            raise Unavailable(message)
         if row is None:
             message = f"{where}: no position is claimed"
             raise InvariantBroken(message)
         _, stored, epoch = row
-        if epoch != self.epochs.get(part):
-            message = f"{where}: claimed by another worker (epoch {epoch}, ours {self.epochs.get(part)})"
+        if epoch != ours:
+            message = f"{where}: claimed by another worker (epoch {epoch}, ours {ours})"
             raise Fenced(message)
         if from_offset > stored:
             message = f"{where}@{stored}: the next batch begins at {from_offset}; nothing may be skipped"
             raise OffsetHole(message)
-        return stored
+        return stored, epoch
 
     async def sweep(self) -> int:
         """Match what can be matched, append it, and look at the barriers of the rest; returns how many still wait."""
         parts = {"parts": sorted(self.epochs)}
         await self._database.query(_SQL["match"], parts)
-        waiting = await self._database.query(_SQL["waiting"], parts | {"min_age_ms": self._min_age_ms})
+        waiting = await self._database.query(_SQL["waiting"], parts)
         if waiting:
-            await self._look_at_barriers(waiting, parts)
-        await self._append_decided(parts)
-        return len(waiting)
+            await self._raise_barrier({part: last for part, _, last in waiting if last is not None})
+            await self._look_at_barriers(parts)
+        if await self._append_decided(parts):
+            await self._database.query(_SQL["drop_barriers"])
+        return sum(count for _, count, _ in waiting)
 
-    async def _look_at_barriers(self, waiting: Sequence[Any], parts: Mapping[str, Any]) -> None:
-        if any(raw_ends is None for _, _, raw_ends, *_ in waiting):
-            await self._database.query(_SQL["set_raw_ends"], {**parts, "ends": Jsonb(await self._progress.raw_ends())})
-        normalised = await self._progress.normalised()
-        behind_raw = [
-            row for row in waiting if row[2] is not None and row[3] is None and has_passed(row[2], normalised)
-        ]
-        if behind_raw:
-            ends = Jsonb(await self._progress.log_ends())
-            await self._database.query(_SQL["set_log_ends"], _places(behind_raw) | {"ends": ends})
-        ready = [row for row in waiting if row[3] is not None and row[4] and not row[5]]
-        if ready:
-            await self._finalise(ready)
+    async def _raise_barrier(self, unseen: Mapping[int, int]) -> None:
+        if unseen:
+            ends = Jsonb(await self._progress.raw_ends())
+            columns = {"ends": ends, "parts": list(unseen), "lasts": list(unseen.values())}
+            await self._database.query(_SQL["raise_barrier"], columns)
 
-    async def _finalise(self, ready: Sequence[Any]) -> None:
-        async with self._database.transaction() as connection:
-            locked = await connection.execute(
-                _SQL["lock_all_positions"], {"consumer": LEDGER, "topic": self._log_topic}
-            )
-            booked = {f"{self._log_topic}-{part}": offset for part, offset in await locked.fetchall()}
-            passed = [row for row in ready if has_passed(row[3], booked)]
+    async def _look_at_barriers(self, parts: Mapping[str, Any]) -> None:
+        barriers = await self._database.query(_SQL["open_barriers"], parts)
+        if any(log_ends is None for _, _, log_ends in barriers):
+            normalised = await self._progress.normalised()
+            behind = [n for n, raw, log_ends in barriers if log_ends is None and has_passed(raw, normalised)]
+            if behind:
+                ends = {**await self._progress.log_ends(), **await self._progress.unresolved_ends()}
+                await self._database.query(_SQL["set_log_ends"], {"barriers": behind, "ends": Jsonb(ends)})
+        if any(log_ends is not None for _, _, log_ends in barriers):
+            topics = {"log": self._log_topic, "unresolved": self._topic}
+            rows = await self._database.query(_SQL["positions"], topics)
+            reached = {f"{topic}-{part}": offset for topic, part, offset in rows}
+            passed = [n for n, _, log_ends in barriers if log_ends is not None and has_passed(log_ends, reached)]
             if passed:
-                await connection.execute(_SQL["finalise"], _places(passed))
+                await self._database.query(
+                    _SQL["finalise"], {**parts, "barriers": passed, "min_age_ms": self._min_age_ms}
+                )
 
-    async def _append_decided(self, parts: Mapping[str, Any]) -> None:
+    async def _append_decided(self, parts: Mapping[str, Any]) -> int:
         decided = await self._database.query(_SQL["unappended"], parts)
-        if not decided:
-            return
-        await self._append([self._record(body, player_id) for _, _, body, player_id in decided])
-        await self._database.query(_SQL["appended"], _places(decided))
+        if decided:
+            await self._append([self._record(body, player_id) for _, _, body, player_id in decided])
+            await self._database.query(_SQL["appended"], _places(decided))
+        return len(decided)
 
     def _record(self, body: bytes, player_id: str | None) -> tuple[bytes, bytes]:
         event: WalletTransaction = self._decode(body)

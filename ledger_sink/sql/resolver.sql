@@ -27,30 +27,42 @@ UPDATE parked AS p
  WHERE p.part = u.part AND p.source_offset = u.source_offset
 
 -- name: waiting
-SELECT part, source_offset, raw_ends, log_ends,
-       extract(epoch FROM now() - parked_at) * 1000 >= %(min_age_ms)s AS old_enough,
-       EXISTS (SELECT FROM parked other
-                WHERE other.event_id = parked.reference_event_id AND NOT other.appended) AS reference_waits
+-- How many wait, and up to where no barrier is raised for them yet.
+SELECT part, count(*), max(source_offset) FILTER (WHERE barrier IS NULL)
   FROM parked
  WHERE state = 'WAITING' AND part = ANY(%(parts)s)
+ GROUP BY part
 
--- name: set_raw_ends
-UPDATE parked SET raw_ends = %(ends)s WHERE state = 'WAITING' AND raw_ends IS NULL AND part = ANY(%(parts)s)
+-- name: raise_barrier
+-- Only for what was seen before the ends were asked for: what came since may stand behind them.
+WITH raised AS (INSERT INTO barrier (raw_ends) VALUES (%(ends)s) RETURNING id)
+UPDATE parked AS p
+   SET barrier = raised.id
+  FROM raised, unnest(%(parts)s::int[], %(lasts)s::bigint[]) AS u (part, last_offset)
+ WHERE p.state = 'WAITING' AND p.barrier IS NULL AND p.part = u.part AND p.source_offset <= u.last_offset
+
+-- name: open_barriers
+SELECT id, raw_ends, log_ends
+  FROM barrier
+ WHERE id IN (SELECT barrier FROM parked WHERE state = 'WAITING' AND part = ANY(%(parts)s))
+ ORDER BY id
 
 -- name: set_log_ends
-UPDATE parked AS p
-   SET log_ends = %(ends)s
-  FROM unnest(%(parts)s::int[], %(offsets)s::bigint[]) AS u (part, source_offset)
- WHERE p.part = u.part AND p.source_offset = u.source_offset
+UPDATE barrier SET log_ends = %(ends)s WHERE id = ANY(%(barriers)s)
 
--- name: lock_all_positions
--- With every position locked no batch is half-way between what it has read and what it will write.
-SELECT part, next_offset FROM stream_position
- WHERE consumer = %(consumer)s AND topic = %(topic)s ORDER BY part FOR UPDATE
+-- name: positions
+SELECT topic, part, next_offset FROM stream_position WHERE topic IN (%(log)s, %(unresolved)s)
 
 -- name: finalise
+-- Not found, and it will not be: no such transaction with a player is booked, and none is parked and on its way.
 UPDATE parked AS p
    SET state = 'FINAL'
-  FROM unnest(%(parts)s::int[], %(offsets)s::bigint[]) AS u (part, source_offset)
- WHERE p.part = u.part AND p.source_offset = u.source_offset AND p.state = 'WAITING'
+ WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s) AND p.barrier = ANY(%(barriers)s)
+   AND extract(epoch FROM now() - p.parked_at) * 1000 >= %(min_age_ms)s
    AND NOT EXISTS (SELECT FROM entry e WHERE e.event_id = p.reference_event_id AND e.player_id IS NOT NULL)
+   AND NOT EXISTS (SELECT FROM parked other
+                    WHERE other.event_id = p.reference_event_id AND other.event_id <> p.event_id
+                      AND NOT EXISTS (SELECT FROM entry e WHERE e.event_id = other.event_id))
+
+-- name: drop_barriers
+DELETE FROM barrier b WHERE NOT EXISTS (SELECT FROM parked p WHERE p.barrier = b.id AND p.state = 'WAITING')

@@ -202,7 +202,7 @@ async def test_the_connection_may_break_between_batches(ledger, runtime):
 async def test_migrations_are_applied_once_and_never_edited(runtime):
     assert [migration.name for migration in migrate(runtime.database_url)] == [
         "0001_ledger.sql",
-        "0002_index_what_grows.sql",
+        "0002_repeats_and_barriers.sql",
     ]
     assert migrate(runtime.database_url) == []
     assert all(migration.applied for migration in migrations(runtime.database_url))

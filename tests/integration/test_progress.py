@@ -42,7 +42,8 @@ async def test_committed_is_what_the_group_said(progress, runtime):
     topic = runtime.topic(raw_topic("hub88"))
     await append(runtime, raw_topic("hub88"), b"1", b"2")
     group = runtime.group("normalise")
-    async with AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, group_id=group) as consumer:
+    client = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False)
+    async with client as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
     assert await progress.normalised() == {f"{topic}-0": 1}

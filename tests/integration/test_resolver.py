@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 
@@ -9,9 +11,10 @@ from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.resolver import CONSUMER, Parked, Resolver, has_passed
+from ledger_sink.statements import statements
 from ledger_sink.store import PostgresLedger, Slice
 from schemas import codec
-from schemas.errors import Fenced, OffsetHole
+from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.unit.ledger_events import deposit, house, leg, sourced, transaction
@@ -24,19 +27,27 @@ class Log:
 
     def __init__(self) -> None:
         self.raw, self.done, self.log = {"raw-0": 5}, {"raw-0": 0}, {f"{TRANSACTIONS}-0": 1}
+        self.unresolved = {f"{UNRESOLVED}-0": 1}
         self.records = []
+        self.while_asked_for_raw_ends = None
 
     async def append(self, records):
         self.records += [(key.decode(), codec.decoder(WalletTransaction)(value)) for key, value in records]
 
     async def raw_ends(self):
-        return self.raw
+        answer = dict(self.raw)
+        if self.while_asked_for_raw_ends:
+            await self.while_asked_for_raw_ends()
+        return answer
 
     async def normalised(self):
         return self.done
 
     async def log_ends(self):
         return self.log
+
+    async def unresolved_ends(self):
+        return self.unresolved
 
 
 @pytest.fixture
@@ -63,8 +74,20 @@ def opened(tx_id="dep-1"):
     return house("deposit.opened", tx_id, leg("INFORMATIONAL", 2_500))
 
 
-def parked(*events):
-    return [Parked(n, event, codec.encoder(WalletTransaction)(event)) for n, event in enumerate(events)]
+def refund(tx_id="ref-1", of="psp-1"):
+    return transaction(
+        "REFUND", tx_id, leg("DEPOSIT_REVERSAL", 2_500), provider="adyen", player=None,
+        reference=("AUTHORISATION", of), round_id=None,
+    )  # fmt: skip
+
+
+def parked(*events, start=0):
+    return [Parked(n, event, codec.encoder(WalletTransaction)(event)) for n, event in enumerate(events, start)]
+
+
+async def sweep(resolver, times=4):
+    for _ in range(times):
+        await resolver.sweep()
 
 
 async def book(ledger, *events, start=0):
@@ -107,21 +130,150 @@ async def test_not_found_is_final_only_behind_both_barriers(parts):
     assert [(key, event.player_id) for key, event in log.records] == [("psp-1", None)]
 
 
-async def test_a_refund_waits_while_its_payment_waits(parts):
+async def test_a_refund_waits_while_its_payment_waits_and_until_it_is_booked(parts):
     resolver, ledger, log = parts
-    refund = transaction(
-        "REFUND", "ref-1", leg("DEPOSIT_REVERSAL", 2_500), provider="adyen", player=None,
-        reference=("AUTHORISATION", "psp-1"), round_id=None,
-    )  # fmt: skip
     log.done["raw-0"] = 5
-    await resolver.park(0, 0, 2, parked(refund, notice()))
+    await resolver.park(0, 0, 2, parked(refund(), notice()))
     await book(ledger, opened())
-    await resolver.sweep()
-    await resolver.sweep()
+    await sweep(resolver)
+    # The payment is in the log and the ledger lags: every barrier is passed, and still nothing is final.
     assert [key for key, _ in log.records] == ["p-1"]
     await book(ledger, log.records[0][1], start=1)
     await resolver.sweep()
     assert [(key, event.operation) for key, event in log.records] == [("p-1", "AUTHORISATION"), ("p-1", "REFUND")]
+
+
+async def test_a_refund_waits_for_a_payment_that_is_not_parked_yet(parts):
+    resolver, ledger, log = parts
+    log.done["raw-0"] = 5
+    claims = await claim_positions(resolver._database, [1], consumer=CONSUMER, topic=UNRESOLVED)
+    resolver.epochs[1] = claims[1].epoch
+    log.unresolved[f"{UNRESOLVED}-1"] = 1
+    await book(ledger, opened())
+    await resolver.park(0, 0, 1, parked(refund()))
+    await sweep(resolver)
+    assert log.records == []
+    await resolver.park(1, 0, 1, parked(notice()))
+    await sweep(resolver)
+    await book(ledger, log.records[0][1], start=1)
+    await sweep(resolver)
+    assert [(key, event.operation) for key, event in log.records] == [("p-1", "AUTHORISATION"), ("p-1", "REFUND")]
+
+
+async def test_a_refund_of_a_payment_without_a_player_is_final_after_it(parts):
+    resolver, ledger, log = parts
+    log.done["raw-0"] = 5
+    await resolver.park(0, 0, 2, parked(refund(), notice()))
+    await book(ledger, deposit("other", 100))
+    await sweep(resolver)
+    assert [(key, event.operation) for key, event in log.records] == [("psp-1", "AUTHORISATION")]
+    await book(ledger, log.records[0][1], start=1)
+    await sweep(resolver)
+    assert [(key, event.player_id) for key, event in log.records] == [("psp-1", None), ("ref-1", None)]
+
+
+async def test_what_is_parked_while_the_ends_are_asked_for_gets_a_barrier_of_its_own(parts):
+    resolver, ledger, log = parts
+    log.done["raw-0"] = 5
+    await book(ledger, deposit("other", 100))
+
+    async def the_deposit_is_opened_and_its_notice_overtakes_it():
+        log.while_asked_for_raw_ends = None
+        log.raw["raw-0"] = 9
+        await resolver.park(0, 1, 2, parked(notice(), start=1))
+
+    log.while_asked_for_raw_ends = the_deposit_is_opened_and_its_notice_overtakes_it
+    await resolver.park(0, 0, 1, parked(notice("psp-0", "nothing")))
+    await sweep(resolver)
+    # The first is final behind offset 5 of the raw topic; the second stands behind offset 9.
+    assert [key for key, _ in log.records] == ["psp-0"]
+    await book(ledger, opened(), start=1)
+    await sweep(resolver)
+    assert [key for key, _ in log.records] == ["psp-0", "p-1"]
+
+
+async def test_the_same_notice_parked_twice_is_one_payment(parts, runtime):
+    resolver, ledger, log = parts
+    await book(ledger, opened())
+    await resolver.park(0, 0, 2, parked(notice(), notice()))
+    await sweep(resolver)
+    await book(ledger, *[event for _, event in log.records], start=1)
+    with psycopg.connect(runtime.database_url) as connection:
+        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [(2_500, 1)]
+        assert connection.execute("SELECT outcome FROM repeat").fetchall() == [("EXISTS",)]
+
+
+async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(parts, runtime):
+    resolver, ledger, log = parts
+    log.done["raw-0"] = 5
+    await resolver.park(0, 0, 1, parked(notice()))
+    await book(ledger, deposit("other", 100))
+    await sweep(resolver)
+    await book(ledger, log.records[0][1], opened(), start=1)
+    await resolver.park(0, 1, 2, parked(notice(), start=1))  # the provider tells us once more
+    await sweep(resolver)
+    await book(ledger, log.records[1][1], start=3)
+    with psycopg.connect(runtime.database_url) as connection:
+        assert connection.execute("SELECT outcome, reason FROM repeat").fetchall() == [("UNRESOLVED", "PLAYER_UNKNOWN")]
+        assert connection.execute("SELECT debit, credit, amount_minor FROM transfer WHERE version IS NULL").fetchall() == [
+            ("psp:adyen", "suspense:adyen", 2_500)
+        ]  # fmt: skip
+
+
+async def test_an_event_that_refers_to_itself_does_not_wait_for_itself(parts):
+    resolver, ledger, log = parts
+    log.done["raw-0"] = 5
+    itself = transaction(
+        "X", "x", leg("DEPOSIT", 1), provider="adyen", player=None, reference=("X", "x"), round_id=None
+    )
+    await resolver.park(0, 0, 1, parked(itself))
+    await book(ledger, deposit("other", 100))
+    await sweep(resolver)
+    assert [key for key, _ in log.records] == ["x"]
+
+
+async def test_a_zombie_that_appends_again_appends_the_same(parts, runtime):
+    resolver, ledger, log = parts
+    await book(ledger, opened())
+    await resolver.park(0, 0, 1, parked(notice()))
+    zombie = Resolver(resolver._database, log.append, log, topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=0)
+    zombie.epochs[0] = 0
+    marked = resolver._database.query
+
+    async def die_before_it_is_marked(statement, parameters=None):
+        if "SET appended" in statement:
+            raise Unavailable("killed here")
+        return await marked(statement, parameters)
+
+    resolver._database.query = die_before_it_is_marked
+    with pytest.raises(Unavailable):
+        await resolver.sweep()
+    resolver._database.query = marked
+    await asyncio.gather(resolver.sweep(), zombie.sweep())
+    assert len({event.event_id for _, event in log.records}) == 1 < len(log.records)
+    await book(ledger, *[event for _, event in log.records], start=1)
+    with psycopg.connect(runtime.database_url) as connection:
+        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [(2_500, 1)]
+        assert connection.execute("SELECT count(*) FROM barrier").fetchone() == (0,)
+
+
+async def test_no_query_of_a_sweep_reads_what_is_long_settled(parts, runtime):
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO parked (part, source_offset, event_id, reference_event_id, body, state, appended)"
+            " SELECT 0, n, gen_random_uuid(), gen_random_uuid(), 'x', 'RESOLVED', true FROM generate_series(1, 50000) n"
+        )
+        connection.execute("INSERT INTO barrier (raw_ends) VALUES ('{}')")
+        connection.execute(
+            "INSERT INTO parked (part, source_offset, event_id, reference_event_id, body, barrier)"
+            " SELECT 0, n, gen_random_uuid(), gen_random_uuid(), 'x', 1 FROM generate_series(50001, 50003) n"
+        )
+        connection.execute("ANALYZE parked")
+        sql = statements("resolver")
+        known = {"parts": [0], "barriers": [1], "min_age_ms": 0}
+        for name in ("match", "waiting", "unappended", "open_barriers", "finalise", "drop_barriers"):
+            plan = "\n".join(row[0] for row in connection.execute("EXPLAIN " + sql[name], known))
+            assert "Seq Scan on parked" not in plan, (name, plan)
 
 
 async def test_parking_twice_is_parking_once_and_a_zombie_parks_nothing(parts, runtime):
@@ -134,6 +286,9 @@ async def test_parking_twice_is_parking_once_and_a_zombie_parks_nothing(parts, r
         assert connection.execute("SELECT count(*) FROM parked").fetchone() == (1,)
         connection.execute("UPDATE stream_position SET epoch = epoch + 1")
     with pytest.raises(Fenced):
+        await resolver.park(0, 1, 2, ())
+    resolver.epochs.clear()
+    with pytest.raises(Unavailable, match="let go"):
         await resolver.park(0, 1, 2, ())
 
 
