@@ -71,9 +71,8 @@ async def feed_all(
     records: Sequence[RawEvent],
     runtime: Runtime,
     *,
-    rate: float,
+    rate: float | None,
     before_phase: Callable[[int], Awaitable[None]],
-    on_fed: Callable[[int], None],
 ) -> int:
     """Append all records as a connector does: what was not acknowledged is sent again. Returns how often that was."""
     fed, again = 0, 0
@@ -83,7 +82,6 @@ async def feed_all(
         def progress(done: int, _: int, before: int = before) -> None:
             nonlocal fed
             fed = before + done
-            on_fed(fed)
 
         try:
             async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
