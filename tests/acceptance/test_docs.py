@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import runpy
 import subprocess
@@ -88,6 +89,16 @@ def test_the_documented_reader_drops_what_is_not_newer(tmp_path: Path):
     assert balances.wallets["p:1:EUR"]["balance_minor"] == 4
     assert balances.take(b"p:1:EUR", None)
     assert balances.wallets == {}
+
+
+def test_the_documented_decoder_reads_the_golden_examples(tmp_path: Path):
+    file = tmp_path / "balances.py"
+    file.write_text(blocks(DOCS / "consumers.md", "python")[0])
+    decode = runpy.run_path(str(file))["decoder"](SCHEMAS, "wallet-balance")
+    golden = json.loads((ROOT / "schemas" / "golden" / "wallet-balance.v1.json").read_text())
+    assert golden["examples"]
+    for example in golden["examples"]:
+        assert decode(bytes.fromhex(example["value_hex"])) == example["event"]
 
 
 def test_the_other_examples_are_python_and_java_at_least_in_form():
@@ -201,7 +212,7 @@ def test_every_reason_that_the_rules_give_is_documented_and_no_other():
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and re.fullmatch(r"[A-Z]+(_[A-Z]+)*", node.value)
-            and not node.value.startswith("REFUSED_")
+            and node.value != "REFUSED_"  # the prefix of outcomes
         }
     assert codes_below(DOCS / "guarantees.md", "Outcomes", column=1) == given
 
