@@ -14,8 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from schemas.errors import InvariantBroken, Unavailable, UsageError
 
-# A hung statement must end before the broker takes us for dead. A worker that was frozen in the middle of a transaction
-# must not keep its locks from whoever took its partitions over.
+# A hung statement must end before the broker takes us for dead, and a transaction that nobody continues for the others.
 _SESSION: Final = (
     "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=10s"
 )
@@ -25,11 +24,14 @@ SILENCE_MAX_S: Final = 40.0
 _TRY_AGAIN: Final = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
 )
 _SAME_EVENT: Final = "entry_pkey"
 _OLD_TABLES: Final = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+
+
+class Locked(Unavailable):
+    """Another session has held a row for longer than we waited."""
 
 
 class Database:
@@ -118,6 +120,8 @@ def _ours(error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
     if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.constraint_name == _SAME_EVENT:
         # Another partition's worker has just booked the same identity: at the next try it is a repeat.
         return Unavailable(f"the transaction has to be tried again: {error}")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return Locked(f"the transaction has to be tried again: {error}")
     if isinstance(error, _TRY_AGAIN):
         return Unavailable(f"the transaction has to be tried again: {error}")
     is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)

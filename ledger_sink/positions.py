@@ -5,19 +5,22 @@ Positions live in the ledger's database, next to what they stand for; Kafka's co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from ledger_sink.database import Database
+from ledger_sink.database import Database, Locked
 from ledger_sink.log import Stored, cluster_id, verify_log
 from ledger_sink.publisher import Publisher
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS
+
+logger = logging.getLogger(__name__)
 
 _SQL = statements("positions")
 
@@ -35,8 +38,19 @@ class Claim(NamedTuple):
 async def claim_positions(
     database: Database, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
 ) -> dict[int, Claim]:
-    """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable."""
-    rows = await database.query(_SQL["claim"], {"consumer": consumer, "topic": topic, "parts": sorted(parts)})
+    """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable.
+
+    A session that has kept a position locked for long is ended, so that the next try succeeds.
+    """
+    try:
+        async with database.transaction() as connection:
+            await connection.execute(_SQL["claim_soon"])
+            columns = {"consumer": consumer, "topic": topic, "parts": sorted(parts)}
+            rows = await (await connection.execute(_SQL["claim"], columns)).fetchall()
+    except Locked:
+        ended = await database.query(_SQL["end_holders"])
+        logger.warning("%d sessions held positions of ours for more than 10 s and were ended", len(ended))
+        raise
     return {part: Claim(*claim) for part, *claim in rows}
 
 

@@ -6,6 +6,21 @@ SELECT %(consumer)s, %(topic)s, part, 1 FROM unnest(%(parts)s::int[]) AS part OR
     ON CONFLICT (consumer, topic, part) DO UPDATE SET epoch = p.epoch + 1
 RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_checksum
 
+-- name: claim_soon
+-- Whoever holds a position holds up to this a moment at most; longer is a worker that does not move.
+SET LOCAL lock_timeout = '5s'
+
+-- name: end_holders
+-- A worker that was frozen in the middle of a transaction keeps its locks. No time-out of PostgreSQL ends a session that
+-- waits for more of a COPY, or for what follows a pipeline. Kafka has given its partitions to us, so we end it.
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity a
+ WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+   AND a.xact_start < now() - interval '10 seconds'
+   AND EXISTS (SELECT FROM pg_locks l
+                WHERE l.pid = a.pid AND l.granted AND l.relation = 'stream_position'::regclass
+                  AND l.mode IN ('RowShareLock', 'RowExclusiveLock'))
+
 -- name: installation
 SELECT cluster_id, partitions FROM installation
 

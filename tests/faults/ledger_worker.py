@@ -1,0 +1,111 @@
+"""A real ledger or resolver worker that freezes itself at one named point, as a scheduler might, once a file says so.
+
+`python -m tests.faults.ledger_worker ROLE SETTINGS POINT ARM_FILE`. The test then kills it, or lets it go on later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ledger_sink import positions, resolver, store, writing
+from ledger_sink.agent import LedgerSettings, create_ledger_app
+from ledger_sink.publisher import Publisher
+from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
+from ledger_sink.resolver import Resolver
+from ledger_sink.store import PostgresLedger
+from streams.kafka.app import run_worker
+from streams.providers.registry import policies
+
+
+def freeze_around(owner: Any, name: str, arm: Path, *, before: bool) -> None:
+    """Freeze just before or just after an async function; only once, and only while the file is there."""
+    original = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            freeze(arm)
+        result = await original(*args, **kwargs)
+        if not before:
+            freeze(arm)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def freeze(arm: Path) -> None:
+    if arm.exists():
+        arm.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+POINTS: dict[str, Callable[[Path], None]] = {
+    "none": lambda arm: None,
+    "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
+    "between two rows": lambda arm: freeze_copying(arm),  # noqa: PLW0108  # defined below
+    "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
+    "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
+    "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
+    "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
+    "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
+    "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),
+    "after it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=False),
+    "before it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=True),
+    "after it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=False),
+    "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
+    "after it is appended": lambda arm: freeze_marking(arm),  # noqa: PLW0108  # defined below
+}
+
+
+def freeze_copying(arm: Path) -> None:
+    original = writing._copy
+
+    async def wrapped(connection: Any, statement: Any, rows: Iterable[Any]) -> None:
+        def some() -> Iterator[Any]:
+            for n, row in enumerate(rows):
+                if n == 1:
+                    freeze(arm)
+                yield row
+
+        await original(connection, statement, some())
+
+    writing._copy = wrapped
+
+
+def freeze_marking(arm: Path) -> None:
+    original = resolver.Resolver._append_decided
+
+    async def wrapped(self: Resolver, parts: Any) -> int:
+        append = self._append
+
+        async def append_and_freeze(records: Any) -> None:
+            await append(records)
+            freeze(arm)
+
+        self._append = append_and_freeze
+        try:
+            return await original(self, parts)
+        finally:
+            self._append = append
+
+    resolver.Resolver._append_decided = wrapped  # type: ignore[method-assign]
+
+
+def main() -> int:
+    role, settings, point, arm = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO)
+    POINTS[point](Path(arm))
+    told = json.loads(settings)
+    if role == "ledger":
+        return run_worker(lambda: create_ledger_app(LedgerSettings(**told), policies()))
+    return run_worker(lambda: create_resolve_app(ResolveSettings(**told)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
