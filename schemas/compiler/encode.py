@@ -36,11 +36,10 @@ def _array_text(items: list[Any], item_text: Callable[[Any], str]) -> str:
 
 _REPEATED: Final[Memo[str, str]] = Memo(leaves.string_text)
 _REPEATED_OR_NULL: Final[Memo[str | None, str]] = Memo(_nullable_string_text)
-_HIGH: Final[Memo[int, str]] = Memo(leaves.high_text)
 _NAMES: Final[dict[str, object]] = {
     "REPEATED": _REPEATED,
     "REPEATED_OR_NULL": _REPEATED_OR_NULL,
-    "HIGH": _HIGH,
+    "HIGH": leaves.HIGH,
     "LOW": leaves.LOW,
     "SHORT": leaves.SHORT,
     "BOOLEAN": {False: "\0", True: "\1"},

@@ -65,13 +65,17 @@ def high_text(high: int) -> str:
     return unsigned_text(high)
 
 
+HIGH: Final = Memo(high_text)
+"""Few at a time: of instants, of a partition's offsets, of usual amounts."""
+
+
 def long_text(number: int) -> str:
     """Any 64-bit number. Raises ValueError outside of 64 bits."""
     if 0 <= number <= LOW_MASK:
         return SHORT[number]
     if not -LONG_MAX - 1 <= number <= LONG_MAX:
         raise ValueError(f"{number} does not fit 64 bits")
-    return unsigned_text(number << 1 ^ number >> 63)
+    return LOW[number & LOW_MASK] + HIGH[number >> LOW_BITS] if number > 0 else unsigned_text(~number << 1 | 1)
 
 
 def int_text(number: int) -> str:

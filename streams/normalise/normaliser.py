@@ -63,7 +63,7 @@ class _Voice(NamedTuple):
     tolerance_ms: int
 
 
-class _Context(NamedTuple):
+class _Context(msgspec.Struct, frozen=True, gc=False):
     """What the items of one record have in common."""
 
     record: RawRecord
@@ -155,7 +155,7 @@ def _check_usable(record: RawRecord) -> None:
 
 
 def _completed(context: _Context, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:
-    record, voice, brand, region, received_at = context
+    record, voice, brand, received_at = context.record, context.voice, context.brand, context.received_at
     appended_at = record.timestamp
     occurred_at, source = appended_at, _BROKER
     if draft.provider_at is not None:
@@ -168,7 +168,7 @@ def _completed(context: _Context, index: int, draft: Draft) -> tuple[WalletTrans
         brand,
         voice.provider,
         voice.version,
-        region,
+        context.region,
         draft.operation,
         draft.provider_tx_id,
         Attempt(record.topic, record.partition, record.offset, index),
