@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ PACKAGES = (
     "infra",
     "tests",
 )
+
+SOURCES = {".py", ".sql", ".avsc", ".json", ".yml"}
+OTHERS_WORDS = {"exactly_once", "consistent_random", "murmur2_random"}  # Faust's, librdkafka's
 
 every_document = pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -162,6 +166,22 @@ def test_functions_and_classes_that_are_named_exist(path: Path):
             assert match[1] in known or match[1] == "take", name
 
 
+@every_document
+def test_every_identifier_that_is_named_occurs_in_the_sources(path: Path):
+    known = source_words()
+    for name in names(path):
+        if re.fullmatch(r"[a-z]\w*_\w*", name):
+            assert name in known or name in OTHERS_WORDS, name
+
+
+@cache
+def source_words() -> frozenset[str]:
+    """Every word of the sources: code, statements, tables, fields of schemas."""
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*") if file.suffix in SOURCES]
+    return frozenset(word for file in files for word in re.findall(r"\w+", file.read_text()))
+
+
+@cache
 def defined_names() -> set[str]:
     found: set[str] = set()
     for package in PACKAGES[:8]:
