@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,8 @@ class Topics:
     log: dict[int, list[Sourced]] = field(default_factory=dict)
     log_offsets: set[Position] = field(default_factory=set)
     unresolved: set[Position] = field(default_factory=set)
+    without_player: dict[Position, tuple[str, Attempt]] = field(default_factory=dict)
+    """Event and attempt of what is on the topic of events that name no player."""
     attempts: set[Attempt] = field(default_factory=set)
     """What the normaliser made of raw records, on whatever topic it put it."""
     dead: list[DeadLetter] = field(default_factory=list)
@@ -59,7 +61,7 @@ class Topics:
     alerts: dict[str, FraudAlert] = field(default_factory=dict)
     outcomes: dict[tuple[str, Attempt], WalletOutcome] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
-    """Two outcomes for one attempt that say different things."""
+    """Two outcomes for one attempt that say different things; a record under another's key, or at odds with itself."""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -74,6 +76,11 @@ class Answered(msgspec.Struct, frozen=True):
     available_minor: int | None
     version: int | None
     attempt: Attempt
+    brand: str
+    provider: str
+    operation: str
+    provider_tx_id: str
+    player_id: str | None
 
 
 @dataclass(slots=True)
@@ -83,24 +90,32 @@ class Tables:
     wallets: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     answers: list[Answered] = field(default_factory=list)
     parked: set[tuple[int, int]] = field(default_factory=set)
+    unappended: set[tuple[int, int]] = field(default_factory=set)
+    """Of `parked`, what still waits for its player."""
     batches: list[tuple[int, int, int]] = field(default_factory=list)
+    digests: dict[str, int] = field(default_factory=dict)
+    """A hash over all columns of all rows of one record of the log, table by table."""
 
 
 async def read_tables(database: Database) -> Tables:
     """Wallets by `player:currency`, answers by place, parked rows, batches in the order of their commits."""
     wallets = await database.query(SQL["wallets"])
     answers = await database.query(SQL["answers"])
+    parked = await database.query(SQL["parked_offsets"])
     return Tables(
         wallets={f"{row[0]}:{row[1]}": tuple(row[2:]) for row in wallets},
         answers=[_answered(row) for row in answers],
-        parked={(part, offset) for part, offset in await database.query(SQL["parked_offsets"])},
+        parked={(part, offset) for part, offset, _ in parked},
+        unappended={(part, offset) for part, offset, appended in parked if not appended},
         batches=[(part, first, after) for part, first, after in await database.query(SQL["batches"])],
+        digests=dict(await database.query(SQL["digests"])),
     )
 
 
 def _answered(row: Sequence[Any]) -> Answered:
-    part, offset, event_id, outcome, reason, currency, available, version, *attempt = row
-    return Answered(part, offset, event_id, outcome, reason, currency, available, version, Attempt(*attempt))
+    part, offset, event_id, outcome, reason, currency, available, version, *rest = row
+    attempt, identity = Attempt(*rest[:4]), rest[4:]
+    return Answered(part, offset, event_id, outcome, reason, currency, available, version, attempt, *identity)
 
 
 async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Collection[str]) -> Topics:
@@ -111,58 +126,76 @@ async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Col
     dead = {qualified(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers} | {
         qualified(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)
     }
-    readers = _readers(topics, namespace)
+    readers = _Readers(topics, namespace)
     async for record in read_topics(bootstrap_servers, raw | ours | dead):
-        where = Position(record.topic, record.partition, record.offset)
-        if record.topic.endswith(DEAD_LETTER_SUFFIX):
-            topics.dead.append(codec.decoder(DeadLetter)(record.value))
-        elif record.topic in raw:
-            topics.raw.add(where)
-        else:
-            readers[record.topic](where, record)
+        readers.read(record)
     return topics
 
 
-def _readers(topics: Topics, namespace: str) -> Mapping[str, Any]:
-    transaction, player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
-    balance, outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
-    alert = codec.decoder(FraudAlert)
+class _Readers:
+    """One function a topic, that takes down what its records say."""
 
-    def log(where: Position, record: Any) -> None:
+    def __init__(self, topics: Topics, namespace: str) -> None:
+        self._topics = topics
+        self._transaction, self._player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
+        self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
+        self._alert, self._dead_letter = codec.decoder(FraudAlert), codec.decoder(DeadLetter)
+        by_name = {
+            TRANSACTIONS: self._log, UNRESOLVED: self._unresolved, PLAYER_EVENTS: self._player,
+            BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
+        }  # fmt: skip
+        self._by_topic = {qualified(name, namespace): read for name, read in by_name.items()}
+
+    def read(self, record: Any) -> None:
+        where = Position(record.topic, record.partition, record.offset)
+        if record.topic.endswith(DEAD_LETTER_SUFFIX):
+            self._topics.dead.append(self._dead_letter(record.value))
+        elif record.topic in self._by_topic:
+            self._by_topic[record.topic](where, record)
+        else:
+            self._topics.raw.add(where)
+
+    def _log(self, where: Position, record: Any) -> None:
+        topics = self._topics
         topics.log_offsets.add(where)
         try:
-            event = transaction(record.value)
+            event = self._transaction(record.value)
         except Rejected:
             return  # the ledger buries it; `offsets_accounted` looks for the dead letter
         topics.log.setdefault(where.partition, []).append(Sourced(event, where))
         topics.attempts.add(event.attempt)
 
-    def unresolved(where: Position, record: Any) -> None:
+    def _unresolved(self, where: Position, record: Any) -> None:
+        topics = self._topics
         topics.unresolved.add(where)
-        topics.attempts.add(transaction(record.value).attempt)
+        try:
+            event = self._transaction(record.value)
+        except Rejected:
+            return  # as in the log
+        topics.without_player[where] = (event.event_id, event.attempt)
+        topics.attempts.add(event.attempt)
 
-    def player(_: Position, record: Any) -> None:
-        topics.attempts.add(player_event(record.value).attempt)
+    def _player(self, _: Position, record: Any) -> None:
+        self._topics.attempts.add(self._player_event(record.value).attempt)
 
-    def balances(_: Position, record: Any) -> None:
-        key = record.key.decode()
-        read = balance(record.value)
+    def _balances(self, _: Position, record: Any) -> None:
+        topics, key, read = self._topics, record.key.decode(), self._balance(record.value)
         topics.published_at.setdefault(key, []).append((read.version, record.timestamp))
+        if key != f"{read.player_id}:{read.currency}":
+            topics.contradictions.append(f"under the key {key} stands the balance of {read.player_id}:{read.currency}")
+        if read.balance_minor != read.available_minor + read.held_minor:
+            topics.contradictions.append(f"balance v{read.version} of {key} does not add up")
         if key not in topics.balances or topics.balances[key].version < read.version:
             topics.balances[key] = read
 
-    def outcomes(_: Position, record: Any) -> None:
-        read = outcome(record.value)
+    def _outcomes(self, _: Position, record: Any) -> None:
+        topics, read = self._topics, self._outcome(record.value)
         known = topics.outcomes.setdefault((read.event_id, read.attempt), read)
+        if record.key.decode() != (read.provider_tx_id if read.player_id is None else read.player_id):
+            topics.contradictions.append(f"{read.attempt}: its outcome stands under the key {record.key!r}")
         if known != read:
             topics.contradictions.append(f"{read.attempt}: {known.outcome} and {read.outcome}")
 
-    def alerts(_: Position, record: Any) -> None:
-        read = alert(record.value)
-        topics.alerts[read.alert_id] = read
-
-    by_name = {
-        TRANSACTIONS: log, UNRESOLVED: unresolved, PLAYER_EVENTS: player, BALANCES: balances, OUTCOMES: outcomes,
-        ALERTS: alerts,
-    }  # fmt: skip
-    return {qualified(name, namespace): reader for name, reader in by_name.items()}
+    def _alerts(self, _: Position, record: Any) -> None:
+        read = self._alert(record.value)
+        self._topics.alerts[read.alert_id] = read

@@ -43,18 +43,23 @@ WITH step AS (
            lag(cash_minor, 1, 0::bigint) OVER wallet_order AS cash_before,
            lag(bonus_minor, 1, 0::bigint) OVER wallet_order AS bonus_before,
            lag(held_minor, 1, 0::bigint) OVER wallet_order AS held_before,
-           amount_minor,
-           debit LIKE '%:cash' AS from_cash, credit LIKE '%:cash' AS to_cash,
-           debit LIKE '%:bonus' AS from_bonus, credit LIKE '%:bonus' AS to_bonus,
-           debit LIKE '%:held' AS from_held, credit LIKE '%:held' AS to_held
+           amount_minor::numeric AS amount, debit, credit, 'player:' || player_id || ':' AS own
       FROM transfer WHERE player_id IS NOT NULL
     WINDOW wallet_order AS (PARTITION BY player_id, currency ORDER BY version)
 )
 SELECT player_id, currency, version FROM step
- WHERE cash_minor <> cash_before + amount_minor * (to_cash::int - from_cash::int)
-    OR bonus_minor <> bonus_before + amount_minor * (to_bonus::int - from_bonus::int)
-    OR held_minor <> held_before + amount_minor * (to_held::int - from_held::int)
+ WHERE cash_minor <> cash_before + amount * ((credit = own || 'cash')::int - (debit = own || 'cash')::int)
+    OR bonus_minor <> bonus_before + amount * ((credit = own || 'bonus')::int - (debit = own || 'bonus')::int)
+    OR held_minor <> held_before + amount * ((credit = own || 'held')::int - (debit = own || 'held')::int)
  ORDER BY player_id, currency, version
+
+-- name: movements_missing
+-- Each decision has the movements that it says it has, and no movement is without its decision.
+WITH moved AS (SELECT event_id, decision, count(*) AS movements FROM transfer GROUP BY event_id, decision)
+SELECT event_id::text, decision, e.transfers, coalesce(moved.movements, 0)
+  FROM entry e FULL JOIN moved USING (event_id, decision)
+ WHERE coalesce(e.transfers, -1) <> coalesce(moved.movements, 0)
+ ORDER BY event_id, decision
 
 -- name: versions_gapless
 WITH chain AS (
@@ -68,25 +73,40 @@ SELECT player_id, currency, chain.transfers, chain.first, chain.last, wallet.ver
  ORDER BY player_id, currency
 
 -- name: wallets
-SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
   FROM wallet ORDER BY player_id, currency
 
 -- name: answers
 -- What every record of the log was told, by its place.
 SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
-       attempt_topic, attempt_part, attempt_offset, attempt_index
+       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id
   FROM entry
 UNION ALL
 SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
-       attempt_topic, attempt_part, attempt_offset, attempt_index
+       attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id
   FROM repeat
  ORDER BY part, source_offset
 
--- name: parked_offsets
-SELECT part, source_offset FROM parked
+-- name: digests
+-- Every column of every row that the log alone decides, by the record it comes from; two ledgers can be compared by it.
+SELECT 'entry ' || part || '@' || source_offset,
+       hashtextextended(string_agg(t::text, E'\n' ORDER BY event_id, decision), 0)
+  FROM entry t GROUP BY part, source_offset
+UNION ALL
+SELECT 'repeat ' || part || '@' || source_offset, hashtextextended(t::text, 0) FROM repeat t
+UNION ALL
+SELECT 'transfer ' || part || '@' || source_offset,
+       hashtextextended(string_agg(t::text, E'\n' ORDER BY player_id, currency, version, debit, credit), 0)
+  FROM transfer t GROUP BY part, source_offset
+UNION ALL
+SELECT 'closing ' || part || '@' || source_offset,
+       hashtextextended(string_agg(t::text, E'\n' ORDER BY event_id), 0)
+  FROM closing t GROUP BY part, source_offset
+UNION ALL
+SELECT 'state of player ' || player_id, hashtextextended(t::text, 0) FROM player_state t
 
--- name: unappended_parked
-SELECT count(*) FROM parked WHERE NOT appended
+-- name: parked_offsets
+SELECT part, source_offset, appended FROM parked
 
 -- name: batches
 SELECT part, from_offset, next_offset FROM batch ORDER BY sequence
