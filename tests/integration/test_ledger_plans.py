@@ -1,0 +1,76 @@
+"""No statement on the way of an event reads a table whole, and none costs more because there is more history."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import psycopg
+import pytest
+
+from ledger_sink.migrate import migrate
+from ledger_sink.statements import statements
+
+pytestmark = pytest.mark.integration
+
+ROWS = 120_000
+FILL = f"""
+INSERT INTO entry
+SELECT gen_random_uuid(), 0, 'b', 'hub88', '1', 'MT', 'bet', n::text, 'BET', 'p-' || n % 9999, 'r', 'g', NULL, 'f', 't',
+       0, n, 0, CASE WHEN n / 100 % 2 = 0 THEN 0 ELSE 1 + n / 200 % 11 END,
+       CASE WHEN n / 100 % 2 = 0 THEN n / 200 * 100 + n % 100 ELSE n / 200 / 11 * 100 + n % 100 END,
+       0, 'POSTED', 'BOOKED', 'EUR', 1, 1, 1 FROM generate_series(0, {ROWS}) n;
+INSERT INTO repeat
+SELECT 0, n, gen_random_uuid(), 'b', 'hub88', 'bet', n::text, 'p', 'f', 't', 0, n, 0, false, 'EXISTS', 'BOOKED', 'EUR', 1, 1
+  FROM generate_series(0, {ROWS}) n;
+INSERT INTO transfer
+SELECT 'p-' || n % 9999, 'EUR', n / 9999, 'a', 'b', 1, 1, 0, 0, gen_random_uuid(), 0, 0, n, 0 FROM generate_series(0, {ROWS}) n;
+INSERT INTO wallet SELECT 'p-' || n, 'EUR', 2, 1, 0, 0, 1, gen_random_uuid(), 0, n FROM generate_series(0, {ROWS}) n;
+INSERT INTO closing SELECT gen_random_uuid(), 'p-' || n, 'REVERSED', gen_random_uuid(), 0, n FROM generate_series(0, {ROWS}) n;
+INSERT INTO player_state SELECT 'p-' || n, false, NULL, NULL, gen_random_uuid() FROM generate_series(0, {ROWS}) n;
+"""
+IDS = [str(uuid.UUID(int=n)) for n in range(500)]
+PLAYERS = [f"p-{n}" for n in range(500)]
+READS = {
+    "known_entries": {"event_ids": IDS},
+    "known_closings": {"event_ids": IDS},
+    "known_wallets": {"players": PLAYERS},
+    "known_states": {"players": PLAYERS},
+    "known_repeats": {"event_ids": IDS, "offsets": [1] * 500},
+    "transfers_of": {
+        "event_ids": IDS, "decisions": [0] * 500, "players": PLAYERS, "currencies": ["EUR"] * 500, "firsts": [1] * 500,
+        "lasts": [2] * 500,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def full(runtime):
+    migrate(runtime.database_url)
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute(FILL)
+        for table in ("entry", "repeat", "transfer", "wallet", "closing", "player_state"):
+            connection.execute(f"VACUUM ANALYZE {table}")
+        yield connection
+
+
+def test_whatever_is_known_is_found_by_an_index(full):
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        full.execute(f"SET plan_cache_mode = {mode}")
+        for name, parameters in READS.items():
+            statement = statements("ledger")[name]
+            plan = "\n".join(row[0] for row in full.execute("EXPLAIN " + statement, parameters, prepare=True))
+            assert "Seq Scan" not in plan, (mode, name, plan)
+
+
+@pytest.mark.parametrize("part", [0, 5])
+def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full, part):
+    [[end]] = full.execute("SELECT max(source_offset) FROM entry WHERE part = %s", (part,)).fetchall()
+    rows = full.execute(
+        "EXPLAIN (ANALYZE, BUFFERS) " + statements("positions")["outcomes_between"],
+        {"part": part, "first": end - 200, "next": end + 1},
+    ).fetchall()
+    plan = "\n".join(row[0] for row in rows)
+    assert "Bitmap Heap Scan on entry" in plan, plan
+    removed = sum(map(int, re.findall(r"Rows Removed by (?:Index Recheck|Filter): (\d+)", plan)))
+    assert removed < ROWS / 10, plan
