@@ -7,13 +7,15 @@ same rows, live and in a replay.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ledger_sink.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.journal import Action, Answer, Closing, Entry, PlayerState, Transfer, Wallet
+from ledger_sink.journal import Action, Answer, Before, Closing, Entry, PlayerState, Transfer, Wallet
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
+from schemas.identity import referenced_event_id
 from schemas.money import AMOUNT_MAX, exponent_of
 
 
@@ -21,20 +23,25 @@ class OutOfRange(InvariantBroken):
     """A movement would take a wallet beyond 64 bits; the posting rules decide what becomes of its event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sourced:
-    """An event and its place in the log."""
+class Sourced(msgspec.Struct, gc=False):
+    """An event and its place in the log, with the id of the event that its reference means."""
 
     event: WalletTransaction
     source: Position
+    reference_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Work the reference out once: reading, deciding and writing all ask for it."""
+        event = self.event
+        if event.reference is not None:
+            self.reference_id = referenced_event_id(event.brand, event.provider, event.reference)
 
     def __str__(self) -> str:
         where = self.source
         return f"{where.topic}-{where.partition}@{where.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, gc=False):
     """What one record of the log came to. `decision` is None where nothing new was decided."""
 
     sourced: Sourced
@@ -89,24 +96,19 @@ class Book:
         self.changed_states[state.player_id] = state
 
 
-@dataclass(slots=True)
-class Posting:
+class Posting(msgspec.Struct, gc=False):
     """One decision in the making: the movements of one event, in order."""
 
     book: Book
     sourced: Sourced
+    event: WalletTransaction
     decision: int
-    transfers: list[Transfer] = field(default_factory=list)
+    transfers: list[Transfer] = []
     wallet: Wallet | None = None
     state: PlayerState | None = None
     """What the event makes of the player's state, if anything."""
-    _before: Wallet | None = None
-    _was_changed: bool = False
-
-    @property
-    def event(self) -> WalletTransaction:
-        """The event that is decided."""
-        return self.sourced.event
+    before: tuple[Wallet, bool, Before] | None = None
+    """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
 
     def account(self, purse: str) -> str:
         """The address of one of the player's accounts."""
@@ -121,51 +123,53 @@ class Posting:
 
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
         """Move money from a house account into one of the wallet's accounts."""
-        self._move(wallet, from_account, self.account(purse), amount_minor, {purse: amount_minor})
+        self._move(wallet, from_account, self.account(purse), amount_minor, None, purse)
 
     def debit(self, wallet: Wallet, purse: str, to_account: str, amount_minor: int) -> None:
         """Move money from one of the wallet's accounts to a house account; funds are the caller's question."""
-        self._move(wallet, self.account(purse), to_account, amount_minor, {purse: -amount_minor})
+        self._move(wallet, self.account(purse), to_account, amount_minor, purse, None)
 
     def shift(self, wallet: Wallet, from_purse: str, to_purse: str, amount_minor: int) -> None:
         """Move money between two accounts of one wallet."""
-        changes = {from_purse: -amount_minor, to_purse: amount_minor}
-        self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, changes)
+        self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
 
     def between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
         """Move money that no wallet sees."""
         if amount_minor:
             self._record(Transfer(None, currency, None, debit, credit, amount_minor, None, None, None))
 
-    def _move(self, wallet: Wallet, debit: str, credit: str, amount_minor: int, changes: dict[str, int]) -> None:
+    def _move(
+        self, wallet: Wallet, debit: str, credit: str, amount_minor: int, taken: str | None, given: str | None
+    ) -> None:
+        if amount_minor == 0:
+            return  # a zero win closes a round; it is an event, but it is no movement
         if amount_minor < 0:
             message = f"{self.sourced}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
-        if amount_minor == 0:
-            return  # a zero win closes a round; it is an event, but it is no movement
         if self.transfers and self.transfers[-1].currency != wallet.currency:
             message = f"{self.sourced}: one event moves {self.transfers[-1].currency} and {wallet.currency}"
             raise InvariantBroken(message)
-        cash = wallet.cash_minor + changes.get(CASH, 0)
-        bonus = wallet.bonus_minor + changes.get(BONUS, 0)
-        held = wallet.held_minor + changes.get(HELD, 0)
-        available = cash + bonus
-        if max(abs(cash), abs(bonus), held, abs(available), abs(available + held)) > AMOUNT_MAX:
+        balances = {CASH: wallet.cash_minor, BONUS: wallet.bonus_minor, HELD: wallet.held_minor}
+        if taken is not None:
+            balances[taken] -= amount_minor
+        if given is not None:
+            balances[given] += amount_minor
+        cash, bonus, held = balances.values()
+        if max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > AMOUNT_MAX:
             raise OutOfRange
-        if not self.transfers:
-            self._before = copy.copy(wallet)
-            self._was_changed = (wallet.player_id, wallet.currency) in self.book.changed_wallets
+        self._write(wallet, cash, bonus, held)
+        player, currency = wallet.player_id, wallet.currency
+        self._record(Transfer(player, currency, wallet.version, debit, credit, amount_minor, cash, bonus, held))
+
+    def _write(self, wallet: Wallet, cash: int, bonus: int, held: int) -> None:
+        key, changed = (wallet.player_id, wallet.currency), self.book.changed_wallets
+        if self.before is None:
+            self.before = (wallet, key in changed, wallet.standing())
+        source = self.sourced.source
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
-        wallet.event_id = self.event.event_id
-        wallet.part = self.sourced.source.partition
-        wallet.source_offset = self.sourced.source.offset
-        self.book.changed_wallets[wallet.player_id, wallet.currency] = wallet
-        self._record(
-            Transfer(
-                wallet.player_id, wallet.currency, wallet.version, debit, credit, amount_minor, cash, bonus, held
-            )
-        )  # fmt: skip
+        wallet.event_id, wallet.part, wallet.source_offset = self.event.event_id, source.partition, source.offset
+        changed[key] = wallet
 
     def _record(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
@@ -174,13 +178,11 @@ class Posting:
     def undo(self) -> None:
         """Take back all that the event has moved and closed so far, as if it had not been looked at."""
         book = self.book
-        if self._before is not None:
-            key = (self._before.player_id, self._before.currency)
-            self.wallet = book.wallets[key] = self._before
-            if self._was_changed:
-                book.changed_wallets[key] = self._before
-            else:
-                del book.changed_wallets[key]
+        if self.before is not None:
+            wallet, was_changed, standing = self.before
+            wallet.stand(standing)
+            if not was_changed:
+                del book.changed_wallets[wallet.player_id, wallet.currency]
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
@@ -191,17 +193,16 @@ class Posting:
 
     def finish(self, outcome: str, reason: str) -> None:
         """Write the entry down with the answer that every repeat of the event will get again."""
-        event, wallet = self.event, self.wallet
+        event, wallet, book = self.event, self.wallet, self.book
         if self.state is not None:
-            self.book.set_state(self.state)
+            book.set_state(self.state)
         if wallet is None:
             answer = Answer(outcome, reason)
         else:
-            answer = Answer(outcome, reason, wallet.currency, wallet.available_minor, wallet.version)
-        entry = Entry(
-            event.event_id, self.decision, event.player_id, event.fingerprint, event.attempt, answer,
-            len(self.transfers),
-        )  # fmt: skip
-        self.book.entries.setdefault(event.event_id, []).append(entry)
-        self.book.transfers_of[event.event_id, self.decision] = self.transfers
-        self.book.decided.append(Decided(self.sourced, answer, self.decision))
+            available = wallet.cash_minor + wallet.bonus_minor
+            answer = Answer(outcome, reason, wallet.currency, available, wallet.version)
+        event_id, decision, moves = event.event_id, self.decision, self.transfers
+        entry = Entry(event_id, decision, event.player_id, event.fingerprint, event.attempt, answer, len(moves))
+        book.entries.setdefault(event_id, []).append(entry)
+        book.transfers_of[event_id, decision] = moves
+        book.decided.append(Decided(self.sourced, answer, decision))

@@ -14,7 +14,6 @@ from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.book import Posting
 from ledger_sink.journal import CANCELLED, PAID, REFUSED, REVERSED, Action, Entry, Transfer
 from schemas.events import Leg, Outcome
-from schemas.identity import referenced_event_id
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
@@ -97,23 +96,16 @@ def _move_back(posting: Posting, transfer: Transfer) -> None:
         posting.debit(wallet, gave, transfer.debit, transfer.amount_minor)
 
 
-def _target_id(posting: Posting) -> str | None:
-    event = posting.event
-    if event.reference is None:
-        return None
-    return referenced_event_id(event.brand, event.provider, event.reference)
-
-
 def _decisions_of_target(posting: Posting) -> list[Entry]:
     # Only the same player's: another player's event lives in another partition, where the order is not ours to see.
-    target_id = _target_id(posting)
+    target_id = posting.sourced.reference_id
     known = posting.book.entries.get(target_id, []) if target_id else []
     return [entry for entry in known if entry.player_id == posting.event.player_id]
 
 
 def _open_target(posting: Posting) -> Entry | Verdict:
     """The posted event that the reference means, or why nothing can be done to it."""
-    target_id = _target_id(posting)
+    target_id = posting.sourced.reference_id
     if target_id is None:
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
     player_id = posting.event.player_id
@@ -131,7 +123,7 @@ def _open_target(posting: Posting) -> Entry | Verdict:
 
 
 def _is_closed_as(posting: Posting, action: Action) -> bool:
-    target_id, player_id = _target_id(posting), posting.event.player_id
+    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
     assert target_id is not None
     assert player_id is not None
     closing = posting.book.closings.get((target_id, player_id))
@@ -139,6 +131,6 @@ def _is_closed_as(posting: Posting, action: Action) -> bool:
 
 
 def _close_target(posting: Posting, action: Action) -> None:
-    target_id, player_id = _target_id(posting), posting.event.player_id
+    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
     if target_id is not None and player_id is not None:
         posting.book.close(posting.sourced, target_id, player_id, action)

@@ -62,7 +62,11 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     by_event_id: str
 
 
-class Wallet(msgspec.Struct):
+Before = tuple[int, int, int, int, str, int, int]
+"""How a wallet stood: cash, bonus and held, version, and the event and place that had moved it last."""
+
+
+class Wallet(msgspec.Struct, gc=False):
     """A player's money in one currency, in minor units; version 0 is a wallet that nothing has moved yet."""
 
     player_id: str
@@ -80,6 +84,18 @@ class Wallet(msgspec.Struct):
     def available_minor(self) -> int:
         """What may be bet."""
         return self.cash_minor + self.bonus_minor
+
+    def standing(self) -> Before:
+        """All that a movement changes."""
+        return (
+            self.cash_minor, self.bonus_minor, self.held_minor, self.version, self.event_id, self.part,
+            self.source_offset,
+        )  # fmt: skip
+
+    def stand(self, before: Before) -> None:
+        """Be again as `standing` said."""
+        self.cash_minor, self.bonus_minor, self.held_minor, self.version = before[:4]
+        self.event_id, self.part, self.source_offset = before[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):

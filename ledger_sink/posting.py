@@ -49,7 +49,7 @@ def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
             answer = book.repeats[event.event_id, event.attempt] = _repeated(book, sourced, known[-1])
             book.decided.append(Decided(sourced, answer, None))
             return
-    posting = Posting(book, sourced, decision=len(known) if known else 0)
+    posting = Posting(book, sourced, event, len(known) if known else 0)
     try:
         outcome, reason = _decide(posting)
     except OutOfRange:

@@ -10,10 +10,9 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.book import Book, Sourced
 from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Transfer, Wallet
-from ledger_sink.statements import statements
+from ledger_sink.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, WalletTransaction
-from schemas.identity import referenced_event_id
 from schemas.money import exponent_of
 
 _SQL = statements("ledger")
@@ -38,8 +37,8 @@ def wanted_by(events: Iterable[Sourced]) -> Wanted:
         own.add(event.event_id)
         if event.player_id is not None:
             players.add(event.player_id)
-        if event.reference is not None:
-            references.add(referenced_event_id(event.brand, event.provider, event.reference))
+        if sourced.reference_id is not None:
+            references.add(sourced.reference_id)
     return Wanted(frozenset(own), frozenset(references), frozenset(players))
 
 
@@ -81,7 +80,7 @@ def _checked(wallet: Wallet) -> Wallet:
 
 async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading:
     """Ask for everything at once; meant for a pipeline, so that it costs one round trip."""
-    ids = {"event_ids": sorted(wanted.own | wanted.references)}
+    ids = {"event_ids": plain_array(sorted(wanted.own | wanted.references))}
     players = {"players": sorted(wanted.players)}
     return Reading(
         await connection.execute(_SQL["known_entries"], ids),

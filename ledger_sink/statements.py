@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import LiteralString, cast
@@ -22,3 +23,8 @@ def statements_of(package: str, file: str) -> dict[str, LiteralString]:
     parts = _NAME.split(text)[1:]
     # The text is a file of this package: as literal as a string in the source.
     return {name: cast("LiteralString", body.strip()) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def plain_array(values: Iterable[str | int]) -> str:
+    """A parameter for an array of numbers or UUIDs, which need no quotes; psycopg looks at each element for some."""
+    return "{" + ",".join(map(str, values)) + "}"

@@ -9,9 +9,8 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.book import Book, Decided
 from ledger_sink.journal import Wallet
-from ledger_sink.statements import statements
+from ledger_sink.statements import plain_array, statements
 from schemas.errors import InvariantBroken
-from schemas.identity import referenced_event_id
 
 _SQL = statements("ledger")
 
@@ -34,14 +33,14 @@ async def _copy(connection: AsyncConnection[Any], statement: LiteralString, rows
 
 
 def _entry_row(book: Book, decided: Decided) -> Sequence[Any]:
-    event, source, answer = decided.sourced.event, decided.sourced.source, decided.answer
+    sourced, answer = decided.sourced, decided.answer
+    event, source = sourced.event, sourced.source
     assert decided.decision is not None
-    reference = None if event.reference is None else referenced_event_id(event.brand, event.provider, event.reference)
     attempt = event.attempt
     return (
         event.event_id, decided.decision, event.brand, event.provider, event.provider_version, event.region,
         event.operation, event.provider_tx_id, "+".join([leg.kind for leg in event.legs]), event.player_id,
-        event.round_id, event.game_id, reference, event.fingerprint, attempt.topic, attempt.partition,
+        event.round_id, event.game_id, sourced.reference_id, event.fingerprint, attempt.topic, attempt.partition,
         attempt.offset, attempt.record_index, source.partition, source.offset, event.occurred_at, answer.outcome,
         answer.reason, answer.currency, answer.available_minor, answer.version,
         len(book.transfers_of[event.event_id, decided.decision]),
@@ -111,12 +110,12 @@ def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
     return {
         "players": [wallet.player_id for wallet in wallets],
         "currencies": [wallet.currency for wallet in wallets],
-        "scales": [wallet.scale for wallet in wallets],
-        "cash": [wallet.cash_minor for wallet in wallets],
-        "bonus": [wallet.bonus_minor for wallet in wallets],
-        "held": [wallet.held_minor for wallet in wallets],
-        "versions": [wallet.version for wallet in wallets],
-        "event_ids": [wallet.event_id for wallet in wallets],
-        "parts": [wallet.part for wallet in wallets],
-        "offsets": [wallet.source_offset for wallet in wallets],
+        "scales": plain_array([wallet.scale for wallet in wallets]),
+        "cash": plain_array([wallet.cash_minor for wallet in wallets]),
+        "bonus": plain_array([wallet.bonus_minor for wallet in wallets]),
+        "held": plain_array([wallet.held_minor for wallet in wallets]),
+        "versions": plain_array([wallet.version for wallet in wallets]),
+        "event_ids": plain_array([wallet.event_id for wallet in wallets]),
+        "parts": plain_array([wallet.part for wallet in wallets]),
+        "offsets": plain_array([wallet.source_offset for wallet in wallets]),
     }
