@@ -10,15 +10,14 @@ from mode import Service
 
 from ledger_sink.book import Sourced
 from ledger_sink.committer import Committer
-from ledger_sink.contents import events_of
+from ledger_sink.contents import Contents
 from ledger_sink.database import Database
 from ledger_sink.log import checksum
 from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher, Send
 from ledger_sink.store import PostgresLedger, Slice
-from schemas import codec
 from schemas.errors import Unavailable
-from schemas.events import Position, WalletTransaction
+from schemas.events import Position
 from schemas.policies import LedgerPolicy
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
@@ -77,16 +76,13 @@ class LedgerService(Service):
 class LedgerHandler:
     """Turns a batch of records into a slice of events and waits until it is committed."""
 
-    def __init__(self, committer: Committer, dead_letters: DeadLetters) -> None:
+    def __init__(self, committer: Committer, contents: Contents) -> None:
         self._committer = committer
-        self._dead_letters = dead_letters
-        self._decode = codec.decoder(WalletTransaction)
+        self._contents = contents
 
     async def handle(self, batch: RecordBatch) -> None:
         """Book a batch; done when PostgreSQL has it. A record that is no event of ours is buried first."""
-        read, burials = events_of(batch, self._decode)
-        if burials:
-            await self._dead_letters.bury_all(burials)
+        read = await self._contents.events_of(batch)
         events = [Sourced(event, Position(record.topic, record.partition, record.offset)) for record, event in read]
         last = batch.records[-1] if batch.records else None
         await self._committer.submit(
@@ -131,7 +127,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        LedgerHandler(committer, DeadLetters(producer, "ledger", settings.code_version)).handle,
+        LedgerHandler(committer, Contents(DeadLetters(producer, "ledger", settings.code_version))).handle,
         name="ledger.post",
         topics=[log_topic],
         positions=LedgerPositions(guard, store.epochs, publisher),

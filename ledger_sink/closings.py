@@ -13,7 +13,10 @@ from ledger_sink.accounts import CASH, HELD, purse_of
 from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.book import Posting
 from ledger_sink.journal import CANCELLED, PAID, REFUSED, REVERSED, Action, Entry, Transfer
-from schemas.events import Leg, Outcome
+from schemas.events import Kind, Leg, Outcome
+
+KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})
+"""The legs whose rules look at what the event refers to. A win refers to its bet, and does not ask for it."""
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")

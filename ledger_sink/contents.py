@@ -8,20 +8,39 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from schemas import codec
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import WalletTransaction
 from schemas.registry import UnknownSchema
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial
-
-Decode = Callable[[bytes], WalletTransaction]
+from streams.kafka.dead_letters import Burial, DeadLetters
 
 
-def events_of(batch: RecordBatch, decode: Decode) -> tuple[list[tuple[Any, WalletTransaction]], list[Burial]]:
-    """The records that are events, each with its event, and the rest with what is wrong with them.
+class Contents:
+    """Reads the batches of one topic."""
 
-    Raises InvariantBroken for an event of a newer release: it may be money, and money is never skipped.
-    """
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+        self._decode = codec.decoder(WalletTransaction)
+        self._buried: dict[int, RecordBatch] = {}
+
+    async def events_of(self, batch: RecordBatch) -> list[tuple[Any, WalletTransaction]]:
+        """The records that are events, each with its event, once the rest is in its grave.
+
+        Raises SendFailed, and InvariantBroken for an event of a newer release: it may be money, and money is never
+        skipped.
+        """
+        events, burials = _sorted(batch, self._decode)
+        # A batch that is tried again, as often as an outage takes, has been buried from before.
+        if burials and self._buried.get(batch.partition) is not batch:
+            await self._dead_letters.bury_all(burials)
+            self._buried[batch.partition] = batch
+        return events
+
+
+def _sorted(
+    batch: RecordBatch, decode: Callable[[bytes], WalletTransaction]
+) -> tuple[list[tuple[Any, WalletTransaction]], list[Burial]]:
     events: list[tuple[Any, WalletTransaction]] = []
     burials: list[Burial] = []
     for record in batch.records:

@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
+from ledger_sink import closings
 from ledger_sink.book import Book, Sourced
 from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Transfer, Wallet
 from ledger_sink.statements import plain_array, statements
@@ -24,6 +25,7 @@ class Wanted:
 
     own: frozenset[str]
     references: frozenset[str]
+    """Of those events only whose rules look at what they refer to."""
     players: frozenset[str]
 
 
@@ -37,7 +39,7 @@ def wanted_by(events: Iterable[Sourced]) -> Wanted:
         own.add(event.event_id)
         if event.player_id is not None:
             players.add(event.player_id)
-        if sourced.reference_id is not None:
+        if sourced.reference_id is not None and any(leg.kind in closings.KINDS for leg in event.legs):
             references.add(sourced.reference_id)
     return Wanted(frozenset(own), frozenset(references), frozenset(players))
 

@@ -10,15 +10,13 @@ from functools import partial
 from aiokafka import TopicPartition
 from mode import Service
 
-from ledger_sink.contents import events_of
+from ledger_sink.contents import Contents
 from ledger_sink.database import Database
 from ledger_sink.log import checksum
 from ledger_sink.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
-from schemas import codec
 from schemas.errors import Unavailable
-from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
@@ -91,17 +89,13 @@ class Sweeper(Service):
 class ResolveHandler:
     """Parks a batch."""
 
-    def __init__(self, resolver: Resolver, dead_letters: DeadLetters) -> None:
+    def __init__(self, resolver: Resolver, contents: Contents) -> None:
         self._resolver = resolver
-        self._dead_letters = dead_letters
-        self._decode = codec.decoder(WalletTransaction)
+        self._contents = contents
 
     async def handle(self, batch: RecordBatch) -> None:
         """Done when the rows are committed; a record that is no event of ours is buried."""
-        events, burials = events_of(batch, self._decode)
-        if burials:
-            await self._dead_letters.bury_all(burials)
-        parked = [Parked(record.offset, event, record.value) for record, event in events]
+        parked = [Parked(r.offset, event, r.value) for r, event in await self._contents.events_of(batch)]
         last = batch.records[-1] if batch.records else None
         seal = None if last is None else (last.timestamp, checksum(last.key, last.value))
         await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked, seal)
@@ -130,7 +124,7 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        ResolveHandler(resolver, DeadLetters(producer, "resolve", settings.code_version)).handle,
+        ResolveHandler(resolver, Contents(DeadLetters(producer, "resolve", settings.code_version))).handle,
         name="ledger.resolve",
         topics=[topic],
         positions=ResolvePositions(guard, resolver),
