@@ -24,6 +24,9 @@ STALL_S: Final = 60.0
 
 WARM_UP_SHARE: Final = 0.05
 
+LOAD_AT_ONCE: Final = 1_000
+"""Records appended together, over all partitions: batches of the size that a busy connector makes, not one of 1 MB."""
+
 Look = Callable[[int, int], None]
 """Told at each look: how many events are out, and of how many."""
 
@@ -46,7 +49,8 @@ async def load(
     loaded = 0
     while loaded < events:
         stretch = next(stretches)[: events - loaded]
-        await producer.send_keyed(topic, stretch)
+        for start in range(0, len(stretch), LOAD_AT_ONCE):
+            await producer.send_keyed(topic, stretch[start : start + LOAD_AT_ONCE])
         loaded += len(stretch)
         look(loaded, events)
 
