@@ -84,10 +84,11 @@ def of_one_withdrawal(draw):
 @st.composite
 def cut_histories(draw):
     """Events of which some come again as the very same attempt, and the places where transactions end."""
-    pool = draw(of_one_bet()) + draw(of_one_bet()) + draw(of_one_withdrawal())
-    events = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=14))
-    funds = draw(st.sampled_from([0, 200, 200, 10_000]))
-    history = [deposit("first", funds, player="p-1"), *events]
+    pool = draw(st.sampled_from([of_one_bet, of_one_withdrawal]))()
+    some = draw(st.lists(st.sampled_from(draw(pool)), min_size=2, max_size=5))
+    events = draw(st.lists(st.sampled_from(some), min_size=1, max_size=12))
+    funds = draw(st.sampled_from([0, 200, 10_000]))
+    history = [deposit("first", funds, player="p-1"), deposit("second", funds, player="p-2"), *events]
     cuts = sorted(draw(st.sets(st.integers(1, len(history) - 1), max_size=6)))
     return history, [0, *cuts, len(history)]
 

@@ -181,8 +181,10 @@ async def test_a_partition_that_comes_back_begins_at_the_stored_cursor(workers, 
     await soon(first.committer.submit(slice_of(*EVENTS[:2])))
     await soon(first.publisher.drain())
     await second.claim(0)
-    # The second commits and is killed before it sends: what it has committed is the first's to send.
-    await second.ledger.apply([slice_of(*EVENTS[2:4], start=2)])
+    await soon(second.committer.submit(slice_of(EVENTS[2], start=2)))
+    await soon(second.publisher.drain())
+    # The second commits once more and is killed before it sends: only that is the first's to send.
+    await second.ledger.apply([slice_of(EVENTS[3], start=3)])
     await second.stop()
     first.ledger.epochs.clear()
     await soon(first.claim(0))

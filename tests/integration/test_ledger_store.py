@@ -177,6 +177,27 @@ async def test_a_rollback_in_a_later_transaction_returns_what_the_bet_took(ledge
     assert rows(runtime, "SELECT cash_minor, bonus_minor, version FROM wallet") == [(100, 500, 6)]
 
 
+REQUEST = house("withdrawal.requested", "w", leg("WITHDRAWAL", 60), decide=True)
+ABOUT_IT = ("withdrawal.requested", "w")
+
+
+@pytest.mark.parametrize(
+    ("ending", "purse"),
+    [
+        (house("withdrawal.paid", "p", leg("WITHDRAWAL", None, None), reference=ABOUT_IT), (40, 0)),
+        (house("withdrawal.refused", "r", leg("WITHDRAWAL_REVERSAL", None, None), reference=ABOUT_IT), (100, 0)),
+        (house("cancel", "c", leg("CANCEL", None, None), reference=ABOUT_IT), (100, 0)),
+        (house("x", "x", leg("ROLLBACK", None, None), reference=ABOUT_IT), (100, 0)),
+        (house("withdrawal.approved", "a", leg("INFORMATIONAL", None, None), reference=ABOUT_IT), (40, 60)),
+    ],
+)
+async def test_a_withdrawal_is_ended_in_a_later_transaction(ledger, runtime, ending, purse):
+    await ledger.apply([slice_of(deposit("d", 100), REQUEST)])
+    assert rows(runtime, "SELECT cash_minor, held_minor FROM wallet") == [(40, 60)]
+    await ledger.apply([slice_of(ending, start=2)])
+    assert rows(runtime, "SELECT cash_minor, held_minor FROM wallet") == [purse]
+
+
 async def test_identity_holds_across_partitions(ledger, runtime):
     await ledger.apply(
         [slice_of(deposit("d", 1_000), bet("b", 100)), slice_of(deposit("e", 1_000, player="p-2"), part=1)]
