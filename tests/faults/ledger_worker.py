@@ -20,6 +20,7 @@ from ledger_sink.publisher import Publisher
 from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
 from ledger_sink.resolver import Resolver
 from ledger_sink.store import PostgresLedger
+from schemas.errors import SendFailed
 from streams.kafka.app import run_worker
 from streams.providers.registry import policies
 
@@ -48,6 +49,7 @@ def freeze(arm: Path) -> None:
 POINTS: dict[str, Callable[[Path], None]] = {
     "none": lambda arm: None,
     "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
+    "nothing can be sent": lambda arm: fail_sending(arm),  # noqa: PLW0108  # defined below
     "between two rows": lambda arm: freeze_copying(arm),  # noqa: PLW0108  # defined below
     "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
     "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
@@ -61,6 +63,17 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
     "after it is appended": lambda arm: freeze_marking(arm),  # noqa: PLW0108  # defined below
 }
+
+
+def fail_sending(arm: Path) -> None:
+    original = Publisher._publish
+
+    async def wrapped(self: Publisher, applied: Any) -> None:
+        if arm.exists():  # noqa: ASYNC240
+            raise SendFailed("a test says so")
+        await original(self, applied)
+
+    Publisher._publish = wrapped  # type: ignore[method-assign]
 
 
 def freeze_copying(arm: Path) -> None:

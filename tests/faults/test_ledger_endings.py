@@ -1,0 +1,91 @@
+"""What must not be gone on with ends the worker soon and by its name; its successor finds everything as it should be."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import msgspec
+import pytest
+
+from schemas.errors import InvariantBroken, SendFailed
+from schemas.events import Amount, Leg
+from streams.kafka.partitioner import partition_for
+from tests.faults.ledger_scene import PARTITIONS, new_scene, traffic
+from tests.unit.ledger_events import bet, deposit, transaction
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
+
+SOON_S = 30
+"""Start-up of a process on a busy machine included; what hangs is cut off after 40 s only."""
+
+
+@pytest.fixture
+async def scene(runtime, tmp_path):
+    return await new_scene(runtime, tmp_path)
+
+
+async def ends_soon_with(scene, process, code):
+    began = time.monotonic()
+    assert await scene.ended(process) == code, scene.logs()
+    assert time.monotonic() - began < SOON_S, scene.logs()
+
+
+async def test_a_kind_that_no_rule_knows_ends_every_worker_that_meets_it(scene):
+    await scene.append(traffic(1))
+    with scene.worker("ledger-1") as process:
+        await scene.published(processes=[process])
+        unknown = transaction("teleport", "t", Leg("TELEPORT"), player="p-1")
+        await scene.append([deposit("before", 7, player="p-1"), unknown, bet("after", 1, player="p-1")])
+        await ends_soon_with(scene, process, InvariantBroken.exit_code)
+    with scene.worker("ledger-1") as process:
+        await ends_soon_with(scene, process, InvariantBroken.exit_code)
+    assert "no posting rule for kind 'TELEPORT'" in scene.logs()
+    part = partition_for(b"p-1", PARTITIONS)
+    # Not a record of its batch is booked, neither before nor behind it.
+    assert scene.rows("SELECT count(*) FROM entry WHERE provider_tx_id IN ('before', 't', 'after')") == [(0,)]
+    assert scene.rows(f"SELECT next_offset = published_offset FROM stream_position WHERE part = {part}") == [(True,)]
+
+
+async def test_a_publisher_that_fails_for_good_ends_the_worker_whatever_waits_for_it(scene):
+    await scene.append(traffic(1))
+    with scene.worker("ledger-1", "nothing can be sent") as process:
+        await scene.published(processes=[process])
+        scene.arm.touch()
+        for phase in range(2, 5):
+            await scene.append(traffic(phase))
+        await ends_soon_with(scene, process, SendFailed.exit_code)
+    scene.arm.unlink()
+    with scene.worker("ledger-1") as process:
+        await scene.published(processes=[process])
+        process.send_signal(signal.SIGTERM)
+        await ends_soon_with(scene, process, 0)
+    await scene.proven()
+
+
+async def test_amounts_and_ids_of_a_hostile_provider_stop_nobody(scene):
+    """Signed and well-formed, and as bad as it can be; another player's money goes its way."""
+    most = Amount(2**63 - 1, 2)
+    hostile = [transaction("win", f"w{n}", Leg("WIN", most, "EUR"), player="p-1") for n in range(4)]
+    hostile += [
+        transaction("bet", f"f{n}", Leg("BET", Amount(1, 2), "EUR", is_free=True), decide=True, player="p-1")
+        for n in range(3)
+    ]
+    hostile += [
+        transaction("rollback", f"r{n}", Leg("ROLLBACK"), reference=("bet", f"f{n}"), player="p-1") for n in range(3)
+    ]
+    odd = ["\\N", "\\.", "a\tb", "'; DROP TABLE wallet; --", "🎰" * 128, "player:p-1:cash"]
+    hostile += [transaction("win", text, Leg("WIN", Amount(1, 2), "EUR"), player=text, round_id=text) for text in odd]
+    with scene.worker("ledger-1") as process:
+        for event in hostile:  # each in a transaction of its own, so that nothing is still in memory
+            await scene.append(
+                [event, msgspec.structs.replace(event, attempt=msgspec.structs.replace(event.attempt, offset=10**9))]
+            )
+            await scene.published(processes=[process])
+        await scene.append(traffic(1))
+        await scene.published(processes=[process])
+        process.send_signal(signal.SIGTERM)
+        assert await scene.ended(process) == 0, scene.logs()
+    too_much = "SELECT provider_tx_id FROM entry WHERE reason = 'BALANCE_OUT_OF_RANGE' AND kind = 'WIN' ORDER BY 1"
+    assert scene.rows(f"{too_much} LIMIT 3") == [("w1",), ("w2",), ("w3",)]
+    await scene.proven()
