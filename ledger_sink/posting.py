@@ -143,19 +143,22 @@ def _refusal(posting: Posting) -> Verdict | None:
     needs: dict[str, int] = {}
     state = posting.book.state(event.player_id)
     for leg in event.legs:
-        if leg.kind not in (Kind.BET, Kind.WITHDRAWAL) or leg.is_free or leg.currency is None:
+        if leg.kind not in (Kind.BET, Kind.WITHDRAWAL) or leg.currency is None:
             continue
-        posting.use(leg.currency)
+        wallet = posting.use(leg.currency)
+        if state.is_blocked:  # a free round is play as well
+            return (Outcome.REFUSED_BLOCKED, "PLAYER_BLOCKED")
+        if leg.is_free:
+            continue
         amount = minor_of(leg)
         needs[leg.currency] = needs.get(leg.currency, 0) + amount
-        if state.is_blocked:
-            return (Outcome.REFUSED_BLOCKED, "PLAYER_BLOCKED")
         limited = leg.kind == Kind.BET and state.bet_limit_currency == leg.currency
         if limited and state.bet_limit_minor is not None and amount > state.bet_limit_minor:
             return (Outcome.REFUSED_LIMIT, "BET_OVER_LIMIT")
-        wallet = posting.use(leg.currency)
-        # Bonus money may be bet but not withdrawn.
-        funds = wallet.available_minor if leg.kind == Kind.BET else wallet.cash_minor
+        # Bonus money may be bet but not withdrawn, and no cash may leave that a bonus gone below zero has to cover.
+        funds = wallet.available_minor
+        if leg.kind == Kind.WITHDRAWAL:
+            funds = min(funds, wallet.cash_minor)
         if needs[leg.currency] > max(funds, 0):
             return (Outcome.REFUSED_FUNDS, "NOT_ENOUGH_MONEY")
     return None

@@ -221,6 +221,21 @@ def test_bonus_money_cannot_be_withdrawn():
     assert outcomes(book_of(grant, request)) == ["POSTED", "REFUSED_FUNDS"]
 
 
+def test_cash_that_a_bonus_below_zero_has_to_cover_cannot_be_withdrawn():
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 100))
+    release = house("bonus.released", "b", leg("BONUS_RELEASE", 300))
+    request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 101), decide=True)
+    book = book_of(grant, release, request, house("withdrawal.requested", "w2", leg("WITHDRAWAL", 100), decide=True))
+    assert outcomes(book)[2:] == ["REFUSED_FUNDS", "POSTED"]
+    assert purse(book) == (200, -200, 100)
+
+
+def test_a_block_stops_free_rounds_too():
+    block = house("player.blocked", "x", leg("PLAYER_STATE", None, None))
+    free = transaction("bet", "f", leg("BET", 150, is_free=True), decide=True)
+    assert outcomes(book_of(block, free)) == ["POSTED", "REFUSED_BLOCKED"]
+
+
 def test_a_block_stops_bets_but_not_wins_and_rollbacks():
     block = house("player.blocked", "x", leg("PLAYER_STATE", None, None))
     release = house("player.released", "y", leg("PLAYER_STATE", None, None))
