@@ -86,6 +86,11 @@ class Figures:
         return Spread.of([pair.ratio for pair in self.pairs])
 
     @property
+    def elsewhere(self) -> Spread:
+        """Cores that were busy with something else during the pairs' runs."""
+        return Spread.of([rate.elsewhere_cores for pair in self.pairs for rate in (pair.ours, pair.peer)])
+
+    @property
     def holds(self) -> bool:
         """Whether the target is reached."""
         return self.ratio.median >= TARGET_RATIO
@@ -104,6 +109,7 @@ class Figures:
             "holds": self.holds,
             "cpu_s_per_million_ours": round(Spread.of([rate.cpu_s_per_million for rate in ours]).median, 2),
             "cpu_s_per_million_plain_faust": round(Spread.of([rate.cpu_s_per_million for rate in peer]).median, 2),
+            "elsewhere_cores": round(self.elsewhere.median, 2),
             "mapping_us_per_event": round(self.mapping_us, 2),
             "with_signature_per_s": round(self.signed.per_s),
             "with_signature": rate_as_json(self.signed),
@@ -142,6 +148,11 @@ class Figures:
             Row("normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)),
             Row("plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)),
             Row("mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"),
+            Row(
+                "cores busy with anything else",
+                f"{self.elsewhere.median:.1f}",
+                f"{range_text(self.elsewhere, 1)} of {self.setting.machine.cores}; the broker alone takes some 0.2",
+            ),
             Row(
                 "normaliser checking signatures",
                 f"{self.signed.per_s:,.0f}/s",

@@ -22,6 +22,12 @@ class BenchFailed(PitbossError):
     code = "BENCH_FAILED"
 
 
+def machine_cpu_s() -> float:
+    """What all processes of the machine have spent since it was booted, user and system, on all cores."""
+    user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
+    return sum(map(int, (user, nice, system, *interrupts))) / _TICKS_PER_S
+
+
 @dataclass(frozen=True)
 class Command:
     """How to start a process. It ends when its standard input does, so that no orphan is left."""

@@ -22,6 +22,8 @@ class Sample(NamedTuple):
     """Outputs that the broker has acknowledged since the run began."""
     cpu_s: float
     """What the process has spent since it exists, user and system."""
+    machine_cpu_s: float = 0.0
+    """What the whole machine has spent since it was booted."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Rate:
     events: int
     took_s: float
     cpu_s: float
+    elsewhere_cpu_s: float = 0.0
+    """What the machine spent on anything but the measured process meanwhile."""
 
     @property
     def per_s(self) -> float:
@@ -41,6 +45,11 @@ class Rate:
     def cpu_s_per_million(self) -> float:
         """CPU seconds for a million events."""
         return self.cpu_s * MILLION / self.events
+
+    @property
+    def elsewhere_cores(self) -> float:
+        """How many cores were busy with something else: the broker, and whatever disturbed the measurement."""
+        return self.elsewhere_cpu_s / self.took_s
 
 
 @dataclass(frozen=True)
@@ -81,4 +90,6 @@ def rate_of(samples: Sequence[Sample], warm_up: int) -> Rate:
     last = next(sample for sample in samples if sample.events == total)
     if last.events <= first.events or last.at_s <= first.at_s:
         raise ValueError(f"nothing is left to measure of {total} events after a warm-up of {warm_up}: use more events")
-    return Rate(last.events - first.events, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
+    cpu_s = last.cpu_s - first.cpu_s
+    elsewhere_s = last.machine_cpu_s - first.machine_cpu_s - cpu_s
+    return Rate(last.events - first.events, last.at_s - first.at_s, cpu_s, elsewhere_s)

@@ -39,6 +39,7 @@ def rate_as_json(rate: Rate) -> dict[str, float]:
         "took_s": round(rate.took_s, 2),
         "per_s": round(rate.per_s),
         "cpu_s_per_million": round(rate.cpu_s_per_million, 2),
+        "elsewhere_cores": round(rate.elsewhere_cores, 2),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.broker import BrokerView
-from bench.processes import BenchFailed, Command, MeasuredProcess
+from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
 from bench.rates import Rate, Sample, rate_of
 from streams.kafka.producer import BatchProducer, OutRecord
 
@@ -84,7 +84,7 @@ async def observe(broker: BrokerView, subject: Subject, look: Look, *, at_most: 
         while samples[-1].events < wanted:
             await asyncio.sleep(POLL_S)
             out = await broker.end(subject.sink) - before
-            samples.append(Sample(time.monotonic(), out, process.cpu_s()))
+            samples.append(Sample(time.monotonic(), out, process.cpu_s(), machine_cpu_s()))
             look(min(out, wanted), wanted)
             if out != samples[-2].events:
                 moved_s = samples[-1].at_s

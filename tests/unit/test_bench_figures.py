@@ -23,7 +23,7 @@ MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14
 def figures(*ratios: float) -> Figures:
     subject = Subject("x", Command([], {}, Path()), "group", "source", "sink")
     plan = Plan("kafka:1", subject, subject, subject, iter(()), iter(()), len(ratios), 360_000, 8, "embedded stack")
-    pairs = [Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio), Rate(50, 1.0, 0.4)) for ratio in ratios]
+    pairs = [Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio, 0.5), Rate(50, 1.0, 0.4, 0.7)) for ratio in ratios]
     return Figures(plan, pairs, Rate(500, 1.0, 0.05), 12.25, Setting(MACHINE, "abc1234", {"kafka": {}}))
 
 
@@ -38,6 +38,8 @@ def test_the_object_says_what_was_measured_and_where():
     assert said["cpu_s_per_million_ours"] == 20
     assert said["cpu_s_per_million_plain_faust"] == 8_000
     assert said["mapping_us_per_event"] == 12.25
+    assert said["elsewhere_cores"] == 0.6
+    assert said["pairs"][0]["ours"]["elsewhere_cores"] == 0.5
     assert said["with_signature_per_s"] == 500
     assert (said["events"], said["events_plain_faust"], said["events_with_signature"]) == (360_000, 20_000, 36_000)
     assert said["partitions"] == 8

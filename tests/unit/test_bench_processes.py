@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.machine import this_commit, this_machine
-from bench.processes import BenchFailed, Command, MeasuredProcess
+from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
 
 
 def python(code: str, tmp_path: Path) -> MeasuredProcess:
@@ -34,6 +34,13 @@ def test_cpu_time_is_that_of_the_process_with_all_its_threads(tmp_path):
         began_s = time.monotonic()
         wait_until(lambda: time.monotonic() > began_s + 0.3)
         assert process.cpu_s() < 0.25
+
+
+def test_the_machine_spends_at_least_what_a_process_does(tmp_path):
+    with python("while True: pass", tmp_path) as process:
+        machine_s, own_s = machine_cpu_s(), process.cpu_s()
+        wait_until(lambda: process.cpu_s() >= own_s + 0.3)
+        assert machine_cpu_s() - machine_s >= 0.25
 
 
 def test_a_process_that_ends_is_noticed_and_quoted(tmp_path):

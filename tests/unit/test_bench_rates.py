@@ -31,6 +31,14 @@ def test_the_clock_stops_when_the_last_output_is_seen_and_not_later():
     assert rate_of(samples, 100) == rate_of(steady(100, 10), 100)
 
 
+def test_what_else_the_machine_did_is_told_apart():
+    samples = [Sample(0, 0, 0, 100), Sample(1, 10, 1, 102), Sample(11, 110, 7, 121)]
+    rate = rate_of(samples, warm_up=1)
+    assert rate.cpu_s == 6
+    assert rate.elsewhere_cpu_s == 13
+    assert rate.elsewhere_cores == pytest.approx(1.3)
+
+
 def test_a_slow_start_is_left_out():
     samples = [Sample(0, 0, 0), Sample(10, 50, 3), Sample(20, 100, 6), Sample(21, 300, 7), Sample(22, 500, 8)]
     assert rate_of(samples, warm_up=100).per_s == pytest.approx(200)
