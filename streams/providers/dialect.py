@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol, TypeAlias
 import msgspec
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from schemas.events import Cause, Leg, Reference
+from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
 
@@ -62,6 +62,41 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     cause: Cause | None = None
 
 
+class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
+    """Something about a player that moves no money: the record of `player.events.v1`, as the provider said it."""
+
+    operation: str
+    provider_event_id: str
+    player_id: str
+    type: str
+    attributes: dict[str, str]
+    provider_at: int | None
+    signature: str
+
+
+class MarketDraft(msgspec.Struct, frozen=True, gc=False):
+    """What a feed says of one outcome of a market: the record of `sports.settlements.v1`. It names no player.
+
+    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK; factors are decimal texts;
+    `specifiers` is sorted, so that one market has one spelling; a cancel has no outcome and names its window instead.
+    """
+
+    operation: str
+    match_id: str
+    market_id: str
+    specifiers: str
+    outcome_id: str | None
+    action: str
+    result: str | None
+    void_factor: str | None
+    dead_heat_factor: str | None
+    certainty: str | None
+    from_at: int | None
+    until_at: int | None
+    provider_at: int | None
+    signature: str
+
+
 class Unreadable(Rejected):
     """One item that its dialect refuses to read, with the player where the item named one."""
 
@@ -70,8 +105,18 @@ class Unreadable(Rejected):
         self.player_id = player_id
 
 
+Item: TypeAlias = Draft | PlayerDraft | MarketDraft | Rejected
+
 Reader: TypeAlias = Callable[[RawRecord, Headers], list[Draft | Rejected]]
 """One element an item, in the order of the body. Raises Rejected where no item can be told from another."""
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What a connector sends back to the provider, byte for byte."""
+
+    status: int
+    content_type: str
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -96,6 +141,17 @@ class Dialect(ABC):
 
         Raises UsageError for a key that cannot be one.
         """
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """What the provider wants to hear, once each item of its request has its outcome or its rejection.
+
+        `results` stand in the order of the body; a whole record that was rejected has one. Amounts are in the
+        provider's own units. Raises nothing for any outcome: a new reason gets the provider's general error. This
+        default is for feeds and files, which nobody answers: 200, or 400 where nothing could be read.
+        """
+        del request
+        failed = bool(results) and all(isinstance(result, Rejected) for result in results)
+        return Reply(400 if failed else 200, "text/plain", b"")
 
     def redacted(self, value: bytes) -> bytes:
         """The body as it may be shown to a person: secrets that travel inside it are blotted out."""
