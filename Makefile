@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Most of a test's time is waiting for a server: more processes than cores pay.
+PROCESSES ?= 4
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -38,7 +40,7 @@ format: $(STAMP) ## Write the one style
 
 .PHONY: test
 test: $(STAMP) ## All tests but the long proofs, on the real broker and database
-	$(BIN)/pytest -m 'not prove'
+	$(BIN)/pytest -m 'not prove' --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: prove
 prove: $(STAMP) ## The long proofs: chaos at full size, many seeds

@@ -31,7 +31,8 @@ from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
 
 TESTS_HOME = Path(__file__).parents[1] / ".pitboss" / "tests"
 
-SEED = int(os.environ.get("PITBOSS_TEST_SEED") or random.SystemRandom().getrandbits(32))
+SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
+"""Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""
 
 
 @dataclass(frozen=True)
