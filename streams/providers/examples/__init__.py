@@ -1,0 +1,1 @@
+"""Examples of every adapter's messages, for the conformance suite, the fuzzer and the benchmark."""
