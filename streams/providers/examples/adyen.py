@@ -1,0 +1,101 @@
+"""Adyen's notices of a deposit's life: one request with several items, and single ones; each item signed by itself."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Final
+
+from schemas.events import SignatureVerdict
+from streams.providers.dialect import KeyMaterial
+from streams.providers.examples.fill import Example, Expected, Fill, units
+
+KEYS: Final[KeyMaterial] = {"hmac_hex": "5d0f3c1b7a92e8466cb1d5f00e4a7793c2b8f61a0d9e35478812fa6c3be7d091"}
+CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "BTC", "ISK", "CLP", "CVE", "IDR")
+
+_DECIMALS: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # docs.adyen.com, currency-codes; all others: ISO 4217
+_MERCHANT: Final = "AcmeECOM"
+_AMSTERDAM: Final = timezone(timedelta(hours=1))
+
+
+def examples(fill: Fill) -> list[Example]:
+    """An authorisation; a batch of what follows it; a refusal, a chargeback without signature, a failed refund."""
+    paid, back = (fill.amount(n, _DECIMALS.get(fill.currency)) for n in range(2))
+    deposit, psp = fill.tx(0), _psp_reference(fill, 1)
+    opened, original = ("deposit.opened", deposit), ("AUTHORISATION", psp)
+    authorised = _item(fill, "AUTHORISATION", psp, paid, "DEPOSIT", opened)
+    captured = _item(fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp)
+    refunded = _item(fill, "REFUND", _psp_reference(fill, 3), back, "DEPOSIT_REVERSAL", original, original=psp)
+    failed = _item(fill, "REFUND", _psp_reference(fill, 4), back, "INFORMATIONAL", opened, original=psp, success=False)
+    cancelled = _item(fill, "CANCELLATION", _psp_reference(fill, 5), paid, "DEPOSIT_REVERSAL", original, original=psp)
+    charged = _item(fill, "CHARGEBACK", _psp_reference(fill, 6), back, "DEPOSIT_REVERSAL", original, original=psp)
+    refused = _item(fill, "AUTHORISATION", _psp_reference(fill, 7), paid, "INFORMATIONAL", opened, success=False)
+    return [
+        _batch(fill, "an authorisation", authorised),
+        _batch(fill, "what follows it, in one request", captured, refunded, failed),
+        _batch(fill, "a cancellation", cancelled),
+        _batch(fill, "a chargeback, unsigned", charged),
+        _batch(fill, "a refused authorisation", refused),
+    ]
+
+
+_Item = tuple[dict[str, Any], Expected]
+
+
+def _item(
+    fill: Fill,
+    code: str,
+    psp: str,
+    amount: Decimal,
+    kind: str,
+    reference: tuple[str, str],
+    *,
+    original: str = "",
+    success: bool = True,
+) -> _Item:
+    value = units(amount, _DECIMALS.get(fill.currency, fill.scale))
+    succeeded = "true" if success else "false"
+    signed = (psp, original, _MERCHANT, fill.tx(0), str(value), fill.currency, code, succeeded)
+    verdict = SignatureVerdict.VALID
+    additional = {"hmacSignature": _signature(":".join(signed))}
+    if code == "CHARGEBACK":
+        verdict, additional = SignatureVerdict.MISSING_ALLOWED, {}
+    item = {
+        "additionalData": additional,
+        "amount": {"currency": fill.currency, "value": value},
+        "eventCode": code,
+        "eventDate": _date(fill.at_ms),
+        "merchantAccountCode": _MERCHANT,
+        "merchantReference": fill.tx(0),
+        "paymentMethod": "visa",
+        "pspReference": psp,
+        "reason": "" if success else "Refused",
+        "success": succeeded,
+    }
+    if original:
+        item["originalReference"] = original
+    operation = code if success else f"{code}:false"
+    return item, Expected(operation, psp, None, ((kind, amount),), reference, signature=verdict.value)
+
+
+def _batch(fill: Fill, name: str, *items: _Item) -> Example:
+    said = [{"NotificationRequestItem": item} for item, _ in items]
+    body = json.dumps({"live": "false", "notificationItems": said}, separators=(",", ":"), ensure_ascii=False)
+    headers = fill.headers("application/json", "/adyen/notifications")
+    return Example(name, headers, fill.tx(0).encode(), body.encode(), tuple(expected for _, expected in items))
+
+
+def _psp_reference(fill: Fill, n: int) -> str:
+    return f"{fill.uuid(n).replace('-', '').upper():.16}"
+
+
+def _signature(text: str) -> str:
+    key = bytes.fromhex(KEYS["hmac_hex"])
+    return b64encode(hmac.digest(key, text.encode(), "sha256")).decode()
+
+
+def _date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).astimezone(_AMSTERDAM).isoformat()

@@ -1,0 +1,84 @@
+"""What the casino's own cashier and back office say: every operation of the house dialect once."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+from streams.providers.dialect import KeyMaterial
+from streams.providers.examples.fill import Example, Expected, Fill, plain
+
+KEYS: Final[KeyMaterial] = {"hmac_hex": "a81c6f40d2937be5540f1e9d8c3b7a26e7f5d4c3b2a1908f7e6d5c4b3a291807"}
+
+_ACTOR: Final = {"actor": "ops-7", "reason": 'said <so> & "meant" it'}
+
+
+def examples(fill: Fill) -> list[Example]:
+    """Deposit, withdrawal, adjustment, bonus, block and limit; a heartbeat names nobody."""
+    withdrawal = fill.tx(1)
+    of_withdrawal = {"withdrawal_id": withdrawal}
+    requested = ("withdrawal.requested", withdrawal)
+    campaign = {"campaign_id": fill.campaign}
+    return [
+        _money(fill, "deposit.opened", 0, "INFORMATIONAL", {"psp": "adyen"}),
+        _money(fill, "withdrawal.requested", 1, "WITHDRAWAL"),
+        _said(fill, "withdrawal.approved", 2, ("INFORMATIONAL", None), of_withdrawal, requested),
+        _said(fill, "withdrawal.paid", 3, ("WITHDRAWAL", None), of_withdrawal, requested),
+        _said(
+            fill, "withdrawal.refused", 4, ("WITHDRAWAL_REVERSAL", None), of_withdrawal | {"reason": "no"}, requested
+        ),
+        _money(fill, "adjustment", 5, "ADJUSTMENT", _ACTOR),
+        _money(fill, "adjustment", 6, "ADJUSTMENT", _ACTOR, below_zero=True),
+        _money(fill, "bonus.granted", 7, "BONUS_GRANT", campaign),
+        _money(fill, "bonus.released", 8, "BONUS_RELEASE", campaign),
+        _money(fill, "bonus.forfeited", 9, "BONUS_FORFEIT", campaign),
+        _said(fill, "player.blocked", 10, ("PLAYER_STATE", None), {**_ACTOR, "alert_id": fill.uuid(99)}),
+        _said(fill, "player.released", 11, ("PLAYER_STATE", None), _ACTOR),
+        _money(fill, "player.limited", 12, "PLAYER_STATE", _ACTOR),
+        _heartbeat(fill),
+    ]
+
+
+def _money(
+    fill: Fill, operation: str, n: int, kind: str, more: Mapping[str, str] | None = None, *, below_zero: bool = False
+) -> Example:
+    amount = -fill.amount(n) if below_zero else fill.amount(n)
+    fields = {"amount": plain(amount), "currency": fill.currency, **(more or {})}
+    return _said(fill, operation, n, (kind, amount), fields)
+
+
+def _said(
+    fill: Fill,
+    operation: str,
+    n: int,
+    leg: tuple[str, Decimal | None],
+    more: Mapping[str, str],
+    reference: tuple[str, str] | None = None,
+) -> Example:
+    name = f"{operation} below zero" if leg[1] is not None and leg[1] < 0 else operation
+    fields = {"operation": operation, "id": fill.tx(n), "player_id": fill.player, "at": _at(fill), **more}
+    expected = Expected(operation, fill.tx(n), fill.player, (leg,), reference)
+    return _sealed(fill, name, fields, fill.player, expected)
+
+
+def _heartbeat(fill: Fill) -> Example:
+    fields = {"operation": "heartbeat", "id": fill.uuid(50), "at": _at(fill)}
+    expected = Expected("heartbeat", fill.uuid(50), None, (("HEARTBEAT", None),))
+    return _sealed(fill, "heartbeat", fields, fill.uuid(50), expected)
+
+
+def _sealed(fill: Fill, name: str, fields: Mapping[str, str], key: str, expected: Expected) -> Example:
+    body = json.dumps(fields, ensure_ascii=False).encode()
+    signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), body, "sha256").hex().encode()
+    headers = fill.headers("application/json", "/house/v1", {"x-house-signature": signature})
+    return Example(name, headers, key.encode(), body, (expected,))
+
+
+def _at(fill: Fill) -> str:
+    # The cashier prints when it happened, not when it says so: a retry has the same time.
+    seconds, ms = divmod(fill.first_at_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
