@@ -22,17 +22,8 @@ _AMSTERDAM: Final = timezone(timedelta(hours=1))
 
 
 def examples(fill: Fill) -> list[Example]:
-    """An authorisation; a batch of what follows it; a refusal, a chargeback without signature, a failed refund."""
-    paid, back = (fill.amount(n, _DECIMALS.get(fill.currency)) for n in range(2))
-    deposit, psp = fill.tx(0), _psp_reference(fill, 1)
-    opened, original = ("deposit.opened", deposit), ("AUTHORISATION", psp)
-    authorised = _item(fill, "AUTHORISATION", psp, paid, "DEPOSIT", opened)
-    captured = _item(fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp)
-    refunded = _item(fill, "REFUND", _psp_reference(fill, 3), back, "DEPOSIT_REVERSAL", original, original=psp)
-    failed = _item(fill, "REFUND", _psp_reference(fill, 4), back, "INFORMATIONAL", opened, original=psp, success=False)
-    cancelled = _item(fill, "CANCELLATION", _psp_reference(fill, 5), paid, "DEPOSIT_REVERSAL", original, original=psp)
-    charged = _item(fill, "CHARGEBACK", _psp_reference(fill, 6), back, "DEPOSIT_REVERSAL", original, original=psp)
-    refused = _item(fill, "AUTHORISATION", _psp_reference(fill, 7), paid, "INFORMATIONAL", opened, success=False)
+    """An authorisation; a batch of what follows it; a refusal, a chargeback without signature."""
+    authorised, captured, refunded, failed, cancelled, charged, refused = _items(fill)
     return [
         _batch(fill, "an authorisation", authorised),
         _batch(fill, "what follows it, in one request", captured, refunded, failed),
@@ -42,7 +33,28 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
+def rebatched(fill: Fill) -> list[Example]:
+    """The same items from the last to the first, two a request."""
+    items = _items(fill)[::-1]
+    return [_batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)]
+
+
 _Item = tuple[dict[str, Any], Expected]
+
+
+def _items(fill: Fill) -> list[_Item]:
+    paid, back = (fill.amount(n, _DECIMALS.get(fill.currency)) for n in range(2))
+    psp = _psp_reference(fill, 1)
+    opened, original = ("deposit.opened", fill.tx(0)), ("AUTHORISATION", psp)
+    return [
+        _item(fill, "AUTHORISATION", psp, paid, "DEPOSIT", opened),
+        _item(fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp),
+        _item(fill, "REFUND", _psp_reference(fill, 3), back, "DEPOSIT_REVERSAL", original, original=psp),
+        _item(fill, "REFUND", _psp_reference(fill, 4), back, "INFORMATIONAL", opened, original=psp, success=False),
+        _item(fill, "CANCELLATION", _psp_reference(fill, 5), paid, "DEPOSIT_REVERSAL", original, original=psp),
+        _item(fill, "CHARGEBACK", _psp_reference(fill, 6), back, "DEPOSIT_REVERSAL", original, original=psp),
+        _item(fill, "AUTHORISATION", _psp_reference(fill, 7), paid, "INFORMATIONAL", opened, success=False),
+    ]
 
 
 def _item(

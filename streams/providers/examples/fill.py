@@ -9,6 +9,10 @@ module exposes
 - `examples(fill)`: the messages of a whole round (bet, win, rollback, a free round, a win of zero, odd but legal
   spellings) as this provider would send and sign them, each with what must be read in it. Pure: same fill, same bytes.
 - `CURRENCIES` (optional): the codes that this provider can print, if they are not `CURRENCIES` here.
+- `rebatched(fill)`: only where messages have several items: the same items as in `examples(fill)`, in another order and
+  cut into other messages.
+- `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers tell the balance in units of
+  10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they tell no balance.
 
 Text of a hostile fill must be escaped as the format asks for (`&lt;`, `%20`): the provider's code did that too.
 
@@ -34,8 +38,8 @@ from streams.providers.dialect import RawRecord
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC", "ISK", "CLP")
 """One of each number of decimals that a wallet can have (2, 0, 3, 4, 6, 8), and two that Adyen counts otherwise."""
 
-AT_MS: Final = 1_790_000_000_123
-"""The default time of a fill; a provider that prints whole seconds loses the rest of it."""
+AT_MS: Final = 1_795_183_400_123
+"""14:03:20.123 UTC on 20 November 2026: not a whole hour, and no time at which two zones agree."""
 
 _MS_BETWEEN_SENDINGS: Final = 1_700
 _CONNECTOR_LAG_MS: Final = 40
@@ -201,6 +205,8 @@ class Expected(msgspec.Struct, frozen=True):
     signature: str = SignatureVerdict.VALID.value
     currency: str | None = None
     """Of the legs' amounts, where it is not the fill's."""
+    at_ms: int | None = None
+    """The provider's clock as read from the message. None: none, or the fill's (of the first sending, or of this)."""
     is_event: bool = False
     code: RejectCode | None = None
 

@@ -13,6 +13,7 @@ from streams.providers.dialect import KeyMaterial
 from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {"hmac_hex": "a81c6f40d2937be5540f1e9d8c3b7a26e7f5d4c3b2a1908f7e6d5c4b3a291807"}
+BALANCE_DECIMALS: Final = 0
 
 _ACTOR: Final = {"actor": "ops-7", "reason": 'said <so> & "meant" it'}
 

@@ -11,6 +11,7 @@ from streams.providers.examples.fill import Example, Expected, Fill, units
 from streams.providers.examples.rsa_keys import RSA_PUBLIC_PEM, rsa_sha256_base64
 
 KEYS: Final[KeyMaterial] = {"public_key_pem": RSA_PUBLIC_PEM}
+BALANCE_DECIMALS: Final = 5
 
 _DECIMALS: Final = 5  # 1 is 1/100000 of the currency's unit
 _ZERO: Final = Decimal(0)

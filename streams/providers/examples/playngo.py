@@ -11,6 +11,7 @@ from streams.providers.dialect import KeyMaterial
 from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {"access_token": "png-7c1f0e5a9b3d4428"}
+BALANCE_DECIMALS: Final = 0
 
 _ZERO: Final = Decimal(0)
 

@@ -1,0 +1,60 @@
+"""Finds the examples of a dialect by convention; nobody registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Final, TypeAlias
+
+import msgspec
+
+from schemas.errors import UsageError
+from streams.providers.dialect import Dialect, KeyMaterial
+from streams.providers.examples.fill import CURRENCIES, Example, Fill
+
+PACKAGE: Final = "streams.providers.examples"
+
+Make: TypeAlias = Callable[[Fill], list[Example]]
+
+
+class Examples(msgspec.Struct, frozen=True):
+    """What an examples module exposes; `fill.py` says what each is. `balance_told`: whether it says anything of it."""
+
+    keys: KeyMaterial
+    make: Make
+    currencies: Sequence[str]
+    rebatched: Make | None
+    balance_told: bool
+    balance_decimals: int | None
+
+
+def examples_of(dialect: Dialect) -> Examples:
+    """The examples of this dialect. Raises UsageError where there are none or the module lacks something."""
+    name = examples_module(dialect)
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UsageError(f"the adapter of {dialect.provider} has no examples: write {name}") from error
+    return _read(module)
+
+
+def examples_module(dialect: Dialect) -> str:
+    """The module where a dialect's examples stand: named as the module of its class."""
+    return f"{PACKAGE}.{type(dialect).__module__.rpartition('.')[2]}"
+
+
+def _read(module: ModuleType) -> Examples:
+    missing = [name for name in ("KEYS", "examples") if not hasattr(module, name)]
+    if missing:
+        raise UsageError(f"{module.__name__} lacks {' and '.join(missing)}: see {PACKAGE}.fill")
+    return Examples(
+        module.KEYS,
+        module.examples,
+        getattr(module, "CURRENCIES", CURRENCIES),
+        getattr(module, "rebatched", None),
+        hasattr(module, "BALANCE_DECIMALS"),
+        getattr(module, "BALANCE_DECIMALS", None),
+    )
