@@ -15,6 +15,7 @@ from ledger_sink.book import Book, Decided, OutOfRange, Posting, Sourced
 from ledger_sink.closings import pay
 from ledger_sink.journal import CANCELLED, PAID, Answer, Entry
 from ledger_sink.rules import RULES
+from schemas.causes import LATE
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
@@ -137,9 +138,12 @@ def _without_player(posting: Posting) -> Verdict:
 
 
 def _refusal(posting: Posting) -> Verdict | None:
-    """Blocks, limits and funds may stop what awaits a decision: bets and requests to withdraw."""
+    """Lateness, blocks, limits and funds may stop what awaits a decision: bets and requests to withdraw."""
     event = posting.event
     assert event.player_id is not None
+    if event.cause is not None and event.cause.type in LATE:
+        _show_wallet(posting)
+        return (Outcome.REFUSED_EXPIRED, "COMES_TOO_LATE")
     needs: dict[str, int] = {}
     state = posting.book.state(event.player_id)
     for leg in event.legs:

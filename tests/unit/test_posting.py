@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ledger_sink.book import Book
 from ledger_sink.posting import DECISIONS_MAX
+from schemas.causes import PARKED, REDRIVE
 from schemas.errors import InvariantBroken
 from schemas.events import Cause
 from schemas.policies import LedgerPolicy
@@ -330,3 +332,31 @@ def test_every_version_is_there_and_every_balance_follows_from_the_one_before():
     book = book_of(deposit("d", 1_000), bet("b", 150), win("w", 30, "b"), rollback("r", "b"), bet("c", 10))
     versions = [transfer.version for _, _, transfer in book.new_transfers]
     assert versions == list(range(1, len(versions) + 1))
+
+
+@pytest.mark.parametrize("cause", [Cause(REDRIVE, "t-0@1", "ann", "fixed"), Cause(PARKED, "t-0@1")])
+def test_a_decision_that_comes_late_is_refused_and_a_fact_is_booked(cause):
+    late_bet = transaction("bet", "b", leg("BET", 150), decide=True, cause=cause)
+    late_win = transaction("win", "w", leg("WIN", 400), reference=("bet", "b"), cause=cause)
+    book = book_of(deposit("d", 10_000), late_bet, late_win, bet("b", 150))
+    assert outcomes(book) == ["POSTED", "REFUSED_EXPIRED", "POSTED", "REFUSED_EXPIRED"]
+    assert book.decided[1].answer.reason == "COMES_TOO_LATE"
+    assert purse(book) == (10_400, 0, 0)
+
+
+def test_a_late_copy_of_a_decided_bet_hears_that_it_is_known():
+    first = bet("b", 150)
+    late = msgspec.structs.replace(bet("b", 150), cause=Cause(REDRIVE, "t-0@1", "ann", "fixed"))
+    book = book_of(deposit("d", 10_000), first, late)
+    assert outcomes(book) == ["POSTED", "POSTED", "EXISTS"]
+    assert purse(book) == (9_850, 0, 0)
+
+
+def test_a_late_free_round_is_refused_and_a_late_request_that_is_paid_is_booked():
+    late = Cause(PARKED, "t-0@1")
+    free = transaction("bet", "f", leg("BET", 100, is_free=True), decide=True, cause=late)
+    request = house("withdrawal.requested", "x", leg("WITHDRAWAL", 500), decide=True)
+    paid = house("withdrawal.paid", "y", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "x"))
+    book = book_of(deposit("d", 10_000), free, paid, msgspec.structs.replace(request, cause=late))
+    assert outcomes(book) == ["POSTED", "REFUSED_EXPIRED", "TOMBSTONED", "POSTED"]
+    assert last(book).answer.reason == "PAID_BEFORE_IT_CAME"
