@@ -48,6 +48,14 @@ class SignatureVerdict(StrEnum):
     VALID = "VALID"
     MISSING_ALLOWED = "MISSING_ALLOWED"  # the dialect's policy lets this operation come unsigned
     NOT_CHECKED = "NOT_CHECKED"  # the provider signs nothing, or no key is configured for it
+    STALE = "STALE"  # rightly signed, but longer before its arrival than the provider's replay window allows
+
+
+class SignalKind(StrEnum):
+    """What a risk signal tells of."""
+
+    BAD_SIGNATURE = "BAD_SIGNATURE"  # a record that its provider did not sign; it is a dead letter too
+    STALE_SIGNATURE = "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
 
 
 class Outcome(StrEnum):
@@ -182,7 +190,12 @@ class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
-    """Something about a player that moves no money: identity checks, logins, devices."""
+    """Something about a player that moves no money: identity checks, logins, devices.
+
+    `scope` is what of the player it holds for, as the provider names it (of Sumsub: the applicant and the level). Of
+    two events of one scope the one with the later `provider_at` stands, whichever came last: a verdict that a provider
+    sends again a day later undoes no newer one. Records of version 1 have none.
+    """
 
     event_id: str
     brand: str
@@ -201,6 +214,59 @@ class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
     received_at: int | None
     appended_at: int
     signature: str
+    scope: str | None = None
+
+
+class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
+    """What a sports feed says of one outcome of a market. It names no player and moves no money by itself.
+
+    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK. `specifiers` are sorted, so that
+    a market has one spelling. `void_factor` and `dead_heat_factor` are decimal texts as sent. A cancel has no outcome:
+    it holds for bets placed in [`from_at`, `until_at`).
+    """
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_event_id: str
+    attempt: Attempt
+    match_id: str
+    market_id: str
+    specifiers: str
+    outcome_id: str | None
+    action: str
+    result: str | None
+    void_factor: str | None
+    dead_heat_factor: str | None
+    certainty: str | None
+    from_at: int | None
+    until_at: int | None
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    received_at: int | None
+    appended_at: int
+    signature: str
+
+
+class RiskSignal(msgspec.Struct, frozen=True, gc=False):
+    """Something that is no fraud by itself and that risk staff or a detector may want to add up.
+
+    `kind` is a word of `SignalKind`. `signal_id` is the same whenever the same record says the same thing again.
+    """
+
+    signal_id: str
+    kind: str
+    provider: str
+    brand: str
+    source: Position
+    record_index: int | None
+    player_id: str | None
+    occurred_at: int
+    attributes: dict[str, str]
 
 
 class OffsetRange(msgspec.Struct, frozen=True, gc=False):

@@ -12,14 +12,15 @@ from functools import lru_cache
 from hashlib import blake2b, sha1
 from typing import Final
 
-from schemas.events import Leg, Reference
+from schemas.events import Leg, Position, Reference
 
 FINGERPRINT_VERSION: Final = 1
 """Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never time or request id."""
 
-# UUIDv5(NAMESPACE_DNS, "events.pitboss") and "alerts.pitboss": fixed for ever, every event id hangs on it.
+# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss" and "signals.pitboss": fixed for ever, all ids hang on them.
 _EVENT_NAMESPACE: Final = bytes.fromhex("65f8f5bc0a5d51afbdcea4aff6671f90")
 _ALERT_NAMESPACE: Final = bytes.fromhex("af6adf3e37385a848687eba64a216471")
+_SIGNAL_NAMESPACE: Final = bytes.fromhex("57b3ce5e190754c98a9e552234627c95")
 
 
 _BLAKE2B_16: Final = blake2b(digest_size=16)
@@ -53,6 +54,17 @@ def event_id(brand: str, provider: str, operation: str, provider_tx_id: str) -> 
 def alert_id(rule_id: str, rule_version: int, key: str, episode_start: int) -> str:
     """The stable id of an alert: the same after a restart and in a replay."""
     return _uuid5(_ALERT_NAMESPACE + _joined((rule_id, str(rule_version), key, str(episode_start))).encode())
+
+
+def signal_id(kind: str, source: Position, record_index: int | None) -> str:
+    """The stable id of a risk signal: what one record, or one item of it, says of one kind."""
+    place = (
+        source.topic,
+        str(source.partition),
+        str(source.offset),
+        "-" if record_index is None else str(record_index),
+    )
+    return _uuid5(_SIGNAL_NAMESPACE + _joined((kind, *place)).encode())
 
 
 def _leg_text(leg: Leg) -> str:

@@ -27,6 +27,8 @@ RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "wallet-balance": events.WalletBalance,
         "wallet-outcome": events.WalletOutcome,
         "player-event": events.PlayerEvent,
+        "market-settlement": events.MarketSettlement,
+        "risk-signal": events.RiskSignal,
         "fraud-alert": events.FraudAlert,
         "dead-letter": events.DeadLetter,
     }

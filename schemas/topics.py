@@ -17,6 +17,8 @@ UNRESOLVED: Final = "wallet.transactions.unresolved.v1"
 BALANCES: Final = "wallet.balances.v1"
 OUTCOMES: Final = "wallet.outcomes.v1"
 PLAYER_EVENTS: Final = "player.events.v1"
+SETTLEMENTS: Final = "sports.settlements.v1"
+SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
 CONTROL: Final = "pitboss.control.v1"
 DEAD_LETTER_SUFFIX: Final = ".dlt"
@@ -72,6 +74,8 @@ _INTERNAL: Final = (
     Topic(BALANCES, "player id:currency", "wallet-balance", retention_ms=-1, cleanup="compact"),
     Topic(OUTCOMES, "player id, else transaction id", "wallet-outcome", retention_ms=30 * DAY_MS),
     Topic(PLAYER_EVENTS, "player id", "player-event", retention_ms=-1),
+    Topic(SETTLEMENTS, "match id", "market-settlement", retention_ms=-1),
+    Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(CONTROL, "component", None, retention_ms=DAY_MS, partitions=1),
 )

@@ -7,23 +7,31 @@ repeats the batch: the same events again, which the ledger knows by their ids, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
+from schemas.topics import qualified, raw_pattern
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.lanes import Handle
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.normaliser import Normaliser
+from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
 from streams.providers.dialect import Dialect, KeyMaterial
 from streams.providers.registry import DIALECTS
 
 NAME: Final = "normalise"
+
+OnFallback: TypeAlias = Callable[[FellBack], None]
+"""Told of an item that the expected version could not read and another could."""
+
+
+def nobody(_: FellBack) -> None:
+    """The listener where nobody listens."""
 
 
 class KeyedSender(Protocol):
@@ -87,9 +95,10 @@ def register(
     dead_letters: Graveyard,
     namespace: str,
     stats: NormaliseStats,
+    on_fallback: OnFallback = nobody,
 ) -> Intake:
     """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
-    handle = create_handler(normaliser, producer, dead_letters, namespace, stats)
+    handle = create_handler(normaliser, producer, dead_letters, namespace, stats, on_fallback)
     return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace))
 
 
@@ -99,32 +108,28 @@ def create_handler(
     dead_letters: Graveyard,
     namespace: str,
     stats: NormaliseStats,
+    on_fallback: OnFallback = nobody,
 ) -> Handle:
     """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise.
 
+    `on_fallback` hears of each item that only another version could read, after the batch is durable. It must not
+    wait or raise: whatever takes longer than putting it on a queue is done elsewhere.
+
     An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not caught here.
     """
-    names = {topic: qualified(topic, namespace) for topic in (TRANSACTIONS, UNRESOLVED)}
+    names = {topic: qualified(topic, namespace) for topic in SENT_TO}
 
     async def handle(batch: RecordBatch) -> None:
-        outgoing: dict[str, list[OutRecord]] = {name: [] for name in names.values()}
-        sinks = {topic: outgoing[name].append for topic, name in names.items()}
-        burials: list[Burial] = []
-        clamped = 0
+        pile = Pile()
         for record in batch.records:
-            for item in normaliser.normalise(record):
-                if isinstance(item, Accepted):
-                    sinks[item.topic]((item.key, item.value, (), None))
-                    clamped += item.clamped
-                else:
-                    burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
-        await asyncio.gather(*[producer.send_keyed(name, events) for name, events in outgoing.items() if events])
-        if burials:
-            await dead_letters.bury_all(burials)
-        stats.records += len(batch.records)
-        stats.accepted += len(outgoing[names[TRANSACTIONS]])
-        stats.unresolved += len(outgoing[names[UNRESOLVED]])
-        stats.clamped += clamped
-        stats.rejected.update(burial.code for burial in burials)
+            pile.add(record, normaliser.normalise(record))
+        await asyncio.gather(
+            *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
+        )
+        if pile.burials:
+            await dead_letters.bury_all(pile.burials)
+        pile.count(stats)
+        for fallback in pile.fallbacks:
+            on_fallback(fallback)
 
     return handle

@@ -13,7 +13,7 @@ from typing import Final
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, Reference
-from streams.providers.dialect import Draft, RawRecord
+from streams.providers.dialect import Draft, Item, RawRecord
 
 CANCEL_HEADER: Final = "cancel"
 OPERATION: Final = "cancel"
@@ -35,10 +35,13 @@ def cancelled_attempt(header: bytes, record: RawRecord) -> str:
     return f"{record.topic}-{partition}@{offset}"
 
 
-def cancels(items: list[Draft | Rejected], attempt: str) -> list[Draft | Rejected]:
-    """For each draft of the attempt's body the event that takes it back; what cannot be read stays as it is."""
+def cancels(items: list[Item], attempt: str) -> list[Item]:
+    """For each draft of the attempt's body the event that takes it back; what cannot be read stays as it is.
+
+    What moves no money has nothing to take back: it is said once more, under the id that its readers know.
+    """
     return [
-        item if isinstance(item, Rejected) else _cancel(item, f"{attempt}#{index}") for index, item in enumerate(items)
+        _cancel(item, f"{attempt}#{index}") if isinstance(item, Draft) else item for index, item in enumerate(items)
     ]
 
 

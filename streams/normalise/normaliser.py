@@ -6,18 +6,28 @@ clocks, one of them believed), who it is (event id), what it says (fingerprint) 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Attempt, Kind, TimeSource, WalletTransaction
-from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
-from schemas.topics import TRANSACTIONS, UNRESOLVED, provider_of
+from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
+from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
 from streams.normalise.cancel import CANCEL_HEADER, cancelled_attempt, cancels
-from streams.providers.dialect import Dialect, Draft, KeyMaterial, RawRecord, Reader, Unreadable
+from streams.normalise.completion import Context, Voice, player_event_of, settlement_of, transaction_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Item,
+    KeyMaterial,
+    PlayerDraft,
+    RawRecord,
+    Unreadable,
+)
+from streams.providers.fields import received_at_of
 
 VALUE_MAX_BYTES: Final = 1_000_000
 """Of a raw value; a broker's own default (message.max.bytes) is a little above."""
@@ -26,13 +36,19 @@ DETAIL_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
-_PROVIDER: Final = TimeSource.PROVIDER.value
-_CONNECTOR: Final = TimeSource.CONNECTOR.value
-_BROKER: Final = TimeSource.BROKER.value
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
 
 Encode: TypeAlias = Callable[[WalletTransaction], bytes]
+
+
+class Fallback(msgspec.Struct, frozen=True, gc=False):
+    """That a record was `expected` in one version, which refused it for `code`, and could be read as `used`."""
+
+    expected: str
+    used: str
+    code: RejectCode
+    detail: str
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +59,18 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     value: bytes
     clamped: bool
+    fallback: Fallback | None = None
+
+
+class Reported(msgspec.Struct, frozen=True, gc=False):
+    """The same for what no ledger books: something about a player, or a market that a feed has settled."""
+
+    event: PlayerEvent | MarketSettlement
+    topic: str
+    key: bytes
+    value: bytes
+    clamped: bool
+    fallback: Fallback | None = None
 
 
 class RejectedItem(msgspec.Struct, frozen=True, gc=False):
@@ -54,23 +82,8 @@ class RejectedItem(msgspec.Struct, frozen=True, gc=False):
     player_id: str | None
 
 
-class _Voice(NamedTuple):
-    """What a raw topic's records have in common."""
-
-    read: Reader
-    provider: str
-    version: str
-    tolerance_ms: int
-
-
-class _Context(msgspec.Struct, frozen=True, gc=False):
-    """What the items of one record have in common."""
-
-    record: RawRecord
-    voice: _Voice
-    brand: str
-    region: str
-    received_at: int | None
+Result: TypeAlias = Accepted | Reported | RejectedItem
+"""What became of one item of a raw record."""
 
 
 class Normaliser:
@@ -87,25 +100,24 @@ class Normaliser:
         Raises UsageError for key material that cannot be used.
         """
         self._by_provider = {
-            name: _Voice(dialect.reader(keyring.get(name)), name, dialect.version, dialect.time_tolerance_ms)
+            name: Voice(dialect.reader(keyring.get(name)), name, dialect.version, dialect.time_tolerance_ms)
             for name, dialect in dialects.items()
         }
-        self._by_topic: dict[str, _Voice] = {}
+        self._by_topic: dict[str, Voice] = {}
         self._texts: dict[bytes, str] = {}
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
 
-    def normalise(self, record: RawRecord) -> list[Accepted | RejectedItem]:
+    def normalise(self, record: RawRecord) -> list[Result]:
         """The record's items in the order of its body; it raises nothing, whatever the bytes."""
         try:
             voice = self._by_topic.get(record.topic) or self._voice(record.topic)
             _check_usable(record)
             headers = dict(record.headers)
-            context = _Context(
+            context = Context(
                 record,
-                voice,
                 self._text(headers.get("brand"), BRAND_DEFAULT),
                 self._text(headers.get("region"), ""),
-                _received_at(headers.get("received-at")),
+                received_at_of(headers),
             )
             items = voice.read(record, headers)
             cancel = headers.get(CANCEL_HEADER)
@@ -113,19 +125,27 @@ class Normaliser:
                 items = cancels(items, cancelled_attempt(cancel, record))
         except Rejected as error:
             return [_rejected(error, None)]
-        return [self._item(context, index, item) for index, item in enumerate(items)]
+        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whoever is to blame
+            return [_rejected(_failure(voice, error), None)]
+        return [self._item(context, voice, index, item) for index, item in enumerate(items)]
 
-    def _item(self, context: _Context, index: int, item: Draft | Rejected) -> Accepted | RejectedItem:
+    def _item(self, context: Context, voice: Voice, index: int, item: Item) -> Result:
         if isinstance(item, Rejected):
             return _rejected(item, index)
         try:
-            topic, key = _route(item)
-            transaction, clamped = _completed(context, index, item)
-            return Accepted(transaction, topic, key, self._encode(transaction), clamped)
+            if isinstance(item, Draft):
+                topic, key = _route(item)
+                transaction, clamped = transaction_of(context, voice, index, item)
+                return Accepted(transaction, topic, key, self._encode(transaction), clamped)
+            if isinstance(item, PlayerDraft):
+                event, clamped = player_event_of(context, voice, index, item)
+                return Reported(event, PLAYER_EVENTS, item.player_id.encode(), _encode_player_event(event), clamped)
+            settlement, clamped = settlement_of(context, voice, index, item)
+            return Reported(settlement, SETTLEMENTS, item.match_id.encode(), _encode_settlement(settlement), clamped)
         except Rejected as error:
             return _rejected(error, index)
 
-    def _voice(self, topic: str) -> _Voice:
+    def _voice(self, topic: str) -> Voice:
         try:
             voice = self._by_topic[topic] = self._by_provider[provider_of(topic)]
         except (ValueError, KeyError):
@@ -145,6 +165,15 @@ class Normaliser:
         return text
 
 
+def _encode_player_event(event: PlayerEvent) -> bytes:
+    # Asked for when the first one comes: a worker that never meets one compiles nothing for it.
+    return codec.encoder(PlayerEvent)(event)
+
+
+def _encode_settlement(settlement: MarketSettlement) -> bytes:
+    return codec.encoder(MarketSettlement)(settlement)
+
+
 def _check_usable(record: RawRecord) -> None:
     if not record.value:
         raise Rejected(RejectCode.MALFORMED, "the record has no value")
@@ -152,44 +181,6 @@ def _check_usable(record: RawRecord) -> None:
         raise Rejected(RejectCode.TOO_LARGE, f"{len(record.value)} bytes; {VALUE_MAX_BYTES} are allowed")
     if record.timestamp < 0:
         raise Rejected(RejectCode.BAD_TIME, "the broker gave the record no timestamp")
-
-
-def _completed(context: _Context, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:
-    record, voice, brand, received_at = context.record, context.voice, context.brand, context.received_at
-    appended_at = record.timestamp
-    occurred_at, source = appended_at, _BROKER
-    if draft.provider_at is not None:
-        occurred_at, source = draft.provider_at, _PROVIDER
-    elif received_at is not None:
-        occurred_at, source = received_at, _CONNECTOR
-    believed = min(max(occurred_at, appended_at - voice.tolerance_ms), appended_at)
-    transaction = WalletTransaction(
-        event_id(brand, voice.provider, draft.operation, draft.provider_tx_id),
-        brand,
-        voice.provider,
-        voice.version,
-        context.region,
-        draft.operation,
-        draft.provider_tx_id,
-        Attempt(record.topic, record.partition, record.offset, index),
-        draft.player_id,
-        draft.legs,
-        draft.reference,
-        draft.round_id,
-        draft.round_closed,
-        draft.game_id,
-        believed,
-        source,
-        draft.provider_at,
-        received_at,
-        appended_at,
-        fingerprint(draft.player_id, draft.legs, draft.reference, draft.round_id, draft.game_id),
-        FINGERPRINT_VERSION,
-        draft.signature,
-        draft.decision_required,
-        draft.cause,
-    )
-    return transaction, believed != occurred_at
 
 
 def _route(draft: Draft) -> tuple[str, bytes]:
@@ -203,20 +194,19 @@ def _route(draft: Draft) -> tuple[str, bytes]:
     return UNRESOLVED, draft.reference.tx_id.encode()
 
 
+def _failure(voice: Voice, error: Exception) -> Rejected:
+    # Not the error's text: it may quote a secret of the body.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {place.name}, line {place.lineno}"
+    return Rejected(RejectCode.DIALECT_FAILED, f"the dialect {voice.provider} {voice.version} failed: {where}")
+
+
 def _rejected(error: Rejected, index: int | None) -> RejectedItem:
     detail = error.detail[:DETAIL_MAX]
     if not detail.isprintable():
         detail = ascii(detail)
     player_id = error.player_id if isinstance(error, Unreadable) else None
     return RejectedItem(error.reason, detail, index, player_id)
-
-
-def _received_at(raw: bytes | None) -> int | None:
-    if raw is None:
-        return None
-    if not raw.isdigit() or len(raw) > 15:
-        raise Rejected(RejectCode.BAD_TIME, "the header received-at is not epoch milliseconds")
-    return int(raw)
 
 
 def _context_text(raw: bytes) -> str:

@@ -21,7 +21,7 @@ from msgspec import Meta
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_of, exponent_of
-from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, entry_of
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -120,11 +120,11 @@ class Adyen(Dialect):
             key = HmacSha256(entry_of(material, "hmac_hex", self.provider))
         return partial(self._read, key)
 
-    def _read(self, key: HmacSha256 | None, record: RawRecord, _: Headers) -> list[Draft | Rejected]:
+    def _read(self, key: HmacSha256 | None, record: RawRecord, _: Headers) -> list[Item]:
         batch = read_json(_BATCH, record.value or b"")
         if batch.live != "true" and not self.accept_test:
             raise Rejected(RejectCode.BAD_FIELD, "a notice of the test environment where only live ones are accepted")
-        results: list[Draft | Rejected] = []
+        results: list[Item] = []
         for entry in batch.items:
             try:
                 results.append(self._draft(key, read_json(_ITEM, bytes(entry.item))))

@@ -63,7 +63,10 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
-    """Something about a player that moves no money: the record of `player.events.v1`, as the provider said it."""
+    """Something about a player that moves no money: the record of `player.events.v1`, as the provider said it.
+
+    `scope` is what of the player it holds for (`schemas.events.PlayerEvent`).
+    """
 
     operation: str
     provider_event_id: str
@@ -72,6 +75,7 @@ class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
     attributes: dict[str, str]
     provider_at: int | None
     signature: str
+    scope: str | None = None
 
 
 class MarketDraft(msgspec.Struct, frozen=True, gc=False):
@@ -107,7 +111,7 @@ class Unreadable(Rejected):
 
 Item: TypeAlias = Draft | PlayerDraft | MarketDraft | Rejected
 
-Reader: TypeAlias = Callable[[RawRecord, Headers], list[Draft | Rejected]]
+Reader: TypeAlias = Callable[[RawRecord, Headers], list[Item]]
 """One element an item, in the order of the body. Raises Rejected where no item can be told from another."""
 
 

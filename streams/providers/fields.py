@@ -15,8 +15,11 @@ from msgspec import Meta
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
 from schemas.money import minor_units
+from streams.providers.dialect import Headers, RawRecord
 
 ID_MAX: Final = 128
+RECEIVED_AT_MAX: Final = 15
+"""Digits of epoch milliseconds: until the year 33658."""
 
 _Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_MAX)] | _Number
@@ -86,6 +89,22 @@ def signed_currency_of(amount: Amount, currency: str) -> str:
 def epoch_ms(at: datetime) -> int:
     """Whole milliseconds since 1970, computed in integers."""
     return (at - _EPOCH) // _MS
+
+
+def received_at_of(headers: Headers) -> int | None:
+    """The connector's clock in epoch ms, where it told it. Raises Rejected(BAD_TIME) for a header that is none."""
+    raw = headers.get("received-at")
+    if raw is None:
+        return None
+    if not raw.isdigit() or len(raw) > RECEIVED_AT_MAX:
+        raise Rejected(RejectCode.BAD_TIME, "the header received-at is not epoch milliseconds")
+    return int(raw)
+
+
+def seen_at(record: RawRecord, headers: Headers) -> int:
+    """When a record was first seen, epoch ms: by its connector, else by the broker. Judges keys and replay windows."""
+    received_at = received_at_of(headers)
+    return record.timestamp if received_at is None else received_at
 
 
 def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

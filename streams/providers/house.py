@@ -17,7 +17,17 @@ import msgspec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text
-from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader, Unreadable, entry_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Unreadable,
+    entry_of,
+)
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -204,9 +214,7 @@ class House(Dialect):
             matches = HmacSha256(entry_of(material, "hmac_hex", self.provider)).matches_hex
         return partial(self._read, matches)
 
-    def _read(
-        self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
-    ) -> list[Draft | Rejected]:
+    def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
         value = record.value or b""
         verdict = SignatureVerdict.NOT_CHECKED.value
         if matches is not None:

@@ -16,7 +16,17 @@ import msgspec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader, Unreadable, entry_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Unreadable,
+    entry_of,
+)
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -75,9 +85,7 @@ class Hub88(Dialect):
             matches = RsaSha256(entry_of(material, "public_key_pem", self.provider)).matches
         return partial(self._read, matches)
 
-    def _read(
-        self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
-    ) -> list[Draft | Rejected]:
+    def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
         _, known, endpoint = (headers.get("http-path") or b"").rpartition(b"/transaction/")
         operation = _OPERATIONS.get(endpoint) if known else None
         if operation is None:

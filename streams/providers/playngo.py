@@ -18,7 +18,17 @@ from lxml import etree
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader, Unreadable, entry_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Unreadable,
+    entry_of,
+)
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import same_secret
 
@@ -72,9 +82,7 @@ class PlayNGo(Dialect):
         """The body without its access token."""
         return _TOKEN.sub(rb"\1***", value)
 
-    def _read(
-        self, secret: bytes | None, parser: etree.XMLParser, record: RawRecord, _: Headers
-    ) -> list[Draft | Rejected]:
+    def _read(self, secret: bytes | None, parser: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
         operation, fields = _elements(parser, record.value or b"")
         if operation not in _OPERATIONS:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction")

@@ -64,7 +64,12 @@ def test_retries_in_the_vectors_are_one_event() -> None:
 
 def test_every_code_that_a_raw_record_can_earn_has_a_vector() -> None:
     seen = {result["rejected"] for vector in vectors() for result in vector.results if "rejected" in result}
-    elsewhere = {RejectCode.UNKNOWN_PROVIDER, RejectCode.TOO_LARGE, RejectCode.BAD_CONTRACT}
+    elsewhere = {
+        RejectCode.UNKNOWN_PROVIDER,
+        RejectCode.TOO_LARGE,
+        RejectCode.BAD_CONTRACT,
+        RejectCode.DIALECT_FAILED,
+    }
     assert seen == set(RejectCode) - elsewhere
 
 

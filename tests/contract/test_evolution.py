@@ -1,4 +1,4 @@
-"""A made-up second version: old records under new code and new records under old code, held against fastavro."""
+"""A made-up next version: old records under new code and new records under old code, held against fastavro."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from schemas.events import Attempt, PlayerEvent
 from schemas.registry import Registry, Schema, UnknownSchema, load, released
 from tests.property.records import RECORDS
 
-PLAYER_EVENT_V1 = released().get("player-event", 1)
+PLAYER_EVENT = released().latest("player-event")
 
 
-class AttemptV2(msgspec.Struct, frozen=True):
+class NextAttempt(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     offset: int
@@ -37,7 +37,7 @@ class AttemptV2(msgspec.Struct, frozen=True):
     connector: str
 
 
-class PlayerEventV2(msgspec.Struct, frozen=True):
+class NextPlayerEvent(msgspec.Struct, frozen=True):
     event_id: str
     brand: str
     provider: str
@@ -46,7 +46,7 @@ class PlayerEventV2(msgspec.Struct, frozen=True):
     region: str
     operation: str
     provider_event_id: str
-    attempt: AttemptV2
+    attempt: NextAttempt
     player_id: str
     type: str
     attributes: dict[str, str]
@@ -56,12 +56,13 @@ class PlayerEventV2(msgspec.Struct, frozen=True):
     received_at: int | None
     appended_at: int
     signature: str
+    scope: str | None
     score: int  # new
 
 
-def second_version() -> dict[str, Any]:
+def next_version() -> dict[str, Any]:
     """Fields added in the middle, at the end and in a nested record; one dropped; one symbol more."""
-    schema = copy.deepcopy(PLAYER_EVENT_V1.json)
+    schema = copy.deepcopy(PLAYER_EVENT.json)
     fields = schema["fields"] = [field for field in schema["fields"] if field["name"] != "provider_at"]
     by_name = {field["name"]: field for field in fields}
     by_name["attempt"]["type"]["fields"].append({"name": "connector", "type": "string", "default": "unknown"})
@@ -72,20 +73,20 @@ def second_version() -> dict[str, Any]:
     return schema
 
 
-V2 = Schema("player-event", 2, 810302, second_version())
-BOTH = Registry({PLAYER_EVENT_V1.id: PLAYER_EVENT_V1, V2.id: V2})
-PARSED_V1 = fastavro.parse_schema(PLAYER_EVENT_V1.json)
-PARSED_V2 = fastavro.parse_schema(V2.json)
-V1_EVENTS: st.SearchStrategy[PlayerEvent] = RECORDS[PlayerEvent]
+NEXT = Schema("player-event", 3, 810303, next_version())
+BOTH = Registry({PLAYER_EVENT.id: PLAYER_EVENT, NEXT.id: NEXT})
+PARSED = fastavro.parse_schema(PLAYER_EVENT.json)
+PARSED_NEXT = fastavro.parse_schema(NEXT.json)
+EVENTS: st.SearchStrategy[PlayerEvent] = RECORDS[PlayerEvent]
 
 
 @st.composite
-def v2_events(draw: st.DrawFn) -> PlayerEventV2:
-    old = msgspec.structs.asdict(draw(V1_EVENTS))
+def next_events(draw: st.DrawFn) -> NextPlayerEvent:
+    old = msgspec.structs.asdict(draw(EVENTS))
     del old["provider_at"]
-    old["attempt"] = AttemptV2(*msgspec.structs.astuple(old["attempt"]), connector=draw(st.text("abé", max_size=5)))
+    old["attempt"] = NextAttempt(*msgspec.structs.astuple(old["attempt"]), connector=draw(st.text("abé", max_size=5)))
     old["time_source"] = draw(st.sampled_from(["OPERATOR", "PROVIDER", "CONNECTOR", "BROKER"]))
-    return PlayerEventV2(
+    return NextPlayerEvent(
         **old,
         device_id=draw(st.none() | st.text("abé", max_size=5)),
         tags=draw(st.lists(st.text("abé", max_size=5), max_size=3)),
@@ -97,48 +98,48 @@ def resolved(data: bytes, writer: Any, reader: Any) -> Any:
     return fastavro.schemaless_reader(BytesIO(data[5:]), writer, reader)
 
 
-encode_v1 = codec.encoder(PlayerEvent)
-encode_v2 = codec.encoder_of(PlayerEventV2, BOTH, "player-event")
-decode_v2 = codec.decoder_of(PlayerEventV2, BOTH, "player-event")
+encode = codec.encoder(PlayerEvent)
+encode_next = codec.encoder_of(NextPlayerEvent, BOTH, "player-event")
+decode_next = codec.decoder_of(NextPlayerEvent, BOTH, "player-event")
 
 
-@given(V1_EVENTS)
+@given(EVENTS)
 def test_old_records_are_read_by_new_code(event):
-    data = encode_v1(event)
-    read = decode_v2(data)
-    assert read == msgspec.convert(resolved(data, PARSED_V1, PARSED_V2), PlayerEventV2)
+    data = encode(event)
+    read = decode_next(data)
+    assert read == msgspec.convert(resolved(data, PARSED, PARSED_NEXT), NextPlayerEvent)
     assert (read.event_id, read.device_id, read.tags, read.score) == (event.event_id, None, [], -1)
     assert read.attempt.connector == "unknown"
 
 
-@given(v2_events())
+@given(next_events())
 def test_new_code_reads_what_it_writes(event):
-    assert decode_v2(encode_v2(event)) == event
+    assert decode_next(encode_next(event)) == event
 
 
-@given(v2_events())
+@given(next_events())
 def test_new_records_are_read_by_old_code(event):
-    """As a release does that knows version 2 and still works with the class of version 1."""
-    reader = parse(PLAYER_EVENT_V1.json)
-    plan = resolve(parse(V2.json), reader)
-    frame = codec.frame_of(V2.id)
-    decode = compile_decoder(Decoding(V2.name, frame, plan, bind(reader, PlayerEvent)), pytest.fail)
-    data = encode_v2(event)
-    assert decode(data) == msgspec.convert(resolved(data, PARSED_V2, PARSED_V1), PlayerEvent)
+    """As a release does that knows the next version and still works with the class of this one."""
+    reader = parse(PLAYER_EVENT.json)
+    plan = resolve(parse(NEXT.json), reader)
+    frame = codec.frame_of(NEXT.id)
+    decode = compile_decoder(Decoding(NEXT.name, frame, plan, bind(reader, PlayerEvent)), pytest.fail)
+    data = encode_next(event)
+    assert decode(data) == msgspec.convert(resolved(data, PARSED_NEXT, PARSED), PlayerEvent)
     if event.time_source == "OPERATOR":
         assert decode(data).time_source == "BROKER"
-    with pytest.raises(Rejected, match="player-event/v2"):
+    with pytest.raises(Rejected, match="player-event/v3"):
         decode(data[:-1])
 
 
-@given(V1_EVENTS, v2_events())
+@given(EVENTS, next_events())
 def test_a_partial_decoder_knows_both_versions(old, new):
     fields = ("player_id", "device_id", "attempt.connector", "attempt", "score", "tags", "attempt.offset")
-    decode = codec.decoder_of(PlayerEventV2, BOTH, "player-event", fields)
-    attempt = AttemptV2(*msgspec.structs.astuple(old.attempt), connector="unknown")
-    assert decode(encode_v1(old)) == (old.player_id, None, "unknown", attempt, -1, [], old.attempt.offset)
+    decode = codec.decoder_of(NextPlayerEvent, BOTH, "player-event", fields)
+    attempt = NextAttempt(*msgspec.structs.astuple(old.attempt), connector="unknown")
+    assert decode(encode(old)) == (old.player_id, None, "unknown", attempt, -1, [], old.attempt.offset)
     new_values = (new.device_id, new.attempt.connector, new.attempt, new.score, new.tags, new.attempt.offset)
-    assert decode(encode_v2(new)) == (new.player_id, *new_values)
+    assert decode(encode_next(new)) == (new.player_id, *new_values)
 
 
 def an_event() -> PlayerEvent:
@@ -147,14 +148,14 @@ def an_event() -> PlayerEvent:
 
 
 def test_a_default_list_belongs_to_one_event_only():
-    data = encode_v1(an_event())
-    decode_v2(data).tags.append("spoilt")
-    assert decode_v2(data).tags == []
+    data = encode(an_event())
+    decode_next(data).tags.append("spoilt")
+    assert decode_next(data).tags == []
 
 
 def test_code_that_does_not_know_a_version_says_so():
-    data = encode_v2(msgspec.convert(resolved(encode_v1(an_event()), PARSED_V1, PARSED_V2), PlayerEventV2))
-    with pytest.raises(UnknownSchema, match="810302"):
+    data = encode_next(msgspec.convert(resolved(encode(an_event()), PARSED, PARSED_NEXT), NextPlayerEvent))
+    with pytest.raises(UnknownSchema, match="810303"):
         codec.decoder(PlayerEvent)(data)
 
 

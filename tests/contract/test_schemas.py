@@ -51,8 +51,9 @@ def test_golden_bytes_are_written_and_read(schema, example):
     record = RECORDS[schema.subject]
     event = msgspec.json.decode(json.dumps(example["event"]), type=record)
     value = bytes.fromhex(example["value_hex"])
-    assert codec.encoder(record)(event) == value
     assert codec.decoder(record)(value) == event
+    if schema == released().latest(schema.subject):
+        assert codec.encoder(record)(event) == value
 
 
 @AS_GOLDEN
@@ -61,8 +62,9 @@ def test_golden_bytes_are_those_of_the_reference(schema, example):
     event = msgspec.json.decode(json.dumps(example["event"]), type=record)
     value = bytes.fromhex(example["value_hex"])
     parsed = fastavro.parse_schema(schema.json)
+    said = msgspec.to_builtins(event, builtin_types=(bytes,))
     body = BytesIO()
-    fastavro.schemaless_writer(body, parsed, msgspec.to_builtins(event, builtin_types=(bytes,)))
+    fastavro.schemaless_writer(body, parsed, {field["name"]: said[field["name"]] for field in schema.json["fields"]})
     assert value == b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
     assert msgspec.convert(fastavro.schemaless_reader(BytesIO(value[5:]), parsed, None), record) == event
 
@@ -93,8 +95,11 @@ def test_ids_are_those_that_others_have_stored():
         "wallet-balance/v1": 810101,
         "wallet-outcome/v1": 810201,
         "player-event/v1": 810301,
+        "player-event/v2": 810302,
         "fraud-alert/v1": 810401,
         "dead-letter/v1": 810501,
+        "market-settlement/v1": 810601,
+        "risk-signal/v1": 810701,
     }
 
 

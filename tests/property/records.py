@@ -1,4 +1,4 @@
-"""Strategies for the six records of our topics, over everything that their schemas can hold."""
+"""Strategies for the records of our topics, over everything that their schemas can hold."""
 
 from __future__ import annotations
 
@@ -65,6 +65,8 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
     events.WalletBalance: _fields(events.WalletBalance, source=POSITION),
     events.WalletOutcome: _fields(events.WalletOutcome, attempt=ATTEMPT, scale=st.none() | INT),
     events.PlayerEvent: _fields(events.PlayerEvent, attempt=ATTEMPT, attributes=TEXT_MAP, time_source=TIME_SOURCE),
+    events.MarketSettlement: _fields(events.MarketSettlement, attempt=ATTEMPT, time_source=TIME_SOURCE),
+    events.RiskSignal: _fields(events.RiskSignal, source=POSITION, record_index=st.none() | INT, attributes=TEXT_MAP),
     events.FraudAlert: _fields(
         events.FraudAlert,
         sources=_some(_fields(events.OffsetRange)),

@@ -7,11 +7,22 @@ import pytest
 
 from schemas import codec
 from schemas.errors import RejectCode, Rejected, UsageError
-from schemas.events import Kind, Leg, Reference, WalletTransaction
+from schemas.events import Kind, Leg, MarketSettlement, PlayerEvent, Reference, WalletTransaction
 from schemas.identity import event_id, referenced_event_id
-from schemas.topics import DAY_MS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem
-from streams.providers.dialect import Dialect, Draft, Headers, KeyMaterial, RawRecord, Reader
+from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED
+from streams.normalise.completion import settlement_id
+from streams.normalise.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem, Reported, Result
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    MarketDraft,
+    PlayerDraft,
+    RawRecord,
+    Reader,
+)
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider
 from tests.dialect_records import APPENDED_AT, raw_record
@@ -43,12 +54,12 @@ class Echo(Dialect):
     provider = "echo"
     version = "9"
 
-    def __init__(self, *drafts: Draft | Rejected) -> None:
+    def __init__(self, *drafts: Item) -> None:
         super().__init__()
         object.__setattr__(self, "drafts", drafts)
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        def read(record: RawRecord, headers: Headers) -> list[Draft | Rejected]:
+        def read(record: RawRecord, headers: Headers) -> list[Item]:
             return list(self.drafts)  # type: ignore[attr-defined]
 
         return read
@@ -71,7 +82,7 @@ def draft(**said: Any) -> Draft:
     return Draft(**(fields | said))
 
 
-def echo(*drafts: Draft | Rejected, headers: dict[str, Any] | None = None) -> list[Accepted | RejectedItem]:
+def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[Result]:
     return Normaliser(by_provider([Echo(*drafts)]), {}).normalise(raw_record("echo", b"x", headers))
 
 
@@ -320,3 +331,117 @@ def test_a_detail_is_short_and_printable() -> None:
 def test_a_key_that_is_none_ends_the_start() -> None:
     with pytest.raises(UsageError):
         Normaliser(DIALECTS, {"house": {"hmac_hex": "zz"}})
+
+
+# --- what moves no money --------------------------------------------------------------------------------------------
+
+
+def player_draft(**said: Any) -> PlayerDraft:
+    fields: dict[str, Any] = {
+        "operation": "applicantReviewed",
+        "provider_event_id": "c-1",
+        "player_id": "p-1",
+        "type": "KYC_REJECTED",
+        "attributes": {"answer": "RED"},
+        "provider_at": A - 5,
+        "signature": "VALID",
+        "scope": "a-1:basic",
+    }
+    return PlayerDraft(**(fields | said))
+
+
+def market_draft(**said: Any) -> MarketDraft:
+    fields: dict[str, Any] = {
+        "operation": "bet_settlement",
+        "match_id": "sr:match:1",
+        "market_id": "16",
+        "specifiers": "hcp=-0.75",
+        "outcome_id": "1714",
+        "action": "SETTLED",
+        "result": "1",
+        "void_factor": "0.5",
+        "dead_heat_factor": None,
+        "certainty": "2",
+        "from_at": None,
+        "until_at": None,
+        "provider_at": A + 7,
+        "signature": "NOT_CHECKED",
+    }
+    return MarketDraft(**(fields | said))
+
+
+def reported(item: Any) -> Reported:
+    assert isinstance(item, Reported), item
+    return item
+
+
+def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
+    items = echo(player_draft(), draft(legs=[Leg(Kind.PLAYER_STATE)]), headers={"brand": "acme", "region": "mt"})
+    told, booked = reported(items[0]), items[1]
+    assert isinstance(booked, Accepted)
+    assert (told.topic, told.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
+    assert codec.decoder(PlayerEvent)(told.value) == told.event
+    said = told.event
+    assert isinstance(said, PlayerEvent)
+    assert said.event_id == event_id("acme", "echo", "applicantReviewed", "c-1")
+    assert (said.brand, said.region, said.provider_version, said.scope) == ("acme", "mt", "9", "a-1:basic")
+    assert (said.occurred_at, said.time_source, said.provider_at, told.clamped) == (A - 5, "PROVIDER", A - 5, False)
+    assert [said.attempt.record_index, booked.transaction.attempt.record_index] == [0, 1]
+
+
+def test_a_feeds_settlement_goes_to_its_match() -> None:
+    told = reported(echo(market_draft())[0])
+    assert (told.topic, told.key) == (SETTLEMENTS, b"sr:match:1")
+    assert codec.decoder(MarketSettlement)(told.value) == told.event
+    assert told.clamped  # the feed's clock is ahead of the broker's
+    assert told.event.occurred_at == A
+
+
+def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_another() -> None:
+    others = [{"outcome_id": "1715"}, {"outcome_id": None}, {"provider_at": A + 8}, {"market_id": "161"}]
+    others += [{"specifiers": ""}, {"match_id": "sr:match:11"}, {"operation": "rollback_bet_settlement"}]
+    said = [market_draft(), market_draft(result="0", certainty="1"), *(market_draft(**other) for other in others)]
+    ids = [reported(item).event.event_id for item in echo(*said)]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 1 + len(others)
+
+
+def test_the_parts_of_a_settlements_id_cannot_run_into_each_other() -> None:
+    one = market_draft(market_id="1", specifiers="a=1|1:x", outcome_id="2")
+    other = market_draft(market_id="1", specifiers="a=1", outcome_id="x|1:2")
+    assert settlement_id(one) != settlement_id(other)
+
+
+def test_a_cancel_takes_back_money_and_repeats_what_is_none() -> None:
+    plain = echo(player_draft(), draft())
+    told, cancel = echo(player_draft(), draft(), headers={"cancel": "provider.echo.raw.v1-3@7"})
+    assert reported(told).event.event_id == reported(plain[0]).event.event_id
+    assert isinstance(cancel, Accepted)
+    assert cancel.transaction.provider_tx_id == "provider.echo.raw.v1-3@7#1"
+
+
+def test_a_text_that_no_record_can_hold_is_rejected() -> None:
+    items = echo(player_draft(attributes={"a": "\ud800"}), market_draft(result="\ud800"), draft())
+    assert [getattr(item, "code", None) for item in items] == [RejectCode.BAD_CONTRACT, RejectCode.BAD_CONTRACT, None]
+
+
+class Broken(Echo):
+    """Fails as a dialect with a mistake does, on a value that holds a secret."""
+
+    provider = "broken"
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        def read(record: RawRecord, headers: Headers) -> list[Item]:
+            return [{"hunter2": draft()}[(record.value or b"").decode()]]
+
+        return read
+
+
+def test_a_mistake_in_a_dialect_stops_nobody_and_betrays_nothing() -> None:
+    normaliser = Normaliser(by_provider([Broken(), Hub88()]), {})
+    item = rejected(normaliser, raw_record("broken", "secret"))
+    assert (item.code, item.record_index) == (RejectCode.DIALECT_FAILED, None)
+    assert "broken 9" in item.detail
+    assert "KeyError in read" in item.detail
+    assert "secret" not in item.detail
+    accepted(normaliser, raw_record("hub88", BET, PATH))

@@ -1,0 +1,165 @@
+"""Drafts to events of our own topics: what a dialect said, with where it came from, when, and who it is.
+
+Three clocks are kept and one is believed: the provider's, else the connector's, else the broker's, never after the
+broker's append and never further before it than the dialect's tolerance.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from schemas.events import Attempt, MarketSettlement, PlayerEvent, TimeSource, WalletTransaction
+from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
+from streams.providers.dialect import Draft, MarketDraft, PlayerDraft, RawRecord, Reader
+
+Event: TypeAlias = WalletTransaction | PlayerEvent | MarketSettlement
+
+_PROVIDER = TimeSource.PROVIDER.value
+_CONNECTOR = TimeSource.CONNECTOR.value
+_BROKER = TimeSource.BROKER.value
+
+
+class Voice(NamedTuple):
+    """One version of a provider's dialect, ready to read."""
+
+    read: Reader
+    provider: str
+    version: str
+    tolerance_ms: int
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What the items of one raw record have in common."""
+
+    record: RawRecord
+    brand: str
+    region: str
+    received_at: int | None
+
+
+class Clock(NamedTuple):
+    """The time that is believed, whose it is, and whether it had to be moved to be believed."""
+
+    occurred_at: int
+    source: str
+    clamped: bool
+
+
+def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Clock:
+    """Event time in epoch ms, clamped to [append - tolerance, append]."""
+    appended_at = context.record.timestamp
+    occurred_at, source = appended_at, _BROKER
+    if provider_at is not None:
+        occurred_at, source = provider_at, _PROVIDER
+    elif context.received_at is not None:
+        occurred_at, source = context.received_at, _CONNECTOR
+    believed = min(max(occurred_at, appended_at - tolerance_ms), appended_at)
+    return Clock(believed, source, believed != occurred_at)
+
+
+def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:
+    """The record of `wallet.transactions.v1`, and whether its clock was not believed."""
+    record, brand = context.record, context.brand
+    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    transaction = WalletTransaction(
+        event_id(brand, voice.provider, draft.operation, draft.provider_tx_id),
+        brand,
+        voice.provider,
+        voice.version,
+        context.region,
+        draft.operation,
+        draft.provider_tx_id,
+        Attempt(record.topic, record.partition, record.offset, index),
+        draft.player_id,
+        draft.legs,
+        draft.reference,
+        draft.round_id,
+        draft.round_closed,
+        draft.game_id,
+        clock.occurred_at,
+        clock.source,
+        draft.provider_at,
+        context.received_at,
+        record.timestamp,
+        fingerprint(draft.player_id, draft.legs, draft.reference, draft.round_id, draft.game_id),
+        FINGERPRINT_VERSION,
+        draft.signature,
+        draft.decision_required,
+        draft.cause,
+    )
+    return transaction, clock.clamped
+
+
+def player_event_of(context: Context, voice: Voice, index: int, draft: PlayerDraft) -> tuple[PlayerEvent, bool]:
+    """The record of `player.events.v1`, and whether its clock was not believed."""
+    record, brand = context.record, context.brand
+    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    event = PlayerEvent(
+        event_id(brand, voice.provider, draft.operation, draft.provider_event_id),
+        brand,
+        voice.provider,
+        voice.version,
+        context.region,
+        draft.operation,
+        draft.provider_event_id,
+        Attempt(record.topic, record.partition, record.offset, index),
+        draft.player_id,
+        draft.type,
+        draft.attributes,
+        clock.occurred_at,
+        clock.source,
+        draft.provider_at,
+        context.received_at,
+        record.timestamp,
+        draft.signature,
+        draft.scope,
+    )
+    return event, clock.clamped
+
+
+def settlement_of(context: Context, voice: Voice, index: int, draft: MarketDraft) -> tuple[MarketSettlement, bool]:
+    """The record of `sports.settlements.v1`, and whether its clock was not believed."""
+    record, brand = context.record, context.brand
+    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    provider_event_id = settlement_id(draft)
+    settlement = MarketSettlement(
+        event_id(brand, voice.provider, draft.operation, provider_event_id),
+        brand,
+        voice.provider,
+        voice.version,
+        context.region,
+        draft.operation,
+        provider_event_id,
+        Attempt(record.topic, record.partition, record.offset, index),
+        draft.match_id,
+        draft.market_id,
+        draft.specifiers,
+        draft.outcome_id,
+        draft.action,
+        draft.result,
+        draft.void_factor,
+        draft.dead_heat_factor,
+        draft.certainty,
+        draft.from_at,
+        draft.until_at,
+        clock.occurred_at,
+        clock.source,
+        draft.provider_at,
+        context.received_at,
+        record.timestamp,
+        draft.signature,
+    )
+    return settlement, clock.clamped
+
+
+def settlement_id(draft: MarketDraft) -> str:
+    """What a feed without ids says once: match, market, specifiers, outcome and its own time.
+
+    A length before each part, so that no two markets share a spelling; the operation is part of the event id anyway.
+    A settlement that comes live and again confirmed has two times: two events, for the reader to count once.
+    """
+    at = "" if draft.provider_at is None else str(draft.provider_at)
+    parts = (draft.match_id, draft.market_id, draft.specifiers, draft.outcome_id or "", at)
+    return "|".join([f"{len(part)}:{part}" for part in parts])
