@@ -1,0 +1,256 @@
+"""100HP Gaming, Operator API 2.7.0: POST /withdrawal (bet), /deposit (win), /rollback, /bonusWin, JSON.
+
+Source: operator_api_docs.md in github.com/asyncc0xff/id-0492-2040295-docs, the vendor's document. One `txId` serves a
+withdrawal and what becomes of it, so the operation is a part of the identity; and a round is one `txId`: its deposit or
+rollback ends it. A deposit and a rollback name neither player nor currency: the ledger takes both from the withdrawal.
+
+A withdrawal names a session of the operator's own making. Which player and which currency that is, the connector knows,
+which answered /auth for it: it says so in the headers `player` and `currency`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import amount_from_text, amount_of, text_of_minor, truncated
+from schemas.policies import LedgerPolicy
+from schemas.topics import DAY_MS
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Reply,
+    Unreadable,
+    entry_of,
+)
+from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, required, text_of
+from streams.providers.signatures import same_secret
+from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, header_id
+
+DECIMALS: Final = 2
+"""More are cut off: the document's "Decimal Precision", in amounts and in balances."""
+
+_OPERATIONS: Final = {
+    b"withdrawal": "withdrawal",
+    b"deposit": "deposit",
+    b"rollback": "rollback",
+    b"bonusWin": "bonusWin",
+}
+_HEX: Final = "[0-9a-fA-F]"
+_UUID7: Final = re.compile(f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
+_SECRET: Final = re.compile(rb'("secret"\s*:\s*")(?:[^"\\]|\\.)*', re.DOTALL)
+
+_VALIDATION, _SECRET_WRONG, _FUNDS, _NOT_FOUND, _EXISTS, _REFUNDED, _SETTLED, _INTERNAL = (
+    *(400, 601, 603, 605),
+    *(607, 608, 609, 702),
+)
+_MESSAGES: Final = {
+    _VALIDATION: "Validation error",
+    _SECRET_WRONG: "Invalid secret key",
+    _FUNDS: "Insufficient balance",
+    _NOT_FOUND: "Transaction not found",
+    _EXISTS: "Transaction already exists",
+    _REFUNDED: "Transaction already refunded",
+    _SETTLED: "Transaction already settled",
+    _INTERNAL: "Internal Server Error",
+}
+_DONE_BEFORE: Final = {"withdrawal": _EXISTS, "deposit": _SETTLED, "rollback": _REFUNDED, "bonusWin": _EXISTS}
+_ENDINGS: Final = frozenset({"deposit", "rollback"})
+_OF_REASON: Final = {
+    "ALREADY_CLOSED": _REFUNDED,
+    "NOTHING_TO_REVERSE": _NOT_FOUND,
+    "BET_NOT_SEEN": _NOT_FOUND,
+    "BET_ROLLED_BACK": _REFUNDED,
+    "BET_SETTLED": _SETTLED,
+}
+_OF_OUTCOME: Final[dict[str, int]] = {
+    Outcome.POSTED: 0,
+    Outcome.INFORMATIONAL: 0,
+    Outcome.REFUSED_FUNDS: _FUNDS,
+    Outcome.TOMBSTONED: _EXISTS,
+    # No code tells of these; the text beside a validation error does.
+    **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
+    **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
+}
+_OF_REJECTION: Final = {
+    RejectCode.MISSING_SIGNATURE: _SECRET_WRONG,
+    RejectCode.BAD_SIGNATURE: _SECRET_WRONG,
+    RejectCode.UNKNOWN_PROVIDER: _INTERNAL,
+    RejectCode.BAD_CONTRACT: _INTERNAL,
+}
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    tx_id: Id
+    secret: str | None = None
+    amount: Annotated[str, Meta(max_length=64)] | None = None
+    promo_id: OptionalId = None
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+
+
+@dataclass(frozen=True)
+class HundredHP(Dialect):
+    """`status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included, as the document asks.
+
+    RFC 9110 section 15 knows no status above 599; where a server or a proxy refuses to send one, set it to False:
+    errors are then 400.
+
+    Two weeks without deposit or rollback and the wallet rolls a withdrawal back itself (the document's recommendation).
+    """
+
+    provider: ClassVar[str] = "hundredhp"
+    version: ClassVar[str] = "2.7"
+    decides: ClassVar[frozenset[str]] = frozenset({"withdrawal"})
+
+    policy: LedgerPolicy = field(
+        default=LedgerPolicy(
+            win_without_bet="REFUSE",
+            win_after_rollback="REFUSE",
+            rollback_after_win="REFUSE",
+            open_round_max_age_ms=14 * DAY_MS,
+        )
+    )
+    status_as_code: bool = True
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that compares the body's `secret`. Needs `secret`."""
+        secret = None
+        if material is not None:
+            secret = entry_of(material, "secret", self.provider).encode()
+        return partial(self._read, secret)
+
+    def redacted(self, value: bytes) -> bytes:
+        """The body without its secret."""
+        return _SECRET.sub(rb"\1***", value)
+
+    def _read(self, secret: bytes | None, record: RawRecord, headers: Headers) -> list[Item]:
+        operation = _operation_of(headers)
+        body = read_json(_BODY, record.value or b"")
+        verdict = _verdict(secret, body.secret)
+        if operation in _ENDINGS:
+            return [_ending(operation, body, verdict)]
+        player_id = header_id(headers, PLAYER_HEADER)
+        try:
+            return [self._draft(operation, body, player_id, header_id(headers, CURRENCY_HEADER), verdict)]
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_id) from error
+
+    def _draft(self, operation: str, body: _Body, player_id: str, currency: str, verdict: str) -> Draft:
+        tx_id = text_of(body.tx_id, "txId")
+        bet = operation == "withdrawal"
+        amount = _amount(body, zero_allowed=not bet)
+        code = currency_of(amount, currency)
+        if bet:
+            leg = Leg(Kind.BET.value, amount, code)
+        else:
+            leg = Leg(Kind.PROMO_WIN.value, amount, code, False, optional_text(body.promo_id, "promoId"))
+        return Draft(
+            operation,
+            tx_id,
+            [leg],
+            player_id,
+            None,
+            tx_id if bet else None,
+            False,
+            None,
+            _uuid7_ms(tx_id),
+            operation in self.decides,
+            verdict,
+        )
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """`{userId, currency, balance}`, with a withdrawal's `txId`; an error is `{data, message, errCode}`."""
+        operation = _operation_or_none(dict(request.headers)) or ""
+        [result] = results
+        if isinstance(result, Rejected):
+            code = _OF_REJECTION.get(result.reason, _VALIDATION)
+            return self._error(code, result.detail if code == _VALIDATION else "")
+        code = _code_of(operation, result)
+        if code:
+            return self._error(code, result.message if code == _VALIDATION else "")
+        if result.player_id is None or result.currency is None or result.balance_minor is None:
+            return self._error(_INTERNAL, "")  # it was booked, and its answer needs what nobody told
+        said = {
+            "userId": result.player_id,
+            "currency": result.currency,
+            "balance": _balance(result.balance_minor, result.scale or 0),
+        }
+        if operation == "withdrawal":
+            said["txId"] = result.provider_tx_id
+        return Reply(200, "application/json", msgspec.json.encode(said))
+
+    def _error(self, code: int, data: str) -> Reply:
+        said: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
+        return Reply(code if self.status_as_code else 400, "application/json", msgspec.json.encode(said))
+
+
+def _operation_or_none(headers: Headers) -> str | None:
+    return _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
+
+
+def _operation_of(headers: Headers) -> str:
+    operation = _operation_or_none(headers)
+    if operation is None:
+        raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+    return operation
+
+
+def _verdict(secret: bytes | None, given: str | None) -> str:
+    if secret is None:
+        return SignatureVerdict.NOT_CHECKED.value
+    if not given:
+        raise Rejected(RejectCode.MISSING_SIGNATURE, "secret is missing")
+    if not same_secret(given.encode(), secret):
+        raise Rejected(RejectCode.BAD_SIGNATURE, "secret is not the agreed one")
+    return SignatureVerdict.VALID.value
+
+
+def _ending(operation: str, body: _Body, verdict: str) -> Draft:
+    """A deposit or a rollback. Its id is the withdrawal's, and so is the time in it: that is not the time of this."""
+    tx_id = text_of(body.tx_id, "txId")
+    leg = Leg(Kind.ROLLBACK.value) if operation == "rollback" else Leg(Kind.WIN.value, _amount(body))
+    reference = Reference("withdrawal", tx_id)
+    return Draft(operation, tx_id, [leg], None, reference, tx_id, True, None, None, False, verdict)
+
+
+def _amount(body: _Body, *, zero_allowed: bool = True) -> Amount:
+    sent = amount_from_text(required(body.amount, "amount"))
+    if sent.unscaled < 0 or (sent.unscaled == 0 and not zero_allowed):
+        raise Rejected(RejectCode.BAD_AMOUNT, "the amount must be above zero, a deposit's may be zero")
+    return truncated(sent, DECIMALS)
+
+
+def _uuid7_ms(text: str) -> int | None:
+    """The time in a UUID of version 7 (RFC 9562 section 5.7), epoch ms; the document's own example is of version 4."""
+    match = _UUID7.fullmatch(text)
+    return None if match is None else int(match[1] + match[2], 16)
+
+
+def _balance(minor: int, scale: int) -> str:
+    cut = truncated(amount_of(minor, scale), DECIMALS)
+    return text_of_minor(cut.unscaled, cut.scale)
+
+
+def _code_of(operation: str, result: WalletOutcome) -> int:
+    """The errCode of an outcome, 0 for a success. What is not foreseen is an internal error, never a success."""
+    outcome = result.outcome
+    if outcome in (Outcome.EXISTS, Outcome.CONFLICT):
+        return _DONE_BEFORE.get(operation, _EXISTS)
+    if outcome in (Outcome.TOMBSTONED, Outcome.UNRESOLVED) and operation in _ENDINGS:
+        return _NOT_FOUND
+    return _OF_REASON.get(result.reason, _OF_OUTCOME.get(outcome, _INTERNAL))

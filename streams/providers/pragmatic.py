@@ -1,0 +1,245 @@
+"""Pragmatic Play, seamless wallet: POST /bet.html, /result.html and so on, form-encoded; the answers are JSON.
+
+Sources: the public code of three integrators and a public summary of the vendor's specification (207 pages, 2026-03);
+of the specification itself (3.85) only its contents and change log. What they dispute is a setting of `Pragmatic`.
+Only promoWin names a currency; of the rest the connector, which answered authenticate.html, says it in the header
+`currency`. A result names the round and not its bet; a refund carries the reference of its bet as its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import md5
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import text_of_minor
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Reply,
+    Unreadable,
+    entry_of,
+)
+from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.textfields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form
+
+_OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
+    {
+        f"{name}.html".encode(): name
+        for name in ("bet", "result", "bonusWin", "jackpotWin", "promoWin", "refund", "adjustment", "endRound")
+    }
+)
+_FUNDS, _NOT_ALLOWED, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = 1, 3, 5, 6, 7, 50, 100, 120
+_DESCRIPTIONS: Final = {
+    0: "Success",
+    _FUNDS: "Insufficient balance",
+    _NOT_ALLOWED: "Bet is not allowed",
+    _HASH: "Invalid hash code",
+    _FROZEN: "Player is frozen",
+    _PARAMETERS: "Bad parameters in the request",
+    _LIMIT: "Bet limit has been reached",
+    _RETRY: "Internal server error, to be tried again",
+    _FINAL: "Internal server error, not to be tried again",
+}
+_OF_OUTCOME: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        Outcome.POSTED: 0,
+        Outcome.EXISTS: 0,
+        Outcome.INFORMATIONAL: 0,
+        Outcome.REFUSED_FUNDS: _FUNDS,
+        Outcome.REFUSED_BLOCKED: _FROZEN,
+        Outcome.REFUSED_LIMIT: _LIMIT,
+        Outcome.REFUSED_CURRENCY: _NOT_ALLOWED,
+        Outcome.REFUSED_EXPIRED: _NOT_ALLOWED,
+        Outcome.PARKED: _RETRY,
+    }
+)
+_OF_REJECTION: Final = {
+    RejectCode.MISSING_SIGNATURE: _HASH,
+    RejectCode.BAD_SIGNATURE: _HASH,
+    RejectCode.UNKNOWN_PROVIDER: _RETRY,
+    RejectCode.BAD_CONTRACT: _RETRY,
+}
+
+_OF_A_ROUND: Final = frozenset({"bet", "result", "jackpotWin", "adjustment", "endRound"})
+_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
+_NOTHING: Final = Amount(0, 0)
+
+
+def hash_of(fields: Mapping[str, str], secret: str) -> str:
+    """The `hash` of a message: MD5 over its other fields, sorted, as name=value joined by &, and the secret.
+
+    Values are as decoded, without line breaks. MD5 and the unescaped joining are the provider's; nothing better is
+    offered.
+    """
+    parts = [f"{name}={fields[name]}" for name in sorted(fields) if name != "hash"]
+    text = "&".join(parts).replace("\r", "").replace("\n", "") + secret
+    return md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pragmatic(Dialect):
+    """The doubtful points, each with what is known.
+
+    `bonus_win_pays`: whether bonusWin, the sum of a series of free rounds, moves money. Two integrators pay each free
+    round in its result and let bonusWin tell the sum; paying both pays twice. Ask which setup the contract has.
+
+    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source tells; a free round's bet of zero is
+    the same either way, so the default takes what the bet says.
+
+    `unknown_refund_succeeds`: whether the refund of a bet that never came is answered 0 (two integrators; the
+    specification allows it) or 120 (one). Neither moves money.
+
+    A refund of a bet whose round has a result is refused by one integrator (120). Here it is booked: a result names no
+    bet, and one round may have several.
+    """
+
+    provider: ClassVar[str] = "pragmatic"
+    version: ClassVar[str] = "3.85"
+    decides: ClassVar[frozenset[str]] = frozenset({"bet"})
+
+    bonus_win_pays: bool = False
+    bonus_code_is_free: bool = False
+    unknown_refund_succeeds: bool = True
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that checks the body's `hash`. Needs `secret`."""
+        secret = None if material is None else entry_of(material, "secret", self.provider)
+        return partial(self._read, secret)
+
+    def redacted(self, value: bytes) -> bytes:
+        """The body without its session token; the hash is no secret."""
+        return redacted_form(value, lambda name: name == "token")
+
+    def _read(self, secret: str | None, record: RawRecord, headers: Headers) -> list[Item]:
+        operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
+        if operation is None:
+            raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+        form = read_form(record.value or b"")
+        verdict = _verdict(secret, form)
+        fields = TextFields(form)
+        player_id = fields.id_of("userId")
+        try:
+            return [self._draft(operation, fields, player_id, headers, verdict)]
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_id) from error
+
+    def _draft(self, operation: str, fields: TextFields, player_id: str, headers: Headers, verdict: str) -> Draft:
+        ask_id = fields.id_of if operation in _OF_A_ROUND else fields.optional_id
+        round_id, game_id = ask_id("roundId"), ask_id("gameId")
+        ends = operation == "endRound"
+        # An endRound has no reference, and a live table's round has many players.
+        tx_id = f"{player_id}:{game_id}:{round_id}" if ends else fields.id_of("reference")
+        return Draft(
+            operation,
+            tx_id,
+            self._legs(operation, fields, headers),
+            player_id,
+            Reference("bet", tx_id) if operation == "refund" else None,
+            round_id,
+            ends,
+            game_id,
+            fields.epoch_ms("timestamp"),
+            operation in self.decides,
+            verdict,
+        )
+
+    def _legs(self, operation: str, fields: TextFields, headers: Headers) -> list[Leg]:
+        if operation == "refund":
+            # Since version 3.21 its amount may be missing; the bet knows it, and how it was split.
+            return [Leg(Kind.ROLLBACK.value)]
+        if operation == "endRound":
+            return [Leg(Kind.ROUND_CLOSE.value, None, _balance_currency(headers))]
+        amount = fields.amount("amount")
+        currency = fields.text("currency") if operation == "promoWin" else header_id(headers, CURRENCY_HEADER)
+        if operation == "adjustment":
+            return [Leg(Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, currency))]
+        currency = currency_of(amount, currency)
+        if operation == "jackpotWin":
+            return [Leg(Kind.JACKPOT_WIN.value, amount, currency)]
+        if operation == "promoWin":
+            return [Leg(Kind.PROMO_WIN.value, amount, currency, False, fields.id_of("campaignId"))]
+        return self._legs_of_play(operation, fields, amount, currency)
+
+    def _legs_of_play(self, operation: str, fields: TextFields, amount: Amount, currency: str) -> list[Leg]:
+        bonus_code = fields.optional_id("bonusCode")
+        if operation == "bet":
+            is_free = bonus_code is not None and (self.bonus_code_is_free or amount.unscaled == 0)
+            return [Leg(Kind.BET.value, amount, currency, is_free, bonus_code)]
+        if operation == "bonusWin":
+            kind = Kind.WIN if self.bonus_win_pays else Kind.INFORMATIONAL
+            return [Leg(kind.value, amount, currency, True, bonus_code)]
+        legs = [Leg(Kind.WIN.value, amount, currency, bonus_code is not None, bonus_code)]
+        if fields.optional("promoWinAmount") is not None:
+            promo = fields.amount("promoWinAmount")
+            currency_of(promo, currency)
+            if promo.unscaled:
+                campaign_id = fields.optional_id("promoCampaignID")
+                legs.append(Leg(Kind.PROMO_WIN.value, promo, currency, False, campaign_id))
+        return legs
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """`{transactionId, currency, cash, bonus, error, description}`, always under HTTP 200.
+
+        `cash` is all that the player may bet: bonus money is not told apart. A refund's answer holds no balance.
+        """
+        operation = _OPERATIONS.get((dict(request.headers).get("http-path") or b"").rpartition(b"/")[2], "")
+        [result] = results
+        if isinstance(result, Rejected):
+            return _reply(_OF_REJECTION.get(result.reason, _PARAMETERS), {})
+        error = self._error_of(operation, result)
+        if error:
+            return _reply(error, {})
+        said: dict[str, Any] = {} if operation == "endRound" else {"transactionId": result.event_id}
+        if operation != "refund" and result.balance_minor is not None:
+            said["currency"] = result.currency
+            said["cash"] = msgspec.Raw(text_of_minor(result.balance_minor, result.scale or 0).encode())
+            said["bonus"] = 0
+            if operation == "bet":
+                said["usedPromo"] = 0
+        return _reply(0, said)
+
+    def _error_of(self, operation: str, result: WalletOutcome) -> int:
+        if operation == "refund" and (result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET):
+            return 0 if self.unknown_refund_succeeds else _FINAL
+        return _OF_OUTCOME.get(result.outcome, _FINAL)
+
+
+def _balance_currency(headers: Headers) -> str | None:
+    """The currency for the balance in the answer to what moves no money; it may be missing."""
+    if not headers.get(CURRENCY_HEADER):
+        return None
+    return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
+
+
+def _verdict(secret: str | None, form: Mapping[str, str]) -> str:
+    if secret is None:
+        return SignatureVerdict.NOT_CHECKED.value
+    given = form.get("hash")
+    if not given:
+        raise Rejected(RejectCode.MISSING_SIGNATURE, "hash is missing")
+    wanted = given.lower().encode()
+    if not hmac.compare_digest(hash_of(form, secret).encode(), wanted):
+        # One integrator leaves empty fields out of the hash, the specification's summary does not say.
+        filled = {name: text for name, text in form.items() if text}
+        if len(filled) == len(form) or not hmac.compare_digest(hash_of(filled, secret).encode(), wanted):
+            raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
+    return SignatureVerdict.VALID.value
+
+
+def _reply(error: int, said: dict[str, Any]) -> Reply:
+    body = said | {"error": error, "description": _DESCRIPTIONS[error]}
+    return Reply(200, "application/json", msgspec.json.encode(body))
