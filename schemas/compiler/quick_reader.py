@@ -130,10 +130,11 @@ class QuickReader(ExactReader):
         self.source.add(depth, "elif n == 0:", f"    {to} = None", "else:", "    raise ValueError")
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
-        self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1", f"if {count}:")
-        self.source.add(depth + 1, f"for _ in {count}:")
-        item(depth + 2)
-        self.source.add(depth + 1, "if data[i]:", "    raise ValueError", "i += 1")
+        self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1")
+        # The loop comes before the question whether there was any: None is no empty block, and only the loop says so.
+        self.source.add(depth, f"for _ in {count}:")
+        item(depth + 1)
+        self.source.add(depth, f"if {count}:", "    if data[i]:", "        raise ValueError", "    i += 1")
 
 
 def _plan(step: Plan) -> Plan:

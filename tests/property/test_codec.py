@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from schemas import codec, events
 from schemas.errors import RejectCode, Rejected
+from schemas.events import DeadLetter, Header, Position
 from schemas.registry import RECORDS as CLASSES
 from schemas.registry import UnknownSchema, released, subject_of
 from tests.property.records import ANY_RECORD, RECORDS
@@ -135,6 +136,16 @@ def test_a_partial_decoder_of_a_record_cut_short_refuses_it_or_needs_no_more(rec
     cut = written[: data.draw(st.integers(0, len(written) - 1))]
     result = read_or_reason(codec.decoder(record, (name,)), cut)
     assert result is RejectCode.BAD_CONTRACT or result == (getattr(event, name),)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 8192])
+def test_arrays_of_every_length_are_read_whole_by_a_partial_decoder(count):
+    # From 64 items on the count has more than one byte; it was once taken for an empty array's.
+    letter = DeadLetter(Position("t", 0, 0), 0, None, None, [Header("", None)] * count, 0, "", "", "", "", None)
+    written = codec.encoder(DeadLetter)(letter)
+    decode = codec.decoder(DeadLetter, ("headers",))
+    assert decode(written) == (letter.headers,)
+    assert count < 64 or read_or_reason(decode, written[:12]) is RejectCode.BAD_CONTRACT
 
 
 @given(ANY_RECORD, st.integers(0, 2**32 - 1), st.integers(1, 255))
