@@ -1,12 +1,14 @@
 """What every dialect asks of a field: ids that can be stored, money that is exact, JSON that is typed.
 
-A JSON number with a fraction or an exponent is never taken for money here: it would already be a float elsewhere.
+Money is read from the digits that were sent: `schemas.money.amount_from_text` takes text, `JsonMoney` a JSON number,
+which would already be a float elsewhere. Times are read in `streams.providers.times`.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -14,7 +16,7 @@ from msgspec import Meta
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
-from schemas.money import minor_units
+from schemas.money import amount_from_text, exponent_of, minor_units, truncated
 from streams.providers.dialect import Headers, RawRecord
 
 ID_MAX: Final = 128
@@ -29,6 +31,9 @@ OptionalId: TypeAlias = Annotated[str, Meta(max_length=ID_MAX)] | _Number | None
 Note: TypeAlias = Annotated[str, Meta(max_length=500)]
 """A sentence for people."""
 CurrencyText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16)]
+JsonMoney: TypeAlias = Decimal
+"""Of a JSON field that holds an amount as a number or as text: msgspec reads either from its digits, never by way of a
+float. For `amount_of_number`."""
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 """RFC 3339 with an offset; a naive time says nothing."""
 
@@ -84,6 +89,23 @@ def signed_currency_of(amount: Amount, currency: str) -> str:
     code = currency.upper() if currency.isascii() else currency
     minor_units(amount, code)
     return code
+
+
+def amount_of_number(number: Decimal) -> Amount:
+    """A JSON field of type `JsonMoney` as it was printed, scientific notation and all.
+
+    Raises Rejected(BAD_AMOUNT) for what is no finite number of at most 64 bits and 30 decimals.
+    """
+    return amount_from_text(str(number))
+
+
+def cut_to_wallet(amount: Amount, currency: str) -> Amount:
+    """The amount cut toward zero to the currency's minor units: only where the provider's own document says so.
+
+    100HP's does ("104.129" is 104.12). Anywhere else parts of a minor unit are money that somebody would miss, and
+    `currency_of` rejects them. Raises Rejected(BAD_CURRENCY).
+    """
+    return truncated(amount, exponent_of(currency.upper() if currency.isascii() else currency))
 
 
 def epoch_ms(at: datetime) -> int:

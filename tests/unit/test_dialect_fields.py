@@ -10,7 +10,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount
-from streams.providers.fields import CurrencyText, Id, Instant, OptionalId, currency_of, epoch_ms, read_json, text_of
+from schemas.money import amount_from_text, minor_units
+from streams.providers.fields import (
+    CurrencyText,
+    Id,
+    Instant,
+    JsonMoney,
+    OptionalId,
+    amount_of_number,
+    currency_of,
+    cut_to_wallet,
+    epoch_ms,
+    read_json,
+    text_of,
+)
 from streams.providers.signatures import HmacSha256, RsaSha256, same_secret
 from tests.dialect_records import hub88_signature, keyring
 
@@ -169,3 +182,64 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     assert not key.matches_base64(b"x", b"y")
     assert same_secret(b"x", b"x")
     assert len(compared) == 3
+
+
+# --- exact money ----------------------------------------------------------------------------------------------------
+
+_SCALES = {"JPY": 0, "EUR": 2, "KWD": 3, "CLF": 4, "USDT": 6, "BTC": 8}
+
+
+class Priced(msgspec.Struct):
+    amount: JsonMoney
+
+
+PRICED = msgspec.json.Decoder(Priced)
+
+
+@pytest.mark.parametrize("currency", _SCALES)
+def test_a_wallet_holds_its_scale_and_not_a_digit_more(currency: str) -> None:
+    scale = _SCALES[currency]
+    least = amount_from_text(f"1e-{scale}")
+    assert currency_of(least, currency) == currency
+    assert minor_units(least, currency) == 1
+    assert minor_units(amount_from_text("7." + "0" * 23), currency) == 7 * 10**scale
+    with pytest.raises(Rejected) as rejection:
+        currency_of(amount_from_text(f"1e-{scale + 1}"), currency)
+    assert rejection.value.reason is RejectCode.AMOUNT_SCALE
+
+
+@pytest.mark.parametrize(
+    ("number", "amount"),
+    [
+        ("1.10", Amount(110, 2)),
+        ("1.10000000000000000000000", Amount(1100000000000000000, 18)),
+        ('"1.5"', Amount(15, 1)),
+        ("1e3", Amount(1000, 0)),
+        ("1.5E-3", Amount(15, 4)),
+        ("0.1", Amount(1, 1)),
+        ("90071992547409.93", Amount(9007199254740993, 2)),
+        ("-0.00", Amount(0, 2)),
+    ],
+)
+def test_a_json_number_is_read_from_its_digits(number: str, amount: Amount) -> None:
+    assert amount_of_number(read_json(PRICED, b'{"amount":%s}' % number.encode()).amount) == amount
+
+
+@pytest.mark.parametrize("number", ["1e31", "1e-31", "1e999999999", "-1e-999999999", '"NaN"', '"Infinity"', "9" * 4000])
+def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> None:
+    with pytest.raises(Rejected) as rejection:
+        amount_of_number(read_json(PRICED, b'{"amount":%s}' % number.encode()).amount)
+    assert rejection.value.reason is RejectCode.BAD_AMOUNT
+
+
+def test_only_who_says_so_is_cut() -> None:
+    amount = amount_from_text("104.129")
+    assert cut_to_wallet(amount, "eur") == Amount(10412, 2)
+    assert cut_to_wallet(amount_from_text("-104.129"), "EUR") == Amount(-10412, 2)
+    assert cut_to_wallet(amount, "JPY") == Amount(104, 0)
+    assert cut_to_wallet(amount, "BTC") == amount
+    with pytest.raises(Rejected):
+        currency_of(amount, "EUR")
+    with pytest.raises(Rejected) as rejection:
+        cut_to_wallet(amount, "ßß")
+    assert rejection.value.reason is RejectCode.BAD_CURRENCY
