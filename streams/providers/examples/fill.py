@@ -11,6 +11,10 @@ module exposes
 - `CURRENCIES` (optional): the codes that this provider can print, if they are not `CURRENCIES` here.
 - `rebatched(fill)`: only where messages have several items: the same items as in `examples(fill)`, in another order and
   cut into other messages.
+- `OTHER_KEYS` (optional): key material of somebody else, under which nothing of this provider's is signed rightly; by
+  default every entry of `KEYS` with one digit or letter changed.
+- `payload(example)`: only where bodies are neither JSON, XML, Avro nor a form: the body as the value that the payload
+  schema describes.
 - `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers tell the balance in units of
   10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they tell no balance.
 
@@ -152,8 +156,11 @@ class Fill:
         """
         scale = self.scale if decimals is None else min(self.scale, decimals)
         chance = self._number(f"amount{n}")
-        if self.hostile and chance % 3 == 0:
-            minor = _HOSTILE_MINOR[(chance // 3) % len(_HOSTILE_MINOR)]
+        if self.hostile and chance % 4 == 0:
+            minor = _HOSTILE_MINOR[(chance >> 8) % len(_HOSTILE_MINOR)]
+        elif self.hostile and chance % 4 == 1:
+            # More digits than a float holds, and fewer than 64 bits do: who takes a detour over a float shows here.
+            minor = 1 + (chance >> 16) % 10 ** (13 + (chance >> 8) % 7)
         else:
             # Sizes as they come: one minor unit, some coins, a day's pay, a jackpot.
             size = (10, 10**3, 10**5, _MAJOR_MAX * 10**scale)[(chance >> 8) % 4]
@@ -266,8 +273,9 @@ def record(
 ) -> RawRecord:
     """The raw record of an example; by default the broker appends it shortly after its `received-at`."""
     if appended_at_ms is None:
-        received_at = example.headers.get("received-at")
-        appended_at_ms = AT_MS if received_at is None else int(received_at) + _BROKER_LAG_MS - _CONNECTOR_LAG_MS
+        received_at = example.headers.get("received-at", b"")
+        usable = received_at.isdigit() and len(received_at) < 15
+        appended_at_ms = int(received_at) + _BROKER_LAG_MS - _CONNECTOR_LAG_MS if usable else AT_MS
     headers = tuple(example.headers.items())
     return Record(raw_topic(provider), partition, offset, appended_at_ms, example.key, example.value, headers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -24,7 +24,9 @@ class Examples(msgspec.Struct, frozen=True):
     keys: KeyMaterial
     make: Make
     currencies: Sequence[str]
+    other_keys: KeyMaterial | None
     rebatched: Make | None
+    payload: Callable[[Example], Any] | None
     balance_told: bool
     balance_decimals: int | None
 
@@ -54,7 +56,9 @@ def _read(module: ModuleType) -> Examples:
         module.KEYS,
         module.examples,
         getattr(module, "CURRENCIES", CURRENCIES),
+        getattr(module, "OTHER_KEYS", None),
         getattr(module, "rebatched", None),
+        getattr(module, "payload", None),
         hasattr(module, "BALANCE_DECIMALS"),
         getattr(module, "BALANCE_DECIMALS", None),
     )

@@ -1,0 +1,83 @@
+"""The messages that the fuzzer sends: case `index` of a seed is the same message on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from random import Random
+from typing import Final
+
+from msgspec.structs import replace
+
+from sandbox.fuzz.mutation import mutated
+from sandbox.fuzz.respelling import respelt
+from sandbox.fuzz.subjects import Subject
+from streams.providers.dialect import RawRecord
+from streams.providers.examples.fill import Example, Fill, record
+
+CASES_OF_A_FILL: Final = 8
+"""So many cases are made of one fill: what is dear is to sign its examples."""
+
+_HOSTILE_SHARE: Final = 0.4
+_MUTATED_SHARE: Final = 0.45
+_RESPELT_SHARE: Final = 0.25
+_KEYED_SHARE: Final = 0.5
+_UNKNOWN_CURRENCY: Final = "XQQ"
+
+
+class Mode(StrEnum):
+    """What was done to a message, and so what must become of it."""
+
+    VALID = "valid"  # must be accepted, exactly
+    RESPELT = "respelt"  # the same in other bytes: must be accepted, exactly
+    HOSTILE = "hostile"  # odd text and huge amounts: exact, or rejected
+    MUTATED = "mutated"  # anything: must be accounted for
+
+
+@dataclass(frozen=True)
+class Case:
+    """One message; `keyed`: its signature is checked."""
+
+    index: int
+    subject: Subject
+    mode: Mode
+    fill: Fill
+    example: Example
+    record: RawRecord
+    keyed: bool
+
+
+def case_of(seed: int, index: int, among: Sequence[Subject]) -> Case:
+    """Case `index` of `seed`. The adapters take turns, so it depends on which there are."""
+    unit, subject = index // CASES_OF_A_FILL, subject_at(index, among)
+    fill, examples = _filled(seed, unit, subject)
+    rng = Random(f"{seed}/case/{index}")
+    example = examples[(index + unit) % len(examples)] if rng.random() < 0.5 else rng.choice(examples)
+    mode, keyed = Mode.HOSTILE if fill.hostile else Mode.VALID, True
+    if rng.random() < _MUTATED_SHARE:
+        mode, keyed = Mode.MUTATED, rng.random() < _KEYED_SHARE
+        example = mutated(example, rng.choice(examples), rng)
+    elif not fill.hostile and rng.random() < _RESPELT_SHARE:
+        mode, keyed = Mode.RESPELT, False
+        content_type = example.headers.get("content-type", b"").decode()
+        example = replace(example, value=respelt(example.value, content_type, rng))
+    place = record(example, subject.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms)
+    return Case(index, subject, mode, fill, example, place, keyed)
+
+
+def subject_at(index: int, among: Sequence[Subject]) -> Subject:
+    """Whose turn it is."""
+    return among[index // CASES_OF_A_FILL % len(among)]
+
+
+@lru_cache(maxsize=4)
+def _filled(seed: int, unit: int, subject: Subject) -> tuple[Fill, list[Example]]:
+    rng = Random(f"{seed}/fill/{unit}")
+    hostile = rng.random() < _HOSTILE_SHARE
+    currency = rng.choice(subject.examples.currencies)
+    if hostile and rng.random() < 0.05:
+        currency = _UNKNOWN_CURRENCY
+    fill = Fill(rng.getrandbits(60), currency, sending=rng.choice((0, 0, 1)), hostile=hostile)
+    return fill, subject.made(fill)

@@ -1,0 +1,149 @@
+"""Sends the cases through the real normaliser, asks for an answer to each, and counts what may never happen."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from sandbox.fuzz.answering import by_chance
+from sandbox.fuzz.cases import Case, Mode, case_of, subject_at
+from sandbox.fuzz.judging import Fault, FaultKind, unsound, untrue
+from sandbox.fuzz.subjects import Subject
+from schemas.events import SignatureVerdict
+from streams.normalise.normaliser import RejectedItem, Result
+from streams.providers.dialect import Reply
+
+ACCEPTED_SHARE_MIN: Final = 0.1
+"""Of each adapter's messages: a fuzzer whose traffic is all refused at the door tests the door."""
+
+_FAILURES_KEPT: Final = 20
+
+
+@dataclass
+class Tally:
+    """Messages of one adapter. Accepted: every item became an event. Rejected: at least one became a dead letter."""
+
+    count: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    exceptions: int = 0
+    unaccounted: int = 0
+    inexact: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing happened that may never happen."""
+        return not (self.exceptions or self.unaccounted or self.inexact)
+
+    def as_json(self) -> dict[str, int]:
+        """The counts by name."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that went wrong; `pitboss providers fuzz --seed S --only INDEX` sends it again."""
+
+    index: int
+    adapter: str
+    mode: str
+    example: str
+    faults: list[str]
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    seed: int
+    by_adapter: dict[str, Tally] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def total(self) -> Tally:
+        """All adapters together."""
+        tallies = self.by_adapter.values()
+        return Tally(**{name: sum(getattr(tally, name) for tally in tallies) for name in vars(Tally())})
+
+    @property
+    def too_few_accepted(self) -> list[str]:
+        """Adapters of whose messages less than a tenth was accepted: the run has not shown much of them."""
+        return [name for name, tally in self.by_adapter.items() if tally.accepted < ACCEPTED_SHARE_MIN * tally.count]
+
+    def as_json(self) -> dict[str, Any]:
+        """One object."""
+        return {
+            **self.total.as_json(),
+            "seed": self.seed,
+            "by_adapter": {name: tally.as_json() for name, tally in sorted(self.by_adapter.items())},
+            "failures": [vars(failure) for failure in self.failures],
+        }
+
+
+Progress = Callable[[int], None]
+"""Called with the number of cases done, every few hundred."""
+
+_TELL_EVERY: Final = 500
+
+
+def fuzz(seed: int, indices: Sequence[int], among: Sequence[Subject], progress: Progress | None = None) -> Report:
+    """Send these cases; the first failures are kept with their indices."""
+    report = Report(seed, {subject.name: Tally() for subject in among})
+    for done, index in enumerate(indices, start=1):
+        subject, example, mode, results, faults = _tried(seed, index, among)
+        tally = report.by_adapter[subject]
+        tally.count += 1
+        if results:
+            rejected = any(isinstance(item, RejectedItem) for item in results)
+            tally.rejected += rejected
+            tally.accepted += not rejected
+        for kind in {fault.kind for fault in faults}:
+            setattr(tally, kind.value, getattr(tally, kind.value) + 1)
+        if faults and len(report.failures) < _FAILURES_KEPT:
+            texts = [f"{fault.kind}: {fault.what}" for fault in faults]
+            report.failures.append(Failure(index, subject, mode, example, texts))
+        if progress is not None and done % _TELL_EVERY == 0:
+            progress(done)
+    return report
+
+
+def _tried(seed: int, index: int, among: Sequence[Subject]) -> tuple[str, str, str, list[Result], list[Fault]]:
+    try:
+        case = case_of(seed, index, among)
+    except Exception:  # noqa: BLE001 - an example that cannot be written is a failure like any other
+        subject = subject_at(index, among)
+        return subject.name, "examples", "making", [], [Fault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
+    results: list[Result] = []
+    try:
+        results = outcome_of(case)
+        faults = faults_of(case, results)
+    except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
+        faults = [Fault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
+    return case.subject.name, case.example.name, case.mode.value, results, faults
+
+
+def outcome_of(case: Case) -> list[Result]:
+    """What the normaliser makes of the case."""
+    normaliser = case.subject.keyed if case.keyed else case.subject.open_
+    return normaliser.normalise(case.record)
+
+
+def faults_of(case: Case, results: list[Result]) -> list[Fault]:
+    """What is wrong with it, the answer included."""
+    faults = unsound(results)
+    if case.mode is not Mode.MUTATED:
+        keyed = case.keyed and bool(case.subject.examples.keys)
+        verdict = None if keyed else SignatureVerdict.NOT_CHECKED.value
+        faults += untrue(case.example, case.fill, results, verdict)
+    dialect = case.subject.dialect
+    reply = dialect.answer(case.record, by_chance(results, Random(case.index)))
+    if type(reply) is not Reply or type(reply.body) is not bytes:
+        faults.append(Fault(FaultKind.EXCEPTION, f"the answer is {reply!r}"))
+    shown = dialect.redacted(case.example.value)
+    if case.mode is not Mode.MUTATED:
+        secrets = [secret for secret in case.subject.examples.keys.values() if secret.encode() in shown]
+        faults += [Fault(FaultKind.INEXACT, "a secret is shown") for _ in secrets]
+    return faults

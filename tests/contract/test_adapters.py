@@ -1,0 +1,413 @@
+"""The conformance suite: what every adapter promises, held over every registered one without its being told.
+
+An adapter is found in the registry, its traffic by convention (`streams/providers/examples/fill.py`). One that has no
+examples fails here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from decimal import ROUND_FLOOR, Decimal
+from functools import cache
+from random import Random
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+from msgspec.structs import replace
+
+from sandbox.fuzz.answering import BALANCE_MINOR, REASONS, answered
+from sandbox.fuzz.judging import said_of, unsound, untrue
+from sandbox.fuzz.mutation import mutated
+from sandbox.fuzz.respelling import respelt
+from sandbox.fuzz.subjects import Subject, dialects, subject_of
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Outcome, SignatureVerdict, WalletTransaction
+from schemas.money import EXPONENTS
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.providers.dialect import Dialect, Reply
+from streams.providers.examples.fill import Example, Fill, record
+from streams.providers.examples.find import examples_of
+from streams.providers.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
+from tests.contract.payload_schemas import complaint, schema_files
+
+VALID, NOT_CHECKED = SignatureVerdict.VALID.value, SignatureVerdict.NOT_CHECKED.value
+ADAPTERS = {f"{dialect.provider}-{dialect.version}": dialect for dialect in dialects()}
+
+every_adapter = pytest.mark.parametrize("name", sorted(ADAPTERS))
+
+
+@cache
+def subject(name: str) -> Subject:
+    return subject_of(ADAPTERS[name])
+
+
+def provider(name: str) -> str:
+    return ADAPTERS[name].provider
+
+
+def read(name: str, example: Example, *, keyed: bool = True, **place: int) -> list[Result]:
+    normaliser = subject(name).keyed if keyed else subject(name).open_
+    return normaliser.normalise(record(example, provider(name), **place))
+
+
+def identities(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """Event id and fingerprint of every event; what was rejected stands as its code."""
+    found = []
+    for item in results:
+        if isinstance(item, RejectedItem):
+            found.append((item.code.value, ""))
+        else:
+            said = said_of(item)
+            found.append((said.event_id, said.fingerprint if isinstance(said, WalletTransaction) else ""))
+    return found
+
+
+# --- there are examples, and they are the provider's ----------------------------------------------------------------
+
+
+@every_adapter
+def test_an_adapter_has_examples(name):
+    made = subject(name).made(Fill(1))
+    assert made
+    assert len({example.name for example in made}) == len(made), "two examples have one name"
+    assert any(expected.code is None for example in made for expected in example.expects)
+    assert all(example.expects for example in made)
+
+
+@every_adapter
+def test_the_same_fill_makes_the_same_bytes(name):
+    assert subject(name).made(Fill(1)) == subject(name).made(Fill(1))
+
+
+@every_adapter
+def test_an_example_fulfils_its_payload_schema(name):
+    examples = examples_of(ADAPTERS[name])
+    for fill in (Fill(1), Fill(2, examples.currencies[-1])):
+        for example in subject(name).made(fill):
+            if all(expected.code is not None for expected in example.expects):
+                continue
+            versions = schema_files(provider(name), example)
+            assert versions, f"{example.name}: no folder with a schema under schemas/providers/{provider(name)}"
+            complaints = [complaint(path, example, examples) for path in versions]
+            assert "" in complaints, f"{example.name}: {complaints[0]}"
+
+
+# --- money is exact, and so is everything else ----------------------------------------------------------------------
+
+
+@every_adapter
+def test_amounts_are_exact_in_every_currency(name):
+    """The legs of each example, in currencies of 0, 2, 3, 4, 6 and 8 decimals as far as the provider has them."""
+    for currency in subject(name).examples.currencies:
+        for seed in range(12):
+            fill = Fill(seed, currency)
+            for example in subject(name).made(fill):
+                results = read(name, example)
+                verdict = None if subject(name).examples.keys else NOT_CHECKED
+                assert unsound(results) + untrue(example, fill, results, verdict) == [], (currency, seed, example)
+
+
+@every_adapter
+def test_odd_text_and_huge_amounts_are_exact_or_rejected(name):
+    accepted = 0
+    for currency in (*subject(name).examples.currencies, "XQQ"):
+        for seed in range(10):
+            fill = Fill(seed, currency, hostile=True)
+            for example in subject(name).made(fill):
+                results = read(name, example)
+                verdict = None if subject(name).examples.keys else NOT_CHECKED
+                assert unsound(results) + untrue(example, fill, results, verdict) == [], (currency, seed, example)
+                accepted += any(not isinstance(item, RejectedItem) for item in results)
+    assert accepted
+
+
+@every_adapter
+def test_the_zone_of_the_machine_changes_nothing(name, monkeypatch):
+    """14:03:20 UTC read in the machine's zone would be another hour."""
+    made = subject(name).made(Fill(1))
+    first = [read(name, example) for example in made]
+    try:
+        for zone in ("Asia/Tokyo", "America/St_Johns"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert subject(name).made(Fill(1)) == made
+            assert [read(name, example) for example in made] == first
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_zone_really_changes_in_that_test(monkeypatch):
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert time.localtime(0).tm_hour == 9, os.environ["TZ"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+# --- who an event is -------------------------------------------------------------------------------------------------
+
+
+@every_adapter
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32))
+def test_a_retry_is_the_same_event(name, seed):
+    """Sent again: later, with other request ids, in another order of fields, at another place of the topic."""
+    rng = Random(seed)
+    fill = Fill(seed, rng.choice(subject(name).examples.currencies))
+    again = subject(name).made(fill.again())
+    for first, second in zip(subject(name).made(fill), again, strict=True):
+        assert identities(read(name, first)) == identities(read(name, second, partition=5, offset=10**9))
+        content_type = second.headers.get("content-type", b"").decode()
+        other = replace(second, value=respelt(second.value, content_type, rng))
+        assert identities(read(name, other, keyed=False)) == identities(read(name, first, keyed=False)), other
+
+
+@every_adapter
+def test_a_retry_differs_in_its_bytes(name):
+    """Or the test above shows nothing: a provider that puts neither a time nor a request id into a message is rare."""
+    fill = Fill(1)
+    texts = {
+        respelt(example.value, example.headers.get("content-type", b"").decode(), Random(seed))
+        for example in subject(name).made(fill)
+        for seed in range(5)
+    }
+    retried = subject(name).made(fill.again())
+    headers_differ = [a.headers != b.headers for a, b in zip(subject(name).made(fill), retried, strict=True)]
+    assert len(texts) > len(retried) or all(headers_differ)
+
+
+@every_adapter
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_a_round_in_any_order_is_the_same_events(name, seed, data):
+    """An adapter remembers nothing from one record to the next."""
+    made = subject(name).made(Fill(seed))
+    order = data.draw(st.permutations(range(len(made))))
+    results = {number: read(name, made[number], offset=at) for at, number in enumerate(order)}
+    assert [identities(results[n]) for n in range(len(made))] == [identities(read(name, each)) for each in made]
+
+
+@every_adapter
+def test_items_cut_into_other_messages_are_the_same_events(name):
+    made = subject(name).examples.make
+    rebatched = subject(name).examples.rebatched
+    if rebatched is None:
+        assert all(len(example.expects) == 1 for example in made(Fill(1))), (
+            "examples with several items, no rebatched()"
+        )
+        return
+    for seed in range(20):
+        fill = Fill(seed)
+        first = sorted(pair for example in made(fill) for pair in identities(read(name, example)))
+        again = rebatched(fill)
+        assert [example.value for example in again] != [example.value for example in made(fill)]
+        assert sorted(pair for example in again for pair in identities(read(name, example))) == first
+
+
+@every_adapter
+def test_no_two_items_of_a_round_are_one_event(name):
+    for seed in range(20):
+        ids = [pair[0] for example in subject(name).made(Fill(seed)) for pair in identities(read(name, example))]
+        events = [each for each in ids if each not in RejectCode.__members__]
+        assert len(set(events)) == len(events)
+
+
+@every_adapter
+def test_another_amount_under_the_same_id_is_another_fingerprint(name):
+    """Otherwise a changed bet would pass for a retry of the first."""
+    told = 0
+    for example in subject(name).made(Fill(3)):
+        for item in read(name, example):
+            if isinstance(item, Accepted) and any(leg.amount is not None for leg in item.transaction.legs):
+                told += 1
+                assert item.transaction.fingerprint
+    amounts = [leg for e in subject(name).made(Fill(3)) for x in e.expects for leg in x.legs if leg[1] is not None]
+    assert bool(told) == bool(amounts)
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+
+def other_keys(dialect: Dialect) -> dict[str, str]:
+    """Key material of somebody else: valid in form, and not the provider's."""
+    examples = examples_of(dialect)
+    if examples.other_keys is not None:
+        return dict(examples.other_keys)
+    return {entry: _changed(text) for entry, text in examples.keys.items()}
+
+
+def _changed(text: str) -> str:
+    if text.startswith("-----BEGIN"):
+        return RSA_OTHER_PUBLIC_PEM
+    at = len(text) - 1
+    return text[:at] + ("1" if text[at] != "1" else "2")
+
+
+@every_adapter
+def test_a_signature_of_somebody_else_is_rejected(name):
+    if not subject(name).examples.keys:
+        return
+    stranger = Normaliser({provider(name): ADAPTERS[name]}, {provider(name): other_keys(ADAPTERS[name])})
+    signed = 0
+    for example in subject(name).made(Fill(1)):
+        results = stranger.normalise(record(example, provider(name)))
+        whole = len(results) == 1 and len(example.expects) > 1
+        for item, expected in zip(results, example.expects[:1] if whole else example.expects, strict=True):
+            if expected.signature == VALID and expected.code is None:
+                assert isinstance(item, RejectedItem), example
+                assert item.code is RejectCode.BAD_SIGNATURE
+                signed += 1
+    assert signed, "the examples' KEYS check nothing"
+
+
+@every_adapter
+def test_without_a_key_nothing_is_checked(name):
+    for example in subject(name).made(Fill(1)):
+        results = read(name, example, keyed=False)
+        assert untrue(example, Fill(1), results, NOT_CHECKED) == []
+
+
+@every_adapter
+def test_no_secret_is_shown(name):
+    """Secrets that travel inside a body are blotted out, also in one that was cut off."""
+    secrets = [text.encode() for text in subject(name).examples.keys.values()]
+    for example in subject(name).made(Fill(1)):
+        for value in (example.value, example.value[: len(example.value) * 2 // 3], example.value[:-1]):
+            shown = ADAPTERS[name].redacted(value)
+            assert not [secret for secret in secrets if secret in shown], example.name
+        for item in read(name, replace(example, value=example.value[:-1])):
+            assert not isinstance(item, RejectedItem) or not [s for s in secrets if s.decode() in item.detail]
+
+
+# --- answers ------------------------------------------------------------------------------------------------------------
+
+
+def parsed(reply: Reply) -> object:
+    """The body read as its content type says."""
+    kind = reply.content_type.partition(";")[0].strip()
+    if kind.endswith("json"):
+        return json.loads(reply.body)
+    if kind.endswith("xml"):
+        return etree.fromstring(reply.body)
+    if kind == "application/x-www-form-urlencoded":
+        return parse_qsl(reply.body.decode(), strict_parsing=True)
+    assert kind == "text/plain", kind
+    return reply.body.decode()
+
+
+@every_adapter
+def test_every_outcome_has_an_answer(name):
+    for example in subject(name).made(Fill(1)):
+        results = read(name, example)
+        for outcome in Outcome:
+            for reason in REASONS:
+                for knows in (True, False):
+                    answer = ADAPTERS[name].answer(
+                        record(example, provider(name)), answered(results, outcome, reason, knows=knows)
+                    )
+                    assert 200 <= answer.status < 600
+                    parsed(answer)
+
+
+@every_adapter
+def test_every_rejection_has_an_answer(name):
+    for example in subject(name).made(Fill(1)):
+        for code in RejectCode:
+            for value in (example.value, b"", b"\xff<{&"):
+                request = record(replace(example, value=value), provider(name))
+                answer = ADAPTERS[name].answer(request, [Rejected(code, 'a detail <&" that stays inside')])
+                assert 200 <= answer.status < 600
+                parsed(answer)
+
+
+def decisions(name: str) -> Iterator[tuple[Example, list[Result]]]:
+    """The examples whose provider waits for a decision."""
+    for fill in (Fill(1), Fill(2, "JPY"), Fill(3, "KWD"), Fill(4, "BTC")):
+        if fill.currency in subject(name).examples.currencies:
+            for example in subject(name).made(fill):
+                results = read(name, example)
+                if any(isinstance(item, Accepted) and item.transaction.decision_required for item in results):
+                    yield example, results
+
+
+@every_adapter
+def test_a_refusal_is_told_from_a_success(name):
+    for example, results in decisions(name):
+        request = record(example, provider(name))
+        said = {
+            outcome: ADAPTERS[name].answer(request, answered(results, outcome))
+            for outcome in (Outcome.POSTED, Outcome.REFUSED_FUNDS, Outcome.REFUSED_BLOCKED, Outcome.CONFLICT)
+        }
+        assert said[Outcome.POSTED] not in [said[outcome] for outcome in said if outcome is not Outcome.POSTED]
+        assert ADAPTERS[name].answer(request, [Rejected(RejectCode.BAD_SIGNATURE, "")]) != said[Outcome.POSTED]
+        assert said[Outcome.POSTED] == ADAPTERS[name].answer(request, answered(results, Outcome.POSTED))
+
+
+@every_adapter
+def test_an_answer_tells_the_balance_exactly(name):
+    examples = subject(name).examples
+    told = [(example, results) for example, results in decisions(name)]
+    if not told:
+        return
+    assert examples.balance_told, f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
+    if examples.balance_decimals is None:
+        return
+    for example, results in told:
+        answer = ADAPTERS[name].answer(record(example, provider(name)), answered(results, Outcome.POSTED))
+        item = next(item for item in results if isinstance(item, Accepted))
+        currency = next(leg.currency for leg in item.transaction.legs if leg.currency is not None)
+        units = Decimal(BALANCE_MINOR).scaleb(examples.balance_decimals - EXPONENTS[currency])
+        numbers = {Decimal(text.decode()) for text in re.findall(rb"-?\d+(?:\.\d+)?", answer.body)}
+        # Where the provider's unit is coarser than the wallet's, it hears less than there is, never more.
+        whole = units if examples.balance_decimals == 0 else units.to_integral_value(ROUND_FLOOR)
+        assert whole in numbers, (example.name, answer.body)
+
+
+# --- any bytes ----------------------------------------------------------------------------------------------------------
+
+
+def check_any(name: str, example: Example, keyed: bool) -> None:
+    results = read(name, example, keyed=keyed)
+    assert unsound(results) == []
+    request = record(example, provider(name))
+    parsed(ADAPTERS[name].answer(request, answered(results, Outcome.POSTED)))
+    assert isinstance(ADAPTERS[name].redacted(example.value), bytes)
+
+
+@every_adapter
+@settings(max_examples=250)
+@given(seed=st.integers(0, 2**64), keyed=st.booleans())
+def test_a_message_with_anything_wrong_raises_nothing(name, seed, keyed):
+    rng = Random(seed)
+    made = made_once(name, seed % 16)
+    check_any(name, mutated(rng.choice(made), rng.choice(made), rng), keyed)
+
+
+@every_adapter
+@settings(max_examples=100)
+@given(data=st.data(), value=st.binary(max_size=300), keyed=st.booleans())
+def test_any_bytes_at_all_raise_nothing(name, data, value, keyed):
+    example = data.draw(st.sampled_from(made_once(name, 0)))
+    check_any(name, replace(example, value=value), keyed)
+
+
+@every_adapter
+def test_a_large_body_of_nonsense_is_rejected(name):
+    example = made_once(name, 0)[0]
+    for value in (b"[" * 900_000, b"<a>" * 300_000, b'{"a":' * 180_000, b'"' + b"a" * 900_000, b"&a=1" * 200_000):
+        check_any(name, replace(example, value=value), False)
+
+
+@cache
+def made_once(name: str, seed: int) -> list[Example]:
+    return subject(name).made(Fill(seed))

@@ -1,0 +1,194 @@
+"""The fuzzer finds what it is there for: each kind of fault, planted in an adapter that is otherwise right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import parse_qsl
+
+import orjson
+import pytest
+from lxml import etree
+from msgspec.structs import replace
+
+from sandbox.fuzz.cases import Mode, case_of
+from sandbox.fuzz.mutation import mutated
+from sandbox.fuzz.respelling import respelt
+from sandbox.fuzz.run import fuzz
+from sandbox.fuzz.subjects import Subject, subject_of
+from schemas.events import Amount
+from streams.normalise.normaliser import Normaliser
+from streams.providers.adyen import Adyen
+from streams.providers.dialect import Dialect, Draft
+from streams.providers.examples.fill import Fill
+from streams.providers.examples.find import examples_of
+from streams.providers.examples.playngo import examples as playngo_examples
+from streams.providers.house import House
+from streams.providers.hub88 import Hub88
+from streams.providers.playngo import PlayNGo
+
+
+def planted(dialect: Dialect, change) -> Subject:
+    """The dialect's subject, its drafts changed on the way."""
+
+    @dataclass(frozen=True)
+    class Faulty(type(dialect)):
+        def reader(self, material):
+            read = super().reader(material)
+            return lambda record, headers: change(read(record, headers))
+
+    faulty = Faulty()
+    examples = examples_of(dialect)
+    alone = {dialect.provider: faulty}
+    keyed = Normaliser(alone, {dialect.provider: examples.keys})
+    return Subject(faulty, examples, keyed, Normaliser(alone, {}))
+
+
+def each_draft(change):
+    return lambda items: [change(item) if isinstance(item, Draft) else item for item in items]
+
+
+def run(subject: Subject, count: int = 400):
+    return fuzz(1, range(count), [subject])
+
+
+@pytest.mark.parametrize("dialect", [Hub88(), PlayNGo(), Adyen(), House()], ids=lambda d: d.provider)
+def test_an_adapter_that_is_right_passes(dialect):
+    report = run(subject_of(dialect))
+    assert report.total.clean, report.failures
+    assert report.total.count == report.total.accepted + report.total.rejected == 400
+    assert not report.too_few_accepted
+
+
+def rounded(draft: Draft) -> Draft:
+    legs = [
+        leg if leg.amount is None else replace(leg, amount=Amount(int(float(leg.amount.unscaled)), leg.amount.scale))
+        for leg in draft.legs
+    ]
+    return replace(draft, legs=legs)
+
+
+def test_a_float_on_the_way_is_found():
+    """A float is exact up to 2**53: no ordinary amount would tell."""
+    report = run(planted(Hub88(), each_draft(rounded)), 2_000)
+    assert report.total.inexact
+    assert "valid" not in {failure.mode for failure in report.failures}
+
+
+def one_more(draft: Draft) -> Draft:
+    [first, *others] = draft.legs
+    if first.amount is None:
+        return draft
+    return replace(draft, legs=[replace(first, amount=Amount(first.amount.unscaled + 1, first.amount.scale)), *others])
+
+
+def other_currency(draft: Draft) -> Draft:
+    return replace(draft, legs=[replace(leg, currency=leg.currency and "SEK") for leg in draft.legs])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        one_more,
+        other_currency,
+        lambda draft: replace(draft, operation=draft.operation.upper() + "S"),
+        lambda draft: replace(draft, provider_tx_id=draft.provider_tx_id.strip("0123456789")),
+        lambda draft: replace(draft, reference=None),
+        lambda draft: replace(draft, player_id=None if draft.player_id is None else draft.player_id.upper()),
+        lambda draft: replace(draft, legs=[]),
+        lambda draft: replace(draft, signature="NOT_CHECKED"),
+    ],
+)
+def test_an_event_that_says_something_else_is_found(change):
+    assert run(planted(Hub88(), each_draft(change))).total.inexact
+
+
+def test_a_time_of_another_zone_is_found():
+    assert run(planted(House(), each_draft(lambda d: replace(d, provider_at=d.provider_at + 3_600_000)))).total.inexact
+
+
+def test_a_lost_item_is_found():
+    report = run(planted(Adyen(), lambda items: items[:-1]))
+    assert report.total.unaccounted
+    assert run(planted(Adyen(), lambda items: items + items[:1])).total.unaccounted
+
+
+def test_an_error_that_is_no_rejection_is_found():
+    def raising(items):
+        message = "a field that was not there"
+        raise KeyError(message)
+
+    report = run(planted(PlayNGo(), raising), 50)
+    assert report.total.exceptions > 10
+    assert "KeyError" in report.failures[0].faults[0]
+
+
+def test_an_answer_that_raises_is_found(monkeypatch):
+    def raising(self, request, results):
+        message = "an outcome that it does not know"
+        raise ValueError(message)
+
+    monkeypatch.setattr(PlayNGo, "answer", raising)
+    report = run(subject_of(PlayNGo()), 50)
+    assert report.total.exceptions == report.total.count == 50
+
+
+def test_a_secret_that_is_shown_is_found(monkeypatch):
+    monkeypatch.setattr(PlayNGo, "redacted", lambda _, value: value)
+    assert run(subject_of(PlayNGo()), 50).total.inexact
+
+
+def test_examples_that_cannot_be_written_are_counted(monkeypatch):
+    def raising(fill):
+        message = "no"
+        raise ValueError(message)
+
+    subject = subject_of(Hub88())
+    broken = Subject(subject.dialect, replace(subject.examples, make=raising), subject.keyed, subject.open_)
+    assert run(broken, 16).total.exceptions == 16
+
+
+def test_traffic_that_is_refused_at_the_door_is_told():
+    def refused(items):
+        return []
+
+    assert run(planted(Hub88(), refused), 50).too_few_accepted == ["hub88/1"]
+
+
+def test_a_case_is_the_same_whenever_it_is_asked_for():
+    among = [subject_of(dialect) for dialect in (Hub88(), PlayNGo(), Adyen())]
+    straight = [case_of(7, index, among).record for index in range(60)]
+    assert [case_of(7, index, among).record for index in (59, 3, 30)] == [straight[n] for n in (59, 3, 30)]
+    assert {case_of(7, index, among).mode for index in range(60)} == set(Mode)
+    assert case_of(8, 0, among).record != straight[0]
+
+
+def test_respelling_changes_bytes_and_nothing_else():
+    json_body = b'{"a":1.50,"b":[{"c":null,"d":"x/y \xc3\xa9"}],"e":12345678901234567890,"f":1e3}'
+    spelt = {respelt(json_body, "application/json", Random(seed)) for seed in range(30)}
+    assert len(spelt) > 20
+    assert all(b"1.50" in text and b"1e3" in text and b"12345678901234567890" in text for text in spelt)
+    assert len({orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS) for text in spelt}) == 1
+
+    xml_body = b'<pkt><call b="2" a="1&amp;"><ext/></call><call a="3"/></pkt>'
+    spelt = {respelt(xml_body, "text/xml; charset=utf-8", Random(seed)) for seed in range(30)}
+    assert len(spelt) > 5
+    for text in spelt:
+        calls = etree.fromstring(text).findall("call")
+        assert [dict(call.attrib) for call in calls] == [{"a": "1&", "b": "2"}, {"a": "3"}]
+
+    form = b"b=1%2B2&a=&c=x+y"
+    spelt = {respelt(form, "application/x-www-form-urlencoded", Random(seed)) for seed in range(30)}
+    assert len(spelt) > 5
+    assert {tuple(sorted(parse_qsl(text.decode(), keep_blank_values=True))) for text in spelt} == {
+        (("a", ""), ("b", "1+2"), ("c", "x y"))
+    }
+
+
+def test_mutations_are_of_many_kinds():
+    made = playngo_examples(Fill(1))
+    values = {mutated(made[0], made[1], Random(seed)).value for seed in range(300)}
+    assert len(values) > 200
+    assert any(b"ENTITY" in value for value in values)
+    assert any(value.count(b"<a>") > 100 for value in values)
+    assert any(b"9223372036854775808" in value for value in values)
