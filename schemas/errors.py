@@ -35,6 +35,7 @@ class RejectCode(StrEnum):
     BAD_TIME = "BAD_TIME"
     BAD_CONTRACT = "BAD_CONTRACT"  # a record on one of our own topics that our schemas cannot read
     TOO_LARGE = "TOO_LARGE"
+    PARK_FULL = "PARK_FULL"  # it would have to wait behind a dead letter of its player, and too much waits already
     DIALECT_FAILED = "DIALECT_FAILED"  # our own mistake: the dialect raised something else; redrive after its repair
 
 

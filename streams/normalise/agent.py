@@ -1,7 +1,8 @@
 """The normaliser's agent: batches of raw records in, events and dead letters out. It decides nothing.
 
-The events of a batch are acknowledged first, its dead letters next, and only then is the batch done. A crash in between
-repeats the batch: the same events again, which the ledger knows by their ids, and the same dead letters again.
+The events of a batch are acknowledged first, what waits behind a dead letter is committed next, its dead letters after
+that, and only then is the batch done. A crash in between repeats the batch: the same events again, which the ledger
+knows by their ids, and the same dead letters again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
+from schemas.errors import UsageError
 from schemas.topics import qualified, raw_pattern
+from streams.dead_letters.park_store import ParkStore
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
@@ -19,6 +22,7 @@ from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.lanes import Handle
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser
+from streams.normalise.parking import Parking, ParkSettings
 from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
 from streams.providers.dialect import Dialect, KeyMaterial
@@ -55,6 +59,8 @@ class NormaliseSettings:
     code_version: str
     keyring: Mapping[str, KeyMaterial] = field(repr=False)
     group_instance_id: str | None = None
+    park: ParkSettings | None = None
+    """Only with it a normaliser needs the database."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,10 @@ def create_worker(settings: NormaliseSettings, dialects: Mapping[str, Dialect] =
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
     stats = NormaliseStats()
+    parking = None
+    if settings.park is not None:
+        store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
+        parking = Parking(store, normaliser.normalise, parked_providers(settings), settings.park.limits)
     intake = register(
         app,
         IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id),
@@ -82,8 +92,24 @@ def create_worker(settings: NormaliseSettings, dialects: Mapping[str, Dialect] =
         dead_letters=DeadLetters(producer, NAME, settings.code_version),
         namespace=settings.namespace,
         stats=stats,
+        parking=parking,
     )
     return NormaliseWorker(app, intake, producer, stats)
+
+
+def parked_providers(settings: NormaliseSettings) -> frozenset[str]:
+    """The providers whose rejections may make a player wait.
+
+    Raises UsageError for one without a key: without a signature anybody could make anybody wait.
+    """
+    assert settings.park is not None
+    unsigned = sorted(settings.park.providers - settings.keyring.keys())
+    if unsigned:
+        raise UsageError(
+            f"players of {', '.join(unsigned)} cannot be made to wait: the keys file holds no key of theirs, and "
+            "without a signature anybody could make anybody wait"
+        )
+    return settings.park.providers
 
 
 def register(
@@ -96,9 +122,10 @@ def register(
     namespace: str,
     stats: NormaliseStats,
     on_fallback: OnFallback = nobody,
+    parking: Parking | None = None,
 ) -> Intake:
     """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
-    handle = create_handler(normaliser, producer, dead_letters, namespace, stats, on_fallback)
+    handle = create_handler(normaliser, producer, dead_letters, namespace, stats, on_fallback, parking)
     return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace))
 
 
@@ -109,6 +136,7 @@ def create_handler(
     namespace: str,
     stats: NormaliseStats,
     on_fallback: OnFallback = nobody,
+    parking: Parking | None = None,
 ) -> Handle:
     """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise.
 
@@ -121,11 +149,18 @@ def create_handler(
 
     async def handle(batch: RecordBatch) -> None:
         pile = Pile()
-        for record in batch.records:
-            pile.add(record, normaliser.normalise(record))
+        turn = None if parking is None else await parking.sort(batch)
+        if turn is None:
+            for record in batch.records:
+                pile.add(record, normaliser.normalise(record))
+        else:
+            for read, items in turn.read:
+                pile.add(read, items)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )
+        if parking is not None and turn is not None:
+            await parking.keep(turn)
         if pile.burials:
             await dead_letters.bury_all(pile.burials)
         pile.count(stats)

@@ -16,8 +16,10 @@ from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
+from streams.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
 from streams.normalise.cancel import CANCEL_HEADER, cancelled_attempt, cancels
 from streams.normalise.completion import Context, Voice, player_event_of, settlement_of, transaction_of
+from streams.normalise.late import dropped, with_cause
 from streams.providers.dialect import (
     Dialect,
     Draft,
@@ -119,10 +121,12 @@ class Normaliser:
                 self._text(headers.get("region"), ""),
                 received_at_of(headers),
             )
-            items = voice.read(record, headers)
+            items = dropped(record, headers) if DROP_OF in headers else voice.read(record, headers)
             cancel = headers.get(CANCEL_HEADER)
             if cancel is not None:
                 items = cancels(items, cancelled_attempt(cancel, record))
+            if REDRIVE_OF in headers or PARKED_BEHIND in headers:
+                items = with_cause(items, late_cause(headers, record))
         except Rejected as error:
             return [_rejected(error, None)]
         except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whoever is to blame

@@ -1,0 +1,53 @@
+"""Records that come late: redriven dead letters, what had waited behind one, and the mark of one that was given up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from schemas.events import Cause, Kind, Leg, SignatureVerdict
+from streams.dead_letters.headers import ACTOR, DROP_OF, REASON, named_place, place_text
+from streams.providers.dialect import Draft, Headers, Item, RawRecord
+
+DROP_OPERATION: Final = "dead_letter.dropped"
+
+
+def with_cause(items: list[Item], cause: Cause) -> list[Item]:
+    """The same items, each event of the log with the reason why it comes now.
+
+    By it the ledger refuses a decision, and tells for ever who redrove what and why. A cancel keeps its own cause.
+    """
+    return [replace(item, cause=cause) if isinstance(item, Draft) and item.cause is None else item for item in items]
+
+
+def dropped(record: RawRecord, headers: Headers) -> list[Item]:
+    """What a drop's mark says: an event that moves nothing and tells who gave up what and why.
+
+    Raises Rejected(BAD_FIELD) for a mark that names no earlier record of its partition.
+    """
+    place = place_text(named_place(headers[DROP_OF], record))
+    actor, reason = (_shown(headers.get(name)) for name in (ACTOR, REASON))
+    return [
+        Draft(
+            DROP_OPERATION,
+            place,
+            [Leg(Kind.INFORMATIONAL.value)],
+            None,
+            None,
+            None,
+            False,
+            None,
+            None,
+            False,
+            SignatureVerdict.NOT_CHECKED.value,
+            Cause("drop", place, actor, reason),
+        )
+    ]
+
+
+def _shown(raw: bytes | None) -> str | None:
+    if not raw:
+        return None
+    text = raw.decode("utf-8", "replace")[:200]
+    return text if text.isprintable() else ascii(text)

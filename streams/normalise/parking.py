@@ -1,0 +1,198 @@
+"""Parking: the later records of a player wait behind a dead letter of his, so that a redrive keeps their order.
+
+It stands between the intake and the normaliser, for providers that it is switched on for. A batch is sorted into what
+is read now and what waits; when the events that were read are durable, and before the dead letters are, the waiting
+records and the state of their blocks are committed to PostgreSQL. A crash in between repeats the batch: every record is
+judged as of its own offset, so the same ones wait, and what went on goes on once more under attempts that the ledger
+has heard of.
+
+Who may make a player wait? Only a record that names him by its key and in its body, and whose signature was found good
+before it was rejected: a stranger who sends rubbish in a player's name stops nobody. And no block outlives
+`Limits.age_max_ms` of the log's time, redriven or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from aiokafka.structs import TopicPartition
+
+from schemas.errors import RejectCode
+from schemas.topics import provider_of
+from streams.dead_letters.blocks import Block, Fate, Lane, Limits
+from streams.dead_letters.headers import PARKED_BEHIND
+from streams.dead_letters.park_store import ParkedRecord
+from streams.kafka.batches import RecordBatch
+from streams.normalise.normaliser import RejectedItem, Result
+from streams.providers.dialect import RawRecord
+
+BLOCKING: Final = frozenset(
+    {
+        RejectCode.UNKNOWN_OPERATION, RejectCode.MISSING_FIELD, RejectCode.BAD_FIELD, RejectCode.BAD_AMOUNT,
+        RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.BAD_TIME, RejectCode.BAD_CONTRACT,
+    }
+)  # fmt: skip
+"""What is wrong with the content of a message that is the provider's own. Never a doubt about who sent it."""
+
+READ: Final = "READ"
+DROP: Final = "DROP"
+EXPIRY: Final = "EXPIRY"
+
+
+@dataclass(frozen=True)
+class ParkSettings:
+    """Where parked records are kept, and for which providers a rejection makes the player's later records wait.
+
+    With no provider at all, what waits already goes on as it would, and nothing new begins to wait.
+    """
+
+    database_url: str = field(repr=False)
+    providers: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Store(Protocol):
+    """The park table; see `streams.dead_letters.park_store.ParkStore`."""
+
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[Block]: ...
+    async def waiting(self, topic: str, partition: int, block: Block) -> list[ParkedRecord]: ...
+    async def keep(
+        self,
+        topic: str,
+        partition: int,
+        blocks: Sequence[Block],
+        parked: Sequence[tuple[Block, RawRecord]],
+        released: Sequence[int],
+    ) -> None: ...
+
+
+@dataclass
+class Turn:
+    """What one batch came to: records with their items in the order in which they go out, and what to write down."""
+
+    batch: RecordBatch
+    lane: Lane
+    read: list[tuple[RawRecord, list[Result]]] = field(default_factory=list)
+    blocks: dict[int, Block] = field(default_factory=dict)
+    parked: dict[int, tuple[Block, RawRecord]] = field(default_factory=dict)
+    released: list[int] = field(default_factory=list)
+
+
+class Parking:
+    """Sorts the batches of all partitions of a worker."""
+
+    def __init__(
+        self, store: Store, read: Callable[[RawRecord], list[Result]], providers: frozenset[str], limits: Limits
+    ) -> None:
+        """`read` gives a record's items; `providers` are those whose rejections may make a player wait."""
+        self._store = store
+        self._read = read
+        self._providers = providers
+        self._limits = limits
+        self._lanes: dict[TopicPartition, tuple[int, Lane]] = {}
+
+    async def sort(self, batch: RecordBatch) -> Turn:
+        """Read what may be read. Nothing is kept yet. Raises Unavailable."""
+        # Taken away until `keep`: after any failure the next try begins with what is durable.
+        assignment, lane = self._lanes.pop(batch.tp, (None, None))
+        if lane is None or assignment != batch.assignment:
+            stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
+            lane = Lane(self._limits, stored)
+        turn = Turn(batch, lane)
+        is_on = provider_of(batch.topic) in self._providers
+        for record in batch.records:
+            await self._take(turn, record, is_on=is_on)
+        return turn
+
+    async def keep(self, turn: Turn) -> None:
+        """Make durable what waits and what waits no more, once the events are. Raises Unavailable."""
+        batch = turn.batch
+        if turn.blocks or turn.parked or turn.released:
+            parked = list(turn.parked.values())
+            await self._store.keep(batch.topic, batch.partition, list(turn.blocks.values()), parked, turn.released)
+        turn.lane.forget_ended(batch.next_offset)
+        self._lanes[batch.tp] = (batch.assignment, turn.lane)
+
+    async def _take(self, turn: Turn, record: RawRecord, *, is_on: bool) -> None:
+        lane = turn.lane
+        for old in lane.expired(record):
+            await self._release(turn, old, record, EXPIRY)
+        fate, block = lane.fate(record)
+        if block is not None and fate in (Fate.PARK, Fate.FULL):
+            self._hold(turn, block, record, is_full=fate is Fate.FULL)
+            return
+        items = self._read(record)
+        turn.read.append((record, items))
+        if block is None:
+            code = blocking_code(record, items)
+            if is_on and code is not None:
+                begun = lane.begin(record, code)
+                turn.blocks[begun.from_offset] = begun
+        elif fate is Fate.DROP:
+            await self._release(turn, block, record, DROP)
+        elif fate is Fate.RELEASE:
+            rejected = next((item for item in items if isinstance(item, RejectedItem)), None)
+            if rejected is None:
+                await self._release(turn, block, record, READ)
+            else:
+                lane.move(block, record.offset, record.offset, rejected.code.value)
+                turn.blocks[block.from_offset] = block
+
+    def _hold(self, turn: Turn, block: Block, record: RawRecord, *, is_full: bool) -> None:
+        if not is_full:
+            turn.lane.park(block, record)
+            turn.parked[record.offset] = (block, record)
+            return
+        turn.blocks[block.from_offset] = block
+        detail = f"too much waits behind the dead letter at offset {block.waits_for} already"
+        item = RejectedItem(RejectCode.PARK_FULL, detail, None, block.key.decode("utf-8", "replace"))
+        turn.read.append((record, [item]))
+
+    async def _release(self, turn: Turn, block: Block, record: RawRecord, why: str) -> None:
+        """Read what waited, in its order; the next one that cannot be read holds up the rest, but for an expiry."""
+        topic, partition = record.topic, record.partition
+        stored = await self._store.waiting(topic, partition, block)
+        waiting: dict[int, RawRecord] = {
+            offset: held for offset, (owner, held) in turn.parked.items() if owner is block
+        }
+        waiting = {**waiting, **{held.offset: held for held in stored}}
+        behind = f"{topic}-{partition}@{block.waits_for}".encode()
+        turn.blocks[block.from_offset] = block
+        for offset in sorted(waiting.keys() - set(turn.released)):
+            held = waiting[offset]
+            items = self._read(_late(held, behind))
+            turn.read.append((held, items))
+            turn.released.append(offset)
+            block.waiting -= 1
+            block.waiting_bytes -= len(held.value or b"")
+            code = blocking_code(held, items)
+            if code is not None and why != EXPIRY:
+                turn.lane.move(block, offset, record.offset, code)
+                return
+        turn.lane.end(block, record.offset, why)
+
+
+def blocking_code(record: RawRecord, items: Sequence[Result]) -> str | None:
+    """The code of a rejection behind which the player has to wait; None if he has not.
+
+    A dialect names the player of what it rejects only after it found the signature good, and the key must name him
+    too: else his other records are not the ones that stand behind this one.
+    """
+    for item in items:
+        if (
+            isinstance(item, RejectedItem)
+            and item.code in BLOCKING
+            and item.player_id is not None
+            and item.player_id.encode() == record.key
+        ):
+            return item.code.value
+    return None
+
+
+def _late(record: RawRecord, behind: bytes) -> ParkedRecord:
+    headers = [*record.headers, (PARKED_BEHIND, behind)]
+    return ParkedRecord(
+        record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, headers
+    )

@@ -1,0 +1,165 @@
+"""A raw partition, a normaliser with parking on it, and a store that lives through its crashes: for tests without servers."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from schemas.errors import RejectCode
+from schemas.events import Position
+from streams.dead_letters.blocks import Block, Limits
+from streams.dead_letters.headers import drop_headers, redrive_headers
+from streams.dead_letters.park_store import ParkedRecord
+from streams.kafka.batches import RecordBatch
+from streams.normalise.normaliser import RejectedItem
+from streams.normalise.parking import Parking, Turn
+from streams.providers.dialect import RawRecord
+
+TOPIC = "provider.hub88.raw.v1"
+PART = 3
+
+
+class MemoryStore:
+    """What the tables hold and how their statements change it."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, Block] = {}
+        self.parked: dict[int, tuple[int, RawRecord]] = {}
+        self.released: set[int] = set()
+
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[Block]:
+        found = []
+        for block in self.blocks.values():
+            if block.until_offset is None or block.until_offset >= from_offset:
+                mine = [record for owner, record in self.parked.values() if owner == block.from_offset]
+                waiting = [record for record in mine if record.offset not in self.released]
+                loaded = copy.copy(block)
+                loaded.waiting = len(waiting)
+                loaded.waiting_bytes = sum(len(record.value or b"") for record in waiting)
+                loaded.last_parked = max((record.offset for record in mine), default=-1)
+                found.append(loaded)
+        return found
+
+    async def waiting(self, topic: str, partition: int, block: Block) -> list[ParkedRecord]:
+        return [
+            ParkedRecord(TOPIC, PART, record.offset, record.timestamp, record.key, record.value, record.headers)
+            for offset, (owner, record) in sorted(self.parked.items())
+            if owner == block.from_offset and offset not in self.released
+        ]
+
+    async def keep(
+        self,
+        topic: str,
+        partition: int,
+        blocks: Sequence[Block],
+        parked: Sequence[tuple[Block, RawRecord]],
+        released: Sequence[int],
+    ) -> None:
+        for block in blocks:
+            known = self.blocks.get(block.from_offset)
+            if known is None:
+                self.blocks[block.from_offset] = copy.copy(block)
+                continue
+            if block.moved_at > known.moved_at:
+                known.waits_for, known.code, known.moved_at = block.waits_for, block.code, block.moved_at
+            if known.until_offset is None:
+                known.until_offset, known.ended_by = block.until_offset, block.ended_by
+            if known.full_from is None:
+                known.full_from = block.full_from
+        for block, record in parked:
+            self.parked.setdefault(record.offset, (block.from_offset, record))
+        self.released |= {offset for offset in released if offset in self.parked}
+
+    def still_waiting(self) -> list[int]:
+        return sorted(self.parked.keys() - self.released)
+
+
+class Story:
+    """The log is a list of records; a value `bad-<n>` cannot be read until `repaired` holds it."""
+
+    def __init__(self, limits: Limits | None = None, providers: frozenset[str] = frozenset({"hub88"})) -> None:
+        self.limits = limits or Limits()
+        self.providers = providers
+        self.log: list[ParkedRecord] = []
+        self.store = MemoryStore()
+        self.repaired: set[bytes] = set()
+        self.emitted: list[tuple[int, bool]] = []
+        """Offsets whose event was sent, in the order of the log, and whether it was said to come late."""
+        self.letters: dict[int, str] = {}
+        self.done = 0
+        self.now_ms = 1_000_000
+        self.assignment = 0
+        self.parking = self._new_parking()
+
+    def _new_parking(self) -> Parking:
+        self.assignment += 1
+        return Parking(self.store, self._read, self.providers, self.limits)  # type: ignore[arg-type]
+
+    def _read(self, record: RawRecord) -> list[Any]:
+        value, headers = record.value or b"", dict(record.headers)
+        if value.startswith(b"bad") and value not in self.repaired:
+            return [RejectedItem(RejectCode.BAD_AMOUNT, "no", 0, (record.key or b"").decode())]
+        if value.startswith(b"forged"):
+            return [RejectedItem(RejectCode.BAD_SIGNATURE, "no", None, (record.key or b"").decode())]
+        return [(record.offset, "parked-behind" in headers or "redrive-of" in headers)]
+
+    def append(self, key: str, value: str, headers: Sequence[tuple[str, bytes | None]] = (), after_ms: int = 1) -> int:
+        self.now_ms += after_ms
+        offset = len(self.log)
+        self.log.append(ParkedRecord(TOPIC, PART, offset, self.now_ms, key.encode(), value.encode(), headers))
+        return offset
+
+    def redrive(self, offset: int) -> int:
+        old = self.log[offset]
+        headers = redrive_headers(old.headers, Position(TOPIC, PART, offset), "ann", "why")
+        return self.append((old.key or b"").decode(), (old.value or b"").decode(), headers)
+
+    def drop(self, offset: int) -> int:
+        return self.append(
+            (self.log[offset].key or b"").decode(), "dropped", drop_headers(Position(TOPIC, PART, offset), "ann", "why")
+        )
+
+    def batch(self, count: int) -> RecordBatch:
+        records = self.log[self.done : self.done + count]
+        return RecordBatch(TOPIC, PART, self.done, self.done + len(records), records, self.assignment)  # type: ignore[arg-type]
+
+    def send(self, turn: Turn) -> None:
+        for _, items in turn.read:
+            self.emitted += [item for item in items if not isinstance(item, RejectedItem)]
+
+    def bury(self, turn: Turn) -> None:
+        for record, items in turn.read:
+            for item in items:
+                if isinstance(item, RejectedItem):
+                    self.letters[record.offset] = item.code.value
+
+    def crash(self, committed: int) -> None:
+        """A successor begins at `committed`, which may lie before what was done."""
+        self.parking = self._new_parking()
+        self.done = min(committed, self.done)
+
+    def steps(self, count: int) -> Iterator[None]:
+        """Handle the next `count` records; between two steps the process may be gone for good."""
+        batch = self.batch(count)
+        turn = asyncio.run(self.parking.sort(batch))
+        yield
+        self.send(turn)
+        yield
+        asyncio.run(self.parking.keep(turn))
+        yield
+        self.bury(turn)
+        self.done = batch.next_offset
+
+    def handle(self, count: int = 1_000) -> None:
+        for _ in self.steps(count):
+            pass
+
+    def first_seen(self, key: str) -> list[int]:
+        """Offsets of a key's records in the order in which the log had them first."""
+        seen: dict[int, None] = {}
+        for offset, _ in self.emitted:
+            if self.log[offset].key == key.encode():
+                seen.setdefault(offset)
+        return list(seen)

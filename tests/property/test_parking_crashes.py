@@ -1,0 +1,77 @@
+"""Whatever is appended, redriven and dropped, and wherever the normaliser is killed: nothing is lost, and order holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.dead_letters.blocks import Limits
+from tests.parking_story import Story
+
+KEYS = ("p", "q")
+ACTIONS = st.one_of(
+    st.tuples(st.just("append"), st.sampled_from(KEYS), st.booleans(), st.sampled_from([1, 1, 1, 400])),
+    st.tuples(st.just("handle"), st.integers(1, 6), st.integers(0, 4), st.integers(0, 8)),
+    st.tuples(st.just("redrive"), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("drop"), st.integers(0, 3)),
+)
+
+
+def act(story: Story, action: tuple[Any, ...]) -> None:
+    match action:
+        case ("append", key, is_bad, after_ms):
+            story.append(key, f"bad-{len(story.log)}" if is_bad else "good", after_ms=after_ms)
+        case ("handle", count, killed_after, back):
+            for step, _ in enumerate(story.steps(count)):
+                if step == killed_after:
+                    story.crash(story.done - back if story.done > back else 0)
+                    return
+        case ("redrive", which, is_repaired):
+            letters = sorted(story.letters)
+            if letters:
+                offset = letters[which % len(letters)]
+                if is_repaired:
+                    story.repaired.add(story.log[offset].value or b"")
+                story.redrive(offset)
+        case ("drop", which):
+            letters = sorted(story.letters)
+            if letters:
+                story.drop(letters[which % len(letters)])
+
+
+def settle(story: Story) -> None:
+    """Handle everything, with every block redriven after its repair."""
+    while True:
+        while story.done < len(story.log):
+            story.handle()
+        waited_for = [block.waits_for for block in story.store.blocks.values() if block.until_offset is None]
+        if not waited_for:
+            return
+        for offset in waited_for:
+            story.repaired.add(story.log[offset].value or b"")
+            story.redrive(offset)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(ACTIONS, max_size=40),
+    st.sampled_from([Limits(), Limits(age_max_ms=600), Limits(records_max=2)]),
+)
+def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
+    story = Story(limits)
+    for action in actions:
+        act(story, action)
+    settle(story)
+    sent = {offset for offset, _ in story.emitted}
+    assert story.store.still_waiting() == []
+    assert sent | story.letters.keys() == set(range(len(story.log)))
+    full = {offset for offset, code in story.letters.items() if code == "PARK_FULL"}
+    for key in KEYS:
+        plain = [
+            offset
+            for offset in story.first_seen(key)
+            if story.log[offset].value == b"good" and not story.log[offset].headers and offset not in full
+        ]
+        assert plain == sorted(plain)
