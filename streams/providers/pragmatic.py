@@ -8,11 +8,9 @@ Only promoWin names a currency; of the rest the connector, which answered authen
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import md5
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
@@ -34,6 +32,7 @@ from streams.providers.dialect import (
     entry_of,
 )
 from streams.providers.fields import currency_of, signed_currency_of
+from streams.providers.signatures import Md5OfSorted
 from streams.providers.textfields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form
 
 _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
@@ -79,17 +78,6 @@ _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
 _NOTHING: Final = Amount(0, 0)
 
 
-def hash_of(fields: Mapping[str, str], secret: str) -> str:
-    """The `hash` of a message: MD5 over its other fields, sorted, as name=value joined by &, and the secret.
-
-    Values are as decoded, without line breaks. MD5 and the unescaped joining are the provider's; nothing better is
-    offered.
-    """
-    parts = [f"{name}={fields[name]}" for name in sorted(fields) if name != "hash"]
-    text = "&".join(parts).replace("\r", "").replace("\n", "") + secret
-    return md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
 @dataclass(frozen=True)
 class Pragmatic(Dialect):
     """The doubtful points, each with what is known.
@@ -117,19 +105,19 @@ class Pragmatic(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """A reader that checks the body's `hash`. Needs `secret`."""
-        secret = None if material is None else entry_of(material, "secret", self.provider)
-        return partial(self._read, secret)
+        seal = None if material is None else Md5OfSorted(entry_of(material, "secret", self.provider))
+        return partial(self._read, seal)
 
     def redacted(self, value: bytes) -> bytes:
         """The body without its session token; the hash is no secret."""
         return redacted_form(value, lambda name: name == "token")
 
-    def _read(self, secret: str | None, record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
         operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
         if operation is None:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
         form = read_form(record.value or b"")
-        verdict = _verdict(secret, form)
+        verdict = _verdict(seal, form)
         fields = TextFields(form)
         player_id = fields.id_of("userId")
         try:
@@ -225,17 +213,16 @@ def _balance_currency(headers: Headers) -> str | None:
     return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
 
 
-def _verdict(secret: str | None, form: Mapping[str, str]) -> str:
-    if secret is None:
+def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
+    if seal is None:
         return SignatureVerdict.NOT_CHECKED.value
     given = form.get("hash")
     if not given:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "hash is missing")
-    wanted = given.lower().encode()
-    if not hmac.compare_digest(hash_of(form, secret).encode(), wanted):
+    if not seal.matches(form, given, "hash"):
         # One integrator leaves empty fields out of the hash, the specification's summary does not say.
         filled = {name: text for name, text in form.items() if text}
-        if len(filled) == len(form) or not hmac.compare_digest(hash_of(filled, secret).encode(), wanted):
+        if len(filled) == len(form) or not seal.matches(filled, given, "hash"):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
     return SignatureVerdict.VALID.value
 
