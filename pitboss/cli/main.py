@@ -20,6 +20,7 @@ COMMANDS = {
     "provision": ("pitboss.cli.provision:provision", "Create what is missing of database, tables and topics."),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
     "schemas": ("pitboss.cli.schemas:schemas", "The contracts of the topics, and whether they may be released."),
+    "providers": ("pitboss.cli.providers:providers", "Providers, their versions and their adapters."),
     "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),

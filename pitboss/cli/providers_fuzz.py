@@ -1,0 +1,105 @@
+"""`pitboss providers fuzz`: traffic of every adapter, valid, hostile and broken, through the real normaliser."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sandbox.fuzz.cases import case_of
+from sandbox.fuzz.run import ACCEPTED_SHARE_MIN, Report, Tally, faults_of, outcome_of
+from sandbox.fuzz.run import fuzz as run_fuzz
+from sandbox.fuzz.subjects import Subject, subjects
+from schemas.errors import UsageError
+
+_COLUMNS = tuple(vars(Tally()))
+
+
+@click.command()
+@click.option("--count", default=10_000, show_default=True, type=click.IntRange(1), help="Messages in all.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on.")
+@click.option("--only", type=click.IntRange(0), help="Send this one message again, and show it.")
+@click.option("--provider", multiple=True, help="Only these; the numbering of messages depends on which there are.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
+def fuzz(
+    context: click.Context, count: int, seed: int, only: int | None, provider: tuple[str, ...], as_json: bool
+) -> None:
+    """Send every adapter's examples, with odd contents, other spellings and broken bytes, through the normaliser.
+
+    Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor rejected, or an event
+    says something else than its message. The same seed sends the same messages, whatever the count.
+    """
+    among = _chosen(provider)
+    if only is not None:
+        context.exit(_show_one(seed, only, among))
+    report = _run(seed, count, among)
+    if as_json:
+        click.echo(orjson.dumps(report.as_json()))
+    else:
+        _show(report)
+    _complain(report, provider)
+    context.exit(0 if report.total.clean else 1)
+
+
+def _chosen(names: Sequence[str]) -> list[Subject]:
+    among = subjects()
+    unknown = set(names) - {subject.dialect.provider for subject in among}
+    if unknown:
+        known = ", ".join(sorted({subject.dialect.provider for subject in among}))
+        raise UsageError(f"there is no provider {', '.join(sorted(unknown))}: providers are {known}")
+    return [subject for subject in among if not names or subject.dialect.provider in names]
+
+
+def _run(seed: int, count: int, among: Sequence[Subject]) -> Report:
+    console = Console(stderr=True)
+    columns = (TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("fuzzing", total=count)
+        return run_fuzz(seed, range(count), among, lambda done: bars.update(task, completed=done))
+
+
+def _show(report: Report) -> None:
+    table = Table("adapter", *_COLUMNS)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, tally in [*report.by_adapter.items(), ("all", report.total)]:
+        table.add_row(name, *[f"{getattr(tally, column):,}" for column in _COLUMNS])
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _complain(report: Report, names: Sequence[str]) -> None:
+    chosen = "".join(f" --provider {name}" for name in names)
+    for failure in report.failures:
+        click.echo(f"\n{failure.adapter}, {failure.mode}, {failure.example!r}:", err=True)
+        click.echo("\n".join(failure.faults), err=True)
+        again = f"pitboss providers fuzz --seed {report.seed}{chosen} --only {failure.index}"
+        click.echo(f"to see it: {again}", err=True)
+    for name in report.too_few_accepted:
+        click.echo(f"{name}: less than {ACCEPTED_SHARE_MIN:.0%} accepted, so little of it was tried", err=True)
+
+
+def _show_one(seed: int, index: int, among: Sequence[Subject]) -> int:
+    case = case_of(seed, index, among)
+    results = outcome_of(case)
+    faults = faults_of(case, results)
+    said: dict[str, Any] = {
+        "adapter": case.subject.name,
+        "example": case.example.name,
+        "mode": case.mode.value,
+        "keyed": case.keyed,
+        "headers": {name: repr(value) for name, value in case.example.headers.items()},
+        "key": repr(case.example.key),
+        "value": repr(case.example.value),
+        "expects": [repr(expected) for expected in case.example.expects],
+        "results": [repr(item) for item in results],
+        "faults": [f"{fault.kind}: {fault.what}" for fault in faults],
+    }
+    click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2))
+    return 1 if faults else 0
