@@ -1,34 +1,154 @@
-"""Which dialects there are: an explicit list, nothing is discovered."""
+"""Which dialects there are: the rows of `versions.toml`, made into dialects. Nothing is discovered.
+
+Nothing is read or imported before it is asked for: the file when somebody wants names, an adapter's module when
+somebody wants the dialect.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from importlib import import_module
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
+from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
-from streams.providers.adyen import Adyen
 from streams.providers.dialect import Dialect
-from streams.providers.house import House
-from streams.providers.hub88 import Hub88
-from streams.providers.playngo import PlayNGo
+from streams.providers.versions import State, VersionRow, current, read_rows
+
+FILE: Final = "versions.toml"
 
 
-def by_provider(dialects: Iterable[Dialect]) -> Mapping[str, Dialect]:
-    """Dialects under the names of their providers; a name twice is a mistake in the code (ValueError)."""
-    named: dict[str, Dialect] = {}
+@dataclass(frozen=True)
+class Version:
+    """A row and the dialect that reads it."""
+
+    row: VersionRow
+    dialect: Dialect
+
+
+class Dialects(Mapping[str, Dialect]):
+    """The dialects of some rows: by provider the current one, and all versions of a provider beside each other."""
+
+    def __init__(self, rows: Callable[[], Iterable[VersionRow]], make: Callable[[VersionRow], Dialect]) -> None:
+        """`rows` is called once, `make` once a row, each when it is first needed."""
+        self._read = rows
+        self._make = make
+        self._made: dict[tuple[str, str], Version] = {}
+
+    @cached_property
+    def rows(self) -> tuple[VersionRow, ...]:
+        """All rows, in the order of the file. Raises UsageError for a file that cannot be used."""
+        return tuple(self._read())
+
+    @cached_property
+    def _by_provider(self) -> Mapping[str, tuple[VersionRow, ...]]:
+        found: dict[str, list[VersionRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.provider, []).append(row)
+        return MappingProxyType({provider: tuple(rows) for provider, rows in found.items()})
+
+    def __getitem__(self, provider: str) -> Dialect:
+        """The dialect of the provider's current version. Raises KeyError, UsageError."""
+        return self.version(current(self._by_provider[provider])).dialect
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_provider)
+
+    def __len__(self) -> int:
+        return len(self._by_provider)
+
+    def version(self, row: VersionRow) -> Version:
+        """The row with its dialect. Raises UsageError for an adapter that is none."""
+        key = row.provider, row.version
+        if key not in self._made:
+            self._made[key] = Version(row, self._make(row))
+        return self._made[key]
+
+    def versions(self, provider: str) -> tuple[Version, ...]:
+        """All versions of a provider, in the order of the file. Raises KeyError, UsageError."""
+        return tuple(self.version(row) for row in self._by_provider[provider])
+
+
+def released_rows() -> tuple[VersionRow, ...]:
+    """The rows that this code was released with. Raises UsageError."""
+    text = (files("streams.providers") / FILE).read_text(encoding="utf-8")
+    return read_rows(text, f"streams/providers/{FILE}")
+
+
+def dialect_of(row: VersionRow) -> Dialect:
+    """The dialect that a row's adapter and settings make. Raises UsageError, naming the row."""
+    module, _, name = row.adapter.partition(":")
+    try:
+        adapter = getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{row.name}: adapter {row.adapter}: there is no module {error.name}") from error
+    if not isinstance(adapter, type) or not issubclass(adapter, Dialect):
+        raise UsageError(f"{row.name}: adapter {row.adapter} is no Dialect")
+    if adapter.provider != row.provider:
+        raise UsageError(f"{row.name}: adapter {row.adapter} speaks for {adapter.provider!r}")
+    return _with_settings(adapter, row)
+
+
+def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
+    known = {field.name for field in fields(adapter)}
+    for name in row.settings:
+        if name not in known:
+            raise UsageError(f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}")
+    settings = dict(row.settings)
+    if isinstance(settings.get("policy"), dict):
+        # What a row leaves out of a policy is as the adapter has it, not as LedgerPolicy.
+        settings["policy"] = msgspec.structs.asdict(adapter.policy) | settings["policy"]
+    try:
+        return msgspec.convert(settings, adapter)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{row.name}: settings: {error}") from error
+
+
+def by_provider(dialects: Iterable[Dialect]) -> Dialects:
+    """Dialects that are in no file, each its provider's live version. Raises ValueError for a provider twice."""
+    made: dict[str, Dialect] = {}
     for dialect in dialects:
-        if dialect.provider in named:
+        if dialect.provider in made:
             message = f"two dialects for {dialect.provider!r}"
             raise ValueError(message)
-        named[dialect.provider] = dialect
-    return MappingProxyType(named)
+        made[dialect.provider] = dialect
+    rows = [
+        VersionRow(
+            provider=name,
+            version=dialect.version,
+            adapter=f"{type(dialect).__module__}:{type(dialect).__name__}",
+            state=State.LIVE,
+            source="made by hand",
+        )
+        for name, dialect in made.items()
+    ]
+    return Dialects(lambda: rows, lambda row: made[row.provider])
 
 
-DIALECTS: Final = by_provider((Hub88(), PlayNGo(), Adyen(), House()))
-"""Every dialect with its default settings."""
+DIALECTS: Final = Dialects(released_rows, dialect_of)
+"""Every dialect of the file, with the settings of its row."""
 
 
 def policies(dialects: Mapping[str, Dialect] = DIALECTS) -> Mapping[str, LedgerPolicy]:
-    """What the ledger has to know of each provider."""
+    """What the ledger has to know of each provider: the policy of its current version."""
     return MappingProxyType({provider: dialect.policy for provider, dialect in dialects.items()})
+
+
+def redacted(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) -> bytes | None:
+    """A raw value as it may be shown to a person: without what any version of its provider calls a secret.
+
+    Whoever shows a raw record calls this. For a provider that nobody knows the value is withheld.
+    """
+    if value is None:
+        return None
+    if provider not in dialects:
+        return b"(withheld: no dialect knows which parts of it are secret)"
+    for version in dialects.versions(provider):
+        value = version.dialect.redacted(value)
+    return value

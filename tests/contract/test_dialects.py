@@ -69,6 +69,7 @@ def test_every_code_that_a_raw_record_can_earn_has_a_vector() -> None:
         RejectCode.TOO_LARGE,
         RejectCode.BAD_CONTRACT,
         RejectCode.DIALECT_FAILED,
+        RejectCode.PARK_FULL,
     }
     assert seen == set(RejectCode) - elsewhere
 
@@ -130,7 +131,7 @@ def test_a_body_of_a_wrong_shape_fulfils_no_schema(vector: Vector) -> None:
 
 def test_every_operation_of_the_vectors_has_a_payload_schema() -> None:
     root = Path(str(files("schemas"))) / "providers"
-    have = {(path.parts[-3], path.parts[-2]) for path in root.glob("*/*/v1.*")}
+    have = {(path.parts[-3], path.parts[-2]) for path in root.glob("*/*/v1.*") if path.parts[-3] in PROVIDERS}
     used = {
         (vector.provider, vector.schema) for vector in vectors() if vector.schema and vector.results[0].get("event")
     }
@@ -138,7 +139,7 @@ def test_every_operation_of_the_vectors_has_a_payload_schema() -> None:
 
 
 def test_the_registry_names_each_provider_once() -> None:
-    assert set(DIALECTS) == set(PROVIDERS) == set(policies())
+    assert set(PROVIDERS) <= set(DIALECTS) == set(policies())
     with pytest.raises(ValueError, match="hub88"):
         by_provider([Hub88(), Hub88()])
 
