@@ -14,6 +14,7 @@ from schemas.events import Amount
 from schemas.money import amount_from_text
 from streams.providers.dialect import Headers
 from streams.providers.fields import ID_MAX, text_of
+from streams.providers.times import ms_of_epoch
 
 FORM_FIELDS_MAX: Final = 200
 
@@ -21,7 +22,6 @@ PLAYER_HEADER: Final = "player"
 CURRENCY_HEADER: Final = "currency"
 """What the connector knows of the session and the body does not say: whose it is, and the wallet's currency."""
 
-_MS_DIGITS_MAX: Final = 15
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -71,13 +71,9 @@ class TextFields:
         return flag
 
     def epoch_ms(self, name: str) -> int | None:
-        """Epoch milliseconds, None where missing. BAD_TIME for anything but digits."""
+        """Epoch milliseconds, None where missing. BAD_TIME for anything else."""
         text = self._texts.get(name)
-        if not text:
-            return None
-        if len(text) > _MS_DIGITS_MAX or not (text.isascii() and text.isdigit()):
-            raise Rejected(RejectCode.BAD_TIME, f"{name} is not epoch milliseconds")
-        return int(text)
+        return ms_of_epoch(text, "ms", field=name) if text else None
 
 
 def read_form(value: bytes) -> dict[str, str]:
