@@ -1,0 +1,255 @@
+"""The ledger's own code over encoded batches, timed to its commits; and PostgreSQL's COPY of the rows it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, LiteralString, Self, cast
+
+import psycopg
+from aiokafka.structs import ConsumerRecord
+
+from bench.ledger_traffic import Encoded
+from bench.processes import machine_cpu_s
+from bench.rates import Rate
+from ledger_sink.agent import LedgerHandler
+from ledger_sink.committer import Committer
+from ledger_sink.contents import Contents
+from ledger_sink.database import Database
+from ledger_sink.positions import claim_positions
+from ledger_sink.statements import statements_of
+from ledger_sink.store import Applied, PostgresLedger
+from schemas.errors import PitbossError
+from schemas.policies import DEFAULT_POLICY
+from schemas.topics import TRANSACTIONS
+from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka.partitioner import partition_for
+
+PARTITIONS: Final = 8
+BATCH_EVENTS: Final = 2_000
+"""Of one partition: as much as a busy intake hands over at once."""
+
+COPY_BYTES: Final = 1 << 18
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_SQL: Final = statements_of("bench", "ledger")
+_FILL_ROWS: Final = 500_000
+"""Rows of a transaction, so that it can be seen how far the filling is."""
+
+Lines = tuple[list[bytes], list[bytes]]
+"""Rows of one transaction as COPY prints them: entries, transfers."""
+
+
+class _NoGraves(DeadLetters):
+    """There is no broker here, and nothing to bury."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def bury_all(self, burials: Sequence[Burial]) -> None:
+        """Nothing of a bench's events may be poison. Raises PitbossError."""
+        raise PitbossError(f"the bench made {len(burials)} records that are no events: {burials[0]}")
+
+
+class _Unpublished:
+    """Takes what a publisher would send: the rate is up to the commit."""
+
+    def __init__(self) -> None:
+        self.transactions = 0
+        self.transfers = 0
+
+    async def put(self, applied: Applied) -> None:
+        """Count it."""
+        self.transactions += 1
+        self.transfers += len(applied.book.new_transfers)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stretch of events through the ledger."""
+
+    rate: Rate
+    """In transfers; CPU of this process and of the database's, as far as it can be seen."""
+    client_cpu_s: float
+    transactions: int
+    events: int
+
+
+class Bench:
+    """One ledger's database, written by the ledger's own handler, committer and store. Use it in `async with`."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self._database = Database(database_url, "pitboss.ledger")
+        self._store = PostgresLedger(self._database, {"hub88": DEFAULT_POLICY, "adyen": DEFAULT_POLICY})
+        self._next = [0] * PARTITIONS
+        self._sink = _Unpublished()
+        committer = Committer(self._store, cast("Any", self._sink))
+        self._handler = LedgerHandler(committer, Contents(_NoGraves()))
+        self._committer = committer
+        self._backend = 0
+
+    async def __aenter__(self) -> Self:
+        claims = await claim_positions(self._database, range(PARTITIONS))
+        self._store.epochs.update({part: claim.epoch for part, claim in claims.items()})
+        self._next = [claims[part].next_offset for part in range(PARTITIONS)]
+        [(self._backend,)] = await self._database.query("SELECT pg_backend_pid()")
+        self._running = asyncio.create_task(self._committer.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self._database.close()
+
+    def batches(self, records: Sequence[Encoded], size: int = BATCH_EVENTS) -> list[list[RecordBatch]]:
+        """The records as an intake would hand them over, by partition."""
+        by_part: list[list[Encoded]] = [[] for _ in range(PARTITIONS)]
+        for record in records:
+            by_part[partition_for(record[0], PARTITIONS)].append(record)
+        return [list(self._cut(part, mine, size)) for part, mine in enumerate(by_part)]
+
+    def _cut(self, part: int, records: Sequence[Encoded], size: int) -> Iterator[RecordBatch]:
+        for start in range(0, len(records), size):
+            first = self._next[part]
+            taken = [
+                ConsumerRecord(
+                    TRANSACTIONS, part, first + n, 1_790_000_000_000, 1, key, value, None, len(key), len(value), ()
+                )
+                for n, (key, value) in enumerate(records[start : start + size])
+            ]
+            self._next[part] += len(taken)
+            yield RecordBatch(TRANSACTIONS, part, first, self._next[part], taken, 1)
+
+    async def run(self, records: Sequence[Encoded], look: Callable[[int, int], None]) -> Run:
+        """Book the records, a batch of each partition at a time, and say how long it took to the last commit."""
+        parts = self.batches(records)
+        before, was = (self._sink.transfers, self._sink.transactions), self._spent()
+        done = 0
+
+        async def partition(batches: Sequence[RecordBatch]) -> None:
+            nonlocal done
+            for batch in batches:
+                await self._handler.handle(batch)
+                done += len(batch.records)
+                look(done, len(records))
+
+        await asyncio.gather(*(partition(batches) for batches in parts))
+        took = self._spent() - was
+        transfers, transactions = self._sink.transfers - before[0], self._sink.transactions - before[1]
+        return Run(took.rate(transfers), took.client_s, transactions, len(records))
+
+    def _spent(self) -> Spent:
+        return Spent.now(self._backend)
+
+    async def rows(self, part_ranges: Sequence[tuple[int, int]], transactions: int) -> list[Lines]:
+        """What the ledger wrote for a stretch of each partition, cut into so many transactions."""
+        entries, transfers = [await self._copied(table, part_ranges) for table in ("entry", "transfer")]
+        return [
+            (entries[len(entries) * n // transactions : len(entries) * (n + 1) // transactions],
+             transfers[len(transfers) * n // transactions : len(transfers) * (n + 1) // transactions])
+            for n in range(transactions)
+        ]  # fmt: skip
+
+    async def _copied(self, table: LiteralString, part_ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        lines: list[bytes] = []
+        for part, (first, end) in enumerate(part_ranges):
+            where = f"part = {part} AND source_offset >= {first} AND source_offset < {end}"
+            query = f"COPY (SELECT * FROM {table} WHERE {where} ORDER BY source_offset) TO STDOUT"  # noqa: S608
+            async with (
+                self._database.transaction() as connection,
+                connection.cursor() as cursor,
+                cursor.copy(query.encode()) as copy,
+            ):
+                lines += [bytes(line) async for line in copy]
+        return lines
+
+    async def server(self) -> dict[str, str]:
+        """The server's settings that a rate hangs on."""
+        return dict(await self._database.query(_SQL["server"]))
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each partition goes on."""
+        return list(self._next)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Times at one moment, or the difference of two."""
+
+    at_s: float
+    client_s: float
+    backend_s: float
+    machine_s: float
+
+    @classmethod
+    def now(cls, backend_pid: int) -> Spent:
+        """The backend's are 0 where it runs on another machine."""
+        try:
+            stat = Path(f"/proc/{backend_pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            stat = ["0"] * 13
+        backend_s = (int(stat[11]) + int(stat[12])) / _TICKS_PER_S
+        return cls(time.perf_counter(), time.process_time(), backend_s, machine_cpu_s())
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(
+            self.at_s - other.at_s, self.client_s - other.client_s, self.backend_s - other.backend_s,
+            self.machine_s - other.machine_s,
+        )  # fmt: skip
+
+    def rate(self, count: int) -> Rate:
+        """So many, in this time."""
+        cpu_s = self.client_s + self.backend_s
+        return Rate(count, self.at_s, cpu_s, max(0.0, self.machine_s - cpu_s))
+
+
+class Floor:
+    """Tables with the unique and primary keys only, filled by COPY over one connection."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = psycopg.connect(database_url, autocommit=True, options="-c synchronous_commit=on")
+        self._connection.execute(_SQL["floor"])
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def run(self, transactions: Sequence[Lines]) -> Rate:
+        """The rate in transfers, each with its entry, of rows that are in memory ready to be sent."""
+        # Joined beforehand: neither the making nor the cutting of text is PostgreSQL's.
+        ready = [(b"".join(entries), b"".join(transfers)) for entries, transfers in transactions]
+        was = Spent.now(self._connection.info.backend_pid)
+        for entries, transfers in ready:
+            with self._connection.transaction():
+                self._copy("COPY bare.entry FROM STDIN", entries)
+                self._copy("COPY bare.transfer FROM STDIN", transfers)
+        took = Spent.now(self._connection.info.backend_pid) - was
+        return took.rate(sum(len(transfers) for _, transfers in transactions))
+
+    def _copy(self, statement: LiteralString, data: bytes) -> None:
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for start in range(0, len(data), COPY_BYTES):
+                copy.write(data[start : start + COPY_BYTES])
+
+
+def fill(database_url: str, rows: int, players: int, look: Callable[[int, int], None]) -> None:
+    """Give a ledger in which each player has made a deposit a past of so many rows, as wide as those of play."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        [(offset,)] = connection.execute("SELECT max(next_offset) FROM stream_position").fetchall()
+        for first in range(0, rows, _FILL_ROWS):
+            last = min(first + _FILL_ROWS, rows) - 1
+            where = {"first": first, "last": last, "players": players, "offset": offset}
+            connection.execute(_SQL["fill_entries"], where)
+            connection.execute(_SQL["fill_transfers"], where)
+            look(last + 1, rows)
+        connection.execute(_SQL["fill_wallets"])
+        connection.execute(_SQL["fill_positions"], {"offset": offset, "rows": rows})
+        for table in ("entry", "transfer", "wallet"):
+            connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+        connection.execute("CHECKPOINT")
