@@ -15,13 +15,17 @@ from pathlib import Path
 import click
 import msgspec
 
+from bench.adapters import ROUNDS
+from bench.ledger import EVENTS as LEDGER_EVENTS
 from bench.normalise import EVENTS, EVENTS_MIN, Plan
 from bench.plain_faust import PlainSettings
 from bench.processes import Command
 from bench.progress import Progress
 from bench.report import table
 from bench.watch import Subject
+from ledger_sink.migrate import migrate
 from pitboss.cli.bench_records import hub88_records
+from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state
 from pitboss.provision import provision, unprovision
@@ -55,8 +59,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     from bench.normalise import run
 
     settings = read_settings()
-    if settings.uses_given_servers and not may_use_given:
-        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it")
+    _refuse_given(settings, may_use_given)
     # What clients of a broker that has just started complain of is overcome by their retries.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     progress = Progress()
@@ -76,6 +79,80 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
         click.echo(table("normalise: raw Hub88 records to wallet transactions", figures.rows(), figures.setting))
 
 
+@bench.command()
+@click.option(
+    "--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1, 1000), help="Looks at each adapter."
+)
+@click.option("--provider", multiple=True, help="Only these.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
+    """What each adapter costs on one core: mapping and encoding, and its signature beside it. Needs no server."""
+    from bench.adapters import run
+    from sandbox.fuzz.subjects import versions
+
+    among = [each for each in versions() if not provider or each.row.provider in provider]
+    if not among:
+        raise UsageError(f"there is no provider {', '.join(provider)}: see `pitboss providers list`")
+    figures = run(among, rounds, Progress().begin)
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(table("adapters: raw records to events, one core, CPU time", figures.rows(), figures.setting))
+
+
+@bench.command("ledger")
+@click.option("--pairs", default=5, show_default=True, type=click.IntRange(1, 100), help="Runs of each side, in turns.")
+@click.option("--events", default=LEDGER_EVENTS, show_default=True, type=click.IntRange(10_000), help="Of each run.")
+@click.option(
+    "--rows",
+    default=0,
+    type=click.IntRange(0),
+    help="Compare with a ledger that holds so many rows already; 10000000 takes minutes and 6 GB.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
+def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
+    """The ledger, from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows."""
+    from bench.ledger import Plan as LedgerPlan
+    from bench.ledger import run
+
+    settings = read_settings()
+    _refuse_given(settings, may_use_given)
+    progress = Progress()
+    name = f"bench_{secrets.token_hex(4)}"
+    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+        url = on_exit.enter_context(_ledger_database(servers, name))
+        filled = on_exit.enter_context(_ledger_database(servers, f"{name}_filled")) if rows else None
+        short = on_exit.enter_context(_ledger_database(servers, f"{name}_short")) if rows else None
+        plan = LedgerPlan(url, filled, short, rows, pairs, events, _origin(settings))
+        figures = asyncio.run(run(plan, progress))
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(table("ledger: encoded events to committed transfers", figures.rows(), figures.setting))
+
+
+@contextmanager
+def _ledger_database(servers: Runtime, name: str) -> Iterator[str]:
+    """A database with the ledger's tables that nobody has used; gone afterwards."""
+    runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
+    try:
+        create_database(runtime)
+        migrate(runtime.database_url)
+        yield runtime.database_url
+    finally:
+        drop_database(runtime)
+
+
+def _refuse_given(settings: StackSettings, may_use_given: bool) -> None:
+    if settings.uses_given_servers and not may_use_given:
+        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it")
+
+
+def _origin(settings: StackSettings) -> str:
+    return "named in the environment" if settings.uses_given_servers else "embedded stack"
+
+
 def _plan(settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pairs: int, events: int) -> Plan:
     own, signed, peer = runtimes
     keys = SandboxKeys.generate()
@@ -91,7 +168,7 @@ def _plan(settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pa
         pairs=pairs,
         events=events,
         partitions=PARTITIONS,
-        servers_origin="named in the environment" if settings.uses_given_servers else "embedded stack",
+        servers_origin=_origin(settings),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sandbox.fuzz.answering import by_chance
 from sandbox.fuzz.cases import Case, Mode, case_of, subject_at
-from sandbox.fuzz.judging import Fault, FaultKind, unsound, untrue
+from sandbox.fuzz.judging import Fault, FaultKind, said_of, unsound, untrue
 from sandbox.fuzz.subjects import Subject
 from schemas.events import SignatureVerdict
 from streams.normalise.normaliser import RejectedItem, Result
@@ -131,6 +131,12 @@ def outcome_of(case: Case) -> list[Result]:
     return normaliser.normalise(case.record)
 
 
+def _misrouted(case: Case, results: list[Result]) -> list[Fault]:
+    wanted = case.subject.version
+    read_as = {said_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
+    return [Fault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}") for other in read_as - {wanted}]
+
+
 def faults_of(case: Case, results: list[Result]) -> list[Fault]:
     """What is wrong with it, the answer included."""
     faults = unsound(results)
@@ -138,6 +144,7 @@ def faults_of(case: Case, results: list[Result]) -> list[Fault]:
         keyed = case.keyed and bool(case.subject.examples.keys)
         verdict = None if keyed else SignatureVerdict.NOT_CHECKED.value
         faults += untrue(case.example, case.fill, results, verdict)
+        faults += _misrouted(case, results)
     dialect = case.subject.dialect
     reply = dialect.answer(case.record, by_chance(results, Random(case.index)))
     if type(reply) is not Reply or type(reply.body) is not bytes:

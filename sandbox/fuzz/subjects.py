@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streams.normalise.normaliser import Normaliser
 from streams.providers.dialect import Dialect
 from streams.providers.examples.fill import Example, Fill
 from streams.providers.examples.find import Examples, examples_of
-from streams.providers.registry import DIALECTS
+from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One adapter under test. `keyed` checks signatures with the examples' keys, `open_` checks none."""
+    """One version's adapter under test. `keyed` checks signatures with the examples' keys, `open_` checks none."""
 
     dialect: Dialect
+    version: str
     examples: Examples
     keyed: Normaliser
     open_: Normaliser
@@ -24,7 +24,7 @@ class Subject:
     @property
     def name(self) -> str:
         """Provider and version: `hub88/1`."""
-        return f"{self.dialect.provider}/{self.dialect.version}"
+        return f"{self.dialect.provider}/{self.version}"
 
     def made(self, fill: Fill) -> list[Example]:
         """The examples of a fill."""
@@ -32,18 +32,22 @@ class Subject:
 
 
 def subject_of(dialect: Dialect) -> Subject:
-    """One adapter with its examples. Raises UsageError where it has none."""
+    """One adapter by itself, registered or not. Raises UsageError where it has no examples."""
+    return _subject(dialect, dialect.version, by_provider([dialect]))
+
+
+def versions(dialects: Dialects = DIALECTS) -> list[Version]:
+    """Every registered version, sorted by provider and version."""
+    found = [version for provider in dialects for version in dialects.versions(provider)]
+    return sorted(found, key=lambda version: (version.row.provider, version.row.version))
+
+
+def subjects() -> list[Subject]:
+    """Every registered version beside all others, as a worker has them. Raises UsageError where one has no examples."""
+    return [_subject(version.dialect, version.row.version, DIALECTS) for version in versions()]
+
+
+def _subject(dialect: Dialect, version: str, among: Dialects) -> Subject:
     examples = examples_of(dialect)
-    alone = {dialect.provider: dialect}
     keyring = {dialect.provider: examples.keys} if examples.keys else {}
-    return Subject(dialect, examples, Normaliser(alone, keyring), Normaliser(alone, {}))
-
-
-def dialects() -> list[Dialect]:
-    """Every registered adapter, every version of it, sorted by provider and version."""
-    return sorted(DIALECTS.values(), key=lambda dialect: (dialect.provider, dialect.version))
-
-
-def subjects(of: Iterable[Dialect] | None = None) -> list[Subject]:
-    """The registered adapters with their examples, in the order of `dialects`. Raises UsageError where one has none."""
-    return [subject_of(dialect) for dialect in (dialects() if of is None else of)]
+    return Subject(dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {}))

@@ -26,6 +26,7 @@ from streams.providers.examples.playngo import examples as playngo_examples
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
+from streams.providers.registry import by_provider
 
 
 def planted(dialect: Dialect, change) -> Subject:
@@ -39,9 +40,9 @@ def planted(dialect: Dialect, change) -> Subject:
 
     faulty = Faulty()
     examples = examples_of(dialect)
-    alone = {dialect.provider: faulty}
+    alone = by_provider([faulty])
     keyed = Normaliser(alone, {dialect.provider: examples.keys})
-    return Subject(faulty, examples, keyed, Normaliser(alone, {}))
+    return Subject(faulty, faulty.version, examples, keyed, Normaliser(alone, {}))
 
 
 def each_draft(change):
@@ -144,7 +145,9 @@ def test_examples_that_cannot_be_written_are_counted(monkeypatch):
         raise ValueError(message)
 
     subject = subject_of(Hub88())
-    broken = Subject(subject.dialect, replace(subject.examples, make=raising), subject.keyed, subject.open_)
+    broken = Subject(
+        subject.dialect, subject.version, replace(subject.examples, make=raising), subject.keyed, subject.open_
+    )
     assert run(broken, 16).total.exceptions == 16
 
 

@@ -1,0 +1,189 @@
+"""`pitboss bench adapters`: what mapping and Avro encoding cost with each adapter on one core, its signature beside it.
+
+No Kafka, no Faust, no asyncio: the normaliser in a loop over the adapter's examples, as the conformance suite knows
+them. Every kind of message has the same weight. CPU time counts, not the wall's: other work on the machine disturbs
+caches, but does not count as ours.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.machine import this_commit, this_machine
+from bench.rates import Spread
+from bench.report import Row, Setting, range_text, spread_as_json
+from streams.normalise.normaliser import Normaliser, RejectedItem
+from streams.providers.dialect import Dialect, RawRecord
+from streams.providers.examples.fill import Fill, record
+from streams.providers.examples.find import Examples, examples_of
+from streams.providers.registry import Version, by_provider
+
+TARGET_PER_S: Final = 5_000
+TARGET_JSON_WALLET_PER_S: Final = 40_000
+
+ROUNDS: Final = 7
+_FILLS: Final = 40
+_ROUND_S: Final = 0.15
+_US: Final = 1e6
+
+
+@dataclass(frozen=True)
+class AdapterFigures:
+    """One adapter: µs of CPU an event, without signature; `signature_us` on top of it, None where there is none."""
+
+    adapter: str
+    is_json_wallet: bool
+    messages: int
+    events: int
+    us: Spread
+    signature_us: Spread | None
+
+    @property
+    def per_s(self) -> float:
+        """Events a second on one core."""
+        return _US / self.us.median
+
+    @property
+    def target_per_s(self) -> int:
+        """What it must reach."""
+        return TARGET_JSON_WALLET_PER_S if self.is_json_wallet else TARGET_PER_S
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does."""
+        return self.per_s >= self.target_per_s
+
+    def as_json(self) -> dict[str, Any]:
+        """One object; µs are CPU time an event."""
+        signature = self.signature_us
+        return {
+            "adapter": self.adapter,
+            "json_wallet": self.is_json_wallet,
+            "events_per_s": round(self.per_s),
+            "us_per_event": round(self.us.median, 2),
+            "us_per_event_spread": spread_as_json(self.us),
+            "signature_us_per_event": None if signature is None else round(signature.median, 2),
+            "with_signature_per_s": None if signature is None else round(_US / (self.us.median + signature.median)),
+            "target_per_s": self.target_per_s,
+            "holds": self.holds,
+            "messages": self.messages,
+            "events": self.events,
+        }
+
+    def row(self) -> Row:
+        """The same for a person."""
+        signature = self.signature_us
+        checked = "nothing to check" if signature is None else f"signature {signature.median:.1f} µs"
+        verdict = "reached" if self.holds else "NOT reached"
+        remark = (
+            f"{self.us.median:.1f} µs an event ({range_text(self.us, 1)}), {checked}; "
+            f"target {self.target_per_s:,}: {verdict}"
+        )
+        return Row(self.adapter, f"{self.per_s:,.0f}/s", remark)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came out."""
+
+    adapters: list[AdapterFigures]
+    rounds: int
+    setting: Setting
+
+    @property
+    def holds(self) -> bool:
+        """Whether every adapter reaches its target."""
+        return all(adapter.holds for adapter in self.adapters)
+
+    def as_json(self) -> dict[str, Any]:
+        """One object."""
+        return {
+            "bench": "adapters",
+            "adapters": [adapter.as_json() for adapter in self.adapters],
+            "holds": self.holds,
+            "rounds": self.rounds,
+            **self.setting.as_json(),
+        }
+
+    def rows(self) -> list[Row]:
+        """The same for a person."""
+        return [adapter.row() for adapter in self.adapters]
+
+
+def run(among: Sequence[Version], rounds: int, tell: Callable[[str], None]) -> Figures:
+    """Measure one adapter after the other; in each round first without, then with its keys."""
+    setting = Setting(this_machine(), this_commit(), {})
+    figures = []
+    for version in among:
+        name = f"{version.row.provider}/{version.row.version}"
+        tell(name)
+        figures.append(_measured(name, version.dialect, rounds))
+    return Figures(figures, rounds, setting)
+
+
+def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
+    examples = examples_of(dialect)
+    records, is_json = _traffic(dialect.provider, examples)
+    open_ = Normaliser(by_provider([dialect]), {})
+    keyed = Normaliser(by_provider([dialect]), {dialect.provider: examples.keys}) if examples.keys else None
+    events = _events(open_, records)
+    if keyed is not None:
+        assert _events(keyed, records) == events, f"{dialect.provider}: other events where signatures are checked"
+    passes = max(1, round(_ROUND_S / _pass_s(open_, records)))
+    without, extra = [], []
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        plain_us = _us_per_event(open_, records, passes, events)
+        without.append(plain_us)
+        if keyed is not None:
+            extra.append(max(0.0, _us_per_event(keyed, records, passes, events) - plain_us))
+    gc.unfreeze()
+    return AdapterFigures(
+        name,
+        is_json and bool(dialect.decides),
+        len(records),
+        events,
+        Spread.of(without),
+        Spread.of(extra) if extra else None,
+    )
+
+
+def _traffic(provider: str, examples: Examples) -> tuple[list[RawRecord], bool]:
+    """Records of many rounds, in turns of the provider's currencies; only such as are accepted whole."""
+    records: list[RawRecord] = []
+    types = set()
+    for seed in range(_FILLS):
+        fill = Fill(seed, examples.currencies[seed % len(examples.currencies)])
+        for example in examples.make(fill):
+            if all(expected.code is None for expected in example.expects):
+                types.add(example.headers.get("content-type", b"").partition(b";")[0].strip())
+                records.append(record(example, provider, offset=len(records)))
+    return records, types == {b"application/json"}
+
+
+def _events(normaliser: Normaliser, records: Sequence[RawRecord]) -> int:
+    results = [item for each in records for item in normaliser.normalise(each)]
+    rejected = [item for item in results if isinstance(item, RejectedItem)]
+    assert not rejected, f"an example was rejected: {rejected[0]}"
+    return len(results)
+
+
+def _pass_s(normaliser: Normaliser, records: Sequence[RawRecord]) -> float:
+    began_s = time.process_time()
+    for each in records:
+        normaliser.normalise(each)
+    return max(1e-4, time.process_time() - began_s)
+
+
+def _us_per_event(normaliser: Normaliser, records: Sequence[RawRecord], passes: int, events: int) -> float:
+    normalise = normaliser.normalise
+    began_s = time.process_time()
+    for _ in range(passes):
+        for each in records:
+            normalise(each)
+    return (time.process_time() - began_s) * _US / (passes * events)

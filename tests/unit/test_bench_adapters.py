@@ -1,0 +1,66 @@
+"""`pitboss bench adapters`: that it measures what it says, on one look at each adapter."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from bench.adapters import AdapterFigures, Figures, run
+from bench.machine import this_machine
+from bench.rates import Spread
+from bench.report import Setting
+from pitboss.cli.main import cli
+from sandbox.fuzz.subjects import versions
+from streams.providers.hub88 import Hub88
+
+
+def figures(us: float, *, wallet: bool) -> AdapterFigures:
+    return AdapterFigures("x/1", wallet, 10, 10, Spread(us, us - 1, us + 1), Spread(5.0, 4.0, 6.0))
+
+
+def test_a_rate_is_held_against_the_target_of_its_kind():
+    assert figures(24.9, wallet=True).holds
+    assert not figures(25.1, wallet=True).holds
+    assert figures(199.0, wallet=False).holds
+    assert not figures(201.0, wallet=False).holds
+    said = figures(25.0, wallet=True).as_json()
+    assert (said["events_per_s"], said["with_signature_per_s"], said["target_per_s"]) == (40_000, 33_333, 40_000)
+    assert not Figures(
+        [figures(10, wallet=True), figures(300, wallet=False)], 1, Setting(this_machine(), None, {})
+    ).holds
+
+
+def test_every_registered_adapter_is_measured():
+    told: list[str] = []
+    said = run(versions(), 1, told.append).as_json()
+    names = [f"{version.row.provider}/{version.row.version}" for version in versions()]
+    assert [adapter["adapter"] for adapter in said["adapters"]] == told == names
+    by_name = {adapter["adapter"]: adapter for adapter in said["adapters"]}
+    hub88, playngo = by_name["hub88/1"], by_name["playngo/1"]
+    assert hub88["json_wallet"]
+    assert not playngo["json_wallet"]
+    assert not by_name["adyen/1"]["json_wallet"]
+    # RSA costs more than a comparison of texts; and an adapter's own cost is not lost in it.
+    assert hub88["signature_us_per_event"] > playngo["signature_us_per_event"]
+    assert all(adapter["us_per_event"] > 1 for adapter in said["adapters"])
+    assert by_name["adyen/1"]["events"] > by_name["adyen/1"]["messages"]
+    assert {"machine", "commit", "rounds"} <= set(said)
+
+
+def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
+    monkeypatch.setattr("streams.providers.examples.hub88._DECIMALS", 40)
+    [hub88] = [version for version in versions() if isinstance(version.dialect, Hub88)]
+    with pytest.raises(AssertionError, match="an example was rejected"):
+        run([hub88], 1, lambda _: None)
+
+
+def test_the_command_prints_one_object():
+    result = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"])
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert [adapter["adapter"] for adapter in said["adapters"]] == ["hub88/1"]
+    table = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88"])
+    assert "hub88/1" in table.stdout
+    assert CliRunner().invoke(cli, ["bench", "adapters", "--provider", "nobody"]).exit_code == 2
