@@ -8,19 +8,23 @@ same rows, live and in a replay.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 import msgspec
 
 from ledger_sink.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.journal import Action, Answer, Before, Closing, Entry, PlayerState, Transfer, Wallet
+from ledger_sink.amounts import CURRENCIES_DIFFER, OUT_OF_RANGE, Unpostable
+from ledger_sink.journal import Action, Answer, Before, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
 from schemas.identity import referenced_event_id
 from schemas.money import AMOUNT_MAX, exponent_of
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
+T = TypeVar("T")
 
-class OutOfRange(InvariantBroken):
-    """A movement would take a wallet beyond 64 bits; the posting rules decide what becomes of its event."""
+NOBODY: Final = ""
+"""In the place of a player whom a closing does not name."""
 
 
 class Sourced(msgspec.Struct, gc=False):
@@ -59,14 +63,17 @@ class Book:
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
+    proposals: dict[str, Proposal] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
     """What further attempts of an event were told; an attempt that comes again must not hear anything else."""
 
     decided: list[Decided] = field(default_factory=list)
     new_transfers: list[tuple[Sourced, int, Transfer]] = field(default_factory=list)
-    new_closings: list[tuple[Sourced, Closing]] = field(default_factory=list)
+    new_closings: dict[tuple[str, str], tuple[Sourced, Closing]] = field(default_factory=dict)
+    new_proposals: list[Proposal] = field(default_factory=list)
     changed_wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     changed_states: dict[str, PlayerState] = field(default_factory=dict)
+    _currencies: dict[str, set[str]] = field(default_factory=dict)
 
     def wallet(self, player_id: str, currency: str) -> Wallet:
         """The wallet as it stands; a player's first event in a currency opens one."""
@@ -74,21 +81,34 @@ class Book:
         wallet = self.wallets.get(key)
         if wallet is None:
             wallet = self.wallets[key] = Wallet(player_id, currency, exponent_of(currency))
+            if self._currencies:
+                self._currencies.setdefault(player_id, set()).add(currency)
         return wallet
+
+    def has_wallets(self, player_id: str) -> bool:
+        """Whether money has ever moved for the player, in whatever currency."""
+        if not self._currencies:  # only who is asked for a currency that the player has not needs this
+            for player, currency in self.wallets:
+                self._currencies.setdefault(player, set()).add(currency)
+        wallets, known = self.wallets, self._currencies.get(player_id, ())
+        return any(wallets[player_id, currency].version for currency in known)
 
     def state(self, player_id: str) -> PlayerState:
         """What may stop the player's bets."""
         return self.states.get(player_id) or PlayerState(player_id)
 
+    def closing(self, event_id: str, player_id: str) -> Closing | None:
+        """What has ended an event: of its player, or before anybody knew whose it would be."""
+        return self.closings.get((event_id, player_id)) or self.closings.get((event_id, NOBODY))
+
     def movements(self, entry: Entry) -> list[Transfer]:
         """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
         return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
 
-    def close(self, sourced: Sourced, event_id: str, player_id: str, action: Action) -> None:
-        """Close an event, come or not come yet, for good."""
-        closing = Closing(event_id, player_id, action, sourced.event.event_id)
-        self.closings[event_id, player_id] = closing
-        self.new_closings.append((sourced, closing))
+    def propose(self, proposal: Proposal) -> None:
+        """Remember what waits for a second person."""
+        self.proposals[proposal.event_id] = proposal
+        self.new_proposals.append(proposal)
 
     def set_state(self, state: PlayerState) -> None:
         """Replace what may stop a player's bets."""
@@ -103,12 +123,17 @@ class Posting(msgspec.Struct, gc=False):
     sourced: Sourced
     event: WalletTransaction
     decision: int
+    policy: LedgerPolicy = DEFAULT_POLICY
     transfers: list[Transfer] = []
     wallet: Wallet | None = None
     state: PlayerState | None = None
     """What the event makes of the player's state, if anything."""
+    proposal: Proposal | None = None
+    """What the event asks a second person for."""
     before: tuple[Wallet, bool, Before] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
+    closed: list[tuple[tuple[str, str], Closing | None, tuple[Sourced, Closing] | None]] = []
+    """What the event closes, and what stood there before."""
 
     def account(self, purse: str) -> str:
         """The address of one of the player's accounts."""
@@ -120,6 +145,18 @@ class Posting(msgspec.Struct, gc=False):
         assert self.event.player_id is not None
         self.wallet = self.book.wallet(self.event.player_id, currency)
         return self.wallet
+
+    def player_state(self) -> PlayerState:
+        """The player's state as the event has made it so far."""
+        assert self.event.player_id is not None
+        return self.state or self.book.state(self.event.player_id)
+
+    def close(self, event_id: str, player_id: str, action: Action) -> None:
+        """Close an event, come or not come yet, for good; SETTLED only until something else closes it."""
+        book, key = self.book, (event_id, player_id)
+        self.closed.append((key, book.closings.get(key), book.new_closings.get(key)))
+        book.closings[key] = closing = Closing(event_id, player_id, action, self.event.event_id)
+        book.new_closings[key] = (self.sourced, closing)
 
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
         """Move money from a house account into one of the wallet's accounts."""
@@ -147,8 +184,7 @@ class Posting(msgspec.Struct, gc=False):
             message = f"{self.sourced}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
         if self.transfers and self.transfers[-1].currency != wallet.currency:
-            message = f"{self.sourced}: one event moves {self.transfers[-1].currency} and {wallet.currency}"
-            raise InvariantBroken(message)
+            raise Unpostable(CURRENCIES_DIFFER)
         balances = {CASH: wallet.cash_minor, BONUS: wallet.bonus_minor, HELD: wallet.held_minor}
         if taken is not None:
             balances[taken] -= amount_minor
@@ -156,7 +192,7 @@ class Posting(msgspec.Struct, gc=False):
             balances[given] += amount_minor
         cash, bonus, held = balances.values()
         if max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > AMOUNT_MAX:
-            raise OutOfRange
+            raise Unpostable(OUT_OF_RANGE)
         self._write(wallet, cash, bonus, held)
         player, currency = wallet.player_id, wallet.currency
         self._record(Transfer(player, currency, wallet.version, debit, credit, amount_minor, cash, bonus, held))
@@ -186,16 +222,19 @@ class Posting(msgspec.Struct, gc=False):
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
-        self.state = None
-        while book.new_closings and book.new_closings[-1][0] is self.sourced:
-            _, closing = book.new_closings.pop()
-            del book.closings[closing.event_id, closing.player_id]
+        self.state = self.proposal = None
+        for key, closing, new in reversed(self.closed):
+            _put(book.closings, key, closing)
+            _put(book.new_closings, key, new)
+        self.closed = []
 
     def finish(self, outcome: str, reason: str) -> None:
         """Write the entry down with the answer that every repeat of the event will get again."""
         event, wallet, book = self.event, self.wallet, self.book
         if self.state is not None:
             book.set_state(self.state)
+        if self.proposal is not None:
+            book.propose(self.proposal)
         if wallet is None:
             answer = Answer(outcome, reason)
         else:
@@ -206,3 +245,10 @@ class Posting(msgspec.Struct, gc=False):
         book.entries.setdefault(event_id, []).append(entry)
         book.transfers_of[event_id, decision] = moves
         book.decided.append(Decided(self.sourced, answer, decision))
+
+
+def _put(where: dict[tuple[str, str], T], key: tuple[str, str], value: T | None) -> None:
+    if value is None:
+        where.pop(key, None)
+    else:
+        where[key] = value

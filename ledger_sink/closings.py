@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts
-from ledger_sink.accounts import CASH, HELD, purse_of
+from ledger_sink import accounts, bonus
+from ledger_sink.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.book import Posting
-from ledger_sink.journal import CANCELLED, PAID, REFUSED, REVERSED, Action, Entry, Transfer
+from ledger_sink.journal import CANCELLED, PAID, REFUSED, REVERSED, SETTLED, Action, Entry, Transfer
+from ledger_sink.references import closing_of_target, decisions_of_target, refused_rollback, show_target, show_wallet
 from schemas.events import Kind, Leg, Outcome
 
 KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})
-"""The legs whose rules look at what the event refers to. A win refers to its bet, and does not ask for it."""
+"""The legs whose rules always look at what the event refers to."""
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
@@ -44,27 +45,37 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
 
 
 def pay(posting: Posting, held_by: list[Transfer]) -> None:
+    """Let what a request has put on hold leave for the payment provider."""
     psp = accounts.psp_account(posting.event.provider)
     for transfer in held_by:
         posting.debit(posting.use(transfer.currency), HELD, psp, transfer.amount_minor)
 
 
 def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
+    """The request is refused: what it held comes back."""
     del leg  # the amount is that of the request
     verdict = _reverse_target(posting, REFUSED)
     return REFUSED_AFTER_PAYMENT if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID) else verdict
 
 
 def rollback(posting: Posting, leg: Leg) -> Verdict:
+    """Take back what the reference means, unless the provider's policy protects what a win has named."""
     del leg  # a rollback's own amount is missing (Hub88, 100HP) or repeats the bet's; the bet knows how it was split
+    refused = refused_rollback(posting)
+    if refused is not None:
+        show_target(posting)
+        return refused
     return _reverse_target(posting, REVERSED)
 
 
 def cancel(posting: Posting, leg: Leg) -> Verdict:
-    """The connector gave up on one attempt. An attempt that decided nothing leaves nothing to cancel."""
+    """The connector gave up on one attempt. An attempt that decided nothing leaves nothing to cancel.
+
+    No policy stops it: the provider was told an error, so the bet must not stand, whatever has named it since.
+    """
     del leg
     event = posting.event
-    decided = _decisions_of_target(posting)
+    decided = decisions_of_target(posting)
     if decided and event.cause is not None and _attempt_text(decided[-1]) != event.cause.id:
         return (Outcome.CANCELLED, "ATTEMPT_MOVED_NOTHING")
     _, reason = verdict = _reverse_target(posting, CANCELLED)
@@ -83,41 +94,35 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
         _close_target(posting, action)
     if isinstance(target, tuple):
         return target
-    for transfer in reversed(posting.book.movements(target)):
+    movements = posting.book.movements(target)
+    for transfer in reversed(movements):
         _move_back(posting, transfer)
+    bonus.bet_taken_back(posting, movements)
     return BOOKED
 
 
 def _move_back(posting: Posting, transfer: Transfer) -> None:
-    wallet = posting.use(transfer.currency)
     took, gave = purse_of(transfer.debit), purse_of(transfer.credit)
+    if took == BONUS and gave == CASH:
+        return  # what a met wagering requirement has released stays released; the player may have spent it
     if took and gave:
-        posting.shift(wallet, gave, took, transfer.amount_minor)
+        posting.shift(posting.use(transfer.currency), gave, took, transfer.amount_minor)
     elif took:
-        posting.credit(wallet, took, transfer.credit, transfer.amount_minor)
+        posting.credit(posting.use(transfer.currency), took, transfer.credit, transfer.amount_minor)
     elif gave:
-        posting.debit(wallet, gave, transfer.debit, transfer.amount_minor)
-
-
-def _decisions_of_target(posting: Posting) -> list[Entry]:
-    # Only the same player's: another player's event lives in another partition, where the order is not ours to see.
-    target_id = posting.sourced.reference_id
-    known = posting.book.entries.get(target_id, []) if target_id else []
-    return [entry for entry in known if entry.player_id == posting.event.player_id]
+        posting.debit(posting.use(transfer.currency), gave, transfer.debit, transfer.amount_minor)
 
 
 def _open_target(posting: Posting) -> Entry | Verdict:
     """The posted event that the reference means, or why nothing can be done to it."""
-    target_id = posting.sourced.reference_id
-    if target_id is None:
+    if posting.sourced.reference_id is None:
+        show_wallet(posting)
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
-    player_id = posting.event.player_id
-    assert player_id is not None
-    decided = _decisions_of_target(posting)
-    if decided and decided[-1].answer.currency is not None:
-        posting.use(decided[-1].answer.currency)
-    if (target_id, player_id) in posting.book.closings:
+    show_target(posting)
+    closing = closing_of_target(posting)
+    if closing is not None and closing.action != SETTLED:
         return ALREADY_CLOSED
+    decided = decisions_of_target(posting)
     if not decided:
         return (Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET")
     if decided[-1].answer.outcome != Outcome.POSTED:
@@ -126,14 +131,11 @@ def _open_target(posting: Posting) -> Entry | Verdict:
 
 
 def _is_closed_as(posting: Posting, action: Action) -> bool:
-    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
-    assert target_id is not None
-    assert player_id is not None
-    closing = posting.book.closings.get((target_id, player_id))
+    closing = closing_of_target(posting)
     return closing is not None and closing.action == action
 
 
 def _close_target(posting: Posting, action: Action) -> None:
     target_id, player_id = posting.sourced.reference_id, posting.event.player_id
     if target_id is not None and player_id is not None:
-        posting.book.close(posting.sourced, target_id, player_id, action)
+        posting.close(target_id, player_id, action)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import msgspec
 
 from schemas.events import Attempt
 
-Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED"]
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"]
+"""SETTLED is no end: a win has named the bet, and whether a rollback may still come is its provider's policy."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -99,16 +104,47 @@ class Wallet(msgspec.Struct, gc=False):
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
-    """What the log says may stop a player's bets."""
+    """What the log says of a player besides money. Each value of `standings` and `limits` ends with its time, epoch ms.
+
+    `standings`: by source (kyc, alert, operator) BLOCKED, HELD or FREE. `limits`: by currency the largest single bet in
+    minor units, or None. `wagering`: by currency what is still to be bet before bonus money becomes cash, in minor
+    units, and the wallet version that it began at; 0 left is a requirement that was met.
+    """
 
     player_id: str
-    is_blocked: bool = False
-    bet_limit_currency: str | None = None
-    bet_limit_minor: int | None = None
+    standings: Mapping[str, tuple[str, int]] = _NOTHING
+    limits: Mapping[str, tuple[int | None, int]] = _NOTHING
+    wagering: Mapping[str, tuple[int, int]] = _NOTHING
     event_id: str = ""
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether any source stops both bets and withdrawals."""
+        return any(level == BLOCKED for level, _ in self.standings.values())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether any source stops withdrawals."""
+        return any(level != FREE for level, _ in self.standings.values())
+
+
+class Proposal(msgspec.Struct, frozen=True, gc=False):
+    """An adjustment that waits for a second person; `amount_minor` has a sign."""
+
+    event_id: str
+    player_id: str
+    currency: str
+    amount_minor: int
+    actor: str
+
+
+BLOCKED: Final = "BLOCKED"
+HELD: Final = "HELD"
+FREE: Final = "FREE"
 
 REVERSED: Final[Action] = "REVERSED"
 CANCELLED: Final[Action] = "CANCELLED"
 PAID: Final[Action] = "PAID"
 REFUSED: Final[Action] = "REFUSED"
+APPROVED: Final[Action] = "APPROVED"
+SETTLED: Final[Action] = "SETTLED"

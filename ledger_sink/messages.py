@@ -15,6 +15,7 @@ _BY_OUTCOME: Final[dict[str, str]] = {
     Outcome.REFUSED_LIMIT: "This is above the limit set for your account.",
     Outcome.REFUSED_CURRENCY: "Your account does not hold this currency.",
     Outcome.REFUSED_EXPIRED: "This came too late and was not done.",
+    Outcome.REFUSED_REFERENCE: "This could not be done for the bet that it belongs to.",
     Outcome.TOMBSTONED: "This was taken back and no money was moved.",
     Outcome.CANCELLED: "This was cancelled and no money was moved.",
     Outcome.PARKED: "This is being checked.",

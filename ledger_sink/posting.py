@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts
-from ledger_sink.amounts import BOOKED, NOTED, Verdict, minor_of
-from ledger_sink.book import Book, Decided, OutOfRange, Posting, Sourced
+from ledger_sink.amounts import BOOKED, CURRENCIES_DIFFER, CURRENCY_UNKNOWN, NOTED, Unpostable, Verdict
+from ledger_sink.book import NOBODY, Book, Decided, Posting, Sourced
 from ledger_sink.closings import pay
-from ledger_sink.journal import CANCELLED, PAID, Answer, Entry
+from ledger_sink.journal import CANCELLED, PAID, SETTLED, Answer, Entry
+from ledger_sink.playerless import without_player
+from ledger_sink.references import BET_NOT_SEEN, asks_for_bets, marks_settled, refused_win, settle, show_wallet
+from ledger_sink.refusals import refusal
 from ledger_sink.rules import RULES
-from schemas.causes import LATE
 from schemas.errors import InvariantBroken, Rejected
-from schemas.events import Kind, Outcome
+from schemas.events import Outcome
 from schemas.policies import LedgerPolicy
 
 _REFUSALS: Final = frozenset(outcome.value for outcome in Outcome if outcome.name.startswith("REFUSED_"))
@@ -26,8 +27,13 @@ _STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value, Outcome.UNRESOLVED.v
 DECISIONS_MAX: Final = 100
 """How often a dialect may have one id decided; then its last refusal stands. All of them are read at each attempt."""
 
-OUT_OF_RANGE: Final = (Outcome.UNRESOLVED.value, "BALANCE_OUT_OF_RANGE")
-"""A provider that sends such amounts must not be able to stop the ledger: nothing moves, and a person looks at it."""
+INTO_DEBT: Final[dict[Verdict, Verdict]] = {
+    BOOKED: (Outcome.POSTED.value, "BOOKED_INTO_DEBT"),
+    (Outcome.CANCELLED, "REVERSED"): (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT"),
+}
+"""Corrections, chargebacks and rollbacks of wins may leave a player in debt: booked, and somebody is told."""
+
+_OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
 
 
 def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
@@ -46,16 +52,18 @@ def post(book: Book, sourced: Sourced, policy: LedgerPolicy) -> None:
         if heard is not None:
             book.decided.append(Decided(sourced, heard, None, redelivered=True))
             return
-        if not _may_be_decided_anew(sourced, known, policy):
+        if not _may_be_decided_anew(book, sourced, known, policy):
             answer = book.repeats[event.event_id, event.attempt] = _repeated(book, sourced, known[-1])
             book.decided.append(Decided(sourced, answer, None))
             return
-    posting = Posting(book, sourced, event, len(known) if known else 0)
+    posting = Posting(book, sourced, event, len(known) if known else 0, policy)
     try:
         outcome, reason = _decide(posting)
-    except OutOfRange:
+    except Unpostable as error:
         posting.undo()
-        outcome, reason = OUT_OF_RANGE
+        is_refusal = event.decision_required and error.reason in _OF_CURRENCY
+        outcome = (Outcome.REFUSED_CURRENCY if is_refusal else Outcome.UNRESOLVED).value
+        reason = error.reason
     except Rejected as error:  # the normaliser lets no such event through, so whoever wrote it is not to be trusted
         message = f"{sourced}: {error}"
         raise InvariantBroken(message) from error
@@ -71,14 +79,25 @@ def _heard_before(book: Book, sourced: Sourced, known: list[Entry]) -> Answer | 
     return book.repeats.get((event.event_id, event.attempt))
 
 
-def _may_be_decided_anew(sourced: Sourced, known: list[Entry], policy: LedgerPolicy) -> bool:
+def _may_be_decided_anew(book: Book, sourced: Sourced, known: list[Entry], policy: LedgerPolicy) -> bool:
     event, last = sourced.event, known[-1]
+    if len(known) >= DECISIONS_MAX:
+        return False
+    if (last.answer.outcome, last.answer.reason) == BET_NOT_SEEN:
+        # Nothing was decided then but that the bet was missing; the player must not lose a win to the order of arrival.
+        return event.fingerprint == last.fingerprint and _has_come(book, sourced)
     return (
         policy.refused_id_reusable
         and event.decision_required
         and last.answer.outcome in _REFUSALS
         and last.player_id == event.player_id
-        and len(known) < DECISIONS_MAX
+    )
+
+
+def _has_come(book: Book, sourced: Sourced) -> bool:
+    decided = book.entries.get(sourced.reference_id or "", ())
+    return any(
+        entry.player_id == sourced.event.player_id and entry.answer.outcome == Outcome.POSTED for entry in decided
     )
 
 
@@ -87,7 +106,7 @@ def _repeated(book: Book, sourced: Sourced, last: Entry) -> Answer:
     event, first = sourced.event, last.answer
     if event.fingerprint != last.fingerprint:
         return Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID")
-    closing = book.closings.get((event.event_id, event.player_id or ""))
+    closing = book.closings.get((event.event_id, event.player_id or NOBODY))
     if closing is not None and closing.action == CANCELLED:
         # The connector has told the provider "error"; a retry must not hear that the bet stands.
         return Answer(Outcome.CANCELLED, "CONNECTOR_GAVE_UP")
@@ -99,77 +118,46 @@ def _repeated(book: Book, sourced: Sourced, last: Entry) -> Answer:
 def _decide(posting: Posting) -> Verdict:
     event = posting.event
     if event.player_id is None:
-        return _without_player(posting)
-    closing = posting.book.closings.get((event.event_id, event.player_id))
+        return without_player(posting)
+    closing = posting.book.closing(event.event_id, event.player_id)
+    if closing is not None and closing.action == SETTLED:
+        closing = None
     if closing is not None and closing.action != PAID:
-        _show_wallet(posting)
+        show_wallet(posting)
         return (Outcome.TOMBSTONED, "ROLLED_BACK_BEFORE_IT_CAME")
-    if event.decision_required and closing is None:
-        refusal = _refusal(posting)
-        if refusal is not None:
-            return refusal
+    refused = _refused(posting) if closing is None else None
+    if refused is not None:
+        return refused
     verdicts = [RULES[leg.kind](posting, leg) for leg in event.legs]
     if closing is not None:
         pay(posting, posting.transfers[:])
         return (Outcome.POSTED, "PAID_BEFORE_IT_CAME")
+    if posting.sourced.reference_id is not None and marks_settled(posting.policy):
+        settle(posting)
+    return _in_debt(posting, _verdict_of(verdicts))
+
+
+def _refused(posting: Posting) -> Verdict | None:
+    if posting.event.decision_required:
+        return refusal(posting)
+    return refused_win(posting) if asks_for_bets(posting.policy) else None
+
+
+def _verdict_of(verdicts: list[Verdict]) -> Verdict:
+    if len(verdicts) == 1:
+        return verdicts[0]
     remarkable = [verdict for verdict in verdicts if verdict not in (BOOKED, NOTED)]
     if remarkable:
         return remarkable[0]
     return BOOKED if BOOKED in verdicts else NOTED
 
 
-def _without_player(posting: Posting) -> Verdict:
-    """Money without an owner is real all the same: it waits in suspense for a person."""
-    event = posting.event
-    money = False
-    for leg in event.legs:
-        if leg.kind in (Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE) or leg.amount is None:
-            continue
-        psp, suspense = accounts.psp_account(event.provider), accounts.suspense_account(event.provider)
-        amount = minor_of(leg)
-        money = True
-        if leg.kind == Kind.DEPOSIT:
-            posting.between_house_accounts(leg.currency or "", psp, suspense, amount)
-        elif leg.kind == Kind.DEPOSIT_REVERSAL:
-            posting.between_house_accounts(leg.currency or "", suspense, psp, amount)
-    if money or any(leg.kind in (Kind.ROLLBACK, Kind.CANCEL) for leg in event.legs):
-        return (Outcome.UNRESOLVED, "PLAYER_UNKNOWN")
-    return NOTED
-
-
-def _refusal(posting: Posting) -> Verdict | None:
-    """Lateness, blocks, limits and funds may stop what awaits a decision: bets and requests to withdraw."""
-    event = posting.event
-    assert event.player_id is not None
-    if event.cause is not None and event.cause.type in LATE:
-        _show_wallet(posting)
-        return (Outcome.REFUSED_EXPIRED, "COMES_TOO_LATE")
-    needs: dict[str, int] = {}
-    state = posting.book.state(event.player_id)
-    for leg in event.legs:
-        if leg.kind not in (Kind.BET, Kind.WITHDRAWAL) or leg.currency is None:
-            continue
-        wallet = posting.use(leg.currency)
-        if state.is_blocked:  # a free round is play as well
-            return (Outcome.REFUSED_BLOCKED, "PLAYER_BLOCKED")
-        if leg.is_free:
-            continue
-        amount = minor_of(leg)
-        needs[leg.currency] = needs.get(leg.currency, 0) + amount
-        limited = leg.kind == Kind.BET and state.bet_limit_currency == leg.currency
-        if limited and state.bet_limit_minor is not None and amount > state.bet_limit_minor:
-            return (Outcome.REFUSED_LIMIT, "BET_OVER_LIMIT")
-        # Bonus money may be bet but not withdrawn, and no cash may leave that a bonus gone below zero has to cover.
-        funds = wallet.available_minor
-        if leg.kind == Kind.WITHDRAWAL:
-            funds = min(funds, wallet.cash_minor)
-        if needs[leg.currency] > max(funds, 0):
-            return (Outcome.REFUSED_FUNDS, "NOT_ENOUGH_MONEY")
-    return None
-
-
-def _show_wallet(posting: Posting) -> None:
-    for leg in posting.event.legs:
-        if leg.currency is not None:
-            posting.use(leg.currency)
-            return
+def _in_debt(posting: Posting, verdict: Verdict) -> Verdict:
+    """The same verdict, with a reason that people are alerted by where a correction took an account below zero."""
+    wallet = posting.wallet
+    if wallet is None or posting.before is None or (wallet.cash_minor >= 0 and wallet.bonus_minor >= 0):
+        return verdict
+    cash, bonus = posting.before[2][:2]
+    if wallet.cash_minor < min(cash, 0) or wallet.bonus_minor < min(bonus, 0):
+        return INTO_DEBT.get(verdict, verdict)
+    return verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink import closings
 from ledger_sink.book import Book, Sourced
-from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Transfer, Wallet
+from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
+from ledger_sink.references import asks_for_bets, marks_settled
 from ledger_sink.statements import plain_array, statements
 from schemas.errors import InvariantBroken
-from schemas.events import Attempt, WalletTransaction
+from schemas.events import Attempt, Kind, WalletTransaction
 from schemas.money import exponent_of
+from schemas.policies import LedgerPolicy
 
 _SQL = statements("ledger")
 
@@ -26,22 +28,51 @@ class Wanted:
     own: frozenset[str]
     references: frozenset[str]
     """Of those events only whose rules look at what they refer to."""
+    reversible: frozenset[str]
+    """Those references whose movements may have to be taken back."""
     players: frozenset[str]
+    bets: frozenset[tuple[str, str]]
+    """What wins refer to, and by which player: looked at only if part of it may have been bonus money."""
+    proposals: frozenset[str]
+    granted: frozenset[str]
+    """Players whose bonus money has to be wagered from within this group on."""
 
 
-def wanted_by(events: Iterable[Sourced]) -> Wanted:
-    """What has to be known to decide these events."""
+def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -> Wanted:
+    """What has to be known to decide these events; the same for an event, whatever group it comes in."""
     own: set[str] = set()
     references: set[str] = set()
+    reversible: set[str] = set()
     players: set[str] = set()
+    bets: set[tuple[str, str]] = set()
+    proposals: set[str] = set()
+    granted: set[str] = set()
+    asking = {provider for provider, policy in policies.items() if asks_for_bets(policy) or marks_settled(policy)}
     for sourced in events:
-        event = sourced.event
+        event, reference_id, player_id = sourced.event, sourced.reference_id, sourced.event.player_id
         own.add(event.event_id)
-        if event.player_id is not None:
-            players.add(event.player_id)
-        if sourced.reference_id is not None and any(leg.kind in closings.KINDS for leg in event.legs):
-            references.add(sourced.reference_id)
-    return Wanted(frozenset(own), frozenset(references), frozenset(players))
+        if player_id is not None:
+            players.add(player_id)
+            if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
+                granted.add(player_id)
+        if reference_id is None:
+            continue
+        kinds = [leg.kind for leg in event.legs]
+        if not closings.KINDS.isdisjoint(kinds):
+            references.add(reference_id)
+            reversible.add(reference_id)
+        elif Kind.WIN in kinds:
+            if event.provider in asking or any(leg.currency is None for leg in event.legs):
+                references.add(reference_id)
+            if player_id is not None:
+                bets.add((reference_id, player_id))
+        elif Kind.ADJUSTMENT in kinds:
+            references.add(reference_id)
+            proposals.add(reference_id)
+    return Wanted(
+        frozenset(own), frozenset(references), frozenset(reversible), frozenset(players), frozenset(bets),
+        frozenset(proposals), frozenset(granted),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +87,7 @@ class Reading:
     async def book(self) -> Book:
         """The book that the answers make."""
         book = Book()
-        for row in await self.entries.fetchall():
-            event_id, decision, player_id, fingerprint, topic, part, offset, index, *answer, moves = row
-            attempt = Attempt(topic, part, offset, index)
-            entry = Entry(event_id, decision, player_id, fingerprint, attempt, Answer(*answer), moves)
-            book.entries.setdefault(event_id, []).append(entry)
+        _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall():
@@ -68,6 +95,14 @@ class Reading:
         for row in await self.states.fetchall():
             book.states[row[0]] = PlayerState(*row)
         return book
+
+
+def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
+    for row in rows:
+        event_id, decision, player_id, fingerprint, topic, part, offset, index, *answer, moves = row
+        attempt = Attempt(topic, part, offset, index)
+        entry = Entry(event_id, decision, player_id, fingerprint, attempt, Answer(*answer), moves)
+        book.entries.setdefault(event_id, []).append(entry)
 
 
 def _checked(wallet: Wallet) -> Wallet:
@@ -90,6 +125,21 @@ async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading
         await connection.execute(_SQL["known_wallets"], players),
         await connection.execute(_SQL["known_states"], players),
     )
+
+
+async def read_rare(connection: AsyncConnection[Any], book: Book, wanted: Wanted) -> frozenset[str]:
+    """Add what few groups ask for: bets that bonus money may have paid, and proposals. Returns those bets' ids."""
+    if wanted.proposals:
+        cursor = await connection.execute(_SQL["known_proposals"], {"event_ids": sorted(wanted.proposals)})
+        for row in await cursor.fetchall():
+            book.proposals[row[0]] = Proposal(*row)
+    wagering = wanted.granted.union(player for player, state in book.states.items() if state.wagering)
+    bets = frozenset(bet for bet, player in wanted.bets if player in wagering)
+    unknown = sorted(bets.difference(book.entries))
+    if unknown:
+        cursor = await connection.execute(_SQL["known_entries"], {"event_ids": plain_array(unknown)})
+        _add_entries(book, await cursor.fetchall())
+    return bets
 
 
 async def read_repeats(connection: AsyncConnection[Any], book: Book, events: Iterable[Sourced]) -> None:

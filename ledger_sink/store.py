@@ -17,7 +17,7 @@ from ledger_sink.book import Book, Sourced
 from ledger_sink.database import Database
 from ledger_sink.journal import Entry
 from ledger_sink.posting import post
-from ledger_sink.reading import read_book, read_repeats, read_reversible, wanted_by
+from ledger_sink.reading import Wanted, read_book, read_rare, read_repeats, read_reversible, wanted_by
 from ledger_sink.statements import statements
 from ledger_sink.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
@@ -80,7 +80,7 @@ class PostgresLedger:
 
     async def _apply(self, connection: AsyncConnection[Any], slices: Sequence[Slice]) -> Applied:
         events = [sourced for part in slices for sourced in part.events]
-        wanted = wanted_by(events)
+        wanted = wanted_by(events, self._policies)
         async with connection.pipeline():
             cursor = await connection.execute(
                 _SQL["lock_positions"],
@@ -92,16 +92,17 @@ class PostgresLedger:
         for part in slices:
             self._sort(part, positions.get(part.part), applied)
         if applied.done:
-            await self._decide(connection, applied, wanted.references)
+            await self._decide(connection, applied, wanted)
             await write_book(connection, applied.book)
             await self._advance(connection, applied)
         return applied
 
-    async def _decide(self, connection: AsyncConnection[Any], applied: Applied, references: Iterable[str]) -> None:
+    async def _decide(self, connection: AsyncConnection[Any], applied: Applied, wanted: Wanted) -> None:
         book = applied.book
         events = [sourced for part in applied.done for sourced in part.events]
         await read_repeats(connection, book, events)
-        await read_reversible(connection, book, _reversible(book, references))
+        bets = await read_rare(connection, book, wanted)
+        await read_reversible(connection, book, _reversible(book, wanted.reversible | bets))
         for sourced in events:
             post(book, sourced, self._policies.get(sourced.event.provider, DEFAULT_POLICY))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, LiteralString
 
+import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.book import Book, Decided
@@ -40,9 +41,9 @@ def _entry_row(book: Book, decided: Decided) -> Sequence[Any]:
     return (
         event.event_id, decided.decision, event.brand, event.provider, event.provider_version, event.region,
         event.operation, event.provider_tx_id, "+".join([leg.kind for leg in event.legs]), event.player_id,
-        event.round_id, event.game_id, sourced.reference_id, event.fingerprint, attempt.topic, attempt.partition,
-        attempt.offset, attempt.record_index, source.partition, source.offset, event.occurred_at, answer.outcome,
-        answer.reason, answer.currency, answer.available_minor, answer.version,
+        event.round_id, event.round_closed, event.game_id, sourced.reference_id, event.fingerprint,
+        attempt.topic, attempt.partition, attempt.offset, attempt.record_index, source.partition, source.offset,
+        event.occurred_at, answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version,
         len(book.transfers_of[event.event_id, decided.decision]),
     )  # fmt: skip
 
@@ -76,6 +77,8 @@ async def _write_projections(connection: AsyncConnection[Any], book: Book) -> No
             await connection.execute(_SQL["insert_closings"], _closing_columns(book))
         if book.changed_states:
             await connection.execute(_SQL["upsert_states"], _state_columns(book))
+        if book.new_proposals:
+            await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
         if wallets:
             written = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
     # Only behind the pipeline is the count known.
@@ -85,13 +88,14 @@ async def _write_projections(connection: AsyncConnection[Any], book: Book) -> No
 
 
 def _closing_columns(book: Book) -> dict[str, Any]:
+    new = list(book.new_closings.values())
     return {
-        "event_ids": [closing.event_id for _, closing in book.new_closings],
-        "players": [closing.player_id for _, closing in book.new_closings],
-        "actions": [closing.action for _, closing in book.new_closings],
-        "by": [closing.by_event_id for _, closing in book.new_closings],
-        "parts": [sourced.source.partition for sourced, _ in book.new_closings],
-        "offsets": [sourced.source.offset for sourced, _ in book.new_closings],
+        "event_ids": [closing.event_id for _, closing in new],
+        "players": [closing.player_id for _, closing in new],
+        "actions": [closing.action for _, closing in new],
+        "by": [closing.by_event_id for _, closing in new],
+        "parts": [sourced.source.partition for sourced, _ in new],
+        "offsets": [sourced.source.offset for sourced, _ in new],
     }
 
 
@@ -99,10 +103,25 @@ def _state_columns(book: Book) -> dict[str, Any]:
     states = [book.changed_states[player] for player in sorted(book.changed_states)]
     return {
         "players": [state.player_id for state in states],
-        "blocked": [state.is_blocked for state in states],
-        "currencies": [state.bet_limit_currency for state in states],
-        "limits": [state.bet_limit_minor for state in states],
+        "standings": [_json(state.standings) for state in states],
+        "limits": [_json(state.limits) for state in states],
+        "wagering": [_json(state.wagering) for state in states],
         "event_ids": [state.event_id for state in states],
+    }
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(dict(values)).decode()
+
+
+def _proposal_columns(book: Book) -> dict[str, Any]:
+    new = book.new_proposals
+    return {
+        "event_ids": [proposal.event_id for proposal in new],
+        "players": [proposal.player_id for proposal in new],
+        "currencies": [proposal.currency for proposal in new],
+        "amounts": [proposal.amount_minor for proposal in new],
+        "actors": [proposal.actor for proposal in new],
     }
 
 

@@ -26,9 +26,14 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version,
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_states
-SELECT player_id, is_blocked, bet_limit_currency, bet_limit_minor, event_id::text
+SELECT player_id, standings, limits, wagering, event_id::text
   FROM player_state
  WHERE player_id = ANY(%(players)s)
+
+-- name: known_proposals
+SELECT event_id::text, player_id, currency, amount_minor, actor
+  FROM proposal
+ WHERE event_id = ANY(%(event_ids)s::uuid[])
 
 -- name: known_repeats
 -- What an attempt was told when it came first. One probe an attempt: a provider may have repeated itself a million times.
@@ -47,12 +52,14 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
   JOIN transfer t
     ON t.player_id = wanted.player_id AND t.currency = wanted.currency
    AND t.version BETWEEN wanted.first_version AND wanted.last_version
+   -- An event may have rows between house accounts besides: the range of versions then begins before its own.
+   AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
  ORDER BY wanted.event_id, wanted.decision, t.version
 
 -- name: copy_entries
 COPY entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
-            round_id, game_id, reference_event_id, fingerprint, attempt_topic, attempt_part, attempt_offset,
-            attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version,
+            round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic, attempt_part,
+            attempt_offset, attempt_index, part, source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version,
             transfers)
 FROM STDIN
 
@@ -71,6 +78,10 @@ FROM STDIN
 INSERT INTO closing (event_id, player_id, action, by_event_id, part, source_offset)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],
                      %(parts)s::int[], %(offsets)s::bigint[])
+    -- Only SETTLED, which is no end, is ever replaced.
+    ON CONFLICT (event_id, player_id) DO UPDATE
+   SET action = excluded.action, by_event_id = excluded.by_event_id, part = excluded.part,
+       source_offset = excluded.source_offset
 
 -- name: upsert_wallets
 -- A wallet only moves forward; a row that does not is another writer's, and the row count tells.
@@ -86,12 +97,17 @@ SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::in
  WHERE w.version < excluded.version
 
 -- name: upsert_states
-INSERT INTO player_state (player_id, is_blocked, bet_limit_currency, bet_limit_minor, event_id)
-SELECT * FROM unnest(%(players)s::text[], %(blocked)s::bool[], %(currencies)s::text[], %(limits)s::bigint[],
+INSERT INTO player_state (player_id, standings, limits, wagering, event_id)
+SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::jsonb[], %(wagering)s::jsonb[],
                      %(event_ids)s::uuid[])
     ON CONFLICT (player_id) DO UPDATE
-   SET is_blocked = excluded.is_blocked, bet_limit_currency = excluded.bet_limit_currency,
-       bet_limit_minor = excluded.bet_limit_minor, event_id = excluded.event_id
+   SET standings = excluded.standings, limits = excluded.limits, wagering = excluded.wagering,
+       event_id = excluded.event_id
+
+-- name: insert_proposals
+INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor)
+SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
+                     %(actors)s::text[])
 
 -- name: insert_batches
 INSERT INTO batch (part, from_offset, next_offset)

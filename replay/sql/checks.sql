@@ -104,6 +104,8 @@ SELECT 'closing ' || part || '@' || source_offset,
   FROM closing t GROUP BY part, source_offset
 UNION ALL
 SELECT 'state of player ' || player_id, hashtextextended(t::text, 0) FROM player_state t
+UNION ALL
+SELECT 'proposal ' || event_id, hashtextextended(t::text, 0) FROM proposal t
 
 -- name: parked_offsets
 SELECT part, source_offset, appended FROM parked

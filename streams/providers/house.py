@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Cause, Kind, Leg, Reference, SignatureVerdict
+from schemas.events import Amount, Cause, Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text
 from streams.providers.dialect import (
     Dialect,
@@ -54,6 +54,9 @@ class _Said(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="oper
 
     def leg(self) -> Leg:
         return Leg(self.kind.value)
+
+    def legs(self) -> list[Leg]:
+        return [self.leg()]
 
     def reference(self) -> Reference | None:
         return None
@@ -123,6 +126,22 @@ class _Adjustment(_Money, frozen=True, gc=False, kw_only=True, tag="adjustment")
         return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), self.reason)
 
 
+class _AdjustmentProposed(_Adjustment, frozen=True, gc=False, kw_only=True, tag="adjustment.proposed"):
+    kind: ClassVar[Kind] = Kind.INFORMATIONAL
+
+
+class _AdjustmentApproved(_OfPlayer, frozen=True, gc=False, kw_only=True, tag="adjustment.approved"):
+    kind: ClassVar[Kind] = Kind.ADJUSTMENT
+    proposal_id: Id
+    actor: Id
+
+    def reference(self) -> Reference | None:
+        return Reference("adjustment.proposed", text_of(self.proposal_id, "proposal_id"))
+
+    def cause(self) -> Cause | None:
+        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), "approved")
+
+
 class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
     campaign_id: Id
 
@@ -134,6 +153,16 @@ class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
 
 class _BonusGranted(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.granted"):
     kind: ClassVar[Kind] = Kind.BONUS_GRANT
+    wagering_amount: str | None = None
+    """What has to be bet before the bonus is cash; without it the bonus waits for `bonus.released`."""
+
+    def legs(self) -> list[Leg]:
+        if self.wagering_amount is None:
+            return [self.leg()]
+        amount = amount_from_text(self.wagering_amount)
+        currency = currency_of(amount, self.currency)
+        campaign = text_of(self.campaign_id, "campaign_id")
+        return [self.leg(), Leg(Kind.WAGERING.value, amount, currency, False, campaign)]
 
 
 class _BonusReleased(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.released"):
@@ -149,15 +178,21 @@ class _PlayerState(_OfPlayer, frozen=True, gc=False, kw_only=True):
     actor: Id
     reason: Note
     alert_id: Id | None = None
+    source: Literal["operator", "alert", "kyc"] | None = None
+    """Whose block it is, where it is not the operator's or that of `alert_id`."""
 
     def cause(self) -> Cause | None:
         actor = text_of(self.actor, "actor")
         if self.alert_id is not None:
             return Cause("alert", text_of(self.alert_id, "alert_id"), actor, self.reason)
-        return Cause("operator", text_of(self.id, "id"), actor, self.reason)
+        return Cause(self.source or "operator", text_of(self.id, "id"), actor, self.reason)
 
 
 class _PlayerBlocked(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.blocked"):
+    pass
+
+
+class _PlayerHeld(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.held"):
     pass
 
 
@@ -174,6 +209,13 @@ class _PlayerLimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="pla
         return Leg(self.kind.value, amount, currency_of(amount, self.currency))
 
 
+class _PlayerUnlimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.unlimited"):
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        return Leg(self.kind.value, None, currency_of(Amount(0, 0), self.currency))
+
+
 class _Heartbeat(_Said, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
     kind: ClassVar[Kind] = Kind.HEARTBEAT
 
@@ -188,12 +230,16 @@ _Body: TypeAlias = (
     | _WithdrawalPaid
     | _WithdrawalRefused
     | _Adjustment
+    | _AdjustmentProposed
+    | _AdjustmentApproved
     | _BonusGranted
     | _BonusReleased
     | _BonusForfeited
     | _PlayerBlocked
+    | _PlayerHeld
     | _PlayerReleased
     | _PlayerLimited
+    | _PlayerUnlimited
     | _Heartbeat
 )
 _BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)
@@ -236,7 +282,7 @@ class House(Dialect):
         return Draft(
             operation,
             text_of(said.id, "id"),
-            [said.leg()],
+            said.legs(),
             player_id,
             said.reference(),
             None,

@@ -176,7 +176,7 @@ TABLES = {
     "transfer": "part, source_offset, player_id, currency, version, debit, credit, amount_minor, cash_minor, event_id::text",
     "wallet": "player_id, currency, cash_minor, bonus_minor, held_minor, version",
     "closing": "event_id::text, player_id, action",
-    "player_state": "player_id, is_blocked",
+    "player_state": "player_id, standings",
     "stream_position": "part, next_offset, published_offset",
 }
 

@@ -219,7 +219,7 @@ async def test_a_log_without_a_record_is_noticed(story, empty):
         "UPDATE transfer SET credit = 'suspense:other' WHERE player_id IS NULL",
         "UPDATE repeat SET redelivered = NOT redelivered WHERE source_offset = 3",
         "DELETE FROM closing WHERE action = 'REVERSED' AND source_offset = 5",
-        "UPDATE player_state SET is_blocked = false",
+        "UPDATE player_state SET standings = '{}'",
         "DELETE FROM batch",
     ],
 )

@@ -20,7 +20,11 @@ from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback
 
 pytestmark = pytest.mark.integration
 
-POLICY = LedgerPolicy(refused_id_reusable=True)
+POLICIES = [
+    LedgerPolicy(refused_id_reusable=True),
+    LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE"),
+    LedgerPolicy(win_after_rollback="REFUSE", open_round_max_age_ms=1),
+]
 MOST = 2**63 - 1
 ROWS = {
     "entry": "SELECT source_offset, event_id::text, decision, outcome, reason, currency, available_minor, version, transfers"
@@ -31,7 +35,8 @@ ROWS = {
     " event_id::text, decision FROM transfer ORDER BY player_id, currency, version",
     "wallet": "SELECT player_id, currency, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1, 2",
     "closing": "SELECT event_id::text, player_id, action, by_event_id::text FROM closing ORDER BY 1, 2",
-    "player_state": "SELECT player_id, is_blocked, bet_limit_currency, bet_limit_minor FROM player_state ORDER BY 1",
+    "player_state": "SELECT player_id, standings, limits, wagering, event_id::text FROM player_state ORDER BY 1",
+    "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor FROM proposal ORDER BY 1",
 }
 
 
@@ -82,9 +87,53 @@ def of_one_withdrawal(draw):
 
 
 @st.composite
+def of_one_bonus(draw):
+    """A grant that has to be wagered, bets that it pays, and wins that find theirs in another transaction."""
+    player, tx_id = "p-1", draw(st.sampled_from("ab"))
+    first = bet(tx_id, draw(st.sampled_from([50, 150, 2_000])), player=player)
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500), leg("WAGERING", draw(st.sampled_from([200, 5_000]))))
+    return [
+        grant,
+        first,
+        first,
+        bet(f"{tx_id}-2", 100, player=player),
+        win(f"{tx_id}-w", 300, tx_id, player=player),
+        transaction("win", f"{tx_id}-w2", leg("WIN", 40, None), reference=("bet", tx_id)),
+        transaction("win", f"{tx_id}-w3", leg("WIN", 40), leg("JACKPOT_CONTRIBUTION", 3), reference=("bet", tx_id)),
+        transaction("bet", f"{tx_id}-3", leg("BET", 90), leg("JACKPOT_CONTRIBUTION", 3), decide=True),
+        rollback(f"{tx_id}-r", tx_id, player=player),
+        rollback(f"{tx_id}-r3", f"{tx_id}-3", player=player),
+        rollback("nobody's", tx_id, player=None),
+        transaction("rollback", "rw", leg("ROLLBACK", None, None), reference=("win", f"{tx_id}-w")),
+        house("bonus.forfeited", "f", leg("BONUS_FORFEIT", 10_000)),
+        cancelled(first),
+    ]
+
+
+@st.composite
+def of_one_adjustment(draw):
+    def by(actor):
+        return Cause("operator", "c", actor, "goodwill")
+
+    proposed = house(
+        "adjustment.proposed", "a", leg("INFORMATIONAL", draw(st.sampled_from([70, -70]))), cause=by("ann")
+    )
+    return [
+        proposed,
+        *[
+            house(
+                "adjustment.approved", tx_id, leg("ADJUSTMENT", None, None), reference=("adjustment.proposed", "a"),
+                cause=by(actor), player=player,
+            )
+            for tx_id, actor, player in [("1", "ann", "p-1"), ("2", "bob", "p-1"), ("3", "cy", "p-1"), ("4", "bob", "p-2")]
+        ],
+    ]  # fmt: skip
+
+
+@st.composite
 def cut_histories(draw):
     """Events of which some come again as the very same attempt, and the places where transactions end."""
-    pool = draw(st.sampled_from([of_one_bet, of_one_withdrawal]))()
+    pool = draw(st.sampled_from([of_one_bet, of_one_withdrawal, of_one_bonus, of_one_adjustment]))()
     some = draw(st.lists(st.sampled_from(draw(pool)), min_size=2, max_size=5))
     events = draw(st.lists(st.sampled_from(some), min_size=1, max_size=12))
     funds = draw(st.sampled_from([0, 200, 10_000]))
@@ -93,8 +142,12 @@ def cut_histories(draw):
     return history, [0, *cuts, len(history)]
 
 
-def expected(history):
-    book = book_of(*history, policy=POLICY)
+def lists(values):
+    return {name: list(value) for name, value in values.items()}
+
+
+def expected(history, policy):
+    book = book_of(*history, policy=policy)
     told = [
         (at, d.sourced.event.event_id, d.decision, d.answer, d.redelivered) for at, d in enumerate(book.decided)
     ]  # fmt: skip
@@ -118,9 +171,12 @@ def expected(history):
         ],
         "closing": sorted((c.event_id, c.player_id, c.action, c.by_event_id) for c in book.closings.values()),
         "player_state": [
-            (s.player_id, s.is_blocked, s.bet_limit_currency, s.bet_limit_minor)
+            (s.player_id, lists(s.standings), lists(s.limits), lists(s.wagering), s.event_id)
             for _, s in sorted(book.changed_states.items())
         ],
+        "proposal": sorted(
+            (p.event_id, p.player_id, p.currency, p.amount_minor, p.actor) for p in book.proposals.values()
+        ),
     }  # fmt: skip
 
 
@@ -133,17 +189,19 @@ def tables(stack, namespaces):
     drop_database(runtime)
 
 
-@settings(max_examples=60)
-@given(cut_histories())
-async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables, cut):
+@settings(max_examples=90)
+@given(cut_histories(), st.sampled_from(POLICIES))
+async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables, cut, policy):
     history, cuts = cut
     with psycopg.connect(tables, autocommit=True) as connection:
-        connection.execute("TRUNCATE entry, repeat, transfer, wallet, closing, player_state, batch, stream_position")
+        connection.execute(
+            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, batch, stream_position"
+        )
         database = Database(tables, "pitboss.ledger")
-        ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], POLICY))
+        ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))
         ledger.epochs.update({part: c.epoch for part, c in (await claim_positions(database, [0])).items()})
         for start, end in pairwise(cuts):
             rows = [sourced(event, 0, offset) for offset, event in enumerate(history[start:end], start)]
             await ledger.apply([Slice(0, start, end, rows)])
         await database.close()
-        assert {name: connection.execute(query).fetchall() for name, query in ROWS.items()} == expected(history)
+        assert {name: connection.execute(query).fetchall() for name, query in ROWS.items()} == expected(history, policy)

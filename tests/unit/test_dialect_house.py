@@ -26,10 +26,13 @@ OPERATIONS: list[tuple[str, dict[str, Any], str, bool, str | None]] = [
     ("withdrawal.paid", WITHDRAWAL, "WITHDRAWAL", False, "withdrawal.requested"),
     ("withdrawal.refused", WITHDRAWAL | {"reason": "x"}, "WITHDRAWAL_REVERSAL", False, "withdrawal.requested"),
     ("adjustment", MONEY | WHO, "ADJUSTMENT", True, None),
+    ("adjustment.proposed", MONEY | WHO, "INFORMATIONAL", True, None),
+    ("adjustment.approved", {"actor": "lee", "proposal_id": "wd-1"}, "ADJUSTMENT", False, "adjustment.proposed"),
     ("bonus.granted", BONUS, "BONUS_GRANT", True, None),
     ("bonus.released", BONUS, "BONUS_RELEASE", True, None),
     ("bonus.forfeited", BONUS, "BONUS_FORFEIT", True, None),
     ("player.blocked", WHO, "PLAYER_STATE", False, None),
+    ("player.held", WHO, "PLAYER_STATE", False, None),
     ("player.released", WHO, "PLAYER_STATE", False, None),
     ("player.limited", MONEY | WHO, "PLAYER_STATE", True, None),
 ]
@@ -86,13 +89,42 @@ def test_who_is_the_cause() -> None:
     assert read("deposit.opened", **MONEY, psp="adyen").cause is None
 
 
+def test_whose_block_it_is_can_be_said() -> None:
+    assert read("player.released", **WHO, source="kyc").cause == Cause("kyc", "i-1", "kim", "because")
+    assert read("adjustment.approved", actor="lee", proposal_id="a").cause == Cause(
+        "operator", "i-1", "lee", "approved"
+    )
+    with pytest.raises(Rejected):
+        read("player.released", **WHO, source="somebody")
+
+
+def test_a_limit_is_taken_away_currency_by_currency() -> None:
+    [leg] = read("player.unlimited", **WHO, currency="eur").legs
+    assert (leg.amount, leg.currency) == (None, "EUR")
+
+
+def test_what_has_to_be_wagered_stands_beside_the_grant() -> None:
+    grant, wagering = read("bonus.granted", **BONUS, wagering_amount="875.00").legs
+    assert (grant.kind, wagering.kind, wagering.currency, wagering.campaign_id) == (
+        "BONUS_GRANT",
+        "WAGERING",
+        "EUR",
+        "C-1",
+    )
+    assert wagering.amount is not None
+    assert wagering.amount.unscaled == 875 * 10**wagering.amount.scale
+    for amount in ("-1", "0.001"):
+        with pytest.raises(Rejected):
+            read("bonus.granted", **BONUS, wagering_amount=amount)
+
+
 def test_only_an_adjustment_may_be_below_zero() -> None:
     below = {"amount": "-0.01", "currency": "EUR"}
     leg = read("adjustment", **below, **WHO).legs[0]
     assert leg.amount is not None
     assert leg.amount.unscaled == -1
     for operation, said, *_ in OPERATIONS:
-        if "amount" in said and operation != "adjustment":
+        if "amount" in said and not operation.startswith("adjustment"):
             assert reason(operation, **(said | below)) is RejectCode.BAD_AMOUNT, operation
 
 

@@ -224,11 +224,14 @@ def test_bonus_money_cannot_be_withdrawn():
 
 
 def test_cash_that_a_bonus_below_zero_has_to_cover_cannot_be_withdrawn():
-    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 100))
-    release = house("bonus.released", "b", leg("BONUS_RELEASE", 300))
+    # A win went to bonus, was bet, and is then taken back by its provider.
+    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 100), leg("WAGERING", 1_000))
+    back = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("win", "w"))
     request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 101), decide=True)
-    book = book_of(grant, release, request, house("withdrawal.requested", "w2", leg("WITHDRAWAL", 100), decide=True))
-    assert outcomes(book)[2:] == ["REFUSED_FUNDS", "POSTED"]
+    less = house("withdrawal.requested", "w2", leg("WITHDRAWAL", 100), decide=True)
+    book = book_of(grant, bet("b", 100), win("w", 200, "b"), bet("c", 200), deposit("d", 300), back, request, less)
+    assert outcomes(book)[5:] == ["POSTED", "REFUSED_FUNDS", "POSTED"]
+    assert book.decided[5].answer.reason == "BOOKED_INTO_DEBT"
     assert purse(book) == (200, -200, 100)
 
 
@@ -312,7 +315,7 @@ def test_an_event_that_overflows_half_way_leaves_no_trace():
     book = book_of(deposit("d", 150), bet("b", 150), win("w", most, "b"), rollback("r", "b"))
     assert last(book).answer.reason == "BALANCE_OUT_OF_RANGE"
     assert book.closings == {}
-    assert book.new_closings == []
+    assert book.new_closings == {}
     assert purse(book) == (most, 0, 0)
     net = transaction("TransferInOut", "n", leg("BET", 50), leg("WIN", most), decide=True)
     book = book_of(deposit("d", 150), net, bet("b", 150))

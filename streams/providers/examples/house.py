@@ -40,6 +40,17 @@ def examples(fill: Fill) -> list[Example]:
         _said(fill, "player.blocked", 10, ("PLAYER_STATE", None), {**_ACTOR, "alert_id": fill.uuid(99)}),
         _said(fill, "player.released", 11, ("PLAYER_STATE", None), _ACTOR),
         _money(fill, "player.limited", 12, "PLAYER_STATE", _ACTOR),
+        _money(fill, "adjustment.proposed", 13, "INFORMATIONAL", _ACTOR),
+        _said(
+            fill,
+            "adjustment.approved",
+            14,
+            ("ADJUSTMENT", None),
+            {"actor": "ops-8", "proposal_id": fill.tx(13)},
+            ("adjustment.proposed", fill.tx(13)),
+        ),
+        _said(fill, "player.held", 15, ("PLAYER_STATE", None), _ACTOR | {"source": "kyc"}),
+        _said(fill, "player.unlimited", 16, ("PLAYER_STATE", None), _ACTOR | {"currency": fill.currency}),
         _heartbeat(fill),
     ]
 

@@ -1,0 +1,117 @@
+"""What an event refers to, and what providers let nobody do to it. Pure.
+
+Only the same player's event counts: another player's lives in another partition, where the order is not ours to see.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger_sink.amounts import CURRENCY_UNKNOWN, Unpostable, Verdict
+from ledger_sink.book import Posting
+from ledger_sink.journal import CANCELLED, REVERSED, SETTLED, Closing, Entry
+from schemas.events import Kind, Outcome
+from schemas.policies import LedgerPolicy
+
+BET_NOT_SEEN: Final = (Outcome.REFUSED_REFERENCE.value, "BET_NOT_SEEN")
+BET_ROLLED_BACK: Final = (Outcome.REFUSED_REFERENCE.value, "BET_ROLLED_BACK")
+BET_SETTLED: Final = (Outcome.REFUSED_REFERENCE.value, "BET_SETTLED")
+
+SWEEP: Final = "sweep"
+"""The cause of events by which the ledger's own sweeper ends a round that its provider has forgotten."""
+
+_TAKEN_BACK: Final = frozenset({REVERSED, CANCELLED})
+_WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
+
+
+def decisions_of_target(posting: Posting) -> list[Entry]:
+    """How the event that the reference means was decided, oldest first; empty for what has not come."""
+    target_id = posting.sourced.reference_id
+    known = posting.book.entries.get(target_id, []) if target_id else []
+    return [entry for entry in known if entry.player_id == posting.event.player_id]
+
+
+def closing_of_target(posting: Posting) -> Closing | None:
+    """What has ended the event that the reference means, or says that a win has named it."""
+    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
+    if target_id is None or player_id is None:
+        return None
+    return posting.book.closing(target_id, player_id)
+
+
+def booked_target(posting: Posting) -> Entry | None:
+    """The event that the reference means, if it stands as booked."""
+    decided = decisions_of_target(posting)
+    return decided[-1] if decided and decided[-1].answer.outcome == Outcome.POSTED else None
+
+
+def borrowed_currency(posting: Posting) -> str:
+    """The currency of the bet that a win names (a 100HP deposit says neither player nor currency).
+
+    Raises Unpostable where there is no such bet.
+    """
+    target = booked_target(posting)
+    if target is None or target.answer.currency is None:
+        raise Unpostable(CURRENCY_UNKNOWN)
+    return target.answer.currency
+
+
+def asks_for_bets(policy: LedgerPolicy) -> bool:
+    """Whether a win of this provider can depend on the bet that it names."""
+    return "REFUSE" in (policy.win_without_bet, policy.win_after_rollback)
+
+
+def marks_settled(policy: LedgerPolicy) -> bool:
+    """Whether a rollback of this provider, or a sweep of its rounds, must not take back what a win has named."""
+    return policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
+
+
+def refused_win(posting: Posting) -> Verdict | None:
+    """Why a provider's policy does not let this win be booked; None for all that is no win, or names no bet."""
+    policy, event = posting.policy, posting.event
+    if posting.sourced.reference_id is None or not any(leg.kind == Kind.WIN for leg in event.legs):
+        return None
+    closing = closing_of_target(posting)
+    verdict = None
+    if policy.win_after_rollback == "REFUSE" and closing is not None and closing.action in _TAKEN_BACK:
+        verdict = BET_ROLLED_BACK
+    elif policy.win_without_bet == "REFUSE" and booked_target(posting) is None:
+        verdict = BET_NOT_SEEN
+    if verdict is not None:
+        show_target(posting)
+    return verdict
+
+
+def settle(posting: Posting) -> None:
+    """Remember that a win has named the bet, where that stops a rollback."""
+    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
+    if target_id is None or player_id is None or not any(leg.kind in _WINS for leg in posting.event.legs):
+        return
+    if posting.book.closing(target_id, player_id) is None:
+        posting.close(target_id, player_id, SETTLED)
+
+
+def refused_rollback(posting: Posting) -> Verdict | None:
+    """Why a bet that a win has named is not taken back, where the policy says so; a sweep never takes one back."""
+    closing, cause = closing_of_target(posting), posting.event.cause
+    if closing is None or closing.action != SETTLED:
+        return None
+    is_sweep = cause is not None and cause.type == SWEEP
+    return BET_SETTLED if is_sweep or posting.policy.rollback_after_win == "REFUSE" else None
+
+
+def show_target(posting: Posting) -> None:
+    """Let the answer tell the balance of the wallet that the reference is about."""
+    decided = decisions_of_target(posting)
+    if decided and decided[-1].answer.currency is not None:
+        posting.use(decided[-1].answer.currency)
+    else:
+        show_wallet(posting)
+
+
+def show_wallet(posting: Posting) -> None:
+    """Let the answer tell the balance of the wallet that the event itself names, if it names one."""
+    for leg in posting.event.legs:
+        if leg.currency is not None:
+            posting.use(leg.currency)
+            return
