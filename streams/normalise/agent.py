@@ -25,7 +25,8 @@ from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import Parking, ParkSettings
 from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
-from streams.providers.dialect import Dialect, KeyMaterial
+from streams.providers.dialect import Dialect
+from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS
 
 NAME: Final = "normalise"
@@ -57,7 +58,7 @@ class NormaliseSettings:
     bootstrap_servers: str
     namespace: str
     code_version: str
-    keyring: Mapping[str, KeyMaterial] = field(repr=False)
+    keyring: Keyring = field(repr=False)
     group_instance_id: str | None = None
     park: ParkSettings | None = None
     """Only with it a normaliser needs the database."""

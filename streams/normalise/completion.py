@@ -12,22 +12,14 @@ import msgspec
 
 from schemas.events import Attempt, MarketSettlement, PlayerEvent, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
-from streams.providers.dialect import Draft, MarketDraft, PlayerDraft, RawRecord, Reader
+from streams.providers.dialect import Draft, MarketDraft, PlayerDraft, RawRecord
+from streams.providers.routing import Voice
 
 Event: TypeAlias = WalletTransaction | PlayerEvent | MarketSettlement
 
 _PROVIDER = TimeSource.PROVIDER.value
 _CONNECTOR = TimeSource.CONNECTOR.value
 _BROKER = TimeSource.BROKER.value
-
-
-class Voice(NamedTuple):
-    """One version of a provider's dialect, ready to read."""
-
-    read: Reader
-    provider: str
-    version: str
-    tolerance_ms: int
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):

@@ -18,18 +18,21 @@ from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransactio
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
 from streams.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
 from streams.normalise.cancel import CANCEL_HEADER, cancelled_attempt, cancels
-from streams.normalise.completion import Context, Voice, player_event_of, settlement_of, transaction_of
+from streams.normalise.completion import Context, player_event_of, settlement_of, transaction_of
 from streams.normalise.late import dropped, with_cause
 from streams.providers.dialect import (
     Dialect,
     Draft,
+    Headers,
     Item,
-    KeyMaterial,
     PlayerDraft,
     RawRecord,
     Unreadable,
 )
 from streams.providers.fields import received_at_of
+from streams.providers.keyring import Keyring
+from streams.providers.registry import Dialects, by_provider
+from streams.providers.routing import Fallback, Reading, Speaker, Voice
 
 VALUE_MAX_BYTES: Final = 1_000_000
 """Of a raw value; a broker's own default (message.max.bytes) is a little above."""
@@ -42,15 +45,6 @@ _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
 
 Encode: TypeAlias = Callable[[WalletTransaction], bytes]
-
-
-class Fallback(msgspec.Struct, frozen=True, gc=False):
-    """That a record was `expected` in one version, which refused it for `code`, and could be read as `used`."""
-
-    expected: str
-    used: str
-    code: RejectCode
-    detail: str
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -89,30 +83,23 @@ Result: TypeAlias = Accepted | Reported | RejectedItem
 
 
 class Normaliser:
-    """Reads raw records of every provider that it has a dialect for."""
+    """Reads raw records of every provider that it has a dialect for, each version beside the others."""
 
-    def __init__(
-        self,
-        dialects: Mapping[str, Dialect],
-        keyring: Mapping[str, KeyMaterial],
-        encode: Encode | None = None,
-    ) -> None:
+    def __init__(self, dialects: Mapping[str, Dialect], keyring: Keyring, encode: Encode | None = None) -> None:
         """`keyring` holds key material by provider; one without an entry is not checked.
 
         Raises UsageError for key material that cannot be used.
         """
-        self._by_provider = {
-            name: Voice(dialect.reader(keyring.get(name)), name, dialect.version, dialect.time_tolerance_ms)
-            for name, dialect in dialects.items()
-        }
-        self._by_topic: dict[str, Voice] = {}
+        known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
+        self._speakers = {name: Speaker(known.versions(name), keyring.get(name)) for name in known}
+        self._by_topic: dict[str, Speaker] = {}
         self._texts: dict[bytes, str] = {}
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
 
     def normalise(self, record: RawRecord) -> list[Result]:
         """The record's items in the order of its body; it raises nothing, whatever the bytes."""
         try:
-            voice = self._by_topic.get(record.topic) or self._voice(record.topic)
+            speaker = self._by_topic.get(record.topic) or self._speaker(record.topic)
             _check_usable(record)
             headers = dict(record.headers)
             context = Context(
@@ -121,7 +108,7 @@ class Normaliser:
                 self._text(headers.get("region"), ""),
                 received_at_of(headers),
             )
-            items = dropped(record, headers) if DROP_OF in headers else voice.read(record, headers)
+            voice, items, fallen = _reading(speaker, record, headers)
             cancel = headers.get(CANCEL_HEADER)
             if cancel is not None:
                 items = cancels(items, cancelled_attempt(cancel, record))
@@ -130,31 +117,37 @@ class Normaliser:
         except Rejected as error:
             return [_rejected(error, None)]
         except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whoever is to blame
-            return [_rejected(_failure(voice, error), None)]
-        return [self._item(context, voice, index, item) for index, item in enumerate(items)]
+            return [_rejected(_failure(record, error), None)]
+        if fallen:
+            return [
+                self._item(context, index, item, *fallen.get(index, (voice, None))) for index, item in enumerate(items)
+            ]
+        return [self._item(context, index, item, voice, None) for index, item in enumerate(items)]
 
-    def _item(self, context: Context, voice: Voice, index: int, item: Item) -> Result:
+    def _item(self, context: Context, index: int, item: Item, voice: Voice, fallback: Fallback | None) -> Result:
         if isinstance(item, Rejected):
             return _rejected(item, index)
         try:
             if isinstance(item, Draft):
                 topic, key = _route(item)
                 transaction, clamped = transaction_of(context, voice, index, item)
-                return Accepted(transaction, topic, key, self._encode(transaction), clamped)
+                return Accepted(transaction, topic, key, self._encode(transaction), clamped, fallback)
             if isinstance(item, PlayerDraft):
                 event, clamped = player_event_of(context, voice, index, item)
-                return Reported(event, PLAYER_EVENTS, item.player_id.encode(), _encode_player_event(event), clamped)
+                key, value = item.player_id.encode(), _encode_player_event(event)
+                return Reported(event, PLAYER_EVENTS, key, value, clamped, fallback)
             settlement, clamped = settlement_of(context, voice, index, item)
-            return Reported(settlement, SETTLEMENTS, item.match_id.encode(), _encode_settlement(settlement), clamped)
+            key, value = item.match_id.encode(), _encode_settlement(settlement)
+            return Reported(settlement, SETTLEMENTS, key, value, clamped, fallback)
         except Rejected as error:
             return _rejected(error, index)
 
-    def _voice(self, topic: str) -> Voice:
+    def _speaker(self, topic: str) -> Speaker:
         try:
-            voice = self._by_topic[topic] = self._by_provider[provider_of(topic)]
+            speaker = self._by_topic[topic] = self._speakers[provider_of(topic)]
         except (ValueError, KeyError):
             raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {topic!r}") from None
-        return voice
+        return speaker
 
     def _text(self, raw: bytes | None, default: str) -> str:
         """A header of few different values as text, decoded and checked once."""
@@ -167,6 +160,13 @@ class Normaliser:
                 self._texts.clear()
             self._texts[raw] = text
         return text
+
+
+def _reading(speaker: Speaker, record: RawRecord, headers: Headers) -> Reading:
+    if DROP_OF in headers:
+        return Reading(speaker.expected(record, headers), dropped(record, headers))
+    sole = speaker.sole
+    return speaker.read(record, headers) if sole is None else Reading(sole, sole.read(record, headers))
 
 
 def _encode_player_event(event: PlayerEvent) -> bytes:
@@ -198,11 +198,11 @@ def _route(draft: Draft) -> tuple[str, bytes]:
     return UNRESOLVED, draft.reference.tx_id.encode()
 
 
-def _failure(voice: Voice, error: Exception) -> Rejected:
+def _failure(record: RawRecord, error: Exception) -> Rejected:
     # Not the error's text: it may quote a secret of the body.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {place.name}, line {place.lineno}"
-    return Rejected(RejectCode.DIALECT_FAILED, f"the dialect {voice.provider} {voice.version} failed: {where}")
+    return Rejected(RejectCode.DIALECT_FAILED, f"the dialect of {provider_of(record.topic)} failed: {where}")
 
 
 def _rejected(error: Rejected, index: int | None) -> RejectedItem:

@@ -10,10 +10,11 @@ from schemas.events import RiskSignal, SignatureVerdict
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.kafka.dead_letters import Burial
 from streams.kafka.producer import OutRecord
-from streams.normalise.normaliser import Accepted, Fallback, RejectedItem, Reported, Result
+from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
 from streams.normalise.signals import key_of, signal_of
 from streams.normalise.stats import NormaliseStats
 from streams.providers.dialect import RawRecord
+from streams.providers.routing import Fallback
 
 SENT_TO: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SIGNALS)
 """Every topic that the normaliser writes to besides the dead letter topics."""

@@ -1,0 +1,127 @@
+"""A provider's keys over time: one entry, or several with the windows in which each is good.
+
+A window is judged by when the record was first seen (its `received-at`, else the broker's append), never by a clock of
+ours: read again after a rotation, or in a replay, a record gets the verdict that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from schemas.errors import RejectCode, Rejected, UsageError
+from streams.providers.dialect import Dialect, Headers, Item, KeyMaterial, RawRecord, Reader
+from streams.providers.fields import seen_at
+from streams.providers.times import ms_of_text
+
+KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
+"""One provider's entry in the keyring: its key material, or a list of such, each with an `id` of its own and, where it
+is not good for ever, `valid_from` (included) and `valid_until` (not included), RFC 3339 or a date, UTC without a zone.
+"""
+
+Keyring: TypeAlias = Mapping[str, KeyEntry]
+
+_OURS: Final = frozenset({"id", "valid_from", "valid_until"})
+_EVER: Final = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class _Key:
+    id: str
+    from_ms: int
+    until_ms: int
+    read: Reader
+
+    def is_valid(self, at: int) -> bool:
+        return self.from_ms <= at < self.until_ms
+
+
+def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
+    """The dialect's reader under its entry of the keyring; None where nothing is configured (NOT_CHECKED).
+
+    With several keys those are tried that were valid when the record was first seen, the newest first; a record that
+    only another one signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that cannot be
+    used, never showing what it holds.
+    """
+    if entry is None or isinstance(entry, Mapping):
+        return dialect.reader(entry)
+    keys = sorted(_keys(dialect, entry), key=lambda key: (-key.from_ms, key.id))
+    return partial(_read, keys)
+
+
+def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
+    whose = f"the keyring's entry for {dialect.provider!r}"
+    if isinstance(entry, str | bytes) or not entry or not all(isinstance(key, Mapping) for key in entry):
+        raise UsageError(f"{whose} must be an object, or a list of objects with id, valid_from and valid_until")
+    keys = []
+    for number, said in enumerate(entry, 1):
+        name = said.get("id")
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise UsageError(f'{whose}: key {number} needs an id, as in "2026-11"')
+        since, until = (
+            _time(said.get(bound), f"{whose}: key {name!r}: {bound}") for bound in ("valid_from", "valid_until")
+        )
+        window = 0 if since is None else since, _EVER if until is None else until
+        if window[0] >= window[1]:
+            raise UsageError(f"{whose}: key {name!r} is never valid: valid_from must come before valid_until")
+        keys.append(_Key(name, *window, dialect.reader({k: v for k, v in said.items() if k not in _OURS})))
+    if len({key.id for key in keys}) < len(keys):
+        raise UsageError(f"{whose}: two keys have the same id")
+    return keys
+
+
+def _time(text: object, field: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return ms_of_text(str(text), UTC, field=field)
+    except Rejected as error:
+        raise UsageError(f"{field} must be a time as in 2026-11-22T00:00:00Z") from error
+
+
+def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item]:
+    at = seen_at(record, headers)
+    valid = [key for key in keys if key.is_valid(at)]
+    items = _first_right(valid, record, headers)
+    if items is not None and not _forged(items):
+        return items
+    for key in keys:
+        if key not in valid and (others := _first_right([key], record, headers)) is not None and not _forged(others):
+            raise Rejected(RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then")
+    if items is not None:
+        return items
+    tried = ", ".join(repr(key.id) for key in valid) or "none was valid then"
+    raise Rejected(RejectCode.BAD_SIGNATURE, f"no key signs this record: {tried}")
+
+
+def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item] | None:
+    """What is read with the first key that fits; items of a batch may be signed with different ones."""
+    best: list[Item] | None = None
+    for key in keys:
+        try:
+            items = key.read(record, headers)
+        except Rejected as error:
+            if error.reason is not RejectCode.BAD_SIGNATURE:
+                raise
+            continue
+        best = items if best is None else _merged(best, items)
+        if not _forged(best):
+            break
+    return best
+
+
+def _merged(one: list[Item], other: list[Item]) -> list[Item]:
+    if len(one) != len(other):
+        return min(one, other, key=lambda items: sum(map(_is_forged, items)))
+    return [second if _is_forged(first) else first for first, second in zip(one, other, strict=True)]
+
+
+def _is_forged(item: Item) -> bool:
+    return isinstance(item, Rejected) and item.reason is RejectCode.BAD_SIGNATURE
+
+
+def _forged(items: list[Item]) -> bool:
+    return any(map(_is_forged, items))

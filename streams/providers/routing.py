@@ -1,0 +1,198 @@
+"""Which version of its provider a raw record is read as, and what happens where that one cannot read it.
+
+The rows of the registry say by what a record is known (`streams.providers.versions.VersionRow`). Where the expected
+version finds the record's structure broken, the others are tried: providers switch before the day that they announced,
+and go back without a word. A signature that is missing or wrong is no question of structure, and no other version is
+asked; nor may one read unchecked what the expected one would have checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import SignatureVerdict
+from streams.providers.dialect import Draft, Headers, Item, MarketDraft, PlayerDraft, RawRecord, Reader
+from streams.providers.fields import seen_at
+from streams.providers.keyring import KeyEntry, reader_of
+from streams.providers.registry import Version
+from streams.providers.versions import VersionRow, by_preference, current, fallbacks
+
+STRUCTURAL: Final = frozenset(
+    {
+        RejectCode.MALFORMED,
+        RejectCode.UNKNOWN_OPERATION,
+        RejectCode.MISSING_FIELD,
+        RejectCode.BAD_FIELD,
+        RejectCode.BAD_AMOUNT,
+        RejectCode.BAD_TIME,
+    }
+)
+"""Rejections that say "this is not the form that I know": another version may know it."""
+
+_NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
+
+
+class Voice(NamedTuple):
+    """One version of a provider's dialect, ready to read."""
+
+    read: Reader
+    provider: str
+    version: str
+    tolerance_ms: int
+
+
+class Fallback(msgspec.Struct, frozen=True, gc=False):
+    """That an item was `expected` in one version, which refused it for `code`, and could be read as `used`."""
+
+    expected: str
+    used: str
+    code: RejectCode
+    detail: str
+
+
+class Reading(NamedTuple):
+    """A record's items, the version that was expected, and by their index those that another version had to read."""
+
+    voice: Voice
+    items: list[Item]
+    fallen: Mapping[int, tuple[Voice, Fallback]] = {}
+
+
+class _Candidate(NamedTuple):
+    fits: Callable[[RawRecord, Headers], bool]
+    voice: Voice
+    others: tuple[Voice, ...]
+
+
+class Speaker:
+    """One provider's versions side by side."""
+
+    def __init__(self, versions: Sequence[Version], entry: KeyEntry | None) -> None:
+        """Make a reader for each version under the provider's entry of the keyring. Raises UsageError."""
+        rows = [version.row for version in versions]
+        voices = {version.row.version: _voice(version, entry) for version in versions}
+        self._checks = entry is not None
+        self._candidates = [
+            _Candidate(
+                partial(_fits, _compiled(row)),
+                voices[row.version],
+                tuple(voices[other.version] for other in fallbacks(row, rows)),
+            )
+            for row in by_preference(rows)
+        ]
+        otherwise = voices[current(rows).version]
+        self._otherwise = next(one for one in self._candidates if one.voice is otherwise)
+        self.sole: Voice | None = otherwise if len(voices) == 1 else None
+        """The only version there is: whoever has it need not ask which."""
+
+    def expected(self, record: RawRecord, headers: Headers) -> Voice:
+        """The version that the record's keys speak for; the current one where they speak for none."""
+        return self._expected(record, headers).voice
+
+    def read(self, record: RawRecord, headers: Headers) -> Reading:
+        """Read a record as the expected version, or as another where that one finds its structure broken.
+
+        Raises Rejected, as the expected version said it, where no version can read any of it.
+        """
+        voice, others = (candidate := self._expected(record, headers)).voice, candidate.others
+        try:
+            items = voice.read(record, headers)
+        except Rejected as error:
+            if error.reason not in STRUCTURAL:
+                raise
+            for other in others:
+                items = self._attempt(other, record, headers)
+                if any(map(_is_good, items)):
+                    fallback = Fallback(voice.version, other.version, error.reason, error.detail)
+                    return Reading(voice, items, dict.fromkeys(range(len(items)), (other, fallback)))
+            raise
+        broken = {
+            index: item for index, item in enumerate(items) if isinstance(item, Rejected) and item.reason in STRUCTURAL
+        }
+        if not broken or not others:
+            return Reading(voice, items)
+        return self._mended(candidate, record, headers, items, broken)
+
+    def _expected(self, record: RawRecord, headers: Headers) -> _Candidate:
+        for candidate in self._candidates:
+            if candidate.fits(record, headers):
+                return candidate
+        return self._otherwise
+
+    def _mended(
+        self,
+        candidate: _Candidate,
+        record: RawRecord,
+        headers: Headers,
+        items: list[Item],
+        broken: dict[int, Rejected],
+    ) -> Reading:
+        """A batch of which the expected version could read a part: the rest as another version reads it."""
+        mended, fallen = list(items), {}
+        for other in candidate.others:
+            others = self._attempt(other, record, headers)
+            if len(others) != len(items):
+                continue  # it counts other items: which would be which?
+            for index, error in list(broken.items()):
+                if _is_good(others[index]):
+                    mended[index] = others[index]
+                    version = candidate.voice.version
+                    fallen[index] = other, Fallback(version, other.version, error.reason, error.detail)
+                    del broken[index]
+        return Reading(candidate.voice, mended, fallen)
+
+    def _attempt(self, voice: Voice, record: RawRecord, headers: Headers) -> list[Item]:
+        try:
+            items = voice.read(record, headers)
+        except Rejected:
+            return []
+        if self._checks and any(getattr(item, "signature", None) == _NOT_CHECKED for item in items):
+            # A key is configured, and this version would take anybody's word.
+            return []
+        return items
+
+
+def _voice(version: Version, entry: KeyEntry | None) -> Voice:
+    dialect, row = version.dialect, version.row
+    return Voice(reader_of(dialect, entry), row.provider, row.version, dialect.time_tolerance_ms)
+
+
+class _Keys(NamedTuple):
+    from_ms: int
+    header: str | None
+    header_value: bytes | None
+    path: re.Pattern[bytes] | None
+    content: bytes | None
+
+
+def _compiled(row: VersionRow) -> _Keys:
+    name, given, value = (row.header or "").partition("=")
+    return _Keys(
+        row.from_ms,
+        name or None,
+        value.encode() if given else None,
+        None if row.path is None else re.compile(row.path.encode()),
+        None if row.content is None else row.content.encode(),
+    )
+
+
+def _fits(keys: _Keys, record: RawRecord, headers: Headers) -> bool:
+    if keys.header is not None:
+        said = headers.get(keys.header)
+        if said is None or (keys.header_value is not None and said != keys.header_value):
+            return False
+    if keys.path is not None and not keys.path.search(headers.get("http-path") or b""):
+        return False
+    if keys.content is not None and keys.content not in (record.value or b""):
+        return False
+    return not keys.from_ms or seen_at(record, headers) >= keys.from_ms
+
+
+def _is_good(item: Item) -> bool:
+    return isinstance(item, Draft | PlayerDraft | MarketDraft)

@@ -1,0 +1,127 @@
+"""Keys over time: which are good for a record is judged by when it was first seen, and stays so."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from typing import Any
+
+import pytest
+
+from schemas.errors import RejectCode, UsageError
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.providers.house import House
+from streams.providers.keyring import reader_of
+from streams.providers.registry import DIALECTS
+from streams.providers.times import ms_of_text
+from tests.dialect_records import raw_record
+
+OLD, NEW, LEAKED = "aa" * 32, "bb" * 32, "cc" * 32
+ENTRY = [
+    {"id": "old", "hmac_hex": OLD, "valid_until": "2026-11-22T12:00:00Z"},
+    {"id": "new", "hmac_hex": NEW, "valid_from": "2026-11-22"},
+    {"id": "leaked", "hmac_hex": LEAKED, "valid_from": "2026-01-01", "valid_until": "2026-02-01T01:00:00+01:00"},
+]
+BODY = json.dumps({"operation": "heartbeat", "id": "h-1", "at": "2026-11-22T00:00:00Z"}).encode()
+NORMALISER = Normaliser(DIALECTS, {"house": ENTRY})
+
+
+def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: Normaliser = NORMALISER) -> Result:
+    signature = hmac.digest(bytes.fromhex(key_hex), BODY, "sha256").hex()
+    headers = {"x-house-signature": signature}
+    if appended is not None:
+        headers["received-at"] = str(ms_of_text(seen))
+    [item] = normaliser.normalise(raw_record("house", BODY, headers, timestamp=ms_of_text(appended or seen)))
+    return item
+
+
+def verdict(item: Result) -> str:
+    return item.code if isinstance(item, RejectedItem) else item.transaction.signature
+
+
+@pytest.mark.parametrize(
+    ("key", "seen", "said"),
+    [
+        (OLD, "2026-11-21T23:59:59Z", "VALID"),
+        (OLD, "2026-11-22T11:59:59.999Z", "VALID"),
+        (OLD, "2026-11-22T12:00:00Z", RejectCode.BAD_SIGNATURE),
+        (NEW, "2026-11-21T23:59:59.999Z", RejectCode.BAD_SIGNATURE),
+        (NEW, "2026-11-22T00:00:00Z", "VALID"),
+        (NEW, "2036-11-22T00:00:00Z", "VALID"),
+        (LEAKED, "2026-01-31T23:59:59Z", "VALID"),
+        (LEAKED, "2026-02-01T00:00:00Z", RejectCode.BAD_SIGNATURE),
+        ("dd" * 32, "2026-11-22T06:00:00Z", RejectCode.BAD_SIGNATURE),
+    ],
+)
+def test_a_key_is_good_in_its_window(key: str, seen: str, said: str) -> None:
+    assert verdict(beat(key, seen)) == said
+
+
+def test_read_again_after_the_rotation_a_record_keeps_its_verdict() -> None:
+    assert verdict(beat(OLD, "2026-11-22T06:00:00Z", appended="2027-01-01T00:00:00Z")) == "VALID"
+    assert verdict(beat(NEW, "2026-11-21T06:00:00Z", appended="2027-01-01T00:00:00Z")) == RejectCode.BAD_SIGNATURE
+
+
+def test_a_key_out_of_its_window_is_named_and_no_secret_is() -> None:
+    item = beat(LEAKED, "2026-11-22T06:00:00Z")
+    assert isinstance(item, RejectedItem)
+    assert item.detail == "signed with key 'leaked', which was not valid then"
+    unknown = beat("dd" * 32, "2026-11-22T06:00:00Z")
+    assert isinstance(unknown, RejectedItem)
+    assert unknown.detail == "no key signs this record: 'new', 'old'"
+
+
+def test_where_no_key_is_valid_nothing_is() -> None:
+    normaliser = Normaliser(DIALECTS, {"house": [ENTRY[2]]})
+    item = beat("dd" * 32, "2026-11-22T06:00:00Z", normaliser=normaliser)
+    assert isinstance(item, RejectedItem)
+    assert (item.code, "none was valid then" in item.detail) == (RejectCode.BAD_SIGNATURE, True)
+
+
+def test_other_rejections_are_the_dialects() -> None:
+    [item] = NORMALISER.normalise(raw_record("house", BODY))
+    assert isinstance(item, RejectedItem)
+    assert item.code is RejectCode.MISSING_SIGNATURE
+
+
+def test_one_entry_is_as_before() -> None:
+    plain = Normaliser(DIALECTS, {"house": {"hmac_hex": NEW}})
+    assert verdict(beat(NEW, "1999-01-01T00:00:00Z", normaliser=plain)) == "VALID"
+
+
+def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
+    def signed(key_hex: str, reference: str) -> dict[str, Any]:
+        item: dict[str, Any] = {"eventCode": "CAPTURE", "success": "true", "pspReference": reference}
+        text = f"{reference}::::::CAPTURE:true".encode()
+        signature = base64.b64encode(hmac.digest(bytes.fromhex(key_hex), text, "sha256")).decode()
+        return {"NotificationRequestItem": item | {"additionalData": {"hmacSignature": signature}}}
+
+    items = [signed(OLD, "a"), signed(NEW, "b"), signed("dd" * 32, "c"), signed(OLD, "d")]
+    value = json.dumps({"live": "true", "notificationItems": items})
+    keys = [{"id": "1", "hmac_hex": OLD}, {"id": "2", "hmac_hex": NEW}]
+    results = Normaliser(DIALECTS, {"adyen": keys}).normalise(raw_record("adyen", value))
+    assert [verdict(item) for item in results] == ["VALID", "VALID", RejectCode.BAD_SIGNATURE, "VALID"]
+    assert [item.transaction.provider_tx_id for item in results if isinstance(item, Accepted)] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ([], "must be an object, or a list"),
+        ("aabb", "must be an object, or a list"),
+        (["aabb"], "must be an object, or a list"),
+        ([{"hmac_hex": OLD}], "key 1 needs an id"),
+        ([{"id": 7, "hmac_hex": OLD}], "key 1 needs an id"),
+        ([{"id": "a", "hmac_hex": OLD}, {"id": "a", "hmac_hex": NEW}], "the same id"),
+        ([{"id": "a", "hmac_hex": OLD, "valid_from": "tomorrow"}], "key 'a': valid_from must be a time"),
+        ([{"id": "a", "hmac_hex": OLD, "valid_until": 7}], "key 'a': valid_until must be a time"),
+        ([{"id": "a", "hmac_hex": OLD, "valid_from": "2026-02-01", "valid_until": "2026-02-01"}], "is never valid"),
+        ([{"id": "a"}], "needs 'hmac_hex'"),
+        ([{"id": "a", "hmac_hex": "zz"}], "not hexadecimal"),
+    ],
+)
+def test_an_entry_that_cannot_be_used(entry: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refusal:
+        reader_of(House(), entry)
+    assert OLD not in str(refusal.value)

@@ -1,0 +1,316 @@
+"""Versions side by side: which one reads a record, and that nothing is lost where the expected one cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Kind, Leg
+from schemas.topics import TRANSACTIONS
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.pile import Pile
+from streams.normalise.stats import NormaliseStats
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader
+from streams.providers.fields import epoch_ms
+from streams.providers.registry import Dialects, Version, dialect_of
+from streams.providers.routing import STRUCTURAL, Fallback, Speaker
+from streams.providers.versions import State, VersionRow, read_rows
+from tests.dialect_records import raw_record
+
+RENAMING = Path(__file__).parents[1] / "renaming"
+DECEMBER = epoch_ms(datetime(2026, 12, 1, tzinfo=UTC))
+KEYS = {"acme": {"secret": "s3cret"}}
+SIGNED = {"x-secret": "s3cret"}
+
+
+def dialects_of(file: str) -> Dialects:
+    rows = read_rows((RENAMING / file).read_text(), file)
+    return Dialects(lambda: rows, dialect_of)
+
+
+def body(word: str, **said: Any) -> bytes:
+    return json.dumps({word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | said}).encode()
+
+
+def one(results: list[Result]) -> Accepted:
+    [item] = results
+    assert isinstance(item, Accepted), item
+    return item
+
+
+OLD, NEW = body("balance_update"), body("funds_update")
+
+
+# --- balance_update becomes funds_update ------------------------------------------------------------------------------
+
+
+def test_a_rename_is_one_adapter_file_and_one_row() -> None:
+    before, after = ((RENAMING / name).read_text() for name in ("before.toml", "after.toml"))
+    assert after.startswith(before)
+    assert after[len(before) :].count("[[version]]") == 1
+    assert {path.name for path in RENAMING.glob("*.py")} - {"__init__.py", "acme.py"} == {"acme_v2.py"}
+    # Before, the new word cannot be read; after, both can, and no other line of the project knows of either.
+    [dead] = Normaliser(dialects_of("before.toml"), KEYS).normalise(raw_record("acme", NEW, SIGNED))
+    assert isinstance(dead, RejectedItem)
+    assert dead.code is RejectCode.MISSING_FIELD
+    both = Normaliser(dialects_of("after.toml"), KEYS)
+    for value in (OLD, NEW):
+        one(both.normalise(raw_record("acme", value, SIGNED)))
+
+
+@pytest.mark.parametrize(
+    ("value", "timestamp", "read_as", "fallback"),
+    [
+        (OLD, DECEMBER - 1, "1", None),
+        (NEW, DECEMBER, "2", None),
+        # A provider that switches early, and one that sends an old retry after the switch.
+        (NEW, DECEMBER - 1, "2", "1"),
+        (OLD, DECEMBER, "1", "2"),
+    ],
+)
+def test_each_side_of_the_day_reads_both_words(
+    value: bytes, timestamp: int, read_as: str, fallback: str | None
+) -> None:
+    normaliser = Normaliser(dialects_of("after.toml"), KEYS)
+    item = one(normaliser.normalise(raw_record("acme", value, SIGNED, timestamp=timestamp)))
+    assert item.transaction.provider_version == read_as
+    assert item.transaction.signature == "VALID"
+    if fallback is None:
+        assert item.fallback is None
+    else:
+        assert item.fallback is not None
+        assert (item.fallback.expected, item.fallback.used) == (fallback, read_as)
+        assert item.fallback.code is RejectCode.MISSING_FIELD
+
+
+def test_the_day_is_that_of_receipt_where_the_connector_tells_it() -> None:
+    normaliser = Normaliser(dialects_of("after.toml"), KEYS)
+    headers = SIGNED | {"received-at": str(DECEMBER - 1)}
+    item = one(normaliser.normalise(raw_record("acme", OLD, headers, timestamp=DECEMBER + 60_000)))
+    assert (item.transaction.provider_version, item.fallback) == ("1", None)
+
+
+def test_a_retry_across_the_switch_is_the_same_event() -> None:
+    normaliser = Normaliser(dialects_of("after.toml"), KEYS)
+    first, again = (
+        one(normaliser.normalise(raw_record("acme", value, SIGNED, timestamp=DECEMBER))).transaction
+        for value in (OLD, NEW)
+    )
+    assert first.provider_version != again.provider_version
+    assert (first.event_id, first.fingerprint) == (again.event_id, again.fingerprint)
+
+
+def test_fallbacks_are_counted_and_told_off_the_way() -> None:
+    normaliser = Normaliser(dialects_of("after.toml"), KEYS)
+    pile, stats = Pile(), NormaliseStats()
+    for offset, value in enumerate((OLD, NEW, NEW, b"{")):
+        record = raw_record("acme", value, SIGNED, timestamp=DECEMBER - 1, offset=offset)
+        pile.add(record, normaliser.normalise(record))
+    assert [(fell.record.offset, fell.provider, fell.fallback.used) for fell in pile.fallbacks] == [
+        (1, "acme", "2"),
+        (2, "acme", "2"),
+    ]
+    pile.count(stats)
+    assert stats.versions == {("acme", "1"): 1, ("acme", "2"): 2}
+    assert stats.fallbacks == {("acme", "1", "2"): 2}
+    assert (stats.records, stats.sent, stats.rejected) == (4, {TRANSACTIONS: 3}, {"MALFORMED": 1})
+
+
+# --- what is no question of structure ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [OLD, NEW])
+@pytest.mark.parametrize("headers", [{}, {"x-secret": "guess"}])
+def test_a_wrong_signature_asks_no_other_version(value: bytes, headers: Mapping[str, str]) -> None:
+    [item] = Normaliser(dialects_of("after.toml"), KEYS).normalise(raw_record("acme", value, headers))
+    assert isinstance(item, RejectedItem)
+    assert item.code is RejectCode.BAD_SIGNATURE
+
+
+def test_a_version_that_checks_nothing_is_no_way_round_one_that_does() -> None:
+    row = {"provider": "acme", "state": "live", "source": "x"}
+    rows = [
+        VersionRow(**row, version="2", adapter="tests.renaming.acme_v2:AcmeV2"),
+        VersionRow(**row, version="1", adapter="tests.renaming.acme:Acme", settings={"checks": False}, header="x-old"),
+    ]
+    dialects = Dialects(lambda: rows, dialect_of)
+    [item] = Normaliser(dialects, KEYS).normalise(raw_record("acme", OLD, SIGNED))
+    assert isinstance(item, RejectedItem)
+    assert item.code is RejectCode.MISSING_FIELD
+    one(Normaliser(dialects, {}).normalise(raw_record("acme", OLD, SIGNED)))  # nobody asked for checks
+
+
+def test_what_nobody_can_read_is_rejected_as_the_expected_version_says() -> None:
+    [item] = Normaliser(dialects_of("after.toml"), KEYS).normalise(
+        raw_record("acme", body("money_update"), SIGNED, timestamp=DECEMBER)
+    )
+    assert isinstance(item, RejectedItem)
+    assert "funds_update" in item.detail
+
+
+def test_an_amount_that_no_wallet_can_hold_is_no_question_of_structure() -> None:
+    assert STRUCTURAL.isdisjoint({RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.TOO_LARGE})
+    assert STRUCTURAL.isdisjoint({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
+
+
+# --- by what a record is known ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scripted(Dialect):
+    """Gives for each value what the script of its version says."""
+
+    provider = "acme"
+    version = "1"
+    script: tuple[tuple[bytes, tuple[Any, ...]], ...] = ()
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        def read(record: RawRecord, headers: Headers) -> list[Item]:
+            said = dict(self.script).get(record.value or b"", (RejectCode.MALFORMED,))
+            if said and said[0] == "raise":
+                raise Rejected(said[1], "no")
+            return [item(one) for one in said]
+
+        return read
+
+
+def item(said: str | RejectCode) -> Item:
+    if isinstance(said, RejectCode):
+        return Rejected(said, "no")
+    return Draft("op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED")
+
+
+def speaker(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> Speaker:
+    made = []
+    for number, (said, script) in enumerate(versions, 1):
+        row = VersionRow(
+            **(
+                {"provider": "acme", "version": str(number), "adapter": "x:Y", "state": State.LIVE, "source": "x"}
+                | said
+            )
+        )
+        made.append(Version(row, Scripted(script=tuple(script.items()))))
+    return Speaker(made, None)
+
+
+def expected(one: Speaker, value: bytes = b"x", timestamp: int = DECEMBER, **headers: str) -> str:
+    record = raw_record(
+        "acme", value, {name.replace("_", "-"): text for name, text in headers.items()}, timestamp=timestamp
+    )
+    return one.expected(record, dict(record.headers)).version
+
+
+def test_a_header_by_its_value_or_by_being_there() -> None:
+    versions = speaker(({}, {}), ({"header": "x-api=2"}, {}), ({"header": "x-beta"}, {}))
+    assert expected(versions) == "1"
+    assert expected(versions, x_api="2") == "2"
+    assert expected(versions, x_api="20") == "1"
+    assert expected(versions, x_beta="") == "3"
+
+
+def test_a_path_and_a_text_of_the_content() -> None:
+    versions = speaker(({}, {}), ({"path": "^/v2/"}, {}), ({"content": '"api":3'}, {}))
+    assert expected(versions, http_path="/v1/bet") == "1"
+    assert expected(versions, http_path="/v2/bet") == "2"
+    assert expected(versions, http_path="/x/v2/") == "1"
+    assert expected(versions, b'{"api":3}') == "3"
+
+
+def test_the_closest_description_wins_and_all_of_it_must_fit() -> None:
+    both = {"path": "/v2/", "header": "x-api=2"}
+    versions = speaker(({}, {}), ({"path": "/v2/"}, {}), (both, {}))
+    assert expected(versions, http_path="/v2/") == "2"
+    assert expected(versions, http_path="/v2/", x_api="2") == "3"
+    assert expected(versions, x_api="2") == "1"
+
+
+def test_the_latest_day_that_has_come() -> None:
+    versions = speaker(({}, {}), ({"from_": date(2026, 12, 1)}, {}), ({"from_": date(2027, 1, 1)}, {}))
+    assert [expected(versions, timestamp=DECEMBER + ms) for ms in (-1, 0, 31 * 86_400_000 - 1, 31 * 86_400_000)] == [
+        "1",
+        "2",
+        "2",
+        "3",
+    ]
+
+
+def test_what_fits_no_row_is_read_as_the_current_version() -> None:
+    versions = speaker(({"path": "/v1/", "state": State.DEPRECATED}, {}), ({"path": "/v2/"}, {}))
+    assert expected(versions, http_path="/v3/") == "2"
+
+
+# --- the chain --------------------------------------------------------------------------------------------------------
+
+
+def read(one: Speaker, value: bytes) -> tuple[list[str], dict[int, tuple[str, str, str]]]:
+    record = raw_record("acme", value)
+    reading = one.read(record, dict(record.headers))
+    said = [item.reason if isinstance(item, Rejected) else item.provider_tx_id for item in reading.items]
+    return said, {n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallen.items()}
+
+
+NEWEST = {"from_": date(2026, 1, 1)}
+
+
+def test_versions_are_tried_in_the_order_of_the_row() -> None:
+    scripts = {b"a": ("from-1",)}, {b"a": ("from-2",)}
+    for order, used in ((("1", "2"), "1"), (("2", "1"), "2")):
+        versions = speaker(({}, scripts[0]), ({"path": "x"}, scripts[1]), (NEWEST | {"fallback": order}, {}))
+        assert read(versions, b"a") == ([f"from-{used}"], {0: ("3", used, used)})
+
+
+def test_no_version_is_tried_where_the_row_forbids_it() -> None:
+    versions = speaker(({}, {b"a": ("from-1",)}), (NEWEST | {"fallback": ()}, {}))
+    assert read(versions, b"a") == ([RejectCode.MALFORMED], {})
+
+
+@pytest.mark.parametrize("code", sorted(set(RejectCode) - STRUCTURAL))
+def test_other_rejections_are_final(code: RejectCode) -> None:
+    versions = speaker(({}, {b"a": ("from-1",), b"b": ("from-1",)}), (NEWEST, {b"a": ("raise", code), b"b": (code,)}))
+    assert read(versions, b"b") == ([code], {})
+    with pytest.raises(Rejected) as rejection:
+        read(versions, b"a")
+    assert rejection.value.reason is code
+
+
+def test_only_the_broken_items_of_a_batch_fall_back() -> None:
+    new = {b"a": ("n-0", RejectCode.BAD_FIELD, RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME)}
+    old = {b"a": ("o-0", "o-1", "o-2", RejectCode.BAD_TIME)}
+    said, fallen = read(speaker(({}, old), (NEWEST, new)), b"a")
+    assert said == ["n-0", "o-1", RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME]
+    assert fallen == {1: ("2", "1", "1")}
+
+
+def test_a_version_that_counts_other_items_mends_nothing() -> None:
+    versions = speaker(({}, {b"a": ("o-0", "o-1", "o-2")}), (NEWEST, {b"a": ("n-0", RejectCode.BAD_FIELD)}))
+    assert read(versions, b"a") == (["n-0", RejectCode.BAD_FIELD], {})
+
+
+def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
+    versions = speaker(
+        ({}, {b"a": ("from-1", RejectCode.BAD_TIME)}),
+        ({"path": "x"}, {b"a": (RejectCode.BAD_FIELD, RejectCode.BAD_FIELD)}),
+        (NEWEST | {"fallback": ("2", "1")}, {b"a": ("raise", RejectCode.UNKNOWN_OPERATION)}),
+    )
+    said, fallen = read(versions, b"a")
+    assert said == ["from-1", RejectCode.BAD_TIME]
+    assert set(fallen.values()) == {("3", "1", "1")}
+
+
+def test_a_fallback_says_why_it_was_one() -> None:
+    versions = speaker(({}, {b"a": ("from-1",)}), (NEWEST, {b"a": ("raise", RejectCode.BAD_AMOUNT)}))
+    reading = versions.read(raw_record("acme", b"a"), {})
+    assert reading.fallen[0][1] == Fallback("2", "1", RejectCode.BAD_AMOUNT, "no")
+    assert reading.voice.version == "2"
+
+
+def test_with_one_version_nobody_asks() -> None:
+    assert speaker(({}, {})).sole is not None
+    assert speaker(({}, {}), (NEWEST, {})).sole is None
