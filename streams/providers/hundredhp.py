@@ -51,6 +51,8 @@ _OPERATIONS: Final = {
 }
 _HEX: Final = "[0-9a-fA-F]"
 _UUID7: Final = re.compile(f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
+_DIGITS: Final = re.compile("[0-9]+")
+_DIGIT_ABOVE_0: Final = re.compile("[1-9]")
 _SECRET: Final = re.compile(rb'("secret"\s*:\s*")(?:[^"\\]|\\.)*', re.DOTALL)
 
 _VALIDATION, _SECRET_WRONG, _FUNDS, _NOT_FOUND, _EXISTS, _REFUNDED, _SETTLED, _INTERNAL = (
@@ -229,10 +231,13 @@ def _ending(operation: str, body: _Body, verdict: str) -> Draft:
 
 
 def _amount(body: _Body, *, zero_allowed: bool = True) -> Amount:
-    sent = amount_from_text(required(body.amount, "amount"))
-    if sent.unscaled < 0 or (sent.unscaled == 0 and not zero_allowed):
+    """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits hold."""
+    sent = required(body.amount, "amount")
+    whole, _, fraction = sent.partition(".")
+    amount = amount_from_text(f"{whole}.{fraction[:DECIMALS]}" if _DIGITS.fullmatch(fraction) else sent)
+    if sent.startswith("-") or not (zero_allowed or amount.unscaled or _DIGIT_ABOVE_0.search(sent)):
         raise Rejected(RejectCode.BAD_AMOUNT, "the amount must be above zero, a deposit's may be zero")
-    return truncated(sent, DECIMALS)
+    return truncated(amount, DECIMALS)
 
 
 def _uuid7_ms(text: str) -> int | None:
