@@ -1,0 +1,189 @@
+"""The parts of a camt file: statements, entries, details, in any version; the namespace carries it.
+
+Each element is walked once and only as deep as something of it is used. Texts come with their white space made single
+spaces: files are printed with line breaks within long texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from lxml import etree
+
+from schemas.errors import RejectCode, Rejected
+from streams.providers.fields import epoch_ms
+
+_NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
+_MESSAGES: Final = {
+    "BkToCstmrAcctRpt": ("camt.052", "Rpt"),
+    "BkToCstmrStmt": ("camt.053", "Stmt"),
+    "BkToCstmrDbtCdtNtfctn": ("camt.054", "Ntfctn"),
+}
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)(\.\d{1,6})?\d*)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+
+
+class Money(msgspec.Struct, frozen=True, gc=False):
+    """An `Amt` as printed."""
+
+    text: str
+    currency: str
+
+
+class Detail(msgspec.Struct, gc=False):
+    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it has `RtrInf`."""
+
+    element: etree._Element
+    refs: dict[str, str]
+    texts: list[str]
+    money: Money | None = None
+    direction: str = ""
+    returned: bool = False
+
+
+class Entry(msgspec.Struct, gc=False):
+    """A `Ntry`: what the account saw. `count` is what its `Btch` says of the number of payments in it."""
+
+    element: etree._Element
+    details: list[Detail]
+    money: Money | None = None
+    fields: dict[str, str] = {}
+    """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or times."""
+    count: str = ""
+    has_further_message: bool = False
+
+    @property
+    def when(self) -> str:
+        """The booking, else the value date; empty where there is neither."""
+        return self.fields.get("BookgDt") or self.fields.get("ValDt") or ""
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What the entries of one statement have in common; `id` tells its pages apart."""
+
+    namespace: str
+    message: str
+    account: str
+    id: str
+    entries: list[etree._Element]
+
+
+def text_of_element(element: etree._Element) -> str:
+    """Its text with single spaces."""
+    return " ".join((element.text or "").split())
+
+
+def statements_of(root: etree._Element) -> Iterator[Statement]:
+    """The file's statements. Raises Rejected for what is no camt file, or says no account or id."""
+    match = _NAMESPACE.match(str(root.tag))
+    body = root[0] if len(root) else None
+    local = "" if match is None or body is None else str(body.tag).removeprefix(match[0])
+    if match is None or body is None or local not in _MESSAGES:
+        what = str(root.tag)[:64]
+        raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {what!r} is no camt.052, camt.053 or camt.054")
+    namespace, (message, container) = match[0], _MESSAGES[local]
+    statements = body.findall(namespace + container)
+    if not statements:
+        raise Rejected(RejectCode.MISSING_FIELD, f"{container} is missing")
+    for statement in statements:
+        account = _find(statement, namespace, "Acct/Id/IBAN") or _find(statement, namespace, "Acct/Id/Othr/Id")
+        page = _find(statement, namespace, f"{container}Pgntn/PgNb") or _find(body, namespace, "GrpHdr/MsgPgntn/PgNb")
+        own_id = _find(statement, namespace, "Id")
+        if not account or not own_id:
+            raise Rejected(RejectCode.MISSING_FIELD, "Acct/Id or Id of the statement is missing")
+        scope = own_id if page in {"", "1"} else f"{own_id} page {page}"
+        yield Statement(namespace, message, account, scope, statement.findall(namespace + "Ntry"))
+
+
+def _find(element: etree._Element, namespace: str, path: str) -> str:
+    found = element.findtext("/".join(namespace + name for name in path.split("/")))
+    return " ".join((found or "").split())
+
+
+def entry_of(element: etree._Element, namespace: str) -> Entry:
+    """An entry with its details."""
+    skip = len(namespace)
+    entry, fields = Entry(element, []), {}
+    for part in element:
+        name = part.tag[skip:]
+        if name in {"BookgDt", "ValDt", "Sts"}:
+            # The first one has a choice of Dt and DtTm, the last one its code inside since version 8.
+            fields[name] = text_of_element(part[0] if len(part) else part)
+        elif name == "Amt":
+            entry.money = _money(part)
+        elif name == "NtryDtls":
+            _read_details(entry, part, skip)
+        elif name == "AddtlInfInd":
+            entry.has_further_message = True
+        elif not len(part):
+            fields[name] = text_of_element(part)
+    entry.fields = fields
+    return entry
+
+
+def _read_details(entry: Entry, element: etree._Element, skip: int) -> None:
+    for part in element:
+        name = part.tag[skip:]
+        if name == "TxDtls":
+            entry.details.append(_detail_of(part, skip))
+        elif name == "Btch":
+            entry.count = next((text_of_element(leaf) for leaf in part if leaf.tag[skip:] == "NbOfTxs"), "")
+
+
+def _detail_of(element: etree._Element, skip: int) -> Detail:
+    detail = Detail(element, {}, [])
+    older: Money | None = None
+    for part in element:
+        name = part.tag[skip:]
+        if name == "Refs":
+            detail.refs = {ref.tag[skip:]: text_of_element(ref) for ref in part if not len(ref)}
+        elif name == "Amt":
+            detail.money = _money(part)
+        elif name == "AmtDtls":
+            amounts = (leaf for kind in part if kind.tag[skip:] == "TxAmt" for leaf in kind if leaf.tag[skip:] == "Amt")
+            older = next((_money(leaf) for leaf in amounts), None)
+        elif name == "CdtDbtInd":
+            detail.direction = text_of_element(part)
+        elif name == "RmtInf":
+            _read_remittance(detail, part, skip)
+        elif name == "AddtlTxInf":
+            detail.texts.append(text_of_element(part))
+        elif name == "RtrInf":
+            detail.returned = True
+    if detail.money is None:
+        detail.money = older  # versions 2 and 3 have no Amt of a detail's own
+    return detail
+
+
+def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None:
+    for part in element:
+        if part.tag[skip:] == "Ustrd":
+            detail.texts.append(text_of_element(part))
+        else:
+            detail.texts += [text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"]
+
+
+def _money(element: etree._Element) -> Money:
+    return Money((element.text or "").strip(), element.get("Ccy") or "")
+
+
+def booked_ms(when: str, zone: ZoneInfo) -> int | None:
+    """An entry's `when` in epoch ms; a date without a time is the beginning of that day in the bank's zone.
+
+    Raises Rejected(BAD_TIME) for what is no date.
+    """
+    if not when:
+        return None
+    match = _TIME.fullmatch(when)
+    if match is not None:
+        day, clock, fraction, offset = match.groups()
+        try:
+            at = datetime.fromisoformat(f"{day}T{clock or '00:00:00'}{fraction or ''}{offset or ''}")
+            return epoch_ms(at if offset else at.replace(tzinfo=zone))
+        except (ValueError, OverflowError):
+            pass
+    raise Rejected(RejectCode.BAD_TIME, f"{when[:40]!r} is no date or time")

@@ -1,0 +1,180 @@
+"""A day of the casino's bank: a notification and a statement with deposits, a return, a payout, twins, nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from html import escape
+from typing import Final
+
+from schemas.events import SignatureVerdict
+from streams.providers.dialect import KeyMaterial
+from streams.providers.examples.fill import Example, Expected, Fill, plain, units
+
+KEYS: Final[KeyMaterial] = {}
+# ISO 20022 knows currencies of three letters, and five decimals.
+CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "CHF")
+
+_ACCOUNT: Final = "CH5604835012345678009"
+_UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
+_ROOTS: Final = {"camt.053": ("BkToCstmrStmt", "Stmt"), "camt.054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn")}
+
+_NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd"
+_BALANCE: Final = "<Bal><Tp><CdOrPrtry><Cd>CLBD</Cd></CdOrPrtry></Tp></Bal>"
+
+_Entry = tuple[str, tuple[Expected, ...]]
+
+
+def examples(fill: Fill) -> list[Example]:
+    """A camt.054 of version 8, a camt.053 of version 2, and a statement in which nothing happened."""
+    return [
+        _file(fill, "camt.054", "08", "N1", _notified(fill)),
+        _file(fill, "camt.053", "02", "S1", [_single(fill), _pending(fill)]),
+        _file(fill, "camt.053", "02", "S2", []),
+    ]
+
+
+def rebatched(fill: Fill) -> list[Example]:
+    """An entry a file, the last one first: what has the bank's reference needs no statement around it."""
+    files = [_file(fill, "camt.054", "08", f"N{n}", [entry]) for n, entry in enumerate(_notified(fill)[::-1], 5)]
+    rest = [_file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]), *examples(fill)[2:]]
+    return files + rest
+
+
+def _notified(fill: Fill) -> list[_Entry]:
+    return [_batch(fill), _returned(fill), _payout(fill)]
+
+
+def _batch(fill: Fill) -> _Entry:
+    """Four payments under one booking: one with an id of its own, one that names no deposit, two alike in all."""
+    amounts = [fill.amount(n) for n in range(3)]
+    entry_ref, transaction = f"ACSR{fill.uuid(10)[:18]}", fill.uuid(11)
+    payer = _spaced(fill.tx(1))
+    twin = (_order(fill, 12, "NOTPROVIDED"), amounts[2], f"<Ustrd>deposit {_deposit(fill, 2)}, thank you</Ustrd>")
+    own = (
+        f"<UETR>{transaction}</UETR>",
+        amounts[0],
+        f"<Strd><CdtrRefInf><Ref>{_deposit(fill, 0)}</Ref></CdtrRefInf></Strd>",
+    )
+    nameless = (_order(fill, 13, payer), amounts[1], "<Ustrd>for the game</Ustrd>")
+    inner = "".join(_detail(fill, *part) for part in (own, nameless, twin, twin))
+    total = sum(amounts, amounts[2])
+    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escaped(payer)}||"
+    twins = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
+    expects = (
+        _deposited(f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}", amounts[0], _deposit(fill, 0)),
+        Expected("CRDT", key, None, (("DEPOSIT", amounts[1]),), ("unmatched", key[:128]), _UNSIGNED),
+        _deposited(twins, amounts[2], _deposit(fill, 2)),
+        _deposited(f"{twins}#2", amounts[2], _deposit(fill, 2)),
+    )
+    return _entry(fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"), expects
+
+
+def _returned(fill: Fill) -> _Entry:
+    """A deposit's direct debit that the player's bank took back."""
+    amount, entry_ref = fill.amount(0), f"ACSR{fill.uuid(20)[:18]}"
+    inner = (
+        f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 0)}</EndToEndId></Refs>"
+        "<RtrInf><Rsn><Cd>MD06</Cd></Rsn></RtrInf></TxDtls>"
+    )
+    leg, reference = ("DEPOSIT_REVERSAL", amount), ("deposit.opened", _deposit(fill, 0))
+    expected = Expected("DBIT", f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}", None, (leg,), reference, _UNSIGNED)
+    return _entry(fill, "DBIT", amount, entry_ref, inner), (expected,)
+
+
+def _payout(fill: Fill) -> _Entry:
+    """Money to a player: the cashier has booked it already."""
+    amount, entry_ref = fill.amount(1), f"ACSR{fill.uuid(21)[:18]}"
+    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
+    return _entry(fill, "DBIT", amount, entry_ref, ""), (
+        Expected("DBIT", key, None, (("INFORMATIONAL", amount),), None, _UNSIGNED),
+    )
+
+
+def _single(fill: Fill) -> _Entry:
+    """A deposit as older versions have it: the status bare, the amount only at the entry."""
+    amount, entry_ref = fill.amount(3), f"ACSR{fill.uuid(30)[:18]}"
+    inner = f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 3)}</EndToEndId></Refs></TxDtls>"
+    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
+    return _entry(fill, "CRDT", amount, entry_ref, inner, "<Sts>BOOK</Sts>"), (
+        _deposited(key, amount, _deposit(fill, 3)),
+    )
+
+
+def _pending(fill: Fill) -> _Entry:
+    """The same payment a day before, when the bank only expected it."""
+    text, expects = _single(fill)
+    leg = (("INFORMATIONAL", fill.amount(3)),)
+    expected = Expected("CRDT:PDNG", expects[0].tx_id, None, leg, expects[0].reference, _UNSIGNED)
+    return text.replace("<Sts>BOOK</Sts>", "<Sts>PDNG</Sts>"), (expected,)
+
+
+def _deposited(tx_id: str, amount: Decimal, deposit: str) -> Expected:
+    return Expected("CRDT", tx_id, None, (("DEPOSIT", amount),), ("deposit.opened", deposit), _UNSIGNED)
+
+
+def _deposit(fill: Fill, n: int) -> str:
+    return f"dep-{fill.uuid(n)}"
+
+
+def _instruction(fill: Fill, n: int) -> str:
+    return fill.uuid(n)[:18]
+
+
+def _order(fill: Fill, n: int, end_to_end_id: str) -> str:
+    return f"<InstrId>{_instruction(fill, n)}</InstrId><EndToEndId>{escape(end_to_end_id)}</EndToEndId>"
+
+
+def _money(fill: Fill, amount: Decimal) -> str:
+    return f"{units(amount, fill.scale)}{fill.currency}"
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("|", "%7C")
+
+
+def _printed(fill: Fill, amount: Decimal) -> str:
+    """With up to five decimals, of which those beyond the currency's are zeros."""
+    return plain(amount) + ("0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else "")
+
+
+def _detail(fill: Fill, refs: str, amount: Decimal, remittance: str) -> str:
+    return (
+        f'<TxDtls><Refs>{refs}</Refs><Amt Ccy="{fill.currency}">{_printed(fill, amount)}</Amt>'
+        f"<CdtDbtInd>CRDT</CdtDbtInd><RmtInf>{remittance}</RmtInf></TxDtls>"
+    )
+
+
+def _entry(
+    fill: Fill, direction: str, amount: Decimal, ref: str, details: str, status: str = "<Sts><Cd>BOOK</Cd></Sts>"
+) -> str:
+    at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}+00:00"
+    inner = f"<NtryDtls>{details}</NtryDtls>" if details else ""
+    return (
+        f'<Ntry><Amt Ccy="{fill.currency}">{_printed(fill, amount)}</Amt><CdtDbtInd>{direction}</CdtDbtInd>'
+        f"{status}<BookgDt><DtTm>{at}</DtTm></BookgDt><ValDt><Dt>{at[:10]}</Dt></ValDt>"
+        f"<AcctSvcrRef>{ref}</AcctSvcrRef><BkTxCd><Prtry><Cd>NTRF</Cd></Prtry></BkTxCd>{inner}</Ntry>"
+    )
+
+
+def _file(fill: Fill, message: str, version: str, statement: str, entries: Sequence[_Entry]) -> Example:
+    root, container = _ROOTS[message]
+    own_id = f"{statement}-{fill.uuid(40)[:18]}"
+    at = f"{datetime.fromtimestamp(fill.at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}Z"
+    balance = _BALANCE if message == "camt.053" else ""
+    copy = "<CpyDplctInd>DUPL</CpyDplctInd>" if fill.sending else ""
+    body = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Document xmlns="{_NAMESPACE}:{message}.001.{version}">'
+        f"<{root}><GrpHdr><MsgId>{fill.request_id()[:18]}</MsgId><CreDtTm>{at}</CreDtTm></GrpHdr>"
+        f"<{container}><Id>{own_id}</Id><CreDtTm>{at}</CreDtTm>{copy}<Acct><Id><IBAN>{_ACCOUNT}</IBAN></Id></Acct>"
+        f"{balance}{''.join(text for text, _ in entries)}</{container}></{root}></Document>"
+    )
+    nothing = Expected(message, f"{_ACCOUNT}|{own_id}", None, (("INFORMATIONAL", None),), None, _UNSIGNED)
+    expects = tuple(expected for _, several in entries for expected in several) or (nothing,)
+    headers = fill.headers("application/xml", f"/files/{message}")
+    return Example(f"{message} {statement}", headers, _ACCOUNT.encode(), body.encode(), expects, message)

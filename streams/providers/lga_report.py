@@ -1,0 +1,137 @@
+"""The monthly player report of Malta's Lotteries and Gaming Authority: a text file of fields between tabs.
+
+Source: gamingservicesmalta.com, player data. The first record names the licensee, what was selected and how far the
+timestamps are from Central European Time; the last one holds the headings and marks the end. A file without that mark
+was cut off on its way and is rejected whole. Each line between is one item that moves no money: four amounts as
+INFORMATIONAL legs in the order bet in the month, balance at its end, pending transfers, value of chips.
+
+Columns are found by their headings, so one more of them changes nothing. Nationality and date of birth stay in the raw
+record and are not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Final
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Kind, Leg, SignatureVerdict
+from schemas.money import amount_from_text
+from schemas.topics import DAY_MS
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Unreadable
+from streams.providers.fields import ID_MAX, epoch_ms, signed_currency_of, text_of
+
+OPERATION: Final = "player_data"
+AMOUNTS: Final = ("BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASINO_CHIPS_VALUE")
+
+_NEEDED: Final = frozenset({"TIMESTAMP", "PLAYER_ID", "CURRENCY", *AMOUNTS})
+_PERSONAL: Final = frozenset({b"REG_NATION", b"REG_DOB"})
+_OFFSET: Final = re.compile(r"([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+_UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
+
+
+@dataclass(frozen=True)
+class LgaReport(Dialect):
+    """`cet_offset_minutes` is how far Central European Time is taken to be from UTC: an hour, in summer too.
+
+    The description says CET; whether a licensee's files mean local time in Malta instead, only the licensee can say.
+    """
+
+    provider: ClassVar[str] = "lga_report"
+    version: ClassVar[str] = "1"
+
+    cet_offset_minutes: int = 60
+    time_tolerance_ms: int = 62 * DAY_MS
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader; the file is signed by nobody."""
+        del material
+        return self._read
+
+    def redacted(self, value: bytes) -> bytes:
+        """The file without nationalities and dates of birth."""
+        lines = value.split(b"\n")
+        end = max((index for index, line in enumerate(lines) if line.strip()), default=0)
+        personal = {place for place, name in enumerate(lines[end].split(b"\t")) if name.strip() in _PERSONAL}
+        for index in range(1, end):
+            fields = lines[index].split(b"\t")
+            lines[index] = b"\t".join(b"***" if place in personal else field for place, field in enumerate(fields))
+        return b"\n".join(lines)
+
+    def _read(self, record: RawRecord, _: Headers) -> list[Item]:
+        licensee, ahead, rows, columns = self._parts(record.value or b"")
+        items: list[Item] = []
+        for row in rows:
+            try:
+                items.append(_draft(licensee, ahead, row.split("\t"), columns))
+            except Rejected as error:
+                items.append(error)
+        if not items:
+            leg = Leg(Kind.INFORMATIONAL.value)
+            items.append(Draft(OPERATION, licensee, [leg], None, None, None, False, None, None, False, _UNSIGNED))
+        return items
+
+    def _parts(self, value: bytes) -> tuple[str, timedelta, list[str], Mapping[str, int]]:
+        """Licensee, how far timestamps are ahead of UTC, the lines between, and the columns by name."""
+        try:
+            lines = value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        except UnicodeDecodeError:
+            raise Rejected(RejectCode.MALFORMED, "the file is not UTF-8") from None
+        headings = [name.strip() for name in lines[-1].split("\t")]
+        columns = {name: place for place, name in enumerate(headings)}
+        if len(lines) < 2 or not columns.keys() >= _NEEDED:
+            raise Rejected(RejectCode.MALFORMED, "the last line does not hold the headings: the file was cut off")
+        if len(columns) < len(headings):
+            raise Rejected(RejectCode.MALFORMED, "a heading is there twice")
+        first = [field.strip() for field in lines[0].split("\t")]
+        match = _OFFSET.fullmatch(first[-1])
+        if len(first) < 2 or match is None or not first[0]:
+            raise Rejected(
+                RejectCode.BAD_TIME, "the first line does not name the licensee and end with the offset to CET"
+            )
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3] or 0))
+        ahead = timedelta(minutes=self.cet_offset_minutes) + (offset if match[1] == "+" else -offset)
+        return _checked(first[0], "licensee"), ahead, lines[1:-1], columns
+
+
+def _draft(licensee: str, ahead: timedelta, row: list[str], columns: Mapping[str, int]) -> Draft:
+    if len(row) != len(columns):
+        raise Rejected(RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings")
+    said = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
+    player_id = _checked(said["PLAYER_ID"], "PLAYER_ID")
+    try:
+        legs = [_leg(said[name], said["CURRENCY"]) for name in AMOUNTS]
+        time = said["TIMESTAMP"]
+        tx_id = "|".join((licensee, time, player_id, legs[0].currency or ""))
+        at = _epoch_ms(time, ahead)
+    except Rejected as error:
+        raise Unreadable(error.reason, error.detail, player_id) from error
+    return Draft(OPERATION, tx_id, legs, player_id, None, None, False, None, at, False, _UNSIGNED)
+
+
+def _leg(text: str, currency: str) -> Leg:
+    """A column's amount; an empty one is none, which is not zero."""
+    amount = amount_from_text(text or "0")
+    code = signed_currency_of(amount, currency)
+    return Leg(Kind.INFORMATIONAL.value, amount if text else None, code)
+
+
+def _epoch_ms(text: str, ahead: timedelta) -> int:
+    if _TIME.fullmatch(text):
+        try:
+            return epoch_ms(datetime.fromisoformat(text).replace(tzinfo=UTC)) - ahead // timedelta(milliseconds=1)
+        except ValueError:
+            pass
+    raise Rejected(RejectCode.BAD_TIME, f"TIMESTAMP {text[:32]!r} is not YYYY-MM-DDThh:mm:ss")
+
+
+def _checked(text: str, name: str) -> str:
+    if not text:
+        raise Rejected(RejectCode.MISSING_FIELD, f"{name} is missing")
+    if len(text) > ID_MAX:
+        raise Rejected(RejectCode.BAD_FIELD, f"{name} is longer than {ID_MAX} characters")
+    return text_of(text, name)

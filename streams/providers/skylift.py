@@ -1,0 +1,213 @@
+"""Skylift, a studio of crash games that speaks Avro: our own invention, to show that a dialect need not be text.
+
+A body is one record in Avro's single-object encoding (Avro 1.12 specification, "Single-object encoding"): two marker
+bytes, the fingerprint of the schema it was written with, the record. So the version travels in the body, and bytes are
+never read as a schema that they were not written with, which bare Avro would do without a word and with other money.
+Records of version 1 are read as version 2: a renamed field by its alias, new ones by their defaults.
+
+Amounts are decimals of 8 places in major units, taken as integers; times are microseconds. `X-Skylift-Signature` is
+the hex HMAC-SHA512 of the body. Answers are Avro too.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.resources import files
+from io import BytesIO
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypeAlias
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import amount_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Reply,
+    Unreadable,
+    entry_of,
+)
+from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.signatures import Hmac
+
+SIGNATURE_HEADER: Final = "x-skylift-signature"
+CONTENT_TYPE: Final = "application/vnd.skylift+avro"
+AMOUNT_SCALE: Final = 8
+VERSIONS: Final = (1, 2)
+
+_MARKER: Final = b"\xc3\x01"
+_HEAD_BYTES: Final = 10
+_AMOUNT_BYTES_MAX: Final = 16
+_KINDS: Final = MappingProxyType(
+    {"BET": Kind.BET, "CASHOUT": Kind.WIN, "JACKPOT": Kind.JACKPOT_WIN, "REFUND": Kind.ROLLBACK}
+)
+_STATUSES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **dict.fromkeys((Outcome.POSTED, Outcome.EXISTS, Outcome.INFORMATIONAL, Outcome.PARKED), "OK"),
+        Outcome.TOMBSTONED: "ROLLED_BACK",
+        Outcome.CANCELLED: "ROLLED_BACK",
+        Outcome.CONFLICT: "CONFLICT",
+        Outcome.REFUSED_FUNDS: "NO_FUNDS",
+        Outcome.REFUSED_BLOCKED: "BLOCKED",
+        Outcome.REFUSED_LIMIT: "LIMIT",
+        Outcome.REFUSED_CURRENCY: "CURRENCY",
+        Outcome.REFUSED_EXPIRED: "TOO_LATE",
+        "REFUSED_REFERENCE": "NOT_FOUND",
+    }
+)
+
+Schema: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Skylift(Dialect):
+    """Nothing about an invented provider is in doubt, so there is no setting."""
+
+    provider: ClassVar[str] = "skylift"
+    version: ClassVar[str] = "2"
+    decides: ClassVar[frozenset[str]] = frozenset({"BET"})
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
+        matches = None
+        if material is not None:
+            matches = Hmac.from_hex(entry_of(material, "hmac_hex", self.provider), "sha512").matches_hex
+        return partial(self._read, matches, {prefix_of(n): schema_of("event", n) for n in VERSIONS})
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """A SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
+        del request
+        result = results[0] if results else None
+        said: dict[str, Any] = {"event_id": None, "status": "ERROR", "balance": None, "currency": None}
+        if isinstance(result, Rejected):
+            said["status"] = "UNREADABLE"
+        elif result is not None:
+            said |= {"event_id": result.provider_tx_id, "status": _STATUSES.get(result.outcome, "ERROR")}
+            if result.balance_minor is not None and result.scale is not None and result.scale <= AMOUNT_SCALE:
+                balance = result.balance_minor * 10 ** (AMOUNT_SCALE - result.scale)
+                said |= {"balance": decimal_bytes(balance), "currency": result.currency}
+        return Reply(200, CONTENT_TYPE, encoded("reply", 1, said))
+
+    def _read(
+        self,
+        matches: Callable[[bytes, bytes], bool] | None,
+        writers: Mapping[bytes, Schema],
+        record: RawRecord,
+        headers: Headers,
+    ) -> list[Item]:
+        value = record.value or b""
+        verdict = SignatureVerdict.NOT_CHECKED.value
+        if matches is not None:
+            signature = headers.get(SIGNATURE_HEADER)
+            if not signature:
+                raise Rejected(RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing")
+            if not matches(value, signature):
+                raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
+            verdict = SignatureVerdict.VALID.value
+        said = _decoded(writers, value)
+        player_id = _id(said["player_id"], "player_id")
+        try:
+            return [self._draft(said, player_id, verdict)]
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_id) from error
+
+    def _draft(self, said: Mapping[str, Any], player_id: str, verdict: str) -> Draft:
+        operation: str = said["type"]
+        raw: bytes = said["amount"]
+        if not 0 < len(raw) <= _AMOUNT_BYTES_MAX:
+            raise Rejected(RejectCode.BAD_AMOUNT, f"an amount of {len(raw)} bytes")
+        amount = amount_of(int.from_bytes(raw, "big", signed=True), AMOUNT_SCALE)
+        currency = currency_of(amount, said["currency"])
+        campaign_id = _optional_id(said["campaign"], "campaign")
+        leg = Leg(_KINDS[operation].value, amount, currency, campaign_id is not None, campaign_id)
+        bet_id = _optional_id(said["bet_id"], "bet_id")
+        if operation == "REFUND" and bet_id is None:
+            raise Rejected(RejectCode.MISSING_FIELD, "bet_id is missing")
+        return Draft(
+            operation,
+            _id(said["event_id"], "event_id"),
+            [leg],
+            player_id,
+            None if bet_id is None or operation == "BET" else Reference("BET", bet_id),
+            _optional_id(said["flight"], "flight"),
+            said["flight_over"],
+            _optional_id(said["game"], "game"),
+            said["occurred_at"] // 1000,
+            operation in self.decides,
+            verdict,
+        )
+
+
+def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]:
+    """The record as version 2. Raises Rejected(MALFORMED)."""
+    writer = writers.get(value[:_HEAD_BYTES])
+    if writer is None:
+        raise Rejected(RejectCode.MALFORMED, "no single-object Avro of a schema that Skylift announced")
+    stream = BytesIO(value)
+    stream.seek(_HEAD_BYTES)
+    try:
+        said = fastavro.schemaless_reader(stream, writer, schema_of("event", VERSIONS[-1]))
+    except (EOFError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError, struct.error) as error:
+        raise Rejected(RejectCode.MALFORMED, f"not Avro: {type(error).__name__}") from None
+    if stream.tell() != len(value) or not isinstance(said, dict):
+        raise Rejected(RejectCode.MALFORMED, "bytes after the record")
+    return said
+
+
+@cache
+def schema_of(name: str, version: int) -> Schema:
+    """A schema under `schemas/providers/skylift`, parsed without logical types: decimals stay bytes, times integers.
+
+    fastavro would round a decimal to the schema's precision where the bytes hold more.
+    """
+    path = files("schemas") / "providers" / "skylift" / name / f"v{version}.avsc"
+    return fastavro.parse_schema(_plain(json.loads(path.read_bytes())))
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _plain(part) for name, part in node.items() if name != "logicalType"}
+    return [_plain(part) for part in node] if isinstance(node, list) else node
+
+
+@cache
+def prefix_of(version: int, name: str = "event") -> bytes:
+    """What a single-object body begins with: the marker and the schema's CRC-64-AVRO, little-endian."""
+    return _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO"))
+
+
+def encoded(name: str, version: int, said: Mapping[str, Any]) -> bytes:
+    """A record of one of Skylift's schemas in the single-object encoding; decimals are given as bytes."""
+    stream = BytesIO()
+    stream.write(prefix_of(version, name))
+    fastavro.schemaless_writer(stream, schema_of(name, version), said)
+    return stream.getvalue()
+
+
+def decimal_bytes(unscaled: int) -> bytes:
+    """An unscaled decimal as Avro has it: two's complement, big-endian, as short as it goes."""
+    return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _id(text: str, name: str) -> str:
+    if not text:
+        raise Rejected(RejectCode.MISSING_FIELD, f"{name} is empty")
+    if len(text) > ID_MAX:
+        raise Rejected(RejectCode.BAD_FIELD, f"{name} is longer than {ID_MAX} characters")
+    return text_of(text, name)
+
+
+def _optional_id(text: str | None, name: str) -> str | None:
+    return _id(text, name) if text else None

@@ -1,0 +1,310 @@
+"""Stripe's webhook events: POST JSON, one event a request, signed over time and body.
+
+Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types and refunds; the fixtures of
+dj-stripe for the shapes. The operation is the event's type. One event of each story becomes money, never two:
+
+- `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a charge that was
+  made without a payment intent is the deposit itself.
+- `charge.refunded` carries the sum of all refunds so far: the difference to `previous_attributes` goes back.
+  `refund.failed` brings one refund's money to the player again.
+- `charge.dispute.funds_withdrawn` takes what the cardholder disputes, `charge.dispute.funds_reinstated` gives it back.
+  The fee of a dispute is the casino's own cost and in no amount here, though it may exceed the payment.
+
+An event knows our reference, not the player: the deposit names the cashier's `deposit.opened` in its metadata, what
+comes later names the payment. A payment succeeds once, so its identity is the payment's own id: Stripe may make two
+events of one occurrence. Of a charge there may be many refunds, each an event with an id of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Final
+
+import msgspec
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Amount, Kind, Leg, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import amount_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply, entry_of
+from streams.providers.fields import (
+    CurrencyText,
+    Id,
+    OptionalId,
+    currency_of,
+    optional_text,
+    read_json,
+    required,
+    seen_at,
+    text_of,
+)
+from streams.providers.signatures import Hmac, window_verdict
+
+SIGNATURE_HEADER: Final = "stripe-signature"
+
+_INTENT_PAID: Final = "payment_intent.succeeded"
+_CHARGE_PAID: Final = "charge.succeeded"
+_CHARGE_CAPTURED: Final = "charge.captured"
+_REFUNDED: Final = "charge.refunded"
+_REFUND_FAILED: Final = "refund.failed"
+_WITHDRAWN: Final = "charge.dispute.funds_withdrawn"
+_REINSTATED: Final = "charge.dispute.funds_reinstated"
+
+_NOTICES: Final = frozenset(
+    {f"payment_intent.{event}" for event in ("created", "processing", "requires_action", "payment_failed", "canceled")}
+    | {"payment_intent.amount_capturable_updated", "payment_intent.partially_funded"}
+    | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated", "refund.updated")}
+    | {f"charge.dispute.{event}" for event in ("created", "updated", "closed")}
+    | {f"refund.{event}" for event in ("created", "updated")}
+    | {f"payout.{event}" for event in ("created", "updated", "paid", "failed", "canceled", "reconciliation_completed")}
+)
+
+# docs.stripe.com/currencies, zero-decimal, three-decimal and special cases; UGX, ISK and MGA are not as in ISO 4217.
+_ZERO: Final = ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF")
+_THREE: Final = ("BHD", "JOD", "KWD", "OMR", "TND")
+_DECIMALS: Final = {**dict.fromkeys(_ZERO, 0), **dict.fromkeys(_THREE, 3)}
+_DECIMALS_ELSE: Final = 2
+
+_Check = Callable[[bytes, Headers, int], str]
+
+
+class _Txn(msgspec.Struct, frozen=True, gc=False):
+    amount: int
+    currency: CurrencyText
+    created: int = 0
+    id: OptionalId = None
+
+
+class _Object(msgspec.Struct, frozen=True, gc=False):
+    id: Id
+    amount: int | None = None
+    amount_received: int | None = None
+    amount_refunded: int | None = None
+    captured: bool | None = None
+    currency: CurrencyText | None = None
+    charge: OptionalId = None
+    payment_intent: OptionalId = None
+    metadata: dict[str, str] | None = None
+    balance_transactions: list[_Txn] | None = None
+
+
+class _Previous(msgspec.Struct, frozen=True, gc=False):
+    amount_refunded: int | None = None
+
+
+class _Data(msgspec.Struct, frozen=True, gc=False):
+    object: _Object
+    previous_attributes: _Previous | None = None
+
+
+class _Head(msgspec.Struct, frozen=True, gc=False):
+    id: Id
+    type: str
+    data: msgspec.Raw
+    livemode: bool = True
+    created: int | None = None
+
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """What an event comes to: its leg, whose money it is, and the id of what happened."""
+
+    leg: Leg
+    reference: Reference | None
+    tx_id: str
+
+
+_HEAD: Final = msgspec.json.Decoder(_Head)
+_DATA: Final = msgspec.json.Decoder(_Data)
+
+
+@dataclass(frozen=True)
+class Stripe(Dialect):
+    """`deposit_key` is the key in a payment's metadata under which the cashier put the id of its `deposit.opened`.
+
+    `signature_tolerance_ms` is how far the signed time may be from the connector's receipt (Stripe's libraries: 300 s);
+    a retry is signed anew. `accept_test` lets events of test mode through; with real money it is False.
+    """
+
+    provider: ClassVar[str] = "stripe"
+    version: ClassVar[str] = "1"
+
+    deposit_key: str = "deposit_id"
+    signature_tolerance_ms: int = 300_000
+    accept_test: bool = True
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that checks `Stripe-Signature`. Needs `secret`, the endpoint's `whsec_…`."""
+        check = None
+        if material is not None:
+            key = Hmac(entry_of(material, "secret", self.provider).encode(), "sha256")
+            check = partial(_verdict, key, self.signature_tolerance_ms)
+        return partial(self._read, check)
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """200 ends the retries: what could not be read is a dead letter by then. Only a forged request hears 400."""
+        del request
+        forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
+        if any(isinstance(result, Rejected) and result.reason in forged for result in results):
+            return Reply(400, "application/json", b'{"error":"signature"}')
+        return Reply(200, "application/json", b'{"received":true}')
+
+    def _read(self, check: _Check | None, record: RawRecord, headers: Headers) -> list[Item]:
+        value = record.value or b""
+        verdict = SignatureVerdict.NOT_CHECKED.value
+        if check is not None:
+            verdict = check(value, headers, seen_at(record, headers))
+        head = read_json(_HEAD, value)
+        if not head.livemode and not self.accept_test:
+            raise Rejected(RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted")
+        said = self._said(head)
+        at = head.created
+        if at is not None and not 0 <= at < 10**11:
+            raise Rejected(RejectCode.BAD_TIME, "created is no time in epoch seconds")
+        return [
+            Draft(
+                head.type,
+                said.tx_id,
+                [said.leg],
+                None,
+                said.reference,
+                None,
+                False,
+                None,
+                None if at is None else at * 1000,
+                False,
+                verdict,
+            )
+        ]
+
+    def _said(self, head: _Head) -> _Said:
+        kind = head.type
+        meaning = _MEANINGS.get(kind)
+        if meaning is None and kind not in _NOTICES:
+            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event type {kind[:64]!r} is not mapped")
+        data = read_json(_DATA, bytes(head.data))
+        event_id = text_of(head.id, "id")
+        deposit = optional_text((data.object.metadata or {}).get(self.deposit_key), self.deposit_key)
+        opened = None if deposit is None else Reference("deposit.opened", deposit)
+        if meaning is not None:
+            return meaning(data, event_id, opened)
+        return _Said(_noted(data.object), opened, event_id)
+
+
+def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    del event_id
+    paid = data.object
+    leg = _leg(Kind.DEPOSIT, required(paid.amount_received, "amount_received"), paid.currency)
+    return _Said(leg, required(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
+
+
+def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    charge = data.object
+    if charge.payment_intent or charge.captured is False:
+        return _Said(_noted(charge), opened, event_id)
+    leg = _leg(Kind.DEPOSIT, required(charge.amount, "amount"), charge.currency)
+    return _Said(leg, required(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
+
+
+def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    if not data.object.payment_intent:
+        # Its refunds could not tell it from a charge that was captured at once.
+        raise Rejected(RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent")
+    return _Said(_noted(data.object), opened, event_id)
+
+
+def _refunded(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    del opened
+    charge = data.object
+    before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
+    now = required(charge.amount_refunded, "amount_refunded")
+    leg = _leg(Kind.DEPOSIT_REVERSAL, now - required(before, "previous_attributes.amount_refunded"), charge.currency)
+    return _Said(leg, _payment(charge.payment_intent, charge.id), event_id)
+
+
+def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    del event_id, opened
+    refund = data.object
+    leg = _leg(Kind.DEPOSIT, required(refund.amount, "amount"), refund.currency)
+    return _Said(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
+
+
+def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None) -> _Said:
+    """The newest movement of the dispute in this direction says how much; it is in the account's own currency."""
+    del event_id, opened
+    dispute = data.object
+    whole = required(dispute.amount, "amount")
+    moved = [txn for txn in dispute.balance_transactions or () if txn.amount * sign > 0]
+    tx_id = text_of(dispute.id, "id")
+    if moved:
+        newest = max(moved, key=lambda txn: (txn.created, str(txn.id)))
+        whole = _share(dispute, newest, sign)
+        tx_id = optional_text(newest.id, "balance_transactions.id") or tx_id
+    leg = _leg(kind, whole, dispute.currency)
+    return _Said(leg, _payment(dispute.payment_intent, dispute.charge), tx_id)
+
+
+def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
+    """How much of the disputed amount moved, in the payment's currency."""
+    if moved.currency.upper() == (dispute.currency or "").upper():
+        return moved.amount * sign
+    taken = [txn.amount for txn in dispute.balance_transactions or () if txn.amount < 0]
+    if sign < 0 or -sum(taken) == moved.amount:
+        return required(dispute.amount, "amount")
+    # A part, or another rate: nothing in the event says what it is in the player's currency.
+    raise Rejected(RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand")
+
+
+_MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Said]]] = {
+    _INTENT_PAID: _intent_paid,
+    _CHARGE_PAID: _charge_paid,
+    _CHARGE_CAPTURED: _charge_captured,
+    _REFUNDED: _refunded,
+    _REFUND_FAILED: _refund_failed,
+    _WITHDRAWN: partial(_disputed, Kind.DEPOSIT_REVERSAL, -1),
+    _REINSTATED: partial(_disputed, Kind.DEPOSIT, 1),
+}
+
+
+def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
+    """What was paid: the payment intent, or the charge that was made without one."""
+    referred = optional_text(intent, "payment_intent")
+    if referred is not None:
+        return Reference(_INTENT_PAID, referred)
+    return Reference(_CHARGE_PAID, required(optional_text(charge, "charge"), "charge"))
+
+
+def _leg(kind: Kind, minor: int, currency: str | None) -> Leg:
+    code = required(currency, "currency").upper()
+    amount = _amount(minor, code)
+    return Leg(kind.value, amount, currency_of(amount, code))
+
+
+def _noted(thing: _Object) -> Leg:
+    if thing.amount is None or thing.currency is None or thing.amount < 0:
+        return Leg(Kind.INFORMATIONAL.value)
+    return _leg(Kind.INFORMATIONAL, thing.amount, thing.currency)
+
+
+def _amount(minor: int, code: str) -> Amount:
+    return amount_of(minor, _DECIMALS.get(code, _DECIMALS_ELSE))
+
+
+def _verdict(key: Hmac, tolerance_ms: int, body: bytes, headers: Headers, seen_at_ms: int) -> str:
+    """VALID, or STALE for a body that was signed further from its receipt than the tolerance; stored with the event.
+
+    Raises Rejected: MISSING_SIGNATURE without the header, BAD_SIGNATURE for a wrong one.
+    """
+    header = headers.get(SIGNATURE_HEADER)
+    if not header:
+        raise Rejected(RejectCode.MISSING_SIGNATURE, "the header Stripe-Signature is missing")
+    pairs = [part.partition(b"=") for part in header.split(b",")]
+    times = [value for name, _, value in pairs if name.strip() == b"t"]
+    given = [value.strip() for name, _, value in pairs if name.strip() == b"v1"]
+    if len(times) != 1 or not times[0].isdigit() or len(times[0]) > 12 or not given:
+        raise Rejected(RejectCode.BAD_SIGNATURE, "Stripe-Signature is not t=<seconds>,v1=<hex>")
+    signed = times[0] + b"." + body
+    # During a rotation the signatures of both secrets stand side by side.
+    if not any(key.matches_hex(signed, signature) for signature in given):
+        raise Rejected(RejectCode.BAD_SIGNATURE, "no v1 of Stripe-Signature signs this body")
+    return window_verdict(int(times[0]) * 1000, seen_at_ms, tolerance_ms)

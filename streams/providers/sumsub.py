@@ -1,0 +1,232 @@
+"""Sumsub's webhooks: POST JSON, one object a request, the results of identity checks. No money and no personal data.
+
+Sources: docs.sumsub.com, user-verification-webhooks, webhook-manager and receive-and-interpret-results-via-api. Each
+message is a player event; the verdict of a finished review is a player's state besides: RED with FINAL blocks, GREEN
+releases. Failed deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is when
+it was said, and the ledger goes by that, not by the order of arrival.
+
+`createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have `createdAt` with
+whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed with spaces around colons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Cause, Kind, Leg, SignatureVerdict, WalletOutcome
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    PlayerDraft,
+    RawRecord,
+    Reader,
+    Reply,
+    Unreadable,
+    entry_of,
+)
+from streams.providers.fields import Id, OptionalId, epoch_ms, optional_text, read_json, text_of
+from streams.providers.signatures import Digest, Hmac
+
+DIGEST_HEADER: Final = "x-payload-digest"
+ALGORITHM_HEADER: Final = "x-payload-digest-alg"
+
+_DIGESTS: Final[dict[bytes, Digest]] = {
+    b"HMAC_SHA1_HEX": "sha1",
+    b"HMAC_SHA256_HEX": "sha256",
+    b"HMAC_SHA512_HEX": "sha512",
+}
+_TYPES: Final = MappingProxyType(
+    {
+        "applicantCreated": "KYC_STARTED",
+        "applicantPending": "KYC_PENDING",
+        "applicantPrechecked": "KYC_PRECHECKED",
+        "applicantOnHold": "KYC_ON_HOLD",
+        "applicantReviewed": "KYC_REVIEWED",
+        "applicantWorkflowCompleted": "KYC_WORKFLOW_COMPLETED",
+        "applicantWorkflowFailed": "KYC_WORKFLOW_FAILED",
+        "applicantActionPending": "KYC_ACTION_PENDING",
+        "applicantActionOnHold": "KYC_ACTION_ON_HOLD",
+        "applicantActionReviewed": "KYC_ACTION_REVIEWED",
+        "applicantPersonalInfoChanged": "KYC_DATA_CHANGED",
+        "applicantTagsChanged": "KYC_TAGS_CHANGED",
+        "applicantLevelChanged": "KYC_LEVEL_CHANGED",
+        "applicantActivated": "KYC_ACTIVATED",
+        "applicantDeactivated": "KYC_DEACTIVATED",
+        "applicantReset": "KYC_RESET",
+        "applicantDeleted": "KYC_DELETED",
+        "videoIdentStatusChanged": "KYC_VIDEO_CHANGED",
+        "videoIdentCompositionCompleted": "KYC_VIDEO_COMPLETED",
+    }
+)
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d{1,6})?(?:\+0000|Z)?", re.ASCII)
+_STATES: Final = {"RED": "player.blocked", "GREEN": "player.released"}
+
+_Word: TypeAlias = Annotated[str, Meta(max_length=128)]
+_Label: TypeAlias = Annotated[str, Meta(max_length=64)]
+_Check: TypeAlias = Callable[[bytes, Headers], str]
+
+
+class _Result(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    review_answer: Literal["GREEN", "RED"] | None = None
+    review_reject_type: Literal["RETRY", "FINAL"] | None = None
+    reject_labels: Annotated[list[_Label], Meta(max_length=64)] | None = None
+
+
+class _Body(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    type: str
+    applicant_id: Id
+    external_user_id: Id
+    correlation_id: OptionalId = None
+    inspection_id: OptionalId = None
+    applicant_action_id: OptionalId = None
+    applicant_type: _Word | None = None
+    level_name: _Word | None = None
+    previous_level_name: _Word | None = None
+    review_status: _Word | None = None
+    review_result: _Result | None = None
+    sandbox_mode: bool | None = None
+    created_at_ms: str | None = None
+    created_at: str | None = None
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+
+
+@dataclass(frozen=True)
+class Sumsub(Dialect):
+    """`deciding_levels` are the levels whose verdict blocks or releases a player; empty: every level's.
+
+    A rejection with RETRY blocks nobody: the applicant may try again. `accept_sandbox` lets messages of the sandbox
+    through; an installation with real players sets it to False.
+    """
+
+    provider: ClassVar[str] = "sumsub"
+    version: ClassVar[str] = "1"
+
+    deciding_levels: frozenset[str] = frozenset()
+    accept_sandbox: bool = True
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that checks `X-Payload-Digest` by the algorithm named beside it. Needs `secret`."""
+        check = None
+        if material is not None:
+            secret = entry_of(material, "secret", self.provider).encode()
+            check = partial(_verdict, {name: Hmac(secret, digest) for name, digest in _DIGESTS.items()})
+        return partial(self._read, check)
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """200 ends the repeats: what could not be read is a dead letter by then. Only a forged message hears 400."""
+        del request
+        forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
+        wrong = any(isinstance(result, Rejected) and result.reason in forged for result in results)
+        return Reply(400 if wrong else 200, "text/plain", b"")
+
+    def _read(self, check: _Check | None, record: RawRecord, headers: Headers) -> list[Item]:
+        value = record.value or b""
+        verdict = SignatureVerdict.NOT_CHECKED.value if check is None else check(value, headers)
+        body = read_json(_BODY, value)
+        player_id = text_of(body.external_user_id, "externalUserId")
+        try:
+            return self._items(body, player_id, verdict)
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_id) from error
+
+    def _items(self, body: _Body, player_id: str, verdict: str) -> list[Item]:
+        meaning = _TYPES.get(body.type)
+        if meaning is None:
+            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"type {body.type[:64]!r} is not mapped")
+        if body.sandbox_mode and not self.accept_sandbox:
+            raise Rejected(RejectCode.BAD_FIELD, "a message of the sandbox where only live ones are accepted")
+        at, event_id = _time(body), _event_id(body)
+        attributes = _attributes(body)
+        scope = f"{attributes['applicant_id']}:{body.level_name or ''}"
+        items: list[Item] = [PlayerDraft(body.type, event_id, player_id, meaning, attributes, at, verdict, scope)]
+        operation = self._state(body)
+        if operation is not None:
+            reason = " ".join(attributes[name] for name in _REASONS if name in attributes)
+            cause = Cause("kyc", event_id, self.provider, reason[:500])
+            leg = Leg(Kind.PLAYER_STATE.value)
+            items.append(
+                Draft(operation, event_id, [leg], player_id, None, None, False, None, at, False, verdict, cause)
+            )
+        return items
+
+    def _state(self, body: _Body) -> str | None:
+        """The player's state after this message; None where it decides nothing."""
+        result = body.review_result
+        if body.type != "applicantReviewed" or result is None or body.review_status not in {None, "completed"}:
+            return None
+        if self.deciding_levels and body.level_name not in self.deciding_levels:
+            return None
+        if result.review_answer == "RED" and result.review_reject_type != "FINAL":
+            return None
+        return _STATES.get(result.review_answer or "")
+
+
+def _event_id(body: _Body) -> str:
+    """One message of one applicant: by its correlation id, in older messages by its time."""
+    told = optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
+    if told is None:
+        raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
+    return f"{text_of(body.applicant_id, 'applicantId')}:{told}"
+
+
+def _time(body: _Body) -> int | None:
+    said = body.created_at_ms or body.created_at
+    if said is None:
+        return None
+    match = _TIME.fullmatch(said)
+    if match is not None:
+        try:
+            return epoch_ms(datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3] or ''}").replace(tzinfo=UTC))
+        except ValueError:
+            pass
+    raise Rejected(RejectCode.BAD_TIME, f"{said[:40]!r} is no time as Sumsub prints them")
+
+
+_REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
+
+
+def _attributes(body: _Body) -> dict[str, str]:
+    """What was said, without comments: they are sentences for people, and may say who the player is."""
+    result = body.review_result or _Result()
+    said = {
+        "applicant_id": str(body.applicant_id),
+        "inspection_id": optional_text(body.inspection_id, "inspectionId"),
+        "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
+        "applicant_type": body.applicant_type,
+        "level_name": body.level_name,
+        "previous_level_name": body.previous_level_name,
+        "review_status": body.review_status,
+        "review_answer": result.review_answer,
+        "review_reject_type": result.review_reject_type,
+        "reject_labels": ",".join(sorted(result.reject_labels or ())),
+        "sandbox": "true" if body.sandbox_mode else None,
+    }
+    return {name: text_of(value, name) for name, value in said.items() if value}
+
+
+def _verdict(keys: Mapping[bytes, Hmac], body: bytes, headers: Headers) -> str:
+    """VALID. Raises Rejected: MISSING_SIGNATURE without a digest, BAD_SIGNATURE for a wrong one."""
+    given = headers.get(DIGEST_HEADER)
+    if not given:
+        raise Rejected(RejectCode.MISSING_SIGNATURE, "the header X-Payload-Digest is missing")
+    key = keys.get(headers.get(ALGORITHM_HEADER) or b"")
+    if key is None:
+        raise Rejected(RejectCode.BAD_SIGNATURE, "X-Payload-Digest-Alg names no algorithm of Sumsub's")
+    if not key.matches_hex(body, given):
+        raise Rejected(RejectCode.BAD_SIGNATURE, "X-Payload-Digest does not sign this body")
+    return SignatureVerdict.VALID.value
