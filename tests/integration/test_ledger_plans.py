@@ -27,7 +27,7 @@ INSERT INTO transfer
 SELECT 'p-' || n % 9999, 'EUR', n / 9999, 'a', 'b', 1, 1, 0, 0, gen_random_uuid(), 0, 0, n, 0 FROM generate_series(0, {ROWS}) n;
 INSERT INTO wallet SELECT 'p-' || n, 'EUR', 2, 1, 0, 0, 1, gen_random_uuid(), 0, n FROM generate_series(0, {ROWS}) n;
 INSERT INTO closing SELECT gen_random_uuid(), 'p-' || n, 'REVERSED', gen_random_uuid(), 0, n FROM generate_series(0, {ROWS}) n;
-INSERT INTO player_state SELECT 'p-' || n, false, NULL, NULL, gen_random_uuid() FROM generate_series(0, {ROWS}) n;
+INSERT INTO player_state (player_id, event_id) SELECT 'p-' || n, gen_random_uuid() FROM generate_series(0, {ROWS}) n;
 """
 IDS = [str(uuid.UUID(int=n)) for n in range(500)]
 PLAYERS = [f"p-{n}" for n in range(500)]
