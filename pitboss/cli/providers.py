@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pitboss.cli.providers_fuzz import fuzz
+from pitboss.cli.providers_list import list_command
 
 
 @click.group()
@@ -12,4 +13,5 @@ def providers() -> None:
     """Providers, their versions and their adapters."""
 
 
+providers.add_command(list_command)
 providers.add_command(fuzz)

@@ -58,3 +58,31 @@ def test_a_person_gets_a_table():
     result = run("fuzz", "--count", "100")
     assert result.exit_code == 0
     assert all(provider in result.stdout for provider in DIALECTS)
+
+
+def test_the_list_works_where_nothing_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
+    monkeypatch.delenv("PITBOSS_KAFKA", raising=False)
+    monkeypatch.delenv("PITBOSS_DATABASE", raising=False)
+    result = run("list", "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert {row["provider"] for row in rows} == set(DIALECTS)
+    assert len(rows) == len(DIALECTS.rows)
+    assert {"provider", "version", "state", "retires_on", "events_24h", "days_to_retirement", "last_sample"} <= set(
+        rows[0]
+    )
+    assert {row["events_24h"] for row in rows} == {None}
+    assert "no stack was started" in result.stderr
+    table = run("list")
+    assert all(row["provider"] in table.stdout for row in rows)
+
+
+def test_the_list_works_where_the_servers_do_not_answer(monkeypatch):
+    monkeypatch.setenv("PITBOSS_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://nobody:secret@127.0.0.1:1/postgres")
+    result = run("list", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)[0]["events_24h"] is None
+    assert "UNAVAILABLE" in result.stderr
+    assert "secret" not in result.stderr

@@ -1,0 +1,101 @@
+"""`pitboss providers list`: every version of every provider, how long it has, and whether anybody still sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.traffic import Traffic
+from pitboss.settings import NoStack, read_settings, resolve_runtime
+from schemas.errors import PitbossError
+from streams.providers.registry import DIALECTS
+from streams.providers.retirement import warnings
+from streams.providers.versions import VersionRow
+
+_COLUMNS = ("provider", "version", "state", "retires_on", "days_to_retirement", "events_24h", "last_sample")
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool) -> None:
+    """State, days to retirement, events of the last day and the last of them, by provider and version.
+
+    Without running servers the last two are left out. A version that is retired within 30 days and still has traffic is
+    warned of.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    today = datetime.fromtimestamp(now_ms // 1000, tz=UTC).date()
+    traffic = _traffic(now_ms)
+    rows = described(DIALECTS.rows, traffic, today)
+    if as_json:
+        click.echo(orjson.dumps(rows))
+    else:
+        _show(rows)
+    events = {version: one.events for version, one in (traffic or {}).items()}
+    for warning in warnings(DIALECTS.rows, events, today):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def described(
+    rows: Sequence[VersionRow], traffic: Mapping[tuple[str, str], Traffic] | None, today: date
+) -> list[dict[str, Any]]:
+    """One object a version; `traffic` None: nothing is known of it. `last_sample` is of the last day."""
+    return [_described(row, traffic, today) for row in sorted(rows, key=lambda row: (row.provider, row.version))]
+
+
+def _described(row: VersionRow, traffic: Mapping[tuple[str, str], Traffic] | None, today: date) -> dict[str, Any]:
+    seen = None if traffic is None else traffic.get((row.provider, row.version))
+    return {
+        "provider": row.provider,
+        "version": row.version,
+        "state": row.state.value,
+        "announced_on": row.announced_on,
+        "live_on": row.live_on,
+        "deprecated_on": row.deprecated_on,
+        "retires_on": row.retires_on,
+        "days_to_retirement": row.days_to_retirement(today),
+        "events_24h": None if traffic is None else seen.events if seen is not None else 0,
+        "last_sample": None if seen is None else {"record": seen.last_record, "at": _text(seen.last_at_ms)},
+        "adapter": row.adapter,
+        "source": row.source,
+    }
+
+
+def _text(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _traffic(now_ms: int) -> dict[tuple[str, str], Traffic] | None:
+    try:
+        runtime = resolve_runtime(read_settings())
+    except NoStack as error:
+        click.echo(f"no traffic: {error}", err=True)
+        return None
+    from pitboss.provider_traffic import traffic_of_a_day
+
+    try:
+        return asyncio.run(traffic_of_a_day(runtime, now_ms))
+    except PitbossError as error:
+        # The list is of use without it, and most of all while something is down.
+        click.echo(f"no traffic: {error.code} {error}", err=True)
+        return None
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(*_COLUMNS)
+    for row in rows:
+        sample = row["last_sample"]
+        shown = {**row, "last_sample": sample and f"{sample['at']} {sample['record']}"}
+        table.add_row(*["" if shown[column] is None else str(shown[column]) for column in _COLUMNS])
+    for column in ("days_to_retirement", "events_24h"):
+        table.columns[_COLUMNS.index(column)].justify = "right"
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,60 @@
+"""Says in a normalising worker's log that a version which is about to be retired is still being sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from mode import Service
+
+from streams.providers.retirement import retiring, warnings
+from streams.providers.versions import VersionRow
+
+_LOG = logging.getLogger(__name__)
+_INTERVAL_S = 10.0
+
+
+def today_utc() -> date:
+    """The day by this machine's clock."""
+    return datetime.now(UTC).date()
+
+
+class RetirementWatch(Service):
+    """Looks at what the worker has counted: the first event of a version warns at once, and then once a day."""
+
+    def __init__(
+        self,
+        rows: Sequence[VersionRow],
+        seen: Mapping[tuple[str, str], int],
+        today: Callable[[], date] = today_utc,
+        interval_s: float = _INTERVAL_S,
+        **kwargs: Any,
+    ) -> None:
+        """`seen` are events by (provider, version), counting up while the worker works."""
+        super().__init__(**kwargs)
+        self._rows = rows
+        self._seen = seen
+        self._today = today
+        self._interval_s = interval_s
+        self._told: dict[tuple[str, str], date] = {}
+        self._counted: dict[tuple[str, str], int] = {}
+
+    @Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            self.look()
+            await self.sleep(self._interval_s)
+
+    def look(self) -> None:
+        """Warn of what came since the last warning of a version, where none was given today."""
+        today = self._today()
+        for row in retiring(self._rows, today):
+            version = row.provider, row.version
+            fresh = self._seen.get(version, 0) - self._counted.get(version, 0)
+            if fresh and self._told.get(version) != today:
+                for warning in warnings(self._rows, {version: fresh}, today, "to this worker"):
+                    _LOG.warning("%s", warning)
+                self._told[version] = today
+                self._counted[version] = self._seen[version]

@@ -1,0 +1,56 @@
+"""When a provider version goes, and whether anybody still sends it. Pure: whoever asks brings the day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Final
+
+from streams.providers.versions import VersionRow
+
+WARN_DAYS: Final = 30
+"""So long before its retirement a version that still has traffic is warned of, and from then on for ever."""
+
+
+def retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:
+    """The versions whose retirement is at most 30 days away, or past, the most urgent first."""
+    due = [(days, row) for row in rows if (days := row.days_to_retirement(today)) is not None and days <= WARN_DAYS]
+    return [row for _, row in sorted(due, key=lambda pair: pair[0])]
+
+
+def warnings(
+    rows: Iterable[VersionRow], events: Mapping[tuple[str, str], int], today: date, since: str = "in the last day"
+) -> list[str]:
+    """A sentence for each version that is about to be retired, or is, and had `events` all the same."""
+    said = []
+    for row in retiring(rows, today):
+        count = events.get((row.provider, row.version), 0)
+        if count:
+            said.append(
+                f"{row.name} {_when(row, today)}, and {_counted(count)} of it came {since}: {_advice(row, rows)}"
+            )
+    return said
+
+
+def _counted(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
+
+
+def _when(row: VersionRow, today: date) -> str:
+    days = row.days_to_retirement(today)
+    assert days is not None
+    if days == 0:
+        return f"is retired today ({row.retires_on})"
+    unit = "day" if abs(days) == 1 else "days"
+    return (
+        f"is retired in {days} {unit} ({row.retires_on})"
+        if days > 0
+        else f"was retired {-days} {unit} ago ({row.retires_on})"
+    )
+
+
+def _advice(row: VersionRow, rows: Iterable[VersionRow]) -> str:
+    others = [other.version for other in rows if other.provider == row.provider and other.version != row.version]
+    if others:
+        return f"have its connector speak version {' or '.join(others)}"
+    return "no other version of it is registered: see docs/adapters.md"

@@ -1,0 +1,101 @@
+"""When a version goes, who is warned, and what `pitboss providers list` says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import date, timedelta
+
+import pytest
+
+from ledger_sink.traffic import Traffic
+from pitboss.cli.providers_list import described
+from pitboss.retirement_watch import RetirementWatch
+from streams.providers.retirement import retiring, warnings
+from streams.providers.versions import State, VersionRow
+
+TODAY = date(2026, 11, 22)
+
+
+def row(version: str, retires_in: int | None, provider: str = "acme") -> VersionRow:
+    retires_on = None if retires_in is None else TODAY + timedelta(days=retires_in)
+    return VersionRow(
+        provider=provider, version=version, adapter="a:B", state=State.DEPRECATED, source="there", retires_on=retires_on
+    )
+
+
+def test_thirty_days_before_it_begins_and_never_ends():
+    rows = [row("1", 31), row("2", 30), row("3", 0), row("4", -400), row("5", None)]
+    assert [each.version for each in retiring(rows, TODAY)] == ["4", "3", "2"]
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        (30, "acme 1 is retired in 30 days (2026-12-22), and 1,234 events of it came in the last day"),
+        (1, "acme 1 is retired in 1 day (2026-11-23)"),
+        (0, "acme 1 is retired today (2026-11-22)"),
+        (-1, "acme 1 was retired 1 day ago (2026-11-21)"),
+        (-9, "acme 1 was retired 9 days ago (2026-11-13)"),
+    ],
+)
+def test_a_warning_says_when_how_much_and_what_to_do(days, text):
+    [warning] = warnings([row("1", days), row("2", None)], {("acme", "1"): 1_234}, TODAY)
+    assert warning.startswith(text)
+    assert warning.endswith("have its connector speak version 2")
+
+
+def test_nobody_is_warned_of_a_version_that_nobody_sends():
+    assert warnings([row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY) == []
+
+
+def test_without_another_version_the_warning_says_so():
+    [warning] = warnings([row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start")
+    assert warning.endswith(
+        "1 event of it came since the start: no other version of it is registered: see docs/adapters.md"
+    )
+
+
+def test_a_row_without_traffic_is_told_from_one_of_which_nothing_is_known():
+    rows = [row("2", 12), row("1", None)]
+    traffic = {("acme", "2"): Traffic(7, "provider.acme.raw.v1-3@42", 1_795_183_400_123)}
+    first, second = described(rows, traffic, TODAY)
+    assert (first["version"], first["events_24h"], first["last_sample"]) == ("1", 0, None)
+    assert (second["events_24h"], second["days_to_retirement"]) == (7, 12)
+    assert second["last_sample"] == {"record": "provider.acme.raw.v1-3@42", "at": "2026-11-20T14:03:20Z"}
+    assert {each["events_24h"] for each in described(rows, None, TODAY)} == {None}
+
+
+def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
+    seen = Counter()
+    days = [TODAY]
+    watch = RetirementWatch([row("1", 3), row("2", None)], seen, lambda: days[-1])
+
+    def said() -> list[str]:
+        caplog.clear()
+        watch.look()
+        return [record.getMessage() for record in caplog.records]
+
+    assert said() == []
+    seen["acme", "2"] += 5
+    assert said() == []
+    seen["acme", "1"] += 1
+    [first] = said()
+    assert first.startswith("acme 1 is retired in 3 days (2026-11-25), and 1 event of it came to this worker")
+    seen["acme", "1"] += 1
+    assert said() == []
+    days.append(TODAY + timedelta(days=1))
+    [second] = said()
+    assert second.startswith("acme 1 is retired in 2 days")
+    assert said() == []
+    days.append(TODAY + timedelta(days=2))
+    assert said() == [], "nothing came since yesterday"
+
+
+async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):
+    watch = RetirementWatch([row("1", 3)], Counter({("acme", "1"): 2}), lambda: TODAY, interval_s=0.01)
+    async with watch:
+        async with asyncio.timeout(5):
+            while not caplog.records:  # noqa: ASYNC110 - a log line sends no event
+                await asyncio.sleep(0.01)
+    assert "acme 1 is retired in 3 days" in caplog.text
