@@ -1,0 +1,283 @@
+"""Microgaming (Games Global) Vanguard: POST of `pkt/methodcall/call`, XML whose data are attributes.
+
+Sources: sample messages in the vendor's "Operator Guidelines for Netherlands" (010-046), and the public code of two
+integrators, one of them with the examples of the integration document as its tests. `actionid` is the business id, and
+a refund carries its bet's; `seq` numbers requests and repeats over different actions. Amounts are whole cents.
+
+A call names a session by its token, which is the operator's own: the connector, which answered login for it, says whose
+it is in the header `player`. What comes offline, without a session, tells it in its token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+from lxml import etree
+
+from schemas.errors import RejectCode, Rejected
+from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import amount_of, truncated
+from schemas.policies import LedgerPolicy
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    RawRecord,
+    Reader,
+    Reply,
+    Unreadable,
+    entry_of,
+)
+from streams.providers.fields import currency_of
+from streams.providers.signatures import same_secret
+from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
+from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
+from streams.providers.xml_body import parser, root_of
+
+AMOUNT_SCALE: Final = 2
+NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
+"""What stands for our transaction's id where a refund's bet never came, or was refused."""
+
+_KINDS: Final = {"bet": Kind.BET, "win": Kind.WIN, "progressivewin": Kind.JACKPOT_WIN, "refund": Kind.ROLLBACK}
+_END: Final = "endgame"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS_MAX: Final = 19
+_SECRET: Final = re.compile(rb"""\b((?:login|password)\s*=\s*)(?:"[^"]*|'[^']*|[^\s>]*)""", re.IGNORECASE)
+_NOT_SHOWN: Final = b"(not shown: this is no UTF-8, and what is secret could not be found in it)"
+
+_UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = "6000", "6003", "6102", "6501", "6503", "6505"
+_DESCRIPTIONS: Final = {
+    _UNSPECIFIED: "Unspecified error.",
+    _CREDENTIALS: "The authentication credentials for the API are incorrect.",
+    _LOCKED: "The account is locked.",
+    _OTHER_DETAILS: "Already processed with different details.",
+    _FUNDS: "Player has insufficient funds.",
+    _LIMIT: "A limit of the player is exceeded.",
+}
+_SUCCESS: Final = frozenset({Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value})
+_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
+_OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Outcome.CONFLICT: _OTHER_DETAILS,
+        Outcome.TOMBSTONED: _OTHER_DETAILS,
+        Outcome.REFUSED_FUNDS: _FUNDS,
+        Outcome.REFUSED_BLOCKED: _LOCKED,
+        Outcome.REFUSED_LIMIT: _LIMIT,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Microgaming(Dialect):
+    """The doubtful points, each with what is known.
+
+    `zone`: times come without one. The vendor's samples do not say which it is; ask for your system's. A time is that
+    of the call, not of the game, so one that is minutes old was read in the wrong zone and is not believed.
+
+    `offline_suffix`: whether the token of an offline call is the login name with the call's `gameid`, and for some also
+    its `actionid`, behind it (`p-1_50_52160`: both integrators cut it so), or the login name alone. The header
+    `player` is taken before either.
+
+    `free_bets_cost`: whether a bet with a free game's marks is paid by the player. It comes with an amount, and both
+    integrators debit it; a bet of zero is a free one either way.
+
+    `action_ids_per_player`: one integrator looks an action up within player and game, the other by its id alone. If
+    ids were unique only for each player, a second player's bet under the same id would be a conflict (6501); True
+    makes the player a part of the identity. The default is the safe side: it can refuse, but never pay twice.
+    """
+
+    provider: ClassVar[str] = "microgaming"
+    version: ClassVar[str] = "1"
+    decides: ClassVar[frozenset[str]] = frozenset({"bet"})
+
+    policy: LedgerPolicy = field(default=LedgerPolicy(refused_id_reusable=True))
+    time_tolerance_ms: int = NAIVE_TOLERANCE_MS
+    zone: str = "UTC"
+    offline_suffix: bool = True
+    free_bets_cost: bool = True
+    action_ids_per_player: bool = False
+
+    def reader(self, material: KeyMaterial | None) -> Reader:
+        """A reader that compares login and password of `auth`. Needs `login` and `password`."""
+        secrets: dict[str, bytes] = {}
+        if material is not None:
+            secrets = {name: entry_of(material, name, self.provider).encode() for name in ("login", "password")}
+        return partial(self._read, secrets, parser(), zone_of(self.zone))
+
+    def redacted(self, value: bytes) -> bytes:
+        """The body without login and password."""
+        return _NOT_SHOWN if b"\0" in value else _SECRET.sub(rb"\1***", value)
+
+    def _read(
+        self, secrets: Mapping[str, bytes], reader: etree.XMLParser, zone: tzinfo, record: RawRecord, headers: Headers
+    ) -> list[Item]:
+        method = _method(root_of(reader, record.value or b""))
+        call, auth = TextFields(_attributes(method, "call")), _attributes(method, "auth")
+        operation = _operation(method, call)
+        verdict = _verdict(secrets, auth)
+        player_id = self._player(call, headers)
+        try:
+            time = method.get("timestamp")
+            at = ms_of_text(time, zone, field="timestamp") if time else None
+            draft = self._end if operation == _END else partial(self._play, operation)
+            return [draft(call, player_id, headers, at, verdict)]
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_id) from error
+
+    def _player(self, call: TextFields, headers: Headers) -> str:
+        if headers.get(PLAYER_HEADER) or not call.flag("offline"):
+            return header_id(headers, PLAYER_HEADER)
+        token = call.id_of("token")
+        if not self.offline_suffix:
+            return token
+        game, action = call.id_of("gameid"), call.optional_id("actionid")
+        for suffix in ([f"_{game}_{action}"] if action else []) + [f"_{game}"]:
+            if token.endswith(suffix) and token != suffix:
+                return token.removesuffix(suffix)
+        raise Rejected(RejectCode.BAD_FIELD, "the token of an offline call does not end in its gameid")
+
+    def _play(
+        self, operation: str, call: TextFields, player_id: str, headers: Headers, at: int | None, verdict: str
+    ) -> Draft:
+        action_id = call.id_of("actionid")
+        tx_id = f"{player_id}:{action_id}" if self.action_ids_per_player else action_id
+        amount = _cents(call.text("amount"))
+        currency = currency_of(amount, call.optional("currency") or header_id(headers, CURRENCY_HEADER))
+        return Draft(
+            operation,
+            tx_id,
+            [self._leg(operation, call, amount, currency)],
+            player_id,
+            Reference("bet", tx_id) if operation == "refund" else None,
+            _round(call),
+            call.flag("finish"),
+            call.optional_id("gamereference"),
+            at,
+            operation in self.decides,
+            verdict,
+        )
+
+    def _leg(self, operation: str, call: TextFields, amount: Amount, currency: str) -> Leg:
+        if operation == "refund":
+            return Leg(Kind.ROLLBACK.value, amount, currency)
+        campaign_id = call.optional_id("freegameofferinstanceid") or call.optional_id("freegame")
+        # The win of a bet that the player paid is the provider's to pay.
+        costs_nothing = not self.free_bets_cost or (operation == "bet" and amount.unscaled == 0)
+        is_free = campaign_id is not None and costs_nothing
+        return Leg(_KINDS[operation].value, amount, currency, is_free, campaign_id)
+
+    def _end(self, call: TextFields, player_id: str, headers: Headers, at: int | None, verdict: str) -> Draft:
+        round_id = _round(call)
+        currency = None
+        if headers.get(CURRENCY_HEADER):  # for the balance in the answer
+            currency = currency_of(Amount(0, 0), header_id(headers, CURRENCY_HEADER))
+        leg = Leg(Kind.ROUND_CLOSE.value, None, currency)
+        game_id = call.optional_id("gamereference")
+        # It has no action; a round's number is one player's.
+        tx_id = f"{player_id}:{round_id}"
+        return Draft(_END, tx_id, [leg], player_id, None, round_id, True, game_id, at, False, verdict)
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance or an errorcode."""
+        name, call = "", {}
+        try:
+            method = _method(root_of(parser(), request.value or b""))
+            name, call = method.get("name") or "", _attributes(method, "call")
+        except Rejected:
+            pass  # the answer to what could not be read names nothing
+        [result] = results
+        said = {"seq": call.get("seq", "")}
+        error = _error_of(result)
+        if error:
+            said |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
+        else:
+            assert not isinstance(result, Rejected)
+            said |= {"token": call.get("token", ""), **_success(result)}
+        pkt = etree.Element("pkt")
+        at = (_EPOCH + timedelta(milliseconds=request.timestamp)).astimezone(zone_of(self.zone))
+        response = etree.SubElement(pkt, "methodresponse", {"name": name, "timestamp": _time_text(at)})
+        etree.SubElement(etree.SubElement(response, "result", said), "extinfo")
+        return Reply(200, "application/xml", etree.tostring(pkt))
+
+
+def _method(root: etree._Element) -> etree._Element:
+    methods = root.findall("methodcall") if root.tag == "pkt" else []
+    if len(methods) != 1:
+        raise Rejected(RejectCode.MALFORMED, "not one methodcall in a pkt")
+    return methods[0]
+
+
+def _attributes(method: etree._Element, name: str) -> dict[str, str]:
+    elements = method.findall(name)
+    if len(elements) > 1:
+        raise Rejected(RejectCode.BAD_FIELD, f"{name} is there twice")
+    return {str(key): str(text) for key, text in elements[0].items()} if elements else {}
+
+
+def _operation(method: etree._Element, call: TextFields) -> str:
+    if method.get("name") == _END:
+        return _END
+    playtype = call.optional("playtype") if method.get("name") == "play" else None
+    if playtype not in _KINDS:
+        raise Rejected(RejectCode.UNKNOWN_OPERATION, "neither endgame nor play with a playtype that is mapped")
+    return playtype
+
+
+def _verdict(secrets: Mapping[str, bytes], auth: Mapping[str, str]) -> str:
+    if not secrets:
+        return SignatureVerdict.NOT_CHECKED.value
+    if not all(auth.get(name) for name in secrets):
+        raise Rejected(RejectCode.MISSING_SIGNATURE, "auth has no login or no password")
+    # Both are compared always: the time tells not even which of them is wrong.
+    matches = [same_secret(auth[name].encode(), secret) for name, secret in secrets.items()]
+    if not all(matches):
+        raise Rejected(RejectCode.BAD_SIGNATURE, "login and password are not the agreed ones")
+    return SignatureVerdict.VALID.value
+
+
+def _time_text(at: datetime) -> str:
+    return f"{at:%Y/%m/%d %H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def _cents(text: str) -> Amount:
+    if len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
+        raise Rejected(RejectCode.BAD_AMOUNT, "amount is no whole number of cents without a sign")
+    return amount_of(int(text), AMOUNT_SCALE)
+
+
+def _round(call: TextFields) -> str:
+    """A round's number is small and a game's own: two games of one player may both be at round 20."""
+    game = call.optional_id("gamereference")
+    number = call.id_of("gameid")
+    return number if game is None else f"{game}:{number}"
+
+
+def _error_of(result: WalletOutcome | Rejected) -> str | None:
+    if isinstance(result, Rejected):
+        wrong = result.reason in (RejectCode.MISSING_SIGNATURE, RejectCode.BAD_SIGNATURE)
+        return _CREDENTIALS if wrong else _UNSPECIFIED
+    if result.outcome in _SUCCESS or _is_without_bet(result):
+        return None
+    return _OF_OUTCOME.get(result.outcome, _UNSPECIFIED)
+
+
+def _is_without_bet(result: WalletOutcome) -> bool:
+    return result.operation == "refund" and (result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET)
+
+
+def _success(result: WalletOutcome) -> dict[str, str]:
+    said: dict[str, str] = {}
+    if result.balance_minor is not None:
+        balance = truncated(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
+        said = {"balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)), "bonusbalance": "0"}
+    if result.operation != _END:
+        said["exttransactionid"] = NOT_RECEIVED if _is_without_bet(result) else result.event_id
+    return said
