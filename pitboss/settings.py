@@ -18,6 +18,9 @@ from schemas.errors import UsageError
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
+PARK_NONE = "none"
+"""The value of PITBOSS_PARK under which nobody begins to wait, and what waits already goes on in its time."""
+
 MAINTENANCE_DATABASE = "postgres"
 """Exists on every server; the one to be connected to while another is made or dropped."""
 
@@ -176,21 +179,38 @@ class WorkerSettings:
     resolve_min_age_ms: int = 60_000
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
+    park_providers: frozenset[str] | None = None
+    """Whose players wait behind a dead letter of theirs; none of them: only what waits already; None: no park table."""
+    park_records_max: int = 1_000
+    park_age_max_ms: int = 3_600_000
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
     """Read what a worker process is told; raises `UsageError` for a number that is none."""
     env = os.environ if environ is None else environ
     keys_file = env.get("PITBOSS_KEYS_FILE")
-    min_age = env.get("PITBOSS_RESOLVE_MIN_AGE_MS", "60000")
-    if not min_age.isdecimal():
-        raise UsageError(f"PITBOSS_RESOLVE_MIN_AGE_MS is {min_age!r}: give milliseconds, as in 60000")
     return WorkerSettings(
         worker_id=env.get("PITBOSS_WORKER_ID", ""),
         keys_file=Path(keys_file) if keys_file else None,
-        resolve_min_age_ms=int(min_age),
+        resolve_min_age_ms=_number(env, "PITBOSS_RESOLVE_MIN_AGE_MS", 60_000, "milliseconds"),
         log_level=env.get("PITBOSS_LOG_LEVEL", "INFO").upper(),
+        park_providers=_park_providers(env.get("PITBOSS_PARK")),
+        park_records_max=_number(env, "PITBOSS_PARK_RECORDS_MAX", 1_000, "a number of records"),
+        park_age_max_ms=_number(env, "PITBOSS_PARK_AGE_MAX_MS", 3_600_000, "milliseconds"),
     )
+
+
+def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
+    text = env.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"{name} is {text!r}: give {what}, as in {default}")
+    return int(text)
+
+
+def _park_providers(text: str | None) -> frozenset[str] | None:
+    if not text:
+        return None
+    return frozenset() if text == PARK_NONE else frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
 def worker_environment(runtime: Runtime, worker_id: str = "") -> dict[str, str]:

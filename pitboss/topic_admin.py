@@ -266,6 +266,13 @@ async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -
     return dict(ends)
 
 
+async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
+    """The dead letter topics of a namespace that are there, as on the broker. Raises Unavailable."""
+    async with admin_client(bootstrap) as admin:
+        names = await admin.list_topics()
+    return sorted(name for name in names if name.endswith(DEAD_LETTER_SUFFIX) and _belongs(name, namespace))
+
+
 async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
     """Delete every topic of a namespace and return their names: the end of a demo, a trial or a test.
 

@@ -18,14 +18,21 @@ from streams.kafka.control import Control
 
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    from streams.dead_letters.blocks import Limits
     from streams.normalise.agent import NormaliseSettings, create_worker
+    from streams.normalise.parking import ParkSettings
 
+    park = None
+    if worker.park_providers is not None:
+        limits = Limits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
+        park = ParkSettings(runtime.database_url, worker.park_providers, limits)
     settings = NormaliseSettings(
         runtime.bootstrap_servers,
         runtime.namespace,
         version("pitboss"),
         keyring=read_keyring(worker),
         group_instance_id=worker.worker_id or None,
+        park=park,
     )
     return create_worker(settings).app
 

@@ -75,7 +75,7 @@ def check_offsets(topics: Topics, tables: Tables) -> Check:
     answered = {(answer.part, answer.source_offset) for answer in tables.answers}
     wrong = [
         f"{where.topic}-{where.partition}@{where.offset} is neither normalised nor a dead letter"
-        for where in _sorted(topics.raw - dead)
+        for where in _sorted(topics.raw - dead - tables.waiting)
         if (where.topic, where.partition, where.offset) not in normalised
     ]
     wrong += [
@@ -90,7 +90,10 @@ def check_offsets(topics: Topics, tables: Tables) -> Check:
     ]
     wrong += _lost_on_the_way(topics, tables)
     wrong += _missing_items(topics)
-    size = f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, {len(topics.unresolved)} parked, {len(dead)} dead"
+    size = (
+        f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, {len(topics.unresolved)} parked, {len(dead)} dead"
+        + (f", {len(tables.waiting)} waiting behind them" if tables.waiting else "")
+    )
     return _check("offsets_accounted", wrong, size)
 
 

@@ -18,6 +18,7 @@ from schemas.events import (
     Attempt,
     DeadLetter,
     FraudAlert,
+    MarketSettlement,
     PlayerEvent,
     Position,
     WalletBalance,
@@ -30,6 +31,7 @@ from schemas.topics import (
     DEAD_LETTER_SUFFIX,
     OUTCOMES,
     PLAYER_EVENTS,
+    SETTLEMENTS,
     TRANSACTIONS,
     UNRESOLVED,
     dead_letter_topic,
@@ -38,7 +40,7 @@ from schemas.topics import (
 )
 
 SQL = statements_of("replay", "checks")
-_OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, BALANCES, OUTCOMES, ALERTS)
+_OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOMES, ALERTS)
 
 
 @dataclass(slots=True)
@@ -92,6 +94,8 @@ class Tables:
     parked: set[tuple[int, int]] = field(default_factory=set)
     unappended: set[tuple[int, int]] = field(default_factory=set)
     """Of `parked`, what still waits for its player."""
+    waiting: set[Position] = field(default_factory=set)
+    """Raw records that wait behind a dead letter of their player."""
     batches: list[tuple[int, int, int]] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     """A hash over all columns of all rows of one record of the log, table by table."""
@@ -107,6 +111,7 @@ async def read_tables(database: Database) -> Tables:
         answers=[_answered(row) for row in answers],
         parked={(part, offset) for part, offset, _ in parked},
         unappended={(part, offset) for part, offset, appended in parked if not appended},
+        waiting={Position(*row) for row in await database.query(SQL["waiting_raw"])},
         batches=[(part, first, after) for part, first, after in await database.query(SQL["batches"])],
         digests=dict(await database.query(SQL["digests"])),
     )
@@ -139,10 +144,11 @@ class _Readers:
         self._topics = topics
         self._transaction, self._player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
         self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
+        self._settlement = codec.decoder(MarketSettlement)
         self._alert, self._dead_letter = codec.decoder(FraudAlert), codec.decoder(DeadLetter)
         by_name = {
             TRANSACTIONS: self._log, UNRESOLVED: self._unresolved, PLAYER_EVENTS: self._player,
-            BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
+            SETTLEMENTS: self._settled, BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
         }  # fmt: skip
         self._by_topic = {qualified(name, namespace): read for name, read in by_name.items()}
 
@@ -177,6 +183,9 @@ class _Readers:
 
     def _player(self, _: Position, record: Any) -> None:
         self._topics.attempts.add(self._player_event(record.value).attempt)
+
+    def _settled(self, _: Position, record: Any) -> None:
+        self._topics.attempts.add(self._settlement(record.value).attempt)
 
     def _balances(self, _: Position, record: Any) -> None:
         topics, key, read = self._topics, record.key.decode(), self._balance(record.value)

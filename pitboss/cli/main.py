@@ -23,6 +23,7 @@ COMMANDS = {
     "providers": ("pitboss.cli.providers:providers", "Providers, their versions and their adapters."),
     "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
+    "dlt": ("pitboss.cli.dlt:dlt", "What could not be used: list, show, redrive, drop."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),

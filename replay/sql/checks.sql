@@ -112,3 +112,7 @@ SELECT part, source_offset, appended FROM parked
 
 -- name: batches
 SELECT part, from_offset, next_offset FROM batch ORDER BY sequence
+
+-- name: waiting_raw
+-- Raw records that wait behind a dead letter of their player: read, and not gone on yet.
+SELECT topic, part, source_offset FROM dead_letters.parked WHERE released_at IS NULL

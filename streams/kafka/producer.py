@@ -21,7 +21,7 @@ from schemas.errors import RejectCode, Rejected, SendFailed, UsageError
 from streams.kafka.consumers import start_client
 from streams.kafka.partitioner import partition_for
 
-Headers: TypeAlias = Sequence[tuple[str, bytes]]
+Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]
 """Key, value (None deletes), headers, timestamp in epoch ms (None: now)."""
 

@@ -131,6 +131,24 @@ async def test_an_offset_that_vanished_is_noticed(story, lost):
     assert not check_offsets(topics, tables).holds
 
 
+async def test_a_raw_record_that_waits_behind_a_dead_letter_is_accounted_for(story, runtime):
+    database, topics, _ = story
+    topics.raw.add(Position("raw", 0, 8))
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute(
+            "INSERT INTO dead_letters.parked (topic, part, source_offset, block_from, timestamp_ms, body, headers)"
+            " VALUES ('raw', 0, 8, 7, 0, '', '')"
+        )
+    tables = await read_tables(database)
+    tables.parked.add((0, 0))
+    assert check_offsets(topics, tables).holds
+    with psycopg.connect(runtime.database_url) as connection:
+        connection.execute("UPDATE dead_letters.parked SET released_at = now()")
+    tables = await read_tables(database)
+    tables.parked.add((0, 0))
+    assert "raw-0@8 is neither normalised nor a dead letter" in check_offsets(topics, tables).detail
+
+
 async def test_an_item_of_a_batch_that_vanished_is_noticed(story):
     _, topics, tables = story
     topics.attempts.add(msgspec.structs.replace(EVENTS[1].attempt, record_index=2))

@@ -1,0 +1,286 @@
+"""`pitboss dlt`: what could not be used, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pitboss import dead_letters
+from pitboss.cli.dlt_choice import (
+    STATES,
+    case_at,
+    check_sources,
+    check_text,
+    choice_of,
+    chosen,
+    doer,
+    is_of_dlt,
+    json_option,
+    place_of,
+    selectors,
+)
+from pitboss.cli.dlt_views import action_view, block_view, case_lines, case_view, time_text
+from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
+from pitboss.worker import read_keyring
+from schemas.errors import UsageError
+from schemas.events import DeadLetter
+from streams.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
+from streams.dead_letters.letters import Case, Choice, State, groups_of
+from streams.dead_letters.redrive import Redriver, Result, Status
+
+
+@click.group()
+def dlt() -> None:
+    """Dead letters: records that could not be used, byte for byte, and what was done about them."""
+
+
+@dlt.command("list")
+@selectors
+@click.option("--state", "states", multiple=True, type=STATES, help="Only in this state.")
+@json_option
+def list_command(
+    *,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
+    states: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Dead letters by source topic and code, most open ones first."""
+    runtime = _runtime()
+    choice = choice_of(runtime, codes, topics, sources, player)
+    if states:
+        choice = msgspec.structs.replace(choice, states=frozenset(State(state.upper()) for state in states))
+    found = asyncio.run(dead_letters.find(runtime, lambda _: False))
+    groups = groups_of(case for case in found.cases if choice.takes(case))
+    if as_json:
+        click.echo(msgspec.json.encode(groups))
+        return
+    columns = ("topic", "code", "open", "redriven", "dropped", "first (UTC)", "last (UTC)", "sample")
+    table = Table(*columns, box=None, pad_edge=False)
+    for group in groups:
+        table.add_row(
+            group.topic,
+            Text(group.code, "red" if group.open else ""),
+            str(group.open),
+            str(group.redriven),
+            str(group.dropped),
+            time_text(group.first_at),
+            time_text(group.last_at),
+            group.sample,
+        )
+    if groups:
+        _console().print(table)
+    waiting = sum(block.waiting for block in found.blocks)
+    behind = f"; {waiting} records wait behind {len(found.blocks)} of them: see `pitboss dlt parked`" if waiting else ""
+    _say(f"{sum(group.open for group in groups)} open{behind}")
+    if found.strays:
+        _say(f"warning: {found.strays} records on dead letter topics are no dead letters of ours")
+
+
+@dlt.command()
+@click.argument("place", metavar="TOPIC-PART@OFFSET")
+@click.option("--reveal-secrets", is_flag=True, help="Do not blot out passwords and tokens.")
+@click.option("--raw", is_flag=True, help="The original bytes and nothing else; needs --reveal-secrets.")
+@json_option
+def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
+    """One dead letter, by its source record's place or its own: bytes, headers, reason, and what was done."""
+    if raw and not reveal_secrets:
+        raise UsageError("--raw gives every byte as it was received, secrets included: say --reveal-secrets as well")
+    runtime = _runtime()
+    wanted = place_of(runtime, place)
+    found = asyncio.run(dead_letters.find(runtime, lambda letter: letter.source == wanted or is_of_dlt(wanted)))
+    case = case_at(found.cases, wanted)
+    if raw:
+        if case.letter.value is None:
+            raise UsageError(f"the dead letter holds no bytes: they are at {place_text(case.source)}")
+        click.get_binary_stream("stdout").write(case.letter.value)
+        return
+    secrets = [] if reveal_secrets else _known_secrets()
+    view = case_view(case, found.waiting.get(case.source, 0), secrets, is_revealing=reveal_secrets)
+    if as_json:
+        click.echo(msgspec.json.encode(view))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in case_lines(view):
+        table.add_row(Text(name, "bold"), Text(value))
+    _console().print(table)
+
+
+@dlt.command()
+@doer
+@click.option("--force", is_flag=True, help="Also what was redriven or dropped before; only with --source.")
+@click.pass_context
+def redrive(
+    context: click.Context,
+    *,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
+    is_all: bool,
+    reason: str,
+    actor: str,
+    dry_run: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Append the original bytes to the source topic again, for the normaliser to read anew."""
+    if force and not sources:
+        raise UsageError("--force is for single records: name them with --source")
+    runtime = _runtime()
+    choice = chosen(runtime, codes, topics, sources, player, is_all=is_all)
+
+    async def carry_out(redriver: Redriver, cases: Sequence[Case]) -> list[Result]:
+        return await redriver.redrive(cases, force=force, dry_run=dry_run)
+
+    _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "redriven", as_json=as_json)
+
+
+@dlt.command()
+@doer
+@click.pass_context
+def drop(
+    context: click.Context,
+    *,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
+    is_all: bool,
+    reason: str,
+    actor: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Give dead letters up. They stay where they are, and what waits behind them goes on."""
+    runtime = _runtime()
+    choice = chosen(runtime, codes, topics, sources, player, is_all=is_all)
+
+    async def carry_out(redriver: Redriver, cases: Sequence[Case]) -> list[Result]:
+        return await redriver.drop(cases, dry_run=dry_run)
+
+    _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "dropped", as_json=as_json)
+
+
+@dlt.command()
+@click.option("--player", help="Only this player's.")
+@json_option
+def parked(*, player: str | None, as_json: bool) -> None:
+    """Whose records wait behind which dead letter, longest first."""
+    blocks = asyncio.run(dead_letters.open_blocks(_runtime()))
+    blocks = [block for block in blocks if player is None or block.key == player.encode()]
+    if as_json:
+        click.echo(msgspec.json.encode([block_view(block) for block in blocks]))
+        return
+    table = Table("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "", box=None, pad_edge=False)
+    for view in map(block_view, blocks):
+        table.add_row(
+            view["player"], view["waits_for"], view["code"], time_text(view["since"]), str(view["waiting"]),
+            str(view["waiting_bytes"]), "full" if view["is_full"] else "",
+        )  # fmt: skip
+    if blocks:
+        _console().print(table)
+    _say(f"{sum(block.waiting for block in blocks)} records of {len(blocks)} players wait")
+
+
+@dlt.command("history")
+@selectors
+@json_option
+def history(
+    *, codes: Sequence[str], topics: Sequence[str], sources: Sequence[str], player: str | None, as_json: bool
+) -> None:
+    """Every redrive and drop: who, when, why, and where it went."""
+    runtime = _runtime()
+    choice = choice_of(runtime, codes, topics, sources, player)
+    found = asyncio.run(dead_letters.find(runtime, lambda _: False))
+    actions = [action for case in found.cases if choice.takes(case) for action in case.actions]
+    views = [action_view(action) for action in sorted(actions, key=lambda action: action.id)]
+    if as_json:
+        click.echo(msgspec.json.encode(views))
+        return
+    table = Table("time (UTC)", "what", "source", "by", "why", "appended as", box=None, pad_edge=False)
+    for view in views:
+        table.add_row(time_text(view["at"]), view["action"], view["source"], view["by"], view["why"], view["went_to"])
+    if views:
+        _console().print(table)
+
+
+async def _do(
+    runtime: Runtime,
+    choice: Choice,
+    actor: str,
+    reason: str,
+    carry_out: Callable[[Redriver, Sequence[Case]], Awaitable[list[Result]]],
+) -> list[Result]:
+    check_text("--by", actor, ACTOR_MAX)
+    check_text("--why", reason, REASON_MAX)
+    async with dead_letters.redriving(runtime, actor, reason, lambda letter: _may_take(choice, letter)) as (
+        found,
+        redriver,
+    ):
+        check_sources(found, choice)
+        return await carry_out(redriver, [case for case in found.cases if choice.takes(case)])
+
+
+def _may_take(choice: Choice, letter: DeadLetter) -> bool:
+    """Whether a letter's bytes may be needed; its code and player may be those of another item of its record."""
+    return (not choice.sources or letter.source in choice.sources) and (
+        not choice.topics or letter.source.topic in choice.topics
+    )
+
+
+def _tell(context: click.Context, results: Sequence[Result], word: str, *, as_json: bool) -> None:
+    refused = [result for result in results if result.status is Status.REFUSED]
+    if as_json:
+        click.echo(msgspec.json.encode(results))
+    else:
+        for result in results:
+            to = "" if result.appended_at is None else f" → {place_text(result.appended_at)}"
+            behind = f", {result.waiting} records go on behind it" if result.waiting else ""
+            why = f": {result.detail}" if result.detail else ""
+            click.echo(f"{result.status.value.lower():<8} {place_text(result.source)}{to}{behind}{why}")
+        counts = {status: sum(result.status is status for result in results) for status in Status}
+        _say(
+            f"{counts[Status.DONE]} {word}, {counts[Status.PLANNED]} would be, {counts[Status.SKIPPED]} skipped, "
+            f"{counts[Status.REFUSED]} refused"
+        )
+    context.exit(1 if refused else 0)
+
+
+def _known_secrets() -> list[str]:
+    return list(_texts_of(read_keyring(read_worker_settings())))
+
+
+def _texts_of(node: Any) -> Iterator[str]:
+    """Every text of a keyring, however its keys are nested; what is no secret there does no harm when it is hidden."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from _texts_of(value)
+    elif isinstance(node, Sequence):
+        for value in node:
+            yield from _texts_of(value)
+
+
+def _runtime() -> Runtime:
+    return resolve_runtime(read_settings())
+
+
+def _console() -> Console:
+    console = Console()
+    # In a pipe nothing is cut to 80 columns: places must stay whole.
+    return console if console.is_terminal else Console(width=250)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,107 @@
+"""How the commands of `pitboss dlt` are told which dead letters are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import click
+import msgspec
+
+from pitboss.dead_letters import Found
+from pitboss.settings import Runtime
+from schemas.errors import UsageError
+from schemas.events import Position
+from schemas.topics import PROVIDER_NAME, dead_letter_topic, raw_topic
+from streams.dead_letters.headers import parse_place, place_text
+from streams.dead_letters.letters import Case, Choice, State, source_topic
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+STATES = click.Choice([state.value.lower() for state in State])
+
+
+def selectors(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--player", help="Only of this player, by key or content."),
+        click.option("--source", "sources", multiple=True, metavar="TOPIC-PART@OFFSET", help="This record."),
+        click.option("--topic", "topics", multiple=True, help="A source topic, or a provider's name."),
+        click.option("--code", "codes", multiple=True, help="A reject code, as in BAD_AMOUNT."),
+    ):
+        command = option(command)
+    return command
+
+
+def doer(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        json_option,
+        click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
+        click.option("--by", "actor", required=True, help="Who does it; kept on record."),
+        click.option("--why", "reason", required=True, help="Why; kept on record."),
+        click.option("--all", "is_all", is_flag=True, help="Every open one."),
+    ):
+        command = option(command)
+    return selectors(command)
+
+
+def chosen(
+    runtime: Runtime,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
+    *,
+    is_all: bool,
+) -> Choice:
+    """Of what is open; what is named by its source is looked at whatever its state, to say so."""
+    if not (codes or topics or sources or player or is_all):
+        raise UsageError("say which: --code, --topic, --source, --player, or --all for every open one")
+    choice = choice_of(runtime, codes, topics, sources, player)
+    return choice if sources else msgspec.structs.replace(choice, states=frozenset({State.OPEN}))
+
+
+def choice_of(
+    runtime: Runtime, codes: Sequence[str], topics: Sequence[str], sources: Sequence[str], player: str | None
+) -> Choice:
+    return Choice(
+        frozenset(code.upper() for code in codes),
+        frozenset(_topic(runtime, name) for name in topics),
+        frozenset(place_of(runtime, source) for source in sources),
+        player,
+    )
+
+
+def _topic(runtime: Runtime, name: str) -> str:
+    """A topic as on the broker, from its name with or without the namespace, or a provider's name."""
+    name = source_topic(name)
+    if PROVIDER_NAME.fullmatch(name):
+        name = raw_topic(name)
+    return name if runtime.prefix and name.startswith(runtime.prefix) else runtime.topic(name)
+
+
+def place_of(runtime: Runtime, text: str) -> Position:
+    place = parse_place(text)
+    if place is None:
+        raise UsageError(f"{text!r} is no place of a record: write <topic>-<partition>@<offset>")
+    topic = _topic(runtime, place.topic)
+    return Position(dead_letter_topic(topic) if is_of_dlt(place) else topic, place.partition, place.offset)
+
+
+def is_of_dlt(place: Position) -> bool:
+    return source_topic(place.topic) != place.topic
+
+
+def case_at(cases: Sequence[Case], place: Position) -> Case:
+    for case in cases:
+        if case.source == place or any(letter.place == place for letter in case.letters):
+            return case
+    raise UsageError(f"there is no dead letter of or at {place_text(place)}: see `pitboss dlt list`")
+
+
+def check_sources(found: Found, choice: Choice) -> None:
+    known = {case.source for case in found.cases}
+    for source in choice.sources - known:
+        raise UsageError(f"there is no dead letter of {place_text(source)}: see `pitboss dlt list`")
+
+
+def check_text(option: str, text: str, characters_max: int) -> None:
+    if not text.strip() or len(text) > characters_max or not text.isprintable():
+        raise UsageError(f"{option} goes on record: give 1 to {characters_max} printable characters")

@@ -1,0 +1,147 @@
+"""Dead letters as `pitboss dlt` shows them: nothing secret unless it is asked for by name."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from schemas.events import DeadLetter
+from schemas.topics import provider_of
+from streams.dead_letters.headers import place_text
+from streams.dead_letters.letters import Action, Case
+from streams.dead_letters.park_store import OpenBlock
+from streams.providers.registry import redacted
+
+SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"})
+"""Headers in which HTTP, and not a provider's own scheme, carries what lets somebody in."""
+
+BLOTTED: Final = "***"
+SECRET_CHARACTERS_MIN: Final = 6
+
+
+def case_view(case: Case, waiting: int, secrets: Sequence[str], *, is_revealing: bool) -> dict[str, Any]:
+    """Everything about a case. The body is text where it can be, else base64; `secrets` are blotted out anywhere."""
+    letter = case.letter
+    body = letter.value if is_revealing else _hidden(letter, secrets)
+    return {
+        "source": place_text(case.source),
+        "state": case.state.value,
+        "source_at": letter.source_timestamp,
+        "waiting": waiting,
+        "letters": [
+            {
+                "place": place_text(one.place), "item": one.letter.record_index, "code": one.letter.code,
+                "detail": one.letter.detail, "stage": one.letter.stage, "code_version": one.letter.code_version,
+                "player": one.letter.player_id,
+            }
+            for one in case.letters
+        ],
+        "key": None if letter.key is None else _text(letter.key),
+        "headers": [[one.name, _header(one.name, one.value, is_revealing=is_revealing)] for one in letter.headers],
+        "value": None if body is None else _printable(body),
+        "value_base64": None if body is None or _printable(body) is not None else base64.b64encode(body).decode(),
+        "is_redacted": body != letter.value,
+        "actions": [action_view(action) for action in case.actions],
+    }  # fmt: skip
+
+
+def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The view as lines for a person; a body that is no text in hex, with what is printable beside it."""
+    yield "source", f"{view['source']}, appended {time_text(view['source_at'])}"
+    yield "state", view["state"]
+    for one in view["letters"]:
+        item = "" if one["item"] is None else f" (item {one['item']})"
+        yield "reason", f"{one['code']}{item}: {one['detail']}"
+        yield "", f"{one['stage']} {one['code_version']}, dead letter {one['place']}"
+        if one["player"] is not None:
+            yield "player", one["player"]
+    if view["waiting"]:
+        yield "waiting", f"{view['waiting']} records of the same key wait behind it"
+    yield "key", "none" if view["key"] is None else view["key"]
+    for name, value in view["headers"]:
+        yield "header", f"{name}: {value}"
+    for action in view["actions"]:
+        yield action["action"].lower(), _action_text(action)
+    yield "body" + (" (redacted)" if view["is_redacted"] else ""), _body_text(view)
+
+
+def action_view(action: Action) -> dict[str, Any]:
+    """An action with its places as text."""
+    went_to = "" if action.appended_at is None else place_text(action.appended_at)
+    return {
+        "id": action.id, "action": action.action, "source": place_text(action.source), "code": action.code,
+        "by": action.actor, "why": action.reason, "at": action.asked_at, "is_forced": action.is_forced,
+        "is_done": action.is_done, "went_to": went_to if action.is_done else "(not known to have been appended)",
+    }  # fmt: skip
+
+
+def block_view(block: OpenBlock) -> dict[str, Any]:
+    """A player who waits; times in epoch ms."""
+    return {
+        "player": _text(block.key), "topic": block.topic,
+        "waits_for": f"{block.topic}-{block.partition}@{block.waits_for}", "code": block.code, "since": block.since_ms,
+        "waiting": block.waiting, "waiting_bytes": block.waiting_bytes, "is_full": block.full_from is not None,
+        "first_at": block.first_ms, "last_at": block.last_ms,
+    }  # fmt: skip
+
+
+def time_text(epoch_ms: int) -> str:
+    """UTC to the second."""
+    return f"{datetime.fromtimestamp(epoch_ms // 1_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _hidden(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
+    """The body as its provider's dialects redact it, and without any key that we hold, whatever surrounds it."""
+    try:
+        body = redacted(provider_of(letter.source.topic), letter.value)
+    except ValueError:
+        body = letter.value  # a record of a topic of ours, which holds no secrets
+    if body is None:
+        return None
+    for secret in secrets:
+        if len(secret) >= SECRET_CHARACTERS_MIN:
+            for spelling in (secret.encode(), secret.encode("utf-16-le"), secret.encode("utf-16-be")):
+                body = body.replace(spelling, BLOTTED.encode())
+    return body
+
+
+def _header(name: str, value: bytes | None, *, is_revealing: bool) -> str | None:
+    if value is None:
+        return None
+    return BLOTTED if not is_revealing and name.lower() in SECRET_HEADERS else _text(value)
+
+
+def _text(raw: bytes) -> str:
+    text = _printable(raw)
+    return f"0x{raw.hex()}" if text is None else text
+
+
+def _printable(raw: bytes) -> str | None:
+    """The bytes as text if nothing in them can disturb a terminal."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(character.isprintable() or character in "\n\r\t" for character in text) else None
+
+
+def _body_text(view: dict[str, Any]) -> str:
+    if view["value"] is not None:
+        return str(view["value"])
+    if view["value_base64"] is None:
+        return f"none here; the record is {view['source']}"
+    return "\n".join(_hex_lines(base64.b64decode(view["value_base64"])))
+
+
+def _hex_lines(raw: bytes) -> Iterator[str]:
+    for first in range(0, len(raw), 16):
+        row = raw[first : first + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield f"{first:08x}  {row.hex(' '):<47}  {shown}"
+
+
+def _action_text(action: dict[str, Any]) -> str:
+    to = f" → {action['went_to']}" if action["went_to"] else ""
+    return f"{time_text(action['at'])} by {action['by']}: {action['why']}{to}"

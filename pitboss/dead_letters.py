@@ -1,0 +1,115 @@
+"""Dead letters of an installation: read anew from their topics each time, beside what the database says was done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from fraud_agents.alert_log import read_records
+from pitboss.settings import Runtime
+from pitboss.topic_admin import dead_letter_topics
+from replay.topics import read_topics
+from schemas import codec
+from schemas.errors import Rejected, UsageError
+from schemas.events import DeadLetter, Position
+from streams.dead_letters.actions import ActionStore
+from streams.dead_letters.letters import Case, Letter, cases_of
+from streams.dead_letters.park_store import OpenBlock, ParkStore
+from streams.dead_letters.redrive import Outgoing, Redriver
+from streams.kafka.producer import BatchProducer, ProducerSettings
+
+APPLICATION = "pitboss.dlt"
+
+
+@dataclass
+class Found:
+    """What there is. `strays` counts records on dead letter topics that are no dead letters of ours."""
+
+    cases: list[Case]
+    blocks: list[OpenBlock] = field(default_factory=list)
+    strays: int = 0
+
+    @property
+    def waiting(self) -> dict[Position, int]:
+        """The dead letters that hold others up, with how many."""
+        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.blocks}
+
+
+async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> Found:
+    """Every case of the namespace. The bytes of the others are let go, so that a million letters fit into memory.
+
+    Raises Unavailable, and UsageError where the namespace was never provisioned.
+    """
+    letters, strays = await _read_letters(runtime, wants_bytes)
+    actions, parked = ActionStore(runtime.database_url, APPLICATION), ParkStore(runtime.database_url, APPLICATION)
+    try:
+        return Found(
+            cases_of(letters, await actions.all(runtime.prefix)), await parked.open_blocks(runtime.prefix), strays
+        )
+    finally:
+        await actions.close()
+        await parked.close()
+
+
+async def open_blocks(runtime: Runtime) -> list[OpenBlock]:
+    """Whose records wait, longest first. Raises Unavailable, UsageError."""
+    parked = ParkStore(runtime.database_url, APPLICATION)
+    try:
+        return await parked.open_blocks(runtime.prefix)
+    finally:
+        await parked.close()
+
+
+@asynccontextmanager
+async def redriving(
+    runtime: Runtime, actor: str, reason: str, wants_bytes: Callable[[DeadLetter], bool]
+) -> AsyncIterator[tuple[Found, Redriver]]:
+    """What there is, and a redriver for it, while nobody else redrives or drops. Raises as `find` does."""
+    actions = ActionStore(runtime.database_url, APPLICATION)
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, APPLICATION))
+
+    async def append(source: Position, outgoing: Outgoing) -> Position:
+        sent = await producer.send(
+            source.topic, outgoing.key, outgoing.value, outgoing.headers, partition=source.partition
+        )
+        return Position(source.topic, source.partition, sent.offset)
+
+    async def read_source(source: Position) -> Outgoing | None:
+        try:
+            [record] = await read_records(
+                runtime.bootstrap_servers, source.topic, source.partition, source.offset, source.offset, None
+            )
+        except (UsageError, ValueError):  # deleted by its topic's retention, or by compaction
+            return None
+        return Outgoing(record.key, record.value, list(record.headers))
+
+    try:
+        async with actions.alone():
+            found = await find(runtime, wants_bytes)
+            await producer.start()
+            yield found, Redriver(actions, append, read_source, actor, reason, found.waiting)
+    finally:
+        await producer.stop()
+        await actions.close()
+
+
+async def _read_letters(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> tuple[list[Letter], int]:
+    topics = await dead_letter_topics(runtime.bootstrap_servers, runtime.namespace)
+    decode = codec.decoder(DeadLetter)
+    letters: list[Letter] = []
+    strays = 0
+    if not topics:
+        return letters, strays
+    async for record in read_topics(runtime.bootstrap_servers, topics):
+        try:
+            letter = decode(record.value)
+        except Rejected:
+            strays += 1
+            continue
+        if not wants_bytes(letter):
+            letter = replace(letter, value=None, headers=[])
+        letters.append(Letter(Position(record.topic, record.partition, record.offset), letter))
+    return letters, strays

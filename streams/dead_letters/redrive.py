@@ -1,0 +1,186 @@
+"""Redriving and dropping: a note of who and why first, then the append, then a note of where it went.
+
+What is appended is what was received: value, key and headers, on the partition that it came from, with headers of ours
+that say what it is. A crash between append and second note leaves a note that is not done, and the case open; redriving
+it once more appends it once more, which the identity of its events makes a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from schemas import codec
+from schemas.causes import REDRIVE
+from schemas.errors import Rejected
+from schemas.events import Cause, Position, WalletTransaction
+from schemas.topics import provider_of
+from streams.dead_letters.actions import ActionStore
+from streams.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, place_text, redrive_headers
+from streams.dead_letters.letters import Case, State
+
+AT_ONCE: Final = 200
+"""Cases that are noted, appended and noted again together."""
+
+
+class Status(StrEnum):
+    """What became of a case."""
+
+    DONE = "DONE"
+    PLANNED = "PLANNED"
+    """It would be done; this was a dry run."""
+    SKIPPED = "SKIPPED"
+    """There was nothing to be done."""
+    REFUSED = "REFUSED"
+    """It cannot be done."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one case; `waiting` counts the raw records of its player that go on behind it."""
+
+    source: Position
+    codes: tuple[str, ...]
+    status: Status
+    detail: str
+    appended_at: Position | None = None
+    waiting: int = 0
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """What is to be appended to the partition of its source."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: HeaderList
+
+
+Append = Callable[[Position, Outgoing], Awaitable[Position]]
+"""Appends to the partition of a source and tells the offset, once it is durable. Raises SendFailed."""
+
+ReadSource = Callable[[Position], Awaitable[Outgoing | None]]
+"""The source record itself, where its topic still holds it."""
+
+
+@dataclass(frozen=True)
+class Redriver:
+    """One person's doing, for one reason. `waiting` counts what waits behind each dead letter that holds others up."""
+
+    actions: ActionStore
+    append: Append
+    read_source: ReadSource
+    actor: str
+    reason: str
+    waiting: Mapping[Position, int] = field(default_factory=dict)
+
+    async def redrive(self, cases: Sequence[Case], *, force: bool = False, dry_run: bool = False) -> list[Result]:
+        """Append the bytes of each open case once more; of others only by force. Raises Unavailable, SendFailed."""
+        results: list[Result] = []
+        ready: list[tuple[Case, Outgoing | None]] = []
+        for case in cases:
+            why_not = None if force else _settled(case)
+            if why_not is not None:
+                results.append(self._result(case, Status.SKIPPED, why_not))
+                continue
+            outgoing = await self._outgoing(case)
+            if isinstance(outgoing, str):
+                results.append(self._result(case, Status.REFUSED, outgoing))
+            else:
+                ready.append((case, outgoing))
+        return results + await self._carry_out("REDRIVE", ready, force=force, dry_run=dry_run)
+
+    async def drop(self, cases: Sequence[Case], *, dry_run: bool = False) -> list[Result]:
+        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as `redrive` does."""
+        results: list[Result] = []
+        ready: list[tuple[Case, Outgoing | None]] = []
+        for case in cases:
+            why_not = _settled(case)
+            if why_not is not None:
+                results.append(self._result(case, Status.SKIPPED, why_not))
+            elif case.source in self.waiting:
+                mark = Outgoing(case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason))
+                ready.append((case, mark))
+            else:
+                ready.append((case, None))
+        return results + await self._carry_out("DROP", ready, force=False, dry_run=dry_run)
+
+    async def _carry_out(
+        self, action: str, ready: Sequence[tuple[Case, Outgoing | None]], *, force: bool, dry_run: bool
+    ) -> list[Result]:
+        if dry_run:
+            return [self._result(case, Status.PLANNED, "") for case, _ in ready]
+        results = []
+        for first in range(0, len(ready), AT_ONCE):
+            chunk = ready[first : first + AT_ONCE]
+            cases = [case for case, _ in chunk]
+            numbers = await self.actions.begin(cases, action, self.actor, self.reason, is_forced=force)
+            done: dict[int, Position | None] = {}
+            lanes: dict[tuple[str, int], list[tuple[int, Case, Outgoing | None]]] = {}
+            for number, (case, outgoing) in zip(numbers, chunk, strict=True):
+                lanes.setdefault((case.source.topic, case.source.partition), []).append((number, case, outgoing))
+            try:
+                await asyncio.gather(*[self._append_in_order(lane, done) for lane in lanes.values()])
+            finally:
+                await self.actions.complete(list(done.items()))
+            results += [
+                self._result(case, Status.DONE, "", done[number]) for number, case in zip(numbers, cases, strict=True)
+            ]
+        return results
+
+    async def _append_in_order(
+        self, lane: Sequence[tuple[int, Case, Outgoing | None]], done: dict[int, Position | None]
+    ) -> None:
+        for number, case, outgoing in lane:
+            done[number] = None if outgoing is None else await self.append(case.source, outgoing)
+
+    async def _outgoing(self, case: Case) -> Outgoing | str:
+        """What to append, or why nothing can be."""
+        letter = case.letter
+        original = Outgoing(letter.key, letter.value, [(one.name, one.value) for one in letter.headers])
+        if original.value is None:  # too large for an envelope, or without a value from the beginning
+            found = await self.read_source(case.source)
+            if found is None:
+                return f"its bytes were left at {place_text(case.source)}, which is gone"
+            original = found
+        if not original.value:
+            return "it has no value: there is nothing to redrive"
+        headers = redrive_headers(original.headers, case.source, self.actor, self.reason)
+        if _is_raw(case.source.topic):
+            return Outgoing(original.key, original.value, headers)
+        return self._event(case, original.key, original.value, headers)
+
+    def _event(self, case: Case, key: bytes | None, value: bytes, headers: HeaderList) -> Outgoing | str:
+        """A record of our own topics, if it can be read by now; a decision says of itself that it comes late."""
+        try:
+            event = codec.decoder(WalletTransaction)(value)
+        except Rejected as error:
+            return f"this release cannot read it either: {error.detail}"
+        if event.decision_required:
+            cause = Cause(REDRIVE, place_text(case.source), self.actor, self.reason)
+            value = codec.encoder(WalletTransaction)(replace(event, cause=cause))
+        return Outgoing(key, value, headers)
+
+    def _result(self, case: Case, status: Status, detail: str, at: Position | None = None) -> Result:
+        return Result(case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0))
+
+
+def _settled(case: Case) -> str | None:
+    """Why nothing is to be done about a case that is not open."""
+    last = case.last_done
+    if case.state is State.OPEN or last is None:
+        return None
+    to = "" if last.appended_at is None else f" as {place_text(last.appended_at)}"
+    return f"{case.state.value.lower()} by {last.actor} before{to}: {last.reason}"
+
+
+def _is_raw(topic: str) -> bool:
+    try:
+        provider_of(topic)
+    except ValueError:
+        return False
+    return True

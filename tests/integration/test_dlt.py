@@ -1,0 +1,471 @@
+"""`pitboss dlt` as a person uses it: over real topics and tables, with the real normaliser and ledger behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner, Result
+
+from ledger_sink.agent import LedgerSettings, create_ledger_app
+from ledger_sink.database import Database
+from ledger_sink.migrate import migrate
+from pitboss.cli.main import cli
+from pitboss.settings import Runtime, worker_environment
+from pitboss.topic_admin import create_topics
+from replay.checks import check_offsets
+from replay.evidence import read_all_topics, read_tables
+from replay.topics import read_topics
+from sandbox.keys import SandboxKeys
+from schemas import codec
+from schemas.errors import RejectCode, Unavailable
+from schemas.events import WalletOutcome, WalletTransaction
+from schemas.policies import DEFAULT_POLICY
+from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
+from streams.dead_letters.actions import ActionStore
+from streams.dead_letters.blocks import Limits
+from streams.dead_letters.park_store import ParkStore
+from streams.kafka.dead_letters import DeadLetters
+from streams.normalise.agent import NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.parking import ParkSettings
+from streams.providers.dialect import Unreadable
+from streams.providers.hub88 import Hub88
+from streams.providers.playngo import PlayNGo
+from streams.providers.registry import by_provider
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 2
+KEYS = SandboxKeys.generate()
+DO = ("--by", "ann", "--why", "the key was rotated")
+
+
+class Picky(Hub88):
+    """Reads no amount of 13 units, as long as nobody has repaired it."""
+
+    is_repaired = False
+
+    def _draft(self, operation: str, body: Any, player_id: str, verdict: str) -> Any:
+        if body.amount == 13 * 1000 and not Picky.is_repaired:
+            raise Unreadable(RejectCode.BAD_AMOUNT, "thirteen", player_id)
+        return super()._draft(operation, body, player_id, verdict)
+
+
+@pytest.fixture(autouse=True)
+def unrepaired() -> None:
+    Picky.is_repaired = False
+
+
+@pytest.fixture
+def installed(runtime: Runtime) -> Runtime:
+    migrate(runtime.database_url)
+    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88", "playngo"], PARTITIONS))
+    return runtime
+
+
+@pytest.fixture
+def pitboss(installed: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    for name, value in worker_environment(installed).items():
+        if name.startswith("PITBOSS_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PITBOSS_KEYS_FILE", "")
+    return lambda *arguments: CliRunner().invoke(cli, ["dlt", *arguments], catch_exceptions=False)
+
+
+def hub88(operation: str, tx: str, player: str, units: int = 1, bet: str | None = None) -> dict[str, Any]:
+    body = {"user": player, "transaction_uuid": tx, "round": "R", "amount": units * 1000, "currency": "EUR"}
+    if bet is not None:
+        body["reference_transaction_uuid"] = bet
+    value = json.dumps(body).encode()
+    headers = [
+        ("http-path", f"/transaction/{operation}".encode()),
+        ("x-hub88-signature", KEYS.hub88_signature(value)),
+        ("authorization", b"Bearer s3cret"),
+        ("empty", None),
+    ]
+    return {"key": player.encode(), "value": value, "headers": headers, "partition": 1}
+
+
+async def append(runtime: Runtime, records: Sequence[dict[str, Any]], topic: str = raw_topic("hub88")) -> list[str]:
+    """The places of the appended records, as text."""
+    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all")
+    await producer.start()
+    try:
+        sent = [await producer.send_and_wait(runtime.topic(topic), **record) for record in records]
+    finally:
+        await producer.stop()
+    return [f"{one.topic}-{one.partition}@{one.offset}" for one in sent]
+
+
+def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False) -> NormaliseWorker:
+    settings = ParkSettings(runtime.database_url, frozenset({"hub88"}), Limits(records_max=5)) if park else None
+    return create_worker(
+        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings),
+        by_provider([Picky(), PlayNGo()]),
+    )
+
+
+@asynccontextmanager
+async def running(*apps: Any) -> AsyncIterator[None]:
+    for app in apps:
+        await app.start()
+    try:
+        yield
+    finally:
+        for app in apps:
+            await app.stop()
+
+
+def ledger(runtime: Runtime) -> Any:
+    settings = LedgerSettings(runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test-1")
+    return create_ledger_app(settings, {"hub88": DEFAULT_POLICY})
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - counters and tables know no event
+            await asyncio.sleep(0.02)
+
+
+async def normalised(runtime: Runtime, count: int, **options: Any) -> NormaliseWorker:
+    """A normaliser from where the last one ended, until it has handled so many more records."""
+    worker = normaliser(runtime, **options)
+    async with running(worker.app):
+        await until(lambda: worker.stats.records + waiting(runtime) >= count, f"{count} records read or waiting")
+    return worker
+
+
+def waiting(runtime: Runtime) -> int:
+    with psycopg.connect(runtime.database_url) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM dead_letters.parked WHERE released_at IS NULL").fetchall()
+    return count
+
+
+async def log_of(runtime: Runtime) -> list[WalletTransaction]:
+    decode = codec.decoder(WalletTransaction)
+    return [decode(r.value) async for r in read_topics(runtime.bootstrap_servers, {runtime.topic(TRANSACTIONS)})]
+
+
+async def booked(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
+    """Outcomes by attempt, once the ledger has answered so many."""
+    decode, told = codec.decoder(WalletOutcome), {}
+    app = ledger(runtime)
+    async with running(app), asyncio.timeout(60):
+        while len(told) < count:
+            async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(OUTCOMES)}):
+                outcome = decode(record.value)
+                at = outcome.attempt
+                told[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
+            await asyncio.sleep(0.05)
+    return told
+
+
+async def accounted(runtime: Runtime) -> None:
+    database = Database(runtime.database_url, "pitboss.test")
+    try:
+        tables = await read_tables(database)
+    finally:
+        await database.close()
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88", "playngo"])
+    check = check_offsets(topics, tables)
+    assert check.holds, check.detail
+
+
+def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitboss):
+    """Facts are booked, decisions come too late, and doing it again changes nothing."""
+    wrong = SandboxKeys.generate()
+    bet, win, other = asyncio.run(
+        append(installed, [hub88("bet", "b", "p"), hub88("win", "w", "p", 7, "b"), hub88("win", "w2", "q", 5, "x")])
+    )
+    asyncio.run(normalised(installed, 3, key=wrong))
+
+    [group] = json.loads(pitboss("list", "--json").stdout)
+    assert (group["topic"], group["code"], group["stage"]) == (
+        installed.topic(raw_topic("hub88")),
+        "BAD_SIGNATURE",
+        "normalise",
+    )
+    assert (group["count"], group["open"], group["redriven"], group["dropped"]) == (3, 3, 0, 0)
+    assert group["sample"] == other
+    assert 0 < group["first_at"] <= group["last_at"]
+    listed = pitboss("list")
+    assert "BAD_SIGNATURE" in listed.stdout
+    assert listed.stderr == "3 open\n"
+
+    planned = pitboss("redrive", "--topic", "hub88", *DO, "--dry-run")
+    assert (planned.exit_code, planned.stdout.count("planned")) == (0, 3)
+    assert "3 would be" in planned.stderr
+    done = json.loads(pitboss("redrive", "--code", "bad_signature", "--player", "p", *DO, "--json").stdout)
+    assert [one["status"] for one in done] == ["DONE", "DONE"]
+    bet_again, win_again = (place_of(one["appended_at"]) for one in done)
+    asyncio.run(normalised(installed, 2))
+    told = asyncio.run(booked(installed, 2))
+    assert (told[bet_again].outcome, told[bet_again].reason) == ("REFUSED_EXPIRED", "COMES_TOO_LATE")
+    assert (told[win_again].outcome, told[win_again].balance_minor) == ("POSTED", 7)
+
+    again = pitboss("redrive", "--source", win, *DO)
+    assert again.exit_code == 0
+    assert f"skipped  {win}: redriven by ann before as {win_again}: the key was rotated" in again.stdout
+    [forced] = json.loads(pitboss("redrive", "--source", win, *DO, "--force", "--json").stdout)
+    asyncio.run(normalised(installed, 1))
+    told = asyncio.run(booked(installed, 3))
+    third = told[place_of(forced["appended_at"])]
+    assert (third.outcome, third.balance_minor) == ("EXISTS", 7)
+
+    events = asyncio.run(log_of(installed))
+    assert {event.cause.type for event in events} == {"redrive"}
+    assert {(event.cause.actor, event.cause.reason) for event in events} == {("ann", "the key was rotated")}
+    assert {event.cause.id for event in events} == {bet, win}
+
+    assert pitboss("drop", "--source", other, "--by", "bob", "--why", "a test of theirs").exit_code == 0
+    assert "dropped by bob" in pitboss("redrive", "--source", other, *DO).stdout
+    [group] = json.loads(pitboss("list", "--json").stdout)
+    assert (group["open"], group["redriven"], group["dropped"]) == (0, 2, 1)
+    assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
+    history = json.loads(pitboss("history", "--json").stdout)
+    assert [(one["action"], one["by"], one["is_forced"], one["is_done"]) for one in history] == [
+        ("REDRIVE", "ann", False, True),
+        ("REDRIVE", "ann", False, True),
+        ("REDRIVE", "ann", True, True),
+        ("DROP", "bob", False, True),
+    ]
+    assert pitboss("history").stdout.count("the key was rotated") == 3
+    asyncio.run(accounted(installed))
+
+
+def place_of(position: dict[str, Any]) -> str:
+    return f"{position['topic']}-{position['partition']}@{position['offset']}"
+
+
+def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(installed, pitboss, monkeypatch):
+    [win] = asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
+    asyncio.run(normalised(installed, 1, key=SandboxKeys.generate()))
+
+    async def away(*_: Any) -> None:
+        raise Unavailable("the database went away")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(ActionStore, "complete", away)
+        assert pitboss("redrive", "--all", *DO).exit_code == 69
+    [group] = json.loads(pitboss("list", "--json").stdout)
+    assert (group["open"], group["redriven"]) == (1, 0)
+    assert "not known to have been appended" in pitboss("show", win).stdout
+    assert pitboss("redrive", "--all", *DO).exit_code == 0
+    asyncio.run(normalised(installed, 2))
+    told = asyncio.run(booked(installed, 2))
+    assert sorted(outcome.outcome for outcome in told.values()) == ["EXISTS", "POSTED"]
+    assert {outcome.balance_minor for outcome in told.values()} == {7}
+
+
+def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path):
+    token = KEYS.playngo_access_token
+    body = (
+        f"<reserve><externalId>p</externalId><accessToken>{token}</accessToken><real>1.00001</real></reserve>".encode()
+    )
+    # A body that is not what the dialect expects may hide the secret from its redaction.
+    odd = f"<?xml?>{token}".encode("utf-16")
+    [place, oddly] = asyncio.run(
+        append(
+            installed, [{"key": b"p", "value": value, "partition": 0} for value in (body, odd)], raw_topic("playngo")
+        )
+    )
+    [signed] = asyncio.run(append(installed, [hub88("bet", "b", "p")]))
+    asyncio.run(normalised(installed, 3, key=SandboxKeys.generate()))
+    shown = pitboss("show", place)
+    assert shown.exit_code == 0
+    assert token not in shown.stdout
+    assert "<externalId>p</externalId>" in shown.stdout
+    assert "body (redacted)" in shown.stdout
+    view = json.loads(pitboss("show", f"provider.playngo.raw.v1.dlt-0@{0}", "--json").stdout)
+    assert (view["source"], view["is_redacted"], view["state"]) == (place, True, "OPEN")
+    assert view["letters"][0]["stage"] == "normalise"
+    assert view["letters"][0]["code_version"] == "test-1"
+
+    assert pitboss("show", place, "--raw").exit_code == 2
+    assert pitboss("show", place, "--raw", "--reveal-secrets").stdout_bytes == body
+    assert token in pitboss("show", place, "--reveal-secrets").stdout
+
+    keys_file = tmp_path / "keys.json"
+    keys_file.write_text(json.dumps(KEYS.keyring()))
+    monkeypatch.setenv("PITBOSS_KEYS_FILE", str(keys_file))
+    hidden = json.loads(pitboss("show", oddly, "--json").stdout)
+    assert hidden["is_redacted"]
+    assert token.encode("utf-16-le").hex() not in pitboss("show", oddly).stdout.replace(" ", "")
+    assert "00000000  " in pitboss("show", oddly).stdout
+
+    headers = dict(json.loads(pitboss("show", signed, "--json").stdout)["headers"])
+    assert (headers["authorization"], headers["http-path"], headers["empty"]) == ("***", "/transaction/bet", None)
+    assert "s3cret" in pitboss("show", signed, "--reveal-secrets").stdout
+
+
+def test_what_makes_no_sense_is_refused_with_a_way_out(installed, pitboss):
+    assert json.loads(pitboss("list", "--json").stdout) == []
+    assert pitboss("list").stderr == "0 open\n"
+    assert "--all" in pitboss("redrive", *DO).stderr
+    assert "dlt list" in pitboss("show", "provider.hub88.raw.v1-0@7").stderr
+    assert "dlt list" in pitboss("drop", "--source", "hub88-0@7", *DO).stderr
+    assert "<topic>-<partition>@<offset>" in pitboss("show", "somewhere").stderr
+    assert "--source" in pitboss("redrive", "--all", "--force", *DO).stderr
+    for actor, reason in ((" ", "why"), ("ann", "x" * 201), ("a\nb", "why")):
+        assert pitboss("redrive", "--all", "--by", actor, "--why", reason).exit_code == 2
+    assert pitboss("redrive", "--all", "--by", "ann").exit_code == 2
+
+
+def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed, pitboss):
+    async def garbage() -> list[str]:
+        return await append(installed, [{"key": b"p", "value": b"rubbish", "partition": 1}], TRANSACTIONS)
+
+    [place] = asyncio.run(garbage())
+
+    dead = installed.topic(TRANSACTIONS + ".dlt")
+
+    async def is_buried() -> bool:
+        return bool([record async for record in read_topics(installed.bootstrap_servers, {dead})])
+
+    async def buried() -> None:
+        async with running(ledger(installed)), asyncio.timeout(60):
+            while not await is_buried():  # noqa: ASYNC110 - a topic knows no event
+                await asyncio.sleep(0.05)
+
+    asyncio.run(buried())
+    refused = pitboss("redrive", "--source", place, *DO)
+    assert refused.exit_code == 1
+    assert "this release cannot read it either" in refused.stdout
+    assert pitboss("drop", "--topic", TRANSACTIONS, *DO).exit_code == 0
+    assert "rubbish" in pitboss("show", place).stdout
+
+
+def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installed, pitboss):
+    asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
+    asyncio.run(normalised(installed, 1, key=SandboxKeys.generate()))
+    assert pitboss("redrive", "--all", *DO).exit_code == 0
+    for statement in (
+        "UPDATE dead_letters.action SET actor = 'eve'",
+        "UPDATE dead_letters.action SET to_offset = 0",
+        "DELETE FROM dead_letters.action",
+        "TRUNCATE dead_letters.action",
+    ):
+        with psycopg.connect(installed.database_url) as connection, pytest.raises(psycopg.errors.RaiseException):
+            connection.execute(statement)
+
+
+def test_two_operators_do_not_redrive_at_once(installed, pitboss):
+    async def both() -> None:
+        one, other = (ActionStore(installed.database_url, "pitboss.test") for _ in range(2))
+        async with one.alone():
+            with pytest.raises(Unavailable, match="somebody else"):
+                async with other.alone():
+                    pass
+        async with other.alone():
+            pass
+
+    asyncio.run(both())
+
+
+# --- parking ----------------------------------------------------------------------------------------------------------
+
+
+def story_of(player: str) -> list[dict[str, Any]]:
+    return [
+        hub88("win", f"{player}-1", player, 1, "x"),
+        hub88("win", f"{player}-13", player, 13, "x"),
+        hub88("win", f"{player}-3", player, 3, "x"),
+        hub88("bet", f"{player}-4", player, 4),
+        hub88("win", f"{player}-other", f"{player}-other", 5, "x"),
+    ]
+
+
+def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(installed, pitboss):
+    places = asyncio.run(append(installed, story_of("p")))
+    asyncio.run(normalised(installed, 5, park=True))
+    assert waiting(installed) == 2
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1", "p-other"]
+    [block] = json.loads(pitboss("parked", "--json").stdout)
+    assert (block["player"], block["waits_for"], block["code"]) == ("p", places[1], "BAD_AMOUNT")
+    assert (block["waiting"], block["is_full"]) == (2, False)
+    assert places[1] in pitboss("parked").stdout
+    assert "2 records wait behind 1" in pitboss("list").stderr
+    assert "2 records of the same key wait behind it" in pitboss("show", places[1]).stdout
+    asyncio.run(booked(installed, 2))
+    asyncio.run(accounted(installed))
+
+    Picky.is_repaired = True
+    redriven = pitboss("redrive", "--source", places[1], *DO)
+    assert "2 records go on behind it" in redriven.stdout
+    asyncio.run(append(installed, [hub88("win", "p-new", "p", 6, "x")]))
+    asyncio.run(until_nobody_waits(installed, 4))
+    events = asyncio.run(log_of(installed))
+    assert [event.provider_tx_id for event in events] == ["p-1", "p-other", "p-13", "p-3", "p-4", "p-new"]
+    assert [event.cause and event.cause.type for event in events] == [None, None, "redrive", "parked", "parked", None]
+    told = asyncio.run(booked(installed, 6))
+    assert [told[place].outcome for place in (places[2], places[3])] == ["POSTED", "REFUSED_EXPIRED"]
+    assert json.loads(pitboss("parked", "--json").stdout) == []
+    asyncio.run(accounted(installed))
+
+
+async def until_nobody_waits(runtime: Runtime, handled: int) -> None:
+    worker = normaliser(runtime, park=True)
+    async with running(worker.app):
+        await until(lambda: worker.stats.records >= handled and waiting(runtime) == 0, "nobody waits")
+
+
+def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
+    places = asyncio.run(append(installed, story_of("p")))
+    asyncio.run(normalised(installed, 5, park=True))
+    dropped = pitboss("drop", "--code", "BAD_AMOUNT", *DO)
+    assert f"{places[1]} → " in dropped.stdout
+    asyncio.run(until_nobody_waits(installed, 3))
+    events = asyncio.run(log_of(installed))
+    assert [event.operation for event in events] == ["win", "win", "dead_letter.dropped", "win", "bet"]
+    assert (events[2].cause.type, events[2].cause.actor, events[2].cause.id) == ("drop", "ann", places[1])
+    asyncio.run(booked(installed, 5))
+    asyncio.run(accounted(installed))
+
+
+@pytest.mark.parametrize("broken", ["keep", "bury"])
+def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(installed, pitboss, monkeypatch, broken):
+    """Before the park table is written, and after it while the dead letter is not: nothing is lost, nobody overtakes."""
+    asyncio.run(append(installed, story_of("p")))
+    owner, name = {"keep": (ParkStore, "keep"), "bury": (DeadLetters, "bury_all")}[broken]
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("killed")
+
+    async def crashing() -> None:
+        worker = normaliser(installed, park=True)
+        async with running(worker.app):
+            await until(lambda: worker.app.crashed, "the worker ends")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(owner, name, fail)
+        asyncio.run(crashing())
+    assert waiting(installed) == (0 if broken == "keep" else 2)
+    asyncio.run(normalised(installed, 5, park=True))
+    assert waiting(installed) == 2
+    Picky.is_repaired = True
+    assert pitboss("redrive", "--all", *DO).exit_code == 0
+
+    # The same on the way out: the events are sent, and nobody has written down that they were.
+    with monkeypatch.context() as cut:
+        cut.setattr(ParkStore, "keep", fail)
+        asyncio.run(crashing())
+    asyncio.run(until_nobody_waits(installed, 3))
+    first_seen = list(dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installed))))
+    assert first_seen == ["p-1", "p-other", "p-13", "p-3", "p-4"]
+    asyncio.run(booked(installed, 5))
+    asyncio.run(accounted(installed))
+
+
+def test_no_more_wait_than_the_limit(installed, pitboss):
+    asyncio.run(append(installed, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)]))
+    worker = asyncio.run(normalised(installed, 8, park=True))
+    assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
+    [block] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
+    assert (block["waiting"], block["is_full"]) == (5, True)
+    asyncio.run(accounted(installed))
