@@ -11,6 +11,7 @@ identity, the success would be a conflict and the player's money would not arriv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Final, Literal
@@ -19,9 +20,9 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Kind, Leg, Reference, SignatureVerdict
+from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, exponent_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply, entry_of
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -119,6 +120,17 @@ class Adyen(Dialect):
         if material is not None:
             key = HmacSha256(entry_of(material, "hmac_hex", self.provider))
         return partial(self._read, key)
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """`[accepted]`, also for what is a dead letter by now: Adyen holds back all later notices until it hears it.
+
+        Only where Adyen signed nothing of the request, 401: if the key is wrong and not the notice, Adyen repeats it.
+        """
+        del request
+        forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
+        if results and all(isinstance(result, Rejected) and result.reason in forged for result in results):
+            return Reply(401, "text/plain", b"")
+        return Reply(200, "text/plain", b"[accepted]")
 
     def _read(self, key: HmacSha256 | None, record: RawRecord, _: Headers) -> list[Item]:
         batch = read_json(_BATCH, record.value or b"")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,9 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
+
+ROLLED_BACK_BEFORE: Final = "ROLLED_BACK_BEFORE_IT_CAME"
+"""The ledger's reason for an event that was rolled back before it came: nothing moved, however often it is asked."""
 
 Headers: TypeAlias = Mapping[str, bytes | None]
 """Headers of a raw record by lower-case name; of a repeated one the last."""

@@ -1,22 +1,27 @@
 """Hub88, the operator's Wallet API: POST /transaction/bet, /transaction/win, /transaction/rollback, JSON.
 
-Source: docs.hub88.io, operator-api-reference, wallet-api; the unit (1 = 1/100000 of the currency) and a rollback
-without amount are what live integrations show. Nothing in a body tells the time.
+Source: docs.hub88.io, operator-api-reference, wallet-api and seamless-wallet-response-statuses; the unit (1 = 1/100000
+of the currency) and a rollback without amount are what live integrations show. Nothing in a body tells the time.
+
+An answer is HTTP 200 with a status. Hub88 rolls a bet back after any status but RS_OK, RS_ERROR_NOT_ENOUGH_MONEY and
+RS_ERROR_LIMIT_REACHED, so where no status fits, RS_ERROR_UNKNOWN does: it brings a rollback, which is always booked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Kind, Leg, Reference, SignatureVerdict
+from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
+from schemas.policies import LedgerPolicy
 from streams.providers.dialect import (
+    ROLLED_BACK_BEFORE,
     Dialect,
     Draft,
     Headers,
@@ -24,6 +29,7 @@ from streams.providers.dialect import (
     KeyMaterial,
     RawRecord,
     Reader,
+    Reply,
     Unreadable,
     entry_of,
 )
@@ -47,6 +53,31 @@ _KINDS: Final = {"bet": Kind.BET.value, "win": Kind.WIN.value}
 _VALID: Final = SignatureVerdict.VALID.value
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
+_OK: Final = "RS_OK"
+_UNKNOWN: Final = "RS_ERROR_UNKNOWN"
+_NO_TRANSACTION: Final = "RS_ERROR_TRANSACTION_DOES_NOT_EXIST"
+_STATUSES: Final[dict[str, str]] = {
+    Outcome.POSTED: _OK,
+    Outcome.EXISTS: _OK,
+    Outcome.INFORMATIONAL: _OK,
+    Outcome.CONFLICT: "RS_ERROR_DUPLICATE_TRANSACTION",
+    Outcome.REFUSED_FUNDS: "RS_ERROR_NOT_ENOUGH_MONEY",
+    Outcome.REFUSED_BLOCKED: "RS_ERROR_USER_DISABLED",
+    Outcome.REFUSED_LIMIT: "RS_ERROR_LIMIT_REACHED",
+    Outcome.REFUSED_CURRENCY: "RS_ERROR_WRONG_CURRENCY",
+    Outcome.REFUSED_REFERENCE: _NO_TRANSACTION,
+}
+_STATUSES_OF_REJECTIONS: Final = {
+    RejectCode.BAD_SIGNATURE: "RS_ERROR_INVALID_SIGNATURE",
+    RejectCode.MISSING_SIGNATURE: "RS_ERROR_INVALID_SIGNATURE",
+    RejectCode.MALFORMED: "RS_ERROR_WRONG_SYNTAX",
+    RejectCode.MISSING_FIELD: "RS_ERROR_WRONG_SYNTAX",
+    RejectCode.BAD_FIELD: "RS_ERROR_WRONG_TYPES",
+    RejectCode.BAD_AMOUNT: "RS_ERROR_WRONG_TYPES",
+    RejectCode.AMOUNT_SCALE: "RS_ERROR_WRONG_TYPES",
+    RejectCode.BAD_CURRENCY: "RS_ERROR_WRONG_CURRENCY",
+}
+
 
 class _Body(msgspec.Struct, frozen=True, gc=False):
     user: Id
@@ -62,7 +93,16 @@ class _Body(msgspec.Struct, frozen=True, gc=False):
     game_id: OptionalId = None
 
 
+class _Echoed(msgspec.Struct, frozen=True, gc=False):
+    """What an answer repeats of its request, whatever else is wrong with that."""
+
+    request_uuid: Any = None
+    user: Any = None
+    currency: Any = None
+
+
 _BODY: Final = msgspec.json.Decoder(_Body)
+_ECHOED: Final = msgspec.json.Decoder(_Echoed)
 
 
 @dataclass(frozen=True)
@@ -70,13 +110,21 @@ class Hub88(Dialect):
     """`rollback_of` is the operation that a rollback's reference names.
 
     The document speaks of the transaction to roll back without its kind; integrations see bets only, hence the default.
+
+    `unknown_rollback_succeeds`: whether a rollback of what never came is answered RS_OK. The document does not say;
+    integrators of other wallets do so, and Hub88 would go on sending it otherwise. A tombstone is written either way.
+
+    A win whose bet cannot be found is refused, as the document has it (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet
+    that was rolled back is one that cannot be found. A win that names no bet is booked.
     """
 
     provider: ClassVar[str] = "hub88"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
 
+    policy: LedgerPolicy = field(default=LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE"))
     rollback_of: str = "bet"
+    unknown_rollback_succeeds: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """A reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body. Needs `public_key_pem`."""
@@ -134,3 +182,36 @@ class Hub88(Dialect):
             operation in self.decides,
             verdict,
         )
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """`{user, status, request_uuid, currency, balance}`, the balance in 1/100000, always under HTTP 200."""
+        [result] = results
+        echoed = _echoed(request.value or b"")
+        said = {"user": echoed.user, "status": self._status(result), "request_uuid": echoed.request_uuid}
+        if isinstance(result, WalletOutcome) and result.balance_minor is not None:
+            said |= {"currency": result.currency, "balance": _units(result.balance_minor, result.scale or 0)}
+        elif echoed.currency is not None:
+            said["currency"] = echoed.currency
+        return Reply(200, "application/json", msgspec.json.encode(said))
+
+    def _status(self, result: WalletOutcome | Rejected) -> str:
+        if isinstance(result, Rejected):
+            return _STATUSES_OF_REJECTIONS.get(result.reason, _UNKNOWN)
+        if result.outcome == Outcome.TOMBSTONED and result.operation == "rollback":
+            return _OK if self.unknown_rollback_succeeds else _NO_TRANSACTION
+        if result.reason == ROLLED_BACK_BEFORE:
+            return _UNKNOWN  # a bet that came after its rollback: nothing moved, and nobody may play for it
+        return _STATUSES.get(result.outcome, _UNKNOWN)
+
+
+def _echoed(value: bytes) -> _Echoed:
+    try:
+        return _ECHOED.decode(value)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _Echoed()
+
+
+def _units(minor: int, scale: int) -> int:
+    """Minor units in 1/100000; parts of one (BTC has 8 decimals) are left out, so that nobody is told more."""
+    units: int = minor * 10**AMOUNT_SCALE // 10**scale
+    return units

@@ -2,13 +2,14 @@
 
 Known from the public code of four integrators, not from the vendor; what they dispute is a setting of `PlayNGo`.
 Amounts are decimal text in major units, nothing tells the time, a cancel carries the id of its reserve. The shared
-password travels in the body as `accessToken`.
+password travels in the body as `accessToken`. An answer is an element of the same name with a `statusCode`: 0 ok,
+1 token, 4 user, 7 not enough money, 9 no such transaction, 12 anything else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
@@ -16,9 +17,10 @@ from typing import ClassVar, Final
 from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Amount, Kind, Leg, Reference, SignatureVerdict
-from schemas.money import amount_from_text, amount_of
+from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
+from schemas.money import amount_from_text, amount_of, text_of_minor
 from streams.providers.dialect import (
+    ROLLED_BACK_BEFORE,
     Dialect,
     Draft,
     Headers,
@@ -26,6 +28,7 @@ from streams.providers.dialect import (
     KeyMaterial,
     RawRecord,
     Reader,
+    Reply,
     Unreadable,
     entry_of,
 )
@@ -37,6 +40,17 @@ _USED: Final = frozenset(
     {"externalId", "transactionId", "real", "currency", "gameId", "roundId", "accessToken", "freegameExternalId"}
     | {"state", "jackpotGain"}
 )
+_ROOT: Final = re.compile(rb"<([A-Za-z]{1,32})[\s/>]")
+_ERROR_NAMES: Final = {0: "", 1: "token", 4: "user", 7: "not enough money", 9: "no such transaction", 12: "error"}
+_FAILED: Final = 12
+_CODES: Final[dict[str, int]] = {
+    Outcome.POSTED: 0,
+    Outcome.EXISTS: 0,
+    Outcome.INFORMATIONAL: 0,
+    Outcome.REFUSED_FUNDS: 7,
+    Outcome.REFUSED_BLOCKED: 4,
+    Outcome.REFUSED_REFERENCE: 9,
+}
 _TOKEN: Final = re.compile(rb"(<accessToken\b[^>]*>)[^<]*")
 
 
@@ -77,6 +91,24 @@ class PlayNGo(Dialect):
         if material is not None:
             secret = entry_of(material, "access_token", self.provider).encode()
         return partial(self._read, secret, _parser())
+
+    def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
+        """The request's element with `statusCode`, and with `real` and `currency` where the balance is known.
+
+        A cancel of what never came is answered 0, as integrators do; so is everything that was booked before.
+        """
+        [result] = results
+        root = _ROOT.search(request.value or b"")
+        answer = etree.Element(root[1].decode() if root and root[1].decode() in _OPERATIONS else "response")
+        code = _code_of(result)
+        said = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
+        if isinstance(result, WalletOutcome):
+            said["externalTransactionId"] = result.event_id
+            if result.balance_minor is not None and result.currency is not None:
+                said |= {"real": text_of_minor(result.balance_minor, result.scale or 0), "currency": result.currency}
+        for name, text in said.items():
+            etree.SubElement(answer, name).text = text
+        return Reply(200, "application/xml", etree.tostring(answer))
 
     def redacted(self, value: bytes) -> bytes:
         """The body without its access token."""
@@ -130,6 +162,16 @@ class PlayNGo(Dialect):
         if self.jackpot_in_real:
             amount = _difference(amount, gain)
         return [_leg(Kind.WIN, amount, currency, fields), Leg(Kind.JACKPOT_WIN.value, gain, currency)]
+
+
+def _code_of(result: WalletOutcome | Rejected) -> int:
+    if isinstance(result, Rejected):
+        return 1 if result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE} else _FAILED
+    if result.outcome == Outcome.TOMBSTONED and result.operation == "cancelReserve":
+        return 0
+    if result.reason == ROLLED_BACK_BEFORE:
+        return _FAILED  # a reserve that came after its cancel: nothing moved, and nobody may play for it
+    return _CODES.get(result.outcome, _FAILED)
 
 
 def _elements(parser: etree.XMLParser, value: bytes) -> tuple[str, dict[str, str]]:

@@ -58,7 +58,7 @@ def check(items: list[Accepted | RejectedItem]) -> None:
         for leg in said.legs:
             if leg.amount is not None:
                 assert leg.currency in EXPONENTS
-                assert leg.amount.unscaled >= 0 or said.operation == "adjustment"
+                assert leg.amount.unscaled >= 0 or said.operation in {"adjustment", "adjustment.proposed"}
 
 
 # --- any bytes ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,223 @@
+"""What the casino's own cashier and CRM can say: one class an operation, with its leg, reference and cause."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+
+from schemas.events import Amount, Cause, Kind, Leg, Reference
+from schemas.money import amount_from_text
+from streams.providers.fields import (
+    CurrencyText,
+    Id,
+    Instant,
+    Note,
+    currency_of,
+    signed_currency_of,
+    text_of,
+)
+
+
+class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
+    """One object of the cashier's: what it is in the log. Its methods raise Rejected for fields that cannot be used."""
+
+    kind: ClassVar[Kind]
+    id: Id
+    at: Instant
+
+    def player(self) -> str | None:
+        raise NotImplementedError
+
+    def leg(self) -> Leg:
+        return Leg(self.kind.value)
+
+    def legs(self) -> list[Leg]:
+        return [self.leg()]
+
+    def reference(self) -> Reference | None:
+        return None
+
+    def cause(self) -> Cause | None:
+        return None
+
+
+class _OfPlayer(Said, frozen=True, gc=False, kw_only=True):
+    player_id: Id
+
+    def player(self) -> str | None:
+        return text_of(self.player_id, "player_id")
+
+
+class _Money(_OfPlayer, frozen=True, gc=False, kw_only=True):
+    amount: str
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        return Leg(self.kind.value, amount, currency_of(amount, self.currency))
+
+
+class _DepositOpened(_Money, frozen=True, gc=False, kw_only=True, tag="deposit.opened"):
+    kind: ClassVar[Kind] = Kind.INFORMATIONAL
+    psp: Id
+
+
+class _WithdrawalRequested(_Money, frozen=True, gc=False, kw_only=True, tag="withdrawal.requested"):
+    kind: ClassVar[Kind] = Kind.WITHDRAWAL
+
+
+class _OfWithdrawal(_OfPlayer, frozen=True, gc=False, kw_only=True):
+    withdrawal_id: Id
+
+    def reference(self) -> Reference | None:
+        return Reference("withdrawal.requested", text_of(self.withdrawal_id, "withdrawal_id"))
+
+
+class _WithdrawalApproved(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.approved"):
+    kind: ClassVar[Kind] = Kind.INFORMATIONAL
+
+
+class _WithdrawalPaid(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.paid"):
+    kind: ClassVar[Kind] = Kind.WITHDRAWAL
+
+
+class _WithdrawalRefused(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.refused"):
+    kind: ClassVar[Kind] = Kind.WITHDRAWAL_REVERSAL
+    reason: Note
+
+    def cause(self) -> Cause | None:
+        return Cause("operator", text_of(self.id, "id"), None, self.reason)
+
+
+class _Adjustment(_Money, frozen=True, gc=False, kw_only=True, tag="adjustment"):
+    kind: ClassVar[Kind] = Kind.ADJUSTMENT
+    actor: Id
+    reason: Note
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        return Leg(self.kind.value, amount, signed_currency_of(amount, self.currency))
+
+    def cause(self) -> Cause | None:
+        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), self.reason)
+
+
+class _AdjustmentProposed(_Adjustment, frozen=True, gc=False, kw_only=True, tag="adjustment.proposed"):
+    kind: ClassVar[Kind] = Kind.INFORMATIONAL
+
+
+class _AdjustmentApproved(_OfPlayer, frozen=True, gc=False, kw_only=True, tag="adjustment.approved"):
+    kind: ClassVar[Kind] = Kind.ADJUSTMENT
+    proposal_id: Id
+    actor: Id
+
+    def reference(self) -> Reference | None:
+        return Reference("adjustment.proposed", text_of(self.proposal_id, "proposal_id"))
+
+    def cause(self) -> Cause | None:
+        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), "approved")
+
+
+class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
+    campaign_id: Id
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        currency = currency_of(amount, self.currency)
+        return Leg(self.kind.value, amount, currency, False, text_of(self.campaign_id, "campaign_id"))
+
+
+class _BonusGranted(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.granted"):
+    kind: ClassVar[Kind] = Kind.BONUS_GRANT
+    wagering_amount: str | None = None
+    """What has to be bet before the bonus is cash; without it the bonus waits for `bonus.released`."""
+
+    def legs(self) -> list[Leg]:
+        if self.wagering_amount is None:
+            return [self.leg()]
+        amount = amount_from_text(self.wagering_amount)
+        currency = currency_of(amount, self.currency)
+        campaign = text_of(self.campaign_id, "campaign_id")
+        return [self.leg(), Leg(Kind.WAGERING.value, amount, currency, False, campaign)]
+
+
+class _BonusReleased(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.released"):
+    kind: ClassVar[Kind] = Kind.BONUS_RELEASE
+
+
+class _BonusForfeited(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.forfeited"):
+    kind: ClassVar[Kind] = Kind.BONUS_FORFEIT
+
+
+class _PlayerState(_OfPlayer, frozen=True, gc=False, kw_only=True):
+    kind: ClassVar[Kind] = Kind.PLAYER_STATE
+    actor: Id
+    reason: Note
+    alert_id: Id | None = None
+    source: Literal["operator", "alert", "kyc"] | None = None
+    """Whose block it is, where it is not the operator's or that of `alert_id`."""
+
+    def cause(self) -> Cause | None:
+        actor = text_of(self.actor, "actor")
+        if self.alert_id is not None:
+            return Cause("alert", text_of(self.alert_id, "alert_id"), actor, self.reason)
+        return Cause(self.source or "operator", text_of(self.id, "id"), actor, self.reason)
+
+
+class _PlayerBlocked(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.blocked"):
+    pass
+
+
+class _PlayerHeld(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.held"):
+    pass
+
+
+class _PlayerReleased(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.released"):
+    pass
+
+
+class _PlayerLimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.limited"):
+    amount: str
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        amount = amount_from_text(self.amount)
+        return Leg(self.kind.value, amount, currency_of(amount, self.currency))
+
+
+class _PlayerUnlimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.unlimited"):
+    currency: CurrencyText
+
+    def leg(self) -> Leg:
+        return Leg(self.kind.value, None, currency_of(Amount(0, 0), self.currency))
+
+
+class _Heartbeat(Said, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
+    kind: ClassVar[Kind] = Kind.HEARTBEAT
+
+    def player(self) -> str | None:
+        return None
+
+
+_Body: TypeAlias = (
+    _DepositOpened
+    | _WithdrawalRequested
+    | _WithdrawalApproved
+    | _WithdrawalPaid
+    | _WithdrawalRefused
+    | _Adjustment
+    | _AdjustmentProposed
+    | _AdjustmentApproved
+    | _BonusGranted
+    | _BonusReleased
+    | _BonusForfeited
+    | _PlayerBlocked
+    | _PlayerHeld
+    | _PlayerReleased
+    | _PlayerLimited
+    | _PlayerUnlimited
+    | _Heartbeat
+)
+BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)
+"""Reads any of them; the tag of the class is its operation."""
