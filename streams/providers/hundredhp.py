@@ -234,10 +234,15 @@ def _amount(body: _Body, *, zero_allowed: bool = True) -> Amount:
     """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits hold."""
     sent = required(body.amount, "amount")
     whole, _, fraction = sent.partition(".")
-    amount = amount_from_text(f"{whole}.{fraction[:DECIMALS]}" if _DIGITS.fullmatch(fraction) else sent)
-    if sent.startswith("-") or not (zero_allowed or amount.unscaled or _DIGIT_ABOVE_0.search(sent)):
+    if len(fraction) <= DECIMALS or not _DIGITS.fullmatch(fraction):
+        amount = truncated(amount_from_text(sent), DECIMALS)
+    else:
+        amount = amount_from_text(f"{whole}.{fraction[:DECIMALS]}")
+    if amount.unscaled > 0:
+        return amount
+    if sent.startswith("-") or not (zero_allowed or _DIGIT_ABOVE_0.search(sent)):
         raise Rejected(RejectCode.BAD_AMOUNT, "the amount must be above zero, a deposit's may be zero")
-    return truncated(amount, DECIMALS)
+    return amount
 
 
 def _uuid7_ms(text: str) -> int | None:
