@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import RejectCode, Rejected
+from schemas.money import AMOUNT_MAX
+from streams.providers.dialect import Draft, MarketDraft
+from streams.providers.uof import Uof
+from streams.providers.uof_payout import payout_minor
+from tests.dialect_records import raw_record
+
+AT = 1_790_000_000_123
+HEAD = f'product="1" event_id="sr:match:700001" timestamp="{AT}"'
+
+
+def read(body: str | bytes) -> Any:
+    return Uof().reader(None)(raw_record("uof", body), {})
+
+
+def code(body: str | bytes) -> RejectCode:
+    with pytest.raises(Rejected) as caught:
+        read(body)
+    return caught.value.reason
+
+
+def settlement(*markets: str, more: str = 'certainty="2"') -> str:
+    return f"<bet_settlement {HEAD} {more}><outcomes>{''.join(markets)}</outcomes></bet_settlement>"
+
+
+HALVES = (
+    '<market id="16" specifiers="hcp=-0.75"><outcome id="1714" result="1" void_factor="0.5"/>'
+    '<outcome id="1715" result="0" void_factor="0.5"/></market>'
+)
+
+
+def test_each_outcome_is_an_item() -> None:
+    won, lost = read(settlement(HALVES))
+    assert won == MarketDraft(
+        "bet_settlement", "sr:match:700001", "16", "hcp=-0.75", "1714", "SETTLED", "1", "0.5", None, "2", None, None, AT,
+        "NOT_CHECKED",
+    )  # fmt: skip
+    assert (lost.outcome_id, lost.result, lost.void_factor) == ("1715", "0", "0.5")
+
+
+def test_live_and_confirmed_say_the_same_twice() -> None:
+    [live], [confirmed] = (
+        read(settlement('<market id="1"><outcome id="1" result="1"/></market>', more=f'certainty="{n}"')) for n in "12"
+    )
+    assert (live.result, live.certainty, confirmed.certainty) == ("1", "1", "2")
+
+
+def test_what_the_samples_do_and_the_schema_forbids() -> None:
+    body = "\ufeff" + settlement('<market id="1"><outcome id="1" result="1"/></market>', more="")
+    [item] = read(body.encode())
+    assert item.certainty is None
+    [cancel] = read(f'<bet_cancel {HEAD}><market id="16" extended_specifers="x=1" void_reason="3"/></bet_cancel>')
+    assert (cancel.specifiers, cancel.action) == ("", "CANCELLED")
+
+
+@pytest.mark.parametrize("spelt", ["setnr=4|pointnr=45", "pointnr=45|setnr=4", "|setnr=4||pointnr=45"])
+def test_a_market_has_one_spelling(spelt: str) -> None:
+    [item] = read(settlement(f'<market id="204" specifiers="{spelt}"><outcome id="4" result="0"/></market>'))
+    assert item.specifiers == "pointnr=45|setnr=4"
+
+
+def test_ids_are_numbers_or_urns_and_heats_and_doubts_are_kept() -> None:
+    dead, open_ = read(
+        settlement(
+            '<market id="534"><outcome id="sr:player:1" result="1" dead_heat_factor="0.3333"/>'
+            '<outcome id="2" result="-1"/></market>'
+        )
+    )
+    assert (dead.outcome_id, dead.dead_heat_factor, open_.result) == ("sr:player:1", "0.3333", "-1")
+
+
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [
+        ("bet_cancel", "CANCELLED"),
+        ("rollback_bet_settlement", "SETTLEMENT_ROLLED_BACK"),
+        ("rollback_bet_cancel", "CANCELLATION_ROLLED_BACK"),
+    ],
+)
+def test_cancels_and_rollbacks_mean_whole_markets(operation: str, action: str) -> None:
+    markets = '<market id="1"/><market id="16" specifiers="hcp=1"/>'
+    items = read(f'<{operation} {HEAD} start_time="5" end_time="9">{markets}</{operation}>')
+    assert [(item.market_id, item.specifiers, item.outcome_id, item.action) for item in items] == [
+        ("1", "", None, action),
+        ("16", "hcp=1", None, action),
+    ]
+    assert {(item.from_at, item.until_at, item.provider_at) for item in items} == {(5, 9, AT)}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<odds_change {HEAD}><odds><market id='1'/></odds></odds_change>",
+        f"<bet_stop {HEAD} groups='all'/>",
+        f"<fixture_change {HEAD} change_type='3'/>",
+        f"<alive product='1' timestamp='{AT}' subscribed='1'/>",
+        f"<snapshot_complete product='1' timestamp='{AT}' request_id='9'/>",
+        f"<bet_settlement {HEAD}><outcomes/></bet_settlement>",
+        f"<bet_cancel {HEAD}/>",
+    ],
+)
+def test_what_settles_nothing_is_noted_and_not_lost(body: str) -> None:
+    [item] = read(body)
+    assert isinstance(item, Draft)
+    assert ([leg.kind for leg in item.legs], item.player_id, item.provider_at) == (["INFORMATIONAL"], None, AT)
+    assert str(AT) in item.provider_tx_id
+
+
+def test_a_bad_outcome_or_market_does_not_spoil_the_others() -> None:
+    items = read(
+        settlement(
+            '<market><outcome id="1" result="1"/></market>',
+            '<market id="1"><outcome result="1"/><outcome id="2" result="2"/><outcome id="3"/><outcome id="4" result="1"/>'
+            '<outcome id="5" result="1" void_factor="2"/><outcome id="6" result="1" dead_heat_factor="1e-3"/></market>',
+            '<market id="2"/>',
+        )
+    )
+    assert [item.reason if isinstance(item, Rejected) else item.outcome_id for item in items] == [
+        RejectCode.MISSING_FIELD,
+        RejectCode.MISSING_FIELD,
+        RejectCode.BAD_FIELD,
+        RejectCode.MISSING_FIELD,
+        "4",
+        RejectCode.BAD_FIELD,
+        RejectCode.BAD_FIELD,
+        RejectCode.MISSING_FIELD,
+    ]
+
+
+def test_what_cannot_be_used() -> None:
+    assert code("<fixture/>") is RejectCode.MISSING_FIELD
+    assert code(f"<cashout {HEAD}/>") is RejectCode.UNKNOWN_OPERATION
+    assert code("<alive timestamp='soon'/>") is RejectCode.BAD_TIME
+    assert code(f"<bet_cancel timestamp='{AT}'><market id='1'/></bet_cancel>") is RejectCode.MISSING_FIELD
+    assert code("<!DOCTYPE a [<!ENTITY b 'c'>]><alive timestamp='1'>&b;</alive>") is RejectCode.MALFORMED
+    assert code("") is RejectCode.MALFORMED
+
+
+# --- the evaluation ---------------------------------------------------------------------------------------------------
+
+# result, void factor, dead heat factor -> payout of 10.00 at 2.50
+PAYOUTS = [
+    ("0", None, None, 0),
+    ("1", None, None, 2500),
+    ("0", "1", None, 1000),
+    ("1", "0.5", None, 500 + 1250),
+    ("0", "0.5", None, 500),
+    ("1", None, "0.5", 1250),
+    ("1", "0.5", "0.5", 500 + 625),
+    ("1", "1", None, 1000),
+]
+
+
+@pytest.mark.parametrize(("result", "void", "heat", "paid"), PAYOUTS)
+def test_the_table_of_the_document(result: str, void: str | None, heat: str | None, paid: int) -> None:
+    assert payout_minor(1000, Decimal("2.5"), result, void, heat) == paid
+
+
+factors = st.none() | st.decimals(0, 1, places=4).map(str)
+odds_values = st.decimals("1.001", 1000, places=3)
+
+
+@given(st.integers(0, 10**12), odds_values, st.sampled_from(["0", "1"]), factors, factors)
+def test_a_payout_is_exact_and_rounded_down_once(
+    stake: int, odds: Decimal, result: str, void: str | None, heat: str | None
+) -> None:
+    v, h = Decimal(void or "0"), Decimal("1" if heat is None else heat)
+    exact = stake * (v + (1 - v) * int(result) * h * odds)  # at most 12 + 4 + 4 + 7 digits: decimal is exact here
+    assert payout_minor(stake, odds, result, void, heat) == exact.to_integral_value(ROUND_FLOOR)
+
+
+@given(st.integers(0, 10**12), odds_values, factors)
+def test_a_loss_pays_no_more_than_a_win(stake: int, odds: Decimal, void: str | None) -> None:
+    lost, won = (payout_minor(stake, odds, result, void) for result in "01")
+    assert 0 <= lost <= min(stake, won)
+    assert won <= stake * Fraction(odds)
+
+
+@pytest.mark.parametrize(
+    ("stake", "odds", "result", "void", "reason"),
+    [
+        (1000, "2", "-1", None, RejectCode.BAD_FIELD),
+        (1000, "2", "won", None, RejectCode.BAD_FIELD),
+        (1000, "2", "1", "1.5", RejectCode.BAD_FIELD),
+        (1000, "2", "1", "1e-9999999", RejectCode.BAD_FIELD),
+        (-1, "2", "1", None, RejectCode.BAD_AMOUNT),
+        (1000, "0.5", "1", None, RejectCode.BAD_AMOUNT),
+        (1000, "NaN", "1", None, RejectCode.BAD_AMOUNT),
+        (1000, "1E+999999", "1", None, RejectCode.BAD_AMOUNT),
+        (AMOUNT_MAX, "2", "1", None, RejectCode.BAD_AMOUNT),
+    ],
+)
+def test_what_has_no_payout(stake: int, odds: str, result: str, void: str | None, reason: RejectCode) -> None:
+    with pytest.raises(Rejected) as caught:
+        payout_minor(stake, Decimal(odds), result, void)
+    assert caught.value.reason is reason
