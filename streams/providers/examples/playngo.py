@@ -33,7 +33,7 @@ def examples(fill: Fill) -> list[Example]:
             "release",
             ids[5],
             won + gain,
-            (("WIN", won), ("JACKPOT_WIN", gain)),
+            (("WIN", won), ("JACKPOT_WIN", gain)) if gain else (("WIN", won),),  # a gain of zero is none
             {"jackpotGain": plain(gain)},
             name="a jackpot inside a win",
         ),

@@ -31,6 +31,8 @@ def examples(fill: Fill) -> list[Example]:
     taken = {"id": "txn_1" + charge, "amount": -rest, "currency": fill.currency.lower(), "created": 1, "fee": 1500}
     given = {"id": "txn_2" + charge, "amount": rest, "currency": fill.currency.lower(), "created": 2, "fee": -1500}
     disputed = {"id": dispute, "amount": rest, **about}
+    # A dispute about nothing moves nothing: then it goes by its own id.
+    lost, won = (taken["id"], given["id"]) if rest else (dispute, dispute)
     alone = {"amount": value, "captured": True, "payment_intent": None, **meta}
     refund, direct = f"re_{fill.uuid(3)}", f"ch_{fill.uuid(4)}"
     return [
@@ -44,10 +46,10 @@ def examples(fill: Fill) -> list[Example]:
                ("DEPOSIT_REVERSAL", paid), original, {"amount_refunded": rest}),
         _event(fill, 4, "refund.failed", {"id": refund, "amount": rest, "status": "failed", **about}, refund,
                ("DEPOSIT", back), original),
-        _event(fill, 5, "charge.dispute.funds_withdrawn", {**disputed, "balance_transactions": [taken]}, taken["id"],
+        _event(fill, 5, "charge.dispute.funds_withdrawn", {**disputed, "balance_transactions": [taken]}, lost,
                ("DEPOSIT_REVERSAL", back), original),
         _event(fill, 6, "charge.dispute.funds_reinstated", {**disputed, "balance_transactions": [taken, given]},
-               given["id"], ("DEPOSIT", back), original),
+               won, ("DEPOSIT", back), original),
         _event(fill, 7, "charge.succeeded", {"id": direct, **alone}, direct,
                 ("DEPOSIT", paid), opened, name="a charge without a payment intent"),
         _event(fill, 8, "payout.paid", {"id": f"po_{fill.uuid(5)}", "amount": value}, None,
