@@ -1,0 +1,43 @@
+"""Who cannot sign makes nobody wait: whatever is rejected under another's key stops no player (see docs/dead-letters.md)."""
+
+from __future__ import annotations
+
+from random import Random
+
+from msgspec.structs import replace
+
+from sandbox.fuzz.mutation import mutated
+from streams.normalise.normaliser import Normaliser
+from streams.normalise.parking import blocking_code
+from streams.providers.examples.fill import Fill, record
+from streams.providers.registry import by_provider
+from tests.contract.test_adapters import ADAPTERS, every_adapter, other_keys, provider, subject
+
+MUTANTS = 20
+
+
+@every_adapter
+def test_what_a_stranger_sends_in_a_players_name_makes_nobody_wait(name):
+    if not subject(name).examples.keys:
+        return  # nothing is signed: such a provider cannot be named in PITBOSS_PARK
+    stranger = Normaliser(by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])})
+    random = Random(7)
+    for seed in range(5):
+        fill = Fill(seed)
+        examples = subject(name).made(fill)
+        for example in examples:
+            for _ in range(MUTANTS):
+                sent = replace(mutated(example, random.choice(examples), random), key=fill.player.encode())
+                rejected = stranger.normalise(raw := record(sent, provider(name)))
+                assert blocking_code(raw, rejected) is None, (sent.name, sent.value, rejected)
+
+
+def test_where_nothing_is_signed_the_same_bytes_would_make_players_wait():
+    """What the refusal to park a provider without a key is for; and the test above could fail."""
+    random, stopped = Random(7), 0
+    fill = Fill(1)
+    examples = subject("hub88-1").made(fill)
+    for example in examples * MUTANTS:
+        sent = record(replace(mutated(example, example, random), key=fill.player.encode()), "hub88")
+        stopped += blocking_code(sent, subject("hub88-1").open_.normalise(sent)) is not None
+    assert stopped
