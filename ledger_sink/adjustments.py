@@ -58,7 +58,9 @@ def noted(posting: Posting, leg: Leg) -> Verdict:
     posting.use(leg.currency)
     if event.operation == PROPOSED and leg.amount is not None:
         posting.proposal = Proposal(
-            event.event_id, event.player_id, leg.currency, minor_of(leg), actor_of(posting)
+            event.event_id, event.player_id, leg.currency, minor_of(leg), actor_of(posting),
+            "" if event.cause is None else event.cause.reason or "", event.brand, event.provider_tx_id,
+            event.occurred_at,
         )  # fmt: skip
     return NOTED
 

@@ -136,6 +136,10 @@ class Proposal(msgspec.Struct, frozen=True, gc=False):
     currency: str
     amount_minor: int
     actor: str
+    reason: str
+    brand: str
+    id: str
+    occurred_at_ms: int
 
 
 BLOCKED: Final = "BLOCKED"

@@ -122,6 +122,10 @@ def _proposal_columns(book: Book) -> dict[str, Any]:
         "currencies": [proposal.currency for proposal in new],
         "amounts": [proposal.amount_minor for proposal in new],
         "actors": [proposal.actor for proposal in new],
+        "reasons": [proposal.reason for proposal in new],
+        "brands": [proposal.brand for proposal in new],
+        "ids": [proposal.id for proposal in new],
+        "times": [proposal.occurred_at_ms for proposal in new],
     }
 
 

@@ -183,12 +183,14 @@ class WorkerSettings:
     """Whose players wait behind a dead letter of theirs; none of them: only what waits already; None: no park table."""
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
+    currencies_file: Path | None = None
+    """JSON: currency code → decimals of its minor unit, beyond those that are built in."""
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
     """Read what a worker process is told; raises `UsageError` for a number that is none."""
     env = os.environ if environ is None else environ
-    keys_file = env.get("PITBOSS_KEYS_FILE")
+    keys_file, currencies_file = env.get("PITBOSS_KEYS_FILE"), env.get("PITBOSS_CURRENCIES_FILE")
     return WorkerSettings(
         worker_id=env.get("PITBOSS_WORKER_ID", ""),
         keys_file=Path(keys_file) if keys_file else None,
@@ -197,7 +199,27 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         park_providers=_park_providers(env.get("PITBOSS_PARK")),
         park_records_max=_number(env, "PITBOSS_PARK_RECORDS_MAX", 1_000, "a number of records"),
         park_age_max_ms=_number(env, "PITBOSS_PARK_AGE_MAX_MS", 3_600_000, "milliseconds"),
+        currencies_file=Path(currencies_file) if currencies_file else None,
     )
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """What people at the command line may do."""
+
+    adjust_alone: Mapping[str, str] = field(default_factory=dict)
+    """By currency the largest adjustment, in major units, that one person makes alone; of others two people's."""
+
+
+def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:
+    """Read what people may do; raises `UsageError` for what is no list of currencies and amounts."""
+    env = os.environ if environ is None else environ
+    text = env.get("PITBOSS_ADJUST_ALONE", "")
+    alone = dict(part.strip().partition(":")[::2] for part in text.split(",") if part.strip())
+    for currency, amount in alone.items():
+        if not re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency) or not re.fullmatch(r"\d+(\.\d+)?", amount):
+            raise UsageError(f"PITBOSS_ADJUST_ALONE is {text!r}: write it as in EUR:100,JPY:15000")
+    return OperatorSettings(alone)
 
 
 def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:

@@ -6,12 +6,14 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from pitboss.settings import Runtime, WorkerSettings, read_settings, read_worker_settings, resolve_runtime
 from schemas.errors import UsageError
+from schemas.money import configure_currencies
 from schemas.topics import CONTROL
 from streams.kafka.app import PitbossApp, run_worker
 from streams.kafka.control import Control
@@ -92,17 +94,26 @@ ROLES: Mapping[str, Callable[[Runtime, WorkerSettings], PitbossApp]] = {
 
 def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
     """The key material by provider. Raises UsageError for a file that cannot be read."""
-    if worker.keys_file is None:
+    return _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "provider → keys")
+
+
+def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
+    """Decimals by currency, of those that this installation adds. Raises UsageError for a file that cannot be read."""
+    return _read_object(worker.currencies_file, "PITBOSS_CURRENCIES_FILE", "currency → decimals")
+
+
+def _read_object(file: Path | None, name: str, what: str) -> Mapping[str, Any]:
+    if file is None:
         return {}
     try:
-        keyring = orjson.loads(worker.keys_file.read_bytes())
+        found = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
-        message = f"PITBOSS_KEYS_FILE {worker.keys_file} cannot be read: {error}"
+        message = f"{name} {file} cannot be read: {error}"
         raise UsageError(message) from error
-    if not isinstance(keyring, dict):
-        message = f"PITBOSS_KEYS_FILE {worker.keys_file} is no JSON object of provider → keys"
+    if not isinstance(found, dict):
+        message = f"{name} {file} is no JSON object of {what}"
         raise UsageError(message)
-    return keyring
+    return found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -121,6 +132,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def composed(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """The role's app with what every worker has besides: an ear for commands. Nothing is connected yet."""
+    configure_currencies(read_currencies(worker))
     app = ROLES[role](runtime, worker)
     app.supervise(Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes))
     return app

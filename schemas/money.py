@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Final
 
-from schemas.errors import RejectCode, Rejected
+from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount
 
 AMOUNT_MAX: Final = 2**63 - 1
@@ -32,13 +32,16 @@ _EXPONENT_TWO: Final = dict.fromkeys(
     ).split(),
     2,
 )
-EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(
-    {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
-)
-"""Decimals of the minor unit by currency code: ISO 4217, and the crypto-currencies casinos keep wallets in."""
+_exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
+EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(_exponents)
+"""Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies casinos keep wallets in, and those that
+an installation has configured."""
+
+EXPONENT_MAX: Final = 8
 
 _DECIMAL: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _PLAIN_MAX: Final = 18
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9]{2,9}", re.ASCII)
 _POWERS: Final = tuple(10**n for n in range(SCALE_MAX + 1))
 
 
@@ -76,6 +79,22 @@ def amount_of(unscaled: int, scale: int) -> Amount:
         detail = f"{unscaled} at scale {scale} does not fit 64 bits and {SCALE_MAX} decimals"
         raise Rejected(RejectCode.BAD_AMOUNT, detail)
     return Amount(unscaled, scale)
+
+
+def configure_currencies(decimals: Mapping[str, int]) -> None:
+    """Let wallets hold further currencies in this process; called once, when it is composed.
+
+    Every process of an installation must be told the same, and a replay too. A currency's decimals never change: what
+    was booked would be read wrong. Raises UsageError for a code or a number that cannot be one, and for a change.
+    """
+    for code, exponent in decimals.items():
+        if not _CODE.fullmatch(code):
+            raise UsageError(f"currency {code[:16]!r}: write 3 to 10 capital letters and digits, a letter first")
+        if type(exponent) is not int or not 0 <= exponent <= EXPONENT_MAX:
+            raise UsageError(f"currency {code}: {exponent!r} decimals; give a whole number from 0 to {EXPONENT_MAX}")
+        if _exponents.get(code, exponent) != exponent:
+            raise UsageError(f"currency {code} has {_exponents[code]} decimals; they cannot be changed to {exponent}")
+    _exponents.update(decimals)
 
 
 def exponent_of(currency: str) -> int:

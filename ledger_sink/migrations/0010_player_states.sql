@@ -11,11 +11,15 @@ ALTER TABLE player_state DROP COLUMN is_blocked, DROP COLUMN bet_limit_currency,
 
 -- Adjustments that wait for a second person.
 CREATE TABLE proposal (
-    event_id     uuid   PRIMARY KEY,
-    player_id    text   NOT NULL,
-    currency     text   NOT NULL,
-    amount_minor bigint NOT NULL,
-    actor        text   NOT NULL
+    event_id       uuid   PRIMARY KEY,
+    player_id      text   NOT NULL,
+    currency       text   NOT NULL,
+    amount_minor   bigint NOT NULL,
+    actor          text   NOT NULL,
+    reason         text   NOT NULL,
+    brand          text   NOT NULL,
+    id             text   NOT NULL,
+    occurred_at_ms bigint NOT NULL
 );
 
 -- Whether the provider said that its round ends here: what the view of open rounds goes by. No index: it is a report.

@@ -31,7 +31,7 @@ SELECT player_id, standings, limits, wagering, event_id::text
  WHERE player_id = ANY(%(players)s)
 
 -- name: known_proposals
-SELECT event_id::text, player_id, currency, amount_minor, actor
+SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms
   FROM proposal
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
@@ -105,9 +105,10 @@ SELECT * FROM unnest(%(players)s::text[], %(standings)s::jsonb[], %(limits)s::js
        event_id = excluded.event_id
 
 -- name: insert_proposals
-INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor)
+INSERT INTO proposal (event_id, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(currencies)s::text[], %(amounts)s::bigint[],
-                     %(actors)s::text[])
+                     %(actors)s::text[], %(reasons)s::text[], %(brands)s::text[], %(ids)s::text[],
+                     %(times)s::bigint[])
 
 -- name: insert_batches
 INSERT INTO batch (part, from_offset, next_offset)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
 
 # Name → where it is, and what `pitboss --help` says of it without importing it. In the order of that help.
@@ -22,6 +23,7 @@ COMMANDS = {
     "schemas": ("pitboss.cli.schemas:schemas", "The contracts of the topics, and whether they may be released."),
     "providers": ("pitboss.cli.providers:providers", "Providers, their versions and their adapters."),
     "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
+    "player": ("pitboss.cli.player:player", "One player: balances, blocks, holds and limits."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "dlt": ("pitboss.cli.dlt:dlt", "What could not be used: list, show, redrive, drop."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
@@ -64,6 +66,11 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="pitboss")
 def cli() -> None:
     """Provider events in, settled balances and fraud alerts out."""
+    if (settings := read_worker_settings()).currencies_file is not None:
+        from pitboss.worker import read_currencies
+        from schemas.money import configure_currencies
+
+        configure_currencies(read_currencies(settings))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pitboss.cli.main import COMMANDS
-from pitboss.settings import Runtime, read_settings, read_worker_settings
+from pitboss.settings import Runtime, read_operator_settings, read_settings, read_worker_settings
 from schemas import codec
 from schemas.errors import PitbossError, RejectCode
 from schemas.events import Kind, Outcome, Position, WalletBalance
@@ -287,6 +287,7 @@ def test_the_environment_is_documented_as_it_is_read():
     environment = Asked({})
     read_settings(environment)
     read_worker_settings(environment)
+    read_operator_settings(environment)
     assert codes_below(DOCS / "operations.md", "Environment") == environment.names
 
 

@@ -36,7 +36,7 @@ ROWS = {
     "wallet": "SELECT player_id, currency, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1, 2",
     "closing": "SELECT event_id::text, player_id, action, by_event_id::text FROM closing ORDER BY 1, 2",
     "player_state": "SELECT player_id, standings, limits, wagering, event_id::text FROM player_state ORDER BY 1",
-    "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor FROM proposal ORDER BY 1",
+    "proposal": "SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, id, occurred_at_ms FROM proposal ORDER BY 1",
 }
 
 
@@ -175,7 +175,7 @@ def expected(history, policy):
             for _, s in sorted(book.changed_states.items())
         ],
         "proposal": sorted(
-            (p.event_id, p.player_id, p.currency, p.amount_minor, p.actor) for p in book.proposals.values()
+            (p.event_id, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms) for p in book.proposals.values()
         ),
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def tables(stack, namespaces):
     drop_database(runtime)
 
 
-@settings(max_examples=90)
+@settings(max_examples=70)
 @given(cut_histories(), st.sampled_from(POLICIES))
 async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables, cut, policy):
     history, cuts = cut

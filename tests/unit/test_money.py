@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from schemas.errors import RejectCode, Rejected
+from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount
 from schemas.money import (
     AMOUNT_MAX,
@@ -14,6 +14,7 @@ from schemas.money import (
     SCALE_MAX,
     amount_from_text,
     amount_of,
+    configure_currencies,
     exponent_of,
     minor_units,
     text_of_minor,
@@ -169,3 +170,24 @@ def test_zeros_at_the_end_of_many_printed_decimals_need_no_64_bits():
     assert amount_from_text("1.50000000000000000000000") == Amount(1_500_000_000_000_000_000, 18)
     assert amount_from_text("-1.50000000000000000000000") == Amount(-1_500_000_000_000_000_000, 18)
     assert amount_from_text("1.50") == Amount(150, 2)  # as sent, where it fits
+
+
+def test_an_installation_may_add_currencies_and_change_none():
+    configure_currencies({"KVNDX": 0, "XBIT2": 8})
+    assert minor_units(Amount(15, 1), "XBIT2") == 150_000_000
+    configure_currencies({"KVNDX": 0, "EUR": 2})  # told again
+    for wrong in (
+        {"KVNDX": 2},
+        {"EUR": 3},
+        {"XNINE": 9},
+        {"XNEG": -1},
+        {"XFLT": 2.0},
+        {"XBOOL": True},
+        {"eur": 2},
+        {"E\n": 2},
+    ):
+        with pytest.raises(UsageError):
+            configure_currencies(wrong)
+    assert "XNINE" not in EXPONENTS
+    with pytest.raises(TypeError):
+        EXPONENTS["XYZ"] = 2

@@ -14,12 +14,15 @@ from pitboss.settings import (
     NAMESPACE_PATTERN,
     NoStack,
     checked_namespace,
+    read_operator_settings,
     read_settings,
+    read_worker_settings,
     resolve_runtime,
     runtime_of,
     without_password,
     worker_environment,
 )
+from pitboss.worker import read_currencies
 from schemas.errors import UsageError
 
 GIVEN = {"PITBOSS_KAFKA": "broker:9092", "PITBOSS_DATABASE": "postgresql://u:p%40ss@db:5432/postgres?sslmode=require"}
@@ -129,3 +132,24 @@ def _own_pid() -> int:
     import os
 
     return os.getpid()
+
+
+def test_what_one_person_may_adjust_alone_is_said_by_currency():
+    assert read_operator_settings({}).adjust_alone == {}
+    assert read_operator_settings({"PITBOSS_ADJUST_ALONE": "EUR:100, BTC:0.01"}).adjust_alone == {
+        "EUR": "100",
+        "BTC": "0.01",
+    }
+    for wrong in ("100", "EUR", "EUR:", "EUR:-1", "eur:1", "EUR:1e3"):
+        with pytest.raises(UsageError, match="PITBOSS_ADJUST_ALONE"):
+            read_operator_settings({"PITBOSS_ADJUST_ALONE": wrong})
+
+
+def test_currencies_of_an_installation_are_read_from_a_file(tmp_path):
+    file = tmp_path / "currencies.json"
+    file.write_text('{"KVND": 0}')
+    assert read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)})) == {"KVND": 0}
+    assert read_currencies(read_worker_settings({})) == {}
+    file.write_text("[]")
+    with pytest.raises(UsageError, match="currency"):
+        read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)}))

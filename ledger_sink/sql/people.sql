@@ -1,0 +1,26 @@
+-- What people look up: a player, what waits for a second person, who owes us. None of it is on the way of an event.
+
+-- name: wallets_of_player
+SELECT currency, scale, cash_minor, bonus_minor, held_minor, version
+  FROM wallet
+ WHERE player_id = %(player)s
+ ORDER BY currency
+
+-- name: state_of_player
+SELECT player_id, standings, limits, wagering, event_id::text
+  FROM player_state
+ WHERE player_id = %(player)s
+
+-- name: open_proposals
+SELECT p.event_id::text, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms
+  FROM proposal p
+ WHERE NOT EXISTS (SELECT FROM closing c WHERE c.event_id = p.event_id AND c.player_id = p.player_id)
+   AND (%(event_id)s::uuid IS NULL OR p.event_id = %(event_id)s::uuid)
+ ORDER BY p.occurred_at_ms, p.event_id
+
+-- name: debts
+-- A report over all wallets: no index is kept for it.
+SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version
+  FROM wallet
+ WHERE cash_minor < 0 OR bonus_minor < 0
+ ORDER BY least(cash_minor, bonus_minor), player_id, currency

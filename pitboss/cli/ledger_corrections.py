@@ -1,0 +1,131 @@
+"""`pitboss ledger adjust | approve | proposals | debts`: corrections by people, large ones by two of them."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.people import debts as debts_of
+from ledger_sink.people import open_proposals
+from pitboss.cli.people import (
+    asked,
+    brand_option,
+    by_option,
+    checked_amount,
+    dry_run_option,
+    json_option,
+    tell,
+    tells,
+    time_text,
+    wait_option,
+)
+from pitboss.settings import read_operator_settings
+from schemas.errors import UsageError
+from schemas.identity import event_id
+from schemas.money import exponent_of, text_of_minor
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("player_id")
+@click.argument("amount")
+@click.argument("currency")
+@tells
+def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
+    """Give AMOUNT of cash to a player, or take it if it is below zero.
+
+    Above what one person may do alone (PITBOSS_ADJUST_ALONE) it is only proposed, and another one approves it.
+    """
+    code = currency.upper()
+    minor = checked_amount(amount, code)
+    if minor == 0:
+        raise UsageError("an adjustment of nothing")
+    alone = read_operator_settings().adjust_alone
+    needs_two = abs(minor) > (checked_amount(alone[code], code) if code in alone else 0)
+    said = {
+        "operation": "adjustment.proposed" if needs_two else "adjustment",
+        "id": str(uuid.uuid4()),
+        "player_id": player_id,
+        "amount": amount,
+        "currency": code,
+        "actor": actor,
+        "reason": reason,
+    }
+    if needs_two and not how["as_json"] and not how["dry_run"]:
+        click.echo(f"a second person has to approve it: pitboss ledger approve {said['id']} --by <who>")
+    tell(said, **how)
+
+
+@click.command()
+@click.argument("proposal_id")
+@by_option
+@brand_option
+@wait_option
+@dry_run_option
+@json_option
+def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
+    """Book what somebody else has proposed; `pitboss ledger proposals` lists it."""
+    target = event_id(brand, "house", "adjustment.proposed", proposal_id)
+    found = asked(partial(open_proposals, event_id=target))
+    if not found:
+        raise UsageError(f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`")
+    # The ledger decides who may approve. The same id for the same approver: asked twice, it is booked once.
+    tell(
+        {
+            "operation": "adjustment.approved",
+            "id": str(uuid.uuid5(uuid.UUID(target), actor)),
+            "player_id": found[0].player_id,
+            "proposal_id": proposal_id,
+            "actor": actor,
+        },
+        brand=brand,
+        **how,
+    )
+
+
+@click.command()
+@json_option
+def proposals(*, as_json: bool) -> None:
+    """Corrections that wait for a second person, oldest first."""
+    found = asked(open_proposals)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    table = Table("id", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
+    for one in found:
+        amount = text_of_minor(one.amount_minor, exponent_of(one.currency))
+        table.add_row(
+            one.id, one.brand, one.player_id, amount, one.currency, one.actor, one.reason, time_text(one.occurred_at_ms)
+        )
+    if found:
+        Console().print(table)
+    else:
+        click.echo("nothing waits for a second person")
+
+
+@click.command()
+@json_option
+def debts(*, as_json: bool) -> None:
+    """Wallets with an account below zero: chargebacks, corrections and rollbacks of wins that were spent."""
+    found = asked(debts_of)
+    columns = ("player_id", "currency", "scale", "cash_minor", "bonus_minor", "held_minor", "version")
+    if as_json:
+        click.echo(msgspec.json.encode([{name: getattr(one, name) for name in columns} for one in found]))
+        return
+    table = Table("player", "currency", "cash", "bonus", "held")
+    for one in found:
+        texts = [text_of_minor(minor, one.scale) for minor in (one.cash_minor, one.bonus_minor, one.held_minor)]
+        table.add_row(one.player_id, one.currency, *texts)
+    if found:
+        Console().print(table)
+    else:
+        click.echo("nobody is in debt")
+
+
+CORRECTIONS = (adjust, approve, proposals, debts)
+"""What `pitboss ledger` takes over from here."""

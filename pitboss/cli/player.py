@@ -1,0 +1,141 @@
+"""`pitboss player`: how a player stands, and what may stop the player's bets."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.journal import FREE, Wallet
+from ledger_sink.people import PlayerView, player_view
+from pitboss.cli.people import asked, checked_amount, json_option, tell, tells, time_text
+from schemas.money import exponent_of, text_of_minor
+
+_source = click.option(
+    "--source",
+    type=click.Choice(["operator", "alert", "kyc"]),
+    default="operator",
+    show_default=True,
+    help="Whose block it is: a source takes back only its own.",
+)
+_alert = click.option("--alert", "alert_id", help="The alert that led to it; its source is then `alert`.")
+
+
+@click.group()
+def player() -> None:
+    """One player: balances, blocks, holds and limits. What is changed here is an event of the log."""
+
+
+@player.command()
+@click.argument("player_id")
+@json_option
+def show(*, player_id: str, as_json: bool) -> None:
+    """Wallets, and what blocks, holds and limits the player."""
+    found = asked(partial(player_view, player_id=player_id))
+    if as_json:
+        click.echo(msgspec.json.encode(_as_json(found)))
+        return
+    console = Console()
+    if not found.wallets and not found.state.event_id:
+        click.echo(f"the ledger knows no player {player_id}")
+        return
+    table = Table("currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version")
+    limits, wagering = found.state.limits, found.state.wagering
+    for wallet in _with_wallets_of_limits(found):
+        left, most = wagering.get(wallet.currency, (0, 0))[0], limits.get(wallet.currency, (None, 0))[0]
+        texts = [text_of_minor(minor, wallet.scale) for minor in (wallet.cash_minor, wallet.bonus_minor)]
+        table.add_row(
+            wallet.currency,
+            *texts,
+            text_of_minor(wallet.held_minor, wallet.scale),
+            text_of_minor(left, wallet.scale) if left else "",
+            "" if most is None else text_of_minor(most, wallet.scale),
+            str(wallet.version),
+        )
+    console.print(table)
+    for source, (level, at) in sorted(found.state.standings.items()):
+        if level != FREE:
+            click.echo(f"{level.lower()} by {source} since {time_text(at)}")
+
+
+def _with_wallets_of_limits(found: PlayerView) -> list[Wallet]:
+    """A limit may be set before there is a wallet."""
+    there = {wallet.currency for wallet in found.wallets}
+    missing = sorted(currency for currency in found.state.limits if currency not in there)
+    return found.wallets + [Wallet(found.player_id, currency, exponent_of(currency)) for currency in missing]
+
+
+def _as_json(found: PlayerView) -> dict[str, Any]:
+    state = found.state
+    return {
+        "player_id": found.player_id,
+        "wallets": [
+            {
+                name: getattr(wallet, name)
+                for name in ("currency", "scale", "cash_minor", "bonus_minor", "held_minor", "version")
+            }
+            for wallet in found.wallets
+        ],
+        "is_blocked": state.is_blocked,
+        "is_held": state.is_held,
+        "standings": {source: {"level": level, "at": at} for source, (level, at) in state.standings.items()},
+        "limits": {currency: {"bet_minor": most, "at": at} for currency, (most, at) in state.limits.items()},
+        "wagering": {currency: {"left_minor": left} for currency, (left, _) in state.wagering.items()},
+    }
+
+
+def _state(
+    operation: str, player_id: str, actor: str, reason: str, source: str, alert_id: str | None
+) -> dict[str, Any]:
+    said = {"operation": operation, "player_id": player_id, "actor": actor, "reason": reason}
+    return said | ({"alert_id": alert_id} if alert_id is not None else {"source": source})
+
+
+@player.command()
+@click.argument("player_id")
+@_source
+@_alert
+@tells
+def block(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+    """Stop bets and withdrawals. Wins and rollbacks are booked all the same."""
+    tell(_state("player.blocked", player_id, actor, reason, source, alert_id), **how)
+
+
+@player.command()
+@click.argument("player_id")
+@_source
+@_alert
+@tells
+def hold(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+    """Stop withdrawals only."""
+    tell(_state("player.held", player_id, actor, reason, source, alert_id), **how)
+
+
+@player.command()
+@click.argument("player_id")
+@_source
+@_alert
+@tells
+def release(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+    """Take back a block or a hold of one source; those of others stay."""
+    tell(_state("player.released", player_id, actor, reason, source, alert_id), **how)
+
+
+@player.command()
+@click.argument("player_id")
+@click.argument("amount")
+@click.argument("currency")
+@tells
+def limit(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
+    """The largest single bet in CURRENCY; AMOUNT `none` takes the limit away."""
+    said = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
+    if amount == "none":
+        exponent_of(currency.upper())
+        tell({"operation": "player.unlimited", **said}, **how)
+        return
+    checked_amount(amount, currency.upper())
+    tell({"operation": "player.limited", "amount": amount, **said}, **how)
