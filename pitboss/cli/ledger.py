@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger_sink.migrate import Migration, migrate, migrations
+from pitboss.cli.ledger_report import report
+from pitboss.cli.ledger_views import VIEWS
 from pitboss.embedded.databases import create_database, database_exists
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
@@ -16,6 +18,10 @@ from schemas.errors import UsageError
 @click.group()
 def ledger() -> None:
     """The ledger's tables."""
+
+
+for view in (*VIEWS, report):
+    ledger.add_command(view)
 
 
 @ledger.group("migrate")

@@ -63,6 +63,22 @@ def test_whatever_is_known_is_found_by_an_index(full):
             assert "Seq Scan" not in plan, (mode, name, plan)
 
 
+def test_history_is_probed_and_not_searched(full):
+    player = {"player": "p-7"}
+    questions = {
+        "wallets": player,
+        "wallets_at": {**player, "next_offset": 50},
+        "movements": {**player, "currency": "EUR", "before": 9, "count": 50},
+        "entries": {"event_id": IDS[0]},
+        "movements_of": {**player, "currency": "EUR", "first": 1, "last": 2, "event_id": IDS[0], "decision": 0},
+        "closings": {"event_id": IDS[0]},
+        "repeats": {"event_id": IDS[0], "count": 100},
+    }
+    for name, parameters in questions.items():
+        plan = "\n".join(row[0] for row in full.execute("EXPLAIN " + statements("history")[name], parameters))
+        assert "Seq Scan" not in plan, (name, plan)
+
+
 @pytest.mark.parametrize("part", [0, 5])
 def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full, part):
     [[end]] = full.execute("SELECT max(source_offset) FROM entry WHERE part = %s", (part,)).fetchall()

@@ -1,0 +1,222 @@
+"""A wallet's past, read from the ledger's own rows: what it held at any place of the log, and what moved it.
+
+Every question is a probe of a table's key, so it costs the same in the first month and in the tenth year. Money is in
+minor units with the currency's number of decimals beside it, times are epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, LiteralString
+
+import msgspec
+
+from ledger_sink.database import Database
+from ledger_sink.statements import statements
+
+_SQL: Final = statements("history")
+LAST_VERSION: Final = 2**63 - 1
+
+
+class WalletAt(msgspec.Struct, frozen=True):
+    """A wallet as it stood behind one transfer; `available` is cash and bonus, `balance` is all three."""
+
+    currency: str
+    scale: int
+    version: int
+    cash_minor: int
+    bonus_minor: int
+    held_minor: int
+    event_id: str
+    part: int
+    source_offset: int
+
+    @property
+    def available_minor(self) -> int:
+        """What may be bet."""
+        return self.cash_minor + self.bonus_minor
+
+    @property
+    def balance_minor(self) -> int:
+        """All of the player's money."""
+        return self.available_minor + self.held_minor
+
+
+class Movement(msgspec.Struct, frozen=True):
+    """One transfer of a wallet, the wallet after it, and the event that caused it."""
+
+    version: int
+    debit: str
+    credit: str
+    amount_minor: int
+    cash_minor: int
+    bonus_minor: int
+    held_minor: int
+    event_id: str
+    part: int
+    source_offset: int
+    occurred_at: int
+    kind: str
+    provider: str
+    operation: str
+    provider_tx_id: str
+    round_id: str | None
+    outcome: str
+    reason: str
+
+
+class MovedRow(msgspec.Struct, frozen=True):
+    """One movement of a decision."""
+
+    version: int
+    debit: str
+    credit: str
+    amount_minor: int
+    cash_minor: int
+    bonus_minor: int
+    held_minor: int
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One decision about an event, with what it moved in the player's wallet."""
+
+    event_id: str
+    decision: int
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_tx_id: str
+    kind: str
+    player_id: str | None
+    round_id: str | None
+    game_id: str | None
+    reference_event_id: str | None
+    attempt_topic: str
+    attempt_part: int
+    attempt_offset: int
+    attempt_index: int
+    part: int
+    source_offset: int
+    occurred_at: int
+    outcome: str
+    reason: str
+    currency: str | None
+    available_minor: int | None
+    version: int | None
+    transfers: int
+    moved: tuple[MovedRow, ...] = ()
+
+
+class ClosedBy(msgspec.Struct, frozen=True):
+    """Why an event counts no more."""
+
+    player_id: str
+    action: str
+    by_event_id: str
+    part: int
+    source_offset: int
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """A further attempt of an event and what it heard."""
+
+    attempt_topic: str
+    attempt_part: int
+    attempt_offset: int
+    attempt_index: int
+    part: int
+    source_offset: int
+    outcome: str
+    reason: str
+    redelivered: bool
+
+
+class EventHistory(msgspec.Struct, frozen=True):
+    """All that the ledger knows of one event."""
+
+    decisions: tuple[Decision, ...]
+    closed_by: tuple[ClosedBy, ...]
+    repeats: tuple[Repeat, ...]
+
+
+class RoundEvent(msgspec.Struct, frozen=True):
+    """One decision about an event of a round; `closed` says what became of it since."""
+
+    event_id: str
+    decision: int
+    provider: str
+    operation: str
+    provider_tx_id: str
+    kind: str
+    player_id: str | None
+    part: int
+    source_offset: int
+    occurred_at: int
+    outcome: str
+    reason: str
+    currency: str | None
+    available_minor: int | None
+    version: int | None
+    transfers: int
+    round_closed: bool
+    closed: str | None
+
+
+async def wallets(database: Database, player_id: str) -> list[WalletAt]:
+    """A player's wallets as they are now, by currency."""
+    return await _read(database, _SQL["wallets"], WalletAt, player=player_id)
+
+
+async def wallets_before(database: Database, player_id: str, next_offset: int) -> list[WalletAt]:
+    """A player's wallets once the log was booked up to, not including, an offset of the player's partition."""
+    return await _read(database, _SQL["wallets_at"], WalletAt, player=player_id, next_offset=next_offset)
+
+
+async def movements(
+    database: Database, player_id: str, currency: str, *, before_version: int = LAST_VERSION, count: int = 50
+) -> list[Movement]:
+    """What moved a wallet, newest first, below a version."""
+    return await _read(
+        database, _SQL["movements"], Movement, player=player_id, currency=currency, before=before_version, count=count
+    )
+
+
+async def event_history(database: Database, event_id: str, *, repeats_max: int = 100) -> EventHistory:
+    """Every decision about an event, what it moved, what closed it, and its repeats; empty for an unknown one."""
+    decisions = [
+        msgspec.structs.replace(decision, moved=tuple(await _moved_by(database, decision)))
+        for decision in await _read(database, _SQL["entries"], Decision, event_id=event_id)
+    ]
+    closed = await _read(database, _SQL["closings"], ClosedBy, event_id=event_id)
+    repeats = await _read(database, _SQL["repeats"], Repeat, event_id=event_id, count=repeats_max)
+    return EventHistory(tuple(decisions), tuple(closed), tuple(repeats))
+
+
+async def round_events(
+    database: Database, round_id: str, *, provider: str | None = None, player_id: str | None = None, count: int = 1_000
+) -> list[RoundEvent]:
+    """The events that name a round, in the order of the log within a partition."""
+    return await _read(
+        database, _SQL["round"], RoundEvent, round_id=round_id, provider=provider, player=player_id, count=count
+    )
+
+
+async def _moved_by(database: Database, decision: Decision) -> list[MovedRow]:
+    if not decision.transfers or decision.version is None or decision.player_id is None:
+        return []
+    return await _read(
+        database,
+        _SQL["movements_of"],
+        MovedRow,
+        player=decision.player_id,
+        currency=decision.currency,
+        event_id=decision.event_id,
+        decision=decision.decision,
+        first=decision.version - decision.transfers + 1,
+        last=decision.version,
+    )
+
+
+async def _read(database: Database, statement: LiteralString, row: type[Any], **parameters: Any) -> list[Any]:
+    return [row(*values) for values in await database.query(statement, parameters)]

@@ -1,0 +1,102 @@
+"""What was bet, won and given away, by provider, game, brand, region and day, with the proof that it is the ledger's.
+
+Gross gaming revenue is what the games kept: bets less wins less contributions to jackpots, with rolled back bets and
+wins taken off. Summed over all groups it is what the accounts of the providers gained; the jackpots' contributions less
+what they paid is what the pools gained; the bonus cost is what the promotions' accounts lost. Amounts are in minor
+units, sums without limit. A day is a UTC day of event time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from ledger_sink.database import Database
+from ledger_sink.statements import statements
+from schemas.errors import UsageError
+
+DIMENSIONS: Final = ("provider", "game", "brand", "region", "day")
+ALWAYS_MS: Final = (-(2**62), 2**62)
+_SQL: Final = statements("report")
+
+
+class ReportRow(msgspec.Struct, frozen=True):
+    """One group; a dimension that was not asked for is None, and so is one that its events do not name."""
+
+    provider: str | None
+    game: str | None
+    brand: str | None
+    region: str | None
+    day: str | None
+    currency: str
+    bets_minor: int
+    wins_minor: int
+    contributions_minor: int
+    jackpot_wins_minor: int
+    bonus_cost_minor: int
+    transfers: int
+
+    @property
+    def ggr_minor(self) -> int:
+        """Gross gaming revenue."""
+        return self.bets_minor - self.wins_minor - self.contributions_minor
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """A sum of the report that is not what the house's accounts say. There is none, or the ledger has a fault."""
+
+    account: str
+    currency: str
+    reported_minor: int
+    booked_minor: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The groups, and where their sums differ from the ledger's accounts."""
+
+    rows: tuple[ReportRow, ...]
+    mismatches: tuple[Mismatch, ...]
+
+
+async def make_report(
+    database: Database, by: Sequence[str], *, from_ms: int = ALWAYS_MS[0], until_ms: int = ALWAYS_MS[1]
+) -> Report:
+    """The report of a span of event time, the end not included. Raises UsageError for an unknown dimension."""
+    unknown = [name for name in by if name not in DIMENSIONS]
+    if unknown:
+        raise UsageError(f"a report has no dimension {unknown[0]!r}: choose from {', '.join(DIMENSIONS)}")
+    span = {"from_ms": from_ms, "until_ms": until_ms}
+    async with database.transaction() as connection:
+        # Both statements have to see the same rows while the ledger goes on.
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        groups = await (await connection.execute(_SQL["totals"], {"by": list(by), **span})).fetchall()
+        house = await (await connection.execute(_SQL["house"], span)).fetchall()
+    rows = tuple(_row(values) for values in groups)
+    return Report(rows, tuple(mismatches(rows, {(account, currency): int(sum_) for account, currency, sum_ in house})))
+
+
+def _row(values: Sequence[str | int | None]) -> ReportRow:
+    *group, currency, bets, wins, contributions, jackpots, bonus, transfers = values
+    numbers = [int(number or 0) for number in (bets, wins, contributions, jackpots, bonus, transfers)]
+    return ReportRow(*group, currency, *numbers)  # type: ignore[call-arg, arg-type]  # as the statement lists them
+
+
+def mismatches(rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]) -> list[Mismatch]:
+    """Where the sums of the rows are not what the accounts gained, by account class and currency."""
+    reported: dict[tuple[str, str], int] = {}
+    for row in rows:
+        for account, gained in (
+            ("provider", row.ggr_minor),
+            ("jackpot", row.contributions_minor - row.jackpot_wins_minor),
+            ("promotions", -row.bonus_cost_minor),
+        ):
+            key = account, row.currency
+            reported[key] = reported.get(key, 0) + gained
+    return [
+        Mismatch(*key, reported.get(key, 0), house.get(key, 0))
+        for key in sorted(reported.keys() | house.keys())
+        if reported.get(key, 0) != house.get(key, 0)
+    ]

@@ -1,0 +1,84 @@
+-- Read by people, never on the way of an event. Each statement finds its rows by the key of a table, however long it is.
+
+-- What a player's wallets hold now.
+-- name: wallets
+SELECT currency, scale, version, cash_minor, bonus_minor, held_minor, event_id::text, part, source_offset
+  FROM wallet
+ WHERE player_id = %(player)s
+ ORDER BY currency
+
+-- What they held when the log had been booked up to an offset of their partition: offsets rise with versions, so the last
+-- version before it is found by halving, one probe a step.
+-- name: wallets_at
+WITH RECURSIVE halving (currency, scale, low, high) AS (
+    SELECT currency, scale, 0::bigint, version FROM wallet WHERE player_id = %(player)s
+    UNION ALL
+    SELECT currency, scale,
+           CASE WHEN is_before THEN middle ELSE low END,
+           CASE WHEN is_before THEN high ELSE middle - 1 END
+      FROM (SELECT h.currency, h.scale, h.low, h.high, h.middle,
+                   (SELECT t.source_offset < %(next_offset)s
+                      FROM transfer t
+                     WHERE t.player_id = %(player)s AND t.currency = h.currency AND t.version = h.middle) AS is_before
+              FROM (SELECT *, (low + high + 1) / 2 AS middle FROM halving WHERE low < high) AS h) AS step
+)
+SELECT h.currency, h.scale, t.version, t.cash_minor, t.bonus_minor, t.held_minor, t.event_id::text, t.part,
+       t.source_offset
+  FROM halving h
+  JOIN transfer t ON t.player_id = %(player)s AND t.currency = h.currency AND t.version = h.low
+ WHERE h.low = h.high
+ ORDER BY h.currency
+
+-- A wallet's movements, newest first, each with the event that moved it.
+-- name: movements
+SELECT t.version, t.debit, t.credit, t.amount_minor, t.cash_minor, t.bonus_minor, t.held_minor, t.event_id::text,
+       t.part, t.source_offset, t.occurred_at_ms, e.kind, e.provider, e.operation, e.provider_tx_id, e.round_id,
+       e.outcome, e.reason
+  FROM transfer t
+  JOIN entry e ON e.event_id = t.event_id AND e.decision = t.decision
+ WHERE t.player_id = %(player)s AND t.currency = %(currency)s AND t.version < %(before)s
+ ORDER BY t.version DESC
+ LIMIT %(count)s
+
+-- name: entries
+SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
+       round_id, game_id, reference_event_id::text, attempt_topic, attempt_part, attempt_offset, attempt_index, part,
+       source_offset, occurred_at_ms, outcome, reason, currency, available_minor, version, transfers
+  FROM entry
+ WHERE event_id = %(event_id)s::uuid
+ ORDER BY decision
+
+-- What one decision moved in a wallet: the versions up to the one that it was answered with.
+-- name: movements_of
+SELECT version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor
+  FROM transfer
+ WHERE player_id = %(player)s AND currency = %(currency)s AND version BETWEEN %(first)s AND %(last)s
+   AND event_id = %(event_id)s::uuid AND decision = %(decision)s
+ ORDER BY version
+
+-- name: closings
+SELECT player_id, action, by_event_id::text, part, source_offset FROM closing WHERE event_id = %(event_id)s::uuid
+
+-- name: repeats
+SELECT attempt_topic, attempt_part, attempt_offset, attempt_index, part, source_offset, outcome, reason, redelivered
+  FROM repeat
+ WHERE event_id = %(event_id)s::uuid
+ ORDER BY part, source_offset
+ LIMIT %(count)s
+
+-- The events of a round.
+-- name: round
+SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, e.kind, e.player_id, e.part,
+       e.source_offset, e.occurred_at_ms, e.outcome, e.reason, e.currency, e.available_minor, e.version, e.transfers,
+       e.round_closed, c.action
+  FROM entry e
+  LEFT JOIN closing c ON c.event_id = e.event_id AND c.player_id = e.player_id
+ WHERE e.round_id = %(round_id)s
+   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s)
+   AND (%(player)s::text IS NULL OR e.player_id = %(player)s)
+ ORDER BY e.part, e.source_offset
+ LIMIT %(count)s
+
+-- How many partitions the log has.
+-- name: partitions
+SELECT partitions FROM installation

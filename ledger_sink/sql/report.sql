@@ -1,0 +1,51 @@
+-- Read by people. A report reads every transfer of its span once.
+
+-- What was bet, won and given away. A transfer tells what it is by the accounts it joins. What a rollback or cancel moves
+-- back is taken off what it was, and counts in the game of the event it names. A contribution to a jackpot is part of the
+-- bet; what the pool pays is no win of the game.
+-- name: totals
+WITH moved AS (
+    SELECT t.currency, t.amount_minor, t.occurred_at_ms, t.event_id, t.decision,
+           split_part(t.debit, ':', 1) AS giver, split_part(t.credit, ':', 1) AS taker,
+           e.kind IN ('ROLLBACK', 'CANCEL') AS is_back,
+           e.provider, e.brand, e.region,
+           coalesce(e.game_id,
+                    (SELECT target.game_id FROM entry target
+                      WHERE target.event_id = e.reference_event_id ORDER BY target.decision DESC LIMIT 1)) AS game
+      FROM transfer t
+      JOIN entry e ON e.event_id = t.event_id AND e.decision = t.decision
+     WHERE t.occurred_at_ms >= %(from_ms)s AND t.occurred_at_ms < %(until_ms)s
+)
+SELECT CASE WHEN 'provider' = ANY(%(by)s) THEN provider END AS of_provider,
+       CASE WHEN 'game' = ANY(%(by)s) THEN game END AS of_game,
+       CASE WHEN 'brand' = ANY(%(by)s) THEN brand END AS of_brand,
+       CASE WHEN 'region' = ANY(%(by)s) THEN region END AS of_region,
+       CASE WHEN 'day' = ANY(%(by)s)
+            THEN to_char(to_timestamp(occurred_at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS of_day,
+       currency,
+       coalesce(sum(amount_minor) FILTER (WHERE giver = 'player' AND taker IN ('provider', 'jackpot') AND NOT is_back), 0)
+           - coalesce(sum(amount_minor) FILTER (WHERE giver IN ('provider', 'jackpot') AND taker = 'player' AND is_back), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE giver = 'provider' AND taker = 'player' AND NOT is_back), 0)
+           - coalesce(sum(amount_minor) FILTER (WHERE giver = 'player' AND taker = 'provider' AND is_back), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE taker = 'jackpot' AND (giver = 'provider' OR NOT is_back)), 0)
+           - coalesce(sum(amount_minor) FILTER (WHERE giver = 'jackpot' AND (taker = 'provider' OR is_back)), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE giver = 'jackpot' AND taker = 'player' AND NOT is_back), 0)
+           - coalesce(sum(amount_minor) FILTER (WHERE giver = 'player' AND taker = 'jackpot' AND is_back), 0),
+       coalesce(sum(amount_minor) FILTER (WHERE giver = 'promotions'), 0)
+           - coalesce(sum(amount_minor) FILTER (WHERE taker = 'promotions'), 0),
+       count(*) FILTER (WHERE giver IN ('provider', 'jackpot', 'promotions')
+                           OR taker IN ('provider', 'jackpot', 'promotions'))
+  FROM moved
+ GROUP BY 1, 2, 3, 4, 5, 6
+ ORDER BY 1, 2, 3, 4, 5, 6
+
+-- What the house's own accounts gained in the same span: what the report's sums have to be.
+-- name: house
+SELECT class, currency, sum(gained)
+  FROM (SELECT split_part(credit, ':', 1) AS class, currency, amount_minor AS gained
+          FROM transfer WHERE occurred_at_ms >= %(from_ms)s AND occurred_at_ms < %(until_ms)s
+        UNION ALL
+        SELECT split_part(debit, ':', 1), currency, -amount_minor
+          FROM transfer WHERE occurred_at_ms >= %(from_ms)s AND occurred_at_ms < %(until_ms)s) AS flow
+ WHERE class IN ('provider', 'jackpot', 'promotions')
+ GROUP BY class, currency

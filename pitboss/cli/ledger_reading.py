@@ -1,0 +1,53 @@
+"""What the ledger's views have in common: a reading of its database, and how tables and JSON are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.database import Database
+from pitboss.settings import Runtime
+
+T = TypeVar("T")
+_READING_MAX_S: Final = 3600.0
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+def reading(runtime: Runtime, read: Callable[[Database], Awaitable[T]]) -> T:
+    """What `read` finds in the ledger's database. Raises Unavailable."""
+
+    async def run() -> T:
+        database = Database(runtime.database_url, "pitboss.ledger_views", silence_max_s=_READING_MAX_S)
+        try:
+            return await read(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def show(table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()) -> None:
+    """A table with the numbered columns to the right, or a sentence on stderr where there are no rows."""
+    for index in as_numbers:
+        table.columns[index].justify = "right"
+    if rows:
+        console().print(table)
+    else:
+        click.echo(if_empty, err=True)
+
+
+def console() -> Console:
+    """As wide as the terminal; wide enough for every row in a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 240)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document."""
+    click.echo(msgspec.json.encode(value))

@@ -1,0 +1,70 @@
+"""`pitboss ledger report`: what was bet, won and given away, and that it is the ledger's to the cent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+import msgspec
+from rich.table import Table
+
+from ledger_sink.database import Database
+from ledger_sink.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
+from pitboss.cli.ledger_reading import json_option, print_json, reading, show
+from pitboss.log_places import instant_ms
+from pitboss.settings import read_settings, resolve_runtime
+from schemas.money import exponent_of, text_of_minor
+
+
+@click.command()
+@click.option("--by", default="provider", show_default=True, help=f"Comma-separated: {', '.join(DIMENSIONS)}.")
+@click.option("--from", "from_text", help="RFC 3339; events from here on, by event time.")
+@click.option("--until", "until_text", help="RFC 3339; up to here, not included.")
+@json_option
+def report(*, by: str, from_text: str | None, until_text: str | None, as_json: bool) -> None:
+    """Bets, wins, jackpots, bonus cost and gross gaming revenue, checked against the accounts of the house.
+
+    Exit code 1 if a sum is not the ledger's.
+    """
+    dimensions = [name.strip() for name in by.split(",") if name.strip()]
+    from_ms = instant_ms(from_text) if from_text else ALWAYS_MS[0]
+    until_ms = instant_ms(until_text) if until_text else ALWAYS_MS[1]
+
+    async def read(database: Database) -> Report:
+        return await make_report(database, dimensions, from_ms=from_ms, until_ms=until_ms)
+
+    made = reading(resolve_runtime(read_settings()), read)
+    if as_json:
+        rows = [{**msgspec.to_builtins(row), "ggr_minor": row.ggr_minor} for row in made.rows]
+        print_json({"by": dimensions, "rows": rows, "mismatches": msgspec.to_builtins(made.mismatches)})
+    else:
+        _show_report(made, dimensions)
+    for wrong in made.mismatches:
+        click.echo(
+            f"error: {wrong.account} {wrong.currency}: the rows say {wrong.reported_minor}, the accounts"
+            f" {wrong.booked_minor}; run `pitboss ledger verify`",
+            err=True,
+        )
+    if made.mismatches:
+        raise SystemExit(1)
+
+
+def _show_report(made: Report, dimensions: Sequence[str]) -> None:
+    columns = ("bets", "wins", "contributions", "GGR", "jackpot wins", "bonus cost")
+    table = Table(*dimensions, "currency", *columns, box=None)
+    for row in made.rows:
+        table.add_row(*[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row))
+    first = len(dimensions) + 1
+    show(table, "nothing has moved", made.rows, as_numbers=range(first, first + len(columns)))
+
+
+def _amounts(row: ReportRow) -> list[str]:
+    sums = (
+        row.bets_minor,
+        row.wins_minor,
+        row.contributions_minor,
+        row.ggr_minor,
+        row.jackpot_wins_minor,
+        row.bonus_cost_minor,
+    )
+    return [text_of_minor(amount, exponent_of(row.currency)) for amount in sums]
