@@ -75,6 +75,7 @@ _OF_REASON: Final = {
     "ALREADY_CLOSED": _REFUNDED,
     "NOTHING_TO_REVERSE": _NOT_FOUND,
     "BET_NOT_SEEN": _NOT_FOUND,
+    "PLAYER_UNKNOWN": _NOT_FOUND,
     "BET_ROLLED_BACK": _REFUNDED,
     "BET_SETTLED": _SETTLED,
 }
@@ -261,6 +262,6 @@ def _code_of(operation: str, result: WalletOutcome) -> int:
     outcome = result.outcome
     if outcome in (Outcome.EXISTS, Outcome.CONFLICT):
         return _DONE_BEFORE.get(operation, _EXISTS)
-    if outcome in (Outcome.TOMBSTONED, Outcome.UNRESOLVED) and operation in _ENDINGS:
+    if outcome == Outcome.TOMBSTONED and operation in _ENDINGS:
         return _NOT_FOUND
     return _OF_REASON.get(result.reason, _OF_OUTCOME.get(outcome, _INTERNAL))
