@@ -93,6 +93,11 @@ class Camt(Dialect):
             raise UsageError(message) from error
         return partial(self._read, parser(), zone, pattern)
 
+    def keys_of(self, statement: Statement, entry: Entry) -> frozenset[str]:
+        """What the entry's movements are called before equal ones are counted; readable ones only."""
+        lines = self._lines(statement, entry, ZoneInfo("UTC"), re.compile(self.deposit_pattern))
+        return frozenset(line.key for line in lines if isinstance(line, _Line))
+
     def _read(
         self, reader: etree.XMLParser, zone: ZoneInfo, pattern: re.Pattern[str], record: RawRecord, _: Headers
     ) -> list[Item]:
@@ -109,7 +114,7 @@ class Camt(Dialect):
     def _lines(
         self, statement: Statement, entry: Entry, zone: ZoneInfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
-        split = len(entry.details) > 1 and all(detail.money is not None for detail in entry.details)
+        split = entry.is_divided
         # Several details without amounts of their own do not divide the entry: nobody can say whose how much is.
         single = entry.details[0] if len(entry.details) == 1 else None
         for detail in entry.details if split else [single]:

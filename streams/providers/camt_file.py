@@ -57,6 +57,12 @@ class Entry(msgspec.Struct, gc=False):
     has_further_message: bool = False
 
     @property
+    def is_divided(self) -> bool:
+        """Whether its details say whose how much is: several of them, or one of several, each with its amount."""
+        several = len(self.details) > 1 or (bool(self.details) and self.count not in {"", "1"})
+        return several and all(detail.money is not None for detail in self.details)
+
+    @property
     def when(self) -> str:
         """The booking, else the value date; empty where there is neither."""
         return self.fields.get("BookgDt") or self.fields.get("ValDt") or ""
@@ -65,6 +71,7 @@ class Entry(msgspec.Struct, gc=False):
 class Statement(msgspec.Struct, frozen=True, gc=False):
     """What the entries of one statement have in common; `id` tells its pages apart."""
 
+    element: etree._Element
     namespace: str
     message: str
     account: str
@@ -96,7 +103,7 @@ def statements_of(root: etree._Element) -> Iterator[Statement]:
         if not account or not own_id:
             raise Rejected(RejectCode.MISSING_FIELD, "Acct/Id or Id of the statement is missing")
         scope = own_id if page in {"", "1"} else f"{own_id} page {page}"
-        yield Statement(namespace, message, account, scope, statement.findall(namespace + "Ntry"))
+        yield Statement(statement, namespace, message, account, scope, statement.findall(namespace + "Ntry"))
 
 
 def _find(element: etree._Element, namespace: str, path: str) -> str:

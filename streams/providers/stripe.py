@@ -25,7 +25,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Amount, Kind, Leg, Reference, SignatureVerdict, WalletOutcome
+from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply, entry_of
 from streams.providers.fields import (
@@ -161,21 +161,9 @@ class Stripe(Dialect):
         at = head.created
         if at is not None and not 0 <= at < 10**11:
             raise Rejected(RejectCode.BAD_TIME, "created is no time in epoch seconds")
-        return [
-            Draft(
-                head.type,
-                said.tx_id,
-                [said.leg],
-                None,
-                said.reference,
-                None,
-                False,
-                None,
-                None if at is None else at * 1000,
-                False,
-                verdict,
-            )
-        ]
+        at_ms = None if at is None else at * 1000
+        legs = [said.leg]
+        return [Draft(head.type, said.tx_id, legs, None, said.reference, None, False, None, at_ms, False, verdict)]
 
     def _said(self, head: _Head) -> _Said:
         kind = head.type
@@ -276,7 +264,7 @@ def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
 
 def _leg(kind: Kind, minor: int, currency: str | None) -> Leg:
     code = required(currency, "currency").upper()
-    amount = _amount(minor, code)
+    amount = amount_of(minor, _DECIMALS.get(code, _DECIMALS_ELSE))
     return Leg(kind.value, amount, currency_of(amount, code))
 
 
@@ -284,10 +272,6 @@ def _noted(thing: _Object) -> Leg:
     if thing.amount is None or thing.currency is None or thing.amount < 0:
         return Leg(Kind.INFORMATIONAL.value)
     return _leg(Kind.INFORMATIONAL, thing.amount, thing.currency)
-
-
-def _amount(minor: int, code: str) -> Amount:
-    return amount_of(minor, _DECIMALS.get(code, _DECIMALS_ELSE))
 
 
 def _verdict(key: Hmac, tolerance_ms: int, body: bytes, headers: Headers, seen_at_ms: int) -> str:
