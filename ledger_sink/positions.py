@@ -17,7 +17,7 @@ from ledger_sink.log import Stored, cluster_id, verify_log
 from ledger_sink.publisher import Publisher
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER
-from schemas.errors import LogMismatch
+from schemas.errors import Fenced, LogMismatch
 from schemas.topics import TRANSACTIONS
 
 logger = logging.getLogger(__name__)
@@ -86,13 +86,29 @@ class Guard:
     async def claim(self, parts: Collection[int], consumer: str) -> dict[int, Claim]:
         """Take partitions over, after proving that they are the ones the positions belong to.
 
-        Raises LogMismatch, Unavailable.
+        Raises LogMismatch, Fenced, Unavailable.
         """
         await self.check_installation()
         claims = await claim_positions(self.database, parts, consumer=consumer, topic=self.topic)
         stored = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
-        await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
+        try:
+            await self.verify(stored)
+        except LogMismatch:
+            await self._check_still_claimed(claims, consumer)
+            raise
         return claims
+
+    async def verify(self, stored: Mapping[int, Stored]) -> None:
+        """Compare positions with the log. Raises LogMismatch, Unavailable."""
+        await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
+
+    async def _check_still_claimed(self, claims: Mapping[int, Claim], consumer: str) -> None:
+        """What was claimed from us since has moved on: it says nothing of the log. Raises Fenced."""
+        columns = {"consumer": consumer, "topic": self.topic, "parts": sorted(claims)}
+        for part, epoch in await self.database.query(_SQL["epochs"], columns):
+            if epoch != claims[part].epoch:
+                message = f"{self.topic}-{part}: claimed by another worker (epoch {epoch}, ours {claims[part].epoch})"
+                raise Fenced(message)
 
 
 class LedgerPositions:

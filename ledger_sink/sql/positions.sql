@@ -10,6 +10,11 @@ RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_ch
 -- Whoever holds a position holds up to this a moment at most; longer is a worker that does not move.
 SET LOCAL lock_timeout = '5s'
 
+-- name: epochs
+SELECT part, epoch
+  FROM stream_position
+ WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
+
 -- name: end_holders
 -- A worker that was frozen in the middle of a transaction keeps its locks. No time-out of PostgreSQL ends a session that
 -- waits for more of a COPY, or for what follows a pipeline. Kafka has given its partitions to us, so we end it.
@@ -37,12 +42,12 @@ UPDATE stream_position AS p
 -- name: outcomes_between
 -- Every answer given for a stretch of the log, first decisions and repeats alike, in its order.
 SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
-       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, occurred_at_ms
   FROM entry
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
 UNION ALL
 SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
-       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version
+       attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, NULL
   FROM repeat
  WHERE part = %(part)s AND source_offset >= %(first)s AND source_offset < %(next)s
  ORDER BY source_offset

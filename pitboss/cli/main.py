@@ -27,6 +27,7 @@ COMMANDS = {
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "dlt": ("pitboss.cli.dlt:dlt", "What could not be used: list, show, redrive, drop."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
+    "simulate": ("pitboss.cli.simulate:simulate", "Prove the ledger in a simulated world full of faults."),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),
 }

@@ -1,0 +1,100 @@
+"""`pitboss simulate`: the real ledger in a simulated world, one seed after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sandbox.simulate.run import SeedResult
+from sandbox.simulate.run import simulate as simulate_seed
+
+SHOWN_MAX = 5
+
+
+@click.command()
+@click.option("--seeds", default=100, show_default=True, type=click.IntRange(1), help="How many simulations.")
+@click.option("--start", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Simulate so many at once.")
+@click.option("--trace", is_flag=True, help="Tell everything that happens; in one process.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bool) -> None:
+    """Run the ledger over a broker and a database in memory, with faults drawn from each seed.
+
+    Nothing is connected, nothing is written. Ends with 1 if something did not hold; the same seed shows it again.
+    """
+    numbers = range(start, start + seeds)
+    results: list[SeedResult] = []
+    failed: list[SeedResult] = []
+    with _progress(seeds) as bar:
+        for result in _results(numbers, 1 if trace else processes, trace=trace):
+            results.append(result)
+            if result.wrong:
+                failed.append(result)
+                _show(result, bar.console if isinstance(bar, Progress) else Console(stderr=True))
+            if isinstance(bar, Progress):
+                bar.advance(bar.task_ids[0])
+    summary = {
+        "seeds": len(results),
+        "events": sum(result.events for result in results),
+        "faults": sum(result.faults for result in results),
+        "failures": len(failed),
+        "failing_seeds": [result.seed for result in failed],
+        "events_min": min(result.events for result in results),
+        "faults_min": min(result.faults for result in results),
+    }
+    if as_json:
+        click.echo(orjson.dumps(summary))
+    else:
+        table = Table(*[name.replace("_", " ") for name in summary])
+        table.add_row(
+            *[", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in summary.values()]
+        )
+        Console().print(table)
+    if failed:
+        raise SystemExit(1)
+
+
+def _results(numbers: Iterable[int], processes: int, *, trace: bool) -> Iterator[SeedResult]:
+    if processes == 1:
+        _quiet(trace=trace)
+        for number in numbers:
+            yield simulate_seed(number, _tell) if trace else simulate_seed(number)
+        return
+    with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
+        yield from pool.map(simulate_seed, numbers, chunksize=4)
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _quiet(*, trace: bool = False) -> None:
+    # A worker that is cut off says so, and here that happens on purpose, ten times a seed.
+    logging.getLogger("ledger_sink").setLevel(logging.WARNING if trace else logging.CRITICAL)
+
+
+def _progress(seeds: int) -> Progress | nullcontext[None]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return nullcontext()
+    bar = Progress(
+        TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+        transient=True,
+    )  # fmt: skip
+    bar.add_task("simulating", total=seeds)
+    return bar
+
+
+def _show(result: SeedResult, console: Console) -> None:
+    console.print(f"seed {result.seed}: {len(result.wrong)} things do not hold", style="bold", highlight=False)
+    for line in result.wrong[:SHOWN_MAX]:
+        console.print(f"  {line}", highlight=False, markup=False)
+    console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace", highlight=False)

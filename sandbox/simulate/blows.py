@@ -1,0 +1,118 @@
+"""Which blows there are, where they may fall, and a schedule of them drawn from the seed."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Final
+
+from sandbox.simulate.process import Blow
+from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
+from sandbox.simulate.world import World
+from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+
+_DATABASE: Final = (Blow.KILL, Blow.CUT, Blow.FREEZE)
+_SEND: Final = (Blow.KILL, Blow.FAIL, Blow.FREEZE)
+_PROCESS: Final = (Blow.KILL, Blow.FREEZE)
+
+
+def _sends(*topics: str) -> list[str]:
+    return [f"{verb} {topic}" for verb in ("send", "sending", "sent") for topic in topics]
+
+
+POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
+    NORMALISE: {
+        "fetched": _PROCESS,
+        **dict.fromkeys(_sends(TRANSACTIONS, UNRESOLVED), _SEND),
+        "commit offsets": _PROCESS,
+    },
+    LEDGER: {
+        "fetched": _PROCESS,
+        "connect": _DATABASE,
+        **dict.fromkeys((f"ledger.{name}" for name in (
+            "lock_positions", "known_entries", "known_wallets", "copy_entries", "copy_transfers",
+            "copy_entries copied", "upsert_wallets", "insert_batches", "advance_positions",
+        )), _DATABASE),
+        "commit": _DATABASE,
+        "committed": _DATABASE,
+        **dict.fromkeys(_sends(OUTCOMES, BALANCES), _SEND),
+        "positions.claim": _DATABASE,
+        "positions.outcomes_between": _DATABASE,
+        "positions.published": _DATABASE,
+        "commit offsets": _PROCESS,
+    },
+    RESOLVE: {
+        "fetched": _PROCESS,
+        **dict.fromkeys((f"resolver.{name}" for name in (
+            "park", "match", "raise_barrier", "set_log_ends", "finalise", "unappended", "appended",
+        )), _DATABASE),
+        "commit": _DATABASE,
+        "committed": _DATABASE,
+        **dict.fromkeys(_sends(TRANSACTIONS), _SEND),
+        "positions.claim": _DATABASE,
+        "commit offsets": _PROCESS,
+    },
+}  # fmt: skip
+"""By role: every point that its process reaches, and what may happen there."""
+
+_ROLES: Final = (LEDGER, LEDGER, LEDGER, LEDGER, RESOLVE, NORMALISE)
+# Most blows fall where it hurts most: around the COMMIT and between it and what is sent.
+_SORE: Final = (
+    "commit",
+    "committed",
+    "commit",
+    "committed",
+    f"send {OUTCOMES}",
+    f"sending {BALANCES}",
+    "positions.claim",
+)
+
+
+class Blows:
+    """Falls upon a world until enough have fallen."""
+
+    def __init__(self, world: World, chance: Random) -> None:
+        self._world = world
+        self._chance = chance
+        self.others: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """How many have fallen."""
+        return len(self.others) + len(self._world.strikes)
+
+    async def fall(self, every_s: float) -> None:
+        """Strike for ever, about so often."""
+        while True:
+            await asyncio.sleep(self._chance.expovariate(1 / every_s))
+            if self._chance.random() < 0.75:
+                self._strike()
+            else:
+                await self._shake()
+
+    def _strike(self) -> None:
+        role = self._chance.choice(_ROLES)
+        points = POINTS[role]
+        sore = [point for point in _SORE if point in points] or list(points)
+        point = self._chance.choice(sore if self._chance.random() < 0.5 else list(points))
+        blow = self._chance.choice(points[point])
+        self._world.arm(role, point, blow, self._chance.choice((0.5, 5.0, 15.0, 35.0)))
+
+    async def _shake(self) -> None:
+        world = self._world
+        what = self._chance.choice(("rebalance", "join", "leave", "database away", "clock set back"))
+        self.others.append(what)
+        world.trace(what)
+        group = world.groups[self._chance.choice(_ROLES)]
+        if what == "rebalance":
+            group.shake()
+        elif what == "join" and group.size < 3:
+            group.join()
+        elif what == "leave":
+            group.leave()
+        elif what == "clock set back":
+            world.clock_ms -= self._chance.choice((1, 5_000, 3_600_000))
+        elif what == "database away":
+            world.server.is_away = True
+            await asyncio.sleep(self._chance.choice((0.1, 1.0, 5.0)))
+            world.server.is_away = False

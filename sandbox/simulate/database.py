@@ -1,0 +1,108 @@
+"""The ledger's `Database` over tables in memory; at every statement, COMMIT and reply a fault may strike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, cast
+
+from psycopg import AsyncConnection
+
+from ledger_sink.database import Database
+from sandbox.simulate.parking import PARKING
+from sandbox.simulate.process import Process
+from sandbox.simulate.statements import COMMON, Result, name_of, target_of
+from sandbox.simulate.tables import Server, Session
+from schemas.errors import InvariantBroken
+
+_HANDLERS = {**COMMON, **PARKING}
+
+
+class _Cursor:
+    """A statement's result, or a COPY that takes rows."""
+
+    def __init__(self, connection: _Connection, result: Result | None = None) -> None:
+        self._connection = connection
+        self._rows = [] if result is None else result.rows
+        self.rowcount = 0 if result is None else result.count
+
+    async def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+    async def fetchone(self) -> tuple[Any, ...] | None:
+        return self._rows[0] if self._rows else None
+
+    @asynccontextmanager
+    async def copy(self, statement: str) -> AsyncIterator[_Copy]:
+        name = name_of(statement)
+        await self._connection.process.reach(name)
+        yield _Copy(self._connection.session, statement)
+        await self._connection.process.reach(f"{name} copied")
+
+
+class _Copy:
+    def __init__(self, session: Session, statement: str) -> None:
+        self._session = session
+        self._table, self._columns = target_of(statement)
+
+    async def write_row(self, row: Sequence[Any]) -> None:
+        self._session.inserts.append((self._table, dict(zip(self._columns, row, strict=True))))
+
+
+class _Connection:
+    """As much of psycopg's connection as the ledger uses."""
+
+    def __init__(self, server: Server, process: Process, session: Session) -> None:
+        self._server = server
+        self.process = process
+        self.session = session
+
+    async def execute(self, statement: str, parameters: Mapping[str, Any] | None = None) -> _Cursor:
+        name = name_of(statement)
+        handler = _HANDLERS.get(name)
+        if handler is None:
+            message = f"the simulator has no table operation for the statement {name}: add it to sandbox/simulate"
+            raise InvariantBroken(message)
+        await self.process.reach(name)
+        self._server.check(self.session)
+        return _Cursor(self, await handler(self._server, self.session, statement, parameters or {}))
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def cursor(self) -> AsyncIterator[_Cursor]:
+        yield _Cursor(self)
+
+
+class SimulatedDatabase(Database):
+    """One process's connection."""
+
+    def __init__(self, server: Server, process: Process) -> None:
+        super().__init__("", "simulated")
+        self._server = server
+        self._process = process
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A transaction that is committed at the end of the block. Raises as the real one does."""
+        async with self._turn:
+            await self._process.reach("connect")
+            session = self._server.begin(self._process.name)
+            try:
+                yield cast("AsyncConnection[Any]", _Connection(self._server, self._process, session))
+                await self._process.reach("commit")
+                self._server.commit(session)
+            finally:
+                self._server.end(session)
+            # From here on it is committed, whether its client hears of it or not.
+            await self._process.reach("committed")
+
+    async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """The rows of one statement, committed by itself."""
+        async with self.transaction() as connection:
+            return await (await connection.execute(statement, parameters)).fetchall()
+
+    async def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,224 @@
+"""The rules of docs/ledger.md, one method a line of its tables; they look into the oracle's memory and change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sandbox.simulate.hand import BOOKED, CLOSED, NOTED, NOTHING, Hand, taken_by
+from sandbox.simulate.memory import BONUS, CASH, HELD, Decision, Verdict
+from sandbox.simulate.said import Identity, Move
+
+_IN_DEBT: Final = {
+    BOOKED: ("POSTED", "BOOKED_INTO_DEBT"),
+    ("CANCELLED", "REVERSED"): ("CANCELLED", "REVERSED_INTO_DEBT"),
+}
+
+
+class Judge(Hand):
+    """Decides one thing that was said, and writes what it does into the memory."""
+
+    def decide(self) -> Verdict:
+        """The first of the questions that fits."""
+        memory, said, player = self.memory, self.said, self.player
+        if player is None:
+            return self._nobodys()
+        closed = memory.closed.get((said.identity, player))
+        if closed not in (None, "PAID", "SETTLED"):
+            return ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME")
+        if closed != "PAID":
+            refusal = self._refusal(player) if said.decides else self._refused_win(player)
+            if refusal:
+                return refusal
+        verdicts = [self._leg(leg) for leg in said.legs]
+        if closed == "PAID":
+            for currency, _, _, minor, _ in list(self.moved):
+                self.move(currency, HELD, f"psp:{said.provider}", minor)
+            return ("POSTED", "PAID_BEFORE_IT_CAME")
+        is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in said.legs)
+        if is_win and said.reference and memory.policy(said).rollback_after_win == "REFUSE":
+            memory.closed.setdefault((said.reference, player), "SETTLED")
+        return next((v for v in verdicts if v not in (BOOKED, NOTED)), BOOKED if BOOKED in verdicts else NOTED)
+
+    def into_debt(self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]) -> Verdict:
+        """The reason by which somebody hears of a player in debt."""
+        nothing = {CASH: 0, BONUS: 0}
+        for currency in {move[0] for move in self.moved} if self.player else ():
+            was, now = before.get((self.player or "", currency), nothing), self.purse(currency)
+            if any(now[purse] < min(was[purse], 0) for purse in (CASH, BONUS)):
+                return _IN_DEBT.get(verdict, verdict)
+        return verdict
+
+    def _refusal(self, player: str) -> Verdict | None:
+        memory, (leg, *_) = self.memory, self.said.legs
+        currency, minor, is_bet = leg.currency or "", leg.minor or 0, leg.kind == "BET"
+        levels = {level for (owner, _), (_, level) in memory.standings.items() if owner == player}
+        if "player.blocked" in levels:
+            return ("REFUSED_BLOCKED", "PLAYER_BLOCKED")
+        if "player.held" in levels and not is_bet:
+            return ("REFUSED_BLOCKED", "WITHDRAWALS_HELD")
+        has_others = any(version for (owner, _), version in memory.versions.items() if owner == player)
+        if has_others and not memory.versions[player, currency]:
+            return ("REFUSED_CURRENCY", "NO_WALLET_IN_CURRENCY")
+        if leg.is_free:
+            return None
+        _, most = memory.limits.get((player, currency), (0, None))
+        if is_bet and most is not None and minor > most:
+            return ("REFUSED_LIMIT", "BET_OVER_LIMIT")
+        cash, bonus, _ = self.purse(currency).values()
+        funds = cash + bonus if is_bet else min(cash, cash + bonus)
+        return ("REFUSED_FUNDS", "NOT_ENOUGH_MONEY") if minor > max(funds, 0) else None
+
+    def _refused_win(self, player: str) -> Verdict | None:
+        memory, said = self.memory, self.said
+        if said.reference is None or not any(leg.kind == "WIN" for leg in said.legs):
+            return None
+        policy, closed = memory.policy(said), memory.closed.get((said.reference, player))
+        if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
+            return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
+        if policy.win_without_bet == "REFUSE" and not memory.booked(said.reference, player):
+            return ("REFUSED_REFERENCE", "BET_NOT_SEEN")
+        return None
+
+    def _leg(self, leg: Move) -> Verdict:
+        brand, provider = self.said.identity[:2]
+        currency, minor = leg.currency or "", leg.minor or 0
+        psp, promotions = f"psp:{provider}", f"promotions:{brand}"
+        simple = {
+            "JACKPOT_WIN": (f"jackpot:{provider}", CASH), "DEPOSIT": (psp, CASH), "DEPOSIT_REVERSAL": (CASH, psp),
+            "BONUS_GRANT": (promotions, BONUS),
+        }  # fmt: skip
+        if leg.kind in simple:
+            self.move(currency, *simple[leg.kind], minor)
+            return BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
+        if leg.kind == "WIN":
+            return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
+        if leg.kind in ("BONUS_RELEASE", "BONUS_FORFEIT"):
+            return self._end_bonus(currency, CASH if leg.kind == "BONUS_RELEASE" else promotions, minor)
+        rules = {
+            "BET": self._bet, "ADJUSTMENT": self._adjustment, "PLAYER_STATE": self._state, "ROLLBACK": self._rollback,
+            "CANCEL": self._cancel, "WITHDRAWAL": self._withdrawal, "WITHDRAWAL_REVERSAL": self._refuse,
+        }  # fmt: skip
+        return rules[leg.kind](leg) if leg.kind in rules else NOTED
+
+    def _bet(self, leg: Move) -> Verdict:
+        if leg.is_free:
+            return ("POSTED", "FREE_ROUND")
+        currency, minor = leg.currency or "", leg.minor or 0
+        wallet, table = self.purse(currency), f"provider:{self.said.provider}"
+        from_bonus = min(max(wallet[BONUS], 0), max(minor - max(wallet[CASH], 0), 0))
+        self.move(currency, CASH, table, minor - from_bonus)
+        self.move(currency, BONUS, table, from_bonus)
+        left, since = self.required(currency)
+        if not left or not minor:
+            return BOOKED
+        self.memory.wagering[self.player or "", currency] = (max(left - minor, 0), since)
+        if left > minor:
+            return BOOKED
+        self.move(currency, BONUS, CASH, max(wallet[BONUS], 0))
+        return ("POSTED", "WAGERING_MET")
+
+    def _win(self, payer: str, currency: str, minor: int) -> Verdict:
+        to_bonus = 0
+        if self.required(currency)[0]:
+            bet = self.memory.booked(self.said.reference, self.player)
+            taken = taken_by(bet)
+            to_bonus = minor if self.purse(currency)[CASH] <= 0 else 0
+            if taken:
+                to_bonus = minor * sum(m[3] for m in taken if m[1] == BONUS) // sum(m[3] for m in taken)
+        self.move(currency, payer, CASH, minor - to_bonus)
+        self.move(currency, payer, BONUS, to_bonus)
+        return BOOKED
+
+    def required(self, currency: str) -> tuple[int, int]:
+        return self.memory.wagering.get((self.player or "", currency), (0, 0))
+
+    def _grant(self, currency: str) -> Verdict:
+        key = (self.player or "", currency)
+        left, since = self.required(currency)
+        asked = sum(leg.minor or 0 for leg in self.said.legs if leg.kind == "WAGERING")
+        self.memory.wagering[key] = (left + asked, since if left else self.memory.versions[key])
+        if not left + asked:
+            del self.memory.wagering[key]
+        return BOOKED
+
+    def _end_bonus(self, currency: str, target: str, minor: int) -> Verdict:
+        found = min(minor, max(self.purse(currency)[BONUS], 0))
+        self.move(currency, BONUS, target, found)
+        if self.purse(currency)[BONUS] <= 0 and self.required(currency)[0]:
+            del self.memory.wagering[self.player or "", currency]
+        return BOOKED if found == minor else ("POSTED", "BONUS_IN_PART")
+
+    def _adjustment(self, leg: Move) -> Verdict:
+        said, player = self.said, self.player or ""
+        currency, minor = leg.currency or "", leg.minor or 0
+        if said.reference:
+            proposals = self.memory.decided.get(said.reference, [])
+            if not proposals or proposals[0].player != player:
+                return ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN")
+            if (said.reference, player) in self.memory.closed:
+                return CLOSED
+            if said.actor == proposals[0].said.actor:
+                return ("REFUSED_REFERENCE", "PROPOSED_BY_THE_SAME")
+            self.memory.closed[said.reference, player] = "APPROVED"
+            currency, minor = proposals[0].said.legs[0].currency or "", proposals[0].said.legs[0].minor or 0
+        accounts = ("adjustments", CASH) if minor >= 0 else (CASH, "adjustments")
+        self.move(currency, *accounts, abs(minor))
+        return BOOKED
+
+    def _state(self, leg: Move) -> Verdict:
+        said, player, at_ms = self.said, self.player or "", self.said_at_ms
+        limits, standings = self.memory.limits, self.memory.standings
+        is_limit = said.operation in ("player.limited", "player.unlimited")
+        old = limits.get((player, leg.currency or "")) if is_limit else standings.get((player, said.source))
+        if old and old[0] > at_ms:
+            return ("POSTED", "OLDER_THAN_STATE")
+        if is_limit:
+            limits[player, leg.currency or ""] = (at_ms, leg.minor)
+        else:
+            standings[player, said.source] = (at_ms, said.operation)
+        return BOOKED
+
+    def _withdrawal(self, leg: Move) -> Verdict:
+        if self.said.reference:
+            return self._pay(self.said.reference)
+        self.move(leg.currency or "", CASH, HELD, leg.minor or 0)
+        return BOOKED
+
+    def _refuse(self, _: Move) -> Verdict:
+        was = self.closed_as()
+        verdict = self.take_back("REFUSED")
+        return ("UNRESOLVED", "REFUSED_AFTER_PAYMENT") if (verdict, was) == (CLOSED, "PAID") else verdict
+
+    def _rollback(self, _: Move) -> Verdict:
+        if self.closed_as() == "SETTLED":
+            return ("REFUSED_REFERENCE", "BET_SETTLED")
+        return self.take_back("REVERSED")
+
+    def _cancel(self, _: Move) -> Verdict:
+        seen = self.memory.seen(self.said.reference, self.player)
+        if seen and seen[-1].place != self.said.cancels:
+            return ("CANCELLED", "ATTEMPT_MOVED_NOTHING")
+        verdict = self.take_back("CANCELLED")
+        return ("CANCELLED", "REVERSED" if verdict == BOOKED else verdict[1])
+
+    def _pay(self, request: Identity) -> Verdict:
+        target, was = self.target(), self.closed_as()
+        if target == NOTHING or (target == CLOSED and was != "PAID"):
+            return ("UNRESOLVED", "PAID_WITHOUT_HOLD")
+        self.memory.closed[request, self.player or ""] = "PAID"
+        if not isinstance(target, Decision):
+            return target
+        for currency, _, _, minor, _ in target.moved:
+            self.move(currency, HELD, f"psp:{self.said.provider}", minor)
+        return BOOKED
+
+    def _nobodys(self) -> Verdict:
+        psp, suspense = f"psp:{self.said.provider}", f"suspense:{self.said.provider}"
+        for leg in self.said.legs:
+            if leg.kind == "DEPOSIT":
+                self.move(leg.currency or "", psp, suspense, leg.minor or 0)
+            elif leg.kind == "DEPOSIT_REVERSAL":
+                self.move(leg.currency or "", suspense, psp, leg.minor or 0)
+        is_money = any(leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL") for leg in self.said.legs)
+        return ("UNRESOLVED", "PLAYER_UNKNOWN") if is_money else NOTED

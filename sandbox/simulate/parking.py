@@ -1,0 +1,161 @@
+"""The resolver's statements over the tables in memory; see `statements`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+
+from sandbox.simulate.statements import Handler, Parameters, Result, target_of, unnested
+from sandbox.simulate.tables import Row, Server, Session
+
+WAITING, RESOLVED, FINAL = "WAITING", "RESOLVED", "FINAL"
+
+
+def parked(server: Server, parts: Iterable[int] | None = None, state: str | None = None) -> list[Row]:
+    """Parked rows in the order of their places."""
+    wanted = None if parts is None else set(parts)
+    rows = [
+        row
+        for row in server.tables["parked"].rows.values()
+        if (wanted is None or row["part"] in wanted) and state in (None, row["state"])
+    ]
+    return sorted(rows, key=lambda row: (row["part"], row["source_offset"]))
+
+
+def _plain(value: Any) -> Any:
+    """What psycopg's Jsonb wraps."""
+    return getattr(value, "obj", value)
+
+
+def _player_of(server: Server, event_id: str | None) -> str | None:
+    entries = server.tables["entry"].find(("event_id",), (event_id,))
+    return next((row["player_id"] for row in entries if row["player_id"] is not None), None)
+
+
+async def _park(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    table, columns = target_of(statement)
+    defaults = {"state": WAITING, "player_id": None, "appended": False, "barrier": None, "parked_at": server.now_s()}
+    rows = [{**defaults, **dict(zip(columns, values, strict=True))} for values in unnested(statement, parameters)]
+    session.inserts += [(table, row) for row in rows]
+    return Result(count=len(rows))
+
+
+async def _match(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement
+    for row in parked(server, parameters["parts"], WAITING):
+        player = _player_of(server, row["reference_event_id"])
+        if player is not None:
+            session.changes.append(partial(row.update, state=RESOLVED, player_id=player))
+    return Result()
+
+
+async def _unappended(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session, statement
+    rows = [row for row in parked(server, parameters["parts"]) if not row["appended"] and row["state"] != WAITING]
+    return Result([(row["part"], row["source_offset"], row["body"], row["player_id"]) for row in rows[:1000]])
+
+
+async def _appended(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    for place in unnested(statement, parameters):
+        row = server.tables["parked"].rows[place]
+        session.changes.append(partial(row.update, appended=True))
+    return Result()
+
+
+async def _waiting(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session, statement
+    rows: dict[int, list[Row]] = {}
+    for row in parked(server, parameters["parts"], WAITING):
+        rows.setdefault(row["part"], []).append(row)
+    return Result(
+        [
+            (part, len(found), max((row["source_offset"] for row in found if row["barrier"] is None), default=None))
+            for part, found in rows.items()
+        ]
+    )
+
+
+async def _raise_barrier(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement
+    lasts = dict(zip(parameters["parts"], parameters["lasts"], strict=True))
+    barrier: Row = {"raw_ends": _plain(parameters["ends"]), "log_ends": None}
+    session.inserts.append(("barrier", barrier))
+    seen = [row for row in parked(server, lasts, WAITING) if row["barrier"] is None]
+    seen = [row for row in seen if row["source_offset"] <= lasts[row["part"]]]
+
+    def stand_behind() -> None:
+        for row in seen:
+            row["barrier"] = barrier["id"]  # which it has only once it is inserted
+
+    session.changes.append(stand_behind)
+    return Result()
+
+
+async def _open_barriers(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session, statement
+    used = {row["barrier"] for row in parked(server, parameters["parts"], WAITING)}
+    barriers = server.tables["barrier"].rows
+    return Result(
+        [(row["id"], row["raw_ends"], row["log_ends"]) for _, row in sorted(barriers.items()) if row["id"] in used]
+    )
+
+
+async def _set_log_ends(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement
+    ends = _plain(parameters["ends"])
+    for number in parameters["barriers"]:
+        row = server.tables["barrier"].rows[(number,)]
+        session.changes.append(partial(row.update, log_ends=ends))
+    return Result()
+
+
+async def _positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session, statement
+    topics = (parameters["log"], parameters["unresolved"])
+    rows = server.tables["stream_position"].rows.values()
+    return Result([(row["topic"], row["part"], row["next_offset"]) for row in rows if row["topic"] in topics])
+
+
+async def _finalise(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement
+    for row in parked(server, parameters["parts"], WAITING):
+        reference = row["reference_event_id"]
+        age_ms = (server.now_s() - row["parked_at"]) * 1000
+        if row["barrier"] not in parameters["barriers"] or age_ms < parameters["min_age_ms"]:
+            continue
+        if _player_of(server, reference) is not None or _is_on_its_way(server, row):
+            continue
+        session.changes.append(partial(row.update, state=FINAL))
+    return Result()
+
+
+def _is_on_its_way(server: Server, row: Row) -> bool:
+    return any(
+        other["event_id"] != row["event_id"] and not server.tables["entry"].find(("event_id",), (other["event_id"],))
+        for other in server.tables["parked"].find(("event_id",), (row["reference_event_id"],))
+    )
+
+
+async def _drop_barriers(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement, parameters
+    used = {row["barrier"] for row in parked(server, None, WAITING)}
+    barriers = server.tables["barrier"].rows
+    for key in [key for key in barriers if key[0] not in used]:
+        session.changes.append(partial(barriers.__delitem__, key))
+    return Result()
+
+
+PARKING: Final[dict[str, Handler]] = {
+    "resolver.park": _park,
+    "resolver.match": _match,
+    "resolver.unappended": _unappended,
+    "resolver.appended": _appended,
+    "resolver.waiting": _waiting,
+    "resolver.raise_barrier": _raise_barrier,
+    "resolver.open_barriers": _open_barriers,
+    "resolver.set_log_ends": _set_log_ends,
+    "resolver.positions": _positions,
+    "resolver.finalise": _finalise,
+    "resolver.drop_barriers": _drop_barriers,
+}

@@ -1,0 +1,201 @@
+"""The three roles: the real normaliser, ledger and resolver, wired to the broker and the database in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from ledger_sink.agent import LedgerHandler
+from ledger_sink.committer import Committer
+from ledger_sink.contents import Contents
+from ledger_sink.log import Stored
+from ledger_sink.positions import Guard, LedgerPositions
+from ledger_sink.publisher import Publisher
+from ledger_sink.resolve_agent import ResolveHandler, ResolvePositions
+from ledger_sink.resolver import Ends, Resolver
+from ledger_sink.store import PostgresLedger
+from sandbox.simulate.broker import Broker
+from sandbox.simulate.database import SimulatedDatabase
+from sandbox.simulate.process import Process
+from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
+from schemas.errors import InvariantBroken, Unavailable
+from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.normalise.normaliser import Accepted, RejectedItem
+
+SWEEP_S: Final = 0.5
+MIN_AGE_MS: Final = 500
+
+
+class _Graveyard:
+    """Nothing that reaches the ledger may need one: the normaliser has let only events through."""
+
+    async def bury_all(self, burials: Sequence[Burial]) -> None:
+        message = f"the log holds {len(burials)} records that are no events: {burials[0].detail}"
+        raise InvariantBroken(message)
+
+
+def _contents() -> Contents:
+    return Contents(cast("DeadLetters", _Graveyard()))
+
+
+@dataclass(frozen=True)
+class _Guard(Guard):
+    """Compares positions with the log in memory."""
+
+    broker: Broker | None = None
+
+    async def check_installation(self) -> None:
+        """There is one broker and one database."""
+
+    async def verify(self, stored: Mapping[int, Stored]) -> None:
+        """Raises LogMismatch."""
+        assert self.broker is not None
+        self.broker.verify(self.group, self.topic, stored)
+
+
+async def _no_count() -> int:
+    return 0
+
+
+class NormaliseWorker(Worker):
+    """Raw records to events of the log."""
+
+    role = NORMALISE
+
+    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """What the group has committed."""
+        await self.process.reach("assigned")
+        return {
+            (topic, part): self.around.broker.committed.get((self.role, topic, part), 0) for topic, part in partitions
+        }
+
+    async def let_go(self, partitions: Collection[Partition]) -> None:
+        """Nothing is held."""
+
+    async def handle(self, batch: RecordBatch) -> None:
+        """Append the batch's events."""
+        outgoing: dict[str, list[tuple[bytes, bytes]]] = {TRANSACTIONS: [], UNRESOLVED: []}
+        for record in batch.records:
+            for item in self.around.normaliser.normalise(record):
+                if isinstance(item, Accepted):
+                    outgoing[item.topic].append((item.key, item.value))
+                elif isinstance(item, RejectedItem):
+                    message = f"{batch.topic}-{batch.partition}@{record.offset} was rejected: {item.detail}"
+                    raise InvariantBroken(message)
+        for topic, records in outgoing.items():
+            if records:
+                await self.around.broker.send(self.process, topic, records, self.around.now_ms())
+
+
+class LedgerWorker(Worker):
+    """Books the log and publishes what is settled."""
+
+    role = LEDGER
+
+    def __init__(self, around: Surroundings, process: Process) -> None:
+        super().__init__(around, process)
+        store_database, publishing, claiming = (SimulatedDatabase(around.server, process) for _ in range(3))
+        store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS)
+        self._publisher = Publisher(
+            publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
+            outcomes_topic=OUTCOMES,
+        )  # fmt: skip
+        committer = Committer(store, self._publisher)
+        guard = _Guard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
+        self._positions = LedgerPositions(guard, store.epochs, self._publisher)
+        self._handler = LedgerHandler(committer, _contents())
+        for work in (committer.run(), self._publisher.run(), self._store_cursors()):
+            process.start(work)
+
+    async def _send(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
+        if records:
+            await self.around.broker.send(self.process, topic, records, self.around.now_ms())
+
+    async def _store_cursors(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                await self._publisher.store_cursors()
+            except Unavailable:
+                continue
+
+    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Claimed, compared with the log, published up to date."""
+        return await self._positions.claim(partitions)
+
+    async def handle(self, batch: RecordBatch) -> None:
+        """Book it."""
+        await self._handler.handle(batch)
+
+    async def let_go(self, partitions: Collection[Partition]) -> None:
+        """Publish what is committed."""
+        await self._positions.release(partitions)
+
+
+class ResolveWorker(Worker):
+    """Finds players for events that name none."""
+
+    role = RESOLVE
+
+    def __init__(self, around: Surroundings, process: Process) -> None:
+        super().__init__(around, process)
+        database = SimulatedDatabase(around.server, process)
+        self._resolver = Resolver(
+            database, self._append, _Progress(around), topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=MIN_AGE_MS
+        )
+        guard = _Guard(database, "", self.role, UNRESOLVED, _no_count, around.broker)
+        self._positions = ResolvePositions(guard, self._resolver)
+        self._handler = ResolveHandler(self._resolver, _contents())
+        process.start(self._sweep())
+
+    async def _append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        await self.around.broker.send(self.process, TRANSACTIONS, records, self.around.now_ms())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                await self._resolver.sweep()
+            except Unavailable:
+                continue
+
+    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Claimed, compared with the topic."""
+        return await self._positions.claim(partitions)
+
+    async def handle(self, batch: RecordBatch) -> None:
+        """Park it."""
+        await self._handler.handle(batch)
+
+    async def let_go(self, partitions: Collection[Partition]) -> None:
+        """Forget them."""
+        await self._positions.release(partitions)
+
+
+class _Progress:
+    """How far everything has come, as the broker tells the resolver."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    async def raw_ends(self) -> Ends:
+        return self._around.broker.ends(self._around.raw_topics)
+
+    async def normalised(self) -> Ends:
+        committed = self._around.broker.committed
+        return {f"{topic}-{part}": offset for (role, topic, part), offset in committed.items() if role == NORMALISE}
+
+    async def log_ends(self) -> Ends:
+        return self._around.broker.ends([TRANSACTIONS])
+
+    async def unresolved_ends(self) -> Ends:
+        return self._around.broker.ends([UNRESOLVED])
+
+
+WORKERS: Final[dict[str, type[Worker]]] = {
+    NORMALISE: NormaliseWorker, LEDGER: LedgerWorker, RESOLVE: ResolveWorker,
+}  # fmt: skip

@@ -1,0 +1,121 @@
+"""One seed, one simulation: draw a hostile casino and its misfortunes, let them happen, look at what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Final, NamedTuple
+
+from sandbox.simulate.blows import Blows
+from sandbox.simulate.broker import Record
+from sandbox.simulate.checks import wrong_of
+from sandbox.simulate.clock import Deadlock, SimulatedLoop
+from sandbox.simulate.said import Said
+from sandbox.simulate.traffic import Traffic, in_records
+from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
+from sandbox.simulate.world import NeverSettled, World
+from schemas.policies import LedgerPolicy, Treatment
+
+EVENTS_MIN: Final = 500
+BLOWS_MIN: Final = 10
+_TREATMENTS: Final[tuple[Treatment, ...]] = ("BOOK", "BOOK", "REFUSE")
+_PLAY_S: Final = 40.0
+_GIVE_UP: Final = 0.03
+_SENT_TWICE: Final = 0.03
+_HELD_BACK: Final = 0.05
+
+
+class SeedResult(NamedTuple):
+    """What came of one seed: events said, faults that struck, and everything that does not hold."""
+
+    seed: int
+    events: int
+    faults: int
+    wrong: list[str]
+
+
+def simulate(seed: int, trace: Callable[[str], None] = lambda _: None) -> SeedResult:
+    """Play one seed. The same seed and the same code do the same, to the last byte."""
+    loop = SimulatedLoop()
+    try:
+        return loop.run_until_complete(_play(seed, trace))
+    finally:
+        loop.close()
+
+
+def policies_of(chance: Random) -> dict[str, LedgerPolicy]:
+    """Providers differ in what they ask of the ledger; so do seeds."""
+
+    def policy() -> LedgerPolicy:
+        win_without_bet, win_after_rollback, rollback_after_win = (chance.choice(_TREATMENTS) for _ in range(3))
+        return LedgerPolicy(
+            refused_id_reusable=chance.random() < 0.5,
+            win_without_bet=win_without_bet,
+            win_after_rollback=win_after_rollback,
+            rollback_after_win=rollback_after_win,
+        )
+
+    return {provider: policy() for provider in ("hub88", "playngo", "house")}
+
+
+async def _play(seed: int, trace: Callable[[str], None]) -> SeedResult:
+    chance = Random(f"pitboss simulate {seed}")
+    world = World(chance, policies_of(chance), trace)
+    blows = Blows(world, chance)
+    for role, size in ((NORMALISE, 1), (LEDGER, chance.randint(1, 3)), (RESOLVE, 1)):
+        for _ in range(size):
+            world.groups[role].join()
+    falling = asyncio.ensure_future(blows.fall(_PLAY_S / 35))
+    try:
+        traffic = Traffic(chance)
+        await _feed(world, chance, traffic)
+        while blows.count < BLOWS_MIN:
+            if falling.done():
+                falling.result()
+            await _feed_some(world, chance, traffic, 20)
+        falling.cancel()
+        await world.settle()
+        wrong = await wrong_of(world)
+    except (NeverSettled, Deadlock) as error:
+        unexpected = [line for group in world.groups.values() for line in group.unexpected]
+        wrong = [*unexpected, f"never settled: {error}"]
+    finally:
+        falling.cancel()
+        await world.close()
+    return SeedResult(seed, len(world.said), blows.count, wrong)
+
+
+async def _feed(world: World, chance: Random, traffic: Traffic) -> None:
+    for record in in_records(traffic.opening(), chance):
+        world.say(record)
+    await asyncio.sleep(0.5)
+    await _feed_some(world, chance, traffic, EVENTS_MIN - len(world.said))
+    for said in traffic.rest():
+        world.say([said])
+
+
+async def _feed_some(world: World, chance: Random, traffic: Traffic, count: int) -> None:
+    """Say about so many things, in bursts, a few of them late, twice, or taken back."""
+    until, held_back = len(world.said) + count, list[list[Said]]()
+    pause_s = _PLAY_S / EVENTS_MIN
+    while len(world.said) < until:
+        for record in in_records(traffic.step(), chance):
+            if chance.random() < _HELD_BACK:
+                held_back.append(record)
+            else:
+                _send(world, chance, world.say(record))
+        if held_back and chance.random() < 0.2:
+            _send(world, chance, world.say(held_back.pop(chance.randrange(len(held_back)))))
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.expovariate(0.3 / pause_s))
+    for record in held_back:
+        world.say(record)
+
+
+def _send(world: World, chance: Random, record: Record) -> None:
+    if chance.random() < _SENT_TWICE:
+        world.later(chance.expovariate(1.0), world.say_again, record)
+    if chance.random() < _GIVE_UP:
+        # Before the decision, at about the same moment, or long after it.
+        world.later(chance.choice((0.0, 0.02, 0.1, 1.0, 5.0)), world.give_up, record)

@@ -1,0 +1,286 @@
+"""What each named statement of the ledger's SQL does, said in Python over the tables in memory.
+
+Which columns a statement reads or writes is taken from its text, so the two cannot drift apart unnoticed; a statement
+that is not known here stops the simulation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from typing import Any, Final
+
+from ledger_sink.statements import statements
+from sandbox.simulate.tables import Row, Server, Session
+from schemas.errors import InvariantBroken
+
+FILES: Final = ("ledger", "positions", "resolver")
+
+_LIST: Final = re.compile(r"SELECT\s+(?:DISTINCT\s+)?(.*?)\s+FROM\b", re.DOTALL)
+_TARGET: Final = re.compile(r"(?:INSERT INTO|COPY)\s+(\w+)(?:\s+AS\s+\w+)?\s*\((.*?)\)", re.DOTALL)
+_ARRAY: Final = re.compile(r"%\((\w+)\)s::(\w+)\[\]")
+_COMMENT: Final = re.compile(r"--.*")
+_WHOLE: Final = frozenset({"int", "bigint", "smallint"})
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows in the order of the statement's columns, and how many rows it touched."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    count: int = 0
+
+
+Parameters = Mapping[str, Any]
+Handler = Callable[[Server, Session, str, Parameters], Awaitable[Result]]
+
+
+@cache
+def name_of(statement: str) -> str:
+    """`file.name` of a statement of ours. Raises InvariantBroken for SQL that nobody has named."""
+    for file in FILES:
+        for name, text in statements(file).items():
+            if text == statement:
+                return f"{file}.{name}"
+    message = f"the simulator does not know this statement: {statement[:80]}"
+    raise InvariantBroken(message)
+
+
+@cache
+def _selected(statement: str) -> tuple[str, ...]:
+    match = _LIST.search(_COMMENT.sub("", statement))
+    assert match is not None, statement
+    return tuple(re.sub(r"^\w+\.|::\w+$", "", column.strip()).removesuffix("::text") for column in match[1].split(","))
+
+
+@cache
+def target_of(statement: str) -> tuple[str, tuple[str, ...]]:
+    """Table and columns that an INSERT or a COPY names."""
+    match = _TARGET.search(_COMMENT.sub("", statement))
+    assert match is not None, statement
+    return match[1], tuple(column.strip() for column in match[2].split(","))
+
+
+@cache
+def _arrays(statement: str) -> tuple[tuple[str, str], ...]:
+    return tuple(_ARRAY.findall(_COMMENT.sub("", statement)))
+
+
+def _values(parameters: Parameters, name: str, kind: str) -> list[Any]:
+    """An array parameter as a list; `plain_array` writes numbers and UUIDs as one text."""
+    value = parameters[name]
+    if isinstance(value, str):
+        texts = value[1:-1].split(",") if len(value) > 2 else []
+        return [int(text) for text in texts] if kind in _WHOLE else texts
+    return [json.loads(element) for element in value] if kind == "jsonb" else list(value)
+
+
+def _picked(statement: str, rows: list[Row]) -> Result:
+    columns = _selected(statement)
+    return Result([tuple(row.get(column) for column in columns) for row in rows], len(rows))
+
+
+def unnested(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+    columns = [_values(parameters, name, kind) for name, kind in _arrays(statement)]
+    return list(zip(*columns, strict=True))
+
+
+async def _insert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del server
+    table, columns = target_of(statement)
+    rows = [dict(zip(columns, values, strict=True)) for values in unnested(statement, parameters)]
+    session.inserts += [(table, row) for row in rows]
+    return Result(count=len(rows))
+
+
+def _looked_up(table: str, column: str, parameter: str) -> Handler:
+    async def handler(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+        del session
+        wanted = _values(parameters, parameter, "text")
+        found = server.tables[table]
+        if found.key == (column,):
+            return _picked(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
+        return _picked(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
+
+    return handler
+
+
+async def _known_entries(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    found = server.tables["entry"]
+    ids = sorted(set(_values(parameters, "event_ids", "uuid")))
+    rows = [sorted(found.find(("event_id",), (event_id,)), key=lambda row: row["decision"]) for event_id in ids]
+    return _picked(statement, list(chain.from_iterable(rows)))
+
+
+async def _known_repeats(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    rows = [
+        row
+        for event_id, offset in unnested(statement, parameters)
+        for row in server.tables["repeat"].find(("event_id",), (event_id,))
+        if row["attempt_offset"] == offset
+    ]
+    return _picked(statement, rows)
+
+
+async def _transfers_of(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    found = []
+    for event_id, decision, player, currency, first, last in unnested(statement, parameters):
+        chain_of_wallet = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
+        rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
+        rows.sort(key=lambda row: row["version"])
+        found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
+    return _picked(statement, found)
+
+
+def _upsert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    """Set rows by key; a wallet only where its version grows."""
+    name, columns = target_of(statement)
+    table, count = server.tables[name], 0
+    for values in unnested(statement, parameters):
+        new = dict(zip(columns, values, strict=True))
+        old = table.rows.get(table.key_of(new))
+        if old is None:
+            session.inserts.append((name, new))
+        elif name != "wallet" or old["version"] < new["version"]:
+            session.changes.append(lambda old=old, new=new: old.update(new))  # type: ignore[misc]
+        else:
+            continue
+        count += 1
+    return Result(count=count)
+
+
+async def _upsert_rows(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    return _upsert(server, session, statement, parameters)
+
+
+def _position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
+    return [(parameters["consumer"], parameters["topic"], part) for part in parameters["parts"]]
+
+
+async def _lock_positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    keys = sorted(key for key in _position_keys(parameters) if key in server.tables["stream_position"].rows)
+    await server.lock(session, keys)
+    return _picked(statement, [server.tables["stream_position"].rows[key] for key in keys])
+
+
+async def _epochs(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    rows = server.tables["stream_position"].rows
+    return _picked(statement, [rows[key] for key in _position_keys(parameters) if key in rows])
+
+
+async def _advance(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    count = 0
+    arrays = [name for name, _ in _arrays(statement)]
+    for values in unnested(statement, parameters):
+        said = dict(zip(arrays, values, strict=True))
+        key = (parameters["consumer"], parameters["topic"], said["parts"])
+        row = server.tables["stream_position"].rows[key]
+        if row["next_offset"] != said["froms"] or row["epoch"] != said["epochs"]:
+            continue
+        new = {"next_offset": said["nexts"]}
+        if said["timestamps"] is not None:
+            new |= {"last_timestamp_ms": said["timestamps"], "last_checksum": said["checksums"]}
+        session.changes.append(lambda row=row, new=new, key=key: _move(server, session, key, row, new))  # type: ignore[misc]
+        count += 1
+    return Result(count=count)
+
+
+def _move(server: Server, session: Session, key: tuple[Any, ...], row: Row, new: Row) -> None:
+    if server.claimed_by.get(key) != session.owner:
+        where = f"{key[1]}-{key[2]}@{row['next_offset']}"
+        server.violations.append(f"{where}: {session.owner} wrote what {server.claimed_by.get(key)} has claimed")
+    row.update(new)
+
+
+async def _claim(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    keys = sorted(_position_keys(parameters))
+    await server.lock(session, keys)
+    columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
+    rows = []
+    for key in keys:
+        consumer, topic, part = key
+        old = server.tables["stream_position"].rows.get(key)
+        if old is None:
+            new = {
+                "consumer": consumer, "topic": topic, "part": part, "next_offset": 0, "published_offset": 0, "epoch": 1,
+            }  # fmt: skip
+            session.inserts.append(("stream_position", new))
+        else:
+            new = {**old, "epoch": old["epoch"] + 1}
+            session.changes.append(lambda old=old, new=new: old.update(epoch=new["epoch"]))  # type: ignore[misc]
+        session.changes.append(lambda key=key: server.claimed_by.__setitem__(key, session.owner))  # type: ignore[misc]
+        rows.append(tuple(new.get(column) for column in columns))
+    return Result(rows, len(rows))
+
+
+async def _claim_soon(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del server, parameters
+    match = re.search(r"'(\d+)s'", statement)
+    assert match is not None
+    session.lock_timeout_s = float(match[1])
+    return Result()
+
+
+async def _end_holders(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement, parameters
+    old_s = server.now_s() - 10
+    holders = [other for other in server.sessions if other is not session and other.locks and other.began_s < old_s]
+    for holder in holders:
+        server.end(holder)
+    return Result([(True,) for _ in holders], len(holders))
+
+
+async def _published(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    arrays = [name for name, _ in _arrays(statement)]
+    for values in unnested(statement, parameters):
+        said = dict(zip(arrays, values, strict=True))
+        row = server.tables["stream_position"].rows[parameters["consumer"], parameters["topic"], said["parts"]]
+        if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
+            session.changes.append(lambda row=row, to=said["offsets"]: row.update(published_offset=to))  # type: ignore[misc]
+    return Result()
+
+
+async def _outcomes_between(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    part, first, after = parameters["part"], parameters["first"], parameters["next"]
+    rows = [
+        row
+        for table in ("entry", "repeat")
+        for row in server.tables[table].find(("part",), (part,))
+        if first <= row["source_offset"] < after
+    ]
+    rows.sort(key=lambda row: row["source_offset"])
+    return _picked(statement, rows)
+
+
+COMMON: Final[dict[str, Handler]] = {
+    "ledger.lock_positions": _lock_positions,
+    "ledger.known_entries": _known_entries,
+    "ledger.known_closings": _looked_up("closing", "event_id", "event_ids"),
+    "ledger.known_wallets": _looked_up("wallet", "player_id", "players"),
+    "ledger.known_states": _looked_up("player_state", "player_id", "players"),
+    "ledger.known_repeats": _known_repeats,
+    "ledger.transfers_of": _transfers_of,
+    "ledger.insert_closings": _upsert_rows,
+    "ledger.insert_proposals": _insert,
+    "ledger.known_proposals": _looked_up("proposal", "event_id", "event_ids"),
+    "ledger.upsert_wallets": _upsert_rows,
+    "ledger.upsert_states": _upsert_rows,
+    "ledger.insert_batches": _insert,
+    "ledger.advance_positions": _advance,
+    "positions.claim": _claim,
+    "positions.epochs": _epochs,
+    "positions.claim_soon": _claim_soon,
+    "positions.end_holders": _end_holders,
+    "positions.published": _published,
+    "positions.outcomes_between": _outcomes_between,
+    "positions.wallets_of": _looked_up("wallet", "player_id", "players"),
+}

@@ -1,0 +1,125 @@
+"""The workers: the real ledger, resolver and normaliser, wired to the broker and the database in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, TypeAlias, cast
+
+from aiokafka import TopicPartition
+
+from sandbox.simulate.broker import Broker
+from sandbox.simulate.process import Process
+from sandbox.simulate.tables import Server
+from schemas.errors import Unavailable
+from schemas.policies import LedgerPolicy
+from streams.kafka.batches import RecordBatch
+from streams.normalise.normaliser import Normaliser
+
+NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"
+FETCH_MAX: Final = 40
+_RETRY_S: Final = 0.2
+_GIVE_UP_S: Final = 15.0
+
+Partition: TypeAlias = TopicPartition
+Handle = Callable[[RecordBatch], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all processes of a simulation share."""
+
+    broker: Broker
+    server: Server
+    normaliser: Normaliser
+    policies: Mapping[str, LedgerPolicy]
+    raw_topics: tuple[str, ...]
+    now_ms: Callable[[], int]
+    chance: Random
+
+
+class Worker(ABC):
+    """One process of a role and the partitions that it believes to have."""
+
+    role: str
+
+    def __init__(self, around: Surroundings, process: Process) -> None:
+        self.around = around
+        self.process = process
+        self.lanes: dict[Partition, asyncio.Task[Any]] = {}
+        self._busy: set[Partition] = set()
+        self._stopping = False
+        self._assigned: tuple[Partition, ...] = ()
+        self._taking: asyncio.Task[Any] | None = None
+
+    @abstractmethod
+    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """Where to go on reading. Raises Unavailable."""
+
+    @abstractmethod
+    async def handle(self, batch: RecordBatch) -> None:
+        """Make a batch's effects durable. Raises Unavailable."""
+
+    @abstractmethod
+    async def let_go(self, partitions: Collection[Partition]) -> None:
+        """Forget partitions."""
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Begin with partitions; an error ends the process."""
+        self._assigned = tuple(partitions)
+        self._taking = self.process.start(self._take(self._assigned))
+
+    async def _take(self, partitions: Collection[Partition]) -> None:
+        while True:
+            try:
+                starts = await self.starts(partitions)
+                break
+            except Unavailable:
+                await asyncio.sleep(_RETRY_S)
+        for partition, start in starts.items():
+            self.lanes[partition] = self.process.start(self._lane(partition, start))
+
+    async def revoke(self) -> None:
+        """Stop reading, give the batches in work some time, let go of everything."""
+        self._stopping = True
+        for partition, lane in self.lanes.items():
+            if partition not in self._busy:
+                lane.cancel()
+        working = [*self.lanes.values(), *([self._taking] if self._taking else [])]
+        if working:
+            _, late = await asyncio.wait(working, timeout=_GIVE_UP_S)
+            for task in late:
+                task.cancel()
+        let_go, self._assigned, self.lanes, self._taking = self._assigned, (), {}, None
+        self._stopping = False
+        self._busy.clear()
+        if let_go:
+            await self.let_go(let_go)
+
+    async def _lane(self, partition: Partition, start: int) -> None:
+        """One partition, one batch at a time, in order."""
+        topic, part = partition
+        log = self.around.broker.topics[topic][part]
+        position = start
+        while not self._stopping:
+            records, after = log.between(position, self.around.chance.randint(1, FETCH_MAX))
+            if after <= position:
+                log.grew.clear()
+                await log.grew.wait()
+                continue
+            self._busy.add(partition)
+            await self.process.reach("fetched")
+            batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
+            while True:
+                try:
+                    await self.handle(batch)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(_RETRY_S)
+            position = after
+            await self.process.reach("commit offsets")
+            self.around.broker.committed[self.role, topic, part] = position
+            self._busy.discard(partition)

@@ -1,0 +1,219 @@
+"""One simulation: servers, groups of workers, what is said into the raw topics, and the blows that fall meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from random import Random
+from typing import Final
+
+from aiokafka import TopicPartition
+
+from sandbox.simulate.broker import Broker, Record
+from sandbox.simulate.group import Group
+from sandbox.simulate.process import Blow, Process
+from sandbox.simulate.roles import WORKERS
+from sandbox.simulate.said import Move, Place, Said
+from sandbox.simulate.spelling import spelled
+from sandbox.simulate.tables import Server
+from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Surroundings, Worker
+from schemas.policies import LedgerPolicy
+from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
+from streams.normalise.cancel import CANCEL_HEADER
+from streams.normalise.normaliser import Normaliser
+from streams.providers.adyen import Adyen
+from streams.providers.house import House
+from streams.providers.hub88 import Hub88
+from streams.providers.playngo import PlayNGo
+
+EPOCH_MS: Final = 1_790_000_000_000
+PROVIDERS: Final = ("adyen", "house", "hub88", "playngo")
+SKEW_MS: Final = 400_000_000
+"""Clocks of providers and connectors are off by up to some days."""
+SETTLE_S: Final = 900.0
+
+
+class NeverSettled(Exception):
+    """Something is still not booked or published after all blows have long ended."""
+
+
+class World:
+    """Everything at its beginning; needs a running simulated loop."""
+
+    def __init__(
+        self, chance: Random, policies: Mapping[str, LedgerPolicy], trace: Callable[[str], None], partitions: int = 3
+    ) -> None:
+        self.chance = chance
+        self.policies = policies
+        self.broker = Broker(partitions, chance)
+        self.server = Server()
+        self.said: dict[Place, Said] = {}
+        self.said_at_ms: dict[Place, int] = {}
+        """By its own clock, which may be days off."""
+        self.clock_ms = EPOCH_MS
+        self._trace = trace
+        self._planned = 0
+        self._numbers = count(1)
+        self._processes: list[Process] = []
+        dialects = {dialect.provider: dialect for dialect in (Hub88(), PlayNGo(), Adyen(), House())}
+        topics = tuple(raw_topic(provider) for provider in PROVIDERS)
+        self.around = Surroundings(
+            self.broker, self.server, Normaliser(dialects, {}), policies, topics, self.now_ms, chance
+        )
+        self.groups = {
+            NORMALISE: self._group(NORMALISE, topics),
+            LEDGER: self._group(LEDGER, (TRANSACTIONS,)),
+            RESOLVE: self._group(RESOLVE, (UNRESOLVED,)),
+        }
+        self._running = [asyncio.ensure_future(group.run()) for group in self.groups.values()]
+
+    def now_ms(self) -> int:
+        """The broker's clock."""
+        return self.clock_ms + int(asyncio.get_running_loop().time() * 1000)
+
+    def trace(self, text: str) -> None:
+        """Tell what happens, to whoever wants to know."""
+        self._trace(f"{asyncio.get_running_loop().time():9.3f} {text}")
+
+    def _group(self, role: str, topics: Sequence[str]) -> Group:
+        partitions = [TopicPartition(topic, part) for topic in topics for part in range(self.broker.partitions)]
+
+        def start() -> Worker:
+            process = Process(f"{role}-{next(self._numbers)}", self.chance, self.trace)
+            self._processes.append(process)
+            process.on_freeze = self.groups[role].notice
+            process.ended.add_done_callback(lambda _: self.server.end_all_of(process.name))
+            return WORKERS[role](self.around, process)
+
+        return Group(partitions, start, self.chance, self.trace)
+
+    def say(self, items: Sequence[Said]) -> Record:
+        """Append what is said to its raw topic, as a connector does."""
+        now_ms = self.now_ms()
+        off = self.chance.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
+        provider_ms = max(0, now_ms - self.chance.randrange(90_000) - off)
+        record = spelled(items, max(0, now_ms - 20 + off), provider_ms, self.chance)
+        kept = self.broker.append(raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms)
+        for index, said in enumerate(items):
+            self.said[kept.topic, kept.partition, kept.offset, index] = said
+            self.said_at_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
+        return kept
+
+    def say_again(self, record: Record) -> None:
+        """A connector that did not hear of its append appends the same bytes again."""
+        again = self.broker.append(
+            record.topic, record.key or b"", record.value or b"", self._headers(record), self.now_ms()
+        )
+        for index, said in enumerate(self._items(record)):
+            place = (again.topic, again.partition, again.offset, index)
+            self.said[place] = said
+            self.said_at_ms[place] = self.said_at_ms[record.topic, record.partition, record.offset, index]
+
+    def give_up(self, record: Record) -> None:
+        """A connector that got no answer in time takes its attempt back."""
+        attempt = f"{record.topic}-{record.partition}@{record.offset}"
+        headers = [*self._headers(record), (CANCEL_HEADER, attempt.encode())]
+        kept = self.broker.append(record.topic, record.key or b"", record.value or b"", headers, self.now_ms())
+        for index, said in enumerate(self._items(record)):
+            place = (record.topic, record.partition, record.offset, index)
+            identity = (*said.identity[:2], "cancel", f"{attempt}#{index}")
+            leg = Move("CANCEL" if said.decides else "INFORMATIONAL")
+            self.said[kept.topic, kept.partition, kept.offset, index] = Said(
+                identity, said.player, (leg,), said.identity, said.round_id, said.game, cancels=place
+            )
+
+    def later(self, after_s: float, act: Callable[[Record], None], record: Record) -> None:
+        """Do something to a record after a while; nothing is settled before it is done."""
+        self._planned += 1
+
+        def do() -> None:
+            self._planned -= 1
+            act(record)
+
+        asyncio.get_running_loop().call_later(after_s, do)
+
+    def _items(self, record: Record) -> list[Said]:
+        place = (record.topic, record.partition, record.offset)
+        return [self.said[*place, index] for index in range(1_000) if (*place, index) in self.said]
+
+    @staticmethod
+    def _headers(record: Record) -> list[tuple[str, bytes]]:
+        return [(name, value or b"") for name, value in record.headers if name != CANCEL_HEADER]
+
+    def processes(self, role: str) -> list[Process]:
+        """Those of a role that live and move."""
+        members = self.groups[role].members
+        return [one.process for one in members if not one.process.is_dead and not one.process.is_frozen]
+
+    def arm(self, role: str, point: str, blow: Blow, seconds: float = 0.0) -> None:
+        """Have some process of a role struck at a point."""
+        processes = self.processes(role)
+        if processes:
+            process = self.chance.choice(processes)
+            process.arm(point, blow, seconds)
+
+    @property
+    def strikes(self) -> list[str]:
+        """All blows that have fallen."""
+        return [f"{process.name}: {blow}" for process in self._processes for blow in process.struck]
+
+    @property
+    def was_frozen(self) -> bool:
+        """Whether a process may have woken up with something old to send."""
+        return any(process.freezes for process in self._processes)
+
+    async def settle(self) -> None:
+        """Wait until everything is booked and published. Raises NeverSettled."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + SETTLE_S
+        self.server.is_away = False
+        for process in self._processes:
+            process.disarm()
+        while True:
+            why_not = self._unsettled()
+            if why_not is None:
+                self.stop()
+                return
+            if loop.time() > until_s or any(group.unexpected for group in self.groups.values()):
+                raise NeverSettled(why_not)
+            await asyncio.sleep(0.5)
+
+    def _unsettled(self) -> str | None:
+        if self._planned:
+            return f"{self._planned} connectors still have something to say"
+        if any(process.is_frozen and not process.is_dead for process in self._processes):
+            return "a process still stands still"
+        committed = self.broker.committed
+        for topic in self.around.raw_topics:
+            for part, partition in enumerate(self.broker.topics[topic]):
+                if committed.get((NORMALISE, topic, part), 0) != partition.end:
+                    return f"{topic}-{part} is not normalised up to {partition.end}"
+        rows = self.server.tables["stream_position"].rows
+        for consumer, topic in ((RESOLVE, UNRESOLVED), (LEDGER, TRANSACTIONS)):
+            for part, partition in enumerate(self.broker.topics[topic]):
+                row = rows.get((consumer, topic, part), {})
+                if row.get("next_offset", 0) != partition.end:
+                    return f"{topic}-{part} is at {row.get('next_offset')} of {partition.end}"
+                if consumer == LEDGER and row.get("published_offset", 0) != partition.end:
+                    return f"{topic}-{part} is published up to {row.get('published_offset')} of {partition.end}"
+        waiting = [row for row in self.server.tables["parked"].rows.values() if not row["appended"]]
+        return f"{len(waiting)} events still wait for their player" if waiting else None
+
+    def stop(self) -> None:
+        """End every process: what is there now is what is looked at."""
+        for task in self._running:
+            task.cancel()
+        for group in self.groups.values():
+            group.size = 0
+        for process in self._processes:
+            process.kill()
+
+    async def close(self) -> None:
+        """Leave no task behind."""
+        self.stop()
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,41 @@
+"""A worker that stood still between its claim and the look at its log: what it finds says nothing of the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger_sink.database import Database
+from ledger_sink.migrate import migrate
+from ledger_sink.positions import Guard, claim_positions
+from schemas.errors import Fenced, LogMismatch
+
+pytestmark = pytest.mark.integration
+
+
+class Overtaken(Guard):
+    """Somebody else claims and commits while the log is looked at."""
+
+    is_overtaken = True
+
+    async def check_installation(self) -> None:
+        """Not what is tested here."""
+
+    async def verify(self, stored) -> None:
+        if self.is_overtaken:
+            await claim_positions(self.database, [0, 1])
+        raise LogMismatch("the database is at 0, the group was at 69")
+
+
+async def no_count() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(("is_overtaken", "error"), [(True, Fenced), (False, LogMismatch)])
+async def test_who_was_overtaken_is_fenced_and_does_not_accuse_the_log(runtime, is_overtaken, error):
+    migrate(runtime.database_url)
+    database = Database(runtime.database_url, "pitboss.test")
+    guard = Overtaken(database, "", "ledger", "wallet.transactions.v1", no_count)
+    Overtaken.is_overtaken = is_overtaken
+    with pytest.raises(error):
+        await guard.claim([0, 1], "ledger")
+    await database.close()
