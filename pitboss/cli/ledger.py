@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger_sink.migrate import Migration, migrate, migrations
+from pitboss.cli.ledger_corrections import CORRECTIONS
+from pitboss.cli.ledger_reconcile import reconcile
 from pitboss.cli.ledger_report import report
+from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS
 from pitboss.embedded.databases import create_database, database_exists
 from pitboss.settings import read_settings, resolve_runtime
@@ -20,8 +23,8 @@ def ledger() -> None:
     """The ledger's tables."""
 
 
-for view in (*VIEWS, report):
-    ledger.add_command(view)
+for command in (*VIEWS, report, reconcile, *CORRECTIONS, *ROUNDS):
+    ledger.add_command(command)
 
 
 @ledger.group("migrate")

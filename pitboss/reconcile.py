@@ -1,0 +1,179 @@
+"""Reconciling: the topic of balances read whole, what is wrong on it sent again, a provider's file read as it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, NamedTuple
+
+from ledger_sink.database import Database
+from ledger_sink.journal import Wallet
+from ledger_sink.reconcile import (
+    BalanceReport,
+    StatementLine,
+    compare_balances,
+    read_published,
+    read_wallets,
+)
+from ledger_sink.settled import SettledRecords
+from pitboss.settings import Runtime
+from pitboss.topic_admin import admin_client
+from replay.checks import Check, check_offsets
+from replay.evidence import read_all_topics, read_tables
+from replay.topics import read_topics
+from schemas import codec
+from schemas.errors import Rejected, UsageError
+from schemas.events import Kind, WalletBalance, WalletTransaction
+from schemas.identity import event_id
+from schemas.money import exponent_of, minor_units
+from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.providers.dialect import Dialect
+from streams.providers.registry import DIALECTS
+
+ROUNDS_MAX: Final = 3
+"""A wallet may move between the comparison and its record: then it is looked at once more."""
+
+_MENDED: Final = frozenset({"MISSING", "OLDER", "DIFFERENT"})
+_WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE, Kind.PLAYER_STATE})
+_COLUMNS: Final = ("operation", "transaction_id", "amount", "currency")
+
+
+class RawFile(NamedTuple):
+    """A file as if a connector had just appended it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+async def reconcile_balances(runtime: Runtime, database: Database) -> BalanceReport:
+    """Compare every wallet with the last record of its key. Raises Unavailable."""
+    report, _ = await _compared(runtime, database)
+    return report
+
+
+async def republish(runtime: Runtime, database: Database) -> tuple[BalanceReport, int]:
+    """Publish again what is missing, older or different, and compare again; the last report, and how many were sent.
+
+    A ledger that runs meanwhile may publish a wallet's next version at the same moment, so that ours comes last: that
+    is found by the next comparison. Raises Unavailable, SendFailed.
+    """
+    records = SettledRecords(runtime.topic(TRANSACTIONS))
+    sent = 0
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.reconcile"))
+    async with producer:
+        for _ in range(ROUNDS_MAX):
+            report, wallets = await _compared(runtime, database)
+            wrong = [wallets[fault.key] for fault in report.faults if fault.what in _MENDED]
+            if not wrong:
+                break
+            messages = [records.balance_of(wallet) for wallet in wrong]
+            await producer.send_keyed(runtime.topic(BALANCES), [(key, value, (), None) for key, value in messages])
+            sent += len(messages)
+    report, _ = await _compared(runtime, database)
+    return report, sent
+
+
+async def reconcile_offsets(runtime: Runtime, database: Database) -> Check:
+    """Whether every record of every source has its entry, repeat, parking or dead letter. Raises Unavailable.
+
+    The tables are read last: what has come meanwhile may be booked and not yet seen, never the reverse.
+    """
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        there = set(await admin.list_topics())
+    raw = {name: runtime.topic(raw_topic(name)) for name in DIALECTS}
+    providers = [name for name, topic in raw.items() if {topic, dead_letter_topic(topic)} <= there]
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, providers)
+    return check_offsets(topics, await read_tables(database))
+
+
+async def _compared(runtime: Runtime, database: Database) -> tuple[BalanceReport, Mapping[str, Wallet]]:
+    published = await read_published(database, runtime.topic(TRANSACTIONS))
+    decode = codec.decoder(WalletBalance)
+    told: dict[str, WalletBalance] = {}
+    async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(BALANCES)]):
+        key = (record.key or b"").decode()
+        if record.value is None:
+            told.pop(key, None)
+        else:
+            told[key] = decode(record.value)
+    wallets = await read_wallets(database)
+    return compare_balances(wallets, told, published), {f"{one.player_id}:{one.currency}": one for one in wallets}
+
+
+def csv_lines(text: str, *, provider: str, brand: str) -> Iterator[StatementLine]:
+    """The lines of a CSV statement with the columns operation, transaction_id, amount (major units) and currency.
+
+    Raises UsageError, naming the line, for a file that is none.
+    """
+    try:
+        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
+    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UsageError(f"the statement has no column {missing[0]!r}: it needs {', '.join(_COLUMNS)}")
+    try:
+        for row in reader:
+            yield _line(row, reader.line_num, provider, brand)
+    except csv.Error as error:
+        raise UsageError(f"line {reader.line_num} of the statement is no CSV: {error}") from error
+
+
+def _line(row: Mapping[str, Any], number: int, provider: str, brand: str) -> StatementLine:
+    operation, tx_id, amount, currency = ((row[name] or "").strip() for name in _COLUMNS)
+    if not operation or not tx_id:
+        raise UsageError(f"line {number} of the statement names no operation or no transaction_id")
+    try:
+        code = currency.upper()
+        minor = None if not amount else _minor(Decimal(amount), code)
+    except (InvalidOperation, Rejected, ValueError) as error:
+        raise UsageError(f"line {number} of the statement: {amount!r} {currency!r} is no amount: {error}") from error
+    return StatementLine(event_id(brand, provider, operation, tx_id), operation, tx_id, code or None, minor)
+
+
+def _minor(amount: Decimal, currency: str) -> int:
+    scaled = abs(amount).scaleb(exponent_of(currency))
+    if not scaled.is_finite() or scaled != int(scaled):
+        raise ValueError("not a whole number of minor units")
+    return int(scaled)
+
+
+def file_lines(
+    value: bytes, dialect: Dialect, *, provider: str, brand: str, at_ms: int
+) -> tuple[list[StatementLine], list[RejectedItem]]:
+    """The lines of a file that the provider's own dialect reads, and what it does not."""
+    headers = [("brand", brand.encode()), ("received-at", b"%d" % at_ms)]
+    record = RawFile(raw_topic(provider), 0, 0, at_ms, None, value, headers)
+    lines: list[StatementLine] = []
+    unread: list[RejectedItem] = []
+    for item in Normaliser({provider: dialect}, {}).normalise(record):
+        if isinstance(item, RejectedItem):
+            unread.append(item)
+            continue
+        if isinstance(item, Accepted):
+            line = _line_of(item.transaction)
+            if line is not None:
+                lines.append(line)
+    return lines, unread
+
+
+def _line_of(event: WalletTransaction) -> StatementLine | None:
+    legs = [leg for leg in event.legs if leg.kind not in _WITHOUT_MONEY]
+    if not legs:
+        return None
+    amounts = [
+        (abs(minor_units(leg.amount, leg.currency)), leg.currency) for leg in legs if leg.amount and leg.currency
+    ]
+    currency = amounts[0][1] if amounts else None
+    total = sum(minor for minor, _ in amounts) if amounts else None
+    return StatementLine(event.event_id, event.operation, event.provider_tx_id, currency, total)
