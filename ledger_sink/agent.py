@@ -19,7 +19,7 @@ from ledger_sink.store import PostgresLedger, Slice
 from schemas.errors import Unavailable
 from schemas.events import Position
 from schemas.policies import LedgerPolicy
-from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, qualified
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import DeadLetters
@@ -111,6 +111,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
         log_topic=log_topic,
         balances_topic=qualified(BALANCES, settings.namespace),
         outcomes_topic=qualified(OUTCOMES, settings.namespace),
+        alerts_topic=qualified(ALERTS, settings.namespace),
     )
     committer = Committer(store, publisher)
     claiming = Database(settings.database_url, "pitboss.claim")

@@ -1,4 +1,6 @@
-"""Settled balances and outcomes onto their topics, in source order, from a cursor that follows the broker's word.
+"""What is settled onto its topics, in source order, from a cursor that follows the broker's word.
+
+Balances, outcomes, and alerts about debts.
 
 There is no outbox table: the ledger's own rows are the outbox. The fast path sends what the committing worker still has
 in memory; after a restart, or where a COMMIT's reply was lost, the same records are made from the tables again, so the
@@ -50,7 +52,9 @@ class Publisher:
         log_topic: str,
         balances_topic: str,
         outcomes_topic: str,
+        alerts_topic: str | None = None,
     ) -> None:
+        self._alerts_topic = alerts_topic
         self._epochs = epochs
         self._database = database
         self._send = send
@@ -144,18 +148,19 @@ class Publisher:
         book = applied.book
         ours = {part for part, epoch in applied.epochs.items() if self._epochs.get(part) == epoch}
         is_whole = len(ours) == len(applied.epochs)
-        outcomes, wallets = await self._from_tables(self._unsent(applied, ours))
-        outcomes += [
-            self._records.outcome_of(decided)
-            for decided in book.decided
-            if is_whole or decided.sourced.source.partition in ours
-        ]
+        outcomes, alerts, wallets = await self._from_tables(self._unsent(applied, ours))
+        decided = [one for one in book.decided if is_whole or one.sourced.source.partition in ours]
+        outcomes += map(self._records.outcome_of, decided)
+        alerts += filter(None, map(self._records.alert_of, decided))
         for key, wallet in book.changed_wallets.items():
             newer = wallets.get(key)
             if (is_whole or wallet.part in ours) and (newer is None or newer.version < wallet.version):
                 wallets[key] = wallet
         balances = [self._records.balance_of(wallet) for wallet in wallets.values()]
-        await asyncio.gather(self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances))
+        sends = [self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances)]
+        if alerts and self._alerts_topic is not None:
+            sends.append(self._send(self._alerts_topic, alerts))
+        await asyncio.gather(*sends)
         for slice_ in (*applied.known, *applied.done):
             if slice_.part in ours:
                 self._published[slice_.part] = max(self._published.get(slice_.part, 0), slice_.next_offset)
@@ -174,8 +179,11 @@ class Publisher:
                 reached[part] = end
         return unsent
 
-    async def _from_tables(self, stretches: Sequence[Slice]) -> tuple[list[Message], dict[tuple[str, str], Wallet]]:
+    async def _from_tables(
+        self, stretches: Sequence[Slice]
+    ) -> tuple[list[Message], list[Message], dict[tuple[str, str], Wallet]]:
         outcomes: list[Message] = []
+        alerts: list[Message] = []
         wallets: dict[tuple[str, str], Wallet] = {}
         for stretch in stretches:
             rows = await self._database.query(
@@ -183,7 +191,8 @@ class Publisher:
                 {"part": stretch.part, "first": stretch.from_offset, "next": stretch.next_offset},
             )
             outcomes += [self._records.outcome_of_row(row) for row in rows]
+            alerts += filter(None, (self._records.alert_of_row(row, stretch.part) for row in rows))
             players = sorted({row[10] for row in rows if row[10] is not None})
             for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
                 wallets[row[0], row[1]] = Wallet(*row)
-        return outcomes, wallets
+        return outcomes, alerts, wallets

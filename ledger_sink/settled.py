@@ -1,15 +1,16 @@
-"""The records that tell the world what is settled: keys and values of the outcome and the balance topic."""
+"""The records that tell the world what is settled: keys and values of outcomes, balances and alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ledger_sink import debts
 from ledger_sink.book import Decided
 from ledger_sink.journal import Wallet
 from ledger_sink.messages import player_message
 from schemas import codec
-from schemas.events import Attempt, Position, WalletBalance, WalletOutcome
+from schemas.events import Attempt, FraudAlert, Position, WalletBalance, WalletOutcome
 from schemas.money import exponent_of
 
 Message = tuple[bytes, bytes]
@@ -23,6 +24,7 @@ class SettledRecords:
         self._log_topic = log_topic
         self._encode_outcome = codec.encoder(WalletOutcome)
         self._encode_balance = codec.encoder(WalletBalance)
+        self._encode_alert = codec.encoder(FraudAlert)
 
     def outcome_of(self, decided: Decided) -> Message:
         """The answer to what has just been decided."""
@@ -35,6 +37,37 @@ class SettledRecords:
     def outcome_of_row(self, row: Sequence[Any]) -> Message:
         """The same from a row of `outcomes_between`."""
         return self._framed_outcome(tuple(row[1:6]), Attempt(*row[6:10]), row[10], tuple(row[11:16]))
+
+    def alert_of(self, decided: Decided) -> Message | None:
+        """The alert about a debt, if this decision made one."""
+        answer = decided.answer
+        if answer.reason not in debts.REASONS or decided.decision is None:
+            return None
+        sourced, event = decided.sourced, decided.sourced.event
+        return self._framed_alert(
+            event.event_id, event.operation, event.player_id, answer.reason, answer.currency, answer.available_minor,
+            event.occurred_at, sourced.source,
+        )  # fmt: skip
+
+    def alert_of_row(self, row: Sequence[Any], part: int) -> Message | None:
+        """The same from a row of `outcomes_between`; a repeat has no time there, and is no news."""
+        reason, currency, available_minor, occurred_at = row[12], row[13], row[14], row[16]
+        if reason not in debts.REASONS or occurred_at is None:
+            return None
+        source = Position(self._log_topic, part, row[0])
+        return self._framed_alert(row[1], row[4], row[10], reason, currency, available_minor, occurred_at, source)
+
+    def _framed_alert(
+        self, event_id: str, operation: str, player_id: str | None, reason: str, currency: str | None,
+        available_minor: int | None, occurred_at: int, source: Position,
+    ) -> Message:  # fmt: skip
+        assert player_id is not None
+        assert currency is not None
+        assert available_minor is not None
+        alert = debts.debt_alert(
+            event_id, player_id, operation, reason, currency, available_minor, occurred_at, source
+        )  # fmt: skip
+        return alert.key.encode(), self._encode_alert(alert)
 
     def _framed_outcome(
         self, identity: tuple[Any, ...], attempt: Attempt, player_id: str | None, answer: tuple[Any, ...]

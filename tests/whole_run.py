@@ -16,6 +16,7 @@ from fraud_agents.detectors import FIELDS
 from fraud_agents.rules import DEFAULT_RULES
 from fraud_agents.watch import PartitionWatch
 from ledger_sink.database import Database
+from ledger_sink.debts import RULE as DEBT_RULE
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
 from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
@@ -151,6 +152,8 @@ async def _check_alerts(runtime: Runtime, topics: Topics) -> Check:
     contradictions = []
     async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)}):
         alert = decode(record.value)
+        if alert.rule_id == DEBT_RULE:
+            continue  # the ledger's own, made of its outcomes
         if published.setdefault(alert.alert_id, alert) != alert:
             contradictions.append(alert.alert_id)
     again = {alert.alert_id: alert for part, log in topics.log.items() for alert in alerts_over(part, log)}

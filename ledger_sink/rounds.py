@@ -1,0 +1,144 @@
+"""Rounds that nobody has ended, and what the sweeper proposes about those that are too old. Pure but for one query.
+
+100HP leaves it to the wallet to roll a bet back after two weeks without a deposit or a rollback (Operator API 2.7.0).
+A proposal is an event of the log like any other: the ledger decides it in the log's order, and takes back no bet that a
+win has named meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from ledger_sink.database import Database
+from ledger_sink.references import SWEEP
+from ledger_sink.statements import statements
+from schemas.events import Attempt, Cause, Kind, Leg, Reference, SignatureVerdict, TimeSource, WalletTransaction
+from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
+
+ROLLBACK_OPERATION: Final = "sweep.rollback"
+CLOSE_OPERATION: Final = "sweep.close"
+_SQL = statements("rounds")
+
+
+class OpenBet(msgspec.Struct, frozen=True):
+    """A booked bet that nothing has ended; `staked_minor` is what it took, `part` and `source_offset` its place."""
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_tx_id: str
+    player_id: str
+    round_id: str | None
+    game_id: str | None
+    currency: str | None
+    staked_minor: int
+    occurred_at_ms: int
+    part: int
+    source_offset: int
+
+
+class OpenRound(msgspec.Struct, frozen=True):
+    """A player's open bets of one round; bets without a round are one each."""
+
+    bets: tuple[OpenBet, ...]
+
+    @property
+    def opened_at_ms(self) -> int:
+        """When the first of them was placed."""
+        return min(bet.occurred_at_ms for bet in self.bets)
+
+    @property
+    def staked_minor(self) -> int:
+        """What all of them took."""
+        return sum(bet.staked_minor for bet in self.bets)
+
+
+async def open_rounds(
+    database: Database, until_ms: int, provider: str | None = None, player_id: str | None = None
+) -> list[OpenRound]:
+    """Rounds with an open bet from before `until_ms`, oldest first. Reads all entries: it is a report."""
+    asked = {"until_ms": until_ms, "provider": provider, "player": player_id}
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        cursor = await connection.execute(_SQL["open_bets"], asked)
+        return rounds_of(OpenBet(*row) for row in await cursor.fetchall())
+
+
+def rounds_of(bets: Iterable[OpenBet]) -> list[OpenRound]:
+    """The bets gathered into their rounds, oldest round first."""
+
+    def key(bet: OpenBet) -> tuple[str, ...]:
+        return (bet.brand, bet.provider, bet.player_id, bet.round_id or "", "" if bet.round_id else bet.event_id)
+
+    rounds = [OpenRound(tuple(group)) for _, group in groupby(sorted(bets, key=key), key)]
+    return sorted(rounds, key=lambda found: (found.opened_at_ms, found.bets[0].event_id))
+
+
+def action_of(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int) -> str | None:
+    """ROLLBACK or CLOSE where the provider's policy says that the round is too old now; None where it may stay."""
+    policy = policies.get(found.bets[0].provider, DEFAULT_POLICY)
+    most = policy.open_round_max_age_ms
+    if most is None or now_ms - found.opened_at_ms < most:
+        return None
+    return policy.open_round_action
+
+
+def proposals_of(
+    rounds: Iterable[OpenRound], policies: Mapping[str, LedgerPolicy], now_ms: int, actor: str, log_topic: str
+) -> list[WalletTransaction]:
+    """The events that end what is too old: one a bet to be rolled back, one a round to be closed.
+
+    Swept again, a round gives the same events under the same ids, so two sweepers do no harm.
+    """
+    events: list[WalletTransaction] = []
+    for found in rounds:
+        action = action_of(found, policies, now_ms)
+        if action is None:
+            continue
+        bets = found.bets if action == "ROLLBACK" else found.bets[:1]
+        events += [_proposal(bet, action, now_ms, actor, log_topic) for bet in bets]
+    return events
+
+
+def _proposal(bet: OpenBet, action: str, now_ms: int, actor: str, log_topic: str) -> WalletTransaction:
+    is_rollback = action == "ROLLBACK"
+    operation = ROLLBACK_OPERATION if is_rollback else CLOSE_OPERATION
+    # Of one provider's ids only together with the operation one is unique (100HP, Play'n GO).
+    tx_id = f"{bet.operation}:{bet.provider_tx_id}"
+    legs = [Leg((Kind.ROLLBACK if is_rollback else Kind.ROUND_CLOSE).value)]
+    reference = Reference(bet.operation, bet.provider_tx_id) if is_rollback else None
+    age_h = (now_ms - bet.occurred_at_ms) // 3_600_000
+    return WalletTransaction(
+        event_id=event_id(bet.brand, bet.provider, operation, tx_id),
+        brand=bet.brand,
+        provider=bet.provider,
+        provider_version=bet.provider_version,
+        region=bet.region,
+        operation=operation,
+        provider_tx_id=tx_id,
+        attempt=Attempt(log_topic, bet.part, bet.source_offset, 0),  # no raw record: it comes from the bet's place
+        player_id=bet.player_id,
+        legs=legs,
+        reference=reference,
+        round_id=bet.round_id,
+        round_closed=not is_rollback,
+        game_id=bet.game_id,
+        occurred_at=now_ms,
+        time_source=TimeSource.CONNECTOR.value,
+        provider_at=None,
+        received_at=now_ms,
+        appended_at=now_ms,
+        fingerprint=fingerprint(bet.player_id, legs, reference, bet.round_id, bet.game_id),
+        fingerprint_version=FINGERPRINT_VERSION,
+        signature=SignatureVerdict.NOT_CHECKED.value,
+        decision_required=False,
+        cause=Cause(SWEEP, bet.round_id or bet.event_id, actor, f"open for {age_h} hours"),
+    )

@@ -1,0 +1,139 @@
+"""`pitboss ledger rounds | sweep`: rounds that nobody has ended, and ending those that are too old."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ledger_sink.rounds import OpenRound, action_of, open_rounds, proposals_of
+from pitboss.cli.people import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
+from pitboss.settings import read_settings, resolve_runtime
+from schemas import codec
+from schemas.errors import UsageError
+from schemas.events import WalletTransaction
+from schemas.money import exponent_of, text_of_minor
+from schemas.policies import LedgerPolicy
+from schemas.topics import TRANSACTIONS
+from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.providers.registry import policies
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+_provider = click.option("--provider", help="Only of this provider.")
+_player = click.option("--player", "player_id", help="Only of this player.")
+
+
+def duration_ms(text: str) -> int:
+    """`90s`, `30m`, `12h` or `14d` in milliseconds. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise UsageError(f"{text!r} is no duration: write 90s, 30m, 12h or 14d")
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+@click.command()
+@click.option("--open", "is_open", is_flag=True, default=True, help="Open ones; there are no others here.")
+@click.option("--older-than", default="0s", show_default=True, help="90s, 30m, 12h, 14d.")
+@_provider
+@_player
+@json_option
+def rounds(*, is_open: bool, older_than: str, provider: str | None, player_id: str | None, as_json: bool) -> None:
+    """Rounds with a bet that nothing has ended, oldest first. Reads all entries: not for every minute."""
+    del is_open
+    now_ms = time.time_ns() // 1_000_000
+    found = asked(
+        partial(open_rounds, until_ms=now_ms - duration_ms(older_than), provider=provider, player_id=player_id)
+    )
+    views = [_view(one, policies(), now_ms) for one in found]
+    if as_json:
+        click.echo(msgspec.json.encode(views))
+        return
+    _show(views)
+
+
+def _view(found: OpenRound, known: Mapping[str, LedgerPolicy], now_ms: int) -> dict[str, Any]:
+    first = found.bets[0]
+    return {
+        "brand": first.brand,
+        "provider": first.provider,
+        "player_id": first.player_id,
+        "round_id": first.round_id,
+        "game_id": first.game_id,
+        "bets": [bet.provider_tx_id for bet in found.bets],
+        "currency": first.currency,
+        "staked_minor": found.staked_minor,
+        "opened_at": found.opened_at_ms,
+        "age_ms": now_ms - found.opened_at_ms,
+        "action": action_of(found, known, now_ms),
+    }
+
+
+def _show(views: Sequence[Mapping[str, Any]]) -> None:
+    if not views:
+        click.echo("no round is open")
+        return
+    table = Table("opened (UTC)", "age", "provider", "player", "round", "bets", "staked", "due")
+    for view in views:
+        currency = view["currency"]
+        staked = text_of_minor(view["staked_minor"], exponent_of(currency)) if currency else "0"
+        age_h, rest = divmod(view["age_ms"], _UNITS_MS["h"])
+        table.add_row(
+            time_text(view["opened_at"]),
+            f"{age_h} h" if age_h else f"{rest // 60_000} min",
+            view["provider"],
+            view["player_id"],
+            view["round_id"] or "",
+            str(len(view["bets"])),
+            f"{staked} {currency or ''}",
+            view["action"] or "",
+        )
+    Console().print(table)
+
+
+@click.command()
+@_provider
+@by_option
+@dry_run_option
+@json_option
+def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> None:
+    """Propose an end for rounds that are open for longer than their provider's policy allows.
+
+    Each proposal is an event of the log with the cause `sweep`; the ledger decides it like any other. For a daily job.
+    """
+    runtime, now_ms = resolve_runtime(read_settings()), time.time_ns() // 1_000_000
+    found = asked(partial(open_rounds, until_ms=now_ms, provider=provider))
+    events = proposals_of(found, policies(), now_ms, actor, runtime.topic(TRANSACTIONS))
+    if not dry_run and events:
+        asyncio.run(append(runtime.bootstrap_servers, runtime.topic(TRANSACTIONS), events))
+    if as_json:
+        rows = [(event.provider, event.player_id, event.round_id, event.operation, event.event_id) for event in events]
+        names = ("provider", "player_id", "round_id", "operation", "event_id")
+        click.echo(msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]))
+        return
+    for event in events:
+        click.echo(f"{event.operation}  {event.provider}  {event.player_id}  {event.provider_tx_id}")
+    click.echo(f"{len(events)} {'would be proposed' if dry_run else 'proposed'}")
+
+
+async def append(bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]) -> None:
+    """Append events of our own to the log, each under its player's key. Raises Unavailable."""
+    encode = codec.encoder(WalletTransaction)
+    producer = BatchProducer(ProducerSettings(bootstrap_servers, APPLICATION))
+    await producer.start()
+    try:
+        await producer.send_keyed(topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events])
+    finally:
+        await producer.stop()
+
+
+ROUNDS = (rounds, sweep)
+"""What `pitboss ledger` takes over from here."""

@@ -1,0 +1,185 @@
+"""What people do at the command line, through real workers: blocks, limits, corrections by two, rounds swept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ledger_sink.database import Database
+from ledger_sink.people import player_view
+from ledger_sink.rounds import open_rounds, proposals_of
+from pitboss import house
+from pitboss.cli import ledger_rounds
+from pitboss.cli.main import cli
+from pitboss.settings import Runtime, WorkerSettings, worker_environment
+from replay.topics import read_topics
+from schemas import codec
+from schemas.events import FraudAlert
+from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS
+from streams.providers.registry import policies
+
+pytestmark = pytest.mark.integration
+
+WAIT_S = 60.0
+WHO = ["--by", "kim", "--reason", "a test", "--wait", str(WAIT_S)]
+
+
+def run(runtime: Runtime, *arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(
+        cli, list(arguments), env={**worker_environment(runtime), "PITBOSS_WORKER_ID": "", **environment}
+    )  # fmt: skip
+
+
+def said_json(result: Result) -> Any:
+    """The last line: a supervisor of the session may say something meanwhile."""
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def told(runtime: Runtime, *arguments: str, **environment: str) -> tuple[int, str]:
+    result = run(runtime, *arguments, "--json", **environment)
+    assert result.exit_code in (0, 1), result.output
+    outcome = said_json(result)["outcome"]
+    return result.exit_code, f"{outcome['outcome']} {outcome['reason']}"
+
+
+def says(runtime: Runtime, **said: Any) -> str:
+    _, outcome = asyncio.run(house.say(runtime, WorkerSettings(), said, "default", WAIT_S))
+    assert outcome is not None
+    return f"{outcome.outcome} {outcome.reason}"
+
+
+def shown(runtime: Runtime, player: str) -> dict[str, Any]:
+    return said_json(run(runtime, "player", "show", player, "--json"))
+
+
+def withdraws(runtime: Runtime, player: str, tx_id: str) -> str:
+    return says(
+        runtime, operation="withdrawal.requested", id=tx_id, player_id=player, amount="1.00", currency="EUR"
+    )  # fmt: skip
+
+
+def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
+    player = "ruled"
+    assert told(installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50") == (
+        0, "POSTED BOOKED",
+    )  # fmt: skip
+    assert told(installation, "player", "block", player, "--alert", "A-1", *WHO) == (0, "POSTED BOOKED")
+    assert told(installation, "player", "release", player, *WHO) == (0, "POSTED BOOKED")
+    assert withdraws(installation, player, "w-1") == "REFUSED_BLOCKED PLAYER_BLOCKED"
+    assert told(installation, "player", "release", player, "--alert", "A-1", *WHO)[0] == 0
+    assert told(installation, "player", "hold", player, "--source", "kyc", *WHO)[0] == 0
+    assert withdraws(installation, player, "w-2") == "REFUSED_BLOCKED WITHDRAWALS_HELD"
+    assert told(installation, "player", "limit", player, "2.50", "eur", *WHO)[0] == 0
+    found = shown(installation, player)
+    assert (found["is_blocked"], found["is_held"], found["limits"]["EUR"]["bet_minor"]) == (False, True, 250)
+    assert found["standings"]["alert"]["level"] == "FREE"
+    assert [wallet["cash_minor"] for wallet in found["wallets"]] == [5_000]
+    assert told(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
+    assert shown(installation, player)["limits"]["EUR"]["bet_minor"] is None
+    assert "held by kyc since" in run(installation, "player", "show", player).output
+    assert "knows no player" in run(installation, "player", "show", "nobody-at-all").output
+
+
+def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):
+    player = "corrected"
+    dry = run(installation, "ledger", "adjust", player, "-20.00", "EUR", "--dry-run", *WHO)
+    assert "adjustment.proposed" in dry.output
+    proposed = run(
+        installation, "ledger", "adjust", player, "-20.00", "EUR", *WHO, "--json", PITBOSS_ADJUST_ALONE="EUR:19"
+    )
+    said = said_json(proposed)["said"]
+    assert said["operation"] == "adjustment.proposed"
+    assert player in run(installation, "ledger", "proposals").output
+    approve = ["ledger", "approve", said["id"], "--wait", str(WAIT_S)]
+    assert told(installation, *approve, "--by", "Kim ") == (1, "REFUSED_REFERENCE PROPOSED_BY_THE_SAME")
+    assert told(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
+    assert "no open proposal" in run(installation, *approve, "--by", "lee").output
+    assert [w["cash_minor"] for w in shown(installation, player)["wallets"]] == [-2_000]
+    assert player in run(installation, "ledger", "debts").output
+    assert player in {one["player_id"] for one in said_json(run(installation, "ledger", "debts", "--json"))}
+    assert asyncio.run(_alert_of(installation, player)).observed == 2_000
+
+
+async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
+    decode, deadline = codec.decoder(FraudAlert), time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        alerts = [
+            decode(record.value) async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)})
+        ]
+        for alert in alerts:
+            if alert.player_id == player:
+                return alert
+    message = "no alert"
+    raise AssertionError(message)
+
+
+def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_written(installation: Runtime):
+    for arguments in (
+        ["ledger", "adjust", "p", "1.001", "EUR", *WHO],
+        ["ledger", "adjust", "p", "0", "EUR", *WHO],
+        ["ledger", "adjust", "p", "1", "XQQ", *WHO],
+        ["player", "limit", "p", "x", "EUR", *WHO],
+        ["ledger", "rounds", "--older-than", "soon"],
+    ):
+        result = run(installation, *arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+
+
+def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
+    player = "forgetful"
+    assert told(installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50")[0] == 0
+    bets = [f"01929c5e-7e3d-7000-8000-00000000000{n}" for n in (1, 2)]
+
+    async def play() -> None:
+        from streams.kafka.producer import BatchProducer, ProducerSettings
+
+        producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
+        await producer.start()
+        for tx_id in bets:
+            body = json.dumps({"secret": "s", "sessionId": "x", "txId": tx_id, "amount": "10.00"}).encode()
+            headers = {"http-path": "/withdrawal", "player": player, "currency": "EUR"}
+            await producer.send(
+                installation.topic("provider.hundredhp.raw.v1"), player.encode(), body,
+                [(name, value.encode()) for name, value in headers.items()],
+            )  # fmt: skip
+        # One of them is settled, for nothing: a deposit names neither player nor currency.
+        body = json.dumps({"secret": "s", "txId": bets[0], "amount": "0"}).encode()
+        await producer.send(
+            installation.topic("provider.hundredhp.raw.v1"), bets[0].encode(), body, [("http-path", b"/deposit")]
+        )
+        await producer.stop()
+
+    async def until(cash_minor: int, rounds: int) -> list[Any]:
+        database, deadline = Database(installation.database_url, "test"), time.monotonic() + WAIT_S
+        try:
+            while True:
+                view = await player_view(database, player)
+                found = await open_rounds(database, 2**62, "hundredhp", player)
+                if [w.cash_minor for w in view.wallets] == [cash_minor] and len(found) == rounds:
+                    return found
+                assert time.monotonic() < deadline, (view, found)
+                await asyncio.sleep(0.2)
+        finally:
+            await database.close()
+
+    async def sweep() -> None:
+        found = await until(3_000, 1)
+        now_ms = time.time_ns() // 1_000_000
+        assert proposals_of(found, policies(), now_ms, "sweeper", "log") == []
+        log = installation.topic(TRANSACTIONS)
+        for _ in range(2):  # two sweepers propose the same
+            events = proposals_of(found, policies(), now_ms + 15 * DAY_MS, "sweeper", log)
+            assert [event.operation for event in events] == ["sweep.rollback"]
+            await ledger_rounds.append(installation.bootstrap_servers, log, events)
+        await until(4_000, 0)
+
+    asyncio.run(play())
+    asyncio.run(sweep())
+    listed = run(installation, "ledger", "rounds", "--open", "--player", player)
+    assert "no round is open" in listed.output
+    assert "0 would be proposed" in run(installation, "ledger", "sweep", "--by", "kim", "--dry-run").output
