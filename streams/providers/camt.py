@@ -24,10 +24,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from functools import partial
 from hashlib import blake2b
 from typing import ClassVar, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from lxml import etree
@@ -36,9 +36,10 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
-from streams.providers.camt_file import Detail, Entry, Statement, booked_ms, entry_of, statements_of, text_of_element
+from streams.providers.camt_file import Detail, Entry, Statement, entry_of, statements_of, text_of_element
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
+from streams.providers.times import ms_of_text, zone_of
 from streams.providers.xml_body import parser, root_of
 
 UNMATCHED: Final = "unmatched"
@@ -87,19 +88,18 @@ class Camt(Dialect):
         """A reader; files are signed by their channel, if at all. Raises UsageError for an unusable zone or pattern."""
         del material
         try:
-            zone, pattern = ZoneInfo(self.zone), re.compile(self.deposit_pattern)
-        except (ZoneInfoNotFoundError, ValueError, OSError, re.error) as error:
-            message = f"camt: zone {self.zone!r} or pattern {self.deposit_pattern!r} is none: {error}"
-            raise UsageError(message) from error
-        return partial(self._read, parser(), zone, pattern)
+            pattern = re.compile(self.deposit_pattern)
+        except re.error as error:
+            raise UsageError(f"camt: deposit_pattern {self.deposit_pattern!r} is no regular expression") from error
+        return partial(self._read, parser(), zone_of(self.zone), pattern)
 
     def keys_of(self, statement: Statement, entry: Entry) -> frozenset[str]:
         """What the entry's movements are called before equal ones are counted; readable ones only."""
-        lines = self._lines(statement, entry, ZoneInfo("UTC"), re.compile(self.deposit_pattern))
+        lines = self._lines(statement, entry, UTC, re.compile(self.deposit_pattern))
         return frozenset(line.key for line in lines if isinstance(line, _Line))
 
     def _read(
-        self, reader: etree.XMLParser, zone: ZoneInfo, pattern: re.Pattern[str], record: RawRecord, _: Headers
+        self, reader: etree.XMLParser, zone: tzinfo, pattern: re.Pattern[str], record: RawRecord, _: Headers
     ) -> list[Item]:
         found: list[_Line | Rejected] = []
         empty: list[Item] = []
@@ -112,7 +112,7 @@ class Camt(Dialect):
         return [line if isinstance(line, Rejected) else _draft(line, next(place)) for line in found] + empty
 
     def _lines(
-        self, statement: Statement, entry: Entry, zone: ZoneInfo, pattern: re.Pattern[str]
+        self, statement: Statement, entry: Entry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         split = entry.is_divided
         # Several details without amounts of their own do not divide the entry: nobody can say whose how much is.
@@ -129,7 +129,7 @@ class Camt(Dialect):
         entry: Entry,
         detail: Detail | None,
         split: bool,
-        zone: ZoneInfo,
+        zone: tzinfo,
         pattern: re.Pattern[str],
     ) -> _Line:
         money = detail.money if split and detail is not None else entry.money
@@ -144,7 +144,8 @@ class Camt(Dialect):
         if reference is None and kind is not Kind.INFORMATIONAL:
             reference = Reference(UNMATCHED, key[:ID_MAX])
         element = entry.element if detail is None else detail.element
-        return _Line(operation, key, Leg(kind.value, amount, currency), reference, booked_ms(entry.when, zone), element)
+        at = ms_of_text(entry.when, zone, field="BookgDt") if entry.when else None
+        return _Line(operation, key, Leg(kind.value, amount, currency), reference, at, element)
 
     def _meaning(self, message: str, entry: Entry, detail: Detail | None) -> tuple[str, Kind]:
         """The operation and what it does. What moves nothing by its message or status has an operation of its own."""

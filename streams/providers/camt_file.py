@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
-from streams.providers.fields import epoch_ms
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
 _MESSAGES: Final = {
@@ -24,7 +21,6 @@ _MESSAGES: Final = {
     "BkToCstmrStmt": ("camt.053", "Stmt"),
     "BkToCstmrDbtCdtNtfctn": ("camt.054", "Ntfctn"),
 }
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)(\.\d{1,6})?\d*)?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 class Money(msgspec.Struct, frozen=True, gc=False):
@@ -176,21 +172,3 @@ def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None
 
 def _money(element: etree._Element) -> Money:
     return Money((element.text or "").strip(), element.get("Ccy") or "")
-
-
-def booked_ms(when: str, zone: ZoneInfo) -> int | None:
-    """An entry's `when` in epoch ms; a date without a time is the beginning of that day in the bank's zone.
-
-    Raises Rejected(BAD_TIME) for what is no date.
-    """
-    if not when:
-        return None
-    match = _TIME.fullmatch(when)
-    if match is not None:
-        day, clock, fraction, offset = match.groups()
-        try:
-            at = datetime.fromisoformat(f"{day}T{clock or '00:00:00'}{fraction or ''}{offset or ''}")
-            return epoch_ms(at if offset else at.replace(tzinfo=zone))
-        except (ValueError, OverflowError):
-            pass
-    raise Rejected(RejectCode.BAD_TIME, f"{when[:40]!r} is no date or time")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta, timezone
 from typing import ClassVar, Final
 
 from schemas.errors import RejectCode, Rejected
@@ -22,7 +22,8 @@ from schemas.events import Kind, Leg, SignatureVerdict
 from schemas.money import amount_from_text
 from schemas.topics import DAY_MS
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Unreadable
-from streams.providers.fields import ID_MAX, epoch_ms, signed_currency_of, text_of
+from streams.providers.fields import ID_MAX, signed_currency_of, text_of
+from streams.providers.times import ms_of_text
 
 OPERATION: Final = "player_data"
 AMOUNTS: Final = ("BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASINO_CHIPS_VALUE")
@@ -30,7 +31,6 @@ AMOUNTS: Final = ("BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASI
 _NEEDED: Final = frozenset({"TIMESTAMP", "PLAYER_ID", "CURRENCY", *AMOUNTS})
 _PERSONAL: Final = frozenset({b"REG_NATION", b"REG_DOB"})
 _OFFSET: Final = re.compile(r"([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 
@@ -63,11 +63,11 @@ class LgaReport(Dialect):
         return b"\n".join(lines)
 
     def _read(self, record: RawRecord, _: Headers) -> list[Item]:
-        licensee, ahead, rows, columns = self._parts(record.value or b"")
+        licensee, zone, rows, columns = self._parts(record.value or b"")
         items: list[Item] = []
         for row in rows:
             try:
-                items.append(_draft(licensee, ahead, row.split("\t"), columns))
+                items.append(_draft(licensee, zone, row.split("\t"), columns))
             except Rejected as error:
                 items.append(error)
         if not items:
@@ -75,8 +75,8 @@ class LgaReport(Dialect):
             items.append(Draft(OPERATION, licensee, [leg], None, None, None, False, None, None, False, _UNSIGNED))
         return items
 
-    def _parts(self, value: bytes) -> tuple[str, timedelta, list[str], Mapping[str, int]]:
-        """Licensee, how far timestamps are ahead of UTC, the lines between, and the columns by name."""
+    def _parts(self, value: bytes) -> tuple[str, timezone, list[str], Mapping[str, int]]:
+        """Licensee, the zone of the timestamps, the lines between, and the columns by name."""
         try:
             lines = value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
         except UnicodeDecodeError:
@@ -95,10 +95,12 @@ class LgaReport(Dialect):
             )
         offset = timedelta(hours=int(match[2]), minutes=int(match[3] or 0))
         ahead = timedelta(minutes=self.cet_offset_minutes) + (offset if match[1] == "+" else -offset)
-        return _checked(first[0], "licensee"), ahead, lines[1:-1], columns
+        if abs(ahead) >= timedelta(days=1):
+            raise Rejected(RejectCode.BAD_TIME, "the first line is further from CET than any place is")
+        return _checked(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
 
 
-def _draft(licensee: str, ahead: timedelta, row: list[str], columns: Mapping[str, int]) -> Draft:
+def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, int]) -> Draft:
     if len(row) != len(columns):
         raise Rejected(RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings")
     said = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
@@ -107,7 +109,7 @@ def _draft(licensee: str, ahead: timedelta, row: list[str], columns: Mapping[str
         legs = [_leg(said[name], said["CURRENCY"]) for name in AMOUNTS]
         time = said["TIMESTAMP"]
         tx_id = "|".join((licensee, time, player_id, legs[0].currency or ""))
-        at = _epoch_ms(time, ahead)
+        at = ms_of_text(time, zone, field="TIMESTAMP")
     except Rejected as error:
         raise Unreadable(error.reason, error.detail, player_id) from error
     return Draft(OPERATION, tx_id, legs, player_id, None, None, False, None, at, False, _UNSIGNED)
@@ -118,15 +120,6 @@ def _leg(text: str, currency: str) -> Leg:
     amount = amount_from_text(text or "0")
     code = signed_currency_of(amount, currency)
     return Leg(Kind.INFORMATIONAL.value, amount if text else None, code)
-
-
-def _epoch_ms(text: str, ahead: timedelta) -> int:
-    if _TIME.fullmatch(text):
-        try:
-            return epoch_ms(datetime.fromisoformat(text).replace(tzinfo=UTC)) - ahead // timedelta(milliseconds=1)
-        except ValueError:
-            pass
-    raise Rejected(RejectCode.BAD_TIME, f"TIMESTAMP {text[:32]!r} is not YYYY-MM-DDThh:mm:ss")
 
 
 def _checked(text: str, name: str) -> str:

@@ -41,6 +41,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import Hmac
+from streams.providers.times import ms_of_epoch
 
 SIGNATURE_HEADER: Final = "x-skylift-signature"
 CONTENT_TYPE: Final = "application/vnd.skylift+avro"
@@ -144,7 +145,7 @@ class Skylift(Dialect):
             _optional_id(said["flight"], "flight"),
             said["flight_over"],
             _optional_id(said["game"], "game"),
-            said["occurred_at"] // 1000,
+            ms_of_epoch(said["occurred_at"], "us", field="occurred_at"),
             operation in self.decides,
             verdict,
         )

@@ -40,6 +40,7 @@ from streams.providers.fields import (
     text_of,
 )
 from streams.providers.signatures import Hmac, window_verdict
+from streams.providers.times import ms_of_epoch
 
 SIGNATURE_HEADER: Final = "stripe-signature"
 
@@ -158,10 +159,7 @@ class Stripe(Dialect):
         if not head.livemode and not self.accept_test:
             raise Rejected(RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted")
         said = self._said(head)
-        at = head.created
-        if at is not None and not 0 <= at < 10**11:
-            raise Rejected(RejectCode.BAD_TIME, "created is no time in epoch seconds")
-        at_ms = None if at is None else at * 1000
+        at_ms = None if head.created is None else ms_of_epoch(head.created, "s", field="created")
         legs = [said.leg]
         return [Draft(head.type, said.tx_id, legs, None, said.reference, None, False, None, at_ms, False, verdict)]
 

@@ -11,10 +11,9 @@ whole seconds and `+0000`. The signature is over the raw bytes: bodies are print
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
@@ -37,8 +36,9 @@ from streams.providers.dialect import (
     Unreadable,
     entry_of,
 )
-from streams.providers.fields import Id, OptionalId, epoch_ms, optional_text, read_json, text_of
+from streams.providers.fields import Id, OptionalId, optional_text, read_json, text_of
 from streams.providers.signatures import Digest, Hmac
+from streams.providers.times import ms_of_text
 
 DIGEST_HEADER: Final = "x-payload-digest"
 ALGORITHM_HEADER: Final = "x-payload-digest-alg"
@@ -71,7 +71,6 @@ _TYPES: Final = MappingProxyType(
         "videoIdentCompositionCompleted": "KYC_VIDEO_COMPLETED",
     }
 )
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d{1,6})?(?:\+0000|Z)?", re.ASCII)
 _STATES: Final = {"RED": "player.blocked", "GREEN": "player.released"}
 
 _Word: TypeAlias = Annotated[str, Meta(max_length=128)]
@@ -186,15 +185,7 @@ def _event_id(body: _Body) -> str:
 
 def _time(body: _Body) -> int | None:
     said = body.created_at_ms or body.created_at
-    if said is None:
-        return None
-    match = _TIME.fullmatch(said)
-    if match is not None:
-        try:
-            return epoch_ms(datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3] or ''}").replace(tzinfo=UTC))
-        except ValueError:
-            pass
-    raise Rejected(RejectCode.BAD_TIME, f"{said[:40]!r} is no time as Sumsub prints them")
+    return None if said is None else ms_of_text(said, UTC, field="createdAtMs")
 
 
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")

@@ -24,6 +24,7 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, RawRecord, Reader
 from streams.providers.fields import ID_MAX, text_of
+from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import parser, root_of
 
 SPECIFIERS_MAX: Final = 512
@@ -39,7 +40,6 @@ _ACTIONS: Final = MappingProxyType(
 )
 _NOTICES: Final = frozenset({"odds_change", "bet_stop", "fixture_change", "alive", "snapshot_complete"})
 _RESULTS: Final = frozenset({"0", "1", "-1"})
-_MS: Final = re.compile(r"\d{1,15}", re.ASCII)
 # From 0 to 1: the schema lists 0.5 and 1 for a void, and leaves a dead heat open.
 _FACTOR: Final = re.compile(r"0(\.\d{1,18})?|1(\.0{1,18})?", re.ASCII)
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
@@ -134,11 +134,7 @@ def _id(element: etree._Element, name: str) -> str:
 
 def _ms(element: etree._Element, name: str) -> int | None:
     text = element.get(name)
-    if text is None:
-        return None
-    if not _MS.fullmatch(text):
-        raise Rejected(RejectCode.BAD_TIME, f"{name} is not epoch milliseconds")
-    return int(text)
+    return None if text is None else ms_of_epoch(text, "ms", field=name)
 
 
 def _specifiers(market: etree._Element) -> str:

@@ -427,7 +427,7 @@ def test_no_bytes_raise(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("settings_", [{"zone": "Europe/Atlantis"}, {"zone": "../etc"}, {"deposit_pattern": "("}])
 def test_a_setting_that_is_none_ends_the_start(settings_: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="camt"):
+    with pytest.raises(UsageError, match=r"Atlantis|etc|deposit_pattern"):
         Camt(**settings_).reader(None)  # type: ignore[arg-type]
 
 

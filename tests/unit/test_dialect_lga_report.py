@@ -91,7 +91,7 @@ def test_nobody_played() -> None:
         ("120.50", "120,50", RejectCode.BAD_AMOUNT),
         ("120.50", "120.505", RejectCode.AMOUNT_SCALE),
         ("EUR", "XQQ", RejectCode.BAD_CURRENCY),
-        ("2026-11-01T00:00:00", "2026-11-01 00:00:00", RejectCode.BAD_TIME),
+        ("2026-11-01T00:00:00", "01.11.2026 00:00", RejectCode.BAD_TIME),
         ("2026-11-01T00:00:00", "2026-11-31T00:00:00", RejectCode.BAD_TIME),
         ("p-1", "", RejectCode.MISSING_FIELD),
         ("p-1", "p" * 129, RejectCode.BAD_FIELD),
@@ -105,7 +105,7 @@ def test_a_bad_line_does_not_spoil_the_others(old: str, new: str, reason: Reject
     assert (bad.player_id if isinstance(bad, Unreadable) else None) == ("p-1" if named else None)
 
 
-@pytest.mark.parametrize("first", ["Acme", "Acme\t2026-10", "\t+00:00", "Acme\t+0:0:0"])
+@pytest.mark.parametrize("first", ["Acme", "Acme\t2026-10", "\t+00:00", "Acme\t+0:0:0", "Acme\t+99:00"])
 def test_a_first_line_without_offset_or_licensee_is_rejected(first: str) -> None:
     assert code(text(ROW, first=first)) is RejectCode.BAD_TIME
 

@@ -115,6 +115,7 @@ def test_a_late_red_carries_the_time_it_was_said() -> None:
         ("createdAtMs", "2026-11-22 10:15:30.123", AT),
         ("createdAtMs", "2026-11-22 10:15:30", AT - 123),
         ("createdAt", "2026-11-22 10:15:30+0000", AT - 123),
+        ("createdAt", "2026-11-22T11:15:30+01:00", AT - 123),
         ("createdAtMs", "2026-11-22 10:15:30.1", AT - 23),
         ("createdAtMs", "1970-01-01 00:00:00.000", 0),
     ],
@@ -124,9 +125,7 @@ def test_both_spellings_of_the_time_are_utc(field: str, text: str, at: int) -> N
     assert [item.provider_at for item in read(body)] == [at, at]
 
 
-@pytest.mark.parametrize(
-    "text", ["2026-11-22T10:15:30Z", "2026-13-22 10:15:30", "1795342530123", "2026-11-22 10:15:30+0100", "x"]
-)
+@pytest.mark.parametrize("text", ["2026-13-22 10:15:30", "1795342530123", "x"])
 def test_another_time_is_none(text: str) -> None:
     with pytest.raises(Unreadable) as caught:
         read(BODY | {"createdAtMs": text})
