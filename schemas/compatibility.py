@@ -12,20 +12,25 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from schemas.compiler.avro_types import AvroJson, BadSchema, parse
 from schemas.compiler.binding import bind
 from schemas.compiler.resolution import Incompatible, resolve
 from schemas.registry import RECORDS, Registry, Schema
 
+Breaks: TypeAlias = Literal["BACKWARD", "FORWARD"]
+"""BACKWARD: a new reader fails on old records. FORWARD: an old reader fails on new ones. FULL allows neither."""
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a schema that would break a reader."""
+    """Something about a schema that would break a reader: with the path of the offending field, where it is one."""
 
     schema: str
     detail: str
+    path: str | None = None
+    breaks: Breaks | None = None
 
     def __str__(self) -> str:
         """For a person."""
@@ -62,17 +67,25 @@ def _edited(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Proble
 def _incompatible(registry: Registry) -> Iterator[Problem]:
     for subject in sorted({schema.subject for schema in registry}):
         for writer, reader in permutations(registry.versions(subject), 2):
-            if (why := incompatibility(writer, reader)) is not None:
-                yield Problem(reader.name, f"cannot read {writer.name}: {why}")
+            if (problem := unreadable(writer, reader)) is not None:
+                yield problem
 
 
-def incompatibility(writer: Schema, reader: Schema) -> str | None:
+def unreadable(writer: Schema, reader: Schema) -> Problem | None:
     """Why a reader with one schema cannot read what was written with another; None if it can."""
+    breaks: Breaks = "BACKWARD" if reader.version >= writer.version else "FORWARD"
     try:
         resolve(parse(writer.json), parse(reader.json))
     except (BadSchema, Incompatible) as error:
-        return str(error)
+        path = error.path if isinstance(error, Incompatible) else None
+        return Problem(reader.name, f"cannot read {writer.name}: {error}", path, breaks)
     return None
+
+
+def incompatibility(writer: Schema, reader: Schema) -> str | None:
+    """The same as text."""
+    problem = unreadable(writer, reader)
+    return None if problem is None else problem.detail.partition(": ")[2]
 
 
 def checksum(schema: AvroJson) -> str:

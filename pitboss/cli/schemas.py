@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import click
+import msgspec
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from schemas.compatibility import checksum, problems, released_checksums
+from pitboss.settings import read_settings, without_password
+from schemas.compatibility import Problem, checksum, problems, released_checksums, unreadable
+from schemas.compiler.avro_types import parse
+from schemas.differences import differences
 from schemas.errors import UsageError
-from schemas.registry import RECORDS, released
+from schemas.registry import RECORDS, Schema, released
 from schemas.topics import catalogue
+
+if TYPE_CHECKING:
+    from pitboss.schema_registry.importing import Imported
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -48,24 +61,141 @@ def list_command(as_json: bool) -> None:
 @click.argument("name", metavar="SUBJECT[/vN]")
 def show(name: str) -> None:
     """Print a schema's JSON, the latest version if none is named."""
-    subject, _, version = name.partition("/v")
-    found = [schema for schema in released().versions(subject) if version in {"", str(schema.version)}]
-    if not found:
-        raise UsageError(f"there is no schema {name}: subjects are {', '.join(sorted(RECORDS))}")
-    click.echo(orjson.dumps(found[-1].json, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(_schema(name, 0).json, option=orjson.OPT_INDENT_2))
 
 
 @schemas.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
 @_as_json
 @click.pass_context
-def check(context: click.Context, as_json: bool) -> None:
-    """Any version readable as any other, none edited since its release; exit code 1 otherwise. Needs no server."""
-    found = problems(released(), released_checksums())
+def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
+    """What changes from schema A to B, each SUBJECT[/vN] or a .avsc file.
+
+    Exit code 1 if either cannot read what the other wrote: the path of the offending field is shown.
+    """
+    old, new = _schema(before, 1), _schema(after, 2)
+    found = list(differences(parse(old.json), parse(new.json)))
+    broken = [problem for problem in (unreadable(old, new), unreadable(new, old)) if problem is not None]
     if as_json:
-        click.echo(orjson.dumps([{"schema": problem.schema, "detail": problem.detail} for problem in found]))
+        click.echo(orjson.dumps({"differences": msgspec.to_builtins(found), "broken": _shown(broken)}))
+    else:
+        for difference in found:
+            click.echo(str(difference))
+        for problem in broken:
+            click.echo(f"{problem.breaks}: {problem.path or 'the record'}: {problem.detail}")
+        if not found:
+            click.echo("no difference but documentation, if that")
+    context.exit(1 if broken else 0)
+
+
+@schemas.command()
+@click.option(
+    "--mode",
+    type=click.Choice(["full", "backward"]),
+    default="full",
+    show_default=True,
+    help="Both transitive. Full: any version reads any other; backward: a newer one reads every older one.",
+)
+@_as_json
+@click.pass_context
+def check(context: click.Context, mode: str, as_json: bool) -> None:
+    """Versions readable as each other, none edited since its release; exit code 1 otherwise. Needs no server."""
+    found = problems(released(), released_checksums())
+    if mode == "backward":
+        found = [problem for problem in found if problem.breaks != "FORWARD"]
+    reads = "each version reads every other" if mode == "full" else "each version reads every older one"
+    if as_json:
+        click.echo(orjson.dumps(_shown(found)))
     elif found:
         for problem in found:
             click.echo(str(problem))
     else:
-        click.echo(f"{len(list(released()))} schemas: unedited, and each version reads every other of its subject")
+        click.echo(f"{len(list(released()))} schemas: unedited, and {reads} of its subject")
     context.exit(1 if found else 0)
+
+
+@schemas.command()
+@click.argument("url")
+@click.option("--dry-run", is_flag=True, help="Compare, and write nothing.")
+@_as_json
+@click.pass_context
+def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> None:
+    """Import every version into the Confluent-compatible registry at URL, under the ids that our records carry.
+
+    Everything is compared first. Exit code 1, and nothing written, if any id, version or content differs there.
+    """
+    from pitboss.schema_registry.importing import RegistryClient, Standing, bring, connect
+
+    address, user, password = _address(url)
+
+    async def carry_out() -> list[Imported]:
+        async with connect(user, password) as session:
+            return await bring(RegistryClient(session, address), _subjects(), dry_run=dry_run)
+
+    standings = asyncio.run(carry_out())
+    if as_json:
+        click.echo(orjson.dumps(msgspec.to_builtins(standings)))
+    else:
+        for one in standings:
+            why = f": {one.detail}" if one.detail else ""
+            click.echo(f"{one.standing.value.lower():<9}  {one.subject} v{one.version}, id {one.id}{why}")
+    differing = sum(one.standing is Standing.DIFFERENT for one in standings)
+    if differing:
+        click.echo(f"{differing} differ: nothing was written", err=True)
+    context.exit(1 if differing else 0)
+
+
+@schemas.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--port", default=8081, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+def serve(host: str, port: int) -> None:
+    """Answer the read API of a Confluent-compatible registry from the files, on loopback, until Ctrl-C."""
+    from pitboss.schema_registry.server import create_server, serving
+    from pitboss.schema_registry.view import RegistryView
+
+    async def until_told() -> None:
+        async with serving(create_server(RegistryView(_subjects())), host, port) as url:
+            click.echo(f"{url}: {len(list(released()))} schemas, read-only; Ctrl-C ends it")
+            await asyncio.Event().wait()
+
+    try:
+        asyncio.run(until_told())
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
+
+def _schema(name: str, number: int) -> Schema:
+    """A released schema, or a file as a version of its own."""
+    if name.endswith(".avsc"):
+        try:
+            return Schema(name, number, 0, json.loads(Path(name).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{name} cannot be read as a schema: {error}") from error
+    subject, _, version = name.partition("/v")
+    found = [schema for schema in released().versions(subject) if version in {"", str(schema.version)}]
+    if not found:
+        raise UsageError(f"there is no schema {name}: subjects are {', '.join(sorted(RECORDS))}")
+    return found[-1]
+
+
+def _shown(found: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [asdict(problem) for problem in found]
+
+
+def _subjects() -> Mapping[str, tuple[Schema, ...]]:
+    from pitboss.schema_registry.subjects import by_subject
+    from streams.providers.registry import DIALECTS
+
+    return by_subject(released(), catalogue(sorted(DIALECTS)), read_settings().namespace)
+
+
+def _address(url: str) -> tuple[str, str | None, str | None]:
+    """The URL without its credentials, and those."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{without_password(url)} is no registry's address: write http://host:8081")
+    netloc = parts.netloc.rpartition("@")[2]
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    return parts._replace(netloc=netloc).geturl(), user, password

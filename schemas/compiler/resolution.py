@@ -21,6 +21,11 @@ class Incompatible(Fatal):
     code = "INCOMPATIBLE"
     exit_code = 78  # EX_CONFIG of sysexits.h
 
+    def __init__(self, where: str, why: str, path: str | None = None) -> None:
+        """`where` is the innermost type that was looked at, empty for the record; `path` the offending field."""
+        super().__init__(f"{where or 'the record'}: {why}")
+        self.path = where if path is None else path
+
 
 @dataclass(frozen=True)
 class Skip:
@@ -115,13 +120,13 @@ def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR091
             return ReadMap(resolve(writer.values, reader.values, f"{path}[]"))
         case Record(), Record() if writer.name == reader.name:
             return _resolve_record(writer, reader, path)
-    raise Incompatible(f"{path or 'the record'}: written as {_word(writer)}, read as {_word(reader)}")
+    raise Incompatible(path, f"written as {_word(writer)}, read as {_word(reader)}")
 
 
 def _resolve_enum(writer: Enum, reader: Enum, path: str) -> Plan:
     unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
     if unknown and reader.default is None:
-        raise Incompatible(f"{path}: the reader has no symbol {', '.join(unknown)} and no default")
+        raise Incompatible(path, f"the reader has no symbol {', '.join(unknown)} and no default")
     default = reader.default or ""
     return ReadEnum(reader.name, tuple(symbol if symbol in reader.symbols else default for symbol in writer.symbols))
 
@@ -139,7 +144,8 @@ def _resolve_record(writer: Record, reader: Record, path: str) -> Plan:
         elif wanted.has_default:
             arguments.append(Default(wanted.name, wanted.default))
         else:
-            raise Incompatible(f"{path or 'the record'}: the writer has no {wanted.name}, the reader no default for it")
+            why = f"the writer has no {wanted.name}, the reader no default for it"
+            raise Incompatible(path, why, f"{path}.{wanted.name}" if path else wanted.name)
     return ReadRecord(reader.name, tuple(steps), tuple(arguments))
 
 

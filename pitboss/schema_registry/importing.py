@@ -1,0 +1,166 @@
+"""Bringing our schemas into a Confluent-compatible registry under the ids that our records carry.
+
+A record names its schema by id, so an id that the registry gave away itself would be of no use: the registry's IMPORT
+mode takes ours. Everything is compared before anything is written; a difference writes nothing. Source: Confluent's
+"Schema Registry API Reference" and "Migrate Schemas" (mode IMPORT, explicit id and version).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
+
+from pitboss.schema_registry.server import CONTENT_TYPE
+from schemas.compatibility import checksum
+from schemas.errors import Unavailable, UsageError
+from schemas.registry import Schema
+
+TIMEOUT_S: Final = 20.0
+_NOT_FOUND: Final = 404
+
+
+class Standing(StrEnum):
+    """How a version of ours stands in the registry."""
+
+    THERE = "THERE"
+    MISSING = "MISSING"
+    IMPORTED = "IMPORTED"
+    DIFFERENT = "DIFFERENT"
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """One version under one subject."""
+
+    subject: str
+    version: int
+    id: int
+    standing: Standing
+    detail: str = ""
+
+
+class RegistryClient:
+    """What importing needs of a registry. Raises Unavailable, and UsageError for an answer that no registry gives."""
+
+    def __init__(self, session: ClientSession, url: str) -> None:
+        """`url` has no credentials in it: they are the session's."""
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and JSON of an answer."""
+        headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            async with self._session.request(method, self._url + path, data=data, headers=headers) as answer:
+                return answer.status, await answer.json(content_type=None)
+        except (ClientError, TimeoutError) as error:
+            raise Unavailable(f"the registry at {self._url} does not answer: {error!r}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self._url}{path} answers no JSON: is this a schema registry?") from error
+
+    async def found(self, path: str) -> Any:
+        """What is under a path; None if nothing is."""
+        status, body = await self.ask("GET", path)
+        if status == _NOT_FOUND:
+            return None
+        self.check(status, body, path)
+        return body
+
+    async def put(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Write. Raises UsageError with the registry's own words where it refuses."""
+        status, answer = await self.ask(method, path, body)
+        self.check(status, answer, path)
+        return answer
+
+    def check(self, status: int, body: Any, path: str) -> None:
+        """Raise UsageError unless the answer is a good one."""
+        if status >= 300:
+            said = body.get("message") if isinstance(body, dict) else body
+            raise UsageError(f"the registry refuses {path}: {status} {said}")
+
+
+def connect(user: str | None, password: str | None) -> ClientSession:
+    """A session with the credentials of the registry's URL."""
+    headers = None if user is None else {"Authorization": encode_basic_auth(user, password or "")}
+    return ClientSession(headers=headers, timeout=ClientTimeout(total=TIMEOUT_S))
+
+
+async def compare(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]) -> list[Imported]:
+    """How each of our versions stands in the registry; nothing is written."""
+    standings = []
+    for subject, versions in subjects.items():
+        standings += [await _compared(client, subject, schema) for schema in versions]
+    return standings
+
+
+async def bring(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]], *, dry_run: bool) -> list[Imported]:
+    """Import what is missing, unless anything differs; a dry run only tells. Raises Unavailable, UsageError."""
+    standings = await compare(client, subjects)
+    if dry_run or any(one.standing is Standing.DIFFERENT for one in standings):
+        return standings
+    missing = {one.subject for one in standings if one.standing is Standing.MISSING}
+    for subject in sorted(missing):
+        await _import(client, subject, subjects[subject], {one.version for one in standings if _is(one, subject)})
+    return [
+        msgspec.structs.replace(one, standing=Standing.IMPORTED) if one.standing is Standing.MISSING else one
+        for one in standings
+    ]
+
+
+def _is(one: Imported, subject: str) -> bool:
+    return one.subject == subject and one.standing is Standing.MISSING
+
+
+async def _compared(client: RegistryClient, subject: str, schema: Schema) -> Imported:
+    def standing(word: Standing, detail: str = "") -> Imported:
+        return Imported(subject, schema.version, schema.id, word, detail)
+
+    theirs = await client.found(f"/subjects/{quote(subject, safe='')}/versions/{schema.version}")
+    if theirs is not None:
+        if theirs["id"] != schema.id:
+            return standing(Standing.DIFFERENT, f"there it has the id {theirs['id']}")
+        if _checksum(theirs["schema"]) != checksum(schema.json):
+            return standing(Standing.DIFFERENT, "there it has another content")
+        return standing(Standing.THERE)
+    taken = await client.found(f"/schemas/ids/{schema.id}")
+    if taken is not None and _checksum(taken["schema"]) != checksum(schema.json):
+        return standing(Standing.DIFFERENT, f"the id {schema.id} is another schema's there")
+    return standing(Standing.MISSING)
+
+
+async def _import(client: RegistryClient, subject: str, versions: tuple[Schema, ...], missing: set[int]) -> None:
+    name = quote(subject, safe="")
+    before = await client.found(f"/mode/{name}")
+    # A subject that has versions already takes IMPORT mode only by force; what is there was compared and is ours.
+    await client.put("PUT", f"/mode/{name}?force=true", {"mode": "IMPORT"})
+    try:
+        for schema in versions:
+            if schema.version not in missing:
+                continue
+            text = json.dumps(schema.json, separators=(",", ":"), ensure_ascii=False)
+            answer = await client.put(
+                "POST",
+                f"/subjects/{name}/versions",
+                {"schema": text, "schemaType": "AVRO", "id": schema.id, "version": schema.version},
+            )
+            if answer.get("id") != schema.id:
+                raise UsageError(f"{subject} v{schema.version}: the registry gave it the id {answer.get('id')}")
+    finally:
+        if before is None:  # it had no mode of its own
+            await client.put("DELETE", f"/mode/{name}", {})
+        else:
+            await client.put("PUT", f"/mode/{name}?force=true", before)
+    await client.put("PUT", f"/config/{name}", {"compatibility": "FULL_TRANSITIVE"})
+
+
+def _checksum(text: str) -> str:
+    try:
+        return checksum(json.loads(text))
+    except json.JSONDecodeError:
+        return ""
