@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from schemas.errors import UsageError
-from schemas.topics import qualified, raw_pattern
+from schemas.topics import provider_of, qualified, raw_pattern
 from streams.dead_letters.park_store import ParkStore
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
@@ -74,7 +74,9 @@ class NormaliseWorker:
     stats: NormaliseStats
 
 
-def create_worker(settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS) -> NormaliseWorker:
+def create_worker(
+    settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS, on_fallback: OnFallback = nobody
+) -> NormaliseWorker:
     """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
     normaliser = Normaliser(dialects, settings.keyring)
     group = qualified(NAME, settings.namespace)
@@ -93,6 +95,7 @@ def create_worker(settings: NormaliseSettings, dialects: Mapping[str, Dialect] =
         dead_letters=DeadLetters(producer, NAME, settings.code_version),
         namespace=settings.namespace,
         stats=stats,
+        on_fallback=on_fallback,
         parking=parking,
     )
     return NormaliseWorker(app, intake, producer, stats)
@@ -149,14 +152,12 @@ def create_handler(
     names = {topic: qualified(topic, namespace) for topic in SENT_TO}
 
     async def handle(batch: RecordBatch) -> None:
-        pile = Pile()
+        pile = Pile(provider_of(batch.topic))
         turn = None if parking is None else await parking.sort(batch)
         if turn is None:
-            for record in batch.records:
-                pile.add(record, normaliser.normalise(record))
+            pile.fill(zip(batch.records, map(normaliser.normalise, batch.records), strict=True))
         else:
-            for read, items in turn.read:
-                pile.add(read, items)
+            pile.fill(turn.read)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )

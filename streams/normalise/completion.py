@@ -6,7 +6,7 @@ broker's append and never further before it than the dialect's tolerance.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -31,12 +31,9 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     received_at: int | None
 
 
-class Clock(NamedTuple):
-    """The time that is believed, whose it is, and whether it had to be moved to be believed."""
-
-    occurred_at: int
-    source: str
-    clamped: bool
+Clock: TypeAlias = tuple[int, str, bool]
+"""The time that is believed, whose it is, and whether it had to be moved to be believed. A bare tuple: each event has
+one, and a named one would cost as much as the rest of it."""
 
 
 def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Clock:
@@ -48,13 +45,13 @@ def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Cl
     elif context.received_at is not None:
         occurred_at, source = context.received_at, _CONNECTOR
     believed = min(max(occurred_at, appended_at - tolerance_ms), appended_at)
-    return Clock(believed, source, believed != occurred_at)
+    return believed, source, believed != occurred_at
 
 
 def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:
     """The record of `wallet.transactions.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
     transaction = WalletTransaction(
         event_id(brand, voice.provider, draft.operation, draft.provider_tx_id),
         brand,
@@ -70,8 +67,8 @@ def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> 
         draft.round_id,
         draft.round_closed,
         draft.game_id,
-        clock.occurred_at,
-        clock.source,
+        occurred_at,
+        time_source,
         draft.provider_at,
         context.received_at,
         record.timestamp,
@@ -81,13 +78,13 @@ def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> 
         draft.decision_required,
         draft.cause,
     )
-    return transaction, clock.clamped
+    return transaction, clamped
 
 
 def player_event_of(context: Context, voice: Voice, index: int, draft: PlayerDraft) -> tuple[PlayerEvent, bool]:
     """The record of `player.events.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
     event = PlayerEvent(
         event_id(brand, voice.provider, draft.operation, draft.provider_event_id),
         brand,
@@ -100,21 +97,21 @@ def player_event_of(context: Context, voice: Voice, index: int, draft: PlayerDra
         draft.player_id,
         draft.type,
         draft.attributes,
-        clock.occurred_at,
-        clock.source,
+        occurred_at,
+        time_source,
         draft.provider_at,
         context.received_at,
         record.timestamp,
         draft.signature,
         draft.scope,
     )
-    return event, clock.clamped
+    return event, clamped
 
 
 def settlement_of(context: Context, voice: Voice, index: int, draft: MarketDraft) -> tuple[MarketSettlement, bool]:
     """The record of `sports.settlements.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    clock = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
     provider_event_id = settlement_id(draft)
     settlement = MarketSettlement(
         event_id(brand, voice.provider, draft.operation, provider_event_id),
@@ -136,14 +133,14 @@ def settlement_of(context: Context, voice: Voice, index: int, draft: MarketDraft
         draft.certainty,
         draft.from_at,
         draft.until_at,
-        clock.occurred_at,
-        clock.source,
+        occurred_at,
+        time_source,
         draft.provider_at,
         context.received_at,
         record.timestamp,
         draft.signature,
     )
-    return settlement, clock.clamped
+    return settlement, clamped
 
 
 def settlement_id(draft: MarketDraft) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from schemas import codec
-from schemas.events import RiskSignal, SignatureVerdict
+from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.kafka.dead_letters import Burial
 from streams.kafka.producer import OutRecord
@@ -32,33 +33,47 @@ class FellBack(NamedTuple):
 
 
 class Pile:
-    """Filled item by item, in the order of the log; then sent, and counted once it is durable."""
+    """Filled in the order of the log with what a batch of one raw topic came to; sent, and counted once durable."""
 
-    def __init__(self) -> None:
-        """Make an empty one."""
+    def __init__(self, provider: str) -> None:
+        """Make an empty one for a batch of this provider's."""
         self.outgoing: dict[str, list[OutRecord]] = {topic: [] for topic in SENT_TO}
         self.burials: list[Burial] = []
         self.fallbacks: list[FellBack] = []
-        self._versions: Counter[tuple[str, str]] = Counter()
+        self._provider = provider
+        self._versions: list[str] = []
         self._clamped = 0
         self._records = 0
 
-    def add(self, record: RawRecord, items: list[Result]) -> None:
-        """Sort the items of one record."""
-        self._records += 1
-        for item in items:
-            if isinstance(item, RejectedItem):
-                self.burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
-                self._signal(record, item)
-                continue
-            said = item.transaction if isinstance(item, Accepted) else item.event
-            self.outgoing[item.topic].append((item.key, item.value, (), None))
-            self._versions[said.provider, said.provider_version] += 1
-            self._clamped += item.clamped
-            if said.signature == _STALE:
-                self._signal(record, item)
-            if item.fallback is not None:
-                self.fallbacks.append(FellBack(record, said.provider, item.fallback, item))
+    def fill(self, read: Iterable[tuple[RawRecord, list[Result]]]) -> None:
+        """Sort the items of each record. Few events are remarkable, so the others must not pay for it."""
+        sinks = {topic: events.append for topic, events in self.outgoing.items()}
+        add_version = self._versions.append
+        for record, items in read:
+            self._records += 1
+            for item in items:
+                said: WalletTransaction | PlayerEvent | MarketSettlement
+                if isinstance(item, Accepted):
+                    said = item.transaction
+                elif isinstance(item, Reported):
+                    said = item.event
+                else:
+                    self._bury(record, item)
+                    continue
+                sinks[item.topic]((item.key, item.value, (), None))
+                add_version(said.provider_version)
+                if item.clamped or item.fallback is not None or said.signature == _STALE:
+                    self._remark(record, item)
+
+    def _bury(self, record: RawRecord, item: RejectedItem) -> None:
+        self.burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
+        self._signal(record, item)
+
+    def _remark(self, record: RawRecord, item: Accepted | Reported) -> None:
+        self._clamped += item.clamped
+        if item.fallback is not None:
+            self.fallbacks.append(FellBack(record, self._provider, item.fallback, item))
+        self._signal(record, item)
 
     def _signal(self, record: RawRecord, item: Result) -> None:
         signal = signal_of(record, item)
@@ -67,9 +82,10 @@ class Pile:
 
     def count(self, stats: NormaliseStats) -> None:
         """Add what is in here to a worker's counts."""
+        provider = self._provider
         stats.records += self._records
         stats.clamped += self._clamped
-        stats.versions.update(self._versions)
+        stats.versions.update({(provider, version): times for version, times in Counter(self._versions).items()})
         stats.sent.update({topic: len(events) for topic, events in self.outgoing.items() if events})
         stats.rejected.update(burial.code for burial in self.burials)
-        stats.fallbacks.update((fell.provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks)
+        stats.fallbacks.update((provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks)

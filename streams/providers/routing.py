@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -56,12 +57,16 @@ class Fallback(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
+Fallen: TypeAlias = Mapping[int, tuple[Voice, Fallback]]
+"""By their index the items that another version than the expected one had to read."""
+
+
 class Reading(NamedTuple):
-    """A record's items, the version that was expected, and by their index those that another version had to read."""
+    """The version that was expected, the items, and which of them another one had to read."""
 
     voice: Voice
     items: list[Item]
-    fallen: Mapping[int, tuple[Voice, Fallback]] = {}
+    fallen: Fallen = MappingProxyType({})
 
 
 class _Candidate(NamedTuple):

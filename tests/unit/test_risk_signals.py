@@ -38,8 +38,8 @@ def pile_of(body: str = BODY, *, offset: int = 42, **headers: Any) -> Pile:
     record = raw_record(
         "house", body, {name.replace("_", "-"): value for name, value in headers.items()}, offset=offset
     )
-    pile = Pile()
-    pile.add(record, NORMALISER.normalise(record))
+    pile = Pile("house")
+    pile.fill([(record, NORMALISER.normalise(record))])
     return pile
 
 
@@ -80,8 +80,8 @@ def test_the_same_record_says_the_same_thing_once() -> None:
 def test_nothing_of_such_a_record_is_shown_as_it_is(brand: bytes) -> None:
     # The brand would be refused later; the signature is judged first only where the headers are usable.
     record = raw_record("house", BODY, {"x-house-signature": "00", "connector": brand + b"x" * 500})
-    pile = Pile()
-    pile.add(record, NORMALISER.normalise(record))
+    pile = Pile("house")
+    pile.fill([(record, NORMALISER.normalise(record))])
     [signal] = signals_of(pile)
     assert signal.attributes["connector"].isprintable()
     assert len(signal.attributes["connector"]) <= 2 * ATTRIBUTE_MAX
@@ -99,8 +99,8 @@ def test_each_forged_item_of_a_batch_is_told() -> None:
     ]
     value = json.dumps({"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]})
     record = raw_record("adyen", value)
-    pile, stats = Pile(), NormaliseStats()
-    pile.add(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))
+    pile, stats = Pile("adyen"), NormaliseStats()
+    pile.fill([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
     pile.count(stats)
     assert [signal.record_index for signal in signals_of(pile)] == [0, 1]
     assert len({signal.signal_id for signal in signals_of(pile)}) == 2

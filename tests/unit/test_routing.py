@@ -109,10 +109,10 @@ def test_a_retry_across_the_switch_is_the_same_event() -> None:
 
 def test_fallbacks_are_counted_and_told_off_the_way() -> None:
     normaliser = Normaliser(dialects_of("after.toml"), KEYS)
-    pile, stats = Pile(), NormaliseStats()
+    pile, stats = Pile("acme"), NormaliseStats()
     for offset, value in enumerate((OLD, NEW, NEW, b"{")):
         record = raw_record("acme", value, SIGNED, timestamp=DECEMBER - 1, offset=offset)
-        pile.add(record, normaliser.normalise(record))
+        pile.fill([(record, normaliser.normalise(record))])
     assert [(fell.record.offset, fell.provider, fell.fallback.used) for fell in pile.fallbacks] == [
         (1, "acme", "2"),
         (2, "acme", "2"),
