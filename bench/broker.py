@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -38,12 +39,32 @@ class BrokerView:
 
     async def end(self, topic: str) -> int:
         """The sum of a topic's end offsets: so many records have been acknowledged, if nobody writes transactions."""
-        partitions = await self._partitions_of(topic)
+        partitions = await self.partitions(topic)
         return sum((await self._consumer.end_offsets(partitions)).values())
+
+    async def ends(self, topic: str) -> dict[TopicPartition, int]:
+        """The end offset of each partition."""
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(await self.partitions(topic))
+        return ends
+
+    async def timestamps(self, topic: str, starts: Mapping[TopicPartition, int]) -> dict[tuple[int, int], int]:
+        """The timestamps (epoch ms) of all records from some offsets to the end, by partition and offset."""
+        ends = await self.ends(topic)
+        left = [part for part, end in ends.items() if end > starts[part]]
+        found: dict[tuple[int, int], int] = {}
+        self._consumer.assign(left)
+        for part in left:
+            self._consumer.seek(part, starts[part])
+        while left:
+            for part, records in (await self._consumer.getmany(*left, timeout_ms=500)).items():
+                found |= {(part.partition, record.offset): record.timestamp for record in records}
+            left = [part for part in left if await self._consumer.position(part) < ends[part]]
+        self._consumer.unsubscribe()
+        return found
 
     async def rewind(self, group: str, topic: str) -> None:
         """Let a group begin at the first record again. Waits for its last member to be gone; raises BenchFailed."""
-        partitions = await self._partitions_of(topic)
+        partitions = await self.partitions(topic)
         first = await self._consumer.beginning_offsets(partitions)
         reader = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
@@ -69,7 +90,8 @@ class BrokerView:
         entries = [entry for response in responses for resource in response.resources for entry in resource[4]]
         return {name: value for name, value, _, source, *_ in sorted(entries) if value and source in _OF_THE_OPERATOR}
 
-    async def _partitions_of(self, topic: str) -> list[TopicPartition]:
+    async def partitions(self, topic: str) -> list[TopicPartition]:
+        """A topic's partitions. Raises BenchFailed if there is no such topic."""
         if topic not in self._partitions:
             described = (await self._admin.describe_topics([topic]))[0]["partitions"]
             if not described:

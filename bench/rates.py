@@ -79,6 +79,22 @@ class Spread:
         return cls(median(figures), min(figures), max(figures))
 
 
+@dataclass(frozen=True)
+class Latencies:
+    """How long things took, milliseconds: the middle, what one in a hundred exceeds, the longest."""
+
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, took_ms: Sequence[float]) -> Latencies:
+        """Of at least one; a percentile is the smallest figure that so many do not exceed (nearest rank)."""
+        ordered = sorted(took_ms)
+        ranks = [-(-len(ordered) * share // 100) - 1 for share in (50, 99)]
+        return cls(ordered[ranks[0]], ordered[ranks[1]], ordered[-1])
+
+
 def rate_of(samples: Sequence[Sample], warm_up: int) -> Rate:
     """The rate from the first sample with `warm_up` events or more to the first that has as many as the last.
 

@@ -10,12 +10,16 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import click
 import msgspec
 
 from bench.adapters import ROUNDS
+from bench.latency import SECONDS as LATENCY_SECONDS
+from bench.latency import WARM_UP_S
+from bench.latency import Plan as LatencyPlan
 from bench.ledger import EVENTS as LEDGER_EVENTS
 from bench.normalise import EVENTS, EVENTS_MIN, Plan
 from bench.plain_faust import PlainSettings
@@ -24,7 +28,7 @@ from bench.progress import Progress
 from bench.report import table
 from bench.watch import Subject
 from ledger_sink.migrate import migrate
-from pitboss.cli.bench_records import hub88_records
+from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state
@@ -32,10 +36,13 @@ from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
 from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
-from schemas.topics import TRANSACTIONS, raw_topic
+from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
+
+
+LATENCY_PLAYERS = 2_000
 
 
 @click.group()
@@ -130,6 +137,66 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
         click.echo(json.dumps(figures.as_json()))
     else:
         click.echo(table("ledger: encoded events to committed transfers", figures.rows(), figures.setting))
+
+
+@bench.command("latency")
+@click.option(
+    "--rate", "rates", multiple=True, type=click.IntRange(1, 100_000), help="Events a second; may be repeated."
+)
+@click.option("--seconds", default=LATENCY_SECONDS, show_default=True, type=click.IntRange(1), help="At each rate.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout, an object a rate.")
+@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
+def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use_given: bool) -> None:
+    """From a raw record's append to its outcome in a connector's hands, at steady rates, through real workers."""
+    from bench.latency import RATES, run
+
+    settings = read_settings()
+    _refuse_given(settings, may_use_given)
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    progress = Progress()
+    name = f"bench_{secrets.token_hex(4)}"
+    folder = settings.home / name
+    with _servers(settings, progress) as servers, ExitStack() as on_exit:
+        on_exit.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        runtime = on_exit.enter_context(_namespace(servers, name))
+        plan = _latency_plan(settings, runtime, folder, rates or RATES, seconds, progress)
+        figures = asyncio.run(run(plan, progress))
+    if as_json:
+        click.echo(json.dumps(figures.as_json()))
+    else:
+        click.echo(table("latency: raw append to outcome", figures.rows(), figures.setting))
+
+
+def _latency_plan(
+    settings: StackSettings, runtime: Runtime, folder: Path, rates: Sequence[int], seconds: int, progress: Progress
+) -> LatencyPlan:
+    keys = SandboxKeys.generate()
+    keyring = folder / "keys.json"
+    keyring.write_text(json.dumps(keys.keyring()), encoding="utf-8")
+    environment = {
+        **worker_environment(runtime),
+        "PITBOSS_KEYS_FILE": str(keyring),
+        "PITBOSS_LOG_LEVEL": "WARNING",
+    }
+    workers = [
+        Command(_with_lifeline("pitboss.worker", role), environment, folder / f"{role}.log")
+        for role in ("normalise", "ledger")
+    ]
+    progress.begin("signing bets")
+    wanted = sum(round(rate * (seconds + WARM_UP_S)) for rate in rates)
+    bets = list(islice(steady_bets(keys, LATENCY_PLAYERS), wanted))
+    return LatencyPlan(
+        bootstrap_servers=runtime.bootstrap_servers,
+        workers=workers,
+        opening={runtime.topic(raw_topic("house")): opening_records(keys, LATENCY_PLAYERS)},
+        bets=iter(bets),
+        raw=runtime.topic(raw_topic("hub88")),
+        outcomes=runtime.topic(OUTCOMES),
+        rates=rates,
+        seconds=seconds,
+        servers_origin=_origin(settings),
+    )
 
 
 @contextmanager

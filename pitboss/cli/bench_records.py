@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
+import orjson
+
 from sandbox.actions import HUB88, GameAction
 from sandbox.hub88_writer import hub88_body, hub88_fields, hub88_sealed
+from sandbox.ids import uuid_of
 from sandbox.keys import SandboxKeys
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, deliveries_of
@@ -53,3 +56,37 @@ def _unsigned(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
         for delivery in deliveries_of(scenario)
         if isinstance(action := delivery.request, GameAction) and action.session.provider == HUB88
     ]
+
+
+def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
+    """A correction of the cashier for each player, so that every bet of `steady_bets` can be booked."""
+    records: list[OutRecord] = []
+    for number in range(players):
+        player = _player(number)
+        body = orjson.dumps(
+            {
+                "operation": "adjustment", "id": f"opening-{number}", "player_id": player, "amount": "1000000.00",
+                "currency": "EUR", "actor": "bench", "reason": "money to bet with", "at": "2026-01-01T00:00:00.000Z",
+            }
+        )  # fmt: skip
+        records.append((player.encode(), body, [("x-house-signature", keys.house_signature(body))], None))
+    return records
+
+
+def steady_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
+    """Signed Hub88 bets without end, the players in turns; making one costs 0.3 ms, so make them ahead."""
+    for number in count():
+        player = _player(number * 7919 % players)
+        tx_id = uuid_of(number)
+        body = orjson.dumps(
+            {
+                "user": player, "transaction_uuid": tx_id, "round": f"r-{number}", "round_closed": False,
+                "request_uuid": tx_id, "game_code": "bench", "currency": "EUR", "amount": 10_000,
+            }
+        )  # fmt: skip
+        headers = [("http-path", b"/transaction/bet"), ("x-hub88-signature", keys.hub88_signature(body))]
+        yield player.encode(), body, headers, None
+
+
+def _player(number: int) -> str:
+    return f"p-{number:06d}"

@@ -1,0 +1,220 @@
+"""`pitboss bench latency`: from the append of a raw record to the outcome in a connector's hands, at a steady rate.
+
+The workers are those that `pitboss run` starts, each a process of its own, with signatures checked. The clock starts
+with the broker's own timestamp of the raw record and stops when a consumer of the outcomes has it. All parts share the
+machine: broker, database, workers, and whoever feeds and reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.broker import BrokerView
+from bench.machine import this_commit, this_machine
+from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from bench.progress import Progress
+from bench.rates import Latencies
+from bench.report import Row, Setting
+from schemas import codec
+from schemas.events import WalletOutcome
+from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+
+TARGET_P99_MS: Final = 100.0
+RATES: Final = (200, 2_000)
+SECONDS: Final = 20
+WARM_UP_S: Final = 4.0
+_TICK_S: Final = 0.004
+_OUTCOMES_WITHIN_S: Final = 60.0
+_POLL_MS: Final = 200
+_GRACE_S: Final = 0.05
+
+Place = tuple[int, int]
+"""Partition and offset of a raw record."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `opening` gives the players money; `bets` never end and can all be booked."""
+
+    bootstrap_servers: str
+    workers: Sequence[Command]
+    opening: Mapping[str, Sequence[OutRecord]]
+    bets: Iterator[OutRecord]
+    raw: str
+    outcomes: str
+    rates: Sequence[int]
+    seconds: int
+    servers_origin: str
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """What came out at one rate."""
+
+    rate: int
+    sent: int
+    took_s: float
+    latencies: Latencies
+    busy_cores: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All rates."""
+
+    plan: Plan
+    at: list[AtRate]
+    setting: Setting
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """One object a rate; milliseconds."""
+        return [
+            {
+                "rate": one.rate,
+                "p50_ms": round(one.latencies.p50_ms, 1),
+                "p99_ms": round(one.latencies.p99_ms, 1),
+                "max_ms": round(one.latencies.max_ms, 1),
+                "target_p99_ms": TARGET_P99_MS,
+                "holds": one.latencies.p99_ms <= TARGET_P99_MS,
+                "sent": one.sent,
+                "sent_per_s": round(one.sent / one.took_s, 1),
+                "busy_cores": round(one.busy_cores, 2),
+                **self.setting.as_json(),
+            }
+            for one in self.at
+        ]
+
+    def rows(self) -> list[Row]:
+        """The same for a person."""
+        return [
+            Row(
+                f"{one.rate:,} a second",
+                f"p99 {one.latencies.p99_ms:.0f} ms",
+                f"p50 {one.latencies.p50_ms:.0f} ms, longest {one.latencies.max_ms:.0f} ms, {one.sent:,} sent at"
+                f" {one.sent / one.took_s:,.0f}/s, {one.busy_cores:.1f} cores busy; target {TARGET_P99_MS:g} ms:"
+                f" {'reached' if one.latencies.p99_ms <= TARGET_P99_MS else 'NOT reached'}",
+            )
+            for one in self.at
+        ]
+
+
+class _Listener:
+    """Notes when the outcome of each raw record arrived, epoch ms; the first arrival counts."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, raw: str) -> None:
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        self._topic = topic
+        self._raw = raw
+        self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
+        self.arrived: dict[Place, float] = {}
+        self.total = 0
+        self.outcomes: dict[str, int] = {}
+
+    async def listen(self, partitions: Sequence[TopicPartition]) -> None:
+        await self._consumer.start()
+        try:
+            self._consumer.assign(list(partitions))
+            await self._consumer.seek_to_beginning(*partitions)
+            while True:
+                fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
+                now_ms = time.time_ns() / 1e6
+                for records in fetched.values():
+                    for record in records:
+                        self._note(record.value, now_ms)
+        finally:
+            await self._consumer.stop()
+
+    def _note(self, value: bytes, now_ms: float) -> None:
+        attempt, outcome = self._read(value)
+        self.total += 1
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if attempt.topic == self._raw:
+            self.arrived.setdefault((attempt.partition, attempt.offset), now_ms)
+
+    async def until(self, count: int, processes: Sequence[MeasuredProcess]) -> None:
+        """Wait for so many outcomes in all. Raises BenchFailed."""
+        deadline = time.monotonic() + _OUTCOMES_WITHIN_S
+        while self.total < count:
+            for process in processes:
+                process.check_alive()
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"{self.total} of {count} outcomes came; {processes[-1].log_tail()}")
+            await asyncio.sleep(_GRACE_S)
+
+
+async def run(plan: Plan, progress: Progress) -> Figures:
+    """Start the workers, open the players' wallets, and send at each rate. Raises BenchFailed."""
+    machine = this_machine()
+    async with BrokerView(plan.bootstrap_servers) as broker:
+        listener = _Listener(plan.bootstrap_servers, plan.outcomes, plan.raw)
+        listening = asyncio.create_task(listener.listen(await broker.partitions(plan.outcomes)))
+        producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
+        try:
+            with ExitStack() as running:
+                processes = [running.enter_context(MeasuredProcess(command)) for command in plan.workers]
+                async with producer:
+                    at = await _measured(plan, broker, producer, listener, processes, progress)
+        finally:
+            listening.cancel()
+        servers = {"origin": plan.servers_origin, "kafka": await broker.settings()}
+    return Figures(plan, at, Setting(machine, this_commit(), servers))
+
+
+async def _measured(
+    plan: Plan,
+    broker: BrokerView,
+    producer: BatchProducer,
+    listener: _Listener,
+    processes: Sequence[MeasuredProcess],
+    progress: Progress,
+) -> list[AtRate]:
+    progress.begin("opening wallets")
+    for topic, records in plan.opening.items():
+        await producer.send_keyed(topic, records)
+    expected = sum(len(records) for records in plan.opening.values())
+    await listener.until(expected, processes)
+    at = []
+    for rate in plan.rates:
+        progress.begin(f"warming up at {rate:,} a second")
+        expected += (await _send(plan, producer, rate, WARM_UP_S, progress))[0]
+        await listener.until(expected, processes)
+        progress.begin(f"{rate:,} a second")
+        before = await broker.ends(plan.raw)
+        busy_s, began_s = machine_cpu_s(), time.monotonic()
+        sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
+        busy = (machine_cpu_s() - busy_s) / (time.monotonic() - began_s)
+        expected += sent
+        await listener.until(expected, processes)
+        appended = await broker.timestamps(plan.raw, before)
+        if len(appended) != sent:
+            raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
+        latencies = Latencies.of([listener.arrived[place] - at_ms for place, at_ms in appended.items()])
+        at.append(AtRate(rate, sent, took_s, latencies, busy))
+        progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
+    if listener.outcomes.keys() != {"POSTED"}:
+        raise BenchFailed(f"not every event was booked: {listener.outcomes}")
+    return at
+
+
+async def _send(
+    plan: Plan, producer: BatchProducer, rate: int, seconds: float, progress: Progress
+) -> tuple[int, float]:
+    """Send what falls due at each tick; how many, and how long it took."""
+    total = round(rate * seconds)
+    sent = 0
+    began_s = time.monotonic()
+    while sent < total:
+        due = min(total, int((time.monotonic() - began_s) * rate) + 1)
+        if due > sent:
+            await producer.send_keyed(plan.raw, [next(plan.bets) for _ in range(due - sent)])
+            sent = due
+            progress.look(sent, total)
+        await asyncio.sleep(_TICK_S)
+    return sent, time.monotonic() - began_s
