@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ledger_sink.book import Book
 from ledger_sink.posting import post
+from schemas.events import Cause
 from schemas.policies import DEFAULT_POLICY
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
@@ -35,6 +36,7 @@ def other_events(draw):
     """Money and states from elsewhere."""
     player, tx_id, minor = draw(st.sampled_from(PLAYERS)), draw(IDS), draw(AMOUNTS)
     tx_id = f"{player}-{tx_id}"
+    state = leg("PLAYER_STATE", None, None)
     return draw(
         st.sampled_from(
             [
@@ -42,12 +44,25 @@ def other_events(draw):
                 transaction(
                     "CHARGEBACK", tx_id, leg("DEPOSIT_REVERSAL", minor), provider="adyen", player=player, round_id=None
                 ),
-                house("bonus.granted", tx_id, leg("BONUS_GRANT", minor), player=player),
-                house("player.blocked", tx_id, leg("PLAYER_STATE", None, None), player=player),
-                house("player.released", tx_id, leg("PLAYER_STATE", None, None), player=player),
+                granted(tx_id, minor, draw(st.sampled_from([0, 0, 150, 900])), player),
+                house("bonus.forfeited", tx_id, leg("BONUS_FORFEIT", minor), player=player),
+                house("bonus.released", tx_id, leg("BONUS_RELEASE", minor), player=player),
+                *[
+                    house(f"player.{what}", f"{tx_id}{source}", state, player=player, cause=Cause(source, tx_id))
+                    for source in ("kyc", "operator")
+                    for what in ("blocked", "held", "released")
+                ],
+                house("player.limited", tx_id, leg("PLAYER_STATE", minor), player=player),
+                house("withdrawal.requested", tx_id, leg("WITHDRAWAL", minor), player=player, decide=True),
+                transaction("release", tx_id, leg("WIN", minor), leg("JACKPOT_CONTRIBUTION", 7), player=player),
             ]
         )
     )
+
+
+def granted(tx_id, minor, required, player):
+    legs = [leg("BONUS_GRANT", minor), *([leg("WAGERING", required)] if required else [])]
+    return house("bonus.granted", tx_id, *legs, player=player)
 
 
 @st.composite
@@ -66,50 +81,120 @@ def histories(draw):
 
 
 class Oracle:
-    """Cash and bonus by player, and what each event did; the rules as one would tell them to a colleague."""
+    """The money of each player, and what each event did; docs/ledger.md as one would tell it to a colleague."""
 
     def __init__(self):
         self.cash = dict.fromkeys(PLAYERS, 0)
         self.bonus = dict.fromkeys(PLAYERS, 0)
-        self.blocked = set()
-        self.first = {}
+        self.held = dict.fromkeys(PLAYERS, 0)
+        self.standings = {player: {} for player in PLAYERS}
+        self.limit = dict.fromkeys(PLAYERS)
+        self.left = dict.fromkeys(PLAYERS)  # to be wagered: None without a requirement, 0 when it was met
+        self.under = {}  # bet: the requirement that it counted for
+        self.requirement = dict.fromkeys(PLAYERS, 0)
+        self.told = set()
         self.took = {}
         self.dead = set()
 
     def tell(self, event):
-        if event.event_id in self.first:
+        if event.event_id in self.told:
             return  # a repeat or a conflict: nothing moves
-        self.first[event.event_id] = event
-        player, operation = event.player_id, event.operation
+        self.told.add(event.event_id)
+        name = event.operation.replace(".", "_")
         amount = event.legs[0].amount.unscaled if event.legs[0].amount else 0
-        if operation == "bet":
-            self.bet(event, player, amount)
-        elif operation in ("win", "AUTHORISATION"):
-            self.cash[player] += amount
-        elif operation == "CHARGEBACK":
-            self.cash[player] -= amount
-        elif operation == "bonus.granted":
-            self.bonus[player] += amount
-        elif operation == "player.blocked":
-            self.blocked.add(player)
-        elif operation == "player.released":
-            self.blocked.discard(player)
-        elif operation == "rollback":
-            target = event.reference.tx_id
-            if target not in self.dead:
-                cash, bonus = self.took.pop(target, (0, 0))
-                self.cash[player] += cash
-                self.bonus[player] += bonus
-                self.dead.add(target)
+        getattr(self, name, self.unknown)(event, event.player_id, amount)
+
+    def unknown(self, event, player, amount):
+        raise AssertionError(event.operation)
 
     def bet(self, event, player, amount):
-        funds = self.cash[player] + self.bonus[player]
-        if event.provider_tx_id in self.dead or player in self.blocked or amount > max(funds, 0):
+        tx_id, most = event.provider_tx_id, self.limit[player]
+        if tx_id in self.dead or "blocked" in self.standings[player].values():
+            return
+        if (most is not None and amount > most) or amount > max(self.cash[player] + self.bonus[player], 0):
             return
         cash = amount if amount <= self.cash[player] else max(self.cash[player], 0)
         self.cash[player] -= cash
         self.bonus[player] -= amount - cash
-        self.took[event.provider_tx_id] = (cash, amount - cash)
+        self.took[tx_id] = (cash, amount - cash)
+        self.under[tx_id] = self.requirement[player]
+        if self.left[player]:
+            self.left[player] = max(self.left[player] - amount, 0)
+            if not self.left[player]:
+                self.to_cash(player, self.bonus[player])
+
+    def win(self, event, player, amount):
+        bonus = 0
+        if self.left[player]:
+            cash, taken = self.took.get(event.reference.tx_id, (0, 0)) if event.reference else (0, 0)
+            if cash + taken:
+                bonus = amount * taken // (cash + taken)
+            elif self.cash[player] <= 0:
+                bonus = amount
+        self.cash[player] += amount - bonus
+        self.bonus[player] += bonus
+
+    def release(self, event, player, amount):
+        self.win(event, player, amount)
+
+    def rollback(self, event, player, amount):
+        tx_id = event.reference.tx_id
+        if tx_id in self.dead:
+            return
+        self.dead.add(tx_id)
+        cash, bonus = self.took.get(tx_id, (0, 0))
+        self.cash[player] += cash
+        self.bonus[player] += bonus
+        if self.left[player] is not None and cash + bonus and self.under[tx_id] == self.requirement[player]:
+            if self.left[player]:
+                self.left[player] += cash + bonus
+            else:
+                self.to_cash(player, min(bonus, self.bonus[player]))
+
+    def AUTHORISATION(self, event, player, amount):  # noqa: N802 - the provider's own word
+        self.cash[player] += amount
+
+    def CHARGEBACK(self, event, player, amount):  # noqa: N802
+        self.cash[player] -= amount
+
+    def withdrawal_requested(self, event, player, amount):
+        stopped = {"blocked", "held"} & set(self.standings[player].values())
+        if not stopped and amount <= max(min(self.cash[player], self.cash[player] + self.bonus[player]), 0):
+            self.cash[player] -= amount
+            self.held[player] += amount
+
+    def bonus_granted(self, event, player, amount):
+        self.bonus[player] += amount
+        asked = event.legs[1].amount.unscaled if len(event.legs) > 1 else 0
+        if not self.left[player]:
+            self.left[player] = asked or None
+            self.requirement[player] += 1
+        else:
+            self.left[player] += asked
+
+    def bonus_forfeited(self, event, player, amount):
+        self.bonus[player] -= min(amount, max(self.bonus[player], 0))
+        self.end_if_empty(player)
+
+    def bonus_released(self, event, player, amount):
+        self.to_cash(player, min(amount, self.bonus[player]))
+        self.end_if_empty(player)
+
+    def to_cash(self, player, amount):
+        self.cash[player] += max(amount, 0)
+        self.bonus[player] -= max(amount, 0)
+
+    def end_if_empty(self, player):
+        if self.bonus[player] <= 0 and self.left[player]:
+            self.left[player] = None
+
+    def player_blocked(self, event, player, amount):
+        self.standings[player][event.cause.type] = event.operation.split(".")[1]
+
+    player_held = player_released = player_blocked
+
+    def player_limited(self, event, player, amount):
+        self.limit[player] = amount
 
 
 def booked(history):
@@ -131,7 +216,9 @@ def test_the_ledger_says_what_the_oracle_says(history):
     oracle = Oracle()
     for event in history:
         oracle.tell(event)
-    assert balances(booked(history)) == {player: (oracle.cash[player], oracle.bonus[player], 0) for player in PLAYERS}
+    book = booked(history)
+    assert balances(book) == {p: (oracle.cash[p], oracle.bonus[p], oracle.held[p]) for p in PLAYERS}
+    assert {p: book.state(p).wagering.get("EUR", (None,))[0] for p in PLAYERS} == oracle.left
 
 
 @given(histories())
@@ -145,6 +232,7 @@ def test_money_is_conserved_and_versions_have_no_gaps(history):
     for (player, _), wallet in book.wallets.items():
         assert accounts.get(f"player:{player}:cash", 0) == wallet.cash_minor
         assert accounts.get(f"player:{player}:bonus", 0) == wallet.bonus_minor
+        assert accounts.get(f"player:{player}:held", 0) == wallet.held_minor
         versions = [t.version for _, _, t in book.new_transfers if t.player_id == player]
         assert versions == list(range(1, wallet.version + 1))
 
