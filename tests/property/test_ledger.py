@@ -70,6 +70,10 @@ def histories(draw):
     """Rounds shuffled into each other; most players have funds, or nearly every bet would be refused."""
     funds = draw(st.integers(0, 1_000))
     opening = [deposit(f"first-{player}", funds, player=player) for player in PLAYERS]
+    if draw(st.booleans()):  # bonus money is only bet where there is little cash
+        opening = [deposit(f"first-{player}", funds % 100, player=player) for player in PLAYERS]
+        required = draw(st.integers(0, 3_000))
+        opening += [granted(f"first-{player}", draw(st.integers(100, 900)), required, player) for player in PLAYERS]
     lanes = [*draw(st.lists(rounds(), min_size=1, max_size=5)), draw(st.lists(other_events(), max_size=5))]
     lanes = [lane[:] for lane in lanes if lane]
     history = []
