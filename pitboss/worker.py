@@ -20,9 +20,11 @@ from streams.kafka.control import Control
 
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    from pitboss.retirement_watch import RetirementWatch
     from streams.dead_letters.blocks import Limits
     from streams.normalise.agent import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
+    from streams.providers.registry import DIALECTS
 
     park = None
     if worker.park_providers is not None:
@@ -36,7 +38,9 @@ def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         group_instance_id=worker.worker_id or None,
         park=park,
     )
-    return create_worker(settings).app
+    created = create_worker(settings)
+    created.app.supervise(RetirementWatch(DIALECTS.rows, created.stats.versions))
+    return created.app
 
 
 def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:

@@ -6,6 +6,7 @@ import click
 
 from pitboss.cli.providers_fuzz import fuzz
 from pitboss.cli.providers_list import list_command
+from pitboss.cli.providers_new import new
 
 
 @click.group()
@@ -15,3 +16,4 @@ def providers() -> None:
 
 providers.add_command(list_command)
 providers.add_command(fuzz)
+providers.add_command(new)

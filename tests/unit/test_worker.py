@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pitboss.retirement_watch import RetirementWatch
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.worker import ROLES, composed, main, read_keyring
 from schemas.errors import UsageError
@@ -19,6 +20,11 @@ async def test_a_role_composes_with_one_intake_of_its_namespace_and_a_control(ro
     assert intake.settings.group.startswith("t.")
     assert intake.settings.group_instance_id == f"{role}-1"
     assert any(isinstance(service, Control) for service in app._supervised)
+
+
+def test_a_normaliser_watches_for_versions_that_go():
+    app = composed("normalise", RUNTIME, WorkerSettings())
+    assert any(isinstance(service, RetirementWatch) for service in app._supervised)
 
 
 def test_a_wrong_role_is_told_which_there_are(capsys):

@@ -51,6 +51,7 @@ def examples(fill: Fill) -> list[Example]:
         ),
         _said(fill, "player.held", 15, ("PLAYER_STATE", None), _ACTOR | {"source": "kyc"}),
         _said(fill, "player.unlimited", 16, ("PLAYER_STATE", None), _ACTOR | {"currency": fill.currency}),
+        _wagered_bonus(fill, 17),
         _heartbeat(fill),
     ]
 
@@ -61,6 +62,16 @@ def _money(
     amount = -fill.amount(n) if below_zero else fill.amount(n)
     fields = {"amount": plain(amount), "currency": fill.currency, **(more or {})}
     return _said(fill, operation, n, (kind, amount), fields)
+
+
+def _wagered_bonus(fill: Fill, n: int) -> Example:
+    amount, wagering = fill.amount(n), fill.amount(n + 1)
+    fields = {"operation": "bonus.granted", "id": fill.tx(n), "player_id": fill.player, "at": _at(fill)}
+    fields |= {"campaign_id": fill.campaign, "currency": fill.currency, "amount": plain(amount)}
+    legs = (("BONUS_GRANT", amount), ("WAGERING", wagering))
+    expected = Expected("bonus.granted", fill.tx(n), fill.player, legs)
+    name = "bonus.granted, to be wagered"
+    return _sealed(fill, name, fields | {"wagering_amount": plain(wagering)}, fill.player, expected)
 
 
 def _said(

@@ -1,0 +1,99 @@
+"""`pitboss providers new`: the files of a new adapter, working from the first moment."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import click
+
+from schemas.errors import UsageError
+from schemas.topics import PROVIDER_NAME
+from streams.providers.registry import DIALECTS
+
+REGISTRY: Final = "streams/providers/versions.toml"
+FILES: Final = {
+    "streams/providers/{{name}}.py": "adapter.py.txt",
+    "streams/providers/examples/{{name}}.py": "examples.py.txt",
+    "schemas/providers/{{name}}/transaction/v1.schema.json": "transaction.schema.json.txt",
+    "tests/unit/test_dialect_{{name}}.py": "test.py.txt",
+    "docs/providers/{{name}}.md": "page.md.txt",
+}
+"""Path within the checkout → template."""
+
+_RESERVED: Final = frozenset({"examples"})
+
+
+@click.command()
+@click.argument("name")
+@click.option("--write", "writes_row", is_flag=True, help=f"Append the row to {REGISTRY} as well.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The checkout to write into. Default: the one that this command runs from.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
+    """Write adapter, examples, payload schema, test and page of a provider NAME, and print its row for the registry.
+
+    What is written works as it is: an imagined JSON wallet that passes the conformance suite. docs/adapters.md tells
+    how to make the provider's own of it; every place to edit is marked EDIT.
+    """
+    checkout = _checkout(root)
+    _check(name, checkout)
+    tokens = {
+        "{{name}}": name,
+        "{{Class}}": class_name(name),
+        "{{header}}": name.replace("_", "-"),
+        "{{key}}": secrets.token_hex(32),
+    }
+    for path, template in FILES.items():
+        target = checkout / _filled(path, tokens)
+        click.echo(f"{'would write' if dry_run else 'wrote'}  {target.relative_to(checkout)}")
+        if not dry_run:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_filled(_template(template), tokens), encoding="utf-8")
+    row = _filled(_template("row.toml.txt"), tokens)
+    if writes_row and not dry_run:
+        with (checkout / REGISTRY).open("a", encoding="utf-8") as registry:
+            registry.write(row)
+        click.echo(f"wrote  {REGISTRY}: one row")
+    else:
+        click.echo(f"\nits row for {REGISTRY}:\n{row}")
+
+
+def class_name(name: str) -> str:
+    """`wheel_of_luck` is `WheelOfLuck`."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _check(name: str, checkout: Path) -> None:
+    if not PROVIDER_NAME.fullmatch(name) or name in _RESERVED:
+        raise UsageError(
+            f"{name!r} cannot be a provider's name: take 2 to 32 lower-case letters, digits and underscores, beginning "
+            "with a letter; it becomes a part of a topic's name"
+        )
+    tokens = {"{{name}}": name}
+    there = [path for file in FILES if (path := checkout / _filled(file, tokens)).exists()]
+    if name in DIALECTS or there:
+        what = there[0].relative_to(checkout) if there else f"a row in {REGISTRY}"
+        raise UsageError(f"there is {what} already: edit it, or take another name")
+
+
+def _checkout(root: Path | None) -> Path:
+    checkout = (root or Path(__file__).parents[2]).resolve()
+    missing = [part for part in (REGISTRY, "schemas/providers", "tests/unit", "docs") if not (checkout / part).exists()]
+    if missing:
+        raise UsageError(f"{checkout} is no checkout of Pitboss, {missing[0]} is missing: name one with --root")
+    return checkout
+
+
+def _template(name: str) -> str:
+    return (resources.files("pitboss.scaffold") / name).read_text(encoding="utf-8")
+
+
+def _filled(text: str, tokens: dict[str, str]) -> str:
+    return re.sub(r"\{\{\w+\}\}", lambda match: tokens[match[0]], text)

@@ -1,0 +1,161 @@
+"""A provider is added by its own files and one row: docs/adapters.md is followed to the letter, in a copy of the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.documented import ROOT, session
+
+HOW_TO = ROOT / "docs" / "adapters.md"
+PARTS = ("schemas", "streams", "ledger_sink", "fraud_agents", "replay", "sandbox", "bench", "pitboss", "tests", "docs")
+REGISTRY = "streams/providers/versions.toml"
+PYTHON = sys.executable
+
+_FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def files_of_the_how_to() -> dict[str, str]:
+    """Every block of the how-to that has a path behind its language: what the file there holds in the end."""
+    return {match["path"]: match["body"] for match in _FILE.finditer(HOW_TO.read_text())}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project without what is no source of it."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".hypothesis")
+    for part in PARTS:
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def run(copy: Path, *arguments: str) -> str:
+    """A command in the copy: its modules come before those that are installed."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PITBOSS_HOME": str(copy / ".pitboss")}
+    for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [PYTHON, "-m", *arguments], cwd=copy, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def pitboss(copy: Path, *arguments: str) -> str:
+    return run(copy, "pitboss.cli.main", *arguments)
+
+
+def digest(copy: Path) -> dict[str, bytes]:
+    kept = (path for path in copy.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(copy)): path.read_bytes()
+        for path in kept
+        if not {"__pycache__", ".hypothesis", ".pitboss"} & set(path.parts)
+    }
+
+
+def conforms(copy: Path, name: str) -> None:
+    """The conformance suite finds the adapter, runs all of its tests over it, and its own tests hold."""
+    tests = ("tests/contract/test_adapters.py", f"tests/unit/test_dialect_{name}.py")
+    out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
+    [passed] = re.findall(r"(\d+) passed", out)
+    assert int(passed) > 22, out
+    assert "skipped" not in out
+
+
+def is_documented(copy: Path, name: str) -> None:
+    """Its page is there, names nothing that is not, and is linked to nothing that is not."""
+    checks = f"every_provider_is_documented or (providers/{name}.md and not command)"
+    out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", "tests/acceptance/test_docs.py", "-k", checks)
+    [passed] = re.findall(r"(\d+) passed", out)
+    assert int(passed) >= 5, out
+
+
+def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
+    before = digest(copy)
+    told = pitboss(copy, "providers", "new", "luckywheel", "--write")
+    assert told == session(HOW_TO, "pitboss providers new luckywheel")
+    for path, body in files_of_the_how_to().items():
+        written = (copy / path).read_text()  # `providers new` wrote it
+        before_the_row = written[: written.rindex("[[version]]")] if path == REGISTRY else ""
+        (copy / path).write_text(before_the_row + body)
+    after = digest(copy)
+
+    changed = {path for path in before if before[path] != after.get(path)}
+    assert changed == {REGISTRY}
+    assert all("luckywheel" in path for path in set(after) - set(before))
+    assert after[REGISTRY].startswith(before[REGISTRY])
+    old, new = (tomllib.loads(files[REGISTRY].decode())["version"] for files in (before, after))
+    assert new[:-1] == old
+    assert "EDIT" not in "".join(files_of_the_how_to().values())
+
+    conforms(copy, "luckywheel")
+    is_documented(copy, "luckywheel")
+    run(copy, "ruff", "check", "--no-cache", *[path for path in after if "luckywheel" in path and path.endswith(".py")])
+    fuzzed = json.loads(pitboss(copy, "providers", "fuzz", "--provider", "luckywheel", "--count", "2000", "--json"))
+    assert fuzzed["exceptions"] == fuzzed["unaccounted"] == fuzzed["inexact"] == 0
+    assert fuzzed["accepted"] > 200
+    [row] = [row for row in json.loads(pitboss(copy, "providers", "list", "--json")) if row["provider"] == "luckywheel"]
+    assert (row["version"], row["state"]) == ("1", "live")
+    topics = "from pitboss.cli.topics import DIALECTS; from schemas.topics import catalogue; "
+    names = subprocess.run(
+        [PYTHON, "-c", topics + "print([topic.name for topic in catalogue(DIALECTS)])"],
+        cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "'provider.luckywheel.raw.v1'" in names
+    assert "'provider.luckywheel.raw.v1.dlt'" in names
+
+
+def test_what_is_written_conforms_as_it_is(copy):
+    name = "a_provider_with_a_very_long_name"  # as long as may be: no line of the templates grows too long with it
+    pitboss(copy, "providers", "new", name, "--write")
+    written = [path for path in digest(copy) if name in path]
+    assert len(written) == 5
+    conforms(copy, name)
+    is_documented(copy, name)
+    sources = [path for path in written if path.endswith(".py")]
+    run(copy, "ruff", "check", "--no-cache", *sources)
+    run(copy, "ruff", "format", "--no-cache", "--check", *sources)
+    run(
+        copy, "mypy", "--no-incremental", "--follow-imports=silent", *[path for path in sources if "tests/" not in path]
+    )
+
+
+def test_an_adapter_that_is_wrong_does_not_conform(copy):
+    pitboss(copy, "providers", "new", "acme", "--write")
+    adapter = copy / "streams" / "providers" / "acme.py"
+    adapter.write_text(adapter.read_text().replace('"game"', '"round"').replace("text_of(body.id, ", "str(body.at or "))
+    with pytest.raises(AssertionError, match="failed"):
+        conforms(copy, "acme")
+
+
+def test_an_adapter_without_examples_does_not_conform(copy):
+    pitboss(copy, "providers", "new", "acme", "--write")
+    (copy / "streams" / "providers" / "examples" / "acme.py").unlink()
+    with pytest.raises(AssertionError, match="has no examples"):
+        conforms(copy, "acme")
+
+
+def test_nothing_is_written_over(copy, tmp_path_factory):
+    before = digest(copy)
+    for name, complaint in (("hub88", "there is"), ("Hub", "cannot be"), ("examples", "cannot be"), ("x", "cannot be")):
+        with pytest.raises(AssertionError, match=complaint):
+            pitboss(copy, "providers", "new", name)
+    with pytest.raises(AssertionError, match="is no checkout"):
+        pitboss(copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere")))
+    assert "would write  streams/providers/acme.py" in pitboss(copy, "providers", "new", "acme", "--dry-run", "--write")
+    assert digest(copy) == before
+    assert 'provider = "acme"' in pitboss(copy, "providers", "new", "acme")
+    after = digest(copy)
+    assert len(set(after) - set(before)) == 5
+    assert {path: after[path] for path in before} == before
