@@ -12,11 +12,14 @@ from msgspec.structs import replace
 
 from ledger_sink.book import Book
 from ledger_sink.posting import post
+from sandbox.fuzz.subjects import versions
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.camt import Camt
 from streams.providers.dialect import Dialect
+from streams.providers.examples.fill import Fill, record
+from streams.providers.examples.find import examples_of
 from streams.providers.house import House
 from streams.providers.registry import policies
 from streams.providers.stripe import Stripe
@@ -30,6 +33,29 @@ from tests.unit.test_dialect_sumsub import result
 
 DIALECTS: dict[str, Dialect] = {dialect.provider: dialect for dialect in (House(), Stripe(), Camt(), Sumsub())}
 NORMALISER = Normaliser(DIALECTS, {})
+
+
+ADAPTERS = {version.row.name: version.dialect for version in versions()}
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+@pytest.mark.parametrize("hostile", [False, True])
+def test_whatever_an_adapter_reads_the_ledger_can_decide(name: str, hostile: bool) -> None:
+    """An event that the posting rules cannot take would stop the ledger: no adapter may make one."""
+    dialect = ADAPTERS[name]
+    read = Normaliser({dialect.provider: dialect}, {}).normalise
+    made = examples_of(dialect)
+    seen = 0
+    for seed in range(8):
+        book, player_of = Book(), dict[str, str]()
+        fill = Fill(seed, made.currencies[seed % len(made.currencies)], hostile=hostile)
+        for offset, example in enumerate([*made.make(fill), *made.make(fill.again())]):
+            for item in read(record(example, dialect.provider, offset=offset)):
+                if isinstance(item, Accepted):
+                    found = resolved(item.transaction, player_of)
+                    post(book, sourced(found, offset=len(book.decided)), dialect.policy)
+        seen += len(book.decided)
+    assert seen
 
 
 def house(n: int, amount: str = "15.00") -> tuple[str, Any]:
