@@ -44,7 +44,7 @@ class Plan:
     """What to run. `opening` gives the players money; `bets` never end and can all be booked."""
 
     bootstrap_servers: str
-    workers: Sequence[Command]
+    workers: Mapping[str, Command]
     opening: Mapping[str, Sequence[OutRecord]]
     bets: Iterator[OutRecord]
     raw: str
@@ -63,6 +63,8 @@ class AtRate:
     took_s: float
     latencies: Latencies
     busy_cores: float
+    """Of the whole machine, everything included."""
+    worker_cores: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Figures:
                 "sent": one.sent,
                 "sent_per_s": round(one.sent / one.took_s, 1),
                 "busy_cores": round(one.busy_cores, 2),
+                "worker_cores": {role: round(cores, 2) for role, cores in one.worker_cores.items()},
                 **self.setting.as_json(),
             }
             for one in self.at
@@ -98,7 +101,9 @@ class Figures:
                 f"{one.rate:,} a second",
                 f"p99 {one.latencies.p99_ms:.0f} ms",
                 f"p50 {one.latencies.p50_ms:.0f} ms, longest {one.latencies.max_ms:.0f} ms, {one.sent:,} sent at"
-                f" {one.sent / one.took_s:,.0f}/s, {one.busy_cores:.1f} cores busy; target {TARGET_P99_MS:g} ms:"
+                f" {one.sent / one.took_s:,.0f}/s, {one.busy_cores:.1f} cores busy"
+                f" ({', '.join(f'{role} {cores:.2f}' for role, cores in one.worker_cores.items())});"
+                f" target {TARGET_P99_MS:g} ms:"
                 f" {'reached' if one.latencies.p99_ms <= TARGET_P99_MS else 'NOT reached'}",
             )
             for one in self.at
@@ -138,14 +143,14 @@ class _Listener:
         if attempt.topic == self._raw:
             self.arrived.setdefault((attempt.partition, attempt.offset), now_ms)
 
-    async def until(self, count: int, processes: Sequence[MeasuredProcess]) -> None:
+    async def until(self, count: int, processes: Mapping[str, MeasuredProcess]) -> None:
         """Wait for so many outcomes in all. Raises BenchFailed."""
         deadline = time.monotonic() + _OUTCOMES_WITHIN_S
         while self.total < count:
-            for process in processes:
+            for process in processes.values():
                 process.check_alive()
             if time.monotonic() > deadline:
-                raise BenchFailed(f"{self.total} of {count} outcomes came; {processes[-1].log_tail()}")
+                raise BenchFailed(f"{self.total} of {count} outcomes came; {processes['ledger'].log_tail()}")
             await asyncio.sleep(_GRACE_S)
 
 
@@ -158,7 +163,9 @@ async def run(plan: Plan, progress: Progress) -> Figures:
         producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
         try:
             with ExitStack() as running:
-                processes = [running.enter_context(MeasuredProcess(command)) for command in plan.workers]
+                processes = {
+                    role: running.enter_context(MeasuredProcess(command)) for role, command in plan.workers.items()
+                }
                 async with producer:
                     at = await _measured(plan, broker, producer, listener, processes, progress)
         finally:
@@ -172,7 +179,7 @@ async def _measured(
     broker: BrokerView,
     producer: BatchProducer,
     listener: _Listener,
-    processes: Sequence[MeasuredProcess],
+    processes: Mapping[str, MeasuredProcess],
     progress: Progress,
 ) -> list[AtRate]:
     progress.begin("opening wallets")
@@ -187,16 +194,17 @@ async def _measured(
         await listener.until(expected, processes)
         progress.begin(f"{rate:,} a second")
         before = await broker.ends(plan.raw)
-        busy_s, began_s = machine_cpu_s(), time.monotonic()
+        machine_s, worker_s = machine_cpu_s(), {role: process.cpu_s() for role, process in processes.items()}
         sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
-        busy = (machine_cpu_s() - busy_s) / (time.monotonic() - began_s)
+        busy = (machine_cpu_s() - machine_s) / took_s
+        workers = {role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()}
         expected += sent
         await listener.until(expected, processes)
         appended = await broker.timestamps(plan.raw, before)
         if len(appended) != sent:
             raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
         latencies = Latencies.of([listener.arrived[place] - at_ms for place, at_ms in appended.items()])
-        at.append(AtRate(rate, sent, took_s, latencies, busy))
+        at.append(AtRate(rate, sent, took_s, latencies, busy, workers))
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:
         raise BenchFailed(f"not every event was booked: {listener.outcomes}")

@@ -179,10 +179,10 @@ def _latency_plan(
         "PITBOSS_KEYS_FILE": str(keyring),
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
-    workers = [
-        Command(_with_lifeline("pitboss.worker", role), environment, folder / f"{role}.log")
+    workers = {
+        role: Command(_with_lifeline("pitboss.worker", role), environment, folder / f"{role}.log")
         for role in ("normalise", "ledger")
-    ]
+    }
     progress.begin("signing bets")
     wanted = sum(round(rate * (seconds + WARM_UP_S)) for rate in rates)
     bets = list(islice(steady_bets(keys, LATENCY_PLAYERS), wanted))
