@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,19 +21,34 @@ from sandbox.poison import CATALOGUE
 from sandbox.records import Origin, RawEvent
 from sandbox.scenario import Scenario, generate
 from schemas import codec
-from schemas.errors import SendFailed
-from schemas.events import DeadLetter, WalletTransaction
-from schemas.topics import TRANSACTIONS, UNRESOLVED, dead_letter_topic, qualified, raw_topic
+from schemas.errors import RejectCode, SendFailed
+from schemas.events import DeadLetter, MarketSettlement, PlayerEvent, RiskSignal, WalletTransaction
+from schemas.topics import (
+    PLAYER_EVENTS,
+    SETTLEMENTS,
+    SIGNALS,
+    TRANSACTIONS,
+    UNRESOLVED,
+    dead_letter_topic,
+    qualified,
+    raw_topic,
+)
 from streams.kafka.partitioner import partition_for
 from streams.normalise.agent import NAME, NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.normaliser import Accepted, Normaliser
-from streams.providers.registry import DIALECTS
+from streams.normalise.pile import FellBack
+from streams.providers.examples.fill import Fill
+from streams.providers.examples.find import examples_of
+from streams.providers.registry import DIALECTS, Dialects, dialect_of
+from streams.providers.versions import read_rows
 
 pytestmark = pytest.mark.integration
 
 PARTITIONS = 4
+PROVIDERS = ["adyen", "house", "hub88", "playngo"]  # those of the sandbox
 DEADLINE_S = 60.0
 START_MS = 1_790_000_000_000
+RENAMING = Path(__file__).parents[1] / "renaming"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +65,7 @@ def traffic(keys: SandboxKeys) -> list[RawEvent]:
 @pytest.fixture
 async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions=PARTITIONS)
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
     await append(runtime, traffic)
     return runtime
 
@@ -135,7 +152,7 @@ async def all_committed(runtime: Runtime) -> bool:
     )
     await consumer.start()
     try:
-        names = [qualified(raw_topic(provider), runtime.namespace) for provider in DIALECTS]
+        names = [qualified(raw_topic(provider), runtime.namespace) for provider in PROVIDERS]
         partitions = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
         ends = await consumer.end_offsets(partitions)
         committed = {tp: await consumer.committed(tp) for tp in partitions}
@@ -186,7 +203,7 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
 
     poison = [raw for raw in traffic if raw.origin is Origin.POISON]
     letters = []
-    for provider in DIALECTS:
+    for provider in PROVIDERS:
         letters += [
             codec.decoder(DeadLetter)(record.value)
             for record in await read_all(fed, dead_letter_topic(raw_topic(provider)))
@@ -196,6 +213,70 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     )
     assert {letter.stage for letter in letters} == {NAME}
     assert sum(worker.stats.rejected.values()) == len(poison)
+
+    signals = [codec.decoder(RiskSignal)(record.value) for record in await read_all(fed, SIGNALS)]
+    forged = [letter for letter in letters if letter.code == RejectCode.BAD_SIGNATURE]
+    assert {signal.kind for signal in signals} == {"BAD_SIGNATURE"}
+    assert _places(signals) == _places(forged)
+
+
+def _places(said: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
+    return sorted((one.source.topic, one.source.partition, one.source.offset) for one in said)
+
+
+async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["sumsub", "uof"], partitions=PARTITIONS)
+    fill = Fill(7)
+    sent = [
+        RawEvent(name, example.key, example.value, tuple(example.headers.items()), fill.at_ms, 0)
+        for name in ("sumsub", "uof")
+        for example in examples_of(DIALECTS[name]).make(fill)
+    ]
+    await append(runtime, sent)
+    keyring = {name: examples_of(DIALECTS[name]).keys for name in ("sumsub", "uof")}
+    settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
+    worker = create_worker(settings)
+    async with working(worker):
+        await until(lambda: worker.stats.records == len(sent), "all records handled")
+    players = [codec.decoder(PlayerEvent)(record.value) for record in await read_all(runtime, PLAYER_EVENTS)]
+    markets = [codec.decoder(MarketSettlement)(record.value) for record in await read_all(runtime, SETTLEMENTS)]
+    assert len(players) == worker.stats.sent[PLAYER_EVENTS] > 1
+    assert len(markets) == worker.stats.sent[SETTLEMENTS] > 1
+    assert {event.provider for event in players} == {"sumsub"}
+    assert any(event.scope for event in players)
+    for record in await read_all(runtime, SETTLEMENTS):
+        assert record.key == codec.decoder(MarketSettlement)(record.value).match_id.encode()
+        assert record.partition == partition_for(record.key, PARTITIONS)
+
+
+async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtime) -> None:
+    rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
+    dialects = Dialects(lambda: rows, dialect_of)
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(dialects), partitions=PARTITIONS)
+    update = {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}
+    bodies = [{"balance_update": update}, {"funds_update": update | {"id": "t-2"}}, {"balance_update": update}, {}]
+    headers = (("x-secret", b"s3cret"), ("received-at", str(START_MS).encode()))
+    await append(
+        runtime,
+        [RawEvent("acme", b"p-1", json.dumps(body).encode(), headers, START_MS, 0) for body in bodies],
+    )
+    heard: list[FellBack] = []
+    keyring = {"acme": [{"id": "a", "secret": "0ld", "valid_until": "2026-01-01"}, {"id": "b", "secret": "s3cret"}]}
+    settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
+    worker = create_worker(settings, dialects, heard.append)
+    async with working(worker):
+        await until(lambda: worker.stats.records == len(bodies), "all records handled")
+    said = events_of(await read_all(runtime, TRANSACTIONS))
+    assert [(event.provider_tx_id, event.provider_version) for event in said] == [
+        ("t-1", "1"),
+        ("t-2", "2"),
+        ("t-1", "1"),
+    ]
+    assert said[0].event_id == said[2].event_id
+    assert [(fell.record.offset, fell.fallback.expected, fell.fallback.used) for fell in heard] == [(1, "1", "2")]
+    assert worker.stats.fallbacks == {("acme", "1", "2"): 1}
+    [letter] = await read_all(runtime, dead_letter_topic(raw_topic("acme")))
+    assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.MISSING_FIELD
 
 
 async def test_the_order_of_a_source_partition_is_kept_for_each_key(fed: Runtime, keys: SandboxKeys) -> None:
@@ -247,7 +328,7 @@ async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_o
 async def test_a_cancel_comes_after_its_attempt_and_names_it(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions=PARTITIONS)
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
     bet = next(raw for raw in traffic if raw.provider == "hub88" and raw.origin is Origin.FIRST)
     await append(runtime, [bet])
     attempt = f"{qualified(raw_topic('hub88'), runtime.namespace)}-{partition_for(bet.key, PARTITIONS)}@0"
