@@ -159,6 +159,62 @@ def test_code_that_does_not_know_a_version_says_so():
         codec.decoder(PlayerEvent)(data)
 
 
+# --- player-event: version 1 and its successor, which tells what of the player a verdict is about ------------------
+
+V1, V2 = released().get("player-event", 1), released().get("player-event", 2)
+
+
+class PlayerEventV1(msgspec.Struct, frozen=True):
+    """The class that code of version 1 has."""
+
+    event_id: str
+    brand: str
+    provider: str
+    provider_version: str
+    region: str
+    operation: str
+    provider_event_id: str
+    attempt: Attempt
+    player_id: str
+    type: str
+    attributes: dict[str, str]
+    occurred_at: int
+    time_source: str
+    provider_at: int | None
+    received_at: int | None
+    appended_at: int
+    signature: str
+
+
+ONLY_V1 = Registry({V1.id: V1})
+encode_v1 = codec.encoder_of(PlayerEventV1, ONLY_V1, "player-event")
+
+
+def as_v1(event: PlayerEvent) -> PlayerEventV1:
+    return PlayerEventV1(*msgspec.structs.astuple(event)[:-1])
+
+
+@given(EVENTS)
+def test_a_reader_of_version_1_reads_version_2(event):
+    data = encode(event)
+    assert codec.written_with(data) == V2
+    plan = resolve(parse(V2.json), reader := parse(V1.json))
+    decode = compile_decoder(Decoding(V2.name, codec.frame_of(V2.id), plan, bind(reader, PlayerEventV1)), pytest.fail)
+    assert decode(data) == as_v1(event)
+    by_reference = resolved(data, fastavro.parse_schema(V2.json), fastavro.parse_schema(V1.json))
+    assert msgspec.convert(by_reference, PlayerEventV1) == as_v1(event)
+
+
+@given(EVENTS)
+def test_a_reader_of_version_2_reads_version_1(event):
+    data = encode_v1(as_v1(event))
+    assert codec.written_with(data) == V1
+    expected = msgspec.structs.replace(event, scope=None)
+    assert codec.decoder(PlayerEvent)(data) == expected
+    by_reference = resolved(data, fastavro.parse_schema(V1.json), fastavro.parse_schema(V2.json))
+    assert msgspec.convert(by_reference, PlayerEvent) == expected
+
+
 def reads(writer: dict[str, Any], reader: dict[str, Any]) -> str | None:
     return compatibility.incompatibility(Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader))
 
