@@ -124,6 +124,23 @@ class Speaker:
             return Reading(voice, items)
         return self._mended(candidate, record, headers, items, broken)
 
+    def read_as(self, record: RawRecord) -> str:
+        """The version that a record's first item is read as; the expected one where none can read it.
+
+        The current one for a record whose own headers cannot be read: somebody waits for an answer to that too.
+        """
+        headers = dict(record.headers)
+        try:
+            expected = self._expected(record, headers)
+        except Rejected:
+            return self._otherwise.voice.version
+        try:
+            reading = self.read(record, headers)
+        except Rejected:
+            return expected.voice.version
+        voice, _ = reading.fallen.get(0, (reading.voice, None))
+        return voice.version
+
     def _expected(self, record: RawRecord, headers: Headers) -> _Candidate:
         for candidate in self._candidates:
             if candidate.fits(record, headers):

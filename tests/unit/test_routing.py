@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
@@ -17,7 +19,8 @@ from schemas.topics import TRANSACTIONS
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.normalise.pile import Pile
 from streams.normalise.stats import NormaliseStats
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader
+from streams.providers.answering import Answers
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply
 from streams.providers.fields import epoch_ms
 from streams.providers.registry import Dialects, Version, dialect_of
 from streams.providers.routing import STRUCTURAL, Fallback, Speaker
@@ -314,3 +317,88 @@ def test_a_fallback_says_why_it_was_one() -> None:
 def test_with_one_version_nobody_asks() -> None:
     assert speaker(({}, {})).sole is not None
     assert speaker(({}, {}), (NEWEST, {})).sole is None
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answering(Scripted):
+    """Answers with the version that it is."""
+
+    name: str = ""
+
+    def answer(self, request: RawRecord, results: Any) -> Reply:
+        return Reply(200, "text/plain", self.name.encode())
+
+
+def answers(*scripts: dict[bytes, tuple[Any, ...]]) -> Answers:
+    rows = [
+        VersionRow(provider="acme", version=str(n), adapter="x:Y", state=State.LIVE, source="x", from_=date(2026, 1, n))
+        for n in range(1, len(scripts) + 1)
+    ]
+    made = {
+        row.version: Answering(script=tuple(script.items()), name=row.version)
+        for row, script in zip(rows, scripts, strict=True)
+    }
+    return Answers(Dialects(lambda: rows, lambda row: made[row.version]))
+
+
+@pytest.mark.parametrize(("value", "version"), [(b"new", b"2"), (b"old", b"1"), (b"nobody's", b"2"), (b"", b"2")])
+def test_a_provider_hears_the_version_that_it_spoke(value: bytes, version: bytes) -> None:
+    both = answers({b"old": ("t",)}, {b"new": ("t",)})
+    assert both.answer(raw_record("acme", value), [Rejected(RejectCode.MALFORMED, "")]).body == version
+
+
+def test_a_bad_header_keeps_nobody_from_an_answer() -> None:
+    both = answers({b"old": ("t",)}, {b"new": ("t",)})
+    record = raw_record("acme", b"old", {"received-at": "soon"})
+    assert both.answer(record, [Rejected(RejectCode.BAD_TIME, "")]).body == b"2"
+
+
+def test_one_version_answers_whatever_it_was() -> None:
+    assert answers({}).answer(raw_record("acme", b"x"), [Rejected(RejectCode.MALFORMED, "")]).body == b"1"
+
+
+@pytest.mark.parametrize("topic", ["provider.nobody.raw.v1", "wallet.outcomes.v1"])
+def test_nobody_answers_for_a_provider_that_nobody_knows(topic: str) -> None:
+    with pytest.raises(Rejected) as rejection:
+        answers({}).answer(raw_record("acme", b"x", topic=topic), [])
+    assert rejection.value.reason is RejectCode.UNKNOWN_PROVIDER
+
+
+# --- whatever the versions make of it ---------------------------------------------------------------------------------
+
+SAID = st.sampled_from(["t-0", "t-1", *sorted(RejectCode)])
+SCRIPT = st.lists(SAID, min_size=1, max_size=3).map(tuple) | st.sampled_from(sorted(RejectCode)).map(
+    lambda c: ("raise", c)
+)
+
+
+@given(st.lists(SCRIPT, min_size=1, max_size=4))
+def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_changes(scripts: list[Any]) -> None:
+    made = [({"from_": date(2026, 1, n)}, {b"a": script}) for n, script in enumerate(scripts, 1)]
+    first, *others = reversed(scripts)
+    broken_whole = first[0] == "raise"
+    if broken_whole and (first[1] not in STRUCTURAL or not any(is_read(one) for other in others for one in other)):
+        with pytest.raises(Rejected) as rejection:
+            read(speaker(*made), b"a")
+        assert rejection.value.reason is first[1]
+        return
+    said, fallen = read(speaker(*made), b"a")
+    if broken_whole:
+        used = next(other for other in others if any(map(is_read, other)))
+        assert said == list(used)
+        assert set(fallen) == set(range(len(used)))
+        return
+    for index, one in enumerate(first):
+        candidates = [other[index] for other in others if other[0] != "raise" and len(other) == len(first)]
+        mended = next((other for other in candidates if is_read(other)), None)
+        if one in STRUCTURAL and mended is not None:
+            assert (said[index], index in fallen) == (mended, True)
+        else:
+            assert (said[index], index in fallen) == (one, False)
+
+
+def is_read(said: Any) -> bool:
+    return isinstance(said, str) and said.startswith("t-")
