@@ -18,6 +18,7 @@ REASONS: Final = frozenset({"BOOKED_INTO_DEBT", "REVERSED_INTO_DEBT"})
 
 def debt_alert(
     event_id: str,
+    brand: str,
     player_id: str,
     operation: str,
     reason: str,
@@ -32,7 +33,7 @@ def debt_alert(
         rule_id=RULE,
         rule_version=RULE_VERSION,
         severity="review",
-        key=player_id,
+        key=f"{brand}:{player_id}",
         player_id=player_id,
         title="A correction left the player in debt",
         episode_start=occurred_at,

@@ -45,8 +45,8 @@ class SettledRecords:
             return None
         sourced, event = decided.sourced, decided.sourced.event
         return self._framed_alert(
-            event.event_id, event.operation, event.player_id, answer.reason, answer.currency, answer.available_minor,
-            event.occurred_at, sourced.source,
+            event.event_id, event.brand, event.operation, event.player_id, answer.reason, answer.currency,
+            answer.available_minor, event.occurred_at, sourced.source,
         )  # fmt: skip
 
     def alert_of_row(self, row: Sequence[Any], part: int) -> Message | None:
@@ -55,17 +55,19 @@ class SettledRecords:
         if reason not in debts.REASONS or occurred_at is None:
             return None
         source = Position(self._log_topic, part, row[0])
-        return self._framed_alert(row[1], row[4], row[10], reason, currency, available_minor, occurred_at, source)
+        return self._framed_alert(
+            row[1], row[2], row[4], row[10], reason, currency, available_minor, occurred_at, source
+        )
 
     def _framed_alert(
-        self, event_id: str, operation: str, player_id: str | None, reason: str, currency: str | None,
+        self, event_id: str, brand: str, operation: str, player_id: str | None, reason: str, currency: str | None,
         available_minor: int | None, occurred_at: int, source: Position,
     ) -> Message:  # fmt: skip
         assert player_id is not None
         assert currency is not None
         assert available_minor is not None
         alert = debts.debt_alert(
-            event_id, player_id, operation, reason, currency, available_minor, occurred_at, source
+            event_id, brand, player_id, operation, reason, currency, available_minor, occurred_at, source
         )  # fmt: skip
         return alert.key.encode(), self._encode_alert(alert)
 

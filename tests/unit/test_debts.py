@@ -27,7 +27,7 @@ def test_a_debt_is_an_alert_from_memory_and_the_same_one_from_the_tables():
     assert [records.alert_of_row(row_of(decided), 0) for decided in book.decided[:3]] == alerts[:3]
     key, value = alerts[1]
     alert: FraudAlert = codec.decoder(FraudAlert)(value)
-    assert (key, alert.player_id, alert.observed, alert.unit) == (b"p-1", "p-1", 150, "minor units of EUR")
+    assert (key, alert.player_id, alert.observed, alert.unit) == (b"acme:p-1", "p-1", 150, "minor units of EUR")
     assert alert.sources[0].first_offset == 1
     # A repeat's row has no time, and is no news.
     assert records.alert_of_row((*row_of(book.decided[1])[:16], None), 0) is None
