@@ -23,6 +23,7 @@ from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import Topics, read_all_topics, read_tables
 from replay.topics import read_topics
+from sandbox.actions import PROVIDERS
 from sandbox.feeder import feed
 from sandbox.keys import SandboxKeys
 from sandbox.records import RawEvent
@@ -32,7 +33,7 @@ from schemas.errors import SendFailed, Unavailable
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, TRANSACTIONS
 from streams.kafka.producer import BatchProducer, ProducerSettings
-from streams.providers.registry import DIALECTS, policies
+from streams.providers.registry import policies
 
 RESOLVE_MIN_AGE_MS = 3_000
 """A test cannot wait a minute for a deposit that never comes."""
@@ -102,7 +103,7 @@ async def feed_all(
 
 async def look_at_everything(runtime: Runtime) -> tuple[list[Check], Topics]:
     """The six checks of `replay`, and three more: alerts, single decisions, movements. All of it is read anew."""
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, DIALECTS)
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     database = Database(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)

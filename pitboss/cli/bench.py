@@ -288,7 +288,7 @@ def _namespace(servers: Runtime, name: str) -> Iterator[Runtime]:
     """A namespace that nobody has used, with its topics; gone afterwards."""
     runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
     try:
-        provision(runtime, partitions=PARTITIONS)
+        provision(runtime, partitions=PARTITIONS, providers=("hub88", "house"))
         yield runtime
     finally:
         unprovision(runtime)

@@ -17,8 +17,9 @@ from schemas.topics import PARTITIONS_DEFAULT
     type=click.IntRange(1, 1_000),
     help="Of every topic that is created now and has no number of its own; those that exist keep theirs.",
 )
-def provision(partitions: int) -> None:
+@click.option("--provider", "providers", multiple=True, help="Raw topics for this one only; may be repeated.")
+def provision(partitions: int, providers: tuple[str, ...]) -> None:
     """Create what is missing of the database, its tables and the topics; what is there stays as it is."""
     runtime = resolve_runtime(read_settings())
-    make_ready(runtime, partitions=partitions)
+    make_ready(runtime, partitions=partitions, providers=providers or None)
     click.echo(f"ready: database {runtime.database}, namespace {runtime.namespace or '(none)'}")

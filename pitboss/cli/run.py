@@ -15,7 +15,8 @@ from pitboss.supervisor import ROLES, Supervisor, workers_for
 @click.command()
 @click.argument("role", type=click.Choice([*ROLES, "all"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes of each role.")
-def run(role: str, workers: int) -> None:
+@click.option("--provider", "providers", multiple=True, help="Create raw topics for this one only; may be repeated.")
+def run(role: str, workers: int, providers: tuple[str, ...]) -> None:
     """Run workers and start them again when they end.
 
     What is missing of the database, its tables and the topics is created first. SIGTERM or Ctrl-C drains the workers:
@@ -23,7 +24,7 @@ def run(role: str, workers: int) -> None:
     """
     settings = read_settings()
     runtime = resolve_runtime(settings)
-    provision(runtime)
+    provision(runtime, providers=providers or None)
     roles = ROLES if role == "all" else (role,)
     supervisor = Supervisor(workers_for(roles, runtime, home=settings.home, each=workers), _report)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,10 +15,11 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import read_all_topics, read_tables
+from sandbox.actions import PROVIDERS
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, duration_ms, generate
 from schemas.topics import TRANSACTIONS
-from streams.providers.registry import DIALECTS, policies
+from streams.providers.registry import policies
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _records(demo: DemoSettings, stage: Stage, show: Show) -> list[RawEvent]:
 
 async def _look(demo: DemoSettings, stage: Stage, killed_at: int, show: Show) -> Result:
     runtime = stage.runtime
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, DIALECTS)
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     database = Database(runtime.database_url, "pitboss.demo")
     try:
         tables = await read_tables(database)

@@ -16,6 +16,7 @@ from pitboss.embedded.stack import Stack
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
 from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
+from sandbox.actions import PROVIDERS
 from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
 
@@ -53,7 +54,7 @@ def fresh_stage(
         folder = settings.home / namespace
         folder.mkdir(parents=True)
         say(f"namespace {namespace}: topics, database, tables")
-        provision(runtime)
+        provision(runtime, providers=PROVIDERS)
         yield Stage(runtime, SandboxKeys.generate(), folder)
         if keep:
             say(f"kept: PITBOSS_NAMESPACE={namespace}, logs in {folder}")

@@ -8,6 +8,7 @@ import pytest
 
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime
+from sandbox.actions import PROVIDERS
 from tests.fix_stack import Servers
 from tests.whole_run import supervised_workers
 
@@ -20,7 +21,7 @@ def installation(
 ) -> Iterator[Runtime]:
     """A namespace with its four workers running; every test uses players of its own."""
     runtime = stack.runtime(namespaces())
-    provision(runtime, partitions=PARTITIONS)
+    provision(runtime, partitions=PARTITIONS, providers=PROVIDERS)
     with supervised_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         yield runtime
     unprovision(runtime)

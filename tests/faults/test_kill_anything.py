@@ -25,6 +25,7 @@ from pitboss.embedded.stack import Stack
 from pitboss.provision import provision
 from pitboss.settings import Runtime
 from pitboss.supervisor import ROLES, WorkerProcess
+from sandbox.actions import PROVIDERS
 from sandbox.keys import SandboxKeys
 from schemas.errors import Unavailable
 from tests.fix_stack import SEED
@@ -139,7 +140,7 @@ async def play(
 
 @pytest.mark.timeout(240)
 async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
     def kills_of(workers, chance, records):
         victims = [*ROLES, "ledger", "normalise"]
@@ -154,7 +155,7 @@ async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
 @pytest.mark.timeout(240)
 async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_path):
     runtime = private_stack.runtime("faults")
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
     def kills_of(workers, chance, records):
         kills = server_kills(private_stack, workers)
@@ -168,7 +169,7 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_p
 @pytest.mark.parametrize("number", range(3))
 async def test_a_storm_of_kills(private_stack, tmp_path, number):
     runtime = private_stack.runtime("faults")
-    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS)
+    await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
     def kills_of(workers, chance, records):
         kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]
