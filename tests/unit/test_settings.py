@@ -153,3 +153,24 @@ def test_currencies_of_an_installation_are_read_from_a_file(tmp_path):
     file.write_text("[]")
     with pytest.raises(UsageError, match="currency"):
         read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)}))
+
+
+@pytest.mark.parametrize(
+    ("text", "providers"),
+    [
+        (None, None),
+        ("", None),
+        ("none", frozenset()),
+        ("hub88", frozenset({"hub88"})),
+        (" hub88, house,", frozenset({"hub88", "house"})),
+    ],
+)
+def test_whose_players_wait_is_a_list_of_providers(text, providers):
+    env = {} if text is None else {"PITBOSS_PARK": text}
+    assert read_worker_settings(env).park_providers == providers
+
+
+@pytest.mark.parametrize("name", ["PITBOSS_PARK_RECORDS_MAX", "PITBOSS_PARK_AGE_MAX_MS", "PITBOSS_RESOLVE_MIN_AGE_MS"])
+def test_a_number_that_is_none_is_named(name):
+    with pytest.raises(UsageError, match=name):
+        read_worker_settings({name: "an hour"})

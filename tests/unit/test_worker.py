@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pitboss.retirement_watch import RetirementWatch
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.worker import ROLES, composed, main, read_keyring
 from schemas.errors import UsageError
+from streams.dead_letters.park_store import ParkStore
 from streams.kafka.control import Control
 
 RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t")
@@ -25,6 +28,21 @@ async def test_a_role_composes_with_one_intake_of_its_namespace_and_a_control(ro
 def test_a_normaliser_watches_for_versions_that_go():
     app = composed("normalise", RUNTIME, WorkerSettings())
     assert any(isinstance(service, RetirementWatch) for service in app._supervised)
+
+
+def test_a_normaliser_has_a_park_table_only_where_that_was_asked_for(tmp_path):
+    def stores(settings: WorkerSettings) -> list[ParkStore]:
+        services = composed("normalise", RUNTIME, settings)._supervised
+        return [service for service in services if isinstance(service, ParkStore)]
+
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"playngo": {"access_token": "secret"}}))
+    assert stores(WorkerSettings(keys_file=keys)) == []
+    [store] = stores(WorkerSettings(keys_file=keys, park_providers=frozenset({"playngo"})))
+    assert store._url == RUNTIME.database_url
+    assert len(stores(WorkerSettings(park_providers=frozenset()))) == 1
+    with pytest.raises(UsageError, match="hub88"):
+        stores(WorkerSettings(keys_file=keys, park_providers=frozenset({"playngo", "hub88"})))
 
 
 def test_a_wrong_role_is_told_which_there_are(capsys):
