@@ -184,7 +184,9 @@ class Scripted(Dialect):
         return read
 
 
-def item(said: str | RejectCode) -> Item:
+def item(said: Any) -> Item:
+    if isinstance(said, type):
+        raise said
     if isinstance(said, RejectCode):
         return Rejected(said, "no")
     return Draft("op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED")
@@ -305,6 +307,19 @@ def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
     said, fallen = read(versions, b"a")
     assert said == ["from-1", RejectCode.BAD_TIME]
     assert set(fallen.values()) == {("3", "1", "1")}
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [(("n-0", RejectCode.BAD_FIELD), ["n-0", RejectCode.BAD_FIELD]), (("raise", RejectCode.BAD_FIELD), None)],
+)
+def test_a_mistake_in_another_version_costs_nothing_that_was_read(said: Any, left: Any) -> None:
+    versions = speaker(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": said}))
+    if left is not None:
+        assert read(versions, b"a") == (left, {})
+    else:
+        with pytest.raises(Rejected):
+            read(versions, b"a")
 
 
 def test_a_fallback_says_why_it_was_one() -> None:
