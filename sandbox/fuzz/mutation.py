@@ -36,6 +36,7 @@ _DOCTYPES: Final = (
 )
 _BODIES: Final = (b"", b" ", b"\x00", b"null", b"[]", b"{}", b'""', b"0", b"<a/>", b"=", b"&&&")
 _ENCODINGS: Final = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7")
+_OURS: Final = ("brand", "region", "cancel", "redrive-of", "redrive-count", "drop-of", "parked-behind")
 _HEADER_VALUES: Final = (b"", b"\xff\xfe", b"x", b"-1", b"0", b"9" * 30, b"a" * 5_000, b"application/json", b"/")
 
 
@@ -52,7 +53,7 @@ def mutated(example: Example, other: Example, rng: Random) -> Example:
 
 def _header(example: Example, rng: Random) -> Example:
     headers = dict(example.headers)
-    name = rng.choice((*headers, "brand", "region", "cancel"))
+    name = rng.choice((*headers, *_OURS))
     if name in headers and rng.random() < 0.4:
         del headers[name]
     elif name in headers and rng.random() < 0.5:

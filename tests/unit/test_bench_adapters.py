@@ -32,7 +32,9 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
     ).holds
 
 
-def test_every_registered_adapter_is_measured():
+def test_every_registered_adapter_is_measured(monkeypatch):
+    monkeypatch.setattr("bench.adapters._ROUND_S", 0.01)
+    monkeypatch.setattr("bench.adapters._FILLS", 8)
     told: list[str] = []
     said = run(versions(), 1, told.append).as_json()
     names = [f"{version.row.provider}/{version.row.version}" for version in versions()]
@@ -56,7 +58,9 @@ def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
         run([hub88], 1, lambda _: None)
 
 
-def test_the_command_prints_one_object():
+def test_the_command_prints_one_object(monkeypatch):
+    monkeypatch.setattr("bench.adapters._ROUND_S", 0.01)
+    monkeypatch.setattr("bench.adapters._FILLS", 8)
     result = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"])
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)

@@ -88,6 +88,8 @@ class Fill:
     first_at_ms: int = AT_MS
     sending: int = 0
     hostile: bool = False
+    amounts: int = 0
+    """Another number here, and the same ids stand for other amounts: a conflict, not a retry."""
 
     @property
     def at_ms(self) -> int:
@@ -155,7 +157,7 @@ class Fill:
         Above zero in a valid fill; a hostile one has zeros and amounts that no wallet can hold.
         """
         scale = self.scale if decimals is None else min(self.scale, decimals)
-        chance = self._number(f"amount{n}")
+        chance = self._number(f"amount{n}/{self.amounts}")
         if self.hostile and chance % 4 == 0:
             minor = _HOSTILE_MINOR[(chance >> 8) % len(_HOSTILE_MINOR)]
         elif self.hostile and chance % 4 == 1:
