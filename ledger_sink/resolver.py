@@ -126,6 +126,7 @@ class Resolver:
     async def sweep(self) -> int:
         """Match what can be matched, append it, and look at the barriers of the rest; returns how many still wait."""
         parts = {"parts": sorted(self.epochs)}
+        await self._database.query(_SQL["follow"], parts)
         await self._database.query(_SQL["match"], parts)
         waiting = await self._database.query(_SQL["waiting"], parts)
         if waiting:

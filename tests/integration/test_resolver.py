@@ -220,6 +220,27 @@ async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(
         ]  # fmt: skip
 
 
+async def test_a_notice_that_comes_again_goes_where_it_went_before(parts):
+    """The deposit is opened between the two: one event cannot be nobody's and somebody's."""
+    resolver, ledger, log = parts
+    await resolver.park(0, 0, 1, parked(notice()))
+    await passed_by_all(resolver, log)
+    await ledger.apply([Slice(0, 0, 1, [sourced(opened(), offset=0)])])
+    await resolver.park(0, 1, 3, parked(notice(), notice(of="dep-2"), start=1))
+    await passed_by_all(resolver, log)
+    assert [(key, event.player_id, event.reference.tx_id) for key, event in log.records] == [
+        ("psp-1", None, "dep-1"), ("psp-1", None, "dep-1"), ("psp-1", None, "dep-2"),
+    ]  # fmt: skip
+
+
+async def passed_by_all(resolver, log):
+    """As often as it takes."""
+    log.done = dict(log.raw)
+    log.log = log.unresolved = {}
+    for _ in range(4):
+        await resolver.sweep()
+
+
 async def test_an_event_that_refers_to_itself_does_not_wait_for_itself(parts):
     resolver, ledger, log = parts
     log.done["raw-0"] = 5
