@@ -20,6 +20,10 @@ def _sends(*topics: str) -> list[str]:
     return [f"{verb} {topic}" for verb in ("send", "sending", "sent") for topic in topics]
 
 
+def _commits(*databases: str) -> list[str]:
+    return [f"{database} {what}" for what in ("connect", "commit", "committed") for database in databases]
+
+
 POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
     NORMALISE: {
         "fetched": _PROCESS,
@@ -28,13 +32,11 @@ POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
     },
     LEDGER: {
         "fetched": _PROCESS,
-        "connect": _DATABASE,
+        **dict.fromkeys(_commits("store", "publisher", "claim"), _DATABASE),
         **dict.fromkeys((f"ledger.{name}" for name in (
             "lock_positions", "known_entries", "known_wallets", "copy_entries", "copy_transfers",
             "copy_entries copied", "upsert_wallets", "insert_batches", "advance_positions",
         )), _DATABASE),
-        "commit": _DATABASE,
-        "committed": _DATABASE,
         **dict.fromkeys(_sends(OUTCOMES, BALANCES), _SEND),
         "positions.claim": _DATABASE,
         "positions.outcomes_between": _DATABASE,
@@ -46,8 +48,7 @@ POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
         **dict.fromkeys((f"resolver.{name}" for name in (
             "park", "match", "raise_barrier", "set_log_ends", "finalise", "unappended", "appended",
         )), _DATABASE),
-        "commit": _DATABASE,
-        "committed": _DATABASE,
+        **dict.fromkeys(_commits("resolver"), _DATABASE),
         **dict.fromkeys(_sends(TRANSACTIONS), _SEND),
         "positions.claim": _DATABASE,
         "commit offsets": _PROCESS,
@@ -55,16 +56,11 @@ POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
 }  # fmt: skip
 """By role: every point that its process reaches, and what may happen there."""
 
-_ROLES: Final = (LEDGER, LEDGER, LEDGER, LEDGER, RESOLVE, NORMALISE)
+_ROLES: Final = (LEDGER, LEDGER, LEDGER, LEDGER, RESOLVE, NORMALISE, NORMALISE)
 # Most blows fall where it hurts most: around the COMMIT and between it and what is sent.
 _SORE: Final = (
-    "commit",
-    "committed",
-    "commit",
-    "committed",
-    f"send {OUTCOMES}",
-    f"sending {BALANCES}",
-    "positions.claim",
+    *("store commit", "store committed", "store committed", "claim committed", "positions.claim"),
+    *(f"send {OUTCOMES}", f"sending {BALANCES}", "resolver committed", f"send {TRANSACTIONS}", "fetched"),
 )
 
 

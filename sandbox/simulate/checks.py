@@ -161,27 +161,22 @@ def _differ(what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], not
 
 def _found(world: World, evidence: Evidence, oracle: Oracle) -> Iterator[str]:
     """Whoever was found is whom the reference means; whoever was not found could not have been."""
-    first: dict[Any, tuple[str, int, int, int]] = {}
-    for place, one in world.said.items():
-        first.setdefault(one.identity, place)
-    order = {place: number for number, place in enumerate(world.said)}
+    first_said: dict[Any, int] = {}
+    first_asked: dict[Any, int] = {}
+    for number, said in enumerate(world.said.values()):
+        first_said.setdefault(said.identity, number)
+        first_asked.setdefault((said.identity, said.reference), number)
     for sourced in evidence.log.values():
-        event = sourced.event
-        known = world.said.get(_place(event))
-        if known is None:
+        event, asked = sourced.event, world.said.get(_place(sourced.event))
+        if asked is None or asked.player or asked.reference is None or asked.cancels:
             continue
-        said = known
-        if said.player is not None or said.reference is None or said.cancels is not None:
-            continue
-        if event.player_id is not None:
-            owners = {decision.player for decision in oracle.decided.get(said.reference, ())}
-            if event.player_id not in owners:
-                yield f"{sourced} was given to {event.player_id}, its reference belongs to {owners}"
-        elif said.legs[0].kind != "INFORMATIONAL" and (
-            order.get(first.get(said.reference, _place(event)), 0) < order[_place(event)]
-            and any(decision.player for decision in oracle.decided.get(said.reference, ()))
-        ):
-            yield f"{sourced}: its reference {said.reference} was said before it, and yet it was given up"
+        owners = {decision.player for decision in oracle.decided.get(asked.reference, ())}
+        if event.player_id is not None and event.player_id not in owners:
+            yield f"{sourced} was given to {event.player_id}, its reference belongs to {owners}"
+        was_there = first_said.get(asked.reference, len(world.said)) < first_asked[asked.identity, asked.reference]
+        is_given_up = event.player_id is None and asked.legs[0].kind != "INFORMATIONAL"
+        if is_given_up and was_there and any(owners):
+            yield f"{sourced}: its reference {asked.reference} was said before it, and yet it was given up"
 
 
 def _wallets(world: World) -> Iterator[str]:
@@ -257,9 +252,9 @@ async def _replay(world: World, evidence: Evidence) -> list[str]:
     """The log into an empty ledger, in the order of the commits, gives the same rows."""
     server = Server()
     process = Process("replay", world.chance, lambda _: None)
-    ledger = PostgresLedger(SimulatedDatabase(server, process), world.policies, topic=TRANSACTIONS)
+    ledger = PostgresLedger(SimulatedDatabase(server, process, "replay"), world.policies, topic=TRANSACTIONS)
     parts = sorted({row["part"] for row in evidence.batches})
-    claims = await claim_positions(SimulatedDatabase(server, process), parts, topic=TRANSACTIONS)
+    claims = await claim_positions(SimulatedDatabase(server, process, "replay"), parts, topic=TRANSACTIONS)
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
     for slice_ in evidence.slices():
         await ledger.apply([slice_])

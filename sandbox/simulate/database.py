@@ -79,25 +79,27 @@ class _Connection:
 class SimulatedDatabase(Database):
     """One process's connection."""
 
-    def __init__(self, server: Server, process: Process) -> None:
-        super().__init__("", "simulated")
+    def __init__(self, server: Server, process: Process, name: str) -> None:
+        """`name` tells the connections of one process apart: a fault strikes one of them."""
+        super().__init__("", name)
         self._server = server
         self._process = process
+        self._name = name
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
         """A transaction that is committed at the end of the block. Raises as the real one does."""
         async with self._turn:
-            await self._process.reach("connect")
+            await self._process.reach(f"{self._name} connect")
             session = self._server.begin(self._process.name)
             try:
                 yield cast("AsyncConnection[Any]", _Connection(self._server, self._process, session))
-                await self._process.reach("commit")
+                await self._process.reach(f"{self._name} commit")
                 self._server.commit(session)
             finally:
                 self._server.end(session)
             # From here on it is committed, whether its client hears of it or not.
-            await self._process.reach("committed")
+            await self._process.reach(f"{self._name} committed")
 
     async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """The rows of one statement, committed by itself."""

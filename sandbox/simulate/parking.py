@@ -41,6 +41,16 @@ async def _park(server: Server, session: Session, statement: str, parameters: Pa
     return Result(count=len(rows))
 
 
+async def _follow(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement
+    for row in parked(server, parameters["parts"], WAITING):
+        for other in server.tables["parked"].find(("event_id",), (row["event_id"],)):
+            if other["state"] != WAITING and other["reference_event_id"] == row["reference_event_id"]:
+                session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
+                break
+    return Result()
+
+
 async def _match(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
     del statement
     for row in parked(server, parameters["parts"], WAITING):
@@ -105,8 +115,9 @@ async def _set_log_ends(server: Server, session: Session, statement: str, parame
     del statement
     ends = _plain(parameters["ends"])
     for number in parameters["barriers"]:
-        row = server.tables["barrier"].rows[(number,)]
-        session.changes.append(partial(row.update, log_ends=ends))
+        row = server.tables["barrier"].rows.get((number,))
+        if row is not None:  # another resolver may have needed it no more
+            session.changes.append(partial(row.update, log_ends=ends))
     return Result()
 
 
@@ -148,6 +159,7 @@ async def _drop_barriers(server: Server, session: Session, statement: str, param
 
 PARKING: Final[dict[str, Handler]] = {
     "resolver.park": _park,
+    "resolver.follow": _follow,
     "resolver.match": _match,
     "resolver.unappended": _unappended,
     "resolver.appended": _appended,

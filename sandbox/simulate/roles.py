@@ -98,7 +98,9 @@ class LedgerWorker(Worker):
 
     def __init__(self, around: Surroundings, process: Process) -> None:
         super().__init__(around, process)
-        store_database, publishing, claiming = (SimulatedDatabase(around.server, process) for _ in range(3))
+        store_database, publishing, claiming = (
+            SimulatedDatabase(around.server, process, name) for name in ("store", "publisher", "claim")
+        )
         store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS)
         self._publisher = Publisher(
             publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
@@ -143,7 +145,7 @@ class ResolveWorker(Worker):
 
     def __init__(self, around: Surroundings, process: Process) -> None:
         super().__init__(around, process)
-        database = SimulatedDatabase(around.server, process)
+        database = SimulatedDatabase(around.server, process, "resolver")
         self._resolver = Resolver(
             database, self._append, _Progress(around), topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=MIN_AGE_MS
         )

@@ -63,7 +63,7 @@ async def _play(seed: int, trace: Callable[[str], None]) -> SeedResult:
     chance = Random(f"pitboss simulate {seed}")
     world = World(chance, policies_of(chance), trace)
     blows = Blows(world, chance)
-    for role, size in ((NORMALISE, 1), (LEDGER, chance.randint(1, 3)), (RESOLVE, 1)):
+    for role, size in ((NORMALISE, chance.randint(1, 2)), (LEDGER, chance.randint(1, 3)), (RESOLVE, 1)):
         for _ in range(size):
             world.groups[role].join()
     falling = asyncio.ensure_future(blows.fall(_PLAY_S / 35))

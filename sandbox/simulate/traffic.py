@@ -12,8 +12,10 @@ CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
 BRANDS: Final = ("acme", "zeta")
 BETS: Final = (0, 10, 100, 400, 2_500)
 WINS: Final = (0, 0, 50, 400, 3_000)
-DEPOSITS: Final = (500, 2_000, 10_000)
-HUGE: Final = 9 * 10**12  # in hub88's unit of 1/100000 it just fits 64 bits
+DEPOSITS: Final = (100, 500, 2_000, 6_000)
+WITHDRAWALS: Final = (10, 100, 400, 3_000, 20_000)
+HUGE: Final = 9 * 10**18
+"""Two of these are more than a wallet can hold."""
 _RECENT: Final = 12
 
 
@@ -26,6 +28,8 @@ class Traffic:
         self._counts: dict[tuple[str, str], int] = {}
         self._recent: dict[str, list[Said]] = {}
         self._later: list[Said] = []
+        # In few casinos only: whoever has so much is never refused again.
+        self._is_huge = chance.random() < 0.1
         self._past: list[Said] = []
         self._steps = (
             (30, self.bet), (16, self.win), (9, self.rollback), (5, self.release), (8, self.deposit),
@@ -94,12 +98,11 @@ class Traffic:
         return [self._remember("bet", self._new_bet())]
 
     def win(self) -> list[Said]:
-        """A win of a bet, or of none; now and then one that no wallet can hold."""
+        """A win of a bet, or of none."""
         bet = self._some("bet")
         if bet is None or bet.provider != "hub88" or bet.player is None:
             return self.release()
-        minor = self.chance.choice(WINS) if self.chance.random() < 0.995 else HUGE
-        leg = bet.legs[0]._replace(kind="WIN", minor=minor)
+        leg = bet.legs[0]._replace(kind="WIN", minor=self.chance.choice(WINS))
         reference = bet.identity if self.chance.random() < 0.95 else (*bet.identity[:3], "never")
         return [
             Said(self._identity(bet.player, "hub88", "win"), bet.player, (leg,), reference, bet.round_id, "7", True)
@@ -166,7 +169,7 @@ class Traffic:
         request = self._some("withdrawal")
         if request is None or self.chance.random() < 0.4:
             player = self._player()
-            leg = Move("WITHDRAWAL", self.chance.choice(BETS[1:]), self._currency(player))
+            leg = Move("WITHDRAWAL", self.chance.choice(WITHDRAWALS), self._currency(player))
             request = Said(self._identity(player, "house", "withdrawal.requested"), player, (leg,), decides=True)
             self._remember("withdrawal", request)
             if self.chance.random() < 0.8:
@@ -182,7 +185,9 @@ class Traffic:
     def adjustment(self) -> list[Said]:
         """An operator's correction, either way; some are proposed, and approved by whoever feels called to."""
         player = self._player()
-        leg = Move("ADJUSTMENT", self.chance.choice((-700, 30, 200)), self._currency(player))
+        choices = (HUGE, -HUGE) if self._is_huge and self.chance.random() < 0.5 else (-700, 30, 200)
+        minor = self.chance.choice(choices)
+        leg = Move("ADJUSTMENT", minor, self._currency(player))
         if self.chance.random() < 0.5:
             return [Said(self._identity(player, "house", "adjustment"), player, (leg,))]
         identity = self._identity(player, "house", "adjustment.proposed")

@@ -21,6 +21,8 @@ from streams.normalise.normaliser import Normaliser
 
 NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"
 FETCH_MAX: Final = 40
+_CUT_ANEW: Final = 0.5
+"""A batch that is fetched again need not be cut where it was: it overlaps with what is committed of it."""
 _RETRY_S: Final = 0.2
 _GIVE_UP_S: Final = 15.0
 
@@ -119,6 +121,9 @@ class Worker(ABC):
                     break
                 except Unavailable:
                     await asyncio.sleep(_RETRY_S)
+                if self.around.chance.random() < _CUT_ANEW:
+                    records, after = log.between(position, self.around.chance.randint(1, FETCH_MAX))
+                    batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
             position = after
             await self.process.reach("commit offsets")
             self.around.broker.committed[self.role, topic, part] = position

@@ -1,0 +1,73 @@
+"""A check that cannot fail is no check: each patch beside this file is a bug, and the simulator must find it.
+
+The patches are applied to a copy of the packages. Their contexts are short, so that they survive changes around them;
+one that applies no more says so, and has to be made anew for the code as it is now.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATCHES = sorted(Path(__file__).parent.glob("*.patch"))
+PACKAGES = ("schemas", "streams", "ledger_sink", "sandbox")
+SEEDS_MAX = 40
+SEEDS_WITHOUT_BUG = 6
+
+PROGRAM = """
+import logging, sys
+from sandbox.simulate.run import simulate
+import ledger_sink
+logging.getLogger("ledger_sink").setLevel(logging.CRITICAL)
+print(ledger_sink.__file__)
+for seed in range(1, int(sys.argv[1]) + 1):
+    wrong = simulate(seed).wrong
+    if wrong:
+        print(f"seed {seed}: {wrong[0]}")
+        break
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def simulated(copy: Path, seeds: int) -> list[str]:
+    """What the first seed that fails says; nothing if none does."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(seeds)], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    where, *said = done.stdout.splitlines()
+    assert where == str(copy / "ledger_sink" / "__init__.py")
+    return said
+
+
+def test_there_are_five_at_least():
+    assert len(PATCHES) >= 5
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_a_seeded_bug_is_found(copy, patch):
+    applied = subprocess.run(
+        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", f"--input={patch}"], cwd=copy,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert applied.returncode == 0, f"{patch.name} applies no more; make it anew:\n{applied.stdout}"
+    found = simulated(copy, SEEDS_MAX)
+    assert found, f"{SEEDS_MAX} seeds find nothing wrong with {patch.stem}"
+    print(f"{patch.stem}: {found[0][:200]}")
+
+
+def test_without_a_bug_nothing_is_found(copy):
+    assert simulated(copy, SEEDS_WITHOUT_BUG) == []
