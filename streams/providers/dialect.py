@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -130,7 +130,9 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Dialect(ABC):
     """A provider's mapping, units, time rule, signature scheme and policies.
 
-    `version` names the mapping and goes into every event. An event time further than `time_tolerance_ms` before the
+    `version` names the mapping; what goes into every event is that of its row in `versions.toml`. A later version keeps
+    the operations' words, also where the provider renames them: they are a part of the identity, and a retry under a new
+    word would be another event. An event time further than `time_tolerance_ms` before the
     broker's append is not believed. `decides` are the operations whose provider awaits our answer: only those can be
     refused by the ledger.
     """
@@ -162,6 +164,14 @@ class Dialect(ABC):
 
     def redacted(self, value: bytes) -> bytes:
         """The body as it may be shown to a person: secrets that travel inside it are blotted out."""
+        return value
+
+    def payload(self, value: bytes) -> Any:
+        """What of a body its payload schema (under `schemas/providers`) speaks of: what drift detection looks at.
+
+        Bytes are read by what they are (JSON, a form, XML, an Avro record); anything else is taken as the JSON value
+        that the schema describes. May raise anything for a broken body.
+        """
         return value
 
 

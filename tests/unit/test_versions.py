@@ -172,7 +172,8 @@ def test_settings_are_the_adapters_fields() -> None:
 def test_every_released_row_makes_a_dialect_under_its_name() -> None:
     assert len(released_rows()) >= 4
     for released in released_rows():
-        assert DIALECTS.version(released).dialect.provider == released.provider
+        dialect = DIALECTS.version(released).dialect
+        assert (dialect.provider, dialect.version) == (released.provider, released.version)
     assert set(DIALECTS) == {released.provider for released in released_rows()} == set(policies())
     assert {raw_topic(name) for name in DIALECTS} <= {topic.name for topic in catalogue(DIALECTS)}
     assert len(DIALECTS) == len(set(DIALECTS))
