@@ -131,10 +131,9 @@ class Dialect(ABC):
     """A provider's mapping, units, time rule, signature scheme and policies.
 
     `version` names the mapping; what goes into every event is that of its row in `versions.toml`. A later version keeps
-    the operations' words, also where the provider renames them: they are a part of the identity, and a retry under a new
-    word would be another event. An event time further than `time_tolerance_ms` before the
-    broker's append is not believed. `decides` are the operations whose provider awaits our answer: only those can be
-    refused by the ledger.
+    the operations' words, also where the provider renames them: they are a part of the identity, and a retry under a
+    new word would be another event. An event time further than `time_tolerance_ms` before the broker's append is not
+    believed. `decides` are the operations whose provider awaits our answer: only those can be refused by the ledger.
     """
 
     provider: ClassVar[str]
