@@ -36,7 +36,7 @@ def _as_consumed(record: OutRecord, offset: int) -> ConsumerRecord[bytes, bytes]
         topic=raw_topic("hub88"),
         partition=0,
         offset=offset,
-        timestamp=int(dict(headers)["received-at"]),
+        timestamp=int(dict(headers)["received-at"] or 0),
         timestamp_type=1,
         key=key,
         value=value,
