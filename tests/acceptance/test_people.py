@@ -16,12 +16,15 @@ from ledger_sink.rounds import open_rounds, proposals_of
 from pitboss import house
 from pitboss.cli import ledger_rounds
 from pitboss.cli.main import cli
+from pitboss.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from replay.topics import read_topics
 from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS
+from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import policies
+from tests.acceptance.conftest import PARTITIONS
 
 pytestmark = pytest.mark.integration
 
@@ -136,8 +139,6 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     bets = [f"01929c5e-7e3d-7000-8000-00000000000{n}" for n in (1, 2)]
 
     async def play() -> None:
-        from streams.kafka.producer import BatchProducer, ProducerSettings
-
         producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
         await producer.start()
         for tx_id in bets:
@@ -178,6 +179,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             await ledger_rounds.append(installation.bootstrap_servers, log, events)
         await until(4_000, 0)
 
+    provision(installation, partitions=PARTITIONS, providers=["hundredhp"])
     asyncio.run(play())
     asyncio.run(sweep())
     listed = run(installation, "ledger", "rounds", "--open", "--player", player)
