@@ -13,6 +13,9 @@ from ledger_sink.store import PostgresLedger, Slice
 
 EVENTS_PER_TRANSACTION_MAX: Final = 5_000
 
+Waiting = tuple[Slice, asyncio.Future[None]]
+Group = list[Waiting]
+
 
 class Committer:
     """Takes slices, commits them in groups, hands what was decided to the publisher."""
@@ -20,7 +23,8 @@ class Committer:
     def __init__(self, store: PostgresLedger, publisher: Publisher) -> None:
         self._store = store
         self._publisher = publisher
-        self._queue: asyncio.Queue[tuple[Slice, asyncio.Future[None]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._slices: list[Slice] = []
 
     async def submit(self, slice_: Slice) -> None:
         """Return once the slice is committed. Raises what made it impossible; a retriable error may be tried again."""
@@ -30,15 +34,16 @@ class Committer:
 
     async def run(self) -> None:
         """Commit group after group for ever; an error is handed to those who wait for it."""
+        group: Group = []
         while True:
-            group = [await self._queue.get()]
-            size = len(group[0][0].events)
-            while size < EVENTS_PER_TRANSACTION_MAX and not self._queue.empty():
-                group.append(self._queue.get_nowait())
-                size += len(group[-1][0].events)
+            if not group:
+                group = self._group(await self._queue.get())
+            # What waits by now is decided while PostgreSQL is busy with the group before it.
+            following = [] if self._queue.empty() else self._group(self._queue.get_nowait())
             failure: Exception | None = None
+            later = [slice_ for slice_, _ in following]
             try:
-                applied = await self._store.apply([slice_ for slice_, _ in group])
+                applied = await self._store.apply(self._slices or [slice_ for slice_, _ in group], later)
                 await self._publisher.put(applied)
             except Exception as error:  # noqa: BLE001  # whoever waits decides: try again, or end the process
                 failure = error
@@ -49,3 +54,12 @@ class Committer:
                     committed.set_result(None)
                 else:
                     committed.set_exception(failure)
+            group, self._slices = following, later
+
+    def _group(self, first: Waiting) -> Group:
+        group = [first]
+        size = len(first[0].events)
+        while size < EVENTS_PER_TRANSACTION_MAX and not self._queue.empty():
+            group.append(self._queue.get_nowait())
+            size += len(group[-1][0].events)
+        return group

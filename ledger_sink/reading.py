@@ -30,12 +30,20 @@ class Wanted:
     """Of those events only whose rules look at what they refer to."""
     reversible: frozenset[str]
     """Those references whose movements may have to be taken back."""
-    players: frozenset[str]
+    players: Mapping[str, int]
+    """With the partition that their events come from."""
     bets: frozenset[tuple[str, str]]
     """What wins refer to, and by which player: looked at only if part of it may have been bonus money."""
     proposals: frozenset[str]
     granted: frozenset[str]
     """Players whose bonus money has to be wagered from within this group on."""
+    crosses: bool
+    """Whether an event of nobody's refers to another, which may be of any partition."""
+
+    @property
+    def event_ids(self) -> frozenset[str]:
+        """Whatever has to be known of entries and closings."""
+        return self.own | self.references
 
 
 def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -> Wanted:
@@ -43,20 +51,22 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
     own: set[str] = set()
     references: set[str] = set()
     reversible: set[str] = set()
-    players: set[str] = set()
+    players: dict[str, int] = {}
     bets: set[tuple[str, str]] = set()
     proposals: set[str] = set()
     granted: set[str] = set()
+    crosses = False
     asking = {provider for provider, policy in policies.items() if asks_for_bets(policy) or marks_settled(policy)}
     for sourced in events:
         event, reference_id, player_id = sourced.event, sourced.reference_id, sourced.event.player_id
         own.add(event.event_id)
         if player_id is not None:
-            players.add(player_id)
+            players[player_id] = sourced.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
                 granted.add(player_id)
         if reference_id is None:
             continue
+        crosses = crosses or player_id is None
         kinds = [leg.kind for leg in event.legs]
         if not closings.KINDS.isdisjoint(kinds):
             references.add(reference_id)
@@ -70,8 +80,8 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
             references.add(reference_id)
             proposals.add(reference_id)
     return Wanted(
-        frozenset(own), frozenset(references), frozenset(reversible), frozenset(players), frozenset(bets),
-        frozenset(proposals), frozenset(granted),
+        frozenset(own), frozenset(references), frozenset(reversible), players, frozenset(bets),
+        frozenset(proposals), frozenset(granted), crosses,
     )  # fmt: skip
 
 
@@ -81,20 +91,19 @@ class Reading:
 
     entries: AsyncCursor[Any]
     closings: AsyncCursor[Any]
-    wallets: AsyncCursor[Any]
-    states: AsyncCursor[Any]
+    wallets: AsyncCursor[Any] | None
+    states: AsyncCursor[Any] | None
+    """None where every player is known."""
 
-    async def book(self) -> Book:
-        """The book that the answers make."""
-        book = Book()
+    async def enter(self, book: Book) -> None:
+        """Add the answers to a book."""
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
-        for row in await self.wallets.fetchall():
+        for row in await self.wallets.fetchall() if self.wallets else ():
             book.wallets[row[0], row[1]] = _checked(Wallet(*row))
-        for row in await self.states.fetchall():
+        for row in await self.states.fetchall() if self.states else ():
             book.states[row[0]] = PlayerState(*row)
-        return book
 
 
 def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
@@ -115,16 +124,24 @@ def _checked(wallet: Wallet) -> Wallet:
     return wallet
 
 
-async def read_book(connection: AsyncConnection[Any], wanted: Wanted) -> Reading:
-    """Ask for everything at once; meant for a pipeline, so that it costs one round trip."""
-    ids = {"event_ids": plain_array(sorted(wanted.own | wanted.references))}
-    players = {"players": sorted(wanted.players)}
+async def read_book(connection: AsyncConnection[Any], wanted: Wanted, players: Sequence[str]) -> Reading:
+    """Ask for all that is wanted, of players for those given; meant for a pipeline, so that it costs one round trip."""
+    # PostgreSQL sorts them itself.
+    ids = {"event_ids": plain_array(wanted.event_ids)}
+    named = {"players": players}
     return Reading(
         await connection.execute(_SQL["known_entries"], ids),
         await connection.execute(_SQL["known_closings"], ids),
-        await connection.execute(_SQL["known_wallets"], players),
-        await connection.execute(_SQL["known_states"], players),
+        await connection.execute(_SQL["known_wallets"], named) if players else None,
+        await connection.execute(_SQL["known_states"], named) if players else None,
     )
+
+
+async def read_further(connection: AsyncConnection[Any], book: Book, wanted: Wanted, events: Sequence[Sourced]) -> None:
+    """Add what only the answers to the first questions tell to ask for: few groups ask for any of it."""
+    await read_repeats(connection, book, events)
+    bets = await read_rare(connection, book, wanted)
+    await read_reversible(connection, book, wanted.reversible | bets)
 
 
 async def read_rare(connection: AsyncConnection[Any], book: Book, wanted: Wanted) -> frozenset[str]:
@@ -160,8 +177,14 @@ def _is_further(event: WalletTransaction, book: Book) -> bool:
     return known is not None and all(entry.attempt != event.attempt for entry in known)
 
 
-async def read_reversible(connection: AsyncConnection[Any], book: Book, entries: Sequence[Entry]) -> None:
-    """Add the movements of entries that may be reversed."""
+async def read_reversible(connection: AsyncConnection[Any], book: Book, event_ids: Iterable[str]) -> None:
+    """Add the movements of stored events that may be reversed."""
+    entries = [
+        entry
+        for event_id in sorted(event_ids)
+        for entry in book.entries.get(event_id, ())
+        if entry.transfers and entry.player_id is not None and (event_id, entry.decision) not in book.transfers_of
+    ]
     if not entries:
         return
     for entry in entries:

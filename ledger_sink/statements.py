@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from typing import LiteralString, cast
@@ -28,3 +28,13 @@ def statements_of(package: str, file: str) -> dict[str, LiteralString]:
 def plain_array(values: Iterable[str | int]) -> str:
     """A parameter for an array of numbers or UUIDs, which need no quotes; psycopg looks at each element for some."""
     return "{" + ",".join(map(str, values)) + "}"
+
+
+def text_array(values: Sequence[str]) -> str:
+    """A parameter for an array of texts, each of them quoted."""
+    if not values:
+        return "{}"
+    joined = '","'.join(values)
+    if "\\" in joined or joined.count('"') != 2 * len(values) - 2:
+        joined = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
+    return f'{{"{joined}"}}'

@@ -3,70 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.book import Book, Decided
-from ledger_sink.journal import Wallet
-from ledger_sink.statements import plain_array, statements
+from ledger_sink.book import Book, Decided, Sourced
+from ledger_sink.journal import Transfer, Wallet
+from ledger_sink.lines import entry_line, repeat_line, transfer_line
+from ledger_sink.statements import plain_array, statements, text_array
 from schemas.errors import InvariantBroken
 
 _SQL = statements("ledger")
 
 
-async def write_book(connection: AsyncConnection[Any], book: Book) -> None:
+class WalletMoved(InvariantBroken):
+    """A wallet is not as it was known when its events were decided."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """The rows that a book adds, as COPY reads them, some hundreds a piece."""
+
+    entries: list[bytes] = field(default_factory=list)
+    transfers: list[bytes] = field(default_factory=list)
+    repeats: list[bytes] = field(default_factory=list)
+
+    def add(self, book: Book, decided: Sequence[Decided], transfers: Sequence[tuple[Sourced, int, Transfer]]) -> None:
+        """Write down some of what the book has decided and moved."""
+        moves = book.transfers_of
+        entries = [
+            entry_line(one, len(moves[one.sourced.event.event_id, one.decision]))
+            for one in decided
+            if one.decision is not None
+        ]
+        self.entries.append("".join(entries).encode())
+        self.transfers.append("".join([transfer_line(*transfer) for transfer in transfers]).encode())
+        if len(entries) < len(decided):
+            self.repeats.append("".join([repeat_line(one) for one in decided if one.decision is None]).encode())
+
+
+async def write_book(connection: AsyncConnection[Any], book: Book, lines: Lines) -> None:
     """Insert what is new and move the projections forward, inside the caller's transaction."""
-    entries = [decided for decided in book.decided if decided.decision is not None]
-    repeats = [decided for decided in book.decided if decided.decision is None]
-    await _copy(connection, _SQL["copy_entries"], (_entry_row(book, decided) for decided in entries))
-    await _copy(connection, _SQL["copy_transfers"], _transfer_rows(book))
-    if repeats:
-        await _copy(connection, _SQL["copy_repeats"], (_repeat_row(decided) for decided in repeats))
+    await _copy(connection, _SQL["copy_entries"], lines.entries)
+    await _copy(connection, _SQL["copy_transfers"], lines.transfers)
+    if lines.repeats:
+        await _copy(connection, _SQL["copy_repeats"], lines.repeats)
     await _write_projections(connection, book)
 
 
-async def _copy(connection: AsyncConnection[Any], statement: LiteralString, rows: Iterable[Sequence[Any]]) -> None:
+async def _copy(connection: AsyncConnection[Any], statement: LiteralString, pieces: Iterable[bytes]) -> None:
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            await copy.write_row(row)
-
-
-def _entry_row(book: Book, decided: Decided) -> Sequence[Any]:
-    sourced, answer = decided.sourced, decided.answer
-    event, source = sourced.event, sourced.source
-    assert decided.decision is not None
-    attempt = event.attempt
-    return (
-        event.event_id, decided.decision, event.brand, event.provider, event.provider_version, event.region,
-        event.operation, event.provider_tx_id, "+".join([leg.kind for leg in event.legs]), event.player_id,
-        event.round_id, event.round_closed, event.game_id, sourced.reference_id, event.fingerprint,
-        attempt.topic, attempt.partition, attempt.offset, attempt.record_index, source.partition, source.offset,
-        event.occurred_at, answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version,
-        len(book.transfers_of[event.event_id, decided.decision]),
-    )  # fmt: skip
-
-
-def _repeat_row(decided: Decided) -> Sequence[Any]:
-    event, source, answer = decided.sourced.event, decided.sourced.source, decided.answer
-    attempt = event.attempt
-    return (
-        source.partition, source.offset, event.event_id, event.brand, event.provider, event.operation,
-        event.provider_tx_id, event.player_id, event.fingerprint, attempt.topic, attempt.partition, attempt.offset,
-        attempt.record_index, decided.redelivered, answer.outcome, answer.reason, answer.currency,
-        answer.available_minor, answer.version,
-    )  # fmt: skip
-
-
-def _transfer_rows(book: Book) -> Iterable[Sequence[Any]]:
-    for sourced, decision, transfer in book.new_transfers:
-        event, source = sourced.event, sourced.source
-        yield (
-            transfer.player_id, transfer.currency, transfer.version, transfer.debit, transfer.credit,
-            transfer.amount_minor, transfer.cash_minor, transfer.bonus_minor, transfer.held_minor, event.event_id,
-            decision, source.partition, source.offset, event.occurred_at,
-        )  # fmt: skip
+        for piece in pieces:
+            await copy.write(piece)
 
 
 async def _write_projections(connection: AsyncConnection[Any], book: Book) -> None:
@@ -84,7 +74,7 @@ async def _write_projections(connection: AsyncConnection[Any], book: Book) -> No
     # Only behind the pipeline is the count known.
     if written is not None and written.rowcount != len(wallets):
         message = f"{len(wallets)} wallets changed, {written.rowcount} were written: another writer moved one forward"
-        raise InvariantBroken(message)
+        raise WalletMoved(message)
 
 
 def _closing_columns(book: Book) -> dict[str, Any]:
@@ -131,8 +121,8 @@ def _proposal_columns(book: Book) -> dict[str, Any]:
 
 def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
     return {
-        "players": [wallet.player_id for wallet in wallets],
-        "currencies": [wallet.currency for wallet in wallets],
+        "players": text_array([wallet.player_id for wallet in wallets]),
+        "currencies": text_array([wallet.currency for wallet in wallets]),
         "scales": plain_array([wallet.scale for wallet in wallets]),
         "cash": plain_array([wallet.cash_minor for wallet in wallets]),
         "bonus": plain_array([wallet.bonus_minor for wallet in wallets]),

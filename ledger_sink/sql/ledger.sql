@@ -8,6 +8,17 @@ SELECT part, next_offset, epoch
  ORDER BY part
    FOR UPDATE
 
+-- name: lock_all_positions
+-- An event of nobody's may mean one of any partition: no batch may be half-way between the two.
+SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(topic)s ORDER BY part FOR UPDATE
+
+-- name: crossings
+-- Asked behind the locks: what was decided before them does not hold if this has changed.
+SELECT count FROM crossing
+
+-- name: cross
+UPDATE crossing SET count = count + 1
+
 -- name: known_entries
 SELECT event_id::text, decision, player_id, fingerprint, attempt_topic, attempt_part, attempt_offset, attempt_index,
        outcome, reason, currency, available_minor, version, transfers

@@ -114,8 +114,8 @@ async def test_a_batch_whose_partition_was_let_go_is_not_applied_and_ends_nobody
 async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger, runtime, monkeypatch):
     written = store.write_book
 
-    async def write_and_let_go(connection, book):
-        await written(connection, book)
+    async def write_and_let_go(*what):
+        await written(*what)
         ledger.epochs.clear()
 
     monkeypatch.setattr(store, "write_book", write_and_let_go)
@@ -152,6 +152,7 @@ async def test_a_currency_whose_decimals_were_changed_stops_the_ledger(ledger, r
     await ledger.apply([slice_of(EVENTS[0])])
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE wallet SET scale = 3")
+    ledger._players.forget()  # as a worker that starts
     with pytest.raises(InvariantBroken, match="opened with 3 decimals, the currency now has 2"):
         await ledger.apply([slice_of(EVENTS[1], start=1)])
 

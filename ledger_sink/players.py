@@ -1,0 +1,98 @@
+"""What a worker remembers of the players of its partitions from one transaction to the next. Pure.
+
+A player's wallets and state are changed by events under the player's key alone, so by the owner of one partition, and
+as long as nobody else has claimed it, what was committed last is what the tables hold. A claim counts up the epoch;
+what was remembered under another one is forgotten. After a transaction whose end is not known all is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import copy
+from typing import Final
+
+import msgspec
+
+from ledger_sink.book import Book
+from ledger_sink.journal import PlayerState, Wallet
+
+PLAYERS_MAX: Final = 100_000
+"""At some 500 bytes each, 50 MB a worker; whoever has not been seen for longest is read anew."""
+
+
+class Player(msgspec.Struct, frozen=True, gc=False):
+    """All wallets of a player, and the state if there is one. Never changed: a book gets copies."""
+
+    part: int
+    wallets: tuple[Wallet, ...]
+    state: PlayerState | None
+
+
+class KnownPlayers:
+    """Players as the last committed transaction has left them."""
+
+    def __init__(self, players_max: int = PLAYERS_MAX) -> None:
+        self._players_max = players_max
+        self._players: dict[str, Player] = {}
+        self._epochs: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Trust nothing any more."""
+        self._players.clear()
+        self._epochs.clear()
+
+    def enter(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
+        """Write into a book what is known of players, given with their partitions, and return those to be read."""
+        if any(self._epochs.get(part, epoch) != epoch for part, epoch in epochs.items()):
+            self.forget()
+        self._epochs.update(epochs)
+        missing: list[str] = []
+        known, wallets = self._players.get, book.wallets
+        for player_id, part in players.items():
+            player = known(player_id)
+            if player is None or player.part != part:
+                missing.append(player_id)
+                continue
+            for wallet in player.wallets:
+                wallets[player_id, wallet.currency] = copy(wallet)
+            if player.state is not None:
+                book.states[player_id] = player.state
+        return missing
+
+    def keep(self, book: Book, players: Mapping[str, int]) -> None:
+        """Remember players as a committed book has left them; it must not be changed any more."""
+        of_player: dict[str, tuple[Wallet, ...]] = {}
+        for (player_id, _), wallet in book.wallets.items():
+            others = of_player.get(player_id)
+            of_player[player_id] = (wallet,) if others is None else (*others, wallet)
+        remembered, states = self._players, book.states
+        for player_id, part in players.items():
+            remembered.pop(player_id, None)  # so that the oldest stand first
+            remembered[player_id] = Player(part, of_player.get(player_id, ()), states.get(player_id))
+        self._drop_oldest(len(remembered) - self._players_max)
+
+    def _drop_oldest(self, count: int) -> None:
+        if count > 0:
+            for player_id in [player_id for player_id, _ in zip(self._players, range(count), strict=False)]:
+                del self._players[player_id]
+
+
+def carry_over(book: Book, before: Book, event_ids: Iterable[str], players: Mapping[str, int]) -> None:
+    """Add to a book what one decided just before it has changed and the tables did not hold yet when it was read."""
+    for event_id in before.entries.keys() & set(event_ids):
+        entries = before.entries[event_id]
+        if len(entries) > len(book.entries.get(event_id, ())):
+            book.entries[event_id] = entries[:]
+            keys = [(event_id, entry.decision) for entry in entries]
+            book.transfers_of.update({key: before.transfers_of[key] for key in keys if key in before.transfers_of})
+    book.repeats.update(before.repeats)
+    for key, (_, closing) in before.new_closings.items():
+        book.closings[key] = closing
+    for proposal in before.new_proposals:
+        book.proposals[proposal.event_id] = proposal
+    for key, wallet in before.changed_wallets.items():
+        if key[0] in players:
+            book.wallets[key] = copy(wallet)
+    for player_id, state in before.changed_states.items():
+        if player_id in players:
+            book.states[player_id] = state
