@@ -183,6 +183,8 @@ class WorkerSettings:
     """Whose players wait behind a dead letter of theirs; none of them: only what waits already; None: no park table."""
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
+    drift_sample: float = 0.01
+    """The share of raw records that is held against its payload schema, 0 to 1; of rejected ones it is all."""
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, beyond those that are built in."""
 
@@ -199,6 +201,7 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
         park_providers=_park_providers(env.get("PITBOSS_PARK")),
         park_records_max=_number(env, "PITBOSS_PARK_RECORDS_MAX", 1_000, "a number of records"),
         park_age_max_ms=_number(env, "PITBOSS_PARK_AGE_MAX_MS", 3_600_000, "milliseconds"),
+        drift_sample=_share(env, "PITBOSS_DRIFT_SAMPLE", 0.01),
         currencies_file=Path(currencies_file) if currencies_file else None,
     )
 
@@ -227,6 +230,13 @@ def _number(env: Mapping[str, str], name: str, default: int, what: str) -> int:
     if not text.isdecimal():
         raise UsageError(f"{name} is {text!r}: give {what}, as in {default}")
     return int(text)
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    if not re.fullmatch(r"0(\.\d+)?|1(\.0+)?", text, re.ASCII):
+        raise UsageError(f"{name} is {text!r}: give a share from 0 to 1, as in {default}")
+    return float(text)
 
 
 def _park_providers(text: str | None) -> frozenset[str] | None:

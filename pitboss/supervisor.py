@@ -21,7 +21,7 @@ from typing import IO
 from pitboss.embedded.files import roll_log
 from pitboss.settings import Runtime, worker_environment
 
-ROLES = ("normalise", "ledger", "resolve", "fraud")
+ROLES = ("normalise", "ledger", "resolve", "fraud", "drift")
 
 DELAY_FIRST_S = 0.25
 DELAY_MAX_S = 30.0

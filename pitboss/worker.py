@@ -21,7 +21,7 @@ from streams.kafka.control import Control
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from pitboss.retirement_watch import RetirementWatch
-    from streams.dead_letters.blocks import Limits
+    from streams.dead_letters.jams import Limits
     from streams.normalise.agent import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
     from streams.providers.registry import DIALECTS
@@ -88,11 +88,25 @@ def _fraud(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     )
 
 
+def _drift(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    from streams.drift.agent import DriftSettings, create_worker
+
+    settings = DriftSettings(
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        keyring=read_keyring(worker),
+        rate=worker.drift_sample,
+        group_instance_id=worker.worker_id or None,
+    )
+    return create_worker(settings).app
+
+
 ROLES: Mapping[str, Callable[[Runtime, WorkerSettings], PitbossApp]] = {
     "normalise": _normalise,
     "ledger": _ledger,
     "resolve": _resolve,
     "fraud": _fraud,
+    "drift": _drift,
 }
 
 

@@ -303,6 +303,29 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
     evidence: dict[str, str]
 
 
+class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
+    """One way in which a provider's payloads differ from their declared schema, told once, with the first example seen.
+
+    `drift_id` hangs on provider, version, event, path, what and detail; `what` is a word of
+    `streams.drift.shapes.What`. `schema` names the file that it was held against; empty for a message that none is
+    declared for. `rejected` is the code under which that record was refused, None where its events came out all the
+    same.
+    """
+
+    drift_id: str
+    provider: str
+    provider_version: str
+    event: str
+    schema: str
+    what: str
+    path: str
+    detail: str
+    example: str
+    source: Position
+    seen_at: int
+    rejected: str | None
+
+
 class Header(msgspec.Struct, frozen=True, gc=False):
     """A record header as received; a value may be null."""
 

@@ -17,10 +17,12 @@ from schemas.events import Leg, Position, Reference
 FINGERPRINT_VERSION: Final = 1
 """Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never time or request id."""
 
-# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss" and "signals.pitboss": fixed for ever, all ids hang on them.
+# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss", "signals.pitboss" and "drift.pitboss": fixed for ever, all
+# ids hang on them.
 _EVENT_NAMESPACE: Final = bytes.fromhex("65f8f5bc0a5d51afbdcea4aff6671f90")
 _ALERT_NAMESPACE: Final = bytes.fromhex("af6adf3e37385a848687eba64a216471")
 _SIGNAL_NAMESPACE: Final = bytes.fromhex("57b3ce5e190754c98a9e552234627c95")
+_DRIFT_NAMESPACE: Final = bytes.fromhex("76ca2d3645e754529d752f7af9b9442e")
 
 
 _BLAKE2B_16: Final = blake2b(digest_size=16)
@@ -65,6 +67,11 @@ def signal_id(kind: str, source: Position, record_index: int | None) -> str:
         "-" if record_index is None else str(record_index),
     )
     return _uuid5(_SIGNAL_NAMESPACE + _joined((kind, *place)).encode())
+
+
+def drift_id(provider: str, provider_version: str, event: str, path: str, what: str, detail: str) -> str:
+    """The stable id of a shape of drift: the same in whichever record it is found, by whichever worker."""
+    return _uuid5(_DRIFT_NAMESPACE + _joined((provider, provider_version, event, path, what, detail)).encode())
 
 
 def _leg_text(leg: Leg) -> str:

@@ -31,6 +31,7 @@ RECORDS: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
         "risk-signal": events.RiskSignal,
         "fraud-alert": events.FraudAlert,
         "dead-letter": events.DeadLetter,
+        "schema-drift": events.SchemaDrift,
     }
 )
 """The class of each subject's record; it has the fields of the subject's latest version."""

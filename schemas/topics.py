@@ -20,6 +20,7 @@ PLAYER_EVENTS: Final = "player.events.v1"
 SETTLEMENTS: Final = "sports.settlements.v1"
 SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
+DRIFT: Final = "schema.drift.v1"
 CONTROL: Final = "pitboss.control.v1"
 DEAD_LETTER_SUFFIX: Final = ".dlt"
 
@@ -77,6 +78,7 @@ _INTERNAL: Final = (
     Topic(SETTLEMENTS, "match id", "market-settlement", retention_ms=-1),
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
+    Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
     Topic(CONTROL, "component", None, retention_ms=DAY_MS, partitions=1),
 )
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta, timezone
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
@@ -61,6 +61,20 @@ class LgaReport(Dialect):
             fields = lines[index].split(b"\t")
             lines[index] = b"\t".join(b"***" if place in personal else field for place, field in enumerate(fields))
         return b"\n".join(lines)
+
+    def payload(self, value: bytes) -> dict[str, Any]:
+        """The file as its payload schema describes it: the first line, the lines between by their headings."""
+        first, *rows, headings = [
+            line.split("\t") for line in value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        ]
+        names = [name.strip() for name in headings]
+        return {
+            "licensee": first[0].strip(),
+            "selection": first[1:-1],
+            "offset": first[-1].strip(),
+            "headings": names,
+            "players": [dict(zip(names, row, strict=False)) for row in rows],
+        }
 
     def _read(self, record: RawRecord, _: Headers) -> list[Item]:
         licensee, zone, rows, columns = self._parts(record.value or b"")

@@ -101,6 +101,10 @@ class Skylift(Dialect):
                 said |= {"balance": decimal_bytes(balance), "currency": result.currency}
         return Reply(200, CONTENT_TYPE, encoded("reply", 1, said))
 
+    def payload(self, value: bytes) -> bytes:
+        """The record without marker and fingerprint."""
+        return value[_HEAD_BYTES:]
+
     def _read(
         self,
         matches: Callable[[bytes, bytes], bool] | None,

@@ -100,6 +100,7 @@ def test_ids_are_those_that_others_have_stored():
         "dead-letter/v1": 810501,
         "market-settlement/v1": 810601,
         "risk-signal/v1": 810701,
+        "schema-drift/v1": 810801,
     }
 
 

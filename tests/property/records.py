@@ -79,6 +79,7 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
         record_index=st.none() | INT,
         headers=_some(_fields(events.Header)),
     ),
+    events.SchemaDrift: _fields(events.SchemaDrift, source=POSITION),
 }
 
 ANY_RECORD: st.SearchStrategy[msgspec.Struct] = st.one_of(*RECORDS.values())

@@ -1,0 +1,223 @@
+"""The drift worker: raw topics by sampling, dead letters all, new shapes to `schema.drift.v1`.
+
+Why a role of its own, and no queue in the normaliser: what is dear (JSON Schema, XSD) would share a core and a lock
+with the records that players wait for, and a queue that may drop cannot promise to look at every rejected record. A
+group of its own reads the same topics, may be stopped, may fall behind or crash, and nobody upstream notices. The price
+is that every raw record is fetched once more; only the sampled ones are read. Of providers with several versions each
+record is read, but not validated, so that no fallback stays unseen.
+
+A batch is done when its new shapes are acknowledged; a crash before that finds them again, under the same ids. At start
+the worker reads what was told before, so a shape is told once; two workers that find one at the same moment may both
+tell it, and the topic is compacted by the id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from mode import Service
+
+from schemas import codec
+from schemas.errors import Rejected
+from schemas.events import DeadLetter, Position, SchemaDrift
+from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified, raw_pattern
+from streams.dead_letters.headers import DROP_OF
+from streams.drift.checking import Checker, Finding
+from streams.drift.known import Known
+from streams.drift.sampling import sampled
+from streams.drift.telling import drift_of, id_of
+from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from streams.kafka.batches import RecordBatch
+from streams.kafka.intake import IntakeSettings
+from streams.kafka.lanes import Handle
+from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from streams.kafka.whole_topics import read_topics
+from streams.providers.dialect import RawRecord
+from streams.providers.keyring import Keyring
+from streams.providers.registry import DIALECTS, Dialects
+
+NAME: Final = "drift"
+
+RATE_DEFAULT: Final = 0.01
+
+_YIELD_EVERY: Final = 20
+"""After so many checked records the event loop gets a turn: a large one takes milliseconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class KeyedSender(Protocol):
+    """Appends records to the partitions of their keys and returns once all are acknowledged."""
+
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    """What a drift worker needs; `rate` is the share of raw records that it looks at, 0 to 1."""
+
+    bootstrap_servers: str
+    namespace: str
+    keyring: Keyring = field(repr=False)
+    rate: float = RATE_DEFAULT
+    group_instance_id: str | None = None
+
+
+@dataclass
+class DriftStats:
+    """Plain counters since the start: records that went by, those that were checked by provider, and shapes told."""
+
+    seen: int = 0
+    told: int = 0
+    checked: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class LetterRecord:
+    """The raw record that a dead letter holds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class ToldBefore(Service):
+    """Reads at start what was told by others before, so that it is not told again."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, known: Known, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._bootstrap_servers, self._topic, self._known = bootstrap_servers, topic, known
+
+    async def on_start(self) -> None:
+        """Read the topic to its present end. Raises Unavailable, UsageError."""
+        decode = codec.decoder(SchemaDrift)
+        async for record in read_topics(self._bootstrap_servers, [self._topic]):
+            try:
+                self._known.learn(decode(record.value))
+            except Rejected as error:
+                logger.warning("%s-%d@%d is no drift of ours: %s", self._topic, record.partition, record.offset, error)
+
+
+@dataclass(frozen=True)
+class DriftWorker:
+    """A composed worker: the app to run, and what a test or telemetry looks at."""
+
+    app: PitbossApp
+    stats: DriftStats
+    known: Known
+
+
+def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> DriftWorker:
+    """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
+    group = qualified(NAME, settings.namespace)
+    topic = qualified(DRIFT, settings.namespace)
+    app = create_app(AppSettings(group, settings.bootstrap_servers))
+    known, stats = Known(), DriftStats()
+    app.supervise(ToldBefore(settings.bootstrap_servers, topic, known))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
+    handle = create_handler(Checker(dialects, settings.keyring), producer, topic, known, stats, settings.rate)
+    intake = IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id)
+    add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
+    return DriftWorker(app, stats, known)
+
+
+def source_pattern(namespace: str) -> str:
+    """Every raw topic of a namespace with its dead letters."""
+    return raw_pattern(namespace).removesuffix("$") + r"(\.dlt)?$"
+
+
+def create_handler(
+    checker: Checker, producer: KeyedSender, topic: str, known: Known, stats: DriftStats, rate: float
+) -> Handle:
+    """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise."""
+    encode = codec.encoder(SchemaDrift)
+
+    async def handle(batch: RecordBatch) -> None:
+        stats.seen += len(batch.records)
+        provider = provider_of(batch.topic.removesuffix(DEAD_LETTER_SUFFIX))
+        if not checker.knows(provider):
+            return
+        found = [
+            drift_of(record, finding)
+            async for record, finding in _findings(checker, provider, batch, rate, stats)
+            if not known.has(id_of(finding))  # an example costs more than its id, and drift comes in each record
+        ]
+        overflown = sum(known.overflown.values())
+        fresh = known.fresh(found)
+        if sum(known.overflown.values()) > overflown:
+            logger.warning("%s shows more shapes than are told: %s", provider, dict(known.overflown))
+        if not fresh:
+            return
+        try:
+            await producer.send_keyed(topic, [(drift.drift_id.encode(), encode(drift), (), None) for drift in fresh])
+        except BaseException:
+            known.forget(fresh)
+            raise
+        stats.told += len(fresh)
+        for drift in fresh:
+            logger.warning("%s", summary(drift))
+
+    return handle
+
+
+def summary(drift: SchemaDrift) -> str:
+    """A shape in a line, for a log."""
+    place = f"{drift.source.topic}-{drift.source.partition}@{drift.source.offset}"
+    where = f"{drift.event} {drift.path}".strip()
+    what = drift.what + (f" ({drift.detail})" if drift.detail else "")
+    return f"{drift.provider} {drift.provider_version} drifts from its schema: {what} at {where}, first seen in {place}"
+
+
+async def _findings(checker: Checker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats) -> Any:
+    """Pairs of record and finding; the event loop gets its turns in between."""
+    is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
+    records = _letters(batch) if is_dead else batch.records
+    chosen = list(records) if is_dead else sampled(batch.records, rate)
+    if not is_dead and checker.has_versions(provider):
+        others = {id(record) for record in chosen}
+        for count, record in enumerate(batch.records):
+            if id(record) not in others and not _is_mark(record):
+                for finding in checker.fallbacks(provider, record):
+                    yield record, finding
+            if not count % (10 * _YIELD_EVERY):
+                await asyncio.sleep(0)
+    for count, record in enumerate(chosen):
+        if _is_mark(record):
+            continue
+        stats.checked[provider] += 1
+        for finding in checker.check(provider, record):
+            yield record, finding
+        if not count % _YIELD_EVERY:
+            await asyncio.sleep(0)
+
+
+def _is_mark(record: RawRecord) -> bool:
+    """A drop's mark holds nothing of the provider's."""
+    return any(name == DROP_OF for name, _ in record.headers)
+
+
+def _letters(batch: RecordBatch) -> list[RawRecord]:
+    """The raw records of dead letters, each once: a batch of items has a letter for each of them."""
+    decode, found = codec.decoder(DeadLetter), dict[Position, RawRecord]()
+    for record in batch.records:
+        try:
+            letter = decode(record.value or b"")
+        except Rejected:
+            continue  # a stray: `pitboss dlt list` tells of it
+        source, headers = letter.source, [(header.name, header.value) for header in letter.headers]
+        found[source] = LetterRecord(
+            source.topic, source.partition, source.offset, letter.source_timestamp, letter.key, letter.value, headers
+        )
+    return list(found.values())
+
+
+__all__ = ["DriftSettings", "DriftWorker", "Finding", "create_handler", "create_worker"]

@@ -1,0 +1,113 @@
+"""The payload schemas that providers declared: the files under `schemas/providers/<provider>/<event>/v<N>.*`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from lxml import etree
+
+from schemas.errors import Rejected
+from streams.drift.avro_shapes import AvroShapes
+from streams.drift.json_shapes import JsonShapes
+from streams.drift.shapes import Shape, What
+from streams.drift.xml_shapes import XmlShapes
+from streams.providers.dialect import Headers
+from streams.providers.textfields import FORM_FIELDS_MAX
+from streams.providers.xml_body import parser, root_of
+
+Check: TypeAlias = Callable[["Body"], list[Shape]]
+
+_FILE: Final = re.compile(r"v([1-9]\d*)(\.schema\.json|\.xsd|\.avsc)", re.ASCII)
+_FORM: Final = b"application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Body:
+    """A raw value, its headers, and what of it its dialect calls the payload (`Dialect.payload`)."""
+
+    value: bytes
+    headers: Headers
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One version of one message's schema; `name` is its file without ending, as in `hub88/bet/v1`."""
+
+    event: str
+    name: str
+    check: Check
+
+
+@cache
+def declared_by(provider: str) -> Mapping[str, Sequence[Declared]]:
+    """A provider's schemas by event, the newest version first; none for a provider without a folder."""
+    found: dict[str, list[tuple[int, Declared]]] = {}
+    folder = files("schemas") / "providers" / provider
+    if not folder.is_dir():
+        return MappingProxyType({})
+    for event in sorted(folder.iterdir(), key=lambda part: part.name):
+        for file in event.iterdir() if event.is_dir() else ():
+            match = _FILE.fullmatch(file.name)
+            if match is not None:
+                name = f"{provider}/{event.name}/v{match[1]}"
+                made = Declared(event.name, name, _check(file, match[2]))
+                found.setdefault(event.name, []).append((int(match[1]), made))
+    return MappingProxyType(
+        {
+            event: tuple(one for _, one in sorted(versions, key=lambda pair: -pair[0]))
+            for event, versions in found.items()
+        }
+    )
+
+
+def _check(file: Traversable, ending: str) -> Check:
+    text = file.read_bytes()
+    if ending == ".xsd":
+        return _xml_check(XmlShapes(text))
+    if ending == ".avsc":
+        avro = AvroShapes(json.loads(text))
+        return lambda body: avro.of(body.value, body.payload if isinstance(body.payload, bytes) else body.value)
+    return _json_check(JsonShapes(json.loads(text)))
+
+
+def _json_check(shapes: JsonShapes) -> Check:
+    def check(body: Body) -> list[Shape]:
+        payload = body.payload
+        if isinstance(payload, bytes):
+            is_form = (body.headers.get("content-type") or b"").partition(b";")[0].strip().lower() == _FORM
+            try:
+                payload = _form(payload) if is_form else json.loads(payload)
+            except (ValueError, RecursionError):
+                return [Shape(What.UNREADABLE, "$", f"no {'form' if is_form else 'JSON'}")]
+        return shapes.of(payload)
+
+    return check
+
+
+def _form(value: bytes) -> dict[str, str]:
+    text = value.decode()
+    if "=" not in text:
+        raise ValueError(text[:0])
+    return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS_MAX))
+
+
+def _xml_check(shapes: XmlShapes) -> Check:
+    def check(body: Body) -> list[Shape]:
+        value = body.payload if isinstance(body.payload, bytes) else body.value
+        try:
+            root: etree._Element = root_of(parser(), value)
+        except Rejected as error:
+            return [Shape(What.UNREADABLE, "/", f"no XML: {error.reason.value}")]
+        return shapes.of(root)
+
+    return check

@@ -1,0 +1,113 @@
+"""JSON values against a JSON Schema, as shapes. Forms and tables of text come here as objects.
+
+jsonschema finds what contradicts the schema. New fields contradict nothing, since no provider's schema forbids them, so
+they are found by walking schema and value together. What a schema leaves open (an object without declared properties,
+or one that says `"additionalProperties": true`) is not looked into.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import jsonschema
+
+from streams.drift.shapes import DETAIL_MAX, NAME_MAX, PATH_MAX, VALUE_MAX, Shape, What, distinct, shown
+
+JsonSchema: TypeAlias = Any
+
+ITEMS_MAX: Final = 200
+"""Of an array so many items are looked at: a file of thousands of lines has few shapes."""
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_JSON_TYPES: Final = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+_VALUES: Final = frozenset({"enum", "const"})
+
+
+class JsonShapes:
+    """One JSON Schema, ready to be held against bodies."""
+
+    def __init__(self, schema: JsonSchema) -> None:
+        """Raises jsonschema.SchemaError for what is no schema."""
+        jsonschema.Draft202012Validator.check_schema(schema)
+        self._schema = schema
+        self._validator = jsonschema.Draft202012Validator(schema)
+
+    def of(self, body: Any) -> list[Shape]:
+        """The shapes of one body."""
+        body = _clipped(body)
+        errors = [shape for error in self._validator.iter_errors(body) for shape in self._of_error(error)]
+        return distinct([*self._new_fields(self._schema, body, "$"), *errors])
+
+    def _new_fields(self, schema: JsonSchema, value: Any, path: str) -> Iterator[Shape]:
+        schema = self._followed(schema)
+        if isinstance(value, dict) and (declared := schema.get("properties")):
+            rest = schema.get("additionalProperties")
+            for name, part in value.items():
+                if name in declared:
+                    yield from self._new_fields(declared[name], part, path + _step(name))
+                elif rest is None or rest is False:
+                    yield Shape(What.NEW_FIELD, (path + _step(name))[:PATH_MAX])
+        elif isinstance(value, dict) and isinstance(schema.get("additionalProperties"), dict):
+            for part in value.values():
+                yield from self._new_fields(schema["additionalProperties"], part, path + ".*")
+        elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+            for part in value:
+                yield from self._new_fields(schema["items"], part, path + "[*]")
+
+    def _followed(self, schema: JsonSchema) -> Mapping[str, Any]:
+        """The schema that a local reference means; an empty one for `true` and for what leads elsewhere."""
+        for _ in range(8):
+            if not isinstance(schema, dict) or "$ref" not in schema:
+                break
+            target: Any = self._schema
+            for name in str(schema["$ref"]).removeprefix("#").strip("/").split("/"):
+                target = target.get(name, {}) if isinstance(target, dict) else {}
+            schema = target
+        return schema if isinstance(schema, dict) else {}
+
+    def _of_error(self, error: jsonschema.ValidationError) -> Iterator[Shape]:
+        path, keyword, wanted = self._path(error.absolute_path), error.validator, error.validator_value
+        if keyword == "required":
+            for name in wanted:
+                if isinstance(error.instance, dict) and name not in error.instance:
+                    yield Shape(What.MISSING_FIELD, path + _step(name))
+        elif keyword == "type":
+            types = [wanted] if isinstance(wanted, str) else wanted
+            yield Shape(What.CHANGED_TYPE, path, f"{_type_of(error.instance)} instead of {' or '.join(types)}")
+        elif keyword in _VALUES:
+            yield Shape(What.NEW_VALUE, path, shown(_text_of(error.instance), VALUE_MAX))
+        else:
+            yield Shape(What.CHANGED_FORMAT, path, shown(f"not {keyword} {_text_of(wanted)}", DETAIL_MAX))
+
+    def _path(self, steps: Sequence[str | int]) -> str:
+        path, schema = "$", self._followed(self._schema)
+        for step in steps:
+            if isinstance(step, int):
+                path, schema = path + "[*]", self._followed(schema.get("items", {}))
+            elif step in schema.get("properties", {}):
+                path, schema = path + _step(step), self._followed(schema["properties"][step])
+            else:
+                # A name of a map is no part of a shape: there may be as many as there are records.
+                path, schema = path + ".*", self._followed(schema.get("additionalProperties", {}))
+        return path[:PATH_MAX]
+
+
+def _clipped(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_clipped(part) for part in value[:ITEMS_MAX]]
+    return {name: _clipped(part) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def _step(name: str) -> str:
+    text = shown(name, NAME_MAX)
+    return f".{text}" if _PLAIN_NAME.fullmatch(text) else f"[{text!r}]"
+
+
+def _type_of(value: Any) -> str:
+    return "null" if value is None else _JSON_TYPES.get(type(value), type(value).__name__)
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

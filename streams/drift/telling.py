@@ -1,0 +1,58 @@
+"""From a finding to its event: the stable id, and an example that may be shown to a person. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.events import Position, SchemaDrift
+from schemas.identity import drift_id
+from streams.drift.checking import Finding
+from streams.providers.dialect import RawRecord
+from streams.providers.registry import redacted
+
+EXAMPLE_MAX: Final = 4_000
+"""Characters of an example; the whole record is at its offset."""
+
+
+def id_of(finding: Finding) -> str:
+    """The id of its shape."""
+    what, path, detail = finding.shape
+    return drift_id(finding.provider, finding.version, finding.event, path, what.value, detail)
+
+
+def drift_of(record: RawRecord, finding: Finding) -> SchemaDrift:
+    """The event that tells of a finding in this record."""
+    what, path, detail = finding.shape
+    return SchemaDrift(
+        id_of(finding),
+        finding.provider,
+        finding.version,
+        finding.event,
+        finding.schema,
+        what.value,
+        path,
+        detail,
+        example_of(finding.provider, record.value or b""),
+        Position(record.topic, record.partition, record.offset),
+        record.timestamp,
+        None if finding.rejected is None else finding.rejected.value,
+    )
+
+
+def example_of(provider: str, value: bytes) -> str:
+    """A payload as text without what its dialect calls secret; in hex where it is no text."""
+    try:
+        shown = redacted(provider, value) or b""
+    except Exception:  # noqa: BLE001 - what cannot be redacted is not shown, whatever its bytes did to the dialect
+        return "(withheld: its secrets could not be told from the rest)"
+    try:
+        text = shown.decode()
+    except UnicodeDecodeError:
+        text = "hex:" + shown[: EXAMPLE_MAX // 2].hex()
+    # The topic's readers print it: control characters but line breaks have no business there.
+    text = "".join(_printable(letter) for letter in text[:EXAMPLE_MAX])
+    return text if len(text) < EXAMPLE_MAX else text[: EXAMPLE_MAX - 1] + "…"
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}"

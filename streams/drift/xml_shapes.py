@@ -1,0 +1,118 @@
+"""XML bodies against an XSD, as shapes. Paths name elements without namespaces and positions: `/a/b/@c`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from lxml import etree
+
+from streams.drift.shapes import DETAIL_MAX, NAME_MAX, PATH_MAX, VALUE_MAX, Shape, What, distinct, shown
+from streams.drift.xsd_model import Node, XsdModel
+from streams.providers.xml_body import parser
+
+_XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
+_ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
+_VALUE_ERRORS: Final = frozenset({"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"})  # not of a set; not the fixed one
+_TYPE_NAME: Final = re.compile(r"type '(?:\{[^}]*\})?([^']+)'\.?$")
+_ORDER: Final = "SCHEMAV_ELEMENT_CONTENT"
+_ABSENT: Final = frozenset({"SCHEMAV_CVC_COMPLEX_TYPE_4"})  # a required attribute; the model has found it
+
+
+class XmlShapes:
+    """One XSD, ready to be held against bodies."""
+
+    def __init__(self, xsd: bytes) -> None:
+        """Raises lxml's XMLSyntaxError or XMLSchemaParseError for what is no XSD."""
+        root = etree.fromstring(xsd, parser())
+        self._schema = etree.XMLSchema(root)
+        self._model = XsdModel(root)
+
+    def of(self, root: etree._Element) -> list[Shape]:
+        """The shapes of one document. What is new is taken out of the tree, so that the rest can be validated."""
+        name = etree.QName(root)
+        declared = self._model.root(name.localname)
+        if declared is None or name.namespace != self._model.namespace:
+            return [Shape(What.NEW_MESSAGE, "/", shown(str(root.tag), DETAIL_MAX))]
+        walked = list(self._walk(declared, root, f"/{name.localname}"))
+        self._schema.validate(root)
+        has_gaps = any(shape.what is What.MISSING_FIELD for shape in walked)
+        log: Any = self._schema.error_log
+        errors = [shape for error in log for shape in _of_error(error, root, has_gaps=has_gaps)]
+        return distinct([*walked, *errors])
+
+    def _walk(self, node: Node, element: etree._Element, path: str) -> Iterator[Shape]:
+        yield from _attributes(node, element, path)
+        if node.is_simple or node.is_opaque:
+            return
+        seen = set()
+        for child in element.findall("*"):
+            name = _local(child)
+            declared = node.children.get(name)
+            if declared is not None:
+                seen.add(name)
+                yield from self._walk(self._model.node(declared), child, _below(path, name))
+                continue
+            yield Shape(What.NEW_FIELD, _below(path, name))
+            element.remove(child)
+        for name in sorted(node.required - seen):
+            yield Shape(What.MISSING_FIELD, _below(path, name))
+
+
+def _attributes(node: Node, element: etree._Element, path: str) -> Iterator[Shape]:
+    if not node.attributes_opaque:
+        for key in map(str, element.keys()):
+            name = key.rpartition("}")[2]
+            if name not in node.attributes and not key.startswith(_XSI):
+                yield Shape(What.NEW_FIELD, _below(path, "@" + name))
+                del element.attrib[key]
+    for name, is_required in node.attributes.items():
+        if is_required and element.get(name) is None:
+            yield Shape(What.MISSING_FIELD, _below(path, "@" + name))
+
+
+def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[Shape]:
+    kind, message = error.type_name, error.message
+    element = _element_at(root, error.path)
+    path = "/" if element is None else _path_of(element)
+    value = "" if element is None else element.text or ""
+    attribute = _ATTRIBUTE.match(message)
+    if attribute is not None:
+        path, value = _below(path, "@" + attribute[1]), "" if element is None else element.get(attribute[1]) or ""
+    if kind in _ABSENT:
+        return
+    if kind == _ORDER:
+        if not has_gaps:
+            yield Shape(What.CHANGED_FORMAT, path, "not in the declared order or number")
+    elif kind in _VALUE_ERRORS:
+        yield Shape(What.NEW_VALUE, path, shown(value, VALUE_MAX))
+    elif "facet '" in message:
+        facet = message.partition("facet '")[2].partition("'")[0]
+        yield Shape(What.CHANGED_FORMAT, path, f"not {facet}")
+    else:
+        wanted = _TYPE_NAME.search(message)
+        yield Shape(What.CHANGED_TYPE, path, "not as declared" if wanted is None else f"not {wanted[1]}")
+
+
+def _element_at(root: etree._Element, path: str | None) -> etree._Element | None:
+    if not path:
+        return None
+    try:
+        found = root.getroottree().xpath(path)
+    except etree.XPathError:
+        return None
+    return found[0] if isinstance(found, list) and found and etree.iselement(found[0]) else None
+
+
+def _path_of(element: etree._Element) -> str:
+    names = [_local(element), *[_local(parent) for parent in element.iterancestors()]]
+    return ("/" + "/".join(reversed(names)))[:PATH_MAX]
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}/{shown(name, NAME_MAX)}"[:PATH_MAX]
+
+
+def _local(element: etree._Element) -> str:
+    return str(element.tag).rpartition("}")[2]

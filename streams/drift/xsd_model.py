@@ -1,0 +1,109 @@
+"""What an XSD declares, as far as drift asks: which attributes and children an element may and must have.
+
+libxml2 validates, but tells nothing of what `xs:any` lets in, and after a child that it does not expect it looks at no
+further one. So new and missing ones are found with this. It reads the part of XSD that payload schemas use: sequence,
+all, choice, any, named and inline types, extensions, attribute groups; not substitution groups or imports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from lxml import etree
+
+_XS: Final = "{http://www.w3.org/2001/XMLSchema}"
+_PARTICLES: Final = frozenset({"sequence", "all", "choice", "group"})
+_CONTENTS: Final = frozenset({"simpleContent", "complexContent", "extension", "restriction"})
+
+
+@dataclass
+class Node:
+    """An element's declaration. `is_open`: other children are let by; `attributes_open`: other attributes are."""
+
+    is_simple: bool = False
+    children: dict[str, etree._Element] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
+    attributes: dict[str, bool] = field(default_factory=dict)
+    is_open: bool = False
+    attributes_open: bool = False
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether anything may be inside, and nothing is declared of it."""
+        return self.is_open and not self.children
+
+    @property
+    def attributes_opaque(self) -> bool:
+        """The same of its attributes."""
+        return self.attributes_open and not self.attributes
+
+
+class XsdModel:
+    """The declarations of one XSD file."""
+
+    def __init__(self, root: etree._Element) -> None:
+        """Take a parsed file."""
+        self.namespace = root.get("targetNamespace")
+        self._named: dict[tuple[str, str], etree._Element] = {}
+        for part in root.iterchildren(f"{_XS}*"):
+            name = part.get("name")
+            if name is not None:
+                self._named[_local(part), name] = part
+        self._nodes: dict[etree._Element, Node] = {}
+
+    def root(self, local: str) -> Node | None:
+        """The declaration of a document's root of this name."""
+        declared = self._named.get(("element", local))
+        return None if declared is None else self.node(declared)
+
+    def node(self, declared: etree._Element) -> Node:
+        """What an `xs:element` declares; made when it is first asked for, so that types may contain themselves."""
+        if declared not in self._nodes:
+            reference = declared.get("ref")
+            if reference is not None:
+                declared = self._named["element", _unprefixed(reference)]
+            self._nodes[declared] = self._made(declared)
+        return self._nodes[declared]
+
+    def _made(self, declared: etree._Element) -> Node:
+        inline = declared.find(f"{_XS}complexType")
+        named = self._named.get(("complexType", _unprefixed(declared.get("type") or "")))
+        found = inline if inline is not None else named
+        if found is None:
+            return Node(is_simple=True)
+        node = Node()
+        self._gather(found, node, needed=True)
+        node.is_simple = found.find(f"{_XS}simpleContent") is not None
+        return node
+
+    def _gather(self, part: etree._Element, node: Node, *, needed: bool) -> None:
+        for inner in part.iterchildren(f"{_XS}*"):
+            kind = _local(inner)
+            if kind == "element":
+                name = _unprefixed(inner.get("name") or inner.get("ref") or "")
+                node.children[name] = inner
+                if needed and inner.get("minOccurs") != "0":
+                    node.required.add(name)
+            elif kind == "attribute":
+                node.attributes[inner.get("name") or ""] = inner.get("use") == "required"
+            elif kind in {"any", "anyAttribute"}:
+                node.is_open |= kind == "any"
+                node.attributes_open |= kind == "anyAttribute"
+            elif kind == "attributeGroup":
+                self._gather(self._named["attributeGroup", _unprefixed(inner.get("ref") or "")], node, needed=needed)
+            elif kind in _PARTICLES:
+                self._gather(inner, node, needed=needed and kind != "choice" and inner.get("minOccurs") != "0")
+            elif kind in _CONTENTS:
+                base = self._named.get(("complexType", _unprefixed(inner.get("base") or "")))
+                if base is not None:
+                    self._gather(base, node, needed=needed)
+                self._gather(inner, node, needed=needed)
+
+
+def _local(element: etree._Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _unprefixed(name: str) -> str:
+    return name.rpartition(":")[2]

@@ -1,0 +1,295 @@
+"""Drift record by record: which schema a record is held against, what is told of it, and how often."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sandbox.fuzz.subjects import subjects
+from schemas import codec
+from schemas.errors import RejectCode, SendFailed
+from schemas.events import DeadLetter, Header, Position, SchemaDrift
+from schemas.identity import drift_id
+from schemas.topics import raw_topic
+from streams.drift.agent import DriftStats, create_handler, source_pattern
+from streams.drift.checking import Checker
+from streams.drift.known import SHAPES_MAX, Known
+from streams.drift.sampling import sampled
+from streams.drift.shapes import Shape, What
+from streams.drift.telling import EXAMPLE_MAX, drift_of
+from streams.kafka.batches import RecordBatch
+from streams.providers.examples.fill import Example, Fill, Record, record
+from streams.providers.fields import epoch_ms
+from streams.providers.registry import Dialects, dialect_of
+from streams.providers.versions import read_rows
+
+RENAMING = Path(__file__).parents[1] / "renaming"
+SUBJECTS = {subject.dialect.provider: subject for subject in subjects()}
+KEYRING = {name: subject.examples.keys for name, subject in SUBJECTS.items() if subject.examples.keys}
+
+
+@pytest.fixture(scope="module")
+def checker() -> Checker:
+    return Checker(keyring=KEYRING)
+
+
+@pytest.fixture(scope="module")
+def open_checker() -> Checker:
+    return Checker()
+
+
+def example(provider: str, name: str) -> Example:
+    return next(one for one in SUBJECTS[provider].made(Fill(1)) if one.name.startswith(name))
+
+
+def changed(made: Example, **fields: Any) -> Example:
+    said = json.loads(made.value) | fields
+    return replace(made, value=json.dumps({name: value for name, value in said.items() if value is not ...}).encode())
+
+
+def shapes(checker: Checker, provider: str, made: Example) -> list[Shape]:
+    return [finding.shape for finding in checker.check(provider, record(made, provider))]
+
+
+# --- one record -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", sorted(SUBJECTS))
+def test_what_a_provider_sends_by_its_document_is_no_drift(checker, provider):
+    """Its examples fulfil its schemas, and name no field that these leave out, but the ones that say so."""
+    subject = SUBJECTS[provider]
+    for fill in (Fill(1), Fill(2, subject.examples.currencies[-1])):
+        for made in subject.made(fill):
+            if all(expected.code is not None for expected in made.expects):
+                continue
+            found = [shape for shape in shapes(checker, provider, made) if "novelty" not in shape.path]
+            assert found == [], made.name
+
+
+def test_a_finding_says_which_message_of_which_version(checker):
+    made = example("hundredhp", "a withdrawal whose decimals")
+    [finding] = checker.check("hundredhp", record(made, "hundredhp"))
+    assert (finding.provider, finding.version, finding.event) == ("hundredhp", "2.7", "withdrawal")
+    assert finding.schema == "hundredhp/withdrawal/v1"
+    assert finding.shape == (What.NEW_FIELD, "$.novelty", "")
+    assert finding.rejected is None
+
+
+def test_a_rejected_record_is_held_against_the_message_that_it_was_meant_to_be(open_checker):
+    made = changed(example("hub88", "bet"), amount="1.50")
+    [finding] = open_checker.check("hub88", record(made, "hub88"))
+    assert (finding.event, finding.shape) == ("bet", (What.CHANGED_TYPE, "$.amount", "string instead of integer"))
+    assert finding.rejected is not None
+
+
+def test_without_a_path_it_is_the_message_that_it_is_closest_to(open_checker):
+    made = changed(example("hub88", "rollback"), reference_transaction_uuid=["x"])
+    nowhere = replace(made, headers={**made.headers, "http-path": b"/elsewhere"})
+    [finding] = open_checker.check("hub88", record(nowhere, "hub88"))
+    assert (finding.event, finding.shape.path) == ("rollback", "$.reference_transaction_uuid")
+    assert finding.rejected is RejectCode.UNKNOWN_OPERATION
+
+
+def test_a_message_that_nobody_knows_is_told_as_a_whole(open_checker):
+    made = example("hub88", "bet")
+    unknown = replace(made, headers={**made.headers, "http-path": b"/transaction/jackpot"})
+    [finding] = open_checker.check("hub88", record(unknown, "hub88"))
+    assert (finding.event, finding.schema, finding.shape.what) == ("", "", What.NEW_MESSAGE)
+
+
+def test_xml_and_avro_are_held_against_theirs(open_checker):
+    made = example("playngo", "reserve")
+    more = replace(made, value=made.value.replace(b"</reserve>", b"<mood>good</mood></reserve>"))
+    assert shapes(open_checker, "playngo", more) == [(What.NEW_FIELD, "/reserve/mood", "")]
+    flight = SUBJECTS["skylift"].made(Fill(1))[0]
+    [shape] = shapes(open_checker, "skylift", replace(flight, value=b"\xc3\x01" + b"\x01" * 8 + flight.value[10:]))
+    assert shape.what is What.UNREADABLE
+    assert "0101010101010101" in shape.detail
+
+
+def test_no_bytes_stop_it(checker):
+    for provider, subject in SUBJECTS.items():
+        made = subject.made(Fill(1))[0]
+        for value in (b"", b"\x00", b"[" * 50_000, b"<" * 5_000, made.value[:-3], made.value + b"}", None):
+            assert isinstance(checker.check(provider, replace(record(made, provider), value=value)), list)
+
+
+def renamed() -> Checker:
+    rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
+    return Checker(Dialects(lambda: rows, dialect_of))
+
+
+def update(word: str, day: date) -> Record:
+    said = {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}}
+    at_ms = epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    return Record(raw_topic("acme"), 0, 0, at_ms, None, json.dumps(said).encode(), ())
+
+
+def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
+    checker = renamed()
+    assert checker.has_versions("acme")
+    assert not Checker().has_versions("hub88")
+    early, in_time = update("funds_update", date(2026, 11, 30)), update("funds_update", date(2026, 12, 2))
+    [finding] = checker.fallbacks("acme", early)
+    assert (finding.version, finding.shape) == ("1", (What.FALLBACK, "", "read as version 2: MISSING_FIELD"))
+    assert checker.check("acme", early) == [finding]
+    assert checker.fallbacks("acme", in_time) == checker.check("acme", in_time) == []
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+def finding_in(made: Example, provider: str = "hub88") -> tuple[Record, SchemaDrift]:
+    at = record(made, provider, partition=3, offset=77)
+    [finding] = Checker().check(provider, at)
+    return at, drift_of(at, finding)
+
+
+def test_an_event_names_its_record_and_shows_an_example():
+    at, drift = finding_in(changed(example("hub88", "bet"), bonus_round="b-1"))
+    assert drift.source == Position(at.topic, 3, 77)
+    assert drift.seen_at == at.timestamp
+    assert '"bonus_round": "b-1"' in drift.example
+    assert drift.drift_id == drift_id("hub88", "1", "bet", "$.bonus_round", "NEW_FIELD", "")
+    assert codec.decoder(SchemaDrift)(codec.encoder(SchemaDrift)(drift)) == drift
+
+
+def test_an_id_is_for_ever():
+    namespace = uuid.uuid5(uuid.NAMESPACE_DNS, "drift.pitboss")
+    expected = uuid.uuid5(namespace, "5:hub881:13:bet3:$.a9:NEW_FIELD0:")
+    assert drift_id("hub88", "1", "bet", "$.a", "NEW_FIELD", "") == str(expected)
+    assert str(expected) == "45dc851d-a08b-5b94-8a5c-ccb2cfefc17b"
+
+
+def test_an_example_shows_no_secret_and_is_short():
+    made = SUBJECTS["pgsoft"].made(Fill(1))[0]
+    value = made.value + b"&brand_new=1&long=" + b"y" * 10_000
+    at = record(replace(made, value=value), "pgsoft")
+    drift = drift_of(at, Checker().check("pgsoft", at)[0])
+    assert len(drift.example) <= EXAMPLE_MAX
+    for secret in KEYRING["pgsoft"].values():
+        assert secret.encode() in made.value
+        assert secret not in drift.example
+    flight = record(replace(SUBJECTS["skylift"].made(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20), "skylift")
+    assert drift_of(flight, Checker().check("skylift", flight)[0]).example.startswith("hex:c301ff")
+
+
+def drift(n: int, **fields: Any) -> SchemaDrift:
+    made = SchemaDrift(f"id-{n}", "p", "1", "bet", "", "NEW_FIELD", f"$.f{n}", "", "", Position("t", 0, n), 0, None)
+    return replace(made, **fields)
+
+
+def test_a_shape_is_told_once_and_not_without_end():
+    known = Known()
+    assert known.fresh([drift(1), drift(1), drift(2)]) == [drift(1), drift(2)]
+    assert known.fresh([drift(2)]) == []
+    assert len(known.fresh(drift(n) for n in range(1_000))) == SHAPES_MAX - 2
+    assert sum(known.overflown.values()) == 1_000 - SHAPES_MAX
+    assert known.fresh([drift(5_000, event="win")]), "another message has a budget of its own"
+
+
+def test_strangers_cannot_use_up_a_providers_budget():
+    known = Known()
+    known.fresh(drift(n, rejected="BAD_SIGNATURE") for n in range(1_000))
+    assert known.fresh([drift(9_999)])
+    assert known.fresh([drift(9_998, rejected="BAD_AMOUNT")])
+    assert known.fresh([drift(9_997, rejected="MISSING_SIGNATURE")]) == []
+
+
+# --- a batch ----------------------------------------------------------------------------------------------------------
+
+
+class Sender:
+    def __init__(self) -> None:
+        self.sent: list[SchemaDrift] = []
+        self.failure: Exception | None = None
+
+    async def send_keyed(self, topic, records):
+        if self.failure is not None:
+            raise self.failure
+        assert topic == "t.schema.drift.v1"
+        for key, value, _, _ in records:
+            told = codec.decoder(SchemaDrift)(value)
+            assert key == told.drift_id.encode()
+            self.sent.append(told)
+
+
+class Bench:
+    def __init__(self, rate: float = 1.0) -> None:
+        self.sender, self.known, self.stats = Sender(), Known(), DriftStats()
+        self.handle = create_handler(Checker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate)
+
+    async def take(self, records: list[Any], topic: str = raw_topic("hub88")) -> list[tuple[str, str]]:
+        before = len(self.sender.sent)
+        await self.handle(RecordBatch("t." + topic, 0, 0, len(records), records, 1))
+        return [(told.what, told.path) for told in self.sender.sent[before:]]
+
+
+def many(count: int, **fields: Any) -> list[Any]:
+    made = changed(example("hub88", "bet"), **fields)
+    return [record(made, "hub88", offset=offset) for offset in range(count)]
+
+
+async def test_a_batch_tells_each_shape_once_and_a_further_one_nothing():
+    bench = Bench()
+    assert await bench.take(many(5, bonus=1)) == [("NEW_FIELD", "$.bonus")]
+    assert await bench.take(many(5, bonus=2)) == []
+    assert await bench.take(many(2, bonus=2, extra=1)) == [("NEW_FIELD", "$.extra")]
+    assert bench.stats.checked["hub88"] == bench.stats.seen == 12
+    assert bench.stats.told == 2
+
+
+async def test_what_could_not_be_told_is_told_by_the_next_try():
+    bench = Bench()
+    bench.sender.failure = SendFailed("gone")
+    with pytest.raises(SendFailed):
+        await bench.take(many(1, bonus=1))
+    bench.sender.failure = None
+    assert await bench.take(many(1, bonus=1)) == [("NEW_FIELD", "$.bonus")]
+
+
+async def test_of_dead_letters_all_are_looked_at_and_of_others_none_at_rate_zero():
+    bench = Bench(rate=0)
+    assert await bench.take(many(50, bonus=1)) == []
+    source = many(1, amount="1.50")[0]
+    letter = DeadLetter(
+        Position("t." + source.topic, 7, 4711), None, source.key, source.value,
+        [Header(name, value) for name, value in source.headers], source.timestamp,
+        "BAD_AMOUNT", "no integer", "normalise", "1", None,
+    )  # fmt: skip
+    letters = [replace(source, value=codec.encoder(DeadLetter)(letter)), replace(source, value=b"a stray")]
+    assert await bench.take(letters, raw_topic("hub88") + ".dlt") == [("CHANGED_TYPE", "$.amount")]
+    assert bench.sender.sent[0].source == letter.source
+    assert bench.sender.sent[0].rejected is not None
+
+
+async def test_marks_and_strangers_topics_are_let_by():
+    bench = Bench()
+    mark = [replace(one, headers=(("drop-of", b"x"),), value=b"dropped") for one in many(1)]
+    assert await bench.take(mark) == []
+    assert await bench.take(many(1, bonus=1), raw_topic("nobody")) == []
+
+
+def test_a_sample_follows_its_rate_and_holds_at_least_one():
+    records = [Record("t", 0, offset, 0, None, b"", ()) for offset in range(20_000)]
+    assert 150 <= len(sampled(records, 0.01)) <= 250
+    assert sampled(records, 0.01) == sampled(records, 0.01)
+    assert len(sampled(records, 1.0)) == 20_000
+    assert len(sampled(records[:1], 0.000_001)) == 1
+    assert sampled(records, 0.0) == []
+    assert sampled([], 0.5) == []
+
+
+def test_the_worker_reads_raw_topics_and_their_dead_letters_only():
+    pattern = re.compile(source_pattern("t"))
+    assert pattern.fullmatch("t.provider.hub88.raw.v1")
+    assert pattern.fullmatch("t.provider.hub88.raw.v1.dlt")
+    for other in ("provider.hub88.raw.v1", "t.wallet.transactions.v1.dlt", "t.provider.hub88.raw.v1.dlt.dlt"):
+        assert not pattern.fullmatch(other)
