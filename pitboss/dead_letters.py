@@ -17,7 +17,7 @@ from schemas.errors import Rejected, UsageError
 from schemas.events import DeadLetter, Position
 from streams.dead_letters.actions import ActionStore
 from streams.dead_letters.letters import Case, Letter, cases_of
-from streams.dead_letters.park_store import OpenBlock, ParkStore
+from streams.dead_letters.park_store import OpenJam, ParkStore
 from streams.dead_letters.redrive import Outgoing, Redriver
 from streams.kafka.producer import BatchProducer, ProducerSettings
 
@@ -29,13 +29,13 @@ class Found:
     """What there is. `strays` counts records on dead letter topics that are no dead letters of ours."""
 
     cases: list[Case]
-    blocks: list[OpenBlock] = field(default_factory=list)
+    jams: list[OpenJam] = field(default_factory=list)
     strays: int = 0
 
     @property
     def waiting(self) -> dict[Position, int]:
         """The dead letters that hold others up, with how many."""
-        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.blocks}
+        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.jams}
 
 
 async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> Found:
@@ -47,18 +47,18 @@ async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> F
     actions, parked = ActionStore(runtime.database_url, APPLICATION), ParkStore(runtime.database_url, APPLICATION)
     try:
         return Found(
-            cases_of(letters, await actions.all(runtime.prefix)), await parked.open_blocks(runtime.prefix), strays
+            cases_of(letters, await actions.all(runtime.prefix)), await parked.open_jams(runtime.prefix), strays
         )
     finally:
         await actions.close()
         await parked.close()
 
 
-async def open_blocks(runtime: Runtime) -> list[OpenBlock]:
+async def open_jams(runtime: Runtime) -> list[OpenJam]:
     """Whose records wait, longest first. Raises Unavailable, UsageError."""
     parked = ParkStore(runtime.database_url, APPLICATION)
     try:
-        return await parked.open_blocks(runtime.prefix)
+        return await parked.open_jams(runtime.prefix)
     finally:
         await parked.close()
 

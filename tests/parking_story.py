@@ -9,8 +9,8 @@ from typing import Any
 
 from schemas.errors import RejectCode
 from schemas.events import Position
-from streams.dead_letters.blocks import Block, Limits
 from streams.dead_letters.headers import drop_headers, redrive_headers
+from streams.dead_letters.jams import Jam, Limits
 from streams.dead_letters.park_store import ParkedRecord
 from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem
@@ -25,51 +25,51 @@ class MemoryStore:
     """What the tables hold and how their statements change it."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, Block] = {}
+        self.jams: dict[int, Jam] = {}
         self.parked: dict[int, tuple[int, RawRecord]] = {}
         self.released: set[int] = set()
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Block]:
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]:
         found = []
-        for block in self.blocks.values():
-            if block.until_offset is None or block.until_offset >= from_offset:
-                mine = [record for owner, record in self.parked.values() if owner == block.from_offset]
+        for jam in self.jams.values():
+            if jam.until_offset is None or jam.until_offset >= from_offset:
+                mine = [record for owner, record in self.parked.values() if owner == jam.from_offset]
                 waiting = [record for record in mine if record.offset not in self.released]
-                loaded = copy.copy(block)
+                loaded = copy.copy(jam)
                 loaded.waiting = len(waiting)
                 loaded.waiting_bytes = sum(len(record.value or b"") for record in waiting)
                 loaded.last_parked = max((record.offset for record in mine), default=-1)
                 found.append(loaded)
         return found
 
-    async def waiting(self, topic: str, partition: int, block: Block) -> list[ParkedRecord]:
+    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]:
         return [
             ParkedRecord(TOPIC, PART, record.offset, record.timestamp, record.key, record.value, record.headers)
             for offset, (owner, record) in sorted(self.parked.items())
-            if owner == block.from_offset and offset not in self.released
+            if owner == jam.from_offset and offset not in self.released
         ]
 
     async def keep(
         self,
         topic: str,
         partition: int,
-        blocks: Sequence[Block],
-        parked: Sequence[tuple[Block, RawRecord]],
+        jams: Sequence[Jam],
+        parked: Sequence[tuple[Jam, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        for block in blocks:
-            known = self.blocks.get(block.from_offset)
+        for jam in jams:
+            known = self.jams.get(jam.from_offset)
             if known is None:
-                self.blocks[block.from_offset] = copy.copy(block)
+                self.jams[jam.from_offset] = copy.copy(jam)
                 continue
-            if block.moved_at > known.moved_at:
-                known.waits_for, known.code, known.moved_at = block.waits_for, block.code, block.moved_at
+            if jam.moved_at > known.moved_at:
+                known.waits_for, known.code, known.moved_at = jam.waits_for, jam.code, jam.moved_at
             if known.until_offset is None:
-                known.until_offset, known.ended_by = block.until_offset, block.ended_by
+                known.until_offset, known.ended_by = jam.until_offset, jam.ended_by
             if known.full_from is None:
-                known.full_from = block.full_from
-        for block, record in parked:
-            self.parked.setdefault(record.offset, (block.from_offset, record))
+                known.full_from = jam.full_from
+        for jam, record in parked:
+            self.parked.setdefault(record.offset, (jam.from_offset, record))
         self.released |= {offset for offset in released if offset in self.parked}
 
     def still_waiting(self) -> list[int]:

@@ -38,8 +38,8 @@ CREATE TRIGGER keep_action BEFORE UPDATE OR DELETE ON dead_letters.action
 CREATE TRIGGER keep_actions BEFORE TRUNCATE ON dead_letters.action
     FOR EACH STATEMENT EXECUTE FUNCTION dead_letters.keep_action();
 
--- A raw key whose records wait from one offset of their partition to another. See streams/dead_letters/blocks.py.
-CREATE TABLE dead_letters.block (
+-- A raw key whose records wait from one offset of their partition to another. See streams/dead_letters/jams.py.
+CREATE TABLE dead_letters.jam (
     topic        text    NOT NULL,
     part         integer NOT NULL,
     from_offset  bigint  NOT NULL,
@@ -55,14 +55,14 @@ CREATE TABLE dead_letters.block (
     CHECK ((until_offset IS NULL) = (ended_by IS NULL))
 );
 -- What a worker asks when it takes a partition over: few rows of all that ever were.
-CREATE INDEX block_live ON dead_letters.block (topic, part, (coalesce(until_offset, 9223372036854775807)));
+CREATE INDEX jam_live ON dead_letters.jam (topic, part, (coalesce(until_offset, 9223372036854775807)));
 
 -- A raw record that waits, and afterwards the trace that it did.
 CREATE TABLE dead_letters.parked (
     topic         text    NOT NULL,
     part          integer NOT NULL,
     source_offset bigint  NOT NULL,
-    block_from    bigint  NOT NULL,
+    jam_from    bigint  NOT NULL,
     timestamp_ms  bigint  NOT NULL,
     body          bytea,
     headers       bytea   NOT NULL,
@@ -70,4 +70,4 @@ CREATE TABLE dead_letters.parked (
     released_at   timestamptz,
     PRIMARY KEY (topic, part, source_offset)
 );
-CREATE INDEX parked_waiting ON dead_letters.parked (topic, part, block_from, source_offset) WHERE released_at IS NULL;
+CREATE INDEX parked_waiting ON dead_letters.parked (topic, part, jam_from, source_offset) WHERE released_at IS NULL;

@@ -26,7 +26,7 @@ from pitboss.cli.dlt_choice import (
     place_of,
     selectors,
 )
-from pitboss.cli.dlt_views import action_view, block_view, case_lines, case_view, time_text
+from pitboss.cli.dlt_views import action_view, case_lines, case_view, jam_view, time_text
 from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
 from pitboss.worker import read_keyring
 from schemas.errors import UsageError
@@ -79,8 +79,8 @@ def list_command(
         )
     if groups:
         _console().print(table)
-    waiting = sum(block.waiting for block in found.blocks)
-    behind = f"; {waiting} records wait behind {len(found.blocks)} of them: see `pitboss dlt parked`" if waiting else ""
+    waiting = sum(jam.waiting for jam in found.jams)
+    behind = f"; {waiting} records wait behind {len(found.jams)} of them: see `pitboss dlt parked`" if waiting else ""
     _say(f"{sum(group.open for group in groups)} open{behind}")
     if found.strays:
         _say(f"warning: {found.strays} records on dead letter topics are no dead letters of ours")
@@ -176,20 +176,20 @@ def drop(
 @json_option
 def parked(*, player: str | None, as_json: bool) -> None:
     """Whose records wait behind which dead letter, longest first."""
-    blocks = asyncio.run(dead_letters.open_blocks(_runtime()))
-    blocks = [block for block in blocks if player is None or block.key == player.encode()]
+    jams = asyncio.run(dead_letters.open_jams(_runtime()))
+    jams = [jam for jam in jams if player is None or jam.key == player.encode()]
     if as_json:
-        click.echo(msgspec.json.encode([block_view(block) for block in blocks]))
+        click.echo(msgspec.json.encode([jam_view(jam) for jam in jams]))
         return
     table = Table("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "", box=None, pad_edge=False)
-    for view in map(block_view, blocks):
+    for view in map(jam_view, jams):
         table.add_row(
             view["player"], view["waits_for"], view["code"], time_text(view["since"]), str(view["waiting"]),
             str(view["waiting_bytes"]), "full" if view["is_full"] else "",
         )  # fmt: skip
-    if blocks:
+    if jams:
         _console().print(table)
-    _say(f"{sum(block.waiting for block in blocks)} records of {len(blocks)} players wait")
+    _say(f"{sum(jam.waiting for jam in jams)} records of {len(jams)} players wait")
 
 
 @dlt.command("history")

@@ -11,7 +11,7 @@ from schemas.events import DeadLetter
 from schemas.topics import provider_of
 from streams.dead_letters.headers import place_text
 from streams.dead_letters.letters import Action, Case
-from streams.dead_letters.park_store import OpenBlock
+from streams.dead_letters.park_store import OpenJam
 from streams.providers.registry import redacted
 
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"})
@@ -77,13 +77,13 @@ def action_view(action: Action) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def block_view(block: OpenBlock) -> dict[str, Any]:
+def jam_view(jam: OpenJam) -> dict[str, Any]:
     """A player who waits; times in epoch ms."""
     return {
-        "player": _text(block.key), "topic": block.topic,
-        "waits_for": f"{block.topic}-{block.partition}@{block.waits_for}", "code": block.code, "since": block.since_ms,
-        "waiting": block.waiting, "waiting_bytes": block.waiting_bytes, "is_full": block.full_from is not None,
-        "first_at": block.first_ms, "last_at": block.last_ms,
+        "player": _text(jam.key), "topic": jam.topic,
+        "waits_for": f"{jam.topic}-{jam.partition}@{jam.waits_for}", "code": jam.code, "since": jam.since_ms,
+        "waiting": jam.waiting, "waiting_bytes": jam.waiting_bytes, "is_full": jam.full_from is not None,
+        "first_at": jam.first_ms, "last_at": jam.last_ms,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Blocks and waiting records in PostgreSQL; what is kept twice is there once."""
+"""Jams and waiting records in PostgreSQL; what is kept twice is there once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from streams.dead_letters.blocks import Block
 from streams.dead_letters.database import DeadLetterDatabase, statements
 from streams.dead_letters.headers import HeaderList
+from streams.dead_letters.jams import Jam
 from streams.providers.dialect import RawRecord
 
 
@@ -25,7 +25,7 @@ class ParkedRecord(msgspec.Struct, frozen=True):
     headers: HeaderList
 
 
-class OpenBlock(msgspec.Struct, frozen=True):
+class OpenJam(msgspec.Struct, frozen=True):
     """A key that waits, for a person to look at; times are epoch ms of the broker."""
 
     topic: str
@@ -44,13 +44,13 @@ class OpenBlock(msgspec.Struct, frozen=True):
 class ParkStore(DeadLetterDatabase):
     """The park table of all raw partitions. Every method raises Unavailable while the database is away."""
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Block]:
-        """The blocks that can concern a record at `from_offset` or later."""
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]:
+        """The jams that can concern a record at `from_offset` or later."""
         where = {"topic": topic, "part": partition, "from_offset": from_offset}
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["load"], where)
             return [
-                Block(
+                Jam(
                     key=row[0], from_offset=row[1], waits_for=row[2], moved_at=row[3], since_ms=row[4], code=row[5],
                     until_offset=row[6], ended_by=row[7], full_from=row[8], waiting=row[9], waiting_bytes=row[10],
                     last_parked=row[11],
@@ -58,9 +58,9 @@ class ParkStore(DeadLetterDatabase):
                 for row in await cursor.fetchall()
             ]  # fmt: skip
 
-    async def waiting(self, topic: str, partition: int, block: Block) -> list[ParkedRecord]:
-        """What waits in a block, in the order of the raw partition."""
-        where = {"topic": topic, "part": partition, "block_from": block.from_offset}
+    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]:
+        """What waits in a jam, in the order of the raw partition."""
+        where = {"topic": topic, "part": partition, "jam_from": jam.from_offset}
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["waiting"], where, binary=True)
             return [
@@ -72,37 +72,37 @@ class ParkStore(DeadLetterDatabase):
         self,
         topic: str,
         partition: int,
-        blocks: Iterable[Block],
-        parked: Sequence[tuple[Block, RawRecord]],
+        jams: Iterable[Jam],
+        parked: Sequence[tuple[Jam, RawRecord]],
         released: Sequence[int],
     ) -> None:
         """Write down what a stretch of a partition came to, in one transaction."""
         where = {"topic": topic, "part": partition}
         sql = statements("parking")
         async with self.transaction() as connection:
-            for block in blocks:
-                await connection.execute(sql["keep_block"], where | _row(block))
+            for jam in jams:
+                await connection.execute(sql["keep_jam"], where | _row(jam))
             if parked:
                 await connection.execute(sql["park"], where | _columns(parked))
             if released:
                 await connection.execute(sql["release"], where | {"offsets": list(released)})
 
-    async def open_blocks(self, prefix: str) -> list[OpenBlock]:
+    async def open_jams(self, prefix: str) -> list[OpenJam]:
         """What waits on the topics whose names begin so, longest first."""
         escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
         async with self.transaction() as connection:
-            cursor = await connection.execute(statements("parking")["open_blocks"], {"prefix": escaped + "%"})
-            return [OpenBlock(*row) for row in await cursor.fetchall()]
+            cursor = await connection.execute(statements("parking")["open_jams"], {"prefix": escaped + "%"})
+            return [OpenJam(*row) for row in await cursor.fetchall()]
 
 
-def _row(block: Block) -> dict[str, Any]:
-    return msgspec.structs.asdict(block)
+def _row(jam: Jam) -> dict[str, Any]:
+    return msgspec.structs.asdict(jam)
 
 
-def _columns(parked: Sequence[tuple[Block, RawRecord]]) -> dict[str, Any]:
+def _columns(parked: Sequence[tuple[Jam, RawRecord]]) -> dict[str, Any]:
     return {
         "offsets": [record.offset for _, record in parked],
-        "blocks": [block.from_offset for block, _ in parked],
+        "jams": [jam.from_offset for jam, _ in parked],
         "timestamps": [record.timestamp for _, record in parked],
         "bodies": [record.value for _, record in parked],
         "headers": [msgspec.msgpack.encode(list(record.headers)) for _, record in parked],

@@ -2,12 +2,12 @@
 
 It stands between the intake and the normaliser, for providers that it is switched on for. A batch is sorted into what
 is read now and what waits; when the events that were read are durable, and before the dead letters are, the waiting
-records and the state of their blocks are committed to PostgreSQL. A crash in between repeats the batch: every record is
+records and the state of their jams are committed to PostgreSQL. A crash in between repeats the batch: every record is
 judged as of its own offset, so the same ones wait, and what went on goes on once more under attempts that the ledger
 has heard of.
 
 Who may make a player wait? Only a record that names him by its key and in its body, and whose signature was found good
-before it was rejected: a stranger who sends rubbish in a player's name stops nobody. And no block outlives
+before it was rejected: a stranger who sends rubbish in a player's name stops nobody. And no jam outlives
 `Limits.age_max_ms` of the log's time, redriven or not.
 """
 
@@ -21,14 +21,14 @@ from aiokafka.structs import TopicPartition
 
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
-from streams.dead_letters.blocks import Block, Fate, Lane, Limits
 from streams.dead_letters.headers import PARKED_BEHIND
+from streams.dead_letters.jams import Fate, Jam, Lane, Limits
 from streams.dead_letters.park_store import ParkedRecord
 from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem, Result
 from streams.providers.dialect import RawRecord
 
-BLOCKING: Final = frozenset(
+JAMMING: Final = frozenset(
     {
         RejectCode.UNKNOWN_OPERATION, RejectCode.MISSING_FIELD, RejectCode.BAD_FIELD, RejectCode.BAD_AMOUNT,
         RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.BAD_TIME, RejectCode.BAD_CONTRACT,
@@ -56,14 +56,14 @@ class ParkSettings:
 class Store(Protocol):
     """The park table; see `streams.dead_letters.park_store.ParkStore`."""
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Block]: ...
-    async def waiting(self, topic: str, partition: int, block: Block) -> list[ParkedRecord]: ...
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]: ...
+    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]: ...
     async def keep(
         self,
         topic: str,
         partition: int,
-        blocks: Sequence[Block],
-        parked: Sequence[tuple[Block, RawRecord]],
+        jams: Sequence[Jam],
+        parked: Sequence[tuple[Jam, RawRecord]],
         released: Sequence[int],
     ) -> None: ...
 
@@ -75,8 +75,8 @@ class Turn:
     batch: RecordBatch
     lane: Lane
     read: list[tuple[RawRecord, list[Result]]] = field(default_factory=list)
-    blocks: dict[int, Block] = field(default_factory=dict)
-    parked: dict[int, tuple[Block, RawRecord]] = field(default_factory=dict)
+    jams: dict[int, Jam] = field(default_factory=dict)
+    parked: dict[int, tuple[Jam, RawRecord]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
 
 
@@ -109,9 +109,9 @@ class Parking:
     async def keep(self, turn: Turn) -> None:
         """Make durable what waits and what waits no more, once the events are. Raises Unavailable."""
         batch = turn.batch
-        if turn.blocks or turn.parked or turn.released:
+        if turn.jams or turn.parked or turn.released:
             parked = list(turn.parked.values())
-            await self._store.keep(batch.topic, batch.partition, list(turn.blocks.values()), parked, turn.released)
+            await self._store.keep(batch.topic, batch.partition, list(turn.jams.values()), parked, turn.released)
         turn.lane.forget_ended(batch.next_offset)
         self._lanes[batch.tp] = (batch.assignment, turn.lane)
 
@@ -119,62 +119,60 @@ class Parking:
         lane = turn.lane
         for old in lane.expired(record):
             await self._release(turn, old, record, EXPIRY)
-        fate, block = lane.fate(record)
-        if block is not None and fate in (Fate.PARK, Fate.FULL):
-            self._hold(turn, block, record, is_full=fate is Fate.FULL)
+        fate, jam = lane.fate(record)
+        if jam is not None and fate in (Fate.PARK, Fate.FULL):
+            self._hold(turn, jam, record, is_full=fate is Fate.FULL)
             return
         items = self._read(record)
         turn.read.append((record, items))
-        if block is None:
-            code = blocking_code(record, items)
+        if jam is None:
+            code = jamming_code(record, items)
             if is_on and code is not None:
                 begun = lane.begin(record, code)
-                turn.blocks[begun.from_offset] = begun
+                turn.jams[begun.from_offset] = begun
         elif fate is Fate.DROP:
-            await self._release(turn, block, record, DROP)
+            await self._release(turn, jam, record, DROP)
         elif fate is Fate.RELEASE:
             rejected = next((item for item in items if isinstance(item, RejectedItem)), None)
             if rejected is None:
-                await self._release(turn, block, record, READ)
+                await self._release(turn, jam, record, READ)
             else:
-                lane.move(block, record.offset, record.offset, rejected.code.value)
-                turn.blocks[block.from_offset] = block
+                lane.move(jam, record.offset, record.offset, rejected.code.value)
+                turn.jams[jam.from_offset] = jam
 
-    def _hold(self, turn: Turn, block: Block, record: RawRecord, *, is_full: bool) -> None:
+    def _hold(self, turn: Turn, jam: Jam, record: RawRecord, *, is_full: bool) -> None:
         if not is_full:
-            turn.lane.park(block, record)
-            turn.parked[record.offset] = (block, record)
+            turn.lane.park(jam, record)
+            turn.parked[record.offset] = (jam, record)
             return
-        turn.blocks[block.from_offset] = block
-        detail = f"too much waits behind the dead letter at offset {block.waits_for} already"
-        item = RejectedItem(RejectCode.PARK_FULL, detail, None, block.key.decode("utf-8", "replace"))
+        turn.jams[jam.from_offset] = jam
+        detail = f"too much waits behind the dead letter at offset {jam.waits_for} already"
+        item = RejectedItem(RejectCode.PARK_FULL, detail, None, jam.key.decode("utf-8", "replace"))
         turn.read.append((record, [item]))
 
-    async def _release(self, turn: Turn, block: Block, record: RawRecord, why: str) -> None:
+    async def _release(self, turn: Turn, jam: Jam, record: RawRecord, why: str) -> None:
         """Read what waited, in its order; the next one that cannot be read holds up the rest, but for an expiry."""
         topic, partition = record.topic, record.partition
-        stored = await self._store.waiting(topic, partition, block)
-        waiting: dict[int, RawRecord] = {
-            offset: held for offset, (owner, held) in turn.parked.items() if owner is block
-        }
+        stored = await self._store.waiting(topic, partition, jam)
+        waiting: dict[int, RawRecord] = {offset: held for offset, (owner, held) in turn.parked.items() if owner is jam}
         waiting = {**waiting, **{held.offset: held for held in stored}}
-        behind = f"{topic}-{partition}@{block.waits_for}".encode()
-        turn.blocks[block.from_offset] = block
+        behind = f"{topic}-{partition}@{jam.waits_for}".encode()
+        turn.jams[jam.from_offset] = jam
         for offset in sorted(waiting.keys() - set(turn.released)):
             held = waiting[offset]
             items = self._read(_late(held, behind))
             turn.read.append((held, items))
             turn.released.append(offset)
-            block.waiting -= 1
-            block.waiting_bytes -= len(held.value or b"")
-            code = blocking_code(held, items)
+            jam.waiting -= 1
+            jam.waiting_bytes -= len(held.value or b"")
+            code = jamming_code(held, items)
             if code is not None and why != EXPIRY:
-                turn.lane.move(block, offset, record.offset, code)
+                turn.lane.move(jam, offset, record.offset, code)
                 return
-        turn.lane.end(block, record.offset, why)
+        turn.lane.end(jam, record.offset, why)
 
 
-def blocking_code(record: RawRecord, items: Sequence[Result]) -> str | None:
+def jamming_code(record: RawRecord, items: Sequence[Result]) -> str | None:
     """The code of a rejection behind which the player has to wait; None if he has not.
 
     A dialect names the player of what it rejects only after it found the signature good, and the key must name him
@@ -183,7 +181,7 @@ def blocking_code(record: RawRecord, items: Sequence[Result]) -> str | None:
     for item in items:
         if (
             isinstance(item, RejectedItem)
-            and item.code in BLOCKING
+            and item.code in JAMMING
             and item.player_id is not None
             and item.player_id.encode() == record.key
         ):

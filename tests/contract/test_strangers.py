@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from sandbox.fuzz.mutation import mutated
 from streams.normalise.normaliser import Normaliser
-from streams.normalise.parking import blocking_code
+from streams.normalise.parking import jamming_code
 from streams.providers.examples.fill import Fill, record
 from streams.providers.registry import by_provider
 from tests.contract.test_adapters import ADAPTERS, every_adapter, other_keys, provider, subject
@@ -29,7 +29,7 @@ def test_what_a_stranger_sends_in_a_players_name_makes_nobody_wait(name):
             for _ in range(MUTANTS):
                 sent = replace(mutated(example, random.choice(examples), random), key=fill.player.encode())
                 rejected = stranger.normalise(raw := record(sent, provider(name)))
-                assert blocking_code(raw, rejected) is None, (sent.name, sent.value, rejected)
+                assert jamming_code(raw, rejected) is None, (sent.name, sent.value, rejected)
 
 
 def test_where_nothing_is_signed_the_same_bytes_would_make_players_wait():
@@ -39,5 +39,5 @@ def test_where_nothing_is_signed_the_same_bytes_would_make_players_wait():
     examples = subject("hub88-1").made(fill)
     for example in examples * MUTANTS:
         sent = record(replace(mutated(example, example, random), key=fill.player.encode()), "hub88")
-        stopped += blocking_code(sent, subject("hub88-1").open_.normalise(sent)) is not None
+        stopped += jamming_code(sent, subject("hub88-1").open_.normalise(sent)) is not None
     assert stopped

@@ -136,7 +136,7 @@ async def test_a_raw_record_that_waits_behind_a_dead_letter_is_accounted_for(sto
     topics.raw.add(Position("raw", 0, 8))
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute(
-            "INSERT INTO dead_letters.parked (topic, part, source_offset, block_from, timestamp_ms, body, headers)"
+            "INSERT INTO dead_letters.parked (topic, part, source_offset, jam_from, timestamp_ms, body, headers)"
             " VALUES ('raw', 0, 8, 7, 0, '', '')"
         )
     tables = await read_tables(database)

@@ -29,7 +29,7 @@ from schemas.events import WalletOutcome, WalletTransaction
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 from streams.dead_letters.actions import ActionStore
-from streams.dead_letters.blocks import Limits
+from streams.dead_letters.jams import Limits
 from streams.dead_letters.park_store import ParkStore
 from streams.kafka.dead_letters import DeadLetters
 from streams.normalise.agent import NormaliseSettings, NormaliseWorker, create_worker
@@ -390,9 +390,9 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     assert waiting(installed) == 2
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1"]
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed, "p-other"))] == ["p-other"]
-    [block] = json.loads(pitboss("parked", "--json").stdout)
-    assert (block["player"], block["waits_for"], block["code"]) == ("p", places[1], "BAD_AMOUNT")
-    assert (block["waiting"], block["is_full"]) == (2, False)
+    [jam] = json.loads(pitboss("parked", "--json").stdout)
+    assert (jam["player"], jam["waits_for"], jam["code"]) == ("p", places[1], "BAD_AMOUNT")
+    assert (jam["waiting"], jam["is_full"]) == (2, False)
     assert places[1] in pitboss("parked").stdout
     assert "2 records wait behind 1" in pitboss("list").stderr
     assert "2 records of the same key wait behind it" in pitboss("show", places[1]).stdout
@@ -475,6 +475,6 @@ def test_no_more_wait_than_the_limit(installed, pitboss):
     asyncio.run(append(installed, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)]))
     worker = asyncio.run(normalised(installed, 8, park=True))
     assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
-    [block] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
-    assert (block["waiting"], block["is_full"]) == (5, True)
+    [jam] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
+    assert (jam["waiting"], jam["is_full"]) == (5, True)
     asyncio.run(accounted(installed))

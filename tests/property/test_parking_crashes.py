@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.dead_letters.blocks import Limits
+from streams.dead_letters.jams import Limits
 from tests.parking_story import Story
 
 KEYS = ("p", "q")
@@ -42,11 +42,11 @@ def act(story: Story, action: tuple[Any, ...]) -> None:
 
 
 def settle(story: Story) -> None:
-    """Handle everything, with every block redriven after its repair."""
+    """Handle everything, with every jam redriven after its repair."""
     while True:
         while story.done < len(story.log):
             story.handle()
-        waited_for = [block.waits_for for block in story.store.blocks.values() if block.until_offset is None]
+        waited_for = [jam.waits_for for jam in story.store.jams.values() if jam.until_offset is None]
         if not waited_for:
             return
         for offset in waited_for:

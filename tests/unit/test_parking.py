@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.errors import UsageError
-from streams.dead_letters.blocks import Limits
+from streams.dead_letters.jams import Limits
 from streams.normalise.agent import NormaliseSettings, parked_providers
 from streams.normalise.parking import ParkSettings
 from tests.parking_story import Story
@@ -56,7 +56,7 @@ def test_a_redrive_that_is_rejected_again_goes_on_holding_up():
     story.handle()
     assert story.emitted == []
     assert story.letters == {0: "BAD_AMOUNT", again: "BAD_AMOUNT"}
-    assert story.store.blocks[0].waits_for == again
+    assert story.store.jams[0].waits_for == again
     story.repaired.add(b"bad-1")
     story.redrive(0)  # the old letter is not what is waited for any more
     last = story.redrive(again)
@@ -145,7 +145,7 @@ def test_nobody_waits_for_longer_than_the_log_says():
     story.append("p", "d")
     story.handle()
     assert [offset for offset, _ in story.emitted] == [1, 2, 3]
-    assert story.store.blocks[0].ended_by == "EXPIRY"
+    assert story.store.jams[0].ended_by == "EXPIRY"
 
 
 def test_a_poison_among_what_has_waited_too_long_holds_nobody_up():
@@ -164,7 +164,7 @@ def test_a_repaired_normaliser_that_reads_the_poison_again_needs_no_redrive():
     story.append("p", "b")
     for step, _ in enumerate(story.steps(2)):
         if step == 2:
-            break  # the block is kept, and the dead letter was never written
+            break  # the jam is kept, and the dead letter was never written
     story.crash(0)
     story.repaired.add(b"bad-1")
     story.handle()
@@ -181,7 +181,7 @@ def test_a_failed_try_leaves_nothing_behind_in_memory():
     next(story.steps(2))  # sorted, and then the broker or the database was away
     story.repaired.add(b"bad-1")
     story.handle(2)
-    assert story.store.blocks == {}
+    assert story.store.jams == {}
     assert [offset for offset, _ in story.emitted] == [0, 1, 2]
 
 
