@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
@@ -86,3 +87,14 @@ def test_the_list_works_where_the_servers_do_not_answer(monkeypatch):
     assert json.loads(result.stdout)[0]["events_24h"] is None
     assert "UNAVAILABLE" in result.stderr
     assert "secret" not in result.stderr
+
+
+@pytest.mark.prove
+def test_a_hundred_thousand_messages_of_every_adapter():
+    result = run("fuzz", "--count", "100000", "--seed", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["count"] == 100_000
+    assert said["exceptions"] == said["unaccounted"] == said["inexact"] == 0
+    assert len(said["by_adapter"]) >= 13
+    assert all(tally["accepted"] >= tally["count"] / 10 for tally in said["by_adapter"].values())
