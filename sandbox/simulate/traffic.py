@@ -184,9 +184,9 @@ class Traffic:
 
     def adjustment(self) -> list[Said]:
         """An operator's correction, either way; some are proposed, and approved by whoever feels called to."""
-        player = self._player()
-        choices = (HUGE, -HUGE) if self._is_huge and self.chance.random() < 0.5 else (-700, 30, 200)
-        minor = self.chance.choice(choices)
+        player, minor = self._player(), self.chance.choice((-700, 30, 200))
+        if self._is_huge and self.chance.random() < 0.6:
+            player, minor = self.players[-1], self.chance.choice((HUGE, HUGE, -HUGE))
         leg = Move("ADJUSTMENT", minor, self._currency(player))
         if self.chance.random() < 0.5:
             return [Said(self._identity(player, "house", "adjustment"), player, (leg,))]

@@ -1,0 +1,186 @@
+"""Hypothesis plays the simulated world itself: what is said, what strikes, when; and makes what fails short.
+
+The same real ledger, normaliser and resolver as in `pitboss simulate`, held against the same oracle; only that here a
+state machine decides, and not a seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from sandbox.simulate.blows import POINTS
+from sandbox.simulate.checks import wrong_of
+from sandbox.simulate.clock import SimulatedLoop
+from sandbox.simulate.said import Move, Said
+from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
+from sandbox.simulate.world import World
+from schemas.policies import LedgerPolicy
+
+PLAYERS = st.sampled_from(["p-1", "p-2"])
+IDS = st.sampled_from(["a", "b", "c"])
+AMOUNTS = st.integers(0, 400)
+TREATMENTS = st.sampled_from(["BOOK", "REFUSE"])
+STRIKES = st.sampled_from(
+    [(role, point, blow) for role, points in POINTS.items() for point, blows in points.items() for blow in blows]
+)
+
+
+def told(*arguments, **more) -> Said:
+    operation, provider, tx_id, player, legs = arguments
+    return Said(("acme", provider, operation, tx_id), player, legs, **more)
+
+
+class Casino(RuleBasedStateMachine):
+    """Two players, three ids: everything meets everything."""
+
+    @initialize(
+        seed=st.integers(0, 2**16), workers=st.integers(1, 3), reusable=st.booleans(),
+        treatments=st.tuples(TREATMENTS, TREATMENTS, TREATMENTS), funds=st.integers(0, 1_000),
+    )  # fmt: skip
+    def begin(self, seed, workers, reusable, treatments, funds):
+        logging.getLogger("ledger_sink").setLevel(logging.CRITICAL)
+        without_bet, after_rollback, rollback = treatments
+        policy = LedgerPolicy(
+            refused_id_reusable=reusable, win_without_bet=without_bet, win_after_rollback=after_rollback,
+            rollback_after_win=rollback,
+        )  # fmt: skip
+        self.loop = SimulatedLoop()
+        self.records = []
+        self.loop.run_until_complete(self.make(Random(seed), {"hub88": policy, "playngo": policy}, workers))
+        for player in ("p-1", "p-2"):
+            self.say(told("adjustment", "house", f"first-{player}", player, (Move("ADJUSTMENT", funds, "EUR"),)))
+
+    async def make(self, chance, policies, workers):
+        self.world = World(chance, policies, lambda _: None, partitions=2)
+        for role, size in ((NORMALISE, 1), (LEDGER, workers), (RESOLVE, 1)):
+            for _ in range(size):
+                self.world.groups[role].join()
+
+    def say(self, *items: Said) -> None:
+        async def append():
+            self.records.append(self.world.say(items))
+
+        self.loop.run_until_complete(append())
+
+    @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_free=st.booleans())
+    def bet(self, player, tx_id, minor, is_free):
+        leg = Move("BET", minor, "EUR", is_free, "free" if is_free else None)
+        self.say(told("bet", "hub88", tx_id, player, (leg,), round_id="r", game="7", decides=True))
+
+    @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS)
+    def win(self, player, tx_id, of, minor):
+        bet = ("acme", "hub88", "bet", of)
+        self.say(
+            told("win", "hub88", tx_id, player, (Move("WIN", minor, "EUR"),), reference=bet, round_id="r", game="7")
+        )
+
+    @rule(player=PLAYERS, tx_id=IDS, of=IDS)
+    def rollback(self, player, tx_id, of):
+        bet = ("acme", "hub88", "bet", of)
+        self.say(told("rollback", "hub88", tx_id, player, (Move("ROLLBACK"),), reference=bet, round_id="r", game="7"))
+
+    @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_cancelled=st.booleans())
+    def reserve(self, player, tx_id, minor, is_cancelled):
+        """Play'n GO cancels under the bet's own id."""
+        reserve = ("acme", "playngo", "reserve", tx_id)
+        operation, kind, reference = (
+            ("cancelReserve", "ROLLBACK", reserve) if is_cancelled else ("reserve", "BET", None)
+        )
+        legs = (Move(kind, minor, "EUR"),)
+        decides = not is_cancelled
+        self.say(told(operation, "playngo", tx_id, player, legs, reference=reference, round_id="r", decides=decides))
+
+    @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, wagering=st.none() | AMOUNTS)
+    def bonus(self, player, tx_id, minor, wagering):
+        leg = Move("BONUS_GRANT", minor, "EUR", campaign="c")
+        legs = (leg,) if wagering is None else (leg, leg._replace(kind="WAGERING", minor=wagering))
+        self.say(told("bonus.granted", "house", tx_id, player, legs))
+
+    @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS, what=st.sampled_from(["requested", "paid", "refused"]))
+    def withdrawal(self, player, tx_id, of, minor, what):
+        request = ("acme", "house", "withdrawal.requested", of)
+        if what == "requested":
+            leg = Move("WITHDRAWAL", minor, "EUR")
+            self.say(told("withdrawal.requested", "house", of, player, (leg,), decides=True))
+        else:
+            leg = Move("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
+            self.say(told(f"withdrawal.{what}", "house", tx_id, player, (leg,), reference=request))
+
+    @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS, is_opened=st.booleans(), is_refund=st.booleans())
+    def deposit(self, player, tx_id, of, minor, is_opened, is_refund):
+        leg = Move("INFORMATIONAL", minor, "EUR")
+        if is_opened:
+            self.say(told("deposit.opened", "house", of, player, (leg,)))
+        opened, paid = ("acme", "house", "deposit.opened", of), ("acme", "adyen", "AUTHORISATION", tx_id)
+        self.say(Said(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
+        if is_refund:
+            refund = ("acme", "adyen", "REFUND", tx_id)
+            self.say(Said(refund, None, (leg._replace(kind="DEPOSIT_REVERSAL"),), paid))
+
+    @rule(player=PLAYERS, tx_id=IDS, what=st.sampled_from(["blocked", "held", "released"]))
+    def state(self, player, tx_id, what):
+        self.say(told(f"player.{what}", "house", tx_id, player, (Move("PLAYER_STATE"),)))
+
+    @rule(which=st.integers(0, 50), gives_up=st.booleans())
+    def connector_comes_again(self, which, gives_up):
+        record = self.records[which % len(self.records)]
+
+        async def again():
+            (self.world.give_up if gives_up else self.world.say_again)(record)
+
+        self.loop.run_until_complete(again())
+
+    @rule(strike=STRIKES, seconds=st.sampled_from([1.0, 20.0]))
+    def strike(self, strike, seconds):
+        role, point, blow = strike
+        self.world.arm(role, point, blow, seconds)
+
+    @rule(role=st.sampled_from([LEDGER, RESOLVE, NORMALISE]), is_new=st.booleans())
+    def rebalance(self, role, is_new):
+        async def change():
+            group = self.world.groups[role]
+            group.join() if is_new and group.size < 3 else group.shake()
+
+        self.loop.run_until_complete(change())
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 3.0]))
+    def time_passes(self, seconds):
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+
+    @invariant()
+    def nobody_has_written_what_another_has_claimed(self):
+        if hasattr(self, "world"):
+            assert self.world.server.violations == []
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        try:
+            self.loop.run_until_complete(self.world.settle())
+            assert self.loop.run_until_complete(wrong_of(self.world)) == []
+        finally:
+            self.loop.run_until_complete(self.world.close())
+            self.loop.close()
+
+
+def played(examples: int, steps: int):
+    return settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+
+
+def test_any_casino_with_any_misfortune():
+    run_state_machine_as_test(Casino, settings=played(60, 40))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1_800)
+def test_many_casinos():
+    run_state_machine_as_test(Casino, settings=played(2_000, 60))
