@@ -1,4 +1,4 @@
-"""How many events of each provider version came in the last day: from the ledger, and from the topics beside it.
+"""How many events of each provider version came in a day or a week: from the ledger, and from the topics beside it.
 
 What moves money is in the ledger, which counts faster than a topic is read. Player events and settlements of markets
 are in no ledger; the records of their topics are counted, up to a limit.
@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ledger_sink.database import Database
-from ledger_sink.traffic import Traffic, Version, traffic_since
+from ledger_sink.traffic import Traffic, Version, add, traffic_since
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
 from schemas import codec
@@ -36,7 +36,12 @@ _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
 
 
 async def traffic_of_a_day(runtime: Runtime, now_ms: int) -> dict[Version, Traffic]:
-    """Events by (provider, version) that were appended in the day before `now_ms`. Raises Unavailable, UsageError.
+    """Events by (provider, version) that were appended in the day before `now_ms`. Raises as `traffic_from` does."""
+    return await traffic_from(runtime, now_ms - DAY_MS)
+
+
+async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]:
+    """Events by (provider, version) that were appended at `from_ms` or later. Raises Unavailable, UsageError.
 
     Of player events and settlements it counts the newest `READ_MAX` of a topic, and so may say too few.
     """
@@ -47,12 +52,12 @@ async def traffic_of_a_day(runtime: Runtime, now_ms: int) -> dict[Version, Traff
     database = Database(runtime.database_url, "pitboss.providers")
     try:
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
-        starts = await _starts(consumer, partitions[TRANSACTIONS], now_ms - DAY_MS)
+        starts = await _starts(consumer, partitions[TRANSACTIONS], from_ms)
         counted = await traffic_since(database, {part.partition: offset for part, offset in starts.items()})
         for topic, record in _REPORTED.items():
-            starts = await _starts(consumer, partitions[topic], now_ms - DAY_MS)
+            starts = await _starts(consumer, partitions[topic], from_ms)
             for version, traffic in (await _read(consumer, starts, codec.decoder(record))).items():
-                counted[version] = _merged(counted.get(version), traffic)
+                add(counted, version, traffic)
     except (KafkaError, TimeoutError) as error:
         raise Unavailable(f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}") from error
     except psycopg.Error as error:
@@ -61,13 +66,6 @@ async def traffic_of_a_day(runtime: Runtime, now_ms: int) -> dict[Version, Traff
         await database.close()
         await consumer.stop()
     return counted
-
-
-def _merged(one: Traffic | None, other: Traffic) -> Traffic:
-    if one is None:
-        return other
-    last = max(one, other, key=lambda traffic: traffic.last_at_ms)
-    return Traffic(one.events + other.events, last.last_record, last.last_at_ms)
 
 
 async def _partitions(runtime: Runtime, topics: Collection[str]) -> dict[str, list[TopicPartition]]:
@@ -118,5 +116,4 @@ def _count(counted: dict[Version, Traffic], events: Sequence[PlayerEvent | Marke
     for event in events:
         at = event.attempt
         one = Traffic(1, f"{at.topic}-{at.partition}@{at.offset}", event.occurred_at)
-        version = event.provider, event.provider_version
-        counted[version] = _merged(counted.get(version), one)
+        add(counted, (event.provider, event.provider_version), one)
