@@ -22,6 +22,8 @@ SIGNALS: Final = "risk.signals.v1"
 ALERTS: Final = "risk.alerts.v1"
 DRIFT: Final = "schema.drift.v1"
 CONTROL: Final = "pitboss.control.v1"
+CHECKPOINTS: Final = "audit.checkpoints.v1"
+"""Signed JSON: what an auditor keeps has to be read without our code."""
 DEAD_LETTER_SUFFIX: Final = ".dlt"
 
 PROVIDER_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,31}", re.ASCII)
@@ -79,6 +81,7 @@ _INTERNAL: Final = (
     Topic(SIGNALS, "player id, else provider", "risk-signal", retention_ms=90 * DAY_MS),
     Topic(ALERTS, "the detector's key", "fraud-alert", retention_ms=-1),
     Topic(DRIFT, "drift id", "schema-drift", retention_ms=-1, cleanup="compact", partitions=1),
+    Topic(CHECKPOINTS, "the ledger's database", None, retention_ms=-1, partitions=1),
     Topic(CONTROL, "component", None, retention_ms=DAY_MS, partitions=1),
 )
 

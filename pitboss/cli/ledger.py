@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger_sink.migrate import Migration, migrate, migrations
+from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
 from pitboss.cli.ledger_reconcile import reconcile
 from pitboss.cli.ledger_report import report
@@ -23,7 +24,7 @@ def ledger() -> None:
     """The ledger's tables."""
 
 
-for command in (*VIEWS, report, reconcile, *CORRECTIONS, *ROUNDS):
+for command in (*VIEWS, report, reconcile, *AUDIT, *CORRECTIONS, *ROUNDS):
     ledger.add_command(command)
 
 

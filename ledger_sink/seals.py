@@ -1,0 +1,137 @@
+"""Seals: hashes that chain what the ledger has booked, so that a row that is changed later is found. Pure.
+
+A seal covers the entries and transfers of a stretch of one log partition. It keeps a digest of each row, in the order
+of the log, and a hash over them and over the seal before it. A checkpoint names the last seal of every partition,
+continues the checkpoint before it, and is signed with Ed25519 (RFC 8032). Whoever can write to the database can make
+new seals, but none that fit a checkpoint that is elsewhere: on a topic, in a file, with an auditor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from schemas.errors import UsageError
+
+FORM: Final = 1
+"""Which columns a row's digest is made of, and in which order the rows stand."""
+
+DIGEST_BYTES: Final = 16
+"""Half of a SHA-256: finding another row with the same digest takes 2^128 tries."""
+
+NOTHING: Final = bytes(32)
+"""What the first seal and the first checkpoint continue."""
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """What the rows of `[from_offset, next_offset)` of a partition were."""
+
+    part: int
+    number: int
+    form: int
+    from_offset: int
+    next_offset: int
+    digests: bytes
+    hash: bytes
+
+    @property
+    def rows(self) -> int:
+        """How many rows it covers."""
+        return len(self.digests) // DIGEST_BYTES
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A partition's last seal, as a checkpoint names it; the hash in hex."""
+
+    part: int
+    number: int
+    next_offset: int
+    hash: str
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The last seals of all partitions at one time. `previous` is the hex SHA-256 of the checkpoint before it."""
+
+    number: int
+    at: str
+    cluster_id: str
+    database: str
+    previous: str
+    seals: tuple[Sealed, ...]
+
+
+class SignedCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint's exact bytes, as text, and the hex signature over them."""
+
+    checkpoint: str
+    signature: str
+
+    def content(self) -> Checkpoint:
+        """What it says. Raises msgspec.DecodeError for what is no checkpoint."""
+        return msgspec.json.decode(self.checkpoint, type=Checkpoint)
+
+    @property
+    def digest(self) -> str:
+        """What the next checkpoint continues."""
+        return hashlib.sha256(self.checkpoint.encode()).hexdigest()
+
+
+def row_digest(table: str, row: Sequence[Any]) -> bytes:
+    """The digest of a row: of its table's name and its columns as JSON, which tells 1 from "1" and None from ""."""
+    return hashlib.sha256(msgspec.json.encode((table, *row))).digest()[:DIGEST_BYTES]
+
+
+def seal_hash(seal: Seal, previous: bytes) -> bytes:
+    """The hash that chains a seal to the one before it."""
+    head = (seal.part, seal.number, seal.form, seal.from_offset, seal.next_offset, previous.hex())
+    return hashlib.sha256(msgspec.json.encode(head) + seal.digests).digest()
+
+
+def new_seal(last: Seal | None, part: int, next_offset: int, digests: Iterable[bytes]) -> Seal:
+    """The seal that continues a partition's last one (None: the first) up to an offset, not included."""
+    number = last.number + 1 if last else 1
+    seal = Seal(part, number, FORM, last.next_offset if last else 0, next_offset, b"".join(digests), b"")
+    return msgspec.structs.replace(seal, hash=seal_hash(seal, last.hash if last else NOTHING))
+
+
+def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
+    """A checkpoint in the form in which it is kept elsewhere."""
+    body = msgspec.json.encode(checkpoint)
+    return SignedCheckpoint(body.decode(), key.sign(body).hex())
+
+
+def is_signed(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
+    """Whether the holder of the private key signed exactly this."""
+    try:
+        key.verify(bytes.fromhex(signed.signature), signed.checkpoint.encode())
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def private_key(pem: bytes) -> Ed25519PrivateKey:
+    """A key to sign with. Raises UsageError for anything but an unencrypted Ed25519 key in PEM."""
+    try:
+        key = load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError("that is no Ed25519 private key in PEM: `pitboss ledger seal --new-key FILE` makes one")
+    return key
+
+
+def public_key(pem: bytes) -> Ed25519PublicKey:
+    """A key to verify with. Raises UsageError for anything but an Ed25519 public key in PEM."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError("that is no Ed25519 public key in PEM: `pitboss ledger seal --new-key FILE` wrote FILE.pub")
+    return key

@@ -1,0 +1,117 @@
+"""`pitboss ledger seal` and `verify`: evidence that no row was changed behind the ledger's back, and its test."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import click
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ledger_sink.database import Database
+from ledger_sink.sealing import Fault, find_faults
+from ledger_sink.seals import private_key, public_key
+from pitboss.cli.ledger_reading import json_option, print_json
+from pitboss.settings import Runtime, read_settings, resolve_runtime
+from replay.checks import check_tables
+from schemas.errors import UsageError
+from schemas.topics import TRANSACTIONS
+
+_CHECKING_MAX_S = 24 * 3600.0
+
+
+@click.command()
+@click.option(
+    "--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Private key, PEM."
+)
+@click.option("--new-key", type=click.Path(path_type=Path), help="Only make a key pair: FILE and FILE.pub.")
+@click.option("--file", "checkpoints", type=click.Path(path_type=Path), help="Append the checkpoint here as well.")
+@click.option("--every-s", type=click.FloatRange(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
+@json_option
+def seal(
+    *, key_file: Path | None, new_key: Path | None, checkpoints: Path | None, every_s: float | None, as_json: bool
+) -> None:
+    """Seal what is booked, and sign a checkpoint of it to audit.checkpoints.v1 and to a file."""
+    from pitboss.checkpoints import connect, witness, write_new_key
+
+    if new_key is not None:
+        click.echo(f"public key: {write_new_key(new_key)}; keep {new_key} where the database's owner does not reach")
+        return
+    if key_file is None:
+        raise UsageError("name the key to sign with: --key FILE; --new-key FILE makes one")
+    key = private_key(key_file.read_bytes())
+    runtime = resolve_runtime(read_settings())
+    with connect(runtime, read_only=False) as connection:
+        while True:
+            made, signed = asyncio.run(witness(runtime, connection, key, checkpoints))
+            number = signed.content().number if signed else None
+            rows = sum(one.rows for one in made)
+            if as_json:
+                print_json({"seals": len(made), "rows": rows, "checkpoint": number})
+            elif made or every_s is None:
+                click.echo(f"{rows} rows sealed" + (f", checkpoint {number}" if signed else ", nothing new to sign"))
+            if every_s is None:
+                return
+            time.sleep(every_s)
+
+
+@click.command()
+@click.option(
+    "--public-key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Of the one who sealed; without it checkpoints are not looked at.",
+)  # fmt: skip
+@click.option(
+    "--file", "checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoints that were kept in a file, instead of those on the topic.",
+)  # fmt: skip
+@json_option
+def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) -> None:
+    """Walk seals, checkpoints, sums, versions and positions; name the first bad row of each partition.
+
+    Changes nothing: its session is read-only. Exit code 1 if anything is not as it was.
+    """
+    runtime = resolve_runtime(read_settings())
+    key = public_key(key_file.read_bytes()) if key_file else None
+    faults, looked_at = asyncio.run(_verified(runtime, key, checkpoints))
+    if as_json:
+        print_json({"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at})
+    else:
+        for line in looked_at:
+            click.echo(f"looked at: {line}", err=True)
+        for fault in faults:
+            click.echo(f"{fault.where}: {fault.what}")
+        if not faults:
+            click.echo("every row is as it was booked")
+    if faults:
+        raise SystemExit(1)
+
+
+async def _verified(
+    runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
+) -> tuple[list[Fault], list[str]]:
+    from pitboss.checkpoints import connect, forged, in_file, published
+
+    faults: list[Fault] = []
+    told = []
+    if key is not None:
+        told = in_file(checkpoints) if checkpoints else await published(runtime)
+        faults += [Fault("checkpoints", wrong) for wrong in forged(told, key)]
+    with connect(runtime, read_only=True) as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        faults += find_faults(connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told])
+        [(seals, sealed)] = connection.execute(
+            "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
+        ).fetchall()
+    database = Database(runtime.database_url, "pitboss.audit", silence_max_s=_CHECKING_MAX_S)
+    try:
+        checks = await check_tables(database)
+    finally:
+        await database.close()
+    faults += [Fault(check.name, check.detail) for check in checks if not check.holds]
+    looked_at = [f"{sealed} rows under {seals} seals", f"{len(told)} checkpoints", f"{checks[0].detail}"]
+    return faults, looked_at
+
+
+AUDIT: tuple[click.Command, ...] = (seal, verify)

@@ -1,0 +1,196 @@
+"""What the owner of the database changes behind the ledger's back is found and named, every time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import msgspec
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger_sink.database import Database
+from ledger_sink.migrate import migrate
+from ledger_sink.positions import claim_positions
+from ledger_sink.sealing import find_faults, last_sealed, seal_partitions
+from ledger_sink.seals import Checkpoint
+from ledger_sink.store import PostgresLedger, Slice
+from schemas.errors import Unavailable
+from schemas.topics import TRANSACTIONS
+from tests.unit.ledger_events import bet, deposit, rollback, sourced, win
+
+pytestmark = pytest.mark.integration
+PARTS = 2
+
+
+def history():
+    for n in range(40):
+        player = f"p-{n % 5}"
+        yield deposit(f"d{n}", 1_000, player=player)
+        yield bet(f"b{n}", 100 + n, player=player)
+        yield win(f"w{n}", 50, f"b{n}", player=player)
+        yield rollback(f"r{n}", f"b{n}", player=player)
+        yield bet(f"x{n}", 10_000_000, player=player)
+
+
+async def book(url, events, first=0):
+    database = Database(url, "pitboss.test")
+    ledger = PostgresLedger(database, {})
+    claims = await claim_positions(database, range(PARTS))
+    ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    by_part = [[event for event in events if int(event.player_id[2:]) % PARTS == part] for part in range(PARTS)]
+    for part, its in enumerate(by_part):
+        placed = [sourced(event, part, first + n) for n, event in enumerate(its)]
+        await ledger.apply([Slice(part, first, first + len(placed), placed)])
+    await database.close()
+    return [len(its) for its in by_part]
+
+
+@pytest.fixture
+def url(runtime):
+    migrate(runtime.database_url)
+    asyncio.run(book(runtime.database_url, list(history())))
+    return runtime.database_url
+
+
+@pytest.fixture
+def owner(url):
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def faults(connection, checkpoints=()):
+    return list(find_faults(connection, TRANSACTIONS, checkpoints))
+
+
+def witnessed(connection):
+    return Checkpoint(1, "2026-11-22T10:00:00Z", "cluster", "db", "", last_sealed(connection))
+
+
+def test_what_nobody_touched_is_as_it_was_sealed(owner):
+    assert len(seal_partitions(owner, TRANSACTIONS, offsets_max=30)) > 4
+    assert seal_partitions(owner, TRANSACTIONS) == []
+    assert faults(owner, [witnessed(owner)]) == []
+
+
+def test_sealing_goes_on_where_it_was_left(url, owner):
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    before = witnessed(owner)
+    further = [deposit(f"further{n}", 7, player="p-0") for n in range(3)]
+    next_offset = max(after for (after,) in owner.execute("SELECT next_offset FROM stream_position"))
+    owner.execute("UPDATE stream_position SET next_offset = %s", (next_offset,))
+    asyncio.run(book(url, further, next_offset))
+    made = seal_partitions(owner, TRANSACTIONS)
+    assert sum(seal.rows for seal in made) == 6
+    assert faults(owner, [before, witnessed(owner)]) == []
+
+
+def test_two_sealers_do_not_seal_at_once(url, owner):
+    with psycopg.connect(url) as other, other.transaction():
+        other.execute("SELECT pg_advisory_xact_lock(7065150061)")
+        with pytest.raises(Unavailable, match="another sealer"):
+            seal_partitions(owner, TRANSACTIONS)
+
+
+A_TRANSFER = "(SELECT ctid FROM transfer WHERE part = 0 ORDER BY source_offset OFFSET 20 LIMIT 1)"
+AN_ENTRY = "(SELECT ctid FROM entry WHERE part = 0 ORDER BY source_offset OFFSET 20 LIMIT 1)"
+TAMPERINGS = {
+    "an amount": f"UPDATE transfer SET amount_minor = amount_minor + 1 WHERE ctid = {A_TRANSFER}",
+    "a balance": f"UPDATE transfer SET cash_minor = cash_minor + 1 WHERE ctid = {A_TRANSFER}",
+    "an account": f"UPDATE transfer SET credit = 'adjustments' WHERE ctid = {A_TRANSFER}",
+    "whose it is": f"UPDATE transfer SET player_id = 'p-77' WHERE ctid = {A_TRANSFER}",
+    "an outcome": f"UPDATE entry SET outcome = 'EXISTS' WHERE ctid = {AN_ENTRY}",
+    "a time": f"UPDATE entry SET occurred_at_ms = occurred_at_ms + 1 WHERE ctid = {AN_ENTRY}",
+    "another partition": f"UPDATE transfer SET part = 1 WHERE ctid = {A_TRANSFER}",
+    "no partition": f"UPDATE transfer SET part = 9 WHERE ctid = {A_TRANSFER}",
+    "a transfer gone": f"DELETE FROM transfer WHERE ctid = {A_TRANSFER}",
+    "an entry gone": f"DELETE FROM entry WHERE ctid = {AN_ENTRY}",
+    "all of it gone": "TRUNCATE transfer",
+    "the end of it gone": "DELETE FROM transfer WHERE part = 0 AND source_offset > 60",
+    "two swapped": (
+        "UPDATE transfer t SET source_offset = CASE source_offset WHEN 0 THEN 1 ELSE 0 END"
+        " WHERE part = 0 AND source_offset IN (0, 1)"
+    ),
+    "one more": (
+        "INSERT INTO transfer SELECT 'p-0', 'EUR', 900, debit, credit, 5, 1, 0, 0, event_id, decision, part,"
+        f" source_offset, occurred_at_ms FROM transfer WHERE ctid = {A_TRANSFER}"
+    ),
+    "the future": f"UPDATE transfer SET source_offset = 10000 WHERE ctid = {A_TRANSFER}",
+    "the position": "UPDATE stream_position SET next_offset = 50 WHERE part = 0",
+    "a seal": "UPDATE seal SET digests = digests || '\\x00112233445566778899aabbccddeeff' WHERE part = 0 AND number = 2",
+    "a seal gone": "DELETE FROM seal WHERE part = 0 AND number = 2",
+}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_every_tampering_is_found(owner, what):
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    assert faults(owner) == []
+    changed = owner.execute(TAMPERINGS[what])
+    assert changed.rowcount != 0
+    found = faults(owner)
+    assert found, what
+
+
+def test_the_first_bad_row_is_named(owner):
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    [player, version, event_id] = owner.execute(
+        f"UPDATE transfer SET amount_minor = 1 WHERE ctid = {A_TRANSFER} RETURNING player_id, version, event_id::text"
+    ).fetchone()
+    owner.execute("UPDATE transfer SET amount_minor = 2 WHERE part = 0 AND source_offset > 70")
+    [fault] = faults(owner)
+    assert fault.where == f"transfer {player}:EUR v{version} of event {event_id}"
+    assert "not as it was sealed" in fault.what
+
+
+def test_whoever_seals_anew_does_not_fit_the_checkpoint(owner):
+    """The owner may change rows and make new seals for them; what was signed before is elsewhere."""
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    told = witnessed(owner)
+    owner.execute(f"UPDATE transfer SET amount_minor = amount_minor + 1 WHERE ctid = {A_TRANSFER}")
+    owner.execute("DELETE FROM seal")
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    assert faults(owner) == []
+    [fault] = faults(owner, [told])
+    assert "is another than in checkpoint 1" in fault.what
+    owner.execute("DELETE FROM seal WHERE part = 0")
+    assert "is gone" in faults(owner, [told])[0].what
+
+
+def test_any_column_of_any_row_matters(owner):
+    """Drawn anew each time: one column of one row is changed, and found."""
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    chance = random.Random()
+    columns = {
+        "transfer": ("debit", "credit", "amount_minor", "cash_minor", "bonus_minor", "held_minor", "version", "occurred_at_ms"),
+        "entry": ("brand", "provider", "region", "operation", "provider_tx_id", "kind", "round_id", "game_id", "fingerprint",
+                  "attempt_offset", "reason", "available_minor", "version"),
+    }  # fmt: skip
+    for table, column in itertools.chain(*[[(table, name) for name in names] for table, names in columns.items()]):
+        is_number = column.endswith(("minor", "ms", "version", "offset"))
+        change = f"coalesce({column}, 0) + 1000" if is_number else f"coalesce({column}, '') || 'x'"
+        with owner.transaction(force_rollback=True):
+            offset = chance.randrange(0, 30)
+            changed = owner.execute(
+                f"UPDATE {table} SET {column} = {change} WHERE ctid ="
+                f" (SELECT ctid FROM {table} WHERE part = 0 ORDER BY source_offset OFFSET {offset} LIMIT 1)"
+            )
+            assert changed.rowcount == 1
+            assert faults(owner), (table, column, offset)
+
+
+def test_a_checkpoint_is_what_was_signed():
+    from ledger_sink.seals import is_signed, sign
+
+    key = Ed25519PrivateKey.generate()
+    signed = sign(Checkpoint(1, "t", "c", "d", "", ()), key)
+    assert is_signed(signed, key.public_key())
+    assert not is_signed(signed, Ed25519PrivateKey.generate().public_key())
+    for changed in (
+        msgspec.structs.replace(signed, checkpoint=signed.checkpoint.replace("1", "2", 1)),
+        msgspec.structs.replace(signed, signature="zz"),
+        msgspec.structs.replace(signed, signature=""),
+    ):
+        assert not is_signed(changed, key.public_key())
