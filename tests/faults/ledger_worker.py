@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+from psycopg import AsyncConnection
+
 from ledger_sink import positions, resolver, store, writing
 from ledger_sink.agent import LedgerSettings, create_ledger_app
 from ledger_sink.publisher import Publisher
 from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
 from ledger_sink.resolver import Resolver
+from ledger_sink.statements import statements
 from ledger_sink.store import PostgresLedger
 from schemas.errors import SendFailed
 from streams.kafka.app import run_worker
@@ -55,6 +59,10 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
     "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
+    "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
+    "before the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=True),
+    "after the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=False),
+    "inside the claim": lambda arm: freeze_after("positions", "claim", arm),
     "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
     "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),
     "after it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=False),
@@ -63,6 +71,19 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
     "after it is appended": lambda arm: freeze_marking(arm),  # noqa: PLW0108  # defined below
 }
+
+
+def freeze_after(file: str, name: str, arm: Path) -> None:
+    """Freeze behind one statement, with its transaction open."""
+    original, wanted = AsyncConnection.execute, statements(file)[name]
+
+    async def wrapped(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        cursor = await original(self, query, *args, **kwargs)
+        if query == wanted:
+            freeze(arm)
+        return cursor
+
+    AsyncConnection.execute = wrapped  # type: ignore[method-assign]
 
 
 def fail_sending(arm: Path) -> None:

@@ -1,6 +1,7 @@
-"""Real workers frozen at the points where it would hurt, and killed there, or overtaken by another and let go on.
+"""Real workers frozen at the points where it would hurt, overtaken by another, and let go on; partitions fought over.
 
 Whatever happens, what is left is what the rules say of the log: every row, every answer on its topic, and a replay.
+Those that are killed where they are frozen are in test_failpoints.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import pytest
 from pitboss.embedded.processes import poll
 from replay.evidence import read_all_topics
 from schemas.errors import Fenced
-from schemas.topics import UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PATIENCE_S, PROVIDERS, new_scene, traffic
-from tests.unit.ledger_events import deposit, house, leg, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
 
@@ -23,33 +22,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(1
 @pytest.fixture
 async def scene(runtime, tmp_path):
     return await new_scene(runtime, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        "before the transaction", "inside the transaction", "after the commit", "before it is published",
-        "after it is published",
-    ],
-)  # fmt: skip
-async def test_a_ledger_worker_is_killed(scene, point):
-    await scene.append(traffic(1))
-    with scene.worker("ledger-1", point) as process:
-        await scene.published(processes=[process])
-        scene.arm.touch()
-        await scene.append(traffic(2))
-        await scene.frozen(process)
-    # And its successor while it catches up with what it was left.
-    for later in ("after the claim", "before it is sent again", "after it is sent again"):
-        scene.arm.touch()
-        with scene.worker("ledger-1", later) as process:
-            await scene.frozen(process)
-    await scene.append(traffic(3))
-    with scene.worker("ledger-1") as process:
-        await scene.published(processes=[process])
-        process.send_signal(signal.SIGTERM)
-        assert await scene.ended(process) == 0, scene.logs()
-    await scene.proven()
 
 
 @pytest.mark.parametrize(
@@ -109,52 +81,3 @@ async def test_two_workers_take_each_others_partitions_in_the_middle_of_everythi
         first.send_signal(signal.SIGTERM)
         assert await scene.ended(first) == 0, scene.logs()
     await scene.proven()
-
-
-def opened(number: int):
-    return house("deposit.opened", f"dep-{number}", leg("INFORMATIONAL", 2_500), player=f"p-{number % 12}")
-
-
-def notice(number: int):
-    return deposit(f"psp-{number}", 2_500, player=None, reference=("deposit.opened", f"dep-{number}"))
-
-
-def refund(number: int):
-    return transaction(
-        "REFUND", f"ref-{number}", leg("DEPOSIT_REVERSAL", 500), provider="adyen", player=None,
-        reference=("AUTHORISATION", f"psp-{number}"), round_id=None,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "point",
-    ["before it is parked", "after it is parked", "before it is appended", "after it is appended", "after the claim"],
-)
-async def test_a_resolver_is_killed(scene, point):
-    """Forty payments, each with its refund before it; half of the deposits were never opened."""
-    numbers = range(40)
-    with scene.worker("ledger-1") as ledger:
-        scene.arm.touch()
-        await scene.append([refund(n) for n in numbers], UNRESOLVED)
-        await scene.append([opened(n) for n in numbers if n % 2])
-        await scene.append([notice(n) for n in numbers], UNRESOLVED)
-        with scene.worker("resolve-1", point, "resolve") as process:
-            await scene.frozen(process)
-        with scene.worker("resolve-1", role="resolve") as process:
-
-            def is_resolved() -> bool:
-                assert process.poll() is None, scene.logs()
-                return scene.rows("SELECT count(*) FILTER (WHERE appended) FROM parked") == [(80,)]
-
-            assert await asyncio.to_thread(poll, is_resolved, PATIENCE_S), scene.logs()
-            process.send_signal(signal.SIGTERM)
-            assert await scene.ended(process) == 0, scene.logs()
-        await scene.published(processes=[ledger])
-        ledger.send_signal(signal.SIGTERM)
-        assert await scene.ended(ledger) == 0, scene.logs()
-    await scene.proven()
-    paid = 2_500 * 20 - 500 * 20
-    assert scene.rows("SELECT sum(cash_minor) FROM wallet") == [(paid,)]
-    assert scene.rows("SELECT count(*) FROM entry WHERE outcome = 'UNRESOLVED'") == [(40,)]
-    suspense = "SELECT sum(CASE WHEN credit = 'suspense:adyen' THEN amount_minor ELSE -amount_minor END) FROM transfer"
-    assert scene.rows(f"{suspense} WHERE 'suspense:adyen' IN (debit, credit)") == [(paid,)]
