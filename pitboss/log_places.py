@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,24 +11,17 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.database import Database
 from ledger_sink.statements import statements
+from pitboss.periods import instant_ms
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
 from streams.kafka.consumers import start_client
 from streams.kafka.partitioner import partition_for
 
+__all__ = ["instant_ms", "offset_behind"]
+
 _PLACE: Final = re.compile(r"(?:(?P<topic>.+)-)?(?P<part>\d+)@(?P<offset>\d+)", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMEOUT_S: Final = 20.0
-
-
-def instant_ms(text: str) -> int:
-    """Epoch milliseconds of an RFC 3339 time; one without an offset is UTC. Raises UsageError."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no time: write it as in 2026-11-22T10:15:30Z") from None
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
 async def offset_behind(runtime: Runtime, database: Database, player_id: str, place: str) -> int:

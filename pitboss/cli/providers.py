@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from pitboss.cli.providers_drift import drift_command
 from pitboss.cli.providers_fuzz import fuzz
 from pitboss.cli.providers_list import list_command
+from pitboss.cli.providers_log import log_command
 from pitboss.cli.providers_new import new
 
 
@@ -17,3 +19,5 @@ def providers() -> None:
 providers.add_command(list_command)
 providers.add_command(fuzz)
 providers.add_command(new)
+providers.add_command(drift_command)
+providers.add_command(log_command)

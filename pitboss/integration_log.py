@@ -1,0 +1,190 @@
+"""The integration log: what happened between this installation and its providers in a period, put together.
+
+Nothing is remembered for it but the logs themselves: which schemas changed is told against an earlier log of the same
+folder, since a release carries only its own schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+import msgspec
+from lxml import etree
+
+from ledger_sink.traffic import Traffic
+from pitboss.dead_letters import find
+from pitboss.settings import Runtime
+from sandbox.fuzz.conformance import Conformance
+from schemas.compatibility import checksum
+from schemas.events import SchemaDrift
+from schemas.registry import released
+from schemas.topics import provider_of
+from streams.dead_letters.letters import Case, State
+from streams.providers.versions import VersionRow
+
+_PAYLOAD_ENDINGS: Final = (".schema.json", ".xsd", ".avsc")
+
+
+class VersionLine(msgspec.Struct, frozen=True):
+    """A provider version: where it is in its life, and its events of the period; `state` None: in no row."""
+
+    provider: str
+    version: str
+    state: str | None
+    retires_on: date | None
+    days_to_retirement: int | None
+    events: int | None
+
+
+class RejectedLine(msgspec.Struct, frozen=True):
+    """Rejected records of a provider by code, by the time of the raw record; and how many are still open."""
+
+    provider: str
+    code: str
+    records: int
+    open: int
+
+
+class SchemaChange(msgspec.Struct, frozen=True):
+    """A schema file that was ADDED, REMOVED or CHANGED since the log that was compared with."""
+
+    name: str
+    change: str
+
+
+class IntegrationLog(msgspec.Struct, frozen=True):
+    """The log of one period, times in epoch ms. A section is None where nothing is known; `unknown` says why.
+
+    `compared_with` is the name of the earlier log that `schema_changes` are told against, None for a first one;
+    `schemas` are the checksums to compare the next one with.
+    """
+
+    since: int
+    until: int
+    versions: list[VersionLine]
+    drift: list[SchemaDrift] | None
+    rejected: list[RejectedLine] | None
+    compared_with: str | None
+    schema_changes: list[SchemaChange] | None
+    conformance: list[Conformance]
+    schemas: dict[str, str]
+    unknown: list[str] = []
+
+
+def version_lines(
+    rows: Iterable[VersionRow], traffic: Mapping[tuple[str, str], Traffic] | None, today: date
+) -> list[VersionLine]:
+    """Every version of the registry, and those that were seen without standing in it; sorted."""
+    counts = {} if traffic is None else {version: seen.events for version, seen in traffic.items()}
+    lines = []
+    for row in rows:
+        events = None if traffic is None else counts.pop((row.provider, row.version), 0)
+        days = row.days_to_retirement(today)
+        lines.append(VersionLine(row.provider, row.version, row.state.value, row.retires_on, days, events))
+    lines += [
+        VersionLine(provider, version, None, None, None, events) for (provider, version), events in counts.items()
+    ]
+    return sorted(lines, key=lambda line: (line.provider, line.version))
+
+
+def rejected_lines(cases: Iterable[Case], from_ms: int) -> list[RejectedLine]:
+    """Cases of raw topics by provider and code; one with items of several codes counts under each."""
+    found: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        provider = _provider(case.source.topic)
+        if provider is None or case.letter.source_timestamp < from_ms:
+            continue
+        for code in case.codes:
+            found.setdefault((provider, code), []).append(case)
+    return [
+        RejectedLine(provider, code, len(members), sum(case.state is State.OPEN for case in members))
+        for (provider, code), members in sorted(found.items())
+    ]
+
+
+def _provider(topic: str) -> str | None:
+    try:
+        return provider_of(topic)
+    except ValueError:
+        return None
+
+
+async def rejected_since(runtime: Runtime, from_ms: int) -> list[RejectedLine]:
+    """The rejected records of a period. Raises Unavailable, UsageError."""
+    return rejected_lines((await find(runtime, lambda _: False)).cases, from_ms)
+
+
+def schema_checksums() -> dict[str, str]:
+    """Of every schema, ours and the providers', a checksum of what it says, whatever its layout, by its name."""
+    found = {f"avro/{schema.name}": checksum(schema.json) for schema in released()}
+    folder = files("schemas") / "providers"
+    for provider in folder.iterdir():
+        for event in provider.iterdir() if provider.is_dir() else ():
+            for file in event.iterdir() if event.is_dir() else ():
+                if file.name.endswith(_PAYLOAD_ENDINGS):
+                    name = f"providers/{provider.name}/{event.name}/{file.name}"
+                    found[name] = sha256(_canonical(file)).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def _canonical(file: Traversable) -> bytes:
+    text = file.read_bytes()
+    if file.name.endswith(".xsd"):
+        tree = etree.fromstring(text, etree.XMLParser(remove_blank_text=True, remove_comments=True, no_network=True))
+        return etree.tostring(tree, method="c14n")
+    return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+
+
+def schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[SchemaChange]:
+    """What is different, by name."""
+    changes = []
+    for name in sorted({*before, *now}):
+        if name not in before:
+            changes.append(SchemaChange(name, "ADDED"))
+        elif name not in now:
+            changes.append(SchemaChange(name, "REMOVED"))
+        elif before[name] != now[name]:
+            changes.append(SchemaChange(name, "CHANGED"))
+    return changes
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What is needed of an earlier log."""
+
+    until: int
+    schemas: dict[str, str]
+
+
+def compared_with(earlier: Mapping[str, Earlier], since: int) -> str | None:
+    """The name of the log to tell schema changes against: the last one before the period, else the first one in it."""
+    before = [name for name, log in earlier.items() if log.until <= since]
+    if before:
+        return max(before, key=lambda name: earlier[name].until)
+    return min(earlier, key=lambda name: earlier[name].until, default=None)
+
+
+def stamp_of(at_ms: int) -> str:
+    """A time in UTC as in file names: no log overwrites an earlier one, with which a later one may be compared."""
+    return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H%M%SZ")
+
+
+def put_together(
+    since: int,
+    until: int,
+    versions: list[VersionLine],
+    drift: list[SchemaDrift] | None,
+    rejected: list[RejectedLine] | None,
+    conformance: list[Conformance],
+    earlier: Mapping[str, Earlier],
+    unknown: Sequence[str],
+) -> IntegrationLog:
+    """The log of what was gathered."""
+    schemas = schema_checksums()
+    name = compared_with(earlier, since)
+    changes = None if name is None else schema_changes(earlier[name].schemas, schemas)
+    return IntegrationLog(since, until, versions, drift, rejected, name, changes, conformance, schemas, list(unknown))

@@ -1,0 +1,50 @@
+"""Asks the servers and the adapters for what an integration log tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pitboss.drift_log import read_drift
+from pitboss.integration_log import Earlier, IntegrationLog, put_together, rejected_since, version_lines
+from pitboss.provider_traffic import traffic_from
+from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
+from sandbox.fuzz.conformance import conformance
+from sandbox.fuzz.subjects import subjects
+from schemas.errors import PitbossError
+from streams.providers.registry import DIALECTS
+
+T = TypeVar("T")
+
+
+def gathered(since: int, until: int, earlier: Mapping[str, Earlier]) -> IntegrationLog:
+    """The log of a period (epoch ms). What cannot be asked for is left out and named; raises UsageError only."""
+    unknown: list[str] = []
+    runtime: Runtime | None = None
+    try:
+        runtime = resolve_runtime(read_settings())
+    except NoStack as error:
+        unknown.append(f"Traffic, drift and rejected records are not known: {error}")
+
+    def asked(what: str, ask: Callable[[Runtime], Awaitable[T]]) -> T | None:
+        """What the servers say; one that is down leaves out its own section only."""
+        if runtime is None:
+            return None
+        try:
+            return asyncio.run(_awaited(ask(runtime)))
+        except PitbossError as error:
+            unknown.append(f"{what} not known: {error.code} {error}")
+            return None
+
+    traffic = asked("Traffic is", lambda at: traffic_from(at, since))
+    drift = asked("Drift is", lambda at: read_drift(at, from_ms=since))
+    rejected = asked("Rejected records are", lambda at: rejected_since(at, since))
+    today = datetime.fromtimestamp(until // 1000, tz=UTC).date()
+    versions = version_lines(DIALECTS.rows, traffic, today)
+    return put_together(since, until, versions, drift, rejected, conformance(subjects()), earlier, unknown)
+
+
+async def _awaited(answer: Awaitable[T]) -> T:
+    return await answer

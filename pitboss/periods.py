@@ -1,0 +1,34 @@
+"""What a person means by a time, or by `--since`: that, or how long ago."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from schemas.errors import UsageError
+from schemas.topics import DAY_MS
+
+_AGO: Final = re.compile(r"([1-9]\d{0,4})([mhdw])", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
+
+
+def instant_ms(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 time; one without an offset is UTC. Raises UsageError."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time: write it as in 2026-11-22T10:15:30Z") from None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """Epoch ms of `7d`, `24h`, `90m`, `2w` before now, or of an RFC 3339 time. Raises UsageError."""
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
+    try:
+        return instant_ms(text)
+    except UsageError:
+        raise UsageError(f"{text!r} is no time: write 7d, 24h, or as in 2026-11-22T10:15:30Z") from None

@@ -1,0 +1,100 @@
+"""The conformance of each adapter as it runs here: its own examples, read, answered and held against its schemas.
+
+The suite under tests/contract asks more; this is what can be asked of an installation without the tests' sources.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sandbox.fuzz.cases import Case, Mode
+from sandbox.fuzz.judging import Fault, FaultKind, said_of
+from sandbox.fuzz.run import faults_of, fuzz, outcome_of
+from sandbox.fuzz.subjects import Subject
+from streams.drift.checking import Checker
+from streams.drift.shapes import What
+from streams.normalise.normaliser import RejectedItem
+from streams.providers.examples.fill import Example, Fill, record
+
+FUZZED_EACH = 250
+"""Messages of each adapter besides its examples: some seconds for all of them together."""
+
+_FAULTS_KEPT = 10
+
+
+class Conformance(msgspec.Struct, frozen=True):
+    """What came of one adapter: examples that were read, messages that were fuzzed, and what was wrong (the first)."""
+
+    adapter: str
+    examples: int
+    fuzzed: int
+    faults: list[str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.faults
+
+
+def conformance(among: Sequence[Subject], seed: int = 1) -> list[Conformance]:
+    """Each adapter with what is wrong with it. Raises nothing, whatever an adapter does."""
+    checker = Checker()
+    fuzzed = fuzz(seed, range(FUZZED_EACH * len(among)), among)
+    results = []
+    for subject in among:
+        examples, faults = 0, []
+        for number, fault in enumerate(_tried(subject, checker)):
+            examples = number + 1
+            faults += fault
+        failures = [failure for failure in fuzzed.failures if failure.adapter == subject.name]
+        faults += [f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}" for failure in failures]
+        tally = fuzzed.by_adapter[subject.name]
+        if not tally.clean and not failures:
+            faults.append(f"fuzzed: {tally.exceptions + tally.unaccounted + tally.inexact} messages went wrong")
+        results.append(Conformance(subject.name, examples, tally.count, faults[:_FAULTS_KEPT]))
+    return results
+
+
+def _tried(subject: Subject, checker: Checker) -> Iterator[list[str]]:
+    """For each example in the first and the last of the provider's currencies what is wrong with it."""
+    currencies = dict.fromkeys((subject.examples.currencies[0], subject.examples.currencies[-1]))
+    for currency in currencies:
+        try:
+            fill = Fill(1, currency)
+            made = subject.made(fill)
+        except Exception:  # noqa: BLE001 - examples that cannot be written are a fault like any other
+            yield [f"{currency}: no examples: {traceback.format_exc(limit=-1)}"]
+            continue
+        for example in made:
+            try:
+                faults = [*_faults(subject, fill, example), *_undeclared(subject, example, checker)]
+            except Exception:  # noqa: BLE001 - that nothing may raise is what is asked
+                faults = [Fault(FaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
+            yield [f"{currency} {example.name!r}: {fault.kind}: {fault.what}" for fault in faults]
+
+
+def _faults(subject: Subject, fill: Fill, example: Example) -> Iterator[Fault]:
+    place = record(example, subject.dialect.provider, appended_at_ms=fill.appended_at_ms)
+    again = record(example, subject.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000)
+    case = Case(0, subject, Mode.VALID, fill, example, place, keyed=True)
+    results = outcome_of(case)
+    yield from faults_of(case, results)
+    if _identities(subject, again) != _identities(subject, place):
+        yield Fault(FaultKind.INEXACT, "sent again, it is something else")
+
+
+def _identities(subject: Subject, place: object) -> list[str]:
+    items = subject.keyed.normalise(place)  # type: ignore[arg-type]
+    return [item.code.value if isinstance(item, RejectedItem) else said_of(item).event_id for item in items]
+
+
+def _undeclared(subject: Subject, example: Example, checker: Checker) -> Iterator[Fault]:
+    if all(expected.code is not None for expected in example.expects):
+        return
+    for finding in checker.check(subject.dialect.provider, record(example, subject.dialect.provider)):
+        if finding.shape.what is not What.NEW_FIELD:
+            what, path, detail = finding.shape
+            yield Fault(FaultKind.INEXACT, f"against its payload schema: {what} {path} {detail}".rstrip())

@@ -1,0 +1,158 @@
+"""The drift worker on the real broker: one event a shape, whatever comes again, and the money's events all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from pitboss.cli.main import cli
+from pitboss.provision import provision
+from pitboss.settings import Runtime, worker_environment
+from replay.topics import read_topics
+from sandbox.fuzz.subjects import subject_of
+from schemas import codec
+from schemas.events import SchemaDrift, WalletTransaction
+from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
+from streams.drift.agent import DriftSettings, create_worker
+from streams.kafka.app import PitbossApp
+from streams.normalise import agent as normalise
+from streams.providers.examples.fill import Example, Fill
+from streams.providers.registry import DIALECTS
+
+pytestmark = pytest.mark.integration
+
+DEADLINE_S = 60.0
+COPIES = 3
+
+
+def bets() -> list[Example]:
+    """One bet as documented, and others with a new field, another type and without a field; each several times."""
+    sent = []
+    for copy in range(COPIES):
+        for place, change in enumerate(({}, {"bonus_round": "b-1"}, {"meta": "text"}, {"round": ...})):
+            made = next(one for one in subject_of(DIALECTS["hub88"]).made(Fill(10 * copy + place)) if one.name == "bet")
+            sent.append(changed(made, **change))
+    return sent
+
+
+def reviews() -> list[Example]:
+    """A value that is none of the declared ones: these the dialect must refuse."""
+    made = subject_of(DIALECTS["sumsub"]).made(Fill(1))
+    reviewed = next(one for one in made if one.name.startswith("applicantReviewed"))
+    return [changed(reviewed, reviewResult={"reviewAnswer": "YELLOW"})] * COPIES
+
+
+def changed(made: Example, **change: Any) -> Example:
+    said = json.loads(made.value) | change
+    value = json.dumps({name: value for name, value in said.items() if value is not ...}).encode()
+    return replace(made, value=value)
+
+
+async def append(runtime: Runtime, provider: str, sent: list[Example]) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
+        for one in sent:
+            await producer.send_and_wait(
+                runtime.topic(raw_topic(provider)), one.value, one.key, headers=list(one.headers.items())
+            )
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - plain counters have nothing to wait on
+            await asyncio.sleep(0.05)
+    assert condition(), what
+
+
+@asynccontextmanager
+async def working(app: PitbossApp) -> AsyncIterator[None]:
+    await app.start()
+    try:
+        yield
+    finally:
+        await app.stop()
+
+
+async def normalised(runtime: Runtime, count: int) -> None:
+    worker = normalise.create_worker(
+        normalise.NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", {})
+    )
+    async with working(worker.app):
+        await until(lambda: worker.stats.records == count, "normalised")
+
+
+async def watched(runtime: Runtime, count: int, rate: float) -> int:
+    """Let a new drift worker look at that many records, and return how many shapes it told."""
+    worker = create_worker(DriftSettings(runtime.bootstrap_servers, runtime.namespace, {}, rate))
+    async with working(worker.app):
+        await until(lambda: worker.stats.seen >= count, "watched")
+    return worker.stats.told
+
+
+async def read(runtime: Runtime, topic: str, record: type) -> list[Any]:
+    decode = codec.decoder(record)
+    return [decode(one.value) async for one in read_topics(runtime.bootstrap_servers, [runtime.topic(topic)])]
+
+
+async def story(runtime: Runtime) -> tuple[list[SchemaDrift], list[WalletTransaction], list[int]]:
+    sent = bets(), reviews()
+    for provider, examples in zip(("hub88", "sumsub"), sent, strict=True):
+        await append(runtime, provider, examples)
+    count = len(sent[0]) + len(sent[1])
+    await normalised(runtime, count)
+    told = [await watched(runtime, count + COPIES, 1.0)]
+    # The same again, under other offsets, for a worker that has to learn what was told.
+    await append(runtime, "hub88", sent[0])
+    told.append(await watched(runtime, len(sent[0]), 1.0))
+    return await read(runtime, DRIFT, SchemaDrift), await read(runtime, TRANSACTIONS, WalletTransaction), told
+
+
+@pytest.fixture
+def pitboss(runtime: Runtime, monkeypatch):
+    for name, value in worker_environment(runtime).items():
+        if name.startswith("PITBOSS_"):
+            monkeypatch.setenv(name, value)
+    return lambda *arguments: CliRunner().invoke(cli, ["providers", *arguments], catch_exceptions=False)
+
+
+def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitboss, tmp_path):
+    provision(runtime, partitions=1)
+    drift, events, told = asyncio.run(story(runtime))
+    assert sorted((one.provider, one.event, one.what, one.path, one.detail) for one in drift) == [
+        ("hub88", "bet", "CHANGED_TYPE", "$.meta", "string instead of object or null"),
+        ("hub88", "bet", "MISSING_FIELD", "$.round", ""),
+        ("hub88", "bet", "NEW_FIELD", "$.bonus_round", ""),
+        ("sumsub", "webhook", "NEW_VALUE", "$.reviewResult.reviewAnswer", "YELLOW"),
+    ]
+    assert told == [4, 0]
+    assert {one.provider: one.rejected for one in drift} == {"hub88": None, "sumsub": "BAD_FIELD"}
+    assert len(events) == len(bets()), "unknown fields never reject"
+    [bonus] = [one for one in drift if one.what == "NEW_FIELD"]
+    assert '"bonus_round": "b-1"' in bonus.example
+    assert (bonus.source.topic, bonus.source.offset) == (runtime.topic(raw_topic("hub88")), 1)
+
+    shown = pitboss("drift", "--json")
+    assert shown.exit_code == 0
+    assert {row["drift_id"] for row in json.loads(shown.stdout)} == {one.drift_id for one in drift}
+    only = pitboss("drift", "--provider", "sumsub", "--since", "1d")
+    assert "YELLOW" in only.stdout
+    assert only.stderr == "1 shape\n"
+    assert pitboss("drift", "--since", "2099-01-01T00:00:00Z").stderr == "0 shapes\n"
+
+    log = pitboss("log", "--since", "1d", "--out", str(tmp_path))
+    assert log.exit_code == 0, log.stderr
+    [text] = [file.read_text() for file in tmp_path.glob("*.md")]
+    [said] = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    assert "`$.bonus_round`" in text
+    assert {one["drift_id"] for one in said["drift"]} == {one.drift_id for one in drift}
+    assert said["rejected"] == [{"provider": "sumsub", "code": "BAD_FIELD", "records": COPIES, "open": COPIES}]
+    assert "| sumsub | BAD_FIELD | 3 | 3 |" in text
+    assert said["unknown"] == []
+    assert all(line["events"] == 0 for line in said["versions"]), "no ledger has booked them"
