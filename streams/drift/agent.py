@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -30,7 +30,7 @@ from streams.dead_letters.headers import DROP_OF
 from streams.drift.checking import Checker, Finding
 from streams.drift.known import Known
 from streams.drift.sampling import sampled
-from streams.drift.telling import drift_of, id_of
+from streams.drift.telling import drifts_of, id_of
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
 from streams.kafka.intake import IntakeSettings
@@ -146,11 +146,11 @@ def create_handler(
         provider = provider_of(batch.topic.removesuffix(DEAD_LETTER_SUFFIX))
         if not checker.knows(provider):
             return
-        found = [
-            drift_of(record, finding)
-            async for record, finding in _findings(checker, provider, batch, rate, stats)
-            if not known.has(id_of(finding))  # an example costs more than its id, and drift comes in each record
-        ]
+        found: list[SchemaDrift] = []
+        async for record, findings in _findings(checker, provider, batch, rate, stats):
+            # An example costs more than an id, and most drift is in each record.
+            untold = [finding for finding in findings if not known.has(id_of(finding))]
+            found += drifts_of(record, untold)
         overflown = sum(known.overflown.values())
         fresh = known.fresh(found)
         if sum(known.overflown.values()) > overflown:
@@ -177,8 +177,10 @@ def summary(drift: SchemaDrift) -> str:
     return f"{drift.provider} {drift.provider_version} drifts from its schema: {what} at {where}, first seen in {place}"
 
 
-async def _findings(checker: Checker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats) -> Any:
-    """Pairs of record and finding; the event loop gets its turns in between."""
+async def _findings(
+    checker: Checker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
+) -> AsyncIterator[tuple[RawRecord, list[Finding]]]:
+    """Records with what was found in them; the event loop gets its turns in between."""
     is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
     records = _letters(batch) if is_dead else batch.records
     chosen = list(records) if is_dead else sampled(batch.records, rate)
@@ -186,16 +188,14 @@ async def _findings(checker: Checker, provider: str, batch: RecordBatch, rate: f
         others = {id(record) for record in chosen}
         for count, record in enumerate(batch.records):
             if id(record) not in others and not _is_mark(record):
-                for finding in checker.fallbacks(provider, record):
-                    yield record, finding
+                yield record, checker.fallbacks(provider, record)
             if not count % (10 * _YIELD_EVERY):
                 await asyncio.sleep(0)
     for count, record in enumerate(chosen):
         if _is_mark(record):
             continue
         stats.checked[provider] += 1
-        for finding in checker.check(provider, record):
-            yield record, finding
+        yield record, checker.check(provider, record)
         if not count % _YIELD_EVERY:
             await asyncio.sleep(0)
 

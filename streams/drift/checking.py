@@ -22,6 +22,9 @@ from streams.providers.routing import Fallback, Speaker
 UNSIGNED: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
 """Rejections of records that anybody may have sent."""
 
+SHAPES_MAX: Final = 50
+"""Of one record: a body may name a hundred thousand fields."""
+
 _SEGMENT: Final = re.compile(rb"[/?.]+")
 
 
@@ -72,6 +75,7 @@ class Checker:
         event, schema, shapes = self._closest(provider, record, headers, read)
         if not shapes and read.rejected is RejectCode.UNKNOWN_OPERATION:
             event, schema, shapes = "", "", [Shape(What.NEW_MESSAGE, "", shown(read.detail, DETAIL_MAX))]
+        shapes = shapes[:SHAPES_MAX]
         found = [Finding(provider, read.version, event, schema, shape, read.rejected) for shape in shapes]
         return [*found, *_fallbacks(provider, read)]
 
@@ -80,9 +84,9 @@ class Checker:
         return _fallbacks(provider, self._read(provider, record, dict(record.headers)))
 
     def _read(self, provider: str, record: RawRecord, headers: Headers) -> Read:
-        speaker = self._speakers[provider]
-        version = speaker.expected(record, headers).version
+        speaker, version = self._speakers[provider], ""
         try:
+            version = speaker.expected(record, headers).version
             _, items, fallen = speaker.read(record, headers)
         except Rejected as error:
             return Read(version, (), error.reason, error.detail, ())

@@ -89,7 +89,10 @@ def _json_check(shapes: JsonShapes) -> Check:
                 payload = _form(payload) if is_form else json.loads(payload)
             except (ValueError, RecursionError):
                 return [Shape(What.UNREADABLE, "$", f"no {'form' if is_form else 'JSON'}")]
-        return shapes.of(payload)
+        try:
+            return shapes.of(payload)
+        except RecursionError:
+            return [Shape(What.UNREADABLE, "$", "nested too deeply")]
 
     return check
 

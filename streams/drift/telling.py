@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from schemas.events import Position, SchemaDrift
@@ -20,8 +21,15 @@ def id_of(finding: Finding) -> str:
     return drift_id(finding.provider, finding.version, finding.event, path, what.value, detail)
 
 
-def drift_of(record: RawRecord, finding: Finding) -> SchemaDrift:
-    """The event that tells of a finding in this record."""
+def drifts_of(record: RawRecord, findings: Sequence[Finding]) -> list[SchemaDrift]:
+    """The events that tell of what was found in one record; they share its example."""
+    if not findings:
+        return []
+    example = example_of(findings[0].provider, record.value or b"")
+    return [_drift_of(record, finding, example) for finding in findings]
+
+
+def _drift_of(record: RawRecord, finding: Finding, example: str) -> SchemaDrift:
     what, path, detail = finding.shape
     return SchemaDrift(
         id_of(finding),
@@ -32,7 +40,7 @@ def drift_of(record: RawRecord, finding: Finding) -> SchemaDrift:
         what.value,
         path,
         detail,
-        example_of(finding.provider, record.value or b""),
+        example,
         Position(record.topic, record.partition, record.offset),
         record.timestamp,
         None if finding.rejected is None else finding.rejected.value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from lxml import etree
@@ -11,6 +12,9 @@ from lxml import etree
 from streams.drift.shapes import DETAIL_MAX, NAME_MAX, PATH_MAX, VALUE_MAX, Shape, What, distinct, shown
 from streams.drift.xsd_model import Node, XsdModel
 from streams.providers.xml_body import parser
+
+ERRORS_MAX: Final = 200
+"""Of one document so many complaints are looked at: to find the place of one costs a walk through its siblings."""
 
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
 _ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
@@ -39,7 +43,7 @@ class XmlShapes:
         self._schema.validate(root)
         has_gaps = any(shape.what is What.MISSING_FIELD for shape in walked)
         log: Any = self._schema.error_log
-        errors = [shape for error in log for shape in _of_error(error, root, has_gaps=has_gaps)]
+        errors = [shape for error in islice(log, ERRORS_MAX) for shape in _of_error(error, root, has_gaps=has_gaps)]
         return distinct([*walked, *errors])
 
     def _walk(self, node: Node, element: etree._Element, path: str) -> Iterator[Shape]:
