@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import msgspec
 import psycopg
@@ -20,6 +21,7 @@ from schemas.events import DeadLetter, OffsetRange
 from schemas.identity import alert_id
 from schemas.topics import ALERTS, TRANSACTIONS
 from streams.kafka.intake import Intake
+from streams.postgres.migrations import MigrationChanged, Tables
 from tests import fraud_log
 from tests.fraud_log import T0, append, append_bytes, bet, burst, partition_of, read_alerts, settings_of, watching
 
@@ -231,9 +233,9 @@ def test_migrations_run_once_however_many_begin_together(runtime):
 
 def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):
     migration.migrate(runtime.database_url)
-    [(name, text)] = migration._files()
-    monkeypatch.setattr(migration, "_files", lambda: [(name, text + "-- edited")])
-    with pytest.raises(migration.MigrationChanged, match=name):
+    [file] = migration.TABLES.files()
+    monkeypatch.setattr(Tables, "files", lambda _: [replace(file, sql=file.sql + "-- edited")])
+    with pytest.raises(MigrationChanged, match=file.name):
         migration.migrate(runtime.database_url)
 
 

@@ -1,0 +1,195 @@
+"""Numbered SQL files, applied once each, in order, by one process at a time; and the rights on what they made.
+
+A component has a folder `migrations` and a file `rights.sql`. The files are applied by the role that owns the tables.
+The rights are granted anew each time, after everything has been taken from the other roles: what the file does not say
+nobody may do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg import Connection, sql
+
+from schemas.errors import Fatal, Unavailable
+from streams.postgres.roles import RightsMissing, Role, take_role_now
+
+_LOCK_KEY: Final = 0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
+_TURN_MAX: Final = "10min"
+_LOCK_MAX: Final = "5s"
+_STATEMENT_MAX: Final = "30min"
+
+
+class MigrationChanged(Fatal):
+    """A file was edited after it had been applied; write a new one instead."""
+
+    code: ClassVar[str] = "MIGRATION_CHANGED"
+
+
+class MigrationFailed(Fatal):
+    """The database refuses a file, or takes longer over it than is sensible. Nothing of that file is applied."""
+
+    code: ClassVar[str] = "MIGRATION_FAILED"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: its name orders it, its checksum says whether it is still the one that was applied."""
+
+    name: str
+    sql: str
+    applied: bool = False
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one component: the package with its files, and the database schemas that they fill.
+
+    The first schema also holds the list of what was applied.
+    """
+
+    package: str
+    schemas: tuple[str, ...]
+
+    def files(self) -> list[Migration]:
+        """The files of this release, in order."""
+        folder = resources.files(self.package).joinpath("migrations")
+        names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+        return [Migration(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+
+
+def state_of(tables: Tables, database_url: str) -> list[Migration]:
+    """Each file and whether it is applied; changes nothing. Raises MigrationChanged, Unavailable, RightsMissing."""
+    with _connected(database_url) as connection, _told("the list of migrations"):
+        return _with_state(tables, connection)
+
+
+def migrate(tables: Tables, database_url: str) -> list[Migration]:
+    """Apply the files that are missing and return them, and grant the rights anew.
+
+    A login that may not become the owner does no harm and no work where nothing is missing. Raises MigrationChanged,
+    MigrationFailed, RightsMissing, and Unavailable where another session is in the way.
+    """
+    with _connected(database_url) as connection:
+        with _told("another migration is still under way: this one"):
+            connection.execute(f"SET lock_timeout = '{_TURN_MAX}'")
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
+        with _told("the list of migrations"):
+            missing = [migration for migration in _with_state(tables, connection) if not migration.applied]
+        try:
+            _become_owner(tables, connection)
+        except RightsMissing:
+            if missing:
+                raise
+            return []
+        for migration in missing:
+            _apply(tables, connection, migration)
+        _grant(tables, connection)
+        return missing
+
+
+def _become_owner(tables: Tables, connection: Connection[Any]) -> None:
+    names = [str(role) for role in Role]
+    with _told("the roles"):
+        with connection.transaction():
+            _limit(connection)
+            connection.execute(_text("roles", roles=names))
+        # For itself, so that roles which others have just made are seen.
+        with connection.transaction():
+            _limit(connection)
+            connection.execute(_text("owner", schemas=list(tables.schemas)))
+        take_role_now(connection, Role.MIGRATOR)
+        with connection.transaction():
+            connection.execute(_text("bookkeeping", schema=tables.schemas[0]))
+
+
+def _apply(tables: Tables, connection: Connection[Any], migration: Migration) -> None:
+    with _told(migration.name), connection.transaction():
+        _limit(connection)
+        connection.execute(migration.sql.encode())
+        noted = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)").format(_applied_in(tables))
+        connection.execute(noted, (migration.name, migration.checksum))
+
+
+def _grant(tables: Tables, connection: Connection[Any]) -> None:
+    rights = resources.files(tables.package).joinpath("rights.sql").read_text(encoding="utf-8")
+    with _told("rights.sql"), connection.transaction():
+        _limit(connection)
+        connection.execute(_text("rights", schemas=list(tables.schemas)))
+        connection.execute(rights.encode())
+
+
+def _limit(connection: Connection[Any]) -> None:
+    connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_MAX}'")
+    connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_MAX}'")
+
+
+def _text(name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Sequence[str] = ()) -> sql.Composed:
+    """A file of this package; what stands in braces is filled in, as blocks of PL/pgSQL take no parameters."""
+    text = resources.files("streams.postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return sql.SQL(text).format(
+        schema=sql.Identifier(schema), schemas=sql.Literal(list(schemas)), roles=sql.Literal(list(roles))
+    )
+
+
+def _applied_in(tables: Tables) -> sql.Identifier:
+    return sql.Identifier(tables.schemas[0], "schema_migration")
+
+
+def _with_state(tables: Tables, connection: Connection[Any]) -> list[Migration]:
+    files = tables.files()
+    where = _applied_in(tables)
+    if connection.execute("SELECT to_regclass(%s)", (where.as_string(connection),)).fetchone() == (None,):
+        return files
+    rows = connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(where)).fetchall()
+    applied: dict[str, str] = dict(rows)
+    for migration in files:
+        if applied.get(migration.name, migration.checksum) != migration.checksum:
+            raise MigrationChanged(
+                f"{migration.name} was changed after it had been applied; put it back and write a new file"
+            )
+    return [replace(migration, applied=migration.name in applied) for migration in files]
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[Connection[Any]]:
+    try:
+        connection = psycopg.connect(
+            database_url, autocommit=True, connect_timeout=10, application_name="pitboss.migrate"
+        )
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"the database does not answer: {error}") from error
+    with connection:
+        yield connection
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say whose statement it was. All that is undone by then is the transaction of `what`."""
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise Unavailable(
+            f"{what} waited too long for a lock that another session holds, and was undone: {error}; run it again"
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RightsMissing(
+            f"{what}: this login may not do it: {error}; run `pitboss provision` as an administrator of the server"
+        ) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise MigrationFailed(f"{what} took longer than {_STATEMENT_MAX} and was undone: {error}") from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"{what}: the database went away: {error}; run it again") from error
+    except psycopg.Error as error:
+        raise MigrationFailed(f"{what} cannot be applied and was undone: {error}") from error

@@ -1,0 +1,80 @@
+"""Database roles: what a component may do is the server's decision, whatever login the component was given.
+
+A login takes a role on after it has connected. The roles have fixed names and belong to the server, not to one
+database: dropping a namespace leaves nothing behind, and parallel provisioning makes the same four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg import AsyncConnection, Connection, sql
+
+from schemas.errors import UsageError
+
+
+class Role(StrEnum):
+    """Which rights a session works with."""
+
+    WRITER = "pitboss_writer"
+    """Workers: books, and can neither change nor remove what is booked."""
+    READER = "pitboss_reader"
+    """Views for people: what is booked, and what became of dead letters."""
+    AUDITOR = "pitboss_auditor"
+    """Checks: every table there is."""
+    MIGRATOR = "pitboss_migrator"
+    """Owns the tables."""
+
+
+_READS: Final = frozenset({Role.READER, Role.AUDITOR})
+
+
+class RightsMissing(UsageError):
+    """The database does not let this login, or the role that it works under, do what is needed."""
+
+    code: ClassVar[str] = "RIGHTS_MISSING"
+
+
+def reads_only(role: Role) -> bool:
+    """Whether sessions of this role begin every transaction read-only."""
+    return role in _READS
+
+
+def session_options(role: Role) -> str:
+    """What a session of this role adds to its connection's options."""
+    return " -c default_transaction_read_only=on" if reads_only(role) else ""
+
+
+async def take_role(connection: AsyncConnection[Any], role: Role) -> None:
+    """Work with this role's rights from here on. Raises RightsMissing."""
+    with _told(role):
+        await connection.execute(_statement(role))
+
+
+def take_role_now(connection: Connection[Any], role: Role) -> None:
+    """As `take_role`, for a connection that is not asynchronous. Raises RightsMissing."""
+    with _told(role):
+        connection.execute(_statement(role))
+
+
+def _statement(role: Role) -> sql.Composed:
+    return sql.SQL("SET ROLE {}").format(sql.Identifier(role))
+
+
+@contextmanager
+def _told(role: Role) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.InvalidParameterValue as error:
+        raise RightsMissing(
+            f"the database server has no role {role.value}: {error}; run `pitboss ledger migrate up`"
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RightsMissing(
+            f"this login may not work as {role.value}: {error}; have the server's administrator"
+            f" run GRANT {role.value} TO it"
+        ) from error

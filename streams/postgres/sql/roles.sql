@@ -1,0 +1,20 @@
+-- The roles that sessions work under, none of which can log in. They belong to the server: another namespace may be
+-- making them at this moment. Who makes a role may also take it on, so that one login can do everything where that is
+-- wanted; other logins are given a role by the server's administrator.
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    FOREACH role_name IN ARRAY {roles}::text[] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+                IF NOT pg_has_role(role_name, 'SET') THEN
+                    EXECUTE format('GRANT %I TO CURRENT_USER', role_name);
+                END IF;
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
+    END LOOP;
+END $$
