@@ -20,7 +20,11 @@ Group = list[Waiting]
 class Committer:
     """Takes slices, commits them in groups, hands what was decided to the publisher."""
 
-    def __init__(self, store: PostgresLedger, publisher: Publisher) -> None:
+    def __init__(
+        self, store: PostgresLedger, publisher: Publisher, *, events_max: int = EVENTS_PER_TRANSACTION_MAX
+    ) -> None:
+        """At `events_max` events a group takes no further slice; what is left is decided meanwhile."""
+        self._events_max = events_max
         self._store = store
         self._publisher = publisher
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
@@ -59,7 +63,7 @@ class Committer:
     def _group(self, first: Waiting) -> Group:
         group = [first]
         size = len(first[0].events)
-        while size < EVENTS_PER_TRANSACTION_MAX and not self._queue.empty():
+        while size < self._events_max and not self._queue.empty():
             group.append(self._queue.get_nowait())
             size += len(group[-1][0].events)
         return group
