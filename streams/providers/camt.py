@@ -132,6 +132,9 @@ class Camt(Dialect):
         zone: tzinfo,
         pattern: re.Pattern[str],
     ) -> _Line:
+        doubled = entry.doubled or ("" if detail is None else detail.doubled)
+        if doubled:
+            raise Rejected(RejectCode.BAD_FIELD, f"{doubled} is there twice")
         money = detail.money if split and detail is not None else entry.money
         if money is None:
             raise Rejected(RejectCode.MISSING_FIELD, "Amt is missing")

@@ -16,6 +16,8 @@ from lxml import etree
 from schemas.errors import RejectCode, Rejected
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
+_ONCE: Final = frozenset({"Amt", "CdtDbtInd", "RvslInd", "Sts", "AcctSvcrRef", "Refs"})
+"""What decides whose how much is; of two nobody can say which is meant."""
 _MESSAGES: Final = {
     "BkToCstmrAcctRpt": ("camt.052", "Rpt"),
     "BkToCstmrStmt": ("camt.053", "Stmt"),
@@ -31,7 +33,10 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detail(msgspec.Struct, gc=False):
-    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it has `RtrInf`."""
+    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it has `RtrInf`.
+
+    `doubled` is the name of an element that may be there once and is there twice.
+    """
 
     element: etree._Element
     refs: dict[str, str]
@@ -39,6 +44,7 @@ class Detail(msgspec.Struct, gc=False):
     money: Money | None = None
     direction: str = ""
     returned: bool = False
+    doubled: str = ""
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -51,6 +57,7 @@ class Entry(msgspec.Struct, gc=False):
     """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or times."""
     count: str = ""
     has_further_message: bool = False
+    doubled: str = ""
 
     @property
     def is_divided(self) -> bool:
@@ -110,7 +117,7 @@ def _find(element: etree._Element, namespace: str, path: str) -> str:
 def entry_of(element: etree._Element, namespace: str) -> Entry:
     """An entry with its details."""
     skip = len(namespace)
-    entry, fields = Entry(element, []), {}
+    entry, fields = Entry(element, [], doubled=_doubled(element, skip)), {}
     for part in element:
         name = part.tag[skip:]
         if name in {"BookgDt", "ValDt", "Sts"}:
@@ -138,7 +145,7 @@ def _read_details(entry: Entry, element: etree._Element, skip: int) -> None:
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
-    detail = Detail(element, {}, [])
+    detail = Detail(element, {}, [], doubled=_doubled(element, skip))
     older: Money | None = None
     for part in element:
         name = part.tag[skip:]
@@ -170,5 +177,17 @@ def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None
             detail.texts += [text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"]
 
 
+def _doubled(element: etree._Element, skip: int) -> str:
+    seen: set[str] = set()
+    for part in element:
+        name = part.tag[skip:]
+        if name in _ONCE:
+            if name in seen:
+                return str(name)
+            seen.add(name)
+    return ""
+
+
 def _money(element: etree._Element) -> Money:
-    return Money((element.text or "").strip(), element.get("Ccy") or "")
+    # Text that another element interrupts is no amount: 1<x/>.50 is not 1.
+    return Money("" if len(element) else (element.text or "").strip(), element.get("Ccy") or "")

@@ -40,7 +40,7 @@ from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
 from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
-from streams.providers.xml_body import parser, root_of
+from streams.providers.xml_body import NOT_SHOWN, is_searchable, parser, root_of
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
@@ -51,7 +51,6 @@ _END: Final = "endgame"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS_MAX: Final = 19
 _SECRET: Final = re.compile(rb"""\b((?:login|password)\s*=\s*)(?:"[^"]*|'[^']*|[^\s>]*)""", re.IGNORECASE)
-_NOT_SHOWN: Final = b"(not shown: this is no UTF-8, and what is secret could not be found in it)"
 
 _UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = "6000", "6003", "6102", "6501", "6503", "6505"
 _DESCRIPTIONS: Final = {
@@ -114,7 +113,7 @@ class Microgaming(Dialect):
 
     def redacted(self, value: bytes) -> bytes:
         """The body without login and password."""
-        return _NOT_SHOWN if b"\0" in value else _SECRET.sub(rb"\1***", value)
+        return _SECRET.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
     def _read(
         self, secrets: Mapping[str, bytes], reader: etree.XMLParser, zone: tzinfo, record: RawRecord, headers: Headers

@@ -34,6 +34,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import same_secret
+from streams.providers.xml_body import NOT_SHOWN, is_searchable
 
 _OPERATIONS: Final = frozenset({"reserve", "release", "cancelReserve"})
 _USED: Final = frozenset(
@@ -51,7 +52,8 @@ _CODES: Final[dict[str, int]] = {
     Outcome.REFUSED_BLOCKED: 4,
     Outcome.REFUSED_REFERENCE: 9,
 }
-_TOKEN: Final = re.compile(rb"(<accessToken\b[^>]*>)[^<]*")
+# Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing, all the rest.
+_TOKEN: Final = re.compile(rb"(<accessToken(?:\s[^>]*)?(?<!/)>).*?(?=</accessToken|\Z)", re.DOTALL)
 
 
 def _parser() -> etree.XMLParser:
@@ -112,7 +114,7 @@ class PlayNGo(Dialect):
 
     def redacted(self, value: bytes) -> bytes:
         """The body without its access token."""
-        return _TOKEN.sub(rb"\1***", value)
+        return _TOKEN.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
     def _read(self, secret: bytes | None, parser: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
         operation, fields = _elements(parser, record.value or b"")
@@ -192,6 +194,8 @@ def _elements(parser: etree.XMLParser, value: bytes) -> tuple[str, dict[str, str
             continue
         if name in fields:
             raise Rejected(RejectCode.BAD_FIELD, f"{name} is there twice")
+        if len(child):  # its text would end where the other element begins: 1<x/>.50 is not 1
+            raise Rejected(RejectCode.BAD_FIELD, f"{name} holds another element")
         fields[name] = (child.text or "").strip()
     return str(root.tag), fields
 

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
+
+NOT_SHOWN: Final = b"(not shown: this is no UTF-8, and what is secret could not be found in it)"
+
+_OTHER_ENCODING: Final = re.compile(
+    rb"""<\?xml\b[^>]*?\bencoding\s*=\s*["']\s*(?!utf-8\b|us-ascii\b|ascii\b|iso-8859-|windows-125)""", re.IGNORECASE
+)
+
+
+def is_searchable(value: bytes) -> bool:
+    """Whether what is secret in a body stands there in ASCII, so that it can be found and blotted out.
+
+    lxml reads UTF-16, UTF-7 and others as well.
+    """
+    return b"\0" not in value and _OTHER_ENCODING.search(value) is None
 
 
 def parser() -> etree.XMLParser:

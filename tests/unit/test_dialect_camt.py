@@ -530,3 +530,28 @@ def test_two_sample_payments_under_one_end_to_end_id_stay_two() -> None:
     assert [item.legs[0].kind for item in items] == ["DEPOSIT"] * 3
     assert items[1].legs == items[2].legs
     assert len({item.provider_tx_id for item in items}) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("10.00</Amt>", '1.00</Amt><Amt Ccy="EUR">10.00</Amt>', RejectCode.BAD_FIELD),
+        ("<CdtDbtInd>CRDT", "<CdtDbtInd>DBIT</CdtDbtInd><CdtDbtInd>CRDT", RejectCode.BAD_FIELD),
+        ("<AcctSvcrRef>", "<AcctSvcrRef>OTHER</AcctSvcrRef><AcctSvcrRef>", RejectCode.BAD_FIELD),
+        ("10.00</Amt>", "1<x/>0.00</Amt>", RejectCode.BAD_AMOUNT),
+    ],
+)
+def test_of_two_amounts_or_directions_none_is_taken(old: str, new: str, code: RejectCode) -> None:
+    value = file(entry())
+    assert value.count(old) == 1
+    [item] = Camt().reader(None)(raw_record("camt", value.replace(old, new)), {})
+    assert isinstance(item, Rejected)
+    assert item.reason is code
+
+
+def test_of_two_amounts_of_a_detail_none_is_taken() -> None:
+    doubled = detail("dep-2", amount="4", more='<Amt Ccy="EUR">5</Amt>')
+    first, second = Camt().reader(None)(raw_record("camt", file(entry(detail(), doubled))), {})
+    assert isinstance(first, Draft)
+    assert isinstance(second, Rejected)
+    assert second.reason is RejectCode.BAD_FIELD

@@ -169,3 +169,28 @@ def test_names_that_only_look_like_ours() -> None:
         RejectCode.MISSING_FIELD
     )
     assert reason(body("reserve", transactionId="x" * 129)) is RejectCode.BAD_FIELD
+
+
+@pytest.mark.parametrize("real", ["1<x/>.50", "1<x>2</x>.50", "<x/>1.50", "1.50<real>9</real>"])
+def test_an_amount_with_another_element_in_it_is_no_amount(real: str) -> None:
+    assert reason(body("reserve", real=real)) is RejectCode.BAD_FIELD
+
+
+@pytest.mark.parametrize("real", ["1<!-- one -->.50", "<![CDATA[1]]>.50", "1&#46;50", "1<?x?>.50"])
+def test_an_amount_may_be_written_as_xml_allows(real: str) -> None:
+    assert kinds(read(body("reserve", real=real))) == [("BET", 150)]
+
+
+@pytest.mark.parametrize("token", [f"<![CDATA[{TOKEN}]]>", f"<!-- x -->{TOKEN}", f"{TOKEN}<x/>", TOKEN])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-7"])
+def test_no_spelling_of_the_access_token_is_shown(token: str, encoding: str) -> None:
+    value = f'<?xml version="1.0" encoding="{encoding}"?>{body("reserve", accessToken=token).decode()}'.encode(encoding)
+    shown = PlayNGo().redacted(value)
+    assert TOKEN not in shown.replace(b"\0", b"").decode("utf-7" if encoding == "utf-7" else "latin-1")
+    assert (b"p-1" in shown) is (encoding == "utf-8")
+
+
+def test_what_is_cut_off_in_the_access_token_is_not_shown_either() -> None:
+    value = body("reserve", real=f"<accessToken>{TOKEN}")
+    assert TOKEN.encode() not in PlayNGo().redacted(value[: value.index(b"</real>")])
+    assert b"<real>1.50</real>" in PlayNGo().redacted(b"<reserve><accessToken/><real>1.50</real></reserve>")
