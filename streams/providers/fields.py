@@ -61,6 +61,16 @@ def text_of(value: str | int, field: str) -> str:
     return value  # type: ignore[return-value]
 
 
+def note_of(text: str) -> str:
+    """A sentence for people, with what cannot be printed as escapes: PostgreSQL cannot store a NUL.
+
+    Not rejected as in an id: no money must stop for a line break in somebody's reason.
+    """
+    if text.isprintable():
+        return text
+    return "".join([letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text])
+
+
 def optional_text(value: str | int | None, field: str) -> str | None:
     """An id as text; missing, null and empty are all None."""
     return None if value is None or value == "" else text_of(value, field)

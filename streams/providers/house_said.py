@@ -14,6 +14,7 @@ from streams.providers.fields import (
     Instant,
     Note,
     currency_of,
+    note_of,
     signed_currency_of,
     text_of,
 )
@@ -87,7 +88,7 @@ class _WithdrawalRefused(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag
     reason: Note
 
     def cause(self) -> Cause | None:
-        return Cause("operator", text_of(self.id, "id"), None, self.reason)
+        return Cause("operator", text_of(self.id, "id"), None, note_of(self.reason))
 
 
 class _Adjustment(_Money, frozen=True, gc=False, kw_only=True, tag="adjustment"):
@@ -100,7 +101,7 @@ class _Adjustment(_Money, frozen=True, gc=False, kw_only=True, tag="adjustment")
         return Leg(self.kind.value, amount, signed_currency_of(amount, self.currency))
 
     def cause(self) -> Cause | None:
-        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), self.reason)
+        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), note_of(self.reason))
 
 
 class _AdjustmentProposed(_Adjustment, frozen=True, gc=False, kw_only=True, tag="adjustment.proposed"):
@@ -161,8 +162,8 @@ class _PlayerState(_OfPlayer, frozen=True, gc=False, kw_only=True):
     def cause(self) -> Cause | None:
         actor = text_of(self.actor, "actor")
         if self.alert_id is not None:
-            return Cause("alert", text_of(self.alert_id, "alert_id"), actor, self.reason)
-        return Cause(self.source or "operator", text_of(self.id, "id"), actor, self.reason)
+            return Cause("alert", text_of(self.alert_id, "alert_id"), actor, note_of(self.reason))
+        return Cause(self.source or "operator", text_of(self.id, "id"), actor, note_of(self.reason))
 
 
 class _PlayerBlocked(_PlayerState, frozen=True, gc=False, kw_only=True, tag="player.blocked"):

@@ -157,3 +157,14 @@ def test_the_references_of_payment_providers_are_operations_here() -> None:
 def test_a_key_that_is_none_ends_the_start() -> None:
     with pytest.raises(UsageError):
         House().reader({})
+
+
+def test_a_reason_that_postgresql_could_not_store_is_written_otherwise_and_books_all_the_same() -> None:
+    for operation, more in [
+        ("adjustment.proposed", MONEY | WHO),
+        ("withdrawal.refused", WITHDRAWAL),
+        ("player.held", WHO),
+    ]:
+        cause = read(operation, **more | {"reason": "ошибка\0in\nline 2"}).cause
+        assert cause is not None
+        assert cause.reason == r"ошибка\x00in\nline 2"
