@@ -8,6 +8,7 @@ Only promoWin names a currency; of the rest the connector, which answered authen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,12 @@ _OF_REJECTION: Final = {
     RejectCode.UNKNOWN_PROVIDER: _RETRY,
     RejectCode.BAD_CONTRACT: _RETRY,
 }
+
+_READ: Final = frozenset(
+    {"userId", "gameId", "roundId", "reference", "amount", "currency", "timestamp"}
+    | {"bonusCode", "promoWinAmount", "promoCampaignID", "campaignId"}
+)
+_SIGNED_NAME: Final = re.compile(f"(?:^|&)(?:{'|'.join(sorted(_READ))})=")
 
 _OF_A_ROUND: Final = frozenset({"bet", "result", "jackpotWin", "adjustment", "endRound"})
 _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
@@ -224,7 +231,19 @@ def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
         filled = {name: text for name, text in form.items() if text}
         if len(filled) == len(form) or not seal.matches(filled, given, "hash"):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
+    _check_names(form)
     return SignatureVerdict.VALID.value
+
+
+def _check_names(form: Mapping[str, str]) -> None:
+    """Raise Rejected(BAD_SIGNATURE) for a form whose hash signs another one of the fields that are read.
+
+    Nothing is escaped in what is hashed: one field `x` of "1&amount=2" has the hash of two, and so has a name with a
+    line break in it. Whoever saw a signed form could hide a part of it.
+    """
+    text = "&".join(f"{name}={value}" for name, value in form.items()).replace("\r", "").replace("\n", "")
+    if len(_SIGNED_NAME.findall(text)) != len(_READ & form.keys()):
+        raise Rejected(RejectCode.BAD_SIGNATURE, "hash signs other fields than this form holds")
 
 
 def _reply(error: int, said: dict[str, Any]) -> Reply:

@@ -327,3 +327,28 @@ def test_any_form_signed_as_they_sign_is_valid(fields: dict[str, str]) -> None:
     form = sealed(FORM | {name: text for name, text in fields.items() if name not in FORM and name != "hash"})
     assert dict(parse_qsl(urlencode(form), keep_blank_values=True)) == form
     assert read("refund", form, material=KEY).signature == "VALID"
+
+
+PRIZE = {"promoWinAmount": "25.00", "promoCampaignID": "c-1"}
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"promoCampaignID": "c-1&promoWinAmount=25.00"},
+        {"promoCampaignID": "c-1", "promoWin\nAmount": "25.00"},
+        {"promoCampaignID": "c-1\r&promoWin\rAmount=25.00"},
+        {"promoCampaignID=c-1&promoWinAmount": "25.00"},
+    ],
+)
+def test_a_hash_does_not_sign_a_form_in_which_a_field_is_hidden(hidden: dict[str, str]) -> None:
+    signed = sealed(FORM | PRIZE)
+    assert money(read("result", signed, material=KEY)) == [("WIN", 150, "EUR"), ("PROMO_WIN", 2500, "EUR")]
+    forged = {"hash": signed["hash"], **FORM, **hidden}
+    assert sealed({name: forged[name] for name in forged if name != "hash"})["hash"] == signed["hash"], "else no attack"
+    assert reason("result", forged, material=KEY) is RejectCode.BAD_SIGNATURE
+
+
+def test_a_signed_text_may_hold_ampersands() -> None:
+    form = sealed(FORM | {"roundDetails": "spin&bet=1.50&total=3", "userId": "a&b=c%20d+e"})
+    assert read("bet", form, material=KEY).player_id == "a&b=c%20d+e"
