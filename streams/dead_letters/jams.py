@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from streams.dead_letters.headers import DROP_OF, REDRIVE_OF, parse_place
+from streams.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_place
 from streams.providers.dialect import RawRecord
 
 NEVER: Final = -1
@@ -95,7 +95,7 @@ class Lane:
         headers = dict(record.headers)
         if _named_offset(headers.get(REDRIVE_OF), record) == jam.waits_for:
             return Fate.RELEASE, jam
-        if _named_offset(headers.get(DROP_OF), record) == jam.waits_for:
+        if record.value == DROP_MARK and _named_offset(headers.get(DROP_OF), record) == jam.waits_for:
             return Fate.DROP, jam
         return (Fate.FULL if self._is_full(jam, record) else Fate.PARK), jam
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, SignatureVerdict
-from streams.dead_letters.headers import ACTOR, DROP_OF, REASON, named_place, place_text
+from streams.dead_letters.headers import ACTOR, DROP_MARK, DROP_OF, REASON, named_place, place_text
 from streams.providers.dialect import Draft, Headers, Item, RawRecord
 
 DROP_OPERATION: Final = "dead_letter.dropped"
@@ -24,8 +25,11 @@ def with_cause(items: list[Item], cause: Cause) -> list[Item]:
 def dropped(record: RawRecord, headers: Headers) -> list[Item]:
     """What a drop's mark says: an event that moves nothing and tells who gave up what and why.
 
-    Raises Rejected(BAD_FIELD) for a mark that names no earlier record of its partition.
+    Raises Rejected(BAD_FIELD) for a mark that names no earlier record of its partition, and for what is no mark at all.
     """
+    if record.value != DROP_MARK:
+        # Whatever bytes these are, they were sent: they must not end as a note that moves nothing.
+        raise Rejected(RejectCode.BAD_FIELD, f"a record with the header {DROP_OF} is no mark of a drop")
     place = place_text(named_place(headers[DROP_OF], record))
     actor, reason = (_shown(headers.get(name)) for name in (ACTOR, REASON))
     return [

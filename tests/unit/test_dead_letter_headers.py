@@ -12,6 +12,7 @@ from schemas.errors import RejectCode
 from schemas.events import Cause, Kind, Position
 from schemas.topics import TRANSACTIONS
 from streams.dead_letters.headers import (
+    DROP_MARK,
     DROP_OF,
     PARKED_BEHIND,
     REDRIVE_COUNT,
@@ -112,10 +113,18 @@ def test_a_name_that_cannot_be_shown_is_refused(value):
 
 
 def test_a_drop_is_an_event_that_moves_nothing_and_tells_who_and_why():
-    item = read(dict(drop_headers(SOURCE, "ann", "test traffic")))
+    mark = raw_record("hub88", DROP_MARK, dict(drop_headers(SOURCE, "ann", "test traffic")), offset=42)
+    [item] = Normaliser(DIALECTS, {}).normalise(mark)
     assert isinstance(item, Accepted)
     said = item.transaction
     assert [leg.kind for leg in said.legs] == [Kind.INFORMATIONAL]
     assert (said.operation, said.provider_tx_id) == ("dead_letter.dropped", "provider.hub88.raw.v1-3@41")
     assert said.cause == Cause("drop", "provider.hub88.raw.v1-3@41", "ann", "test traffic")
     assert (said.player_id, item.topic, said.decision_required) == (None, TRANSACTIONS, False)
+
+
+def test_the_header_of_a_drop_makes_no_message_vanish():
+    bet = raw_record("hub88", BET, PATH | dict(drop_headers(SOURCE, "mallory", "gone")), offset=42)
+    [item] = Normaliser(DIALECTS, {}).normalise(bet)
+    assert isinstance(item, RejectedItem)
+    assert item.code is RejectCode.BAD_FIELD

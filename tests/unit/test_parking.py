@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from schemas.errors import UsageError
+from schemas.events import Position
+from streams.dead_letters.headers import drop_headers
 from streams.dead_letters.jams import Limits
 from streams.normalise.agent import NormaliseSettings, parked_providers
 from streams.normalise.parking import ParkSettings
-from tests.parking_story import Story
+from tests.parking_story import PART, TOPIC, Story
 
 
 def test_later_records_of_a_player_wait_behind_his_dead_letter_and_nobody_elses():
@@ -218,3 +220,13 @@ def test_parking_needs_a_key_of_the_provider():
     with pytest.raises(UsageError, match="players of house"):
         parked_providers(settings)
     assert parked_providers(NormaliseSettings("", "", "", {"hub88": {}, "house": {}}, park=park)) == park.providers
+
+
+def test_a_message_with_the_header_of_a_drop_lets_nothing_go_on():
+    story = Story()
+    story.append("p", "bad-1")
+    story.append("p", "b")
+    story.append("p", "c", drop_headers(Position(TOPIC, PART, 0), "mallory", "now"))
+    story.handle()
+    assert story.emitted == []
+    assert story.store.still_waiting() == [1, 2]
