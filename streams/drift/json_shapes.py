@@ -101,8 +101,8 @@ def _clipped(value: Any) -> Any:
 
 
 def _step(name: str) -> str:
-    text = shown(name, NAME_MAX)
-    return f".{text}" if _PLAIN_NAME.fullmatch(text) else f"[{text!r}]"
+    cut = name if len(name) <= NAME_MAX else name[: NAME_MAX - 1] + "…"
+    return f".{cut}" if _PLAIN_NAME.fullmatch(cut) else f"[{cut!r}]"  # which escapes what cannot be printed
 
 
 def _type_of(value: Any) -> str:

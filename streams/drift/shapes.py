@@ -62,7 +62,7 @@ def distinct(shapes: Iterable[Shape]) -> list[Shape]:
 def shown(text: str, characters_max: int) -> str:
     """A provider's text as it may stand in an event: short and printable, whatever it is."""
     cut = text if len(text) <= characters_max else text[: characters_max - 1] + "…"
-    return cut if cut.isprintable() else ascii(cut)[:characters_max]
+    return cut if cut.isprintable() else ascii(cut)[1:-1][:characters_max]
 
 
 def weight(shapes: Iterable[Shape]) -> int:

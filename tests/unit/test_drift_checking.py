@@ -91,6 +91,15 @@ def test_a_rejected_record_is_held_against_the_message_that_it_was_meant_to_be(o
     assert finding.rejected is not None
 
 
+def test_the_requests_path_says_more_than_likeness(open_checker):
+    """Without its reference a win looks like a bet."""
+    made = changed(example("hub88", "win"), reference_transaction_uuid=..., amount="1.50")
+    found = open_checker.check("hub88", record(made, "hub88"))
+    assert {finding.event for finding in found} == {"win"}
+    nowhere = replace(made, headers={**made.headers, "http-path": b"/elsewhere"})
+    assert {finding.event for finding in open_checker.check("hub88", record(nowhere, "hub88"))} == {"bet"}
+
+
 def test_without_a_path_it_is_the_message_that_it_is_closest_to(open_checker):
     made = changed(example("hub88", "rollback"), reference_transaction_uuid=["x"])
     nowhere = replace(made, headers={**made.headers, "http-path": b"/elsewhere"})

@@ -7,6 +7,8 @@ import json
 
 import fastavro
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.drift.avro_shapes import AvroShapes
 from streams.drift.declared import Body, declared_by
@@ -290,6 +292,36 @@ def test_no_bytes_are_an_error(value):
     for provider in ("hub88", "playngo", "skylift"):
         for event in declared_by(provider):
             assert check(provider, event, value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(body=JSON, name=st.text(min_size=1, max_size=12))
+def test_a_field_more_is_one_shape_more_whatever_else_is_there(body, name):
+    shapes = JsonShapes(SCHEMA)
+    whole = {"id": "1", "amount": 1, "meta": body}
+    before = shapes.of(whole)
+    after = shapes.of({**whole, "x-" + name: body})
+    assert [shape for shape in after if "x-" not in shape.path[:5]] == before
+    assert len(after) == len(before) + 1
+    assert all(
+        shape.path.isprintable() and shape.detail.isprintable() for shape in shapes.of({"meta": body, name: body})
+    )
+
+
+@settings(max_examples=40)
+@given(body=JSON)
+def test_any_value_has_shapes_against_any_schema(body):
+    value = json.dumps(body).encode()
+    for provider in ("hub88", "stripe", "adyen", "sumsub"):
+        for versions in declared_by(provider).values():
+            for declared in versions:
+                assert isinstance(declared.check(Body(value, {}, value)), list)
 
 
 def test_every_provider_has_declared_something():
