@@ -6,14 +6,13 @@ SELECT * FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(event_ids)s::uui
                      %(bodies)s::bytea[])
 
 -- name: follow
--- A notice that came before goes where it went, however late the other one found its player: both are one event, and
--- whoever asks again hears the same answer under the same key.
+-- An attempt that comes again goes where it went, however late it would find its player now: it must hear the same
+-- answer under the same key. The same bytes are the same attempt.
 UPDATE parked AS p
    SET state = other.state, player_id = other.player_id
   FROM parked other
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s)
-   AND other.event_id = p.event_id AND other.reference_event_id IS NOT DISTINCT FROM p.reference_event_id
-   AND other.state <> 'WAITING'
+   AND other.event_id = p.event_id AND other.body = p.body AND other.state <> 'WAITING'
 
 -- name: match
 -- Found: the transaction referred to is in the ledger and has a player.

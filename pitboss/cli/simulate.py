@@ -96,5 +96,5 @@ def _progress(seeds: int) -> Progress | nullcontext[None]:
 def _show(result: SeedResult, console: Console) -> None:
     console.print(f"seed {result.seed}: {len(result.wrong)} things do not hold", style="bold", highlight=False)
     for line in result.wrong[:SHOWN_MAX]:
-        console.print(f"  {line}", highlight=False, markup=False)
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace", highlight=False)

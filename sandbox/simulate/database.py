@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString, cast
 
 from psycopg import AsyncConnection
 
 from ledger_sink.database import Database
+from sandbox.simulate.claiming import CLAIMING
 from sandbox.simulate.parking import PARKING
+from sandbox.simulate.postgres_text import rows_of
 from sandbox.simulate.process import Process
-from sandbox.simulate.statements import COMMON, Result, name_of, target_of
+from sandbox.simulate.statements import BOOKING, Result, name_of, target_of
 from sandbox.simulate.tables import Server, Session
 from schemas.errors import InvariantBroken
 
-_HANDLERS = {**COMMON, **PARKING}
+_HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
 
 
 class _Cursor:
@@ -36,17 +38,21 @@ class _Cursor:
     async def copy(self, statement: str) -> AsyncIterator[_Copy]:
         name = name_of(statement)
         await self._connection.process.reach(name)
-        yield _Copy(self._connection.session, statement)
+        copy = _Copy()
+        yield copy
         await self._connection.process.reach(f"{name} copied")
+        table, columns = target_of(statement)
+        self._connection.session.inserts += [(table, row) for row in rows_of(copy.text, columns)]
 
 
 class _Copy:
-    def __init__(self, session: Session, statement: str) -> None:
-        self._session = session
-        self._table, self._columns = target_of(statement)
+    """Takes rows as text; they count as written once COPY is over."""
 
-    async def write_row(self, row: Sequence[Any]) -> None:
-        self._session.inserts.append((self._table, dict(zip(self._columns, row, strict=True))))
+    def __init__(self) -> None:
+        self.text = ""
+
+    async def write(self, piece: bytes) -> None:
+        self.text += piece.decode()
 
 
 class _Connection:

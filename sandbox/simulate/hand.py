@@ -15,8 +15,8 @@ NOTHING = ("POSTED", "NOTHING_TO_REVERSE")
 UNSEEN = ("TOMBSTONED", "REFERENCE_NOT_SEEN_YET")
 
 
-class TooMuch(Exception):
-    """A wallet holds 64 bits."""
+class Unbookable(Exception):
+    """What no wallet can hold, and why."""
 
 
 class Hand:
@@ -35,7 +35,7 @@ class Hand:
         return self.memory.money[self.player, currency]
 
     def move(self, currency: str, source: str, target: str, minor: int) -> None:
-        """Move money. Raises TooMuch."""
+        """Move money. Raises Unbookable."""
         if not minor:
             return
         version = 0
@@ -47,7 +47,7 @@ class Hand:
         if self.player is not None:
             cash, bonus, held = self.purse(currency).values()
             if max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > LARGEST:
-                raise TooMuch
+                raise Unbookable("BALANCE_OUT_OF_RANGE")
 
     def give_back(self) -> None:
         """As if nothing had been moved."""
@@ -65,7 +65,8 @@ class Hand:
                 self.memory.house[account, currency] += change
 
     def closed_as(self) -> str | None:
-        return self.memory.closed.get((self.said.reference, self.player or "")) if self.said.reference else None
+        """How what is referred to was ended."""
+        return self.memory.closed_as(self.said.reference, self.player)
 
     def target(self) -> Decision | Verdict:
         """What was decided about what is referred to, or why nothing can be done to it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sandbox.simulate.hand import BOOKED, CLOSED, NOTED, NOTHING, Hand, taken_by
+from sandbox.simulate.hand import BOOKED, CLOSED, NOTED, NOTHING, Hand, Unbookable, taken_by
 from sandbox.simulate.memory import BONUS, CASH, HELD, Decision, Verdict
 from sandbox.simulate.said import Identity, Move
+from schemas.money import exponent_of
 
 _IN_DEBT: Final = {
     BOOKED: ("POSTED", "BOOKED_INTO_DEBT"),
@@ -23,7 +24,7 @@ class Judge(Hand):
         memory, said, player = self.memory, self.said, self.player
         if player is None:
             return self._nobodys()
-        closed = memory.closed.get((said.identity, player))
+        closed = memory.closed_as(said.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME")
         if closed != "PAID":
@@ -36,8 +37,9 @@ class Judge(Hand):
                 self.move(currency, HELD, f"psp:{said.provider}", minor)
             return ("POSTED", "PAID_BEFORE_IT_CAME")
         is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in said.legs)
-        if is_win and said.reference and memory.policy(said).rollback_after_win == "REFUSE":
-            memory.closed.setdefault((said.reference, player), "SETTLED")
+        is_kept = memory.policy(said).rollback_after_win == "REFUSE"
+        if is_win and is_kept and said.reference and not self.closed_as():
+            memory.closed[said.reference, player] = "SETTLED"
         return next((v for v in verdicts if v not in (BOOKED, NOTED)), BOOKED if BOOKED in verdicts else NOTED)
 
     def into_debt(self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]) -> Verdict:
@@ -73,7 +75,7 @@ class Judge(Hand):
         memory, said = self.memory, self.said
         if said.reference is None or not any(leg.kind == "WIN" for leg in said.legs):
             return None
-        policy, closed = memory.policy(said), memory.closed.get((said.reference, player))
+        policy, closed = memory.policy(said), self.closed_as()
         if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
             return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
         if policy.win_without_bet == "REFUSE" and not memory.booked(said.reference, player):
@@ -119,6 +121,8 @@ class Judge(Hand):
         return ("POSTED", "WAGERING_MET")
 
     def _win(self, payer: str, currency: str, minor: int) -> Verdict:
+        if not currency:
+            currency, minor = self._borrowed(minor)
         to_bonus = 0
         if self.required(currency)[0]:
             bet = self.memory.booked(self.said.reference, self.player)
@@ -129,6 +133,17 @@ class Judge(Hand):
         self.move(currency, payer, CASH, minor - to_bonus)
         self.move(currency, payer, BONUS, to_bonus)
         return BOOKED
+
+    def _borrowed(self, hundredths: int) -> tuple[str, int]:
+        """Currency and minor units of a win that leaves its currency to its bet."""
+        bet = self.memory.booked(self.said.reference, self.player)
+        currency = bet.said.legs[0].currency if bet else None
+        if currency is None:
+            raise Unbookable("CURRENCY_UNKNOWN")
+        minor, rest = divmod(hundredths * 10 ** exponent_of(currency), 100)
+        if rest:
+            raise Unbookable("AMOUNT_DOES_NOT_FIT")
+        return currency, minor
 
     def required(self, currency: str) -> tuple[int, int]:
         return self.memory.wagering.get((self.player or "", currency), (0, 0))
@@ -220,5 +235,12 @@ class Judge(Hand):
                 self.move(leg.currency or "", psp, suspense, leg.minor or 0)
             elif leg.kind == "DEPOSIT_REVERSAL":
                 self.move(leg.currency or "", suspense, psp, leg.minor or 0)
-        is_money = any(leg.kind in ("DEPOSIT", "DEPOSIT_REVERSAL") for leg in self.said.legs)
-        return ("UNRESOLVED", "PLAYER_UNKNOWN") if is_money else NOTED
+        kinds, reference = {leg.kind for leg in self.said.legs}, self.said.reference
+        if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
+            return NOTED
+        if reference is not None and reference not in self.memory.decided:
+            if "WIN" in kinds and self.memory.policy(self.said).win_without_bet == "REFUSE":
+                return ("REFUSED_REFERENCE", "BET_NOT_SEEN")
+            if "ROLLBACK" in kinds:
+                self.memory.closed.setdefault((reference, None), "REVERSED")
+        return ("UNRESOLVED", "PLAYER_UNKNOWN")

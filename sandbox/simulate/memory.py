@@ -49,7 +49,7 @@ class Memory:
         self.wagering: dict[tuple[str, str], tuple[int, int]] = {}
         self.told: dict[tuple[Identity, Place], Told] = {}
         self.decided: dict[Identity, list[Decision]] = {}
-        self.closed: dict[tuple[Identity, str], str] = {}
+        self.closed: dict[tuple[Identity, str | None], str] = {}
 
     def policy(self, said: Said) -> LedgerPolicy:
         """How this provider wants it."""
@@ -65,3 +65,9 @@ class Memory:
         """Its last decision, if that was POSTED."""
         seen = self.seen(identity, player)
         return seen[-1] if seen and seen[-1].told.outcome == "POSTED" else None
+
+    def closed_as(self, identity: Identity | None, player: str | None) -> str | None:
+        """How something of this player was ended, or before anybody knew whose it would be."""
+        if identity is None:
+            return None
+        return self.closed.get((identity, player)) or self.closed.get((identity, None))

@@ -6,7 +6,7 @@ everything in the order of the ledger's commits, and remembers all of it.
 
 from __future__ import annotations
 
-from sandbox.simulate.hand import TooMuch
+from sandbox.simulate.hand import Unbookable
 from sandbox.simulate.judge import Judge
 from sandbox.simulate.memory import BONUS, CASH, Decision, Memory, Told
 from sandbox.simulate.said import Place, Said
@@ -38,9 +38,9 @@ class Oracle(Memory):
         closed, wagering = dict(self.closed), dict(self.wagering)
         try:
             verdict = judge.into_debt(judge.decide(), before)
-        except TooMuch:
+        except Unbookable as error:
             judge.give_back()
-            self.closed, self.wagering, verdict = closed, wagering, ("UNRESOLVED", "BALANCE_OUT_OF_RANGE")
+            self.closed, self.wagering, verdict = closed, wagering, ("UNRESOLVED", str(error))
         available = {currency: w[CASH] + w[BONUS] for (owner, currency), w in self.money.items() if owner == player}
         told = Told(*verdict, available)
         self.decided.setdefault(said.identity, []).append(Decision(player, said, place, told, judge.moved))

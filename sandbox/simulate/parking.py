@@ -45,7 +45,7 @@ async def _follow(server: Server, session: Session, statement: str, parameters: 
     del statement
     for row in parked(server, parameters["parts"], WAITING):
         for other in server.tables["parked"].find(("event_id",), (row["event_id"],)):
-            if other["state"] != WAITING and other["reference_event_id"] == row["reference_event_id"]:
+            if other["state"] != WAITING and other["body"] == row["body"]:
                 session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
                 break
     return Result()

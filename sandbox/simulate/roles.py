@@ -21,7 +21,7 @@ from sandbox.simulate.database import SimulatedDatabase
 from sandbox.simulate.process import Process
 from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
 from schemas.errors import InvariantBroken, Unavailable
-from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.normalise.normaliser import Accepted, RejectedItem
@@ -105,8 +105,10 @@ class LedgerWorker(Worker):
         self._publisher = Publisher(
             publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
+            alerts_topic=ALERTS,
         )  # fmt: skip
-        committer = Committer(store, self._publisher)
+        # Groups so small that others wait: those are decided while the one before them is written.
+        committer = Committer(store, self._publisher, events_max=around.chance.choice((1, 1, 15, 5_000)))
         guard = _Guard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
         self._handler = LedgerHandler(committer, _contents())

@@ -56,12 +56,12 @@ def policies_of(chance: Random) -> dict[str, LedgerPolicy]:
             rollback_after_win=rollback_after_win,
         )
 
-    return {provider: policy() for provider in ("hub88", "playngo", "house")}
+    return {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house")}
 
 
 async def _play(seed: int, trace: Callable[[str], None]) -> SeedResult:
     chance = Random(f"pitboss simulate {seed}")
-    world = World(chance, policies_of(chance), trace)
+    world = World(chance, policies_of(chance), trace, partitions=chance.choice((2, 3, 5)))
     blows = Blows(world, chance)
     for role, size in ((NORMALISE, chance.randint(1, 2)), (LEDGER, chance.randint(1, 3)), (RESOLVE, 1)):
         for _ in range(size):

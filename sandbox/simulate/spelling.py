@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sandbox.house_writer import rfc3339
 from sandbox.simulate.said import Said
 from schemas.money import exponent_of, text_of_minor
+from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
 
 HUB88_SCALE: Final = 5
 
@@ -31,6 +32,8 @@ def spelled(items: Sequence[Said], received_ms: int, provider_ms: int, chance: R
     headers = [
         ("http-path", path), ("received-at", b"%d" % received_ms), ("brand", brand.encode()), ("region", b"MT"),
     ]  # fmt: skip
+    if provider == "hundredhp" and first.player is not None:
+        headers += [(PLAYER_HEADER, first.player.encode()), (CURRENCY_HEADER, (first.legs[0].currency or "").encode())]
     return Spelled(key.encode(), body, tuple(headers))
 
 
@@ -56,6 +59,17 @@ def _hub88(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[byt
     if said.reference is not None:
         fields["reference_transaction_uuid"] = said.reference[3]
     return _json(fields, chance), f"/transaction/{said.operation}".encode()
+
+
+def _hundredhp(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+    del provider_ms
+    [leg] = items[0].legs
+    fields = {"txId": items[0].identity[3]}
+    if leg.currency is not None:
+        fields["amount"] = text_of_minor(leg.minor or 0, exponent_of(leg.currency))
+    elif leg.minor is not None:  # hundredths of whatever the bet was in
+        fields["amount"] = text_of_minor(leg.minor, 2)
+    return _json(fields, chance), f"/hundredhp/{items[0].operation}".encode()
 
 
 def _playngo(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
@@ -117,4 +131,4 @@ def _amount(minor: int, currency: str, chance: Random) -> str:
     return text
 
 
-_WRITERS: Final = {"hub88": _hub88, "playngo": _playngo, "adyen": _adyen, "house": _house}
+_WRITERS: Final = {"hub88": _hub88, "playngo": _playngo, "adyen": _adyen, "house": _house, "hundredhp": _hundredhp}

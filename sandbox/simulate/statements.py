@@ -6,7 +6,6 @@ that is not known here stops the simulation.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ledger_sink.statements import statements
+from sandbox.simulate.postgres_text import values_of
 from sandbox.simulate.tables import Row, Server, Session
 from schemas.errors import InvariantBroken
 
@@ -24,7 +24,6 @@ _LIST: Final = re.compile(r"SELECT\s+(?:DISTINCT\s+)?(.*?)\s+FROM\b", re.DOTALL)
 _TARGET: Final = re.compile(r"(?:INSERT INTO|COPY)\s+(\w+)(?:\s+AS\s+\w+)?\s*\((.*?)\)", re.DOTALL)
 _ARRAY: Final = re.compile(r"%\((\w+)\)s::(\w+)\[\]")
 _COMMENT: Final = re.compile(r"--.*")
-_WHOLE: Final = frozenset({"int", "bigint", "smallint"})
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,17 @@ def target_of(statement: str) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def _arrays(statement: str) -> tuple[tuple[str, str], ...]:
+def arrays_of(statement: str) -> tuple[tuple[str, str], ...]:
     return tuple(_ARRAY.findall(_COMMENT.sub("", statement)))
 
 
-def _values(parameters: Parameters, name: str, kind: str) -> list[Any]:
-    """An array parameter as a list; `plain_array` writes numbers and UUIDs as one text."""
-    value = parameters[name]
-    if isinstance(value, str):
-        texts = value[1:-1].split(",") if len(value) > 2 else []
-        return [int(text) for text in texts] if kind in _WHOLE else texts
-    return [json.loads(element) for element in value] if kind == "jsonb" else list(value)
-
-
-def _picked(statement: str, rows: list[Row]) -> Result:
+def picked(statement: str, rows: list[Row]) -> Result:
     columns = _selected(statement)
     return Result([tuple(row.get(column) for column in columns) for row in rows], len(rows))
 
 
 def unnested(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
-    columns = [_values(parameters, name, kind) for name, kind in _arrays(statement)]
+    columns = [values_of(parameters[name], kind) for name, kind in arrays_of(statement)]
     return list(zip(*columns, strict=True))
 
 
@@ -97,14 +87,14 @@ async def _insert(server: Server, session: Session, statement: str, parameters: 
     return Result(count=len(rows))
 
 
-def _looked_up(table: str, column: str, parameter: str) -> Handler:
+def looked_up(table: str, column: str, parameter: str) -> Handler:
     async def handler(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
         del session
-        wanted = _values(parameters, parameter, "text")
+        wanted = values_of(parameters[parameter], "text")
         found = server.tables[table]
         if found.key == (column,):
-            return _picked(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
-        return _picked(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
+            return picked(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
+        return picked(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
 
     return handler
 
@@ -112,9 +102,9 @@ def _looked_up(table: str, column: str, parameter: str) -> Handler:
 async def _known_entries(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
     del session
     found = server.tables["entry"]
-    ids = sorted(set(_values(parameters, "event_ids", "uuid")))
+    ids = sorted(set(values_of(parameters["event_ids"], "uuid")))
     rows = [sorted(found.find(("event_id",), (event_id,)), key=lambda row: row["decision"]) for event_id in ids]
-    return _picked(statement, list(chain.from_iterable(rows)))
+    return picked(statement, list(chain.from_iterable(rows)))
 
 
 async def _known_repeats(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
@@ -125,7 +115,7 @@ async def _known_repeats(server: Server, session: Session, statement: str, param
         for row in server.tables["repeat"].find(("event_id",), (event_id,))
         if row["attempt_offset"] == offset
     ]
-    return _picked(statement, rows)
+    return picked(statement, rows)
 
 
 async def _transfers_of(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
@@ -136,7 +126,7 @@ async def _transfers_of(server: Server, session: Session, statement: str, parame
         rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
         rows.sort(key=lambda row: row["version"])
         found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
-    return _picked(statement, found)
+    return picked(statement, found)
 
 
 def _upsert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
@@ -160,25 +150,45 @@ async def _upsert_rows(server: Server, session: Session, statement: str, paramet
     return _upsert(server, session, statement, parameters)
 
 
-def _position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
+def position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
     return [(parameters["consumer"], parameters["topic"], part) for part in parameters["parts"]]
 
 
 async def _lock_positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    keys = sorted(key for key in _position_keys(parameters) if key in server.tables["stream_position"].rows)
+    return await _locked(server, session, statement, position_keys(parameters))
+
+
+async def _locked(server: Server, session: Session, statement: str, wanted: list[tuple[Any, ...]]) -> Result:
+    keys = sorted(key for key in wanted if key in server.tables["stream_position"].rows)
     await server.lock(session, keys)
-    return _picked(statement, [server.tables["stream_position"].rows[key] for key in keys])
+    return picked(statement, [server.tables["stream_position"].rows[key] for key in keys])
 
 
-async def _epochs(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    del session
-    rows = server.tables["stream_position"].rows
-    return _picked(statement, [rows[key] for key in _position_keys(parameters) if key in rows])
+async def _lock_all_positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    wanted = (parameters["consumer"], parameters["topic"])
+    keys = [key for key in server.tables["stream_position"].rows if key[:2] == wanted]
+    return await _locked(server, session, statement, keys)
+
+
+async def _crossings(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session, parameters
+    return picked(statement, list(server.tables["crossing"].rows.values()))
+
+
+async def _cross(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement, parameters
+    [row] = server.tables["crossing"].rows.values()
+
+    def count() -> None:
+        row["count"] += 1
+
+    session.changes.append(count)
+    return Result(count=1)
 
 
 async def _advance(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
     count = 0
-    arrays = [name for name, _ in _arrays(statement)]
+    arrays = [name for name, _ in arrays_of(statement)]
     for values in unnested(statement, parameters):
         said = dict(zip(arrays, values, strict=True))
         key = (parameters["consumer"], parameters["topic"], said["parts"])
@@ -200,87 +210,22 @@ def _move(server: Server, session: Session, key: tuple[Any, ...], row: Row, new:
     row.update(new)
 
 
-async def _claim(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    keys = sorted(_position_keys(parameters))
-    await server.lock(session, keys)
-    columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
-    rows = []
-    for key in keys:
-        consumer, topic, part = key
-        old = server.tables["stream_position"].rows.get(key)
-        if old is None:
-            new = {
-                "consumer": consumer, "topic": topic, "part": part, "next_offset": 0, "published_offset": 0, "epoch": 1,
-            }  # fmt: skip
-            session.inserts.append(("stream_position", new))
-        else:
-            new = {**old, "epoch": old["epoch"] + 1}
-            session.changes.append(lambda old=old, new=new: old.update(epoch=new["epoch"]))  # type: ignore[misc]
-        session.changes.append(lambda key=key: server.claimed_by.__setitem__(key, session.owner))  # type: ignore[misc]
-        rows.append(tuple(new.get(column) for column in columns))
-    return Result(rows, len(rows))
-
-
-async def _claim_soon(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    del server, parameters
-    match = re.search(r"'(\d+)s'", statement)
-    assert match is not None
-    session.lock_timeout_s = float(match[1])
-    return Result()
-
-
-async def _end_holders(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    del statement, parameters
-    old_s = server.now_s() - 10
-    holders = [other for other in server.sessions if other is not session and other.locks and other.began_s < old_s]
-    for holder in holders:
-        server.end(holder)
-    return Result([(True,) for _ in holders], len(holders))
-
-
-async def _published(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    arrays = [name for name, _ in _arrays(statement)]
-    for values in unnested(statement, parameters):
-        said = dict(zip(arrays, values, strict=True))
-        row = server.tables["stream_position"].rows[parameters["consumer"], parameters["topic"], said["parts"]]
-        if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
-            session.changes.append(lambda row=row, to=said["offsets"]: row.update(published_offset=to))  # type: ignore[misc]
-    return Result()
-
-
-async def _outcomes_between(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    del session
-    part, first, after = parameters["part"], parameters["first"], parameters["next"]
-    rows = [
-        row
-        for table in ("entry", "repeat")
-        for row in server.tables[table].find(("part",), (part,))
-        if first <= row["source_offset"] < after
-    ]
-    rows.sort(key=lambda row: row["source_offset"])
-    return _picked(statement, rows)
-
-
-COMMON: Final[dict[str, Handler]] = {
+BOOKING: Final[dict[str, Handler]] = {
     "ledger.lock_positions": _lock_positions,
+    "ledger.lock_all_positions": _lock_all_positions,
+    "ledger.crossings": _crossings,
+    "ledger.cross": _cross,
     "ledger.known_entries": _known_entries,
-    "ledger.known_closings": _looked_up("closing", "event_id", "event_ids"),
-    "ledger.known_wallets": _looked_up("wallet", "player_id", "players"),
-    "ledger.known_states": _looked_up("player_state", "player_id", "players"),
+    "ledger.known_closings": looked_up("closing", "event_id", "event_ids"),
+    "ledger.known_wallets": looked_up("wallet", "player_id", "players"),
+    "ledger.known_states": looked_up("player_state", "player_id", "players"),
     "ledger.known_repeats": _known_repeats,
     "ledger.transfers_of": _transfers_of,
     "ledger.insert_closings": _upsert_rows,
     "ledger.insert_proposals": _insert,
-    "ledger.known_proposals": _looked_up("proposal", "event_id", "event_ids"),
+    "ledger.known_proposals": looked_up("proposal", "event_id", "event_ids"),
     "ledger.upsert_wallets": _upsert_rows,
     "ledger.upsert_states": _upsert_rows,
     "ledger.insert_batches": _insert,
     "ledger.advance_positions": _advance,
-    "positions.claim": _claim,
-    "positions.epochs": _epochs,
-    "positions.claim_soon": _claim_soon,
-    "positions.end_holders": _end_holders,
-    "positions.published": _published,
-    "positions.outcomes_between": _outcomes_between,
-    "positions.wallets_of": _looked_up("wallet", "player_id", "players"),
 }

@@ -29,6 +29,7 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "proposal": (("event_id",), ()),
     "parked": (("part", "source_offset"), (("event_id",),)),
     "barrier": (("id",), ()),
+    "crossing": (("only_row",), ()),
 }
 """By table: primary or unique key, and the columns that statements look rows up by."""
 
@@ -91,6 +92,7 @@ class Server:
 
     def __init__(self) -> None:
         self.tables = {name: Table(name) for name in KEYS}
+        self.tables["crossing"].insert({"only_row": True, "count": 0})
         self.sessions: list[Session] = []
         self.claimed_by: dict[tuple[Any, ...], str] = {}
         """By position: the process that has claimed it last; nobody else may move it."""

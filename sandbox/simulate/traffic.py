@@ -32,9 +32,9 @@ class Traffic:
         self._is_huge = chance.random() < 0.1
         self._past: list[Said] = []
         self._steps = (
-            (30, self.bet), (16, self.win), (9, self.rollback), (5, self.release), (8, self.deposit),
-            (3, self.reversal), (9, self.withdrawal), (2, self.adjustment), (6, self.bonus), (4, self.state),
-            (7, self.again), (3, self.conflict), (5, self.late), (1, self.heartbeat),
+            (30, self.bet), (16, self.win), (9, self.rollback), (5, self.release), (9, self.hundredhp),
+            (8, self.deposit), (3, self.reversal), (9, self.withdrawal), (2, self.adjustment), (6, self.bonus),
+            (4, self.state), (7, self.again), (3, self.conflict), (5, self.late), (1, self.heartbeat),
         )  # fmt: skip
 
     def opening(self) -> list[Said]:
@@ -137,6 +137,22 @@ class Traffic:
             return [Said(identity, player, (leg,), bet.identity, bet.round_id, "7")]
         identity = self._identity(bet.player or "", "hub88", "rollback")
         return [Said(identity, player, (Move("ROLLBACK"),), bet.identity, bet.round_id, "7", True)]
+
+    def hundredhp(self) -> list[Said]:
+        """One id for a bet and what becomes of it, which names neither player nor currency, and may come first."""
+        bet = self._some("withdrawal of 100HP") if self.chance.random() < 0.6 else None
+        if bet is None:
+            player = self._player()
+            identity = self._identity(player, "hundredhp", "withdrawal")
+            leg = Move("BET", self.chance.choice(BETS[1:]), self._currency(player))
+            bet = self._remember("withdrawal of 100HP", Said(identity, player, (leg,), None, identity[3], decides=True))
+            if self.chance.random() < 0.7:
+                return [bet]
+            self._later.append(bet)
+        operation = self.chance.choice(("deposit", "deposit", "rollback"))
+        leg = Move("WIN", self.chance.choice((0, 50, 400, 3_000))) if operation == "deposit" else Move("ROLLBACK")
+        identity = (*bet.identity[:2], operation, bet.identity[3])
+        return [Said(identity, None, (leg,), bet.identity, bet.identity[3], None, True)]
 
     def deposit(self) -> list[Said]:
         """Opened by the cashier and confirmed by the payment provider, in either order, or never opened."""

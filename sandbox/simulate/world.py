@@ -25,10 +25,11 @@ from streams.normalise.normaliser import Normaliser
 from streams.providers.adyen import Adyen
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88
+from streams.providers.hundredhp import HundredHP
 from streams.providers.playngo import PlayNGo
 
 EPOCH_MS: Final = 1_790_000_000_000
-PROVIDERS: Final = ("adyen", "house", "hub88", "playngo")
+PROVIDERS: Final = ("adyen", "house", "hub88", "hundredhp", "playngo")
 SKEW_MS: Final = 400_000_000
 """Clocks of providers and connectors are off by up to some days."""
 SETTLE_S: Final = 900.0
@@ -56,7 +57,7 @@ class World:
         self._planned = 0
         self._numbers = count(1)
         self._processes: list[Process] = []
-        dialects = {dialect.provider: dialect for dialect in (Hub88(), PlayNGo(), Adyen(), House())}
+        dialects = {dialect.provider: dialect for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House())}
         topics = tuple(raw_topic(provider) for provider in PROVIDERS)
         self.around = Surroundings(
             self.broker, self.server, Normaliser(dialects, {}), policies, topics, self.now_ms, chance

@@ -100,14 +100,14 @@ def fail_sending(arm: Path) -> None:
 def freeze_copying(arm: Path) -> None:
     original = writing._copy
 
-    async def wrapped(connection: Any, statement: Any, rows: Iterable[Any]) -> None:
-        def some() -> Iterator[Any]:
-            for n, row in enumerate(rows):
-                if n == 1:
-                    freeze(arm)
-                yield row
+    async def wrapped(connection: Any, statement: Any, pieces: Iterable[bytes]) -> None:
+        def halves() -> Iterator[bytes]:
+            for piece in pieces:
+                yield piece[: len(piece) // 2]
+                freeze(arm)
+                yield piece[len(piece) // 2 :]
 
-        await original(connection, statement, some())
+        await original(connection, statement, halves())
 
     writing._copy = wrapped
 

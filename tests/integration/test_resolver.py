@@ -220,16 +220,18 @@ async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(
         ]  # fmt: skip
 
 
-async def test_a_notice_that_comes_again_goes_where_it_went_before(parts):
-    """The deposit is opened between the two: one event cannot be nobody's and somebody's."""
+async def test_an_attempt_that_comes_again_goes_where_it_went_before(parts):
+    """The deposit is opened between the two: one attempt cannot be nobody's and somebody's. A further one can."""
     resolver, ledger, log = parts
-    await resolver.park(0, 0, 1, parked(notice()))
+    attempt, further = notice(), notice()
+    await resolver.park(0, 0, 1, parked(attempt))
     await passed_by_all(resolver, log)
     await ledger.apply([Slice(0, 0, 1, [sourced(opened(), offset=0)])])
-    await resolver.park(0, 1, 3, parked(notice(), notice(of="dep-2"), start=1))
+    await resolver.park(0, 1, 3, parked(attempt, further, start=1))
     await passed_by_all(resolver, log)
-    assert [(key, event.player_id, event.reference.tx_id) for key, event in log.records] == [
-        ("psp-1", None, "dep-1"), ("psp-1", None, "dep-1"), ("psp-1", None, "dep-2"),
+    assert [(key, event.player_id, event.attempt.offset) for key, event in log.records] == [
+        ("psp-1", None, attempt.attempt.offset), ("psp-1", None, attempt.attempt.offset),
+        ("p-1", "p-1", further.attempt.offset),
     ]  # fmt: skip
 
 

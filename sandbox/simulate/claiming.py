@@ -1,0 +1,94 @@
+"""The statements of claims and of the publisher over the tables in memory; see `statements`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sandbox.simulate.statements import (
+    Handler,
+    Parameters,
+    Result,
+    arrays_of,
+    looked_up,
+    picked,
+    position_keys,
+    unnested,
+)
+from sandbox.simulate.tables import Server, Session
+
+
+async def _epochs(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    rows = server.tables["stream_position"].rows
+    return picked(statement, [rows[key] for key in position_keys(parameters) if key in rows])
+
+
+async def _claim(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    keys = sorted(position_keys(parameters))
+    await server.lock(session, keys)
+    columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
+    rows = []
+    for key in keys:
+        consumer, topic, part = key
+        old = server.tables["stream_position"].rows.get(key)
+        if old is None:
+            new = {
+                "consumer": consumer, "topic": topic, "part": part, "next_offset": 0, "published_offset": 0, "epoch": 1,
+            }  # fmt: skip
+            session.inserts.append(("stream_position", new))
+        else:
+            new = {**old, "epoch": old["epoch"] + 1}
+            session.changes.append(lambda old=old, new=new: old.update(epoch=new["epoch"]))  # type: ignore[misc]
+        session.changes.append(lambda key=key: server.claimed_by.__setitem__(key, session.owner))  # type: ignore[misc]
+        rows.append(tuple(new.get(column) for column in columns))
+    return Result(rows, len(rows))
+
+
+async def _claim_soon(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del server, parameters
+    session.lock_timeout_s = float(re.findall(r"'(\d+)s'", statement)[0])
+    return Result()
+
+
+async def _end_holders(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del statement, parameters
+    old_s = server.now_s() - 10
+    holders = [other for other in server.sessions if other is not session and other.locks and other.began_s < old_s]
+    for holder in holders:
+        server.end(holder)
+    return Result([(True,) for _ in holders], len(holders))
+
+
+async def _published(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    arrays = [name for name, _ in arrays_of(statement)]
+    for values in unnested(statement, parameters):
+        said = dict(zip(arrays, values, strict=True))
+        row = server.tables["stream_position"].rows[parameters["consumer"], parameters["topic"], said["parts"]]
+        if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
+            session.changes.append(lambda row=row, to=said["offsets"]: row.update(published_offset=to))  # type: ignore[misc]
+    return Result()
+
+
+async def _outcomes_between(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del session
+    part, first, after = parameters["part"], parameters["first"], parameters["next"]
+    rows = [
+        row
+        for table in ("entry", "repeat")
+        for row in server.tables[table].find(("part",), (part,))
+        if first <= row["source_offset"] < after
+    ]
+    rows.sort(key=lambda row: row["source_offset"])
+    return picked(statement, rows)
+
+
+CLAIMING: Final[dict[str, Handler]] = {
+    "positions.claim": _claim,
+    "positions.epochs": _epochs,
+    "positions.claim_soon": _claim_soon,
+    "positions.end_holders": _end_holders,
+    "positions.published": _published,
+    "positions.outcomes_between": _outcomes_between,
+    "positions.wallets_of": looked_up("wallet", "player_id", "players"),
+}
