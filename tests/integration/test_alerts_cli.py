@@ -112,7 +112,16 @@ def test_without_topics_it_says_how_to_make_them(pitboss):
 
 
 def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
-    command = [sys.executable, "-c", "from pitboss.cli.main import main; main()", "alerts", "watch", "--json"]
+    # A test session in a shell's background has SIGINT ignored, and so would its children.
+    ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [
+        sys.executable,
+        "-c",
+        f"{ctrl_c}; from pitboss.cli.main import main; main()",
+        "alerts",
+        "watch",
+        "--json",
+    ]
     environment = {**os.environ, **worker_environment(runtime), "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
         [*command, "--from-start", "--count", "2"],
