@@ -102,6 +102,10 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
             raise UsageError(f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}")
     settings = dict(row.settings)
     if isinstance(settings.get("policy"), dict):
+        rules = LedgerPolicy.__struct_fields__
+        for name in settings["policy"]:
+            if name not in rules:
+                raise UsageError(f"{row.name}: settings: a policy has no {name!r}; it has {', '.join(sorted(rules))}")
         # What a row leaves out of a policy is as the adapter has it, not as LedgerPolicy.
         settings["policy"] = msgspec.structs.asdict(adapter.policy) | settings["policy"]
     try:

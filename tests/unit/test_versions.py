@@ -150,6 +150,10 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
         ({"settings": {"accept": True}}, "has no setting 'accept'; it has accept_test"),
         ({"settings": {"accept_test": "yes"}}, "settings: Expected `bool`"),
         ({"settings": {"policy": {"win_without_bet": "PAY"}}}, "settings: Invalid enum value 'PAY'"),
+        (
+            {"settings": {"policy": {"win_without_bets": "REFUSE"}}},
+            "a policy has no 'win_without_bets'; it has open_round_action",
+        ),
     ],
 )
 def test_an_adapter_that_cannot_be_made(said, message) -> None:
