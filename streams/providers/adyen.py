@@ -100,6 +100,17 @@ def _signed_text(item: _Item) -> str:
     )
 
 
+def _is_ambiguous(item: _Item) -> bool:
+    """Whether the signed text is that of other fields too, a part of one having been moved into the next.
+
+    A merchantReference is the merchant's own and may hold a colon, Adyen's references and account codes do not: with no
+    colon in those, one signed text has one reading. Else a signed notice could come again under another pspReference.
+    """
+    return any(
+        ":" in str(text or "") for text in (item.psp_reference, item.original_reference, item.merchant_account_code)
+    )
+
+
 @dataclass(frozen=True)
 class Adyen(Dialect):
     """`unsigned_allowed` are event codes that may come without a signature: published chargebacks have none.
@@ -173,6 +184,8 @@ class Adyen(Dialect):
             raise Rejected(RejectCode.MISSING_SIGNATURE, f"{item.event_code} must carry an hmacSignature")
         if not key.matches_base64(_signed_text(item).encode(), signature.encode()):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hmacSignature does not sign this item")
+        if _is_ambiguous(item):
+            raise Rejected(RejectCode.BAD_SIGNATURE, "hmacSignature may sign another item: a colon in what has none")
         return SignatureVerdict.VALID.value
 
 

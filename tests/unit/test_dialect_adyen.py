@@ -137,3 +137,18 @@ def test_a_key_that_is_none_ends_the_start_without_showing_it(material: dict[str
     with pytest.raises(UsageError) as caught:
         Adyen().reader(material)
     assert "no hex" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"pspReference": "PSP1:", "originalReference": "Acme", "merchantAccountCode": "dep", "merchantReference": "1"},
+        {"originalReference": ":Acme", "merchantAccountCode": "dep", "merchantReference": "1"},
+        {"originalReference": "", "merchantAccountCode": "Acme:dep", "merchantReference": "1"},
+    ],
+)
+def test_one_signature_signs_one_reading_of_a_reference_with_a_colon(moved: dict[str, str]) -> None:
+    item = signed(ITEM | {"merchantReference": "dep:1"})
+    assert one(item, key=True).provider_tx_id == "PSP1"
+    assert adyen_signature(ITEM | moved) == adyen_signature(ITEM | {"merchantReference": "dep:1"}), "else no attack"
+    assert codes(item | moved, key=True) == [RejectCode.BAD_SIGNATURE]
