@@ -12,6 +12,7 @@ import fcntl
 import os
 import random
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,9 +84,14 @@ def runtime(stack: Servers, namespace: str) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def private_settings(tmp_path: Path) -> StackSettings:
-    """Settings of a stack that only this test has; its jars are those of the machine."""
-    return replace(read_settings({}), home=tmp_path / "pitboss")
+def private_settings() -> Iterator[StackSettings]:
+    """Settings of a stack that only this test has; its jars are those of the machine.
+
+    Not below pytest's own folder: another session that begins closes that to every account but its own, and PostgreSQL
+    runs under one of its own.
+    """
+    with tempfile.TemporaryDirectory(prefix="pitboss-", ignore_cleanup_errors=True) as folder:
+        yield replace(read_settings({}), home=Path(folder) / "pitboss")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def installation(
 ) -> Iterator[Runtime]:
     """A namespace with its four workers running; every test uses players of its own."""
     runtime = stack.runtime(namespaces())
-    provision(runtime, partitions=PARTITIONS, providers=PROVIDERS)
+    provision(runtime, partitions=PARTITIONS, providers=(*PROVIDERS, "hundredhp"))
     with supervised_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         yield runtime
     unprovision(runtime)

@@ -140,20 +140,16 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
 
     async def play() -> None:
         producer = BatchProducer(ProducerSettings(installation.bootstrap_servers, "test"))
-        await producer.start()
-        for tx_id in bets:
-            body = json.dumps({"secret": "s", "sessionId": "x", "txId": tx_id, "amount": "10.00"}).encode()
-            headers = {"http-path": "/withdrawal", "player": player, "currency": "EUR"}
-            await producer.send(
-                installation.topic("provider.hundredhp.raw.v1"), player.encode(), body,
-                [(name, value.encode()) for name, value in headers.items()],
-            )  # fmt: skip
-        # One of them is settled, for nothing: a deposit names neither player nor currency.
-        body = json.dumps({"secret": "s", "txId": bets[0], "amount": "0"}).encode()
-        await producer.send(
-            installation.topic("provider.hundredhp.raw.v1"), bets[0].encode(), body, [("http-path", b"/deposit")]
-        )
-        await producer.stop()
+        raw = installation.topic("provider.hundredhp.raw.v1")
+        async with producer:
+            for tx_id in bets:
+                body = json.dumps({"secret": "s", "sessionId": "x", "txId": tx_id, "amount": "10.00"}).encode()
+                headers = {"http-path": "/withdrawal", "player": player, "currency": "EUR"}
+                encoded = [(name, value.encode()) for name, value in headers.items()]
+                await producer.send(raw, player.encode(), body, encoded)
+            # One of them is settled, for nothing: a deposit names neither player nor currency.
+            body = json.dumps({"secret": "s", "txId": bets[0], "amount": "0"}).encode()
+            await producer.send(raw, bets[0].encode(), body, [("http-path", b"/deposit")])
 
     async def until(cash_minor: int, rounds: int) -> list[Any]:
         database, deadline = Database(installation.database_url, "test"), time.monotonic() + WAIT_S

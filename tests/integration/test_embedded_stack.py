@@ -266,10 +266,10 @@ def test_the_start_up_cache_is_kept_when_the_broker_stops(private_settings, tmp_
         server.stop()
 
 
-def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(private_settings, tmp_path):
+def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(private_settings):
     if os.geteuid() != 0:
         pytest.skip("only root runs PostgreSQL as another account")
-    closed = tmp_path / "closed"
+    closed = private_settings.home.parent / "closed"
     closed.mkdir(mode=0o700)
     stack = Stack.open(replace(private_settings, home=closed / "pitboss"))
     told: list[str] = []
