@@ -66,7 +66,6 @@ async def ledger_killed_at(scene, points):
     with scene.worker("ledger-1") as process:
         await drained(scene, process)
     await scene.proven()
-    assert scene.claims() >= len(points)
 
 
 async def test_a_ledger_worker_is_killed_at_every_point(scene):
