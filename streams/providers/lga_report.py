@@ -30,6 +30,8 @@ AMOUNTS: Final = ("BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASI
 
 _NEEDED: Final = frozenset({"TIMESTAMP", "PLAYER_ID", "CURRENCY", *AMOUNTS})
 _PERSONAL: Final = frozenset({b"REG_NATION", b"REG_DOB"})
+_HEADINGS: Final = frozenset(name.encode() for name in _NEEDED)
+_NOT_SHOWN: Final = b"(not shown: without its last line nobody can tell which columns are personal)"
 _OFFSET: Final = re.compile(r"([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
@@ -53,12 +55,20 @@ class LgaReport(Dialect):
         return self._read
 
     def redacted(self, value: bytes) -> bytes:
-        """The file without nationalities and dates of birth."""
+        """The file without nationalities and dates of birth; nothing of what could be one of them.
+
+        A file that was cut off has no headings, and a line of too many fields has its own idea of columns.
+        """
         lines = value.split(b"\n")
         end = max((index for index, line in enumerate(lines) if line.strip()), default=0)
-        personal = {place for place, name in enumerate(lines[end].split(b"\t")) if name.strip() in _PERSONAL}
+        headings = [name.strip() for name in lines[end].split(b"\t")]
+        if end == 0 or not _HEADINGS.issubset(headings):
+            return _NOT_SHOWN
+        personal = {place for place, name in enumerate(headings) if name in _PERSONAL}
         for index in range(1, end):
             fields = lines[index].split(b"\t")
+            if len(fields) != len(headings):
+                fields = [b"***"]
             lines[index] = b"\t".join(b"***" if place in personal else field for place, field in enumerate(fields))
         return b"\n".join(lines)
 

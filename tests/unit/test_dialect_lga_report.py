@@ -118,6 +118,22 @@ def test_who_a_player_is_stays_in_the_raw_record() -> None:
     assert "1980" not in repr(read(text(ROW)))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\n".join([FIRST, ROW, ROW]),
+        text(ROW)[:-40],
+        text(ROW, end="\r"),
+        text(ROW.replace("\tp-1", "\tp-1\tmore")),
+        text(ROW.replace("\t2026-10-31T22:10:00", "")),
+        ROW,
+    ],
+)
+def test_who_a_player_is_is_not_shown_of_a_file_that_was_rejected_either(value: str) -> None:
+    assert b"1980" not in LgaReport().redacted(value.encode())
+    assert b"1980" not in LgaReport().redacted(value.encode("utf-16")).replace(b"\0", b"")
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"\n", b"\t", b"\n" + HEADINGS.encode() + b"\n"]))
 def test_no_bytes_raise(value: bytes, end: bytes) -> None:
     LgaReport().redacted(value + end)
