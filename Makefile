@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # Most of a test's time is waiting for a server: more processes than cores pay.
-PROCESSES ?= 4
+PROCESSES ?= 3
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

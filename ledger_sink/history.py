@@ -196,10 +196,19 @@ async def event_history(database: Database, event_id: str, *, repeats_max: int =
 async def round_events(
     database: Database, round_id: str, *, provider: str | None = None, player_id: str | None = None, count: int = 1_000
 ) -> list[RoundEvent]:
-    """The events that name a round, in the order of the log within a partition."""
-    return await _read(
-        database, _SQL["round"], RoundEvent, round_id=round_id, provider=provider, player=player_id, count=count
-    )
+    """The events that name a round, in the order of the log within a partition.
+
+    With a player only what moved that player's money, found by key; without one all entries are read.
+    """
+    if player_id is not None:
+        statement = _SQL["round_of_player"]
+        return await _read(
+            database, statement, RoundEvent, round_id=round_id, provider=provider, player=player_id, count=count
+        )
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        cursor = await connection.execute(_SQL["round"], {"round_id": round_id, "provider": provider, "count": count})
+        return [RoundEvent(*row) for row in await cursor.fetchall()]
 
 
 async def _moved_by(database: Database, decision: Decision) -> list[MovedRow]:

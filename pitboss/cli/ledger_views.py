@@ -140,7 +140,7 @@ def entry(
 @click.command("round")
 @click.argument("round_id")
 @click.option("--provider", help="Two providers may use one round id.")
-@click.option("--player")
+@click.option("--player", help="Only what moved this player's money: by key, where otherwise every entry is read.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @json_option
 def round_command(*, round_id: str, provider: str | None, player: str | None, limit: int, as_json: bool) -> None:

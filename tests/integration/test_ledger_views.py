@@ -130,6 +130,8 @@ async def test_a_round_shows_its_events(booked, runtime):
     assert {row["operation"] for row in rows} == {"bet", "win", "rollback", "jackpot", "promo"}
     assert next(row for row in rows if row["provider_tx_id"] == "b2")["closed"] == "REVERSED"
     assert await run(runtime, "round", "r-1", "--player", "somebody else") == []
+    his = await run(runtime, "round", "r-1", "--player", "p-1")
+    assert his == [row for row in await run(runtime, "round", "r-1") if row["transfers"]]
 
 
 async def test_a_report_is_the_ledgers_to_the_cent(booked, runtime):
