@@ -121,7 +121,7 @@ def test_who_a_player_is_stays_in_the_raw_record() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "\n".join([FIRST, ROW, ROW]),
+        f"{FIRST}\n{ROW}\n{ROW}",
         text(ROW)[:-40],
         text(ROW, end="\r"),
         text(ROW.replace("\tp-1", "\tp-1\tmore")),
