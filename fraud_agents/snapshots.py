@@ -18,8 +18,8 @@ import psycopg
 from mode import Service
 from psycopg import AsyncConnection
 
-from fraud_agents.migrate import migrate
-from schemas.errors import Fenced, InvariantBroken, Unavailable
+from schemas.errors import Fenced, InvariantBroken, Unavailable, UsageError
+from streams.postgres.roles import Role, not_allowed, take_role
 
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _TRY_AGAIN: Final = (
@@ -27,6 +27,11 @@ _TRY_AGAIN: Final = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.QueryCanceled,
+)
+_OLD_TABLES: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
 )
 
 
@@ -49,7 +54,11 @@ def _statements() -> dict[str, LiteralString]:
 
 
 class SnapshotStore(Service):
-    """The snapshots of one consumer on one topic. Every method raises Unavailable while the database is away."""
+    """The snapshots of one consumer on one topic.
+
+    Every method raises Unavailable while the database is away, UsageError where its tables are not there, RightsMissing
+    where it does not let us use them.
+    """
 
     def __init__(self, database_url: str, consumer: str, topic: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -57,13 +66,9 @@ class SnapshotStore(Service):
         self._names = {"consumer": consumer, "topic": topic}
         self._connection: AsyncConnection[Any] | None = None
         self._in_use = asyncio.Lock()
-        self._is_migrated = False
 
     async def claim(self, parts: Collection[int], rule_set: str) -> list[Claim]:
         """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their judge."""
-        if not self._is_migrated:
-            await asyncio.to_thread(migrate, self._url)
-            self._is_migrated = True
         async with self._transaction() as connection:
             # Binary, as a state would arrive twice as long in hex.
             cursor = await connection.execute(
@@ -112,19 +117,26 @@ class SnapshotStore(Service):
                     yield connection
             except _TRY_AGAIN as error:
                 raise Unavailable(f"the transaction has to be tried again: {error}") from error
+            except _OLD_TABLES as error:
+                raise UsageError(
+                    f"the tables of the fraud agents are not those of this release: {error}; run `pitboss provision`"
+                ) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise not_allowed(error) from error
             except psycopg.OperationalError as error:
                 await self._close()
                 raise Unavailable(f"the fraud agents' database went away: {error}") from error
 
     async def _open(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await AsyncConnection.connect(
+            connection = await AsyncConnection.connect(
                 self._url,
                 autocommit=True,
                 application_name="pitboss.fraud",
                 connect_timeout=5,
                 options="-c statement_timeout=30s -c lock_timeout=20s",
             )
+            self._connection = await take_role(connection, Role.WRITER)
         return self._connection
 
     async def _close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, LiteralString
@@ -13,6 +12,8 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from schemas.errors import InvariantBroken, Unavailable, UsageError
+from streams.postgres.roles import Role, not_allowed, reads_only, session_options, take_role
+from streams.postgres.silence import cut
 
 # A hung statement must end before the broker takes us for dead, and a transaction that nobody continues for the others.
 _SESSION: Final = (
@@ -35,11 +36,17 @@ class Locked(Unavailable):
 
 
 class Database:
-    """One transaction after the other, whoever asks. Every method raises Unavailable while the database is away."""
+    """One transaction after the other, whoever asks, with the rights of one role.
 
-    def __init__(self, url: str, application_name: str, *, silence_max_s: float = SILENCE_MAX_S) -> None:
+    Every method raises Unavailable while the database is away, and RightsMissing where it does not let us do it.
+    """
+
+    def __init__(
+        self, url: str, application_name: str, *, role: Role = Role.WRITER, silence_max_s: float = SILENCE_MAX_S
+    ) -> None:
         self._url = url
         self._application_name = application_name
+        self._role = role
         self._silence_max_s = silence_max_s
         self._connection: AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
@@ -53,19 +60,23 @@ class Database:
         """
         async with self._turn:
             connection = await self._open()
-            cut = asyncio.get_running_loop().call_later(self._silence_max_s, _cut, connection)
+            silence = asyncio.get_running_loop().call_later(self._silence_max_s, cut, connection)
             try:
                 async with connection.transaction():
                     yield connection
                 _check_open(connection)
-            except psycopg.errors.ReadOnlySqlTransaction as error:  # a standby: perhaps another server is the first now
-                await self.close()
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                if reads_only(self._role):
+                    raise _ours(error, connection) from error
+                await self.close()  # a standby: perhaps another server is the first now
                 message = f"the ledger's database takes no writes: {error}"
                 raise Unavailable(message) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise not_allowed(error) from error
             except psycopg.Error as error:
                 raise _ours(error, connection) from error
             finally:
-                cut.cancel()
+                silence.cancel()
                 if connection.info.transaction_status is not TransactionStatus.IDLE:
                     await self.close()
 
@@ -78,13 +89,14 @@ class Database:
     async def _open(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
             try:
-                self._connection = await AsyncConnection.connect(
+                connection = await AsyncConnection.connect(
                     self._url,
                     autocommit=True,
                     application_name=self._application_name,
                     connect_timeout=5,
-                    options=_SESSION,
+                    options=_SESSION + session_options(self._role),
                 )
+                self._connection = await take_role(connection, self._role)
             except psycopg.OperationalError as error:
                 message = f"the ledger's database does not answer: {error}"
                 raise Unavailable(message) from error
@@ -96,17 +108,6 @@ class Database:
         if connection is not None:
             with suppress(psycopg.Error):
                 await connection.close()
-
-
-def _cut(connection: AsyncConnection[Any]) -> None:
-    # What waits for the server wakes with a lost connection. To cancel the task instead would not do: psycopg then asks
-    # the same silent server to cancel the statement, and waits for its answer.
-    with suppress(psycopg.Error, OSError):
-        its_socket = socket.socket(fileno=connection.fileno())
-        try:
-            its_socket.shutdown(socket.SHUT_RDWR)
-        finally:
-            its_socket.detach()
 
 
 def _check_open(connection: AsyncConnection[Any]) -> None:

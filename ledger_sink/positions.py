@@ -48,7 +48,9 @@ async def claim_positions(
             columns = {"consumer": consumer, "topic": topic, "parts": sorted(parts)}
             rows = await (await connection.execute(_SQL["claim"], columns)).fetchall()
     except Locked:
-        ended = await database.query(_SQL["end_holders"])
+        async with database.transaction() as connection:
+            await connection.execute(_SQL["as_login"])
+            ended = await (await connection.execute(_SQL["end_holders"])).fetchall()
         logger.warning("%d sessions held positions of ours for more than 10 s and were ended", len(ended))
         raise
     return {part: Claim(*claim) for part, *claim in rows}

@@ -19,13 +19,17 @@ from replay.topics import read_topics
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.postgres.roles import Role, session_options, take_role_now
 
 
 def connect(runtime: Runtime, *, read_only: bool) -> Connection:
-    """A session of the ledger's database; a read-only one can change nothing. Raises Unavailable."""
-    options = "-c default_transaction_read_only=on" if read_only else ""
+    """A session of the ledger's database; a read-only one can change nothing. Raises Unavailable, RightsMissing."""
+    role = Role.AUDITOR if read_only else Role.WRITER
     try:
-        return psycopg.connect(runtime.database_url, autocommit=True, application_name="pitboss.audit", options=options)
+        connection = psycopg.connect(
+            runtime.database_url, autocommit=True, application_name="pitboss.audit", options=session_options(role)
+        )
+        return take_role_now(connection, role)
     except psycopg.OperationalError as error:
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
 

@@ -20,6 +20,7 @@ from streams.dead_letters.letters import Case, Letter, cases_of
 from streams.dead_letters.park_store import OpenJam, ParkStore
 from streams.dead_letters.redrive import Outgoing, Redriver
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.postgres.roles import Role
 
 APPLICATION = "pitboss.dlt"
 
@@ -44,7 +45,8 @@ async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> F
     Raises Unavailable, and UsageError where the namespace was never provisioned.
     """
     letters, strays = await _read_letters(runtime, wants_bytes)
-    actions, parked = ActionStore(runtime.database_url, APPLICATION), ParkStore(runtime.database_url, APPLICATION)
+    actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
+    parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
         return Found(
             cases_of(letters, await actions.all(runtime.prefix)), await parked.open_jams(runtime.prefix), strays
@@ -56,7 +58,7 @@ async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> F
 
 async def open_jams(runtime: Runtime) -> list[OpenJam]:
     """Whose records wait, longest first. Raises Unavailable, UsageError."""
-    parked = ParkStore(runtime.database_url, APPLICATION)
+    parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
         return await parked.open_jams(runtime.prefix)
     finally:

@@ -24,6 +24,7 @@ from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
 from streams.kafka.consumers import start_client
 from streams.kafka.partitions import partitions_of
+from streams.postgres.roles import Role
 
 READ_MAX: Final = 200_000
 """Records of one topic; reading and decoding them takes some seconds. Of more, the newest are counted."""
@@ -49,7 +50,7 @@ async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]
         bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
     )
     await start_client(consumer, runtime.bootstrap_servers)
-    database = Database(runtime.database_url, "pitboss.providers")
+    database = Database(runtime.database_url, "pitboss.providers", role=Role.READER)
     try:
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
         starts = await _starts(consumer, partitions[TRANSACTIONS], from_ms)

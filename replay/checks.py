@@ -13,6 +13,7 @@ from replay.ledger import replay_ledger
 from schemas.errors import Fatal
 from schemas.events import WalletBalance, WalletOutcome
 from schemas.policies import LedgerPolicy
+from streams.postgres.roles import Role
 
 NAMES = (
     "conserved",
@@ -180,7 +181,7 @@ async def check_replay(
         await replay_ledger(empty_database_url, log_topic, topics.log, tables.batches, policies, progress)
     except Fatal as error:
         return Check("replay_equal", holds=False, detail=f"the log cannot be replayed: {error}")
-    database = Database(empty_database_url, "pitboss.replay")
+    database = Database(empty_database_url, "pitboss.replay", role=Role.AUDITOR)
     try:
         again = await read_tables(database)
     finally:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from fraud_agents.app import FraudSettings, create_app
+from fraud_agents.migrate import migrate
 from pitboss.settings import Runtime
 from pitboss.topic_admin import create_topics
 from schemas import codec
@@ -63,6 +64,8 @@ def partition_of(player: str) -> int:
 
 
 async def make_topics(runtime: Runtime) -> None:
+    """And the tables: workers make none."""
+    await asyncio.to_thread(migrate, runtime.database_url)
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS)
 
 

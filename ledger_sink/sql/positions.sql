@@ -15,12 +15,16 @@ SELECT part, epoch
   FROM stream_position
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
 
+-- name: as_login
+-- Sessions may only be ended by who may log in as their owner: the writer's role may not.
+SET LOCAL ROLE NONE
+
 -- name: end_holders
 -- A worker that was frozen in the middle of a transaction keeps its locks. No time-out of PostgreSQL ends a session that
 -- waits for more of a COPY, or for what follows a pipeline. Kafka has given its partitions to us, so we end it.
 SELECT pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
- WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+ WHERE a.datname = current_database() AND a.usename = session_user AND a.pid <> pg_backend_pid()
    AND a.xact_start < now() - interval '10 seconds'
    AND EXISTS (SELECT FROM pg_locks l
                 WHERE l.pid = a.pid AND l.granted AND l.relation = 'stream_position'::regclass

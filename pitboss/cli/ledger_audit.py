@@ -18,6 +18,7 @@ from pitboss.settings import Runtime, read_settings, resolve_runtime
 from replay.checks import check_tables
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS
+from streams.postgres.roles import Role
 
 _CHECKING_MAX_S = 24 * 3600.0
 
@@ -104,7 +105,7 @@ async def _verified(
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
         ).fetchall()
-    database = Database(runtime.database_url, "pitboss.audit", silence_max_s=_CHECKING_MAX_S)
+    database = Database(runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S)
     try:
         checks = await check_tables(database)
     finally:

@@ -14,17 +14,18 @@ from rich.table import Table
 
 from ledger_sink.database import Database
 from pitboss.settings import Runtime
+from streams.postgres.roles import Role
 
 T = TypeVar("T")
 _READING_MAX_S: Final = 3600.0
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
-def reading(runtime: Runtime, read: Callable[[Database], Awaitable[T]]) -> T:
-    """What `read` finds in the ledger's database. Raises Unavailable."""
+def reading(runtime: Runtime, read: Callable[[Database], Awaitable[T]], role: Role = Role.READER) -> T:
+    """What `read` finds in the ledger's database with a role's rights. Raises Unavailable, RightsMissing."""
 
     async def run() -> T:
-        database = Database(runtime.database_url, "pitboss.ledger_views", silence_max_s=_READING_MAX_S)
+        database = Database(runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S)
         try:
             return await read(database)
         finally:

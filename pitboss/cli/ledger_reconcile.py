@@ -23,6 +23,7 @@ from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
+from streams.postgres.roles import Role
 
 _SHOWN_MAX = 100
 
@@ -47,7 +48,7 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
             return await republish(runtime, database)
         return await reconcile_balances(runtime, database), 0
 
-    report, sent = reading(runtime, read)
+    report, sent = reading(runtime, read, Role.AUDITOR)
     if as_json:
         print_json({**msgspec.to_builtins(report), "republished": sent})
     else:
@@ -72,7 +73,7 @@ def offsets(*, as_json: bool) -> None:
     from pitboss.reconcile import reconcile_offsets
 
     runtime = resolve_runtime(read_settings())
-    check = reading(runtime, lambda database: reconcile_offsets(runtime, database))
+    check = reading(runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR)
     if as_json:
         print_json(msgspec.to_builtins(check))
     else:

@@ -18,6 +18,7 @@ from pitboss.settings import read_settings, read_worker_settings, resolve_runtim
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
 from schemas.money import amount_from_text, minor_units, text_of_minor
+from streams.postgres.roles import Role
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., None])
@@ -60,7 +61,7 @@ def asked(query: Callable[[Database], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _database(url: str) -> Any:
-    database = Database(url, APPLICATION)
+    database = Database(url, APPLICATION, role=Role.READER)
     try:
         yield database
     finally:

@@ -19,6 +19,7 @@ from sandbox.actions import PROVIDERS
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, duration_ms, generate
 from schemas.topics import TRANSACTIONS
+from streams.postgres.roles import Role
 from streams.providers.registry import policies
 
 
@@ -81,7 +82,7 @@ def _records(demo: DemoSettings, stage: Stage, show: Show) -> list[RawEvent]:
 async def _look(demo: DemoSettings, stage: Stage, killed_at: int, show: Show) -> Result:
     runtime = stage.runtime
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
-    database = Database(runtime.database_url, "pitboss.demo")
+    database = Database(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
     try:
         tables = await read_tables(database)
         checks = await check_tables(database)

@@ -16,6 +16,7 @@ from pitboss.settings import Runtime
 from schemas.errors import Stalled, Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from streams.normalise.agent import NAME as NORMALISE_GROUP
+from streams.postgres.roles import Role
 
 _POLL_S = 0.1
 
@@ -35,7 +36,7 @@ class Settling:
         self._fraud_group = runtime.group(FRAUD_GROUP)
         self._log = runtime.topic(TRANSACTIONS)
         self._unresolved = runtime.topic(UNRESOLVED)
-        self._database = Database(runtime.database_url, "pitboss.demo")
+        self._database = Database(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
         self._kafka = KafkaProgress(runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP)
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ from mode import Service
 from psycopg import AsyncConnection
 
 from schemas.errors import Unavailable, UsageError
+from streams.postgres.roles import Role, not_allowed, session_options, take_role
 
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _TRY_AGAIN: Final = (
@@ -40,11 +41,15 @@ def statements(file: str) -> dict[str, LiteralString]:
 
 
 class DeadLetterDatabase(Service):
-    """One transaction after the other, whoever asks. Raises Unavailable while the database is away."""
+    """One transaction after the other, whoever asks, with the rights of one role.
 
-    def __init__(self, database_url: str, application_name: str, **kwargs: Any) -> None:
+    Raises Unavailable while the database is away, and RightsMissing where it does not let us do it.
+    """
+
+    def __init__(self, database_url: str, application_name: str, *, role: Role = Role.WRITER, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._url = database_url
+        self._role = role
         self._application_name = application_name
         self._connection: AsyncConnection[Any] | None = None
         self._in_use = asyncio.Lock()
@@ -63,6 +68,8 @@ class DeadLetterDatabase(Service):
                 raise UsageError(
                     f"the database has no tables for dead letters: {error}; run `pitboss provision`"
                 ) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise not_allowed(error) from error
             except psycopg.OperationalError as error:
                 await self.close()
                 raise Unavailable(f"the database of the dead letters does not answer: {error}") from error
@@ -80,11 +87,13 @@ class DeadLetterDatabase(Service):
 
     async def _open(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await AsyncConnection.connect(
+            connection = await AsyncConnection.connect(
                 self._url,
                 autocommit=True,
                 application_name=self._application_name,
                 connect_timeout=5,
-                options="-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s",
+                options="-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"
+                + session_options(self._role),
             )
+            self._connection = await take_role(connection, self._role)
         return self._connection

@@ -6,8 +6,9 @@ database: dropping a namespace leaves nothing behind, and parallel provisioning 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
@@ -15,6 +16,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection, sql
 
 from schemas.errors import UsageError
+from streams.postgres.silence import cut
 
 
 class Role(StrEnum):
@@ -30,6 +32,7 @@ class Role(StrEnum):
     """Owns the tables."""
 
 
+_ANSWER_MAX_S: Final = 5.0  # as long as a connection may take
 _READS: Final = frozenset({Role.READER, Role.AUDITOR})
 
 
@@ -49,16 +52,38 @@ def session_options(role: Role) -> str:
     return " -c default_transaction_read_only=on" if reads_only(role) else ""
 
 
-async def take_role(connection: AsyncConnection[Any], role: Role) -> None:
-    """Work with this role's rights from here on. Raises RightsMissing."""
-    with _told(role):
-        await connection.execute(_statement(role))
+def not_allowed(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing:
+    """What to say where a statement needs a right that its role does not have."""
+    return RightsMissing(
+        f"the role of this session may not do that: {error}; `pitboss ledger migrate up` grants what this release needs"
+    )
 
 
-def take_role_now(connection: Connection[Any], role: Role) -> None:
+async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnection[Any]:
+    """The connection, with this role's rights from here on; closed where that fails. Raises RightsMissing."""
+    silence = asyncio.get_running_loop().call_later(_ANSWER_MAX_S, cut, connection)
+    try:
+        with _told(role):
+            await connection.execute(_statement(role))
+    except BaseException:
+        with suppress(psycopg.Error):
+            await connection.close()
+        raise
+    finally:
+        silence.cancel()
+    return connection
+
+
+def take_role_now(connection: Connection[Any], role: Role) -> Connection[Any]:
     """As `take_role`, for a connection that is not asynchronous. Raises RightsMissing."""
-    with _told(role):
-        connection.execute(_statement(role))
+    try:
+        with _told(role):
+            connection.execute(_statement(role))
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.close()
+        raise
+    return connection
 
 
 def _statement(role: Role) -> sql.Composed:

@@ -171,6 +171,7 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
 
 @pytest.fixture
 async def stores(runtime):
+    migration.migrate(runtime.database_url)
     pair = [SnapshotStore(runtime.database_url, "fraud.detect", TRANSACTIONS) for _ in range(2)]
     yield pair
     for store in pair:

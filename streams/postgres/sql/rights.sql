@@ -20,4 +20,6 @@ BEGIN
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, pitboss_writer, pitboss_reader, pitboss_auditor', one.name);
         EXECUTE format('GRANT SELECT ON %s TO pitboss_auditor', one.name);
     END LOOP;
+    -- Whoever uses the tables may ask whether they are those of its release.
+    EXECUTE format('GRANT SELECT ON %I.schema_migration TO pitboss_writer, pitboss_reader', ({schemas}::text[])[1]);
 END $$
