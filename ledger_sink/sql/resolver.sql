@@ -21,6 +21,9 @@ UPDATE parked AS p
   FROM entry e
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s)
    AND e.event_id = p.reference_event_id AND e.player_id IS NOT NULL
+   -- Asked here too: a resolver may stand still between the two statements, while another goes on.
+   AND NOT EXISTS (SELECT FROM parked other
+                    WHERE other.event_id = p.event_id AND other.body = p.body AND other.state <> 'WAITING')
 
 -- name: unappended
 SELECT part, source_offset, body, player_id

@@ -41,13 +41,18 @@ async def _park(server: Server, session: Session, statement: str, parameters: Pa
     return Result(count=len(rows))
 
 
+def _same_attempt(server: Server, row: Row) -> Row | None:
+    """The row of the same attempt that does not wait any more."""
+    others = server.tables["parked"].find(("event_id",), (row["event_id"],))
+    return next((other for other in others if other["state"] != WAITING and other["body"] == row["body"]), None)
+
+
 async def _follow(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
     del statement
     for row in parked(server, parameters["parts"], WAITING):
-        for other in server.tables["parked"].find(("event_id",), (row["event_id"],)):
-            if other["state"] != WAITING and other["body"] == row["body"]:
-                session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
-                break
+        other = _same_attempt(server, row)
+        if other is not None:
+            session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
     return Result()
 
 
@@ -55,7 +60,7 @@ async def _match(server: Server, session: Session, statement: str, parameters: P
     del statement
     for row in parked(server, parameters["parts"], WAITING):
         player = _player_of(server, row["reference_event_id"])
-        if player is not None:
+        if player is not None and _same_attempt(server, row) is None:
             session.changes.append(partial(row.update, state=RESOLVED, player_id=player))
     return Result()
 
@@ -152,8 +157,13 @@ async def _drop_barriers(server: Server, session: Session, statement: str, param
     del statement, parameters
     used = {row["barrier"] for row in parked(server, None, WAITING)}
     barriers = server.tables["barrier"].rows
-    for key in [key for key in barriers if key[0] not in used]:
-        session.changes.append(partial(barriers.__delitem__, key))
+    unused = [key for key in barriers if key[0] not in used]
+
+    def drop() -> None:
+        for key in unused:
+            barriers.pop(key, None)  # another resolver may have dropped it
+
+    session.changes.append(drop)
     return Result()
 
 

@@ -50,6 +50,12 @@ def name_of(statement: str) -> str:
 
 
 @cache
+def is_setting(statement: str) -> bool:
+    """Whether a statement only tells PostgreSQL how to plan; here there is nothing to plan."""
+    return _COMMENT.sub("", statement).strip().startswith("SET LOCAL enable_")
+
+
+@cache
 def _selected(statement: str) -> tuple[str, ...]:
     match = _LIST.search(_COMMENT.sub("", statement))
     assert match is not None, statement
