@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import click
 import msgspec
@@ -34,6 +33,7 @@ from schemas.events import DeadLetter
 from streams.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
 from streams.dead_letters.letters import Case, Choice, State, groups_of
 from streams.dead_letters.redrive import Redriver, Result, Status
+from streams.providers.redaction import secrets_of
 
 
 @click.group()
@@ -257,19 +257,7 @@ def _tell(context: click.Context, results: Sequence[Result], word: str, *, as_js
 
 
 def _known_secrets() -> list[str]:
-    return list(_texts_of(read_keyring(read_worker_settings())))
-
-
-def _texts_of(node: Any) -> Iterator[str]:
-    """Every text of a keyring, however its keys are nested; what is no secret there does no harm when it is hidden."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, Mapping):
-        for value in node.values():
-            yield from _texts_of(value)
-    elif isinstance(node, Sequence):
-        for value in node:
-            yield from _texts_of(value)
+    return list(secrets_of(read_keyring(read_worker_settings())))
 
 
 def _runtime() -> Runtime:

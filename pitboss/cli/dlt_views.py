@@ -12,13 +12,11 @@ from schemas.topics import provider_of
 from streams.dead_letters.headers import place_text
 from streams.dead_letters.letters import Action, Case
 from streams.dead_letters.park_store import OpenJam
+from streams.providers.redaction import BLOTTED, blotted
 from streams.providers.registry import redacted
 
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"})
 """Headers in which HTTP, and not a provider's own scheme, carries what lets somebody in."""
-
-BLOTTED: Final = "***"
-SECRET_CHARACTERS_MIN: Final = 6
 
 
 def case_view(case: Case, waiting: int, secrets: Sequence[str], *, is_revealing: bool) -> dict[str, Any]:
@@ -100,11 +98,7 @@ def _hidden(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
         body = letter.value  # a record of a topic of ours, which holds no secrets
     if body is None:
         return None
-    for secret in secrets:
-        if len(secret) >= SECRET_CHARACTERS_MIN:
-            for spelling in (secret.encode(), secret.encode("utf-16-le"), secret.encode("utf-16-be")):
-                body = body.replace(spelling, BLOTTED.encode())
-    return body
+    return blotted(body, secrets)
 
 
 def _header(name: str, value: bytes | None, *, is_revealing: bool) -> str | None:

@@ -39,6 +39,7 @@ from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.kafka.whole_topics import read_topics
 from streams.providers.dialect import RawRecord
 from streams.providers.keyring import Keyring
+from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects
 
 NAME: Final = "drift"
@@ -124,7 +125,9 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
     known, stats = Known(), DriftStats()
     app.supervise(ToldBefore(settings.bootstrap_servers, topic, known))
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
-    handle = create_handler(Checker(dialects, settings.keyring), producer, topic, known, stats, settings.rate)
+    handle = create_handler(
+        Checker(dialects, settings.keyring), producer, topic, known, stats, settings.rate, secrets_of(settings.keyring)
+    )
     intake = IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id)
     add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
     return DriftWorker(app, stats, known)
@@ -136,7 +139,13 @@ def source_pattern(namespace: str) -> str:
 
 
 def create_handler(
-    checker: Checker, producer: KeyedSender, topic: str, known: Known, stats: DriftStats, rate: float
+    checker: Checker,
+    producer: KeyedSender,
+    topic: str,
+    known: Known,
+    stats: DriftStats,
+    rate: float,
+    secrets: Sequence[str] = (),
 ) -> Handle:
     """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise."""
     encode = codec.encoder(SchemaDrift)
@@ -150,7 +159,7 @@ def create_handler(
         async for record, findings in _findings(checker, provider, batch, rate, stats):
             # An example costs more than an id, and most drift is in each record.
             untold = [finding for finding in findings if not known.has(id_of(finding))]
-            found += drifts_of(record, untold)
+            found += drifts_of(record, untold, secrets)
         overflown = sum(known.overflown.values())
         fresh = known.fresh(found)
         if sum(known.overflown.values()) > overflown:

@@ -9,6 +9,7 @@ from schemas.events import Position, SchemaDrift
 from schemas.identity import drift_id
 from streams.drift.checking import Finding
 from streams.providers.dialect import RawRecord
+from streams.providers.redaction import blotted
 from streams.providers.registry import redacted
 
 EXAMPLE_MAX: Final = 4_000
@@ -21,11 +22,11 @@ def id_of(finding: Finding) -> str:
     return drift_id(finding.provider, finding.version, finding.event, path, what.value, detail)
 
 
-def drifts_of(record: RawRecord, findings: Sequence[Finding]) -> list[SchemaDrift]:
-    """The events that tell of what was found in one record; they share its example."""
+def drifts_of(record: RawRecord, findings: Sequence[Finding], secrets: Sequence[str] = ()) -> list[SchemaDrift]:
+    """The events that tell of what was found in one record; they share its example, which shows none of `secrets`."""
     if not findings:
         return []
-    example = example_of(findings[0].provider, record.value or b"")
+    example = example_of(findings[0].provider, record.value or b"", secrets)
     return [_drift_of(record, finding, example) for finding in findings]
 
 
@@ -47,10 +48,10 @@ def _drift_of(record: RawRecord, finding: Finding, example: str) -> SchemaDrift:
     )
 
 
-def example_of(provider: str, value: bytes) -> str:
-    """A payload as text without what its dialect calls secret; in hex where it is no text."""
+def example_of(provider: str, value: bytes, secrets: Sequence[str] = ()) -> str:
+    """A payload as text without what its dialect calls secret, and without `secrets`; in hex where it is no text."""
     try:
-        shown = redacted(provider, value) or b""
+        shown = blotted(redacted(provider, value) or b"", secrets)
     except Exception:  # noqa: BLE001 - what cannot be redacted is not shown, whatever its bytes did to the dialect
         return "(withheld: its secrets could not be told from the rest)"
     try:

@@ -25,10 +25,11 @@ from streams.drift.checking import Checker
 from streams.drift.known import SHAPES_MAX, Known
 from streams.drift.sampling import sampled
 from streams.drift.shapes import Shape, What
-from streams.drift.telling import EXAMPLE_MAX, drifts_of
+from streams.drift.telling import EXAMPLE_MAX, drifts_of, example_of
 from streams.kafka.batches import RecordBatch
 from streams.providers.examples.fill import Example, Fill, Record, record
 from streams.providers.fields import epoch_ms
+from streams.providers.redaction import secrets_of
 from streams.providers.registry import Dialects, dialect_of
 from streams.providers.versions import read_rows
 
@@ -215,6 +216,13 @@ def test_an_example_shows_no_secret_and_is_short():
         assert secret not in drift.example
     flight = record(replace(SUBJECTS["skylift"].made(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20), "skylift")
     assert drifts_of(flight, Checker().check("skylift", flight))[0].example.startswith("hex:c301ff")
+
+
+def test_a_key_that_we_hold_is_hidden_in_a_format_that_its_dialect_does_not_read():
+    for secret in KEYRING["pgsoft"].values():
+        body = b'{"secr\\u0065t": "' + secret.encode() + b'"}'
+        assert secret in example_of("pgsoft", body)
+        assert secret not in example_of("pgsoft", body, secrets_of(KEYRING))
 
 
 def drift(n: int, **fields: Any) -> SchemaDrift:
