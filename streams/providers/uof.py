@@ -86,7 +86,7 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
             items.append(message(market_id, specifiers, None, action, None, None, None, None, *window, at, _UNSIGNED))
             continue
         items += _outcomes(partial(message, market_id, specifiers), market, root.get("certainty"), at)
-    return items
+    return _contradicted(items)
 
 
 def _outcomes(market: partial[MarketDraft], element: etree._Element, certainty: str | None, at: int) -> list[Item]:
@@ -110,6 +110,20 @@ def _outcomes(market: partial[MarketDraft], element: etree._Element, certainty: 
         except Rejected as error:
             items.append(error)
     return items or [Rejected(RejectCode.MISSING_FIELD, "a settled market without an outcome")]
+
+
+def _contradicted(items: list[Item]) -> list[Item]:
+    # One outcome with two results in one message: neither can be believed, and both would have one identity.
+    results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
+    for item in items:
+        if isinstance(item, MarketDraft):
+            results.setdefault((item.market_id, item.specifiers, item.outcome_id), set()).add(item)
+    return [
+        Rejected(RejectCode.BAD_FIELD, f"market {item.market_id} tells outcome {item.outcome_id} in two ways")
+        if isinstance(item, MarketDraft) and len(results[item.market_id, item.specifiers, item.outcome_id]) > 1
+        else item
+        for item in items
+    ]
 
 
 def _notice(root: etree._Element, operation: str, at: int) -> Draft:

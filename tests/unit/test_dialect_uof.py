@@ -204,3 +204,15 @@ def test_what_has_no_payout(stake: int, odds: str, result: str, void: str | None
     with pytest.raises(Rejected) as caught:
         payout_minor(stake, Decimal(odds), result, void)
     assert caught.value.reason is reason
+
+
+def test_an_outcome_that_is_told_in_two_ways_is_believed_in_neither():
+    market = (
+        '<market id="1"><outcome id="1" result="1"/><outcome id="2" result="0"/><outcome id="1" result="{}"/></market>'
+    )
+    same = read(settlement(market.format(1)))
+    assert same[0] == same[2]
+    assert [type(item) for item in same] == [MarketDraft] * 3
+    other = read(settlement(market.format(0)))
+    assert [type(item) for item in other] == [Rejected, MarketDraft, Rejected]
+    assert "in two ways" in other[0].detail
