@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ledger_sink.book import Sourced
+from ledger_sink.debts import REASONS as DEBTS
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import CONSUMER, PostgresLedger, Slice
 from sandbox.simulate.database import SimulatedDatabase
@@ -16,8 +17,8 @@ from sandbox.simulate.said import Place
 from sandbox.simulate.tables import Row, Server
 from sandbox.simulate.world import World
 from schemas import codec
-from schemas.events import Position, WalletBalance, WalletOutcome, WalletTransaction
-from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
+from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
 _REPLAYED: Final = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch")
@@ -68,6 +69,7 @@ async def wrong_of(world: World) -> list[str]:
     wrong += _wallets(world)
     wrong += _outcomes(world, evidence)
     wrong += _balances(world)
+    wrong += _alerts(world)
     wrong += await _replay(world, evidence)
     return wrong
 
@@ -246,6 +248,21 @@ def _balances(world: World) -> Iterator[str]:
         # docs/guarantees.md: only what a frozen process sends when it wakes may leave an older balance last.
         if last[key].version != balance.version and not world.was_frozen:
             yield f"wallet {key}: the last record says v{last[key].version}, an earlier one v{balance.version}"
+
+
+def _alerts(world: World) -> Iterator[str]:
+    """Somebody is told of each debt, and of nothing else."""
+    decode = codec.decoder(FraudAlert)
+    told = {
+        event_id
+        for partition in world.broker.topics[ALERTS]
+        for record in partition.records
+        for event_id in decode(record.value or b"").sample_event_ids
+    }
+    rows = world.server.tables["entry"].rows.values()
+    debts = {row["event_id"] for row in rows if row["reason"] in DEBTS}
+    for event_id in sorted(told ^ debts):
+        yield f"{event_id}: {'an alert without a debt' if event_id in told else 'nobody was told of this debt'}"
 
 
 async def _replay(world: World, evidence: Evidence) -> list[str]:
