@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from ledger_sink.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.amounts import CURRENCIES_DIFFER, OUT_OF_RANGE, Unpostable
+from ledger_sink.amounts import CURRENCIES_DIFFER, MOVED_AWAY, OUT_OF_RANGE, Unpostable
 from ledger_sink.journal import Action, Answer, Before, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
@@ -22,6 +22,8 @@ from schemas.money import AMOUNT_MAX, exponent_of
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 T = TypeVar("T")
+
+_SMALL: Final = AMOUNT_MAX // 4
 
 NOBODY: Final = ""
 """In the place of a player whom a closing does not name."""
@@ -63,6 +65,8 @@ class Book:
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    """Events whose movements the tables do not hold any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
     """What further attempts of an event were told; an attempt that comes again must not hear anything else."""
@@ -99,11 +103,20 @@ class Book:
 
     def closing(self, event_id: str, player_id: str) -> Closing | None:
         """What has ended an event: of its player, or before anybody knew whose it would be."""
-        return self.closings.get((event_id, player_id)) or self.closings.get((event_id, NOBODY))
+        closings = self.closings
+        if not closings:
+            return None
+        return closings.get((event_id, player_id)) or closings.get((event_id, NOBODY))
 
     def movements(self, entry: Entry) -> list[Transfer]:
         """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
         return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
+
+    def reversible(self, entry: Entry) -> list[Transfer]:
+        """What an entry moved, to be moved back. Raises Unpostable if its month was moved away from the tables."""
+        if entry.event_id in self.away:
+            raise Unpostable(MOVED_AWAY)
+        return self.movements(entry)
 
     def propose(self, proposal: Proposal) -> None:
         """Remember what waits for a second person."""
@@ -159,16 +172,19 @@ class Posting(msgspec.Struct, gc=False):
         book.new_closings[key] = (self.sourced, closing)
 
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
-        """Move money from a house account into one of the wallet's accounts."""
-        self._move(wallet, from_account, self.account(purse), amount_minor, None, purse)
+        """Move money from a house account into one of the wallet's accounts. Nothing is no movement, here and below."""
+        if amount_minor:
+            self._move(wallet, from_account, self.account(purse), amount_minor, None, purse)
 
     def debit(self, wallet: Wallet, purse: str, to_account: str, amount_minor: int) -> None:
         """Move money from one of the wallet's accounts to a house account; funds are the caller's question."""
-        self._move(wallet, self.account(purse), to_account, amount_minor, purse, None)
+        if amount_minor:
+            self._move(wallet, self.account(purse), to_account, amount_minor, purse, None)
 
     def shift(self, wallet: Wallet, from_purse: str, to_purse: str, amount_minor: int) -> None:
         """Move money between two accounts of one wallet."""
-        self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
+        if amount_minor:
+            self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
 
     def between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
         """Move money that no wallet sees."""
@@ -178,20 +194,17 @@ class Posting(msgspec.Struct, gc=False):
     def _move(
         self, wallet: Wallet, debit: str, credit: str, amount_minor: int, taken: str | None, given: str | None
     ) -> None:
-        if amount_minor == 0:
-            return  # a zero win closes a round; it is an event, but it is no movement
         if amount_minor < 0:
             message = f"{self.sourced}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
         if self.transfers and self.transfers[-1].currency != wallet.currency:
             raise Unpostable(CURRENCIES_DIFFER)
-        balances = {CASH: wallet.cash_minor, BONUS: wallet.bonus_minor, HELD: wallet.held_minor}
-        if taken is not None:
-            balances[taken] -= amount_minor
-        if given is not None:
-            balances[given] += amount_minor
-        cash, bonus, held = balances.values()
-        if max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > AMOUNT_MAX:
+        cash = wallet.cash_minor - (amount_minor if taken == CASH else 0) + (amount_minor if given == CASH else 0)
+        bonus = wallet.bonus_minor - (amount_minor if taken == BONUS else 0) + (amount_minor if given == BONUS else 0)
+        held = wallet.held_minor - (amount_minor if taken == HELD else 0) + (amount_minor if given == HELD else 0)
+        # The sums of all three have to fit as well; nearly every wallet is too small to ask.
+        is_small = -_SMALL < cash < _SMALL and -_SMALL < bonus < _SMALL and held < _SMALL
+        if not is_small and max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > AMOUNT_MAX:
             raise Unpostable(OUT_OF_RANGE)
         self._write(wallet, cash, bonus, held)
         player, currency = wallet.player_id, wallet.currency

@@ -40,7 +40,7 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
             return PAID_WITHOUT_HOLD
         return target
     _close_target(posting, PAID)
-    pay(posting, posting.book.movements(target))
+    pay(posting, posting.book.reversible(target))
     return BOOKED
 
 
@@ -94,7 +94,7 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
         _close_target(posting, action)
     if isinstance(target, tuple):
         return target
-    movements = posting.book.movements(target)
+    movements = posting.book.reversible(target)
     for transfer in reversed(movements):
         _move_back(posting, transfer)
     bonus.bet_taken_back(posting, movements)

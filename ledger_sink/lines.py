@@ -6,13 +6,18 @@ with what was sent. Text is quoted as PostgreSQL's manual says in "COPY, Text Fo
 
 from __future__ import annotations
 
+from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from ledger_sink.book import Decided, Sourced
 from ledger_sink.journal import Transfer
+from schemas.topics import DAY_MS
 
 NULL: Final = "\\N"
 
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_DAYS_MAX: Final = date.max.toordinal() - _EPOCH_ORDINAL
 _QUOTED: Final = str.maketrans(
     {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r"}
 )
@@ -70,6 +75,19 @@ def repeat_line(decided: Decided) -> str:
     return "\t".join(map(str, fields)) + "\n"
 
 
+@lru_cache(maxsize=4096)
+def _month_of_day(days: int) -> int:
+    if not 0 <= days < _DAYS_MAX:
+        return 0
+    day = date.fromordinal(_EPOCH_ORDINAL + days)
+    return day.year * 100 + day.month
+
+
+def month_of(at_ms: int) -> int:
+    """The calendar month of a time in UTC: 202611 for November 2026; 0 for what is no time since 1970."""
+    return _month_of_day(at_ms // DAY_MS)
+
+
 def transfer_line(sourced: Sourced, decision: int, transfer: Transfer) -> str:
     """One row of `transfer`, as `copy_transfers` has it."""
     event, source = sourced.event, sourced.source
@@ -84,5 +102,6 @@ def transfer_line(sourced: Sourced, decision: int, transfer: Transfer) -> str:
     return (
         f"{NULL if player is None else player}\t{transfer.currency}\t"
         f"{NULL if transfer.version is None else transfer.version}\t{debit}\t{credit}\t{transfer.amount_minor}\t"
-        f"{balances}\t{event.event_id}\t{decision}\t{source.partition}\t{source.offset}\t{event.occurred_at}\n"
+        f"{balances}\t{event.event_id}\t{decision}\t{source.partition}\t{source.offset}\t{event.occurred_at}\t"
+        f"{month_of(event.appended_at)}\n"
     )

@@ -202,3 +202,6 @@ async def read_reversible(connection: AsyncConnection[Any], book: Book, event_id
     )
     for event_id, decision, *transfer in await cursor.fetchall():
         book.transfers_of[event_id, decision].append(Transfer(*transfer))
+    gone = {entry.event_id for entry in entries if not book.transfers_of[entry.event_id, entry.decision]}
+    if gone and await (await connection.execute(_SQL["months_away"])).fetchone():
+        book.away |= gone

@@ -20,6 +20,7 @@ PLAYER_BLOCKED: Final = (Outcome.REFUSED_BLOCKED.value, "PLAYER_BLOCKED")
 WITHDRAWALS_HELD: Final = (Outcome.REFUSED_BLOCKED.value, "WITHDRAWALS_HELD")
 NO_WALLET: Final = (Outcome.REFUSED_CURRENCY.value, "NO_WALLET_IN_CURRENCY")
 BET_OVER_LIMIT: Final = (Outcome.REFUSED_LIMIT.value, "BET_OVER_LIMIT")
+_STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
 NOT_ENOUGH_MONEY: Final = (Outcome.REFUSED_FUNDS.value, "NOT_ENOUGH_MONEY")
 
 
@@ -33,7 +34,7 @@ def refusal(posting: Posting) -> Verdict | None:
     state = book.states.get(event.player_id)
     needed, currency = 0, None
     for leg in event.legs:
-        if leg.kind not in (Kind.BET, Kind.WITHDRAWAL) or leg.currency is None:
+        if leg.kind not in _STOPPABLE or leg.currency is None:
             continue
         if currency not in (None, leg.currency):
             raise Unpostable(CURRENCIES_DIFFER)

@@ -7,6 +7,7 @@ GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, installa
 -- Where things stand: projections of what is booked, positions, what waits for its player.
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
 GRANT SELECT, UPDATE ON crossing TO pitboss_writer;
+GRANT SELECT ON month_away TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON barrier TO pitboss_writer;
 
 GRANT SELECT, INSERT, UPDATE (is_done, to_part, to_offset) ON dead_letters.action TO pitboss_writer;
@@ -14,5 +15,5 @@ GRANT SELECT, INSERT, UPDATE ON dead_letters.jam, dead_letters.parked TO pitboss
 
 -- Not: where workers stand, and the bytes of what waits for its player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, installation TO pitboss_reader;
-GRANT SELECT ON wallet, closing, player_state TO pitboss_reader;
+GRANT SELECT ON wallet, closing, player_state, month_away TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;

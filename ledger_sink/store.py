@@ -150,6 +150,7 @@ class PostgresLedger:
                 await connection.execute(_SQL["lock_all_positions"], columns)
             positions = await connection.execute(_SQL["lock_positions"], columns)
             crossings = await connection.execute(_SQL["crossings"])
+            await connection.execute(_SQL["probe_only"])
             if draft.lines is None:
                 reading = await read_book(connection, draft.wanted, draft.missing)
             if later is not None:

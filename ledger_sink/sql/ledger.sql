@@ -12,6 +12,10 @@ SELECT part, next_offset, epoch
 -- An event of nobody's may mean one of any partition: no batch may be half-way between the two.
 SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(topic)s ORDER BY part FOR UPDATE
 
+-- name: probe_only
+-- A plan that is kept may be older than what has come into a month since: never let it read one whole.
+SET LOCAL enable_seqscan = off
+
 -- name: crossings
 -- Asked behind the locks: what was decided before them does not hold if this has changed.
 SELECT count FROM crossing
@@ -67,6 +71,10 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
  ORDER BY wanted.event_id, wanted.decision, t.version
 
+-- name: months_away
+-- Asked only where movements are missing that an entry says it has.
+SELECT month FROM month_away LIMIT 1
+
 -- name: copy_entries
 COPY entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
             round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic, attempt_part,
@@ -82,7 +90,7 @@ FROM STDIN
 
 -- name: copy_transfers
 COPY transfer (player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,
-               event_id, decision, part, source_offset, occurred_at_ms)
+               event_id, decision, part, source_offset, occurred_at_ms, month)
 FROM STDIN
 
 -- name: insert_closings

@@ -10,6 +10,7 @@ from rich.table import Table
 from ledger_sink.migrate import Migration, migrate, migrations
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
+from pitboss.cli.ledger_months import months_group
 from pitboss.cli.ledger_reconcile import reconcile
 from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
@@ -24,7 +25,7 @@ def ledger() -> None:
     """The ledger's tables."""
 
 
-for command in (*VIEWS, report, reconcile, *AUDIT, *CORRECTIONS, *ROUNDS):
+for command in (*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS, *ROUNDS):
     ledger.add_command(command)
 
 

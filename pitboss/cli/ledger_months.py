@@ -1,0 +1,73 @@
+"""`pitboss ledger months`: the partitions of the transfers."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from ledger_sink.months import Month, bring_back, make_months, months, move_away
+from pitboss.cli.ledger_reading import json_option, print_json, show
+from pitboss.settings import read_settings, resolve_runtime
+
+AHEAD = 3
+
+
+@click.group("months")
+def months_group() -> None:
+    """Transfers by the month in which their events came: made ahead, and moved away when they are old."""
+
+
+@months_group.command("list")
+@json_option
+def list_command(*, as_json: bool) -> None:
+    """Each month, about how many transfers it has, and those that were moved away."""
+    _show(months(_database_url()), as_json=as_json)
+
+
+@months_group.command("make")
+@click.option("--ahead", default=AHEAD, show_default=True, type=click.IntRange(0, 120), help="Months after this one.")
+@click.option("--dry-run", is_flag=True, help="Only say which would be made.")
+@json_option
+def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
+    """Make what is missing of this month and those that follow. Run it once a month; late does no harm."""
+    made = make_months(_database_url(), ahead, dry_run=dry_run)
+    if as_json:
+        print_json({"made": [] if dry_run else made, "missing": made if dry_run else []})
+    else:
+        click.echo("\n".join(map(str, made)) or "nothing to make")
+
+
+@months_group.command("away")
+@click.argument("month", type=int)
+def away_command(*, month: int) -> None:
+    """Take a month, as in 202611, out of the ledger; its table stays in the schema `away`.
+
+    Whether money was conserved can then only be checked with what is there, and a rollback of what the month had moved
+    is for a person.
+    """
+    move_away(_database_url(), month)
+    click.echo(f"away.transfer_{month} can be copied and dropped")
+
+
+@months_group.command("back")
+@click.argument("month", type=int)
+def back_command(*, month: int) -> None:
+    """Put a month that was moved away back into the ledger."""
+    bring_back(_database_url(), month)
+    click.echo(f"transfer_{month} is part of the ledger again")
+
+
+def _database_url() -> str:
+    return resolve_runtime(read_settings()).database_url
+
+
+def _show(found: list[Month], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    table = Table("month", "table", "transfers", "MB", "away")
+    for one in found:
+        size = "" if one.is_away else f"{one.bytes / 1e6:,.1f}"
+        rows = "" if one.is_away else f"{one.transfers:,}"
+        table.add_row(str(one.month or "none"), one.table, rows, size, "yes" if one.is_away else "")
+    show(table, "no months", found, as_numbers=(2, 3))

@@ -1,0 +1,176 @@
+"""Transfers by month: where a row goes, what a past becomes, and what is asked of a month that was moved away."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from ledger_sink import migrate as migrations
+from ledger_sink.database import Database
+from ledger_sink.lines import month_of
+from ledger_sink.migrate import migrate
+from ledger_sink.months import bring_back, following, make_months, months, move_away
+from ledger_sink.positions import claim_positions
+from ledger_sink.store import PostgresLedger, Slice
+from pitboss.cli.ledger import ledger as ledger_group
+from schemas.errors import UsageError
+from streams.postgres.migrations import Tables
+from tests.unit.ledger_events import bet, deposit, rollback, sourced, win
+
+pytestmark = pytest.mark.integration
+
+SEPTEMBER, NOW = 202609, 1_790_000_000_500
+OCTOBER_MS = NOW + 31 * 86_400_000
+
+
+async def booked(url, *groups):
+    database = Database(url, "pitboss.ledger")
+    ledger = PostgresLedger(database, {})
+    claims = await claim_positions(database, [0])
+    ledger.epochs[0] = claims[0].epoch
+    start = claims[0].next_offset
+    for events in groups:
+        placed = [sourced(event, 0, start + n) for n, event in enumerate(events)]
+        await ledger.apply([Slice(0, start, start + len(events), placed)])
+        start += len(events)
+    await database.close()
+
+
+def later(event):
+    return replace(event, appended_at=OCTOBER_MS)
+
+
+def rows(url, query):
+    with psycopg.connect(url) as connection:
+        cursor = connection.execute(query)
+        return cursor.fetchall() if cursor.description else []
+
+
+PLACES = "SELECT tableoid::regclass::text, version, month FROM transfer ORDER BY version"
+
+
+async def test_a_transfer_goes_to_the_month_in_which_its_event_came(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202610)")
+    await booked(url, [deposit("d", 100), later(bet("b", 10))])
+    # Nobody had made September; it is kept all the same, and moves as soon as there is a place for it.
+    assert rows(url, PLACES) == [("transfer_other", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
+    assert rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)") == [(True, False)]
+    assert rows(url, PLACES) == [("transfer_202609", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
+    await booked(url, [win("w", 5, "b")])
+    assert [place for place, _, _ in rows(url, PLACES)] == ["transfer_202609", "transfer_202610", "transfer_202609"]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        rows(url, "INSERT INTO transfer SELECT * FROM transfer WHERE version = 1")
+    with pytest.raises(psycopg.errors.RaiseException, match="202613 is no month"):
+        rows(url, "SELECT make_transfer_month(202613)")
+
+
+def shape(url):
+    """Columns, constraints and indexes of all tables, without what a date has made of it."""
+    return rows(
+        url,
+        """
+        SELECT 'column', table_schema, table_name, column_name, data_type || is_nullable || coalesce(column_default, '')
+          FROM information_schema.columns WHERE table_schema IN ('public', 'away', 'dead_letters')
+        UNION ALL
+        SELECT 'constraint', n.nspname, c.relname, conname, pg_get_constraintdef(k.oid)
+          FROM pg_constraint k JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('public', 'away', 'dead_letters')
+        UNION ALL
+        SELECT 'index', schemaname, tablename, indexname, indexdef FROM pg_indexes
+         WHERE schemaname IN ('public', 'away', 'dead_letters')
+        UNION ALL
+        SELECT 'table', n.nspname, c.relname, c.relkind::text, coalesce(c.reloptions::text, '')
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('public', 'away', 'dead_letters') AND c.relkind IN ('r', 'p', 'i', 'I')
+         ORDER BY 1, 2, 3, 4, 5
+        """,
+    )
+
+
+async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(runtime, stack, namespaces, monkeypatch):
+    from pitboss.embedded.databases import create_database, drop_database
+
+    url, new = runtime.database_url, stack.runtime(namespaces())
+    older = [one for one in migrations.available() if one.name < "0060"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Tables, "files", lambda _: older)
+        patched.setattr("streams.postgres.migrations._grant", lambda *_: None)  # rights of tables that come later
+        migrate(url)
+    rows(url, "INSERT INTO transfer SELECT 'p-1', 'EUR', n, 'psp:adyen', 'player:p-1:cash', 5, 5 * n, 0, 0,"
+         " gen_random_uuid(), 0, 0, n - 1, 0 FROM generate_series(1, 3) n")  # fmt: skip
+    rows(url, "INSERT INTO wallet VALUES ('p-1', 'EUR', 2, 15, 0, 0, 3, gen_random_uuid(), 0, 2)")
+    assert [one.name for one in migrate(url)] == [one.name for one in migrations.available() if one.name >= "0060"]
+    create_database(new)
+    try:
+        migrate(new.database_url)
+        assert shape(url) == shape(new.database_url)
+    finally:
+        drop_database(new)
+    await booked(url, [bet("b", 4)])
+    assert rows(url, "SELECT version, cash_minor, month FROM transfer ORDER BY version") == [
+        (1, 5, 0), (2, 10, 0), (3, 15, 0), (4, 11, SEPTEMBER),
+    ]  # fmt: skip
+
+
+async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    await booked(url, [deposit("d", 100), bet("b", 10), bet("c", 20)])
+    move_away(url, SEPTEMBER)
+    assert rows(url, "SELECT count(*) FROM transfer") == [(0,)]
+    # A retry hears what it heard, a wallet goes on, and what can not be looked up moves nothing.
+    again = bet("b", 10)
+    await booked(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
+    assert rows(url, "SELECT outcome, reason FROM repeat") == [("EXISTS", "BOOKED")]
+    assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE source_offset > 2 ORDER BY 1") == [
+        ("r", "UNRESOLVED", "MONTH_MOVED_AWAY"), ("w", "POSTED", "BOOKED"),
+    ]  # fmt: skip
+    assert rows(url, "SELECT cash_minor, version FROM wallet") == [(75, 4)]
+    assert [one.month for one in months(url) if one.is_away] == [SEPTEMBER]
+    with pytest.raises(UsageError, match="is no month of this ledger"):
+        move_away(url, SEPTEMBER)
+    bring_back(url, SEPTEMBER)
+    assert rows(url, "SELECT version FROM transfer ORDER BY 1") == [(1,), (2,), (3,), (4,)]
+    await booked(url, [later(rollback("r2", "c"))])
+    assert rows(url, "SELECT cash_minor, version FROM wallet") == [(95, 5)]
+    with pytest.raises(UsageError, match="was not moved away"):
+        bring_back(url, SEPTEMBER)
+
+
+def test_months_are_made_ahead_and_listed(runtime, monkeypatch):
+    url = runtime.database_url
+    migrate(url)
+    monkeypatch.setattr("pitboss.cli.ledger_months._database_url", lambda: url)
+
+    def said(*arguments):
+        done = CliRunner().invoke(ledger_group, ["months", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    missing = json.loads(said("make", "--ahead", "14", "--dry-run", "--json"))["missing"]
+    assert len(missing) == 11  # there were this one and three more
+    assert make_months(url, 14) == missing
+    assert "nothing to make" in said("make", "--ahead", "14")
+    there = [one["month"] for one in json.loads(said("list", "--json")) if one["month"]]
+    assert there == sorted(there)
+    assert len(there) == 16
+    assert all(after == following(month) for month, after in pairwise(there))
+    said("away", str(there[0]))
+    assert "yes" in said("list")
+    said("back", str(there[0]))
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "month"),
+    [(0, 197001), (-1, 0), (NOW, SEPTEMBER), (2**62, 0), (1_798_761_599_999, 202612), (1_798_761_600_000, 202701)],
+)
+def test_a_time_has_a_month(at_ms, month):
+    assert month_of(at_ms) == month
