@@ -16,6 +16,7 @@ from pitboss.topic_admin import create_topics
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
+from tests.fraud_log import until
 from tests.unit.ledger_events import deposit, house, leg
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
@@ -106,10 +107,12 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
     await admin.delete_topics([runtime.topic(topic)])
+
     # The broker answers before it has taken the log away, and would write to the old one what we append to the new.
-    async with asyncio.timeout(30):
-        while runtime.topic(topic) in await admin.list_topics():
-            await asyncio.sleep(0.02)
+    async def is_gone():
+        return runtime.topic(topic) not in await admin.list_topics()
+
+    await until(is_gone, f"{topic} to be gone")
     await admin.close()
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
     if refilled and role == "ledger":
