@@ -24,7 +24,7 @@ from ledger_sink.players import KnownPlayers, carry_over
 from ledger_sink.posting import post
 from ledger_sink.reading import Reading, Wanted, read_book, read_further, wanted_by
 from ledger_sink.statements import statements
-from ledger_sink.writing import Lines, WalletMoved, write_book
+from ledger_sink.writing import FEW_EVENTS_MAX, Lines, Statement, WalletMoved, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import TRANSACTIONS
@@ -79,8 +79,17 @@ class _Draft:
 class PostgresLedger:
     """The ledger's tables, used by one task at a time."""
 
-    def __init__(self, database: Database, policies: Mapping[str, LedgerPolicy], *, topic: str = TRANSACTIONS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        policies: Mapping[str, LedgerPolicy],
+        *,
+        topic: str = TRANSACTIONS,
+        few_events_max: int = FEW_EVENTS_MAX,
+    ) -> None:
+        """Groups of more than `few_events_max` events are written by COPY."""
         self.database = database
+        self._few_events_max = few_events_max
         self._policies = policies
         self._topic = topic
         self.epochs: dict[int, int] = {}
@@ -167,8 +176,11 @@ class PostgresLedger:
             later.crossings = crossed
             await self._fill(connection, later, reading_later, applied.book)
             self._deciding = asyncio.create_task(self._decided_ahead(later))
-        await write_book(connection, applied.book, lines)
-        await self._advance(connection, applied, crosses=draft.wanted.crosses)
+        last = self._advance(applied, crosses=draft.wanted.crosses)
+        moved = await write_book(connection, applied.book, lines, last, self._few_events_max)
+        if moved != len(applied.done):
+            message = f"{self._topic}: {moved} of {len(applied.done)} positions moved under their own lock"
+            raise InvariantBroken(message)
         return applied
 
     async def _lines(
@@ -238,7 +250,8 @@ class PostgresLedger:
                 Slice(part.part, next_offset, part.next_offset, fresh, part.last_timestamp_ms, part.last_checksum)
             )
 
-    async def _advance(self, connection: AsyncConnection[Any], applied: Applied, *, crosses: bool) -> None:
+    def _advance(self, applied: Applied, *, crosses: bool) -> list[Statement]:
+        """What ends the transaction: the batch is noted, and the positions move."""
         slices = applied.done
         columns = {
             "consumer": CONSUMER,
@@ -251,14 +264,8 @@ class PostgresLedger:
             "timestamps": [part.last_timestamp_ms for part in slices],
             "checksums": [part.last_checksum for part in slices],
         }
-        async with connection.pipeline():
-            await connection.execute(_SQL["insert_batches"], columns)
-            if crosses:
-                await connection.execute(_SQL["cross"])
-            moved = await connection.execute(_SQL["advance_positions"], columns)
-        if moved.rowcount != len(slices):
-            message = f"{self._topic}: {moved.rowcount} of {len(slices)} positions moved under their own lock"
-            raise InvariantBroken(message)
+        crossing: list[Statement] = [(_SQL["cross"], None)] if crosses else []
+        return [(_SQL["insert_batches"], columns), *crossing, (_SQL["advance_positions"], columns)]
 
 
 def _unstorable(slices: Iterable[Slice]) -> Sourced | None:

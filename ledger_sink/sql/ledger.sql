@@ -93,6 +93,41 @@ COPY transfer (player_id, currency, version, debit, credit, amount_minor, cash_m
                event_id, decision, part, source_offset, occurred_at_ms, month)
 FROM STDIN
 
+-- name: insert_entries
+-- The lines that copy_entries takes, cut here, once each: the caller has seen to it that nothing in them is quoted.
+WITH cut AS MATERIALIZED (
+    SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(lines)s, E'\n') AS line
+)
+INSERT INTO entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind,
+                   player_id, round_id, round_closed, game_id, reference_event_id, fingerprint, attempt_topic,
+                   attempt_part, attempt_offset, attempt_index, part, source_offset, occurred_at_ms, outcome, reason,
+                   currency, available_minor, version, transfers)
+SELECT f[1]::uuid, f[2]::smallint, f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11], f[12]::boolean, f[13],
+       f[14]::uuid, f[15], f[16], f[17]::int, f[18]::bigint, f[19]::int, f[20]::int, f[21]::bigint, f[22]::bigint,
+       f[23], f[24], f[25], f[26]::bigint, f[27]::bigint, f[28]::smallint
+  FROM cut
+
+-- name: insert_transfers
+WITH cut AS MATERIALIZED (
+    SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(lines)s, E'\n') AS line
+)
+INSERT INTO transfer (player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,
+                      event_id, decision, part, source_offset, occurred_at_ms, month)
+SELECT f[1], f[2], f[3]::bigint, f[4], f[5], f[6]::bigint, f[7]::bigint, f[8]::bigint, f[9]::bigint, f[10]::uuid,
+       f[11]::smallint, f[12]::int, f[13]::bigint, f[14]::bigint, f[15]::int
+  FROM cut
+
+-- name: insert_repeats
+WITH cut AS MATERIALIZED (
+    SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(lines)s, E'\n') AS line
+)
+INSERT INTO repeat (part, source_offset, event_id, brand, provider, operation, provider_tx_id, player_id, fingerprint,
+                    attempt_topic, attempt_part, attempt_offset, attempt_index, redelivered, outcome, reason,
+                    currency, available_minor, version)
+SELECT f[1]::int, f[2]::bigint, f[3]::uuid, f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11]::int, f[12]::bigint,
+       f[13]::int, f[14]::boolean, f[15], f[16], f[17], f[18]::bigint, f[19]::bigint
+  FROM cut
+
 -- name: insert_closings
 INSERT INTO closing (event_id, player_id, action, by_event_id, part, source_offset)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],

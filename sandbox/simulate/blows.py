@@ -35,7 +35,8 @@ POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
         **dict.fromkeys(_commits("store", "publisher", "claim"), _DATABASE),
         **dict.fromkeys((f"ledger.{name}" for name in (
             "lock_positions", "known_entries", "known_wallets", "copy_entries", "copy_transfers",
-            "copy_entries copied", "upsert_wallets", "insert_batches", "advance_positions",
+            "copy_entries copied", "insert_entries", "insert_transfers", "upsert_wallets", "insert_batches",
+            "advance_positions",
         )), _DATABASE),
         **dict.fromkeys(_sends(OUTCOMES, BALANCES), _SEND),
         "positions.claim": _DATABASE,

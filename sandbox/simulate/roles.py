@@ -101,7 +101,8 @@ class LedgerWorker(Worker):
         store_database, publishing, claiming = (
             SimulatedDatabase(around.server, process, name) for name in ("store", "publisher", "claim")
         )
-        store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS)
+        few = around.chance.choice((0, 200))  # both ways of writing rows
+        store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS, few_events_max=few)
         self._publisher = Publisher(
             publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ledger_sink.statements import statements
-from sandbox.simulate.postgres_text import values_of
+from sandbox.simulate.postgres_text import rows_of, values_of
 from sandbox.simulate.tables import Row, Server, Session
 from schemas.errors import InvariantBroken
 
@@ -89,6 +89,17 @@ async def _insert(server: Server, session: Session, statement: str, parameters: 
     del server
     table, columns = target_of(statement)
     rows = [dict(zip(columns, values, strict=True)) for values in unnested(statement, parameters)]
+    session.inserts += [(table, row) for row in rows]
+    return Result(count=len(rows))
+
+
+async def _insert_lines(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    del server
+    table, columns = target_of(statement)
+    if parameters["lines"].count("\\") != parameters["lines"].count("\\N"):
+        message = f"string_to_array knows no quotes: {parameters['lines']}"
+        raise InvariantBroken(message)
+    rows = list(rows_of(parameters["lines"] + "\n", columns))
     session.inserts += [(table, row) for row in rows]
     return Result(count=len(rows))
 
@@ -227,6 +238,9 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.known_states": looked_up("player_state", "player_id", "players"),
     "ledger.known_repeats": _known_repeats,
     "ledger.transfers_of": _transfers_of,
+    "ledger.insert_entries": _insert_lines,
+    "ledger.insert_transfers": _insert_lines,
+    "ledger.insert_repeats": _insert_lines,
     "ledger.insert_closings": _upsert_rows,
     "ledger.insert_proposals": _insert,
     "ledger.known_proposals": looked_up("proposal", "event_id", "event_ids"),

@@ -18,7 +18,7 @@ So a crash anywhere repeats some work and skips none. Back-pressure: a partition
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from mode import Service
 
 from schemas.errors import Unavailable
@@ -39,6 +39,7 @@ from streams.kafka.assignment import Assignment, PartitionStatus
 from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
+from streams.kafka.gathering import Fetched, Gathering
 from streams.kafka.holes import outside_log
 from streams.kafka.starts import StartPositions, find_starts, text_of
 
@@ -75,6 +76,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._paused: str | None = None
         self._taking_up: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._gathering = Gathering()
 
     # What agents, the watchdog and the control topic use.
 
@@ -197,35 +199,47 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await self._wait_until(lambda: bool(self._with_room()))
             room = self._with_room()
             is_busy = len(room) < len(self._now.partitions)
-            # A full batch of each partition that has one already; only if none has, wait for whichever comes first.
-            fed = [await self._feed_from([tp]) for tp in room]
-            if not any(fed):
-                await self._feed_from(room, timeout_ms=BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
+            fed = await self._feed_from(room, BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
+            is_much = fed >= self.settings.batch_records_max // 4
+            # There will be more: a full batch of each partition that has one.
+            for tp in self._with_room() if is_much else ():
+                await self._feed_from([tp])
+            if wait_s := self._gathering.note(fed, is_much=is_much):
+                await self.sleep(wait_s)
 
-    async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> bool:
+    async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
+        """Hand out what is there, or what comes first; how many records that were."""
         try:
             await self._ask_about_holes()
-            fetched = await self._client.getmany(
-                *partitions, timeout_ms=timeout_ms, max_records=self.settings.batch_records_max
-            )
-            batches = await self._cut(fetched)
+            batches = await self._cut(await self._fetched(partitions, timeout_ms))
         except ConsumerStoppedError:
-            return False
+            return 0
         except KafkaError as error:
             await self._recover(error)
-            return False
+            return 0
         for batch in batches:
             if self.is_current(batch):
                 await self._channel.put(batch)
         if batches:
             await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
-        return bool(batches)
+        return sum(len(batch.records) for batch in batches)
+
+    async def _fetched(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> Fetched:
+        now = self._now
+
+        async def ask(timeout_ms: int) -> Fetched:
+            fetched: Fetched = await self._client.getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=self.settings.batch_records_max
+            )
+            return fetched
+
+        return await self._gathering.fetch(ask, timeout_ms, lambda: self._now is now)
 
     def _with_room(self) -> list[TopicPartition]:
         settings = self.settings
         return [] if self._paused else self._now.with_room(settings.records_ahead_max - settings.batch_records_max)
 
-    async def _cut(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> list[RecordBatch]:
+    async def _cut(self, fetched: Fetched) -> list[RecordBatch]:
         batches, now = [], self._now
         for tp, records in fetched.items():
             expected = now.expected(tp)

@@ -115,8 +115,9 @@ async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger,
     written = store.write_book
 
     async def write_and_let_go(*what):
-        await written(*what)
+        moved = await written(*what)
         ledger.epochs.clear()
+        return moved
 
     monkeypatch.setattr(store, "write_book", write_and_let_go)
     applied = await ledger.apply([slice_of(*EVENTS[:2])])
