@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from bench.ledger_scene import BATCH_EVENTS, PARTITIONS, Bench, Floor, Run, fill
+from bench.ledger_scene import BATCH_EVENTS, PARTITIONS, Bench, Floor, Run, fill, make_month
 from bench.ledger_traffic import PLAIN, TROUBLED, Mix, Traffic
 from bench.machine import this_commit, this_machine
 from bench.progress import Progress
@@ -185,6 +185,9 @@ async def run(plan: Plan, progress: Progress) -> Figures:
     measuring = _Measuring(plan, progress)
     pairs, troubled, filled = [], [], []
     transactions = 0
+    for url in (plan.database_url, plan.short_url, plan.filled_url):
+        if url is not None:
+            make_month(url)
     floor = Floor(plan.database_url)
     async with Bench(plan.database_url) as bench:
         await measuring.deposits(bench)

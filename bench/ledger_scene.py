@@ -13,13 +13,14 @@ from typing import Any, Final, LiteralString, Self, cast
 import psycopg
 from aiokafka.structs import ConsumerRecord
 
-from bench.ledger_traffic import Encoded
+from bench.ledger_traffic import STARTED_MS, Encoded
 from bench.processes import machine_cpu_s
 from bench.rates import Rate
 from ledger_sink.agent import LedgerHandler
 from ledger_sink.committer import Committer
 from ledger_sink.contents import Contents
 from ledger_sink.database import Database
+from ledger_sink.lines import month_of
 from ledger_sink.positions import claim_positions
 from ledger_sink.statements import statements_of
 from ledger_sink.store import Applied, PostgresLedger
@@ -37,6 +38,7 @@ BATCH_EVENTS: Final = 2_000
 COPY_BYTES: Final = 1 << 18
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _SQL: Final = statements_of("bench", "ledger")
+MONTH: Final = month_of(STARTED_MS)
 _FILL_ROWS: Final = 500_000
 """Rows of a transaction, so that it can be seen how far the filling is."""
 
@@ -238,13 +240,19 @@ class Floor:
                 copy.write(data[start : start + COPY_BYTES])
 
 
+def make_month(database_url: str) -> None:
+    """Make the partition that all transfers of a measurement go to."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_SQL["make_month"], {"month": MONTH})
+
+
 def fill(database_url: str, rows: int, players: int, look: Callable[[int, int], None]) -> None:
     """Give a ledger in which each player has made a deposit a past of so many rows, as wide as those of play."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         [(offset,)] = connection.execute("SELECT max(next_offset) FROM stream_position").fetchall()
         for first in range(0, rows, _FILL_ROWS):
             last = min(first + _FILL_ROWS, rows) - 1
-            where = {"first": first, "last": last, "players": players, "offset": offset}
+            where = {"first": first, "last": last, "players": players, "offset": offset, "month": MONTH}
             connection.execute(_SQL["fill_entries"], where)
             connection.execute(_SQL["fill_transfers"], where)
             look(last + 1, rows)

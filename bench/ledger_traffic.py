@@ -16,7 +16,7 @@ DEPOSIT_MINOR: Final = 1_000_000_00
 """So much that no bet is ever refused."""
 
 _BRAND: Final = "acme"
-_STARTED_MS: Final = 1_790_000_000_000
+STARTED_MS: Final = 1_790_000_000_000
 _ATTEMPT_TOPIC: Final = "provider.hub88.raw.v1"
 _GAMES: Final = 400
 _RECENT: Final = 2_000
@@ -113,7 +113,7 @@ class Traffic:
     ) -> Encoded:
         self._raw_offset += 1
         offset, game = self._raw_offset, f"clt-game-{self._raw_offset % _GAMES:03d}" if round_id else None
-        at_ms = _STARTED_MS + offset // 10
+        at_ms = STARTED_MS + offset // 10
         event = WalletTransaction(
             event_id(_BRAND, provider, operation, tx_id), _BRAND, provider, "1", "MT", operation, tx_id,
             Attempt(_ATTEMPT_TOPIC, offset % 8, offset), player, legs, reference, round_id, operation == "win", game,

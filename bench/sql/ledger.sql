@@ -6,6 +6,10 @@ CREATE SCHEMA bare;
 CREATE TABLE bare.entry (LIKE entry, PRIMARY KEY (event_id, decision));
 CREATE TABLE bare.transfer (LIKE transfer, UNIQUE (player_id, currency, version));
 
+-- name: make_month
+-- What is written and what was there before lie in one month: the past must not be out of the way.
+SELECT make_transfer_month(%(month)s)
+
 -- name: fill_entries
 -- A past: so many bets and wins of the players that have made their deposits.
 INSERT INTO entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind,
@@ -21,12 +25,12 @@ SELECT gen_random_uuid(), 0, 'acme', 'hub88', '1', 'MT', CASE n / %(players)s %%
 
 -- name: fill_transfers
 INSERT INTO transfer (player_id, currency, version, debit, credit, amount_minor, cash_minor, bonus_minor, held_minor,
-                      event_id, decision, part, source_offset, occurred_at_ms)
+                      event_id, decision, part, source_offset, occurred_at_ms, month)
 SELECT player, 'EUR', n / %(players)s + 2,
        CASE n / %(players)s %% 2 WHEN 0 THEN 'player:' || player || ':cash' ELSE 'provider:hub88' END,
        CASE n / %(players)s %% 2 WHEN 0 THEN 'provider:hub88' ELSE 'player:' || player || ':cash' END,
        100, 100000000 - 100 * (1 - n / %(players)s %% 2), 0, 0, gen_random_uuid(), 0, n %% 8, %(offset)s + n / 8,
-       1790000000000 + n / 10
+       1790000000000 + n / 10, %(month)s
   FROM generate_series(%(first)s, %(last)s) AS n,
        lateral (SELECT 'player-' || lpad((n %% %(players)s)::text, 7, '0') AS player) AS named
 

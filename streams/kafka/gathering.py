@@ -1,8 +1,8 @@
 """Letting records gather: a small batch costs nearly what a large one costs, so that a feed of few records waits.
 
 It waits the longer, the more records its last fetch had: a lone one is followed at once, at some thousand a second the
-wait is `WAIT_MAX_S`, and behind a large batch, where more lies ready, there is none. Nothing is decided here but when to
-ask: what is fetched, and where a batch begins and ends, is the intake's.
+wait is `WAIT_MAX_S`, and behind a large batch, where more lies ready, there is none. Nothing is decided here but when
+to ask: what is fetched, and where a batch begins and ends, is the intake's.
 """
 
 from __future__ import annotations
