@@ -55,6 +55,7 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
     "nothing can be sent": lambda arm: fail_sending(arm),  # noqa: PLW0108  # defined below
     "between two rows": lambda arm: freeze_copying(arm),  # noqa: PLW0108  # defined below
+    "between two tables": lambda arm: freeze_after("ledger", "insert_entries", arm),
     "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
     "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
@@ -98,7 +99,10 @@ def fail_sending(arm: Path) -> None:
 
 
 def freeze_copying(arm: Path) -> None:
-    original = writing._copy
+    original, write_book = writing._copy, store.write_book
+
+    async def write_by_copy(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
+        return await write_book(connection, book, lines, last, 0)
 
     async def wrapped(connection: Any, statement: Any, pieces: Iterable[bytes]) -> None:
         def halves() -> Iterator[bytes]:
@@ -110,6 +114,7 @@ def freeze_copying(arm: Path) -> None:
         await original(connection, statement, halves())
 
     writing._copy = wrapped
+    store.write_book = write_by_copy
 
 
 def freeze_marking(arm: Path) -> None:

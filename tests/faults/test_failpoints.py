@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(2
 
 LEDGER_POINTS = (
     "inside the claim", "after the claim", "before it is sent again", "after it is sent again",
-    "before the transaction", "between two rows", "inside the transaction", "before the commit", "after the commit",
+    "before the transaction", "between two rows", "between two tables", "inside the transaction", "before the commit",
+    "after the commit",
     "before it is published", "after it is published", "before the offsets are committed",
     "after the offsets are committed",
 )  # fmt: skip
