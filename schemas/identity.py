@@ -78,13 +78,13 @@ def _leg_text(leg: Leg) -> str:
     amount = leg.amount
     if amount is None:
         number = "-"
-    else:
+    elif amount.unscaled:
         # 1.50 and 1.5 are one amount: a provider that changes its number format has not changed its mind.
-        unscaled, scale = amount.unscaled, amount.scale
-        while scale and unscaled % 10 == 0:
-            unscaled //= 10
-            scale -= 1
-        number = f"{unscaled}e{scale}"
+        digits, scale = str(amount.unscaled), amount.scale
+        dropped = min(len(digits) - len(digits.rstrip("0")), scale)
+        number = f"{digits[: len(digits) - dropped]}e{scale - dropped}"
+    else:
+        number = "0e0"
     campaign = "" if leg.campaign_id is None else "=" + leg.campaign_id
     text = f"{leg.kind},{number},{leg.currency or ''},{'1' if leg.is_free else '0'},{campaign}"
     return f"{len(text)}:{text}"
@@ -107,13 +107,13 @@ def fingerprint(
     The rule is Hub88's for RS_ERROR_DUPLICATE_TRANSACTION (same uuid, other reference, amount, currency, round, user
     or game); Formance and TigerBeetle keep the same one.
     """
-    texts = [_leg_text(leg) for leg in legs]
-    texts.append(_nullable_text(player_id))
-    texts.append(_nullable_text(round_id))
-    texts.append(_nullable_text(game_id))
-    texts.append(_nullable_text(None if reference is None else _joined((reference.operation, reference.tx_id))))
+    said = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
+    referred = None if reference is None else _joined((reference.operation, reference.tx_id))
     digest = _BLAKE2B_16.copy()
-    digest.update("".join(texts).encode())
+    digest.update(
+        f"{said}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"
+        f"{_nullable_text(referred)}".encode()
+    )
     return digest.hexdigest()
 
 

@@ -148,7 +148,10 @@ def source_topic(name: str) -> str:
 def _group(topic: str, code: str, stage: str, cases: Sequence[Case]) -> Group:
     times = [case.letter.source_timestamp for case in cases]
     states = [case.state for case in cases]
-    sample = max(cases, key=lambda case: (case.state is State.OPEN, case.letter.source_timestamp)).source
+    # Many records have one millisecond: the log's order tells which came last.
+    sample = max(
+        cases, key=lambda case: (case.state is State.OPEN, case.letter.source_timestamp, case.source.offset)
+    ).source
     return Group(
         topic,
         code,

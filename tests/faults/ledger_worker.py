@@ -10,12 +10,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCopy
 
 from ledger_sink import positions, resolver, store, writing
 from ledger_sink.agent import LedgerSettings, create_ledger_app
@@ -99,22 +99,14 @@ def fail_sending(arm: Path) -> None:
 
 
 def freeze_copying(arm: Path) -> None:
-    original, write_book = writing._copy, store.write_book
+    write_book = store.write_book
 
     async def write_by_copy(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
         return await write_book(connection, book, lines, last, 0)
 
-    async def wrapped(connection: Any, statement: Any, pieces: Iterable[bytes]) -> None:
-        def halves() -> Iterator[bytes]:
-            for piece in pieces:
-                yield piece[: len(piece) // 2]
-                freeze(arm)
-                yield piece[len(piece) // 2 :]
-
-        await original(connection, statement, halves())
-
-    writing._copy = wrapped
     store.write_book = write_by_copy
+    writing._COPY_BYTES = 1_000  # type: ignore[misc]
+    freeze_around(AsyncCopy, "write", arm, before=False)
 
 
 def freeze_marking(arm: Path) -> None:

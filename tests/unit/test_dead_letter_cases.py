@@ -104,6 +104,11 @@ def test_groups_tell_states_times_and_the_newest_open_one():
     assert (groups[0].first_at, groups[0].last_at, groups[0].sample) == (1_001, 1_008, f"{RAW}-0@7")
 
 
+def test_the_newest_of_one_millisecond_is_the_last_of_the_log():
+    [group] = groups_of(cases(letter(1, source_timestamp=5), letter(2, source_timestamp=5)))
+    assert group.sample == f"{RAW}-0@2"
+
+
 @pytest.mark.parametrize(
     ("choice", "offsets"),
     [
