@@ -148,6 +148,10 @@ class Scene:
         [(claims,)] = self.rows("SELECT sum(epoch)::int FROM stream_position WHERE consumer = 'ledger'")
         return claims
 
+    def assignments(self, name: str) -> int:
+        """How often a worker has taken up what its group gave it."""
+        return (self.folder / f"{name}.log").read_text().count(" begins at ")
+
     def logs(self) -> str:
         return "\n".join(f"--- {path.name}\n{path.read_text()[-4_000:]}" for path in sorted(self.folder.glob("*.log")))
 
