@@ -24,7 +24,7 @@ from streams.kafka.app import GARBAGE_AFTER_OBJECTS
 TARGET_RATIO: Final = 0.30
 TARGET_RATE_AT_10M: Final = 0.80
 TARGET_DROP: Final = 0.20
-EVENTS: Final = 100_000
+EVENTS: Final = 200_000
 PLAYERS: Final = 100_000
 """Each has made a deposit before anything is timed: these are the 100,000 rows of the small ledger."""
 

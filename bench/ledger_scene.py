@@ -26,12 +26,14 @@ from ledger_sink.statements import statements_of
 from ledger_sink.store import Applied, PostgresLedger
 from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY
-from schemas.topics import TRANSACTIONS
+from schemas.topics import PARTITIONS_DEFAULT, TRANSACTIONS
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.partitioner import partition_for
 
-PARTITIONS: Final = 8
+PARTITIONS: Final = PARTITIONS_DEFAULT
+"""All of a log's: the one worker has no other beside it."""
+
 BATCH_EVENTS: Final = 2_000
 """Of one partition: as much as a busy intake hands over at once."""
 

@@ -53,6 +53,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     sourced: Sourced
     answer: Answer
     decision: int | None
+    transfers: int = 0
     redelivered: bool = False
 
 
@@ -255,9 +256,12 @@ class Posting(msgspec.Struct, gc=False):
             answer = Answer(outcome, reason, wallet.currency, available, wallet.version)
         event_id, decision, moves = event.event_id, self.decision, self.transfers
         entry = Entry(event_id, decision, event.player_id, event.fingerprint, event.attempt, answer, len(moves))
-        book.entries.setdefault(event_id, []).append(entry)
+        if (earlier := book.entries.get(event_id)) is None:
+            book.entries[event_id] = [entry]
+        else:
+            earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
-        book.decided.append(Decided(self.sourced, answer, decision))
+        book.decided.append(Decided(self.sourced, answer, decision, len(moves)))
 
 
 def _put(where: dict[tuple[str, str], T], key: tuple[str, str], value: T | None) -> None:

@@ -11,7 +11,8 @@ from typing import Final
 from ledger_sink.publisher import Publisher
 from ledger_sink.store import PostgresLedger, Slice
 
-EVENTS_PER_TRANSACTION_MAX: Final = 5_000
+EVENTS_PER_TRANSACTION_MAX: Final = 10_000
+"""A third of a second's work of a worker that is behind: what a transaction costs by itself no longer shows."""
 
 Waiting = tuple[Slice, asyncio.Future[None]]
 Group = list[Waiting]

@@ -33,7 +33,7 @@ def is_plain(text: str) -> bool:
     return text.isprintable() and "\\" not in text
 
 
-def entry_line(decided: Decided, transfers: int) -> str:
+def entry_line(decided: Decided) -> str:
     """One row of `entry`; the order of its fields is that of the statement `copy_entries`."""
     sourced, answer = decided.sourced, decided.answer
     event, source = sourced.event, sourced.source
@@ -57,7 +57,7 @@ def entry_line(decided: Decided, transfers: int) -> str:
         f"{closed}\t{NULL if game is None else game}\t{sourced.reference_id or NULL}\t{event.fingerprint}\t{topic}\t"
         f"{attempt.partition}\t{attempt.offset}\t{attempt.record_index}\t{source.partition}\t{source.offset}\t"
         f"{event.occurred_at}\t{answer.outcome}\t{answer.reason}\t{NULL if currency is None else currency}\t"
-        f"{NULL if available is None else available}\t{NULL if version is None else version}\t{transfers}\n"
+        f"{NULL if available is None else available}\t{NULL if version is None else version}\t{decided.transfers}\n"
     )
 
 

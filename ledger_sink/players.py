@@ -7,7 +7,7 @@ what was remembered under another one is forgotten. After a transaction whose en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from typing import Final
 
@@ -17,11 +17,11 @@ from ledger_sink.book import Book
 from ledger_sink.journal import PlayerState, Wallet
 
 PLAYERS_MAX: Final = 100_000
-"""At some 500 bytes each, 50 MB a worker; whoever has not been seen for longest is read anew."""
+"""At some 500 bytes each, 50 MB a worker; whoever was read longest ago is read anew."""
 
 
-class Player(msgspec.Struct, frozen=True, gc=False):
-    """All wallets of a player, and the state if there is one. Never changed: a book gets copies."""
+class Player(msgspec.Struct, gc=False):
+    """All wallets of a player, and the state if there is one, as they were committed last: books get copies."""
 
     part: int
     wallets: tuple[Wallet, ...]
@@ -61,14 +61,20 @@ class KnownPlayers:
 
     def keep(self, book: Book, players: Mapping[str, int]) -> None:
         """Remember players as a committed book has left them; it must not be changed any more."""
-        of_player: dict[str, tuple[Wallet, ...]] = {}
-        for (player_id, _), wallet in book.wallets.items():
-            others = of_player.get(player_id)
-            of_player[player_id] = (wallet,) if others is None else (*others, wallet)
         remembered, states = self._players, book.states
         for player_id, part in players.items():
-            remembered.pop(player_id, None)  # so that the oldest stand first
-            remembered[player_id] = Player(part, of_player.get(player_id, ()), states.get(player_id))
+            player = remembered.get(player_id)
+            if player is None or player.part != part:
+                remembered[player_id] = Player(part, (), states.get(player_id))
+        for (player_id, currency), wallet in book.wallets.items():
+            player = remembered[player_id]
+            wallets = player.wallets
+            if len(wallets) <= 1 and (not wallets or wallets[0].currency == currency):
+                player.wallets = (wallet,)  # as nearly everybody's
+            else:
+                player.wallets = (*(other for other in wallets if other.currency != currency), wallet)
+        for player_id, state in book.changed_states.items():
+            remembered[player_id].state = state
         self._drop_oldest(len(remembered) - self._players_max)
 
     def _drop_oldest(self, count: int) -> None:
@@ -77,9 +83,9 @@ class KnownPlayers:
                 del self._players[player_id]
 
 
-def carry_over(book: Book, before: Book, event_ids: Iterable[str], players: Mapping[str, int]) -> None:
+def carry_over(book: Book, before: Book, event_ids: frozenset[str], players: Mapping[str, int]) -> None:
     """Add to a book what one decided just before it has changed and the tables did not hold yet when it was read."""
-    for event_id in before.entries.keys() & set(event_ids):
+    for event_id in event_ids.intersection(before.entries):
         entries = before.entries[event_id]
         if len(entries) > len(book.entries.get(event_id, ())):
             book.entries[event_id] = entries[:]

@@ -25,9 +25,8 @@ _SQL = statements("ledger")
 class Wanted:
     """Event ids and players that a group of events names."""
 
-    own: frozenset[str]
-    references: frozenset[str]
-    """Of those events only whose rules look at what they refer to."""
+    event_ids: frozenset[str]
+    """Their own, and those referred to by events whose rules look at what they refer to."""
     reversible: frozenset[str]
     """Those references whose movements may have to be taken back."""
     players: Mapping[str, int]
@@ -40,16 +39,10 @@ class Wanted:
     crosses: bool
     """Whether an event of nobody's refers to another, which may be of any partition."""
 
-    @property
-    def event_ids(self) -> frozenset[str]:
-        """Whatever has to be known of entries and closings."""
-        return self.own | self.references
-
 
 def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -> Wanted:
     """What has to be known to decide these events; the same for an event, whatever group it comes in."""
-    own: set[str] = set()
-    references: set[str] = set()
+    event_ids: set[str] = set()
     reversible: set[str] = set()
     players: dict[str, int] = {}
     bets: set[tuple[str, str]] = set()
@@ -59,7 +52,7 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
     asking = {provider for provider, policy in policies.items() if asks_for_bets(policy) or marks_settled(policy)}
     for sourced in events:
         event, reference_id, player_id = sourced.event, sourced.reference_id, sourced.event.player_id
-        own.add(event.event_id)
+        event_ids.add(event.event_id)
         if player_id is not None:
             players[player_id] = sourced.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
@@ -69,18 +62,18 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
         crosses = crosses or player_id is None
         kinds = [leg.kind for leg in event.legs]
         if not closings.KINDS.isdisjoint(kinds):
-            references.add(reference_id)
+            event_ids.add(reference_id)
             reversible.add(reference_id)
         elif Kind.WIN in kinds:
             if event.provider in asking or any(leg.currency is None for leg in event.legs):
-                references.add(reference_id)
+                event_ids.add(reference_id)
             if player_id is not None:
                 bets.add((reference_id, player_id))
         elif Kind.ADJUSTMENT in kinds:
-            references.add(reference_id)
+            event_ids.add(reference_id)
             proposals.add(reference_id)
     return Wanted(
-        frozenset(own), frozenset(references), frozenset(reversible), players, frozenset(bets),
+        frozenset(event_ids), frozenset(reversible), players, frozenset(bets),
         frozenset(proposals), frozenset(granted), crosses,
     )  # fmt: skip
 

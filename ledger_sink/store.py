@@ -212,7 +212,7 @@ class PostgresLedger:
             decided, moved = len(book.decided), len(book.new_transfers)
             for sourced in events[start : start + _EVENTS_AT_ONCE]:
                 post(book, sourced, self._policies.get(sourced.event.provider, DEFAULT_POLICY))
-            lines.add(book, book.decided[decided:], book.new_transfers[moved:])
+            lines.add(book.decided[decided:], book.new_transfers[moved:])
             await asyncio.sleep(0)
         return lines
 

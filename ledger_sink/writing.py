@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, LiteralString
 
 import msgspec
@@ -27,6 +28,8 @@ FEW_EVENTS_MAX: Final = 200
 _COPY_BYTES: Final = 1 << 18
 """Between two writes whatever else is ready has its turn, for milliseconds: PostgreSQL must have rows meanwhile."""
 
+_BY_PLAYER: Final = attrgetter("player_id")
+
 Statement = tuple[LiteralString, Mapping[str, Any] | None]
 
 
@@ -45,14 +48,9 @@ class Lines:
     is_plain: bool = True
     """Whether no text of theirs is quoted, so that they may be cut at their tabs by what knows no quotes."""
 
-    def add(self, book: Book, decided: Sequence[Decided], transfers: Sequence[tuple[Sourced, int, Transfer]]) -> None:
-        """Write down some of what the book has decided and moved."""
-        moves = book.transfers_of
-        entries = [
-            entry_line(one, len(moves[one.sourced.event.event_id, one.decision]))
-            for one in decided
-            if one.decision is not None
-        ]
+    def add(self, decided: Sequence[Decided], transfers: Sequence[tuple[Sourced, int, Transfer]]) -> None:
+        """Write down some of what a book has decided and moved."""
+        entries = [entry_line(one) for one in decided if one.decision is not None]
         self.events += len(decided)
         self._append(self.entries, entries)
         self._append(self.transfers, [transfer_line(*transfer) for transfer in transfers])
@@ -112,7 +110,8 @@ async def _write_projections(connection: AsyncConnection[Any], book: Book) -> As
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     if book.new_proposals:
         await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
-    wallets = [book.changed_wallets[key] for key in sorted(book.changed_wallets)]
+    # In the order of its key a page of the table is looked for once, not once a wallet.
+    wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
     return await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets)) if wallets else None
 
 

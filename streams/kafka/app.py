@@ -46,7 +46,7 @@ STDERR = 2
 BLOCKED_S = 120.0
 """How long code may keep the event loop to itself before the process is ended with its stacks printed."""
 
-GARBAGE_AFTER_OBJECTS = 200_000
+GARBAGE_AFTER_OBJECTS = 500_000
 """How many new objects call for a search for cyclic garbage; Python's default is 700. The records on their way are some
 hundred thousand objects without a cycle, and searching among them took a sixth of a normaliser's time."""
 
