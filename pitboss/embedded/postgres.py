@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -27,14 +28,27 @@ RETRY_S = 0.2
 
 POSTGRES_VERSION = 18
 
+_BUFFERS_MIN_MB, _BUFFERS_MAX_MB = 128, 2048
+
+
+def _buffers_mb() -> int:
+    """An eighth of the memory, half of what PostgreSQL's manual advises for a server of its own; others live here, too.
+
+    Events have random identities, so that the indexes' pages are needed in no order at all: with 256 MB a ledger of ten
+    million transfers lost a third of its rate to reading and writing them.
+    """
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(_BUFFERS_MIN_MB, min(_BUFFERS_MAX_MB, memory_mb // 8))
+
+
 # The durability of the ledger is what this stack shows: fsync and synchronous_commit stay as in production.
 SERVER_SETTINGS = {
     "listen_addresses": LOOPBACK,
     # A socket's path may have 107 bytes only, and a project may lie deeper than that.
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
+    "shared_buffers": f"{_buffers_mb()}MB",
+    "max_wal_size": "4GB",
     "synchronous_commit": "on",
     "fsync": "on",
     "timezone": "UTC",
