@@ -55,7 +55,7 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
     "nothing can be sent": lambda arm: fail_sending(arm),  # noqa: PLW0108  # defined below
     "between two rows": lambda arm: freeze_copying(arm),  # noqa: PLW0108  # defined below
-    "between two tables": lambda arm: freeze_after("ledger", "insert_entries", arm),
+    "between two tables": lambda arm: freeze_inserting(arm),  # noqa: PLW0108  # defined below
     "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
     "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
@@ -98,13 +98,23 @@ def fail_sending(arm: Path) -> None:
     Publisher._publish = wrapped  # type: ignore[method-assign]
 
 
-def freeze_copying(arm: Path) -> None:
+def write_all_by(few_events_max: int) -> None:
+    """Leave no choice of how rows are written: what was rolled back before is written again with what came since."""
     write_book = store.write_book
 
-    async def write_by_copy(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
-        return await write_book(connection, book, lines, last, 0)
+    async def write(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
+        return await write_book(connection, book, lines, last, few_events_max)
 
-    store.write_book = write_by_copy
+    store.write_book = write
+
+
+def freeze_inserting(arm: Path) -> None:
+    write_all_by(sys.maxsize)
+    freeze_after("ledger", "insert_entries", arm)
+
+
+def freeze_copying(arm: Path) -> None:
+    write_all_by(0)
     writing._COPY_BYTES = 1_000  # type: ignore[misc]
     freeze_around(AsyncCopy, "write", arm, before=False)
 
