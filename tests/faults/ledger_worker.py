@@ -50,30 +50,6 @@ def freeze(arm: Path) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-POINTS: dict[str, Callable[[Path], None]] = {
-    "none": lambda arm: None,
-    "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
-    "nothing can be sent": lambda arm: fail_sending(arm),  # noqa: PLW0108  # defined below
-    "between two rows": lambda arm: freeze_copying(arm),  # noqa: PLW0108  # defined below
-    "between two tables": lambda arm: freeze_inserting(arm),  # noqa: PLW0108  # defined below
-    "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
-    "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
-    "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
-    "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
-    "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
-    "before the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=True),
-    "after the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=False),
-    "inside the claim": lambda arm: freeze_after("positions", "claim", arm),
-    "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
-    "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),
-    "after it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=False),
-    "before it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=True),
-    "after it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=False),
-    "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
-    "after it is appended": lambda arm: freeze_marking(arm),  # noqa: PLW0108  # defined below
-}
-
-
 def freeze_after(file: str, name: str, arm: Path) -> None:
     """Freeze behind one statement, with its transaction open."""
     original, wanted = AsyncConnection.execute, statements(file)[name]
@@ -115,7 +91,7 @@ def freeze_inserting(arm: Path) -> None:
 
 def freeze_copying(arm: Path) -> None:
     write_all_by(0)
-    writing._COPY_BYTES = 1_000  # type: ignore[misc]
+    writing._COPY_BYTES = 1_000  # type: ignore[misc]  # small pieces, so that there is a row to freeze behind
     freeze_around(AsyncCopy, "write", arm, before=False)
 
 
@@ -136,6 +112,30 @@ def freeze_marking(arm: Path) -> None:
             self._append = append
 
     resolver.Resolver._append_decided = wrapped  # type: ignore[method-assign]
+
+
+POINTS: dict[str, Callable[[Path], None]] = {
+    "none": lambda arm: None,
+    "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
+    "nothing can be sent": fail_sending,
+    "between two rows": freeze_copying,
+    "between two tables": freeze_inserting,
+    "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
+    "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
+    "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
+    "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
+    "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
+    "before the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=True),
+    "after the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=False),
+    "inside the claim": lambda arm: freeze_after("positions", "claim", arm),
+    "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
+    "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),
+    "after it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=False),
+    "before it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=True),
+    "after it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=False),
+    "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
+    "after it is appended": freeze_marking,
+}
 
 
 def main() -> int:
