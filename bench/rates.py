@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """One run after its warm-up."""
+    """One run without its edges."""
 
     events: int
     took_s: float
@@ -95,17 +95,18 @@ class Latencies:
         return cls(ordered[ranks[0]], ordered[ranks[1]], ordered[-1])
 
 
-def rate_of(samples: Sequence[Sample], warm_up: int) -> Rate:
-    """The rate from the first sample with `warm_up` events or more to the first that has as many as the last.
+def rate_of(samples: Sequence[Sample], edge: int) -> Rate:
+    """The rate from the first sample with `edge` events or more to the first that lacks no more than so many.
 
-    What came before belongs to the start: joining the group, the first fetch, cold caches. Needs two samples with a
-    difference between them; raises ValueError where the warm-up swallowed the whole run.
+    What came before belongs to the start: joining the group, the first fetch, cold caches. And some events are read and
+    not yet written at any time: whoever is timed to the last one is credited for those that it had read before the
+    clock began. Needs two samples with a difference between them; raises ValueError where the edges are the whole run.
     """
     total = samples[-1].events
-    first = next((sample for sample in samples if sample.events >= max(1, warm_up)), samples[-1])
-    last = next(sample for sample in samples if sample.events == total)
+    first = next((sample for sample in samples if sample.events >= max(1, edge)), samples[-1])
+    last = next(sample for sample in samples if sample.events >= total - edge)
     if last.events <= first.events or last.at_s <= first.at_s:
-        raise ValueError(f"nothing is left to measure of {total} events after a warm-up of {warm_up}: use more events")
+        raise ValueError(f"nothing is left to measure of {total} events between edges of {edge}: use more events")
     cpu_s = last.cpu_s - first.cpu_s
     elsewhere_s = last.machine_cpu_s - first.machine_cpu_s - cpu_s
     return Rate(last.events - first.events, last.at_s - first.at_s, cpu_s, elsewhere_s)

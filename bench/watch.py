@@ -22,7 +22,8 @@ SETTLE_S: Final = 0.5
 STALL_S: Final = 60.0
 """A run that has not moved for so long is over; joining a group and the first output are within it."""
 
-WARM_UP_SHARE: Final = 0.05
+EDGE_SHARE: Final = 0.05
+"""Of a run's outputs: so many at its start and at its end are not timed."""
 
 LOAD_AT_ONCE: Final = 1_000
 """Records appended together, over all partitions: batches of the size that a busy connector makes, not one of 1 MB."""
@@ -56,14 +57,14 @@ async def load(
 
 
 async def measure(broker: BrokerView, subject: Subject, look: Look) -> Rate:
-    """Run the subject once over its whole source, from a cold start, and return the rate after its warm-up.
+    """Run the subject once over its whole source, from a cold start, and return the rate between its edges.
 
-    The clock starts when the first WARM_UP_SHARE of the outputs is on the broker and stops when the last one is. Raises
+    The clock starts when the first EDGE_SHARE of the outputs is on the broker and stops before the last. Raises
     BenchFailed as `observe` does, and where the subject was through before it could be timed.
     """
     samples = await observe(broker, subject, look)
     try:
-        return rate_of(samples, int(samples[-1].events * WARM_UP_SHARE))
+        return rate_of(samples, int(samples[-1].events * EDGE_SHARE))
     except ValueError as error:
         raise BenchFailed(f"{subject.name}: {error}") from error
 

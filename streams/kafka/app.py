@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -32,6 +31,8 @@ from streams.kafka.batches import BatchChannel
 from streams.kafka.idle_consumer import IdleTransport
 from streams.kafka.intake import Intake, IntakeSettings, StartPositions
 from streams.kafka.lanes import Handle, process_batches
+from streams.kafka.memory import settle_memory
+from streams.kafka.pieces import Reader
 from streams.kafka.quiet_logs import OncePerWhile
 from streams.kafka.watchdog import Watchdog, WatchdogSettings
 
@@ -45,10 +46,6 @@ STOP_TIMEOUT_S = 40.0
 STDERR = 2
 BLOCKED_S = 120.0
 """How long code may keep the event loop to itself before the process is ended with its stacks printed."""
-
-GARBAGE_AFTER_OBJECTS = 500_000
-"""How many new objects call for a search for cyclic garbage; Python's default is 700. The records on their way are some
-hundred thousand objects without a cycle, and searching among them took a sixth of a normaliser's time."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +125,15 @@ def add_agent(
     positions: StartPositions | None = None,
     at_once: int | None = None,
     watchdog: WatchdogSettings | None = None,
+    reader: Reader | None = None,
 ) -> Intake:
     """Attach an intake with its watchdog, and a Faust agent that works off its batches with `handle`.
 
     Services that `handle` uses must be supervised before this is called. `at_once` bounds how many partitions are
-    handled at the same time.
+    handled at the same time. With a `reader`, batches come without records, but with what it made of them.
     """
     channel = BatchChannel(app)
-    intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions)
+    intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions, reader=reader)
 
     async def agent(stream: Any) -> None:
         await process_batches(intake, stream, handle, at_once=at_once, records_max=settings.batch_records_max)
@@ -154,8 +152,7 @@ def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[Pitboss
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerWhile())
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER_OBJECTS)
+    settle_memory()
     return asyncio.run(_run(create))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faust
@@ -28,6 +28,13 @@ class RecordBatch:
     assignment: int
     """The intake's count of assignments when the batch was read; another one now means: leave it alone."""
     on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)
+    readings: Sequence[Sized] = field(default=(), repr=False)
+    """What the intake's reader made of the records, a piece each; `records` is empty then. See `pieces`."""
+
+    @property
+    def count(self) -> int:
+        """How many records it holds, as they came or already read."""
+        return len(self.records) + sum(map(len, self.readings))
 
     @property
     def tp(self) -> TopicPartition:
@@ -52,9 +59,12 @@ def joined(batches: Sequence[RecordBatch]) -> RecordBatch:
         for batch in batches:
             batch.done()
 
-    records = [record for batch in batches for record in batch.records]
-    return RecordBatch(
-        first.topic, first.partition, first.from_offset, last.next_offset, records, first.assignment, on_done
+    return replace(
+        first,
+        next_offset=last.next_offset,
+        records=[record for batch in batches for record in batch.records],
+        readings=[reading for batch in batches for reading in batch.readings],
+        on_done=on_done,
     )
 
 

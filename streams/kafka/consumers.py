@@ -38,7 +38,7 @@ class IntakeSettings:
     batch_records_max: int = 2_000
     records_ahead_max: int = 4_000
     """Records of a partition that may be unfinished at a time: a full batch in work, and one that gathers meanwhile."""
-    fetch_bytes_max: int = 1_048_576
+    fetch_bytes_max: int = 4_194_304
     commit_interval_ms: int = 1_000
     drain_timeout_ms: int = 15_000
     session_timeout_ms: int = 10_000

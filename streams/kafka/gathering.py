@@ -39,11 +39,11 @@ class Gathering:
         """What `ask` gives within a time-out; after a long wait, with what came meanwhile.
 
         The client asks the broker as soon as it has handed out what it had, so that after a wait it holds what came at
-        the beginning of it; all that gathered lies behind. `is_same` says whether the partitions are still held as they
-        were: what two assignments fetched must not be put together.
+        the beginning of it; all that gathered lies behind. Without a time-out nothing is waited for. `is_same` says
+        whether the partitions are still held as they were: what two assignments fetched must not be put together.
         """
         first = await ask(timeout_ms)
-        if self.wait_s < _LONG_S or not first or not is_same():
+        if not timeout_ms or self.wait_s < _LONG_S or not first or not is_same():
             return first
         behind = await ask(_BEHIND_MS)
         if not is_same():

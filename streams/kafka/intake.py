@@ -41,6 +41,7 @@ from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
 from streams.kafka.gathering import Fetched, Gathering
 from streams.kafka.holes import outside_log
+from streams.kafka.pieces import PIECE_RECORDS, Reader, assembled, read_by
 from streams.kafka.starts import StartPositions, find_starts, text_of
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
@@ -63,6 +64,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Collection[str] = (),
         pattern: str | None = None,
         positions: StartPositions | None = None,
+        reader: Reader | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +73,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self.pattern = pattern
         self._channel = channel
         self._positions = positions
+        self._reader = reader
         self._consumer: AIOKafkaConsumer | None = None
         self._now = Assignment(0)
         self._paused: str | None = None
@@ -209,31 +212,39 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
         """Hand out what is there, or what comes first; how many records that were."""
+        pieces: list[RecordBatch] = []
+        left, fetched, asked = self.settings.batch_records_max, 0, 0
+        while left and fetched == asked:
+            asked = min(left, PIECE_RECORDS) if self._reader else left
+            piece = await self._piece(partitions, 0 if pieces else timeout_ms, asked)
+            fetched = sum(batch.count for batch in piece)
+            left -= fetched
+            pieces += piece
+            await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
+        for batch in filter(self.is_current, assembled(pieces)):
+            await self._channel.put(batch)
+        await asyncio.sleep(0)  # and the agent begins before more is read
+        return self.settings.batch_records_max - left
+
+    async def _piece(self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int) -> list[RecordBatch]:
+        """The next batches that came; none while the broker has a failure."""
         try:
             await self._ask_about_holes()
-            batches = await self._cut(await self._fetched(partitions, timeout_ms))
+            return await self._cut(await self._fetched(partitions, wait_ms, records_max))
         except ConsumerStoppedError:
-            return 0
+            return []
         except KafkaError as error:
             await self._recover(error)
-            return 0
-        for batch in batches:
-            if self.is_current(batch):
-                await self._channel.put(batch)
-        if batches:
-            await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
-        return sum(len(batch.records) for batch in batches)
+            return []
 
-    async def _fetched(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> Fetched:
+    async def _fetched(self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int) -> Fetched:
         now = self._now
 
         async def ask(timeout_ms: int) -> Fetched:
-            fetched: Fetched = await self._client.getmany(
-                *partitions, timeout_ms=timeout_ms, max_records=self.settings.batch_records_max
-            )
+            fetched: Fetched = await self._client.getmany(*partitions, timeout_ms=timeout_ms, max_records=records_max)
             return fetched
 
-        return await self._gathering.fetch(ask, timeout_ms, lambda: self._now is now)
+        return await self._gathering.fetch(ask, wait_ms, lambda: self._now is now)
 
     def _with_room(self) -> list[TopicPartition]:
         settings = self.settings
@@ -250,7 +261,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             # The position is known, so this does not wait: nothing can come between the fetch and its batches.
             next_offset = await self._client.position(tp)
-            batches.append(now.hand_out(tp, records, next_offset, self._finish))
+            batch = now.hand_out(tp, records, next_offset, self._finish)
+            batches.append(read_by(self._reader, batch) if self._reader else batch)
         return batches
 
     def _finish(self, batch: RecordBatch) -> None:

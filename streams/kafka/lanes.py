@@ -93,10 +93,10 @@ async def _process(
 def take_joined(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
     """Take the first batch off a lane, and those that follow it without a gap while they fit."""
     taken = [lane.popleft()]
-    count = len(taken[0].records)
+    count = taken[0].count
     while lane:
         last, following = taken[-1], lane[0]
-        count += len(following.records)
+        count += following.count
         follows = following.assignment == last.assignment and following.from_offset == last.next_offset
         if not follows or count > records_max:
             break

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
+from aiokafka.structs import ConsumerRecord
+
 from schemas.errors import UsageError
 from schemas.topics import provider_of, qualified, raw_pattern
 from streams.dead_letters.park_store import ParkStore
@@ -20,6 +22,7 @@ from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.lanes import Handle
+from streams.kafka.pieces import Reader
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import Parking, ParkSettings
@@ -129,12 +132,24 @@ def register(
     parking: Parking | None = None,
 ) -> Intake:
     """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
-    handle = create_handler(normaliser, producer, dead_letters, namespace, stats, on_fallback, parking)
-    return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace))
+    handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking)
+    # Who must wait is known only once the batch's turn has come: with parking, records are read then.
+    reader = create_reader(normaliser) if parking is None else None
+    return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader)
+
+
+def create_reader(normaliser: Normaliser) -> Reader:
+    """What is made of records of a raw topic while they come in: a `Pile`."""
+
+    def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Pile:
+        pile = Pile(provider_of(topic))
+        pile.fill(zip(records, map(normaliser.normalise, records), strict=True))
+        return pile
+
+    return read
 
 
 def create_handler(
-    normaliser: Normaliser,
     producer: KeyedSender,
     dead_letters: Graveyard,
     namespace: str,
@@ -143,6 +158,8 @@ def create_handler(
     parking: Parking | None = None,
 ) -> Handle:
     """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise.
+
+    Its records were read as they came, by `create_reader`'s; with `parking` they are read here.
 
     `on_fallback` hears of each item that only another version could read, after the batch is durable. It must not
     wait or raise: whatever takes longer than putting it on a queue is done elsewhere.
@@ -154,10 +171,11 @@ def create_handler(
     async def handle(batch: RecordBatch) -> None:
         pile = Pile(provider_of(batch.topic))
         turn = None if parking is None else await parking.sort(batch)
-        if turn is None:
-            pile.fill(zip(batch.records, map(normaliser.normalise, batch.records), strict=True))
-        else:
+        if turn is not None:
             pile.fill(turn.read)
+        for reading in batch.readings:
+            assert isinstance(reading, Pile)
+            pile.add(reading)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )

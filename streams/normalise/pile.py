@@ -65,6 +65,20 @@ class Pile:
                 if item.clamped or item.fallback is not None or said.signature == _STALE:
                     self._remark(record, item)
 
+    def add(self, later: Pile) -> None:
+        """Put what a later piece of the batch came to behind what is here; the piece stays as it is."""
+        for topic, events in later.outgoing.items():
+            self.outgoing[topic] += events
+        self.burials += later.burials
+        self.fallbacks += later.fallbacks
+        self._versions += later._versions
+        self._clamped += later._clamped
+        self._records += later._records
+
+    def __len__(self) -> int:
+        """How many records were sorted into it."""
+        return self._records
+
     def _bury(self, record: RawRecord, item: RejectedItem) -> None:
         self.burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
         self._signal(record, item)

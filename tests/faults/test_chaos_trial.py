@@ -18,21 +18,24 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from pitboss.embedded.stack import Stack
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
 from streams.kafka.batches import RecordBatch
 from streams.kafka.intake import IntakeSettings
 from streams.kafka.partitioner import partition_for
-from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.kafka.watchdog import WatchdogSettings
 
 SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
@@ -46,6 +49,13 @@ PACE_MS, COMMIT_MS = 150, 100
 
 DEADLINE_S = 120.0
 
+READING = ("first", "third")
+"""Workers whose intake reads records as they come, as the normaliser's does; the other one is handed the records."""
+
+
+def copies_of(_: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[OutRecord]:
+    return [(r.key, r.value, r.headers, None) for r in records]
+
 
 def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
     app = create_app(AppSettings(name, bootstrap))
@@ -53,7 +63,8 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
 
     async def copy(batch: RecordBatch) -> None:
         await asyncio.sleep(pace_ms / 1000)
-        await producer.send_keyed(TARGET, [(r.key, r.value, r.headers, None) for r in batch.records])
+        read = chain.from_iterable(cast("Sequence[list[OutRecord]]", batch.readings))
+        await producer.send_keyed(TARGET, [*copies_of(SOURCE, batch.records), *read])
 
     add_agent(
         app,
@@ -63,6 +74,7 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
         copy,
         name="copy",
         topics=[SOURCE],
+        reader=copies_of if name in READING else None,
         watchdog=WatchdogSettings(bootstrap, stall_ms=20_000, interval_ms=1_000),
     )
     return app

@@ -93,11 +93,12 @@ class FakeConsumer:
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
         await self.flowing.wait()
-        found = {}
+        found, left = {}, max_records
         for tp in tps:
-            ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:max_records]
+            ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:left]
             if not ready:
                 continue
+            left -= len(ready)
             self.positions[tp] = ready[-1] + 1
             if ready[-1] == self.logs[tp][-1]:
                 self.positions[tp] += self.markers.get(tp, 0)
@@ -150,7 +151,9 @@ class Harness:
 @pytest.fixture
 def harness(monkeypatch):
     @contextlib.asynccontextmanager
-    async def make(logs, *, committed=None, positions=None, consumer=None, **settings) -> AsyncIterator[Harness]:
+    async def make(
+        logs, *, committed=None, positions=None, consumer=None, reader=None, **settings
+    ) -> AsyncIterator[Harness]:
         consumer = consumer or FakeConsumer(logs, committed)
         monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
         app = create_app(AppSettings("test", "127.0.0.1:1"))
@@ -161,6 +164,7 @@ def harness(monkeypatch):
             channel,
             topics=["t"],
             positions=positions,
+            reader=reader,
         )
         await intake.start()
         try:
@@ -272,7 +276,9 @@ async def test_assign_begins_at_claimed_else_committed_else_earliest(harness):  
     logs = {A: [*range(50)], B: [*range(50)], c: [*range(20, 50)]}
     consumer = FakeConsumer(logs, {A: 7, B: 30})
     consumer.log_starts[c] = 20
-    async with harness({}, consumer=consumer, positions=Positions({A: 33})) as h:
+    async with harness(
+        {}, consumer=consumer, positions=Positions({A: 33}), batch_records_max=100, records_ahead_max=200
+    ) as h:
         consumer.assign(A, B, c)
         starts = {(batch := await h.take()).tp: batch.from_offset for _ in range(3)}
         assert starts == {A: 33, B: 30, c: 20}

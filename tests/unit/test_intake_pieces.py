@@ -1,0 +1,124 @@
+"""Records that are read in pieces as they come: batches are what they were, and nothing is read that is not handed out.
+
+The consumer is that of test_intake.
+"""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka.errors import CorruptRecordException
+
+from streams.kafka import intake as intake_module
+from streams.kafka.assignment import Assignment
+from streams.kafka.pieces import assembled, read_by
+from tests.unit.test_intake import A, B, FakeConsumer, harness, record
+
+__all__ = ["harness"]
+
+PIECE = 3
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(intake_module, "PIECE_RECORDS", PIECE)
+    monkeypatch.setattr(intake_module, "RETRY_S", 0.01)
+
+
+def offsets_of(_topic, records):
+    return [r.offset for r in records]
+
+
+class TroubledConsumer(FakeConsumer):
+    """Does something at its second fetch, between two pieces of a batch."""
+
+    def __init__(self, logs, trouble) -> None:
+        super().__init__(logs)
+        self.fetches = 0
+        self.trouble = trouble
+
+    async def getmany(self, *tps, timeout_ms=0, max_records=None):
+        if self.positions and self.listener.status():
+            self.fetches += 1
+            if self.fetches == 2:
+                await self.trouble(self)
+                return {}
+        return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
+
+
+async def test_pieces_are_read_one_by_one_and_handed_out_as_one_batch(harness):
+    async with harness({A: [*range(10)]}, reader=offsets_of, batch_records_max=8) as h:
+        h.consumer.assign(A)
+        first, second = await h.take(), await h.take()
+        assert first.readings == [[0, 1, 2], [3, 4, 5], [6, 7]]
+        assert (str(first), first.count, list(first.records)) == ("t-0@[0,8)", 8, [])
+        assert (str(second), second.count) == ("t-0@[8,10)", 2)
+        second.done()
+        first.done()
+        await h.until(lambda: h.consumer.group_offsets == {A: 10})
+
+
+async def test_partitions_that_share_a_piece_have_batches_of_their_own(harness):
+    async with harness({A: [0, 1], B: [*range(9)]}, reader=offsets_of, batch_records_max=8) as h:
+        h.consumer.assign(A, B)
+        batches = [await h.take() for _ in range(3)]
+        read = {tp: [x for b in batches if b.tp == tp for piece in b.readings for x in piece] for tp in (A, B)}
+        assert read == {A: [0, 1], B: [*range(9)]}
+
+
+async def test_a_partition_is_read_no_further_in_pieces_either(harness):
+    async with harness({A: [*range(100)]}, reader=offsets_of, batch_records_max=8, records_ahead_max=16) as h:
+        h.consumer.assign(A)
+        taken = [await h.take() for _ in range(2)]
+        assert await h.nothing_comes()
+        assert sum(batch.count for batch in taken) == 16
+
+
+async def test_pieces_from_before_a_rebalance_are_not_handed_out_and_come_again(harness):
+    async def rebalance(consumer):
+        await consumer.rebalance(A)
+
+    consumer = TroubledConsumer({A: [*range(6)]}, rebalance)
+    async with harness({}, consumer=consumer, reader=offsets_of, batch_records_max=8) as h:
+        consumer.assign(A)
+        batch = await h.take()
+        assert consumer.fetches > 2
+        assert h.intake.is_current(batch)
+        assert batch.readings == [[0, 1, 2], [3, 4, 5]]
+        assert await h.nothing_comes()
+
+
+async def test_a_failure_between_two_pieces_loses_neither(harness):
+    async def fail(consumer):
+        consumer.positions[A] += 2  # aiokafka moves on before it notices
+        raise CorruptRecordException("bad checksum")
+
+    consumer = TroubledConsumer({A: [*range(9)]}, fail)
+    async with harness({}, consumer=consumer, reader=offsets_of, batch_records_max=9) as h:
+        consumer.assign(A)
+        first, second = await h.take(), await h.take()
+        assert [*first.readings, *second.readings] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+        assert (str(first), str(second)) == ("t-0@[0,3)", "t-0@[3,9)")
+
+
+async def test_a_reader_that_fails_ends_the_worker(harness):
+    def fail(_topic, _records):
+        raise ZeroDivisionError
+
+    async with harness({A: [0]}, reader=fail) as h:
+        h.consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert h.channel.queue.empty()
+        assert h.consumer.commits == []
+
+
+def test_pieces_of_two_assignments_are_never_one_batch():
+    pieces = []
+    for number in (1, 2):
+        assignment = Assignment(number, frozenset({A}))
+        assignment.open({A: 0})
+        for end in (1, 2):
+            piece = assignment.hand_out(A, [record(A, end - 1)], end, assignment.finish)
+            pieces.append(read_by(offsets_of, piece))
+    old, new = assembled(pieces)
+    assert (old.assignment, old.readings) == (1, [[0], [1]])
+    assert (new.assignment, new.readings) == (2, [[0], [1]])

@@ -1,0 +1,53 @@
+"""A batch that was read in pieces comes to the same as one that was read at once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from sandbox.keys import SandboxKeys
+from sandbox.poison import CATALOGUE
+from sandbox.scenario import Scenario, generate
+from schemas.topics import raw_topic
+from streams.normalise.agent import create_reader
+from streams.normalise.normaliser import Normaliser
+from streams.normalise.pile import Pile
+from streams.normalise.stats import NormaliseStats
+from streams.providers.registry import DIALECTS
+
+START_MS = 1_790_000_000_000
+
+
+@pytest.mark.parametrize("provider", ["house", "hub88", "adyen"])
+def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
+    keys = SandboxKeys.generate()
+    scenario = Scenario(seed=5, start_ms=START_MS, events=1_500, poison=len(CATALOGUE))
+    topic = raw_topic(provider)
+    records = [
+        # Appended long after it was received: some clocks are not believed.
+        ConsumerRecord(topic, 0, n, START_MS + 7 * 86_400_000, 1, raw.key, raw.value, None, 0, 0, raw.headers)
+        for n, raw in enumerate(raw for raw in generate(scenario, keys) if raw.provider == provider)
+    ]
+    read = create_reader(Normaliser(DIALECTS, keys.keyring()))
+    whole, together, seed = read(topic, records), Pile(provider), random.randrange(1 << 30)
+    print("seed", seed)
+    rng, start = random.Random(seed), 0
+    while start < len(records):
+        end = start + rng.randrange(1, 40)
+        piece = read(topic, records[start:end])
+        assert len(piece) == len(records[start:end])
+        before = str(vars(piece))
+        together.add(piece)
+        assert str(vars(piece)) == before, "a batch may be tried again: its pieces stay as they are"
+        start = end
+    assert len(together) == len(whole) == len(records) > 0
+    assert together.outgoing == whole.outgoing
+    assert together.burials == whole.burials
+    assert any(whole.outgoing.values())
+    counts = [NormaliseStats(), NormaliseStats()]
+    whole.count(counts[0])
+    together.count(counts[1])
+    assert counts[0] == counts[1]
+    assert counts[0].clamped > 0
