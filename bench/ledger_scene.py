@@ -22,7 +22,6 @@ from ledger_sink.contents import Contents
 from ledger_sink.database import Database
 from ledger_sink.lines import month_of
 from ledger_sink.positions import claim_positions
-from ledger_sink.statements import statements_of
 from ledger_sink.store import Applied, PostgresLedger
 from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY
@@ -30,6 +29,7 @@ from schemas.topics import PARTITIONS_DEFAULT, TRANSACTIONS
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.partitioner import partition_for
+from streams.postgres.statements import statements_of
 
 PARTITIONS: Final = PARTITIONS_DEFAULT
 """All of a log's: the one worker has no other beside it."""

@@ -6,33 +6,14 @@ partition's epoch up, so whoever held it before can write nothing more.
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
-from functools import cache
-from importlib import resources
-from typing import Any, Final, LiteralString, NamedTuple, cast
+from collections.abc import Collection
+from typing import Any, LiteralString, NamedTuple
 
-import psycopg
 from mode import Service
-from psycopg import AsyncConnection
 
-from schemas.errors import Fenced, InvariantBroken, Unavailable, UsageError
-from streams.postgres.roles import Role, not_allowed, take_role
-
-_NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-_TRY_AGAIN: Final = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-)
-_OLD_TABLES: Final = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.InvalidSchemaName,
-)
+from schemas.errors import Fenced, InvariantBroken
+from streams.postgres.database import Database
+from streams.postgres.statements import statements_of
 
 
 class Claim(NamedTuple):
@@ -45,12 +26,12 @@ class Claim(NamedTuple):
     state: bytes | None
 
 
-@cache
 def _statements() -> dict[str, LiteralString]:
-    text = resources.files("fraud_agents").joinpath("sql", "snapshots.sql").read_text(encoding="utf-8")
-    parts = _NAME.split(text)[1:]
-    # The text is a file of this package: as literal as a string in the source.
-    return {name: cast("LiteralString", body.strip()) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    return statements_of("fraud_agents", "snapshots")
+
+
+class _Snapshots(Database):
+    owner = "the fraud agents'"
 
 
 class SnapshotStore(Service):
@@ -62,14 +43,12 @@ class SnapshotStore(Service):
 
     def __init__(self, database_url: str, consumer: str, topic: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._url = database_url
+        self._database = _Snapshots(database_url, "pitboss.fraud")
         self._names = {"consumer": consumer, "topic": topic}
-        self._connection: AsyncConnection[Any] | None = None
-        self._in_use = asyncio.Lock()
 
     async def claim(self, parts: Collection[int], rule_set: str) -> list[Claim]:
         """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their judge."""
-        async with self._transaction() as connection:
+        async with self._database.transaction() as connection:
             # Binary, as a state would arrive twice as long in hex.
             cursor = await connection.execute(
                 _statements()["claim"], {**self._names, "parts": sorted(parts)}, binary=True
@@ -95,7 +74,7 @@ class SnapshotStore(Service):
         """
         where = {**self._names, "part": part}
         row = {"epoch": epoch, "next_offset": next_offset, "rule_set": rule_set, "state": state}
-        async with self._transaction() as connection:
+        async with self._database.transaction() as connection:
             if (await connection.execute(_statements()["save"], where | row)).rowcount == 1:
                 return
             standing = await (await connection.execute(_statements()["standing"], where)).fetchone()
@@ -106,41 +85,4 @@ class SnapshotStore(Service):
 
     async def on_stop(self) -> None:
         """Give the connection back."""
-        await self._close()
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        async with self._in_use:
-            try:
-                connection = await self._open()
-                async with connection.transaction():
-                    yield connection
-            except _TRY_AGAIN as error:
-                raise Unavailable(f"the transaction has to be tried again: {error}") from error
-            except _OLD_TABLES as error:
-                raise UsageError(
-                    f"the tables of the fraud agents are not those of this release: {error}; run `pitboss provision`"
-                ) from error
-            except psycopg.errors.InsufficientPrivilege as error:
-                raise not_allowed(error) from error
-            except psycopg.OperationalError as error:
-                await self._close()
-                raise Unavailable(f"the fraud agents' database went away: {error}") from error
-
-    async def _open(self) -> AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            connection = await AsyncConnection.connect(
-                self._url,
-                autocommit=True,
-                application_name="pitboss.fraud",
-                connect_timeout=5,
-                options="-c statement_timeout=30s -c lock_timeout=20s",
-            )
-            self._connection = await take_role(connection, Role.WRITER)
-        return self._connection
-
-    async def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                await connection.close()
+        await self._database.close()

@@ -10,7 +10,6 @@ import msgspec
 
 from ledger_sink.book import Sourced
 from ledger_sink.database import Database
-from ledger_sink.statements import statements_of
 from replay.topics import read_topics
 from schemas import codec
 from schemas.errors import Rejected
@@ -38,6 +37,7 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
+from streams.postgres.statements import statements_of
 
 SQL = statements_of("replay", "checks")
 _OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOMES, ALERTS)

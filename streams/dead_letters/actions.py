@@ -51,7 +51,7 @@ class ActionStore(DeadLetterDatabase):
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Nobody else redrives or drops until the block is left. Raises Unavailable where somebody does."""
-        lock = DeadLetterDatabase(self._url, "pitboss.dlt.lock")
+        lock = DeadLetterDatabase(self._url, "pitboss.dlt.lock", silence_max_s=None)
         try:
             async with lock.transaction() as connection:
                 [(is_ours,)] = await (await connection.execute(statements("actions")["lock"])).fetchall()

@@ -151,7 +151,7 @@ async def test_a_superusers_session_works_with_its_roles_rights(url):
         assert await (await connection.execute("SELECT current_user::text")).fetchone() == (Role.WRITER.value,)
     await letters.close()
     snapshots = SnapshotStore(url, "fraud.detect", TRANSACTIONS)
-    async with snapshots._transaction() as connection:
+    async with snapshots._database.transaction() as connection:
         assert await (await connection.execute("SELECT current_user::text")).fetchone() == (Role.WRITER.value,)
     await snapshots.on_stop()
 

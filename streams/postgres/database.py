@@ -1,0 +1,150 @@
+"""One connection to a database of ours, opened again when it was lost; errors come out as ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, ClassVar, Final, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+from schemas.errors import InvariantBroken, Unavailable, UsageError
+from streams.postgres.roles import Role, not_allowed, reads_only, session_options, take_role
+from streams.postgres.silence import cut
+
+# A hung statement must end before the broker takes us for dead.
+_SESSION: Final = "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"
+_SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
+"""Nor may a transaction that nobody continues hold up the others."""
+
+SILENCE_MAX_S: Final = 40.0
+"""Longer than any statement may take: a transaction that lasts longer has lost its server without being told."""
+
+_TRY_AGAIN: Final = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.QueryCanceled,
+)
+_OLD_TABLES: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
+
+
+class Locked(Unavailable):
+    """Another session has held a row for longer than we waited."""
+
+
+class Database:
+    """One transaction after the other, whoever asks, with the rights of one role.
+
+    Every method raises Unavailable while the database is away, and RightsMissing where it does not let us do it.
+    """
+
+    owner: ClassVar[str]
+    """Whose the tables are, in messages: "the ledger's"."""
+    remedy: ClassVar[str] = "run `pitboss provision`"
+    """What to do where the tables are older than this code."""
+    contended: ClassVar[frozenset[str]] = frozenset()
+    """Unique constraints that another worker may have filled just before us: the next try finds out."""
+
+    def __init__(
+        self, url: str, application_name: str, *, role: Role = Role.WRITER, silence_max_s: float | None = SILENCE_MAX_S
+    ) -> None:
+        """Connect to nothing yet. With `silence_max_s` None a transaction may last for as long as its block."""
+        self._url = url
+        self._application_name = application_name
+        self._role = role
+        self._silence_max_s = silence_max_s
+        self._connection: AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A transaction that is committed at the end of the block.
+
+        A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the database what is true.
+        Raises UsageError where the tables are older than this code, InvariantBroken for what would fail for ever.
+        """
+        async with self._turn:
+            connection = await self._open()
+            silence = self._silence(connection)
+            try:
+                async with connection.transaction():
+                    yield connection
+                _check_open(connection)
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                if reads_only(self._role):
+                    raise self._ours(error, connection) from error
+                await self.close()  # a standby: perhaps another server is the first now
+                message = f"{self.owner} database takes no writes: {error}"
+                raise Unavailable(message) from error
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise not_allowed(error) from error
+            except psycopg.Error as error:
+                raise self._ours(error, connection) from error
+            finally:
+                if silence is not None:
+                    silence.cancel()
+                if connection.info.transaction_status is not TransactionStatus.IDLE:
+                    await self.close()
+
+    async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """The rows of one statement, committed by itself; none for a statement without rows."""
+        async with self.transaction() as connection:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                await connection.close()
+
+    async def _open(self) -> AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            is_short = self._silence_max_s is not None
+            try:
+                connection = await AsyncConnection.connect(
+                    self._url,
+                    autocommit=True,
+                    application_name=self._application_name,
+                    connect_timeout=5,
+                    options=_SESSION + (_SHORT if is_short else "") + session_options(self._role),
+                )
+                self._connection = await take_role(connection, self._role)
+            except psycopg.OperationalError as error:
+                message = f"{self.owner} database does not answer: {error}"
+                raise Unavailable(message) from error
+        return self._connection
+
+    def _silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:
+        if self._silence_max_s is None:
+            return None
+        return asyncio.get_running_loop().call_later(self._silence_max_s, cut, connection)
+
+    def _ours(self, error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
+        if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.constraint_name in self.contended:
+            return Unavailable(f"the transaction has to be tried again: {error}")
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            return Locked(f"the transaction has to be tried again: {error}")
+        if isinstance(error, _TRY_AGAIN):
+            return Unavailable(f"the transaction has to be tried again: {error}")
+        is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)
+        if connection.closed or (isinstance(error, psycopg.OperationalError) and not is_limit):
+            return Unavailable(f"{self.owner} database went away: {error}")
+        if isinstance(error, _OLD_TABLES):
+            return UsageError(f"{self.owner} tables are not those of this release: {error}; {self.remedy}")
+        return InvariantBroken(f"{self.owner} database does not take this: {error}")
+
+
+def _check_open(connection: AsyncConnection[Any]) -> None:
+    # psycopg leaves a transaction block without a word if the connection is already known to be lost.
+    if connection.closed:
+        message = "the connection was lost before COMMIT"
+        raise psycopg.OperationalError(message)
