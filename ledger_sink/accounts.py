@@ -7,7 +7,6 @@ from typing import Final
 CASH: Final = "cash"
 BONUS: Final = "bonus"
 HELD: Final = "held"
-PURSES: Final = (CASH, BONUS, HELD)
 
 ADJUSTMENTS: Final = "adjustments"
 

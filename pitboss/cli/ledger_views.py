@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -55,6 +55,25 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
     show(table, f"{player} has no wallet" + (" there" if place else ""), found, as_numbers=(1, 2, 3, 4, 5))
 
 
+_MOVEMENT_COLUMNS: Final = (
+    "version", "time (UTC)", "event", "provider", "transaction", "moved", "cash", "bonus", "held", "booked from",
+)  # fmt: skip
+
+
+def _movement_row(movement: history.Movement, scale: int) -> list[str]:
+    afterwards = (movement.cash_minor, movement.bonus_minor, movement.held_minor)
+    return [
+        str(movement.version),
+        _time(movement.occurred_at),
+        f"{movement.kind} {movement.reason}",
+        movement.provider,
+        f"{movement.operation} {movement.provider_tx_id}",
+        _moved(movement.debit, movement.credit, movement.amount_minor, scale),
+        *[text_of_minor(after, scale) for after in afterwards],
+        f"{movement.part}@{movement.source_offset}",
+    ]
+
+
 @click.command("history")
 @click.argument("player")
 @click.option("--currency", help="Only this wallet; needed where the player has several.")
@@ -76,33 +95,9 @@ def history_command(
     if as_json:
         print_json([{"currency": chosen, "scale": scale, **msgspec.to_builtins(movement)} for movement in found])
         return
-    columns = (
-        "version",
-        "time (UTC)",
-        "event",
-        "provider",
-        "transaction",
-        "moved",
-        "cash",
-        "bonus",
-        "held",
-        "booked from",
-    )
-    table = Table(*columns, box=None)
+    table = Table(*_MOVEMENT_COLUMNS, box=None)
     for movement in found:
-        table.add_row(
-            str(movement.version),
-            _time(movement.occurred_at),
-            f"{movement.kind} {movement.reason}",
-            movement.provider,
-            f"{movement.operation} {movement.provider_tx_id}",
-            _moved(movement.debit, movement.credit, movement.amount_minor, scale),
-            *[
-                text_of_minor(after, scale)
-                for after in (movement.cash_minor, movement.bonus_minor, movement.held_minor)
-            ],
-            f"{movement.part}@{movement.source_offset}",
-        )
+        table.add_row(*_movement_row(movement, scale))
     show(table, f"nothing has moved {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
 
 

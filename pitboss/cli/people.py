@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import click
@@ -103,11 +102,3 @@ def _balance(outcome: WalletOutcome) -> str:
 def time_text(epoch_ms: int) -> str:
     """A time as a person reads it, UTC."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def decimal_of(text: str, what: str) -> Decimal:
-    """A decimal number. Raises UsageError."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise UsageError(f"{what}: {text!r} is no number") from None

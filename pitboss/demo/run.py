@@ -58,7 +58,6 @@ def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
         show.say("reading every topic and table anew")
         result = asyncio.run(_look(demo, stage, play.killed_at, show))
         if not result.holds:
-            show.say(f"kept for you to look at: namespace {stage.runtime.namespace}, logs in {stage.folder}")
             raise ChecksFailed(result)
     return result
 

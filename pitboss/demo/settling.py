@@ -91,6 +91,7 @@ class Settling:
             if not progress.waits_for:
                 return
             if time.monotonic() - began_s > deadline_s:
-                message = f"not settled after {deadline_s:.0f} s: still waiting for {progress.waits_for}"
+                waited = f"not settled after {deadline_s:.0f} s: still waiting for {progress.waits_for}"
+                message = f"{waited}; the workers' logs may say why"
                 raise Stalled(message)
             await asyncio.sleep(_POLL_S)

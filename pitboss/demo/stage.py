@@ -55,12 +55,16 @@ def fresh_stage(
         folder.mkdir(parents=True)
         say(f"namespace {namespace}: topics, database, tables")
         provision(runtime, providers=PROVIDERS)
-        yield Stage(runtime, SandboxKeys.generate(), folder)
-        if keep:
-            say(f"kept: PITBOSS_NAMESPACE={namespace}, logs in {folder}")
-            return
-        unprovision(runtime)
-        shutil.rmtree(folder)
+        is_kept = True
+        try:
+            yield Stage(runtime, SandboxKeys.generate(), folder)
+            is_kept = keep
+        finally:
+            if is_kept:
+                say(f"kept for you to look at: logs in {folder}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}")
+        if not is_kept:
+            unprovision(runtime)
+            shutil.rmtree(folder)
 
 
 @contextmanager

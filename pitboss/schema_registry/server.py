@@ -22,45 +22,11 @@ _View = Callable[[web.Request], Any]
 def create_server(view: RegistryView) -> web.Application:
     """The routes of the read API; anything that would write is refused with 42205."""
     app = web.Application(middlewares=[_errors], client_max_size=BODY_MAX_BYTES)
-
-    def subject(request: web.Request) -> str:
-        return request.match_info["subject"]
-
-    def number(request: web.Request) -> int:
-        return int(request.match_info["id"])
-
-    def get(path: str, answer: _View) -> None:
-        async def handle(request: web.Request) -> web.Response:
-            return _json(answer(request))
-
-        app.router.add_get(path, handle)
-
-    get("/", lambda _: {})
-    get("/subjects", lambda request: view.subjects(request.query.get("subjectPrefix", "").removeprefix(":*:")))
-    get("/subjects/{subject}/versions", lambda request: view.versions(subject(request)))
-    get(
-        "/subjects/{subject}/versions/{version}",
-        lambda request: view.version(subject(request), request.match_info["version"]),
-    )
-    get(
-        "/subjects/{subject}/versions/{version}/schema",
-        lambda request: view.schema_of_version(subject(request), request.match_info["version"]),
-    )
-    get(r"/schemas/ids/{id:\d{1,10}}", lambda request: view.by_id(number(request)))
-    get(r"/schemas/ids/{id:\d{1,10}}/schema", lambda request: view.bare_by_id(number(request)))
-    get(r"/schemas/ids/{id:\d{1,10}}/versions", lambda request: view.places(number(request)))
-    get(
-        r"/schemas/ids/{id:\d{1,10}}/subjects",
-        lambda request: [place["subject"] for place in view.places(number(request))],
-    )
-    get("/schemas/types", lambda _: ["AVRO"])
-    get("/config", lambda _: view.config())
-    get("/config/{subject}", lambda request: view.config(subject(request)))
-    get("/mode", lambda _: view.mode())
-    get("/mode/{subject}", lambda request: view.mode(subject(request)))
+    for path, answer in _views(view).items():
+        app.router.add_get(path, _answering(answer))
 
     async def find(request: web.Request) -> web.Response:
-        return _json(view.find(subject(request), await _schema_text(request)))
+        return _json(view.find(_subject(request), await _schema_text(request)))
 
     app.router.add_post("/subjects/{subject}", find)
     for method in ("POST", "PUT", "DELETE"):
@@ -68,6 +34,46 @@ def create_server(view: RegistryView) -> web.Application:
     # Not 405: by a 404 Confluent's newer clients know that a registry has no associations, and go on without.
     app.router.add_get("/{anything:.*}", _not_found)
     return app
+
+
+def _views(view: RegistryView) -> dict[str, _View]:
+    return {
+        "/": lambda _: {},
+        "/subjects": lambda request: view.subjects(request.query.get("subjectPrefix", "").removeprefix(":*:")),
+        "/subjects/{subject}/versions": lambda request: view.versions(_subject(request)),
+        "/subjects/{subject}/versions/{version}": lambda request: view.version(
+            _subject(request), request.match_info["version"]
+        ),
+        "/subjects/{subject}/versions/{version}/schema": lambda request: view.schema_of_version(
+            _subject(request), request.match_info["version"]
+        ),
+        r"/schemas/ids/{id:\d{1,10}}": lambda request: view.by_id(_id(request)),
+        r"/schemas/ids/{id:\d{1,10}}/schema": lambda request: view.bare_by_id(_id(request)),
+        r"/schemas/ids/{id:\d{1,10}}/versions": lambda request: view.places(_id(request)),
+        r"/schemas/ids/{id:\d{1,10}}/subjects": lambda request: [
+            place["subject"] for place in view.places(_id(request))
+        ],
+        "/schemas/types": lambda _: ["AVRO"],
+        "/config": lambda _: view.config(),
+        "/config/{subject}": lambda request: view.config(_subject(request)),
+        "/mode": lambda _: view.mode(),
+        "/mode/{subject}": lambda request: view.mode(_subject(request)),
+    }
+
+
+def _answering(answer: _View) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        return _json(answer(request))
+
+    return handle
+
+
+def _subject(request: web.Request) -> str:
+    return request.match_info["subject"]
+
+
+def _id(request: web.Request) -> int:
+    return int(request.match_info["id"])
 
 
 @asynccontextmanager

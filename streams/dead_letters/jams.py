@@ -78,11 +78,6 @@ class Lane:
         for jam in sorted(jams, key=lambda jam: jam.from_offset):
             self._add(jam)
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether no record can have to wait."""
-        return not self._by_key
-
     def fate(self, record: RawRecord) -> tuple[Fate, Jam | None]:
         """What is to be done with a record, and the jam that says so."""
         jam = self._jam_of(record)

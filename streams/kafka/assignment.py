@@ -41,7 +41,10 @@ class Assignment:
 
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
         """Begin at these offsets; claimed ones are not what the group has committed."""
-        self._progress = {tp: Progress(offset, is_committed=are_committed) for tp, offset in starts.items()}
+        self._progress = {
+            tp: Progress(offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}")
+            for tp, offset in starts.items()
+        }
         self.waiting.clear()
         self.is_open = True
 

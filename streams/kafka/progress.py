@@ -12,9 +12,11 @@ from schemas.errors import InvariantBroken
 class Progress:
     """One partition during one assignment; all numbers are offsets of the record that comes next."""
 
-    __slots__ = ("_done_ahead", "_unfinished", "committed", "done", "next", "unfinished_records")
+    __slots__ = ("_done_ahead", "_unfinished", "_where", "committed", "done", "next", "unfinished_records")
 
-    def __init__(self, start: int, *, is_committed: bool = True) -> None:
+    def __init__(self, start: int, *, is_committed: bool = True, where: str = "") -> None:
+        """Begin at an offset; `where` names the partition in messages."""
+        self._where = where
         self.next = start
         """Where the next batch must begin; everything before it has been handed out."""
         self.done = start
@@ -35,7 +37,7 @@ class Progress:
         """Take note of a batch of so many records up to `next_offset`, exclusive; returns the offset it begins at."""
         from_offset = self.next
         if next_offset <= from_offset:
-            raise InvariantBroken(f"a batch [{from_offset}, {next_offset}) covers nothing")
+            raise InvariantBroken(f"{self._where}: a batch [{from_offset}, {next_offset}) covers nothing")
         self._unfinished[from_offset] = (next_offset, records)
         self.unfinished_records += records
         self.next = next_offset
@@ -49,7 +51,7 @@ class Progress:
         found = self._unfinished.pop(from_offset, None)
         if found is None:
             if from_offset >= self.done and from_offset not in self._done_ahead:
-                raise InvariantBroken(f"no batch was handed out at {from_offset}")
+                raise InvariantBroken(f"{self._where}@{from_offset}: no batch was handed out there")
             return
         next_offset, records = found
         self.unfinished_records -= records

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
-from schemas.money import amount_from_text, exponent_of, minor_units, truncated
+from schemas.money import amount_from_text, minor_units
 from streams.providers.dialect import Headers, RawRecord
 
 ID_MAX: Final = 128
@@ -107,15 +107,6 @@ def amount_of_number(number: Decimal) -> Amount:
     Raises Rejected(BAD_AMOUNT) for what is no finite number of at most 64 bits and 30 decimals.
     """
     return amount_from_text(str(number))
-
-
-def cut_to_wallet(amount: Amount, currency: str) -> Amount:
-    """The amount cut toward zero to the currency's minor units: only where the provider's own document says so.
-
-    100HP's does ("104.129" is 104.12). Anywhere else parts of a minor unit are money that somebody would miss, and
-    `currency_of` rejects them. Raises Rejected(BAD_CURRENCY).
-    """
-    return truncated(amount, exponent_of(currency.upper() if currency.isascii() else currency))
 
 
 def epoch_ms(at: datetime) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OTHERS = {"docs/benchmarks.md"}  # measured and written by its own generator
 
 _FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -18,7 +17,7 @@ _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 def documents() -> list[Path]:
     """Every document of ours."""
     own = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
-    return [path for path in own + sorted((ROOT / "docs").rglob("*.md")) if str(path.relative_to(ROOT)) not in OTHERS]
+    return own + sorted((ROOT / "docs").rglob("*.md"))
 
 
 def blocks(path: Path, language: str) -> list[str]:

@@ -29,6 +29,7 @@ from tests.acceptance.documented import (
     documents,
     links,
     names,
+    prose,
     session,
     table_rows,
 )
@@ -135,7 +136,7 @@ def test_every_file_and_module_that_is_named_exists(path: Path):
     for name in names(path):
         if re.fullmatch(r"[\w./-]+/[\w.-]*\.(py|sql|avsc|yml|json|md|toml)", name):
             near = [ROOT / name, *(ROOT / package / name for package in PACKAGES), path.parent / name]
-            assert any(file.exists() for file in near) or "/" not in name or name.startswith("faust/"), name
+            assert any(file.exists() for file in near) or name.startswith("faust/"), name
         elif re.fullmatch(rf"(?!.*\.v\d+$)({'|'.join(PACKAGES[:8])})(\.\w+)+", name):
             assert is_there(name), name
 
@@ -171,8 +172,25 @@ def test_functions_and_classes_that_are_named_exist(path: Path):
 def test_every_identifier_that_is_named_occurs_in_the_sources(path: Path):
     known = source_words()
     for name in names(path):
-        if re.fullmatch(r"[a-z]\w*_\w*", name):
+        if re.fullmatch(r"_?[a-z]\w*_\w*|_[a-z]\w*", name):
             assert name in known or name in OTHERS_WORDS, name
+
+
+NAME_IN_FILE = re.compile(r"`_?(?:[A-Z]\w*\.)?(_?[a-z]\w*)(?:\(\))?`\s+\(\[([\w/]+\.py)\]\([^)]*\)\)")
+
+
+@every_document
+def test_what_is_named_with_its_file_stands_in_that_file(path: Path):
+    for name, file in NAME_IN_FILE.findall(prose(path)):
+        assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), f"{name} in {file}"
+
+
+def test_every_table_of_the_ledger_is_explained():
+    migrations = "".join(file.read_text() for file in sorted((ROOT / "ledger_sink" / "migrations").glob("*.sql")))
+    tables = set(re.findall(r"^CREATE TABLE (?!IF)([\w.]+)", migrations, re.MULTILINE))
+    assert "transfer" in tables
+    explained = set(names(DOCS / "architecture.md"))
+    assert tables - explained == set()
 
 
 @cache

@@ -19,7 +19,6 @@ from streams.providers.fields import (
     OptionalId,
     amount_of_number,
     currency_of,
-    cut_to_wallet,
     epoch_ms,
     read_json,
     text_of,
@@ -232,14 +231,7 @@ def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> No
     assert rejection.value.reason is RejectCode.BAD_AMOUNT
 
 
-def test_only_who_says_so_is_cut() -> None:
-    amount = amount_from_text("104.129")
-    assert cut_to_wallet(amount, "eur") == Amount(10412, 2)
-    assert cut_to_wallet(amount_from_text("-104.129"), "EUR") == Amount(-10412, 2)
-    assert cut_to_wallet(amount, "JPY") == Amount(104, 0)
-    assert cut_to_wallet(amount, "BTC") == amount
-    with pytest.raises(Rejected):
-        currency_of(amount, "EUR")
+def test_nobody_is_cut_unasked() -> None:
     with pytest.raises(Rejected) as rejection:
-        cut_to_wallet(amount, "ßß")
-    assert rejection.value.reason is RejectCode.BAD_CURRENCY
+        currency_of(amount_from_text("104.129"), "EUR")
+    assert rejection.value.reason is RejectCode.AMOUNT_SCALE

@@ -14,9 +14,6 @@ KEYS: Final[KeyMaterial] = {}
 _BOM: Final = b"\xef\xbb\xbf"
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
-_HALF_WON: Final = 'result="1" void_factor="0.5"'
-_HALF_LOST: Final = 'result="0" void_factor="0.5"'
-
 _Outcome = tuple[str, str]
 _Market = tuple[str, str, tuple[_Outcome, ...]]
 
