@@ -149,6 +149,11 @@ def check_topics(topics: Topics, tables: Tables) -> Check:
         for key in told.keys() | decided.keys()
         if told.get(key) != decided.get(key)
     ]
+    wrong += [
+        f"event {read.event_id} of {read.attempt}: the topic counts in {read.scale} decimals, the wallet in {wallet[0]}"
+        for read in topics.outcomes.values()
+        if (wallet := tables.wallets.get(f"{read.player_id}:{read.currency}")) and read.scale not in (None, wallet[0])
+    ]
     wrong += topics.contradictions
     return _check("topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes")
 

@@ -154,12 +154,18 @@ class _Readers:
 
     def read(self, record: Any) -> None:
         where = Position(record.topic, record.partition, record.offset)
-        if record.topic.endswith(DEAD_LETTER_SUFFIX):
-            self._topics.dead.append(self._dead_letter(record.value))
-        elif record.topic in self._by_topic:
-            self._by_topic[record.topic](where, record)
-        else:
-            self._topics.raw.add(where)
+        try:
+            if record.topic.endswith(DEAD_LETTER_SUFFIX):
+                self._topics.dead.append(self._dead_letter(record.value))
+            elif record.topic in self._by_topic:
+                self._by_topic[record.topic](where, record)
+            else:
+                self._topics.raw.add(where)
+        except Rejected as error:  # on a topic that only our workers write to, and nobody buries what he cannot read
+            self._contradicts(where, f"nobody can read it: {error}")
+
+    def _contradicts(self, where: Position, what: str) -> None:
+        self._topics.contradictions.append(f"{where.topic}-{where.partition}@{where.offset}: {what}")
 
     def _log(self, where: Position, record: Any) -> None:
         topics = self._topics
@@ -187,24 +193,31 @@ class _Readers:
     def _settled(self, _: Position, record: Any) -> None:
         self._topics.attempts.add(self._settlement(record.value).attempt)
 
-    def _balances(self, _: Position, record: Any) -> None:
-        topics, key, read = self._topics, record.key.decode(), self._balance(record.value)
+    def _balances(self, where: Position, record: Any) -> None:
+        topics, key, read = self._topics, _text(record.key), self._balance(record.value)
         topics.published_at.setdefault(key, []).append((read.version, record.timestamp))
         if key != f"{read.player_id}:{read.currency}":
-            topics.contradictions.append(f"under the key {key} stands the balance of {read.player_id}:{read.currency}")
+            self._contradicts(where, f"under the key {key} stands the balance of {read.player_id}:{read.currency}")
         if read.balance_minor != read.available_minor + read.held_minor:
-            topics.contradictions.append(f"balance v{read.version} of {key} does not add up")
-        if key not in topics.balances or topics.balances[key].version < read.version:
+            self._contradicts(where, f"balance v{read.version} of {key} does not add up")
+        known = topics.balances.get(key)
+        if known is None or known.version < read.version:
             topics.balances[key] = read
+        elif known.version == read.version and known != read:
+            self._contradicts(where, f"balance v{read.version} of {key} was {known.balance_minor} before")
 
-    def _outcomes(self, _: Position, record: Any) -> None:
+    def _outcomes(self, where: Position, record: Any) -> None:
         topics, read = self._topics, self._outcome(record.value)
         known = topics.outcomes.setdefault((read.event_id, read.attempt), read)
-        if record.key.decode() != (read.provider_tx_id if read.player_id is None else read.player_id):
-            topics.contradictions.append(f"{read.attempt}: its outcome stands under the key {record.key!r}")
+        if _text(record.key) != (read.provider_tx_id if read.player_id is None else read.player_id):
+            self._contradicts(where, f"the outcome of {read.attempt} stands under the key {record.key!r}")
         if known != read:
-            topics.contradictions.append(f"{read.attempt}: {known.outcome} and {read.outcome}")
+            self._contradicts(where, f"{read.attempt} was told {known.outcome} and {read.outcome}")
 
     def _alerts(self, _: Position, record: Any) -> None:
         read = self._alert(record.value)
         self._topics.alerts[read.alert_id] = read
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode("utf-8", "replace")

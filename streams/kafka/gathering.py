@@ -7,12 +7,7 @@ to ask: what is fetched, and where a batch begins and ends, is the intake's.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
-
-from aiokafka.structs import ConsumerRecord, TopicPartition
-
-Fetched: TypeAlias = Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]
+from typing import Final
 
 WAIT_S_PER_RECORD: Final = 0.001
 WAIT_MAX_S: Final = 0.015
@@ -23,7 +18,7 @@ _BEHIND_MS: Final = 5
 
 
 class Gathering:
-    """How long one feed waits before its next fetch."""
+    """How long one feed waits before its next fetch, and within it."""
 
     def __init__(self) -> None:
         self.wait_s = 0.0
@@ -33,19 +28,11 @@ class Gathering:
         self.wait_s = 0.0 if is_much else min(WAIT_MAX_S, WAIT_S_PER_RECORD * records)
         return self.wait_s
 
-    async def fetch(
-        self, ask: Callable[[int], Awaitable[Fetched]], timeout_ms: int, is_same: Callable[[], bool]
-    ) -> Fetched:
-        """What `ask` gives within a time-out; after a long wait, with what came meanwhile.
+    @property
+    def behind_ms(self) -> int | None:
+        """After a long wait: how long to ask once more, behind what is there at once; else None.
 
-        The client asks the broker as soon as it has handed out what it had, so that after a wait it holds what came at
-        the beginning of it; all that gathered lies behind. Without a time-out nothing is waited for. `is_same` says
-        whether the partitions are still held as they were: what two assignments fetched must not be put together.
+        The client asks the broker as soon as it has handed out what it had. So after a wait it holds what came at the
+        beginning of it, and all that gathered lies behind.
         """
-        first = await ask(timeout_ms)
-        if not timeout_ms or self.wait_s < _LONG_S or not first or not is_same():
-            return first
-        behind = await ask(_BEHIND_MS)
-        if not is_same():
-            return behind
-        return {tp: [*first.get(tp, ()), *behind.get(tp, ())] for tp in {**first, **behind}}
+        return _BEHIND_MS if self.wait_s >= _LONG_S else None

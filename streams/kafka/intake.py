@@ -18,7 +18,7 @@ So a crash anywhere repeats some work and skips none. Back-pressure: a partition
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
 from schemas.errors import Unavailable
@@ -39,7 +39,7 @@ from streams.kafka.assignment import Assignment, PartitionStatus
 from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
-from streams.kafka.gathering import Fetched, Gathering
+from streams.kafka.gathering import Gathering
 from streams.kafka.holes import outside_log
 from streams.kafka.pieces import PIECE_RECORDS, Reader, assembled, read_by
 from streams.kafka.starts import StartPositions, find_starts, text_of
@@ -213,44 +213,46 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
         """Hand out what is there, or what comes first; how many records that were."""
         pieces: list[RecordBatch] = []
-        left, fetched, asked = self.settings.batch_records_max, 0, 0
-        while left and fetched == asked:
-            asked = min(left, PIECE_RECORDS) if self._reader else left
-            piece = await self._piece(partitions, 0 if pieces else timeout_ms, asked)
-            fetched = sum(batch.count for batch in piece)
-            left -= fetched
-            pieces += piece
-            await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
+        left, wait_ms = self.settings.batch_records_max, timeout_ms
+        behind_ms = self._gathering.behind_ms if timeout_ms else None
+        has_failed = False
+        try:
+            while left:
+                asked = min(left, PIECE_RECORDS) if self._reader else left
+                piece = await self._piece(partitions, wait_ms, asked)
+                pieces += piece
+                fetched = sum(batch.count for batch in piece)
+                left -= fetched
+                await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
+                if fetched == asked:
+                    wait_ms = 0
+                elif fetched and behind_ms is not None:
+                    wait_ms, behind_ms = behind_ms, None
+                else:
+                    break
+        except ConsumerStoppedError:
+            pass
+        except KafkaError as error:
+            has_failed = self._recover(error)
         for batch in filter(self.is_current, assembled(pieces)):
             await self._channel.put(batch)
         await asyncio.sleep(0)  # and the agent begins before more is read
+        if has_failed:
+            await self.sleep(RETRY_S)
         return self.settings.batch_records_max - left
 
     async def _piece(self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int) -> list[RecordBatch]:
-        """The next batches that came; none while the broker has a failure."""
-        try:
-            await self._ask_about_holes()
-            return await self._cut(await self._fetched(partitions, wait_ms, records_max))
-        except ConsumerStoppedError:
-            return []
-        except KafkaError as error:
-            await self._recover(error)
-            return []
-
-    async def _fetched(self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int) -> Fetched:
         now = self._now
-
-        async def ask(timeout_ms: int) -> Fetched:
-            fetched: Fetched = await self._client.getmany(*partitions, timeout_ms=timeout_ms, max_records=records_max)
-            return fetched
-
-        return await self._gathering.fetch(ask, wait_ms, lambda: self._now is now)
+        if unknown := now.holes.to_ask():
+            now.holes.learn(await self._client.beginning_offsets(unknown))
+        # Cut before anything else is awaited: what two fetches or two assignments brought is never mixed.
+        return await self._cut(await self._client.getmany(*partitions, timeout_ms=wait_ms, max_records=records_max))
 
     def _with_room(self) -> list[TopicPartition]:
         settings = self.settings
         return [] if self._paused else self._now.with_room(settings.records_ahead_max - settings.batch_records_max)
 
-    async def _cut(self, fetched: Fetched) -> list[RecordBatch]:
+    async def _cut(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> list[RecordBatch]:
         batches, now = [], self._now
         for tp, records in fetched.items():
             expected = now.expected(tp)
@@ -269,14 +271,10 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._now.finish(batch)
         self._changed.set()
 
-    async def _ask_about_holes(self) -> None:
-        now = self._now
-        if unknown := now.holes.to_ask():
-            now.holes.learn(await self._client.beginning_offsets(unknown))
-
-    async def _recover(self, error: KafkaError) -> None:
+    def _recover(self, error: KafkaError) -> bool:
+        # At once, before anything else is awaited: what the error says holds for the assignment as it is now.
         if not self._now.is_open and isinstance(error, (NoOffsetForPartitionError, OffsetOutOfRangeError)):
-            return  # the client looked for a position before our seek
+            return False  # the client looked for a position before our seek
         if isinstance(error, OffsetOutOfRangeError):
             raise outside_log(str(error)) from error
         if not is_retriable(error):
@@ -286,7 +284,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         expected = self._now.all_expected()
         for tp in expected.keys() & self._client.assignment():
             self._client.seek(tp, expected[tp])
-        await self.sleep(RETRY_S)
+        return True
 
     # Committing.
 

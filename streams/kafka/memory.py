@@ -14,9 +14,12 @@ GARBAGE_AFTER_OBJECTS: Final = 500_000
 """How many new objects call for a search for cyclic garbage; Python's default is 700. The records on their way are some
 hundred thousand objects without a cycle, and searching among them took a sixth of a normaliser's time."""
 
-KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Freed memory of up to so much stays with the process: else each answer's buffer is mapped, filled with zeros page by
-page and unmapped again. The largest that glibc's mallopt(3) takes as its threshold for mapping."""
+BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A buffer of up to so much comes from the heap: else that of each answer is mapped, filled with zeros page by page,
+and unmapped again. A fetch's answer has 50 MiB at most, by aiokafka's default."""
+
+KEPT_BYTES: Final = 128 * 1024 * 1024
+"""So much free memory at the heap's end stays with the process."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -27,5 +30,6 @@ def settle_memory() -> None:
     gc.set_threshold(GARBAGE_AFTER_OBJECTS)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 4 * KEPT_BYTES)
+        # An older glibc takes half as much at most, as mallopt(3) says; it returns 0 for what it does not take.
+        mallopt(_M_MMAP_THRESHOLD, BUFFER_BYTES_MAX) or mallopt(_M_MMAP_THRESHOLD, BUFFER_BYTES_MAX // 2)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
 
-from schemas.errors import UsageError
+from schemas.errors import InvariantBroken, UsageError
 from schemas.topics import provider_of, qualified, raw_pattern
 from streams.dead_letters.park_store import ParkStore
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
@@ -173,6 +173,8 @@ def create_handler(
         turn = None if parking is None else await parking.sort(batch)
         if turn is not None:
             pile.fill(turn.read)
+        elif batch.records:
+            raise InvariantBroken(f"{batch}: nobody has read its records; the intake needs `create_reader`'s")
         for reading in batch.readings:
             assert isinstance(reading, Pile)
             pile.add(reading)

@@ -1,55 +1,94 @@
-"""When a feed waits for more, and what it puts together."""
+"""When a feed waits for more, and what it hands out then. The consumer is that of test_intake."""
+
+from __future__ import annotations
 
 import pytest
 
 from streams.kafka.gathering import WAIT_MAX_S, Gathering
+from tests.unit.test_intake import A, FakeConsumer, harness
+
+__all__ = ["harness"]
 
 
-class Client:
-    """Has what lies in its fetches, one after the other."""
-
-    def __init__(self, *fetches):
-        self.fetches = list(fetches)
-        self.asked = []
-
-    async def ask(self, timeout_ms):
-        self.asked.append(timeout_ms)
-        return self.fetches.pop(0) if self.fetches else {}
+def offsets_of(_topic, records):
+    return [r.offset for r in records]
 
 
-def gathered(records, *, is_much=False):
-    gathering = Gathering()
-    gathering.note(records, is_much=is_much)
-    return gathering
+def read(batch):
+    return [offset for reading in batch.readings for offset in reading] + [r.offset for r in batch.records]
+
+
+class GrowingConsumer(FakeConsumer):
+    """Its log grows while it is asked for what lies behind; with `lost` records missing there at first."""
+
+    def __init__(self, ends, lost=0) -> None:
+        super().__init__({A: [*range(ends[0])]})
+        self.ends, self.lost = [*ends[1:]], lost
+        self.asked_ms: list[int] = []
+
+    async def getmany(self, *tps, timeout_ms=0, max_records=None):
+        if timeout_ms:
+            self.asked_ms.append(timeout_ms)
+        if timeout_ms == 5 and self.ends:
+            self.logs[A] = [*range(self.ends.pop(0))]
+            if self.lost:
+                self.to_lose[A], self.lost = self.lost, 0
+        return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
 
 
 @pytest.mark.parametrize(("records", "wait_s"), [(0, 0.0), (1, 0.001), (3, 0.003), (15, WAIT_MAX_S), (499, WAIT_MAX_S)])
 def test_the_wait_grows_with_what_came(records, wait_s):
-    assert gathered(records).wait_s == pytest.approx(wait_s)
+    assert Gathering().note(records, is_much=False) == pytest.approx(wait_s)
 
 
 def test_behind_a_large_batch_nobody_waits():
-    assert gathered(500, is_much=True).wait_s == 0.0
+    gathering = Gathering()
+    assert gathering.note(500, is_much=True) == 0.0
+    assert gathering.behind_ms is None
 
 
-async def test_without_a_wait_one_fetch_is_all():
-    client = Client({"a": [1]}, {"a": [2]})
-    assert await gathered(1).fetch(client.ask, 200, lambda: True) == {"a": [1]}
-    assert client.asked == [200]
+def test_only_after_a_long_wait_something_lies_behind():
+    gathering = Gathering()
+    gathering.note(2, is_much=False)
+    assert gathering.behind_ms is None
+    gathering.note(20, is_much=False)
+    assert gathering.behind_ms == 5
 
 
-async def test_after_a_wait_what_gathered_follows_what_came_first_in_the_order_of_the_log():
-    client = Client({"a": [1, 2], "b": [7]}, {"c": [9], "a": [3]})
-    assert await gathered(40).fetch(client.ask, 200, lambda: True) == {"a": [1, 2, 3], "b": [7], "c": [9]}
+@pytest.mark.parametrize("reader", [None, offsets_of])
+async def test_what_gathered_is_one_batch_with_what_came_first_and_no_more_than_fits(harness, reader):
+    consumer = GrowingConsumer([20, 40, 500])
+    async with harness({}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=10_000) as h:
+        consumer.assign(A)
+        assert read(await h.take()) == [*range(20)]
+        consumer.logs[A] = [*range(22)]
+        taken = [await h.take()]
+        assert read(taken[0]) == [*range(20, 40)]
+        consumer.logs[A] = [*range(45)]
+        while taken[-1].next_offset < 500:
+            taken.append(await h.take())
+            assert taken[-1].count <= 100
+        assert [offset for batch in taken for offset in read(batch)] == [*range(20, 500)]
 
 
-async def test_nothing_is_nothing_and_is_asked_for_once():
-    client = Client({}, {"a": [1]})
-    assert await gathered(40).fetch(client.ask, 200, lambda: True) == {}
-    assert client.asked == [200]
+async def test_nothing_is_nothing_and_is_asked_for_once(harness):
+    consumer = GrowingConsumer([20])
+    async with harness({}, consumer=consumer, batch_records_max=100, records_ahead_max=400) as h:
+        consumer.assign(A)
+        await h.take()
+        await h.until(lambda: len(consumer.asked_ms) > 6)
+        assert consumer.asked_ms.count(5) == 0
 
 
-async def test_what_two_assignments_fetched_is_not_put_together():
-    client = Client({"a": [1, 2]}, {"a": [1, 2, 3]})
-    same = iter([True, False])
-    assert await gathered(40).fetch(client.ask, 200, lambda: next(same)) == {"a": [1, 2, 3]}
+@pytest.mark.parametrize("reader", [None, offsets_of])
+async def test_records_that_are_lost_behind_are_fetched_again(harness, reader):
+    # Both were put together once, and only the first of them was looked at.
+    consumer = GrowingConsumer([20, 40], lost=4)
+    async with harness({}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=400) as h:
+        consumer.assign(A)
+        assert read(await h.take()) == [*range(20)]
+        consumer.logs[A] = [*range(30)]
+        found: list[int] = []
+        while len(found) < 20:
+            found += read(await h.take())
+        assert found == [*range(20, 40)]
