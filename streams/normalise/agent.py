@@ -25,7 +25,7 @@ from streams.kafka.lanes import Handle
 from streams.kafka.pieces import Reader
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser
-from streams.normalise.parking import Parking, ParkSettings
+from streams.normalise.parking import Parking, ParkSettings, Turn
 from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
 from streams.providers.dialect import Dialect
@@ -169,15 +169,8 @@ def create_handler(
     names = {topic: qualified(topic, namespace) for topic in SENT_TO}
 
     async def handle(batch: RecordBatch) -> None:
-        pile = Pile(provider_of(batch.topic))
         turn = None if parking is None else await parking.sort(batch)
-        if turn is not None:
-            pile.fill(turn.read)
-        elif batch.records:
-            raise InvariantBroken(f"{batch}: nobody has read its records; the intake needs `create_reader`'s")
-        for reading in batch.readings:
-            assert isinstance(reading, Pile)
-            pile.add(reading)
+        pile = _piled(batch, turn)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )
@@ -190,3 +183,15 @@ def create_handler(
             on_fallback(fallback)
 
     return handle
+
+
+def _piled(batch: RecordBatch, turn: Turn | None) -> Pile:
+    pile = Pile(provider_of(batch.topic))
+    if turn is not None:
+        pile.fill(turn.read)
+    elif batch.records:
+        raise InvariantBroken(f"{batch}: nobody has read its records; the intake needs `create_reader`'s")
+    for reading in batch.readings:
+        assert isinstance(reading, Pile)
+        pile.add(reading)
+    return pile

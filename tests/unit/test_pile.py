@@ -10,8 +10,10 @@ from aiokafka.structs import ConsumerRecord
 from sandbox.keys import SandboxKeys
 from sandbox.poison import CATALOGUE
 from sandbox.scenario import Scenario, generate
+from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
-from streams.normalise.agent import create_reader
+from streams.kafka.batches import RecordBatch
+from streams.normalise.agent import create_handler, create_reader
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.pile import Pile
 from streams.normalise.stats import NormaliseStats
@@ -51,3 +53,10 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
     together.count(counts[1])
     assert counts[0] == counts[1]
     assert counts[0].clamped > 0
+
+
+async def test_a_batch_that_nobody_has_read_is_not_passed_over():
+    handle = create_handler(None, None, "t", NormaliseStats())
+    record = ConsumerRecord(raw_topic("house"), 0, 0, START_MS, 1, b"k", b"{}", None, 1, 2, ())
+    with pytest.raises(InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"):
+        await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))
