@@ -25,7 +25,6 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
     try:
         await consumer.start()
         partitions = await _partitions(bootstrap_servers, topics)
-        consumer.assign(partitions)  # else the client learns of one topic in 100 ms
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         left = {partition for partition in partitions if ends[partition] > beginnings[partition]}
