@@ -91,7 +91,7 @@ def freeze_inserting(arm: Path) -> None:
 
 def freeze_copying(arm: Path) -> None:
     write_all_by(0)
-    writing._COPY_BYTES = 1_000  # type: ignore[misc]  # small pieces, so that there is a row to freeze behind
+    writing._COPY_BYTES = 1_000  # small pieces, so that there is a row to freeze behind
     freeze_around(AsyncCopy, "write", arm, before=False)
 
 

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from copy import deepcopy
-from dataclasses import dataclass, field
-
 import msgspec
-import psycopg
 import pytest
-import pytest_asyncio
 
-from ledger_sink.book import Sourced
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
-from ledger_sink.positions import claim_positions
-from ledger_sink.publisher import Publisher
-from ledger_sink.store import PostgresLedger, Slice
-from pitboss.embedded.databases import create_database, drop_database
-from pitboss.settings import Runtime
-from pitboss.topic_admin import create_topics, delete_topics
-from replay.checks import check_offsets, check_topics
-from replay.evidence import Tables, Topics, _Readers, read_all_topics, read_tables
-from replay.topics import read_topics
-from schemas import codec
 from schemas.events import (
-    Attempt,
-    DeadLetter,
-    MarketSettlement,
-    PlayerEvent,
     Position,
     WalletBalance,
     WalletOutcome,
-    WalletTransaction,
 )
 from schemas.topics import (
     ALERTS,
@@ -44,188 +19,23 @@ from schemas.topics import (
     TRANSACTIONS,
     UNRESOLVED,
     dead_letter_topic,
-    raw_topic,
 )
-from streams.kafka.producer import BatchProducer, ProducerSettings
-from tests.unit.ledger_events import bet, deposit
+from tests.evidence_scene import (
+    RAW,
+    UNREADABLE,
+    Look,
+    booked,
+    dead_letter,
+    everything,
+    look,
+    player_event,
+    settlement,
+    waiting,
+)
+
+__all__ = ["everything", "look"]
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-PROVIDERS = ("adyen", "hub88")
-RAW = {provider: raw_topic(provider) for provider in PROVIDERS}
-RECORDS = {"adyen": 4, "hub88": 6}
-"""How many raw records each provider sent; the log's are as `booked` has them."""
-
-UNREADABLE = b"\0\0\0\0\x01 no such record"
-
-
-@dataclass
-class Settled:
-    """A namespace in which everything is settled, and a hand that appends to its topics."""
-
-    runtime: Runtime
-    database: Database
-    producer: BatchProducer
-    balances: dict[str, WalletBalance] = field(default_factory=dict)
-    outcomes: list[WalletOutcome] = field(default_factory=list)
-
-    async def put(self, topic: str, key: str | None, value: msgspec.Struct | bytes | None) -> Position:
-        """Append one record, as whoever writes to that topic would, and say where it stands."""
-        data = codec.encoder(type(value))(value) if isinstance(value, msgspec.Struct) else value
-        name = self.runtime.topic(topic)
-        sent = await self.producer.send(name, None if key is None else key.encode(), data)
-        return Position(name, sent.partition, sent.offset)
-
-    def attempt(self, provider: str, offset: int, index: int = 0) -> Attempt:
-        return Attempt(self.runtime.topic(RAW[provider]), 0, offset, index)
-
-    async def read_everything(self) -> tuple[Topics, Tables]:
-        topics = await read_all_topics(self.runtime.bootstrap_servers, self.runtime.namespace, PROVIDERS)
-        return topics, await read_tables(self.database)
-
-
-@dataclass
-class Look:
-    """What was read of the settled namespace, for one test alone, and what that test has appended since."""
-
-    settled: Settled
-    topics: Topics
-    tables: Tables
-
-    async def put(self, topic: str, key: str | None, value: msgspec.Struct | bytes | None) -> str:
-        """Append a record, read it from the broker with the reader of the checks, and say where it stands.
-
-        Only this one is read: what other tests have appended is none of this one's business, and a whole namespace
-        takes more than a second.
-        """
-        place = await self.settled.put(topic, key, value)
-        runtime = self.settled.runtime
-        async for record in read_topics(runtime.bootstrap_servers, {place.topic}):
-            if record.offset == place.offset:
-                _Readers(self.topics, runtime.namespace).read(record)
-        return f"{place.topic}-{place.partition}@{place.offset}"
-
-    def wrong(self) -> dict[str, str]:
-        """Which checks do not hold, and what they say."""
-        checks = [check_offsets(self.topics, self.tables), check_topics(self.topics, self.tables)]
-        return {check.name: check.detail for check in checks if not check.holds}
-
-
-def booked(scene: Settled) -> list[WalletTransaction]:
-    """What is in the log: both players come to version 3, a batch of two bets, a retry, and a deposit of nobody's."""
-    attempt = scene.attempt
-    return [
-        deposit("d", 10_000, attempt=attempt("adyen", 0)),
-        deposit("d2", 5_000, attempt=attempt("adyen", 1), player="p-2"),
-        deposit("nobody's", 70, attempt=attempt("adyen", 2), player=None),
-        bet("b", 150, attempt=attempt("hub88", 0, 0)),
-        bet("c", 50, attempt=attempt("hub88", 0, 1)),
-        bet("b2", 20, attempt=attempt("hub88", 1), player="p-2"),
-        bet("c2", 30, attempt=attempt("hub88", 2), player="p-2"),
-        bet("b", 150, attempt=attempt("hub88", 3)),
-    ]
-
-
-def waiting(scene: Settled, tx_id: str = "waits", offset: int = 3) -> WalletTransaction:
-    return deposit(tx_id, 5, attempt=scene.attempt("adyen", offset), player=None)
-
-
-def player_event(attempt: Attempt) -> PlayerEvent:
-    return PlayerEvent(
-        "event", "acme", "hub88", "1", "MT", "login", "l", attempt, "p-1", "LOGIN", {}, 0, "BROKER", None, None, 0, "VALID",
-    )  # fmt: skip
-
-
-def settlement(attempt: Attempt) -> MarketSettlement:
-    return MarketSettlement(
-        "event", "acme", "hub88", "1", "MT", "settle", "s", attempt, "match", "market", "", "home", "SETTLED", "WON", None,
-        None, None, None, None, 0, "BROKER", None, None, 0, "VALID",
-    )  # fmt: skip
-
-
-def dead_letter(source: Position, index: int | None = None) -> DeadLetter:
-    return DeadLetter(source, index, None, b"{", [], 0, "MALFORMED", "", "normalise", "0", None)
-
-
-@asynccontextmanager
-async def settled(runtime: Runtime) -> AsyncIterator[Settled]:
-    """Raw records, and what the workers would have made of them: the real ledger and publisher wrote it."""
-    migrate(runtime.database_url)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1)
-    async with (
-        BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer,
-        aclosing_database(runtime) as database,
-    ):
-        scene = Settled(runtime, database, producer)
-        for provider, count in RECORDS.items():
-            await producer.send_batch(runtime.topic(RAW[provider]), 0, [(b"k", b"{}", (), None)] * count)
-        await scene.put(PLAYER_EVENTS, "p-1", player_event(scene.attempt("hub88", 4)))
-        await scene.put(SETTLEMENTS, "match", settlement(scene.attempt("hub88", 5, 0)))
-        last = Position(runtime.topic(RAW["hub88"]), 0, 5)
-        await scene.put(dead_letter_topic(RAW["hub88"]), "k", dead_letter(last, index=1))
-        await _park(scene)
-        await _book(scene)
-        for topic in (TRANSACTIONS, UNRESOLVED):
-            await scene.put(dead_letter_topic(topic), "k", dead_letter(await scene.put(topic, "k", UNREADABLE)))
-        yield scene
-
-
-@asynccontextmanager
-async def aclosing_database(runtime: Runtime) -> AsyncIterator[Database]:
-    database = Database(runtime.database_url, "pitboss.test")
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-async def _park(scene: Settled) -> None:
-    event = waiting(scene)
-    await scene.put(UNRESOLVED, event.provider_tx_id, event)
-    with psycopg.connect(scene.runtime.database_url) as connection:
-        connection.execute(
-            "INSERT INTO parked (part, source_offset, event_id, body) VALUES (0, 0, %s, '')", (event.event_id,)
-        )
-
-
-async def _book(scene: Settled) -> None:
-    name, events = scene.runtime.topic(TRANSACTIONS), booked(scene)
-    for event in events:
-        await scene.put(TRANSACTIONS, event.player_id or event.provider_tx_id, event)
-    log = [Sourced(event, Position(name, 0, offset)) for offset, event in enumerate(events)]
-    ledger = PostgresLedger(scene.database, {})
-    ledger.epochs[0] = (await claim_positions(scene.database, [0]))[0].epoch
-    applied = await ledger.apply([Slice(0, 0, len(log), log)])
-
-    async def send(topic, records):
-        await scene.producer.send_keyed(topic, [(key, value, (), None) for key, value in records])
-        for key, value in records:
-            if topic.endswith(BALANCES):
-                scene.balances[key.decode()] = codec.decoder(WalletBalance)(value)
-            else:
-                scene.outcomes.append(codec.decoder(WalletOutcome)(value))
-
-    topics = [scene.runtime.topic(topic) for topic in (TRANSACTIONS, BALANCES, OUTCOMES)]
-    publisher = Publisher(
-        scene.database, send, ledger.epochs, log_topic=topics[0], balances_topic=topics[1], outcomes_topic=topics[2]
-    )
-    await publisher._publish(applied)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def everything(stack, namespaces):
-    runtime = stack.runtime(namespaces())
-    create_database(runtime)
-    async with settled(runtime) as scene:
-        yield scene, await scene.read_everything()
-    drop_database(runtime)
-    await delete_topics(runtime.bootstrap_servers, runtime.namespace)
-
-
-@pytest.fixture
-def look(everything):
-    scene, (topics, tables) = everything
-    return Look(scene, deepcopy(topics), deepcopy(tables))
 
 
 async def test_everything_holds_before_anything_bad_is_appended(look):

@@ -7,172 +7,17 @@ The numbers beside the tests: 1 the consumer, 2 batches, 3 done, 4 commit, 5 rev
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka.errors import CommitFailedError, CorruptRecordException, NoOffsetForPartitionError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
 from streams.kafka import consumers
-from streams.kafka import intake as intake_module
-from streams.kafka.app import AppSettings, create_app
-from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.intake import Intake, IntakeSettings
+from streams.kafka.intake import IntakeSettings
+from tests.intake_harness import A, B, FakeConsumer, Positions, harness
 
-A, B = TopicPartition("t", 0), TopicPartition("t", 1)
-
-
-def record(tp: TopicPartition, offset: int) -> ConsumerRecord:
-    return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, b"k", b"v", None, 1, 1, ())
-
-
-class FakeConsumer:
-    """Follows aiokafka's rules for positions: a fetch moves them, also when its records never arrive."""
-
-    def __init__(
-        self, logs: dict[TopicPartition, list[int]], committed: dict[TopicPartition, int] | None = None
-    ) -> None:
-        self.logs = logs
-        self.group_offsets = dict(committed or {})
-        self.commits: list[dict[TopicPartition, int]] = []
-        self.positions: dict[TopicPartition, int] = {}
-        self.assigned: set[TopicPartition] = set()
-        self.to_lose: dict[TopicPartition, int] = {}
-        self.to_raise: list[Exception] = []
-        self.commit_errors: list[Exception] = []
-        self.log_starts: dict[TopicPartition, int] = {}
-        self.markers: dict[TopicPartition, int] = {}
-        self.listener: Intake
-        self.stopped = False
-        self.flowing = asyncio.Event()
-        self.flowing.set()
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None:
-        self.stopped = True
-
-    def subscribe(self, topics=(), pattern=None, listener=None) -> None:
-        self.listener = listener
-
-    def assignment(self) -> set[TopicPartition]:
-        return self.assigned
-
-    def assign(self, *tps: TopicPartition) -> None:
-        self.assigned = set(tps)
-        self.positions = dict.fromkeys(tps, 0)
-        self.listener.on_partitions_assigned(self.assigned)
-
-    async def rebalance(self, *tps: TopicPartition) -> None:
-        await self.listener.on_partitions_revoked(self.assigned)
-        self.assign(*tps)
-
-    def seek(self, tp: TopicPartition, offset: int) -> None:
-        assert tp in self.assigned
-        self.positions[tp] = offset
-
-    async def position(self, tp: TopicPartition) -> int:
-        return self.positions[tp]
-
-    async def committed(self, tp: TopicPartition) -> int | None:
-        return self.group_offsets.get(tp)
-
-    async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
-        return {tp: self.log_starts.get(tp, 0) for tp in tps}
-
-    async def end_offsets(self, tps) -> dict[TopicPartition, int]:
-        return {tp: self.logs[tp][-1] + 1 if self.logs[tp] else 0 for tp in tps}
-
-    async def commit(self, offsets) -> None:
-        if self.commit_errors:
-            raise self.commit_errors.pop()
-        self.commits.append(dict(offsets))
-        self.group_offsets.update(offsets)
-
-    async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
-        await self.flowing.wait()
-        found, left = {}, max_records
-        for tp in tps:
-            ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:left]
-            if not ready:
-                continue
-            left -= len(ready)
-            self.positions[tp] = ready[-1] + 1
-            if ready[-1] == self.logs[tp][-1]:
-                self.positions[tp] += self.markers.get(tp, 0)
-            lost = self.to_lose.pop(tp, 0)
-            if ready[lost:]:
-                found[tp] = [record(tp, offset) for offset in ready[lost:]]
-        if self.to_raise:
-            raise self.to_raise.pop()
-        if not found:
-            await asyncio.sleep(min(timeout_ms, 2) / 1000)
-        return found
-
-
-class Positions:
-    def __init__(self, offsets: dict[TopicPartition, int], failures: int = 0) -> None:
-        self.offsets = offsets
-        self.failures = failures
-        self.claims: list[set[TopicPartition]] = []
-        self.released: list[set[TopicPartition]] = []
-
-    async def claim(self, partitions):
-        self.claims.append(set(partitions))
-        if self.failures:
-            self.failures -= 1
-            raise Unavailable("the database is down")
-        return {tp: offset for tp, offset in self.offsets.items() if tp in partitions}
-
-    async def release(self, partitions) -> None:
-        self.released.append(set(partitions))
-
-
-class Harness:
-    def __init__(self, intake: Intake, consumer: FakeConsumer, channel: BatchChannel) -> None:
-        self.intake, self.consumer, self.channel = intake, consumer, channel
-
-    async def take(self) -> RecordBatch:
-        return await asyncio.wait_for(self.channel.queue.get(), 2)
-
-    async def nothing_comes(self) -> bool:
-        for _ in range(30):
-            await asyncio.sleep(0.002)
-        return self.channel.queue.empty()
-
-    async def until(self, condition) -> None:
-        async with asyncio.timeout(3):
-            while not condition():  # noqa: ASYNC110  # whatever it is, it has no event
-                await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-def harness(monkeypatch):
-    @contextlib.asynccontextmanager
-    async def make(
-        logs, *, committed=None, positions=None, consumer=None, reader=None, **settings
-    ) -> AsyncIterator[Harness]:
-        consumer = consumer or FakeConsumer(logs, committed)
-        monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
-        app = create_app(AppSettings("test", "127.0.0.1:1"))
-        channel = BatchChannel(app)
-        defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10, "records_ahead_max": 20}
-        intake = Intake(
-            IntakeSettings("127.0.0.1:1", "g", **{**defaults, **settings}),
-            channel,
-            topics=["t"],
-            positions=positions,
-            reader=reader,
-        )
-        await intake.start()
-        try:
-            yield Harness(intake, consumer, channel)
-        finally:
-            await intake.stop()
-
-    return make
+__all__ = ["harness"]
 
 
 def test_the_consumer_never_commits_resets_or_leaves_by_itself(monkeypatch):  # rule 1

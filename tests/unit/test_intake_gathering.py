@@ -1,11 +1,11 @@
-"""When a feed waits for more, and what it hands out then. The consumer is that of test_intake."""
+"""When a feed waits for more, and what it hands out then. The consumer is that of `tests.intake_harness`."""
 
 from __future__ import annotations
 
 import pytest
 
 from streams.kafka.gathering import WAIT_MAX_S, Gathering
-from tests.unit.test_intake import A, FakeConsumer, harness
+from tests.intake_harness import A, FakeConsumer, harness
 
 __all__ = ["harness"]
 

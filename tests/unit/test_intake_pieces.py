@@ -1,6 +1,6 @@
 """Records that are read in pieces as they come: batches are what they were, and nothing is read that is not handed out.
 
-The consumer is that of test_intake.
+The consumer is that of `tests.intake_harness`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from streams.kafka import intake as intake_module
 from streams.kafka.assignment import Assignment
 from streams.kafka.pieces import assembled, read_by
-from tests.unit.test_intake import A, B, FakeConsumer, harness, record
+from tests.intake_harness import A, B, FakeConsumer, harness, record
 
 __all__ = ["harness"]
 

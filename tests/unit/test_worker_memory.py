@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
-
-import pytest
 
 from streams.kafka.memory import GARBAGE_AFTER_OBJECTS
 
@@ -40,6 +37,5 @@ def test_garbage_is_searched_for_rarely():
     assert seen["frozen"] > 0
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt(3)")
 def test_a_freed_buffer_is_not_given_back_and_asked_for_again():
     assert seen_by("settled")["later"] < seen_by("as it comes")["later"] / 10

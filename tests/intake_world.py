@@ -1,0 +1,265 @@
+"""A broker, and Kafka's client by aiokafka's rules for positions, whose faults are drawn; and time that leaps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaTimeoutError,
+    NoOffsetForPartitionError,
+)
+from aiokafka.structs import ConsumerRecord, TopicPartition
+
+from streams.kafka.intake import Intake
+
+PARTITIONS = [TopicPartition("t", n) for n in range(3)]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time goes on only when nobody has anything to do, and then by a leap."""
+
+    now_s = 0.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def _run_once(self) -> None:
+        if not self._ready:
+            assert self._scheduled, "everybody waits, and for nothing that will come"
+            self.now_s = max(self.now_s, self._scheduled[0]._when)
+        super()._run_once()
+
+
+@dataclass
+class Answer:
+    """What the client holds of a partition: fetched from `next` on, up to `end`."""
+
+    next: int
+    end: int
+    error: Exception | None = None
+
+
+class Broker:
+    """The logs, what the group has committed, and what is durable of each record's effects."""
+
+    def __init__(self, rng: random.Random, sizes: Sequence[int]) -> None:
+        self.rng = rng
+        self.ends = dict(zip(PARTITIONS, sizes, strict=True))
+        # The other offsets are markers, or compacted.
+        self.logs = {tp: sorted(rng.sample(range(end), k=end * 4 // 5)) for tp, end in self.ends.items()}
+        self.committed = {tp: 0 for tp in PARTITIONS if rng.random() < 0.5}
+        self.durable: dict[TopicPartition, set[int]] = defaultdict(set)
+
+    def records(self, tp: TopicPartition, start: int, end: int) -> list[int]:
+        return [offset for offset in self.logs[tp] if start <= offset < end]
+
+    def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        for tp, offset in offsets.items():
+            missing = {*self.records(tp, 0, offset)} - self.durable[tp]
+            assert not missing, f"committed {tp} up to {offset} without {sorted(missing)}"
+            assert offset >= self.committed.get(tp, 0)
+        self.committed.update(offsets)
+
+    def others_work(self, partitions: set[TopicPartition]) -> None:
+        """Another worker has these partitions for a while."""
+        for tp in partitions:
+            start = self.committed.get(tp, 0)
+            end = self.rng.randint(start, min(start + 5, self.ends[tp]))
+            self.durable[tp].update(self.records(tp, start, end))
+            self.commit({tp: end})
+
+    @property
+    def is_through(self) -> bool:
+        return not any(self.records(tp, self.committed.get(tp, 0), end) for tp, end in self.ends.items())
+
+
+class Client:
+    """aiokafka as the intake sees it: what is fetched moves the position, whether or not it arrives."""
+
+    def __init__(self, broker: Broker, faults: list[tuple[int, str]]) -> None:
+        self.broker, self.rng, self.faults = broker, broker.rng, faults
+        self.listener: Intake
+        self.assigned: set[TopicPartition] = set()
+        self.positions: dict[TopicPartition, int | None] = {}
+        self.answers: dict[TopicPartition, Answer] = {}
+        self.settled = asyncio.Event()
+        self.connection = asyncio.Lock()
+        self.generation = 0
+        self.is_stopped = False
+        self.to_lose = 0
+        self.to_corrupt = False
+        self.question_fails = False
+        self.fetches = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.ended = asyncio.Event()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.is_stopped = True
+
+    def subscribe(self, topics=(), pattern=None, listener=None) -> None:
+        self.listener = listener
+        self.beside(self.rebalance())
+
+    def beside(self, act) -> None:
+        task = asyncio.ensure_future(act)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    async def rebalance(self, wanted: Sequence[TopicPartition] = PARTITIONS) -> None:
+        if self.generation and not self.settled.is_set():
+            return
+        self.settled.clear()
+        await self.listener.on_partitions_revoked(self.assigned)
+        self.generation += 1
+        self.answers.clear()
+        self.assigned = {*wanted}
+        self.positions = dict.fromkeys(wanted)
+        self.broker.others_work({*PARTITIONS} - self.assigned)
+        self.listener.on_partitions_assigned(self.assigned)
+        self.settled.set()
+
+    async def lend(self) -> None:
+        """Some partitions go to another worker, and come back."""
+        await self.rebalance(self.rng.sample(PARTITIONS, k=self.rng.randrange(3)))
+        await asyncio.sleep(self.rng.choice([0, 0.003, 0.3]))
+        await self.rebalance()
+
+    async def pause(self) -> None:
+        self.listener.pause("by an operator")
+        await asyncio.sleep(self.rng.choice([0, 0.01]))
+        self.listener.resume()
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        assert tp in self.assigned
+        self.positions[tp] = offset
+        self.answers.pop(tp, None)
+
+    async def position(self, tp: TopicPartition) -> int:
+        if tp not in self.assigned:
+            raise IllegalStateError(tp)
+        while (position := self.positions[tp]) is None:
+            await self.a_while()
+        return position
+
+    async def committed(self, tp: TopicPartition) -> int | None:
+        await self.a_while()
+        return self.broker.committed.get(tp)
+
+    async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
+        await self.a_while()
+        if self.question_fails:
+            self.question_fails = False
+            raise KafkaTimeoutError
+        return dict.fromkeys(tps, 0)
+
+    async def commit(self, offsets) -> None:
+        generation = self.generation
+        async with self.connection:  # requests are answered in their order
+            await self.a_while()
+            if generation != self.generation or self.rng.random() < 0.1:
+                raise CommitFailedError
+            if not offsets.keys() <= self.assigned:
+                raise IllegalStateError(offsets)
+            self.broker.commit(offsets)
+            if self.rng.random() < 0.1:
+                raise CommitFailedError  # the answer was lost
+            await self.a_while()
+
+    async def a_while(self) -> None:
+        await asyncio.sleep(self.rng.choice([0, 0, 0.001, 0.02]))
+
+    def misbehave(self) -> None:
+        self.fetches += 1
+        while self.faults and self.faults[0][0] <= self.fetches:
+            self.fetches = 0
+            match self.faults.pop(0)[1]:
+                case "rebalance":
+                    self.beside(self.rebalance())
+                case "lend":
+                    self.beside(self.lend())
+                case "pause":
+                    self.beside(self.pause())
+                case "corrupt":
+                    self.to_corrupt = True
+                case "error" if self.assigned and (tp := self.rng.choice(sorted(self.assigned))) not in self.answers:
+                    self.answers[tp] = Answer(0, 0, CorruptRecordException())
+                case "lose":
+                    self.to_lose = self.rng.randint(1, 4)
+                case "question":
+                    self.question_fails = True
+                case "stop" | "kill":
+                    self.ended.set()
+
+    def prefetch(self) -> None:
+        for tp in self.rng.sample(sorted(self.assigned), k=len(self.assigned)):
+            position = self.positions[tp]
+            if tp in self.answers or self.rng.random() < 0.2:
+                continue
+            if position is None:  # the client looks for one itself, where the intake is not faster
+                position = self.positions[tp] = self.broker.committed.get(tp)
+                if position is None:
+                    self.answers[tp] = Answer(0, 0, NoOffsetForPartitionError(tp))
+                    continue
+            if position < self.broker.ends[tp]:
+                self.answers[tp] = Answer(position, min(position + self.rng.randint(1, 40), self.broker.ends[tp]))
+
+    async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
+        if self.is_stopped:
+            raise ConsumerStoppedError
+        self.misbehave()
+        if self.rng.random() < 0.3:
+            await self.a_while()
+        waits = [timeout_ms / 1000] if timeout_ms else []
+        while True:
+            while not self.settled.is_set():
+                await self.settled.wait()
+                await self.a_while()  # the intake may be faster to begin than whoever waits here
+            self.prefetch()
+            if (found := self.drained(tps, max_records)) or not waits:
+                return found
+            await asyncio.sleep(waits.pop())
+
+    def drained(self, tps, left: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        for tp, answer in [*self.answers.items()]:
+            if tp not in tps or not left:
+                continue
+            if answer.error is not None:
+                if found:
+                    return found
+                del self.answers[tp]
+                raise answer.error
+            if answer.next != self.positions[tp]:
+                del self.answers[tp]
+                continue
+            offsets = self.broker.records(tp, answer.next, answer.end)[:left]
+            is_all = len(offsets) < left
+            self.positions[tp] = answer.next = answer.end if is_all else offsets[-1] + 1
+            if is_all:
+                del self.answers[tp]
+            # Only at a place without a gap: there, two answers that differ end the worker, as they should.
+            now = self.listener._now
+            if len(offsets) > self.to_lose > 0 and now.expected(tp) == offsets[0] and tp not in now.holes._seen:
+                offsets, self.to_lose = offsets[self.to_lose :], 0
+            if offsets:
+                found[tp] = [
+                    ConsumerRecord(tp.topic, tp.partition, o, 0, 0, None, None, None, 0, 0, ()) for o in offsets
+                ]
+                left -= len(offsets)
+        if self.to_corrupt and found:
+            self.to_corrupt = False
+            raise CorruptRecordException
+        return found
