@@ -36,6 +36,7 @@ SIGNATURES_SHARE: Final = 10
 """Making a signature is dearer than checking one: so few are made, and their records appended several times."""
 
 SIGNED_SHARE: Final = 2
+"""Some eight seconds of ours, too."""
 
 _SIGNATURES_MIN: Final = 2_000
 _WARM_UP_SHARE: Final = 6
@@ -169,12 +170,14 @@ class Figures:
         ]
 
 
-def _first(stretches: Stretches, records: int) -> list[Sequence[OutRecord]]:
-    taken: list[Sequence[OutRecord]] = []
+def _again(stretches: Stretches, records: int) -> Stretches:
+    """The first so many records, over and over."""
+    kept: list[Sequence[OutRecord]] = []
     while records > 0:
-        taken.append(next(stretches)[:records])
-        records -= len(taken[-1])
-    return taken
+        kept.append(next(stretches)[:records])
+        records -= len(kept[-1])
+        yield kept[-1]
+    yield from cycle(kept)
 
 
 async def run(plan: Plan, progress: Progress) -> Figures:
@@ -186,7 +189,7 @@ async def run(plan: Plan, progress: Progress) -> Figures:
         for subject, stretches, events in (
             (plan.ours, plan.records, plan.events),
             (plan.peer, plan.records, plan.peer_events),
-            (plan.signed, cycle(_first(plan.signed_records, plan.signatures)), plan.signed_events),
+            (plan.signed, _again(plan.signed_records, plan.signatures), plan.signed_events),
         ):
             progress.begin(f"making records for {subject.name}")
             await load(producer, subject.source, stretches, events, progress.look)

@@ -6,7 +6,8 @@ Why nothing can be lost, in the order of a record's life:
    the group's committed offset (`_take_up`). The client never chooses or moves a position: its reset policy is `none`.
 2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's position after the
    fetch (`_cut`). So batches join, and no record lies outside all of them. A fetch that begins elsewhere than it should
-   is thrown away, asked for again, and judged by the log (`holes.py`).
+   is thrown away, asked for again, and judged by the log (`holes.py`). Batches of one partition that were cut one after
+   the other are handed out as one (`pieces.py`).
 3. Only `batch.done()` moves what may be committed, and only along an unbroken run (`progress.py`).
 4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is committed, and the
    assignment is forgotten: a batch of it that is still around can mark nothing as done any more (`_let_go`).
