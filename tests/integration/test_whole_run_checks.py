@@ -16,8 +16,8 @@ from schemas import codec
 from schemas.events import FraudAlert, Position
 from schemas.topics import ALERTS, TRANSACTIONS
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from tests.evidence_scene import Settled, settled
 from tests.fraud_log import T0, burst, make_topics
-from tests.integration.test_topic_evidence import Settled, settled
 from tests.unit.ledger_events import sourced
 from tests.whole_run import _check_alerts, _check_movements, _check_single_decisions, alerts_over
 
