@@ -51,6 +51,11 @@ def dead_letter_topic(topic: str) -> str:
     return topic + DEAD_LETTER_SUFFIX
 
 
+def letters_of(topic: str) -> Topic:
+    """The topic, as it must be, for the records of another one that cannot be used."""
+    return Topic(dead_letter_topic(topic), "that of the source record", "dead-letter", -1, partitions=1)
+
+
 def provider_of(topic: str) -> str:
     """The provider's name in a raw topic's name (namespace or not). Raises ValueError for any other topic."""
     match = re.fullmatch(r"(?:[a-z][a-z0-9_]*\.)?provider\.([a-z][a-z0-9_]*)\.raw\.v1", topic)
@@ -72,7 +77,7 @@ def qualified(name: str, namespace: str) -> str:
 
 _RAW_KEY: Final = "player, else round or transaction reference"
 _INTERNAL: Final = (
-    Topic(TRANSACTIONS, "player id", "wallet-transaction", retention_ms=-1),
+    Topic(TRANSACTIONS, "player id, else transaction id", "wallet-transaction", retention_ms=-1),
     Topic(UNRESOLVED, "reference, else transaction id", "wallet-transaction", retention_ms=30 * DAY_MS),
     Topic(BALANCES, "player id:currency", "wallet-balance", retention_ms=-1, cleanup="compact"),
     Topic(OUTCOMES, "player id, else transaction id", "wallet-outcome", retention_ms=30 * DAY_MS),
@@ -93,7 +98,15 @@ def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
         for name in sorted(providers)
     ]
     sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
-    dead = [
-        Topic(dead_letter_topic(name), "that of the source record", "dead-letter", -1, partitions=1) for name in sources
-    ]
-    return (*raw, *_INTERNAL, *dead)
+    return (*raw, *_INTERNAL, *map(letters_of, sources))
+
+
+def wanted_by(providers: Iterable[str], there: Iterable[str], namespace: str) -> tuple[Topic, ...]:
+    """The catalogue, and a dead letter topic for each raw topic that is there besides (`there`: names on the broker).
+
+    Whatever is called like a raw topic is read, whoever made it.
+    """
+    known = catalogue(providers)
+    names = {topic.name for topic in known}
+    raw = (raw_topic(provider_of(name)) for name in sorted(there) if re.match(raw_pattern(namespace), name))
+    return (*known, *(letters_of(name) for name in raw if name not in names))

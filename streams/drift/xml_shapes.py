@@ -19,6 +19,8 @@ ERRORS_MAX: Final = 200
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
 _ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
 _VALUE_ERRORS: Final = frozenset({"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"})  # not of a set; not the fixed one
+_TYPE_NAME_MAX: Final = 200
+"""Characters at the end of a complaint in which its type's name stands; before it the body is quoted, all of it."""
 _TYPE_NAME: Final = re.compile(r"type '(?:\{[^}]*\})?([^']+)'\.?$")
 _ORDER: Final = "SCHEMAV_ELEMENT_CONTENT"
 _ABSENT: Final = frozenset({"SCHEMAV_CVC_COMPLEX_TYPE_4"})  # a required attribute; the model has found it
@@ -95,7 +97,7 @@ def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[S
         facet = message.partition("facet '")[2].partition("'")[0]
         yield Shape(What.CHANGED_FORMAT, path, f"not {facet}")
     else:
-        wanted = _TYPE_NAME.search(message)
+        wanted = _TYPE_NAME.search(message[-_TYPE_NAME_MAX:])
         yield Shape(What.CHANGED_TYPE, path, "not as declared" if wanted is None else f"not {wanted[1]}")
 
 

@@ -29,7 +29,7 @@ from streams.providers.fields import (
     Instant,
     OptionalId,
     currency_of,
-    epoch_ms,
+    ms_of_instant,
     optional_text,
     read_json,
     required,
@@ -71,11 +71,12 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Batch(msgspec.Struct, frozen=True, gc=False):
-    items: Annotated[list[_Entry], Meta(min_length=1)] = msgspec.field(name="notificationItems")
+    items: Annotated[list[msgspec.Raw], Meta(min_length=1)] = msgspec.field(name="notificationItems")
     live: Literal["true", "false"] = "true"
 
 
 _BATCH: Final = msgspec.json.Decoder(_Batch)
+_ENTRY: Final = msgspec.json.Decoder(_Entry)
 _ITEM: Final = msgspec.json.Decoder(_Item)
 
 
@@ -150,7 +151,8 @@ class Adyen(Dialect):
         results: list[Item] = []
         for entry in batch.items:
             try:
-                results.append(self._draft(key, read_json(_ITEM, bytes(entry.item))))
+                item = read_json(_ENTRY, bytes(entry)).item
+                results.append(self._draft(key, read_json(_ITEM, bytes(item))))
             except Rejected as error:
                 results.append(error)
         return results
@@ -169,7 +171,7 @@ class Adyen(Dialect):
             None,
             False,
             None,
-            None if item.event_date is None else epoch_ms(item.event_date),
+            None if item.event_date is None else ms_of_instant(item.event_date, "eventDate"),
             False,
             verdict,
         )

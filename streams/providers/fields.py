@@ -6,7 +6,6 @@ which would already be a float elsewhere. Times are read in `streams.providers.t
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Final, TypeAlias, TypeVar
@@ -15,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import RejectCode, Rejected
-from schemas.events import Amount
+from schemas.events import Amount, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from streams.providers.dialect import Headers, RawRecord
 
@@ -35,11 +34,11 @@ JsonMoney: TypeAlias = Decimal
 """Of a JSON field that holds an amount as a number or as text: msgspec reads either from its digits, never by way of a
 float. For `amount_of_number`."""
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
-"""RFC 3339 with an offset; a naive time says nothing."""
+"""RFC 3339 with an offset; a naive time says nothing. For `ms_of_instant`."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-_PATH: Final = re.compile(r" - at `\$\S*?(\w+)(?:\[\.\.\.\])*`$")
+_VALID: Final = SignatureVerdict.VALID.value
 _CODE_OF_FIELD: Final = {
     "amount": RejectCode.BAD_AMOUNT,
     "value": RejectCode.BAD_AMOUNT,
@@ -114,6 +113,21 @@ def epoch_ms(at: datetime) -> int:
     return (at - _EPOCH) // _MS
 
 
+def checked_ms(ms: int, field: str) -> int:
+    """Epoch ms of a time that somebody told, from 1970 to the end of 9999. Raises Rejected(BAD_TIME) for any other.
+
+    An offset takes the first and the last day of the calendar out of it: no reader could print such a time.
+    """
+    if not 0 <= ms <= LAST_MS:
+        raise Rejected(RejectCode.BAD_TIME, f"{field} is before 1970 or after the year 9999")
+    return ms
+
+
+def ms_of_instant(at: datetime, field: str) -> int:
+    """An `Instant` in epoch ms. Raises Rejected(BAD_TIME) before 1970 and after 9999."""
+    return checked_ms(epoch_ms(at), field)
+
+
 def received_at_of(headers: Headers) -> int | None:
     """The connector's clock in epoch ms, where it told it. Raises Rejected(BAD_TIME) for a header that is none."""
     raw = headers.get("received-at")
@@ -145,10 +159,37 @@ def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Rejected(RejectCode.MALFORMED, "the body is nested too deeply") from error
 
 
+def player_named(body: bytes, field: str, verdict: str) -> str | None:
+    """Whom a JSON body names in `field`, though not all of it can be read; None where it names nobody.
+
+    None too where its signature was not found good (`verdict`): a stranger must make no player wait.
+    """
+    if verdict != _VALID:
+        return None
+    try:
+        named = read_json(_FIELDS, body).get(field)
+        return None if named is None else text_of(read_json(_ID, bytes(named)), field)
+    except Rejected:
+        return None
+
+
 def _code_of(message: str) -> RejectCode:
+    """By the field at the end of msgspec's path, `$.items[0].amount` or `$.amounts[...]`.
+
+    No pattern is searched for: the message quotes what was sent, a megabyte of it if need be, and must be read once.
+    The quotation stands before the path, so that the last place is msgspec's own.
+    """
     if message.startswith("Object missing required field"):
         return RejectCode.MISSING_FIELD
-    path = _PATH.search(message)
-    if path is None:
+    _, found, path = message.rpartition(" - at `$")
+    name = path.removesuffix("`").replace("[...]", "").rpartition(".")[2].partition("[")[0]
+    if not found or not name:
         return RejectCode.MALFORMED
-    return _CODE_OF_FIELD.get(path[1], RejectCode.BAD_FIELD)
+    return _CODE_OF_FIELD.get(name, RejectCode.BAD_FIELD)
+
+
+LAST_MS: Final = epoch_ms(datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))
+"""The last millisecond of the calendar."""
+
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ID: Final[msgspec.json.Decoder[str | int]] = msgspec.json.Decoder(Id)

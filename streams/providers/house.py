@@ -29,7 +29,7 @@ from streams.providers.dialect import (
     Unreadable,
     entry_of,
 )
-from streams.providers.fields import epoch_ms, read_json, text_of
+from streams.providers.fields import ms_of_instant, player_named, read_json, text_of
 from streams.providers.house_said import BODY, Said
 from streams.providers.signatures import HmacSha256
 
@@ -79,7 +79,10 @@ class House(Dialect):
             if not matches(value, signature):
                 raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
             verdict = SignatureVerdict.VALID.value
-        said = read_json(BODY, value)
+        try:
+            said = read_json(BODY, value)
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_named(value, "player_id", verdict)) from error
         player_id = said.player()
         try:
             return [self._draft(said, player_id, verdict)]
@@ -97,7 +100,7 @@ class House(Dialect):
             None,
             False,
             None,
-            epoch_ms(said.at),
+            ms_of_instant(said.at, "at"),
             operation in self.decides,
             verdict,
             said.cause(),

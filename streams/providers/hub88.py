@@ -39,6 +39,7 @@ from streams.providers.fields import (
     OptionalId,
     currency_of,
     optional_text,
+    player_named,
     read_json,
     required,
     text_of,
@@ -134,10 +135,6 @@ class Hub88(Dialect):
         return partial(self._read, matches)
 
     def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
-        _, known, endpoint = (headers.get("http-path") or b"").rpartition(b"/transaction/")
-        operation = _OPERATIONS.get(endpoint) if known else None
-        if operation is None:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
         value = record.value or b""
         verdict = _NOT_CHECKED
         if matches is not None:
@@ -147,7 +144,11 @@ class Hub88(Dialect):
             if not matches(value, signature):
                 raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
             verdict = _VALID
-        body = read_json(_BODY, value)
+        try:
+            operation = _operation_of(headers)
+            body = read_json(_BODY, value)
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_named(value, "user", verdict)) from error
         player_id = text_of(body.user, "user")
         try:
             return [self._draft(operation, body, player_id, verdict)]
@@ -202,6 +203,14 @@ class Hub88(Dialect):
         if result.reason == ROLLED_BACK_BEFORE:
             return _UNKNOWN  # a bet that came after its rollback: nothing moved, and nobody may play for it
         return _STATUSES.get(result.outcome, _UNKNOWN)
+
+
+def _operation_of(headers: Headers) -> str:
+    _, known, endpoint = (headers.get("http-path") or b"").rpartition(b"/transaction/")
+    operation = _OPERATIONS.get(endpoint) if known else None
+    if operation is None:
+        raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+    return operation
 
 
 def _echoed(value: bytes) -> _Echoed:

@@ -53,7 +53,8 @@ _HEX: Final = "[0-9a-fA-F]"
 _UUID7: Final = re.compile(f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
 _DIGITS: Final = re.compile("[0-9]+")
 _DIGIT_ABOVE_0: Final = re.compile("[1-9]")
-_SECRET: Final = re.compile(rb'("secret"\s*:\s*")(?:[^"\\]|\\.)*', re.DOTALL)
+# Possessive: what could be given back is remembered, and would be a hundred times the body.
+_SECRET: Final = re.compile(rb'("secret"\s*:\s*")(?:[^"\\]|\\.)*+', re.DOTALL)
 
 _VALIDATION, _SECRET_WRONG, _FUNDS, _NOT_FOUND, _EXISTS, _REFUNDED, _SETTLED, _INTERNAL = (
     *(400, 601, 603, 605),

@@ -42,9 +42,9 @@ class _Key:
 def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
     """The dialect's reader under its entry of the keyring; None where nothing is configured (NOT_CHECKED).
 
-    With several keys those are tried that were valid when the record was first seen, the newest first; a record that
-    only another one signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that cannot be
-    used, never showing what it holds.
+    With several keys those are tried that were valid when the record was first seen, the newest first; a record or
+    item that only another one signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that
+    cannot be used, never showing what it holds.
     """
     if entry is None or isinstance(entry, Mapping):
         return dialect.reader(entry)
@@ -89,8 +89,14 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
     if items is not None and not _forged(items):
         return items
     for key in keys:
-        if key not in valid and (others := _first_right([key], record, headers)) is not None and not _forged(others):
-            raise Rejected(RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then")
+        others = None if key in valid else _first_right([key], record, headers)
+        if others is None:
+            continue
+        untimely = Rejected(RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then")
+        if items is not None:
+            items = _told(items, others, untimely)
+        elif not _forged(others):
+            raise untimely
     if items is not None:
         return items
     tried = ", ".join(repr(key.id) for key in valid) or "none was valid then"
@@ -117,6 +123,16 @@ def _merged(one: list[Item], other: list[Item]) -> list[Item]:
     if len(one) != len(other):
         return min(one, other, key=lambda items: sum(map(_is_forged, items)))
     return [second if _is_forged(first) else first for first, second in zip(one, other, strict=True)]
+
+
+def _told(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
+    """The items, of which those are `untimely` that only another key signs; what a valid key read stays as it is."""
+    if len(items) != len(others):
+        return items
+    return [
+        untimely if _is_forged(item) and not _is_forged(other) else item
+        for item, other in zip(items, others, strict=True)
+    ]
 
 
 def _is_forged(item: Item) -> bool:

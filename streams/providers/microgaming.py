@@ -40,7 +40,7 @@ from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
 from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
-from streams.providers.xml_body import NOT_SHOWN, is_searchable, parser, root_of
+from streams.providers.xml_body import NOT_SHOWN, call_of, is_searchable, parser, root_of
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
@@ -115,10 +115,14 @@ class Microgaming(Dialect):
         """The body without login and password."""
         return _SECRET.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
+    def payload(self, value: bytes) -> bytes:
+        """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
+        return call_of(value)
+
     def _read(
         self, secrets: Mapping[str, bytes], reader: etree.XMLParser, zone: tzinfo, record: RawRecord, headers: Headers
     ) -> list[Item]:
-        method = _method(root_of(reader, record.value or b""))
+        method = _method(root_of(reader, call_of(record.value or b"")))
         call, auth = TextFields(_attributes(method, "call")), _attributes(method, "auth")
         operation = _operation(method, call)
         verdict = _verdict(secrets, auth)
@@ -188,7 +192,7 @@ class Microgaming(Dialect):
         """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance or an errorcode."""
         name, call = "", {}
         try:
-            method = _method(root_of(parser(), request.value or b""))
+            method = _method(root_of(parser(), call_of(request.value or b"")))
             name, call = method.get("name") or "", _attributes(method, "call")
         except Rejected:
             pass  # the answer to what could not be read names nothing

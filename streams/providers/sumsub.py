@@ -36,7 +36,7 @@ from streams.providers.dialect import (
     Unreadable,
     entry_of,
 )
-from streams.providers.fields import Id, OptionalId, optional_text, read_json, text_of
+from streams.providers.fields import Id, OptionalId, optional_text, player_named, read_json, text_of
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
 
@@ -136,7 +136,10 @@ class Sumsub(Dialect):
     def _read(self, check: _Check | None, record: RawRecord, headers: Headers) -> list[Item]:
         value = record.value or b""
         verdict = SignatureVerdict.NOT_CHECKED.value if check is None else check(value, headers)
-        body = read_json(_BODY, value)
+        try:
+            body = read_json(_BODY, value)
+        except Rejected as error:
+            raise Unreadable(error.reason, error.detail, player_named(value, "externalUserId", verdict)) from error
         player_id = text_of(body.external_user_id, "externalUserId")
         try:
             return self._items(body, player_id, verdict)

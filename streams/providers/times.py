@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.providers.fields import epoch_ms
+from streams.providers.fields import LAST_MS, checked_ms, epoch_ms
 
 NAIVE_TOLERANCE_MS: Final = 14 * 60 * 1000
 """`time_tolerance_ms` for a live provider that prints no zone: less than the 15 minutes by which any two zones differ
@@ -54,7 +54,7 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
     `2026-11-22 14:03:20`, `2026/11/22 14:03:20.123`, `2026-11-22T14:03:20.123456+01:00`, `2026-11-22`: the date with
     dashes or slashes, T or a space, up to nine decimals, `Z` or an offset. Without an offset it is `zone`'s, an hour
     that the clock showed twice being the first of the two; a date alone is the first moment of its day. Raises
-    Rejected(BAD_TIME) for anything else, and where neither the text nor the dialect names a zone.
+    Rejected(BAD_TIME) for anything else, before 1970, and where neither the text nor the dialect names a zone.
     """
     match = _TEXT.fullmatch(text) if len(text) <= 40 else None
     if match is None:
@@ -68,7 +68,7 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
         whole = epoch_ms(datetime(int(year), int(month), int(day), *clock, tzinfo=known))
     except (ValueError, OverflowError):
         raise Rejected(RejectCode.BAD_TIME, f"{field} is no day and time of the calendar") from None
-    return whole + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
+    return checked_ms(whole + (int(fraction[:3].ljust(3, "0")) if fraction else 0), field)
 
 
 def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> int:
@@ -81,7 +81,7 @@ def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> i
     if not text.isdigit() or not text.isascii() or len(text) > DIGITS_MAX:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is not a count since 1970")
     ms = int(text) * 1000 if unit == "s" else int(text) // _PER_MS[unit]
-    if ms > _LAST_MS:
+    if ms > LAST_MS:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is after the year 9999: is it in {unit}?")
     return ms
 
@@ -95,6 +95,3 @@ def _offset_of(text: str) -> tzinfo | None:
         return None
     offset = timedelta(hours=hours, minutes=minutes)
     return timezone(-offset if text[0] == "-" else offset)
-
-
-_LAST_MS: Final = epoch_ms(datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected, UsageError
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Draft
+from streams.providers.registry import DIALECTS
 from tests.dialect_records import adyen_signature, keyring, raw_record
 
 ITEM: dict[str, Any] = {
@@ -122,6 +124,29 @@ def test_every_signed_field_counts(change: dict[str, Any]) -> None:
 def test_a_bad_item_does_not_spoil_its_batch() -> None:
     items = [ITEM, ITEM | {"amount": 5}, {}, ITEM | {"pspReference": "PSP2"}, ITEM | {"eventDate": "soon"}]
     assert codes(*items) == [None, RejectCode.BAD_AMOUNT, RejectCode.MISSING_FIELD, None, RejectCode.BAD_TIME]
+
+
+def test_an_entry_of_another_form_does_not_spoil_its_batch_either() -> None:
+    good = json.dumps({"NotificationRequestItem": ITEM})
+    entries = ["{}", good, "null", "7", "[]", '{"NotificationRequestItem":null}', good]
+    entries += ['{"NotificationRequestItem":{"eventCode":"AUTHORISATION","success":"true"}}']
+    batch = f'{{"live":"true","notificationItems":[{",".join(entries)}]}}'
+    items = Adyen().reader(None)(raw_record("adyen", batch), {})
+    assert [item.reason if isinstance(item, Rejected) else None for item in items] == [
+        RejectCode.MISSING_FIELD,
+        None,
+        *[RejectCode.MALFORMED] * 4,
+        None,
+        RejectCode.MISSING_FIELD,
+    ]
+    results = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", batch))
+    assert [item.transaction.attempt.record_index for item in results if isinstance(item, Accepted)] == [1, 6]
+    assert [item.record_index for item in results if isinstance(item, RejectedItem)] == [0, 2, 3, 4, 5, 7]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999-14:00"])
+def test_a_time_that_no_reader_can_print_is_none(at: str) -> None:
+    assert codes(ITEM | {"eventDate": at}, ITEM) == [RejectCode.BAD_TIME, None]
 
 
 def test_a_test_notice_can_be_kept_out() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hmac
 from datetime import datetime
+from enum import Enum
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -20,6 +22,8 @@ from streams.providers.fields import (
     amount_of_number,
     currency_of,
     epoch_ms,
+    ms_of_instant,
+    player_named,
     read_json,
     text_of,
 )
@@ -83,6 +87,85 @@ def test_the_code_names_the_field_that_does_not_fit(body: bytes, code: RejectCod
     assert caught.value.reason is code
 
 
+class Colour(Enum):
+    RED = "red"
+
+
+class Word(msgspec.Struct, tag_field="operation", tag="said"):
+    currency: Literal["EUR", "USD"] = "EUR"
+    colour: Colour = Colour.RED
+    at: Instant | None = None
+    items: list[Inner] = []
+    amounts: dict[str, Inner] = {}
+    counts: dict[int, int] = {}
+    pair: tuple[int, int] = (1, 1)
+    value: Annotated[int, msgspec.Meta(ge=0)] = 0
+    text: Annotated[str, msgspec.Meta(pattern="^a$")] = "a"
+
+
+class Other(msgspec.Struct, tag_field="operation", tag="else"):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        ("[]", "Expected `object`, got `array`", RejectCode.MALFORMED),
+        ("{}", "Object missing required field `operation`", RejectCode.MISSING_FIELD),
+        ('{"operation":5}', "Expected `str` - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
+        ('{"operation":"x"}', "Invalid value 'x' - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
+        ('{"currency":"x"}', "Invalid enum value 'x' - at `$.currency`", RejectCode.BAD_CURRENCY),
+        ('{"colour":"x"}', "Invalid enum value 'x' - at `$.colour`", RejectCode.BAD_FIELD),
+        ('{"at":"x"}', "Invalid RFC3339 encoded datetime - at `$.at`", RejectCode.BAD_TIME),
+        ('{"items":7}', "Expected `array`, got `int` - at `$.items`", RejectCode.BAD_FIELD),
+        ('{"items":[7]}', "Expected `object`, got `int` - at `$.items[0]`", RejectCode.BAD_FIELD),
+        ('{"items":[{}]}', "Object missing required field `value` - at `$.items[0]`", RejectCode.MISSING_FIELD),
+        ('{"items":[{"value":"1"}]}', "Expected `int`, got `str` - at `$.items[0].value`", RejectCode.BAD_AMOUNT),
+        ('{"amounts":{"a":1}}', "Expected `object`, got `int` - at `$.amounts[...]`", RejectCode.BAD_FIELD),
+        ('{"amounts":{"a":{"value":""}}}', "got `str` - at `$.amounts[...].value`", RejectCode.BAD_AMOUNT),
+        ('{"counts":{"a":1}}', "Expected `int`, got `str` - at `key` in `$.counts`", RejectCode.MALFORMED),
+        ('{"pair":[1]}', "Expected `array` of length 2 - at `$.pair`", RejectCode.BAD_FIELD),
+        ('{"pair":[1,""]}', "Expected `int`, got `str` - at `$.pair[1]`", RejectCode.BAD_FIELD),
+        ('{"value":-1}', "Expected `int` >= 0 - at `$.value`", RejectCode.BAD_AMOUNT),
+        ('{"text":"b"}', "Expected `str` matching regex '^a$' - at `$.text`", RejectCode.BAD_FIELD),
+        # What is quoted comes before the path, and a path in it is not the one.
+        ('{"colour":"x` - at `$.amount`"}', "' - at `$.colour`", RejectCode.BAD_FIELD),
+        ('{"colour":" - at `$"}', "' - at `$.colour`", RejectCode.BAD_FIELD),
+        ('{"operation":"Object missing required field"}', "' - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
+        ('{"operation":"x - at `$.at[0]`"}', "' - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
+    ],
+)
+def test_the_code_is_in_msgspecs_own_words(body: str, message: str, code: RejectCode) -> None:
+    """If a release of msgspec says it otherwise, the codes must not change unnoticed."""
+    told = body.replace('{"', '{"operation":"said","', 1) if not body.startswith('{"operation"') else body
+    with pytest.raises(Rejected) as caught:
+        read_json(msgspec.json.Decoder(Word | Other), told.encode())
+    assert message in caught.value.detail
+    assert caught.value.reason is code
+
+
+@pytest.mark.parametrize(
+    ("body", "player"),
+    [
+        (b'{"user":"p-1","amount":[{"deep":[1,2]}]}', "p-1"),
+        (b'{"user":17,"x":null}', "17"),
+        (b'{"user":"a","user":"b"}', "b"),  # as the whole body would be read
+        (b'{"user":""}', None),
+        (b'{"user":"a\\u0000b"}', None),
+        (b'{"user":{"id":"p-1"}}', None),
+        (b'{"other":"p-1"}', None),
+        (b'[{"user":"p-1"}]', None),
+        (b'{"user":"p-1"', None),
+        (b'{"user":"\xff"}', None),
+        (b'{"user":"p-1","x":' + b"[" * 100_000, None),
+        (b"", None),
+    ],
+)
+def test_whom_a_body_names_of_which_no_more_can_be_read(body: bytes, player: str | None) -> None:
+    assert player_named(body, "user", "VALID") == player
+    assert player_named(body, "user", "NOT_CHECKED") is None
+
+
 def test_ids_are_text_or_numbers() -> None:
     assert text_of(read_json(DECODER, b'{"id":17}').id, "id") == "17"
     assert text_of(read_json(DECODER, '{"id":"ж 🎰"}'.encode()).id, "id") == "ж 🎰"
@@ -128,6 +211,28 @@ def test_money_that_no_wallet_holds(amount: Amount, currency: str, code: RejectC
 )
 def test_times_are_whole_milliseconds(text: str, ms: int) -> None:
     assert epoch_ms(datetime.fromisoformat(text)) == ms
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999),
+        ("1969-12-31T23:59:59.999Z", None),
+        ("1970-01-01T00:59:59.999+01:00", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-00:01", None),
+    ],
+)
+def test_a_time_is_one_that_every_reader_can_print(text: str, ms: int | None) -> None:
+    at = datetime.fromisoformat(text)
+    if ms is not None:
+        assert ms_of_instant(at, "at") == ms
+        return
+    with pytest.raises(Rejected) as caught:
+        ms_of_instant(at, "at")
+    assert caught.value.reason is RejectCode.BAD_TIME
 
 
 def _pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:

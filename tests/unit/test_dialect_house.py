@@ -128,6 +128,13 @@ def test_only_an_adjustment_may_be_below_zero() -> None:
             assert reason(operation, **(said | below)) is RejectCode.BAD_AMOUNT, operation
 
 
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999-14:00"]
+)
+def test_a_time_that_no_reader_can_print_is_none(at: str) -> None:
+    assert reason("deposit.opened", **MONEY, psp="adyen", at=at) is RejectCode.BAD_TIME
+
+
 @pytest.mark.parametrize("amount", ["1.005", "0.001", "1e-3"])
 def test_no_part_of_a_cent(amount: str) -> None:
     assert reason("withdrawal.requested", amount=amount, currency="EUR") is RejectCode.AMOUNT_SCALE

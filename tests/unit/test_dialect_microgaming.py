@@ -13,6 +13,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.microgaming import Microgaming
+from streams.providers.xml_body import CALL_MAX_BYTES
 from tests.dialect_records import raw_record
 
 KEY = {"login": "l0gin", "password": "p4ssw0rd"}
@@ -116,7 +117,7 @@ def test_the_end_of_a_round() -> None:
 
 
 def test_a_free_game() -> None:
-    marks = {"freegame": "offer1", "freegameofferinstanceid": "1"}
+    marks: dict[str, Any] = {"freegame": "offer1", "freegameofferinstanceid": "1"}
     free = Microgaming(free_bets_cost=False)
     for playtype, amount, dialect, is_free in (
         ("bet", "225", None, False),
@@ -271,11 +272,20 @@ def test_a_body_can_be_shown_without_its_secrets(value: bytes) -> None:
         b'<methodcall name="play"/>',
         b"<!DOCTYPE pkt><pkt><methodcall/></pkt>",
         b'<!DOCTYPE p [<!ENTITY x SYSTEM "file:///etc/passwd">]><pkt><methodcall name="&x;"/></pkt>',
-        b"<a>" * 100_000,
+        b"<a>" * 10_000,
     ],
 )
 def test_what_is_no_call(value: bytes) -> None:
     assert reason(value) is RejectCode.MALFORMED
+
+
+def test_a_body_longer_than_any_call_is_not_parsed() -> None:
+    fits = body().replace(b"<pkt>", b"<pkt>" + b" " * (CALL_MAX_BYTES - len(body())))
+    assert len(fits) == CALL_MAX_BYTES
+    assert read(fits) == read(body())
+    assert reason(fits + b" ") is RejectCode.TOO_LARGE
+    with pytest.raises(Rejected):  # nor does the drift worker parse it
+        Microgaming().payload(fits + b" ")
 
 
 def test_other_methods_and_play_types_are_not_mapped() -> None:
@@ -294,8 +304,9 @@ def test_other_methods_and_play_types_are_not_mapped() -> None:
 
 @pytest.mark.parametrize("name", ["gameid", "actionid", "amount"])
 def test_what_a_bet_cannot_do_without(name: str) -> None:
-    assert reason(body(**{name: None})) is RejectCode.MISSING_FIELD
-    assert reason(body(**{name: ""})) is RejectCode.MISSING_FIELD
+    for missing in (None, ""):
+        said: dict[str, Any] = {name: missing}
+        assert reason(body(**said)) is RejectCode.MISSING_FIELD
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -308,13 +319,16 @@ def outcome(operation: str, what: str, why: str = "", balance: int | None = 77_5
     )
 
 
-def answer(value: bytes, result: WalletOutcome | Rejected, dialect: Microgaming | None = None) -> dict[str, str]:
+def answer(value: bytes, result: WalletOutcome | Rejected, dialect: Microgaming | None = None) -> dict[str, Any]:
     reply = (dialect or Microgaming()).answer(raw_record("microgaming", value), [result])
     assert (reply.status, reply.content_type) == (200, "application/xml")
     response = etree.fromstring(reply.body).find("methodresponse")
+    assert response is not None
     result_element = response.find("result")
+    assert result_element is not None
     assert result_element.find("extinfo") is not None
-    return {"name": response.get("name"), "at": response.get("timestamp"), **dict(result_element.items())}
+    said: Any = result_element.attrib
+    return {"name": response.get("name"), "at": response.get("timestamp"), **said}
 
 
 def test_a_success() -> None:
@@ -398,7 +412,7 @@ texts = st.text(
     headers=st.dictionaries(st.sampled_from(["player", "currency"]), st.none() | st.binary(max_size=140)),
 )
 def test_nothing_but_a_rejection_comes_of_any_attribute(
-    method: str, said: dict[str, str], headers: dict[str, bytes | None]
+    method: str, said: dict[str, Any], headers: dict[str, bytes | None]
 ) -> None:
     with suppress(Rejected):
         assert read(body(method, **said), headers=HEADERS | headers).legs

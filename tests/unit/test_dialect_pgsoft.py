@@ -139,7 +139,7 @@ def test_the_net_must_be_exact(bet: Decimal, win: Decimal, off: Decimal) -> None
     if off:
         assert reason(form) is RejectCode.BAD_AMOUNT
     else:
-        assert money(read(form)) == [leg for leg in (("BET", bet), ("WIN", win)) if leg != ("BET", 0)]
+        assert money(read(form)) == [leg for leg in (("BET", bet), ("WIN", win)) if leg != ("BET", Decimal(0))]
 
 
 def test_a_message_without_a_bet_is_a_win_that_nobody_decides() -> None:

@@ -7,7 +7,8 @@ from lxml import etree
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Draft
-from streams.providers.playngo import PlayNGo, _parser
+from streams.providers.playngo import PlayNGo
+from streams.providers.xml_body import CALL_MAX_BYTES, parser
 from tests.dialect_records import raw_record
 
 TOKEN = "s3cret-t0ken"
@@ -82,6 +83,8 @@ def test_the_access_token() -> None:
     [
         body("reserve"),
         body("reserve").replace(b"<accessToken>", b"<accessToken kind='x'>"),
+        body("reserve").replace(b"<accessToken>", b"<accessToken kind='/>'>"),
+        body("reserve").replace(b"<accessToken>", b"<accessToken "),
         body("reserve").replace(b"</accessToken>", b""),  # cut or broken bodies are shown too
         body("reserve")[: body("reserve").index(b"t0ken") + 5],
     ],
@@ -115,7 +118,7 @@ LAUGHS = (
         b'<!DOCTYPE r [<!ENTITY % x SYSTEM "file:///etc/passwd"> %x;]><reserve/>',
         '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE r [<!ENTITY x "1">]><reserve/>'.encode("utf-16"),
         b"<reserve>&undefined;</reserve>",
-        b"<a>" * 100_000,
+        b"<a>" * 10_000,
         b"\xff\xfe\x00",
         b"{}",
         b"<reserve></release>",
@@ -139,6 +142,15 @@ def test_xml_that_could_do_harm_is_malformed(value: bytes) -> None:
     assert reason(value) is RejectCode.MALFORMED
 
 
+def test_a_body_longer_than_any_call_is_not_parsed() -> None:
+    fits = body("reserve", novelty="x" * (CALL_MAX_BYTES - len(body("reserve", novelty=""))))
+    assert len(fits) == CALL_MAX_BYTES
+    assert read(fits) == read(body("reserve"))
+    assert reason(fits.replace(b"<novelty>", b"<novelty> ")) is RejectCode.TOO_LARGE
+    with pytest.raises(Rejected):  # nor does the drift worker parse it
+        PlayNGo().payload(fits + b" ")
+
+
 def test_deep_nesting_is_refused_even_when_it_is_closed() -> None:
     nested = b"<extra>" * 1_000 + b"</extra>" * 1_000
     assert reason(body("reserve").replace(b"<real>", nested + b"<real>")) is RejectCode.MALFORMED
@@ -149,8 +161,8 @@ def test_the_parser_itself_expands_nothing_and_reads_no_file(tmp_path: Path) -> 
     canary = tmp_path / "canary"
     canary.write_text("p-from-file")
     for entity in (f'SYSTEM "{canary.as_uri()}"', '"p-from-entity"'):
-        root = etree.fromstring(f"<!DOCTYPE r [<!ENTITY x {entity}>]><r><a>&x;</a></r>".encode(), _parser())
-        assert "p-from" not in "".join(root.itertext(tag=etree.Element))
+        root = etree.fromstring(f"<!DOCTYPE r [<!ENTITY x {entity}>]><r><a>&x;</a></r>".encode(), parser())
+        assert "p-from" not in "".join(map(str, root.itertext(tag=etree.Element)))
 
 
 def test_no_file_is_read(tmp_path: Path) -> None:

@@ -308,10 +308,14 @@ async def test_of_dead_letters_all_are_looked_at_and_of_others_none_at_rate_zero
         [Header(name, value) for name, value in source.headers], source.timestamp,
         "BAD_AMOUNT", "no integer", "normalise", "1", None,
     )  # fmt: skip
-    letters = [replace(source, value=codec.encoder(DeadLetter)(letter)), replace(source, value=b"a stray")]
+    encode = codec.encoder(DeadLetter)
+    other_item = replace(letter, record_index=1, value=None, headers=[])
+    values = [encode(letter), encode(other_item), b"a stray"]
+    letters = [replace(source, value=value) for value in values]
     assert await bench.take(letters, raw_topic("hub88") + ".dlt") == [("CHANGED_TYPE", "$.amount")]
     assert bench.sender.sent[0].source == letter.source
     assert bench.sender.sent[0].rejected is not None
+    assert bench.stats.checked["hub88"] == 1, "the letters of other items hold no bytes"
 
 
 async def test_marks_and_strangers_topics_are_let_by():

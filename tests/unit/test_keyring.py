@@ -37,6 +37,7 @@ def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: No
 
 
 def verdict(item: Result) -> str:
+    assert isinstance(item, Accepted | RejectedItem)
     return item.code if isinstance(item, RejectedItem) else item.transaction.signature
 
 
@@ -90,13 +91,35 @@ def test_one_entry_is_as_before() -> None:
     assert verdict(beat(NEW, "1999-01-01T00:00:00Z", normaliser=plain)) == "VALID"
 
 
-def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
-    def signed(key_hex: str, reference: str) -> dict[str, Any]:
-        item: dict[str, Any] = {"eventCode": "CAPTURE", "success": "true", "pspReference": reference}
-        text = f"{reference}::::::CAPTURE:true".encode()
-        signature = base64.b64encode(hmac.digest(bytes.fromhex(key_hex), text, "sha256")).decode()
-        return {"NotificationRequestItem": item | {"additionalData": {"hmacSignature": signature}}}
+def signed(key_hex: str, reference: str) -> dict[str, Any]:
+    item: dict[str, Any] = {"eventCode": "CAPTURE", "success": "true", "pspReference": reference}
+    text = f"{reference}::::::CAPTURE:true".encode()
+    signature = base64.b64encode(hmac.digest(bytes.fromhex(key_hex), text, "sha256")).decode()
+    return {"NotificationRequestItem": item | {"additionalData": {"hmacSignature": signature}}}
 
+
+def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
+    """During a rotation: an unsigned notice that may come, one of the key that went, one of the key that came."""
+    unsigned = {"eventCode": "CHARGEBACK", "success": "true", "pspReference": "u", "originalReference": "o"}
+    money = {"amount": {"currency": "EUR", "value": 100}}
+    items = [{"NotificationRequestItem": unsigned | money}, signed(OLD, "a"), signed("dd" * 32, "b"), signed(NEW, "c")]
+    keys = [
+        {"id": "old", "hmac_hex": OLD, "valid_until": "2026-09-01"},
+        {"id": "new", "hmac_hex": NEW, "valid_from": "2026-08-01"},
+    ]
+    normaliser = Normaliser(DIALECTS, {"adyen": keys})
+    for batch in (items, items[:2], items[1:3], items[1:2]):
+        value = json.dumps({"live": "true", "notificationItems": batch})
+        results = normaliser.normalise(raw_record("adyen", value, timestamp=ms_of_text("2026-11-22T06:00:00Z")))
+        said = {"u": "MISSING_ALLOWED", "a": RejectCode.BAD_SIGNATURE, "b": RejectCode.BAD_SIGNATURE, "c": "VALID"}
+        names = [item["NotificationRequestItem"]["pspReference"] for item in batch]
+        assert [verdict(item) for item in results] == [said[name] for name in names]
+        details = {item.record_index: item.detail for item in results if isinstance(item, RejectedItem)}
+        assert details[names.index("a")] == "signed with key 'old', which was not valid then"
+        assert "b" not in names or details[names.index("b")] == "hmacSignature does not sign this item"
+
+
+def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
     items = [signed(OLD, "a"), signed(NEW, "b"), signed("dd" * 32, "c"), signed(OLD, "d")]
     value = json.dumps({"live": "true", "notificationItems": items})
     keys = [{"id": "1", "hmac_hex": OLD}, {"id": "2", "hmac_hex": NEW}]

@@ -398,6 +398,7 @@ def test_a_feeds_settlement_goes_to_its_match() -> None:
 
 
 def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_another() -> None:
+    others: list[dict[str, Any]]
     others = [{"outcome_id": "1715"}, {"outcome_id": None}, {"provider_at": A + 8}, {"market_id": "161"}]
     others += [{"specifiers": ""}, {"match_id": "sr:match:11"}, {"operation": "rollback_bet_settlement"}]
     said = [market_draft(), market_draft(result="0", certainty="1"), *(market_draft(**other) for other in others)]

@@ -37,7 +37,6 @@ from schemas.errors import RejectCode
 from schemas.events import SignatureVerdict
 from schemas.money import AMOUNT_MAX, EXPONENTS
 from schemas.topics import raw_topic
-from streams.providers.dialect import RawRecord
 
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC", "ISK", "CLP")
 """One of each number of decimals that a wallet can have (2, 0, 3, 4, 6, 8), and two that Adyen counts otherwise."""
@@ -257,7 +256,7 @@ class Record(msgspec.Struct, frozen=True):
 
 def record(
     example: Example, provider: str, *, partition: int = 0, offset: int = 0, appended_at_ms: int | None = None
-) -> RawRecord:
+) -> Record:
     """The raw record of an example; by default the broker appends it shortly after its `received-at`."""
     if appended_at_ms is None:
         received_at = example.headers.get("received-at", b"")
