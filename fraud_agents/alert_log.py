@@ -15,7 +15,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
 from schemas.events import FraudAlert
-from streams.kafka.consumers import start_client
+from streams.kafka.consumers import start_client, stop_client
 
 POLL_MS: Final = 500
 
@@ -39,7 +39,7 @@ async def _reading(bootstrap_servers: str, topic: str) -> AsyncIterator[tuple[AI
         consumer.assign(partitions)
         yield consumer, partitions
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:

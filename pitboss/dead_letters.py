@@ -18,7 +18,7 @@ from schemas.events import DeadLetter, Position
 from streams.dead_letters.actions import ActionStore
 from streams.dead_letters.letters import Case, Letter, cases_of
 from streams.dead_letters.park_store import OpenJam, ParkStore
-from streams.dead_letters.redrive import Outgoing, Redriver
+from streams.dead_letters.redrive import APPEND_BYTES_MAX, Outgoing, Redriver
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.postgres.roles import Role
 
@@ -71,7 +71,7 @@ async def redriving(
 ) -> AsyncIterator[tuple[Found, Redriver]]:
     """What there is, and a redriver for it, while nobody else redrives or drops. Raises as `find` does."""
     actions = ActionStore(runtime.database_url, APPLICATION)
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, APPLICATION))
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX))
 
     async def append(source: Position, outgoing: Outgoing) -> Position:
         sent = await producer.send(

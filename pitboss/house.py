@@ -25,7 +25,7 @@ from schemas import codec
 from schemas.errors import Unavailable, UsageError
 from schemas.events import Attempt, WalletOutcome
 from schemas.topics import OUTCOMES, raw_topic
-from streams.kafka.consumers import start_client
+from streams.kafka.consumers import start_client, stop_client
 from streams.kafka.partitioner import partition_for
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.house import SIGNATURE_HEADER
@@ -108,7 +108,7 @@ async def say(
         message = f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
         raise Unavailable(message) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
         await producer.stop()
 
 

@@ -15,7 +15,7 @@ from pitboss.periods import instant_ms
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
-from streams.kafka.consumers import start_client
+from streams.kafka.consumers import start_client, stop_client
 from streams.kafka.partitioner import partition_for
 
 __all__ = ["instant_ms", "offset_behind"]
@@ -57,5 +57,5 @@ async def _first_after(runtime: Runtime, part: int, at_ms: int) -> int:
     except (TimeoutError, KafkaError) as error:
         raise Unavailable(f"{partition.topic}-{part}: the broker does not say where {at_ms} is: {error!r}") from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
     return ends[partition] if found is None else int(found.offset)

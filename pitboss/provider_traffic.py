@@ -22,7 +22,7 @@ from schemas import codec
 from schemas.errors import Unavailable
 from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
-from streams.kafka.consumers import start_client
+from streams.kafka.consumers import start_client, stop_client
 from streams.kafka.partitions import partitions_of
 from streams.postgres.roles import Role
 
@@ -65,7 +65,7 @@ async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
     finally:
         await database.close()
-        await consumer.stop()
+        await stop_client(consumer)
     return counted
 
 

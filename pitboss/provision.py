@@ -4,33 +4,64 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import dataclass
 
+from fraud_agents.migrate import TABLES as FRAUD
 from fraud_agents.migrate import migrate as migrate_fraud
+from ledger_sink.migrate import TABLES as LEDGER
 from ledger_sink.migrate import migrate as migrate_ledger
-from pitboss.embedded.databases import create_database, drop_database
+from pitboss.embedded.databases import create_database, database_exists, drop_database
 from pitboss.settings import Runtime
-from pitboss.topic_admin import create_topics, delete_topics
+from pitboss.topic_admin import Creation, create_topics, delete_topics
 from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
+from streams.postgres.migrations import Migration, Tables, state_of
 from streams.providers.registry import DIALECTS
 
 
+@dataclass(frozen=True)
+class Provisioned:
+    """What `provision` has created or, in a dry run, would create."""
+
+    has_new_database: bool
+    migrations: tuple[str, ...]
+    """The SQL files that were missing."""
+    topics: Creation
+
+
 def provision(
-    runtime: Runtime, *, partitions: int = PARTITIONS_DEFAULT, providers: Collection[str] | None = None
-) -> None:
+    runtime: Runtime,
+    *,
+    partitions: int = PARTITIONS_DEFAULT,
+    providers: Collection[str] | None = None,
+    dry_run: bool = False,
+) -> Provisioned:
     """Create what is missing, with raw topics for `providers` (None: all that there is an adapter for).
 
     Each raw partition is one more that a normaliser asks for at every fetch: providers that nobody speaks with cost all
-    others time. Raises Unavailable while a server is away, UsageError for a provider without an adapter.
+    others time. A dry run only asks both servers. Raises Unavailable while a server is away, RightsMissing, and
+    UsageError for a provider without an adapter.
     """
     chosen = sorted(DIALECTS if providers is None else providers)
     for name in chosen:
         if name not in DIALECTS:
             raise UsageError(f"there is no adapter for {name!r}: `pitboss providers list` names those there are")
-    create_database(runtime)
-    migrate_ledger(runtime.database_url)
-    migrate_fraud(runtime.database_url)
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, chosen, partitions=partitions))
+    if dry_run:
+        is_new = not database_exists(runtime)
+        found = [migration for tables in (LEDGER, FRAUD) for migration in _migrations(tables, runtime, is_new=is_new)]
+    else:
+        is_new = create_database(runtime)
+        found = [*migrate_ledger(runtime.database_url), *migrate_fraud(runtime.database_url)]
+    topics = asyncio.run(
+        create_topics(runtime.bootstrap_servers, runtime.namespace, chosen, partitions=partitions, dry_run=dry_run)
+    )
+    return Provisioned(is_new, tuple(migration.name for migration in found), topics)
+
+
+def _migrations(tables: Tables, runtime: Runtime, *, is_new: bool) -> list[Migration]:
+    """What is not applied; where the database is still to be made that is all."""
+    found = tables.files() if is_new else state_of(tables, runtime.database_url)
+    return [migration for migration in found if not migration.applied]
 
 
 def unprovision(runtime: Runtime) -> None:

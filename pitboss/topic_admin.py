@@ -25,7 +25,8 @@ from aiokafka.errors import (
 )
 
 from schemas.errors import Unavailable, UsageError
-from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalogue, qualified, raw_pattern
+from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalogue, qualified, raw_pattern, wanted_by
+from streams.kafka.consumers import stop_client
 
 REPLICAS_WANTED: Final = 3
 """One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""
@@ -102,10 +103,11 @@ async def create_topics(
 ) -> Creation:
     """Create what is missing of the catalogue, in one request, and wait until each partition takes records.
 
-    A dry run lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
+    A raw topic that somebody else has made is read like any other, so it gets its dead letter topic, too. A dry run
+    lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
     """
-    wanted = catalogue(providers)
     async with admin_client(bootstrap) as admin:
+        wanted = wanted_by(providers, await admin.list_topics(), namespace)
         replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
         response = await admin.create_topics(
             [_new_topic(topic, namespace, partitions, replicas) for topic in wanted], validate_only=dry_run
@@ -183,10 +185,13 @@ def _without_logs(name: str) -> Iterator[None]:
 async def check_topics(
     bootstrap: str, namespace: str, providers: Iterable[str], partitions: int = PARTITIONS_DEFAULT
 ) -> list[Difference]:
-    """Every difference between the catalogue and the broker, in the catalogue's order. Raises Unavailable."""
-    wanted = catalogue(providers)
+    """Every difference between the catalogue and the broker, in the catalogue's order. Raises Unavailable.
+
+    Of a raw topic that somebody else has made only its dead letter topic is looked at.
+    """
     async with admin_client(bootstrap) as admin:
         there = set(await admin.list_topics())
+        wanted = wanted_by(providers, there, namespace)
         names = [name for topic in wanted if (name := qualified(topic.name, namespace)) in there]
         described = {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
         configs = await _topic_configs(admin, names)
@@ -262,7 +267,7 @@ async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -
         consumer.assign(there)
         ends = await consumer.end_offsets(there)
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
     return dict(ends)
 
 

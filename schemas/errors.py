@@ -10,6 +10,7 @@ PitbossError                 code, retriable, exit_code
 ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
 ├── SendFailed           a record could not be appended for good
 ├── Stalled              lag without progress
+├── Unfetchable          a record that the client cannot take apart, so nothing behind it can be read
 └── InvariantBroken      our own rule does not hold; a bug, never an input
 """
 
@@ -113,6 +114,13 @@ class Stalled(Fatal):
 
     code = "STALLED"
     exit_code = 75
+
+
+class Unfetchable(Fatal):
+    """The client cannot take a record apart; whatever stands behind it in its partition cannot be read either."""
+
+    code = "UNFETCHABLE"
+    exit_code = 77
 
 
 class InvariantBroken(Fatal):

@@ -11,6 +11,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from schemas.errors import Unavailable
 from streams.kafka import intake as intake_module
+from streams.kafka import starts
 from streams.kafka.app import AppSettings, create_app
 from streams.kafka.batches import BatchChannel, RecordBatch
 from streams.kafka.intake import Intake, IntakeSettings
@@ -31,6 +32,7 @@ class FakeConsumer:
         self.logs = logs
         self.group_offsets = dict(committed or {})
         self.commits: list[dict[TopicPartition, int]] = []
+        self.signs: list[str] = []
         self.positions: dict[TopicPartition, int] = {}
         self.assigned: set[TopicPartition] = set()
         self.to_lose: dict[TopicPartition, int] = {}
@@ -38,6 +40,8 @@ class FakeConsumer:
         self.commit_errors: list[Exception] = []
         self.log_starts: dict[TopicPartition, int] = {}
         self.markers: dict[TopicPartition, int] = {}
+        self.tails: dict[TopicPartition, int] = {}
+        """Where a log ends of which the last offsets hold no record."""
         self.listener: Intake
         self.stopped = False
         self.flowing = asyncio.Event()
@@ -73,6 +77,9 @@ class FakeConsumer:
     async def committed(self, tp: TopicPartition) -> int | None:
         return self.group_offsets.get(tp)
 
+    async def ask_group(self, bootstrap_servers, group, tps) -> dict[TopicPartition, int | None]:
+        return {tp: self.group_offsets.get(tp) for tp in tps}
+
     async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
         return {tp: self.log_starts.get(tp, 0) for tp in tps}
 
@@ -82,15 +89,19 @@ class FakeConsumer:
     async def commit(self, offsets) -> None:
         if self.commit_errors:
             raise self.commit_errors.pop()
-        self.commits.append(dict(offsets))
-        self.group_offsets.update(offsets)
+        told = {tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()}
+        self.commits.append(told)
+        self.signs += [offset[1] for offset in offsets.values() if not isinstance(offset, int)]
+        self.group_offsets.update(told)
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
         await self.flowing.wait()
         found, left = {}, max_records
         for tp in tps:
-            ready = [offset for offset in self.logs[tp] if offset >= self.positions.get(tp, 1 << 60)][:left]
+            ready = [offset for offset in self.logs.get(tp, ()) if offset >= self.positions.get(tp, 1 << 60)][:left]
             if not ready:
+                if tp in self.tails and self.positions.get(tp, 1 << 60) < self.tails[tp]:
+                    self.positions[tp] = self.tails[tp]
                 continue
             left -= len(ready)
             self.positions[tp] = ready[-1] + 1
@@ -150,6 +161,7 @@ def harness(monkeypatch):
     ) -> AsyncIterator[Harness]:
         consumer = consumer or FakeConsumer(logs, committed)
         monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
+        monkeypatch.setattr(starts, "ask_group_offsets", consumer.ask_group)
         app = create_app(AppSettings("test", "127.0.0.1:1"))
         channel = BatchChannel(app)
         defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10, "records_ahead_max": 20}

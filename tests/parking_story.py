@@ -62,7 +62,7 @@ class MemoryStore:
             if known is None:
                 self.jams[jam.from_offset] = copy.copy(jam)
                 continue
-            if jam.moved_at > known.moved_at:
+            if _last_move(jam) > _last_move(known):
                 known.waits_for, known.code, known.moved_at = jam.waits_for, jam.code, jam.moved_at
             if known.until_offset is None:
                 known.until_offset, known.ended_by = jam.until_offset, jam.ended_by
@@ -74,6 +74,10 @@ class MemoryStore:
 
     def still_waiting(self) -> list[int]:
         return sorted(self.parked.keys() - self.released)
+
+
+def _last_move(jam: Jam) -> tuple[int, bool, int]:
+    return jam.moved_at, jam.waits_for != jam.moved_at, jam.waits_for
 
 
 class Story:
@@ -95,7 +99,7 @@ class Story:
 
     def _new_parking(self) -> Parking:
         self.assignment += 1
-        return Parking(self.store, self._read, self.providers, self.limits)  # type: ignore[arg-type]
+        return Parking(self.store, self._read, self.providers, self.limits)
 
     def _read(self, record: RawRecord) -> list[Any]:
         value, headers = record.value or b"", dict(record.headers)
@@ -123,11 +127,12 @@ class Story:
 
     def batch(self, count: int) -> RecordBatch:
         records = self.log[self.done : self.done + count]
-        return RecordBatch(TOPIC, PART, self.done, self.done + len(records), records, self.assignment)  # type: ignore[arg-type]
+        return RecordBatch(TOPIC, PART, self.done, self.done + len(records), records, self.assignment)
 
     def send(self, turn: Turn) -> None:
         for _, items in turn.read:
-            self.emitted += [item for item in items if not isinstance(item, RejectedItem)]
+            said: list[Any] = items  # by `_read`, which makes no events
+            self.emitted += [item for item in said if not isinstance(item, RejectedItem)]
 
     def bury(self, turn: Turn) -> None:
         for record, items in turn.read:
@@ -147,9 +152,12 @@ class Story:
         yield
         self.send(turn)
         yield
-        asyncio.run(self.parking.keep(turn))
+        asyncio.run(self.parking.keep_waiting(turn))
         yield
         self.bury(turn)
+        yield
+        asyncio.run(self.parking.keep_gone_on(turn))
+        yield
         self.done = batch.next_offset
 
     def handle(self, count: int = 1_000) -> None:

@@ -34,7 +34,7 @@ class Fate(Enum):
     READ = auto()
     """Nothing stands before it. If it is rejected, a jam may begin with it."""
     READ_ONLY = auto()
-    """It moved its jam once and is read again: its items go out once more, and the jam stays as it is."""
+    """It began its jam or moved it once, and is read again: its items go out once more, and the jam stays as it is."""
     RELEASE = auto()
     """What its jam waits for: if it can be read now, the jam ends."""
     DROP = auto()
@@ -85,7 +85,7 @@ class Lane:
             return Fate.READ, None
         if record.offset == jam.waits_for:
             return Fate.RELEASE, jam
-        if record.offset == jam.moved_at:
+        if record.offset in (jam.from_offset, jam.moved_at):
             return Fate.READ_ONLY, jam
         headers = dict(record.headers)
         if _named_offset(headers.get(REDRIVE_OF), record) == jam.waits_for:

@@ -43,7 +43,10 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A source record with its letters: one for the whole record, or one for each item that was unusable."""
+    """A source record with its letters: one for the whole record, or one for each item that was unusable.
+
+    Where the items were too many for that, there is one for the whole record beside the first item of each code.
+    """
 
     source: Position
     letters: tuple[Letter, ...]
@@ -64,8 +67,8 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def letter(self) -> DeadLetter:
-        """The first letter: bytes, key and headers are the same in all of them."""
-        return self.letters[0].letter
+        """The letter that holds the record's bytes, key and headers; where none does, the first."""
+        return next((one.letter for one in self.letters if one.letter.value is not None), self.letters[0].letter)
 
     @property
     def codes(self) -> tuple[str, ...]:

@@ -28,6 +28,12 @@ from streams.dead_letters.letters import Case, State
 AT_ONCE: Final = 200
 """Cases that are noted, appended and noted again together."""
 
+APPEND_BYTES_MAX: Final = 1_048_588
+"""Of a batch, by Kafka's own default: a record that its connector could append must go through once more."""
+
+_RECORD_BYTES, _HEADER_BYTES = 100, 10
+"""What a batch of one record, and a header, have at most besides what is in them."""
+
 
 class Status(StrEnum):
     """What became of a case."""
@@ -95,14 +101,18 @@ class Redriver:
         return results + await self._carry_out("REDRIVE", ready, force=force, dry_run=dry_run)
 
     async def drop(self, cases: Sequence[Case], *, dry_run: bool = False) -> list[Result]:
-        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as `redrive` does."""
+        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as `redrive` does.
+
+        One that was dropped before anybody waited behind it is dropped once more if somebody does by now.
+        """
         results: list[Result] = []
         ready: list[tuple[Case, Outgoing | None]] = []
         for case in cases:
+            holds_up = case.source in self.waiting
             why_not = _settled(case)
-            if why_not is not None:
+            if why_not is not None and not (holds_up and _dropped_in_silence(case)):
                 results.append(self._result(case, Status.SKIPPED, why_not))
-            elif case.source in self.waiting:
+            elif holds_up:
                 mark = Outgoing(case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason))
                 ready.append((case, mark))
             else:
@@ -150,9 +160,13 @@ class Redriver:
         if not original.value:
             return "it has no value: there is nothing to redrive"
         headers = redrive_headers(original.headers, case.source, self.actor, self.reason)
-        if _is_raw(case.source.topic):
-            return Outgoing(original.key, original.value, headers)
-        return self._event(case, original.key, original.value, headers)
+        outgoing: Outgoing | str = Outgoing(original.key, original.value, headers)
+        if not _is_raw(case.source.topic):
+            outgoing = self._event(case, original.key, original.value, headers)
+        # Found out while the others are appended, it would leave them without their second note.
+        if not isinstance(outgoing, str) and (size := _size(outgoing)) > APPEND_BYTES_MAX:
+            return f"a redrive of it has {size:,} bytes, and no batch holds more than {APPEND_BYTES_MAX:,}"
+        return outgoing
 
     def _event(self, case: Case, key: bytes | None, value: bytes, headers: HeaderList) -> Outgoing | str:
         """A record of our own topics, if it can be read by now; a decision says of itself that it comes late."""
@@ -176,6 +190,17 @@ def _settled(case: Case) -> str | None:
         return None
     to = "" if last.appended_at is None else f" as {place_text(last.appended_at)}"
     return f"{case.state.value.lower()} by {last.actor} before{to}: {last.reason}"
+
+
+def _dropped_in_silence(case: Case) -> bool:
+    """Whether it was dropped and the log was not told: its letter is durable a moment before a jam waits for it."""
+    last = case.last_done
+    return last is not None and case.state is State.DROPPED and last.appended_at is None
+
+
+def _size(outgoing: Outgoing) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in outgoing.headers)
+    return _RECORD_BYTES + len(outgoing.key or b"") + len(outgoing.value or b"") + headers
 
 
 def _is_raw(topic: str) -> bool:

@@ -215,13 +215,15 @@ def _is_mark(record: RawRecord) -> bool:
 
 
 def _letters(batch: RecordBatch) -> list[RawRecord]:
-    """The raw records of dead letters, each once: a batch of items has a letter for each of them."""
+    """The raw records of dead letters, each once: of the letters of its items only the first holds its bytes."""
     decode, found = codec.decoder(DeadLetter), dict[Position, RawRecord]()
     for record in batch.records:
         try:
             letter = decode(record.value or b"")
         except Rejected:
             continue  # a stray: `pitboss dlt list` tells of it
+        if letter.value is None:
+            continue
         source, headers = letter.source, [(header.name, header.value) for header in letter.headers]
         found[source] = LetterRecord(
             source.topic, source.partition, source.offset, letter.source_timestamp, letter.key, letter.value, headers

@@ -17,7 +17,9 @@ import faulthandler
 import logging
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -153,10 +155,11 @@ def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[Pitboss
     for handler in logging.getLogger().handlers:
         handler.addFilter(OncePerWhile())
     settle_memory()
-    return asyncio.run(_run(create))
+    with ExitStack() as until_ended:
+        return asyncio.run(_run(create, until_ended))
 
 
-async def _run(create: Callable[[], Any]) -> int:
+async def _run(create: Callable[[], Any], until_ended: ExitStack) -> int:
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
@@ -171,9 +174,10 @@ async def _run(create: Callable[[], Any]) -> int:
     await asyncio.wait([told, live], return_when=asyncio.FIRST_COMPLETED)
     reason = app.crash_reason or (live.exception() if live.done() else None)
     code = _exit_code(reason) if reason else 0
+    _limit_stop(code, until_ended)
     told.cancel()
     live.cancel()
-    await _stop(app, code)
+    await app.stop()
     alive.cancel()
     return code
 
@@ -183,13 +187,19 @@ async def _live(app: PitbossApp) -> None:
     await app.wait_until_stopped()
 
 
-async def _stop(app: PitbossApp, code: int) -> None:
-    try:
-        await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        logger.critical("still not stopped after %.0f s: cut off", STOP_TIMEOUT_S)
-        logging.shutdown()
-        os._exit(code or 1)
+def _limit_stop(code: int, until_ended: ExitStack) -> None:
+    # By a thread: mode's services shrug off a cancellation and go on to wait for the next of them, code that hangs may
+    # keep the event loop to itself, and what is left when all are stopped may hang as well.
+    limit = threading.Timer(STOP_TIMEOUT_S, _cut_off, [code])
+    limit.daemon = True
+    limit.start()
+    until_ended.callback(limit.cancel)
+
+
+def _cut_off(code: int) -> None:
+    logger.critical("still not stopped after %.0f s: cut off", STOP_TIMEOUT_S)
+    logging.shutdown()
+    os._exit(code or 1)
 
 
 async def _show_life() -> None:

@@ -1,16 +1,26 @@
-"""What one worker holds between two rebalances: which batches are out, which are done, what may be committed. Pure."""
+"""What one worker holds between two rebalances: which batches are out, which are done, what may be committed.
+
+Pure, but for a clock that says how long a try has lasted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streams.kafka.batches import RecordBatch
 from streams.kafka.holes import Holes
 from streams.kafka.progress import Progress
+
+TRY_MAX_S: Final = 40.0
+"""For how long a new try may go on waiting for what the last one waited for: as long as a database may say nothing."""
+
+SIGN_CHARACTERS_MAX: Final = 500
+"""Of a reason that is committed: the broker takes 4,096 bytes of metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +38,27 @@ class PartitionStatus:
 class Assignment:
     """The partitions of one assignment. Closed until their starts are known, and again when they are revoked."""
 
-    def __init__(self, number: int, partitions: frozenset[TopicPartition] = frozenset()) -> None:
+    def __init__(
+        self,
+        number: int,
+        partitions: frozenset[TopicPartition] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.number = number
         """Each assignment of an intake has its own; it marks the batches."""
         self.partitions = partitions
         self.is_open = False
         self.in_work: set[RecordBatch] = set()
         self.waiting: dict[TopicPartition, str] = {}
+        """What the last try could not go on without."""
+        self._clock = clock
+        self._tried_since: dict[TopicPartition, float] = {}
+        self._signs = 0
         self.holes = Holes()
         self._progress: dict[TopicPartition, Progress] = {}
         self._positions: dict[TopicPartition, int] = {}
+        self._tails: dict[TopicPartition, tuple[int, int]] = {}
+        self._are_committed = True
 
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
         """Begin at these offsets; claimed ones are not what the group has committed."""
@@ -45,7 +66,9 @@ class Assignment:
             tp: Progress(offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}")
             for tp, offset in starts.items()
         }
+        self._are_committed = are_committed
         self.waiting.clear()
+        self._tried_since.clear()
         self.is_open = True
 
     def close(self) -> None:
@@ -83,19 +106,27 @@ class Assignment:
         if not self.is_open or batch.assignment != self.number:
             return False
         self.in_work.add(batch)
-        # Only the pause between two tries is a wait: a try that never ends is a stall.
-        self.waiting.pop(batch.tp, None)
+        self.note_try([batch.tp])
         return True
+
+    def note_try(self, partitions: Iterable[TopicPartition]) -> None:
+        """A new try begins, of what may have waited before."""
+        self._tried_since |= dict.fromkeys(partitions, self._clock())
+
+    def note_wait(self, partitions: Iterable[TopicPartition], reason: str | None) -> None:
+        """A try has ended: it waits for something, or, without a reason, for nothing more."""
+        for tp in partitions:
+            self._tried_since.pop(tp, None)
+            if reason is None:
+                self.waiting.pop(tp, None)
+            else:
+                self.waiting[tp] = reason
 
     def end(self, batch: RecordBatch, waiting: str | None) -> None:
         """Work on the batch is over, or waits for something."""
         self.in_work.discard(batch)
-        if batch.assignment != self.number:
-            return
-        if waiting is None:
-            self.waiting.pop(batch.tp, None)
-        else:
-            self.waiting[batch.tp] = waiting
+        if batch.assignment == self.number:
+            self.note_wait([batch.tp], waiting)
 
     def finish(self, batch: RecordBatch) -> None:
         """The effects of the batch are durable. One of another assignment changes nothing: others repeat it."""
@@ -111,19 +142,45 @@ class Assignment:
         for tp, offset in offsets.items():
             self._progress[tp].committed = offset
 
+    def signs(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
+        """Of each partition that waits, what is done and why it waits, told otherwise than the last time."""
+        self._signs += 1
+        return {
+            tp: (progress.done, f"{self._signs} {reason[:SIGN_CHARACTERS_MAX]}")
+            for tp, progress in self._progress.items()
+            if self.is_open and (reason := self._reason(tp) or paused)
+        }
+
     def idle(self) -> list[TopicPartition]:
         """Partitions of which nothing is unfinished."""
         return [tp for tp, progress in self._progress.items() if not progress.unfinished]
 
-    def note_position(self, tp: TopicPartition, position: int) -> None:
-        """An idle partition was read up to there; what lies between it and the last batch is no record."""
+    def note_position(self, tp: TopicPartition, position: int) -> int | None:
+        """An idle partition was read up to there, without a record; returns from where to read it again, if it is.
+
+        A client may have lost what lay there, so only what two fetches agree on is passed over. With claimed starts
+        nothing is: who keeps the position knows only batches, which must join, and the group is never ahead of him.
+        """
         self._positions[tp] = position
+        progress = self._progress[tp]
+        if position <= progress.next or self.holes.is_seen(tp):
+            return None
+        start, seen = self._tails.get(tp, (-1, -1))
+        if start == progress.next:
+            agreed = min(seen, position)
+            if self._are_committed:
+                self.holes.gap_offsets += agreed - start
+                progress.pass_over(agreed)
+            if position == agreed:
+                return None
+        self._tails[tp] = (progress.next, position)
+        return progress.next
 
     def status(self, paused: str | None) -> dict[TopicPartition, PartitionStatus]:
         """Every partition; `paused` is why nothing is fed at all."""
         found = {}
         for tp in self.partitions:
-            progress, waiting = self._progress.get(tp), self.waiting.get(tp) or paused
+            progress, waiting = self._progress.get(tp), self._reason(tp) or paused
             if progress is None:
                 found[tp] = PartitionStatus(None, None, 0, waiting)
                 continue
@@ -132,3 +189,10 @@ class Assignment:
                 reached = max(reached, self._positions.get(tp, 0))
             found[tp] = PartitionStatus(progress.done, reached, progress.unfinished, waiting)
         return found
+
+    def _reason(self, tp: TopicPartition) -> str | None:
+        # A try that never ends is a stall. One that ends in time with what it has waited for before is none: a lock
+        # that is held is waited for by trying, not by pausing.
+        since = self._tried_since.get(tp)
+        has_hung = since is not None and self._clock() - since >= TRY_MAX_S
+        return None if has_hung else self.waiting.get(tp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +14,8 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import CorruptRecordException, KafkaError, KafkaTimeoutError
 
 from schemas.errors import PitbossError, Unavailable
+
+logger = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 100
 """A partition that is left out of a long poll waits for its end; this bounds that wait."""
@@ -76,10 +80,29 @@ async def start_client(client: Any, bootstrap_servers: str) -> None:
     try:
         await client.start()
     except BaseException as error:
-        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+        await stop_client(client)
         if isinstance(error, KafkaError):
             raise Unavailable(f"no Kafka broker answers at {bootstrap_servers}: {error}") from error
         raise
+
+
+async def stop_client(client: Any) -> None:
+    """Stop a consumer, producer or admin client.
+
+    Without a broker aiokafka's consumer cancels fetches that it has under way, and lets their CancelledError out: to
+    whoever waits for it that looks as if he himself were told to end. So it is waited for in a task of its own, and
+    only a cancellation that is meant for the caller reaches him.
+    """
+    stopping = asyncio.ensure_future(client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+    try:
+        await asyncio.wait([stopping])
+    except asyncio.CancelledError:
+        stopping.cancel()
+        raise
+    if stopping.cancelled():
+        logger.info("a client gave up what it had under way when it was stopped")
+        return
+    stopping.result()
 
 
 def is_retriable(error: BaseException) -> bool:

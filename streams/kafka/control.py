@@ -15,8 +15,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from mode import Service
 
-from streams.kafka.consumers import METADATA_AGE_MS, is_retriable
+from streams.kafka.consumers import METADATA_AGE_MS, is_retriable, stop_client
 from streams.kafka.intake import Intake
+from streams.kafka.tasks import lasting
 
 EVERY_COMPONENT = "*"
 POLL_MS = 500
@@ -82,6 +83,7 @@ class Control(Service):
                     await self._on_reload()
 
     @Service.task
+    @lasting
     async def _listen(self) -> None:
         while not self.should_stop:
             consumer = AIOKafkaConsumer(
@@ -103,7 +105,7 @@ class Control(Service):
                 self.log.warning("no commands reach this worker: %s", error)
                 await self.sleep(RETRY_S)
             finally:
-                await consumer.stop()
+                await stop_client(consumer)
 
     async def _obey_all(self, consumer: AIOKafkaConsumer) -> None:
         while not self.should_stop:

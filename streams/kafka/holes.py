@@ -50,6 +50,10 @@ class Holes:
         self.gap_offsets += check_gap(seen, first)
         return False
 
+    def is_seen(self, tp: TopicPartition) -> bool:
+        """Whether the partition is being read again because of a hole."""
+        return tp in self._seen
+
     def to_ask(self) -> list[TopicPartition]:
         """Partitions whose earliest offset must be known before the next fetch."""
         return [tp for tp, hole in self._seen.items() if hole.log_start is None]

@@ -7,7 +7,8 @@ Why nothing can be lost, in the order of a record's life:
 2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's position after the
    fetch (`_cut`). So batches join, and no record lies outside all of them. A fetch that begins elsewhere than it should
    is thrown away, asked for again, and judged by the log (`holes.py`). Batches of one partition that were cut one after
-   the other are handed out as one (`pieces.py`).
+   the other are handed out as one (`pieces.py`). Only what two fetches showed to be no record, behind all that is done,
+   may be left out of them, where no position is claimed (`tails.py`).
 3. Only `batch.done()` moves what may be committed, and only along an unbroken run (`progress.py`).
 4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is committed, and the
    assignment is forgotten: a batch of it that is still around can mark nothing as done any more (`_let_go`).
@@ -21,13 +22,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import (
-    CommitFailedError,
     ConsumerStoppedError,
-    IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -37,13 +37,16 @@ from mode import Service
 
 from schemas.errors import Unavailable
 from streams.kafka.assignment import Assignment, PartitionStatus
-from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client
+from streams.kafka.commits import NO_SIGNS, SIGN_EVERY, commit
+from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
 from streams.kafka.gathering import Gathering
 from streams.kafka.holes import outside_log
 from streams.kafka.pieces import PIECE_RECORDS, Reader, assembled, read_by
-from streams.kafka.starts import StartPositions, find_starts, text_of
+from streams.kafka.starts import StartPositions, await_starts, text_of
+from streams.kafka.tails import look_behind
+from streams.kafka.tasks import lasting
+from streams.kafka.unfetchable import unfetchable
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
@@ -51,7 +54,10 @@ IDLE_POLL_MS = 200
 BUSY_POLL_MS = 20
 """While a partition has no room: how soon it is looked at again."""
 
-COMMIT_TIMEOUT_S, RETRY_S = 10.0, 0.5
+NOWHERE, ASK_S = TopicPartition("", 0), 1.0
+"""Fetched from while nothing may be: only who fetches is told what is wrong with the group, and it rests until then."""
+
+RETRY_S = 0.5
 
 
 class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
@@ -77,9 +83,11 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._reader = reader
         self._consumer: AIOKafkaConsumer | None = None
         self._now = Assignment(0)
+        self._gap_offsets = 0
         self._paused: str | None = None
         self._taking_up: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._must_look_behind = False
         self._gathering = Gathering()
 
     # What agents, the watchdog and the control topic use.
@@ -91,8 +99,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def gap_offsets(self) -> int:
-        """Offsets of this assignment that a second fetch confirmed to hold no record."""
-        return self._now.holes.gap_offsets
+        """Offsets since the start that a second fetch confirmed to hold no record."""
+        return self._gap_offsets + self._now.holes.gap_offsets
 
     def is_current(self, batch: RecordBatch) -> bool:
         """Whether the batch belongs to the partitions that this worker has now."""
@@ -130,10 +138,10 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(topics=self.topics, pattern=self.pattern, listener=self)
 
     async def on_stop(self) -> None:
-        """Let everything go and leave the group, so that others take over at once."""
+        """Let everything go and leave the group: others take over, of a static member when its session has ended."""
         if self._consumer is not None:
             await self._or_crash(self._let_go)
-            await self._consumer.stop()
+            await stop_client(self._consumer)
 
     # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by hand.
 
@@ -155,17 +163,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await self.crash(error)
 
     async def _take_up(self) -> None:
-        now, backoff = self._now, Backoff()
-        while True:
-            try:
-                starts = await find_starts(self._client, now.partitions, self._positions, self.settings.start)
-                break
-            except (Unavailable, KafkaError) as error:
-                if not is_retriable(error):
-                    raise
-                now.waiting = dict.fromkeys(now.partitions, f"for its start position: {error}")
-                self.log.warning("cannot begin yet: %s", error)
-            await asyncio.sleep(backoff.next_s())
+        now = self._now
+        starts = await await_starts(self._client, now, self._positions, self.settings)
         if not now.partitions <= self._client.assignment():
             return  # on the way to the next assignment
         # No await from here on: a fetch is either from before the seek, and dropped, or begins at the start.
@@ -187,7 +186,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._wait_until(lambda: not now.in_work)
         if now.in_work:
             self.log.warning("unfinished, to be repeated: %s", ", ".join(map(str, now.in_work)))
-        await self._commit()
+        await commit(self._client, now)
+        self._gap_offsets += now.holes.gap_offsets
         self._now = Assignment(now.number + 1)
         if self._positions and now.partitions:
             try:
@@ -198,10 +198,10 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     # Feeding.
 
     @Service.task
+    @lasting
     async def _feed(self) -> None:
         while not self.should_stop:
-            await self._wait_until(lambda: bool(self._with_room()))
-            room = self._with_room()
+            room = await self._room()
             is_busy = len(room) < len(self._now.partitions)
             fed = await self._feed_from(room, BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
             is_much = fed >= self.settings.batch_records_max // 4
@@ -246,8 +246,28 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         now = self._now
         if unknown := now.holes.to_ask():
             now.holes.learn(await self._client.beginning_offsets(unknown))
+        try:
+            fetched = await self._client.getmany(*partitions, timeout_ms=wait_ms, max_records=records_max)
+        except UnicodeDecodeError as error:  # aiokafka's own: the record does not come to be one
+            expected = {tp: offset for tp, offset in now.all_expected().items() if tp in partitions}
+            raise await unfetchable(self._client, expected, self.settings.group, records_max) from error
         # Cut before anything else is awaited: what two fetches or two assignments brought is never mixed.
-        return await self._cut(await self._client.getmany(*partitions, timeout_ms=wait_ms, max_records=records_max))
+        batches = await self._cut(fetched)
+        if self._must_look_behind:
+            self._must_look_behind = False
+            await look_behind(self._client, now)
+        return batches
+
+    async def _room(self) -> list[TopicPartition]:
+        """The partitions that may be read, as soon as there is one."""
+        while not (room := self._with_room()):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(ASK_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._feed_from([NOWHERE])
+        return room
 
     def _with_room(self) -> list[TopicPartition]:
         settings = self.settings
@@ -290,27 +310,15 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     # Committing.
 
     @Service.task
+    @lasting
     async def _commit_often(self) -> None:
-        while not self.should_stop:
+        for number in count():
             await self.sleep(self.settings.commit_interval_ms / 1000)
-            await self._commit()
-            now = self._now
-            with suppress(IllegalStateError):  # revoked under our hands
-                for tp in now.idle() if now.is_open else ():
-                    now.note_position(tp, await self._client.position(tp))
-
-    async def _commit(self) -> None:
-        now = self._now
-        if not (offsets := now.committable()):
-            return
-        try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                await self._client.commit(offsets)
-        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-            # Rebalanced under our hands, or no broker: the next commit, or the next owner, goes on from the last one.
-            self.log.warning("not committed: %r", error)
-        else:
-            now.note_committed(offsets)
+            if self.should_stop:
+                return
+            signs = self._now.signs(self._paused) if number % SIGN_EVERY == 0 else NO_SIGNS
+            await commit(self._client, self._now, signs)
+            self._must_look_behind = True
 
     @property
     def _client(self) -> AIOKafkaConsumer:

@@ -18,6 +18,9 @@ _INT32_MAX: Final = 0x7FFFFFFF
 KEYS_CACHED: Final = 131_072
 """A hash costs 2 µs in Python and a look-up 0.1; at some 200 bytes a key this is at most 26 MB a process."""
 
+KEY_BYTES_CACHED: Final = 256
+"""A longer key is no player's id, and whoever sends many of them must not fill the memory with them."""
+
 _words = lru_cache(maxsize=256)(lambda count: Struct(f"<{count}I"))
 
 
@@ -39,7 +42,13 @@ def murmur2(data: bytes) -> int:
     return value - (1 << 32) if value > _INT32_MAX else value
 
 
-@lru_cache(maxsize=KEYS_CACHED)
 def partition_for(key: bytes, count: int) -> int:
     """The partition of `key` in a topic of `count` partitions."""
+    return (_cached if len(key) <= KEY_BYTES_CACHED else _uncached)(key, count)
+
+
+def _uncached(key: bytes, count: int) -> int:
     return (murmur2(key) & _INT32_MAX) % count
+
+
+_cached = lru_cache(maxsize=KEYS_CACHED)(_uncached)

@@ -10,15 +10,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 from mode import Service
 
-from schemas.errors import RejectCode, Rejected, SendFailed, UsageError
-from streams.kafka.consumers import start_client
+from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
+from streams.kafka.consumers import start_client, stop_client
 from streams.kafka.partitioner import partition_for
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
@@ -57,6 +57,10 @@ class ProducerSettings:
 class BatchProducer(Service):
     """Appends batches of records to partitions, in order."""
 
+    if TYPE_CHECKING:  # mode says only that it is a service
+
+        async def __aenter__(self) -> Self: ...
+
     def __init__(self, settings: ProducerSettings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
@@ -86,18 +90,21 @@ class BatchProducer(Service):
         """Wait for what is under way, and close."""
         if self._producer is not None:
             try:
-                await asyncio.wait_for(self._producer.stop(), STOP_TIMEOUT_S)
+                await asyncio.wait_for(stop_client(self._producer), STOP_TIMEOUT_S)
             except TimeoutError:
                 self.log.warning("some records were still unacknowledged when the producer was closed")
 
     async def partition_count(self, topic: str) -> int:
-        """How many partitions a topic has, which never changes. Raises UsageError if there is no such topic."""
+        """How many partitions a topic has, which never changes. Raises Unavailable while there is no such topic.
+
+        Somebody may make it meanwhile, so it is worth a wait: what needs other topics goes on without it.
+        """
         count = self._counts.get(topic)
         if count is None:
             try:
                 count = self._counts[topic] = len(await self._client.partitions_for(topic))
             except UnknownTopicOrPartitionError as error:
-                raise UsageError(f"there is no topic {topic}: run `pitboss topics create`") from error
+                raise Unavailable(f"there is no topic {topic}: run `pitboss topics create`") from error
         return count
 
     async def send(
@@ -112,7 +119,7 @@ class BatchProducer(Service):
     ) -> RecordMetadata:
         """Append one record and wait for its acknowledgement; without a partition, the key's.
 
-        Raises TooLarge, and SendFailed as `send_batch` does.
+        Raises TooLarge, SendFailed as `send_batch` does, and Unavailable while there is no such topic.
         """
         if partition is None:
             partition = partition_for(key or b"", await self.partition_count(topic))
@@ -140,7 +147,7 @@ class BatchProducer(Service):
         await self._append(topic, partition, self._packed(topic, partition, records))
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
-        """Append each record to its key's partition, all partitions at once; raises as `send_batch` does."""
+        """Append each record to its key's partition, all partitions at once; raises as `send` does."""
         count = await self.partition_count(topic)
         groups: dict[int, list[OutRecord]] = {}
         for record in records:

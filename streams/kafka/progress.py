@@ -43,6 +43,12 @@ class Progress:
         self.next = next_offset
         return from_offset
 
+    def pass_over(self, position: int) -> None:
+        """Take note that no record lies between here and `position`; only where nothing is unfinished."""
+        if self._unfinished or position < self.next:
+            raise InvariantBroken(f"{self._where}: up to {position} lie records that are handed out and not done")
+        self.next = self.done = position
+
     def finish(self, from_offset: int) -> None:
         """Take note that the batch beginning there is done; a second time changes nothing.
 

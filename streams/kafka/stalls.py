@@ -20,6 +20,8 @@ class Sight:
     """Whether this worker has the partition; if not, `reached` is what the group has committed."""
     waiting: str | None = None
     """A reason for which standing still is all right: a database that is down, a pause."""
+    sign: str = ""
+    """What the holder of a partition that is not ours said last; each new sign of life is as good as a movement."""
 
     @property
     def has_lag(self) -> bool:
@@ -55,7 +57,7 @@ class StallJudge:
         still, stalls = {}, []
         for tp, sight in sights.items():
             before, since_ms = self._still.get(tp, (sight, now_ms))
-            has_moved = before.reached != sight.reached or before.is_held != sight.is_held
+            has_moved = (before.reached, before.is_held, before.sign) != (sight.reached, sight.is_held, sight.sign)
             if has_moved or sight.waiting or not sight.has_lag:
                 since_ms = now_ms
             still[tp] = (sight, since_ms)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import Literal, Protocol
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import Final, Literal, Protocol, TypeAlias
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from schemas.errors import LogMismatch
+from schemas.errors import LogMismatch, Unavailable
+from streams.kafka.assignment import Assignment
+from streams.kafka.backoff import Backoff
+from streams.kafka.consumers import IntakeSettings, is_retriable
+from streams.kafka.group_offsets import ask_group_offsets
+
+logger = logging.getLogger(__name__)
+
+LOG_START: Final = -2
+"""Claimed instead of an offset: the earliest record that the log still holds. The number is Kafka's own for it."""
+
+AskGroup: TypeAlias = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int | None]]]
+"""What the group has committed, for certain: see `group_offsets`."""
 
 
 class StartPositions(Protocol):
     """The positions of a component that keeps its own."""
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Take the partitions over and return the offsets to begin at.
+        """Take the partitions over and return the offsets to begin at, LOG_START being one.
 
         A partition that is left out begins at the group's committed offset. Unavailable is tried again; a revocation
         cancels the call. Anything else ends the process.
@@ -29,21 +44,49 @@ class StartPositions(Protocol):
         """
 
 
+async def await_starts(
+    consumer: AIOKafkaConsumer, now: Assignment, positions: StartPositions | None, settings: IntakeSettings
+) -> dict[TopicPartition, int]:
+    """Where the assignment begins, asked for until it is known; meanwhile each partition says what it waits for.
+
+    Raises what `find_starts` raises and what cannot be tried again.
+    """
+    ask = partial(ask_group_offsets, settings.bootstrap_servers, settings.group)
+    backoff = Backoff()
+    while True:
+        now.note_try(now.partitions)
+        try:
+            return await find_starts(consumer, now.partitions, positions, settings.start, ask)
+        except (Unavailable, KafkaError) as error:
+            if not is_retriable(error):
+                raise
+            now.note_wait(now.partitions, f"for its start position: {error}")
+            logger.warning("cannot begin yet: %s", error)
+        await asyncio.sleep(backoff.next_s())
+
+
 async def find_starts(
     consumer: AIOKafkaConsumer,
     partitions: Collection[TopicPartition],
     positions: StartPositions | None,
     policy: Literal["earliest", "latest", "none"],
+    ask_group: AskGroup,
 ) -> dict[TopicPartition, int]:
     """The offset to begin at for each partition.
 
-    Raises LogMismatch for a partition without any position where the policy is `none`.
+    Raises LogMismatch for a partition without any position where the policy is `none`, and Unavailable where the broker
+    does not say what the group has.
     """
     starts = dict(await positions.claim(partitions)) if positions and partitions else {}
+    if first := [tp for tp, offset in starts.items() if offset == LOG_START]:
+        starts.update(await consumer.beginning_offsets(first))
     others = [tp for tp in partitions if tp not in starts]
     committed = await asyncio.gather(*[consumer.committed(tp) for tp in others])
     starts.update((tp, offset) for tp, offset in zip(others, committed, strict=True) if offset is not None)
-    fresh = [tp for tp in others if tp not in starts]
+    if fresh := [tp for tp in others if tp not in starts]:
+        # The client takes a coordinator that cannot answer yet for a group that has nothing.
+        starts.update((tp, offset) for tp, offset in (await ask_group(fresh)).items() if offset is not None)
+    fresh = [tp for tp in fresh if tp not in starts]
     if fresh and policy == "none":
         names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in fresh)
         raise LogMismatch(f"nothing says where {names} begins: claim a position for it, it is never guessed")

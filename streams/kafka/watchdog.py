@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -18,11 +18,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from schemas.errors import Stalled
-from streams.kafka.consumers import METADATA_AGE_MS, start_client
+from schemas.errors import Stalled, Unavailable
+from streams.kafka.consumers import METADATA_AGE_MS, start_client, stop_client
+from streams.kafka.group_offsets import group_commits
 from streams.kafka.intake import Intake
 from streams.kafka.partitions import partitions_of
 from streams.kafka.stalls import Sight, StallJudge
+from streams.kafka.tasks import lasting
 
 STALLS_SHOWN = 3
 
@@ -70,11 +72,12 @@ class Watchdog(Service):
     async def on_shutdown(self) -> None:
         """Disconnect, now that nobody asks any more."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_client(self._consumer)
         if self._admin is not None:
             await self._admin.close()
 
     @Service.task
+    @lasting
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self.settings.interval_ms / 1000)
@@ -91,7 +94,10 @@ class Watchdog(Service):
         unheld = await self._in_time(self._ask_unheld()) or {}
         held = self._intake.status()
         ends = await self._in_time(self._ask_ends([*held])) or {}
-        sights = {tp: Sight(end, done, is_held=False) for tp, (end, done) in unheld.items() if tp not in held}
+        # While all of ours wait or are paused, so do others, and those that have not begun cannot tell it.
+        ours = {status.waiting for status in held.values()}
+        waiting = None if None in ours else next(iter(ours), None)
+        sights = {tp: replace(sight, waiting=waiting) for tp, sight in unheld.items() if tp not in held}
         for tp, status in held.items():
             sights[tp] = Sight(ends.get(tp), status.reached, is_held=True, waiting=status.waiting)
         return sights
@@ -99,7 +105,7 @@ class Watchdog(Service):
     async def _in_time(self, answer: Any) -> Any:
         try:
             return await asyncio.wait_for(answer, self.settings.answer_timeout_ms / 1000)
-        except (KafkaError, TimeoutError) as error:
+        except (KafkaError, TimeoutError, Unavailable) as error:
             self.log.warning("the broker did not say how far its logs go: %r", error)
             return None
 
@@ -108,7 +114,7 @@ class Watchdog(Service):
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
         return ends
 
-    async def _ask_unheld(self) -> dict[TopicPartition, tuple[int, int]]:
+    async def _ask_unheld(self) -> dict[TopicPartition, Sight]:
         assert self._consumer is not None
         assert self._admin is not None
         intake, held = self._intake, self._intake.status()
@@ -120,8 +126,12 @@ class Watchdog(Service):
         if not unheld:
             return {}
         ends = await self._ask_ends(unheld)
-        committed = await self._admin.list_consumer_group_offsets(intake.settings.group)
-        begun = {tp: committed[tp].offset for tp in unheld if tp in committed and committed[tp].offset >= 0}
-        fresh = [tp for tp in unheld if tp not in begun]
-        begun |= await self._consumer.beginning_offsets(fresh) if fresh else {}
-        return {tp: (ends[tp], begun[tp]) for tp in unheld}
+        told = await group_commits(self._admin, intake.settings.group, unheld)
+        fresh = [tp for tp in unheld if told[tp] is None]
+        begun = await self._consumer.beginning_offsets(fresh) if fresh else {}
+        return {
+            tp: Sight(ends[tp], begun[tp], is_held=False)
+            if commit is None
+            else Sight(ends[tp], commit.offset, is_held=False, sign=commit.metadata)
+            for tp, commit in told.items()
+        }

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.errors import Unavailable, UsageError
+from streams.kafka.consumers import stop_client
 from streams.kafka.partitions import partitions_of
 
 _IDLE_TIMEOUT_S = 30.0
@@ -46,7 +47,7 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
         message = f"the broker at {bootstrap_servers} does not deliver {', '.join(sorted(topics))}: {error!r}"
         raise Unavailable(message) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 async def _partitions(bootstrap_servers: str, topics: Collection[str]) -> list[TopicPartition]:

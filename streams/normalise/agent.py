@@ -1,8 +1,8 @@
 """The normaliser's agent: batches of raw records in, events and dead letters out. It decides nothing.
 
-The events of a batch are acknowledged first, what waits behind a dead letter is committed next, its dead letters after
-that, and only then is the batch done. A crash in between repeats the batch: the same events again, which the ledger
-knows by their ids, and the same dead letters again.
+The events of a batch are acknowledged first, what begins to wait behind a dead letter is committed next, its dead
+letters after that, then what waits no more, and only then is the batch done. A crash in between repeats the batch: the
+same events again, which the ledger knows by their ids, and the same dead letters again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.lanes import Handle
-from streams.kafka.pieces import Reader
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import Parking, ParkSettings, Turn
 from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
+from streams.normalise.telling import CountsTold
 from streams.providers.dialect import Dialect
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS
@@ -50,6 +50,8 @@ class KeyedSender(Protocol):
 
 class Graveyard(Protocol):
     """Takes what cannot be used, and returns once it is durable."""
+
+    async def reach(self, topic: str) -> None: ...
 
     async def bury_all(self, burials: Sequence[Burial]) -> None: ...
 
@@ -84,8 +86,9 @@ def create_worker(
     normaliser = Normaliser(dialects, settings.keyring)
     group = qualified(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
     stats = NormaliseStats()
+    app.supervise(CountsTold(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
     parking = None
     if settings.park is not None:
         store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
@@ -138,7 +141,7 @@ def register(
     return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader)
 
 
-def create_reader(normaliser: Normaliser) -> Reader:
+def create_reader(normaliser: Normaliser) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], Pile]:
     """What is made of records of a raw topic while they come in: a `Pile`."""
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Pile:
@@ -171,13 +174,19 @@ def create_handler(
     async def handle(batch: RecordBatch) -> None:
         turn = None if parking is None else await parking.sort(batch)
         pile = _piled(batch, turn)
+        if pile.burials:
+            # First of all: while its dead letters have no place to go, a batch is tried again and again, and each time
+            # its events would go out once more.
+            await dead_letters.reach(batch.topic)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )
         if parking is not None and turn is not None:
-            await parking.keep(turn)
+            await parking.keep_waiting(turn)
         if pile.burials:
             await dead_letters.bury_all(pile.burials)
+        if parking is not None and turn is not None:
+            await parking.keep_gone_on(turn)
         pile.count(stats)
         for fallback in pile.fallbacks:
             on_fallback(fallback)

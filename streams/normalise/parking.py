@@ -1,10 +1,10 @@
 """Parking: the later records of a player wait behind a dead letter of his, so that a redrive keeps their order.
 
 It stands between the intake and the normaliser, for providers that it is switched on for. A batch is sorted into what
-is read now and what waits; when the events that were read are durable, and before the dead letters are, the waiting
-records and the state of their jams are committed to PostgreSQL. A crash in between repeats the batch: every record is
-judged as of its own offset, so the same ones wait, and what went on goes on once more under attempts that the ledger
-has heard of.
+is read now and what waits. What begins to wait is committed to PostgreSQL before the dead letter that it waits for is
+durable, so that nobody drops the letter and lets nobody go on; what waits no more, only after the dead letters of what
+was read are, so that none of them can be lost. A crash in between repeats the batch: every record is judged as of its
+own offset, so the same ones wait, and what went on goes on once more under attempts that the ledger has heard of.
 
 Who may make a player wait? Only a record that names him by its key and in its body, and whose signature was found good
 before it was rejected: a stranger who sends rubbish in a player's name stops nobody. And no jam outlives
@@ -13,6 +13,7 @@ before it was rejected: a stranger who sends rubbish in a player's name stops no
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -75,7 +76,10 @@ class Turn:
     batch: RecordBatch
     lane: Lane
     read: list[tuple[RawRecord, list[Result]]] = field(default_factory=list)
+    begun: list[Jam] = field(default_factory=list)
+    """As they began, whatever became of them in the batch: who repeats it has to find them so."""
     jams: dict[int, Jam] = field(default_factory=dict)
+    """As they are at the end of the batch."""
     parked: dict[int, tuple[Jam, RawRecord]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
 
@@ -95,7 +99,7 @@ class Parking:
 
     async def sort(self, batch: RecordBatch) -> Turn:
         """Read what may be read. Nothing is kept yet. Raises Unavailable."""
-        # Taken away until `keep`: after any failure the next try begins with what is durable.
+        # Taken away until `keep_gone_on`: after any failure the next try begins with what is durable.
         assignment, lane = self._lanes.pop(batch.tp, (None, None))
         if lane is None or assignment != batch.assignment:
             stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
@@ -106,12 +110,17 @@ class Parking:
             await self._take(turn, record, is_on=is_on)
         return turn
 
-    async def keep(self, turn: Turn) -> None:
-        """Make durable what waits and what waits no more, once the events are. Raises Unavailable."""
+    async def keep_waiting(self, turn: Turn) -> None:
+        """Make durable who begins to wait: after the batch's events, before its dead letters. Raises Unavailable."""
+        if turn.begun or turn.parked:
+            batch = turn.batch
+            await self._store.keep(batch.topic, batch.partition, turn.begun, list(turn.parked.values()), ())
+
+    async def keep_gone_on(self, turn: Turn) -> None:
+        """Make durable what waits no more, once the batch's dead letters are. Raises Unavailable."""
         batch = turn.batch
-        if turn.jams or turn.parked or turn.released:
-            parked = list(turn.parked.values())
-            await self._store.keep(batch.topic, batch.partition, list(turn.jams.values()), parked, turn.released)
+        if turn.jams or turn.released:
+            await self._store.keep(batch.topic, batch.partition, list(turn.jams.values()), (), turn.released)
         turn.lane.forget_ended(batch.next_offset)
         self._lanes[batch.tp] = (batch.assignment, turn.lane)
 
@@ -129,6 +138,7 @@ class Parking:
             code = jamming_code(record, items)
             if is_on and code is not None:
                 begun = lane.begin(record, code)
+                turn.begun.append(copy.copy(begun))
                 turn.jams[begun.from_offset] = begun
         elif fate is Fate.DROP:
             await self._release(turn, jam, record, DROP)

@@ -11,6 +11,7 @@ from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureV
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.kafka.dead_letters import Burial
 from streams.kafka.producer import OutRecord
+from streams.normalise.folding import folded
 from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
 from streams.normalise.signals import key_of, signal_of
 from streams.normalise.stats import NormaliseStats
@@ -42,6 +43,7 @@ class Pile:
         self.fallbacks: list[FellBack] = []
         self._provider = provider
         self._versions: list[str] = []
+        self._rejected: Counter[str] = Counter()
         self._clamped = 0
         self._records = 0
 
@@ -49,6 +51,7 @@ class Pile:
         """Sort the items of each record. Few events are remarkable, so the others must not pay for it."""
         sinks = {topic: events.append for topic, events in self.outgoing.items()}
         add_version = self._versions.append
+        rejected: list[RejectedItem] = []
         for record, items in read:
             self._records += 1
             for item in items:
@@ -58,12 +61,15 @@ class Pile:
                 elif isinstance(item, Reported):
                     said = item.event
                 else:
-                    self._bury(record, item)
+                    rejected.append(item)
                     continue
                 sinks[item.topic]((item.key, item.value, (), None))
                 add_version(said.provider_version)
                 if item.clamped or item.fallback is not None or said.signature == _STALE:
                     self._remark(record, item)
+            if rejected:
+                self._bury(record, rejected)
+                rejected = []
 
     def add(self, later: Pile) -> None:
         """Put what a later piece of the batch came to behind what is here; the piece stays as it is."""
@@ -72,6 +78,7 @@ class Pile:
         self.burials += later.burials
         self.fallbacks += later.fallbacks
         self._versions += later._versions
+        self._rejected += later._rejected
         self._clamped += later._clamped
         self._records += later._records
 
@@ -79,9 +86,13 @@ class Pile:
         """How many records were sorted into it."""
         return self._records
 
-    def _bury(self, record: RawRecord, item: RejectedItem) -> None:
-        self.burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
-        self._signal(record, item)
+    def _bury(self, record: RawRecord, rejected: list[RejectedItem]) -> None:
+        self._rejected.update(item.code for item in rejected)
+        whole, few = folded(rejected)
+        for item in few if whole is None else (whole, *few):
+            self.burials.append(Burial(record, item.code, item.detail, item.record_index, item.player_id))
+        for item in few:
+            self._signal(record, item)
 
     def _remark(self, record: RawRecord, item: Accepted | Reported) -> None:
         self._clamped += item.clamped
@@ -101,5 +112,5 @@ class Pile:
         stats.clamped += self._clamped
         stats.versions.update({(provider, version): times for version, times in Counter(self._versions).items()})
         stats.sent.update({topic: len(events) for topic, events in self.outgoing.items() if events})
-        stats.rejected.update(burial.code for burial in self.burials)
+        stats.rejected.update(self._rejected)
         stats.fallbacks.update((provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks)

@@ -34,6 +34,7 @@ from streams.dead_letters.park_store import ParkStore
 from streams.kafka.dead_letters import DeadLetters
 from streams.normalise.agent import NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.parking import ParkSettings
+from streams.providers.adyen import Adyen
 from streams.providers.dialect import Unreadable
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
@@ -42,6 +43,7 @@ from streams.providers.registry import by_provider
 pytestmark = pytest.mark.integration
 
 PARTITIONS = 2
+PROVIDERS = ["adyen", "hub88", "playngo"]
 KEYS = SandboxKeys.generate()
 DO = ("--by", "ann", "--why", "the key was rotated")
 
@@ -65,7 +67,7 @@ def unrepaired() -> None:
 @pytest.fixture
 def installed(runtime: Runtime) -> Runtime:
     migrate(runtime.database_url)
-    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88", "playngo"], PARTITIONS))
+    asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS))
     return runtime
 
 
@@ -107,7 +109,7 @@ def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False)
     settings = ParkSettings(runtime.database_url, frozenset({"hub88"}), Limits(records_max=5)) if park else None
     return create_worker(
         NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings),
-        by_provider([Picky(), PlayNGo()]),
+        by_provider([Adyen(), Picky(), PlayNGo()]),
     )
 
 
@@ -157,7 +159,8 @@ async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTrans
 
 async def booked(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
     """Outcomes by attempt, once the ledger has answered so many."""
-    decode, told = codec.decoder(WalletOutcome), {}
+    decode = codec.decoder(WalletOutcome)
+    told: dict[str, WalletOutcome] = {}
     app = ledger(runtime)
     async with running(app), asyncio.timeout(60):
         while len(told) < count:
@@ -175,7 +178,7 @@ async def accounted(runtime: Runtime) -> None:
         tables = await read_tables(database)
     finally:
         await database.close()
-    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88", "playngo"])
+    topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     check = check_offsets(topics, tables)
     assert check.holds, check.detail
 
@@ -222,9 +225,11 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     assert (third.outcome, third.balance_minor) == ("EXISTS", 7)
 
     events = asyncio.run(log_of(installed))
-    assert {event.cause.type for event in events} == {"redrive"}
-    assert {(event.cause.actor, event.cause.reason) for event in events} == {("ann", "the key was rotated")}
-    assert {event.cause.id for event in events} == {bet, win}
+    causes = [event.cause for event in events if event.cause is not None]
+    assert len(causes) == len(events)
+    assert {cause.type for cause in causes} == {"redrive"}
+    assert {(cause.actor, cause.reason) for cause in causes} == {("ann", "the key was rotated")}
+    assert {cause.id for cause in causes} == {bet, win}
 
     assert pitboss("drop", "--source", other, "--by", "bob", "--why", "a test of theirs").exit_code == 0
     assert "dropped by bob" in pitboss("redrive", "--source", other, *DO).stdout
@@ -305,6 +310,90 @@ def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path
     headers = dict(json.loads(pitboss("show", signed, "--json").stdout)["headers"])
     assert (headers["authorization"], headers["http-path"], headers["empty"]) == ("***", "/transaction/bet", None)
     assert "s3cret" in pitboss("show", signed, "--reveal-secrets").stdout
+
+
+def notice(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    body = {"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]}
+    return {"key": b"merchant", "value": json.dumps(body, separators=(",", ":")).encode(), "partition": 1}
+
+
+def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_dropped(installed, pitboss):
+    good = {"eventCode": "CHARGEBACK", "success": "false"}
+    late = {"eventCode": "CAPTURE", "success": "true", "pspReference": "unsigned"}
+    items = [good | {"pspReference": "c1"}, *[{}] * 2_000, late, good | {"pspReference": "c2"}]
+    sent = notice(items)
+    [place] = asyncio.run(append(installed, [sent], raw_topic("adyen")))
+    worker = asyncio.run(normalised(installed, 1))
+    assert dict(worker.stats.rejected) == {"MISSING_FIELD": 2_000, "MISSING_SIGNATURE": 1}
+
+    async def letters() -> list[Any]:
+        dead = {installed.topic(raw_topic("adyen") + ".dlt")}
+        return [record async for record in read_topics(installed.bootstrap_servers, dead)]
+
+    written = asyncio.run(letters())
+    assert sum(len(record.key) + len(record.value) for record in written) < len(sent["value"]) + 3_000
+    groups = json.loads(pitboss("list", "--json").stdout)
+    assert {(group["code"], group["count"], group["sample"]) for group in groups} == {
+        ("MISSING_FIELD", 1, place),
+        ("MISSING_SIGNATURE", 1, place),
+    }
+    for shown in (place, f"provider.adyen.raw.v1.dlt-{written[-1].partition}@{written[-1].offset}"):
+        view = json.loads(pitboss("show", shown, "--json").stdout)
+        assert (view["source"], view["key"], view["value"]) == (place, "merchant", sent["value"].decode())
+        assert [(one["item"], one["code"]) for one in view["letters"]] == [
+            (None, "MISSING_FIELD"),
+            (1, "MISSING_FIELD"),
+            (2_001, "MISSING_SIGNATURE"),
+        ]
+    assert (
+        "2,000 MISSING_FIELD (items 1, 2, 3, 4, 5, …); 1 MISSING_SIGNATURE (item 2001)" in pitboss("show", place).stdout
+    )
+    assert pitboss("show", place, "--raw", "--reveal-secrets").stdout_bytes == sent["value"]
+    asyncio.run(booked(installed, 1))
+    asyncio.run(accounted(installed))
+
+    [done] = json.loads(pitboss("redrive", "--code", "missing_signature", *DO, "--json").stdout)
+    again = place_of(done["appended_at"])
+    asyncio.run(normalised(installed, 1))
+    told = asyncio.run(booked(installed, 2))
+    assert (told[place].outcome, told[again].outcome) == ("INFORMATIONAL", "EXISTS"), "what was good of it counts once"
+    dropped = pitboss("drop", "--source", again, "--by", "bob", "--why", "rubbish")
+    assert (dropped.exit_code, "1 dropped" in dropped.stderr) == (0, True)
+    assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
+    asyncio.run(accounted(installed))
+
+
+def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_up_nobody(installed, pitboss):
+    huge = {"key": b"k" * 1_040_000, "value": b"{}", "partition": 1}
+    headers = [("h", b"x" * 1_040_000)]
+    large = {"key": b"p", "value": b"{}", "headers": headers, "partition": 1}
+
+    async def append_large() -> list[str]:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=installed.bootstrap_servers, max_request_size=1_048_588, max_batch_size=1_048_588
+        )
+        await producer.start()
+        try:
+            topic = installed.topic(raw_topic("hub88"))
+            sent = [await producer.send_and_wait(topic, **record) for record in (huge, large)]
+        finally:
+            await producer.stop()
+        return [f"{one.topic}-{one.partition}@{one.offset}" for one in sent]
+
+    [first, second] = asyncio.run(append_large())
+    asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
+    worker = asyncio.run(normalised(installed, 3))
+    assert (worker.stats.accepted, worker.stats.rejected.total()) == (1, 2)
+    for place, key in ((first, None), (second, "p")):
+        view = json.loads(pitboss("show", place, "--json").stdout)
+        assert (view["key"], view["headers"], view["value"], len(view["letters"])) == (key, [], None, 1)
+        assert f"read them at {place}" in view["letters"][0]["detail"]
+    done = json.loads(pitboss("redrive", "--all", *DO, "--json").stdout)
+    assert [one["status"] for one in done] == ["DONE", "DONE"], "the bytes were fetched where they are"
+    asyncio.run(normalised(installed, 2))
+    assert "2 dropped" in pitboss("drop", "--all", *DO).stderr
+    asyncio.run(booked(installed, 1))
+    asyncio.run(accounted(installed))
 
 
 def test_what_makes_no_sense_is_refused_with_a_way_out(installed, pitboss):
@@ -427,6 +516,7 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
     asyncio.run(until_nobody_waits(installed, 3))
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1", "p-3", "p-4"]
     [mark] = asyncio.run(log_of(installed, None))
+    assert mark.cause is not None
     assert (mark.operation, mark.cause.type, mark.cause.actor, mark.cause.id) == (
         "dead_letter.dropped",
         "drop",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import struct
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.errors import InconsistentGroupProtocolError
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import OffsetAndMetadata
 
 from pitboss.settings import Runtime
 from schemas import codec
-from schemas.errors import OffsetHole, Stalled, Unavailable
+from schemas.errors import OffsetHole, Stalled, Unavailable, Unfetchable
 from schemas.events import DeadLetter
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
@@ -243,15 +246,20 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
         await until(lambda: len(worker.records) == 8)
         tp = TopicPartition(topic, 0)
         await until(lambda: worker.intake.status()[tp].reached == 24)
+
+        async def is_committed() -> bool:
+            return await cluster.committed() == {tp: 24}
+
+        await until(is_committed)  # or it would be lag to the others of the group, and missing once it is deleted
         await asyncio.sleep(2)
         assert not worker.app.crashed, "an aborted record and a marker at the end are no stall"
         await cluster.producer.send_batch(topic, 0, [(b"k", b"last", (), None)])
         await until(lambda: b"last" in worker.values)
         gaps = worker.intake.gap_offsets
     assert worker.values == [b"%d" % i for i in range(12) if i % 3 != 2] + [b"last"]
-    assert_joined(worker.batches)
-    assert worker.batches[-1].next_offset == 25
-    assert gaps > 0, "a batch that began behind a marker was asked for twice, and believed"
+    assert_joined(worker.batches[:-1])
+    assert (worker.batches[-1].from_offset, worker.batches[-1].next_offset) == (24, 25)
+    assert gaps > 0, "what lies behind a marker was asked for twice, and believed"
 
 
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
@@ -280,6 +288,53 @@ async def test_records_deleted_before_they_were_read_end_the_worker_by_name(clus
     assert worker.app.crash_reason.exit_code == 73
     assert worker.records == []
     assert await cluster.committed() == {TopicPartition(topic, 0): 10}, "positions are never reset"
+
+
+async def append_with_header_name(bootstrap_servers: str, topic: str, name: bytes) -> int:
+    """Append a record whose header's name is any bytes, which no client of Python's writes; its offset."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch.append(key=b"k", value=b"v", timestamp=None, headers=[("N" * len(name), b"x")])
+        written = bytearray(batch._build())
+        start = written.index(b"N" * len(name))
+        written[start : start + len(name)] = name
+        struct.pack_into(">I", written, 17, calc_crc32c(bytes(written[21:])))
+        batch._buffer = written
+        sent = await (await producer.send_batch(batch, topic, partition=0))
+        return sent.offset
+    finally:
+        await producer.stop()
+
+
+async def test_a_header_that_the_client_cannot_read_ends_the_worker_by_its_place_and_can_be_passed(cluster):
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    await cluster.producer.send_batch(topic, 0, [(b"k", b"%d" % n, (), None) for n in range(40)])
+    offset = await append_with_header_name(cluster.runtime.bootstrap_servers, topic, b"\xff\xfename")
+    await cluster.producer.send_batch(topic, 0, [(b"k", b"behind", (), None)])
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: worker.app.crashed)
+    error = worker.app.crash_reason
+    assert isinstance(error, Unfetchable)
+    assert error.exit_code == 77
+    assert str(error).startswith(f"{topic}-0@{offset} has a header whose name is not UTF-8")
+    assert f"set its offset on that partition to {offset + 1}" in str(error)
+
+    # What the message says, as Kafka's own tool does it.
+    tp = TopicPartition(topic, 0)
+    tool = AIOKafkaConsumer(
+        bootstrap_servers=cluster.runtime.bootstrap_servers, group_id=cluster.group, enable_auto_commit=False
+    )
+    await tool.start()
+    try:
+        tool.assign([tp])
+        await tool.commit({tp: offset + 1})
+    finally:
+        await tool.stop()
+    async with running(worker := Worker(cluster, topics=[topic])):
+        await until(lambda: worker.values == [b"behind"])
 
 
 async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
@@ -345,6 +400,65 @@ async def test_lag_on_a_partition_that_nobody_reads_ends_a_worker(cluster):
             assert "not held by this worker" in str(idle.app.crash_reason)
 
 
+async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(cluster):
+    await cluster.create("in", partitions=2)
+    topic = cluster.runtime.topic("in")
+    limits = {"stall_ms": 2_000, "unheld_stall_ms": 2_000, "interval_ms": 200}
+    workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
+    waits_for: str | None = "its dead letters have no place to go"
+
+    async def waits_for_something(batch: RecordBatch) -> None:
+        if batch.partition == 0 and waits_for:
+            raise Unavailable(waits_for)
+
+    for worker in workers:
+        worker.on_batch = waits_for_something
+    async with running(*workers):
+        await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
+        await cluster.fill("in", 100)
+        [holder, other] = sorted(workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status())
+        await until(lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting)
+        await asyncio.sleep(5)
+        assert not any(worker.app.crashed for worker in workers)
+        told = await cluster.admin.list_consumer_group_offsets(cluster.group)
+        assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), "others are not told what it waits for"
+        waits_for = None
+        await until(lambda: len(holder.records) + len(other.records) == 100)
+
+
+async def test_a_worker_that_the_group_does_not_let_in_ends_with_the_reason(cluster):
+    # It never has a partition to fetch from, and only who fetches is told.
+    await cluster.create("in", partitions=1)
+    topic = cluster.runtime.topic("in")
+    async with running(member := Worker(cluster, topics=[topic])):
+        await until(member.intake.status)
+        stranger = Worker(cluster, topics=[topic], settings={"is_co_partitioned": True})
+        async with running(stranger):
+            await until(lambda: stranger.app.crashed)
+            assert isinstance(stranger.app.crash_reason, InconsistentGroupProtocolError)
+        assert not member.app.crashed
+
+
+async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(cluster):
+    """They have nothing to commit yet, so they can tell each other nothing."""
+    await cluster.create("in", partitions=2)
+    topic = cluster.runtime.topic("in")
+
+    class Away:
+        async def claim(self, _: Any) -> dict[TopicPartition, int]:
+            raise Unavailable("the database is down")
+
+        async def release(self, _: Any) -> None: ...
+
+    limits = {"stall_ms": 1_000, "unheld_stall_ms": 1_000, "interval_ms": 100}
+    workers = [Worker(cluster, topics=[topic], watchdog=limits, positions=Away()) for _ in range(2)]
+    async with running(*workers):
+        await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
+        await cluster.fill("in", 100)
+        await asyncio.sleep(3)
+        assert not any(worker.app.crashed for worker in workers)
+
+
 async def test_a_command_pauses_and_resumes_every_worker(cluster):
     await cluster.create("in", partitions=2)
     await cluster.create("control", partitions=1)
@@ -354,7 +468,8 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster):
     async def reload() -> None:
         reloads.append(1)
 
-    workers = [Worker(cluster, topics=[topic], watchdog={"stall_ms": 800, "interval_ms": 100}) for _ in range(2)]
+    limits = {"stall_ms": 800, "unheld_stall_ms": 800, "interval_ms": 100}
+    workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
     for worker in workers:
         worker.app.supervise(
             Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake], on_reload=reload)

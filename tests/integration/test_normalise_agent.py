@@ -7,15 +7,17 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.structs import ConsumerRecord
 
 from pitboss.settings import Runtime
-from pitboss.topic_admin import create_topics
+from pitboss.topic_admin import admin_client, create_topics
 from sandbox.keys import SandboxKeys
 from sandbox.poison import CATALOGUE
 from sandbox.records import Origin, RawEvent
@@ -70,7 +72,7 @@ async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     return runtime
 
 
-async def append(runtime: Runtime, traffic: Sequence[RawEvent]) -> None:
+async def append(runtime: Runtime, traffic: Sequence[RawEvent], partitions: int = PARTITIONS) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5)
     await producer.start()
     try:
@@ -79,7 +81,7 @@ async def append(runtime: Runtime, traffic: Sequence[RawEvent]) -> None:
                 qualified(raw_topic(raw.provider), runtime.namespace),
                 raw.value,
                 raw.key,
-                partition=partition_for(raw.key, PARTITIONS),
+                partition=partition_for(raw.key, partitions),
                 headers=list(raw.headers),
             )
             for raw in traffic
@@ -343,3 +345,54 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
     assert cancel.reference is not None
     assert (cancel.reference.operation, cancel.reference.tx_id) == (said.operation, said.provider_tx_id)
     assert cancel.player_id == said.player_id
+
+
+async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_nobody(
+    runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+) -> None:
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS)
+    raw = qualified(raw_topic("newone"), runtime.namespace)
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        await admin.create_topics([NewTopic(raw, PARTITIONS, 1)])
+    worker = worker_of(runtime, keys)
+    worker.producer.settings = replace(worker.producer.settings, request_timeout_ms=5_000)
+    hub88 = [one for one in traffic if one.provider == "hub88"]
+    async with working(worker):
+        await until(lambda: TopicPartition(raw, 0) in worker.intake.status(), "the topic is found")
+        await append(runtime, [RawEvent("newone", b"p", b"{}", (), START_MS, 0)])
+        waits = f"UNAVAILABLE: there is no topic {raw}.dlt: run `pitboss topics create`"
+        await until(lambda: waits in {status.waiting for status in worker.intake.status().values()}, "it is told")
+        await append(runtime, hub88)
+        await until(lambda: worker.stats.records == len(hub88), "the records of the others are handled")
+        assert not worker.app.crashed
+        await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS)
+        await until(lambda: worker.stats.records == len(hub88) + 1, "the stranger's record is handled")
+    [letter] = await read_all(runtime, dead_letter_topic(raw_topic("newone")))
+    assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.UNKNOWN_PROVIDER
+
+
+async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
+    runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+) -> None:
+    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)
+    letters = qualified(dead_letter_topic(raw_topic("hub88")), runtime.namespace)
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        await admin.delete_topics([letters])
+    good = next(one for one in traffic if one.provider == "hub88" and one.origin is Origin.FIRST)
+    await append(runtime, [good, RawEvent("hub88", b"p", b"{broken", good.headers, START_MS, 0)], partitions=1)
+    worker = worker_of(runtime, keys)
+    worker.producer.settings = replace(worker.producer.settings, request_timeout_ms=3_000)
+    tries = 0
+    count = worker.producer.partition_count
+
+    async def counted_tries(topic: str) -> int:
+        nonlocal tries
+        tries += topic == letters
+        return await count(topic)
+
+    worker.producer.partition_count = counted_tries  # type: ignore[method-assign]
+    async with working(worker):
+        await until(lambda: tries > 1, "it is tried again")
+        await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)
+        await until(lambda: worker.stats.records == 2, "both are handled")
+    assert len(await read_all(runtime, TRANSACTIONS)) == 1

@@ -87,6 +87,25 @@ async def test_differences_are_named_one_by_one(runtime):
     assert f"{runtime.topic(LOG)}: retention.ms is 1000, should be -1" in {str(one) for one in found}
 
 
+async def test_a_raw_topic_that_somebody_else_has_made_gets_its_dead_letter_topic(runtime, created):
+    raw = "provider.newone.raw.v1"
+    others = ("provider.newone.raw.v2", "newone.raw.v1", f"x.{raw}")
+    async with admin_client(runtime.bootstrap_servers) as admin:
+        await admin.create_topics([NewTopic(runtime.topic(name), 3, 1) for name in (raw, *others)])
+    await until_there(runtime, {runtime.topic(name) for name in (raw, *others)})
+    [missing] = await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    assert str(missing) == f"{runtime.topic(raw)}.dlt: topic is missing"
+    more = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    assert more.created == (f"{runtime.topic(raw)}.dlt",)
+    assert await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS) == []
+
+
+async def until_there(runtime: Runtime, names: set[str]) -> None:
+    async with asyncio.timeout(20):
+        while not names <= await names_on_broker(runtime):  # noqa: ASYNC110  # the broker tells nobody
+            await asyncio.sleep(0.05)
+
+
 async def test_created_topics_take_records_at_once(runtime, created, producer):
     for topic in created.created:
         assert (await producer.send_and_wait(topic, b"{}", key=b"k", partition=0)).offset == 0

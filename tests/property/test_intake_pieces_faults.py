@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import Unavailable
-from streams.kafka import gathering
+from streams.kafka import gathering, starts
 from streams.kafka import intake as intake_module
 from streams.kafka.app import AppSettings, create_app
 from streams.kafka.batches import BatchChannel, RecordBatch
@@ -58,7 +59,8 @@ class Worker:
         return [record.offset for record in records]
 
     async def handle(self, batch: RecordBatch) -> None:
-        offsets = [o for reading in batch.readings for o in reading] + [r.offset for r in batch.records]
+        readings: Any = batch.readings  # by `read`
+        offsets = [o for reading in readings for o in reading] + [r.offset for r in batch.records]
         tp = batch.tp
         if batch not in self.tried:
             self.tried[batch] = offsets
@@ -118,6 +120,7 @@ async def story(seed: int, sizes: Sequence[int], faults: list[tuple[int, str]], 
         is_killed = next((kind for _, kind in to_come if kind in ("stop", "kill")), "") == "kill"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(intake_module, "new_consumer", lambda _, client=client: client)
+            patch.setattr(starts, "ask_group_offsets", client.ask_group)
             patch.setattr(intake_module, "PIECE_RECORDS", PIECE)
             patch.setattr(gathering, "WAIT_S_PER_RECORD", gathering.WAIT_MAX_S)  # behind few records, too
             await worker.live(is_killed=is_killed)

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from schemas.errors import InvariantBroken
 from streams.kafka.app import AppSettings, create_app
-from streams.kafka.assignment import Assignment
+from streams.kafka.assignment import TRY_MAX_S, Assignment
+from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch, joined
 from streams.kafka.lanes import take_joined
 from streams.kafka.progress import Progress
+from streams.kafka.stalls import Sight, StallJudge
+from streams.postgres.database import SILENCE_MAX_S
 
 TP = TopicPartition("t", 0)
 RECORD = ConsumerRecord("t", 0, 0, 0, 0, b"k", b"v", None, 1, 1, ())
@@ -123,7 +126,8 @@ def test_a_joined_batch_covers_its_parts_and_is_done_with_all_of_them():
     records_max=st.integers(1, 30),
 )
 def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, breaks, records_max):
-    lane, offset = deque(), 0
+    lane: deque[RecordBatch] = deque()
+    offset = 0
     for index, size in enumerate(sizes):
         # At a break either the assignment changed or something lies between.
         assignment = sum(1 for at in breaks if at <= index and at % 2)
@@ -145,16 +149,80 @@ def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, bre
         assert not follows or len(one.records) + len(starts[other.from_offset].records) > records_max
 
 
-def test_only_the_pause_between_two_tries_counts_as_waiting():
-    assignment = Assignment(1, frozenset({TP}))
+def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end():
+    now_s = 0.0
+    assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
     assignment.open({TP: 0})
     batch = assignment.hand_out(TP, [RECORD], 3, assignment.finish)
     assert assignment.begin(batch)
+    assert assignment.status(None)[TP].waiting is None, "the first try waits for nothing that is known"
     assignment.end(batch, "the database is down")
-    assert assignment.status(None)[TP].waiting == "the database is down"
+    now_s = 1_000.0
+    assert assignment.status(None)[TP].waiting == "the database is down", "a pause between two tries is a wait"
+    for _ in range(3):
+        assert assignment.begin(batch)
+        now_s += TRY_MAX_S - 1
+        assert assignment.status(None)[TP].waiting == "the database is down", "so is a try for the same"
+        now_s += 1
+        assert assignment.status(None)[TP].waiting is None, "a try that never ends is a stall"
+        assert assignment.status("paused")[TP].waiting == "paused"
+        assignment.end(batch, "the database is down")
+        assert assignment.status(None)[TP].waiting == "the database is down"
     assert assignment.begin(batch)
-    assert assignment.status(None)[TP].waiting is None, "a try that never ends is a stall"
-    assert assignment.status("paused")[TP].waiting == "paused"
+    assignment.end(batch, None)
+    assert assignment.status(None)[TP].waiting is None
+
+
+def test_a_start_position_that_is_asked_for_without_an_end_is_a_stall_too():
+    now_s = 0.0
+    assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
+    assignment.note_try([TP])
+    assignment.note_wait([TP], "the database is down")
+    assignment.note_try([TP])
+    assert assignment.status(None)[TP].waiting == "the database is down"
+    now_s = TRY_MAX_S
+    assert assignment.status(None)[TP].waiting is None
+
+
+def test_a_try_may_last_as_long_as_a_database_may_be_silent():
+    assert TRY_MAX_S == SILENCE_MAX_S
+
+
+@pytest.mark.parametrize("try_s", [20.0, 30.0, 39.0])
+def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
+    """A lock that is held runs into its time-out again and again; the watchdog rarely looks in between."""
+    now_s = 0.0
+    assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
+    assignment.open({TP: 0})
+    batch = assignment.hand_out(TP, [RECORD], 3, assignment.finish)
+    judge, backoff, looks_at = StallJudge(60_000, 120_000), Backoff(), 0.0
+    while now_s < 600:
+        assert assignment.begin(batch)
+        tried_until_s = now_s + try_s
+        for until_s in (tried_until_s, tried_until_s + backoff.next_s()):
+            while looks_at < until_s:
+                now_s = looks_at
+                status = assignment.status(None)[TP]
+                sight = Sight(10, status.reached, is_held=True, waiting=status.waiting)
+                assert not judge.look(int(now_s * 1000), {TP: sight})
+                looks_at += 5.02
+            now_s = until_s
+            if until_s == tried_until_s:
+                assignment.end(batch, "a row is locked")
+
+
+def test_what_waits_gives_signs_of_life_each_unlike_the_last():
+    assignment = Assignment(1, frozenset({TP}))
+    assert assignment.signs("paused") == {}, "before its start is known"
+    assignment.open({TP: 7})
+    assert assignment.signs(None) == {}
+    assignment.note_wait([TP], "x" * 10_000)
+    signs = [assignment.signs(None)[TP] for _ in range(3)]
+    assert {offset for offset, _ in signs} == {7}
+    assert len({text for _, text in signs}) == 3
+    assert all(len(text.encode()) < 4_096 for _, text in signs)
+    assignment.note_wait([TP], None)
+    assert assignment.signs("paused")[TP][1].endswith("paused")
 
 
 def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():

@@ -85,6 +85,24 @@ def test_a_batch_with_two_bad_items_is_one_case_and_a_copy_is_none():
     assert [(group.code, group.count) for group in groups_of([case])] == [("BAD_AMOUNT", 1), ("BAD_TIME", 1)]
 
 
+def test_the_bytes_of_a_case_are_those_of_the_letter_that_holds_them():
+    # The first one is from a release that read the record otherwise, before a crash.
+    [case] = cases(letter(5, item=0, value=None, headers=[]), letter(5, item=1), letter(5, item=2, value=None))
+    assert (case.letter.value, len(case.letter.headers)) == (b"body", 1)
+    doer, _, sent = redriver()
+    asyncio.run(doer.redrive([case]))
+    assert [(outgoing.value, dict(outgoing.headers)["a"]) for _, outgoing in sent] == [(b"body", b"b")]
+
+
+def test_a_case_of_many_items_is_found_by_any_code_and_begins_with_the_letter_of_the_record():
+    first = letter(5, "BAD_TIME", item=3, value=None)
+    [case] = cases(first, letter(5, "BAD_AMOUNT", item=1, value=None), letter(5, "BAD_AMOUNT"))
+    assert [one.letter.record_index for one in case.letters] == [None, 1, 3]
+    assert case.codes == ("BAD_AMOUNT", "BAD_TIME")
+    assert all(Choice(codes=frozenset({code})).takes(case) for code in case.codes)
+    assert [(group.code, group.count) for group in groups_of([case])] == [("BAD_AMOUNT", 1), ("BAD_TIME", 1)]
+
+
 def test_the_state_is_what_the_last_finished_action_made_of_it():
     assert cases(letter(1))[0].state is State.OPEN
     assert cases(letter(1), actions=[action(1, is_done=False)])[0].state is State.OPEN
@@ -170,6 +188,17 @@ def test_bytes_that_are_nowhere_cannot_be_redriven(held, why):
     assert actions.noted == sent == []
 
 
+def test_what_no_batch_can_hold_is_refused_before_anything_is_noted():
+    doer, actions, sent = redriver(held=Outgoing(b"k" * 1_040_000, b"x" * 9_000, []))
+    [refused, done] = sorted(
+        asyncio.run(doer.redrive(cases(letter(1, value=None), letter(2)))), key=lambda one: one.source.offset
+    )
+    assert (refused.status, done.status) == (Status.REFUSED, Status.DONE)
+    assert "no batch holds more than 1,048,588" in refused.detail
+    assert [offset for offset, _ in sent] == [2]
+    assert [note[:2] for note in actions.noted] == [("begin", "REDRIVE"), ("append", 2), ("complete", 0)]
+
+
 def test_only_force_redrives_what_was_redriven_or_dropped():
     doer, _, sent = redriver()
     found = cases(letter(1), letter(2), actions=[action(1), action(2, "DROP")])
@@ -191,6 +220,17 @@ def test_only_a_drop_that_others_wait_for_is_told_to_the_log():
     assert ("complete", 1, None) in actions.noted
 
 
+def test_a_drop_that_came_before_anybody_waited_is_told_to_the_log_once_somebody_does():
+    """The letter is durable a moment before the jam moves to it."""
+    doer, _, sent = redriver(waiting=3)
+    silent = action(1, "DROP")
+    told = msgspec.structs.replace(silent, appended_at=Position(RAW, 0, 9))
+    for before, status in ((silent, Status.DONE), (told, Status.SKIPPED)):
+        [result] = asyncio.run(doer.drop(cases(letter(1), actions=[before])))
+        assert result.status is status
+    assert [(offset, outgoing.value) for offset, outgoing in sent] == [(1, b"dropped")]
+
+
 def test_an_event_of_the_log_that_can_be_read_by_now_says_that_its_decision_comes_late():
     encode, decode = codec.encoder(WalletTransaction), codec.decoder(WalletTransaction)
     log = "wallet.transactions.v1"
@@ -203,5 +243,6 @@ def test_an_event_of_the_log_that_can_be_read_by_now_says_that_its_decision_come
     results = asyncio.run(doer.redrive(cases(*letters)))
     assert {one.source.offset: one.status for one in results} == {0: Status.DONE, 1: Status.DONE, 2: Status.REFUSED}
     late = decode(sent[0][1].value)
+    assert late.cause is not None
     assert (late.cause.type, late.cause.actor, late.event_id) == (REDRIVE, "ann", decided.event_id)
     assert sent[1][1].value == encode(told)

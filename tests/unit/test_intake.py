@@ -7,12 +7,19 @@ The numbers beside the tests: 1 the consumer, 2 batches, 3 done, 4 commit, 5 rev
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from aiokafka.errors import CommitFailedError, CorruptRecordException, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    CommitFailedError,
+    CorruptRecordException,
+    KafkaTimeoutError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import TopicPartition
 
-from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable
+from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
 from streams.kafka import consumers
 from streams.kafka.intake import IntakeSettings
 from tests.intake_harness import A, B, FakeConsumer, Positions, harness
@@ -21,7 +28,7 @@ __all__ = ["harness"]
 
 
 def test_the_consumer_never_commits_resets_or_leaves_by_itself(monkeypatch):  # rule 1
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **options: given.update(options))
     consumers.new_consumer(IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True))
     assert given["enable_auto_commit"] is False
@@ -297,3 +304,48 @@ async def test_stop_lets_go_of_everything_in_order(harness):
     assert h.consumer.group_offsets == {A: 10}
     assert positions.released == [{A}]
     assert h.consumer.stopped
+
+
+class Undecodable(FakeConsumer):
+    """A fetch raises as soon as it would come to this record, as aiokafka's does at the name of a header."""
+
+    at = (A, 7)
+    searches = 0
+
+    async def getmany(self, *tps, timeout_ms=0, max_records=None):
+        tp, offset = self.at
+        ready = [each for each in self.logs[tp] if each >= self.positions.get(tp, 1 << 60)][:max_records]
+        self.searches += max_records == 1
+        if tp in tps and offset in ready:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
+
+
+async def test_a_record_that_the_client_cannot_take_apart_ends_the_process_by_its_place(harness):  # rule 10
+    consumer = Undecodable({A: [*range(10)], B: [*range(10)]}, {A: 3, B: 0})
+    async with harness({}, consumer=consumer) as h:
+        consumer.assign(A, B)
+        await h.until(lambda: h.intake.crashed)
+        error = h.intake.crash_reason
+        assert isinstance(error, Unfetchable)
+        assert str(error).startswith("t-0@7 has a header whose name is not UTF-8")
+        assert "set its offset on that partition to 8" in str(error)
+        assert consumer.searches > 1
+        assert h.intake.status()[A].done == 3
+
+
+async def test_where_it_cannot_be_found_the_error_says_where_the_reading_stood(harness):  # rule 10
+    async with harness({A: [*range(10)]}, committed={A: 4}) as h:
+        h.consumer.to_raise += [KafkaTimeoutError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")]
+        h.consumer.assign(A)
+        await h.until(lambda: h.intake.crashed)
+        assert isinstance(h.intake.crash_reason, Unfetchable)
+        assert "at or after one of t-0@4 has" in str(h.intake.crash_reason)
+
+
+async def test_gaps_are_counted_over_assignments(harness):
+    async with harness({A: [*range(12, 20)]}, committed={A: 5}) as h:
+        h.consumer.assign(A)
+        (await h.take()).done()
+        await h.consumer.rebalance(A)
+        assert h.intake.gap_offsets == 7

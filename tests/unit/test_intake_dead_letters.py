@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from aiokafka.structs import ConsumerRecord
 
 from schemas import codec
-from schemas.errors import RejectCode
+from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
-from streams.kafka.dead_letters import Burial, DeadLetters
+from streams.kafka import dead_letters
+from streams.kafka.dead_letters import BYTES_AT_ONCE, Burial, DeadLetters
 from streams.kafka.producer import TooLarge
 
 
@@ -26,7 +31,7 @@ def record(offset=7, value=b"{broken", topic="provider.hub88.raw.v1", headers=((
 
 
 async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
-    producer = Producer()
+    producer: Any = Producer()
     letters = DeadLetters(producer, "normalise", "0.1.0")
     await letters.bury(
         record(headers=(("x", b"\xff\x00"), ("none", None))),
@@ -60,7 +65,7 @@ async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
 
 
 async def test_records_of_several_topics_go_to_their_own_graves():
-    producer = Producer()
+    producer: Any = Producer()
     await DeadLetters(producer, "s", "v").bury_all(
         [Burial(record(topic=topic, offset=i), "X", "d") for i, topic in enumerate("abab")]
     )
@@ -68,7 +73,7 @@ async def test_records_of_several_topics_go_to_their_own_graves():
 
 
 async def test_a_letter_that_no_batch_can_hold_is_written_without_the_bytes():
-    producer = Producer(limit=2_000)
+    producer: Any = Producer(limit=2_000)
     await DeadLetters(producer, "s", "v").bury_all(
         [Burial(record(1), "X", "a"), Burial(record(2, value=b"x" * 3_000), "X", "b"), Burial(record(3), "X", "c")]
     )
@@ -80,7 +85,100 @@ async def test_a_letter_that_no_batch_can_hold_is_written_without_the_bytes():
 
 
 async def test_a_detail_is_bounded():
-    producer = Producer()
+    producer: Any = Producer()
     await DeadLetters(producer, "s", "v").bury(record(), "X", "long" * 10_000)
     ((_, [(_, value, _, _)]),) = producer.sent
     assert len(codec.decoder(DeadLetter)(value).detail) == 2_000
+
+
+class Sized(Producer):
+    """Refuses what a batch cannot hold, as the real one does."""
+
+    calls = 0
+
+    async def send_keyed(self, topic, records) -> None:
+        self.calls += 1
+        assert self.calls < 100, "nobody would ever hear of it: nothing in between waits"
+        for index, (key, value, headers, _) in enumerate(records):
+            size = len(key or b"") + len(value) + sum(len(name) + len(held) for name, held in headers)
+            if size > self.limit:
+                raise TooLarge(f"{size} bytes", index)
+        self.sent.append((topic, list(records)))
+
+    def letters(self) -> list[DeadLetter]:
+        return [codec.decoder(DeadLetter)(value) for _, sent in self.sent for _, value, _, _ in sent]
+
+    def bytes_sent(self) -> list[int]:
+        return [sum(len(key or b"") + len(value) for key, value, _, _ in sent) for _, sent in self.sent]
+
+
+async def test_the_bytes_of_a_record_are_in_its_first_letter_and_in_no_other():
+    producer: Any = Sized()
+    first, second = record(1, value=b"x" * 60_000), record(2, value=b"y" * 60_000)
+    items = [Burial(first, "X", f"item {n}", n, f"p{n}") for n in range(16)]
+    await DeadLetters(producer, "s", "v").bury_all([*items, Burial(second, "X", "d")])
+    letters = producer.letters()
+    assert [letter.value for letter in letters] == [first.value, *[None] * 15, second.value]
+    assert [bool(letter.headers) for letter in letters] == [True, *[False] * 15, True]
+    assert [(letter.record_index, letter.detail, letter.player_id) for letter in letters[:-1]] == [
+        (n, f"item {n}", f"p{n}") for n in range(16)
+    ]
+    assert {(letter.key, letter.code) for letter in letters} == {(b"player-1", "X")}
+    assert sum(producer.bytes_sent()) < 2 * 60_000 + 17 * 500
+
+
+async def test_what_is_encoded_at_once_is_bounded():
+    producer: Any = Sized()
+    many = [Burial(record(n, value=b"x" * 900_000), "X", "d") for n in range(50)]
+    await DeadLetters(producer, "s", "v").bury_all(many)
+    assert [letter.source.offset for letter in producer.letters()] == [*range(50)]
+    assert len(producer.sent) == 13
+    assert max(producer.bytes_sent()) < BYTES_AT_ONCE * 1.01
+    few: Any = Sized()
+    await DeadLetters(few, "s", "v").bury_all([Burial(record(n), "X", "d") for n in range(2_000)])
+    assert len(few.sent) == 1, "what is small goes out as before"
+
+
+async def test_many_small_letters_are_bounded_too(monkeypatch):
+    monkeypatch.setattr(dead_letters, "BYTES_AT_ONCE", 50_000)
+    producer: Any = Sized()
+    await DeadLetters(producer, "s", "v").bury_all([Burial(record(n), "X", "") for n in range(500)])
+    assert max(producer.bytes_sent()) < 50_000
+    assert len(producer.letters()) == 500
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        replace(record(), key=b"k" * 1_040_000),
+        replace(record(), key=b"k" * 600_000),
+        replace(record(), headers=(("h", b"v" * 1_040_000),)),
+        replace(record(), headers=tuple(("name" * 10, b"") for _ in range(25_000))),
+        replace(record(), value=b"v" * 1_040_000),
+    ],
+    ids=["key", "key twice", "header", "headers", "value"],
+)
+async def test_whatever_is_too_large_of_a_record_it_has_one_letter(huge):
+    producer: Any = Sized(limit=1_000_000)
+    await DeadLetters(producer, "s", "v").bury_all([Burial(record(1), "X", "a"), Burial(huge, "X", "b")])
+    small, letter = producer.letters()
+    assert small.value == b"{broken"
+    assert (letter.value, letter.headers) == (None, [])
+    # By its key a drop lets those go on who wait behind it; one that long is nobody's id.
+    assert letter.key == (b"player-1" if huge.key == b"player-1" else None)
+    assert "read them at provider.hub88.raw.v1-2@7" in letter.detail
+    assert producer.bytes_sent()[0] < 2_000
+
+
+async def test_the_other_letters_of_a_record_do_not_repeat_a_long_key():
+    producer: Any = Sized(limit=1_000_000)
+    long = replace(record(), key=b"k" * 400_000)
+    await DeadLetters(producer, "s", "v").bury_all([Burial(long, "X", "d", n) for n in range(16)])
+    assert [letter.key and len(letter.key) for letter in producer.letters()] == [400_000, *[None] * 15]
+    assert sum(producer.bytes_sent()) < 3 * 400_000
+
+
+async def test_a_letter_that_does_not_fit_without_the_bytes_either_ends_the_process():
+    producer: Any = Sized(limit=10)
+    with pytest.raises(InvariantBroken, match=r"provider\.hub88\.raw\.v1-2@7 is too large although"):
+        await DeadLetters(producer, "s", "v").bury(record(), "X", "d")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from schemas.errors import Fenced, RejectCode, Rejected, Unavailable
-from streams.kafka import lanes
+from streams.kafka.backoff import Backoff
 from streams.kafka.batches import RecordBatch
 from streams.kafka.lanes import process_batches
 
@@ -41,7 +41,7 @@ def journal():
 
 @pytest.fixture(autouse=True)
 def _no_wait(monkeypatch):
-    monkeypatch.setattr(lanes.Backoff, "next_s", lambda _: 0)
+    monkeypatch.setattr(Backoff, "next_s", lambda _: 0)
 
 
 @pytest.fixture

@@ -55,6 +55,13 @@ def test_partitions_of_others_get_longer_because_their_own_watchdog_comes_first(
     assert stalls_after([replace(BEHIND, is_held=False)] * 21) == [20]
 
 
+def test_a_sign_of_life_of_its_holder_is_as_good_as_a_movement():
+    unheld = replace(BEHIND, is_held=False)
+    alive = [replace(unheld, sign=f"{i // 10} the database is down") for i in range(100)]
+    assert stalls_after(alive) == []
+    assert stalls_after([*alive, *[alive[-1]] * 12]) == [110, 111], "the holder is gone and so are its signs"
+
+
 def test_a_partition_that_was_away_begins_anew():
     judge = StallJudge(5_000, 20_000)
     judge.look(0, {TP: BEHIND})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
+import json
+from dataclasses import replace
+
 import pytest
 
 from schemas.errors import UsageError
@@ -9,7 +13,10 @@ from schemas.events import Position
 from streams.dead_letters.headers import drop_headers
 from streams.dead_letters.jams import Limits
 from streams.normalise.agent import NormaliseSettings, parked_providers
-from streams.normalise.parking import ParkSettings
+from streams.normalise.normaliser import Normaliser
+from streams.normalise.parking import ParkSettings, jamming_code
+from streams.providers.registry import DIALECTS
+from tests.dialect_records import house_signature, hub88_signature, keyring, raw_record
 from tests.parking_story import PART, TOPIC, Story
 
 
@@ -230,3 +237,62 @@ def test_a_message_with_the_header_of_a_drop_lets_nothing_go_on():
     story.handle()
     assert story.emitted == []
     assert story.store.still_waiting() == [1, 2]
+
+
+# --- what the dialects tell of what they reject -----------------------------------------------------------------------
+
+NORMALISER = Normaliser(DIALECTS, keyring() | {"sumsub": {"secret": "s3cret"}})
+BET = {"user": "p-1", "transaction_uuid": "t-1", "amount": 150_000, "currency": "EUR"}
+PAID = {"operation": "withdrawal.requested", "id": "w-1", "player_id": "p-1", "at": "2026-09-21T14:13:20Z"}
+REVIEW = {"type": "applicantReviewed", "applicantId": "a-1", "externalUserId": "p-1", "correlationId": "c-1"}
+
+
+def jam_of(provider, body, headers=None, *, key=b"p-1"):
+    value = body if isinstance(body, bytes) else json.dumps(body).encode()
+    digest = hmac.digest(b"s3cret", value, "sha256").hex().encode()
+    signed = {
+        "x-hub88-signature": hub88_signature(value),
+        "x-house-signature": house_signature(value),
+        "x-payload-digest": digest,
+        "x-payload-digest-alg": b"HMAC_SHA256_HEX",
+        "http-path": b"/transaction/bet",
+    }
+    record = replace(raw_record(provider, value, signed | (headers or {})), key=key)
+    return jamming_code(record, NORMALISER.normalise(record))
+
+
+@pytest.mark.parametrize(
+    ("provider", "body", "headers", "code"),
+    [
+        ("hub88", BET, {}, None),
+        ("hub88", BET | {"amount": 1.5}, {}, "BAD_AMOUNT"),
+        ("hub88", BET | {"amount": "150000"}, {}, "BAD_AMOUNT"),
+        ("hub88", BET | {"currency": 978}, {}, "BAD_CURRENCY"),
+        ("hub88", {"user": "p-1"}, {}, "MISSING_FIELD"),
+        ("hub88", BET | {"transaction_uuid": ""}, {}, "BAD_FIELD"),
+        ("hub88", BET, {"http-path": b"/transaction/tip"}, "UNKNOWN_OPERATION"),
+        ("hub88", BET, {"http-path": None}, "UNKNOWN_OPERATION"),
+        ("house", PAID | {"amount": "1.00", "currency": "EUR"}, {}, None),
+        ("house", PAID | {"amount": 1.0, "currency": "EUR"}, {}, "BAD_AMOUNT"),
+        ("house", PAID | {"amount": "1.00"}, {}, "MISSING_FIELD"),
+        ("house", PAID | {"amount": "1.00", "currency": "EUR", "at": "soon"}, {}, "BAD_TIME"),
+        ("house", PAID | {"operation": "withdrawal.imagined"}, {}, "UNKNOWN_OPERATION"),
+        ("house", PAID | {"amount": "1.00", "currency": "EUR", "at": "0001-01-01T00:00:00+14:00"}, {}, "BAD_TIME"),
+        ("sumsub", REVIEW, {}, None),
+        ("sumsub", REVIEW | {"reviewResult": {"reviewAnswer": "BLUE"}}, {}, "BAD_FIELD"),
+    ],
+)
+def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(provider, body, headers, code):
+    assert jam_of(provider, body, headers) == code
+    assert jam_of(provider, body, headers, key=b"p-2") is None
+    # Nobody may speak for him without the provider's signature.
+    unsigned = {"x-hub88-signature": b"", "x-house-signature": b"", "x-payload-digest": b""}
+    forged = {"x-hub88-signature": b"AAAA", "x-house-signature": b"aa", "x-payload-digest": b"aa"}
+    assert jam_of(provider, body, headers | unsigned) is None
+    assert jam_of(provider, body, headers | forged) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"nope", b"[]", b'{"user":"p-1","player_id":"p-1"', b'"p-1"'])
+def test_what_is_no_json_holds_up_nobody(body):
+    for provider in ("hub88", "house", "sumsub"):
+        assert jam_of(provider, body) is None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.partitioner import murmur2, partition_for
+from streams.kafka.partitioner import KEY_BYTES_CACHED, _cached, murmur2, partition_for
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2 of Apache Kafka.
 JAVA = {
@@ -66,3 +66,12 @@ def test_keys_spread_over_all_partitions():
         counts[partition_for(b"player-%d" % player, 24)] += 1
     assert min(counts) > 800
     assert max(counts) < 1_200
+
+
+def test_long_keys_are_not_kept():
+    before = _cached.cache_info().currsize
+    for number in range(3):
+        partition_for(b"%d" % number + bytes(KEY_BYTES_CACHED), 24)
+    assert _cached.cache_info().currsize == before
+    partition_for(b"a key that nobody else has: %d" % before, 24)
+    assert _cached.cache_info().currsize == before + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
@@ -56,7 +57,8 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
 
 
 async def test_a_batch_that_nobody_has_read_is_not_passed_over():
-    handle = create_handler(None, None, "t", NormaliseStats())
+    nothing: Any = None
+    handle = create_handler(nothing, nothing, "t", NormaliseStats())
     record = ConsumerRecord(raw_topic("house"), 0, 0, START_MS, 1, b"k", b"{}", None, 1, 2, ())
     with pytest.raises(InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"):
         await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))

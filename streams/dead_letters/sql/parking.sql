@@ -20,14 +20,19 @@ SELECT p.source_offset, p.timestamp_ms, b.key, p.body, p.headers
  ORDER BY p.source_offset
 
 -- name: keep_jam
--- A jam only moves on: what a late writer says of an earlier offset changes nothing.
+-- A jam only moves on: what a late writer says of an earlier offset changes nothing. A record that was rejected and is
+-- not, read once more, moves its jam a second time: from itself to the first of the waiting that cannot be read.
 INSERT INTO dead_letters.jam AS b
        (topic, part, from_offset, key, waits_for, moved_at, since_ms, code, until_offset, ended_by, full_from)
 VALUES (%(topic)s, %(part)s, %(from_offset)s, %(key)s, %(waits_for)s, %(moved_at)s, %(since_ms)s, %(code)s,
         %(until_offset)s, %(ended_by)s, %(full_from)s)
 ON CONFLICT (topic, part, from_offset) DO UPDATE
-   SET waits_for = CASE WHEN excluded.moved_at > b.moved_at THEN excluded.waits_for ELSE b.waits_for END,
-       code = CASE WHEN excluded.moved_at > b.moved_at THEN excluded.code ELSE b.code END,
+   SET (waits_for, code) = (
+           SELECT s.waits_for, s.code
+             FROM (VALUES (b.waits_for, b.code, b.moved_at),
+                          (excluded.waits_for, excluded.code, excluded.moved_at)) AS s (waits_for, code, moved_at)
+            ORDER BY s.moved_at DESC, s.waits_for <> s.moved_at DESC, s.waits_for DESC
+            LIMIT 1),
        moved_at = greatest(b.moved_at, excluded.moved_at),
        until_offset = coalesce(b.until_offset, excluded.until_offset),
        ended_by = coalesce(b.ended_by, excluded.ended_by),

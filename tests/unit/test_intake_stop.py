@@ -1,0 +1,79 @@
+"""However a worker hangs on its way out, it is gone after its time, with the code of what ended it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mode import Service
+
+from schemas.errors import Fenced
+from streams.kafka import app as app_module
+from streams.kafka.app import AppSettings, PitbossApp, create_app, run_worker
+
+LIMIT_S = 1.0
+
+
+class Hangs(Service):
+    """Never stops."""
+
+    def __init__(self, *, blocks: bool) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    async def on_stop(self) -> None:
+        if self.blocks:
+            time.sleep(1_000)  # noqa: ASYNC251  # as code would that keeps the loop to itself
+        await asyncio.Event().wait()
+
+
+class Ends(Service):
+    """Crashes, or only says that it is there."""
+
+    def __init__(self, *, crashes: bool) -> None:
+        super().__init__()
+        self.crashes = crashes
+
+    @Service.task
+    async def _work(self) -> None:
+        sys.stdout.write("begun\n")
+        sys.stdout.flush()
+        if self.crashes:
+            raise Fenced("another worker has the partition")
+
+
+def create(crashes: str, blocks: str) -> PitbossApp:
+    app = create_app(AppSettings("worker", "127.0.0.1:1"))
+    for _ in range(2):
+        app.supervise(Hangs(blocks=blocks == "blocks"))
+    app.supervise(Ends(crashes=crashes == "crashes"))
+    return app
+
+
+if __name__ == "__main__":
+    app_module.STOP_TIMEOUT_S = LIMIT_S
+    sys.exit(run_worker(lambda: create(*sys.argv[1:])))
+
+
+@pytest.mark.parametrize("blocks", ["blocks", "waits"])
+@pytest.mark.parametrize(("crashes", "code"), [("crashes", Fenced.exit_code), ("is told", 1)])
+def test_a_worker_that_hangs_is_cut_off(crashes, code, blocks):
+    process = subprocess.Popen(
+        [sys.executable, __file__, crashes, blocks], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        began_s = time.monotonic()
+        if crashes != "crashes":
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == code
+        assert time.monotonic() - began_s < LIMIT_S + 10, "more than a busy machine explains"
+    finally:
+        process.kill()
+        process.communicate()

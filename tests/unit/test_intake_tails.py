@@ -1,0 +1,122 @@
+"""What lies behind the last record and is none: it is committed, once two fetches agree that nothing is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.errors import InvariantBroken
+from streams.kafka.assignment import Assignment
+from tests.intake_harness import A, B, FakeConsumer, Positions, harness
+
+__all__ = ["harness"]
+
+
+def held(start: int = 0, *, are_committed: bool = True) -> Assignment:
+    now = Assignment(1, frozenset([A]))
+    now.open({A: start}, are_committed=are_committed)
+    return now
+
+
+def test_what_two_fetches_agree_on_is_passed_over_and_committed():
+    now = held()
+    now.hand_out(A, [object()] * 10, 10, now.finish).done()
+    now.note_committed(now.committable())
+    assert now.note_position(A, 17) == 10, "a first sight is not believed"
+    assert now.committable() == {}
+    assert now.note_position(A, 10) is None, "it has not been read again yet"
+    assert now.note_position(A, 17) is None
+    assert now.committable() == {A: 17}
+    assert now.expected(A) == 17, "and the next batch begins behind it: that is no hole"
+    assert now.holes.gap_offsets == 7
+
+
+def test_only_the_stretch_that_both_looks_saw_is_passed_over():
+    now = held(10)
+    assert now.note_position(A, 17) == 10
+    assert now.note_position(A, 30) == 17, "what came behind it is a first sight"
+    assert now.committable() == {A: 17}
+    assert now.note_position(A, 25) is None
+    assert now.committable() == {A: 25}
+
+
+def test_records_that_come_at_the_second_look_are_what_counts():
+    now = held(10)
+    assert now.note_position(A, 17) == 10
+    batch = now.hand_out(A, [object()] * 7, 17, now.finish)  # the client had lost them
+    assert now.idle() == []
+    batch.done()
+    assert now.committable() == {A: 17}
+    assert now.note_position(A, 20) == 17, "the first look was at another place"
+    assert now.committable() == {A: 17}
+
+
+def test_nothing_unfinished_is_ever_passed_over():
+    now = held(10)
+    assert now.note_position(A, 17) == 10
+    ahead = [now.hand_out(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
+    assert now.idle() == []
+    progress = now._progress[A]
+    with pytest.raises(InvariantBroken):
+        progress.pass_over(20)
+    ahead[1].done()
+    with pytest.raises(InvariantBroken):
+        progress.pass_over(20)
+    assert (progress.done, progress.next) == (10, 17)
+    ahead[0].done()
+    progress.pass_over(20)
+    assert (progress.done, progress.next) == (20, 20)
+
+
+def test_a_hole_is_left_to_its_own_judge():
+    now = held(10)
+    assert now.holes.must_refetch(A, 10, 15)
+    assert now.note_position(A, 17) is None
+    assert now.note_position(A, 17) is None
+    assert now.committable() == {}
+
+
+def test_the_group_is_never_ahead_of_who_keeps_the_position():
+    # A ledger that is behind its group is taken for an older copy, and refused.
+    now = held(10, are_committed=False)
+    assert now.note_position(A, 17) == 10, "what the client lost is fetched again here, too"
+    for _ in range(3):
+        assert now.note_position(A, 17) is None
+    assert now.note_position(A, 20) == 10
+    assert now.committable() == {A: 10}
+    assert now.expected(A) == 10
+    status = now.status(None)[A]
+    assert (status.done, status.reached) == (10, 20), "but it is no lag"
+
+
+async def test_the_end_of_an_aborted_transaction_is_committed(harness):
+    consumer = FakeConsumer({A: [*range(10)], B: []})
+    consumer.tails = {A: 17, B: 4}
+    async with harness({}, consumer=consumer) as h:
+        consumer.assign(A, B)
+        (await h.take()).done()
+        await h.until(lambda: consumer.group_offsets == {A: 17, B: 4})
+        consumer.logs[A] += [17, 18]
+        batch = await h.take()
+        assert (batch.from_offset, batch.next_offset) == (17, 19)
+        assert h.intake.gap_offsets == 11
+
+
+@pytest.mark.parametrize("positions", [None, Positions({A: 0})])
+async def test_records_that_the_client_lost_at_the_end_of_the_log_are_fetched_again(harness, positions):
+    async with harness({A: [*range(10)]}, positions=positions) as h:
+        h.consumer.to_lose[A] = 10  # all, so that no later one tells of them
+        h.consumer.assign(A)
+        batch = await h.take()
+        assert [record.offset for record in batch.records] == [*range(10)]
+        assert not any(h.consumer.group_offsets.values())
+
+
+async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harness):
+    consumer = FakeConsumer({A: [*range(10)]})
+    consumer.tails[A] = 17
+    async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
+        consumer.assign(A)
+        (await h.take()).done()
+        await h.until(lambda: h.intake.status()[A].reached == 17)
+        assert await h.nothing_comes()
+    assert consumer.group_offsets == {A: 10}
