@@ -25,6 +25,7 @@ from schemas.events import FraudAlert, WalletTransaction
 from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.producer import BatchProducer, OutRecord
+from streams.kafka.starts import LOG_START
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots in this many different parts of the interval."""
@@ -58,6 +59,8 @@ class HeldPartition:
 
         Raises OffsetHole for a batch that begins beyond the next record.
         """
+        if self.next_offset == LOG_START:
+            self.next_offset = self.saved_offset = batch.from_offset
         if batch.from_offset > self.next_offset:
             raise OffsetHole(f"{batch}: the detectors expect the record at {self.next_offset}")
         self.is_whole = False
@@ -109,28 +112,29 @@ class FraudAgent:
         self._database_away_until_s = 0.0
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Take partitions over at their snapshots; one without any begins with the log. Raises Unavailable."""
+        """Take partitions over at their snapshots; one without any begins where its log does. Raises Unavailable."""
         claims = await self._store.claim([tp.partition for tp in partitions], self.rule_set)
         by_part = {claim.part: claim for claim in claims}
         self._held = {tp: self._restored(by_part[tp.partition]) for tp in partitions}
         return {tp: held.next_offset for tp, held in self._held.items()}
 
     def _restored(self, claim: Claim) -> HeldPartition:
-        watch = PartitionWatch(self._rules, claim.part)
+        watch, next_offset = PartitionWatch(self._rules, claim.part), LOG_START
         if claim.state is not None:
+            next_offset = claim.next_offset
             try:
                 watch.restore(claim.state)
             except ValueError as error:
                 raise UsageError(
                     f"the snapshot of partition {claim.part} at {claim.next_offset} cannot be read: {error}; run the "
-                    "release that wrote it, or delete its row of fraud.snapshot to watch the log from its beginning"
+                    "release that wrote it, or delete its row of fraud.snapshot to watch all that the log still holds"
                 ) from error
             if claim.rule_set != self.rule_set:
                 logger.warning("partition %d is judged by %s from %d on, no longer by %s",
                                claim.part, self.rule_set, claim.next_offset, claim.rule_set)  # fmt: skip
         now_s = asyncio.get_running_loop().time()
         saved_at_s = now_s - self._interval_s * (claim.part % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
-        return HeldPartition(claim.part, claim.epoch, watch, claim.next_offset, claim.next_offset, saved_at_s)
+        return HeldPartition(claim.part, claim.epoch, watch, next_offset, next_offset, saved_at_s)
 
     async def handle(self, batch: RecordBatch) -> None:
         """Watch a batch, and return when its alerts and dead letters are acknowledged.

@@ -91,7 +91,8 @@ D01_BET_VELOCITY: Final = Rule(
         "Dedup horizon: window and grace together, the least with which no window can hold one event twice. "
         "Close below 400: a steady 500 a minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not "
         "flap. Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the while. "
-        "Idle 10 min: past window, grace and cool-down nothing of a silent key can count any more."
+        "Idle 10 min: twice the cool-down. What a key sends after such a pause is judged by itself; longer would keep "
+        "in memory, and in every snapshot, players who have left."
     ),
 )
 

@@ -17,7 +17,7 @@ from streams.postgres.statements import statements_of
 
 
 class Claim(NamedTuple):
-    """A partition that is ours from now on, and where it goes on; without a snapshot at offset 0, with no state."""
+    """A partition that is ours from now on, and where it goes on. Without a snapshot: no state, and an offset of 0."""
 
     part: int
     epoch: int

@@ -198,7 +198,8 @@ class KeyedWindows:
     """The windows of all keys of one partition, and the partition's watermark.
 
     A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is measured on the log,
-    not on the key's own times: a provider that lags behind the others by an hour keeps its windows.
+    not on the key's own times: a provider that lags behind the others by an hour keeps its windows, as long as it goes
+    on sending. One that delivers an hour at once, every hour, is judged hour by hour.
     """
 
     def __init__(self, spec: WindowSpec, idle_ms: int) -> None:

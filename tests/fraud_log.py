@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from fraud_agents.app import FraudSettings, create_app
@@ -19,6 +20,7 @@ from schemas import codec
 from schemas.events import Amount, Attempt, FraudAlert, Leg, WalletTransaction
 from schemas.identity import event_id
 from schemas.topics import ALERTS, TRANSACTIONS
+from streams.kafka.app import PitbossApp
 from streams.kafka.partitioner import partition_for
 
 T0 = 1_750_000_020_000  # a whole minute
@@ -70,7 +72,12 @@ async def make_topics(runtime: Runtime) -> None:
 
 
 async def append(runtime: Runtime, events: Iterable[WalletTransaction]) -> None:
-    await append_bytes(runtime, ((event.player_id, _encode(event)) for event in events))
+    await append_bytes(runtime, (_keyed(event) for event in events))
+
+
+def _keyed(event: WalletTransaction) -> tuple[str, bytes]:
+    assert event.player_id is not None
+    return event.player_id, _encode(event)
 
 
 async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
@@ -167,6 +174,18 @@ async def watched_to_the_end(runtime: Runtime) -> None:
     await until(reached, f"the group at {goal}")
 
 
+async def cut(runtime: Runtime, part: int, before_offset: int) -> None:
+    """Delete the first records of a partition, as an archive does that has taken them over."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(runtime.topic(TRANSACTIONS), part): RecordsToDelete(before_offset=before_offset)}
+        )
+    finally:
+        await admin.close()
+
+
 def settings_of(runtime: Runtime, **changes) -> FraudSettings:
     return FraudSettings(
         bootstrap_servers=runtime.bootstrap_servers,
@@ -178,7 +197,7 @@ def settings_of(runtime: Runtime, **changes) -> FraudSettings:
 
 
 @asynccontextmanager
-async def watching(settings: FraudSettings) -> AsyncIterator[object]:
+async def watching(settings: FraudSettings) -> AsyncIterator[PitbossApp]:
     """The fraud app in this process; fails if it crashes meanwhile, whether the test noticed or not."""
     app = create_app(settings)
     await app.start()

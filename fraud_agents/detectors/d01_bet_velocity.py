@@ -3,7 +3,8 @@
 Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger refuses them later or
 not, since a refused bet was still sent. One alert an episode. What to keep in mind before blaming a player: slots that
 report every line as a bet, tables with many chips in one round, autoplay, several tables at once. A provider that sends
-late after an outage is no trap as long as it sends its own times.
+late after an outage is no trap as long as it sends its own times: bets of before the provider's tolerance, whose times
+the normaliser had to move, are counted as late and judged no more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors.evidence import even_sample, evidence_of
-from fraud_agents.detectors.observation import Observation
+from fraud_agents.detectors.observation import Observation, is_older_than_told
 from fraud_agents.rules import Rule
 from fraud_agents.window_state import KeyedState, refill, state_of
 from fraud_agents.windows import Arrival, Contribution, KeyedWindows, Label, SlidingWindow, Span
@@ -66,7 +67,7 @@ class BetVelocity:
 
     def observe(self, event: Observation, offset: int) -> FraudAlert | None:
         """Count one record of the log; return an alert if it opens an episode."""
-        event_id, brand, provider, region, player_id, legs, game_id, at_ms = event
+        event_id, brand, provider, region, player_id, legs, game_id, at_ms, _, _ = event
         windows = self._windows
         if at_ms > windows.watermark_ms:
             for idle in windows.advance(at_ms):
@@ -75,6 +76,9 @@ class BetVelocity:
             return None
         key = (self._key_prefixes.get(brand) or self._key_prefix(brand)) + player_id
         window = windows.touch(key)
+        if is_older_than_told(event):
+            window.late += 1
+            return None
         label: Label = (provider, game_id or "", region)
         shared = self._labels.get(label) or self._share(label)
         if window.add(at_ms, event_id, offset, shared) is not Arrival.COUNTED:

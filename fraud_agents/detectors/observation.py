@@ -17,10 +17,23 @@ FIELDS: Final = (
     "legs",
     "game_id",
     "occurred_at",
+    "provider_at",
+    "received_at",
 )
 """Fields of a WalletTransaction, in the order of an Observation; given to `schemas.codec.decoder`."""
 
-Observation: TypeAlias = tuple[str, str, str, str, str | None, list[Leg], str | None, int]
+Observation: TypeAlias = tuple[str, str, str, str, str | None, list[Leg], str | None, int, int | None, int | None]
+
+
+def is_older_than_told(event: Observation) -> bool:
+    """Whether the event is older than its event time says.
+
+    What a clock told was further before the append than the provider's tolerance, so the normaliser moved it forward to
+    that border. A back-fill of a day would stand there within the minutes in which it was delivered.
+    """
+    _, _, _, _, _, _, _, occurred_at, provider_at, received_at = event
+    told = received_at if provider_at is None else provider_at
+    return told is not None and told < occurred_at
 
 
 class Detector(Protocol):

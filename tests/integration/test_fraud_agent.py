@@ -105,6 +105,21 @@ async def test_without_a_snapshot_the_log_is_watched_anew_whatever_the_group_has
     assert first == second
 
 
+async def test_without_a_snapshot_a_log_that_was_cut_is_watched_from_where_it_begins(log):
+    await append(log, burst("fast", T0 - 10_000, 10, first=900))
+    async with watching(settings_of(log)):
+        await fraud_log.watched_to_the_end(log)
+    await fraud_log.cut(log, partition_of("fast"), 7)
+    query(log, "DELETE FROM fraud.snapshot RETURNING part")
+    await append(log, burst("fast", T0, 497))
+    async with watching(settings_of(log)):
+        await fraud_log.until(lambda: read_alerts(log), "an alert")
+        await fraud_log.watched_to_the_end(log)
+    [alert] = await read_alerts(log)
+    assert alert.sources == [OffsetRange(TRANSACTIONS, partition_of("fast"), 7, 506)]
+    assert fraud_log.snapshots(log) == await fraud_log.ends(log)
+
+
 async def test_snapshots_come_while_it_runs(log):
     await append(log, [bet("a", T0, "a"), bet("b", T0, "b"), bet("c", T0, "c")])
     async with watching(settings_of(log, snapshot_records=1)):

@@ -117,7 +117,7 @@ WIN = [Leg("WIN")]
 def run(watch: PartitionWatch, events, start: int = 0) -> list[FraudAlert]:
     alerts = []
     for offset, (at_ms, event_id, player, legs) in enumerate(events, start):
-        observation = (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms)
+        observation = (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms)
         alerts += watch.observe(observation, offset)
     return alerts
 
@@ -140,7 +140,8 @@ def test_every_order_of_a_burst_within_grace_raises_exactly_one_alert(times):
 
 def log_of(seed: int, length: int) -> list[tuple[int, str, str, list[Leg]]]:
     """Bursts of two players; some stragglers and copies; pauses, the longest of which end episodes and forget players."""
-    chance, now, out, seen = random.Random(seed), 100, [], {"p": ["p"], "q": ["q"]}
+    chance, now, seen = random.Random(seed), 100, {"p": ["p"], "q": ["q"]}
+    out: list[tuple[int, str, str, list[Leg]]] = []
     hurry = chance.choice([0.5, 0.7, 0.9])
     while len(out) < length:
         player = chance.choice("pppq")
@@ -210,7 +211,7 @@ def test_every_alert_can_be_explained_from_its_own_offsets(log):
     times: dict[str, int] = {}
     log = [(times.setdefault(event_id, at_ms), event_id, player, legs) for at_ms, event_id, player, legs in log]
     events = [
-        (offset, (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms))
+        (offset, (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms))
         for offset, (at_ms, event_id, player, legs) in enumerate(log)
     ]
     for alert in run(PartitionWatch([RULE], 0), log):

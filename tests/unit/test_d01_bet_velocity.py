@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from fraud_agents.detectors import BetVelocity
+from fraud_agents.detectors import BetVelocity, Detector
 from fraud_agents.detectors.evidence import counts_text, even_sample, median_text, variation_thousandths
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
 from fraud_agents.watch import PartitionWatch
@@ -29,13 +29,18 @@ class Log:
     """A partition of the log, written and watched at once."""
 
     def __init__(self, rule: Rule = D01_BET_VELOCITY) -> None:
-        self.detector = BetVelocity(rule, 5)
+        self.detector: Detector = BetVelocity(rule, 5)
         self.offset = 1_000
         self.alerts: list[FraudAlert] = []
 
-    def bet(self, at_ms, *, brand="default", player="p1", tx=None, legs=BET, game="slot-1", provider="hub88"):
+    def bet(
+        self, at_ms, *, brand="default", player="p1", tx=None, legs=BET, game="slot-1", provider="hub88",
+        provider_at=None, received_at=None,
+    ):  # fmt: skip
         identity = event_id(brand, provider, "bet", tx or f"tx{self.offset}")
-        alert = self.detector.observe((identity, brand, provider, "DE", player, legs, game, at_ms), self.offset)
+        alert = self.detector.observe(
+            (identity, brand, provider, "DE", player, legs, game, at_ms, provider_at, received_at), self.offset
+        )
         self.offset += 1
         if alert is not None:
             self.alerts.append(alert)
@@ -75,6 +80,32 @@ def test_500_within_60_seconds_fire_and_within_61_do_not():
     log.bet(T0)
     log.burst(T0 + 1_000, 498)
     assert log.bet(T0 + 59_999) is not None
+
+
+@pytest.mark.parametrize("clock", ["provider_at", "received_at"])
+def test_a_back_fill_that_was_moved_to_the_border_of_belief_is_no_burst(clock):
+    """An hour's bets, one in 5 s, delivered within seconds two hours late: their times were moved to the append's border."""
+    log = Log()
+    for n in range(720):
+        log.bet(T0 + n * 5, **{clock: T0 - 7_200_000 + n * 5_000})
+    assert log.alerts == []
+    # They are late, and said to be so with what counts; bets of now count as ever.
+    [alert] = log.burst(T0 + 10_000, 500)
+    assert (alert.observed, alert.evidence["late_events"]) == (500, "720")
+
+
+def test_a_connectors_clock_does_not_matter_where_the_provider_told_the_time():
+    log = Log()
+    for n in range(500):
+        log.bet(T0 + n, provider_at=T0 + n, received_at=T0 - 7_200_000)
+    assert len(log.alerts) == 1
+
+
+def test_a_time_of_the_future_that_was_moved_back_counts():
+    log = Log()
+    for n in range(500):
+        log.bet(T0 + n, provider_at=T0 + 90_000_000)
+    assert len(log.alerts) == 1
 
 
 def test_a_straggler_completes_a_window_in_the_middle():

@@ -17,7 +17,7 @@ RULES = (D01_BET_VELOCITY,)
 
 
 def event(n: int, at_ms: int, legs=BET):
-    return (f"e{n}", "default", "hub88", "DE", "p1", legs, "slot", at_ms)
+    return (f"e{n}", "default", "hub88", "DE", "p1", legs, "slot", at_ms, at_ms, None)
 
 
 @pytest.fixture
