@@ -12,7 +12,7 @@ import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ledger_sink.sealing import Connection, last_sealed, seal_partitions
+from ledger_sink.sealing import Connection, cluster_of, last_sealed, seal_partitions
 from ledger_sink.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sign
 from pitboss.settings import Runtime
 from replay.topics import read_topics
@@ -63,10 +63,9 @@ async def witness(
     seals = last_sealed(connection)
     if not seals or (last is not None and last.content().seals == seals):
         return made, None
-    [(cluster_id,)] = connection.execute("SELECT cluster_id FROM installation").fetchall() or [("",)]
     at = (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     number, previous = (last.content().number + 1, last.digest) if last else (1, "")
-    signed = sign(Checkpoint(number, at, cluster_id, runtime.database, previous, seals), key)
+    signed = sign(Checkpoint(number, at, cluster_of(connection), runtime.database, previous, seals), key)
     line = msgspec.json.encode(signed)
     if file is not None:
         with file.open("ab") as lines:

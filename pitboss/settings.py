@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -17,6 +19,10 @@ from urllib.parse import urlsplit
 from schemas.errors import UsageError
 
 NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+_BROKER = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
+_DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))?")
+"""Host and port may both be missing: then it is the socket on this machine."""
 
 PARK_NONE = "none"
 """The value of PITBOSS_PARK under which nobody begins to wait, and what waits already goes on in its time."""
@@ -95,6 +101,8 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
     if (kafka is None) != (database is None):
         present, absent = ("PITBOSS_KAFKA", "PITBOSS_DATABASE")[:: 1 if kafka else -1]
         raise UsageError(f"{present} is set but {absent} is not: set both to use your servers, or neither")
+    if kafka is not None:
+        _check_brokers(kafka)
     if database is not None:
         with_database(database, MAINTENANCE_DATABASE)
     names = ("HOME", "CACHE", "KAFKA", "DATABASE", "NAMESPACE", "MAVEN")
@@ -107,6 +115,27 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
         maven=env.get("PITBOSS_MAVEN") or None,
         sources={n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names},
     )
+
+
+def _check_brokers(text: str) -> None:
+    """Raises `UsageError` for what is no list of addresses; without a port it is Kafka's own."""
+    for address in text.split(","):
+        if not _is_address(_BROKER, address.strip()) and not _is_ipv6(address.strip()):
+            raise UsageError(f"PITBOSS_KAFKA is {text!r}: write it as host:9092, with commas between several")
+
+
+def _is_address(form: re.Pattern[str], text: str) -> bool:
+    match = form.fullmatch(text)
+    return match is not None and int(match["port"] or 1) <= 65_535
+
+
+def _is_ipv6(text: str) -> bool:
+    """An address without brackets, and so without a port."""
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _user_cache(env: Mapping[str, str]) -> Path:
@@ -129,10 +158,16 @@ def database_name(namespace: str) -> str:
 
 
 def with_database(url: str, database: str) -> str:
-    """The same server and credentials, another database."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"postgresql", "postgres"}:
-        raise UsageError("PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres")
+    """The same server and credentials, another database. Raises `UsageError` for what is no URL of PostgreSQL's."""
+    # Its text is not shown: there may be a password in it.
+    wrong = "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that do not close, or hold no IPv6 address
+        raise UsageError(wrong) from None
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if parts.scheme not in {"postgresql", "postgres"} or not all(_is_address(_DATABASE_HOST, host) for host in hosts):
+        raise UsageError(wrong)
     return parts._replace(path=f"/{database}").geturl()
 
 
@@ -172,8 +207,8 @@ class WorkerSettings:
     """What a worker process is told besides where its servers are."""
 
     worker_id: str = ""
-    """Kept over restarts ("ledger-1"), empty if the worker was started by hand. As Kafka's `group_instance_id` it lets
-    a worker that was killed have its partitions back at once."""
+    """Kept over restarts ("host-ledger-1"), empty if the worker was started by hand. As Kafka's `group_instance_id` it
+    lets a worker that was killed have its partitions back at once."""
     keys_file: Path | None = None
     """JSON: provider → key material. A provider without an entry is not checked."""
     resolve_min_age_ms: int = 60_000
@@ -245,12 +280,21 @@ def _park_providers(text: str | None) -> frozenset[str] | None:
     return frozenset() if text == PARK_NONE else frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
-def worker_environment(runtime: Runtime, worker_id: str = "") -> dict[str, str]:
-    """The whole environment of a worker subprocess: ours, with the servers it is to use."""
+def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
+    """The whole environment of a worker subprocess: ours, with the servers it is to use.
+
+    `worker` names it among those of this supervisor; without, it has no id.
+    """
     return {
         **os.environ,
         "PITBOSS_KAFKA": runtime.bootstrap_servers,
         "PITBOSS_DATABASE": runtime.database_url,
         "PITBOSS_NAMESPACE": runtime.namespace,
-        "PITBOSS_WORKER_ID": worker_id,
+        "PITBOSS_WORKER_ID": _worker_id(worker) if worker else "",
     }
+
+
+def _worker_id(worker: str) -> str:
+    """An id that a worker of the same name on another host has not, in the characters that Kafka takes."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
+    return f"{os.environ.get('PITBOSS_WORKER_ID') or host}-{worker}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pitboss.embedded.files import roll_log
+from pitboss.embedded.files import roll_log, shown_path
 from pitboss.settings import Runtime, worker_environment
 
 ROLES = ("normalise", "ledger", "resolve", "fraud", "drift")
@@ -90,7 +90,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(self._runtime, worker_id=self.name) | self._environment,
+                env=worker_environment(self._runtime, self.name) | self._environment,
                 # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us, in order.
                 start_new_session=True,
             )
@@ -193,7 +193,7 @@ class Supervisor:
             charge.start_at = now + delay_s
             self._report(
                 f"{worker.name} {_ending(worker.exit_code)} after {uptime_s:.1f} s; starts again in {delay_s:.1f} s"
-                f" (end {charge.policy.failures} in a row), log {worker.log}"
+                f" (end {charge.policy.failures} in a row), log {shown_path(worker.log)}"
             )
 
     def _drain(self) -> None:
@@ -207,7 +207,9 @@ class Supervisor:
                 self._report(f"{worker.name} {_ending(worker.exit_code)}")
             else:
                 worker.kill()
-                self._report(f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {worker.log}")
+                self._report(
+                    f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {shown_path(worker.log)}"
+                )
 
 
 def workers_for(

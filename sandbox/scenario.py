@@ -69,9 +69,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         if self.player_count < 1:
             raise UsageError("a scenario needs a player")
         if self.play_count_min < self.player_count:
+            speeders = f" and {self.speeders} speeders ({_RECORDS_OF_A_BURST} events each)" if self.speeders else ""
             raise UsageError(
-                f"{self.events} events are too few for {self.player_count} players and {self.speeders} speeders "
-                f"({_RECORDS_OF_A_BURST} events each): ask for more events, or for fewer of them"
+                f"{self.events} events are too few for {self.player_count} players{speeders}, with {self.poison} "
+                "unusable ones: ask for more events, or for fewer of them"
             )
 
     @property

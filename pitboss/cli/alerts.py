@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fraud_agents.alert_log import ToldAlert, follow_alerts, read_alerts, read_records
 from fraud_agents.detectors import FIELDS
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
+from ledger_sink.debts import RULE as DEBTS
+from pitboss.cli import screen
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from schemas import codec
 from schemas.errors import Rejected, UsageError
@@ -47,20 +48,8 @@ def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None
     if as_json:
         click.echo(msgspec.json.encode([told.alert for told in found]))
         return
-    table = Table("time (UTC)", "id", "rule", "severity", "player", "seen", "allowed", box=None, pad_edge=False)
-    for told in found:
-        alert = told.alert
-        table.add_row(
-            _time(alert.occurred_at),
-            alert.alert_id,
-            f"{alert.rule_id} v{alert.rule_version}",
-            Text(alert.severity, STYLES.get(alert.severity, "")),
-            alert.player_id or alert.key,
-            f"{alert.observed} {alert.unit}",
-            f"< {alert.threshold}",
-        )
     if found:
-        _console().print(table)
+        _show_list([told.alert for told in found])
     click.echo(f"{len(found)} alerts" if len(found) != 1 else "1 alert", err=True)
 
 
@@ -73,11 +62,7 @@ def show(*, alert_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(told.alert))
         return
-    alert = told.alert
-    table = Table.grid(padding=(0, 2))
-    for name, value in _lines(alert):
-        table.add_row(Text(name, "bold"), Text(value))
-    _console().print(table)
+    screen.show_pairs(_lines(told.alert))
     if told.is_contradicted:
         click.echo(
             f"warning: {told.times_sent} copies of this alert differ, which is a bug: please report it", err=True
@@ -95,6 +80,8 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
     """
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
+    if alert.rule_id == DEBTS:
+        raise UsageError(_told_by_the_ledger(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:
         fields = {**msgspec.to_builtins(explanation), "agrees": explanation.agrees, "first_offset": first_offset}
@@ -160,12 +147,43 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
     return explain(alert, events, DEFAULT_RULES)
 
 
+def _told_by_the_ledger(alert: FraudAlert) -> str:
+    events = ", ".join(alert.sample_event_ids)
+    return (
+        f"{alert.rule_id} is told by the ledger when it books {events}, not by a detector, so there is no rule to run"
+        f" again: see `pitboss alerts show {alert.alert_id}` and `pitboss ledger entry {events}` for what was booked,"
+        " and `pitboss ledger debts` for who is in debt now"
+    )
+
+
+def _show_list(found: Sequence[FraudAlert]) -> None:
+    headers = ("time (UTC)", "id", "rule", "severity", "player", "seen", "allowed")
+    table = screen.table(*headers, whole=("id",), box=None, pad_edge=False)
+    for alert in found:
+        table.add_row(
+            _time(alert.occurred_at),
+            alert.alert_id,
+            f"{alert.rule_id} v{alert.rule_version}",
+            Text(alert.severity, STYLES.get(alert.severity, "")),
+            alert.player_id or alert.key,
+            f"{alert.observed} {alert.unit}",
+            _allowed(alert),
+        )
+    screen.show(table)
+
+
+def _allowed(alert: FraudAlert) -> str:
+    """Empty for what the ledger tells: it measures against nothing."""
+    return f"< {alert.threshold}" if alert.threshold else ""
+
+
 def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
-    console = _console()
+    console = screen.console()
     console.print(Text(alert.title, "bold"))
     console.print(f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more in any window")
     window_s = (alert.window_end - alert.window_start) // 1_000
-    table = Table("second (UTC)", alert.unit, "", f"last {window_s} s", "", box=None, pad_edge=False)
+    headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
+    table = screen.table(*headers, box=None, pad_edge=False)
     for column in (1, 3):
         table.columns[column].justify = "right"
     fullest = max([1, *(second.counted for second in explanation.seconds)])
@@ -179,7 +197,7 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
             str(second.running),
             Text(mark, "bold red"),
         )
-    console.print(table)
+    screen.show(table)
     [source] = alert.sources
     where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
     word = "agrees" if explanation.agrees else "DOES NOT AGREE"
@@ -193,6 +211,7 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
 
 def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
     sources = ", ".join(f"{s.topic}-{s.partition}@{s.first_offset}..{s.last_offset}" for s in alert.sources)
+    allowed = _allowed(alert)
     return [
         ("alert", alert.alert_id),
         ("title", alert.title),
@@ -200,7 +219,7 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
         ("severity", alert.severity),
         ("key", alert.key),
         ("player", alert.player_id or "none"),
-        ("seen", f"{alert.observed} {alert.unit}, allowed < {alert.threshold}"),
+        ("seen", f"{alert.observed} {alert.unit}" + (f", allowed {allowed}" if allowed else "")),
         ("raised by", f"the event of {_time(alert.occurred_at)}"),
         ("window", f"{_time(alert.window_start)} to {_time(alert.window_end)}, UTC"),
         ("episode since", _time(alert.episode_start)),
@@ -225,12 +244,6 @@ def _read(runtime: Runtime) -> list[ToldAlert]:
 
 def _runtime() -> Runtime:
     return resolve_runtime(read_settings())
-
-
-def _console() -> Console:
-    console = Console()
-    # In a pipe nothing is cut to 80 columns: ids must stay whole.
-    return console if console.is_terminal else Console(width=200)
 
 
 def _time(epoch_ms: int) -> str:

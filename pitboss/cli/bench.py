@@ -30,6 +30,7 @@ from bench.report import table
 from bench.watch import Subject
 from ledger_sink.migrate import migrate
 from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
+from pitboss.cli.interrupts import cleaning_up_when_told_to_end
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state
@@ -269,20 +270,21 @@ def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
 @contextmanager
 def _servers(settings: StackSettings, progress: Progress) -> Iterator[Runtime]:
     """The servers of the environment, or the embedded ones, which are stopped again if they were not running."""
-    if settings.uses_given_servers:
-        yield resolve_runtime(settings)
-        return
-    stack = Stack.open(settings)
-    state = read_state(settings.home)
-    was_running = state is not None and state.is_running
-    progress.begin("finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL")
-    stack.up(progress.begin)
-    try:
-        yield stack.runtime()
-    finally:
-        if not was_running:
-            progress.begin("stopping Kafka and PostgreSQL, as they were")
-            stack.down()
+    with cleaning_up_when_told_to_end():
+        if settings.uses_given_servers:
+            yield resolve_runtime(settings)
+            return
+        stack = Stack.open(settings)
+        state = read_state(settings.home)
+        was_running = state is not None and state.is_running
+        progress.begin("finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL")
+        try:
+            stack.up(progress.begin)
+            yield stack.runtime()
+        finally:
+            if not was_running:
+                progress.begin("stopping Kafka and PostgreSQL, as they were")
+                stack.down()
 
 
 @contextmanager

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import click
 import msgspec
-from rich.console import Console
 
+from pitboss.cli import screen
+from pitboss.cli.interrupts import cleaning_up_when_told_to_end
+from pitboss.cli.option_types import RATE
 from pitboss.demo.run import ChecksFailed, DemoSettings, run_demo
 from pitboss.demo.show import Show, lines_of, table_of
 from pitboss.settings import read_settings
 
+EVENTS_MAX = 500_000
+"""Records, events and answers are in memory at the end: some 7 KB a record for the traffic alone."""
+
 
 @click.command()
-@click.option("--events", default=20_000, show_default=True, type=click.IntRange(2_000, 5_000_000), help="Raw records.")
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(0), help="The same seed, the same traffic.")
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Records a second; default: as fast as can be."
+    "--events", default=20_000, show_default=True, type=click.IntRange(2_000, EVENTS_MAX), help="Raw records."
 )
+@click.option("--seed", default=42, show_default=True, type=click.IntRange(0), help="The same seed, the same traffic.")
+@click.option("--rate", type=RATE, help="Records a second; default: as fast as can be.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--keep", is_flag=True, help="Leave namespace, logs and servers for a look at them.")
 @click.option("--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names.")
 def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: bool, yes_use_these_servers: bool) -> None:
     """Real providers' traffic through real workers, one of them killed, and six checks over what is left.
 
-    Takes a fresh namespace and removes it afterwards. Exit code 0 only if every check holds.
+    Takes a fresh namespace and removes it afterwards; Ctrl-C and SIGTERM leave the servers as they were found. Exit
+    code 0 only if every check holds, and all that was fed came out as it was meant to.
     """
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
-    console = Console(stderr=True)
-    with Show(console) as show:
+    console = screen.console(stderr=True)
+    with cleaning_up_when_told_to_end(), Show(console) as show:
         try:
             result = run_demo(read_settings(), settings, show)
         except ChecksFailed as failed:
@@ -35,8 +41,9 @@ def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: boo
     if as_json:
         click.echo(msgspec.json.encode(result.figures))
     else:
-        Console().print(table_of(result.figures))
-    for line in lines_of(result.checks):
-        (console if as_json else Console()).print(line, highlight=False)
+        screen.show(table_of(result.figures))
+    out = console if as_json else screen.console()
+    for line in lines_of(result.checks, result.figures.unmet):
+        out.print(line, markup=True, soft_wrap=not out.is_terminal)  # markup of our own, with what is told escaped
     if not result.holds:
         raise SystemExit(1)

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pitboss import dead_letters
+from pitboss.cli import screen
 from pitboss.cli.dlt_choice import (
     STATES,
     case_at,
@@ -65,7 +64,7 @@ def list_command(
         click.echo(msgspec.json.encode(groups))
         return
     columns = ("topic", "code", "open", "redriven", "dropped", "first (UTC)", "last (UTC)", "sample")
-    table = Table(*columns, box=None, pad_edge=False)
+    table = screen.table(*columns, whole=("sample",), box=None, pad_edge=False)
     for group in groups:
         table.add_row(
             group.topic,
@@ -78,7 +77,7 @@ def list_command(
             group.sample,
         )
     if groups:
-        _console().print(table)
+        screen.show(table)
     waiting = sum(jam.waiting for jam in found.jams)
     behind = f"; {waiting} records wait behind {len(found.jams)} of them: see `pitboss dlt parked`" if waiting else ""
     _say(f"{sum(group.open for group in groups)} open{behind}")
@@ -109,10 +108,7 @@ def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(view))
         return
-    table = Table.grid(padding=(0, 2))
-    for name, value in case_lines(view):
-        table.add_row(Text(name, "bold"), Text(value))
-    _console().print(table)
+    screen.show_pairs(case_lines(view))
 
 
 @dlt.command()
@@ -181,14 +177,15 @@ def parked(*, player: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode([jam_view(jam) for jam in jams]))
         return
-    table = Table("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "", box=None, pad_edge=False)
+    columns = ("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "")
+    table = screen.table(*columns, whole=("waits for",), box=None, pad_edge=False)
     for view in map(jam_view, jams):
         table.add_row(
             view["player"], view["waits_for"], view["code"], time_text(view["since"]), str(view["waiting"]),
             str(view["waiting_bytes"]), "full" if view["is_full"] else "",
         )  # fmt: skip
     if jams:
-        _console().print(table)
+        screen.show(table)
     _say(f"{sum(jam.waiting for jam in jams)} records of {len(jams)} players wait")
 
 
@@ -207,11 +204,12 @@ def history(
     if as_json:
         click.echo(msgspec.json.encode(views))
         return
-    table = Table("time (UTC)", "what", "source", "by", "why", "appended as", box=None, pad_edge=False)
+    columns = ("time (UTC)", "what", "source", "by", "why", "appended as")
+    table = screen.table(*columns, whole=("source",), box=None, pad_edge=False)
     for view in views:
         table.add_row(time_text(view["at"]), view["action"], view["source"], view["by"], view["why"], view["went_to"])
     if views:
-        _console().print(table)
+        screen.show(table)
 
 
 async def _do(
@@ -262,12 +260,6 @@ def _known_secrets() -> list[str]:
 
 def _runtime() -> Runtime:
     return resolve_runtime(read_settings())
-
-
-def _console() -> Console:
-    console = Console()
-    # In a pipe nothing is cut to 80 columns: places must stay whole.
-    return console if console.is_terminal else Console(width=250)
 
 
 def _say(text: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from ledger_sink.migrate import Migration, migrate, migrations
+from pitboss.cli import screen
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
 from pitboss.cli.ledger_months import months_group
@@ -76,7 +75,7 @@ def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations"
     if not found:
         click.echo(empty)
         return
-    table = Table("migration", "applied", "SHA-256")
+    table = screen.table("migration", "applied", "SHA-256")
     for one in found:
         table.add_row(one.name, "yes" if one.applied else "no", one.checksum[:16])
-    Console().print(table)
+    screen.show(table)

@@ -14,6 +14,7 @@ from ledger_sink.database import Database
 from ledger_sink.sealing import Fault, find_faults
 from ledger_sink.seals import private_key, public_key
 from pitboss.cli.ledger_reading import json_option, print_json
+from pitboss.cli.option_types import Finite
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from replay.checks import check_tables
 from schemas.errors import UsageError
@@ -29,7 +30,7 @@ _CHECKING_MAX_S = 24 * 3600.0
 )
 @click.option("--new-key", type=click.Path(path_type=Path), help="Only make a key pair: FILE and FILE.pub.")
 @click.option("--file", "checkpoints", type=click.Path(path_type=Path), help="Append the checkpoint here as well.")
-@click.option("--every-s", type=click.FloatRange(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
+@click.option("--every-s", type=Finite(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
 @json_option
 def seal(
     *, key_file: Path | None, new_key: Path | None, checkpoints: Path | None, every_s: float | None, as_json: bool

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from ledger_sink.people import debts as debts_of
 from ledger_sink.people import open_proposals
+from pitboss.cli import screen
+from pitboss.cli.ledger_reading import show
 from pitboss.cli.people import (
     asked,
     brand_option,
@@ -96,16 +96,14 @@ def proposals(*, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    table = Table("id", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
+    columns = ("id", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
+    table = screen.table(*columns, whole=("id",))
     for one in found:
         amount = text_of_minor(one.amount_minor, exponent_of(one.currency))
         table.add_row(
             one.id, one.brand, one.player_id, amount, one.currency, one.actor, one.reason, time_text(one.occurred_at_ms)
         )
-    if found:
-        Console().print(table)
-    else:
-        click.echo("nothing waits for a second person")
+    show(table, "nothing waits for a second person", found)
 
 
 @click.command()
@@ -117,14 +115,11 @@ def debts(*, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode([{name: getattr(one, name) for name in columns} for one in found]))
         return
-    table = Table("player", "currency", "cash", "bonus", "held")
+    table = screen.table("player", "currency", "cash", "bonus", "held")
     for one in found:
         texts = [text_of_minor(minor, one.scale) for minor in (one.cash_minor, one.bonus_minor, one.held_minor)]
         table.add_row(one.player_id, one.currency, *texts)
-    if found:
-        Console().print(table)
-    else:
-        click.echo("nobody is in debt")
+    show(table, "nobody is in debt", found)
 
 
 CORRECTIONS = (adjust, approve, proposals, debts)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
-from rich.table import Table
 
 from ledger_sink.months import Month, bring_back, make_months, months, move_away
+from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, show
 from pitboss.settings import read_settings, resolve_runtime
 
@@ -65,7 +65,7 @@ def _show(found: list[Month], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("month", "table", "transfers", "MB", "away")
+    table = screen.table("month", "table", "transfers", "MB", "away")
     for one in found:
         size = "" if one.is_away else f"{one.bytes / 1e6:,.1f}"
         rows = "" if one.is_away else f"{one.transfers:,}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from ledger_sink.database import Database
+from pitboss.cli import screen
 from pitboss.settings import Runtime
 from streams.postgres.roles import Role
 
@@ -39,14 +38,9 @@ def show(table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequen
     for index in as_numbers:
         table.columns[index].justify = "right"
     if rows:
-        console().print(table)
+        screen.show(table)
     else:
         click.echo(if_empty, err=True)
-
-
-def console() -> Console:
-    """As wide as the terminal; wide enough for every row in a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.table import Table
 
 from ledger_sink.database import Database
 from ledger_sink.reconcile import (
@@ -19,6 +18,7 @@ from ledger_sink.reconcile import (
     read_moved,
 )
 from ledger_sink.report import ALWAYS_MS
+from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
@@ -52,7 +52,7 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({**msgspec.to_builtins(report), "republished": sent})
     else:
-        table = Table("wallet", "what", "ledger's version", "topic's version", box=None)
+        table = screen.table("wallet", "what", "ledger's version", "topic's version", whole=("wallet",), box=None)
         for fault in report.faults[:_SHOWN_MAX]:
             versions = (fault.ledger_version, fault.topic_version)
             table.add_row(fault.key, fault.what, *["" if version is None else str(version) for version in versions])
@@ -119,7 +119,7 @@ def statement(
     if as_json:
         print_json({"lines": len(lines), "faults": msgspec.to_builtins(found)})
     else:
-        table = Table("what", "transaction", "statement", "ledger", "event", box=None)
+        table = screen.table("what", "transaction", "statement", "ledger", "event", whole=("event",), box=None)
         for fault in found[:_SHOWN_MAX]:
             table.add_row(
                 fault.what, f"{fault.operation} {fault.provider_tx_id}", fault.statement, fault.ledger, fault.event_id

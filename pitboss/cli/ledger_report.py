@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import click
 import msgspec
-from rich.table import Table
 
 from ledger_sink.database import Database
 from ledger_sink.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
+from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
@@ -51,7 +51,7 @@ def report(*, by: str, from_text: str | None, until_text: str | None, as_json: b
 
 def _show_report(made: Report, dimensions: Sequence[str]) -> None:
     columns = ("bets", "wins", "contributions", "GGR", "jackpot wins", "bonus cost")
-    table = Table(*dimensions, "currency", *columns, box=None)
+    table = screen.table(*dimensions, "currency", *columns, box=None)
     for row in made.rows:
         table.add_row(*[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row))
     first = len(dimensions) + 1

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from ledger_sink.rounds import OpenRound, action_of, open_rounds, proposals_of
+from pitboss.cli import screen
+from pitboss.cli.ledger_reading import show
 from pitboss.cli.people import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
 from pitboss.settings import read_settings, resolve_runtime
 from schemas import codec
@@ -78,10 +78,8 @@ def _view(found: OpenRound, known: Mapping[str, LedgerPolicy], now_ms: int) -> d
 
 
 def _show(views: Sequence[Mapping[str, Any]]) -> None:
-    if not views:
-        click.echo("no round is open")
-        return
-    table = Table("opened (UTC)", "age", "provider", "player", "round", "bets", "staked", "due")
+    columns = ("opened (UTC)", "age", "provider", "player", "round", "bets", "staked", "due")
+    table = screen.table(*columns, whole=("round",))
     for view in views:
         currency = view["currency"]
         staked = text_of_minor(view["staked_minor"], exponent_of(currency)) if currency else "0"
@@ -96,7 +94,7 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
             f"{staked} {currency or ''}",
             view["action"] or "",
         )
-    Console().print(table)
+    show(table, "no round is open", views)
 
 
 @click.command()

@@ -12,7 +12,8 @@ from rich.table import Table
 from ledger_sink import history
 from ledger_sink.accounts import purse_of
 from ledger_sink.database import Database
-from pitboss.cli.ledger_reading import console, json_option, print_json, reading, show
+from pitboss.cli import screen
+from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import offset_behind
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
@@ -42,7 +43,8 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
     if as_json:
         print_json([_wallet_fields(wallet) for wallet in found])
         return
-    table = Table("currency", "balance", "available", "held", "bonus", "version", "event", "booked from", box=None)
+    columns = ("currency", "balance", "available", "held", "bonus", "version", "event", "booked from")
+    table = screen.table(*columns, whole=("event",), box=None)
     for wallet in found:
         amounts = (wallet.balance_minor, wallet.available_minor, wallet.held_minor, wallet.bonus_minor)
         table.add_row(
@@ -95,7 +97,7 @@ def history_command(
     if as_json:
         print_json([{"currency": chosen, "scale": scale, **msgspec.to_builtins(movement)} for movement in found])
         return
-    table = Table(*_MOVEMENT_COLUMNS, box=None)
+    table = screen.table(*_MOVEMENT_COLUMNS, whole=("transaction",), box=None)
     for movement in found:
         table.add_row(*_movement_row(movement, scale))
     show(table, f"nothing has moved {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
@@ -126,7 +128,7 @@ def entry(
         click.echo(msgspec.json.encode(found))
     else:
         for table in _event_tables(found):
-            console().print(table)
+            screen.show(table)
     if not found.decisions:
         click.echo(f"the ledger has no entry {event_id}", err=True)
         raise SystemExit(1)
@@ -148,9 +150,8 @@ def round_command(*, round_id: str, provider: str | None, player: str | None, li
     if as_json:
         print_json([msgspec.to_builtins(event) for event in found])
         return
-    table = Table(
-        "time (UTC)", "player", "event", "transaction", "outcome", "since", "available", "booked from", box=None
-    )
+    columns = ("time (UTC)", "player", "event", "transaction", "outcome", "since", "available", "booked from")
+    table = screen.table(*columns, whole=("transaction",), box=None)
     for event in found:
         money = event.currency is not None and event.available_minor is not None
         table.add_row(
@@ -184,10 +185,9 @@ def _wallet_fields(wallet: history.WalletAt) -> dict[str, Any]:
 
 
 def _event_tables(found: history.EventHistory) -> list[Table]:
-    decisions = Table(
-        "decision", "time (UTC)", "transaction", "player", "outcome", "available", "attempt", "booked from", box=None
-    )
-    moved = Table("version", "moved", "from", "to", title="moved", title_justify="left", box=None)
+    columns = ("decision", "time (UTC)", "transaction", "player", "outcome", "available", "attempt", "booked from")
+    decisions = screen.table(*columns, whole=("transaction",), box=None)
+    moved = screen.table("version", "moved", "from", "to", title="moved", title_justify="left", box=None)
     for one in found.decisions:
         known = one.currency is not None and one.available_minor is not None
         decisions.add_row(
@@ -200,13 +200,13 @@ def _event_tables(found: history.EventHistory) -> list[Table]:
             moved.add_row(str(row.version), _money(row.amount_minor, one.currency or ""), row.debit, row.credit)
     tables = [decisions, moved]
     if found.closed_by:
-        closed = Table("closed", "by event", "player", "booked from", box=None)
+        closed = screen.table("closed", "by event", "player", "booked from", whole=("by event",), box=None)
         for closing in found.closed_by:
             place = f"{closing.part}@{closing.source_offset}"
             closed.add_row(closing.action, closing.by_event_id, closing.player_id, place)
         tables.append(closed)
     if found.repeats:
-        repeats = Table("asked again at", "heard", "redelivered", "booked from", box=None)
+        repeats = screen.table("asked again at", "heard", "redelivered", "booked from", box=None)
         for one_more in found.repeats:
             repeats.add_row(
                 f"{one_more.attempt_topic}-{one_more.attempt_part}@{one_more.attempt_offset}",

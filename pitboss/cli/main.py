@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from pitboss.cli.files import file_failure
 from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
 
@@ -17,7 +18,7 @@ COMMANDS = {
     "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
     "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
     "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
-    "demo": ("pitboss.cli.demo:demo", "The main job end to end, in two minutes, with its checks."),
+    "demo": ("pitboss.cli.demo:demo", "The main job end to end, with its checks."),
     "provision": ("pitboss.cli.provision:provision", "Create what is missing of database, tables and topics."),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
     "schemas": ("pitboss.cli.schemas:schemas", "The contracts of the topics, and whether they may be released."),
@@ -55,12 +56,24 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours ends it with its message and exit code, not with a traceback."""
+        """Run the command; an error of ours ends it with its message and exit code, not with a traceback.
+
+        So does a file of the operator's that cannot be read or written.
+        """
         try:
             return super().invoke(ctx)
         except PitbossError as error:
-            click.echo(f"error: {error.code} {error}", err=True)
-            ctx.exit(error.exit_code)
+            _end(ctx, error)
+        except OSError as error:
+            failure = file_failure(error)
+            if failure is None:
+                raise
+            _end(ctx, failure)
+
+
+def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
+    click.echo(f"error: {error.code} {error}", err=True)
+    ctx.exit(error.exit_code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -13,6 +13,7 @@ import msgspec
 
 from ledger_sink.database import Database
 from pitboss import house
+from pitboss.cli.option_types import Finite
 from pitboss.settings import read_settings, read_worker_settings, resolve_runtime
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
@@ -34,7 +35,7 @@ wait_option = click.option(
     "wait_s",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Finite(0),
     help="Seconds to wait for the ledger.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")

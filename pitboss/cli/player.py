@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from ledger_sink.journal import FREE, Wallet
 from ledger_sink.people import PlayerView, player_view
+from pitboss.cli import screen
 from pitboss.cli.people import asked, checked_amount, json_option, tell, tells, time_text
 from schemas.money import exponent_of, text_of_minor
 
@@ -39,11 +38,10 @@ def show(*, player_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(_as_json(found)))
         return
-    console = Console()
     if not found.wallets and not found.state.event_id:
-        click.echo(f"the ledger knows no player {player_id}")
+        click.echo(f"the ledger knows no player {player_id}", err=True)
         return
-    table = Table("currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version")
+    table = screen.table("currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version")
     limits, wagering = found.state.limits, found.state.wagering
     for wallet in _with_wallets_of_limits(found):
         left, most = wagering.get(wallet.currency, (0, 0))[0], limits.get(wallet.currency, (None, 0))[0]
@@ -56,7 +54,7 @@ def show(*, player_id: str, as_json: bool) -> None:
             "" if most is None else text_of_minor(most, wallet.scale),
             str(wallet.version),
         )
-    console.print(table)
+    screen.show(table)
     for source, (level, at) in sorted(found.state.standings.items()):
         if level != FREE:
             click.echo(f"{level.lower()} by {source} since {time_text(at)}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from pitboss.cli import screen
 from pitboss.periods import since_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
@@ -48,11 +45,10 @@ def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) 
 
 
 def _show(found: Sequence[SchemaDrift]) -> None:
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    table = screen.table(*_COLUMNS, box=None, pad_edge=False)
     for drift in found:
         at = datetime.fromtimestamp(drift.seen_at // 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
         source = f"{drift.source.topic}-{drift.source.partition}@{drift.source.offset}"
         said = (drift.provider, drift.provider_version, drift.event, drift.what, drift.path, drift.detail, source)
-        # As Text: what a provider calls its fields is no markup of ours.
-        table.add_row(at, *[Text(part) for part in said], drift.rejected or "")
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        table.add_row(at, *said, drift.rejected or "")
+    screen.show(table)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 import orjson
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from pitboss.cli import screen
 from sandbox.fuzz.cases import case_of
 from sandbox.fuzz.run import ACCEPTED_SHARE_MIN, Report, Tally, faults_of, outcome_of
 from sandbox.fuzz.run import fuzz as run_fuzz
@@ -58,7 +56,7 @@ def _chosen(names: Sequence[str]) -> list[Subject]:
 
 
 def _run(seed: int, count: int, among: Sequence[Subject]) -> Report:
-    console = Console(stderr=True)
+    console = screen.console(stderr=True)
     columns = (TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("fuzzing", total=count)
@@ -66,12 +64,12 @@ def _run(seed: int, count: int, among: Sequence[Subject]) -> Report:
 
 
 def _show(report: Report) -> None:
-    table = Table("adapter", *_COLUMNS)
+    table = screen.table("adapter", *_COLUMNS)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, tally in [*report.by_adapter.items(), ("all", report.total)]:
         table.add_row(name, *[f"{getattr(tally, column):,}" for column in _COLUMNS])
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    screen.show(table)
 
 
 def _complain(report: Report, names: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -11,10 +10,9 @@ from typing import Any
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from ledger_sink.traffic import Traffic
+from pitboss.cli import screen
 from pitboss.settings import NoStack, read_settings, resolve_runtime
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
@@ -91,11 +89,11 @@ def _traffic(now_ms: int) -> dict[tuple[str, str], Traffic] | None:
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = Table(*_COLUMNS)
+    table = screen.table(*_COLUMNS)
     for row in rows:
         sample = row["last_sample"]
         shown = {**row, "last_sample": sample and f"{sample['at']} {sample['record']}"}
         table.add_row(*["" if shown[column] is None else str(shown[column]) for column in _COLUMNS])
     for column in ("days_to_retirement", "events_24h"):
         table.columns[_COLUMNS.index(column)].justify = "right"
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    screen.show(table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from pitboss.cli.files import naming
 from pitboss.periods import since_ms
 from schemas.errors import UsageError
 
@@ -75,5 +76,6 @@ def _write(log: IntegrationLog, folder: Path, *, dry_run: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         if not dry_run:
-            file.write_bytes(content)
+            with naming(file):
+                file.write_bytes(content)
         click.echo(f"{'would write' if dry_run else 'wrote'} {file}", err=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
+import orjson
 
 from pitboss.provision import provision as make_ready
 from pitboss.settings import read_settings, resolve_runtime
@@ -18,8 +21,25 @@ from schemas.topics import PARTITIONS_DEFAULT
     help="Of every topic that is created now and has no number of its own; those that exist keep theirs.",
 )
 @click.option("--provider", "providers", multiple=True, help="Raw topics for this one only; may be repeated.")
-def provision(partitions: int, providers: tuple[str, ...]) -> None:
+@click.option("--dry-run", is_flag=True, help="Ask both servers what is missing, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Create what is missing of the database, its tables and the topics; what is there stays as it is."""
     runtime = resolve_runtime(read_settings())
-    make_ready(runtime, partitions=partitions, providers=providers or None)
-    click.echo(f"ready: database {runtime.database}, namespace {runtime.namespace or '(none)'}")
+    done = make_ready(runtime, partitions=partitions, providers=providers or None, dry_run=dry_run)
+    if as_json:
+        names = {"database": runtime.database, "namespace": runtime.namespace}
+        click.echo(orjson.dumps({"dry_run": dry_run, **names, **asdict(done)}))
+        return
+    where = f"database {runtime.database}, namespace {runtime.namespace or '(none)'}"
+    if not dry_run:
+        click.echo(f"ready: {where}")
+        return
+    for kind, missing in (
+        ("database", [runtime.database] if done.has_new_database else []),
+        ("migration", done.migrations),
+        ("topic", done.topics.created),
+    ):
+        for name in missing:
+            click.echo(f"would create  {kind} {name}")
+    click.echo(f"{len(done.migrations)} migrations and {len(done.topics.created)} topics to be created: {where}")

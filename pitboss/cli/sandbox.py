@@ -12,6 +12,8 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
+from pitboss.cli.files import naming
+from pitboss.cli.option_types import RATE
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
 from sandbox.archive import json_lines
 from sandbox.feeder import feed as feed_records
@@ -23,6 +25,7 @@ from sandbox.writing import Progress
 from schemas.errors import UsageError
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now
+_START_MS_MAX = 32_503_680_000_000  # the year 3000: however long the play, its times can be written in every dialect
 
 
 @click.group()
@@ -49,7 +52,9 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Accounts with 600 bets in a minute. Default: 1 from 2000 events on.",
             ),
             click.option(
-                "--start-ms", type=click.IntRange(0), help="Simulated start, epoch ms. Default: so that it ends now."
+                "--start-ms",
+                type=click.IntRange(0, _START_MS_MAX),
+                help="Simulated start, epoch ms. Default: so that it ends now.",
             ),
             click.option(
                 "--keys",
@@ -71,14 +76,14 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
     """Write a scenario's raw records to a file."""
     records, took_s = _generated(_scenario(**numbers), _keys(read_settings(), keys_file))
-    with out.open("wb") as file:
+    with naming(out), out.open("wb") as file:
         file.writelines(json_lines(records))
     click.echo(f"{len(records)} records in {took_s:.1f} s to {out}")
 
 
 @sandbox.command()
 @_scenario_options
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Records a second. Default: as fast as possible.")
+@click.option("--rate", type=RATE, help="Records a second. Default: as fast as possible.")
 @click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Feed servers that the environment names.")
 def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numbers: Any) -> None:
     """Play a scenario into the raw topics of a running installation.
@@ -126,7 +131,8 @@ def _keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
         keys = SandboxKeys.load(path)
     else:
         keys = SandboxKeys.generate()
-        keys.save(path)
+        with naming(path):
+            keys.save(path)
     _write_keyring(keys, path.with_name(path.stem + ".keyring.json"))
     return keys
 
@@ -136,7 +142,8 @@ def _write_keyring(keys: SandboxKeys, path: Path) -> None:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
+    with naming(path):
+        path.write_text(text, encoding="utf-8")
     click.echo(f"keyring for the workers: PITBOSS_KEYS_FILE={path}", err=True)
 
 

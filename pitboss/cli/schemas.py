@@ -13,9 +13,8 @@ from urllib.parse import unquote, urlsplit
 import click
 import msgspec
 import orjson
-from rich.console import Console
-from rich.table import Table
 
+from pitboss.cli import screen
 from pitboss.settings import read_settings, without_password
 from schemas.compatibility import Problem, checksum, problems, released_checksums, unreadable
 from schemas.compiler.avro_types import parse
@@ -51,10 +50,10 @@ def list_command(as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(rows))
         return
-    table = Table("schema", "id", "topics", "SHA-256")
+    table = screen.table("schema", "id", "topics", "SHA-256")
     for row in rows:
         table.add_row(row["schema"], str(row["id"]), "\n".join(row["topics"]), row["sha256"][:16])
-    Console().print(table)
+    screen.show(table)
 
 
 @schemas.command()

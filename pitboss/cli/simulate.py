@@ -11,8 +11,8 @@ import click
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from pitboss.cli import screen
 from sandbox.simulate.run import SeedResult
 from sandbox.simulate.run import simulate as simulate_seed
 
@@ -38,7 +38,7 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
             results.append(result)
             if result.wrong:
                 failed.append(result)
-                _show(result, bar.console if isinstance(bar, Progress) else Console(stderr=True))
+                _show(result, bar.console if isinstance(bar, Progress) else screen.console(stderr=True))
             if isinstance(bar, Progress):
                 bar.advance(bar.task_ids[0])
     summary = {
@@ -53,11 +53,11 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
     if as_json:
         click.echo(orjson.dumps(summary))
     else:
-        table = Table(*[name.replace("_", " ") for name in summary])
+        table = screen.table(*[name.replace("_", " ") for name in summary])
         table.add_row(
             *[", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in summary.values()]
         )
-        Console().print(table)
+        screen.show(table)
     if failed:
         raise SystemExit(1)
 
@@ -82,7 +82,7 @@ def _quiet(*, trace: bool = False) -> None:
 
 
 def _progress(seeds: int) -> Progress | nullcontext[None]:
-    console = Console(stderr=True)
+    console = screen.console(stderr=True)
     if not console.is_terminal:
         return nullcontext()
     bar = Progress(
@@ -94,7 +94,7 @@ def _progress(seeds: int) -> Progress | nullcontext[None]:
 
 
 def _show(result: SeedResult, console: Console) -> None:
-    console.print(f"seed {result.seed}: {len(result.wrong)} things do not hold", style="bold", highlight=False)
+    console.print(f"seed {result.seed}: {len(result.wrong)} things do not hold", style="bold")
     for line in result.wrong[:SHOWN_MAX]:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace", highlight=False)
+        console.print(f"  {line}", soft_wrap=True)
+    console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -12,32 +14,44 @@ from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.settings import StackSettings, read_settings, without_password
 from schemas.errors import UsageError
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
 
 @click.command()
-def up() -> None:
+@_as_json
+def up(as_json: bool) -> None:
     """Start Kafka and PostgreSQL in the background.
 
     Both keep running after the command; a second `up` finds them, and mends what has been killed.
     """
     settings = _own_servers_only("up")
     began = time.monotonic()
-    state = Stack.open(settings).up(lambda message: click.echo(message, err=True))
+    stack = Stack.open(settings)
+    state = stack.up(lambda message: click.echo(message, err=True))
+    if as_json:
+        servers = _as_rows(stack.status())
+        click.echo(json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)}))
+        return
     click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
     click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
-    click.echo(f"up in {time.monotonic() - began:.1f} s, data in {settings.home}")
+    click.echo(f"up in {_since(began)} s, data in {settings.home}")
 
 
 @click.command()
-def down() -> None:
+@_as_json
+def down(as_json: bool) -> None:
     """Stop both servers; the data stays."""
     settings = _own_servers_only("down")
     began = time.monotonic()
     stopped = Stack.open(settings).down(lambda message: click.echo(message, err=True))
-    click.echo(f"stopped in {time.monotonic() - began:.1f} s" if stopped else "nothing was running")
+    if as_json:
+        click.echo(json.dumps({"stopped": stopped, "took_s": _since(began)}))
+    else:
+        click.echo(f"stopped in {_since(began)} s" if stopped else "nothing was running")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
     """Say whether the servers run, and where; exit code 3 if one does not answer."""
@@ -45,7 +59,7 @@ def status(context: click.Context, as_json: bool) -> None:
     servers = _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
     is_ready = all(server.is_ready for server in servers)
     if as_json:
-        click.echo(json.dumps({"ready": is_ready, "servers": [asdict(s) for s in servers]}, default=str))
+        click.echo(json.dumps({"ready": is_ready, "servers": _as_rows(servers)}))
     else:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
@@ -57,7 +71,7 @@ def status(context: click.Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_as_json
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check what Pitboss needs on this machine; exit code 1 if something is not as it should be."""
@@ -73,6 +87,15 @@ def doctor(context: click.Context, as_json: bool) -> None:
             if not finding.is_ok:
                 click.echo(f"{'':<26} → {finding.way_out}")
     context.exit(0 if is_well else 1)
+
+
+def _as_rows(servers: Sequence[ServerStatus]) -> list[dict[str, Any]]:
+    return [{**asdict(server), "log": None if server.log is None else str(server.log)} for server in servers]
+
+
+def _since(began: float) -> float:
+    """Seconds, as a person reads them."""
+    return round(time.monotonic() - began, 1)
 
 
 def _own_servers_only(command: str) -> StackSettings:

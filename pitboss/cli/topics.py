@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -11,10 +10,9 @@ from typing import Any
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from pitboss import topic_admin
+from pitboss.cli import screen
 from pitboss.settings import read_settings, resolve_runtime
 from pitboss.topic_admin import Lag
 from schemas.topics import PARTITIONS_DEFAULT
@@ -97,12 +95,9 @@ def _by_topic(found: Iterable[Lag]) -> Iterable[dict[str, Any]]:
 
 
 def _show(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    # In a pipe there is no width to fit into, and a folded topic name cannot be copied.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    table = Table()
-    for column in columns:
-        is_number = all(isinstance(row[column], int) for row in rows)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    table = screen.table(*columns, whole=("topic",))
+    for header, column in zip(columns, table.columns, strict=True):
+        column.justify = "right" if all(isinstance(row[header], int) for row in rows) else "left"
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
-    console.print(table)
+    screen.show(table)

@@ -35,6 +35,8 @@ class Figures(msgspec.Struct, frozen=True):
     dead_letters_by_code: dict[str, int]
     killed_at: int
     checks: dict[str, bool]
+    unmet: list[str]
+    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.promised`."""
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -74,6 +76,7 @@ def figures_of(
     alerts: int,
     duplicates: int,
     published_at: Mapping[str, Sequence[tuple[int, int]]],
+    unmet: Sequence[str] = (),
 ) -> Figures:
     """Put the figures together."""
     waited = latencies_ms(topics, tables, published_at)
@@ -94,6 +97,7 @@ def figures_of(
         dead_letters_by_code=_counted(letter.code for letter in topics.dead),
         killed_at=killed_at,
         checks={check.name: check.holds for check in checks},
+        unmet=list(unmet),
     )
 
 

@@ -12,10 +12,15 @@ from pitboss.settings import Runtime
 from pitboss.supervisor import WorkerProcess
 from sandbox.feeder import feed
 from sandbox.records import RawEvent
-from schemas.errors import Unavailable
+from schemas.errors import Stalled, Unavailable
 from streams.kafka.producer import BatchProducer, ProducerSettings
 
-SETTLE_DEADLINE_S = 240.0
+STALL_S = 240.0
+"""For so long nothing may be booked before the demo gives up; a killed worker is back in a fraction of it."""
+
+REPEATS_MAX = 10
+"""A record holds few events. Where so many times the records were booked, a worker repeats itself and will not end."""
+
 _LOOK_EVERY_S = 0.05
 
 
@@ -40,7 +45,7 @@ class Play:
         async with Settling(self._runtime) as settling, producer:
 
             async def before_phase(_: int) -> None:
-                await settling.wait(SETTLE_DEADLINE_S, self._look)
+                await settling.wait(STALL_S, self._look)
 
             watching = asyncio.create_task(self._watch(settling))
             try:
@@ -54,7 +59,7 @@ class Play:
                 )
             finally:
                 watching.cancel()
-            await settling.wait(SETTLE_DEADLINE_S, self._look)
+            await settling.wait(STALL_S, self._look)
 
     async def _watch(self, settling: Settling) -> None:
         while True:
@@ -68,6 +73,10 @@ class Play:
 
     def _look(self, progress: Progress) -> None:
         total = len(self._records)
+        if progress.booked > REPEATS_MAX * total:
+            raise Stalled(
+                f"{progress.booked:,} events were booked of {total:,} records: a worker repeats itself; see its log"
+            )
         is_all = self._fed == total and not progress.waits_for
         # Some records hold several events and some none, so the bar is full when nothing is under way.
         booked = total if is_all else min(progress.booked, total - 1)
@@ -78,6 +87,5 @@ class Play:
             self.killed_at = progress.booked
             pid = self._victim.pid
             self._victim.kill()
-            self._show.say(
-                f"[bold]SIGKILL[/] to {self._victim.name}, pid {pid}, with {progress.booked:,} events booked"
-            )
+            line = f"SIGKILL to {self._victim.name}, pid {pid}, with {progress.booked:,} events booked"
+            self._show.say(line, is_loud=True)

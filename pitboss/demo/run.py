@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger_sink.database import Database
 from pitboss.demo.figures import Figures, figures_of
 from pitboss.demo.play import Play
+from pitboss.demo.promised import unmet
 from pitboss.demo.show import Show
 from pitboss.demo.stage import Stage, fresh_stage, running_workers
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.evidence import read_all_topics, read_tables
+from replay.evidence import Tables, Topics, read_all_topics, read_tables
 from sandbox.actions import PROVIDERS
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, duration_ms, generate
+from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
 from streams.postgres.roles import Role
 from streams.providers.registry import policies
@@ -44,19 +47,23 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether every check does."""
-        return all(check.holds for check in self.checks)
+        """Whether every check does, and everything that was fed came out as it was meant to."""
+        return all(check.holds for check in self.checks) and not self.figures.unmet
 
 
 def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
     """Play, kill, settle, check. Raises Stalled if something does not settle; the namespace is kept then."""
     with fresh_stage(stack, "demo", show.say, use_given_servers=demo.use_given_servers, keep=demo.keep) as stage:
-        records = _records(demo, stage, show)
-        with running_workers(stage, stack.home, show.say) as workers:
+        scenario = _scenario(demo)
+        records = generate(scenario, stage.keys, lambda done, total: show.bar("signed", done, total))
+        with running_workers(stage.runtime, stack.home, show.say, stage.keys) as workers:
             play = Play(stage.runtime, records, demo.rate, workers["ledger"], show)
             asyncio.run(play.run())
+        if not play.killed_at:
+            raise Stalled("all was settled before the ledger's worker could be killed: nothing is shown by that")
         show.say("reading every topic and table anew")
-        result = asyncio.run(_look(demo, stage, play.killed_at, show))
+        played = _Played(scenario, records, play.killed_at)
+        result = asyncio.run(_look(played, stage, show))
         if not result.holds:
             raise ChecksFailed(result)
     return result
@@ -70,15 +77,21 @@ class ChecksFailed(Exception):  # a result, not a fault of the program: it carri
         self.result = result
 
 
-def _records(demo: DemoSettings, stage: Stage, show: Show) -> list[RawEvent]:
+def _scenario(demo: DemoSettings) -> Scenario:
     scenario = Scenario(seed=demo.seed, start_ms=0, events=demo.events)
     # The casino's clock ends now: events of the future would be clamped, as a provider's would.
     start_ms = int(time.time() * 1000) - duration_ms(scenario)
-    scenario = Scenario(seed=demo.seed, start_ms=start_ms, events=demo.events)
-    return generate(scenario, stage.keys, lambda done, total: show.bar("signed", done, total))
+    return Scenario(seed=demo.seed, start_ms=start_ms, events=demo.events)
 
 
-async def _look(demo: DemoSettings, stage: Stage, killed_at: int, show: Show) -> Result:
+@dataclass(frozen=True)
+class _Played:
+    scenario: Scenario
+    records: Sequence[RawEvent]
+    killed_at: int
+
+
+async def _look(played: _Played, stage: Stage, show: Show) -> Result:
     runtime = stage.runtime
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     database = Database(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
@@ -91,34 +104,33 @@ async def _look(demo: DemoSettings, stage: Stage, killed_at: int, show: Show) ->
         )
     finally:
         await database.close()
-    empty = _empty_ledger(runtime)
-    create_database(empty)
-    try:
-        checks.append(
-            await check_replay(
-                empty.database_url,
-                runtime.topic(TRANSACTIONS),
-                topics,
-                tables,
-                policies(),
-                lambda done, total: show.bar("replayed", done, total),
-            )
-        )
-    finally:
-        drop_database(empty)
+    checks.append(await _replayed(runtime, topics, tables, show))
     figures = figures_of(
         topics,
         tables,
         checks,
-        seed=demo.seed,
-        killed_at=killed_at,
+        seed=played.scenario.seed,
+        killed_at=played.killed_at,
         transfers=transfers,
         alerts=len(topics.alerts),
         duplicates=duplicates,
         published_at=topics.published_at,
+        unmet=unmet(played.records, played.scenario.speeders, topics),
     )
     return Result(figures, checks)
 
 
-def _empty_ledger(runtime: Runtime) -> Runtime:
-    return runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
+async def _replayed(runtime: Runtime, topics: Topics, tables: Tables, show: Show) -> Check:
+    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
+    create_database(empty)
+    try:
+        return await check_replay(
+            empty.database_url,
+            runtime.topic(TRANSACTIONS),
+            topics,
+            tables,
+            policies(),
+            lambda done, total: show.bar("replayed", done, total),
+        )
+    finally:
+        drop_database(empty)

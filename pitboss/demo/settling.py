@@ -79,9 +79,12 @@ class Settling:
             return Progress(await self.booked(), "the fraud agents")
         return Progress(await self.booked(), "")
 
-    async def wait(self, deadline_s: float, on_progress: Callable[[Progress], None]) -> None:
-        """Return once nothing is under way. Raises Stalled, naming what it waited for, after `deadline_s` seconds."""
-        began_s = time.monotonic()
+    async def wait(self, stall_s: float, on_progress: Callable[[Progress], None]) -> None:
+        """Return once nothing is under way.
+
+        Raises Stalled, naming what it waited for, where nothing more was booked for so many seconds.
+        """
+        booked, moved_s = 0, time.monotonic()
         while True:
             try:
                 progress = await self.progress()
@@ -90,8 +93,9 @@ class Settling:
             on_progress(progress)
             if not progress.waits_for:
                 return
-            if time.monotonic() - began_s > deadline_s:
-                waited = f"not settled after {deadline_s:.0f} s: still waiting for {progress.waits_for}"
-                message = f"{waited}; the workers' logs may say why"
-                raise Stalled(message)
+            if progress.booked > booked:
+                booked, moved_s = progress.booked, time.monotonic()
+            elif time.monotonic() - moved_s > stall_s:
+                message = f"nothing was booked for {stall_s:.0f} s, and there is more: waiting for {progress.waits_for}"
+                raise Stalled(f"{message}; the workers' logs may say why")
             await asyncio.sleep(_POLL_S)

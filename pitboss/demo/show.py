@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pitboss.demo.figures import Figures
 from replay.checks import Check
@@ -43,9 +45,10 @@ class Show:
         """Stop drawing."""
         self._bars.stop()
 
-    def say(self, line: str) -> None:
-        """Tell what happens."""
-        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {line}", highlight=False)
+    def say(self, line: str, *, is_loud: bool = False) -> None:
+        """Tell what happens. What a file gets is one line, however long."""
+        text = Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else ""))
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def bar(self, name: str, done: int, total: int, note: str = "") -> None:
         """Move a bar."""
@@ -57,7 +60,7 @@ class Show:
         now_s = time.monotonic()
         if done >= total or now_s - self._said_at_s.get(name, 0.0) >= _LINE_EVERY_S:
             if done < total or name not in self._tasks:
-                self.say(f"{name}: {done:,} of {total:,} {note}")
+                self.say(f"{name}: {done:,} of {total:,} {note}".rstrip())
             if done >= total:
                 self._tasks[name] = TaskID(0)
             self._said_at_s[name] = now_s
@@ -85,11 +88,12 @@ def table_of(figures: Figures) -> Table:
     return table
 
 
-def lines_of(checks: Iterable[Check]) -> list[str]:
-    """A tick or a cross for each check."""
-    return [
-        f"[green]✔[/] {check.name:<22} [dim]{check.detail}[/]"
+def lines_of(checks: Iterable[Check], unmet: Iterable[str] = ()) -> list[str]:
+    """A tick or a cross for each check, and a cross for what did not come out as it was meant to."""
+    ticks = [
+        f"[green]✔[/] {check.name:<22} [dim]{escape(check.detail)}[/]"
         if check.holds
-        else f"[red]✘ {check.name:<22}[/] {check.detail}"
+        else f"[red]✘ {check.name:<22}[/] {escape(check.detail)}"
         for check in checks
     ]
+    return ticks + [f"[red]✘[/] {escape(sentence)}" for sentence in unmet]

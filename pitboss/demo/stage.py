@@ -6,12 +6,13 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from pitboss.embedded.files import shown_path
 from pitboss.embedded.stack import Stack
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
@@ -22,6 +23,9 @@ from schemas.errors import UsageError
 
 RESOLVE_MIN_AGE_MS = 3_000
 """A trial cannot wait a minute for a deposit that never comes."""
+
+_NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
+"""What a shell may say for an installation; the traffic of a trial was made without it."""
 
 Say = Callable[[str], None]
 
@@ -61,7 +65,8 @@ def fresh_stage(
             is_kept = keep
         finally:
             if is_kept:
-                say(f"kept for you to look at: logs in {folder}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}")
+                logs = shown_path(folder)
+                say(f"kept for you to look at: logs in {logs}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}")
         if not is_kept:
             unprovision(runtime)
             shutil.rmtree(folder)
@@ -74,26 +79,42 @@ def _servers(settings: StackSettings, namespace: str, say: Say, *, keep: bool) -
         yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
         return
     stack = Stack.open(settings)
-    was_running = all(server.is_ready for server in stack.status())
-    if not was_running:
+    is_ours = all(server.pid is None for server in stack.status())
+    if is_ours:
         say("starting Kafka and PostgreSQL")
-    stack.up(say)
+    is_up = False
     try:
+        stack.up(say)
+        is_up = True
         yield stack.runtime(namespace)
     finally:
-        if not was_running and not keep:
-            say("stopping Kafka and PostgreSQL, as they were")
+        # One of them may run although `up` has not come to its end: it was interrupted, or the other did not start.
+        if is_ours and not (keep and is_up):
+            with suppress(OSError):  # nobody is left to be told, as after SIGHUP
+                say("stopping Kafka and PostgreSQL, as they were")
             stack.down()
 
 
 @contextmanager
-def running_workers(stage: Stage, home: Path, say: Say) -> Iterator[dict[str, WorkerProcess]]:
-    """One worker of each role as a separate process, supervised; drained at the end."""
-    keys_file = stage.folder / "keys.json"
-    keys_file.write_bytes(orjson.dumps(stage.keys.keyring()))
-    keys_file.chmod(0o600)
-    environment = {"PITBOSS_KEYS_FILE": str(keys_file), "PITBOSS_RESOLVE_MIN_AGE_MS": str(RESOLVE_MIN_AGE_MS)}
-    workers = workers_for(ROLES, stage.runtime, home=home, environment=environment)
+def running_workers(
+    runtime: Runtime, home: Path, say: Say, keys: SandboxKeys | None = None
+) -> Iterator[dict[str, WorkerProcess]]:
+    """One worker of each role as a separate process, by role: started again when it ends, drained at the end of all.
+
+    Without keys no signature is checked. What the caller's environment says of workers is not for these.
+    """
+    keys_file = None
+    if keys is not None:
+        keys_file = home / runtime.namespace / "keys.json"
+        keys_file.parent.mkdir(parents=True, exist_ok=True)
+        keys_file.touch(mode=0o600)
+        keys_file.write_bytes(orjson.dumps(keys.keyring()))
+    environment = {
+        "PITBOSS_KEYS_FILE": str(keys_file or ""),
+        "PITBOSS_RESOLVE_MIN_AGE_MS": str(RESOLVE_MIN_AGE_MS),
+        **dict.fromkeys(_NOT_INHERITED, ""),
+    }
+    workers = workers_for(ROLES, runtime, home=home, environment=environment)
     supervisor = Supervisor(workers, say)
     thread = threading.Thread(target=supervisor.run, name="supervisor")
     thread.start()

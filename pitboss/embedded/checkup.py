@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ def examine(settings: StackSettings) -> list[Finding]:
         ),
         _jars(settings),
         _checked("account", "start pitboss as an ordinary user", lambda: _account(settings)),
+        _home(settings.home),
         _disk(settings.home),
         *_servers(settings),
     ]
@@ -84,8 +87,25 @@ def _account(settings: StackSettings) -> str:
     return f"PostgreSQL runs as {account.name if account else 'you'}"
 
 
+def _home(home: Path) -> Finding:
+    """Tried, since root is told that it may write where it cannot; the file has no name and is gone at once."""
+    present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
+    try:
+        with tempfile.TemporaryFile(dir=present):
+            pass
+    except OSError as error:
+        detail = f"no file can be made in {present}: {error.strerror}"
+        return Finding("home", is_ok=False, detail=detail, way_out=way_out)
+    return Finding("home", is_ok=True, detail=f"{home} " + ("can be written" if present == home else "can be made"))
+
+
+def _nearest(home: Path) -> Path:
+    """What is there of a path; of `os.path`, which takes what it may not look into for missing."""
+    return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
+
+
 def _disk(home: Path) -> Finding:
-    present = next(path for path in (home, *home.parents) if path.exists())
+    present = _nearest(home)
     free = shutil.disk_usage(present).free
     detail = f"{free / 1024**3:.1f} GB free at {present}"
     return Finding("disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import psycopg
-from psycopg import sql
+from psycopg import Connection, sql
 
 from pitboss.settings import Runtime
+from schemas.errors import Unavailable
+from streams.postgres.roles import RightsMissing
 
 
 def create_database(runtime: Runtime) -> bool:
-    """Create the namespace's database; False if it was there."""
-    with psycopg.connect(runtime.maintenance_url, autocommit=True) as connection:
+    """Create the namespace's database; False if it was there. Raises Unavailable, RightsMissing."""
+    with _connected(runtime) as connection:
         try:
             connection.execute(
                 # template0 has no connections that could be in the way of a second creation at the same time.
@@ -18,17 +24,39 @@ def create_database(runtime: Runtime) -> bool:
             )
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return False
+        except psycopg.errors.InsufficientPrivilege as error:
+            # Of an administrator's work nothing is missing where the database is there.
+            if _exists(connection, runtime.database):
+                return False
+            raise RightsMissing(
+                f"this login may not create the database {runtime.database}: {error}; run `pitboss provision` as an"
+                " administrator of the server"
+            ) from error
     return True
 
 
 def drop_database(runtime: Runtime) -> None:
-    """Drop the namespace's database if it is there, disconnecting whoever uses it."""
-    with psycopg.connect(runtime.maintenance_url, autocommit=True) as connection:
+    """Drop the namespace's database if it is there, disconnecting whoever uses it. Raises Unavailable."""
+    with _connected(runtime) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(runtime.database)))
 
 
 def database_exists(runtime: Runtime) -> bool:
-    """Whether the namespace's database has been created."""
-    with psycopg.connect(runtime.maintenance_url, autocommit=True) as connection:
-        query = "SELECT 1 FROM pg_database WHERE datname = %s"
-        return connection.execute(query, (runtime.database,)).fetchone() is not None
+    """Whether the namespace's database has been created. Raises Unavailable."""
+    with _connected(runtime) as connection:
+        return _exists(connection, runtime.database)
+
+
+def _exists(connection: Connection[Any], name: str) -> bool:
+    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
+@contextmanager
+def _connected(runtime: Runtime) -> Iterator[Connection[Any]]:
+    try:
+        connection = psycopg.connect(runtime.maintenance_url, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"the database server does not answer: {error}") from error
+    with connection:
+        yield connection

@@ -49,6 +49,11 @@ def exclusive(path: Path, *, timeout_s: float, on_wait: Callable[[], None] = lam
         yield
 
 
+def shown_path(path: Path) -> str:
+    """A path as a person at this terminal would type it: from the working directory if it lies in there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def roll_log(log: Path) -> None:
     """Keep one older log, so that a stack that is started for years does not fill the disk."""
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,9 @@ class Stack:
             return self._write_state()
 
     def down(self, progress: Progress | None = None) -> bool:
-        """Stop both servers and keep their data; False if neither ran."""
+        """Stop both servers and keep their data; False if neither ran. Makes nothing where no stack has ever been."""
+        if not self._lock.exists() and self.kafka.process() is None and self.postgres.process() is None:
+            return False
         with self._alone(progress or _silent), ThreadPoolExecutor(2) as pool:
             # First, so that nobody finds servers that are about to go.
             forget_state(self.settings.home)
@@ -112,10 +114,14 @@ class Stack:
             self.postgres.start(_silent)
             return self._write_state()
 
+    @property
+    def _lock(self) -> Path:
+        return self.settings.home / "stack.lock"
+
     @contextmanager
     def _alone(self, progress: Progress) -> Iterator[None]:
         waits = "another command starts or stops this stack; waiting for it"
-        with exclusive(self.settings.home / "stack.lock", timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
+        with exclusive(self._lock, timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
             yield
 
     def _write_state(self) -> StackState:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pitboss.demo.stage import running_workers
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime
 from sandbox.actions import PROVIDERS
 from tests.fix_stack import Servers
-from tests.whole_run import supervised_workers
 
 PARTITIONS = 6
 
@@ -22,6 +22,6 @@ def installation(
     """A namespace with its four workers running; every test uses players of its own."""
     runtime = stack.runtime(namespaces())
     provision(runtime, partitions=PARTITIONS, providers=(*PROVIDERS, "hundredhp"))
-    with supervised_workers(runtime, tmp_path_factory.mktemp("installation"), print):
+    with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         yield runtime
     unprovision(runtime)

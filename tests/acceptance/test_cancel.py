@@ -17,11 +17,12 @@ import pytest
 
 from ledger_sink.database import Database
 from pitboss.demo.settling import Settling
+from pitboss.demo.stage import running_workers
 from pitboss.provision import provision
 from pitboss.settings import Runtime
 from tests.acceptance.documented import ROOT, blocks
 from tests.fix_stack import SEED
-from tests.whole_run import failures, look_at_everything, supervised_workers
+from tests.whole_run import failures, look_at_everything
 
 pytestmark = pytest.mark.integration
 
@@ -113,7 +114,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(runtime, t
             *[connector.decide("hub88", player, hub88(player, f"b-{player}"), BET, 0) for player in early]
         )
         assert gave_up == [None] * len(early)
-        with supervised_workers(runtime, tmp_path, print):
+        with running_workers(runtime, tmp_path, print):
             funded = await asyncio.gather(
                 *[heard(connector, "house", player, adjustment(player), {}) for player in (*racing, *late)]
             )
@@ -130,8 +131,8 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(runtime, t
             assert {(one["outcome"], one["reason"]) for one in told} == {("CANCELLED", "REVERSED")}
 
             cancelled = [*early, *late, *(player for player, answer in raced.items() if answer is None)]
-            standing = [player for player, answer in raced.items() if answer is not None]
-            assert {raced[player]["outcome"] for player in standing} == {"POSTED"}
+            standing = {player: answer for player, answer in raced.items() if answer is not None}
+            assert {answer["outcome"] for answer in standing.values()} == {"POSTED"}
             print(f"seed {SEED}: {len(standing)} of {len(racing)} were answered in time")
             assert len(cancelled) > len(early) + len(late), "nobody gave up"
 

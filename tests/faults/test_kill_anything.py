@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pitboss.demo.settling import Settling
+from pitboss.demo.stage import running_workers
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import PostgresServer
@@ -29,7 +30,7 @@ from sandbox.actions import PROVIDERS
 from sandbox.keys import SandboxKeys
 from schemas.errors import Unavailable
 from tests.fix_stack import SEED
-from tests.whole_run import failures, feed_all, look_at_everything, supervised_workers, traffic
+from tests.whole_run import failures, feed_all, look_at_everything, traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -115,9 +116,10 @@ async def play(
     rate: float | None,
     seed: int,
 ) -> None:
-    keys, said = SandboxKeys.generate(), []
+    keys = SandboxKeys.generate()
+    said: list[str] = []
     records = traffic(seed % 100_000, events, keys)
-    with supervised_workers(runtime, home, said.append, keys) as workers:
+    with running_workers(runtime, home, said.append, keys) as workers:
         kills = kills_of(workers, random.Random(seed), len(records))
         schedule = Schedule(kills)
         async with Settling(runtime) as settling:

@@ -100,11 +100,12 @@ def test_all_means_every_role_so_many_times(nowhere, tmp_path):
     assert names == [f"{role}-{n}" for role in ROLES for n in (1, 2)]
 
 
-def test_a_worker_knows_its_servers_and_its_name_and_logs_under_its_namespace(worker, tmp_path):
+def test_a_worker_knows_its_servers_and_its_name_and_logs_under_its_namespace(worker, tmp_path, monkeypatch):
+    monkeypatch.setenv("PITBOSS_WORKER_ID", "rack-7")
     steady = worker("steady", number=3)
     steady.start()
     until(lambda: starts(steady))
-    assert starts(steady) == [f"steady {steady.pid} faults steady-3"]
+    assert starts(steady) == [f"steady {steady.pid} faults rack-7-steady-3"]
     assert steady.log == tmp_path / "faults" / "log" / "steady-3.log"
     assert steady.stop(DEADLINE_S)
     assert (steady.is_alive, steady.exit_code) == (False, 0)
@@ -180,7 +181,7 @@ def test_no_worker_outlives_a_supervisor_that_was_killed(tmp_path):
         workers = [ProcessId.of(int(log.read_text().split()[1])) for log in logs]
         assert all(worker is not None and worker.is_alive for worker in workers)
         parent.kill()
-    until(lambda: not any(worker.is_alive for worker in workers))
+    until(lambda: not any(worker is not None and worker.is_alive for worker in workers))
 
 
 def test_a_thread_that_started_a_worker_may_end(worker):
@@ -197,6 +198,8 @@ def test_an_orphan_ends_with_a_code_of_its_own(tmp_path):
     environ = {**os.environ, "PITBOSS_NAMESPACE": "", "PITBOSS_WORKER_ID": ""}
     command = [sys.executable, "-m", "pitboss.lifeline", STUB, "steady"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as orphan:
+        assert orphan.stdout is not None
+        assert orphan.stdin is not None
         assert orphan.stdout.readline().startswith(b"steady")
         orphan.stdin.close()
         assert orphan.wait(DEADLINE_S) == ORPHANED

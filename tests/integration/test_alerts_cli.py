@@ -134,6 +134,7 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["alert_id"] for line in lines} == {alert.alert_id for alert in alerts}
     with subprocess.Popen([*command, "--from-start"], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         for _ in range(2):
             assert json.loads(process.stdout.readline())["rule_id"] == "D01"
         process.send_signal(signal.SIGINT)

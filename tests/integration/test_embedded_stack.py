@@ -63,6 +63,7 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
     topic_id = _create_topic(runtime.bootstrap_servers, "kept")
     private_stack.kill_kafka()
     private_stack.kill_postgres()
+    assert before is not None
     assert not before.is_running
     assert not any(server.is_ready for server in private_stack.status())
     after = private_stack.up()
@@ -77,6 +78,7 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
 @pytest.mark.parametrize("name", ["kafka", "postgres"])
 def test_one_server_restarts_while_the_other_goes_on(private_stack, name):
     before = read_state(private_stack.settings.home)
+    assert before is not None
     after = getattr(private_stack, f"restart_{name}")()
     other = "postgres" if name == "kafka" else "kafka"
     assert getattr(after, name) != getattr(before, name)
@@ -89,6 +91,7 @@ def test_one_server_restarts_while_the_other_goes_on(private_stack, name):
 def test_servers_without_their_files_are_found_and_not_started_twice(private_stack):
     home = private_stack.settings.home
     before = read_state(home)
+    assert before is not None
     for file in (home / "stack.json", home / "kafka" / "server.pid", home / "postgres" / "server.pid"):
         file.unlink()
     after = private_stack.up()
@@ -97,6 +100,7 @@ def test_servers_without_their_files_are_found_and_not_started_twice(private_sta
 
 def test_down_stops_both_and_a_second_down_finds_nothing(private_stack):
     before = read_state(private_stack.settings.home)
+    assert before is not None
     assert private_stack.down()
     assert not before.kafka.is_alive
     assert not before.postgres.is_alive
@@ -119,6 +123,7 @@ def test_a_foreign_process_with_a_recycled_pid_is_never_signalled(private_settin
         stack.kill_postgres()
         assert theirs is not None
         assert theirs.is_alive
+        assert foreign.stdin is not None
         foreign.stdin.close()
 
 

@@ -184,7 +184,7 @@ async def test_readers_and_auditors_begin_read_only(url):
 @pytest.fixture
 def login(runtime, namespace):
     """A login by the roles that it is given; gone after the test."""
-    made = []
+    made: list[str] = []
 
     def login(*roles):
         name = f"{namespace}_{len(made)}"

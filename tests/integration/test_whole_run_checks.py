@@ -11,6 +11,7 @@ from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.topic_admin import delete_topics
+from replay.alerts import alerts_over
 from replay.evidence import Topics
 from schemas import codec
 from schemas.events import FraudAlert, Position
@@ -19,7 +20,7 @@ from streams.kafka.producer import BatchProducer, ProducerSettings
 from tests.evidence_scene import Settled, settled
 from tests.fraud_log import T0, burst, make_topics
 from tests.unit.ledger_events import sourced
-from tests.whole_run import _check_alerts, _check_movements, _check_single_decisions, alerts_over
+from tests.whole_run import _check_alerts, _check_movements, _check_single_decisions
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -101,7 +102,7 @@ async def bursts(runtime):
     await make_topics(runtime)
     events = burst("fast", T0, RULE.threshold + 20) + burst("faster", T0, RULE.threshold + 20)
     log = [sourced(event, 0, offset) for offset, event in enumerate(events)]
-    alerts = alerts_over(0, log)
+    alerts = list(alerts_over({0: log}).values())
     assert [alert.player_id for alert in alerts] == ["fast", "faster"]
     encode = codec.encoder(FraudAlert)
 

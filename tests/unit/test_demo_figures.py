@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -112,7 +114,7 @@ def test_the_figures_are_those_of_topics_and_tables():
     checks = [Check("conserved", holds=True, detail=""), Check("replay_equal", holds=False, detail="")]
     figures = figures_of(
         topics, Tables(answers=answers), checks, seed=9, killed_at=5, transfers=2, alerts=1, duplicates=1,
-        published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]},
+        published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]}, unmet=["no alert"],
     )  # fmt: skip
     assert figures == Figures(
         seed=9,
@@ -128,6 +130,7 @@ def test_the_figures_are_those_of_topics_and_tables():
         dead_letters_by_code={"BAD_SIGNATURE": 2, "MALFORMED": 1},
         killed_at=5,
         checks={"conserved": True, "replay_equal": False},
+        unmet=["no alert"],
     )
     assert next(iter(figures.outcomes_by_code)) == "POSTED"
     assert list(figures.dead_letters_by_code) == ["BAD_SIGNATURE", "MALFORMED"], "the most frequent comes first"
@@ -165,14 +168,16 @@ FIGURES = Figures(
     dead_letters_by_code={"BAD_SIGNATURE": 10, "MALFORMED": 4},
     killed_at=9_000,
     checks={check.name: check.holds for check in ALL_HOLD},
+    unmet=[],
 )
 
 
 def printed(*what: object) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
     for one in what:
         console.print(one, highlight=False)
-    return console.file.getvalue()
+    return out.getvalue()
 
 
 def test_the_table_has_every_figure():
@@ -221,8 +226,9 @@ def played(monkeypatch, tmp_path):
         monkeypatch.setattr(command, "run_demo", run_demo)
         return CliRunner().invoke(cli, ["demo", *arguments])
 
-    play.told = told
-    return play
+    playing: Any = play
+    playing.told = told
+    return playing
 
 
 def result_of(*failing: str) -> Result:
@@ -248,7 +254,7 @@ def test_json_is_one_object_on_stdout_with_these_keys(played):
     done = played(result_of(), "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)  # which takes one object and nothing after it
-    assert said.keys() == {*COUNTS, "latency_ms", "outcomes_by_code", "dead_letters_by_code", "checks"}
+    assert said.keys() == {*COUNTS, "latency_ms", "outcomes_by_code", "dead_letters_by_code", "checks", "unmet"}
     assert all(type(said[name]) is int for name in COUNTS)
     assert said["latency_ms"] == {"p50": 61, "p99": 1_234}
     assert said["outcomes_by_code"] == FIGURES.outcomes_by_code
@@ -277,6 +283,19 @@ def test_a_check_that_fails_is_false_in_the_object_and_no_success(played, failin
     assert said["checks"] == {name: name != failing for name in NAMES}
     assert (done.stderr.count("✔"), done.stderr.count("✘")) == (5, 1)
     assert f"{failing} looked at" in done.stderr
+
+
+def test_what_did_not_come_out_as_meant_is_told_and_no_success(played):
+    result = result_of()
+    result = Result(
+        msgspec.structs.replace(result.figures, unmet=["1 players bet too fast, and D01 tells of 0"]), result.checks
+    )
+    for arguments in ((), ("--json",)):
+        done = played(ChecksFailed(result), *arguments)
+        assert done.exit_code == 1
+        told = done.stderr if arguments else done.stdout
+        assert "✘ 1 players bet too fast, and D01 tells of 0" in told
+    assert json.loads(done.stdout)["unmet"] == result.figures.unmet
 
 
 def test_without_json_the_table_and_the_checks_are_on_stdout(played):

@@ -78,10 +78,25 @@ def test_without_a_namespace_nothing_is_prefixed():
 
 def test_a_worker_resolves_the_very_runtime_that_it_was_given():
     runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
-    environ = worker_environment(runtime, worker_id="ledger-1")
+    environ = worker_environment(runtime, "ledger-1")
     assert resolve_runtime(read_settings(environ)) == runtime
-    assert environ["PITBOSS_WORKER_ID"] == "ledger-1"
     assert "PATH" in environ
+
+
+def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
+    """Kafka fences one of two members with the same id, and its partitions go back and forth."""
+    runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
+
+    def id_on(host: str, ours: str = "", worker: str = "ledger-1") -> str:
+        monkeypatch.setattr("socket.gethostname", lambda: host)
+        monkeypatch.setenv("PITBOSS_WORKER_ID", ours)
+        return read_worker_settings(worker_environment(runtime, worker)).worker_id
+
+    assert id_on("a.example") == id_on("a.example") == "a.example-ledger-1"
+    assert id_on("b.example") != id_on("a.example")
+    assert id_on("örtlich host") == "_rtlich_host-ledger-1", "Kafka takes no other characters"
+    assert id_on("localhost", ours="rack-7") == "rack-7-ledger-1"
+    assert id_on("a.example", ours="rack-7", worker="") == "", "without a name it is no member that comes back"
 
 
 def test_no_stack_says_what_to_do(tmp_path):

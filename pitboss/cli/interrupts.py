@@ -1,0 +1,40 @@
+"""Commands that clean up after themselves also do so when they are told to end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_AS_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def cleaning_up_when_told_to_end() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the block as Ctrl-C does. Raises SystemExit with the shell's code for that signal.
+
+    Only for the main thread. A signal that was ignored, as by nohup, is ignored still.
+    """
+    told: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        # While an event loop runs, Ctrl-C is asyncio's, which ends the tasks in order.
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        if callable(on_ctrl_c):
+            on_ctrl_c(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in _AS_CTRL_C}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(128 + (told[0] if told else signal.SIGINT)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

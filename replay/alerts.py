@@ -1,0 +1,28 @@
+"""The detectors over a log once more: what they find now is what was published then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fraud_agents.detectors import FIELDS
+from fraud_agents.rules import DEFAULT_RULES
+from fraud_agents.watch import PartitionWatch
+from ledger_sink.book import Sourced
+from schemas.events import FraudAlert
+
+
+def alerts_over(log: Mapping[int, Iterable[Sourced]]) -> dict[str, FraudAlert]:
+    """By their ids the alerts that the default rules raise over a whole log, given by partition."""
+    found: dict[str, FraudAlert] = {}
+    for part, records in log.items():
+        watch = PartitionWatch(DEFAULT_RULES, part)
+        for sourced in records:
+            event = sourced.event
+            observation = tuple(getattr(event, name) for name in FIELDS)
+            found |= {alert.alert_id: alert for alert in watch.observe(observation, sourced.source.offset)}
+    return found
+
+
+def differing_alerts(published: Mapping[str, FraudAlert], raised: Mapping[str, FraudAlert]) -> Sequence[str]:
+    """The ids under which two sets of alerts do not say the same."""
+    return sorted(name for name in published.keys() | raised.keys() if published.get(name) != raised.get(name))

@@ -1,0 +1,41 @@
+"""`pitboss alerts` about what the ledger tells, which is no detector's: a debt has no threshold and no rule to run."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from fraud_agents.alert_log import ToldAlert
+from ledger_sink.debts import debt_alert
+from pitboss.cli import alerts
+from pitboss.cli.main import cli
+from schemas.events import Position
+
+EVENT = "01929c5e-7e3d-7000-8000-000000000001"
+DEBT = debt_alert(
+    EVENT, "acme", "p-1", "chargeback", "BOOKED_INTO_DEBT", "EUR", -250, 1_760_000_000_000, Position("t", 0, 1)
+)
+
+
+@pytest.fixture
+def pitboss(monkeypatch):
+    monkeypatch.setattr(alerts, "_runtime", lambda: None)
+    monkeypatch.setattr(alerts, "_read", lambda _: [ToldAlert(DEBT)])
+    return lambda *arguments: CliRunner().invoke(cli, ["alerts", *arguments])
+
+
+def test_what_measures_against_nothing_shows_nothing_allowed(pitboss):
+    listed, shown = pitboss("list").stdout, pitboss("show", DEBT.alert_id).stdout
+    assert "250 minor units of EUR" in listed
+    assert "250 minor units of EUR" in shown
+    assert "<" not in listed
+    assert "allowed" not in shown
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_alert_of_the_ledger_is_not_run_again_but_looked_up_there(pitboss, form):
+    done = pitboss("explain", DEBT.alert_id, *form)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "L01 is told by the ledger" in done.stderr
+    assert f"pitboss ledger entry {EVENT}" in done.stderr
+    assert "unknown to this release" not in done.stderr

@@ -1,0 +1,56 @@
+"""A command that is told to end cleans up first, and says by its exit code what told it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = """
+import asyncio, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pitboss.cli.interrupts import cleaning_up_when_told_to_end
+
+def start():  # as servers are: in threads, which nobody can interrupt
+    time.sleep(0.3)
+    print("started", flush=True)
+
+with cleaning_up_when_told_to_end():
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            servers = [pool.submit(start) for _ in range(2)]
+            print("ready", flush=True)
+            [server.result() for server in servers]
+        {then}
+    finally:
+        print("stopped", flush=True)
+"""
+STARTING, RUNNING = "time.sleep(60)", "print('ready', flush=True); asyncio.run(asyncio.sleep(60))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(("then", "told_at"), [(STARTING, 1), (RUNNING, 2)], ids=["while it starts", "in a loop"])
+def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, told_at):
+    with subprocess.Popen([sys.executable, "-c", COMMAND.format(then=then)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        while said.count("ready") < told_at:
+            said.append(process.stdout.readline().decode().strip())
+        process.send_signal(number)
+        said += process.stdout.read().decode().split()
+        assert process.wait(30) == 128 + number
+    assert said[-1] == "stopped"
+    assert "".join(said).count("started") == 2, "what was starting was not waited for, and would outlive the clean-up"
+
+
+def test_what_nohup_ignores_is_ignored_still():
+    command = [sys.executable, "-c", COMMAND.format(then="print('ready', flush=True); time.sleep(1)")]
+    ignoring = f"import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv({command[0]!r}, {command!r})"
+    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.read().decode().split()[-1] == "stopped"
+        assert process.wait(30) == 0

@@ -1,0 +1,143 @@
+"""The play and its screen: one worker is killed, once, half-way; lines where a file reads, bars where a person does."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pitboss.demo import settling
+from pitboss.demo.play import Play
+from pitboss.demo.settling import Progress, Settling
+from pitboss.demo.show import Show, lines_of
+from pitboss.settings import runtime_of
+from replay.checks import Check
+from schemas.errors import Stalled, Unavailable
+
+RUNTIME = runtime_of("127.0.0.1:1", "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x")
+
+
+class Victim:
+    name, pid = "ledger-1", 4711
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.kills = 0
+
+    def kill(self) -> None:
+        self.kills += 1
+        self.is_alive = False
+
+
+def screen(*, is_terminal: bool = False, width: int = 80) -> tuple[Show, io.StringIO]:
+    out = io.StringIO()
+    return Show(Console(file=out, width=width, force_terminal=is_terminal)), out
+
+
+def looks(total: int, *booked: int, is_alive: bool = True) -> tuple[Play, Victim, str]:
+    victim, (show, out) = Victim(), screen()
+    victim.is_alive = is_alive
+    records: Any = [SimpleNamespace()] * total
+    stand_in: Any = victim
+    performance = Play(RUNTIME, records, None, stand_in, show)
+    for so_many in booked:
+        performance._look(Progress(so_many, "the ledger"))
+    return performance, victim, out.getvalue()
+
+
+def test_the_worker_is_killed_half_way_and_that_is_said():
+    performance, victim, said = looks(100, 10, 49, 52, 90)
+    assert (victim.kills, performance.killed_at) == (1, 52)
+    assert "SIGKILL to ledger-1, pid 4711, with 52 events booked" in said
+
+
+def test_the_worker_is_killed_once_though_another_stands_in_its_place():
+    performance, victim, _ = looks(100, 52)
+    victim.is_alive = True
+    performance._look(Progress(60, "the ledger"))
+    assert victim.kills == 1
+
+
+def test_a_worker_that_is_down_is_killed_when_it_is_back():
+    performance, victim, _ = looks(100, 52, is_alive=False)
+    assert (victim.kills, performance.killed_at) == (0, 0)
+    victim.is_alive = True
+    performance._look(Progress(52, "the ledger"))
+    assert (victim.kills, performance.killed_at) == (1, 52)
+
+
+def test_a_worker_that_repeats_itself_for_ever_is_no_progress():
+    with pytest.raises(Stalled, match="repeats itself"):
+        looks(100, 900, 1_001)
+
+
+class Scripted(Settling):
+    """Progress as told, and a clock that goes on by a second for each look."""
+
+    def __init__(self, *script: Progress | Exception) -> None:
+        self._script = list(script)
+
+    async def progress(self) -> Progress:
+        step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = iter(range(10_000))
+    monkeypatch.setattr("pitboss.demo.settling.time.monotonic", lambda: next(now))
+    monkeypatch.setattr(settling, "_POLL_S", 0)
+
+
+async def test_settling_takes_as_long_as_something_moves(clock):
+    seen: list[Progress] = []
+    steps = [Progress(booked, "the ledger") for booked in range(1, 50)]
+    await Scripted(*steps, Progress(49, "")).wait(5, seen.append)
+    assert seen[-1] == Progress(49, "")
+    assert len(seen) == 50
+
+
+@pytest.mark.parametrize("last", [Progress(3, "the ledger"), Unavailable("the database is away")])
+async def test_where_nothing_moves_any_more_it_says_what_is_waited_for(clock, last):
+    with pytest.raises(Stalled, match=r"nothing was booked for 5 s.*waiting for .*(the ledger|the database is away)"):
+        await Scripted(Progress(3, "the normaliser"), last).wait(5, lambda _: None)
+
+
+def test_a_file_gets_whole_lines_and_nothing_is_taken_for_markup():
+    show, out = screen(width=30)
+    show.say(f"ledger-1 ended, log {'x' * 60} [y]")
+    [line] = out.getvalue().splitlines()
+    assert line.endswith(f"log {'x' * 60} [y]")
+
+
+def test_a_file_gets_one_line_a_second_and_the_last_one(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr("pitboss.demo.show.time.monotonic", lambda: now_s)
+    show, out = screen()
+    for done in range(100):
+        now_s += 0.1
+        show.bar("booked", done, 100, "waiting")
+    for _ in range(3):
+        show.bar("booked", 100, 100, "settled")
+    lines = out.getvalue().splitlines()
+    assert 9 <= len(lines) <= 11
+    assert [line for line in lines if "settled" in line] == [lines[-1]]
+
+
+def test_a_terminal_gets_a_bar():
+    show, out = screen(is_terminal=True)
+    with show:
+        show.bar("booked", 3, 10, "waiting for the ledger")
+    assert "3/10" in out.getvalue()
+
+
+def test_a_check_says_what_it_found_as_it_found_it():
+    out = io.StringIO()
+    for line in lines_of([Check("replay_equal", holds=False, detail="part 3 [0, 7] differs")]):
+        Console(file=out, width=100).print(line)
+    assert "part 3 [0, 7] differs" in out.getvalue()

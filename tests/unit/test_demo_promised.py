@@ -1,0 +1,97 @@
+"""A demo in which nothing happened has not shown anything, though all of its checks hold."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pitboss.demo.promised import unmet
+from replay.alerts import alerts_over
+from replay.evidence import Topics
+from sandbox.records import RawEvent
+from schemas.errors import RejectCode
+from schemas.events import DeadLetter, Position
+from tests.fraud_log import T0, burst
+from tests.unit.ledger_events import sourced
+
+SPEED = burst("fast", T0, 600)
+
+
+def fed(poison: RejectCode | None = None) -> RawEvent:
+    return RawEvent("hub88", b"p", b"{}", (), 0, 0, expected_reject=poison)
+
+
+def letter(code: RejectCode, offset: int) -> DeadLetter:
+    return DeadLetter(Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None)
+
+
+@pytest.fixture
+def played() -> tuple[list[RawEvent], Topics]:
+    """602 records, of which two are poison and the rest one burst, and what comes of them."""
+    records = [fed() for _ in SPEED] + [fed(RejectCode.MALFORMED), fed(RejectCode.BAD_AMOUNT)]
+    topics = Topics(
+        raw={Position("raw", 0, offset) for offset in range(len(records))},
+        log={0: [sourced(event, 0, offset) for offset, event in enumerate(SPEED)]},
+        dead=[letter(RejectCode.MALFORMED, 600), letter(RejectCode.BAD_AMOUNT, 601)],
+    )
+    topics.alerts = alerts_over(topics.log)
+    return records, topics
+
+
+def test_what_came_out_as_it_was_meant_to(played):
+    records, topics = played
+    assert len(topics.alerts) == 1
+    assert unmet(records, 1, topics) == []
+
+
+def test_a_letter_that_came_twice_is_one(played):
+    records, topics = played
+    topics.dead.append(topics.dead[0])
+    assert unmet(records, 1, topics) == []
+
+
+def test_a_debt_is_no_detectors_alert(played):
+    records, topics = played
+    [alert] = topics.alerts.values()
+    topics.alerts["debt"] = msgspec.structs.replace(alert, alert_id="debt", rule_id="L01", player_id="other")
+    assert unmet(records, 1, topics) == []
+
+
+def test_a_record_that_the_broker_does_not_have(played):
+    records, topics = played
+    topics.raw.pop()
+    assert unmet(records, 1, topics) == ["602 raw records were fed, and the topics hold 601"]
+
+
+def test_a_rejection_that_nobody_meant(played):
+    records, topics = played
+    topics.dead.append(letter(RejectCode.BAD_SIGNATURE, 3))
+    assert unmet(records, 1, topics) == [
+        "the poison is 1 BAD_AMOUNT, 1 MALFORMED, and the dead letters are 1 BAD_AMOUNT, 1 BAD_SIGNATURE, 1 MALFORMED"
+    ]
+
+
+def test_poison_that_went_through(played):
+    records, topics = played
+    del topics.dead[0]
+    [told] = unmet(records, 1, topics)
+    assert told.endswith("the dead letters are 1 BAD_AMOUNT")
+
+
+def test_a_burst_that_no_alert_tells_of(played):
+    records, topics = played
+    topics.alerts.clear()
+    differing, missing = unmet(records, 1, topics)
+    assert "is not what the detectors find in the log" in differing
+    assert missing == "1 players bet too fast, and D01 tells of 0"
+
+
+def test_an_alert_with_another_count(played):
+    records, topics = played
+    [(name, alert)] = topics.alerts.items()
+    topics.alerts[name] = msgspec.structs.replace(alert, observed=501)
+    assert unmet(records, 1, topics) == [f"alert {name} is not what the detectors find in the log"]
+
+
+def test_nothing_at_all_is_no_success():
+    assert len(unmet([fed(), fed(RejectCode.MALFORMED)], 1, Topics())) == 3
