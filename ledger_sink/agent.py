@@ -25,6 +25,7 @@ from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.intake import IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.tasks import lasting
 
 GROUP = "ledger.post"
 CURSOR_INTERVAL_S = 1.0
@@ -51,14 +52,17 @@ class LedgerService(Service):
         self._databases = databases
 
     @Service.task
+    @lasting
     async def _commit(self) -> None:
         await self._committer.run()
 
     @Service.task
+    @lasting
     async def _publish(self) -> None:
         await self._publisher.run()
 
     @Service.task
+    @lasting
     async def _store_cursors(self) -> None:
         while not self.should_stop:
             await self.sleep(CURSOR_INTERVAL_S)

@@ -56,11 +56,11 @@ def contribution(posting: Posting, leg: Leg) -> Verdict:
 
     Providers tell it in fractions of a minor unit. Only whole ones are booked, so a pool here is what it is at least.
     """
+    currency, provider = currency_of(leg), posting.event.provider
+    posting.use(currency)
     if any(other.kind == Kind.BET for other in posting.event.legs):
         return NOTED
-    currency, provider = currency_of(leg), posting.event.provider
     pool, house = accounts.jackpot_account(provider), accounts.provider_account(provider)
-    posting.use(currency)
     posting.between_house_accounts(currency, house, pool, _whole_minor(leg))
     return BOOKED
 

@@ -103,13 +103,14 @@ def share_of_win(posting: Posting, wallet: Wallet, amount_minor: int) -> int:
     """How much of a win is bonus money: while a requirement is open, as much of it as its bet was.
 
     A win that names no bet that we know goes where the next bet would come from: cash while there is any, else bonus.
+    Raises Unpostable where the bet is known and what it moved was moved away: to guess might make cash of bonus money.
     """
     if _open(posting, wallet.currency) is None:
         return 0
     bet = _taken(posting.transfers)
     if not bet:
         target = booked_target(posting)
-        bet = _taken(posting.book.movements(target)) if target is not None else []
+        bet = _taken(posting.book.reversible(target)) if target is not None else []
     if not bet:
         return 0 if wallet.cash_minor > 0 else amount_minor
     bonus = sum(row.amount_minor for row in bet if purse_of(row.debit) == BONUS)

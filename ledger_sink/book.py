@@ -14,7 +14,7 @@ import msgspec
 
 from ledger_sink.accounts import BONUS, CASH, HELD, player_account
 from ledger_sink.amounts import CURRENCIES_DIFFER, MOVED_AWAY, OUT_OF_RANGE, Unpostable
-from ledger_sink.journal import Action, Answer, Before, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
+from ledger_sink.journal import SETTLED, Action, Answer, Before, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
 from schemas.identity import referenced_event_id
@@ -107,7 +107,11 @@ class Book:
         closings = self.closings
         if not closings:
             return None
-        return closings.get((event_id, player_id)) or closings.get((event_id, NOBODY))
+        own = closings.get((event_id, player_id))
+        if own is not None and own.action != SETTLED:
+            return own
+        # A win that has named the event hides no end of it.
+        return closings.get((event_id, NOBODY)) or own
 
     def movements(self, entry: Entry) -> list[Transfer]:
         """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
@@ -155,8 +159,13 @@ class Posting(msgspec.Struct, gc=False):
         return player_account(self.event.player_id, purse)
 
     def use(self, currency: str) -> Wallet:
-        """The player's wallet in a currency; the answer tells how it stands."""
+        """The player's wallet in a currency; the answer tells how it stands.
+
+        Raises Unpostable for a second currency: an event is about one wallet, whether it moves anything in it or not.
+        """
         assert self.event.player_id is not None
+        if self.wallet is not None and self.wallet.currency != currency:
+            raise Unpostable(CURRENCIES_DIFFER)
         self.wallet = self.book.wallet(self.event.player_id, currency)
         return self.wallet
 
@@ -188,7 +197,11 @@ class Posting(msgspec.Struct, gc=False):
             self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
 
     def between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
-        """Move money that no wallet sees."""
+        """Move money that no wallet sees. Raises Unpostable for a second currency, and for what no column holds."""
+        if self.transfers and self.transfers[-1].currency != currency:
+            raise Unpostable(CURRENCIES_DIFFER)
+        if amount_minor > AMOUNT_MAX:
+            raise Unpostable(OUT_OF_RANGE)
         if amount_minor:
             self._record(Transfer(None, currency, None, debit, credit, amount_minor, None, None, None))
 
@@ -198,8 +211,6 @@ class Posting(msgspec.Struct, gc=False):
         if amount_minor < 0:
             message = f"{self.sourced}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
-        if self.transfers and self.transfers[-1].currency != wallet.currency:
-            raise Unpostable(CURRENCIES_DIFFER)
         cash = wallet.cash_minor - (amount_minor if taken == CASH else 0) + (amount_minor if given == CASH else 0)
         bonus = wallet.bonus_minor - (amount_minor if taken == BONUS else 0) + (amount_minor if given == BONUS else 0)
         held = wallet.held_minor - (amount_minor if taken == HELD else 0) + (amount_minor if given == HELD else 0)

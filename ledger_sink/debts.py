@@ -1,4 +1,4 @@
-"""Alerts about debts: a correction took a player below zero, and somebody has to see to it. Pure.
+"""Alerts about debts: an event took an account of a player below zero, and somebody has to see to it. Pure.
 
 Made from an outcome's own fields, so the publisher makes the same alert from memory and, after a restart, from the
 tables: at least once, always under the same id.
@@ -35,7 +35,7 @@ def debt_alert(
         severity="review",
         key=f"{brand}:{player_id}",
         player_id=player_id,
-        title="A correction left the player in debt",
+        title="The player was left in debt",
         episode_start=occurred_at,
         window_start=occurred_at,
         window_end=occurred_at,

@@ -6,15 +6,22 @@ minor units with the currency's number of decimals beside it, times are epoch mi
 
 from __future__ import annotations
 
-from typing import Any, Final, LiteralString
+from typing import Any, ClassVar, Final, LiteralString, NoReturn
 
 import msgspec
 
 from ledger_sink.database import Database
 from ledger_sink.statements import statements
+from schemas.errors import UsageError
 
 _SQL: Final = statements("history")
 LAST_VERSION: Final = 2**63 - 1
+
+
+class MonthAway(UsageError):
+    """What would have to be read is in a month that was moved away from the tables."""
+
+    code: ClassVar[str] = "MONTH_AWAY"
 
 
 class WalletAt(msgspec.Struct, frozen=True):
@@ -169,8 +176,26 @@ async def wallets(database: Database, player_id: str) -> list[WalletAt]:
 
 
 async def wallets_before(database: Database, player_id: str, next_offset: int) -> list[WalletAt]:
-    """A player's wallets once the log was booked up to, not including, an offset of the player's partition."""
-    return await _read(database, _SQL["wallets_at"], WalletAt, player=player_id, next_offset=next_offset)
+    """A player's wallets once the log was booked up to, not including, an offset of the player's partition.
+
+    Raises MonthAway where a wallet may have stood at a version that is not in the tables: no answer is better than one
+    that leaves a wallet out, or tells an older balance.
+    """
+    found = await database.query(_SQL["wallets_at"], {"player": player_id, "next_offset": next_offset})
+    for is_known, currency, _, version, *_ in found:
+        if not is_known:
+            await _not_known(database, f"{player_id}:{currency}", version)
+    return [WalletAt(*wallet) for _, *wallet in found if wallet[2]]
+
+
+async def _not_known(database: Database, wallet: str, version: int) -> NoReturn:
+    away = [str(month) for (month,) in await database.query(_SQL["months_away"])]
+    where = f"wallet {wallet}: what moved it behind version {version} is not in the tables"
+    if not away:
+        raise MonthAway(f"{where}, and no month was moved away: see what `pitboss ledger verify` says")
+    raise MonthAway(
+        f"{where}: that month is away. `pitboss ledger months back` brings it back; away: {', '.join(away)}"
+    )
 
 
 async def movements(

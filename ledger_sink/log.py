@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import LogMismatch, Unavailable
-from streams.kafka.consumers import start_client
+from streams.kafka.consumers import start_client, stop_client
+from streams.kafka.group_offsets import group_offsets
 
 _FETCH_TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 20.0
@@ -50,11 +51,14 @@ async def cluster_id(bootstrap_servers: str) -> str:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
-async def committed_offsets(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
-    """What a group has committed of a topic, by partition. Raises Unavailable."""
+async def committed_offsets(bootstrap_servers: str, group: str, topic: str, parts: Collection[int]) -> dict[int, int]:
+    """What a group has committed of a topic, by partition; those are left out that it has nothing of.
+
+    Raises Unavailable, also where the broker cannot say yet: an older database must not pass for want of an answer.
+    """
     async with _admin(bootstrap_servers) as admin:
-        committed = await admin.list_consumer_group_offsets(group)
-    return {tp.partition: meta.offset for tp, meta in committed.items() if tp.topic == topic and meta.offset >= 0}
+        committed = await group_offsets(admin, group, [TopicPartition(topic, part) for part in parts])
+    return {tp.partition: offset for tp, offset in committed.items() if offset is not None}
 
 
 @asynccontextmanager
@@ -102,7 +106,7 @@ async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Map
     A position is never reset: a wiped broker under a kept database would book everything again, or nothing, and a
     wiped database under a kept broker would give answers again that may differ.
     """
-    committed = await committed_offsets(bootstrap_servers, group, topic)
+    committed = await committed_offsets(bootstrap_servers, group, topic, stored)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="none",
         isolation_level="read_committed",
@@ -119,7 +123,7 @@ async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Map
         message = f"{topic}: the broker does not say how far the log reaches: {error!r}"
         raise Unavailable(message) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
     for partition in partitions:
         part = partition.partition
         bounds = (beginnings[partition], ends[partition])

@@ -1,7 +1,7 @@
 """The months of the transfers: partitions are made ahead, and old ones can be taken out of the ledger and put back.
 
-Entries are not parted: they are the identities, and a retry after years must hear what the first attempt heard. A
-rollback of what a month that was taken out had moved is for a person: see `MONTH_MOVED_AWAY`.
+Entries are not parted: they are the identities, and a retry after years must hear what the first attempt heard. What
+can only be decided by what a month that was taken out had moved is for a person: see `MONTH_MOVED_AWAY`.
 """
 
 from __future__ import annotations
@@ -69,13 +69,18 @@ def move_away(database_url: str, month: int) -> None:
 
 
 def bring_back(database_url: str, month: int) -> None:
-    """Put a month's transfers back into the ledger, from the schema `away`. Raises as `move_away`."""
+    """Put a month's transfers back into the ledger, from the schema `away`. Raises as `move_away`.
+
+    A late event of the month may have moved money meanwhile: its rows, which wait in `transfer_other`, move in as well.
+    """
     if month not in {one.month for one in months(database_url) if one.is_away}:
         raise UsageError(f"{month} was not moved away: `pitboss ledger months list` names those that were")
     with _connected(database_url, Role.MIGRATOR) as connection, connection.transaction():
         try:
-            for name in ("take_back", "attach"):
-                connection.execute(_named(name, month))
+            connection.execute(_SQL["write_nothing"])
+            connection.execute(_named("take_back", month))
+            connection.execute(_named("gather", month), {"month": month})
+            connection.execute(_named("attach", month))
         except psycopg.errors.UndefinedTable as error:
             raise UsageError(f"there is no table away.{_PREFIX}{month}: restore it first") from error
         connection.execute(_SQL["forget_away"], {"month": month})

@@ -1,8 +1,9 @@
 """What a worker remembers of the players of its partitions from one transaction to the next. Pure.
 
 A player's wallets and state are changed by events under the player's key alone, so by the owner of one partition, and
-as long as nobody else has claimed it, what was committed last is what the tables hold. A claim counts up the epoch;
-what was remembered under another one is forgotten. After a transaction whose end is not known all is forgotten.
+as long as nobody else has claimed it, what was committed last is what the tables hold. A claim counts up the epoch, so
+each player is remembered with the epoch that it was committed under, and is read anew under any other. After a
+transaction whose end is not known all is forgotten.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Player(msgspec.Struct, gc=False):
     """All wallets of a player, and the state if there is one, as they were committed last: books get copies."""
 
     part: int
+    epoch: int
     wallets: tuple[Wallet, ...]
     state: PlayerState | None
 
@@ -34,23 +36,21 @@ class KnownPlayers:
     def __init__(self, players_max: int = PLAYERS_MAX) -> None:
         self._players_max = players_max
         self._players: dict[str, Player] = {}
-        self._epochs: dict[int, int] = {}
 
     def forget(self) -> None:
         """Trust nothing any more."""
         self._players.clear()
-        self._epochs.clear()
 
     def enter(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
-        """Write into a book what is known of players, given with their partitions, and return those to be read."""
-        if any(self._epochs.get(part, epoch) != epoch for part, epoch in epochs.items()):
-            self.forget()
-        self._epochs.update(epochs)
+        """Write into a book what is known of players, given with their partitions, and return those to be read.
+
+        `epochs`: under which claim each of the partitions is ours now.
+        """
         missing: list[str] = []
         known, wallets = self._players.get, book.wallets
         for player_id, part in players.items():
             player = known(player_id)
-            if player is None or player.part != part:
+            if player is None or player.part != part or player.epoch != epochs[part]:
                 missing.append(player_id)
                 continue
             for wallet in player.wallets:
@@ -59,13 +59,16 @@ class KnownPlayers:
                 book.states[player_id] = player.state
         return missing
 
-    def keep(self, book: Book, players: Mapping[str, int]) -> None:
-        """Remember players as a committed book has left them; it must not be changed any more."""
+    def keep(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> None:
+        """Remember players as a book has left them, which must not be changed any more.
+
+        `epochs`: under which claim of each partition it was committed.
+        """
         remembered, states = self._players, book.states
         for player_id, part in players.items():
             player = remembered.get(player_id)
-            if player is None or player.part != part:
-                remembered[player_id] = Player(part, (), states.get(player_id))
+            if player is None or player.part != part or player.epoch != epochs[part]:
+                remembered[player_id] = Player(part, epochs[part], (), states.get(player_id))
         for (player_id, currency), wallet in book.wallets.items():
             player = remembered[player_id]
             wallets = player.wallets

@@ -13,7 +13,7 @@ from ledger_sink.amounts import BOOKED, CURRENCIES_DIFFER, CURRENCY_UNKNOWN, NOT
 from ledger_sink.book import NOBODY, Book, Decided, Posting, Sourced
 from ledger_sink.closings import pay
 from ledger_sink.journal import CANCELLED, PAID, SETTLED, Answer, Entry
-from ledger_sink.playerless import without_player
+from ledger_sink.playerless import PLAYER_UNKNOWN, without_player
 from ledger_sink.references import BET_NOT_SEEN, asks_for_bets, marks_settled, refused_win, settle, show_wallet
 from ledger_sink.refusals import refusal
 from ledger_sink.rules import RULES
@@ -27,11 +27,9 @@ _STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value, Outcome.UNRESOLVED.v
 DECISIONS_MAX: Final = 100
 """How often a dialect may have one id decided; then its last refusal stands. All of them are read at each attempt."""
 
-INTO_DEBT: Final[dict[Verdict, Verdict]] = {
-    BOOKED: (Outcome.POSTED.value, "BOOKED_INTO_DEBT"),
-    (Outcome.CANCELLED, "REVERSED"): (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT"),
-}
-"""Corrections, chargebacks and rollbacks of wins may leave a player in debt: booked, and somebody is told."""
+BOOKED_INTO_DEBT: Final = (Outcome.POSTED.value, "BOOKED_INTO_DEBT")
+REVERSED_INTO_DEBT: Final = (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT")
+"""Somebody has to hear of a debt, and is told by these reasons: they go before whatever else could be said."""
 
 _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
 
@@ -83,7 +81,11 @@ def _may_be_decided_anew(book: Book, sourced: Sourced, known: list[Entry], polic
     event, last = sourced.event, known[-1]
     if len(known) >= DECISIONS_MAX:
         return False
-    if (last.answer.outcome, last.answer.reason) == BET_NOT_SEEN:
+    verdict = (last.answer.outcome, last.answer.reason)
+    if verdict == PLAYER_UNKNOWN and event.player_id is not None:
+        # The resolver had given up just before what it refers to came. What did move waits in suspense, for a person.
+        return not last.transfers and event.fingerprint == last.fingerprint
+    if verdict == BET_NOT_SEEN:
         # Nothing was decided then but that the bet was missing; the player must not lose a win to the order of arrival.
         return event.fingerprint == last.fingerprint and _has_come(book, sourced)
     return (
@@ -131,7 +133,7 @@ def _decide(posting: Posting) -> Verdict:
     verdicts = [RULES[leg.kind](posting, leg) for leg in event.legs]
     if closing is not None:
         pay(posting, posting.transfers[:])
-        return (Outcome.POSTED, "PAID_BEFORE_IT_CAME")
+        return _in_debt(posting, (Outcome.POSTED, "PAID_BEFORE_IT_CAME"))
     if posting.sourced.reference_id is not None and marks_settled(posting.policy):
         settle(posting)
     return _in_debt(posting, _verdict_of(verdicts))
@@ -153,11 +155,10 @@ def _verdict_of(verdicts: list[Verdict]) -> Verdict:
 
 
 def _in_debt(posting: Posting, verdict: Verdict) -> Verdict:
-    """The same verdict, with a reason that people are alerted by where a correction took an account below zero."""
-    wallet = posting.wallet
-    if wallet is None or posting.before is None or (wallet.cash_minor >= 0 and wallet.bonus_minor >= 0):
+    """The same verdict, with a reason that people are alerted by where the event took an account below zero."""
+    if posting.before is None:
         return verdict
-    cash, bonus = posting.before[2][:2]
-    if wallet.cash_minor < min(cash, 0) or wallet.bonus_minor < min(bonus, 0):
-        return INTO_DEBT.get(verdict, verdict)
-    return verdict
+    wallet, _, (cash, bonus, *_) = posting.before
+    if wallet.cash_minor >= min(cash, 0) and wallet.bonus_minor >= min(bonus, 0):
+        return verdict
+    return REVERSED_INTO_DEBT if verdict[0] == Outcome.CANCELLED else BOOKED_INTO_DEBT

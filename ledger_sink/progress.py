@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -14,6 +15,7 @@ from mode import Service
 from ledger_sink.resolver import Ends
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
+from streams.kafka.consumers import stop_client
 from streams.kafka.partitions import partitions_of
 
 _ANSWER_TIMEOUT_S = 10.0
@@ -21,6 +23,10 @@ _ANSWER_TIMEOUT_S = 10.0
 
 class KafkaProgress(Service):
     """Asks the broker, with clients of its own that join no group."""
+
+    if TYPE_CHECKING:  # mode says only that it is a service
+
+        async def __aenter__(self) -> Self: ...
 
     def __init__(self, bootstrap_servers: str, namespace: str, normalise_group: str) -> None:
         super().__init__()
@@ -45,7 +51,7 @@ class KafkaProgress(Service):
 
     async def on_stop(self) -> None:
         """Close the clients."""
-        await self._consumer.stop()
+        await stop_client(self._consumer)
         await self._admin.close()
 
     async def raw_ends(self) -> Ends:

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from ledger_sink import closings
 from ledger_sink.book import Book, Sourced
 from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
-from ledger_sink.references import asks_for_bets, marks_settled
+from ledger_sink.references import WINS, asks_for_bets, marks_settled
 from ledger_sink.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction
@@ -64,10 +64,10 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
         if not closings.KINDS.isdisjoint(kinds):
             event_ids.add(reference_id)
             reversible.add(reference_id)
-        elif Kind.WIN in kinds:
+        elif not WINS.isdisjoint(kinds):
             if event.provider in asking or any(leg.currency is None for leg in event.legs):
                 event_ids.add(reference_id)
-            if player_id is not None:
+            if player_id is not None and Kind.WIN in kinds:
                 bets.add((reference_id, player_id))
         elif Kind.ADJUSTMENT in kinds:
             event_ids.add(reference_id)
@@ -182,19 +182,21 @@ async def read_reversible(connection: AsyncConnection[Any], book: Book, event_id
         return
     for entry in entries:
         book.transfers_of[entry.event_id, entry.decision] = []
-    cursor = await connection.execute(
-        _SQL["transfers_of"],
-        {
-            "event_ids": [entry.event_id for entry in entries],
-            "decisions": [entry.decision for entry in entries],
-            "players": [entry.player_id for entry in entries],
-            "currencies": [entry.answer.currency for entry in entries],
-            "firsts": [entry.first_version for entry in entries],
-            "lasts": [entry.answer.version for entry in entries],
-        },
-    )
+    cursor = await connection.execute(_SQL["transfers_of"], _columns(entries))
     for event_id, decision, *transfer in await cursor.fetchall():
         book.transfers_of[event_id, decision].append(Transfer(*transfer))
-    gone = {entry.event_id for entry in entries if not book.transfers_of[entry.event_id, entry.decision]}
-    if gone and await (await connection.execute(_SQL["months_away"])).fetchone():
-        book.away |= gone
+    gone = [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
+    if gone:
+        cursor = await connection.execute(_SQL["moved_away"], _columns(gone))
+        book.away.update(event_id for (event_id,) in await cursor.fetchall())
+
+
+def _columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+    return {
+        "event_ids": [entry.event_id for entry in entries],
+        "decisions": [entry.decision for entry in entries],
+        "players": [entry.player_id for entry in entries],
+        "currencies": [entry.answer.currency for entry in entries],
+        "firsts": [entry.first_version for entry in entries],
+        "lasts": [entry.answer.version for entry in entries],
+    }

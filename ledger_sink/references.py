@@ -21,7 +21,8 @@ SWEEP: Final = "sweep"
 """The cause of events by which the ledger's own sweeper ends a round that its provider has forgotten."""
 
 _TAKEN_BACK: Final = frozenset({REVERSED, CANCELLED})
-_WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
+WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
+"""The legs that settle the bet which their event names."""
 
 
 def decisions_of_target(posting: Posting) -> list[Entry]:
@@ -85,7 +86,7 @@ def refused_win(posting: Posting) -> Verdict | None:
 def settle(posting: Posting) -> None:
     """Remember that a win has named the bet, where that stops a rollback."""
     target_id, player_id = posting.sourced.reference_id, posting.event.player_id
-    if target_id is None or player_id is None or not any(leg.kind in _WINS for leg in posting.event.legs):
+    if target_id is None or player_id is None or not any(leg.kind in WINS for leg in posting.event.legs):
         return
     if posting.book.closing(target_id, player_id) is None:
         posting.close(target_id, player_id, SETTLED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.amounts import CURRENCIES_DIFFER, Unpostable, Verdict, minor_of
+from ledger_sink.amounts import Verdict, minor_of
 from ledger_sink.book import Posting
 from ledger_sink.journal import PlayerState, Wallet
 from ledger_sink.references import show_wallet
@@ -32,14 +32,11 @@ def refusal(posting: Posting) -> Verdict | None:
         show_wallet(posting)
         return COMES_TOO_LATE
     state = book.states.get(event.player_id)
-    needed, currency = 0, None
+    needed = 0
     for leg in event.legs:
         if leg.kind not in _STOPPABLE or leg.currency is None:
             continue
-        if currency not in (None, leg.currency):
-            raise Unpostable(CURRENCIES_DIFFER)
-        currency = leg.currency
-        wallet = posting.use(currency)
+        wallet = posting.use(leg.currency)
         if state is not None and (stopped := _stopped(state, leg)):
             return stopped
         if wallet.version == 0 and book.has_wallets(event.player_id):
@@ -47,7 +44,7 @@ def refusal(posting: Posting) -> Verdict | None:
         if leg.is_free:
             continue
         amount = minor_of(leg)
-        if state is not None and leg.kind == Kind.BET and _is_over_limit(state, currency, amount):
+        if state is not None and leg.kind == Kind.BET and _is_over_limit(state, wallet.currency, amount):
             return BET_OVER_LIMIT
         needed += amount
         if needed > _funds(wallet, leg.kind):

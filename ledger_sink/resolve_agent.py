@@ -23,6 +23,7 @@ from streams.kafka.batches import RecordBatch
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.intake import IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.tasks import lasting
 
 GROUP = "ledger.resolve"
 
@@ -71,6 +72,7 @@ class Sweeper(Service):
         self._interval_s = interval_ms / 1000
 
     @Service.task
+    @lasting
     async def _sweep(self) -> None:
         while not self.should_stop:
             began_s = time.monotonic()

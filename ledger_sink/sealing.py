@@ -71,6 +71,12 @@ def last_sealed(connection: Connection) -> tuple[Sealed, ...]:
     )
 
 
+def cluster_of(connection: Connection) -> str:
+    """The cluster whose log this ledger books; empty before the first worker has come."""
+    [(cluster_id,)] = connection.execute(_SQL["cluster"]).fetchall() or [("",)]
+    return str(cluster_id)
+
+
 def find_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]) -> Iterator[Fault]:
     """What is not as it was sealed, partition by partition in the order of the log; reads everything once."""
     positions = dict(connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall())
@@ -88,6 +94,7 @@ def find_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkp
             where = f"{topic}-{part}@{positions.get(part, 0)}"
             yield Fault(where, f"the position was set back: it was sealed up to {previous.next_offset}")
     yield from _behind_positions(connection, topic, positions)
+    yield from _closed_otherwise(connection, topic)
     yield from _not_as_witnessed(topic, known, checkpoints)
 
 
@@ -130,6 +137,17 @@ def _behind_positions(connection: Connection, topic: str, positions: dict[int, i
             yield Fault(f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, booked is up to {booked}")
     for table, event_id, part, offset in connection.execute(_SQL["strangers"], {"parts": list(positions)}).fetchall():
         yield Fault(f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, which is not this ledger's")
+
+
+def _closed_otherwise(connection: Connection, topic: str) -> Iterator[Fault]:
+    """Where the closings are not what the entries, which are sealed, say that they have closed."""
+    for event_id, by_event_id, part, offset in connection.execute(_SQL["open_again"]).fetchall():
+        yield Fault(
+            f"closing of event {event_id}",
+            f"it is gone, or ends nothing any more: event {by_event_id} at {topic}-{part}@{offset} says it is closed",
+        )
+    for event_id, action, part, offset in connection.execute(_SQL["closed_by_nothing"]).fetchall():
+        yield Fault(f"closing of event {event_id}", f"no entry of {topic}-{part}@{offset} has closed it as {action}")
 
 
 def _not_as_witnessed(

@@ -24,7 +24,7 @@ from ledger_sink.players import KnownPlayers, carry_over
 from ledger_sink.posting import post
 from ledger_sink.reading import Reading, Wanted, read_book, read_further, wanted_by
 from ledger_sink.statements import statements
-from ledger_sink.writing import FEW_EVENTS_MAX, Lines, Statement, WalletMoved, write_book
+from ledger_sink.writing import FEW_EVENTS_MAX, Lines, RowsMoved, Statement, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import TRANSACTIONS
@@ -111,7 +111,7 @@ class PostgresLedger:
         try:
             try:
                 return await self._apply_once(slices, following)
-            except WalletMoved:
+            except RowsMoved:
                 # What was remembered is not what the tables hold; what is read anew now is.
                 return await self._apply_once(slices, ())
         except InvariantBroken as error:
@@ -136,7 +136,7 @@ class PostgresLedger:
                 self._deciding = None
             raise
         if applied.done:  # else nothing was read either
-            self._players.keep(applied.book, draft.wanted.players)
+            self._players.keep(applied.book, draft.wanted.players, applied.epochs)
         deciding, self._deciding = self._deciding, None
         self._next = await deciding if deciding is not None else None
         return applied

@@ -33,8 +33,8 @@ _BY_PLAYER: Final = attrgetter("player_id")
 Statement = tuple[LiteralString, Mapping[str, Any] | None]
 
 
-class WalletMoved(InvariantBroken):
-    """A wallet is not as it was known when its events were decided."""
+class RowsMoved(InvariantBroken):
+    """A wallet or a closing is not as it was known when its events were decided."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ async def write_book(
 ) -> int:
     """Insert what is new, move the projections forward and execute what comes `last`, in the caller's transaction.
 
-    Returns how many rows the last statement of all has touched. Raises WalletMoved.
+    Returns how many rows the last statement of all has touched. Raises RowsMoved.
     """
     rows = [("entries", lines.entries), ("transfers", lines.transfers), ("repeats", lines.repeats)]
     by_copy = lines.events > few_events_max or not lines.is_plain
@@ -86,13 +86,14 @@ async def write_book(
             if any(pieces):
                 text = b"".join(pieces).decode().removesuffix("\n")
                 await connection.execute(_SQL[f"insert_{table}"], {"lines": text})
-        wallets = await _write_projections(connection, book)
+        written = await _write_projections(connection, book)
         for statement, parameters in last:
             ended = await connection.execute(statement, parameters)
     # Only behind the pipeline are the counts known.
-    if wallets is not None and wallets.rowcount != len(book.changed_wallets):
-        message = f"{len(book.changed_wallets)} wallets changed, {wallets.rowcount} were written: another moved one"
-        raise WalletMoved(message)
+    for what, changed, cursor in written:
+        if cursor.rowcount != changed:
+            message = f"{changed} {what} changed, {cursor.rowcount} were written: another moved one"
+            raise RowsMoved(message)
     return ended.rowcount if ended is not None else 0
 
 
@@ -103,16 +104,22 @@ async def _copy(connection: AsyncConnection[Any], statement: LiteralString, piec
             await copy.write(data[start : start + _COPY_BYTES])
 
 
-async def _write_projections(connection: AsyncConnection[Any], book: Book) -> AsyncCursor[Any] | None:
+async def _write_projections(connection: AsyncConnection[Any], book: Book) -> list[tuple[str, int, AsyncCursor[Any]]]:
+    """Execute the statements; of those that replace not every row return what they write, how much, and the cursor."""
+    written = []
     if book.new_closings:
-        await connection.execute(_SQL["insert_closings"], _closing_columns(book))
+        cursor = await connection.execute(_SQL["insert_closings"], _closing_columns(book))
+        written.append(("closings", len(book.new_closings), cursor))
     if book.changed_states:
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     if book.new_proposals:
         await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
     # In the order of its key a page of the table is looked for once, not once a wallet.
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
-    return await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets)) if wallets else None
+    if wallets:
+        cursor = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
+        written.append(("wallets", len(wallets), cursor))
+    return written
 
 
 def _closing_columns(book: Book) -> dict[str, Any]:

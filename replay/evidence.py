@@ -37,7 +37,9 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
+from streams.normalise.normaliser import Normaliser
 from streams.postgres.statements import statements_of
+from streams.providers.registry import DIALECTS
 
 SQL = statements_of("replay", "checks")
 _OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOMES, ALERTS)
@@ -48,6 +50,8 @@ class Topics:
     """The topics of an installation."""
 
     raw: set[Position] = field(default_factory=set)
+    items: dict[Position, int] = field(default_factory=dict)
+    """How many items a raw record holds, where that is more than one."""
     log: dict[int, list[Sourced]] = field(default_factory=dict)
     log_offsets: set[Position] = field(default_factory=set)
     unresolved: set[Position] = field(default_factory=set)
@@ -146,6 +150,8 @@ class _Readers:
         self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
         self._settlement = codec.decoder(MarketSettlement)
         self._alert, self._dead_letter = codec.decoder(FraudAlert), codec.decoder(DeadLetter)
+        # Whatever key signs a record, its body has so many items; the events themselves are not wanted.
+        self._normaliser = Normaliser(DIALECTS, {}, lambda _: b"")
         by_name = {
             TRANSACTIONS: self._log, UNRESOLVED: self._unresolved, PLAYER_EVENTS: self._player,
             SETTLEMENTS: self._settled, BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
@@ -160,12 +166,18 @@ class _Readers:
             elif record.topic in self._by_topic:
                 self._by_topic[record.topic](where, record)
             else:
-                self._topics.raw.add(where)
+                self._raw(where, record)
         except Rejected as error:  # on a topic that only our workers write to, and nobody buries what he cannot read
             self._contradicts(where, f"nobody can read it: {error}")
 
     def _contradicts(self, where: Position, what: str) -> None:
         self._topics.contradictions.append(f"{where.topic}-{where.partition}@{where.offset}: {what}")
+
+    def _raw(self, where: Position, record: Any) -> None:
+        self._topics.raw.add(where)
+        items = len(self._normaliser.normalise(record))
+        if items > 1:
+            self._topics.items[where] = items
 
     def _log(self, where: Position, record: Any) -> None:
         topics = self._topics

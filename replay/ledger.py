@@ -12,6 +12,9 @@ from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
 from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
+from streams.postgres.statements import statements_of
+
+_SQL = statements_of("replay", "checks")
 
 
 async def replay_ledger(
@@ -32,7 +35,7 @@ async def replay_ledger(
     database = Database(database_url, "pitboss.replay")
     ledger = PostgresLedger(database, policies, topic=topic)
     try:
-        [(entries,)] = await database.query("SELECT count(*) FROM entry")
+        [(entries,)] = await database.query(_SQL["entries"])
         if entries:
             message = f"the database to replay into already holds {entries} entries; it must be empty"
             raise UsageError(message)

@@ -51,7 +51,7 @@ def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
     ).fetchall()
 
 
-def row_of(connection: Connection[Any], schema: str, table: str, number: int) -> sql.Composable:
+def row_of(connection: Connection[Any], schema: str, table: str, number: int) -> sql.Composed:
     """An INSERT of a row that the table takes, another one for each number."""
     needed = connection.execute(
         """SELECT attname, format_type(atttypid, NULL), attnum FROM pg_attribute

@@ -8,26 +8,37 @@ SELECT currency, scale, version, cash_minor, bonus_minor, held_minor, event_id::
  ORDER BY currency
 
 -- What they held when the log had been booked up to an offset of their partition: offsets rise with versions, so the last
--- version before it is found by halving, one probe a step.
+-- version before it is found by halving, one probe a step. Versions whose month was moved away are passed over: a probe
+-- takes the next one that is there. Where the version behind the one found is not there, nothing tells whether it was
+-- booked by then, unless the one found is of the very last offset: `is_known` is false. A wallet that had not moved yet
+-- comes with version 0.
 -- name: wallets_at
-WITH RECURSIVE halving (currency, scale, low, high) AS (
-    SELECT currency, scale, 0::bigint, version FROM wallet WHERE player_id = %(player)s
+WITH RECURSIVE halving (currency, scale, last, low, high) AS (
+    SELECT currency, scale, version, 0::bigint, version FROM wallet WHERE player_id = %(player)s
     UNION ALL
-    SELECT currency, scale,
-           CASE WHEN is_before THEN middle ELSE low END,
+    SELECT currency, scale, last,
+           CASE WHEN is_before THEN version ELSE low END,
            CASE WHEN is_before THEN high ELSE middle - 1 END
-      FROM (SELECT h.currency, h.scale, h.low, h.high, h.middle,
-                   (SELECT t.source_offset < %(next_offset)s
-                      FROM transfer t
-                     WHERE t.player_id = %(player)s AND t.currency = h.currency AND t.version = h.middle) AS is_before
-              FROM (SELECT *, (low + high + 1) / 2 AS middle FROM halving WHERE low < high) AS h) AS step
+      FROM (SELECT h.*, probed.version, coalesce(probed.source_offset < %(next_offset)s, false) AS is_before
+              FROM (SELECT *, (low + high + 1) / 2 AS middle FROM halving WHERE low < high) AS h
+              LEFT JOIN LATERAL (
+                   SELECT t.version, t.source_offset
+                     FROM transfer t
+                    WHERE t.player_id = %(player)s AND t.currency = h.currency AND t.version BETWEEN h.middle AND h.high
+                    ORDER BY t.version LIMIT 1) AS probed ON true) AS step
 )
-SELECT h.currency, h.scale, t.version, t.cash_minor, t.bonus_minor, t.held_minor, t.event_id::text, t.part,
-       t.source_offset
+SELECT h.low = h.last OR t.source_offset = %(next_offset)s - 1 OR EXISTS (
+           SELECT FROM transfer n WHERE n.player_id = %(player)s AND n.currency = h.currency AND n.version = h.low + 1
+       ) AS is_known,
+       h.currency, h.scale, h.low, t.cash_minor, t.bonus_minor, t.held_minor, t.event_id::text, t.part, t.source_offset
   FROM halving h
-  JOIN transfer t ON t.player_id = %(player)s AND t.currency = h.currency AND t.version = h.low
+  LEFT JOIN transfer t ON t.player_id = %(player)s AND t.currency = h.currency AND t.version = h.low
  WHERE h.low = h.high
  ORDER BY h.currency
+
+-- Which months' transfers are not in the tables.
+-- name: months_away
+SELECT month FROM month_away ORDER BY month
 
 -- A wallet's movements, newest first, each with the event that moved it.
 -- name: movements

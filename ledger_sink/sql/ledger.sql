@@ -71,9 +71,23 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
  ORDER BY wanted.event_id, wanted.decision, t.version
 
--- name: months_away
--- Asked only where movements are missing that an entry says it has.
-SELECT month FROM month_away LIMIT 1
+-- name: moved_away
+-- Asked only where an entry says that it moved something and no movement of its player's is there: either its month was
+-- moved away, or it moved money between house accounts alone. Then the version that it was answered with is an earlier
+-- event's; and where that one is away, its own rows may be there all the same, by their place in the log.
+SELECT wanted.event_id
+  FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
+              %(firsts)s::bigint[], %(lasts)s::bigint[])
+       AS wanted (event_id, decision, player_id, currency, first_version, last_version)
+ WHERE EXISTS (SELECT FROM month_away)
+   AND wanted.last_version > 0
+   AND NOT EXISTS (SELECT FROM transfer t
+                    WHERE t.player_id = wanted.player_id AND t.currency = wanted.currency
+                      AND t.version = wanted.last_version)
+   AND NOT EXISTS (SELECT FROM entry e
+                     JOIN transfer t ON t.part = e.part AND t.source_offset = e.source_offset
+                      AND t.event_id = e.event_id AND t.decision = e.decision
+                    WHERE e.event_id = wanted.event_id::uuid AND e.decision = wanted.decision)
 
 -- name: copy_entries
 COPY entry (event_id, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
@@ -129,13 +143,14 @@ SELECT f[1]::int, f[2]::bigint, f[3]::uuid, f[4], f[5], f[6], f[7], f[8], f[9], 
   FROM cut
 
 -- name: insert_closings
-INSERT INTO closing (event_id, player_id, action, by_event_id, part, source_offset)
+-- Only SETTLED, which is no end, is ever replaced: an end that was not known stays, and the row count tells.
+INSERT INTO closing AS c (event_id, player_id, action, by_event_id, part, source_offset)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],
                      %(parts)s::int[], %(offsets)s::bigint[])
-    -- Only SETTLED, which is no end, is ever replaced.
     ON CONFLICT (event_id, player_id) DO UPDATE
    SET action = excluded.action, by_event_id = excluded.by_event_id, part = excluded.part,
        source_offset = excluded.source_offset
+ WHERE c.action = 'SETTLED'
 
 -- name: upsert_wallets
 -- A wallet only moves forward; a row that does not is another writer's, and the row count tells.

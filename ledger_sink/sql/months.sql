@@ -27,8 +27,17 @@ ALTER TABLE {partition} SET SCHEMA away
 -- name: note_away
 INSERT INTO month_away (month) VALUES (%(month)s)
 
+-- name: write_nothing
+-- Readers go on until the month is attached; a worker that books waits, so that no row comes in behind `gather`.
+LOCK TABLE transfer IN SHARE ROW EXCLUSIVE MODE
+
 -- name: take_back
 ALTER TABLE away.{partition} SET SCHEMA public
+
+-- name: gather
+-- What came for the month while it was away.
+WITH late AS (DELETE FROM transfer_other WHERE month = %(month)s RETURNING *)
+INSERT INTO {partition} SELECT * FROM late
 
 -- name: attach
 ALTER TABLE transfer ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({after})

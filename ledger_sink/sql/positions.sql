@@ -37,9 +37,18 @@ SELECT cluster_id, partitions FROM installation
 INSERT INTO installation (cluster_id, partitions) VALUES (%(cluster_id)s, %(partitions)s) ON CONFLICT DO NOTHING
 
 -- name: published
+-- Locked in the order in which every other statement locks them: the order of an update's own plan could deadlock.
+WITH locked AS MATERIALIZED (
+    SELECT part FROM stream_position
+     WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
+     ORDER BY part
+       FOR UPDATE
+)
 UPDATE stream_position AS p
    SET published_offset = u.published_offset
-  FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(epochs)s::bigint[]) AS u (part, published_offset, epoch)
+  FROM locked
+  JOIN unnest(%(parts)s::int[], %(offsets)s::bigint[], %(epochs)s::bigint[]) AS u (part, published_offset, epoch)
+ USING (part)
  WHERE p.consumer = %(consumer)s AND p.topic = %(topic)s AND p.part = u.part AND p.epoch = u.epoch
    AND p.published_offset < u.published_offset
 

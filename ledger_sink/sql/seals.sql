@@ -48,3 +48,37 @@ SELECT 'entry', event_id::text, part, source_offset FROM entry WHERE NOT part = 
 UNION ALL
 SELECT 'transfer', event_id::text, part, source_offset FROM transfer WHERE NOT part = ANY(%(parts)s)
  LIMIT 1
+
+-- Closings are under no seal: one that says SETTLED may be replaced. But the sealed entries tell what they have closed.
+-- What an entry has closed, or found closed, and nothing closes: it could be taken back, paid or approved once more.
+-- name: open_again
+SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part, e.source_offset
+  FROM entry e
+ WHERE e.reference_event_id IS NOT NULL
+   AND string_to_array(e.kind, '+')
+       && ARRAY['ROLLBACK', 'CANCEL', 'WITHDRAWAL', 'WITHDRAWAL_REVERSAL', 'ADJUSTMENT']
+   AND (e.outcome = 'POSTED' AND e.reason IN ('BOOKED', 'BOOKED_INTO_DEBT', 'NOTHING_TO_REVERSE', 'ALREADY_CLOSED')
+        OR e.outcome = 'TOMBSTONED' AND e.reason = 'REFERENCE_NOT_SEEN_YET'
+        OR e.outcome = 'CANCELLED' AND e.reason IN ('REVERSED', 'REVERSED_INTO_DEBT', 'NOTHING_TO_REVERSE',
+                                                    'REFERENCE_NOT_SEEN_YET', 'ALREADY_CLOSED'))
+   AND NOT EXISTS (SELECT FROM closing c
+                    WHERE c.event_id = e.reference_event_id AND c.player_id IN (coalesce(e.player_id, ''), '')
+                      AND c.action <> 'SETTLED')
+ ORDER BY e.part, e.source_offset
+
+-- A closing that no entry has made, or not as what it says.
+-- name: closed_by_nothing
+SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
+  FROM closing c
+ WHERE NOT EXISTS (SELECT FROM entry e
+                    WHERE e.event_id = c.by_event_id AND e.part = c.part AND e.source_offset = c.source_offset
+                      AND e.reference_event_id = c.event_id AND c.player_id = coalesce(e.player_id, '')
+                      AND c.action = CASE e.kind WHEN 'ROLLBACK' THEN 'REVERSED' WHEN 'CANCEL' THEN 'CANCELLED'
+                                                 WHEN 'WITHDRAWAL' THEN 'PAID' WHEN 'WITHDRAWAL_REVERSAL' THEN 'REFUSED'
+                                                 WHEN 'ADJUSTMENT' THEN 'APPROVED' WHEN 'WIN' THEN 'SETTLED'
+                                                 ELSE c.action END)
+ ORDER BY c.part, c.source_offset
+
+-- Whose log this is.
+-- name: cluster
+SELECT cluster_id FROM installation

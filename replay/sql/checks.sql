@@ -62,15 +62,23 @@ SELECT event_id::text, decision, e.transfers, coalesce(moved.movements, 0)
  ORDER BY event_id, decision
 
 -- name: versions_gapless
+-- A version that is there twice, which no key forbids in two months, could hide one that is missing.
 WITH chain AS (
-    SELECT player_id, currency, count(*) AS transfers, min(version) AS first, max(version) AS last
+    SELECT player_id, currency, count(*) AS transfers, count(DISTINCT version) AS versions, min(version) AS first,
+           max(version) AS last
       FROM transfer WHERE player_id IS NOT NULL GROUP BY player_id, currency
 )
-SELECT player_id, currency, chain.transfers, chain.first, chain.last, wallet.version
+SELECT player_id, currency, chain.transfers, chain.versions, chain.first, chain.last, wallet.version
   FROM chain FULL JOIN wallet USING (player_id, currency)
  WHERE chain.first IS DISTINCT FROM 1 OR chain.last IS DISTINCT FROM chain.transfers
-    OR wallet.version IS DISTINCT FROM chain.last
+    OR chain.versions IS DISTINCT FROM chain.transfers OR wallet.version IS DISTINCT FROM chain.last
  ORDER BY player_id, currency
+
+-- name: size
+SELECT (SELECT count(*) FROM transfer), (SELECT count(*) FROM wallet)
+
+-- name: entries
+SELECT count(*) FROM entry
 
 -- name: wallets
 SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ledger_sink.book import Sourced
-from ledger_sink.debts import REASONS as DEBTS
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import CONSUMER, PostgresLedger, Slice
+from sandbox.simulate.chains import chains_of, debts_of, gaps_of
 from sandbox.simulate.database import SimulatedDatabase
 from sandbox.simulate.oracle import Oracle
 from sandbox.simulate.process import Process
@@ -66,7 +66,7 @@ async def wrong_of(world: World) -> list[str]:
     wrong += _positions(world, evidence)
     wrong += _said(world, evidence)
     wrong += _oracle(world, evidence)
-    wrong += _wallets(world)
+    wrong += gaps_of(world.server)
     wrong += _outcomes(world, evidence)
     wrong += _balances(world)
     wrong += _alerts(world)
@@ -181,26 +181,6 @@ def _found(world: World, evidence: Evidence, oracle: Oracle) -> Iterator[str]:
             yield f"{sourced}: its reference {asked.reference} was said before it, and yet it was given up"
 
 
-def _wallets(world: World) -> Iterator[str]:
-    """Versions without gaps, each row the one before it and what it moved."""
-    chains: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in world.server.tables["transfer"].rows.values():
-        if row["player_id"] is not None:
-            chains[row["player_id"], row["currency"]].append(row)
-    for key, rows in chains.items():
-        balances = {"cash": 0, "bonus": 0, "held": 0}
-        for number, row in enumerate(sorted(rows, key=lambda row: row["version"]), 1):
-            for account, sign in ((row["debit"], -1), (row["credit"], 1)):
-                if account.startswith("player:"):
-                    balances[account.rsplit(":", 1)[1]] += sign * row["amount_minor"]
-            after = {purse: row[f"{purse}_minor"] for purse in balances}
-            if row["version"] != number or after != balances:
-                yield f"wallet {key} v{row['version']}: it should be v{number} with {balances}, the row says {after}"
-        wallet = world.server.tables["wallet"].rows.get(key)
-        if wallet is None or wallet["version"] != len(rows):
-            yield f"wallet {key} has {len(rows)} transfers: {wallet}"
-
-
 def _outcomes(world: World, evidence: Evidence) -> Iterator[str]:
     """Every attempt has an answer on the topic, and always the same."""
     decode = codec.decoder(WalletOutcome)
@@ -251,7 +231,7 @@ def _balances(world: World) -> Iterator[str]:
 
 
 def _alerts(world: World) -> Iterator[str]:
-    """Somebody is told of each debt, and of nothing else."""
+    """Somebody is told of each event that took an account below zero, or further below, and of nothing else."""
     decode = codec.decoder(FraudAlert)
     told = {
         event_id
@@ -259,8 +239,7 @@ def _alerts(world: World) -> Iterator[str]:
         for record in partition.records
         for event_id in decode(record.value or b"").sample_event_ids
     }
-    rows = world.server.tables["entry"].rows.values()
-    debts = {row["event_id"] for row in rows if row["reason"] in DEBTS}
+    debts = {event_id for chain in chains_of(world.server).values() for event_id in debts_of(chain)}
     for event_id in sorted(told ^ debts):
         yield f"{event_id}: {'an alert without a debt' if event_id in told else 'nobody was told of this debt'}"
 

@@ -10,10 +10,7 @@ from sandbox.simulate.memory import BONUS, CASH, HELD, Decision, Verdict
 from sandbox.simulate.said import Identity, Move
 from schemas.money import exponent_of
 
-_IN_DEBT: Final = {
-    BOOKED: ("POSTED", "BOOKED_INTO_DEBT"),
-    ("CANCELLED", "REVERSED"): ("CANCELLED", "REVERSED_INTO_DEBT"),
-}
+_IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
 class Judge(Hand):
@@ -37,7 +34,8 @@ class Judge(Hand):
                 self.move(currency, HELD, f"psp:{said.provider}", minor)
             return ("POSTED", "PAID_BEFORE_IT_CAME")
         is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in said.legs)
-        is_kept = memory.policy(said).rollback_after_win == "REFUSE"
+        policy = memory.policy(said)
+        is_kept = policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
         if is_win and is_kept and said.reference and not self.closed_as():
             memory.closed[said.reference, player] = "SETTLED"
         return next((v for v in verdicts if v not in (BOOKED, NOTED)), BOOKED if BOOKED in verdicts else NOTED)
@@ -48,7 +46,7 @@ class Judge(Hand):
         for currency in {move[0] for move in self.moved} if self.player else ():
             was, now = before.get((self.player or "", currency), nothing), self.purse(currency)
             if any(now[purse] < min(was[purse], 0) for purse in (CASH, BONUS)):
-                return _IN_DEBT.get(verdict, verdict)
+                return (verdict[0], _IN_DEBT[verdict[0]])
         return verdict
 
     def _refusal(self, player: str) -> Verdict | None:
@@ -206,7 +204,7 @@ class Judge(Hand):
         return ("UNRESOLVED", "REFUSED_AFTER_PAYMENT") if (verdict, was) == (CLOSED, "PAID") else verdict
 
     def _rollback(self, _: Move) -> Verdict:
-        if self.closed_as() == "SETTLED":
+        if self.closed_as() == "SETTLED" and self.memory.policy(self.said).rollback_after_win == "REFUSE":
             return ("REFUSED_REFERENCE", "BET_SETTLED")
         return self.take_back("REVERSED")
 

@@ -70,4 +70,5 @@ class Memory:
         """How something of this player was ended, or before anybody knew whose it would be."""
         if identity is None:
             return None
-        return self.closed.get((identity, player)) or self.closed.get((identity, None))
+        own, of_nobody = self.closed.get((identity, player)), self.closed.get((identity, None))
+        return of_nobody or own if own == "SETTLED" else own or of_nobody

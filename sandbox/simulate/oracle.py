@@ -50,6 +50,8 @@ class Oracle(Memory):
         last = known[-1]
         if len(known) >= 100:
             return False
+        if last.told.reason == "PLAYER_UNKNOWN" and player is not None:
+            return not last.moved and said.content == last.said.content
         if last.told.reason == "BET_NOT_SEEN":
             bets = self.seen(said.reference, player)
             return said.content == last.said.content and any(bet.told.outcome == "POSTED" for bet in bets)

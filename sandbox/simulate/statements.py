@@ -1,7 +1,7 @@
 """What each named statement of the ledger's SQL does, said in Python over the tables in memory.
 
-Which columns a statement reads or writes is taken from its text, so the two cannot drift apart unnoticed; a statement
-that is not known here stops the simulation.
+Which columns a statement reads or writes, and by which it joins or replaces rows, is taken from its text, so the two
+cannot drift apart unnoticed; a statement that is not known here stops the simulation.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _LIST: Final = re.compile(r"SELECT\s+(?:DISTINCT\s+)?(.*?)\s+FROM\b", re.DOTALL)
 _TARGET: Final = re.compile(r"(?:INSERT INTO|COPY)\s+(\w+)(?:\s+AS\s+\w+)?\s*\((.*?)\)", re.DOTALL)
 _ARRAY: Final = re.compile(r"%\((\w+)\)s::(\w+)\[\]")
 _COMMENT: Final = re.compile(r"--.*")
+_JOINED: Final = re.compile(r"\bt\.(\w+)\s*=\s*wanted\.(\w+)")
+_REPLACED: Final = re.compile(r"\bDO UPDATE\b.*\bWHERE\s+\w+\.(\w+)\s*(?:<\s*excluded\.\w+|=\s*'(\w+)')", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -137,17 +139,47 @@ async def _known_repeats(server: Server, session: Session, statement: str, param
 
 async def _transfers_of(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
     del session
+    joined = _joined(statement)
     found = []
     for event_id, decision, player, currency, first, last in unnested(statement, parameters):
+        wanted = {"event_id": event_id, "decision": decision, "player_id": player, "currency": currency}
         chain_of_wallet = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
         rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
+        rows = [row for row in rows if all(row[mine] == wanted[asked] for mine, asked in joined)]
         rows.sort(key=lambda row: row["version"])
         found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
     return picked(statement, found)
 
 
+@cache
+def _joined(statement: str) -> tuple[tuple[str, str], ...]:
+    """The columns of a transfer that have to be what is wanted, each with its name there."""
+    return tuple(_JOINED.findall(_COMMENT.sub("", statement)))
+
+
+async def _moved_away(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+    """Nothing: no month is ever taken out of these tables."""
+    del server, session, statement, parameters
+    return Result()
+
+
+@cache
+def _replaced(statement: str) -> tuple[str, str | None] | None:
+    """What DO UPDATE asks of the row that is there: a column that has to grow, or to be a value; None for nothing."""
+    match = _REPLACED.search(_COMMENT.sub("", statement))
+    return None if match is None else (match[1], match[2])
+
+
+def _may_replace(statement: str, old: Row, new: Row) -> bool:
+    asked = _replaced(statement)
+    if asked is None:
+        return True
+    column, value = asked
+    return bool(old[column] < new[column] if value is None else old[column] == value)
+
+
 def _upsert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    """Set rows by key; a wallet only where its version grows."""
+    """Set rows by key, where the statement lets them be replaced."""
     name, columns = target_of(statement)
     table, count = server.tables[name], 0
     for values in unnested(statement, parameters):
@@ -155,7 +187,7 @@ def _upsert(server: Server, session: Session, statement: str, parameters: Parame
         old = table.rows.get(table.key_of(new))
         if old is None:
             session.inserts.append((name, new))
-        elif name != "wallet" or old["version"] < new["version"]:
+        elif _may_replace(statement, old, new):
             session.changes.append(lambda old=old, new=new: old.update(new))  # type: ignore[misc]
         else:
             continue
@@ -238,6 +270,7 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.known_states": looked_up("player_state", "player_id", "players"),
     "ledger.known_repeats": _known_repeats,
     "ledger.transfers_of": _transfers_of,
+    "ledger.moved_away": _moved_away,
     "ledger.insert_entries": _insert_lines,
     "ledger.insert_transfers": _insert_lines,
     "ledger.insert_repeats": _insert_lines,

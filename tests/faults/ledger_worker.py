@@ -76,12 +76,12 @@ def fail_sending(arm: Path) -> None:
 
 def write_all_by(few_events_max: int) -> None:
     """Leave no choice of how rows are written: what was rolled back before is written again with what came since."""
-    write_book = store.write_book
+    user: Any = store
 
     async def write(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
-        return await write_book(connection, book, lines, last, few_events_max)
+        return await writing.write_book(connection, book, lines, last, few_events_max)
 
-    store.write_book = write
+    user.write_book = write
 
 
 def freeze_inserting(arm: Path) -> None:
@@ -91,7 +91,8 @@ def freeze_inserting(arm: Path) -> None:
 
 def freeze_copying(arm: Path) -> None:
     write_all_by(0)
-    writing._COPY_BYTES = 1_000  # small pieces, so that there is a row to freeze behind
+    copying: Any = writing
+    copying._COPY_BYTES = 1_000  # small pieces, so that there is a row to freeze behind
     freeze_around(AsyncCopy, "write", arm, before=False)
 
 

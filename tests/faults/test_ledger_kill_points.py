@@ -84,7 +84,11 @@ async def test_two_workers_take_each_others_partitions_in_the_middle_of_everythi
                 await scene.append(traffic(phase))
                 # Both have claimed anew what they have now, or are about to.
                 until = claims + PARTITIONS
-                assert await asyncio.to_thread(poll, lambda n=until: scene.claims() >= n, PATIENCE_S), scene.logs()
+
+                def claimed(n: int = until) -> bool:
+                    return scene.claims() >= n
+
+                assert await asyncio.to_thread(poll, claimed, PATIENCE_S), scene.logs()
                 await scene.append(traffic(phase + 10))
                 second.send_signal(signal.SIGTERM)
                 assert await scene.ended(second) == 0, scene.logs()

@@ -117,6 +117,14 @@ async def test_a_spoiled_row_takes_the_tick_away(story, runtime, spoil, fallen):
     assert {name for name, holds in (await ticks(database)).items() if not holds} == fallen
 
 
+async def test_a_version_that_is_there_twice_does_not_hide_one_that_is_missing(story, runtime):
+    """No key forbids it in two months; count, first and last version are those of a chain without gaps."""
+    database, _, _ = story
+    with psycopg.connect(runtime.database_url) as connection:
+        assert connection.execute("UPDATE transfer SET version = 2, month = 0 WHERE version = 3").rowcount == 1
+    assert not (await ticks(database))["versions_gapless"]
+
+
 @pytest.mark.parametrize("lost", ["attempts", "dead", "log_offsets", "unresolved"])
 async def test_an_offset_that_vanished_is_noticed(story, lost):
     _, topics, tables = story
@@ -153,6 +161,31 @@ async def test_an_item_of_a_batch_that_vanished_is_noticed(story):
     _, topics, tables = story
     topics.attempts.add(msgspec.structs.replace(EVENTS[1].attempt, record_index=2))
     assert "has items [0, 2]" in check_offsets(topics, tables).detail
+
+
+async def test_the_last_item_of_a_batch_is_missed_and_a_letter_speaks_for_its_own_item_only(story):
+    _, topics, tables = story
+    first = EVENTS[1].attempt
+    source = Position(first.topic, first.partition, first.offset)
+    letter = DeadLetter(source, 2, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
+    topics.items[source] = 3
+    topics.attempts.add(msgspec.structs.replace(first, record_index=1))
+    assert "has items [0, 1] of 3" in check_offsets(topics, tables).detail
+    assert check_offsets(replace(topics, dead=[*topics.dead, letter]), tables).holds
+    topics.attempts -= {first, msgspec.structs.replace(first, record_index=1)}
+    of_first = msgspec.structs.replace(letter, record_index=0)
+    assert "has items [0] of 3" in check_offsets(replace(topics, dead=[*topics.dead, of_first]), tables).detail
+
+
+async def test_a_letter_of_the_whole_record_speaks_for_what_has_nothing_of_its_own(story):
+    """Of many rejected items one letter tells, the first of each code has its own, and good ones were booked."""
+    _, topics, tables = story
+    first = EVENTS[1].attempt
+    source = Position(first.topic, first.partition, first.offset)
+    letter = DeadLetter(source, None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
+    topics.items[source] = 40
+    topics.dead += [letter, msgspec.structs.replace(letter, record_index=7)]
+    assert check_offsets(topics, tables).holds
 
 
 async def test_a_wrong_or_missing_record_on_a_topic_is_noticed(story):

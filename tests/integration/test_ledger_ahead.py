@@ -14,8 +14,9 @@ from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.posting import post
 from ledger_sink.store import PostgresLedger, Slice
-from schemas.errors import Fenced, Unavailable
-from schemas.policies import LedgerPolicy
+from ledger_sink.writing import write_book
+from schemas.errors import Fenced, InvariantBroken, Unavailable
+from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from tests.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
@@ -100,7 +101,7 @@ async def test_groups_decided_ahead_are_as_if_one_came_after_the_other(worker, r
     book = Book()
     for group in groups:
         for event in (one for part in group for one in part.events):
-            post(book, event, POLICIES.get(event.event.provider, store.DEFAULT_POLICY))
+            post(book, event, POLICIES.get(event.event.provider, DEFAULT_POLICY))
     expected = {
         (one.sourced.source.partition, one.sourced.source.offset): (
             one.answer.outcome, one.answer.reason, one.answer.available_minor, one.answer.version, one.decision is None,
@@ -123,10 +124,9 @@ SECOND = cut(1, 0, [deposit("e", 500, player="c"), bet("f", 500, player="c")])
 async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(worker, runtime, monkeypatch):
     ledger = await worker()
     first, second = [FIRST], [SECOND]
-    written = store.write_book
 
     async def write_and_lose(connection, *what):
-        await written(connection, *what)
+        await write_book(connection, *what)
         message = "lost"
         raise Unavailable(message)
 
@@ -182,11 +182,26 @@ async def test_a_draft_does_not_miss_what_crossed_partitions_meanwhile(worker, r
     ]  # fmt: skip
 
 
+async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_the_partition(worker, runtime):
+    ours, other = await worker([0, 1]), await worker([2])
+    first, second = [FIRST], [SECOND]
+    await ours.apply(first, second)
+    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f"))
+    await other.apply([cut(2, 0, [lost])])
+    await ours.apply(second)  # not as it was decided ahead: all that was remembered was forgotten on the way
+    await (await worker([1])).apply([cut(1, 2, [deposit("g", 70, player="c")])])
+    ours.epochs[1] = (await claim_positions(ours.database, [1]))[1].epoch
+    # It moves nothing, so no row count tells that the wallet is another.
+    free = transaction("bet", "h", leg("BET", 1, is_free=True), player="c", decide=True)
+    await ours.apply([cut(1, 3, [free])])
+    assert rows(runtime, "SELECT available_minor, version FROM entry WHERE provider_tx_id = 'h'") == [(570, 2)]
+
+
 async def test_a_draft_that_cannot_be_decided_fails_at_its_own_turn(worker, runtime):
     ledger = await worker()
     first, second = [FIRST], [cut(1, 0, [transaction("x", "x", leg("UNHEARD_OF", 1))])]
     await ledger.apply(first, second)
-    with pytest.raises(store.InvariantBroken, match="no posting rule"):
+    with pytest.raises(InvariantBroken, match="no posting rule"):
         await ledger.apply(second)
     assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
 

@@ -60,6 +60,7 @@ def of_one_bet(draw):
         win(f"{tx_id}-w", draw(st.sampled_from([0, 30])), tx_id, player=player),
         rollback(f"{tx_id}-r", tx_id, player=player),
         rollback(f"{tx_id}-r2", tx_id, player=player),
+        transaction("jackpot", f"{tx_id}-j", leg("JACKPOT_WIN", 7), reference=("bet", tx_id), player=player),
         cancelled(first),
         transaction("win", f"{tx_id}-big", Leg("WIN", Amount(MOST, 2), "EUR"), player=player),
     ]

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from ledger_sink import history
 from ledger_sink import migrate as migrations
 from ledger_sink.database import Database
 from ledger_sink.lines import month_of
@@ -20,7 +21,8 @@ from ledger_sink.store import PostgresLedger, Slice
 from pitboss.cli.ledger import ledger as ledger_group
 from schemas.errors import UsageError
 from streams.postgres.migrations import Tables
-from tests.unit.ledger_events import bet, deposit, rollback, sourced, win
+from streams.postgres.roles import Role
+from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -143,6 +145,106 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(95, 5)]
     with pytest.raises(UsageError, match="was not moved away"):
         bring_back(url, SEPTEMBER)
+
+
+async def stood(url, next_offset):
+    """The version of p-1's wallet behind an offset, as `--at` finds it; 0 for a wallet that had not moved."""
+    database = Database(url, "pitboss.test", role=Role.READER)
+    try:
+        found = await history.wallets_before(database, "p-1", next_offset)
+    finally:
+        await database.close()
+    return sum(wallet.version for wallet in found)
+
+
+async def test_a_balance_at_a_place_is_found_behind_a_month_that_is_away(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    await booked(url, [deposit(f"d{n}", 100) for n in range(100)], [later(bet(f"b{n}", 1)) for n in range(100)])
+    there = [await stood(url, offset) for offset in range(0, 201, 10)]
+    move_away(url, SEPTEMBER)
+    assert [await stood(url, offset) for offset in (101, 150, 199, 200)] == [101, 150, 199, 200]
+    for offset in (1, 50, 100):
+        with pytest.raises(history.MonthAway, match=r"version 0 is not in the tables.*months back.*202609"):
+            await stood(url, offset)
+    bring_back(url, SEPTEMBER)
+    assert [await stood(url, offset) for offset in range(0, 201, 10)] == there == list(range(0, 201, 10))
+
+
+async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hole(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    await booked(
+        url,
+        [later(deposit("d", 100)), deposit("late", 7), deposit("later", 8), *map(later, (bet("b", 1), bet("c", 1)))],
+    )
+    move_away(url, SEPTEMBER)
+    assert [await stood(url, offset) for offset in (0, 1, 4, 5)] == [0, 1, 4, 5]
+    for offset in (2, 3):
+        with pytest.raises(history.MonthAway, match="behind version 1 is not in the tables"):
+            await stood(url, offset)
+    rows(url, "DELETE FROM month_away")
+    with pytest.raises(history.MonthAway, match="no month was moved away"):
+        await stood(url, 2)
+
+
+async def test_a_win_makes_no_cash_of_bonus_money_that_was_bet_in_a_month_that_is_away(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    granted = house("bonus.granted", "g", leg("BONUS_GRANT", 1_000), leg("WAGERING", 50_000))
+    await booked(url, [granted, bet("b", 1_000), deposit("d", 1)])
+    move_away(url, SEPTEMBER)
+    await booked(url, [later(win("w", 900, "b"))])
+    assert rows(url, "SELECT outcome, reason FROM entry WHERE provider_tx_id = 'w'") == [
+        ("UNRESOLVED", "MONTH_MOVED_AWAY")
+    ]
+    assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(1, 0)]
+    # Of a bet that nobody has seen nothing is away.
+    await booked(url, [later(win("w2", 7, "never seen"))])
+    assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(8, 0)]
+    bring_back(url, SEPTEMBER)
+    await booked(url, [later(win("w3", 900, "b"))])
+    assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(8, 900)]
+
+
+def contribution(tx_id):
+    return transaction("contribution", tx_id, leg("JACKPOT_CONTRIBUTION", 5))
+
+
+async def test_what_moved_between_house_accounts_alone_is_not_taken_for_away(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    await booked(url, [deposit("d", 100), later(contribution("here")), later(bet("b", 1)), contribution("gone")])
+    move_away(url, SEPTEMBER)
+    assert rows(url, "SELECT version FROM transfer ORDER BY 1") == [(2,), (None,)]
+    undone = [
+        later(transaction("undo", f"u{tx_id}", leg("ROLLBACK", None, None), reference=("contribution", tx_id)))
+        for tx_id in ("here", "gone")
+    ]
+    of_deposit = transaction(
+        "undo", "ud", leg("ROLLBACK", None, None), provider="adyen", reference=("AUTHORISATION", "d")
+    )
+    await booked(url, [*undone, later(of_deposit)])
+    assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE operation = 'undo' ORDER BY 1") == [
+        ("ud", "UNRESOLVED", "MONTH_MOVED_AWAY"), ("ugone", "POSTED", "BOOKED"), ("uhere", "POSTED", "BOOKED"),
+    ]  # fmt: skip
+
+
+async def test_a_month_comes_back_to_what_came_late_for_it_meanwhile(runtime):
+    url = runtime.database_url
+    migrate(url)
+    rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
+    await booked(url, [deposit("d", 100), later(bet("b", 10))])
+    move_away(url, SEPTEMBER)
+    await booked(url, [win("late", 5, "b")])
+    assert rows(url, PLACES) == [("transfer_202610", 2, 202610), ("transfer_other", 3, SEPTEMBER)]
+    bring_back(url, SEPTEMBER)
+    assert [place for place, _, _ in rows(url, PLACES)] == ["transfer_202609", "transfer_202610", "transfer_202609"]
+    assert rows(url, "SELECT count(*) FROM month_away") == [(0,)]
 
 
 def test_months_are_made_ahead_and_listed(runtime, monkeypatch):

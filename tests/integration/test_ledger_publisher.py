@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import psycopg
 import pytest
 
 from ledger_sink.committer import Committer
@@ -12,7 +13,8 @@ from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.publisher import Publisher
-from ledger_sink.store import Applied, PostgresLedger, Slice
+from ledger_sink.statements import statements
+from ledger_sink.store import CONSUMER, Applied, PostgresLedger, Slice
 from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import WalletBalance, WalletOutcome
@@ -270,7 +272,8 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(worker
     worker = workers()
     await worker.claim(0)
     await worker.ledger.apply([slice_of(*EVENTS[:2])])
-    query, failures = worker.database.query, []
+    query = worker.database.query
+    failures: list[int] = []
 
     async def away(*arguments):
         if len(failures) < 2:
@@ -284,3 +287,27 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(worker
     await soon(worker.publisher._queue.join())
     assert topics.told == ["d", "a"]
     assert len(failures) == 2
+
+
+async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(workers, runtime):
+    """A group that crosses partitions locks all positions by their numbers: whoever updates two must do the same."""
+    worker = workers()
+    await worker.claim(0, 1)
+    epochs = worker.ledger.epochs
+    # The plan may take them in any order; of a table that is known to be small it is that in which they are given.
+    given = {"parts": [1, 0], "offsets": [7, 5], "epochs": [epochs[1], epochs[0]]}
+    columns = {"consumer": CONSUMER, "topic": TRANSACTIONS, **given}
+    locked = "SELECT FROM stream_position WHERE part = %s FOR UPDATE"
+    async with await psycopg.AsyncConnection.connect(runtime.database_url) as other, asyncio.timeout(PATIENCE_S):
+        await other.execute("ANALYZE stream_position")
+        await other.commit()
+        await other.execute(locked, (0,))
+        storing = asyncio.create_task(worker.database.query(statements("positions")["published"], columns))
+        waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
+        while not await worker.ledger.database.query(waiting):  # noqa: ASYNC110 - locks know no event
+            await asyncio.sleep(0.01)
+        await other.execute(locked, (1,))
+        await other.commit()
+        await storing
+    rows = await worker.database.query("SELECT part, published_offset FROM stream_position ORDER BY part")
+    assert rows == [(0, 5), (1, 7)]

@@ -10,6 +10,7 @@ from ledger_sink.database import Database
 from ledger_sink.migrate import MigrationChanged, available, migrate, migrations
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
 
@@ -112,10 +113,9 @@ async def test_a_batch_whose_partition_was_let_go_is_not_applied_and_ends_nobody
 
 
 async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger, runtime, monkeypatch):
-    written = store.write_book
 
     async def write_and_let_go(*what):
-        moved = await written(*what)
+        moved = await write_book(*what)
         ledger.epochs.clear()
         return moved
 

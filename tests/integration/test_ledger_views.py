@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import random
+from typing import Any
 
 import psycopg
 import pytest
@@ -98,7 +99,7 @@ async def test_the_commands_say_the_same(booked, runtime):
 async def test_a_history_is_a_chain_that_can_be_paged(booked, runtime):
     whole = await run(runtime, "history", "p-1")
     assert [movement["version"] for movement in whole] == list(range(len(whole), 0, -1))
-    paged = []
+    paged: list[dict[str, Any]] = []
     while page := await run(
         runtime, "history", "p-1", "--limit", "4", "--before-version", str(paged[-1]["version"] if paged else 99)
     ):

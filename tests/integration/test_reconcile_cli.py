@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 
 import msgspec
@@ -62,11 +63,11 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
         connection.execute("UPDATE stream_position SET published_offset = next_offset")
     wallets = {wallet.player_id: wallet for wallet in await read_wallets(ledger.database)}
     records = SettledRecords(runtime.topic(TRANSACTIONS))
-    earlier = [wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].standing()[4:]]
+    earlier = (wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].standing()[4:])
     told = [records.balance_of(wallets["p-1"]), records.balance_of(wallets["p-2"])]
-    old = wallets["p-0"].__copy__()
-    old.stand(tuple(earlier))
-    other = wallets["p-3"].__copy__()
+    old = copy.copy(wallets["p-0"])
+    old.stand(earlier)
+    other = copy.copy(wallets["p-3"])
     other.cash_minor += 1
     told += [records.balance_of(old), records.balance_of(other)]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))

@@ -28,7 +28,7 @@ class Log:
     def __init__(self) -> None:
         self.raw, self.done, self.log = {"raw-0": 5}, {"raw-0": 0}, {f"{TRANSACTIONS}-0": 1}
         self.unresolved = {f"{UNRESOLVED}-0": 1}
-        self.records = []
+        self.records: list[tuple[str, WalletTransaction]] = []
         self.while_asked_for_raw_ends = None
 
     async def append(self, records):

@@ -18,8 +18,10 @@ from ledger_sink.sealing import find_faults, last_sealed, seal_partitions
 from ledger_sink.seals import Checkpoint
 from ledger_sink.store import PostgresLedger, Slice
 from schemas.errors import Unavailable
+from schemas.events import Attempt, Cause
+from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from tests.unit.ledger_events import bet, deposit, rollback, sourced, win
+from tests.unit.ledger_events import bet, deposit, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration
 PARTS = 2
@@ -37,7 +39,7 @@ def history():
 
 async def book(url, events, first=0):
     database = Database(url, "pitboss.test")
-    ledger = PostgresLedger(database, {})
+    ledger = PostgresLedger(database, {"hundredhp": LedgerPolicy(rollback_after_win="REFUSE")})
     claims = await claim_positions(database, range(PARTS))
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
     by_part = [[event for event in events if int(event.player_id[2:]) % PARTS == part] for part in range(PARTS)]
@@ -122,6 +124,77 @@ TAMPERINGS = {
     "a seal": "UPDATE seal SET digests = digests || '\\x00112233445566778899aabbccddeeff' WHERE part = 0 AND number = 2",
     "a seal gone": "DELETE FROM seal WHERE part = 0 AND number = 2",
 }
+
+
+A_CLOSING = "(SELECT ctid FROM closing WHERE part = 0 ORDER BY source_offset OFFSET 5 LIMIT 1)"
+A_BET = "(SELECT event_id FROM entry WHERE provider_tx_id = 'x3')"
+OF_A_CLOSING, OF_A_BET = f"FROM closing WHERE ctid = {A_CLOSING}", f"FROM entry WHERE event_id = {A_BET}"
+OF_CLOSINGS = {
+    "gone": (f"DELETE FROM closing WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
+    "no end any more": (f"UPDATE closing SET action = 'SETTLED' WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
+    "another end": (f"UPDATE closing SET action = 'PAID' WHERE ctid = {A_CLOSING}", "closed it as PAID"),
+    "another player's": (f"UPDATE closing SET player_id = 'p-77' WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
+    "made up": (
+        f"INSERT INTO closing SELECT {A_BET}, player_id, action, by_event_id, part, source_offset {OF_A_CLOSING}",
+        "closed it as REVERSED",
+    ),
+    "made by itself": (
+        f"INSERT INTO closing SELECT event_id, player_id, 'REVERSED', event_id, part, source_offset {OF_A_BET}",
+        "closed it as REVERSED",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OF_CLOSINGS)
+def test_a_closing_that_the_sealed_entries_do_not_tell_of_is_found(owner, what):
+    """A second rollback of one bet would be booked as duly as the first: no row that is sealed would differ."""
+    statement, said = OF_CLOSINGS[what]
+    seal_partitions(owner, TRANSACTIONS, offsets_max=30)
+    assert owner.execute(statement).rowcount == 1
+    assert said in faults(owner)[0].what
+
+
+def test_every_way_of_closing_is_told_by_its_entry(url, owner):
+    """Nothing that was booked as it should be is taken for a fault, whatever closed it and in whatever order."""
+    seal_partitions(owner, TRANSACTIONS)
+    next_offset = max(after for (after,) in owner.execute("SELECT next_offset FROM stream_position"))
+    owner.execute("UPDATE stream_position SET next_offset = %s", (next_offset,))
+    asyncio.run(book(url, list(endings()), next_offset))
+    seal_partitions(owner, TRANSACTIONS)
+    kinds = {kind for (kind,) in owner.execute("SELECT DISTINCT action FROM closing")}
+    assert kinds == {"REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"}
+    assert faults(owner) == []
+
+
+def endings():
+    def of(operation, tx_id, kind, reference, provider="hub88", minor=None, **more):
+        the_leg = leg(kind, minor, "EUR" if minor else None)
+        return transaction(operation, tx_id, the_leg, reference=reference, provider=provider, player="p-0", **more)
+
+    yield rollback("early", "late", player="p-0")
+    yield bet("late", 5, player="p-0")
+    yield rollback("again", "late", player="p-0")
+    yield bet("given up", 5, player="p-0", attempt=Attempt("raw", 0, 1, 0))
+    yield of("cancel", "c", "CANCEL", ("bet", "given up"), cause=Cause("connector", "raw-0@1#0"))
+    yield of("cancel", "c2", "CANCEL", ("bet", "given up"), cause=Cause("connector", "raw-0@1#0"))
+    for tx_id in ("w1", "w2"):
+        yield of("withdrawal.requested", tx_id, "WITHDRAWAL", None, "house", 10)
+    yield of("withdrawal.paid", "p1", "WITHDRAWAL", ("withdrawal.requested", "w1"), "house", 10)
+    yield of("withdrawal.refused", "r2", "WITHDRAWAL_REVERSAL", ("withdrawal.requested", "w2"), "house")
+    yield of("withdrawal.paid", "p2", "WITHDRAWAL", ("withdrawal.requested", "w2"), "house", 10)
+    yield of("withdrawal.paid", "p3", "WITHDRAWAL", ("withdrawal.requested", "w3"), "house", 10)
+    yield of("withdrawal.requested", "w3", "WITHDRAWAL", None, "house", 10)
+    by_ann, by_bob = (Cause("operator", "o", name, "why") for name in ("ann", "bob"))
+    yield transaction("adjustment.proposed", "a", leg("INFORMATIONAL", 7), provider="house", player="p-0", cause=by_ann)
+    for tx_id in ("a", "a2"):
+        yield of("adjustment.approved", tx_id, "ADJUSTMENT", ("adjustment.proposed", "a"), "house", cause=by_bob)
+    yield bet("settled", 5, player="p-0", provider="hundredhp")
+    yield win("s", 4, "settled", player="p-0", provider="hundredhp")
+    yield bet("both", 5, player="p-0", provider="hundredhp")
+    yield win("b", 4, "both", player="p-0", provider="hundredhp")
+    sweep = Cause("sweep", "s")
+    yield rollback("swept", "both", player="p-0", provider="hundredhp", cause=sweep)
+    yield rollback("of nothing", "x1", player="p-1")
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
 from schemas.events import (
+    Attempt,
     Position,
     WalletBalance,
     WalletOutcome,
@@ -154,6 +157,20 @@ async def test_a_bad_balance_or_outcome_takes_the_tick_away(look, spoil):
     assert wrong["topic_equals_database"].startswith(expected)
 
 
+THREE_NOTICES = json.dumps({"live": "true", "notificationItems": 3 * [{"NotificationRequestItem": {}}]}).encode()
+"""Three items, whatever is in them: how many there are is what the checks want to know."""
+
+
+def source_at(place: str) -> Position:
+    topic, _, offset = place.rpartition("-0@")
+    return Position(topic, 0, int(offset))
+
+
+def attempt_at(place: str, index: int) -> Attempt:
+    source = source_at(place)
+    return Attempt(source.topic, source.partition, source.offset, index)
+
+
 async def a_raw_record_that_nobody_read(look):
     place = await look.put(RAW["hub88"], "k", b"{}")
     return f"{place} is neither normalised nor a dead letter"
@@ -200,6 +217,19 @@ async def a_dead_letter_whose_neighbour_is_gone(look):
     return f"{source.topic}-0@4 has items [0, 2]"
 
 
+async def a_batch_whose_last_item_is_gone(look):
+    place = await look.put(RAW["adyen"], "k", THREE_NOTICES)
+    for index in (0, 1):
+        await look.put(PLAYER_EVENTS, "p-1", player_event(attempt_at(place, index)))
+    return f"{place} has items [0, 1] of 3"
+
+
+async def a_batch_of_which_one_item_has_a_letter_and_nothing_else(look):
+    place = await look.put(RAW["adyen"], "k", THREE_NOTICES)
+    await look.put(dead_letter_topic(RAW["adyen"]), "k", dead_letter(source_at(place), index=0))
+    return f"{place} has items [0] of 3"
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -212,6 +242,8 @@ async def a_dead_letter_whose_neighbour_is_gone(look):
         a_player_event_whose_neighbour_is_gone,
         a_settlement_whose_neighbour_is_gone,
         a_dead_letter_whose_neighbour_is_gone,
+        a_batch_whose_last_item_is_gone,
+        a_batch_of_which_one_item_has_a_letter_and_nothing_else,
     ],
 )
 async def test_a_record_that_leads_nowhere_takes_the_tick_away_and_is_named(look, spoil):
@@ -219,6 +251,15 @@ async def test_a_record_that_leads_nowhere_takes_the_tick_away_and_is_named(look
     wrong = look.wrong()
     assert wrong.keys() == {"offsets_accounted"}
     assert wrong["offsets_accounted"].startswith(expected)
+
+
+async def test_a_batch_is_accounted_for_by_what_became_of_each_item_or_by_one_letter_for_the_rest(look):
+    for letter in (2, None):
+        place = await look.put(RAW["adyen"], "k", THREE_NOTICES)
+        for index in (0, 1) if letter else (1,):
+            await look.put(PLAYER_EVENTS, "p-1", player_event(attempt_at(place, index)))
+        await look.put(dead_letter_topic(RAW["adyen"]), "k", dead_letter(source_at(place), index=letter))
+        assert look.wrong() == {}
 
 
 async def test_a_parked_event_that_came_into_the_log_is_not_lost_on_the_way(look):
@@ -248,6 +289,7 @@ async def test_a_record_that_nobody_can_read_is_named(look, topic, value):
 
 async def test_an_outcome_in_other_decimals_than_its_wallets_is_noticed(look):
     known = outcome(look, "b")
+    assert known.scale is not None
     look.topics.outcomes[known.event_id, known.attempt] = msgspec.structs.replace(known, scale=known.scale + 1)
     assert "decimals" in look.wrong()["topic_equals_database"]
 

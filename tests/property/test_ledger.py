@@ -91,9 +91,10 @@ class Oracle:
         self.cash = dict.fromkeys(PLAYERS, 0)
         self.bonus = dict.fromkeys(PLAYERS, 0)
         self.held = dict.fromkeys(PLAYERS, 0)
-        self.standings = {player: {} for player in PLAYERS}
+        self.standings: dict[str, dict[str, str]] = {player: {} for player in PLAYERS}
         self.limit = dict.fromkeys(PLAYERS)
-        self.left = dict.fromkeys(PLAYERS)  # to be wagered: None without a requirement, 0 when it was met
+        # To be wagered: None without a requirement, 0 when it was met.
+        self.left: dict[str, int | None] = dict.fromkeys(PLAYERS)
         self.under = {}  # bet: the requirement that it counted for
         self.requirement = dict.fromkeys(PLAYERS, 0)
         self.told = set()
@@ -170,11 +171,12 @@ class Oracle:
     def bonus_granted(self, event, player, amount):
         self.bonus[player] += amount
         asked = event.legs[1].amount.unscaled if len(event.legs) > 1 else 0
-        if not self.left[player]:
+        left = self.left[player]
+        if not left:
             self.left[player] = asked or None
             self.requirement[player] += 1
         else:
-            self.left[player] += asked
+            self.left[player] = left + asked
 
     def bonus_forfeited(self, event, player, amount):
         self.bonus[player] -= min(amount, max(self.bonus[player], 0))
@@ -228,7 +230,7 @@ def test_the_ledger_says_what_the_oracle_says(history):
 @given(histories())
 def test_money_is_conserved_and_versions_have_no_gaps(history):
     book = booked(history)
-    accounts = {}
+    accounts: dict[str, int] = {}
     for _, _, transfer in book.new_transfers:
         accounts[transfer.debit] = accounts.get(transfer.debit, 0) - transfer.amount_minor
         accounts[transfer.credit] = accounts.get(transfer.credit, 0) + transfer.amount_minor

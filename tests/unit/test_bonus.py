@@ -29,7 +29,7 @@ def left(book, currency="EUR", player="p-1"):
 
 
 def totals(book):
-    sums = {}
+    sums: dict[str, int] = {}
     for _, _, row in book.new_transfers:
         sums[row.debit] = sums.get(row.debit, 0) - row.amount_minor
         sums[row.credit] = sums.get(row.credit, 0) + row.amount_minor

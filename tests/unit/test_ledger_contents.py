@@ -12,13 +12,14 @@ from schemas.errors import InvariantBroken
 from schemas.events import WalletTransaction
 from schemas.registry import released
 from streams.kafka.batches import RecordBatch
+from streams.kafka.dead_letters import DeadLetters
 from tests.unit.ledger_events import bet
 
 EVENT = bet("b", 1)
 BODY = codec.encoder(WalletTransaction)(EVENT)
 
 
-class Graveyard:
+class Graveyard(DeadLetters):
     def __init__(self):
         self.buried = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.events import Cause
+from schemas.events import Amount, Cause, Leg
 from schemas.policies import LedgerPolicy
 from tests.unit.ledger_events import (
     bet,
@@ -195,6 +195,79 @@ def test_a_rollback_that_nobody_could_give_a_player_still_stops_the_late_bet():
     book = book_of(deposit("d", 100), bet("b", 10), lost, rollback("r2", "b"))
     assert (told(book)[3], purse(book)) == (("POSTED", "BOOKED"), (100, 0, 0))
     assert last(book).answer.available_minor == 100
+
+
+def found(event, player="p-1"):
+    """The provider says it once more, and now the resolver finds the player: the fingerprint stays nobody's."""
+    attempt = msgspec.structs.replace(event.attempt, offset=event.attempt.offset + 1_000_000)
+    return msgspec.structs.replace(event, player_id=player, attempt=attempt)
+
+
+def test_what_nobody_could_give_a_player_is_decided_anew_once_it_has_one():
+    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None)
+    # Given up just before its bet came; between the two nobody knew.
+    book = book_of(deposit("d", 100), bet("b", 10), lost, found(lost), found(found(lost)), lost, rollback("r2", "b"))
+    assert told(book)[2:] == [
+        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("POSTED", "BOOKED"), ("EXISTS", "BOOKED"), ("UNRESOLVED", "PLAYER_UNKNOWN"),
+        ("POSTED", "ALREADY_CLOSED"),
+    ]  # fmt: skip
+    assert purse(book) == (100, 0, 0)
+    # One that has closed its bet in advance finds it closed.
+    book = book_of(deposit("d", 100), lost, bet("b", 10), found(lost), found(found(lost)))
+    assert told(book)[3:] == [("POSTED", "ALREADY_CLOSED"), ("EXISTS", "ALREADY_CLOSED")]
+    assert purse(book) == (100, 0, 0)
+    # A win is paid once.
+    early = nameless("w", 25, player=None)
+    book = book_of(early, deposit("d", 100), bet("b", 10), found(early), found(found(early)))
+    assert told(book)[3:] == [("POSTED", "BOOKED"), ("EXISTS", "BOOKED")]
+    assert purse(book) == (115, 0, 0)
+
+
+def test_what_was_nobodys_is_not_decided_anew_with_other_content_or_with_money_in_suspense():
+    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None)
+    book = book_of(deposit("d", 100), bet("b", 10), lost, rollback("r", "b"), found(lost))
+    assert told(book)[3:] == [("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"), ("POSTED", "BOOKED")]
+    paid = deposit("psp-1", 70, player=None)
+    book = book_of(paid, found(paid))
+    assert told(book) == [("UNRESOLVED", "PLAYER_UNKNOWN")] * 2
+    assert purse(book) == (0, 0, 0)
+
+
+def test_a_win_hides_no_rollback_that_was_nobodys():
+    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None)
+    policy = LedgerPolicy(rollback_after_win="REFUSE")
+    book = book_of(deposit("d", 100), win("w", 5, "b"), lost, bet("b", 10), rollback("r2", "b"), policy=policy)
+    assert told(book)[2:] == [
+        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME"), ("POSTED", "ALREADY_CLOSED")
+    ]  # fmt: skip
+    assert purse(book) == (105, 0, 0)
+
+
+@pytest.mark.parametrize("player", ["p-1", None])
+@pytest.mark.parametrize("legs", [
+    [leg("WIN", 500), leg("JACKPOT_CONTRIBUTION", 7, "USD")],
+    [leg("JACKPOT_CONTRIBUTION", 7, "USD"), leg("WIN", 500)],
+    [leg("WIN", 500), leg("WIN", 0, "USD")],
+    [leg("BET", 5), leg("JACKPOT_CONTRIBUTION", 1, "USD")],
+    [leg("JACKPOT_CONTRIBUTION", 1), leg("JACKPOT_CONTRIBUTION", 1, "USD")],
+    [leg("DEPOSIT", 5), leg("DEPOSIT", 1, "USD")],
+    [leg("BONUS_GRANT", 5), leg("WAGERING", 5, "USD")],
+], ids=lambda legs: "+".join(one.kind for one in legs))  # fmt: skip
+def test_an_event_of_two_currencies_moves_nothing(legs, player):
+    book = book_of(transaction("x", "x", *legs, player=player))
+    moves_house = legs[0].kind == "DEPOSIT"
+    assert told(book) == [("UNRESOLVED", "CURRENCIES_DIFFER" if player or moves_house else "PLAYER_UNKNOWN")]
+    assert (book.new_transfers, book.changed_wallets) == ([], {})
+
+
+def test_a_contribution_that_no_column_holds_stops_nobody():
+    most = Leg("JACKPOT_CONTRIBUTION", Amount(2**63 - 1, 0), "EUR")
+    book = book_of(deposit("d", 100), transaction("share", "s", most), transaction("win", "w", leg("WIN", 5), most))
+    assert told(book)[1:] == [("UNRESOLVED", "BALANCE_OUT_OF_RANGE")] * 2
+    assert (purse(book), len(book.new_transfers)) == ((100, 0, 0), 1)
+    # Beside a bet it is a part of the bet, however large it says it is.
+    book = book_of(deposit("d", 100), transaction("bet", "b", leg("BET", 40), most, decide=True))
+    assert [row.amount_minor for _, _, row in book.new_transfers] == [100, 40]
 
 
 def test_a_cancel_takes_a_bet_back_that_a_win_has_named_whatever_the_policy_says():

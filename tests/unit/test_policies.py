@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import Literal
 
 import pytest
 
@@ -10,9 +11,10 @@ from schemas.policies import LedgerPolicy
 from tests.unit.ledger_events import bet, book_of, deposit, leg, purse, rollback, transaction, win
 
 START, STAKE, WON = 1_000, 100, 250
+EITHER: list[Literal["BOOK", "REFUSE"]] = ["BOOK", "REFUSE"]
 POLICIES = [
     LedgerPolicy(reusable, unbacked, after_rollback, after_win)
-    for reusable, unbacked, after_rollback, after_win in product((False, True), *[("BOOK", "REFUSE")] * 3)
+    for reusable, unbacked, after_rollback, after_win in product((False, True), EITHER, EITHER, EITHER)
 ]
 ORDERS = list(permutations(["bet", "bet again", "win", "win again", "rollback"]))
 
@@ -77,7 +79,7 @@ def test_every_order_ends_as_the_policy_says_and_money_is_conserved(policy):
         if told.win != "paid":
             assert (last["win"].outcome, last["win"].reason) == ("REFUSED_REFERENCE", told.win), order
         assert (last["rollback"].reason == "BET_SETTLED") == (told.rollback == "BET_SETTLED"), order
-        accounts = {}
+        accounts: dict[str, int] = {}
         for _, _, row in book.new_transfers:
             accounts[row.debit] = accounts.get(row.debit, 0) - row.amount_minor
             accounts[row.credit] = accounts.get(row.credit, 0) + row.amount_minor

@@ -136,7 +136,10 @@ def microgaming(wallet: Wallet, playtype: str, action: str, cents: int, **more: 
     etree.SubElement(method, "call", said)
     status, answer = wallet.send("/", etree.tostring(pkt))
     assert status == 200
-    return dict(etree.fromstring(answer).find("methodresponse/result").items())
+    result = etree.fromstring(answer).find("methodresponse/result")
+    assert result is not None
+    answered: Any = result.attrib
+    return dict(answered)
 
 
 def test_microgaming_the_integration_documents_example() -> None:
