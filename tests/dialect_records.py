@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from streams.normalise.normaliser import Accepted, RejectedItem
+from streams.normalise.normaliser import Accepted, RejectedItem, Result
 
 VECTORS = Path(__file__).parent / "vectors" / "dialects"
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
@@ -81,10 +81,11 @@ def keyring() -> dict[str, dict[str, str]]:
     return {provider: file_of(provider)["keyring"] for provider in PROVIDERS}
 
 
-def as_vector_result(item: Accepted | RejectedItem) -> dict[str, Any]:
+def as_vector_result(item: Result) -> dict[str, Any]:
     if isinstance(item, RejectedItem):
         said = {"rejected": item.code.value, "detail": item.detail}
         return said | {"record_index": item.record_index, "player_id": item.player_id}
+    assert isinstance(item, Accepted)
     event = {name: value for name, value in msgspec.to_builtins(item.transaction).items() if value is not None}
     return {"topic": item.topic, "key": item.key.decode(), "clamped": item.clamped, "event": event}
 

@@ -33,7 +33,7 @@ def schema_files(provider: str, example: Example) -> list[Path]:
     if named not in folders:
         return []
     found = [path for path in folders[named].iterdir() if path.name.endswith(SUFFIXES)]
-    return sorted(found, key=lambda path: -int(re.match(r"v(\d+)", path.name)[1]))
+    return sorted(found, key=lambda path: -int(re.findall(r"^v(\d+)", path.name)[0]))
 
 
 def complaint(path: Path, example: Example, examples: Examples) -> str:
@@ -67,7 +67,8 @@ def _xml_schema(path: Path) -> etree.XMLSchema:
 
 def _xml_complaint(path: Path, value: bytes) -> str:
     schema = _xml_schema(path)
-    return "" if schema.validate(etree.fromstring(value)) else str(schema.error_log.last_error)
+    log: Any = schema.error_log  # lxml-stubs do not know its last_error
+    return "" if schema.validate(etree.fromstring(value)) else str(log.last_error)
 
 
 def _avro_complaint(path: Path, example: Example, payload: Callable[[Example], Any] | None) -> str:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pitboss.supervisor import ROLES
+
+SERVICES = re.compile(r"^services:\n(.*?)^volumes:", re.DOTALL | re.MULTILINE)
 COMPOSE = Path(__file__).parents[2] / "infra" / "kafka-compose.yml"
 
 
@@ -14,6 +17,17 @@ def test_it_is_valid_by_the_compose_specification():
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_names_kafka_without_zookeeper_postgresql_and_every_worker():
+    text = COMPOSE.read_text()
+    found = SERVICES.search(text)
+    assert found is not None
+    services = re.findall(r"^  (\w+):$", found[1], flags=re.MULTILINE)
+    assert services == ["kafka", "postgres", "provision", *ROLES]
+    assert "      KAFKA_PROCESS_ROLES: broker,controller\n" in text
+    for role in ROLES:
+        assert f'["python", "-m", "pitboss.worker", "{role}"]' in text
 
 
 def test_ports_are_open_to_this_machine_only():

@@ -198,6 +198,7 @@ def test_adyens_samples_under_a_foreign_key_are_wrong_or_missing_never_valid(nor
     verdicts = {}
     for name in _ADYEN_SAMPLES:
         [item] = normaliser.normalise(raw_record("adyen", _sample("adyen", name)))
+        assert isinstance(item, Accepted | RejectedItem)
         verdicts[name] = item.code if isinstance(item, RejectedItem) else item.transaction.signature
     assert verdicts.pop("chargeback.json") == "MISSING_ALLOWED"
     assert verdicts.pop("cancellation-true.json") == RejectCode.MISSING_SIGNATURE

@@ -96,6 +96,7 @@ def test_hub88_signature_is_rsa_sha256_over_the_exact_body():
     raw = record(game("hub88"), origin=Origin.RETRY)
     signature = base64.b64decode(dict(raw.headers)["x-hub88-signature"], validate=True)
     public = serialization.load_pem_public_key(KEYS.keyring()["hub88"]["public_key_pem"].encode())
+    assert isinstance(public, rsa.RSAPublicKey)
     public.verify(signature, raw.value, padding.PKCS1v15(), hashes.SHA256())
     with pytest.raises(InvalidSignature):
         public.verify(signature, raw.value + b" ", padding.PKCS1v15(), hashes.SHA256())

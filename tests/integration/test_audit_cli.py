@@ -49,10 +49,12 @@ def test_an_auditor_finds_the_row_that_was_changed(run, runtime, tmp_path):
     assert run("verify", *public, "--json")["holds"]
     assert run("verify", *public, "--file", file, "--json")["holds"]
     with psycopg.connect(runtime.database_url) as owner:
-        [player, version] = owner.execute(
+        row = owner.execute(
             "UPDATE transfer SET amount_minor = amount_minor + 1 WHERE ctid = (SELECT ctid FROM transfer WHERE part = 1"
             " ORDER BY source_offset LIMIT 1) RETURNING player_id, version"
         ).fetchone()
+    assert row is not None
+    [player, version] = row
     found = run("verify", *public, "--json", code=1)["faults"]
     assert found[0]["where"].startswith(f"transfer {player}:EUR v{version} of event ")
     assert {"balances_match"} <= {fault["where"] for fault in found}

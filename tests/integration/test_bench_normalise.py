@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import chain, islice
+from typing import Any
 
 import msgspec
 import psycopg
@@ -37,7 +39,7 @@ RECORDS = next(hub88_records(KEYS, each_signed=False))
 
 
 @pytest.fixture
-def runtimes(stack, namespace) -> list[Runtime]:
+def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
     both = [stack.runtime(f"{namespace}{suffix}") for suffix in ("", "_peer")]
     with _namespace(both[0], both[0].namespace), _namespace(both[1], both[1].namespace):
         yield both
@@ -72,7 +74,7 @@ async def events_on(subject: Subject, runtime: Runtime) -> list[tuple[int, bytes
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
         missing = sum((await consumer.end_offsets(partitions)).values())
-        found = []
+        found: list[tuple[int, Any]] = []
         while len(found) < missing:
             batches = await consumer.getmany(timeout_ms=500)
             found += [(tp.partition, record) for tp, records in batches.items() for record in records]
@@ -97,8 +99,12 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         for subject, runtime in zip((ours, peer), runtimes, strict=True):
             await loaded(subject, runtime, EVENTS)
-            looks = []
-            await observe(broker, subject, lambda out, total, into=looks: into.append((out, total)))
+            looks: list[tuple[int, int]] = []
+
+            def look(out: int, total: int, into: list[tuple[int, int]] = looks) -> None:
+                into.append((out, total))
+
+            await observe(broker, subject, look)
             assert looks[-1] == (EVENTS, EVENTS)
             results.append(await events_on(subject, runtime))
     assert len(said(results[0])) == EVENTS
@@ -131,7 +137,7 @@ async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monk
 async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     await loaded(ours, runtimes[0], 100)
-    doubled = []
+    doubled: list[asyncio.Future[None]] = []
 
     async def double() -> None:
         await appended(ours.sink, b"once more", runtimes[0])

@@ -36,8 +36,9 @@ COPIES = 3
 def bets() -> list[Example]:
     """One bet as documented, and others with a new field, another type and without a field; each several times."""
     sent = []
+    changes: list[dict[str, Any]] = [{}, {"bonus_round": "b-1"}, {"meta": "text"}, {"round": ...}]
     for copy in range(COPIES):
-        for place, change in enumerate(({}, {"bonus_round": "b-1"}, {"meta": "text"}, {"round": ...})):
+        for place, change in enumerate(changes):
             made = next(one for one in subject_of(DIALECTS["hub88"]).made(Fill(10 * copy + place)) if one.name == "bet")
             sent.append(changed(made, **change))
     return sent
@@ -97,7 +98,7 @@ async def watched(runtime: Runtime, count: int, rate: float) -> int:
 
 
 async def read(runtime: Runtime, topic: str, record: type) -> list[Any]:
-    decode = codec.decoder(record)
+    decode: Callable[[bytes], Any] = codec.decoder(record)
     return [decode(one.value) async for one in read_topics(runtime.bootstrap_servers, [runtime.topic(topic)])]
 
 

@@ -19,7 +19,7 @@ from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.money import EXPONENTS
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.registry import DIALECTS
 from tests.dialect_records import (
     APPENDED_AT,
@@ -39,7 +39,7 @@ DECODE = codec.decoder(WalletTransaction)
 SECRETS = [entry for material in keyring().values() for entry in material.values()]
 
 
-def check(items: list[Accepted | RejectedItem]) -> None:
+def check(items: list[Result]) -> None:
     """What every outcome promises, whatever came in."""
     assert items
     for item in items:
@@ -48,6 +48,7 @@ def check(items: list[Accepted | RejectedItem]) -> None:
             assert item.detail.isprintable()
             assert not any(secret in item.detail for secret in SECRETS)
             continue
+        assert isinstance(item, Accepted)
         said = item.transaction
         assert item.topic in {TRANSACTIONS, UNRESOLVED}
         assert item.key
@@ -146,7 +147,9 @@ def _respelt(vector: Vector, rng: Random) -> bytes:
         for child in children:
             child.tail = rng.choice(["", "\n  ", "\t"])
         root[:] = children
-        return etree.tostring(root, xml_declaration=rng.random() < 0.5, encoding=rng.choice(["UTF-8", "UTF-16"]))
+        spelt = etree.tostring(root, xml_declaration=rng.random() < 0.5, encoding=rng.choice(["UTF-8", "UTF-16"]))
+        assert isinstance(spelt, bytes)
+        return spelt
     body = json.loads(vector.record.value)
     items = list(body.items())
     rng.shuffle(items)
@@ -211,6 +214,7 @@ def _facts(batches: list[list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
                 nowhere = replace(item.transaction.attempt, record_index=0)
                 facts.append((item.topic, item.key, replace(item.transaction, attempt=nowhere)))
             else:
+                assert isinstance(item, RejectedItem)
                 facts.append((item.code, item.detail))
     return sorted(facts, key=repr)
 
@@ -258,6 +262,7 @@ def _exact_or_rejected(record: Any, number: Decimal, currency: str) -> None:
             assert isinstance(exponent, int)
             assert len(digits) + abs(exponent) > 12  # only what may not fit 64 bits
         return
+    assert isinstance(item, Accepted)
     amount = item.transaction.legs[0].amount
     assert amount is not None
     assert Decimal(amount.unscaled).scaleb(-amount.scale) == number

@@ -64,7 +64,7 @@ def _amounts(record):
     """What the bytes say, read without any of our own code but the table of currencies."""
     if record.provider == "playngo":
         text = record.value.decode()
-        yield re.search("<real>(.*?)</real>", text)[1], re.search("<currency>(.*?)</currency>", text)[1]
+        yield re.findall("<real>(.*?)</real>", text)[0], re.findall("<currency>(.*?)</currency>", text)[0]
         return
     body = orjson.loads(record.value)
     if record.provider == "hub88" and "amount" in body:

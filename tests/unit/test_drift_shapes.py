@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import fastavro
 import pytest
@@ -177,7 +178,7 @@ def test_what_is_new_hides_nothing_behind_it():
 
 # --- Avro -------------------------------------------------------------------------------------------------------------
 
-AVRO = {
+AVRO: dict[str, Any] = {
     "type": "record",
     "name": "Bet",
     "fields": [
@@ -287,7 +288,7 @@ def test_columns_of_a_text_file_are_held_against_their_schema():
     ]
 
 
-@pytest.mark.parametrize("value", [b"", b"[" * 100_000, b"\xff\xfe", b"NaN", b'{"a":', b"<a/>"])
+@pytest.mark.parametrize("value", [b"", b"[" * 30_000, b"\xff\xfe", b"NaN", b'{"a":', b"<a/>"])
 def test_no_bytes_are_an_error(value):
     for provider in ("hub88", "playngo", "skylift"):
         for event in declared_by(provider):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -32,8 +33,10 @@ from streams.providers.registry import by_provider
 def planted(dialect: Dialect, change) -> Subject:
     """The dialect's subject, its drafts changed on the way."""
 
+    right: Any = type(dialect)
+
     @dataclass(frozen=True)
-    class Faulty(type(dialect)):
+    class Faulty(right):
         def reader(self, material):
             read = super().reader(material)
             return lambda record, headers: change(read(record, headers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.events import Amount, Leg, Reference
 from schemas.identity import alert_id, event_id, fingerprint, referenced_event_id
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40) | st.text("1:-=", max_size=6)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("1:-=", max_size=6)
 EVENTS = uuid.uuid5(uuid.NAMESPACE_DNS, "events.pitboss")
 ALERTS = uuid.uuid5(uuid.NAMESPACE_DNS, "alerts.pitboss")
 
@@ -79,7 +80,7 @@ def test_zero_is_zero_in_any_format():
     assert len({fingerprint("p", [Leg("WIN", Amount(0, n), "EUR")], None, None, None) for n in range(31)}) == 1
 
 
-SAID = {
+SAID: dict[str, Any] = {
     "player_id": "p",
     "legs": [Leg("BET", Amount(150, 2), "EUR", False, "spring")],
     "reference": Reference("bet", "t"),

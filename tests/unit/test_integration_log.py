@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -38,7 +39,7 @@ from streams.providers.versions import State, VersionRow
 NOW = 1_792_000_000_000
 
 
-def row(version: str, state: State, **fields: object) -> VersionRow:
+def row(version: str, state: State, **fields: Any) -> VersionRow:
     return VersionRow(provider="acme", version=version, adapter="a:B", state=state, source="x", **fields)
 
 

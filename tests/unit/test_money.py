@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -176,7 +177,7 @@ def test_an_installation_may_add_currencies_and_change_none():
     configure_currencies({"KVNDX": 0, "XBIT2": 8})
     assert minor_units(Amount(15, 1), "XBIT2") == 150_000_000
     configure_currencies({"KVNDX": 0, "EUR": 2})  # told again
-    for wrong in (
+    refused: list[dict[str, Any]] = [
         {"KVNDX": 2},
         {"EUR": 3},
         {"XNINE": 9},
@@ -185,9 +186,11 @@ def test_an_installation_may_add_currencies_and_change_none():
         {"XBOOL": True},
         {"eur": 2},
         {"E\n": 2},
-    ):
+    ]
+    for wrong in refused:
         with pytest.raises(UsageError):
             configure_currencies(wrong)
     assert "XNINE" not in EXPONENTS
+    table: Any = EXPONENTS  # whose type has no assignment either
     with pytest.raises(TypeError):
-        EXPONENTS["XYZ"] = 2
+        table["XYZ"] = 2

@@ -67,7 +67,7 @@ def test_a_row_without_traffic_is_told_from_one_of_which_nothing_is_known():
 
 
 def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
-    seen = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     days = [TODAY]
     watch = RetirementWatch([row("1", 3), row("2", None)], seen, lambda: days[-1])
 

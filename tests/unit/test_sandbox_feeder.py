@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ class Memory:
     """A sender that keeps what it is given, in the order of acknowledgement."""
 
     def __init__(self) -> None:
-        self.topics = defaultdict(list)
+        self.topics: dict[str, list[Any]] = defaultdict(list)
         self.calls: list[int] = []
 
     async def send_keyed(self, topic, records):

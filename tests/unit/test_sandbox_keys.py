@@ -7,6 +7,7 @@ import stat
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
@@ -46,7 +47,9 @@ def test_the_keyring_is_what_the_normaliser_needs_and_no_private_key(keys):
         "house": {"hmac_hex"},
     }
     assert "PRIVATE" not in json.dumps(ring)
-    assert serialization.load_pem_public_key(ring["hub88"]["public_key_pem"].encode()).key_size == 2048
+    public = serialization.load_pem_public_key(ring["hub88"]["public_key_pem"].encode())
+    assert isinstance(public, RSAPublicKey)
+    assert public.key_size == 2048
 
 
 def test_secrets_are_not_in_the_printed_form(keys):

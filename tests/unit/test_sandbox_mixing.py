@@ -68,12 +68,13 @@ def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then
         Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at) for at in range(0, 100_000, 2_000)
     ]
     again = retries(batches, 30, Random(3))
-    by_nonce = {repr(d.request): d for d in batches}
+    sent = [d.request for d in batches if isinstance(d.request, PspBatch)]
     grown = 0
     for retry in again:
         assert retry.origin is Origin.RETRY
+        assert isinstance(retry.request, PspBatch)
         members = set(retry.request.items)
-        source = [d for d in by_nonce.values() if set(d.request.items) <= members]
+        source = [request for request in sent if set(request.items) <= members]
         assert source
         assert all(one.at_ms <= retry.at_ms for one in members)
         grown += len(members) > 2
@@ -98,7 +99,9 @@ def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
     assert len(brands) == 3
     players = list(brands.values())
     notices = [item(number, number * 100, players[number % 3]) for number in range(300)]
-    requests = list(batched(notices, Random(6)))
+    gathered = list(batched(notices, Random(6)))
+    requests = [request for request in gathered if isinstance(request, PspBatch)]
+    assert len(requests) == len(gathered)
     assert [one for request in requests for one in request.items if one.player is players[0]] == [
         one for one in notices if one.player is players[0]
     ]

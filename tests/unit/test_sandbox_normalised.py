@@ -12,10 +12,10 @@ from sandbox.poison import CATALOGUE
 from sandbox.records import Origin, RawEvent
 from sandbox.scenario import Scenario, generate
 from schemas.errors import RejectCode
-from schemas.events import Kind, SignatureVerdict
+from schemas.events import Kind, SignatureVerdict, WalletTransaction
 from schemas.money import minor_units
 from schemas.topics import raw_topic
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.registry import DIALECTS
 
 START_MS = 1_760_000_000_000
@@ -42,7 +42,7 @@ def appended(offset: int, raw: RawEvent) -> Appended:
 @dataclass(frozen=True)
 class Read:
     raw: RawEvent
-    items: list[Accepted | RejectedItem]
+    items: list[Result]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def good(stream):
 @pytest.fixture(scope="module")
 def first_seen(good):
     """Each event once, where it first stands in the stream."""
-    seen = {}
+    seen: dict[str, tuple[RawEvent, WalletTransaction]] = {}
     for raw, item in good:
         seen.setdefault(item.transaction.event_id, (raw, item.transaction))
     return seen
@@ -182,7 +182,7 @@ def test_currencies_with_none_two_and_three_decimals_all_move(first_seen):
 
 
 def test_a_player_has_one_currency_and_one_brand(first_seen):
-    owned = defaultdict(set)
+    owned: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for _, t in first_seen.values():
         if t.player_id is not None:
             owned[t.player_id] |= {(t.brand, leg.currency) for leg in t.legs if leg.currency is not None}
@@ -201,7 +201,7 @@ def test_wins_and_rollbacks_refer_to_bets_and_a_few_bets_never_come(first_seen):
 
 
 def test_some_rollbacks_stand_before_their_bet(first_seen):
-    place = {}
+    place: dict[tuple[str, str, str], int] = {}
     for number, (_, t) in enumerate(first_seen.values()):
         place.setdefault((t.provider, t.operation, t.provider_tx_id), number)
     early = [
@@ -239,7 +239,7 @@ def _most_bets_within(first_seen, window_ms: int) -> Counter[str]:
     for _, t in first_seen.values():
         if t.legs[0].kind == Kind.BET:
             times[t.player_id].append(t.occurred_at)
-    most = Counter()
+    most: Counter[str] = Counter()
     for player, moments in times.items():
         moments.sort()
         start = 0
@@ -262,7 +262,7 @@ def test_one_account_and_only_one_speeds(first_seen):
 def test_the_speeder_can_pay_for_all_of_it(first_seen):
     speeder = _most_bets_within(first_seen, 60_000).most_common(1)[0][0]
     mine = [t for _, t in first_seen.values() if t.player_id == speeder]
-    total = Counter()
+    total: Counter[str] = Counter()
     for t in mine:
         for leg in t.legs:
             total[t.operation] += minor_units(leg.amount, leg.currency)
@@ -272,7 +272,9 @@ def test_the_speeder_can_pay_for_all_of_it(first_seen):
 def test_a_few_bets_are_above_what_the_player_has(first_seen):
     # A plain purse a player, in the stream's order; it only has to show that such bets are there, and rare.
     owner = {t.provider_tx_id: t.player_id for _, t in first_seen.values() if t.operation == "deposit.opened"}
-    funds, stakes, above = Counter(), {}, 0
+    funds: Counter[str] = Counter()
+    stakes: dict[tuple[str, str], int] = {}
+    above = 0
     for _, t in first_seen.values():
         leg = t.legs[0]
         amount = minor_units(leg.amount, leg.currency) if leg.amount is not None else 0
