@@ -22,7 +22,10 @@ START_S = 120.0
 """Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at once."""
 
 STOP_S = 60.0
-"""A stop takes 0.5 s, and 8 s once a machine, when the JVM writes its start-up cache."""
+"""A stop takes 0.5 s."""
+
+RECORDING_STOP_S = 180.0
+"""Once a machine it takes 8 s, when the JVM writes its start-up cache: all CPU, so on a busy machine over a minute."""
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -128,7 +131,7 @@ class KafkaServer:
         running = self.process()
         if running is None:
             return False
-        running.stop([(SIGTERM, STOP_S)])
+        running.stop([(SIGTERM, RECORDING_STOP_S if self.is_recording else STOP_S)])
         self._keep_start_up_cache()
         return True
 
