@@ -146,7 +146,7 @@ def create_reader(normaliser: Normaliser) -> Callable[[str, Sequence[ConsumerRec
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Pile:
         pile = Pile(provider_of(topic))
-        pile.fill(zip(records, map(normaliser.normalise, records), strict=True))
+        pile.fill(zip(records, normaliser.normalise_all(records), strict=True))
         return pile
 
     return read
