@@ -418,7 +418,7 @@ async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(
         await cluster.fill("in", 100)
         [holder, other] = sorted(workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status())
         await until(lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting)
-        await asyncio.sleep(5)
+        await asyncio.sleep(5)  # twice the limit and more: that nothing happens cannot be waited for otherwise
         assert not any(worker.app.crashed for worker in workers)
         told = await cluster.admin.list_consumer_group_offsets(cluster.group)
         assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), "others are not told what it waits for"
@@ -455,7 +455,7 @@ async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(
     async with running(*workers):
         await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
         await cluster.fill("in", 100)
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # three times the limit
         assert not any(worker.app.crashed for worker in workers)
 
 
