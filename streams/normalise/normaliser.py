@@ -41,8 +41,8 @@ DETAIL_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
 STEP_RECORDS: Final = 100
-"""The code of one step fits the caches of a core, that of all three does not: where neighbours use them too, to go from
-step to step with each record takes a quarter more. Of more records, what a step made is gone from them at the next."""
+"""The code of one step is meant to fit the caches of a core better than that of all three; of more records, what a step
+made has left them when the next one comes. Measured on a noisy machine between 50 and 250: see docs/adr/0011."""
 
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
 _CONTEXT_TEXT_MAX: Final = 64

@@ -390,7 +390,7 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
         tries += topic == letters
         return await count(topic)
 
-    worker.producer.partition_count = counted_tries  # type: ignore[method-assign]
+    worker.producer.partition_count = counted_tries  # type: ignore[method-assign]  # counts, and asks the real one
     async with working(worker):
         await until(lambda: tries > 1, "it is tried again")
         await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)

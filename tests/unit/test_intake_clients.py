@@ -42,7 +42,7 @@ async def fetcher_without_a_broker() -> Fetcher:
     subscription.assign_from_user({partition})
     subscription.seek(partition, 0)
     async with asyncio.timeout(5):
-        while not fetcher._pending_tasks:  # noqa: ASYNC110
+        while not fetcher._pending_tasks:  # noqa: ASYNC110 - aiokafka tells nobody that it has asked
             await asyncio.sleep(0.01)
     return fetcher
 
