@@ -81,11 +81,13 @@ def _leg_text(leg: Leg) -> str:
     elif amount.unscaled:
         # 1.50 and 1.5 are one amount: a provider that changes its number format has not changed its mind.
         digits, scale = str(amount.unscaled), amount.scale
-        dropped = min(len(digits) - len(digits.rstrip("0")), scale)
-        number = f"{digits[: len(digits) - dropped]}e{scale - dropped}"
+        kept = digits.rstrip("0")
+        dropped = len(digits) - len(kept)
+        number = f"{kept}e{scale - dropped}" if dropped <= scale else f"{digits[: len(digits) - scale]}e0"
     else:
         number = "0e0"
-    campaign = "" if leg.campaign_id is None else "=" + leg.campaign_id
+    campaign_id = leg.campaign_id
+    campaign = "" if campaign_id is None else "=" + campaign_id
     text = f"{leg.kind},{number},{leg.currency or ''},{'1' if leg.is_free else '0'},{campaign}"
     return f"{len(text)}:{text}"
 

@@ -42,7 +42,7 @@ from streams.kafka.commits import NO_SIGNS, SIGN_EVERY, commit
 from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
 from streams.kafka.gathering import Gathering
 from streams.kafka.holes import outside_log
-from streams.kafka.pieces import PIECE_RECORDS, Reader, assembled, read_by
+from streams.kafka.pieces import PIECE_RECORDS, RESPITE_RECORDS, Reader, assembled, read_by
 from streams.kafka.starts import StartPositions, await_starts, text_of
 from streams.kafka.tails import look_behind
 from streams.kafka.tasks import lasting
@@ -214,7 +214,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     async def _feed_from(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
         """Hand out what is there, or what comes first; how many records that were."""
         pieces: list[RecordBatch] = []
-        left, wait_ms = self.settings.batch_records_max, timeout_ms
+        left = rested_at = self.settings.batch_records_max
+        wait_ms = timeout_ms
         behind_ms = self._gathering.behind_ms if timeout_ms else None
         has_failed = False
         try:
@@ -224,7 +225,9 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 pieces += piece
                 fetched = sum(batch.count for batch in piece)
                 left -= fetched
-                await asyncio.sleep(0)  # reading is all CPU: others want the event loop, too
+                if rested_at - left >= RESPITE_RECORDS:
+                    await asyncio.sleep(0)
+                    rested_at = left
                 if fetched == asked:
                     wait_ms = 0
                 elif fetched and behind_ms is not None:

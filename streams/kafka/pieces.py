@@ -15,8 +15,12 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from streams.kafka.batches import RecordBatch, joined
 
-PIECE_RECORDS: Final = 250
-"""Some 0.7 MB of provider records, as objects; a core's second-level cache holds 1 MB or 2 today."""
+PIECE_RECORDS: Final = 64
+"""Some 0.2 MB of provider records, as objects, and what is made of them: a core's second-level cache holds 0.5 to 2 MB
+today, code included, and shares it with its neighbour's. A piece itself costs what one record costs."""
+
+RESPITE_RECORDS: Final = 250
+"""Reading is all CPU; after so many records, some milliseconds, others get the event loop."""
 
 Reader: TypeAlias = Callable[[str, Sequence[ConsumerRecord[Any, Any]]], Sized]
 """Makes something smaller of records of one topic, in their order; its length is how many they were."""

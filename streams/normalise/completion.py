@@ -44,8 +44,9 @@ def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Cl
         occurred_at, source = provider_at, _PROVIDER
     elif context.received_at is not None:
         occurred_at, source = context.received_at, _CONNECTOR
-    believed = min(max(occurred_at, appended_at - tolerance_ms), appended_at)
-    return believed, source, believed != occurred_at
+    if appended_at - tolerance_ms <= occurred_at <= appended_at:
+        return occurred_at, source, False
+    return min(max(occurred_at, appended_at - tolerance_ms), appended_at), source, True
 
 
 def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:

@@ -40,10 +40,6 @@ VALUE_MAX_BYTES: Final = 1_000_000
 DETAIL_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
-STEP_RECORDS: Final = 100
-"""The code of one step is meant to fit the caches of a core better than that of all three; of more records, what a step
-made has left them when the next one comes. Measured on a noisy machine between 50 and 250: see docs/adr/0011."""
-
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
@@ -103,7 +99,7 @@ class Normaliser:
         known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
         self._speakers = {name: Speaker(known.versions(name), keyring.get(name)) for name in known}
         self._by_topic: dict[str, Speaker] = {}
-        self._texts: dict[bytes, str] = {}
+        self._origins: dict[tuple[bytes | None, bytes | None], tuple[str, str]] = {}
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
 
     def normalise(self, record: RawRecord) -> list[Result]:
@@ -111,25 +107,22 @@ class Normaliser:
         return [self._written(item) for item in self._made(self._read(record))]
 
     def normalise_all(self, records: Sequence[RawRecord]) -> list[list[Result]]:
-        """The same for each record, STEP_RECORDS of them going through each step together."""
-        results: list[list[Result]] = []
-        for start in range(0, len(records), STEP_RECORDS):
-            read = [self._read(record) for record in records[start : start + STEP_RECORDS]]
-            made = [self._made(said) for said in read]
-            results += [[self._written(item) for item in items] for items in made]
-        return results
+        """The same for each record, all of them going through each step together: the code of one stays in the caches.
+
+        Of hundreds at a time, what a step made has left them when the next one comes (docs/adr/0011).
+        """
+        read = [self._read(record) for record in records]
+        made = [self._made(said) for said in read]
+        return [[self._written(item) for item in items] for items in made]
 
     def _read(self, record: RawRecord) -> _Said | RejectedItem:
         try:
             speaker = self._by_topic.get(record.topic) or self._speaker(record.topic)
             _check_usable(record)
             headers = dict(record.headers)
-            context = Context(
-                record,
-                self._text(headers.get("brand"), BRAND_DEFAULT),
-                self._text(headers.get("region"), ""),
-                received_at_of(headers),
-            )
+            where = headers.get("brand"), headers.get("region")
+            brand, region = self._origins.get(where) or self._origin(where)
+            context = Context(record, brand, region, received_at_of(headers))
             voice, items, fallen = _reading(speaker, record, headers)
             cancel = headers.get(CANCEL_HEADER)
             if cancel is not None:
@@ -191,17 +184,14 @@ class Normaliser:
             raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {topic!r}") from None
         return speaker
 
-    def _text(self, raw: bytes | None, default: str) -> str:
-        """A header of few different values as text, decoded and checked once."""
-        if not raw:
-            return default
-        text = self._texts.get(raw)
-        if text is None:
-            text = _context_text(raw)
-            if len(self._texts) >= _CACHE_MAX:
-                self._texts.clear()
-            self._texts[raw] = text
-        return text
+    def _origin(self, said: tuple[bytes | None, bytes | None]) -> tuple[str, str]:
+        """Brand and region as text: few different pairs, decoded and checked once."""
+        brand, region = said
+        origin = (_context_text(brand) if brand else BRAND_DEFAULT, _context_text(region) if region else "")
+        if len(self._origins) >= _CACHE_MAX:
+            self._origins.clear()
+        self._origins[said] = origin
+        return origin
 
 
 def _reading(speaker: Speaker, record: RawRecord, headers: Headers) -> tuple[Voice, list[Item], Fallen]:

@@ -74,7 +74,8 @@ class Pile:
     def add(self, later: Pile) -> None:
         """Put what a later piece of the batch came to behind what is here; the piece stays as it is."""
         for topic, events in later.outgoing.items():
-            self.outgoing[topic] += events
+            if events:
+                self.outgoing[topic] += events
         self.burials += later.burials
         self.fallbacks += later.fallbacks
         self._versions += later._versions

@@ -5,6 +5,8 @@ The consumer is that of `tests.intake_harness`.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka.errors import CorruptRecordException
 
@@ -55,6 +57,31 @@ async def test_pieces_are_read_one_by_one_and_handed_out_as_one_batch(harness):
         second.done()
         first.done()
         await h.until(lambda: h.consumer.group_offsets == {A: 10})
+
+
+async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
+    monkeypatch.setattr(intake_module, "RESPITE_RECORDS", 2 * PIECE)
+    turns, seen = 0, []
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def reader(_topic, records):
+        seen.append(turns)
+        return [r.offset for r in records]
+
+    async with harness({A: [*range(24)]}, reader=reader, batch_records_max=24, records_ahead_max=48) as h:
+        beside = asyncio.create_task(another())
+        h.consumer.assign(A)
+        batch = await h.take()
+        beside.cancel()
+    assert batch.count == 24
+    turns_at_every_second = seen[::2]
+    assert turns_at_every_second == sorted(set(turns_at_every_second)), "somebody else ran after each two pieces"
+    assert seen[::2] == seen[1::2], "and nobody within them"
 
 
 async def test_partitions_that_share_a_piece_have_batches_of_their_own(harness):

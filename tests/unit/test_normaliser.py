@@ -110,7 +110,7 @@ def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
     for number in range(5_000):
         record = raw_record("hub88", BET, PATH | {"brand": f"b{number}"})
         assert accepted(normaliser, record).transaction.brand == f"b{number}"
-    assert len(normaliser._texts) <= 4_096
+    assert len(normaliser._origins) <= 4_096
 
 
 def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
