@@ -35,13 +35,19 @@ def frame_of(schema_id: int) -> bytes:
     return _MAGIC + schema_id.to_bytes(4, "big")
 
 
-@cache
 def encoder(record: type[R]) -> Encoder[R]:
     """The function that writes an event of a record class as the value of a Kafka record.
 
     It raises Rejected(BAD_CONTRACT) for what the schema cannot hold: a number of more than 64 bits, half a surrogate
     pair, a missing value.
     """
+    made: Encoder[R] = _encoder(record)
+    return made
+
+
+@cache
+def _encoder(record: type[Any]) -> Encoder[Any]:
+    # By itself, since the type of what `cache` returns does not tell one record class from another.
     return encoder_of(record, released(), subject_of(record))
 
 

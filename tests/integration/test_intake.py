@@ -7,7 +7,7 @@ import contextlib
 import re
 import struct
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from streams.kafka.control import Control
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
+from streams.kafka.stalls import Sight, Stall, StallJudge
 from streams.kafka.watchdog import WatchdogSettings
 
 pytestmark = pytest.mark.integration
@@ -114,6 +115,38 @@ async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
             if await met if asyncio.iscoroutine(met) else met:
                 return
             await asyncio.sleep(0.02)
+
+
+class Looks:
+    """When each watchdog looked, by its own clock: that it ends nobody is seen once it has looked for long enough."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._at_ms: defaultdict[StallJudge, list[int]] = defaultdict(list)
+        look = StallJudge.look
+
+        def noted(judge: StallJudge, now_ms: int, sights: Mapping[TopicPartition, Sight]) -> list[Stall]:
+            stalls = look(judge, now_ms, sights)
+            self._at_ms[judge].append(now_ms)
+            return stalls
+
+        monkeypatch.setattr(StallJudge, "look", noted)
+
+    async def go_on_for(self, passed_ms: int, *workers: Worker) -> None:
+        """Until each worker's watchdog has seen twice so long a time pass, from now on, or one was ended by it."""
+        before = {judge: len(looks) for judge, looks in self._at_ms.items()}
+
+        def have_looked() -> bool:
+            since = [looks[before.get(judge, 0) :] for judge, looks in self._at_ms.items()]
+            spans = [looks[-1] - looks[0] for looks in since if looks]
+            has_ended = any(worker.app.crashed for worker in workers)
+            return has_ended or (len(spans) == len(workers) and min(spans) >= 2 * passed_ms)
+
+        await until(have_looked)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
 
 
 def numbers(count: int) -> set[bytes]:
@@ -227,7 +260,7 @@ async def test_positions_that_are_claimed_win_over_committed_ones(cluster):
     assert positions.released == [{first, second}]
 
 
-async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(cluster):
+async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(cluster, looks):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     transactional = AIOKafkaProducer(
@@ -251,7 +284,7 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
             return await cluster.committed() == {tp: 24}
 
         await until(is_committed)  # or it would be lag to the others of the group, and missing once it is deleted
-        await asyncio.sleep(2)
+        await looks.go_on_for(1_200, worker)
         assert not worker.app.crashed, "an aborted record and a marker at the end are no stall"
         await cluster.producer.send_batch(topic, 0, [(b"k", b"last", (), None)])
         await until(lambda: b"last" in worker.values)
@@ -355,7 +388,7 @@ async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
     assert f"{topic}-0 (held by this worker) stands at 0, the log's end is 100" in str(worker.app.crash_reason)
 
 
-async def test_waiting_for_a_database_is_reported_and_not_killed(cluster):
+async def test_waiting_for_a_database_is_reported_and_not_killed(cluster, looks):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     await cluster.fill("in", 100)
@@ -370,7 +403,7 @@ async def test_waiting_for_a_database_is_reported_and_not_killed(cluster):
     async with running(worker):
         tp = TopicPartition(topic, 0)
         await until(lambda: tp in worker.intake.status() and worker.intake.status()[tp].waiting)
-        await asyncio.sleep(1.5)
+        await looks.go_on_for(500, worker)
         assert not worker.app.crashed
         await until(lambda: worker.intake.status()[tp].waiting == "UNAVAILABLE: the database is down")
         is_down = False
@@ -400,7 +433,7 @@ async def test_lag_on_a_partition_that_nobody_reads_ends_a_worker(cluster):
             assert "not held by this worker" in str(idle.app.crash_reason)
 
 
-async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(cluster):
+async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(cluster, looks):
     await cluster.create("in", partitions=2)
     topic = cluster.runtime.topic("in")
     limits = {"stall_ms": 2_000, "unheld_stall_ms": 2_000, "interval_ms": 200}
@@ -418,7 +451,7 @@ async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(
         await cluster.fill("in", 100)
         [holder, other] = sorted(workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status())
         await until(lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting)
-        await asyncio.sleep(5)  # twice the limit and more: that nothing happens cannot be waited for otherwise
+        await looks.go_on_for(2_000, *workers)
         assert not any(worker.app.crashed for worker in workers)
         told = await cluster.admin.list_consumer_group_offsets(cluster.group)
         assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), "others are not told what it waits for"
@@ -439,7 +472,7 @@ async def test_a_worker_that_the_group_does_not_let_in_ends_with_the_reason(clus
         assert not member.app.crashed
 
 
-async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(cluster):
+async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(cluster, looks):
     """They have nothing to commit yet, so they can tell each other nothing."""
     await cluster.create("in", partitions=2)
     topic = cluster.runtime.topic("in")
@@ -455,11 +488,11 @@ async def test_workers_that_all_wait_for_their_start_positions_end_none_of_them(
     async with running(*workers):
         await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
         await cluster.fill("in", 100)
-        await asyncio.sleep(3)  # three times the limit
+        await looks.go_on_for(1_000, *workers)
         assert not any(worker.app.crashed for worker in workers)
 
 
-async def test_a_command_pauses_and_resumes_every_worker(cluster):
+async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     await cluster.create("in", partitions=2)
     await cluster.create("control", partitions=1)
     topic, control = cluster.runtime.topic("in"), cluster.runtime.topic("control")
@@ -492,7 +525,7 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster):
         await command(b'{"command":"pause","component":"work"}')
         await until(lambda: all(s.waiting for w in workers for s in w.intake.status().values()))
         await cluster.fill("in", 100)
-        await asyncio.sleep(1.5)
+        await looks.go_on_for(800, *workers)
         assert not any(worker.records or worker.app.crashed for worker in workers), "a pause is no stall"
         await command(b'{"command":"resume","component":"*"}')
         await until(lambda: sum(len(worker.records) for worker in workers) == 100)

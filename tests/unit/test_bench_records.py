@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from itertools import islice
 
 from aiokafka.structs import ConsumerRecord
@@ -12,10 +13,16 @@ from pitboss.cli.bench_records import hub88_records
 from sandbox.keys import SandboxKeys
 from schemas.events import SignatureVerdict
 from schemas.topics import TRANSACTIONS
+from streams.kafka.producer import OutRecord
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 
 KEYS = SandboxKeys.generate()
+
+
+@cache
+def signed() -> list[OutRecord]:
+    return next(hub88_records(KEYS, each_signed=True))
 
 
 def test_records_are_valid_calls_of_every_kind_and_no_transaction_comes_twice():
@@ -31,7 +38,7 @@ def test_records_are_valid_calls_of_every_kind_and_no_transaction_comes_twice():
 
 def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
     normaliser = Normaliser(DIALECTS, {"hub88": KEYS.keyring()["hub88"]})
-    for key, value, headers, _ in next(hub88_records(KEYS, each_signed=True))[:100]:
+    for key, value, headers, _ in signed()[:100]:
         received_at = dict(headers)["received-at"]
         assert received_at is not None
         assert value is not None
@@ -46,9 +53,8 @@ def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
 
 
 def test_both_kinds_have_the_same_size():
-    signed = next(hub88_records(KEYS, each_signed=True))[:50]
     unsigned = next(hub88_records(KEYS, each_signed=False))[:50]
-    assert [size(record) for record in signed] == [size(record) for record in unsigned]
+    assert [size(record) for record in signed()[:50]] == [size(record) for record in unsigned]
 
 
 def size(record) -> tuple[int, int]:
