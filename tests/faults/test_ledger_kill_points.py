@@ -82,11 +82,12 @@ async def test_two_workers_take_each_others_partitions_in_the_middle_of_everythi
             claims = scene.claims()
             with scene.worker(f"ledger-{phase}") as second:
                 await scene.append(traffic(phase))
-                # Both have claimed anew what they have now, or are about to.
-                until = claims + PARTITIONS
+                # Both have claimed anew what they have now, or are about to. That the second has joined is asked by
+                # itself: on a busy machine the first may lose its session meanwhile, and claim all anew by itself.
+                until, name = claims + PARTITIONS, f"ledger-{phase}"
 
-                def claimed(n: int = until) -> bool:
-                    return scene.claims() >= n
+                def claimed(n: int = until, name: str = name) -> bool:
+                    return scene.claims() >= n and scene.assignments(name) > 0
 
                 assert await asyncio.to_thread(poll, claimed, PATIENCE_S), scene.logs()
                 await scene.append(traffic(phase + 10))
