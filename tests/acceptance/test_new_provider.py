@@ -101,7 +101,9 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
 
     conforms(copy, "luckywheel")
     is_documented(copy, "luckywheel")
-    run(copy, "ruff", "check", "--no-cache", *[path for path in after if "luckywheel" in path and path.endswith(".py")])
+    sources = [path for path in after if "luckywheel" in path and path.endswith(".py")]
+    run(copy, "ruff", "check", "--no-cache", *sources)
+    run(copy, "mypy", "--no-incremental", "--follow-imports=silent", *sources)
     fuzzed = json.loads(pitboss(copy, "providers", "fuzz", "--provider", "luckywheel", "--count", "2000", "--json"))
     assert fuzzed["exceptions"] == fuzzed["unaccounted"] == fuzzed["inexact"] == 0
     assert fuzzed["accepted"] > 200
