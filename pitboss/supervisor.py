@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from pitboss.embedded.files import roll_log, shown_path
 from pitboss.settings import Runtime, worker_environment
@@ -82,7 +81,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start the worker; returns when the process exists, not when it works."""
         assert not self.is_alive, f"{self.name} runs already"
-        self._forget()
+        self.wait(0)
         roll_log(self.log)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
@@ -116,14 +115,16 @@ class WorkerProcess:
             self._process.terminate()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end; False if it still runs."""
-        if self._process is None:
+        """Wait for the end, and close our end of the lifeline; False if it still runs."""
+        process = self._process  # another thread may be about to start the next
+        if process is None:
             return True
         try:
-            self._process.wait(timeout_s)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
-        self._forget()
+        assert process.stdin is not None
+        process.stdin.close()
         return True
 
     def stop(self, timeout_s: float = DRAIN_S) -> bool:
@@ -136,16 +137,12 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._forget()
-
-    def _forget(self) -> None:
-        # Closes our end of the lifeline of a process that is gone.
-        if self._process is not None and self._process.stdin is not None:
-            lifeline: IO[bytes] = self._process.stdin
-            lifeline.close()
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 @dataclass
@@ -187,7 +184,7 @@ class Supervisor:
                 worker.start()
                 charge.started_at, charge.start_at = now, None
                 self._report(f"{worker.name} started, pid {worker.pid}")
-        elif not worker.is_alive:
+        elif worker.wait(0):
             uptime_s = now - charge.started_at
             delay_s = charge.policy.on_end(uptime_s, random.random())  # noqa: S311 - jitter is no secret
             charge.start_at = now + delay_s

@@ -95,6 +95,17 @@ def test_a_healthy_time_forgets_earlier_ends():
     assert policy.on_end(1.0, 1.0) == delays[1]
 
 
+def test_of_a_worker_that_ended_by_itself_nothing_is_left_open(worker, monkeypatch):
+    # It was killed, or has crashed, and all is over before it is due to be started again.
+    monkeypatch.setattr(module, "next_delay_s", lambda *_: 3_600.0)
+    failing = worker("failing")
+    with supervised(failing) as lines:
+        until(lambda: any("exit code 71" in line for line in lines))
+    assert failing._process is not None
+    assert failing._process.stdin is not None
+    assert failing._process.stdin.closed
+
+
 def test_all_means_every_role_so_many_times(nowhere, tmp_path):
     names = [process.name for process in workers_for(ROLES, nowhere, home=tmp_path, each=2)]
     assert names == [f"{role}-{n}" for role in ROLES for n in (1, 2)]
