@@ -293,7 +293,7 @@ def test_what_is_wrong_is_said_with_its_place():
     with pytest.raises(Rejected, match=r"attributes key: 7 is no string"):
         codec.encoder(events.PlayerEvent)(player_event(attributes={7: "a"}))
     with pytest.raises(Rejected, match=r"event_id: there is no such field in None"):
-        codec.encoder(events.PlayerEvent)(None)  # type: ignore[arg-type]
+        codec.encoder(events.PlayerEvent)(None)  # type: ignore[arg-type]  # no event, on purpose
 
 
 def player_event(**changes: Any) -> events.PlayerEvent:
