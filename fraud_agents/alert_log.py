@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from runtime.kafka.clients import start_client, stop_client
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
 from schemas.events import FraudAlert
-from streams.kafka.consumers import start_client, stop_client
 
 POLL_MS: Final = 500
 

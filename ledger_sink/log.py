@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from runtime.kafka.broker_queries import group_offsets
+from runtime.kafka.clients import start_client, stop_client
 from schemas.errors import LogMismatch, Unavailable
-from streams.kafka.consumers import start_client, stop_client
-from streams.kafka.group_offsets import group_offsets
 
 _FETCH_TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 20.0

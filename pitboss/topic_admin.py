@@ -24,9 +24,9 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalogue, qualified, raw_pattern, wanted_by
-from streams.kafka.consumers import stop_client
 
 REPLICAS_WANTED: Final = 3
 """One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""

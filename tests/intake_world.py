@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from streams.kafka.intake import Intake
+from runtime.kafka.intake.intake import Intake
 
 PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 

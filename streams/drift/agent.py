@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 from mode import Service
 
+from runtime.kafka.intake.intake import IntakeSettings
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -33,7 +34,6 @@ from streams.drift.sampling import sampled
 from streams.drift.telling import drifts_of, id_of
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.intake import IntakeSettings
 from streams.kafka.lanes import Handle
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.kafka.whole_topics import read_topics

@@ -28,13 +28,13 @@ from faust.app.base import BootStrategy
 from mode import CrashingSupervisor, Service
 from mode.types import ServiceT
 
+from runtime.kafka.intake.chunked_reads import Reader
+from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
 from schemas.errors import PitbossError
 from streams.kafka.batches import BatchChannel
 from streams.kafka.idle_consumer import IdleTransport
-from streams.kafka.intake import Intake, IntakeSettings, StartPositions
 from streams.kafka.lanes import Handle, process_batches
 from streams.kafka.memory import settle_memory
-from streams.kafka.pieces import Reader
 from streams.kafka.quiet_logs import OncePerWhile
 from streams.kafka.watchdog import Watchdog, WatchdogSettings
 

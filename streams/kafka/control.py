@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from mode import Service
 
-from streams.kafka.consumers import METADATA_AGE_MS, is_retriable, stop_client
-from streams.kafka.intake import Intake
+from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
+from runtime.kafka.intake.intake import Intake
 from streams.kafka.tasks import lasting
 
 EVERY_COMPONENT = "*"

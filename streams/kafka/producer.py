@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 from aiokafka.structs import RecordMetadata
 from mode import Service
 
+from runtime.kafka.clients import start_client, stop_client
 from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
-from streams.kafka.consumers import start_client, stop_client
 from streams.kafka.partitioner import partition_for
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]

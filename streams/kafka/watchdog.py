@@ -18,10 +18,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
+from runtime.kafka.broker_queries import group_commits
+from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
+from runtime.kafka.intake.intake import Intake
 from schemas.errors import Stalled, Unavailable
-from streams.kafka.consumers import METADATA_AGE_MS, start_client, stop_client
-from streams.kafka.group_offsets import group_commits
-from streams.kafka.intake import Intake
 from streams.kafka.partitions import partitions_of
 from streams.kafka.stalls import Sight, StallJudge
 from streams.kafka.tasks import lasting

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable, UsageError
-from streams.kafka.consumers import stop_client
 from streams.kafka.partitions import partitions_of
 
 _IDLE_TIMEOUT_S = 30.0

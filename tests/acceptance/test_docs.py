@@ -38,6 +38,7 @@ DOCS = ROOT / "docs"
 SCHEMAS = ROOT / "schemas" / "avro"
 PACKAGES = (
     "schemas",
+    "runtime",
     "streams",
     "ledger_sink",
     "fraud_agents",

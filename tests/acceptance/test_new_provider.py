@@ -16,7 +16,19 @@ import pytest
 from tests.acceptance.documented import ROOT, session
 
 HOW_TO = ROOT / "docs" / "adapters.md"
-PARTS = ("schemas", "streams", "ledger_sink", "fraud_agents", "replay", "sandbox", "bench", "pitboss", "tests", "docs")
+PARTS = (
+    "schemas",
+    "runtime",
+    "streams",
+    "ledger_sink",
+    "fraud_agents",
+    "replay",
+    "sandbox",
+    "bench",
+    "pitboss",
+    "tests",
+    "docs",
+)
 REGISTRY = "streams/providers/versions.toml"
 PYTHON = sys.executable
 

@@ -31,9 +31,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from pitboss.embedded.stack import Stack
+from runtime.kafka.intake.intake import IntakeSettings
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
 from streams.kafka.batches import RecordBatch
-from streams.kafka.intake import IntakeSettings
 from streams.kafka.partitioner import partition_for
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.kafka.watchdog import WatchdogSettings

@@ -19,10 +19,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pitboss.settings import Runtime
+from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import Fenced
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
 from streams.kafka.batches import RecordBatch
-from streams.kafka.intake import IntakeSettings
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.kafka.watchdog import WatchdogSettings
 

@@ -17,12 +17,13 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.kafka.intake import intake as intake_module
+from runtime.kafka.intake import linger as gathering
+from runtime.kafka.intake import start_offsets as starts
+from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import Unavailable
-from streams.kafka import gathering, starts
-from streams.kafka import intake as intake_module
 from streams.kafka.app import AppSettings, create_app
 from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.intake import Intake, IntakeSettings
 from streams.kafka.lanes import process_batches
 from tests.intake_world import PARTITIONS, Broker, Client, VirtualLoop
 

@@ -10,13 +10,13 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
+from runtime.kafka.intake.progress import Progress
 from schemas.errors import InvariantBroken
 from streams.kafka.app import AppSettings, create_app
-from streams.kafka.assignment import TRY_MAX_S, Assignment
 from streams.kafka.backoff import Backoff
 from streams.kafka.batches import BatchChannel, RecordBatch, joined
 from streams.kafka.lanes import take_joined
-from streams.kafka.progress import Progress
 from streams.kafka.stalls import Sight, StallJudge
 from streams.postgres.database import SILENCE_MAX_S
 

@@ -19,9 +19,9 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
+from runtime.kafka import clients as consumers
+from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
-from streams.kafka import consumers
-from streams.kafka.intake import IntakeSettings
 from tests.intake_harness import A, B, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]

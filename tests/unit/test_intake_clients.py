@@ -12,8 +12,8 @@ from aiokafka.errors import NodeNotReadyError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
+from runtime.kafka.clients import stop_client
 from schemas.errors import InvariantBroken
-from streams.kafka.consumers import stop_client
 from streams.kafka.tasks import lasting
 from tests.intake_harness import A, FakeConsumer, Positions, harness
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.kafka.gathering import WAIT_MAX_S, Gathering
+from runtime.kafka.intake.linger import WAIT_MAX_S, Gathering
 from tests.intake_harness import A, FakeConsumer, harness
 
 __all__ = ["harness"]

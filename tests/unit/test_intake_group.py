@@ -10,9 +10,9 @@ import pytest
 from aiokafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from runtime.kafka.broker_queries import group_offsets
+from runtime.kafka.intake import intake as intake_module
 from schemas.errors import Unavailable
-from streams.kafka import intake as intake_module
-from streams.kafka.group_offsets import group_offsets
 from tests.intake_harness import A, B, FakeConsumer, harness
 
 __all__ = ["harness"]

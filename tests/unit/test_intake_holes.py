@@ -5,8 +5,8 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.kafka.intake.offset_gaps import Holes
 from schemas.errors import OffsetHole
-from streams.kafka.holes import Holes
 
 TP = TopicPartition("t", 3)
 OTHER = TopicPartition("t", 4)

@@ -10,9 +10,9 @@ import asyncio
 import pytest
 from aiokafka.errors import CorruptRecordException
 
-from streams.kafka import intake as intake_module
-from streams.kafka.assignment import Assignment
-from streams.kafka.pieces import assembled, read_by
+from runtime.kafka.intake import intake as intake_module
+from runtime.kafka.intake.assignment import Assignment
+from runtime.kafka.intake.chunked_reads import assembled, read_by
 from tests.intake_harness import A, B, FakeConsumer, harness, record
 
 __all__ = ["harness"]

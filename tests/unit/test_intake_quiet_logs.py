@@ -24,7 +24,7 @@ def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
 
 def test_our_own_messages_always_pass():
     once = OncePerWhile()
-    assert all(once.filter(record("streams.kafka.intake")) for _ in range(3))
+    assert all(once.filter(record("runtime.kafka.intake.intake")) for _ in range(3))
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import InvariantBroken
-from streams.kafka.assignment import Assignment
 from tests.intake_harness import A, B, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from runtime.kafka.clients import start_client
 from schemas.errors import Unavailable
-from streams.kafka.consumers import start_client
 
 
 async def group_offsets(

@@ -11,7 +11,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError
 
-from streams.kafka.assignment import Assignment
+from runtime.kafka.intake.assignment import Assignment
 
 
 async def look_behind(client: AIOKafkaConsumer, now: Assignment) -> None:

@@ -35,18 +35,18 @@ from aiokafka.errors import (
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
+from runtime.kafka.clients import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
+from runtime.kafka.intake.assignment import Assignment, PartitionStatus
+from runtime.kafka.intake.chunked_reads import PIECE_RECORDS, RESPITE_RECORDS, Reader, assembled, read_by
+from runtime.kafka.intake.commits import NO_SIGNS, SIGN_EVERY, commit
+from runtime.kafka.intake.corrupt_records import unfetchable
+from runtime.kafka.intake.linger import Gathering
+from runtime.kafka.intake.offset_gaps import outside_log
+from runtime.kafka.intake.start_offsets import StartPositions, await_starts, text_of
+from runtime.kafka.intake.trailing_offsets import look_behind
 from schemas.errors import Unavailable
-from streams.kafka.assignment import Assignment, PartitionStatus
 from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.commits import NO_SIGNS, SIGN_EVERY, commit
-from streams.kafka.consumers import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
-from streams.kafka.gathering import Gathering
-from streams.kafka.holes import outside_log
-from streams.kafka.pieces import PIECE_RECORDS, RESPITE_RECORDS, Reader, assembled, read_by
-from streams.kafka.starts import StartPositions, await_starts, text_of
-from streams.kafka.tails import look_behind
 from streams.kafka.tasks import lasting
-from streams.kafka.unfetchable import unfetchable
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import TopicPartition
 
-from streams.kafka.assignment import Assignment
+from runtime.kafka.intake.assignment import Assignment
 
 logger = logging.getLogger(__name__)
 
