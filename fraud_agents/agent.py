@@ -19,12 +19,12 @@ from fraud_agents.detectors import FIELDS
 from fraud_agents.rules import Rule, rule_set_name
 from fraud_agents.snapshots import Claim, SnapshotStore
 from fraud_agents.watch import PartitionWatch
+from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.intake.start_offsets import LOG_START
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.producer import BatchProducer, OutRecord
 
 SNAPSHOT_STAGGER: Final = 16

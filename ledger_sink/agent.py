@@ -16,6 +16,7 @@ from ledger_sink.log import checksum
 from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher, Send
 from ledger_sink.store import PostgresLedger, Slice
+from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import Unavailable
 from schemas.events import Position
@@ -23,7 +24,6 @@ from schemas.policies import LedgerPolicy
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.kafka.tasks import lasting
 

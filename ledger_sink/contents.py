@@ -9,12 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from runtime.dead_letters.sink import Burial, DeadLetters
 from schemas import codec
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import WalletTransaction
 from schemas.registry import UnknownSchema
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial, DeadLetters
 
 _RECORDS_AT_ONCE: Final = 100
 """About 1 ms of decoding; then the connection, which other partitions' rows are waiting to go through, has its turn."""

@@ -16,12 +16,12 @@ from ledger_sink.log import checksum
 from ledger_sink.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
+from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.kafka.tasks import lasting
 

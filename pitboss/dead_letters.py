@@ -12,13 +12,13 @@ from fraud_agents.alert_log import read_records
 from pitboss.settings import Runtime
 from pitboss.topic_admin import dead_letter_topics
 from replay.topics import read_topics
+from runtime.dead_letters.actions import ActionStore
+from runtime.dead_letters.letters import Case, Letter, cases_of
+from runtime.dead_letters.park_store import OpenJam, ParkStore
+from runtime.dead_letters.redrive import APPEND_BYTES_MAX, Outgoing, Redriver
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import DeadLetter, Position
-from streams.dead_letters.actions import ActionStore
-from streams.dead_letters.letters import Case, Letter, cases_of
-from streams.dead_letters.park_store import OpenJam, ParkStore
-from streams.dead_letters.redrive import APPEND_BYTES_MAX, Outgoing, Redriver
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.postgres.roles import Role
 

@@ -19,12 +19,12 @@ from lxml import etree
 from ledger_sink.traffic import Traffic
 from pitboss.dead_letters import find
 from pitboss.settings import Runtime
+from runtime.dead_letters.letters import Case, State
 from sandbox.fuzz.conformance import Conformance
 from schemas.compatibility import checksum
 from schemas.events import SchemaDrift
 from schemas.registry import released
 from schemas.topics import provider_of
-from streams.dead_letters.letters import Case, State
 from streams.providers.versions import VersionRow
 
 _PAYLOAD_ENDINGS: Final = (".schema.json", ".xsd", ".avsc")

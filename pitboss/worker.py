@@ -21,7 +21,7 @@ from streams.kafka.control import Control
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from pitboss.retirement_watch import RetirementWatch
-    from streams.dead_letters.jams import Limits
+    from runtime.dead_letters.key_holds import Limits
     from streams.normalise.agent import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
     from streams.providers.registry import DIALECTS

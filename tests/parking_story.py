@@ -7,11 +7,11 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from runtime.dead_letters.headers import drop_headers, redrive_headers
+from runtime.dead_letters.key_holds import Jam, Limits
+from runtime.dead_letters.park_store import ParkedRecord
 from schemas.errors import RejectCode
 from schemas.events import Position
-from streams.dead_letters.headers import drop_headers, redrive_headers
-from streams.dead_letters.jams import Jam, Limits
-from streams.dead_letters.park_store import ParkedRecord
 from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem
 from streams.normalise.parking import Parking, Turn

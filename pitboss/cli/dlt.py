@@ -27,11 +27,11 @@ from pitboss.cli.dlt_choice import (
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, jam_view, time_text
 from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
 from pitboss.worker import read_keyring
+from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
+from runtime.dead_letters.letters import Case, Choice, State, groups_of
+from runtime.dead_letters.redrive import Redriver, Result, Status
 from schemas.errors import UsageError
 from schemas.events import DeadLetter
-from streams.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
-from streams.dead_letters.letters import Case, Choice, State, groups_of
-from streams.dead_letters.redrive import Redriver, Result, Status
 from streams.providers.redaction import secrets_of
 
 

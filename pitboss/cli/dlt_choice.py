@@ -9,11 +9,11 @@ import msgspec
 
 from pitboss.dead_letters import Found
 from pitboss.settings import Runtime
+from runtime.dead_letters.headers import parse_place, place_text
+from runtime.dead_letters.letters import Case, Choice, State, source_topic
 from schemas.errors import UsageError
 from schemas.events import Position
 from schemas.topics import PROVIDER_NAME, dead_letter_topic, raw_topic
-from streams.dead_letters.headers import parse_place, place_text
-from streams.dead_letters.letters import Case, Choice, State, source_topic
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 STATES = click.Choice([state.value.lower() for state in State])

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from runtime.dead_letters.headers import place_text
+from runtime.dead_letters.letters import Action, Case
+from runtime.dead_letters.park_store import OpenJam
 from schemas.events import DeadLetter
 from schemas.topics import provider_of
-from streams.dead_letters.headers import place_text
-from streams.dead_letters.letters import Action, Case
-from streams.dead_letters.park_store import OpenJam
 from streams.providers.redaction import BLOTTED, blotted
 from streams.providers.registry import redacted
 

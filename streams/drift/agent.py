@@ -22,12 +22,12 @@ from typing import Any, Final, Protocol
 
 from mode import Service
 
+from runtime.dead_letters.headers import DROP_OF
 from runtime.kafka.intake.intake import IntakeSettings
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified, raw_pattern
-from streams.dead_letters.headers import DROP_OF
 from streams.drift.checking import Checker, Finding
 from streams.drift.known import Known
 from streams.drift.sampling import sampled

@@ -14,13 +14,13 @@ from typing import Final, Protocol, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
 
+from runtime.dead_letters.park_store import ParkStore
+from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import InvariantBroken, UsageError
 from schemas.topics import provider_of, qualified, raw_pattern
-from streams.dead_letters.park_store import ParkStore
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import Burial, DeadLetters
 from streams.kafka.lanes import Handle
 from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser

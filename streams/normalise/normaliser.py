@@ -12,11 +12,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from runtime.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
-from streams.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
 from streams.normalise.cancel import CANCEL_HEADER, cancelled_attempt, cancels
 from streams.normalise.completion import Context, player_event_of, settlement_of, transaction_of
 from streams.normalise.late import dropped, with_cause

@@ -20,11 +20,11 @@ from typing import Final, Protocol
 
 from aiokafka.structs import TopicPartition
 
+from runtime.dead_letters.headers import PARKED_BEHIND
+from runtime.dead_letters.key_holds import Fate, Jam, Lane, Limits
+from runtime.dead_letters.park_store import ParkedRecord
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
-from streams.dead_letters.headers import PARKED_BEHIND
-from streams.dead_letters.jams import Fate, Jam, Lane, Limits
-from streams.dead_letters.park_store import ParkedRecord
 from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem, Result
 from streams.providers.dialect import RawRecord
@@ -55,7 +55,7 @@ class ParkSettings:
 
 
 class Store(Protocol):
-    """The park table; see `streams.dead_letters.park_store.ParkStore`."""
+    """The park table; see `runtime.dead_letters.park_store.ParkStore`."""
 
     async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]: ...
     async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]: ...

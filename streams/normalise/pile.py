@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from runtime.dead_letters.sink import Burial
 from schemas import codec
 from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.kafka.dead_letters import Burial
 from streams.kafka.producer import OutRecord
 from streams.normalise.folding import folded
 from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result

@@ -22,16 +22,16 @@ from pitboss.topic_admin import create_topics
 from replay.checks import check_offsets
 from replay.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
+from runtime.dead_letters.actions import ActionStore
+from runtime.dead_letters.key_holds import Limits
+from runtime.dead_letters.park_store import ParkStore
+from runtime.dead_letters.sink import DeadLetters
 from sandbox.keys import SandboxKeys
 from schemas import codec
 from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
-from streams.dead_letters.actions import ActionStore
-from streams.dead_letters.jams import Limits
-from streams.dead_letters.park_store import ParkStore
-from streams.kafka.dead_letters import DeadLetters
 from streams.normalise.agent import NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.parking import ParkSettings
 from streams.providers.adyen import Adyen

@@ -18,6 +18,7 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import OffsetAndMetadata
 
 from pitboss.settings import Runtime
+from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas import codec
 from schemas.errors import OffsetHole, Stalled, Unavailable, Unfetchable
@@ -25,7 +26,6 @@ from schemas.events import DeadLetter
 from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from streams.kafka.batches import RecordBatch
 from streams.kafka.control import Control
-from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.kafka.stalls import Sight, Stall, StallJudge
 from streams.kafka.watchdog import WatchdogSettings

@@ -16,8 +16,8 @@ import pytest
 from fraud_agents.snapshots import SnapshotStore
 from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
+from runtime.dead_letters.database import DeadLetterDatabase
 from schemas.errors import Unavailable
-from streams.dead_letters.database import DeadLetterDatabase
 
 pytestmark = pytest.mark.integration
 

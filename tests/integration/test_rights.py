@@ -18,9 +18,9 @@ from ledger_sink.positions import check_installation, claim_positions
 from ledger_sink.store import PostgresLedger, Slice
 from pitboss.provision import provision
 from pitboss.settings import worker_environment
+from runtime.dead_letters.database import DeadLetterDatabase
 from schemas.errors import InvariantBroken
 from schemas.topics import TRANSACTIONS
-from streams.dead_letters.database import DeadLetterDatabase
 from streams.postgres import migrations
 from streams.postgres.roles import RightsMissing, Role, session_options, take_role_now
 from tests.integration.test_migrations import one_more

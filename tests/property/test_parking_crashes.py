@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.dead_letters.jams import Limits
+from runtime.dead_letters.key_holds import Limits
 from tests.parking_story import Story
 
 KEYS = ("p", "q")

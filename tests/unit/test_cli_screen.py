@@ -47,11 +47,11 @@ from pitboss.cli import (
     topics,
 )
 from pitboss.settings import runtime_of
+from runtime.dead_letters.letters import Action, Case, Letter
+from runtime.dead_letters.park_store import OpenJam
 from sandbox.fuzz import run as fuzz_run
 from sandbox.simulate.run import SeedResult
 from schemas.events import DeadLetter, FraudAlert, Header, OffsetRange, Position, SchemaDrift
-from streams.dead_letters.letters import Action, Case, Letter
-from streams.dead_letters.park_store import OpenJam
 from streams.providers.versions import State, VersionRow
 
 CLI = Path(screen.__file__).parent

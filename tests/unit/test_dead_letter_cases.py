@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from runtime.dead_letters.letters import Action, Case, Choice, Letter, State, cases_of, groups_of
+from runtime.dead_letters.redrive import Outgoing, Redriver, Status
 from schemas import codec
 from schemas.causes import REDRIVE
 from schemas.errors import SendFailed
 from schemas.events import DeadLetter, Header, Position, WalletTransaction
-from streams.dead_letters.letters import Action, Case, Choice, Letter, State, cases_of, groups_of
-from streams.dead_letters.redrive import Outgoing, Redriver, Status
 from tests.unit.ledger_events import bet, win
 
 RAW = "provider.hub88.raw.v1"

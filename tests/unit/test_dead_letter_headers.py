@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.causes import PARKED, REDRIVE
-from schemas.errors import RejectCode
-from schemas.events import Cause, Kind, Position
-from schemas.topics import TRANSACTIONS
-from streams.dead_letters.headers import (
+from runtime.dead_letters.headers import (
     DROP_MARK,
     DROP_OF,
     PARKED_BEHIND,
@@ -22,6 +18,10 @@ from streams.dead_letters.headers import (
     place_text,
     redrive_headers,
 )
+from schemas.causes import PARKED, REDRIVE
+from schemas.errors import RejectCode
+from schemas.events import Cause, Kind, Position
+from schemas.topics import TRANSACTIONS
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.dialect_records import raw_record

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from runtime.dead_letters.sink import DETAIL_CHARACTERS_MAX, DeadLetters
 from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter
 from schemas.topics import SIGNALS, UNRESOLVED, raw_topic
-from streams.kafka.dead_letters import DETAIL_CHARACTERS_MAX, DeadLetters
 from streams.normalise.folding import ITEM_LETTERS_MAX, folded
 from streams.normalise.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
 from streams.normalise.pile import Pile

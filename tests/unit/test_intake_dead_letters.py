@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from runtime.dead_letters import sink as dead_letters
+from runtime.dead_letters.sink import BYTES_AT_ONCE, Burial, DeadLetters
 from schemas import codec
 from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
-from streams.kafka import dead_letters
-from streams.kafka.dead_letters import BYTES_AT_ONCE, Burial, DeadLetters
 from streams.kafka.producer import TooLarge
 
 

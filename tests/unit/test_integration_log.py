@@ -26,12 +26,12 @@ from pitboss.integration_log import (
 )
 from pitboss.integration_log_text import markdown
 from pitboss.periods import since_ms
+from runtime.dead_letters.letters import Action, Case, Letter
 from sandbox.fuzz.conformance import Conformance, conformance
 from sandbox.fuzz.subjects import subject_of
 from schemas.errors import UsageError
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DAY_MS
-from streams.dead_letters.letters import Action, Case, Letter
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS
 from streams.providers.versions import State, VersionRow

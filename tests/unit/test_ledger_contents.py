@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from ledger_sink.contents import Contents
+from runtime.dead_letters.sink import DeadLetters
 from schemas import codec
 from schemas.errors import InvariantBroken
 from schemas.events import WalletTransaction
 from schemas.registry import released
 from streams.kafka.batches import RecordBatch
-from streams.kafka.dead_letters import DeadLetters
 from tests.unit.ledger_events import bet
 
 EVENT = bet("b", 1)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from runtime.dead_letters.headers import drop_headers
+from runtime.dead_letters.key_holds import Limits
 from schemas.errors import UsageError
 from schemas.events import Position
-from streams.dead_letters.headers import drop_headers
-from streams.dead_letters.jams import Limits
 from streams.normalise.agent import NormaliseSettings, parked_providers
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import ParkSettings, jamming_code

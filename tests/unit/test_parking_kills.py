@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from runtime.dead_letters.key_holds import Lane, Limits
 from schemas.errors import RejectCode, Unavailable
-from streams.dead_letters.jams import Lane, Limits
 from streams.normalise.agent import create_handler
 from streams.normalise.normaliser import RejectedItem
 from streams.normalise.parking import Turn

@@ -9,8 +9,8 @@ import pytest
 from pitboss.retirement_watch import RetirementWatch
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.worker import ROLES, composed, main, read_keyring
+from runtime.dead_letters.park_store import ParkStore
 from schemas.errors import UsageError
-from streams.dead_letters.park_store import ParkStore
 from streams.kafka.control import Control
 
 RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t")

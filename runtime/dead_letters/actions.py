@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from runtime.dead_letters.database import DeadLetterDatabase, statements
+from runtime.dead_letters.letters import Action, Case
 from schemas.errors import Unavailable
 from schemas.events import Position
-from streams.dead_letters.database import DeadLetterDatabase, statements
-from streams.dead_letters.letters import Action, Case
 
 
 class ActionStore(DeadLetterDatabase):

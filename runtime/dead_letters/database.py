@@ -15,7 +15,7 @@ from streams.postgres.statements import statements_of
 
 def statements(file: str) -> dict[str, LiteralString]:
     """The named statements of this package's `sql/<file>.sql`."""
-    return statements_of("streams.dead_letters", file)
+    return statements_of("runtime.dead_letters", file)
 
 
 class _Letters(Database):

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from streams.dead_letters.database import DeadLetterDatabase, statements
-from streams.dead_letters.headers import HeaderList
-from streams.dead_letters.jams import Jam
+from runtime.dead_letters.database import DeadLetterDatabase, statements
+from runtime.dead_letters.headers import HeaderList
+from runtime.dead_letters.key_holds import Jam
 from streams.providers.dialect import RawRecord
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from streams.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_place
+from runtime.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_place
 from streams.providers.dialect import RawRecord
 
 NEVER: Final = -1

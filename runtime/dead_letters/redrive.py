@@ -16,14 +16,14 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from runtime.dead_letters.actions import ActionStore
+from runtime.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, place_text, redrive_headers
+from runtime.dead_letters.letters import Case, State
 from schemas import codec
 from schemas.causes import REDRIVE
 from schemas.errors import Rejected
 from schemas.events import Cause, Position, WalletTransaction
 from schemas.topics import provider_of
-from streams.dead_letters.actions import ActionStore
-from streams.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, place_text, redrive_headers
-from streams.dead_letters.letters import Case, State
 
 AT_ONCE: Final = 200
 """Cases that are noted, appended and noted again together."""
