@@ -22,9 +22,9 @@ from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
 from bench.progress import Progress
 from bench.rates import Latencies
 from bench.report import Row, Setting
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.events import WalletOutcome
-from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 
 TARGET_P99_MS: Final = 100.0
 RATES: Final = (200, 2_000)

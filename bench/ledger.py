@@ -19,7 +19,7 @@ from bench.progress import Progress
 from bench.rates import Pair, Rate, Spread
 from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
 from ledger_sink.committer import EVENTS_PER_TRANSACTION_MAX
-from streams.kafka.memory import GARBAGE_AFTER_OBJECTS
+from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
 
 TARGET_RATIO: Final = 0.30
 TARGET_RATE_AT_10M: Final = 0.80

@@ -24,11 +24,11 @@ from ledger_sink.lines import month_of
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import Applied, PostgresLedger
 from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.kafka.batches import RecordBatch
+from runtime.kafka.partitioner import partition_for
 from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import PARTITIONS_DEFAULT, TRANSACTIONS
-from streams.kafka.batches import RecordBatch
-from streams.kafka.partitioner import partition_for
 from streams.postgres.statements import statements_of
 
 PARTITIONS: Final = PARTITIONS_DEFAULT

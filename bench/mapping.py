@@ -9,8 +9,8 @@ from typing import Final
 
 from aiokafka.structs import ConsumerRecord
 
+from runtime.kafka.producer import OutRecord
 from schemas.topics import raw_topic
-from streams.kafka.producer import OutRecord
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 

@@ -19,7 +19,7 @@ from bench.progress import Progress
 from bench.rates import Pair, Rate, Spread
 from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
 from bench.watch import Subject, load, measure, observe
-from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 
 TARGET_RATIO: Final = 15.0
 

@@ -11,7 +11,7 @@ from typing import Final
 from bench.broker import BrokerView
 from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
 from bench.rates import Rate, Sample, rate_of
-from streams.kafka.producer import BatchProducer, OutRecord
+from runtime.kafka.producer import BatchProducer, OutRecord
 
 POLL_S: Final = 0.05
 """A look costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 % of 10 s."""

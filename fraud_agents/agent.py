@@ -20,12 +20,12 @@ from fraud_agents.rules import Rule, rule_set_name
 from fraud_agents.snapshots import Claim, SnapshotStore
 from fraud_agents.watch import PartitionWatch
 from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START
+from runtime.kafka.producer import BatchProducer, OutRecord
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
-from streams.kafka.batches import RecordBatch
-from streams.kafka.producer import BatchProducer, OutRecord
 
 SNAPSHOT_STAGGER: Final = 16
 """Partitions claimed together take their first snapshots in this many different parts of the interval."""
@@ -87,7 +87,7 @@ class HeldPartition:
 
 
 class FraudAgent:
-    """The intake's start positions and its handler, over one snapshot store. See `streams.kafka.lanes.Handle`."""
+    """The intake's start positions and its handler, over one snapshot store. See `runtime.kafka.agent_loop.Handle`."""
 
     def __init__(
         self,

@@ -9,11 +9,11 @@ from fraud_agents.agent import FraudAgent
 from fraud_agents.rules import DEFAULT_RULES, Rule
 from fraud_agents.snapshots import SnapshotStore
 from runtime.dead_letters.sink import DeadLetters
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent
+from runtime.kafka.app import create_app as create_faust_app
 from runtime.kafka.intake.intake import Intake, IntakeSettings
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.topics import ALERTS, TRANSACTIONS, qualified
-from streams.kafka.app import AppSettings, PitbossApp, add_agent
-from streams.kafka.app import create_app as create_faust_app
-from streams.kafka.producer import BatchProducer, ProducerSettings
 
 GROUP: Final = "fraud.detect"
 

@@ -17,15 +17,15 @@ from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher, Send
 from ledger_sink.store import PostgresLedger, Slice
 from runtime.dead_letters.sink import DeadLetters
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.tasks import lasting
 from schemas.errors import Unavailable
 from schemas.events import Position
 from schemas.policies import LedgerPolicy
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
-from streams.kafka.batches import RecordBatch
-from streams.kafka.producer import BatchProducer, ProducerSettings
-from streams.kafka.tasks import lasting
 
 GROUP = "ledger.post"
 CURSOR_INTERVAL_S = 1.0

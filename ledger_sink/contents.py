@@ -10,11 +10,11 @@ from importlib.resources import files
 from typing import Any, Final
 
 from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.kafka.batches import RecordBatch
 from schemas import codec
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import WalletTransaction
 from schemas.registry import UnknownSchema
-from streams.kafka.batches import RecordBatch
 
 _RECORDS_AT_ONCE: Final = 100
 """About 1 ms of decoding; then the connection, which other partitions' rows are waiting to go through, has its turn."""

@@ -14,9 +14,9 @@ from mode import Service
 
 from ledger_sink.resolver import Ends
 from runtime.kafka.clients import stop_client
+from runtime.kafka.partitions import partitions_of
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
-from streams.kafka.partitions import partitions_of
 
 _ANSWER_TIMEOUT_S = 10.0
 

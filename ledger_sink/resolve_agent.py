@@ -17,13 +17,13 @@ from ledger_sink.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
 from runtime.dead_letters.sink import DeadLetters
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.tasks import lasting
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
-from streams.kafka.batches import RecordBatch
-from streams.kafka.producer import BatchProducer, ProducerSettings
-from streams.kafka.tasks import lasting
 
 GROUP = "ledger.resolve"
 

@@ -16,9 +16,9 @@ from ledger_sink.sealing import Connection, cluster_of, last_sealed, seal_partit
 from ledger_sink.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sign
 from pitboss.settings import Runtime
 from replay.topics import read_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.postgres.roles import Role, session_options, take_role_now
 
 

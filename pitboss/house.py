@@ -22,12 +22,12 @@ from aiokafka.errors import KafkaError
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.worker import read_keyring
 from runtime.kafka.clients import start_client, stop_client
+from runtime.kafka.partitioner import partition_for
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
 from schemas.events import Attempt, WalletOutcome
 from schemas.topics import OUTCOMES, raw_topic
-from streams.kafka.partitioner import partition_for
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.house import SIGNATURE_HEADER
 
 PROVIDER: Final = "house"

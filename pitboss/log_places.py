@@ -14,9 +14,9 @@ from ledger_sink.statements import statements
 from pitboss.periods import instant_ms
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
+from runtime.kafka.partitioner import partition_for
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
-from streams.kafka.partitioner import partition_for
 
 __all__ = ["instant_ms", "offset_behind"]
 

@@ -19,11 +19,11 @@ from ledger_sink.traffic import Traffic, Version, add, traffic_since
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
 from runtime.kafka.clients import start_client, stop_client
+from runtime.kafka.partitions import partitions_of
 from schemas import codec
 from schemas.errors import Unavailable
 from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
-from streams.kafka.partitions import partitions_of
 from streams.postgres.roles import Role
 
 READ_MAX: Final = 200_000

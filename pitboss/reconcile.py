@@ -23,13 +23,13 @@ from pitboss.topic_admin import admin_client
 from replay.checks import Check, check_offsets
 from replay.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import Kind, WalletBalance, WalletTransaction
 from schemas.identity import event_id
 from schemas.money import exponent_of, minor_units
 from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from pitboss.settings import Runtime, WorkerSettings, read_settings, read_worker_settings, resolve_runtime
+from runtime.kafka.app import PitbossApp, run_worker
+from runtime.kafka.control import Control
 from schemas.errors import UsageError
 from schemas.money import configure_currencies
 from schemas.topics import CONTROL
-from streams.kafka.app import PitbossApp, run_worker
-from streams.kafka.control import Control
 
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:

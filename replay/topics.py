@@ -1,5 +1,5 @@
 """Reading a topic whole: the log of a replay, and what people ask for of other topics."""
 
-from streams.kafka.whole_topics import read_topics
+from runtime.kafka.topic_reader import read_topics
 
 __all__ = ["read_topics"]

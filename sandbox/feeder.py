@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
+from runtime.kafka.producer import OutRecord
 from sandbox.records import RawEvent
 from sandbox.writing import Progress
 from schemas.errors import UsageError
 from schemas.topics import qualified, raw_topic
-from streams.kafka.producer import OutRecord
 
 STRETCH_MAX: Final = 500
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep topics in step."""
@@ -22,7 +22,7 @@ BeforePhase = Callable[[int], Awaitable[None]]
 
 
 class Sender(Protocol):
-    """What is needed of `streams.kafka.producer.BatchProducer`."""
+    """What is needed of `runtime.kafka.producer.BatchProducer`."""
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Append each record to its key's partition and wait for all acknowledgements."""

@@ -24,6 +24,7 @@ from pitboss.topic_admin import create_topics, delete_topics
 from replay.checks import check_offsets, check_topics
 from replay.evidence import Tables, Topics, _Readers, read_all_topics, read_tables
 from replay.topics import read_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import (
     Attempt,
@@ -45,7 +46,6 @@ from schemas.topics import (
     dead_letter_topic,
     raw_topic,
 )
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from tests.unit.ledger_events import bet, deposit
 
 PROVIDERS = ("adyen", "hub88")

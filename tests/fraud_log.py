@@ -16,12 +16,12 @@ from fraud_agents.app import FraudSettings, create_app
 from fraud_agents.migrate import migrate
 from pitboss.settings import Runtime
 from pitboss.topic_admin import create_topics
+from runtime.kafka.app import PitbossApp
+from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.events import Amount, Attempt, FraudAlert, Leg, WalletTransaction
 from schemas.identity import event_id
 from schemas.topics import ALERTS, TRANSACTIONS
-from streams.kafka.app import PitbossApp
-from streams.kafka.partitioner import partition_for
 
 T0 = 1_750_000_020_000  # a whole minute
 PARTITIONS = 3

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from runtime.kafka.app import AppSettings, create_app
+from runtime.kafka.batches import BatchChannel, RecordBatch
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake import start_offsets as starts
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import Unavailable
-from streams.kafka.app import AppSettings, create_app
-from streams.kafka.batches import BatchChannel, RecordBatch
 
 A, B = TopicPartition("t", 0), TopicPartition("t", 1)
 

@@ -10,9 +10,9 @@ from typing import Any
 from runtime.dead_letters.headers import drop_headers, redrive_headers
 from runtime.dead_letters.key_holds import Jam, Limits
 from runtime.dead_letters.park_store import ParkedRecord
+from runtime.kafka.batches import RecordBatch
 from schemas.errors import RejectCode
 from schemas.events import Position
-from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem
 from streams.normalise.parking import Parking, Turn
 from streams.providers.dialect import RawRecord

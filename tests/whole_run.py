@@ -16,6 +16,7 @@ from replay.alerts import alerts_over, differing_alerts
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import Topics, read_all_topics, read_tables
 from replay.topics import read_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from sandbox.actions import PROVIDERS
 from sandbox.feeder import feed
 from sandbox.keys import SandboxKeys
@@ -25,7 +26,6 @@ from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import policies
 
 SECOND_APPEND_S = 0.2

@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from runtime.kafka.producer import OutRecord
 from sandbox.actions import HUB88, GameAction
 from sandbox.hub88_writer import hub88_body, hub88_fields, hub88_sealed
 from sandbox.ids import uuid_of
@@ -16,7 +17,6 @@ from sandbox.keys import SandboxKeys
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, deliveries_of
 from sandbox.writing import write_all
-from streams.kafka.producer import OutRecord
 
 _STRETCH_EVENTS: Final = 20_000
 """Of all providers; about 9,000 of them are Hub88's."""

@@ -17,13 +17,13 @@ from pitboss.cli import screen
 from pitboss.cli.ledger_reading import show
 from pitboss.cli.people import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
 from pitboss.settings import read_settings, resolve_runtime
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import WalletTransaction
 from schemas.money import exponent_of, text_of_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import policies
 
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

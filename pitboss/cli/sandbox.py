@@ -102,7 +102,7 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
 
 
 async def _feed(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
-    from streams.kafka.producer import BatchProducer, ProducerSettings
+    from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
     await producer.start()

@@ -10,10 +10,10 @@ from pitboss.demo.settling import Progress, Settling
 from pitboss.demo.show import Show
 from pitboss.settings import Runtime
 from pitboss.supervisor import WorkerProcess
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from sandbox.feeder import feed
 from sandbox.records import RawEvent
 from schemas.errors import Stalled, Unavailable
-from streams.kafka.producer import BatchProducer, ProducerSettings
 
 STALL_S = 240.0
 """For so long nothing may be booked before the demo gives up; a killed worker is back in a fraction of it."""

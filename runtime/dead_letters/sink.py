@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from aiokafka.structs import ConsumerRecord
 
+from runtime.kafka.producer import BatchProducer, OutRecord, TooLarge
 from schemas import codec
 from schemas.errors import InvariantBroken
 from schemas.events import DeadLetter, Header, Position
 from schemas.topics import dead_letter_topic
-from streams.kafka.producer import BatchProducer, OutRecord, TooLarge
 
 DETAIL_CHARACTERS_MAX = 2_000
 

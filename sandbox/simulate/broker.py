@@ -9,9 +9,9 @@ from random import Random
 from typing import NamedTuple
 
 from ledger_sink.log import Stored, mismatch
+from runtime.kafka.partitioner import partition_for
 from sandbox.simulate.process import Process
 from schemas.errors import LogMismatch
-from streams.kafka.partitioner import partition_for
 
 HOLES = 0.01
 """So many offsets in a hundred are no records: the markers of somebody's transactions."""

@@ -17,13 +17,13 @@ from ledger_sink.resolve_agent import ResolveHandler, ResolvePositions
 from ledger_sink.resolver import Ends, Resolver
 from ledger_sink.store import PostgresLedger
 from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.kafka.batches import RecordBatch
 from sandbox.simulate.broker import Broker
 from sandbox.simulate.database import SimulatedDatabase
 from sandbox.simulate.process import Process
 from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
-from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import Accepted, RejectedItem
 
 SWEEP_S: Final = 0.5

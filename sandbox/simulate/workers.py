@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias, cast
 
 from aiokafka import TopicPartition
 
+from runtime.kafka.batches import RecordBatch
 from sandbox.simulate.broker import Broker
 from sandbox.simulate.process import Process
 from sandbox.simulate.tables import Server
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
-from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import Normaliser
 
 NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"

@@ -23,7 +23,12 @@ from typing import Any, Final, Protocol
 from mode import Service
 
 from runtime.dead_letters.headers import DROP_OF
+from runtime.kafka.agent_loop import Handle
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -32,11 +37,6 @@ from streams.drift.checking import Checker, Finding
 from streams.drift.known import Known
 from streams.drift.sampling import sampled
 from streams.drift.telling import drifts_of, id_of
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
-from streams.kafka.batches import RecordBatch
-from streams.kafka.lanes import Handle
-from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from streams.kafka.whole_topics import read_topics
 from streams.providers.dialect import RawRecord
 from streams.providers.keyring import Keyring
 from streams.providers.redaction import secrets_of
@@ -147,7 +147,7 @@ def create_handler(
     rate: float,
     secrets: Sequence[str] = (),
 ) -> Handle:
-    """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise."""
+    """What is done with one batch; see `runtime.kafka.agent_loop.Handle` for what it may raise."""
     encode = codec.encoder(SchemaDrift)
 
     async def handle(batch: RecordBatch) -> None:

@@ -16,13 +16,13 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.kafka.agent_loop import Handle
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas.errors import InvariantBroken, UsageError
 from schemas.topics import provider_of, qualified, raw_pattern
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
-from streams.kafka.batches import RecordBatch
-from streams.kafka.lanes import Handle
-from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import Parking, ParkSettings, Turn
 from streams.normalise.pile import SENT_TO, FellBack, Pile
@@ -160,7 +160,7 @@ def create_handler(
     on_fallback: OnFallback = nobody,
     parking: Parking | None = None,
 ) -> Handle:
-    """What is done with one batch; see `streams.kafka.lanes.Handle` for what it may raise.
+    """What is done with one batch; see `runtime.kafka.agent_loop.Handle` for what it may raise.
 
     Its records were read as they came, by `create_reader`'s; with `parking` they are read here.
 

@@ -23,9 +23,9 @@ from aiokafka.structs import TopicPartition
 from runtime.dead_letters.headers import PARKED_BEHIND
 from runtime.dead_letters.key_holds import Fate, Jam, Lane, Limits
 from runtime.dead_letters.park_store import ParkedRecord
+from runtime.kafka.batches import RecordBatch
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
-from streams.kafka.batches import RecordBatch
 from streams.normalise.normaliser import RejectedItem, Result
 from streams.providers.dialect import RawRecord
 

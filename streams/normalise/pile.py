@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from runtime.dead_letters.sink import Burial
+from runtime.kafka.producer import OutRecord
 from schemas import codec
 from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.kafka.producer import OutRecord
 from streams.normalise.folding import folded
 from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
 from streams.normalise.signals import key_of, signal_of

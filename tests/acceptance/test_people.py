@@ -19,10 +19,10 @@ from pitboss.cli.main import cli
 from pitboss.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from replay.topics import read_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import policies
 from tests.acceptance.conftest import PARTITIONS
 

@@ -25,10 +25,10 @@ from pitboss.settings import runtime_of
 from pitboss.topic_admin import create_topics
 from replay.checks import check_replay, check_tables, check_topics
 from replay.evidence import read_all_topics, read_tables
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.providers.registry import policies
 from tests.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, leg, rollback, transaction, win

@@ -24,8 +24,8 @@ from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
 from ledger_sink.resolver import Resolver
 from ledger_sink.statements import statements
 from ledger_sink.store import PostgresLedger
+from runtime.kafka.app import run_worker
 from schemas.errors import SendFailed
-from streams.kafka.app import run_worker
 from streams.providers.registry import policies
 
 

@@ -31,12 +31,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from pitboss.embedded.stack import Stack
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
-from streams.kafka.batches import RecordBatch
-from streams.kafka.partitioner import partition_for
-from streams.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from streams.kafka.watchdog import WatchdogSettings
+from runtime.kafka.partitioner import partition_for
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.watchdog import WatchdogSettings
 
 SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
 PARTITIONS = 8

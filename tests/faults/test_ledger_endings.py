@@ -8,9 +8,9 @@ import time
 import msgspec
 import pytest
 
+from runtime.kafka.partitioner import partition_for
 from schemas.errors import InvariantBroken, SendFailed
 from schemas.events import Amount, Leg
-from streams.kafka.partitioner import partition_for
 from tests.faults.ledger_scene import PARTITIONS, new_scene, traffic
 from tests.unit.ledger_events import bet, deposit, transaction
 

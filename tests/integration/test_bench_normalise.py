@@ -26,10 +26,10 @@ from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
 from pitboss.cli.bench_records import hub88_records
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from sandbox.keys import SandboxKeys
 from schemas import codec
 from schemas.events import WalletTransaction
-from streams.kafka.producer import BatchProducer, ProducerSettings
 
 pytestmark = pytest.mark.integration
 

@@ -17,12 +17,12 @@ from pitboss.cli.main import cli
 from pitboss.provision import provision
 from pitboss.settings import Runtime, worker_environment
 from replay.topics import read_topics
+from runtime.kafka.app import PitbossApp
 from sandbox.fuzz.subjects import subject_of
 from schemas import codec
 from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
 from streams.drift.agent import DriftSettings, create_worker
-from streams.kafka.app import PitbossApp
 from streams.normalise import agent as normalise
 from streams.providers.examples.fill import Example, Fill
 from streams.providers.registry import DIALECTS

@@ -19,16 +19,16 @@ from aiokafka.structs import OffsetAndMetadata
 
 from pitboss.settings import Runtime
 from runtime.dead_letters.sink import DeadLetters
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
+from runtime.kafka.batches import RecordBatch
+from runtime.kafka.control import Control
 from runtime.kafka.intake.intake import Intake, IntakeSettings
+from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.stalls import Sight, Stall, StallJudge
+from runtime.kafka.watchdog import WatchdogSettings
 from schemas import codec
 from schemas.errors import OffsetHole, Stalled, Unavailable, Unfetchable
 from schemas.events import DeadLetter
-from streams.kafka.app import AppSettings, PitbossApp, add_agent, create_app
-from streams.kafka.batches import RecordBatch
-from streams.kafka.control import Control
-from streams.kafka.producer import BatchProducer, ProducerSettings
-from streams.kafka.stalls import Sight, Stall, StallJudge
-from streams.kafka.watchdog import WatchdogSettings
 
 pytestmark = pytest.mark.integration
 

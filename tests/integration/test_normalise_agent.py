@@ -18,6 +18,7 @@ from aiokafka.structs import ConsumerRecord
 
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client, create_topics
+from runtime.kafka.partitioner import partition_for
 from sandbox.keys import SandboxKeys
 from sandbox.poison import CATALOGUE
 from sandbox.records import Origin, RawEvent
@@ -35,7 +36,6 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
-from streams.kafka.partitioner import partition_for
 from streams.normalise.agent import NAME, NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.normalise.pile import FellBack

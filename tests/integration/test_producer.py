@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pitboss.settings import Runtime
+from runtime.kafka.app import AppSettings, create_app
+from runtime.kafka.partitioner import partition_for
+from runtime.kafka.producer import BatchProducer, ProducerSettings, TooLarge
 from schemas.errors import RejectCode, SendFailed, Unavailable
-from streams.kafka.app import AppSettings, create_app
-from streams.kafka.partitioner import partition_for
-from streams.kafka.producer import BatchProducer, ProducerSettings, TooLarge
 
 pytestmark = pytest.mark.integration
 

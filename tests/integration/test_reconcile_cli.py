@@ -20,10 +20,10 @@ from ledger_sink.store import PostgresLedger, Slice
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from pitboss.topic_admin import create_topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import BALANCES, TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.examples import camt
 from streams.providers.examples.fill import Fill, record

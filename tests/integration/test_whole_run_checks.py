@@ -13,10 +13,10 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.topic_admin import delete_topics
 from replay.alerts import alerts_over
 from replay.evidence import Topics
+from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position
 from schemas.topics import ALERTS, TRANSACTIONS
-from streams.kafka.producer import BatchProducer, ProducerSettings
 from tests.evidence_scene import Settled, settled
 from tests.fraud_log import T0, burst, make_topics
 from tests.unit.ledger_events import sourced

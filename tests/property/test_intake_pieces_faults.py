@@ -17,14 +17,14 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.kafka.agent_loop import process_batches
+from runtime.kafka.app import AppSettings, create_app
+from runtime.kafka.batches import BatchChannel, RecordBatch
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake import linger as gathering
 from runtime.kafka.intake import start_offsets as starts
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import Unavailable
-from streams.kafka.app import AppSettings, create_app
-from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.lanes import process_batches
 from tests.intake_world import PARTITIONS, Broker, Client, VirtualLoop
 
 PIECE, BATCH, AHEAD = 4, 16, 32

@@ -10,14 +10,14 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.kafka.agent_loop import take_joined
+from runtime.kafka.app import AppSettings, create_app
+from runtime.kafka.backoff import Backoff
+from runtime.kafka.batches import BatchChannel, RecordBatch, joined
 from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
 from runtime.kafka.intake.progress import Progress
+from runtime.kafka.stalls import Sight, StallJudge
 from schemas.errors import InvariantBroken
-from streams.kafka.app import AppSettings, create_app
-from streams.kafka.backoff import Backoff
-from streams.kafka.batches import BatchChannel, RecordBatch, joined
-from streams.kafka.lanes import take_joined
-from streams.kafka.stalls import Sight, StallJudge
 from streams.postgres.database import SILENCE_MAX_S
 
 TP = TopicPartition("t", 0)

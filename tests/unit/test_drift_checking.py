@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runtime.kafka.batches import RecordBatch
 from sandbox.fuzz.subjects import subjects
 from schemas import codec
 from schemas.errors import RejectCode, SendFailed
@@ -26,7 +27,6 @@ from streams.drift.known import SHAPES_MAX, Known
 from streams.drift.sampling import sampled
 from streams.drift.shapes import Shape, What
 from streams.drift.telling import EXAMPLE_MAX, drifts_of, example_of
-from streams.kafka.batches import RecordBatch
 from streams.providers.examples.fill import Example, Fill, Record, record
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of

@@ -13,8 +13,8 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from runtime.kafka.clients import stop_client
+from runtime.kafka.tasks import lasting
 from schemas.errors import InvariantBroken
-from streams.kafka.tasks import lasting
 from tests.intake_harness import A, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]

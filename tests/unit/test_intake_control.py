@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.kafka.control import Command, read_command
+from runtime.kafka.control import Command, read_command
 
 
 @pytest.mark.parametrize("command", Command)

@@ -8,10 +8,10 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters import sink as dead_letters
 from runtime.dead_letters.sink import BYTES_AT_ONCE, Burial, DeadLetters
+from runtime.kafka.producer import TooLarge
 from schemas import codec
 from schemas.errors import InvariantBroken, RejectCode
 from schemas.events import DeadLetter, Header, Position
-from streams.kafka.producer import TooLarge
 
 
 class Producer:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from runtime.kafka.agent_loop import process_batches
+from runtime.kafka.backoff import Backoff
+from runtime.kafka.batches import RecordBatch
 from schemas.errors import Fenced, RejectCode, Rejected, Unavailable
-from streams.kafka.backoff import Backoff
-from streams.kafka.batches import RecordBatch
-from streams.kafka.lanes import process_batches
 
 
 class Journal:

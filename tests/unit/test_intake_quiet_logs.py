@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from streams.kafka.quiet_logs import OncePerWhile
+from runtime.kafka.log_throttle import OncePerWhile
 
 
 def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: object) -> logging.LogRecord:
@@ -11,7 +11,7 @@ def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: 
 
 def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("streams.kafka.quiet_logs.time.monotonic", lambda: now)
+    monkeypatch.setattr("runtime.kafka.log_throttle.time.monotonic", lambda: now)
     once = OncePerWhile(every_s=10)
     assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [True] + [False] * 4
     assert once.filter(record(message="another %s")), "what is not alike passes"
@@ -28,7 +28,7 @@ def test_our_own_messages_always_pass():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("streams.kafka.quiet_logs.TEMPLATES_MAX", 10)
+    monkeypatch.setattr("runtime.kafka.log_throttle.TEMPLATES_MAX", 10)
     once = OncePerWhile()
     for number in range(100):
         assert once.filter(record(message=f"message {number} %s"))

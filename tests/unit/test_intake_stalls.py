@@ -9,7 +9,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.stalls import Sight, StallJudge
+from runtime.kafka.stalls import Sight, StallJudge
 
 TP = TopicPartition("t", 0)
 BEHIND = Sight(end=100, reached=40, is_held=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from mode import Service
 
+from runtime.kafka import app as app_module
+from runtime.kafka.app import AppSettings, PitbossApp, create_app, run_worker
 from schemas.errors import Fenced
-from streams.kafka import app as app_module
-from streams.kafka.app import AppSettings, PitbossApp, create_app, run_worker
 
 LIMIT_S = 1.0
 

@@ -8,11 +8,11 @@ import pytest
 
 from ledger_sink.contents import Contents
 from runtime.dead_letters.sink import DeadLetters
+from runtime.kafka.batches import RecordBatch
 from schemas import codec
 from schemas.errors import InvariantBroken
 from schemas.events import WalletTransaction
 from schemas.registry import released
-from streams.kafka.batches import RecordBatch
 from tests.unit.ledger_events import bet
 
 EVENT = bet("b", 1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.partitioner import KEY_BYTES_CACHED, _cached, murmur2, partition_for
+from runtime.kafka.partitioner import KEY_BYTES_CACHED, _cached, murmur2, partition_for
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2 of Apache Kafka.
 JAVA = {

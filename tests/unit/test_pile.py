@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from runtime.kafka.batches import RecordBatch
 from sandbox.keys import SandboxKeys
 from sandbox.poison import CATALOGUE
 from sandbox.scenario import Scenario, generate
 from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
-from streams.kafka.batches import RecordBatch
 from streams.normalise.agent import create_handler, create_reader
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.pile import Pile

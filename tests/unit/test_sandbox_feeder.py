@@ -100,7 +100,7 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-    from streams.kafka.producer import BatchProducer, ProducerSettings
+    from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     wanted = expected(records, runtime.namespace)
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)

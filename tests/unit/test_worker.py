@@ -10,8 +10,8 @@ from pitboss.retirement_watch import RetirementWatch
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.worker import ROLES, composed, main, read_keyring
 from runtime.dead_letters.park_store import ParkStore
+from runtime.kafka.control import Control
 from schemas.errors import UsageError
-from streams.kafka.control import Control
 
 RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t")
 

@@ -6,11 +6,11 @@ import json
 import subprocess
 import sys
 
-from streams.kafka.memory import GARBAGE_AFTER_OBJECTS
+from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
 
 PROGRAM = """
 import gc, json, resource, sys
-from streams.kafka.memory import settle_memory
+from runtime.kafka.memory_tuning import settle_memory
 
 if sys.argv[1] == "settled":
     settle_memory()

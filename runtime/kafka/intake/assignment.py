@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.offset_gaps import Holes
 from runtime.kafka.intake.progress import Progress
-from streams.kafka.batches import RecordBatch
 
 TRY_MAX_S: Final = 40.0
 """For how long a new try may go on waiting for what the last one waited for: as long as a database may say nothing."""

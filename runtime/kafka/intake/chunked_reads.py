@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from streams.kafka.batches import RecordBatch, joined
+from runtime.kafka.batches import RecordBatch, joined
 
 PIECE_RECORDS: Final = 64
 """Some 0.2 MB of provider records, as objects, and what is made of them: a core's second-level cache holds 0.5 to 2 MB

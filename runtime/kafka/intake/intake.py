@@ -35,6 +35,7 @@ from aiokafka.errors import (
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
+from runtime.kafka.batches import BatchChannel, RecordBatch
 from runtime.kafka.clients import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
 from runtime.kafka.intake.assignment import Assignment, PartitionStatus
 from runtime.kafka.intake.chunked_reads import PIECE_RECORDS, RESPITE_RECORDS, Reader, assembled, read_by
@@ -44,9 +45,8 @@ from runtime.kafka.intake.linger import Gathering
 from runtime.kafka.intake.offset_gaps import outside_log
 from runtime.kafka.intake.start_offsets import StartPositions, await_starts, text_of
 from runtime.kafka.intake.trailing_offsets import look_behind
+from runtime.kafka.tasks import lasting
 from schemas.errors import Unavailable
-from streams.kafka.batches import BatchChannel, RecordBatch
-from streams.kafka.tasks import lasting
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 

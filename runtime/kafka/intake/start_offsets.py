@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from runtime.kafka.backoff import Backoff
 from runtime.kafka.broker_queries import ask_group_offsets
 from runtime.kafka.clients import IntakeSettings, is_retriable
 from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import LogMismatch, Unavailable
-from streams.kafka.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

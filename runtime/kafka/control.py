@@ -17,7 +17,7 @@ from mode import Service
 
 from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.intake.intake import Intake
-from streams.kafka.tasks import lasting
+from runtime.kafka.tasks import lasting
 
 EVERY_COMPONENT = "*"
 POLL_MS = 500

@@ -11,8 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime.kafka.clients import stop_client
+from runtime.kafka.partitions import partitions_of
 from schemas.errors import Unavailable, UsageError
-from streams.kafka.partitions import partitions_of
 
 _IDLE_TIMEOUT_S = 30.0
 

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from aiokafka.structs import TopicPartition
 
+from runtime.kafka.backoff import Backoff
+from runtime.kafka.batches import RecordBatch, joined
 from runtime.kafka.intake.intake import Intake
 from schemas.errors import PitbossError
-from streams.kafka.backoff import Backoff
-from streams.kafka.batches import RecordBatch, joined
 
 Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
 """Makes the effects of a batch durable, whole or not at all or so that doing it again changes nothing.

@@ -21,10 +21,10 @@ from mode import Service
 from runtime.kafka.broker_queries import group_commits
 from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
 from runtime.kafka.intake.intake import Intake
+from runtime.kafka.partitions import partitions_of
+from runtime.kafka.stalls import Sight, StallJudge
+from runtime.kafka.tasks import lasting
 from schemas.errors import Stalled, Unavailable
-from streams.kafka.partitions import partitions_of
-from streams.kafka.stalls import Sight, StallJudge
-from streams.kafka.tasks import lasting
 
 STALLS_SHOWN = 3
 

@@ -18,8 +18,8 @@ from aiokafka.structs import RecordMetadata
 from mode import Service
 
 from runtime.kafka.clients import start_client, stop_client
+from runtime.kafka.partitioner import partition_for
 from schemas.errors import RejectCode, Rejected, SendFailed, Unavailable
-from streams.kafka.partitioner import partition_for
 
 Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]

@@ -28,15 +28,15 @@ from faust.app.base import BootStrategy
 from mode import CrashingSupervisor, Service
 from mode.types import ServiceT
 
+from runtime.kafka.agent_loop import Handle, process_batches
+from runtime.kafka.batches import BatchChannel
+from runtime.kafka.idle_consumer import IdleTransport
 from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
+from runtime.kafka.log_throttle import OncePerWhile
+from runtime.kafka.memory_tuning import settle_memory
+from runtime.kafka.watchdog import Watchdog, WatchdogSettings
 from schemas.errors import PitbossError
-from streams.kafka.batches import BatchChannel
-from streams.kafka.idle_consumer import IdleTransport
-from streams.kafka.lanes import Handle, process_batches
-from streams.kafka.memory import settle_memory
-from streams.kafka.quiet_logs import OncePerWhile
-from streams.kafka.watchdog import Watchdog, WatchdogSettings
 
 logger = logging.getLogger(__name__)
 
