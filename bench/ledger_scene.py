@@ -26,10 +26,10 @@ from ledger_sink.store import Applied, PostgresLedger
 from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.partitioner import partition_for
+from runtime.postgres.statements import statements_of
 from schemas.errors import PitbossError
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import PARTITIONS_DEFAULT, TRANSACTIONS
-from streams.postgres.statements import statements_of
 
 PARTITIONS: Final = PARTITIONS_DEFAULT
 """All of a log's: the one worker has no other beside it."""

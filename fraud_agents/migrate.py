@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.postgres import migrations as files
-from streams.postgres.migrations import Migration, Tables
+from runtime.postgres import migrations as files
+from runtime.postgres.migrations import Migration, Tables
 
 TABLES: Final = Tables("fraud_agents", ("fraud",))
 
@@ -16,5 +16,5 @@ def migrations(database_url: str) -> list[Migration]:
 
 
 def migrate(database_url: str) -> list[Migration]:
-    """Apply what is missing and return it; grant the rights. Raises as `streams.postgres.migrations`."""
+    """Apply what is missing and return it; grant the rights. Raises as `runtime.postgres.migrations`."""
     return files.migrate(TABLES, database_url)

@@ -11,9 +11,9 @@ from typing import Any, LiteralString, NamedTuple
 
 from mode import Service
 
+from runtime.postgres.database import Database
+from runtime.postgres.statements import statements_of
 from schemas.errors import Fenced, InvariantBroken
-from streams.postgres.database import Database
-from streams.postgres.statements import statements_of
 
 
 class Claim(NamedTuple):

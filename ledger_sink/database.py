@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from streams.postgres import database
-from streams.postgres.database import Locked
+from runtime.postgres import database
+from runtime.postgres.database import Locked
 
 __all__ = ["Database", "Locked"]
 
 
 class Database(database.Database):
-    """One transaction after the other over one connection; see `streams.postgres.database` for what it raises."""
+    """One transaction after the other over one connection; see `runtime.postgres.database` for what it raises."""
 
     owner = "the ledger's"
     remedy = "run `pitboss ledger migrate up`"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.postgres import migrations as files
-from streams.postgres.migrations import Migration, MigrationChanged, Tables
+from runtime.postgres import migrations as files
+from runtime.postgres.migrations import Migration, MigrationChanged, Tables
 
 TABLES: Final = Tables("ledger_sink", ("public", "dead_letters"))
 
@@ -23,7 +23,7 @@ def migrations(database_url: str) -> list[Migration]:
 
 
 def migrate(database_url: str, *, dry_run: bool = False) -> list[Migration]:
-    """Apply what is missing, or only look, and return it; grant the rights. Raises as `streams.postgres.migrations`."""
+    """Apply what is missing, or only look, and return it; grant the rights. Raises as `runtime.postgres.migrations`."""
     if dry_run:
         return [migration for migration in migrations(database_url) if not migration.applied]
     return files.migrate(TABLES, database_url)

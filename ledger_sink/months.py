@@ -15,8 +15,8 @@ import psycopg
 from psycopg import sql
 
 from ledger_sink.statements import statements
+from runtime.postgres.roles import Role, take_role_now
 from schemas.errors import Unavailable, UsageError
-from streams.postgres.roles import Role, take_role_now
 
 _SQL: Final = statements("months")
 _PREFIX: Final = "transfer_"

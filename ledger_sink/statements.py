@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import LiteralString
 
-from streams.postgres.statements import statements_of
+from runtime.postgres.statements import statements_of
 
 
 def statements(file: str) -> dict[str, LiteralString]:

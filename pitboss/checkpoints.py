@@ -17,9 +17,9 @@ from ledger_sink.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sig
 from pitboss.settings import Runtime
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.postgres.roles import Role, session_options, take_role_now
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
-from streams.postgres.roles import Role, session_options, take_role_now
 
 
 def connect(runtime: Runtime, *, read_only: bool) -> Connection:

@@ -17,10 +17,10 @@ from runtime.dead_letters.letters import Case, Letter, cases_of
 from runtime.dead_letters.park_store import OpenJam, ParkStore
 from runtime.dead_letters.redrive import APPEND_BYTES_MAX, Outgoing, Redriver
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import DeadLetter, Position
-from streams.postgres.roles import Role
 
 APPLICATION = "pitboss.dlt"
 

@@ -20,11 +20,11 @@ from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitions import partitions_of
+from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import Unavailable
 from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
-from streams.postgres.roles import Role
 
 READ_MAX: Final = 200_000
 """Records of one topic; reading and decoding them takes some seconds. Of more, the newest are counted."""

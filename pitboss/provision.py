@@ -13,9 +13,9 @@ from ledger_sink.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import Creation, create_topics, delete_topics
+from runtime.postgres.migrations import Migration, Tables, state_of
 from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
-from streams.postgres.migrations import Migration, Tables, state_of
 from streams.providers.registry import DIALECTS
 
 

@@ -10,10 +10,10 @@ import msgspec
 from ledger_sink.database import Database
 from replay.evidence import SQL, Answered, Tables, Topics, read_tables
 from replay.ledger import replay_ledger
+from runtime.postgres.roles import Role
 from schemas.errors import Fatal
 from schemas.events import Position, WalletBalance, WalletOutcome
 from schemas.policies import LedgerPolicy
-from streams.postgres.roles import Role
 
 NAMES = (
     "conserved",

@@ -11,6 +11,7 @@ import msgspec
 from ledger_sink.book import Sourced
 from ledger_sink.database import Database
 from replay.topics import read_topics
+from runtime.postgres.statements import statements_of
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import (
@@ -38,7 +39,6 @@ from schemas.topics import (
     raw_topic,
 )
 from streams.normalise.normaliser import Normaliser
-from streams.postgres.statements import statements_of
 from streams.providers.registry import DIALECTS
 
 SQL = statements_of("replay", "checks")

@@ -10,9 +10,9 @@ from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
+from runtime.postgres.statements import statements_of
 from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
-from streams.postgres.statements import statements_of
 
 _SQL = statements_of("replay", "checks")
 

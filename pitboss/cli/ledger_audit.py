@@ -17,9 +17,9 @@ from pitboss.cli.ledger_reading import json_option, print_json
 from pitboss.cli.option_types import Finite
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from replay.checks import check_tables
+from runtime.postgres.roles import Role
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS
-from streams.postgres.roles import Role
 
 _CHECKING_MAX_S = 24 * 3600.0
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from ledger_sink.database import Database
 from pitboss.cli import screen
 from pitboss.settings import Runtime
-from streams.postgres.roles import Role
+from runtime.postgres.roles import Role
 
 T = TypeVar("T")
 _READING_MAX_S: Final = 3600.0

@@ -22,8 +22,8 @@ from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
+from runtime.postgres.roles import Role
 from schemas.errors import UsageError
-from streams.postgres.roles import Role
 
 _SHOWN_MAX = 100
 

@@ -15,10 +15,10 @@ from ledger_sink.database import Database
 from pitboss import house
 from pitboss.cli.option_types import Finite
 from pitboss.settings import read_settings, read_worker_settings, resolve_runtime
+from runtime.postgres.roles import Role
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
 from schemas.money import amount_from_text, minor_units, text_of_minor
-from streams.postgres.roles import Role
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., None])

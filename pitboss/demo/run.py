@@ -17,12 +17,12 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import Tables, Topics, read_all_topics, read_tables
+from runtime.postgres.roles import Role
 from sandbox.actions import PROVIDERS
 from sandbox.records import RawEvent
 from sandbox.scenario import Scenario, duration_ms, generate
 from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
-from streams.postgres.roles import Role
 from streams.providers.registry import policies
 
 

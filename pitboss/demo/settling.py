@@ -13,10 +13,10 @@ from ledger_sink.database import Database
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import has_passed
 from pitboss.settings import Runtime
+from runtime.postgres.roles import Role
 from schemas.errors import Stalled, Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from streams.normalise.agent import NAME as NORMALISE_GROUP
-from streams.postgres.roles import Role
 
 _POLL_S = 0.1
 

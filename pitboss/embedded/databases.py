@@ -10,8 +10,8 @@ import psycopg
 from psycopg import Connection, sql
 
 from pitboss.settings import Runtime
+from runtime.postgres.roles import RightsMissing
 from schemas.errors import Unavailable
-from streams.postgres.roles import RightsMissing
 
 
 def create_database(runtime: Runtime) -> bool:

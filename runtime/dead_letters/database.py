@@ -8,9 +8,9 @@ from typing import Any, LiteralString
 from mode import Service
 from psycopg import AsyncConnection
 
-from streams.postgres.database import SILENCE_MAX_S, Database
-from streams.postgres.roles import Role
-from streams.postgres.statements import statements_of
+from runtime.postgres.database import SILENCE_MAX_S, Database
+from runtime.postgres.roles import Role
+from runtime.postgres.statements import statements_of
 
 
 def statements(file: str) -> dict[str, LiteralString]:
@@ -37,7 +37,7 @@ class DeadLetterDatabase(Service):
         silence_max_s: float | None = SILENCE_MAX_S,
         **kwargs: Any,
     ) -> None:
-        """Connect to nothing yet; see `streams.postgres.database` for `silence_max_s`."""
+        """Connect to nothing yet; see `runtime.postgres.database` for `silence_max_s`."""
         super().__init__(**kwargs)
         self._url = database_url
         self._database = _Letters(database_url, application_name, role=role, silence_max_s=silence_max_s)

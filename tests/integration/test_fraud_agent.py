@@ -16,12 +16,12 @@ from fraud_agents import migrate as migration
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake
+from runtime.postgres.migrations import MigrationChanged, Tables
 from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.events import DeadLetter, OffsetRange
 from schemas.identity import alert_id
 from schemas.topics import ALERTS, TRANSACTIONS
-from streams.postgres.migrations import MigrationChanged, Tables
 from tests import fraud_log
 from tests.fraud_log import T0, append, append_bytes, bet, burst, partition_of, read_alerts, settings_of, watching
 

@@ -19,9 +19,9 @@ from ledger_sink.months import bring_back, following, make_months, months, move_
 from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
 from pitboss.cli.ledger import ledger as ledger_group
+from runtime.postgres.migrations import Tables
+from runtime.postgres.roles import Role
 from schemas.errors import UsageError
-from streams.postgres.migrations import Tables
-from streams.postgres.roles import Role
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration
@@ -103,7 +103,7 @@ async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(runtime, stack, na
     older = [one for one in migrations.available() if one.name < "0060"]
     with monkeypatch.context() as patched:
         patched.setattr(Tables, "files", lambda _: older)
-        patched.setattr("streams.postgres.migrations._grant", lambda *_: None)  # rights of tables that come later
+        patched.setattr("runtime.postgres.migrations._grant", lambda *_: None)  # rights of tables that come later
         migrate(url)
     rows(url, "INSERT INTO transfer SELECT 'p-1', 'EUR', n, 'psp:adyen', 'player:p-1:cash', 5, 5 * n, 0, 0,"
          " gen_random_uuid(), 0, 0, n - 1, 0 FROM generate_series(1, 3) n")  # fmt: skip

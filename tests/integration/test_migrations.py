@@ -16,9 +16,9 @@ from ledger_sink.positions import claim_positions
 from ledger_sink.store import PostgresLedger, Slice
 from pitboss.embedded.databases import create_database, drop_database
 from replay.checks import check_tables
+from runtime.postgres import migrations
+from runtime.postgres.migrations import Migration, MigrationFailed, Tables
 from schemas.errors import Unavailable
-from streams.postgres import migrations
-from streams.postgres.migrations import Migration, MigrationFailed, Tables
 from tests.table_catalogue import catalogue, counts, fill
 from tests.unit.ledger_events import bet, rollback, sourced
 

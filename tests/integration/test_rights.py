@@ -19,10 +19,10 @@ from ledger_sink.store import PostgresLedger, Slice
 from pitboss.provision import provision
 from pitboss.settings import worker_environment
 from runtime.dead_letters.database import DeadLetterDatabase
+from runtime.postgres import migrations
+from runtime.postgres.roles import RightsMissing, Role, session_options, take_role_now
 from schemas.errors import InvariantBroken
 from schemas.topics import TRANSACTIONS
-from streams.postgres import migrations
-from streams.postgres.roles import RightsMissing, Role, session_options, take_role_now
 from tests.integration.test_migrations import one_more
 from tests.table_catalogue import fill, row_of, tables
 from tests.unit.ledger_events import bet, deposit, sourced

@@ -17,8 +17,8 @@ from runtime.kafka.batches import BatchChannel, RecordBatch, joined
 from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
 from runtime.kafka.intake.progress import Progress
 from runtime.kafka.stalls import Sight, StallJudge
+from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import InvariantBroken
-from streams.postgres.database import SILENCE_MAX_S
 
 TP = TopicPartition("t", 0)
 RECORD = ConsumerRecord("t", 0, 0, 0, 0, b"k", b"v", None, 1, 1, ())

@@ -11,9 +11,9 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
+from runtime.postgres.roles import Role, not_allowed, reads_only, session_options, take_role
+from runtime.postgres.timeouts import cut
 from schemas.errors import InvariantBroken, Unavailable, UsageError
-from streams.postgres.roles import Role, not_allowed, reads_only, session_options, take_role
-from streams.postgres.silence import cut
 
 # A hung statement must end before the broker takes us for dead.
 _SESSION: Final = "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import Connection, sql
 
+from runtime.postgres.roles import RightsMissing, Role, take_role_now
 from schemas.errors import Fatal, Unavailable
-from streams.postgres.roles import RightsMissing, Role, take_role_now
 
 _LOCK_KEY: Final = 0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
 _TURN_MAX: Final = "10min"
@@ -137,7 +137,7 @@ def _limit(connection: Connection[Any]) -> None:
 
 def _text(name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Sequence[str] = ()) -> sql.Composed:
     """A file of this package; what stands in braces is filled in, as blocks of PL/pgSQL take no parameters."""
-    text = resources.files("streams.postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    text = resources.files("runtime.postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
     return sql.SQL(text).format(
         schema=sql.Identifier(schema), schemas=sql.Literal(list(schemas)), roles=sql.Literal(list(roles))
     )

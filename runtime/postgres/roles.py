@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
 
+from runtime.postgres.timeouts import cut
 from schemas.errors import UsageError
-from streams.postgres.silence import cut
 
 
 class Role(StrEnum):
