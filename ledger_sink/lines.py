@@ -10,8 +10,8 @@ from datetime import date
 from functools import lru_cache
 from typing import Final
 
-from ledger_sink.book import Decided, Sourced
-from ledger_sink.journal import Transfer
+from ledger_sink.rules.book import Decided, Sourced
+from ledger_sink.rules.journal import Transfer
 from schemas.topics import DAY_MS
 
 NULL: Final = "\\N"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ledger_sink.database import Database
-from ledger_sink.journal import PlayerState, Proposal, Wallet
+from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
 from ledger_sink.statements import statements
 
 _SQL = statements("people")

@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.book import Book
-from ledger_sink.journal import PlayerState, Wallet
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.journal import PlayerState, Wallet
 
 PLAYERS_MAX: Final = 100_000
 """At some 500 bytes each, 50 MB a worker; whoever was read longest ago is read anew."""

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from ledger_sink.database import Database
-from ledger_sink.journal import Wallet
+from ledger_sink.rules.journal import Wallet
 from ledger_sink.settled import Message, SettledRecords
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER, Applied, Slice

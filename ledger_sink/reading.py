@@ -8,10 +8,10 @@ from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink import closings
-from ledger_sink.book import Book, Sourced
-from ledger_sink.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
-from ledger_sink.references import WINS, asks_for_bets, marks_settled
+from ledger_sink.rules import closings
+from ledger_sink.rules.book import Book, Sourced
+from ledger_sink.rules.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
+from ledger_sink.rules.references import WINS, asks_for_bets, marks_settled
 from ledger_sink.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger_sink.database import Database
-from ledger_sink.journal import Wallet
+from ledger_sink.rules.journal import Wallet
 from ledger_sink.statements import statements
 from ledger_sink.store import CONSUMER
 from schemas.events import Outcome, WalletBalance

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ledger_sink.database import Database
-from ledger_sink.references import SWEEP
+from ledger_sink.rules.references import SWEEP
 from ledger_sink.statements import statements
 from schemas.events import Attempt, Cause, Kind, Leg, Reference, SignatureVerdict, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint

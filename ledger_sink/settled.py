@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ledger_sink import debts
-from ledger_sink.book import Decided
-from ledger_sink.journal import Wallet
 from ledger_sink.messages import player_message
+from ledger_sink.rules import debts
+from ledger_sink.rules.book import Decided
+from ledger_sink.rules.journal import Wallet
 from schemas import codec
 from schemas.events import Attempt, FraudAlert, Position, WalletBalance, WalletOutcome
 from schemas.money import exponent_of

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
-from ledger_sink.book import Book, Sourced
 from ledger_sink.database import Database
 from ledger_sink.players import KnownPlayers, carry_over
-from ledger_sink.posting import post
 from ledger_sink.reading import Reading, Wanted, read_book, read_further, wanted_by
+from ledger_sink.rules.book import Book, Sourced
+from ledger_sink.rules.posting import post
 from ledger_sink.statements import statements
 from ledger_sink.writing import FEW_EVENTS_MAX, Lines, RowsMoved, Statement, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable

@@ -14,9 +14,9 @@ from typing import Any, Final, LiteralString
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.book import Book, Decided, Sourced
-from ledger_sink.journal import Transfer, Wallet
 from ledger_sink.lines import NULL, entry_line, repeat_line, transfer_line
+from ledger_sink.rules.book import Book, Decided, Sourced
+from ledger_sink.rules.journal import Transfer, Wallet
 from ledger_sink.statements import plain_array, statements, text_array
 from schemas.errors import InvariantBroken
 

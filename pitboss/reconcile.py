@@ -9,7 +9,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 from ledger_sink.database import Database
-from ledger_sink.journal import Wallet
 from ledger_sink.reconcile import (
     BalanceReport,
     StatementLine,
@@ -17,6 +16,7 @@ from ledger_sink.reconcile import (
     read_published,
     read_wallets,
 )
+from ledger_sink.rules.journal import Wallet
 from ledger_sink.settled import SettledRecords
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client

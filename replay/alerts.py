@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fraud_agents.detectors import FIELDS
 from fraud_agents.rules import DEFAULT_RULES
 from fraud_agents.watch import PartitionWatch
-from ledger_sink.book import Sourced
+from ledger_sink.rules.book import Sourced
 from schemas.events import FraudAlert
 
 

@@ -15,7 +15,7 @@ from fraud_agents.alert_log import ToldAlert, follow_alerts, read_alerts, read_r
 from fraud_agents.detectors import FIELDS
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
-from ledger_sink.debts import RULE as DEBTS
+from ledger_sink.rules.debts import RULE as DEBTS
 from pitboss.cli import screen
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from schemas import codec

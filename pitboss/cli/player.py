@@ -8,8 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.journal import FREE, Wallet
 from ledger_sink.people import PlayerView, player_view
+from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
 from pitboss.cli.people import asked, checked_amount, json_option, tell, tells, time_text
 from schemas.money import exponent_of, text_of_minor

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from ledger_sink import store
-from ledger_sink.book import Book
 from ledger_sink.database import Database
 from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
-from ledger_sink.posting import post
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.posting import post
 from ledger_sink.store import PostgresLedger, Slice
 from ledger_sink.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, Unavailable

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from fraud_agents.rules import DEFAULT_RULES
-from ledger_sink.debts import debt_alert
+from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.topic_admin import delete_topics
 from replay.alerts import alerts_over

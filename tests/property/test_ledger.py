@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_sink.book import Book
-from ledger_sink.posting import post
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.posting import post
 from schemas.events import Cause
 from schemas.policies import DEFAULT_POLICY
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win

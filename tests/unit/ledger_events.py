@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from ledger_sink.book import Book, Decided, Sourced
-from ledger_sink.posting import post
+from ledger_sink.rules.book import Book, Decided, Sourced
+from ledger_sink.rules.posting import post
 from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
 from schemas.identity import event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy

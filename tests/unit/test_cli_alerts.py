@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from fraud_agents.alert_log import ToldAlert
-from ledger_sink.debts import debt_alert
+from ledger_sink.rules.debts import debt_alert
 from pitboss.cli import alerts
 from pitboss.cli.main import cli
 from schemas.events import Position

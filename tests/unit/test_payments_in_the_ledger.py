@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ledger_sink.book import Book
-from ledger_sink.posting import post
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.posting import post
 from sandbox.fuzz.subjects import versions
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.book import Book
-from ledger_sink.posting import DECISIONS_MAX
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.posting import DECISIONS_MAX
 from schemas.causes import PARKED, REDRIVE
 from schemas.errors import InvariantBroken
 from schemas.events import Cause

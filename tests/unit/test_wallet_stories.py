@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from lxml import etree
 from msgspec.structs import replace
 
-from ledger_sink.book import Book
-from ledger_sink.posting import post
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.posting import post
 from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.identity import referenced_event_id
 from schemas.money import exponent_of

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts, bonus
-from ledger_sink.accounts import BONUS, CASH, HELD, purse_of
-from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.journal import CANCELLED, PAID, REFUSED, REVERSED, SETTLED, Action, Entry, Transfer
-from ledger_sink.references import closing_of_target, decisions_of_target, refused_rollback, show_target, show_wallet
+from ledger_sink.rules import accounts, bonus
+from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
+from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import CANCELLED, PAID, REFUSED, REVERSED, SETTLED, Action, Entry, Transfer
+from ledger_sink.rules.references import (
+    closing_of_target,
+    decisions_of_target,
+    refused_rollback,
+    show_target,
+    show_wallet,
+)
 from schemas.events import Kind, Leg, Outcome
 
 KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})

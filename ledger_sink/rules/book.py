@@ -12,9 +12,20 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from ledger_sink.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.amounts import CURRENCIES_DIFFER, MOVED_AWAY, OUT_OF_RANGE, Unpostable
-from ledger_sink.journal import SETTLED, Action, Answer, Before, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
+from ledger_sink.rules.accounts import BONUS, CASH, HELD, player_account
+from ledger_sink.rules.amounts import CURRENCIES_DIFFER, MOVED_AWAY, OUT_OF_RANGE, Unpostable
+from ledger_sink.rules.journal import (
+    SETTLED,
+    Action,
+    Answer,
+    Before,
+    Closing,
+    Entry,
+    PlayerState,
+    Proposal,
+    Transfer,
+    Wallet,
+)
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
 from schemas.identity import referenced_event_id

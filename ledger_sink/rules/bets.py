@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts, bonus
-from ledger_sink.accounts import BONUS, CASH
-from ledger_sink.amounts import BOOKED, NOTED, Verdict, amount_of, borrowed_minor_of, currency_of, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.references import borrowed_currency
+from ledger_sink.rules import accounts, bonus
+from ledger_sink.rules.accounts import BONUS, CASH
+from ledger_sink.rules.amounts import BOOKED, NOTED, Verdict, amount_of, borrowed_minor_of, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.references import borrowed_currency
 from schemas.events import Kind, Leg, Outcome
 from schemas.money import exponent_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ledger_sink import accounts, adjustments, bets, bonus, closings, states
-from ledger_sink.accounts import CASH
-from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.book import Posting
+from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, states
+from ledger_sink.rules.accounts import CASH
+from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
 from schemas.events import Kind, Leg
 
 Rule = Callable[[Posting, Leg], Verdict]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.amounts import Verdict, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.journal import PlayerState, Wallet
-from ledger_sink.references import show_wallet
+from ledger_sink.rules.amounts import Verdict, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import PlayerState, Wallet
+from ledger_sink.rules.references import show_wallet
 from schemas.causes import LATE
 from schemas.events import Kind, Leg, Outcome
 

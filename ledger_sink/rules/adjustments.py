@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts
-from ledger_sink.accounts import CASH
-from ledger_sink.amounts import BOOKED, NOTED, Verdict, currency_of, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.journal import APPROVED, Proposal
-from ledger_sink.references import closing_of_target
+from ledger_sink.rules import accounts
+from ledger_sink.rules.accounts import CASH
+from ledger_sink.rules.amounts import BOOKED, NOTED, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import APPROVED, Proposal
+from ledger_sink.rules.references import closing_of_target
 from schemas.events import Leg, Outcome
 
 PROPOSED: Final = "adjustment.proposed"

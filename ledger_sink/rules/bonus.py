@@ -12,12 +12,12 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink import accounts
-from ledger_sink.accounts import BONUS, CASH, purse_of
-from ledger_sink.amounts import BOOKED, NOTED, OUT_OF_RANGE, Unpostable, Verdict, currency_of, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.journal import Transfer, Wallet
-from ledger_sink.references import booked_target
+from ledger_sink.rules import accounts
+from ledger_sink.rules.accounts import BONUS, CASH, purse_of
+from ledger_sink.rules.amounts import BOOKED, NOTED, OUT_OF_RANGE, Unpostable, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import Transfer, Wallet
+from ledger_sink.rules.references import booked_target
 from schemas.events import Kind, Leg, Outcome
 from schemas.money import AMOUNT_MAX
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink import accounts
-from ledger_sink.amounts import NOTED, Verdict, minor_of
-from ledger_sink.book import NOBODY, Posting
-from ledger_sink.journal import REVERSED
-from ledger_sink.references import BET_NOT_SEEN
+from ledger_sink.rules import accounts
+from ledger_sink.rules.amounts import NOTED, Verdict, minor_of
+from ledger_sink.rules.book import NOBODY, Posting
+from ledger_sink.rules.journal import REVERSED
+from ledger_sink.rules.references import BET_NOT_SEEN
 from schemas.events import Kind, Outcome
 
 PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.amounts import BOOKED, Verdict, currency_of, minor_of
-from ledger_sink.book import Posting
-from ledger_sink.journal import BLOCKED, FREE, HELD
+from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import BLOCKED, FREE, HELD
 from schemas.errors import InvariantBroken
 from schemas.events import Leg, Outcome
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.amounts import BOOKED, CURRENCIES_DIFFER, CURRENCY_UNKNOWN, NOTED, Unpostable, Verdict
-from ledger_sink.book import NOBODY, Book, Decided, Posting, Sourced
-from ledger_sink.closings import pay
-from ledger_sink.journal import CANCELLED, PAID, SETTLED, Answer, Entry
-from ledger_sink.playerless import PLAYER_UNKNOWN, without_player
-from ledger_sink.references import BET_NOT_SEEN, asks_for_bets, marks_settled, refused_win, settle, show_wallet
-from ledger_sink.refusals import refusal
-from ledger_sink.rules import RULES
+from ledger_sink.rules.amounts import BOOKED, CURRENCIES_DIFFER, CURRENCY_UNKNOWN, NOTED, Unpostable, Verdict
+from ledger_sink.rules.book import NOBODY, Book, Decided, Posting, Sourced
+from ledger_sink.rules.closings import pay
+from ledger_sink.rules.journal import CANCELLED, PAID, SETTLED, Answer, Entry
+from ledger_sink.rules.leg_rules import RULES
+from ledger_sink.rules.playerless import PLAYER_UNKNOWN, without_player
+from ledger_sink.rules.references import BET_NOT_SEEN, asks_for_bets, marks_settled, refused_win, settle, show_wallet
+from ledger_sink.rules.refusals import refusal
 from schemas.errors import InvariantBroken, Rejected
 from schemas.events import Outcome
 from schemas.policies import LedgerPolicy

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.amounts import CURRENCY_UNKNOWN, Unpostable, Verdict
-from ledger_sink.book import Posting
-from ledger_sink.journal import CANCELLED, REVERSED, SETTLED, Closing, Entry
+from ledger_sink.rules.amounts import CURRENCY_UNKNOWN, Unpostable, Verdict
+from ledger_sink.rules.book import Posting
+from ledger_sink.rules.journal import CANCELLED, REVERSED, SETTLED, Closing, Entry
 from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
 
