@@ -18,11 +18,11 @@ from bench.processes import machine_cpu_s
 from bench.rates import Rate
 from ledger_sink.agent import LedgerHandler
 from ledger_sink.committer import Committer
-from ledger_sink.contents import Contents
-from ledger_sink.database import Database
-from ledger_sink.lines import month_of
 from ledger_sink.positions import claim_positions
-from ledger_sink.store import Applied, PostgresLedger
+from ledger_sink.store.copy_rows import month_of
+from ledger_sink.store.database import Database
+from ledger_sink.store.event_decoder import Contents
+from ledger_sink.store.ledger import Applied, PostgresLedger
 from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.partitioner import partition_for

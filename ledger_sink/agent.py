@@ -9,13 +9,13 @@ from functools import partial
 from mode import Service
 
 from ledger_sink.committer import Committer
-from ledger_sink.contents import Contents
-from ledger_sink.database import Database
-from ledger_sink.log import checksum
 from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher, Send
 from ledger_sink.rules.book import Sourced
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.event_decoder import Contents
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch

@@ -9,7 +9,7 @@ import asyncio
 from typing import Final
 
 from ledger_sink.publisher import Publisher
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.ledger import PostgresLedger, Slice
 
 EVENTS_PER_TRANSACTION_MAX: Final = 10_000
 """A third of a second's work of a worker that is behind: what a transaction costs by itself no longer shows."""

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final, LiteralString, NoReturn
 
 import msgspec
 
-from ledger_sink.database import Database
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 from schemas.errors import UsageError
 
 _SQL: Final = statements("history")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 
 _SQL = statements("people")
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from ledger_sink.database import Database, Locked
-from ledger_sink.log import Stored, cluster_id, verify_log
 from ledger_sink.publisher import Publisher
-from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER
+from ledger_sink.store.database import Database, Locked
+from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.log_check import Stored, cluster_id, verify_log
+from ledger_sink.store.statements import statements
 from schemas.errors import Fenced, LogMismatch
 from schemas.topics import TRANSACTIONS
 

@@ -17,11 +17,11 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
-from ledger_sink.database import Database
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.settled import Message, SettledRecords
-from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER, Applied, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import CONSUMER, Applied, Slice
+from ledger_sink.store.statements import statements
 from schemas.errors import SendFailed, Unavailable
 
 logger = logging.getLogger(__name__)

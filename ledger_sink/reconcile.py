@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.statements import statements
 from schemas.events import Outcome, WalletBalance
 
 _SQL: Final = statements("reconcile")

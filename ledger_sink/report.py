@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.database import Database
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 from schemas.errors import UsageError
 
 DIMENSIONS: Final = ("provider", "game", "brand", "region", "day")

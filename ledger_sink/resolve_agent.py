@@ -10,12 +10,12 @@ from functools import partial
 from aiokafka import TopicPartition
 from mode import Service
 
-from ledger_sink.contents import Contents
-from ledger_sink.database import Database
-from ledger_sink.log import checksum
 from ledger_sink.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
+from ledger_sink.store.database import Database
+from ledger_sink.store.event_decoder import Contents
+from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch

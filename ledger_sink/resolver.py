@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import msgspec
 from psycopg.types.json import Jsonb
 
-from ledger_sink.database import Database
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.events import WalletTransaction

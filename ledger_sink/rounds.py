@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.rules.references import SWEEP
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 from schemas.events import Attempt, Cause, Kind, Leg, Reference, SignatureVerdict, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy

@@ -13,8 +13,8 @@ import msgspec
 import psycopg
 
 from ledger_sink.seals import DIGEST_BYTES, FORM, NOTHING, Checkpoint, Seal, Sealed, new_seal, row_digest, seal_hash
-from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER
+from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.statements import statements
 from schemas.errors import Unavailable, UsageError
 
 OFFSETS_PER_SEAL: Final = 2_000

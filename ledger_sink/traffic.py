@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ledger_sink.database import Database
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 
 Version = tuple[str, str]
 """Provider and version."""

@@ -9,8 +9,8 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from ledger_sink.database import Database
-from ledger_sink.statements import statements
+from ledger_sink.store.database import Database
+from ledger_sink.store.statements import statements
 from pitboss.periods import instant_ms
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from fraud_agents.migrate import TABLES as FRAUD
 from fraud_agents.migrate import migrate as migrate_fraud
-from ledger_sink.migrate import TABLES as LEDGER
-from ledger_sink.migrate import migrate as migrate_ledger
+from ledger_sink.store.migrate import TABLES as LEDGER
+from ledger_sink.store.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import Creation, create_topics, delete_topics

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-from ledger_sink.database import Database
 from ledger_sink.reconcile import (
     BalanceReport,
     StatementLine,
@@ -18,6 +17,7 @@ from ledger_sink.reconcile import (
 )
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.settled import SettledRecords
+from ledger_sink.store.database import Database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
 from replay.checks import Check, check_offsets

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from replay.evidence import SQL, Answered, Tables, Topics, read_tables
 from replay.ledger import replay_ledger
 from runtime.postgres.roles import Role

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.rules.book import Sourced
+from ledger_sink.store.database import Database
 from replay.topics import read_topics
 from runtime.postgres.statements import statements_of
 from schemas import codec

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.publisher import Publisher
 from ledger_sink.rules.book import Sourced
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import create_topics, delete_topics

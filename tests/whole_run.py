@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.rules.debts import RULE as DEBT_RULE
+from ledger_sink.store.database import Database
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
 from replay.alerts import alerts_over, differing_alerts

@@ -28,7 +28,7 @@ from bench.processes import Command
 from bench.progress import Progress
 from bench.report import table
 from bench.watch import Subject
-from ledger_sink.migrate import migrate
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
 from pitboss.cli.interrupts import cleaning_up_when_told_to_end
 from pitboss.embedded.databases import create_database, drop_database

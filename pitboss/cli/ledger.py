@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from ledger_sink.migrate import Migration, migrate, migrations
+from ledger_sink.store.migrate import Migration, migrate, migrations
 from pitboss.cli import screen
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS

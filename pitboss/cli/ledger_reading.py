@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.reconcile import (
     BalanceReport,
     StatementFault,
@@ -18,6 +17,7 @@ from ledger_sink.reconcile import (
     read_moved,
 )
 from ledger_sink.report import ALWAYS_MS
+from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from ledger_sink.database import Database
 from ledger_sink.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
+from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import instant_ms

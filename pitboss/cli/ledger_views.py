@@ -10,8 +10,8 @@ import msgspec
 from rich.table import Table
 
 from ledger_sink import history
-from ledger_sink.database import Database
 from ledger_sink.rules.accounts import purse_of
+from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
 from pitboss.log_places import offset_behind

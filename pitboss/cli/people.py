@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from pitboss import house
 from pitboss.cli.option_types import Finite
 from pitboss.settings import read_settings, read_worker_settings, resolve_runtime

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from pitboss.demo.figures import Figures, figures_of
 from pitboss.demo.play import Play
 from pitboss.demo.promised import unmet

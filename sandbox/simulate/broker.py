@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from ledger_sink.log import Stored, mismatch
+from ledger_sink.store.log_check import Stored, mismatch
 from runtime.kafka.partitioner import partition_for
 from sandbox.simulate.process import Process
 from schemas.errors import LogMismatch

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ledger_sink.positions import claim_positions
 from ledger_sink.rules.book import Sourced
-from ledger_sink.store import CONSUMER, PostgresLedger, Slice
+from ledger_sink.store.ledger import CONSUMER, PostgresLedger, Slice
 from sandbox.simulate.chains import chains_of, debts_of, gaps_of
 from sandbox.simulate.database import SimulatedDatabase
 from sandbox.simulate.oracle import Oracle

@@ -8,7 +8,7 @@ from typing import Any, LiteralString, cast
 
 from psycopg import AsyncConnection
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from sandbox.simulate.claiming import CLAIMING
 from sandbox.simulate.parking import PARKING
 from sandbox.simulate.postgres_text import rows_of

@@ -9,13 +9,13 @@ from typing import Final, cast
 
 from ledger_sink.agent import LedgerHandler
 from ledger_sink.committer import Committer
-from ledger_sink.contents import Contents
-from ledger_sink.log import Stored
 from ledger_sink.positions import Guard, LedgerPositions
 from ledger_sink.publisher import Publisher
 from ledger_sink.resolve_agent import ResolveHandler, ResolvePositions
 from ledger_sink.resolver import Ends, Resolver
-from ledger_sink.store import PostgresLedger
+from ledger_sink.store.event_decoder import Contents
+from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.log_check import Stored
 from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
 from sandbox.simulate.broker import Broker

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
-from ledger_sink.statements import statements
+from ledger_sink.store.statements import statements
 from sandbox.simulate.postgres_text import rows_of, values_of
 from sandbox.simulate.tables import Row, Server, Session
 from schemas.errors import InvariantBroken

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ledger_sink.database import Locked
+from ledger_sink.store.database import Locked
 from schemas.errors import InvariantBroken, Unavailable
 
 Row = dict[str, Any]

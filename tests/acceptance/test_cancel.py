@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ledger_sink.database import Database
+from ledger_sink.store.database import Database
 from pitboss.demo.settling import Settling
 from pitboss.demo.stage import running_workers
 from pitboss.provision import provision

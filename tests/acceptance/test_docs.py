@@ -187,7 +187,9 @@ def test_what_is_named_with_its_file_stands_in_that_file(path: Path):
 
 
 def test_every_table_of_the_ledger_is_explained():
-    migrations = "".join(file.read_text() for file in sorted((ROOT / "ledger_sink" / "migrations").glob("*.sql")))
+    migrations = "".join(
+        file.read_text() for file in sorted((ROOT / "ledger_sink" / "store" / "migrations").glob("*.sql"))
+    )
     tables = set(re.findall(r"^CREATE TABLE (?!IF)([\w.]+)", migrations, re.MULTILINE))
     assert "transfer" in tables
     explained = set(names(DOCS / "architecture.md"))

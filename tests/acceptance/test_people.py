@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ledger_sink.database import Database
 from ledger_sink.people import player_view
 from ledger_sink.rounds import open_rounds, proposals_of
+from ledger_sink.store.database import Database
 from pitboss import house
 from pitboss.cli import ledger_rounds
 from pitboss.cli.main import cli

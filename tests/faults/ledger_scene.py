@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 
 from ledger_sink.agent import LedgerSettings
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolve_agent import ResolveSettings
+from ledger_sink.store.database import Database
+from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.processes import poll
 from pitboss.settings import runtime_of

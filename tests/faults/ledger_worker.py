@@ -17,13 +17,15 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from psycopg import AsyncConnection, AsyncCopy
 
-from ledger_sink import positions, resolver, store, writing
+from ledger_sink import positions, resolver
 from ledger_sink.agent import LedgerSettings, create_ledger_app
 from ledger_sink.publisher import Publisher
 from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
 from ledger_sink.resolver import Resolver
-from ledger_sink.statements import statements
-from ledger_sink.store import PostgresLedger
+from ledger_sink.store import ledger as store
+from ledger_sink.store import writing
+from ledger_sink.store.ledger import PostgresLedger
+from ledger_sink.store.statements import statements
 from runtime.kafka.app import run_worker
 from schemas.errors import SendFailed
 from streams.providers.registry import policies

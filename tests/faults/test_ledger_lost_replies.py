@@ -16,11 +16,11 @@ import psycopg
 import pytest
 
 from ledger_sink.committer import Committer
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.publisher import Publisher
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from schemas import codec
 from schemas.errors import Unavailable
 from schemas.events import WalletBalance, WalletOutcome

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from ledger_sink.migrate import migrate
+from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.topic_admin import create_topics
 from schemas.errors import LogMismatch

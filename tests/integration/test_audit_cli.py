@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from ledger_sink.migrate import migrate
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from pitboss.topic_admin import create_topics

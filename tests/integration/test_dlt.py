@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
 from ledger_sink.agent import LedgerSettings, create_ledger_app
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
+from ledger_sink.store.database import Database
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import Runtime, worker_environment
 from pitboss.topic_admin import create_topics

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import Guard, claim_positions
+from ledger_sink.store.database import Database
+from ledger_sink.store.migrate import migrate
 from schemas.errors import Fenced, LogMismatch
 
 pytestmark = pytest.mark.integration

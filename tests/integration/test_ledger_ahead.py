@@ -7,14 +7,14 @@ import random
 import psycopg
 import pytest
 
-from ledger_sink import store
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
-from ledger_sink.store import PostgresLedger, Slice
-from ledger_sink.writing import write_book
+from ledger_sink.store import ledger as store
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from tests.fix_stack import SEED

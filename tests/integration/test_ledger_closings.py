@@ -7,13 +7,13 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ledger_sink import store
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
-from ledger_sink.reading import wanted_by
-from ledger_sink.store import PostgresLedger, Slice
-from ledger_sink.writing import RowsMoved
+from ledger_sink.store import ledger as store
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.reading import wanted_by
+from ledger_sink.store.writing import RowsMoved
 from schemas.policies import LedgerPolicy
 from tests.unit.ledger_events import bet, deposit, leg, rollback, sourced, transaction
 

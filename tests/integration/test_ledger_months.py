@@ -11,13 +11,13 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from ledger_sink import history
-from ledger_sink import migrate as migrations
-from ledger_sink.database import Database
-from ledger_sink.lines import month_of
-from ledger_sink.migrate import migrate
-from ledger_sink.months import bring_back, following, make_months, months, move_away
 from ledger_sink.positions import claim_positions
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store import migrate as migrations
+from ledger_sink.store.copy_rows import month_of
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.months import bring_back, following, make_months, months, move_away
 from pitboss.cli.ledger import ledger as ledger_group
 from runtime.postgres.migrations import Tables
 from runtime.postgres.roles import Role

@@ -8,8 +8,8 @@ import uuid
 import psycopg
 import pytest
 
-from ledger_sink.migrate import migrate
-from ledger_sink.statements import statements
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.statements import statements
 
 pytestmark = pytest.mark.integration
 

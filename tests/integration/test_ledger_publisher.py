@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from ledger_sink.committer import Committer
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.publisher import Publisher
-from ledger_sink.statements import statements
-from ledger_sink.store import CONSUMER, Applied, PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import CONSUMER, Applied, PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import WalletBalance, WalletOutcome

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
 from replay.checks import check_tables

@@ -5,12 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ledger_sink import store
-from ledger_sink.database import Database
-from ledger_sink.migrate import MigrationChanged, available, migrate, migrations
 from ledger_sink.positions import claim_positions
-from ledger_sink.store import PostgresLedger, Slice
-from ledger_sink.writing import write_book
+from ledger_sink.store import ledger as store
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import MigrationChanged, available, migrate, migrations
+from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
 

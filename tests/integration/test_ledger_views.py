@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from ledger_sink import history
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.report import DIMENSIONS, ReportRow, make_report, mismatches
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from schemas.events import Leg

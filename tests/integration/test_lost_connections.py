@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from fraud_agents.snapshots import SnapshotStore
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
+from ledger_sink.store.database import Database
+from ledger_sink.store.migrate import migrate
 from runtime.dead_letters.database import DeadLetterDatabase
 from schemas.errors import Unavailable
 

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 from fraud_agents import migrate as fraud
-from ledger_sink import migrate as ledger
-from ledger_sink.database import Database
 from ledger_sink.positions import claim_positions
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store import migrate as ledger
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
 from pitboss.embedded.databases import create_database, drop_database
 from replay.checks import check_tables
 from runtime.postgres import migrations
@@ -192,4 +192,6 @@ def test_namespaces_of_one_server_make_the_same_roles_at_the_same_time(runtime, 
 
 
 def test_every_part_of_a_release_is_shipped():
-    assert all((Path(__file__).parents[2] / tables.package / "rights.sql").exists() for tables in BOTH)
+    assert all(
+        (Path(__file__).parents[2] / tables.package.replace(".", "/") / "rights.sql").exists() for tables in BOTH
+    )

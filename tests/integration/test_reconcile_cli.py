@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.reconcile import read_wallets
 from ledger_sink.settled import SettledRecords
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from pitboss.topic_admin import create_topics

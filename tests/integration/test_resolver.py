@@ -7,12 +7,12 @@ import asyncio
 import psycopg
 import pytest
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.resolver import CONSUMER, Parked, Resolver, has_passed
-from ledger_sink.statements import statements
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
+from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import WalletTransaction

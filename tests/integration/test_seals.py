@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger_sink.database import Database
-from ledger_sink.migrate import migrate
 from ledger_sink.positions import claim_positions
 from ledger_sink.sealing import find_faults, last_sealed, seal_partitions
 from ledger_sink.seals import Checkpoint
-from ledger_sink.store import PostgresLedger, Slice
+from ledger_sink.store.database import Database
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.migrate import migrate
 from schemas.errors import Unavailable
 from schemas.events import Attempt, Cause
 from schemas.policies import LedgerPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ledger_sink.statements import statements
+from ledger_sink.store.statements import statements
 from tests.integration.test_ledger_plans import full
 
 pytestmark = pytest.mark.integration

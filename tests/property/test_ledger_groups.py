@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_sink import store
 from ledger_sink.positions import claim_positions
-from ledger_sink.reading import wanted_by
 from ledger_sink.rules.debts import REASONS
-from ledger_sink.store import PostgresLedger, Slice
-from ledger_sink.writing import RowsMoved
+from ledger_sink.store import ledger as store
+from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.reading import wanted_by
+from ledger_sink.store.writing import RowsMoved
 from sandbox.simulate.chains import chains_of, debts_of, gaps_of
 from sandbox.simulate.clock import SimulatedLoop
 from sandbox.simulate.database import SimulatedDatabase

@@ -18,13 +18,13 @@ from rich.text import Text
 from fraud_agents.alert_log import ToldAlert
 from fraud_agents.explanation import Explanation
 from ledger_sink import history
-from ledger_sink.migrate import Migration
-from ledger_sink.months import Month
 from ledger_sink.people import PlayerView
 from ledger_sink.reconcile import BalanceFault, BalanceReport, StatementFault
 from ledger_sink.report import Report, ReportRow
 from ledger_sink.rounds import OpenBet, OpenRound
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
+from ledger_sink.store.migrate import Migration
+from ledger_sink.store.months import Month
 from pitboss import dead_letters
 from pitboss.cli import (
     alerts,

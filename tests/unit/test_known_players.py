@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger_sink.players import KnownPlayers
+from ledger_sink.store.player_cache import KnownPlayers
 from tests.unit.ledger_events import book_of, deposit
 
 IN_PART_0 = {"p-1": 0}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_sink.contents import Contents
+from ledger_sink.store.event_decoder import Contents
 from runtime.dead_letters.sink import DeadLetters
 from runtime.kafka.batches import RecordBatch
 from schemas import codec

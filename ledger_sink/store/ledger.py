@@ -18,13 +18,13 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
-from ledger_sink.database import Database
-from ledger_sink.players import KnownPlayers, carry_over
-from ledger_sink.reading import Reading, Wanted, read_book, read_further, wanted_by
 from ledger_sink.rules.book import Book, Sourced
 from ledger_sink.rules.posting import post
-from ledger_sink.statements import statements
-from ledger_sink.writing import FEW_EVENTS_MAX, Lines, RowsMoved, Statement, write_book
+from ledger_sink.store.database import Database
+from ledger_sink.store.player_cache import KnownPlayers, carry_over
+from ledger_sink.store.reading import Reading, Wanted, read_book, read_further, wanted_by
+from ledger_sink.store.statements import statements
+from ledger_sink.store.writing import FEW_EVENTS_MAX, Lines, RowsMoved, Statement, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import TRANSACTIONS

@@ -7,7 +7,7 @@ from typing import Final
 from runtime.postgres import migrations as files
 from runtime.postgres.migrations import Migration, MigrationChanged, Tables
 
-TABLES: Final = Tables("ledger_sink", ("public", "dead_letters"))
+TABLES: Final = Tables("ledger_sink.store", ("public", "dead_letters"))
 
 __all__ = ["TABLES", "Migration", "MigrationChanged", "available", "migrate", "migrations"]
 

@@ -14,10 +14,10 @@ from typing import Any, Final, LiteralString
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.lines import NULL, entry_line, repeat_line, transfer_line
 from ledger_sink.rules.book import Book, Decided, Sourced
 from ledger_sink.rules.journal import Transfer, Wallet
-from ledger_sink.statements import plain_array, statements, text_array
+from ledger_sink.store.copy_rows import NULL, entry_line, repeat_line, transfer_line
+from ledger_sink.store.statements import plain_array, statements, text_array
 from schemas.errors import InvariantBroken
 
 _SQL = statements("ledger")

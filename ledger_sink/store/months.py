@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from ledger_sink.statements import statements
+from ledger_sink.store.statements import statements
 from runtime.postgres.roles import Role, take_role_now
 from schemas.errors import Unavailable, UsageError
 

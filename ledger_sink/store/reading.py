@@ -12,7 +12,7 @@ from ledger_sink.rules import closings
 from ledger_sink.rules.book import Book, Sourced
 from ledger_sink.rules.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
 from ledger_sink.rules.references import WINS, asks_for_bets, marks_settled
-from ledger_sink.statements import plain_array, statements
+from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction
 from schemas.money import exponent_of

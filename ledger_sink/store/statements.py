@@ -10,7 +10,7 @@ from runtime.postgres.statements import statements_of
 
 def statements(file: str) -> dict[str, LiteralString]:
     """The ledger's own named statements of `sql/<file>.sql`."""
-    return statements_of("ledger_sink", file)
+    return statements_of("ledger_sink.store", file)
 
 
 def plain_array(values: Iterable[str | int]) -> str:
