@@ -18,7 +18,7 @@ from bench.machine import this_commit, this_machine
 from bench.progress import Progress
 from bench.rates import Pair, Rate, Spread
 from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
-from ledger_sink.committer import EVENTS_PER_TRANSACTION_MAX
+from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
 
 TARGET_RATIO: Final = 0.30

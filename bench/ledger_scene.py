@@ -16,9 +16,9 @@ from aiokafka.structs import ConsumerRecord
 from bench.ledger_traffic import STARTED_MS, Encoded
 from bench.processes import machine_cpu_s
 from bench.rates import Rate
-from ledger_sink.agent import LedgerHandler
-from ledger_sink.committer import Committer
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.handler import LedgerHandler
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.copy_rows import month_of
 from ledger_sink.store.database import Database
 from ledger_sink.store.event_decoder import Contents

@@ -10,7 +10,7 @@ from functools import partial
 from aiokafka import TopicPartition
 from mode import Service
 
-from ledger_sink.positions import Guard
+from ledger_sink.booking.positions import Guard
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolver import CONSUMER, Parked, Resolver
 from ledger_sink.store.database import Database

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
+from ledger_sink.booking.settled import SettledRecords
 from ledger_sink.reconcile import (
     BalanceReport,
     StatementLine,
@@ -16,7 +17,6 @@ from ledger_sink.reconcile import (
     read_wallets,
 )
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.settled import SettledRecords
 from ledger_sink.store.database import Database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client

@@ -44,7 +44,7 @@ def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from ledger_sink.agent import LedgerSettings, create_ledger_app
+    from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
     from streams.providers.registry import policies
 
     settings = LedgerSettings(

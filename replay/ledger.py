@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from ledger_sink.committer import EVENTS_PER_TRANSACTION_MAX
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Sourced
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from ledger_sink.positions import claim_positions
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.rules.book import Sourced
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice

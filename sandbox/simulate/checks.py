@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Sourced
 from ledger_sink.store.ledger import CONSUMER, PostgresLedger, Slice
 from sandbox.simulate.chains import chains_of, debts_of, gaps_of

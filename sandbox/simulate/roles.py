@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from ledger_sink.agent import LedgerHandler
-from ledger_sink.committer import Committer
-from ledger_sink.positions import Guard, LedgerPositions
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.handler import LedgerHandler
+from ledger_sink.booking.positions import Guard, LedgerPositions
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.resolve_agent import ResolveHandler, ResolvePositions
 from ledger_sink.resolver import Ends, Resolver
 from ledger_sink.store.event_decoder import Contents

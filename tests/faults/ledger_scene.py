@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from ledger_sink.agent import LedgerSettings
+from ledger_sink.booking.handler import LedgerSettings
 from ledger_sink.progress import KafkaProgress
 from ledger_sink.resolve_agent import ResolveSettings
 from ledger_sink.store.database import Database

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from ledger_sink.committer import Committer
-from ledger_sink.positions import claim_positions
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
-from ledger_sink.agent import LedgerSettings, create_ledger_app
+from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
 from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger_sink.positions import Guard, claim_positions
+from ledger_sink.booking.positions import Guard, claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
 from schemas.errors import Fenced, LogMismatch

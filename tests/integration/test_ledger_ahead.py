@@ -7,7 +7,7 @@ import random
 import psycopg
 import pytest
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from ledger_sink.store import ledger as store

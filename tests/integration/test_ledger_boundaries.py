@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import ledger as store
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice

@@ -8,9 +8,9 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from ledger_sink.committer import Committer
-from ledger_sink.positions import claim_positions
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import CONSUMER, Applied, PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
@@ -263,7 +263,7 @@ async def test_a_revocation_waits_for_no_database_and_no_broker(workers, topics,
         raise Unavailable("away")
 
     monkeypatch.setattr(worker.database, "query", away)
-    monkeypatch.setattr("ledger_sink.publisher._DRAIN_S", 0.2)
+    monkeypatch.setattr("ledger_sink.booking.publisher._DRAIN_S", 0.2)
     await soon(worker.publisher.drain())
     topics.is_open.set()
 
@@ -282,7 +282,7 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(worker
         return await query(*arguments)
 
     monkeypatch.setattr(worker.database, "query", away)
-    monkeypatch.setattr("ledger_sink.publisher._DATABASE_RETRY_S", 0.01)
+    monkeypatch.setattr("ledger_sink.booking.publisher._DATABASE_RETRY_S", 0.01)
     await soon(worker.committer.submit(slice_of(*EVENTS[:2])))
     await soon(worker.publisher._queue.join())
     assert topics.told == ["d", "a"]

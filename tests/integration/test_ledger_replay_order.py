@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

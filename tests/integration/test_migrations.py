@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from fraud_agents import migrate as fraud
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import migrate as ledger
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice

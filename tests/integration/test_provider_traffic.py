@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from pitboss import provider_traffic

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
+from ledger_sink.booking.settled import SettledRecords
 from ledger_sink.reconcile import read_wallets
-from ledger_sink.settled import SettledRecords
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

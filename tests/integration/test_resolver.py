@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.resolver import CONSUMER, Parked, Resolver, has_passed
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice

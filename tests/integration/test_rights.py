@@ -12,7 +12,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 
 from fraud_agents.migrate import migrate as migrate_fraud
 from fraud_agents.snapshots import SnapshotStore
-from ledger_sink.positions import check_installation, claim_positions
+from ledger_sink.booking.positions import check_installation, claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.sealing import find_faults, last_sealed, seal_partitions
 from ledger_sink.seals import Checkpoint
 from ledger_sink.store.database import Database

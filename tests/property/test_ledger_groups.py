@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_sink.positions import claim_positions
+from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.debts import REASONS
 from ledger_sink.store import ledger as store
 from ledger_sink.store.ledger import PostgresLedger, Slice

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.settled import SettledRecords
+from ledger_sink.booking.settled import SettledRecords
 from schemas import codec
 from schemas.events import FraudAlert
 from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback, transaction, win

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ledger_sink.messages import player_message
+from ledger_sink.booking.messages import player_message
 from schemas.events import Outcome
 from tests.acceptance.documented import ROOT, table_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ledger_sink.messages import player_message
+from ledger_sink.booking.messages import player_message
 from ledger_sink.rules import debts
 from ledger_sink.rules.book import Decided
 from ledger_sink.rules.journal import Wallet

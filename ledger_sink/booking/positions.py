@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import Database, Locked
 from ledger_sink.store.ledger import CONSUMER
 from ledger_sink.store.log_check import Stored, cluster_id, verify_log

@@ -17,8 +17,8 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
+from ledger_sink.booking.settled import Message, SettledRecords
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.settled import Message, SettledRecords
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import CONSUMER, Applied, Slice
 from ledger_sink.store.statements import statements

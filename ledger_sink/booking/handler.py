@@ -8,9 +8,9 @@ from functools import partial
 
 from mode import Service
 
-from ledger_sink.committer import Committer
-from ledger_sink.positions import Guard, LedgerPositions
-from ledger_sink.publisher import Publisher, Send
+from ledger_sink.booking.committer import Committer
+from ledger_sink.booking.positions import Guard, LedgerPositions
+from ledger_sink.booking.publisher import Publisher, Send
 from ledger_sink.rules.book import Sourced
 from ledger_sink.store.database import Database
 from ledger_sink.store.event_decoder import Contents

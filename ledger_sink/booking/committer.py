@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ledger_sink.publisher import Publisher
+from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.ledger import PostgresLedger, Slice
 
 EVENTS_PER_TRANSACTION_MAX: Final = 10_000
