@@ -58,7 +58,7 @@ def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _resolve(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
+    from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
     from streams.normalise.agent import NAME as NORMALISE_GROUP
 
     return create_resolve_app(

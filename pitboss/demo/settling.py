@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from fraud_agents.app import GROUP as FRAUD_GROUP
-from ledger_sink.progress import KafkaProgress
-from ledger_sink.resolver import has_passed
+from ledger_sink.resolve.progress import KafkaProgress
+from ledger_sink.resolve.resolver import has_passed
 from ledger_sink.store.database import Database
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role

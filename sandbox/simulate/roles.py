@@ -11,8 +11,8 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import Guard, LedgerPositions
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.resolve_agent import ResolveHandler, ResolvePositions
-from ledger_sink.resolver import Ends, Resolver
+from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
+from ledger_sink.resolve.resolver import Ends, Resolver
 from ledger_sink.store.event_decoder import Contents
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import Stored

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 
 from ledger_sink.booking.handler import LedgerSettings
-from ledger_sink.progress import KafkaProgress
-from ledger_sink.resolve_agent import ResolveSettings
+from ledger_sink.resolve.handler import ResolveSettings
+from ledger_sink.resolve.progress import KafkaProgress
 from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database

@@ -17,12 +17,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from psycopg import AsyncConnection, AsyncCopy
 
-from ledger_sink import resolver
 from ledger_sink.booking import positions
 from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.resolve_agent import ResolveSettings, create_resolve_app
-from ledger_sink.resolver import Resolver
+from ledger_sink.resolve import resolver
+from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
+from ledger_sink.resolve.resolver import Resolver
 from ledger_sink.store import ledger as store
 from ledger_sink.store import writing
 from ledger_sink.store.ledger import PostgresLedger

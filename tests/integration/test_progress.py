@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ledger_sink.progress import KafkaProgress
+from ledger_sink.resolve.progress import KafkaProgress
 from pitboss.topic_admin import create_topics
 from replay.topics import read_topics
 from schemas.errors import UsageError

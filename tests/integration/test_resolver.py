@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.resolver import CONSUMER, Parked, Resolver, has_passed
+from ledger_sink.resolve.resolver import CONSUMER, Parked, Resolver, has_passed
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

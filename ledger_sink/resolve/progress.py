@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from ledger_sink.resolver import Ends
+from ledger_sink.resolve.resolver import Ends
 from runtime.kafka.clients import stop_client
 from runtime.kafka.partitions import partitions_of
 from schemas.errors import Unavailable

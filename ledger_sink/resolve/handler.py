@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 from mode import Service
 
 from ledger_sink.booking.positions import Guard
-from ledger_sink.progress import KafkaProgress
-from ledger_sink.resolver import CONSUMER, Parked, Resolver
+from ledger_sink.resolve.progress import KafkaProgress
+from ledger_sink.resolve.resolver import CONSUMER, Parked, Resolver
 from ledger_sink.store.database import Database
 from ledger_sink.store.event_decoder import Contents
 from ledger_sink.store.log_check import checksum
