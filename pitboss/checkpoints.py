@@ -12,8 +12,8 @@ import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ledger_sink.sealing import Connection, cluster_of, last_sealed, seal_partitions
-from ledger_sink.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sign
+from ledger_sink.proof.sealing import Connection, cluster_of, last_sealed, seal_partitions
+from ledger_sink.proof.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sign
 from pitboss.settings import Runtime
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from lxml import etree
 
-from ledger_sink.traffic import Traffic
+from ledger_sink.queries.traffic import Traffic
 from pitboss.dead_letters import find
 from pitboss.settings import Runtime
 from runtime.dead_letters.letters import Case, State

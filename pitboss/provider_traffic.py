@@ -14,8 +14,8 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from ledger_sink.queries.traffic import Traffic, Version, add, traffic_since
 from ledger_sink.store.database import Database
-from ledger_sink.traffic import Traffic, Version, add, traffic_since
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
 from runtime.kafka.clients import start_client, stop_client

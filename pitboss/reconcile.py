@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 from ledger_sink.booking.settled import SettledRecords
-from ledger_sink.reconcile import (
+from ledger_sink.proof.reconcile import (
     BalanceReport,
     StatementLine,
     compare_balances,

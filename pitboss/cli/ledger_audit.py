@@ -10,8 +10,8 @@ import click
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger_sink.sealing import Fault, find_faults
-from ledger_sink.seals import private_key, public_key
+from ledger_sink.proof.sealing import Fault, find_faults
+from ledger_sink.proof.seals import private_key, public_key
 from ledger_sink.store.database import Database
 from pitboss.cli.ledger_reading import json_option, print_json
 from pitboss.cli.option_types import Finite

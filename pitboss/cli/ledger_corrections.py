@@ -9,8 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.people import debts as debts_of
-from ledger_sink.people import open_proposals
+from ledger_sink.queries.people import debts as debts_of
+from ledger_sink.queries.people import open_proposals
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import show
 from pitboss.cli.people import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ledger_sink.reconcile import (
+from ledger_sink.proof.reconcile import (
     BalanceReport,
     StatementFault,
     StatementLine,
@@ -16,7 +16,7 @@ from ledger_sink.reconcile import (
     read_booked,
     read_moved,
 )
-from ledger_sink.report import ALWAYS_MS
+from ledger_sink.queries.report import ALWAYS_MS
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from ledger_sink.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
+from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show

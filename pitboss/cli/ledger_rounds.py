@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.rounds import OpenRound, action_of, open_rounds, proposals_of
+from ledger_sink.queries.rounds import OpenRound, action_of, open_rounds, proposals_of
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import show
 from pitboss.cli.people import APPLICATION, asked, by_option, dry_run_option, json_option, time_text

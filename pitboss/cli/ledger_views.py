@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from ledger_sink import history
+from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import Database
 from pitboss.cli import screen

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.people import PlayerView, player_view
+from ledger_sink.queries.people import PlayerView, player_view
 from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
 from pitboss.cli.people import asked, checked_amount, json_option, tell, tells, time_text

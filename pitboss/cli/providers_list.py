@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from ledger_sink.traffic import Traffic
+from ledger_sink.queries.traffic import Traffic
 from pitboss.cli import screen
 from pitboss.settings import NoStack, read_settings, resolve_runtime
 from schemas.errors import PitbossError

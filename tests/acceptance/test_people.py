@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ledger_sink.people import player_view
-from ledger_sink.rounds import open_rounds, proposals_of
+from ledger_sink.queries.people import player_view
+from ledger_sink.queries.rounds import open_rounds, proposals_of
 from ledger_sink.store.database import Database
 from pitboss import house
 from pitboss.cli import ledger_rounds

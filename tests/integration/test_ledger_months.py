@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from ledger_sink import history
 from ledger_sink.booking.positions import claim_positions
+from ledger_sink.queries import history
 from ledger_sink.store import migrate as migrations
 from ledger_sink.store.copy_rows import month_of
 from ledger_sink.store.database import Database

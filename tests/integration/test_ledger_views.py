@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from ledger_sink import history
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.report import DIMENSIONS, ReportRow, make_report, mismatches
+from ledger_sink.queries import history
+from ledger_sink.queries.report import DIMENSIONS, ReportRow, make_report, mismatches
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

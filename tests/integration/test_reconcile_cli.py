@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.settled import SettledRecords
-from ledger_sink.reconcile import read_wallets
+from ledger_sink.proof.reconcile import read_wallets
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.sealing import find_faults, last_sealed, seal_partitions
-from ledger_sink.seals import Checkpoint
+from ledger_sink.proof.sealing import find_faults, last_sealed, seal_partitions
+from ledger_sink.proof.seals import Checkpoint
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
@@ -255,7 +255,7 @@ def test_any_column_of_any_row_matters(owner):
 
 
 def test_a_checkpoint_is_what_was_signed():
-    from ledger_sink.seals import is_signed, sign
+    from ledger_sink.proof.seals import is_signed, sign
 
     key = Ed25519PrivateKey.generate()
     signed = sign(Checkpoint(1, "t", "c", "d", "", ()), key)

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from fraud_agents.alert_log import ToldAlert
 from fraud_agents.explanation import Explanation
-from ledger_sink import history
-from ledger_sink.people import PlayerView
-from ledger_sink.reconcile import BalanceFault, BalanceReport, StatementFault
-from ledger_sink.report import Report, ReportRow
-from ledger_sink.rounds import OpenBet, OpenRound
+from ledger_sink.proof.reconcile import BalanceFault, BalanceReport, StatementFault
+from ledger_sink.queries import history
+from ledger_sink.queries.people import PlayerView
+from ledger_sink.queries.report import Report, ReportRow
+from ledger_sink.queries.rounds import OpenBet, OpenRound
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
 from ledger_sink.store.migrate import Migration
 from ledger_sink.store.months import Month

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from ledger_sink.traffic import Traffic
+from ledger_sink.queries.traffic import Traffic
 from pitboss.cli.main import cli
 from pitboss.integration_log import (
     Earlier,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.reconcile import Booked, StatementLine, compare_balances, compare_statement
+from ledger_sink.proof.reconcile import Booked, StatementLine, compare_balances, compare_statement
 from ledger_sink.rules.journal import Wallet
 from pitboss.reconcile import csv_lines
 from schemas.errors import UsageError

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ledger_sink.traffic import Traffic
+from ledger_sink.queries.traffic import Traffic
 from pitboss.cli.providers_list import described
 from pitboss.retirement_watch import RetirementWatch
 from streams.providers.retirement import retiring, warnings

@@ -12,7 +12,17 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
-from ledger_sink.seals import DIGEST_BYTES, FORM, NOTHING, Checkpoint, Seal, Sealed, new_seal, row_digest, seal_hash
+from ledger_sink.proof.seals import (
+    DIGEST_BYTES,
+    FORM,
+    NOTHING,
+    Checkpoint,
+    Seal,
+    Sealed,
+    new_seal,
+    row_digest,
+    seal_hash,
+)
 from ledger_sink.store.ledger import CONSUMER
 from ledger_sink.store.statements import statements
 from schemas.errors import Unavailable, UsageError
