@@ -16,10 +16,10 @@ from typing import Any, Final
 from bench.machine import this_commit, this_machine
 from bench.rates import Spread
 from bench.report import Row, Setting, range_text, spread_as_json
+from lab.conformance.examples.fill import Fill, record
+from lab.conformance.examples.find import Examples, examples_of
 from streams.normalise.normaliser import Normaliser, RejectedItem
 from streams.providers.dialect import Dialect, RawRecord
-from streams.providers.examples.fill import Fill, record
-from streams.providers.examples.find import Examples, examples_of
 from streams.providers.registry import Version, by_provider
 
 TARGET_PER_S: Final = 5_000

@@ -18,7 +18,7 @@ from streams.providers.registry import DIALECTS
 REGISTRY: Final = "streams/providers/versions.toml"
 FILES: Final = {
     "streams/providers/{{name}}.py": "adapter.py.txt",
-    "streams/providers/examples/{{name}}.py": "examples.py.txt",
+    "lab/conformance/examples/{{name}}.py": "examples.py.txt",
     "schemas/providers/{{name}}/transaction/v1.schema.json": "transaction.schema.json.txt",
     "tests/unit/test_dialect_{{name}}.py": "test.py.txt",
     "docs/providers/{{name}}.md": "page.md.txt",

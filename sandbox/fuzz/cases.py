@@ -11,11 +11,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Example, Fill, record
 from sandbox.fuzz.mutation import mutated
 from sandbox.fuzz.respelling import respelt
 from sandbox.fuzz.subjects import Subject
 from streams.providers.dialect import RawRecord
-from streams.providers.examples.fill import Example, Fill, record
 
 CASES_OF_A_FILL: Final = 8
 """So many cases are made of one fill: what is dear is to sign its examples."""

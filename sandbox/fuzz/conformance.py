@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lab.conformance.examples.fill import Example, Fill, record
 from sandbox.fuzz.cases import Case, Mode
 from sandbox.fuzz.judging import Fault, FaultKind, said_of
 from sandbox.fuzz.run import faults_of, fuzz, outcome_of
@@ -17,7 +18,6 @@ from sandbox.fuzz.subjects import Subject
 from streams.drift.checking import Checker
 from streams.drift.shapes import What
 from streams.normalise.normaliser import RejectedItem
-from streams.providers.examples.fill import Example, Fill, record
 
 FUZZED_EACH = 250
 """Messages of each adapter besides its examples: some seconds for all of them together."""

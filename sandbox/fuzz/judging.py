@@ -7,12 +7,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from lab.conformance.examples.fill import Example, Expected, Fill, market_id_text
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Leg, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.money import minor_units
 from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
-from streams.providers.examples.fill import Example, Expected, Fill, market_id_text
 
 
 class FaultKind(StrEnum):

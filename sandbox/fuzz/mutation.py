@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from streams.providers.examples.fill import Example
+from lab.conformance.examples.fill import Example
 
 _NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?")
 _TEXT: Final = re.compile(rb'"[^"\\<>]{1,40}"|>[^<>]{1,40}<|=[^&=]{1,40}(?=&|$)')

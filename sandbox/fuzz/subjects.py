@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.conformance.examples.fill import Example, Fill
+from lab.conformance.examples.find import Examples, examples_of
 from streams.normalise.normaliser import Normaliser
 from streams.providers.dialect import Dialect
-from streams.providers.examples.fill import Example, Fill
-from streams.providers.examples.find import Examples, examples_of
 from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 
 

@@ -43,6 +43,7 @@ PACKAGES = (
     "ledger_sink",
     "fraud_agents",
     "replay",
+    "lab",
     "sandbox",
     "bench",
     "pitboss",

@@ -23,6 +23,7 @@ PARTS = (
     "ledger_sink",
     "fraud_agents",
     "replay",
+    "lab",
     "sandbox",
     "bench",
     "pitboss",
@@ -155,7 +156,7 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
 
 def test_an_adapter_without_examples_does_not_conform(copy):
     pitboss(copy, "providers", "new", "acme", "--write")
-    (copy / "streams" / "providers" / "examples" / "acme.py").unlink()
+    (copy / "lab" / "conformance" / "examples" / "acme.py").unlink()
     with pytest.raises(AssertionError, match="has no examples"):
         conforms(copy, "acme")
 

@@ -16,8 +16,8 @@ import fastavro
 import jsonschema
 from lxml import etree
 
-from streams.providers.examples.fill import Example
-from streams.providers.examples.find import Examples
+from lab.conformance.examples.fill import Example
+from lab.conformance.examples.find import Examples
 
 ROOT = Path(str(files("schemas"))) / "providers"
 SUFFIXES = (".schema.json", ".xsd", ".avsc")

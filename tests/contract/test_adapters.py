@@ -1,6 +1,6 @@
 """The conformance suite: what every adapter promises, held over every registered one without its being told.
 
-An adapter is found in the registry, its traffic by convention (`streams/providers/examples/fill.py`). One that has no
+An adapter is found in the registry, its traffic by convention (`lab/conformance/examples/fill.py`). One that has no
 examples fails here.
 """
 
@@ -23,6 +23,9 @@ from hypothesis import strategies as st
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import CURRENCIES, Example, Fill, record
+from lab.conformance.examples.find import examples_of
+from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
 from sandbox.fuzz.answering import BALANCE_MINOR, REASONS, answered
 from sandbox.fuzz.judging import said_of, unsound, untrue
 from sandbox.fuzz.mutation import mutated
@@ -34,9 +37,6 @@ from schemas.events import Outcome, SignatureVerdict, WalletTransaction
 from schemas.money import EXPONENTS
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.dialect import Dialect, Reply
-from streams.providers.examples.fill import CURRENCIES, Example, Fill, record
-from streams.providers.examples.find import examples_of
-from streams.providers.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
 from streams.providers.registry import by_provider
 from tests.contract.payload_schemas import complaint, schema_files
 

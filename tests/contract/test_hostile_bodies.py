@@ -16,6 +16,7 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Example, Fill, record
 from sandbox.fuzz.subjects import Subject, subject_of, versions
 from schemas.errors import RejectCode
 from streams.drift.checking import Checker
@@ -24,7 +25,6 @@ from streams.drift.shapes import Shape, What
 from streams.drift.telling import drifts_of
 from streams.drift.xml_shapes import XmlShapes
 from streams.normalise.normaliser import RejectedItem, Result
-from streams.providers.examples.fill import Example, Fill, record
 from streams.providers.xml_body import NOT_SHOWN, is_searchable
 
 SUBJECTS = {f"{version.row.provider}-{version.row.version}": subject_of(version.dialect) for version in versions()}

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
 from pitboss.provision import provision
 from pitboss.settings import Runtime, worker_environment
@@ -24,7 +25,6 @@ from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
 from streams.drift.agent import DriftSettings, create_worker
 from streams.normalise import agent as normalise
-from streams.providers.examples.fill import Example, Fill
 from streams.providers.registry import DIALECTS
 
 pytestmark = pytest.mark.integration

@@ -16,6 +16,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.structs import ConsumerRecord
 
+from lab.conformance.examples.fill import Fill
+from lab.conformance.examples.find import examples_of
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client, create_topics
 from runtime.kafka.partitioner import partition_for
@@ -39,8 +41,6 @@ from schemas.topics import (
 from streams.normalise.agent import NAME, NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.normalise.pile import FellBack
-from streams.providers.examples.fill import Fill
-from streams.providers.examples.find import examples_of
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
 

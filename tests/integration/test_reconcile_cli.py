@@ -11,6 +11,8 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from lab.conformance.examples import camt
+from lab.conformance.examples.fill import Fill, record
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.settled import SettledRecords
 from ledger_sink.proof.reconcile import read_wallets
@@ -25,8 +27,6 @@ from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import BALANCES, TRANSACTIONS
 from streams.normalise.normaliser import Accepted, Normaliser
-from streams.providers.examples import camt
-from streams.providers.examples.fill import Fill, record
 from streams.providers.registry import DIALECTS
 from tests.unit.ledger_events import bet, deposit, sourced
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Example, Fill, Record, record
 from runtime.kafka.batches import RecordBatch
 from sandbox.fuzz.subjects import subjects
 from schemas import codec
@@ -27,7 +28,6 @@ from streams.drift.known import SHAPES_MAX, Known
 from streams.drift.sampling import sampled
 from streams.drift.shapes import Shape, What
 from streams.drift.telling import EXAMPLE_MAX, drifts_of, example_of
-from streams.providers.examples.fill import Example, Fill, Record, record
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import Dialects, dialect_of

@@ -12,6 +12,9 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Fill
+from lab.conformance.examples.find import examples_of
+from lab.conformance.examples.playngo import examples as playngo_examples
 from sandbox.fuzz.cases import Mode, case_of
 from sandbox.fuzz.mutation import mutated
 from sandbox.fuzz.respelling import respelt
@@ -21,9 +24,6 @@ from schemas.events import Amount
 from streams.normalise.normaliser import Normaliser
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Dialect, Draft
-from streams.providers.examples.fill import Fill
-from streams.providers.examples.find import examples_of
-from streams.providers.examples.playngo import examples as playngo_examples
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo

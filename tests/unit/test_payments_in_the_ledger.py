@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from lab.conformance.examples.fill import Fill, record
+from lab.conformance.examples.find import examples_of
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from sandbox.fuzz.subjects import versions
@@ -18,8 +20,6 @@ from schemas.identity import referenced_event_id
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.camt import Camt
 from streams.providers.dialect import Dialect
-from streams.providers.examples.fill import Fill, record
-from streams.providers.examples.find import examples_of
 from streams.providers.house import House
 from streams.providers.registry import policies
 from streams.providers.stripe import Stripe

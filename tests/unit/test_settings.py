@@ -133,7 +133,18 @@ def test_a_password_is_not_shown():
 
 def test_only_settings_reads_the_environment():
     root = Path(__file__).parents[2]
-    packages = ("schemas", "runtime", "streams", "ledger_sink", "fraud_agents", "replay", "sandbox", "bench", "pitboss")
+    packages = (
+        "schemas",
+        "runtime",
+        "streams",
+        "ledger_sink",
+        "fraud_agents",
+        "replay",
+        "lab",
+        "sandbox",
+        "bench",
+        "pitboss",
+    )
     readers = {
         str(file.relative_to(root))
         for package in packages

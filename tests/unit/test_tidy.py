@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "runtime", "streams", "ledger_sink", "fraud_agents", "replay", "sandbox", "bench", "pitboss")
+PACKAGES = (
+    "schemas",
+    "runtime",
+    "streams",
+    "ledger_sink",
+    "fraud_agents",
+    "replay",
+    "lab",
+    "sandbox",
+    "bench",
+    "pitboss",
+)
 MODULE_LINES_MAX = 350
 FUNCTION_LINES_MAX = 40
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain, units
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain, units
 
 KEYS: Final[KeyMaterial] = {}
 # ISO 20022 knows currencies of three letters, and five decimals.

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {}
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {"hmac_hex": "a81c6f40d2937be5540f1e9d8c3b7a26e7f5d4c3b2a1908f7e6d5c4b3a291807"}
 BALANCE_DECIMALS: Final = 0

@@ -7,8 +7,8 @@ import json
 from decimal import Decimal
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, units
 
 KEYS: Final[KeyMaterial] = {"secret": "whsec_7f0c5d9e2b8a41f6a3c4e1d2"}
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "ISK", "CLP", "UGX")

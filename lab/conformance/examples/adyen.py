@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, units
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, units
 
 KEYS: Final[KeyMaterial] = {"hmac_hex": "5d0f3c1b7a92e8466cb1d5f00e4a7793c2b8f61a0d9e35478812fa6c3be7d091"}
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "BTC", "ISK", "CLP", "CVE", "IDR")

@@ -1,6 +1,6 @@
 """What an adapter's examples are made of: contents to fill in, the messages made of them, and what must be read there.
 
-The examples of an adapter stand in `streams/providers/examples/<module>.py`, where `<module>` is the name of the module
+The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the name of the module
 that holds the adapter's class: those of `streams.providers.hub88:Hub88` in `hub88.py`. Nothing else names them. Such a
 module exposes
 

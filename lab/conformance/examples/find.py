@@ -9,11 +9,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from lab.conformance.examples.fill import CURRENCIES, Example, Fill
 from schemas.errors import UsageError
 from streams.providers.dialect import Dialect, KeyMaterial
-from streams.providers.examples.fill import CURRENCIES, Example, Fill
 
-PACKAGE: Final = "streams.providers.examples"
+PACKAGE: Final = "lab.conformance.examples"
 
 Make: TypeAlias = Callable[[Fill], list[Example]]
 

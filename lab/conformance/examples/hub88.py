@@ -6,9 +6,9 @@ import json
 from decimal import Decimal
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, units
+from lab.conformance.examples.rsa_keys import RSA_PUBLIC_PEM, rsa_sha256_base64
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, units
-from streams.providers.examples.rsa_keys import RSA_PUBLIC_PEM, rsa_sha256_base64
 
 KEYS: Final[KeyMaterial] = {"public_key_pem": RSA_PUBLIC_PEM}
 BALANCE_DECIMALS: Final = 5

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlencode
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {"secret_key": "pg-4c8f0d31aa", "operator_token": "pg-operator-19e7"}
 BALANCE_DECIMALS: Final = 0

@@ -6,8 +6,8 @@ import hmac
 from decimal import Decimal
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, units
 from streams.providers.skylift import AMOUNT_SCALE, CONTENT_TYPE, decimal_bytes, encoded, prefix_of
 
 KEYS: Final[KeyMaterial] = {"hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"}

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
+from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, units
 from streams.providers.microgaming import AMOUNT_SCALE
 from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
 

@@ -8,8 +8,8 @@ from hashlib import md5
 from typing import Final
 from urllib.parse import urlencode
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain
 from streams.providers.textfields import CURRENCY_HEADER
 
 KEYS: Final[KeyMaterial] = {"secret": "pp-testSecret-71d0a2"}

@@ -7,8 +7,8 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, plain
 
 KEYS: Final[KeyMaterial] = {"access_token": "png-7c1f0e5a9b3d4428"}
 BALANCE_DECIMALS: Final = 0

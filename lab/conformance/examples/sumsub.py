@@ -7,8 +7,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill
 
 KEYS: Final[KeyMaterial] = {"secret": "sumsub-5b1e7c90d2f84a36"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
+from lab.conformance.examples.fill import Example, Expected, Fill, market_id_text
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
-from streams.providers.examples.fill import Example, Expected, Fill, market_id_text
 
 KEYS: Final[KeyMaterial] = {}
 
