@@ -16,11 +16,11 @@ from typing import Final
 import msgspec
 from lxml import etree
 
+from lab.conformance.suite import Conformance
 from ledger_sink.queries.traffic import Traffic
 from pitboss.dead_letters import find
 from pitboss.settings import Runtime
 from runtime.dead_letters.letters import Case, State
-from sandbox.fuzz.conformance import Conformance
 from schemas.compatibility import checksum
 from schemas.events import SchemaDrift
 from schemas.registry import released

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from lab.conformance.adapters import subjects
+from lab.conformance.suite import conformance
 from pitboss.drift_log import read_drift
 from pitboss.integration_log import Earlier, IntegrationLog, put_together, rejected_since, version_lines
 from pitboss.provider_traffic import traffic_from
 from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
-from sandbox.fuzz.conformance import conformance
-from sandbox.fuzz.subjects import subjects
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
 

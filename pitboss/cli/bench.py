@@ -97,7 +97,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     """What each adapter costs on one core: mapping and encoding, and its signature beside it. Needs no server."""
     from bench.adapters import run
-    from sandbox.fuzz.subjects import versions
+    from lab.conformance.adapters import versions
 
     among = [each for each in versions() if not provider or each.row.provider in provider]
     if not among:

@@ -9,11 +9,11 @@ import click
 import orjson
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lab.conformance.adapters import Subject, subjects
+from lab.conformance.cases import case_of
+from lab.conformance.fuzz import ACCEPTED_SHARE_MIN, Report, Tally, faults_of, outcome_of
+from lab.conformance.fuzz import fuzz as run_fuzz
 from pitboss.cli import screen
-from sandbox.fuzz.cases import case_of
-from sandbox.fuzz.run import ACCEPTED_SHARE_MIN, Report, Tally, faults_of, outcome_of
-from sandbox.fuzz.run import fuzz as run_fuzz
-from sandbox.fuzz.subjects import Subject, subjects
 from schemas.errors import UsageError
 
 _COLUMNS = tuple(vars(Tally()))

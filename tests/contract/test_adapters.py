@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.adapters import Subject, subject_of, subjects, versions
+from lab.conformance.answering import BALANCE_MINOR, REASONS, answered
 from lab.conformance.examples.fill import CURRENCIES, Example, Fill, record
 from lab.conformance.examples.find import examples_of
 from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
-from sandbox.fuzz.answering import BALANCE_MINOR, REASONS, answered
-from sandbox.fuzz.judging import said_of, unsound, untrue
-from sandbox.fuzz.mutation import mutated
-from sandbox.fuzz.respelling import respelt
-from sandbox.fuzz.subjects import Subject, subject_of, subjects, versions
+from lab.conformance.mutation import mutated
+from lab.conformance.oracle import said_of, unsound, untrue
+from lab.conformance.respelling import respelt
 from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction

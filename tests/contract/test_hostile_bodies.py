@@ -16,8 +16,8 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.adapters import Subject, subject_of, versions
 from lab.conformance.examples.fill import Example, Fill, record
-from sandbox.fuzz.subjects import Subject, subject_of, versions
 from schemas.errors import RejectCode
 from streams.drift.checking import Checker
 from streams.drift.declared import Body, declared_by

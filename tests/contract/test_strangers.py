@@ -7,7 +7,7 @@ from random import Random
 from msgspec.structs import replace
 
 from lab.conformance.examples.fill import Fill, record
-from sandbox.fuzz.mutation import mutated
+from lab.conformance.mutation import mutated
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import jamming_code
 from streams.providers.registry import by_provider

@@ -13,13 +13,13 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from lab.conformance.adapters import subject_of
 from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
 from pitboss.provision import provision
 from pitboss.settings import Runtime, worker_environment
 from replay.topics import read_topics
 from runtime.kafka.app import PitbossApp
-from sandbox.fuzz.subjects import subject_of
 from schemas import codec
 from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic

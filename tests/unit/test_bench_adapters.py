@@ -11,8 +11,8 @@ from bench.adapters import AdapterFigures, Figures, run
 from bench.machine import this_machine
 from bench.rates import Spread
 from bench.report import Setting
+from lab.conformance.adapters import versions
 from pitboss.cli.main import cli
-from sandbox.fuzz.subjects import versions
 from streams.providers.hub88 import Hub88
 
 

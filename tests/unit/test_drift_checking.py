@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from lab.conformance.adapters import subjects
 from lab.conformance.examples.fill import Example, Fill, Record, record
 from runtime.kafka.batches import RecordBatch
-from sandbox.fuzz.subjects import subjects
 from schemas import codec
 from schemas.errors import RejectCode, SendFailed
 from schemas.events import DeadLetter, Header, Position, SchemaDrift

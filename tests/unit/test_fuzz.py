@@ -12,14 +12,14 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
+from lab.conformance.adapters import Subject, subject_of
+from lab.conformance.cases import Mode, case_of
 from lab.conformance.examples.fill import Fill
 from lab.conformance.examples.find import examples_of
 from lab.conformance.examples.playngo import examples as playngo_examples
-from sandbox.fuzz.cases import Mode, case_of
-from sandbox.fuzz.mutation import mutated
-from sandbox.fuzz.respelling import respelt
-from sandbox.fuzz.run import fuzz
-from sandbox.fuzz.subjects import Subject, subject_of
+from lab.conformance.fuzz import fuzz
+from lab.conformance.mutation import mutated
+from lab.conformance.respelling import respelt
 from schemas.events import Amount
 from streams.normalise.normaliser import Normaliser
 from streams.providers.adyen import Adyen

@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from lab.conformance.adapters import subject_of
+from lab.conformance.suite import Conformance, conformance
 from ledger_sink.queries.traffic import Traffic
 from pitboss.cli.main import cli
 from pitboss.integration_log import (
@@ -27,8 +29,6 @@ from pitboss.integration_log import (
 from pitboss.integration_log_text import markdown
 from pitboss.periods import since_ms
 from runtime.dead_letters.letters import Action, Case, Letter
-from sandbox.fuzz.conformance import Conformance, conformance
-from sandbox.fuzz.subjects import subject_of
 from schemas.errors import UsageError
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DAY_MS

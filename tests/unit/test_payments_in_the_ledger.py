@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from lab.conformance.adapters import versions
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import examples_of
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
-from sandbox.fuzz.subjects import versions
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 from streams.normalise.normaliser import Accepted, Normaliser

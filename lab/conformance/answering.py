@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from sandbox.fuzz.judging import said_of
+from lab.conformance.oracle import said_of
 from schemas.errors import Rejected
 from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.money import EXPONENTS

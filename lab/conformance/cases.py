@@ -11,10 +11,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from lab.conformance.adapters import Subject
 from lab.conformance.examples.fill import Example, Fill, record
-from sandbox.fuzz.mutation import mutated
-from sandbox.fuzz.respelling import respelt
-from sandbox.fuzz.subjects import Subject
+from lab.conformance.mutation import mutated
+from lab.conformance.respelling import respelt
 from streams.providers.dialect import RawRecord
 
 CASES_OF_A_FILL: Final = 8

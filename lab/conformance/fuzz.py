@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from sandbox.fuzz.answering import by_chance
-from sandbox.fuzz.cases import Case, Mode, case_of, subject_at
-from sandbox.fuzz.judging import Fault, FaultKind, said_of, unsound, untrue
-from sandbox.fuzz.subjects import Subject
+from lab.conformance.adapters import Subject
+from lab.conformance.answering import by_chance
+from lab.conformance.cases import Case, Mode, case_of, subject_at
+from lab.conformance.oracle import Fault, FaultKind, said_of, unsound, untrue
 from schemas.events import SignatureVerdict
 from streams.normalise.normaliser import RejectedItem, Result
 from streams.providers.dialect import Reply

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lab.conformance.adapters import Subject
+from lab.conformance.cases import Case, Mode
 from lab.conformance.examples.fill import Example, Fill, record
-from sandbox.fuzz.cases import Case, Mode
-from sandbox.fuzz.judging import Fault, FaultKind, said_of
-from sandbox.fuzz.run import faults_of, fuzz, outcome_of
-from sandbox.fuzz.subjects import Subject
+from lab.conformance.fuzz import faults_of, fuzz, outcome_of
+from lab.conformance.oracle import Fault, FaultKind, said_of
 from streams.drift.checking import Checker
 from streams.drift.shapes import What
 from streams.normalise.normaliser import RejectedItem
