@@ -12,9 +12,9 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lab.simulator.run import SeedResult
+from lab.simulator.run import simulate as simulate_seed
 from pitboss.cli import screen
-from sandbox.simulate.run import SeedResult
-from sandbox.simulate.run import simulate as simulate_seed
 
 SHOWN_MAX = 5
 

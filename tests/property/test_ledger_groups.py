@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.simulator.chains import chains_of, debts_of, gaps_of
+from lab.simulator.clock import SimulatedLoop
+from lab.simulator.database import SimulatedDatabase
+from lab.simulator.process import Process
+from lab.simulator.tables import Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.debts import REASONS
 from ledger_sink.store import ledger as store
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.reading import wanted_by
 from ledger_sink.store.writing import RowsMoved
-from sandbox.simulate.chains import chains_of, debts_of, gaps_of
-from sandbox.simulate.clock import SimulatedLoop
-from sandbox.simulate.database import SimulatedDatabase
-from sandbox.simulate.process import Process
-from sandbox.simulate.tables import Server
 from schemas.events import Cause
 from schemas.policies import LedgerPolicy
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from sandbox.simulate.blows import POINTS
-from sandbox.simulate.checks import wrong_of
-from sandbox.simulate.clock import SimulatedLoop
-from sandbox.simulate.said import Move, Said
-from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
-from sandbox.simulate.world import World
+from lab.simulator.checks import wrong_of
+from lab.simulator.clock import SimulatedLoop
+from lab.simulator.faults import POINTS
+from lab.simulator.intents import Move, Said
+from lab.simulator.simulation import World
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.policies import LedgerPolicy
 
 PLAYERS = st.sampled_from(["p-1", "p-2"])

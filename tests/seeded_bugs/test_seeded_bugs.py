@@ -25,7 +25,7 @@ SEEDS_WITHOUT_BUG = 6
 
 PROGRAM = """
 import logging, sys
-from sandbox.simulate.run import simulate
+from lab.simulator.run import simulate
 import ledger_sink
 logging.getLogger("ledger_sink").setLevel(logging.CRITICAL)
 print(ledger_sink.__file__)

@@ -18,6 +18,7 @@ from rich.text import Text
 from fraud_agents.alert_log import ToldAlert
 from fraud_agents.explanation import Explanation
 from lab.conformance import fuzz as fuzz_run
+from lab.simulator.run import SeedResult
 from ledger_sink.proof.reconcile import BalanceFault, BalanceReport, StatementFault
 from ledger_sink.queries import history
 from ledger_sink.queries.people import PlayerView
@@ -50,7 +51,6 @@ from pitboss.cli import (
 from pitboss.settings import runtime_of
 from runtime.dead_letters.letters import Action, Case, Letter
 from runtime.dead_letters.park_store import OpenJam
-from sandbox.simulate.run import SeedResult
 from schemas.events import DeadLetter, FraudAlert, Header, OffsetRange, Position, SchemaDrift
 from streams.providers.versions import State, VersionRow
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from lab.simulator.run import BLOWS_MIN, EVENTS_MIN, simulate
 from pitboss.cli.main import cli
-from sandbox.simulate.run import BLOWS_MIN, EVENTS_MIN, simulate
 
 SEEDS = 12
 
@@ -39,7 +39,7 @@ def test_a_thousand_seeds():
 
 def test_a_seed_does_the_same_again_to_the_last_step():
     """In two processes whose sets and dictionaries are ordered differently."""
-    program = "from sandbox.simulate.run import simulate; print(simulate(3, print))"
+    program = "from lab.simulator.run import simulate; print(simulate(3, print))"
     told = [
         subprocess.run(
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -58,7 +58,7 @@ def test_another_seed_is_another_world():
 
 
 def test_what_does_not_hold_is_named_with_the_command_that_shows_it_again(monkeypatch):
-    monkeypatch.setattr("sandbox.simulate.run.wrong_of", lies)
+    monkeypatch.setattr("lab.simulator.run.wrong_of", lies)
     result = CliRunner().invoke(cli, ["simulate", "--seeds", "2", "--start", "7", "--json"])
     assert result.exit_code == 1
     said = json.loads(result.stdout)

@@ -7,6 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
+from lab.simulator.broker import Broker
+from lab.simulator.database import SimulatedDatabase
+from lab.simulator.process import Process
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import Guard, LedgerPositions
@@ -18,10 +22,6 @@ from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import Stored
 from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
-from sandbox.simulate.broker import Broker
-from sandbox.simulate.database import SimulatedDatabase
-from sandbox.simulate.process import Process
-from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 from streams.normalise.normaliser import Accepted, RejectedItem

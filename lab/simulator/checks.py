@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from lab.simulator.chains import chains_of, debts_of, gaps_of
+from lab.simulator.database import SimulatedDatabase
+from lab.simulator.intents import Place
+from lab.simulator.oracle import Oracle
+from lab.simulator.process import Process
+from lab.simulator.simulation import World
+from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Sourced
 from ledger_sink.store.ledger import CONSUMER, PostgresLedger, Slice
-from sandbox.simulate.chains import chains_of, debts_of, gaps_of
-from sandbox.simulate.database import SimulatedDatabase
-from sandbox.simulate.oracle import Oracle
-from sandbox.simulate.process import Process
-from sandbox.simulate.said import Place
-from sandbox.simulate.tables import Row, Server
-from sandbox.simulate.world import World
 from schemas import codec
 from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from sandbox.simulate.said import Identity, Move, Said
+from lab.simulator.intents import Identity, Move, Said
 
 CURRENCIES: Final = ("EUR", "EUR", "EUR", "EUR", "JPY", "KWD")
 BRANDS: Final = ("acme", "zeta")

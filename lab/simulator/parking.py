@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
-from sandbox.simulate.statements import Handler, Parameters, Result, target_of, unnested
-from sandbox.simulate.tables import Row, Server, Session
+from lab.simulator.statements import Handler, Parameters, Result, target_of, unnested
+from lab.simulator.tables import Row, Server, Session
 
 WAITING, RESOLVED, FINAL = "WAITING", "RESOLVED", "FINAL"
 

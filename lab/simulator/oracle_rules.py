@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sandbox.simulate.hand import BOOKED, CLOSED, NOTED, NOTHING, Hand, Unbookable, taken_by
-from sandbox.simulate.memory import BONUS, CASH, HELD, Decision, Verdict
-from sandbox.simulate.said import Identity, Move
+from lab.simulator.intents import Identity, Move
+from lab.simulator.oracle_ledger import BOOKED, CLOSED, NOTED, NOTHING, Hand, Unbookable, taken_by
+from lab.simulator.oracle_state import BONUS, CASH, HELD, Decision, Verdict
 from schemas.money import exponent_of
 
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias, cast
 
 from aiokafka import TopicPartition
 
+from lab.simulator.broker import Broker
+from lab.simulator.process import Process
+from lab.simulator.tables import Server
 from runtime.kafka.batches import RecordBatch
-from sandbox.simulate.broker import Broker
-from sandbox.simulate.process import Process
-from sandbox.simulate.tables import Server
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from streams.normalise.normaliser import Normaliser

@@ -13,9 +13,9 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final
 
+from lab.simulator.postgres_text import rows_of, values_of
+from lab.simulator.tables import Row, Server, Session
 from ledger_sink.store.statements import statements
-from sandbox.simulate.postgres_text import rows_of, values_of
-from sandbox.simulate.tables import Row, Server, Session
 from schemas.errors import InvariantBroken
 
 FILES: Final = ("ledger", "positions", "resolver")

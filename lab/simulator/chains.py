@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from sandbox.simulate.tables import Row, Server
+from lab.simulator.tables import Row, Server
 
 
 def chains_of(server: Server) -> dict[tuple[str, str], list[Row]]:

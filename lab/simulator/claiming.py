@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sandbox.simulate.statements import (
+from lab.simulator.statements import (
     Handler,
     Parameters,
     Result,
@@ -15,7 +15,7 @@ from sandbox.simulate.statements import (
     position_keys,
     unnested,
 )
-from sandbox.simulate.tables import Server, Session
+from lab.simulator.tables import Server, Session
 
 
 async def _epochs(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:

@@ -8,13 +8,13 @@ from typing import Any, LiteralString, cast
 
 from psycopg import AsyncConnection
 
+from lab.simulator.claiming import CLAIMING
+from lab.simulator.parking import PARKING
+from lab.simulator.postgres_text import rows_of
+from lab.simulator.process import Process
+from lab.simulator.statements import BOOKING, Result, is_setting, name_of, target_of
+from lab.simulator.tables import Server, Session
 from ledger_sink.store.database import Database
-from sandbox.simulate.claiming import CLAIMING
-from sandbox.simulate.parking import PARKING
-from sandbox.simulate.postgres_text import rows_of
-from sandbox.simulate.process import Process
-from sandbox.simulate.statements import BOOKING, Result, is_setting, name_of, target_of
-from sandbox.simulate.tables import Server, Session
 from schemas.errors import InvariantBroken
 
 _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}

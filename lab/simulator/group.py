@@ -8,8 +8,8 @@ from contextlib import suppress
 from random import Random
 from typing import Final
 
-from sandbox.simulate.process import Process
-from sandbox.simulate.workers import Partition, Worker
+from lab.simulator.process import Process
+from lab.simulator.workers import Partition, Worker
 from schemas.errors import Unavailable
 
 _SESSION_S: Final = (0.1, 8.0)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sandbox.simulate.said import Identity, Place, Said
+from lab.simulator.intents import Identity, Place, Said
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 CASH, BONUS, HELD = "cash", "bonus", "held"

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, NamedTuple
 
-from sandbox.simulate.blows import Blows
-from sandbox.simulate.broker import Record
-from sandbox.simulate.checks import wrong_of
-from sandbox.simulate.clock import Deadlock, SimulatedLoop
-from sandbox.simulate.said import Said
-from sandbox.simulate.traffic import Traffic, in_records
-from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
-from sandbox.simulate.world import NeverSettled, World
+from lab.simulator.broker import Record
+from lab.simulator.checks import wrong_of
+from lab.simulator.clock import Deadlock, SimulatedLoop
+from lab.simulator.faults import Blows
+from lab.simulator.intents import Said
+from lab.simulator.simulation import NeverSettled, World
+from lab.simulator.traffic import Traffic, in_records
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.policies import LedgerPolicy, Treatment
 
 EVENTS_MIN: Final = 500

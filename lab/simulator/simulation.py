@@ -10,14 +10,14 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from sandbox.simulate.broker import Broker, Record
-from sandbox.simulate.group import Group
-from sandbox.simulate.process import Blow, Process
-from sandbox.simulate.roles import WORKERS
-from sandbox.simulate.said import Move, Place, Said
-from sandbox.simulate.spelling import spelled
-from sandbox.simulate.tables import Server
-from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE, Surroundings, Worker
+from lab.simulator.broker import Broker, Record
+from lab.simulator.encoders import spelled
+from lab.simulator.group import Group
+from lab.simulator.intents import Move, Place, Said
+from lab.simulator.process import Blow, Process
+from lab.simulator.roles import WORKERS
+from lab.simulator.tables import Server
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Surroundings, Worker
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
 from streams.normalise.cancel import CANCEL_HEADER

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
+from lab.simulator.process import Process
 from ledger_sink.store.log_check import Stored, mismatch
 from runtime.kafka.partitioner import partition_for
-from sandbox.simulate.process import Process
 from schemas.errors import LogMismatch
 
 HOLES = 0.01

@@ -6,9 +6,9 @@ import asyncio
 from random import Random
 from typing import Final
 
-from sandbox.simulate.process import Blow
-from sandbox.simulate.workers import LEDGER, NORMALISE, RESOLVE
-from sandbox.simulate.world import World
+from lab.simulator.process import Blow
+from lab.simulator.simulation import World
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _DATABASE: Final = (Blow.KILL, Blow.CUT, Blow.FREEZE)

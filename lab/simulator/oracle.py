@@ -6,10 +6,10 @@ everything in the order of the ledger's commits, and remembers all of it.
 
 from __future__ import annotations
 
-from sandbox.simulate.hand import Unbookable
-from sandbox.simulate.judge import Judge
-from sandbox.simulate.memory import BONUS, CASH, Decision, Memory, Told
-from sandbox.simulate.said import Place, Said
+from lab.simulator.intents import Place, Said
+from lab.simulator.oracle_ledger import Unbookable
+from lab.simulator.oracle_rules import Judge
+from lab.simulator.oracle_state import BONUS, CASH, Decision, Memory, Told
 
 
 class Oracle(Memory):

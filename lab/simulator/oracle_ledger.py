@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sandbox.simulate.memory import BONUS, CASH, HELD, Decision, Memory, Moved, Verdict
-from sandbox.simulate.said import Said
+from lab.simulator.intents import Said
+from lab.simulator.oracle_state import BONUS, CASH, HELD, Decision, Memory, Moved, Verdict
 
 LARGEST: Final = 2**63 - 1
 BOOKED = ("POSTED", "BOOKED")
