@@ -8,6 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from lab.sandbox.actions import PROVIDERS
+from lab.sandbox.feeder import feed
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
+from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.rules.debts import RULE as DEBT_RULE
 from ledger_sink.store.database import Database
 from pitboss.embedded.databases import create_database, drop_database
@@ -17,11 +22,6 @@ from replay.checks import Check, check_offsets, check_replay, check_tables, chec
 from replay.evidence import Topics, read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from sandbox.actions import PROVIDERS
-from sandbox.feeder import feed
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.scenario import Scenario, duration_ms, generate
 from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import FraudAlert

@@ -69,7 +69,7 @@ class _Connection:
         if handler is None and is_setting(statement):
             return _Cursor(self)
         if handler is None:
-            message = f"the simulator has no table operation for the statement {name}: add it to sandbox/simulate"
+            message = f"the simulator has no table operation for the statement {name}: add it to lab/sandbox/simulate"
             raise InvariantBroken(message)
         await self.process.reach(name)
         self._server.check(self.session)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from lab.sandbox.house_writer import rfc3339
 from lab.simulator.intents import Said
-from sandbox.house_writer import rfc3339
 from schemas.money import exponent_of, text_of_minor
 from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
 

@@ -28,6 +28,7 @@ from bench.processes import Command
 from bench.progress import Progress
 from bench.report import table
 from bench.watch import Subject
+from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
 from pitboss.cli.interrupts import cleaning_up_when_told_to_end
@@ -36,7 +37,6 @@ from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
-from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 

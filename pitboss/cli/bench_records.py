@@ -9,14 +9,14 @@ from typing import Final
 
 import orjson
 
+from lab.sandbox.actions import HUB88, GameAction
+from lab.sandbox.hub88_writer import hub88_body, hub88_fields, hub88_sealed
+from lab.sandbox.ids import uuid_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
+from lab.sandbox.scenario import Scenario, deliveries_of
+from lab.sandbox.writing import write_all
 from runtime.kafka.producer import OutRecord
-from sandbox.actions import HUB88, GameAction
-from sandbox.hub88_writer import hub88_body, hub88_fields, hub88_sealed
-from sandbox.ids import uuid_of
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.scenario import Scenario, deliveries_of
-from sandbox.writing import write_all
 
 _STRETCH_EVENTS: Final = 20_000
 """Of all providers; about 9,000 of them are Hub88's."""

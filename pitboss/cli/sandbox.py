@@ -12,16 +12,16 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
+from lab.sandbox.archive import json_lines
+from lab.sandbox.feeder import feed as feed_records
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
+from lab.sandbox.scenario import Scenario, duration_ms
+from lab.sandbox.scenario import generate as generate_records
+from lab.sandbox.writing import Progress
 from pitboss.cli.files import naming
 from pitboss.cli.option_types import RATE
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
-from sandbox.archive import json_lines
-from sandbox.feeder import feed as feed_records
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.scenario import Scenario, duration_ms
-from sandbox.scenario import generate as generate_records
-from sandbox.writing import Progress
 from schemas.errors import UsageError
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from lab.sandbox.feeder import feed
+from lab.sandbox.records import RawEvent
 from pitboss.demo.settling import Progress, Settling
 from pitboss.demo.show import Show
 from pitboss.settings import Runtime
 from pitboss.supervisor import WorkerProcess
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from sandbox.feeder import feed
-from sandbox.records import RawEvent
 from schemas.errors import Stalled, Unavailable
 
 STALL_S = 240.0

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from fraud_agents.rules import D01_BET_VELOCITY
+from lab.sandbox.records import RawEvent
 from replay.alerts import alerts_over, differing_alerts
 from replay.evidence import Topics
-from sandbox.records import RawEvent
 
 
 def unmet(records: Sequence[RawEvent], speeders: int, topics: Topics) -> list[str]:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.sandbox.actions import PROVIDERS
+from lab.sandbox.records import RawEvent
+from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import Database
 from pitboss.demo.figures import Figures, figures_of
 from pitboss.demo.play import Play
@@ -18,9 +21,6 @@ from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.evidence import Tables, Topics, read_all_topics, read_tables
 from runtime.postgres.roles import Role
-from sandbox.actions import PROVIDERS
-from sandbox.records import RawEvent
-from sandbox.scenario import Scenario, duration_ms, generate
 from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import orjson
 
+from lab.sandbox.actions import PROVIDERS
+from lab.sandbox.keys import SandboxKeys
 from pitboss.embedded.files import shown_path
 from pitboss.embedded.stack import Stack
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
 from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
-from sandbox.actions import PROVIDERS
-from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
 
 RESOLVE_MIN_AGE_MS = 3_000

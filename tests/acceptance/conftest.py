@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lab.sandbox.actions import PROVIDERS
 from pitboss.demo.stage import running_workers
 from pitboss.provision import provision, unprovision
 from pitboss.settings import Runtime
-from sandbox.actions import PROVIDERS
 from tests.fix_stack import Servers
 
 PARTITIONS = 6

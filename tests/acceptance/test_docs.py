@@ -44,7 +44,6 @@ PACKAGES = (
     "fraud_agents",
     "replay",
     "lab",
-    "sandbox",
     "bench",
     "pitboss",
     "infra",

@@ -13,10 +13,10 @@ import jsonschema
 import pytest
 from lxml import etree
 
-from sandbox.keys import SandboxKeys
-from sandbox.poison import CATALOGUE
-from sandbox.records import Origin
-from sandbox.scenario import Scenario, generate
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.records import Origin
+from lab.sandbox.scenario import Scenario, generate
 from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import WalletTransaction

@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lxml import etree
 from msgspec.structs import replace
 
-from sandbox.actions import Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
-from sandbox.adyen_writer import adyen_item, signed_text
-from sandbox.keys import SandboxKeys
-from sandbox.players import Player, Purse
-from sandbox.playngo_writer import amount_text
-from sandbox.records import Origin
-from sandbox.spelling import json_body, xml_body
-from sandbox.writing import written
+from lab.sandbox.actions import Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
+from lab.sandbox.adyen_writer import adyen_item, signed_text
+from lab.sandbox.encoders import json_body, xml_body
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.players import Player, Purse
+from lab.sandbox.playngo_writer import amount_text
+from lab.sandbox.records import Origin
+from lab.sandbox.writing import written
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 AT_MS = 1_792_664_130_123  # 2026-10-22T10:15:30.123Z

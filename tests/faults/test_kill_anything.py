@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.sandbox.actions import PROVIDERS
+from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.settling import Settling
 from pitboss.demo.stage import running_workers
 from pitboss.embedded.kafka import KafkaServer
@@ -26,8 +28,6 @@ from pitboss.embedded.stack import Stack
 from pitboss.provision import provision
 from pitboss.settings import Runtime
 from pitboss.supervisor import ROLES, WorkerProcess
-from sandbox.actions import PROVIDERS
-from sandbox.keys import SandboxKeys
 from schemas.errors import Unavailable
 from tests.fix_stack import SEED
 from tests.whole_run import failures, feed_all, look_at_everything, traffic

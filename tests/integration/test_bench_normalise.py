@@ -22,12 +22,12 @@ from bench.broker import BrokerView
 from bench.normalise import EVENTS_MIN
 from bench.processes import BenchFailed
 from bench.watch import Subject, load, measure, observe
+from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
 from pitboss.cli.bench_records import hub88_records
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from sandbox.keys import SandboxKeys
 from schemas import codec
 from schemas.events import WalletTransaction
 

@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
+from lab.sandbox.keys import SandboxKeys
 from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
 from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
@@ -26,7 +27,6 @@ from runtime.dead_letters.actions import ActionStore
 from runtime.dead_letters.key_holds import Limits
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import DeadLetters
-from sandbox.keys import SandboxKeys
 from schemas import codec
 from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction

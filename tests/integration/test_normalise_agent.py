@@ -18,13 +18,13 @@ from aiokafka.structs import ConsumerRecord
 
 from lab.conformance.examples.fill import Fill
 from lab.conformance.examples.find import examples_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.records import Origin, RawEvent
+from lab.sandbox.scenario import Scenario, generate
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client, create_topics
 from runtime.kafka.partitioner import partition_for
-from sandbox.keys import SandboxKeys
-from sandbox.poison import CATALOGUE
-from sandbox.records import Origin, RawEvent
-from sandbox.scenario import Scenario, generate
 from schemas import codec
 from schemas.errors import RejectCode, SendFailed
 from schemas.events import DeadLetter, MarketSettlement, PlayerEvent, RiskSignal, WalletTransaction

@@ -9,10 +9,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.actions import GameAction, HouseAction, PspBatch
-from sandbox.keys import SandboxKeys
-from sandbox.records import Origin
-from sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
+from lab.sandbox.actions import GameAction, HouseAction, PspBatch
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import Origin
+from lab.sandbox.scenario import Scenario, deliveries_of, duration_ms, generate
 from schemas.money import EXPONENTS
 
 START_MS = 1_760_000_000_000

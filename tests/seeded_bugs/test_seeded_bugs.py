@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATCHES = sorted(Path(__file__).parent.glob("*.patch"))
-PACKAGES = ("schemas", "runtime", "streams", "ledger_sink", "lab", "sandbox")
+PACKAGES = ("schemas", "runtime", "streams", "ledger_sink", "lab")
 SEEDS_MAX = 40
 SEEDS_WITHOUT_BUG = 6
 

@@ -9,9 +9,9 @@ from itertools import islice
 from aiokafka.structs import ConsumerRecord
 
 from bench.mapping import mapping_us_per_event
+from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench_records import hub88_records
 from runtime.kafka.producer import OutRecord
-from sandbox.keys import SandboxKeys
 from schemas.events import SignatureVerdict
 from schemas.topics import TRANSACTIONS
 from streams.normalise.normaliser import Accepted, Normaliser

@@ -11,12 +11,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from lab.sandbox.scenario import Scenario
 from pitboss.cli.files import FileFailed, file_failure, naming
 from pitboss.cli.main import cli
 from pitboss.cli.option_types import RATE
 from pitboss.embedded.checkup import examine
 from pitboss.settings import read_settings
-from sandbox.scenario import Scenario
 from schemas.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

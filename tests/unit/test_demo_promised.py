@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from lab.sandbox.records import RawEvent
 from pitboss.demo.promised import unmet
 from replay.alerts import alerts_over
 from replay.evidence import Topics
-from sandbox.records import RawEvent
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter, Position
 from tests.fraud_log import T0, burst

@@ -9,12 +9,12 @@ from typing import ClassVar
 import orjson
 import pytest
 
+from lab.sandbox.keys import SandboxKeys
 from pitboss.demo import stage
 from pitboss.demo.stage import fresh_stage, running_workers
 from pitboss.embedded.errors import StackError
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.settings import Runtime, StackSettings, runtime_of
-from sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
 
 URL = "postgresql://pitboss@127.0.0.1:1/postgres"

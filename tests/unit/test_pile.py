@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
-from sandbox.keys import SandboxKeys
-from sandbox.poison import CATALOGUE
-from sandbox.scenario import Scenario, generate
 from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
 from streams.normalise.agent import create_handler, create_reader

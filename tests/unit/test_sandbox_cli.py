@@ -10,9 +10,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.scenario import Scenario, generate
 from pitboss.cli.sandbox import sandbox
-from sandbox.keys import SandboxKeys
-from sandbox.scenario import Scenario, generate
 from schemas.errors import UsageError
 
 

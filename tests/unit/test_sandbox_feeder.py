@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.feeder import STRETCH_MAX, feed
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.scenario import Scenario, generate
+from lab.sandbox.feeder import STRETCH_MAX, feed
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
+from lab.sandbox.scenario import Scenario, generate
 from schemas.errors import SendFailed, UsageError
 from schemas.topics import raw_topic
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from sandbox.keys import SandboxKeys
+from lab.sandbox.keys import SandboxKeys
 from schemas.errors import UsageError
 
 

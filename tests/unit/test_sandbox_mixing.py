@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
-from sandbox.ids import Ids, uuid_of
-from sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
-from sandbox.players import make_players
-from sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batched
-from sandbox.records import Origin
+from lab.sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
+from lab.sandbox.ids import Ids, uuid_of
+from lab.sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from lab.sandbox.players import make_players
+from lab.sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batched
+from lab.sandbox.records import Origin
 
 PLAYERS = make_players(Random(1), 30)
 

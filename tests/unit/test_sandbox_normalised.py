@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from sandbox.keys import SandboxKeys
-from sandbox.poison import CATALOGUE
-from sandbox.records import Origin, RawEvent
-from sandbox.scenario import Scenario, generate
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.records import Origin, RawEvent
+from lab.sandbox.scenario import Scenario, generate
 from schemas.errors import RejectCode
 from schemas.events import Kind, SignatureVerdict, WalletTransaction
 from schemas.money import minor_units

@@ -13,10 +13,10 @@ from itertools import pairwise
 
 import pytest
 
-from sandbox.actions import GameAction, HouseAction, PspBatch, Verb
-from sandbox.keys import SandboxKeys
-from sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin
-from sandbox.scenario import PLAY_AFTER_MS, Scenario, deliveries_of, duration_ms, generate
+from lab.sandbox.actions import GameAction, HouseAction, PspBatch, Verb
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin
+from lab.sandbox.scenario import PLAY_AFTER_MS, Scenario, deliveries_of, duration_ms, generate
 from schemas.errors import UsageError
 
 START_MS = 1_760_000_000_000
@@ -41,8 +41,8 @@ def test_neither_string_hashing_nor_another_process_changes_a_byte(keys, tmp_pat
     # Sets and dictionaries of text are ordered by a hash that differs in each process, unless told not to.
     keys.save(tmp_path / "keys.json")
     script = (
-        "import hashlib, sys; from pathlib import Path; from sandbox.keys import SandboxKeys;"
-        "from sandbox.scenario import Scenario, generate;"
+        "import hashlib, sys; from pathlib import Path; from lab.sandbox.keys import SandboxKeys;"
+        "from lab.sandbox.scenario import Scenario, generate;"
         f"s = Scenario(seed=3, start_ms={START_MS}, events=2_000);"
         "print(hashlib.sha256(repr(generate(s, SandboxKeys.load(Path(sys.argv[1])))).encode()).hexdigest())"
     )

@@ -16,7 +16,6 @@ PACKAGES = (
     "fraud_agents",
     "replay",
     "lab",
-    "sandbox",
     "bench",
     "pitboss",
 )

@@ -11,11 +11,11 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from sandbox.actions import PLAYNGO, Delivery, GameAction, Verb
-from sandbox.envelope import enveloped, style_of
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.spelling import xml_body
+from lab.sandbox.actions import PLAYNGO, Delivery, GameAction, Verb
+from lab.sandbox.encoders import xml_body
+from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
 from schemas.money import text_of_minor
 
 METHODS: Final = {Verb.BET: "reserve", Verb.WIN: "release", Verb.ROLLBACK: "cancelReserve"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from sandbox.actions import Action, GameAction, HouseAction, PspBatch, PspItem
+from lab.sandbox.actions import Action, GameAction, HouseAction, PspBatch, PspItem
 
 BATCH_ITEMS_MAX: Final = 5
 BATCH_WAIT_MS: Final = 1_500

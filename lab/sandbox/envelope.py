@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from sandbox.actions import Delivery
-from sandbox.players import DEFAULT_BRAND
-from sandbox.records import Origin, RawEvent
+from lab.sandbox.actions import Delivery
+from lab.sandbox.players import DEFAULT_BRAND
+from lab.sandbox.records import Origin, RawEvent
 
 JSON: Final = "application/json"
 

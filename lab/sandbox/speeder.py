@@ -7,12 +7,12 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from sandbox.actions import Action, GameAction
-from sandbox.agenda import Agenda
-from sandbox.cashier import Cashier
-from sandbox.casino import Casino
-from sandbox.ids import Ids
-from sandbox.seats import Seat
+from lab.sandbox.actions import Action, GameAction
+from lab.sandbox.agenda import Agenda
+from lab.sandbox.cashier import Cashier
+from lab.sandbox.casino import Casino
+from lab.sandbox.ids import Ids
+from lab.sandbox.seats import Seat
 
 BURST_BETS: Final = 600
 BURST_MS: Final = 55_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sandbox.actions import HOUSE, Delivery, HouseAction
-from sandbox.envelope import enveloped, style_of
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.spelling import json_body
+from lab.sandbox.actions import HOUSE, Delivery, HouseAction
+from lab.sandbox.encoders import json_body
+from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
 
 PATH: Final = "/house/v1"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.actions import Session
-from sandbox.players import Player
+from lab.sandbox.actions import Session
+from lab.sandbox.players import Player
 
 
 @dataclass(slots=True)

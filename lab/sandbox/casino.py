@@ -9,11 +9,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sandbox.actions import GAME_PROVIDERS, HUB88, PLAYNGO, Action, GameAction, HouseAction, Session, Verb
-from sandbox.agenda import Agenda
-from sandbox.cashier import Cashier
-from sandbox.ids import Ids
-from sandbox.seats import Seat
+from lab.sandbox.actions import GAME_PROVIDERS, HUB88, PLAYNGO, Action, GameAction, HouseAction, Session, Verb
+from lab.sandbox.agenda import Agenda
+from lab.sandbox.cashier import Cashier
+from lab.sandbox.ids import Ids
+from lab.sandbox.seats import Seat
 
 # One bet every 3.8 s on average and none within the 2.5 s that Great Britain asks of a slot (RTS 14D).
 ROUND_GAP_MS: Final = (2_600, 5_000)

@@ -13,16 +13,16 @@ from typing import Final, NamedTuple
 import orjson
 from msgspec.structs import replace
 
-from sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
-from sandbox.adyen_writer import adyen_item, adyen_sealed
-from sandbox.house_writer import house_fields, house_sealed
-from sandbox.hub88_writer import hub88_fields, hub88_sealed
-from sandbox.ids import Ids
-from sandbox.keys import SandboxKeys
-from sandbox.players import Player
-from sandbox.playngo_writer import METHODS, playngo_elements, playngo_sealed
-from sandbox.records import Origin, RawEvent
-from sandbox.spelling import xml_body
+from lab.sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
+from lab.sandbox.adyen_writer import adyen_item, adyen_sealed
+from lab.sandbox.encoders import xml_body
+from lab.sandbox.house_writer import house_fields, house_sealed
+from lab.sandbox.hub88_writer import hub88_fields, hub88_sealed
+from lab.sandbox.ids import Ids
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.players import Player
+from lab.sandbox.playngo_writer import METHODS, playngo_elements, playngo_sealed
+from lab.sandbox.records import Origin, RawEvent
 from schemas.errors import RejectCode
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
-from sandbox.actions import HUB88, Delivery, GameAction, Verb
-from sandbox.envelope import enveloped, style_of
-from sandbox.ids import uuid_of
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.spelling import json_body
+from lab.sandbox.actions import HUB88, Delivery, GameAction, Verb
+from lab.sandbox.encoders import json_body
+from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.ids import uuid_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
 
 AMOUNT_SCALE: Final = 5
 PATHS: Final = {

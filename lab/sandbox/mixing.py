@@ -12,8 +12,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sandbox.actions import Delivery, PoisonAction, PspBatch
-from sandbox.records import Origin
+from lab.sandbox.actions import Delivery, PoisonAction, PspBatch
+from lab.sandbox.records import Origin
 
 RETRY_DELAY_MS: Final = (1_000, 12_000)
 DUPLICATE_PLACES: Final = (1, 50)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, assert_never
 
-from sandbox.actions import HUB88, Delivery, GameAction, HouseAction, PoisonAction, PspBatch
-from sandbox.adyen_writer import adyen_record
-from sandbox.house_writer import house_record
-from sandbox.hub88_writer import hub88_record
-from sandbox.keys import SandboxKeys
-from sandbox.playngo_writer import playngo_record
-from sandbox.poison import poisoned
-from sandbox.records import RawEvent
+from lab.sandbox.actions import HUB88, Delivery, GameAction, HouseAction, PoisonAction, PspBatch
+from lab.sandbox.adyen_writer import adyen_record
+from lab.sandbox.house_writer import house_record
+from lab.sandbox.hub88_writer import hub88_record
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.playngo_writer import playngo_record
+from lab.sandbox.poison import poisoned
+from lab.sandbox.records import RawEvent
 
 Progress = Callable[[int, int], None]
 """Told after each stretch: how many records are done, and of how many."""

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from sandbox.players import Player
-from sandbox.records import Origin
+from lab.sandbox.players import Player
+from lab.sandbox.records import Origin
 
 HUB88: Final = "hub88"
 PLAYNGO: Final = "playngo"

@@ -7,11 +7,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from sandbox.actions import Action, HouseAction, PspItem
-from sandbox.agenda import Agenda
-from sandbox.ids import Ids
-from sandbox.players import Player
-from sandbox.seats import Deposit, Seat
+from lab.sandbox.actions import Action, HouseAction, PspItem
+from lab.sandbox.agenda import Agenda
+from lab.sandbox.ids import Ids
+from lab.sandbox.players import Player
+from lab.sandbox.seats import Deposit, Seat
 from schemas.money import text_of_minor
 
 AUTHORISATION_REFUSED_SHARE: Final = 0.04

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
+from lab.sandbox.records import RawEvent
+from lab.sandbox.writing import Progress
 from runtime.kafka.producer import OutRecord
-from sandbox.records import RawEvent
-from sandbox.writing import Progress
 from schemas.errors import UsageError
 from schemas.topics import qualified, raw_topic
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from sandbox.records import RawEvent
+from lab.sandbox.records import RawEvent
 
 
 def json_lines(records: Iterable[RawEvent]) -> Iterator[bytes]:

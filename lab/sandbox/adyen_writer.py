@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-from sandbox.actions import ADYEN, Delivery, PspBatch, PspItem
-from sandbox.envelope import enveloped, style_of
-from sandbox.keys import SandboxKeys
-from sandbox.records import RawEvent
-from sandbox.spelling import json_body
+from lab.sandbox.actions import ADYEN, Delivery, PspBatch, PspItem
+from lab.sandbox.encoders import json_body
+from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.records import RawEvent
 
 UNSIGNED_EVENT_CODES: Final = frozenset({"CHARGEBACK"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 
-from sandbox.actions import Action
+from lab.sandbox.actions import Action
 
 Step = Callable[[int], Iterable[Action]]
 """Called with its due time in epoch ms; yields what it does then and may plan further steps."""

@@ -10,20 +10,20 @@ from typing import Final
 
 import msgspec
 
-from sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
-from sandbox.agenda import Agenda
-from sandbox.cashier import Cashier
-from sandbox.casino import Casino
-from sandbox.ids import Ids
-from sandbox.keys import SandboxKeys
-from sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
-from sandbox.players import make_players
-from sandbox.poison import CATALOGUE
-from sandbox.psp import batched
-from sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
-from sandbox.seats import Seat
-from sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, burst, funds_needed_minor
-from sandbox.writing import Progress, write_all
+from lab.sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
+from lab.sandbox.agenda import Agenda
+from lab.sandbox.cashier import Cashier
+from lab.sandbox.casino import Casino
+from lab.sandbox.ids import Ids
+from lab.sandbox.keys import SandboxKeys
+from lab.sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from lab.sandbox.players import make_players
+from lab.sandbox.poison import CATALOGUE
+from lab.sandbox.psp import batched
+from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
+from lab.sandbox.seats import Seat
+from lab.sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, burst, funds_needed_minor
+from lab.sandbox.writing import Progress, write_all
 from schemas.errors import UsageError
 
 EVENTS_PER_PLAYER: Final = 50
