@@ -16,18 +16,18 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench.adapters import ROUNDS
-from bench.latency import BROKER_WARM_UP_S, WARM_UP_S
-from bench.latency import SECONDS as LATENCY_SECONDS
-from bench.latency import Plan as LatencyPlan
-from bench.ledger import EVENTS as LEDGER_EVENTS
-from bench.ledger import FULL_ROWS
-from bench.normalise import EVENTS, EVENTS_MIN, Plan
-from bench.plain_faust import PlainSettings
-from bench.processes import Command
-from bench.progress import Progress
-from bench.report import table
-from bench.watch import Subject
+from lab.bench.adapters import ROUNDS
+from lab.bench.latency import BROKER_WARM_UP_S, WARM_UP_S
+from lab.bench.latency import SECONDS as LATENCY_SECONDS
+from lab.bench.latency import Plan as LatencyPlan
+from lab.bench.ledger import EVENTS as LEDGER_EVENTS
+from lab.bench.ledger import FULL_ROWS
+from lab.bench.normalise import EVENTS, EVENTS_MIN, Plan
+from lab.bench.observation import Subject
+from lab.bench.plain_faust import PlainSettings
+from lab.bench.processes import Command
+from lab.bench.progress import Progress
+from lab.bench.report import table
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
@@ -65,7 +65,7 @@ def bench() -> None:
 @click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
 def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> None:
     """The normalising worker against a plain Faust agent with the same mapping."""
-    from bench.normalise import run
+    from lab.bench.normalise import run
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
@@ -96,7 +96,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     """What each adapter costs on one core: mapping and encoding, and its signature beside it. Needs no server."""
-    from bench.adapters import run
+    from lab.bench.adapters import run
     from lab.conformance.adapters import versions
 
     among = [each for each in versions() if not provider or each.row.provider in provider]
@@ -123,8 +123,8 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
 @click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
 def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
     """The ledger, from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows."""
-    from bench.ledger import Plan as LedgerPlan
-    from bench.ledger import run
+    from lab.bench.ledger import Plan as LedgerPlan
+    from lab.bench.ledger import run
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
@@ -151,7 +151,7 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
 @click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
 def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use_given: bool) -> None:
     """From a raw record's append to its outcome in a connector's hands, at steady rates, through real workers."""
-    from bench.latency import RATES, run
+    from lab.bench.latency import RATES, run
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
@@ -258,7 +258,7 @@ def _plain_faust(runtime: Runtime, folder: Path) -> Subject:
     group = runtime.group("plain_faust")
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     settings = PlainSettings(runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust"))
-    arguments = _with_lifeline("bench.plain_faust", msgspec.json.encode(settings).decode())
+    arguments = _with_lifeline("lab.bench.plain_faust", msgspec.json.encode(settings).decode())
     command = Command(arguments, worker_environment(runtime), folder / "plain-faust.log")
     return Subject("plain Faust", command, group, source, sink)
 

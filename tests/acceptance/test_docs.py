@@ -44,7 +44,6 @@ PACKAGES = (
     "fraud_agents",
     "replay",
     "lab",
-    "bench",
     "pitboss",
     "infra",
     "tests",

@@ -24,7 +24,6 @@ PARTS = (
     "fraud_agents",
     "replay",
     "lab",
-    "bench",
     "pitboss",
     "tests",
     "docs",

@@ -18,10 +18,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
-from bench.broker import BrokerView
-from bench.normalise import EVENTS_MIN
-from bench.processes import BenchFailed
-from bench.watch import Subject, load, measure, observe
+from lab.bench.broker import BrokerView
+from lab.bench.normalise import EVENTS_MIN
+from lab.bench.observation import Subject, load, measure, observe
+from lab.bench.processes import BenchFailed
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
 from pitboss.cli.bench_records import hub88_records
@@ -125,7 +125,7 @@ async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
 
 
 async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.watch.STALL_S", 15.0)
+    monkeypatch.setattr("lab.bench.observation.STALL_S", 15.0)
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
     await loaded(ours, runtimes[0], 100)
     await appended(ours.source, b"not JSON", runtimes[0])

@@ -7,10 +7,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench.adapters import AdapterFigures, Figures, run
-from bench.machine import this_machine
-from bench.rates import Spread
-from bench.report import Setting
+from lab.bench.adapters import AdapterFigures, Figures, run
+from lab.bench.machine import this_machine
+from lab.bench.rates import Spread
+from lab.bench.report import Setting
 from lab.conformance.adapters import versions
 from pitboss.cli.main import cli
 from streams.providers.hub88 import Hub88
@@ -33,8 +33,8 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
 
 
 def test_every_registered_adapter_is_measured(monkeypatch):
-    monkeypatch.setattr("bench.adapters._ROUND_S", 0.01)
-    monkeypatch.setattr("bench.adapters._FILLS", 8)
+    monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
+    monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
     told: list[str] = []
     said = run(versions(), 1, told.append).as_json()
     names = [f"{version.row.provider}/{version.row.version}" for version in versions()]
@@ -59,8 +59,8 @@ def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
 
 
 def test_the_command_prints_one_object(monkeypatch):
-    monkeypatch.setattr("bench.adapters._ROUND_S", 0.01)
-    monkeypatch.setattr("bench.adapters._FILLS", 8)
+    monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
+    monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
     result = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"])
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.machine import Machine
-from bench.normalise import EVENTS_MIN, TARGET_RATIO, Figures, Plan
-from bench.processes import Command
-from bench.rates import Pair, Rate
-from bench.report import Setting, table
-from bench.watch import Subject
+from lab.bench.machine import Machine
+from lab.bench.normalise import EVENTS_MIN, TARGET_RATIO, Figures, Plan
+from lab.bench.observation import Subject
+from lab.bench.processes import Command
+from lab.bench.rates import Pair, Rate
+from lab.bench.report import Setting, table
 from pitboss.cli.bench import bench
 from schemas.errors import UsageError
 

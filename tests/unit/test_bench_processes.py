@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import this_commit, this_machine
-from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from lab.bench.machine import this_commit, this_machine
+from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
 
 
 def python(code: str, tmp_path: Path) -> MeasuredProcess:
@@ -51,7 +51,7 @@ def test_a_process_that_ends_is_noticed_and_quoted(tmp_path):
 
 
 def test_leaving_ends_the_process_even_one_that_will_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.processes.STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("lab.bench.processes.STOP_TIMEOUT_S", 0.2)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )

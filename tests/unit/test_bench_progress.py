@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from bench.progress import Progress
+from lab.bench.progress import Progress
 
 
 class Terminal(StringIO):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.pairs import run_pairs
-from bench.progress import Progress
-from bench.rates import Pair, Rate, Sample, Spread, rate_of
+from lab.bench.pairs import run_pairs
+from lab.bench.progress import Progress
+from lab.bench.rates import Pair, Rate, Sample, Spread, rate_of
 
 
 def steady(per_s: int, seconds: int, start_s: float = 0.0) -> list[Sample]:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from aiokafka.structs import ConsumerRecord
 
-from bench.mapping import mapping_us_per_event
+from lab.bench.mapping import mapping_us_per_event
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench_records import hub88_records
 from runtime.kafka.producer import OutRecord

@@ -141,7 +141,6 @@ def test_only_settings_reads_the_environment():
         "fraud_agents",
         "replay",
         "lab",
-        "bench",
         "pitboss",
     )
     readers = {

@@ -16,7 +16,6 @@ PACKAGES = (
     "fraud_agents",
     "replay",
     "lab",
-    "bench",
     "pitboss",
 )
 MODULE_LINES_MAX = 350

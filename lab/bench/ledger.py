@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from bench.ledger_scene import BATCH_EVENTS, PARTITIONS, Bench, Floor, Run, fill, make_month
-from bench.ledger_traffic import PLAIN, TROUBLED, Mix, Traffic
-from bench.machine import this_commit, this_machine
-from bench.progress import Progress
-from bench.rates import Pair, Rate, Spread
-from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
+from lab.bench.ledger_harness import BATCH_EVENTS, PARTITIONS, Bench, Floor, Run, fill, make_month
+from lab.bench.ledger_traffic import PLAIN, TROUBLED, Mix, Traffic
+from lab.bench.machine import this_commit, this_machine
+from lab.bench.progress import Progress
+from lab.bench.rates import Pair, Rate, Spread
+from lab.bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
 

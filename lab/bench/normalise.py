@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, Final
 
-from bench.broker import BrokerView
-from bench.machine import this_commit, this_machine
-from bench.mapping import mapping_us_per_event
-from bench.pairs import run_pairs
-from bench.progress import Progress
-from bench.rates import Pair, Rate, Spread
-from bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
-from bench.watch import Subject, load, measure, observe
+from lab.bench.broker import BrokerView
+from lab.bench.machine import this_commit, this_machine
+from lab.bench.mapping import mapping_us_per_event
+from lab.bench.observation import Subject, load, measure, observe
+from lab.bench.pairs import run_pairs
+from lab.bench.progress import Progress
+from lab.bench.rates import Pair, Rate, Spread
+from lab.bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 
 TARGET_RATIO: Final = 15.0

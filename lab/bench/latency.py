@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.broker import BrokerView
-from bench.machine import this_commit, this_machine
-from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
-from bench.progress import Progress
-from bench.rates import Latencies
-from bench.report import Row, Setting
+from lab.bench.broker import BrokerView
+from lab.bench.machine import this_commit, this_machine
+from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from lab.bench.progress import Progress
+from lab.bench.rates import Latencies
+from lab.bench.report import Row, Setting
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.events import WalletOutcome

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from bench.progress import Progress
-from bench.rates import Pair, Rate
+from lab.bench.progress import Progress
+from lab.bench.rates import Pair, Rate
 
 Run = Callable[[], Awaitable[Rate]]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.machine import Machine
-from bench.rates import Pair, Rate, Spread
+from lab.bench.machine import Machine
+from lab.bench.rates import Pair, Rate, Spread
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from bench.processes import BenchFailed
+from lab.bench.processes import BenchFailed
 
 _REWIND_WITHIN_S: Final = 40.0
 _RETRY_S: Final = 0.2

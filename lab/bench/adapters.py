@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.machine import this_commit, this_machine
-from bench.rates import Spread
-from bench.report import Row, Setting, range_text, spread_as_json
+from lab.bench.machine import this_commit, this_machine
+from lab.bench.rates import Spread
+from lab.bench.report import Row, Setting, range_text, spread_as_json
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import Examples, examples_of
 from streams.normalise.normaliser import Normaliser, RejectedItem

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.broker import BrokerView
-from bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
-from bench.rates import Rate, Sample, rate_of
+from lab.bench.broker import BrokerView
+from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from lab.bench.rates import Rate, Sample, rate_of
 from runtime.kafka.producer import BatchProducer, OutRecord
 
 POLL_S: Final = 0.05

@@ -13,9 +13,9 @@ from typing import Any, Final, LiteralString, Self, cast
 import psycopg
 from aiokafka.structs import ConsumerRecord
 
-from bench.ledger_traffic import STARTED_MS, Encoded
-from bench.processes import machine_cpu_s
-from bench.rates import Rate
+from lab.bench.ledger_traffic import STARTED_MS, Encoded
+from lab.bench.processes import machine_cpu_s
+from lab.bench.rates import Rate
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import claim_positions
@@ -39,7 +39,7 @@ BATCH_EVENTS: Final = 2_000
 
 COPY_BYTES: Final = 1 << 18
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-_SQL: Final = statements_of("bench", "ledger")
+_SQL: Final = statements_of("lab.bench", "ledger")
 MONTH: Final = month_of(STARTED_MS)
 _FILL_ROWS: Final = 500_000
 """Rows of a transaction, so that it can be seen how far the filling is."""
