@@ -20,8 +20,8 @@ from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import Database
 from pitboss.settings import Runtime
 from pitboss.topic_admin import admin_client
-from replay.checks import Check, check_offsets
-from replay.evidence import read_all_topics, read_tables
+from replay.audit.checks import Check, check_offsets
+from replay.audit.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec

@@ -17,9 +17,9 @@ from ledger_sink.rules.debts import RULE as DEBT_RULE
 from ledger_sink.store.database import Database
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
-from replay.alerts import alerts_over, differing_alerts
-from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.evidence import Topics, read_all_topics, read_tables
+from replay.audit.alerts import alerts_over, differing_alerts
+from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
+from replay.audit.evidence import Topics, read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec

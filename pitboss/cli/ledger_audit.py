@@ -16,7 +16,7 @@ from ledger_sink.store.database import Database
 from pitboss.cli.ledger_reading import json_option, print_json
 from pitboss.cli.option_types import Finite
 from pitboss.settings import Runtime, read_settings, resolve_runtime
-from replay.checks import check_tables
+from replay.audit.checks import check_tables
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from replay.checks import Check
-from replay.evidence import Tables, Topics
+from replay.audit.checks import Check
+from replay.audit.evidence import Tables, Topics
 
 
 class Latency(msgspec.Struct, frozen=True):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fraud_agents.rules import D01_BET_VELOCITY
 from lab.sandbox.records import RawEvent
-from replay.alerts import alerts_over, differing_alerts
-from replay.evidence import Topics
+from replay.audit.alerts import alerts_over, differing_alerts
+from replay.audit.evidence import Topics
 
 
 def unmet(records: Sequence[RawEvent], speeders: int, topics: Topics) -> list[str]:

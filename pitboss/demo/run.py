@@ -18,8 +18,8 @@ from pitboss.demo.show import Show
 from pitboss.demo.stage import Stage, fresh_stage, running_workers
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
-from replay.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.evidence import Tables, Topics, read_all_topics, read_tables
+from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
+from replay.audit.evidence import Tables, Topics, read_all_topics, read_tables
 from runtime.postgres.roles import Role
 from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS

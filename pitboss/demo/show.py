@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pitboss.demo.figures import Figures
-from replay.checks import Check
+from replay.audit.checks import Check
 
 _LINE_EVERY_S = 1.0
 

@@ -23,8 +23,8 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.processes import poll
 from pitboss.settings import runtime_of
 from pitboss.topic_admin import create_topics
-from replay.checks import check_replay, check_tables, check_topics
-from replay.evidence import read_all_topics, read_tables
+from replay.audit.checks import check_replay, check_tables, check_topics
+from replay.audit.evidence import read_all_topics, read_tables
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction

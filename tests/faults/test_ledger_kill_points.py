@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from pitboss.embedded.processes import poll
-from replay.evidence import read_all_topics
+from replay.audit.evidence import read_all_topics
 from schemas.errors import Fenced
 from tests.faults.ledger_scene import PARTITIONS, PATIENCE_S, PROVIDERS, new_scene, traffic
 

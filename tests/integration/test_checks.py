@@ -15,8 +15,8 @@ from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
-from replay.checks import check_offsets, check_replay, check_tables, check_topics
-from replay.evidence import Topics, read_tables
+from replay.audit.checks import check_offsets, check_replay, check_tables, check_topics
+from replay.audit.evidence import Topics, read_tables
 from schemas import codec
 from schemas.events import DeadLetter, Position, WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED

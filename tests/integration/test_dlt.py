@@ -20,8 +20,8 @@ from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import Runtime, worker_environment
 from pitboss.topic_admin import create_topics
-from replay.checks import check_offsets
-from replay.evidence import read_all_topics, read_tables
+from replay.audit.checks import check_offsets
+from replay.audit.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
 from runtime.dead_letters.key_holds import Limits

@@ -13,9 +13,9 @@ from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
-from replay.checks import check_tables
-from replay.evidence import read_tables
-from replay.ledger import replay_ledger
+from replay.audit.checks import check_tables
+from replay.audit.evidence import read_tables
+from replay.audit.ledger import replay_ledger
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS

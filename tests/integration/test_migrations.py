@@ -15,7 +15,7 @@ from ledger_sink.store import migrate as ledger
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from pitboss.embedded.databases import create_database, drop_database
-from replay.checks import check_tables
+from replay.audit.checks import check_tables
 from runtime.postgres import migrations
 from runtime.postgres.migrations import Migration, MigrationFailed, Tables
 from schemas.errors import Unavailable

@@ -11,8 +11,8 @@ from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.topic_admin import delete_topics
-from replay.alerts import alerts_over
-from replay.evidence import Topics
+from replay.audit.alerts import alerts_over
+from replay.audit.evidence import Topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position

@@ -16,8 +16,8 @@ from pitboss.cli.main import cli
 from pitboss.demo.figures import Figures, Latency, figures_of, latencies_ms, percentile
 from pitboss.demo.run import ChecksFailed, DemoSettings, Result
 from pitboss.demo.show import lines_of, table_of
-from replay.checks import NAMES, Check
-from replay.evidence import Answered, Tables, Topics
+from replay.audit.checks import NAMES, Check
+from replay.audit.evidence import Answered, Tables, Topics
 from schemas.errors import Stalled
 from schemas.events import Attempt, DeadLetter, Position
 from tests.unit.ledger_events import bet, sourced

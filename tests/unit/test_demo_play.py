@@ -14,7 +14,7 @@ from pitboss.demo.play import Play
 from pitboss.demo.settling import Progress, Settling
 from pitboss.demo.show import Show, lines_of
 from pitboss.settings import runtime_of
-from replay.checks import Check
+from replay.audit.checks import Check
 from schemas.errors import Stalled, Unavailable
 
 RUNTIME = runtime_of("127.0.0.1:1", "postgresql://pitboss@127.0.0.1:1/postgres", "demo_x")

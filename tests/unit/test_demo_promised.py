@@ -7,8 +7,8 @@ import pytest
 
 from lab.sandbox.records import RawEvent
 from pitboss.demo.promised import unmet
-from replay.alerts import alerts_over
-from replay.evidence import Topics
+from replay.audit.alerts import alerts_over
+from replay.audit.evidence import Topics
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter, Position
 from tests.fraud_log import T0, burst

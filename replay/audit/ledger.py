@@ -14,7 +14,7 @@ from runtime.postgres.statements import statements_of
 from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
 
-_SQL = statements_of("replay", "checks")
+_SQL = statements_of("replay.audit", "checks")
 
 
 async def replay_ledger(

@@ -41,7 +41,7 @@ from schemas.topics import (
 from streams.normalise.normaliser import Normaliser
 from streams.providers.registry import DIALECTS
 
-SQL = statements_of("replay", "checks")
+SQL = statements_of("replay.audit", "checks")
 _OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOMES, ALERTS)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from ledger_sink.store.database import Database
-from replay.evidence import SQL, Answered, Tables, Topics, read_tables
-from replay.ledger import replay_ledger
+from replay.audit.evidence import SQL, Answered, Tables, Topics, read_tables
+from replay.audit.ledger import replay_ledger
 from runtime.postgres.roles import Role
 from schemas.errors import Fatal
 from schemas.events import Position, WalletBalance, WalletOutcome
