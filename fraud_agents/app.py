@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fraud_agents.agent import FraudAgent
+from fraud_agents.handler import FraudAgent
 from fraud_agents.rules import DEFAULT_RULES, Rule
 from fraud_agents.snapshots import SnapshotStore
 from runtime.dead_letters.sink import DeadLetters

@@ -22,7 +22,7 @@ from schemas.topics import CONTROL
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from pitboss.retirement_watch import RetirementWatch
     from runtime.dead_letters.key_holds import Limits
-    from streams.normalise.agent import NormaliseSettings, create_worker
+    from streams.normalise.handler import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
     from streams.providers.registry import DIALECTS
 
@@ -59,7 +59,7 @@ def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 def _resolve(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
-    from streams.normalise.agent import NAME as NORMALISE_GROUP
+    from streams.normalise.handler import NAME as NORMALISE_GROUP
 
     return create_resolve_app(
         ResolveSettings(
@@ -89,7 +89,7 @@ def _fraud(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _drift(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from streams.drift.agent import DriftSettings, create_worker
+    from streams.drift.handler import DriftSettings, create_worker
 
     settings = DriftSettings(
         runtime.bootstrap_servers,

@@ -16,7 +16,7 @@ from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
 from schemas.errors import Stalled, Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.agent import NAME as NORMALISE_GROUP
+from streams.normalise.handler import NAME as NORMALISE_GROUP
 
 _POLL_S = 0.1
 

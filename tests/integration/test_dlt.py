@@ -32,7 +32,7 @@ from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
-from streams.normalise.agent import NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.handler import NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.parking import ParkSettings
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Unreadable

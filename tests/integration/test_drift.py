@@ -23,8 +23,8 @@ from runtime.kafka.app import PitbossApp
 from schemas import codec
 from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
-from streams.drift.agent import DriftSettings, create_worker
-from streams.normalise import agent as normalise
+from streams.drift.handler import DriftSettings, create_worker
+from streams.normalise import handler as normalise
 from streams.providers.registry import DIALECTS
 
 pytestmark = pytest.mark.integration

@@ -38,7 +38,7 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
-from streams.normalise.agent import NAME, NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.handler import NAME, NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.normalise.pile import FellBack
 from streams.providers.registry import DIALECTS, Dialects, dialect_of

@@ -21,9 +21,9 @@ from schemas.errors import RejectCode, SendFailed
 from schemas.events import DeadLetter, Header, Position, SchemaDrift
 from schemas.identity import drift_id
 from schemas.topics import raw_topic
-from streams.drift.agent import DriftStats, create_handler, source_pattern
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
 from streams.drift.checking import Checker
+from streams.drift.handler import DriftStats, create_handler, source_pattern
 from streams.drift.known import SHAPES_MAX, Known
 from streams.drift.sampling import sampled
 from streams.drift.shapes import Shape, What

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.agent import NormaliseSettings, create_worker
+from streams.normalise.handler import NormaliseSettings, create_worker
 from streams.normalise.stats import NormaliseStats, told
 from streams.normalise.telling import CountsTold
 

@@ -12,7 +12,7 @@ from runtime.dead_letters.headers import drop_headers
 from runtime.dead_letters.key_holds import Limits
 from schemas.errors import UsageError
 from schemas.events import Position
-from streams.normalise.agent import NormaliseSettings, parked_providers
+from streams.normalise.handler import NormaliseSettings, parked_providers
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import ParkSettings, jamming_code
 from streams.providers.registry import DIALECTS

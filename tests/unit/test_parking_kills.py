@@ -8,7 +8,7 @@ import pytest
 
 from runtime.dead_letters.key_holds import Lane, Limits
 from schemas.errors import RejectCode, Unavailable
-from streams.normalise.agent import create_handler
+from streams.normalise.handler import create_handler
 from streams.normalise.normaliser import RejectedItem
 from streams.normalise.parking import Turn
 from streams.normalise.stats import NormaliseStats

@@ -14,7 +14,7 @@ from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
-from streams.normalise.agent import create_handler, create_reader
+from streams.normalise.handler import create_handler, create_reader
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.pile import Pile
 from streams.normalise.stats import NormaliseStats
