@@ -193,7 +193,7 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
     """
     if settings.kafka is not None and settings.database is not None:
         return runtime_of(settings.kafka, settings.database, settings.namespace)
-    from pitboss.embedded.state import read_state
+    from pitboss.state import read_state
 
     state = read_state(settings.home)
     if state is None or not state.is_running:

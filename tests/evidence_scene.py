@@ -19,8 +19,8 @@ from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
+from pitboss.ops.topic_admin import create_topics, delete_topics
 from pitboss.settings import Runtime
-from pitboss.topic_admin import create_topics, delete_topics
 from replay.audit.checks import check_offsets, check_topics
 from replay.audit.evidence import Tables, Topics, _Readers, read_all_topics, read_tables
 from replay.topics import read_topics

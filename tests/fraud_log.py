@@ -14,8 +14,8 @@ from aiokafka.structs import ConsumerRecord
 
 from fraud_agents.app import FraudSettings, create_app
 from fraud_agents.migrate import migrate
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime
-from pitboss.topic_admin import create_topics
 from runtime.kafka.app import PitbossApp
 from runtime.kafka.partitioner import partition_for
 from schemas import codec

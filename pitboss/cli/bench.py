@@ -34,9 +34,9 @@ from pitboss.cli.bench_records import hub88_records, opening_records, steady_bet
 from pitboss.cli.interrupts import cleaning_up_when_told_to_end
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
-from pitboss.embedded.state import read_state
-from pitboss.provision import provision, unprovision
+from pitboss.ops.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
+from pitboss.state import read_state
 from schemas.errors import UsageError
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 
@@ -183,7 +183,7 @@ def _latency_plan(
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
     workers = {
-        role: Command(_with_lifeline("pitboss.worker", role), environment, folder / f"{role}.log")
+        role: Command(_with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log")
         for role in ("normalise", "ledger")
     }
     progress.begin("signing bets")
@@ -249,7 +249,7 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
         "PITBOSS_KEYS_FILE": str(keyring or ""),
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
-    command = Command(_with_lifeline("pitboss.worker", "normalise"), environment, log)
+    command = Command(_with_lifeline("pitboss.workers.worker", "normalise"), environment, log)
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     return Subject(name, command, runtime.group("normalise"), source, sink)
 
@@ -264,7 +264,7 @@ def _plain_faust(runtime: Runtime, folder: Path) -> Subject:
 
 
 def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "pitboss.lifeline", module, argument)
+    return (sys.executable, "-m", "pitboss.workers.lifeline", module, argument)
 
 
 @contextmanager

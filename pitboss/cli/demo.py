@@ -8,8 +8,8 @@ import msgspec
 from pitboss.cli import screen
 from pitboss.cli.interrupts import cleaning_up_when_told_to_end
 from pitboss.cli.option_types import RATE
+from pitboss.demo.display import Show, lines_of, table_of
 from pitboss.demo.run import ChecksFailed, DemoSettings, run_demo
-from pitboss.demo.show import Show, lines_of, table_of
 from pitboss.settings import read_settings
 
 EVENTS_MAX = 500_000

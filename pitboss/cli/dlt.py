@@ -9,7 +9,6 @@ import click
 import msgspec
 from rich.text import Text
 
-from pitboss import dead_letters
 from pitboss.cli import screen
 from pitboss.cli.dlt_choice import (
     STATES,
@@ -25,8 +24,9 @@ from pitboss.cli.dlt_choice import (
     selectors,
 )
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, jam_view, time_text
+from pitboss.ops import dead_letters
 from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
-from pitboss.worker import read_keyring
+from pitboss.workers.worker import read_keyring
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
 from runtime.dead_letters.letters import Case, Choice, State, groups_of
 from runtime.dead_letters.redrive import Redriver, Result, Status

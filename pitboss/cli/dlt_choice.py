@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
-from pitboss.dead_letters import Found
+from pitboss.ops.dead_letters import Found
 from pitboss.settings import Runtime
 from runtime.dead_letters.headers import parse_place, place_text
 from runtime.dead_letters.letters import Case, Choice, State, source_topic

@@ -36,7 +36,7 @@ def seal(
     *, key_file: Path | None, new_key: Path | None, checkpoints: Path | None, every_s: float | None, as_json: bool
 ) -> None:
     """Seal what is booked, and sign a checkpoint of it to audit.checkpoints.v1 and to a file."""
-    from pitboss.checkpoints import connect, witness, write_new_key
+    from pitboss.ops.checkpoints import connect, witness, write_new_key
 
     if new_key is not None:
         click.echo(f"public key: {write_new_key(new_key)}; keep {new_key} where the database's owner does not reach")
@@ -93,7 +93,7 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
 async def _verified(
     runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
 ) -> tuple[list[Fault], list[str]]:
-    from pitboss.checkpoints import connect, forged, in_file, published
+    from pitboss.ops.checkpoints import connect, forged, in_file, published
 
     faults: list[Fault] = []
     told = []

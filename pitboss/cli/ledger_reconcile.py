@@ -20,7 +20,7 @@ from ledger_sink.queries.report import ALWAYS_MS
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
-from pitboss.log_places import instant_ms
+from pitboss.ops.log_positions import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
@@ -39,7 +39,7 @@ def reconcile() -> None:
 @json_option
 def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
     """Every wallet against the last record of its key on the topic of balances."""
-    from pitboss.reconcile import reconcile_balances, republish
+    from pitboss.ops.reconcile import reconcile_balances, republish
 
     runtime = resolve_runtime(read_settings())
 
@@ -70,7 +70,7 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
 @json_option
 def offsets(*, as_json: bool) -> None:
     """Each source offset has its entry, repeat, parking or dead letter: reads every topic and table whole."""
-    from pitboss.reconcile import reconcile_offsets
+    from pitboss.ops.reconcile import reconcile_offsets
 
     runtime = resolve_runtime(read_settings())
     check = reading(runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR)
@@ -131,7 +131,7 @@ def statement(
 
 
 def _csv(file: Path, provider: str, brand: str) -> list[StatementLine]:
-    from pitboss.reconcile import csv_lines
+    from pitboss.ops.reconcile import csv_lines
 
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -141,7 +141,7 @@ def _csv(file: Path, provider: str, brand: str) -> list[StatementLine]:
 
 
 def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
-    from pitboss.reconcile import file_lines
+    from pitboss.ops.reconcile import file_lines
     from streams.providers.registry import DIALECTS
 
     if provider not in DIALECTS:

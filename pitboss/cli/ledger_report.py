@@ -11,7 +11,7 @@ from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow,
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
-from pitboss.log_places import instant_ms
+from pitboss.ops.log_positions import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.money import exponent_of, text_of_minor
 

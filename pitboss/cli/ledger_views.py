@@ -14,7 +14,7 @@ from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
 from pitboss.cli.ledger_reading import json_option, print_json, reading, show
-from pitboss.log_places import offset_behind
+from pitboss.ops.log_positions import offset_behind
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
 from schemas.identity import event_id as event_id_of

@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from ledger_sink.store.database import Database
-from pitboss import house
 from pitboss.cli.option_types import Finite
+from pitboss.ops import operator_events as house
 from pitboss.settings import read_settings, read_worker_settings, resolve_runtime
 from runtime.postgres.roles import Role
 from schemas.errors import Rejected, UsageError

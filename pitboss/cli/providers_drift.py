@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from pitboss.cli import screen
-from pitboss.periods import since_ms
+from pitboss.ops.periods import since_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
 from schemas.events import SchemaDrift
@@ -26,7 +26,7 @@ _COLUMNS = ("first seen (UTC)", "provider", "version", "message", "what", "where
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the examples.")
 def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) -> None:
     """Each way in which payloads differ from their declared schema, once, by when it was first seen."""
-    from pitboss.drift_log import read_drift
+    from pitboss.integration_log.drift_log import read_drift
 
     unknown = set(providers) - set(DIALECTS)
     if unknown:

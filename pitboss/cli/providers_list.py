@@ -78,7 +78,7 @@ def _traffic(now_ms: int) -> dict[tuple[str, str], Traffic] | None:
     except NoStack as error:
         click.echo(f"no traffic: {error}", err=True)
         return None
-    from pitboss.provider_traffic import traffic_of_a_day
+    from pitboss.ops.provider_traffic import traffic_of_a_day
 
     try:
         return asyncio.run(traffic_of_a_day(runtime, now_ms))

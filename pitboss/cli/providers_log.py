@@ -10,11 +10,11 @@ import click
 import msgspec
 
 from pitboss.cli.files import naming
-from pitboss.periods import since_ms
+from pitboss.ops.periods import since_ms
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from pitboss.integration_log import Earlier, IntegrationLog
+    from pitboss.integration_log.model import Earlier, IntegrationLog
 
 PREFIX = "integration-log-"
 
@@ -33,8 +33,8 @@ def log_command(context: click.Context, since: str, out: Path | None, as_json: b
     Schema changes are told against an earlier log in the folder. Without running servers what only they know is left
     out, and the log says so. Exit code 1 if an adapter fails its conformance run.
     """
-    from pitboss.integration_log_gathering import gathered
-    from pitboss.integration_log_text import markdown
+    from pitboss.integration_log.gather import gathered
+    from pitboss.integration_log.markdown import markdown
 
     until = time.time_ns() // 1_000_000
     earlier = {} if out is None else _earlier(out)
@@ -50,7 +50,7 @@ def log_command(context: click.Context, since: str, out: Path | None, as_json: b
 
 def _earlier(folder: Path) -> dict[str, Earlier]:
     """The logs that were written into a folder before. Raises UsageError for one that cannot be read."""
-    from pitboss.integration_log import Earlier
+    from pitboss.integration_log.model import Earlier
 
     found = {}
     for file in sorted(folder.glob(f"{PREFIX}*.json")):
@@ -64,8 +64,8 @@ def _earlier(folder: Path) -> dict[str, Earlier]:
 
 
 def _write(log: IntegrationLog, folder: Path, *, dry_run: bool) -> None:
-    from pitboss.integration_log import stamp_of
-    from pitboss.integration_log_text import markdown
+    from pitboss.integration_log.markdown import markdown
+    from pitboss.integration_log.model import stamp_of
 
     stem = f"{PREFIX}{stamp_of(log.until)}"
     contents = {

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 import orjson
 
-from pitboss.provision import provision as make_ready
+from pitboss.ops.provision import provision as make_ready
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.topics import PARTITIONS_DEFAULT
 

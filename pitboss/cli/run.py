@@ -7,9 +7,9 @@ import time
 
 import click
 
-from pitboss.provision import provision
+from pitboss.ops.provision import provision
 from pitboss.settings import read_settings, resolve_runtime
-from pitboss.supervisor import ROLES, Supervisor, workers_for
+from pitboss.workers.supervisor import ROLES, Supervisor, workers_for
 
 
 @click.command()

@@ -11,10 +11,10 @@ from typing import Any
 import click
 import orjson
 
-from pitboss import topic_admin
 from pitboss.cli import screen
+from pitboss.ops import topic_admin
+from pitboss.ops.topic_admin import Lag
 from pitboss.settings import read_settings, resolve_runtime
-from pitboss.topic_admin import Lag
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
 

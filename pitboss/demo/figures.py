@@ -36,7 +36,7 @@ class Figures(msgspec.Struct, frozen=True):
     killed_at: int
     checks: dict[str, bool]
     unmet: list[str]
-    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.promised`."""
+    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.expectations`."""
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:

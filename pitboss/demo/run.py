@@ -11,11 +11,11 @@ from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import Database
+from pitboss.demo.display import Show
+from pitboss.demo.environment import Stage, fresh_stage, running_workers
+from pitboss.demo.expectations import unmet
 from pitboss.demo.figures import Figures, figures_of
-from pitboss.demo.play import Play
-from pitboss.demo.promised import unmet
-from pitboss.demo.show import Show
-from pitboss.demo.stage import Stage, fresh_stage, running_workers
+from pitboss.demo.traffic import Play
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics

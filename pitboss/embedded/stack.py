@@ -12,8 +12,8 @@ from pitboss.embedded.errors import StackError
 from pitboss.embedded.files import exclusive
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.postgres import PostgresServer
-from pitboss.embedded.state import StackState, forget_state, read_state, write_state
 from pitboss.settings import Runtime, StackSettings, runtime_of
+from pitboss.state import StackState, forget_state, read_state, write_state
 
 LOCK_S = 180.0
 """How long to wait for another command that starts or stops the stack; a first start fetches 45 MB."""

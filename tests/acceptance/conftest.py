@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.sandbox.actions import PROVIDERS
-from pitboss.demo.stage import running_workers
-from pitboss.provision import provision, unprovision
+from pitboss.demo.environment import running_workers
+from pitboss.ops.provision import provision, unprovision
 from pitboss.settings import Runtime
 from tests.fix_stack import Servers
 

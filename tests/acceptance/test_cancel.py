@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from ledger_sink.store.database import Database
-from pitboss.demo.settling import Settling
-from pitboss.demo.stage import running_workers
-from pitboss.provision import provision
+from pitboss.demo.environment import running_workers
+from pitboss.demo.quiescence import Settling
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from tests.acceptance.documented import ROOT, blocks
 from tests.fix_stack import SEED

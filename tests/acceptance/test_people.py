@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from ledger_sink.queries.people import player_view
 from ledger_sink.queries.rounds import open_rounds, proposals_of
 from ledger_sink.store.database import Database
-from pitboss import house
 from pitboss.cli import ledger_rounds
 from pitboss.cli.main import cli
-from pitboss.provision import provision
+from pitboss.ops import operator_events as house
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings

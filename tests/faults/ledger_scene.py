@@ -21,8 +21,8 @@ from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.processes import poll
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import runtime_of
-from pitboss.topic_admin import create_topics
 from replay.audit.checks import check_replay, check_tables, check_topics
 from replay.audit.evidence import read_all_topics, read_tables
 from runtime.kafka.producer import BatchProducer, ProducerSettings

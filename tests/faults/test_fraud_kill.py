@@ -43,7 +43,7 @@ async def log(runtime):
 
 
 def production_worker(runtime) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-m", "pitboss.worker", "fraud"], worker_environment(runtime, "fraud-0")
+    return [sys.executable, "-m", "pitboss.workers.worker", "fraud"], worker_environment(runtime, "fraud-0")
 
 
 def saving_worker(runtime) -> tuple[list[str], dict[str, str]]:

@@ -18,16 +18,16 @@ import pytest
 
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.keys import SandboxKeys
-from pitboss.demo.settling import Settling
-from pitboss.demo.stage import running_workers
+from pitboss.demo.environment import running_workers
+from pitboss.demo.quiescence import Settling
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import PostgresServer
 from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
-from pitboss.provision import provision
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
-from pitboss.supervisor import ROLES, WorkerProcess
+from pitboss.workers.supervisor import ROLES, WorkerProcess
 from schemas.errors import Unavailable
 from tests.fix_stack import SEED
 from tests.whole_run import failures, feed_all, look_at_everything, traffic

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
-from pitboss.topic_admin import create_topics
+from pitboss.ops.topic_admin import create_topics
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitboss import supervisor as module
 from pitboss.embedded.processes import ProcessId, poll
-from pitboss.lifeline import ORPHANED
 from pitboss.settings import Runtime, runtime_of
-from pitboss.supervisor import (
+from pitboss.workers import supervisor as module
+from pitboss.workers.lifeline import ORPHANED
+from pitboss.workers.supervisor import (
     DELAY_MAX_S,
     HEALTHY_S,
     ROLES,
@@ -177,7 +177,7 @@ SUPERVISE = f"""
 import sys
 from pathlib import Path
 from pitboss.settings import runtime_of
-from pitboss.supervisor import Supervisor, WorkerProcess
+from pitboss.workers.supervisor import Supervisor, WorkerProcess
 runtime = runtime_of("127.0.0.1:1", "postgresql://u@127.0.0.1:1/postgres", "faults")
 workers = [WorkerProcess(role, runtime, home=Path(sys.argv[1]), module={STUB!r}) for role in ("steady", "stubborn")]
 Supervisor(workers, print).run()
@@ -207,7 +207,7 @@ def test_a_thread_that_started_a_worker_may_end(worker):
 
 def test_an_orphan_ends_with_a_code_of_its_own(tmp_path):
     environ = {**os.environ, "PITBOSS_NAMESPACE": "", "PITBOSS_WORKER_ID": ""}
-    command = [sys.executable, "-m", "pitboss.lifeline", STUB, "steady"]
+    command = [sys.executable, "-m", "pitboss.workers.lifeline", STUB, "steady"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as orphan:
         assert orphan.stdout is not None
         assert orphan.stdin is not None

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import worker_environment
-from pitboss.topic_admin import create_topics
 from tests.integration.test_seals import book, history
 
 pytestmark = pytest.mark.integration

@@ -18,8 +18,8 @@ from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
 from ledger_sink.store.database import Database
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime, worker_environment
-from pitboss.topic_admin import create_topics
 from replay.audit.checks import check_offsets
 from replay.audit.evidence import read_all_topics, read_tables
 from replay.topics import read_topics

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from lab.conformance.adapters import subject_of
 from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
-from pitboss.provision import provision
+from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, worker_environment
 from replay.topics import read_topics
 from runtime.kafka.app import PitbossApp

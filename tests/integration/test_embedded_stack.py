@@ -25,8 +25,8 @@ from pitboss.embedded.jars import checksums, class_path, jar_folder
 from pitboss.embedded.ports import PORTS, choose_port
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
-from pitboss.embedded.state import read_state
 from pitboss.settings import resolve_runtime
+from pitboss.state import read_state
 
 pytestmark = pytest.mark.integration
 

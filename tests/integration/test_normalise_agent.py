@@ -22,8 +22,8 @@ from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.poison import CATALOGUE
 from lab.sandbox.records import Origin, RawEvent
 from lab.sandbox.scenario import Scenario, generate
+from pitboss.ops.topic_admin import admin_client, create_topics
 from pitboss.settings import Runtime
-from pitboss.topic_admin import admin_client, create_topics
 from runtime.kafka.partitioner import partition_for
 from schemas import codec
 from schemas.errors import RejectCode, SendFailed

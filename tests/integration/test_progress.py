@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ledger_sink.resolve.progress import KafkaProgress
-from pitboss.topic_admin import create_topics
+from pitboss.ops.topic_admin import create_topics
 from replay.topics import read_topics
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS, dead_letter_topic, raw_topic

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
-from pitboss import provider_traffic
 from pitboss.cli.main import cli
-from pitboss.provision import provision
+from pitboss.ops import provider_traffic
+from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment
 from schemas import codec
 from schemas.events import Attempt, PlayerEvent

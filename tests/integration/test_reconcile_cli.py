@@ -20,8 +20,8 @@ from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
+from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import worker_environment
-from pitboss.topic_admin import create_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction

@@ -16,7 +16,7 @@ from ledger_sink.booking.positions import check_installation, claim_positions
 from ledger_sink.store.database import Database
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
-from pitboss.provision import provision
+from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment
 from runtime.dead_letters.database import DeadLetterDatabase
 from runtime.postgres import migrations
@@ -246,7 +246,7 @@ def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(ru
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("REVOKE INSERT ON installation FROM pitboss_writer")
     done = subprocess.run(
-        [sys.executable, "-m", "pitboss.worker", "ledger"],
+        [sys.executable, "-m", "pitboss.workers.worker", "ledger"],
         env=worker_environment(runtime), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == RightsMissing.exit_code, done.stderr

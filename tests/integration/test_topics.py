@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
 from pitboss.embedded.ports import choose_port
+from pitboss.ops.topic_admin import Creation, admin_client, check_topics, create_topics, delete_topics, lag
 from pitboss.settings import Runtime
-from pitboss.topic_admin import Creation, admin_client, check_topics, create_topics, delete_topics, lag
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import catalogue, qualified
 from streams.providers.registry import DIALECTS

@@ -10,7 +10,7 @@ import pytest_asyncio
 from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
-from pitboss.topic_admin import delete_topics
+from pitboss.ops.topic_admin import delete_topics
 from replay.audit.alerts import alerts_over
 from replay.audit.evidence import Topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings

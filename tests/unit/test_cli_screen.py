@@ -27,7 +27,6 @@ from ledger_sink.queries.rounds import OpenBet, OpenRound
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
 from ledger_sink.store.migrate import Migration
 from ledger_sink.store.months import Month
-from pitboss import dead_letters
 from pitboss.cli import (
     alerts,
     dlt,
@@ -48,6 +47,7 @@ from pitboss.cli import (
     simulate,
     topics,
 )
+from pitboss.ops import dead_letters
 from pitboss.settings import runtime_of
 from runtime.dead_letters.letters import Action, Case, Letter
 from runtime.dead_letters.park_store import OpenJam

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from pitboss.cli import demo as command
 from pitboss.cli.main import cli
+from pitboss.demo.display import lines_of, table_of
 from pitboss.demo.figures import Figures, Latency, figures_of, latencies_ms, percentile
 from pitboss.demo.run import ChecksFailed, DemoSettings, Result
-from pitboss.demo.show import lines_of, table_of
 from replay.audit.checks import NAMES, Check
 from replay.audit.evidence import Answered, Tables, Topics
 from schemas.errors import Stalled

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pitboss.demo import settling
-from pitboss.demo.play import Play
-from pitboss.demo.settling import Progress, Settling
-from pitboss.demo.show import Show, lines_of
+from pitboss.demo import quiescence as settling
+from pitboss.demo.display import Show, lines_of
+from pitboss.demo.quiescence import Progress, Settling
+from pitboss.demo.traffic import Play
 from pitboss.settings import runtime_of
 from replay.audit.checks import Check
 from schemas.errors import Stalled, Unavailable
@@ -90,7 +90,7 @@ class Scripted(Settling):
 @pytest.fixture
 def clock(monkeypatch):
     now = iter(range(10_000))
-    monkeypatch.setattr("pitboss.demo.settling.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("pitboss.demo.quiescence.time.monotonic", lambda: next(now))
     monkeypatch.setattr(settling, "_POLL_S", 0)
 
 
@@ -117,7 +117,7 @@ def test_a_file_gets_whole_lines_and_nothing_is_taken_for_markup():
 
 def test_a_file_gets_one_line_a_second_and_the_last_one(monkeypatch):
     now_s = 100.0
-    monkeypatch.setattr("pitboss.demo.show.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("pitboss.demo.display.time.monotonic", lambda: now_s)
     show, out = screen()
     for done in range(100):
         now_s += 0.1

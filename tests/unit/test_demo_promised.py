@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lab.sandbox.records import RawEvent
-from pitboss.demo.promised import unmet
+from pitboss.demo.expectations import unmet
 from replay.audit.alerts import alerts_over
 from replay.audit.evidence import Topics
 from schemas.errors import RejectCode

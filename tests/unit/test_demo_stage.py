@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from lab.sandbox.keys import SandboxKeys
-from pitboss.demo import stage
-from pitboss.demo.stage import fresh_stage, running_workers
+from pitboss.demo import environment as stage
+from pitboss.demo.environment import fresh_stage, running_workers
 from pitboss.embedded.errors import StackError
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.settings import Runtime, StackSettings, runtime_of

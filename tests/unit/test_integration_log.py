@@ -14,7 +14,8 @@ from lab.conformance.adapters import subject_of
 from lab.conformance.suite import Conformance, conformance
 from ledger_sink.queries.traffic import Traffic
 from pitboss.cli.main import cli
-from pitboss.integration_log import (
+from pitboss.integration_log.markdown import markdown
+from pitboss.integration_log.model import (
     Earlier,
     IntegrationLog,
     RejectedLine,
@@ -26,8 +27,7 @@ from pitboss.integration_log import (
     schema_checksums,
     version_lines,
 )
-from pitboss.integration_log_text import markdown
-from pitboss.periods import since_ms
+from pitboss.ops.periods import since_ms
 from runtime.dead_letters.letters import Action, Case, Letter
 from schemas.errors import UsageError
 from schemas.events import DeadLetter, Position, SchemaDrift
@@ -193,7 +193,7 @@ def log(tmp_path, monkeypatch):
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path / "home"))
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pitboss.integration_log_gathering.conformance", lambda _: [Conformance("acme/1", 3, 5, [])])
+    monkeypatch.setattr("pitboss.integration_log.gather.conformance", lambda _: [Conformance("acme/1", 3, 5, [])])
     return lambda *arguments: CliRunner().invoke(cli, ["providers", "log", *arguments], catch_exceptions=False)
 
 
@@ -233,7 +233,7 @@ def test_a_log_that_cannot_be_read_is_named(log, tmp_path):
 
 
 def test_a_failing_adapter_ends_with_1(log, monkeypatch):
-    monkeypatch.setattr("pitboss.integration_log_gathering.conformance", lambda _: [Conformance("acme/1", 3, 5, ["x"])])
+    monkeypatch.setattr("pitboss.integration_log.gather.conformance", lambda _: [Conformance("acme/1", 3, 5, ["x"])])
     assert log().exit_code == 1
 
 

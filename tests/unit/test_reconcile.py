@@ -7,7 +7,7 @@ import pytest
 
 from ledger_sink.proof.reconcile import Booked, StatementLine, compare_balances, compare_statement
 from ledger_sink.rules.journal import Wallet
-from pitboss.reconcile import csv_lines
+from pitboss.ops.reconcile import csv_lines
 from schemas.errors import UsageError
 from schemas.events import Position, WalletBalance
 from schemas.identity import event_id

@@ -10,7 +10,7 @@ import pytest
 
 from ledger_sink.queries.traffic import Traffic
 from pitboss.cli.providers_list import described
-from pitboss.retirement_watch import RetirementWatch
+from pitboss.workers.retirement_watch import RetirementWatch
 from streams.providers.retirement import retiring, warnings
 from streams.providers.versions import State, VersionRow
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitboss.embedded.processes import ProcessId
-from pitboss.embedded.state import StackState, forget_state, read_state, write_state
 from pitboss.settings import (
     NAMESPACE_PATTERN,
     NoStack,
@@ -22,7 +21,8 @@ from pitboss.settings import (
     without_password,
     worker_environment,
 )
-from pitboss.worker import read_currencies
+from pitboss.state import StackState, forget_state, read_state, write_state
+from pitboss.workers.worker import read_currencies
 from schemas.errors import UsageError
 
 GIVEN = {"PITBOSS_KAFKA": "broker:9092", "PITBOSS_DATABASE": "postgresql://u:p%40ss@db:5432/postgres?sslmode=require"}

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pitboss.retirement_watch import RetirementWatch
 from pitboss.settings import Runtime, WorkerSettings
-from pitboss.worker import ROLES, composed, main, read_keyring
+from pitboss.workers.retirement_watch import RetirementWatch
+from pitboss.workers.worker import ROLES, composed, main, read_keyring
 from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.control import Control
 from schemas.errors import UsageError

@@ -67,7 +67,7 @@ class WorkerProcess:
         *,
         home: Path,
         number: int = 1,
-        module: str = "pitboss.worker",
+        module: str = "pitboss.workers.worker",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.role = role
@@ -85,7 +85,7 @@ class WorkerProcess:
         roll_log(self.log)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "pitboss.lifeline", self._module, self.role],
+                [sys.executable, "-m", "pitboss.workers.lifeline", self._module, self.role],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

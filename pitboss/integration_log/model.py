@@ -18,7 +18,7 @@ from lxml import etree
 
 from lab.conformance.suite import Conformance
 from ledger_sink.queries.traffic import Traffic
-from pitboss.dead_letters import find
+from pitboss.ops.dead_letters import find
 from pitboss.settings import Runtime
 from runtime.dead_letters.letters import Case, State
 from schemas.compatibility import checksum

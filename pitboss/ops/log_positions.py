@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.store.database import Database
 from ledger_sink.store.statements import statements
-from pitboss.periods import instant_ms
+from pitboss.ops.periods import instant_ms
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for

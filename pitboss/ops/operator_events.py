@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pitboss.settings import Runtime, WorkerSettings
-from pitboss.worker import read_keyring
+from pitboss.workers.worker import read_keyring
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
@@ -91,7 +91,7 @@ async def say(
     now_ms = time.time_ns() // 1_000_000
     body, headers = record_of(said, signing_key(read_keyring(worker), now_ms), brand, now_ms)
     topic, key = runtime.topic(raw_topic(PROVIDER)), str(said["player_id"]).encode()
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.operator_events"))
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
     await producer.start()
     try:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from lab.conformance.adapters import subjects
 from lab.conformance.suite import conformance
-from pitboss.drift_log import read_drift
-from pitboss.integration_log import Earlier, IntegrationLog, put_together, rejected_since, version_lines
-from pitboss.provider_traffic import traffic_from
+from pitboss.integration_log.drift_log import read_drift
+from pitboss.integration_log.model import Earlier, IntegrationLog, put_together, rejected_since, version_lines
+from pitboss.ops.provider_traffic import traffic_from
 from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS

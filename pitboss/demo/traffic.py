@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from lab.sandbox.feeder import feed
 from lab.sandbox.records import RawEvent
-from pitboss.demo.settling import Progress, Settling
-from pitboss.demo.show import Show
+from pitboss.demo.display import Show
+from pitboss.demo.quiescence import Progress, Settling
 from pitboss.settings import Runtime
-from pitboss.supervisor import WorkerProcess
+from pitboss.workers.supervisor import WorkerProcess
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.errors import Stalled, Unavailable
 

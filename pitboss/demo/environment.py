@@ -16,9 +16,9 @@ from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.keys import SandboxKeys
 from pitboss.embedded.files import shown_path
 from pitboss.embedded.stack import Stack
-from pitboss.provision import provision, unprovision
+from pitboss.ops.provision import provision, unprovision
 from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
-from pitboss.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
+from pitboss.workers.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
 from schemas.errors import UsageError
 
 RESOLVE_MIN_AGE_MS = 3_000

@@ -1,4 +1,4 @@
-"""One worker process: `python -m pitboss.worker ROLE`. The only module that is an entry point and nothing else."""
+"""One worker process: `python -m pitboss.workers.worker ROLE`. The only module that is an entry point and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.topics import CONTROL
 
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from pitboss.retirement_watch import RetirementWatch
+    from pitboss.workers.retirement_watch import RetirementWatch
     from runtime.dead_letters.key_holds import Limits
     from streams.normalise.handler import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
         # Each start of each service of theirs is a line at INFO; a worker that works says nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     if len(arguments) != 1 or arguments[0] not in ROLES:
-        sys.stderr.write(f"usage: python -m pitboss.worker ROLE, one of {', '.join(ROLES)}\n")
+        sys.stderr.write(f"usage: python -m pitboss.workers.worker ROLE, one of {', '.join(ROLES)}\n")
         return UsageError.exit_code
     [role] = arguments
     return run_worker(lambda: composed(role, resolve_runtime(read_settings()), worker))

@@ -11,8 +11,8 @@ from fraud_agents.migrate import migrate as migrate_fraud
 from ledger_sink.store.migrate import TABLES as LEDGER
 from ledger_sink.store.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database
+from pitboss.ops.topic_admin import Creation, create_topics, delete_topics
 from pitboss.settings import Runtime
-from pitboss.topic_admin import Creation, create_topics, delete_topics
 from runtime.postgres.migrations import Migration, Tables, state_of
 from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from pitboss.integration_log import IntegrationLog
+from pitboss.integration_log.model import IntegrationLog
 from schemas.events import SchemaDrift
 
 _UNKNOWN: Final = "Not known, see above."

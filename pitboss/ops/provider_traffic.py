@@ -16,8 +16,8 @@ from aiokafka.errors import KafkaError
 
 from ledger_sink.queries.traffic import Traffic, Version, add, traffic_since
 from ledger_sink.store.database import Database
+from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
-from pitboss.topic_admin import admin_client
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitions import partitions_of
 from runtime.postgres.roles import Role

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from fraud_agents.alert_log import read_records
+from pitboss.ops.topic_admin import dead_letter_topics
 from pitboss.settings import Runtime
-from pitboss.topic_admin import dead_letter_topics
 from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
 from runtime.dead_letters.letters import Case, Letter, cases_of

@@ -18,8 +18,8 @@ from ledger_sink.proof.reconcile import (
 )
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import Database
+from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
-from pitboss.topic_admin import admin_client
 from replay.audit.checks import Check, check_offsets
 from replay.audit.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
@@ -68,7 +68,7 @@ async def republish(runtime: Runtime, database: Database) -> tuple[BalanceReport
     """
     records = SettledRecords(runtime.topic(TRANSACTIONS))
     sent = 0
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.reconcile"))
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.reconcile"))
     async with producer:
         for _ in range(ROUNDS_MAX):
             report, wallets = await _compared(runtime, database)
