@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.fix_stack"]
+pytest_plugins = ["tests.support.fix_stack"]
 
 # A failing example is printed as a decorator that replays it; a slow machine is no failure.
 settings.register_profile("pitboss", print_blob=True, deadline=None)

@@ -10,7 +10,7 @@ from lab.sandbox.actions import PROVIDERS
 from pitboss.demo.environment import running_workers
 from pitboss.ops.provision import provision, unprovision
 from pitboss.settings import Runtime
-from tests.fix_stack import Servers
+from tests.support.fix_stack import Servers
 
 PARTITIONS = 6
 

@@ -21,8 +21,8 @@ from pitboss.demo.quiescence import Settling
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from tests.acceptance.documented import ROOT, blocks
-from tests.fix_stack import SEED
-from tests.whole_run import failures, look_at_everything
+from tests.support.fix_stack import SEED
+from tests.support.whole_run import failures, look_at_everything
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider, policies
 from streams.providers.signatures import HmacSha256, RsaSha256
-from tests.dialect_records import PROVIDERS, SAMPLES, Vector, as_vector_result, keyring, raw_record, vectors
+from tests.support.dialect_records import PROVIDERS, SAMPLES, Vector, as_vector_result, keyring, raw_record, vectors
 
 
 @pytest.fixture(scope="module")

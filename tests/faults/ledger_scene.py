@@ -30,7 +30,7 @@ from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
-from tests.fix_stack import SEED
+from tests.support.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, leg, rollback, transaction, win
 
 PARTITIONS = 4

@@ -27,9 +27,9 @@ from pitboss.settings import worker_environment
 from schemas import codec
 from schemas.events import FraudAlert, WalletTransaction
 from schemas.topics import TRANSACTIONS
-from tests import fraud_log
-from tests.fix_stack import SEED
-from tests.fraud_log import PARTITIONS, T0, append, bet, burst, read_alerts, settings_of
+from tests.support import fraud_log
+from tests.support.fix_stack import SEED
+from tests.support.fraud_log import PARTITIONS, T0, append, bet, burst, read_alerts, settings_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 

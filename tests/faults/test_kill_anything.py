@@ -29,8 +29,8 @@ from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from pitboss.workers.supervisor import ROLES, WorkerProcess
 from schemas.errors import Unavailable
-from tests.fix_stack import SEED
-from tests.whole_run import failures, feed_all, look_at_everything, traffic
+from tests.support.fix_stack import SEED
+from tests.support.whole_run import failures, feed_all, look_at_everything, traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 

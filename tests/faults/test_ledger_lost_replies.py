@@ -25,7 +25,7 @@ from schemas import codec
 from schemas.errors import Unavailable
 from schemas.events import WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS
-from tests.fix_stack import SEED
+from tests.support.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]

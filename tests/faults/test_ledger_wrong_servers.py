@@ -16,7 +16,7 @@ from pitboss.ops.topic_admin import create_topics
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
-from tests.fraud_log import until
+from tests.support.fraud_log import until
 from tests.unit.ledger_events import deposit, house, leg
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]

@@ -19,8 +19,8 @@ from pitboss.settings import worker_environment
 from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS
-from tests import fraud_log
-from tests.fraud_log import T0, append, burst, read_alerts, settings_of, watching
+from tests.support import fraud_log
+from tests.support.fraud_log import T0, append, burst, read_alerts, settings_of, watching
 
 pytestmark = pytest.mark.integration
 

@@ -22,8 +22,18 @@ from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.events import DeadLetter, OffsetRange
 from schemas.identity import alert_id
 from schemas.topics import ALERTS, TRANSACTIONS
-from tests import fraud_log
-from tests.fraud_log import T0, append, append_bytes, bet, burst, partition_of, read_alerts, settings_of, watching
+from tests.support import fraud_log
+from tests.support.fraud_log import (
+    T0,
+    append,
+    append_bytes,
+    bet,
+    burst,
+    partition_of,
+    read_alerts,
+    settings_of,
+    watching,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from ledger_sink.store.migrate import migrate
 from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
-from tests.fix_stack import SEED
+from tests.support.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from replay.audit.ledger import replay_ledger
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from tests.fix_stack import SEED
+from tests.support.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration

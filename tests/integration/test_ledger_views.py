@@ -22,7 +22,7 @@ from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
 from schemas.events import Leg
 from schemas.identity import event_id
-from tests.fix_stack import SEED
+from tests.support.fix_stack import SEED
 from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from replay.audit.checks import check_tables
 from runtime.postgres import migrations
 from runtime.postgres.migrations import Migration, MigrationFailed, Tables
 from schemas.errors import Unavailable
-from tests.table_catalogue import catalogue, counts, fill
+from tests.support.table_catalogue import catalogue, counts, fill
 from tests.unit.ledger_events import bet, rollback, sourced
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from runtime.postgres.roles import RightsMissing, Role, session_options, take_ro
 from schemas.errors import InvariantBroken
 from schemas.topics import TRANSACTIONS
 from tests.integration.test_migrations import one_more
-from tests.table_catalogue import fill, row_of, tables
+from tests.support.table_catalogue import fill, row_of, tables
 from tests.unit.ledger_events import bet, deposit, sourced
 
 pytestmark = pytest.mark.integration

@@ -23,7 +23,7 @@ from schemas.topics import (
     UNRESOLVED,
     dead_letter_topic,
 )
-from tests.evidence_scene import (
+from tests.support.evidence_scene import (
     RAW,
     UNREADABLE,
     Look,

@@ -17,10 +17,10 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position
 from schemas.topics import ALERTS, TRANSACTIONS
-from tests.evidence_scene import Settled, settled
-from tests.fraud_log import T0, burst, make_topics
+from tests.support.evidence_scene import Settled, settled
+from tests.support.fraud_log import T0, burst, make_topics
+from tests.support.whole_run import _check_alerts, _check_movements, _check_single_decisions
 from tests.unit.ledger_events import sourced
-from tests.whole_run import _check_alerts, _check_movements, _check_single_decisions
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 

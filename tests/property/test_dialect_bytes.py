@@ -21,7 +21,7 @@ from schemas.money import EXPONENTS
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import (
+from tests.support.dialect_records import (
     APPENDED_AT,
     PROVIDERS,
     Vector,

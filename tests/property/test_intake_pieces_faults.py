@@ -25,7 +25,7 @@ from runtime.kafka.intake import linger as gathering
 from runtime.kafka.intake import start_offsets as starts
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from schemas.errors import Unavailable
-from tests.intake_world import PARTITIONS, Broker, Client, VirtualLoop
+from tests.support.simulated_intake import PARTITIONS, Broker, Client, VirtualLoop
 
 PIECE, BATCH, AHEAD = 4, 16, 32
 PATIENCE_S = 60.0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.dead_letters.key_holds import Limits
-from tests.parking_story import Story
+from tests.support.parking_story import Story
 
 KEYS = ("p", "q")
 VALUES = ("good", "good", "bad", "bad", "forged")

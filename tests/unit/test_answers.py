@@ -15,7 +15,7 @@ from streams.providers.dialect import Dialect, Reply
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 HUB88_BET = '{"user":"p-1","request_uuid":"r-1","transaction_uuid":"t-1","amount":150000,"currency":"EUR"}'
 

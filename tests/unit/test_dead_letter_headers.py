@@ -24,7 +24,7 @@ from schemas.events import Cause, Kind, Position
 from schemas.topics import TRANSACTIONS
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 BET = json.dumps({"user": "p-1", "transaction_uuid": "t-1", "amount": 100000, "currency": "EUR"})
 PATH = {"http-path": "/transaction/bet"}

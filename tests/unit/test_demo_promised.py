@@ -11,7 +11,7 @@ from replay.audit.alerts import alerts_over
 from replay.audit.evidence import Topics
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter, Position
-from tests.fraud_log import T0, burst
+from tests.support.fraud_log import T0, burst
 from tests.unit.ledger_events import sourced
 
 SPEED = burst("fast", T0, 600)

@@ -10,7 +10,7 @@ from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import adyen_signature, keyring, raw_record
+from tests.support.dialect_records import adyen_signature, keyring, raw_record
 
 ITEM: dict[str, Any] = {
     "eventCode": "AUTHORISATION",

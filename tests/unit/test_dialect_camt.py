@@ -17,7 +17,7 @@ from streams.providers.camt import Camt
 from streams.providers.camt_parts import parts
 from streams.providers.dialect import Draft
 from tests.contract.payload_schemas import ROOT
-from tests.dialect_records import SAMPLES, raw_record
+from tests.support.dialect_records import SAMPLES, raw_record
 
 ROOTS = {
     "052": ("BkToCstmrAcctRpt", "Rpt"),

@@ -28,7 +28,7 @@ from streams.providers.fields import (
     text_of,
 )
 from streams.providers.signatures import HmacSha256, RsaSha256, same_secret
-from tests.dialect_records import hub88_signature, keyring
+from tests.support.dialect_records import hub88_signature, keyring
 
 
 class Inner(msgspec.Struct):

@@ -10,7 +10,7 @@ from schemas.events import Cause
 from schemas.identity import HOUSE_REFERENCES
 from streams.providers.dialect import Draft
 from streams.providers.house import House
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 COMMON: dict[str, Any] = {"id": "i-1", "player_id": "p-1", "at": "2026-09-21T14:13:20.250Z"}
 MONEY = {"amount": "25.00", "currency": "EUR"}

@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.hub88 import Hub88
-from tests.dialect_records import hub88_signature, keyring, raw_record
+from tests.support.dialect_records import hub88_signature, keyring, raw_record
 
 BET: dict[str, Any] = {
     "user": "p-1",

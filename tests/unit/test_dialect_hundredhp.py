@@ -14,7 +14,7 @@ from schemas.topics import UNRESOLVED
 from streams.normalise.normaliser import Accepted, Normaliser
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.hundredhp import HundredHP
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 TX = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"  # RFC 9562, appendix A.6: 2022-02-22 19:22:22 UTC
 TX_MS = 1_645_557_742_000

@@ -11,7 +11,7 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.lga_report import LgaReport
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 HEADINGS = (
     "TIMESTAMP\tPLAYER_ID\tREG_NATION\tREG_DOB\tLAST_LOGIN\tCURRENCY\t"

@@ -14,7 +14,7 @@ from schemas.events import Attempt, Outcome, WalletOutcome
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.microgaming import Microgaming
 from streams.providers.xml_body import CALL_MAX_BYTES
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 KEY = {"login": "l0gin", "password": "p4ssw0rd"}
 HEADERS: dict[str, bytes | None] = {"player": b"p-1"}

@@ -14,7 +14,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
 from streams.providers.dialect import Draft
 from streams.providers.pgsoft import PGSoft
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 KEY = {"secret_key": "s3cret", "operator_token": "0per4tor"}
 FORM = {

@@ -9,7 +9,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.dialect import Draft
 from streams.providers.playngo import PlayNGo
 from streams.providers.xml_body import CALL_MAX_BYTES, parser
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 TOKEN = "s3cret-t0ken"
 KEY = {"access_token": TOKEN}

@@ -14,7 +14,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
 from streams.providers.dialect import Draft
 from streams.providers.pragmatic import Pragmatic
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 SECRET = "testSecret1"
 KEY = {"secret": SECRET}

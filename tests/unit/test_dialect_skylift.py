@@ -12,7 +12,7 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Attempt, Outcome, Reference, WalletOutcome
 from streams.providers.dialect import Draft, Reply
 from streams.providers.skylift import Skylift, decimal_bytes, encoded, prefix_of, schema_of
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 V1: dict[str, Any] = {
     "event_id": "e-1",

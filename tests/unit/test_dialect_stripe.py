@@ -10,7 +10,7 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Reference
 from streams.providers.dialect import Draft
 from streams.providers.stripe import Stripe
-from tests.dialect_records import APPENDED_AT, raw_record
+from tests.support.dialect_records import APPENDED_AT, raw_record
 
 KEYS = {"secret": "whsec_test"}
 SIGNED_AT = 1_790_000_000

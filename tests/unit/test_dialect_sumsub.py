@@ -9,7 +9,7 @@ import pytest
 from schemas.errors import RejectCode, Rejected
 from streams.providers.dialect import Draft, PlayerDraft, Unreadable
 from streams.providers.sumsub import Sumsub
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 KEYS = {"secret": "s3cret"}
 BODY: dict[str, Any] = {

@@ -13,7 +13,7 @@ from schemas.money import AMOUNT_MAX
 from streams.providers.dialect import Draft, MarketDraft
 from streams.providers.uof import Uof
 from streams.providers.uof_payout import payout_minor
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 AT = 1_790_000_000_123
 HEAD = f'product="1" event_id="sr:match:700001" timestamp="{AT}"'

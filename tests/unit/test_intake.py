@@ -22,7 +22,7 @@ from aiokafka.structs import TopicPartition
 from runtime.kafka import clients as consumers
 from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
-from tests.intake_harness import A, B, FakeConsumer, Positions, harness
+from tests.support.intake_harness import A, B, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]
 

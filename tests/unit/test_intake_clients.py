@@ -15,7 +15,7 @@ from mode import Service
 from runtime.kafka.clients import stop_client
 from runtime.kafka.tasks import lasting
 from schemas.errors import InvariantBroken
-from tests.intake_harness import A, FakeConsumer, Positions, harness
+from tests.support.intake_harness import A, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]
 

@@ -1,11 +1,11 @@
-"""When a feed waits for more, and what it hands out then. The consumer is that of `tests.intake_harness`."""
+"""When a feed waits for more, and what it hands out then. The consumer is that of `tests.support.intake_harness`."""
 
 from __future__ import annotations
 
 import pytest
 
 from runtime.kafka.intake.linger import WAIT_MAX_S, Gathering
-from tests.intake_harness import A, FakeConsumer, harness
+from tests.support.intake_harness import A, FakeConsumer, harness
 
 __all__ = ["harness"]
 

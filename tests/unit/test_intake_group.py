@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from runtime.kafka.broker_queries import group_offsets
 from runtime.kafka.intake import intake as intake_module
 from schemas.errors import Unavailable
-from tests.intake_harness import A, B, FakeConsumer, harness
+from tests.support.intake_harness import A, B, FakeConsumer, harness
 
 __all__ = ["harness"]
 

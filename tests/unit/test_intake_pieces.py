@@ -1,6 +1,6 @@
 """Records that are read in pieces as they come: batches are what they were, and nothing is read that is not handed out.
 
-The consumer is that of `tests.intake_harness`.
+The consumer is that of `tests.support.intake_harness`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aiokafka.errors import CorruptRecordException
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.assignment import Assignment
 from runtime.kafka.intake.chunked_reads import assembled, read_by
-from tests.intake_harness import A, B, FakeConsumer, harness, record
+from tests.support.intake_harness import A, B, FakeConsumer, harness, record
 
 __all__ = ["harness"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import InvariantBroken
-from tests.intake_harness import A, B, FakeConsumer, Positions, harness
+from tests.support.intake_harness import A, B, FakeConsumer, Positions, harness
 
 __all__ = ["harness"]
 

@@ -15,7 +15,7 @@ from streams.providers.house import House
 from streams.providers.keyring import reader_of
 from streams.providers.registry import DIALECTS
 from streams.providers.times import ms_of_text
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 OLD, NEW, LEAKED = "aa" * 32, "bb" * 32, "cc" * 32
 ENTRY = [

@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import RejectCode
 from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 NOTICE = {
     "eventCode": "REFUND",

@@ -25,7 +25,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider
-from tests.dialect_records import APPENDED_AT, raw_record
+from tests.support.dialect_records import APPENDED_AT, raw_record
 
 BET = json.dumps({"user": "p-1", "transaction_uuid": "t-1", "amount": 100000, "currency": "EUR"})
 PATH = {"http-path": "/transaction/bet"}

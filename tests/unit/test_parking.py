@@ -16,8 +16,8 @@ from streams.normalise.handler import NormaliseSettings, parked_providers
 from streams.normalise.normaliser import Normaliser
 from streams.normalise.parking import ParkSettings, jamming_code
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import house_signature, hub88_signature, keyring, raw_record
-from tests.parking_story import PART, TOPIC, Story
+from tests.support.dialect_records import house_signature, hub88_signature, keyring, raw_record
+from tests.support.parking_story import PART, TOPIC, Story
 
 
 def test_later_records_of_a_player_wait_behind_his_dead_letter_and_nobody_elses():

@@ -12,7 +12,7 @@ from streams.normalise.handler import create_handler
 from streams.normalise.normaliser import RejectedItem
 from streams.normalise.parking import Turn
 from streams.normalise.stats import NormaliseStats
-from tests.parking_story import Story
+from tests.support.parking_story import Story
 
 
 def _killed_after(story: Story, step: int, count: int) -> None:

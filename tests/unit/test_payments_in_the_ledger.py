@@ -24,7 +24,7 @@ from streams.providers.house import House
 from streams.providers.registry import policies
 from streams.providers.stripe import Stripe
 from streams.providers.sumsub import Sumsub
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 from tests.unit.ledger_events import purse, sourced
 from tests.unit.test_dialect_camt import RETURN, detail, entry, file
 from tests.unit.test_dialect_stripe import CHARGE, GIVEN, PAID, TAKEN, dispute, event

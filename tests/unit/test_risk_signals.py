@@ -17,7 +17,7 @@ from streams.normalise.pile import Pile
 from streams.normalise.signals import ATTRIBUTE_MAX
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
-from tests.dialect_records import APPENDED_AT, raw_record
+from tests.support.dialect_records import APPENDED_AT, raw_record
 
 KEY = "ab" * 32
 NORMALISER = Normaliser(DIALECTS, {"house": {"hmac_hex": KEY}})

@@ -25,7 +25,7 @@ from streams.providers.fields import epoch_ms
 from streams.providers.registry import Dialects, Version, dialect_of
 from streams.providers.routing import STRUCTURAL, Fallback, Speaker
 from streams.providers.versions import State, VersionRow, read_rows
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 RENAMING = Path(__file__).parents[1] / "renaming"
 DECEMBER = epoch_ms(datetime(2026, 12, 1, tzinfo=UTC))

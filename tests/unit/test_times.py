@@ -15,7 +15,7 @@ from schemas.topics import DAY_MS
 from streams.normalise.completion import Context, clock_of
 from streams.providers.fields import epoch_ms
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_epoch, ms_of_text, zone_of
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 
 
 def utc(*parts: int) -> datetime:

@@ -26,7 +26,7 @@ from streams.providers.hundredhp import HundredHP
 from streams.providers.microgaming import Microgaming
 from streams.providers.pgsoft import PGSoft
 from streams.providers.pragmatic import Pragmatic
-from tests.dialect_records import raw_record
+from tests.support.dialect_records import raw_record
 from tests.unit.ledger_events import house, leg, sourced
 
 PLAYER = "p-1"

@@ -30,7 +30,7 @@ from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of
 
-TESTS_HOME = Path(__file__).parents[1] / ".pitboss" / "tests"
+TESTS_HOME = Path(__file__).parents[2] / ".pitboss" / "tests"
 
 SEED = int(os.environ.setdefault("PITBOSS_TEST_SEED", str(random.SystemRandom().getrandbits(32))))
 """Set for the processes that xdist starts too: the header of the run names the one seed that all of them use."""

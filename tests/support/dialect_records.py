@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from streams.normalise.normaliser import Accepted, RejectedItem, Result
 
-VECTORS = Path(__file__).parent / "vectors" / "dialects"
-SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
+VECTORS = Path(__file__).parents[1] / "vectors" / "dialects"
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 APPENDED_AT = 1_790_000_000_200
 PROVIDERS = ("hub88", "playngo", "adyen", "house")
 
