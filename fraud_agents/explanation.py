@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors import Observation
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.rules import Rule, rule_of
-from fraud_agents.watch import PartitionWatch
 from fraud_agents.windows import SECOND_MS
 from schemas.events import FraudAlert
 

@@ -16,9 +16,9 @@ from typing import Final
 from aiokafka.structs import TopicPartition
 
 from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.rules import Rule, rule_set_name
 from fraud_agents.snapshots import Claim, SnapshotStore
-from fraud_agents.watch import PartitionWatch
 from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.start_offsets import LOG_START

@@ -18,7 +18,7 @@ from lab.bench.rates import Spread
 from lab.bench.report import Row, Setting, range_text, spread_as_json
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import Examples, examples_of
-from streams.normalise.normaliser import Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Normaliser, RejectedItem
 from streams.providers.dialect import Dialect, RawRecord
 from streams.providers.registry import Version, by_provider
 

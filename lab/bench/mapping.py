@@ -11,7 +11,7 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.kafka.producer import OutRecord
 from schemas.topics import raw_topic
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 
 _PASSES: Final = 5

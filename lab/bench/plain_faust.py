@@ -12,7 +12,7 @@ from typing import Any
 import faust
 import msgspec
 
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lab.conformance.examples.fill import Example, Fill
 from lab.conformance.examples.find import Examples, examples_of
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 

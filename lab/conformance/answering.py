@@ -10,7 +10,7 @@ from lab.conformance.oracle import said_of
 from schemas.errors import Rejected
 from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.money import EXPONENTS
-from streams.normalise.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import RejectedItem, Result
 
 REASONS: Final = ("", "INSUFFICIENT_FUNDS", "BET_NOT_SEEN", "BET_ROLLED_BACK", "BET_SETTLED", "SOMETHING_NEW")
 BALANCE_MINOR: Final = 1_234_567_891

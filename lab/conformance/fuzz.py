@@ -13,7 +13,7 @@ from lab.conformance.answering import by_chance
 from lab.conformance.cases import Case, Mode, case_of, subject_at
 from lab.conformance.oracle import Fault, FaultKind, said_of, unsound, untrue
 from schemas.events import SignatureVerdict
-from streams.normalise.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import RejectedItem, Result
 from streams.providers.dialect import Reply
 
 ACCEPTED_SHARE_MIN: Final = 0.1

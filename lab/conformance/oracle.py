@@ -12,7 +12,7 @@ from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Leg, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.money import minor_units
-from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
+from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Reported, Result
 
 
 class FaultKind(StrEnum):

@@ -17,7 +17,7 @@ from lab.conformance.fuzz import faults_of, fuzz, outcome_of
 from lab.conformance.oracle import Fault, FaultKind, said_of
 from streams.drift.checking import Checker
 from streams.drift.shapes import What
-from streams.normalise.normaliser import RejectedItem
+from streams.normalise.mapping.normaliser import RejectedItem
 
 FUZZED_EACH = 250
 """Messages of each adapter besides its examples: some seconds for all of them together."""

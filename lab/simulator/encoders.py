@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from lab.sandbox.house_writer import rfc3339
 from lab.simulator.intents import Said
 from schemas.money import exponent_of, text_of_minor
-from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
+from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 HUB88_SCALE: Final = 5
 

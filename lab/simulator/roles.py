@@ -24,7 +24,7 @@ from runtime.dead_letters.sink import Burial, DeadLetters
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
-from streams.normalise.normaliser import Accepted, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, RejectedItem
 
 SWEEP_S: Final = 0.5
 MIN_AGE_MS: Final = 500

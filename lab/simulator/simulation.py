@@ -20,8 +20,8 @@ from lab.simulator.tables import Server
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Surroundings, Worker
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
-from streams.normalise.cancel import CANCEL_HEADER
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.cancel import CANCEL_HEADER
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.adyen import Adyen
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88

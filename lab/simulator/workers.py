@@ -17,7 +17,7 @@ from lab.simulator.tables import Server
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 
 NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"
 FETCH_MAX: Final = 40

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from fraud_agents.alert_log import ToldAlert, follow_alerts, read_alerts, read_records
+from fraud_agents.alerts import ToldAlert, follow_alerts, read_alerts, read_records
 from fraud_agents.detectors import FIELDS
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES

@@ -10,7 +10,7 @@ import msgspec
 from rich.text import Text
 
 from pitboss.cli import screen
-from pitboss.cli.dlt_choice import (
+from pitboss.cli.dlt_filter import (
     STATES,
     case_at,
     check_sources,

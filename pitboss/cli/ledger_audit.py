@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ledger_sink.proof.sealing import Fault, find_faults
 from ledger_sink.proof.seals import private_key, public_key
 from ledger_sink.store.database import Database
-from pitboss.cli.ledger_reading import json_option, print_json
+from pitboss.cli.ledger_queries import json_option, print_json
 from pitboss.cli.option_types import Finite
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from replay.audit.checks import check_tables

@@ -12,8 +12,8 @@ import msgspec
 from ledger_sink.queries.people import debts as debts_of
 from ledger_sink.queries.people import open_proposals
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import show
-from pitboss.cli.people import (
+from pitboss.cli.ledger_queries import show
+from pitboss.cli.operator_commands import (
     asked,
     brand_option,
     by_option,

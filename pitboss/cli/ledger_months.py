@@ -6,7 +6,7 @@ import click
 
 from ledger_sink.store.months import Month, bring_back, make_months, months, move_away
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import json_option, print_json, show
+from pitboss.cli.ledger_queries import json_option, print_json, show
 from pitboss.settings import read_settings, resolve_runtime
 
 AHEAD = 3

@@ -19,7 +19,7 @@ from ledger_sink.proof.reconcile import (
 from ledger_sink.queries.report import ALWAYS_MS
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import json_option, print_json, reading, show
+from pitboss.cli.ledger_queries import json_option, print_json, reading, show
 from pitboss.ops.log_positions import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from runtime.postgres.roles import Role

@@ -10,7 +10,7 @@ import msgspec
 from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import json_option, print_json, reading, show
+from pitboss.cli.ledger_queries import json_option, print_json, reading, show
 from pitboss.ops.log_positions import instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.money import exponent_of, text_of_minor

@@ -14,8 +14,8 @@ import msgspec
 
 from ledger_sink.queries.rounds import OpenRound, action_of, open_rounds, proposals_of
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import show
-from pitboss.cli.people import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
+from pitboss.cli.ledger_queries import show
+from pitboss.cli.operator_commands import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
 from pitboss.settings import read_settings, resolve_runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec

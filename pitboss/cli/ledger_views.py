@@ -13,7 +13,7 @@ from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import Database
 from pitboss.cli import screen
-from pitboss.cli.ledger_reading import json_option, print_json, reading, show
+from pitboss.cli.ledger_queries import json_option, print_json, reading, show
 from pitboss.ops.log_positions import offset_behind
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError

@@ -11,7 +11,7 @@ import msgspec
 from ledger_sink.queries.people import PlayerView, player_view
 from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
-from pitboss.cli.people import asked, checked_amount, json_option, tell, tells, time_text
+from pitboss.cli.operator_commands import asked, checked_amount, json_option, tell, tells, time_text
 from schemas.money import exponent_of, text_of_minor
 
 _source = click.option(

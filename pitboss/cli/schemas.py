@@ -24,7 +24,7 @@ from schemas.registry import RECORDS, Schema, released
 from schemas.topics import catalogue
 
 if TYPE_CHECKING:
-    from pitboss.schema_registry.importing import Imported
+    from pitboss.schema_registry.schema_import import Imported
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -124,7 +124,7 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
 
     Everything is compared first. Exit code 1, and nothing written, if any id, version or content differs there.
     """
-    from pitboss.schema_registry.importing import RegistryClient, Standing, bring, connect
+    from pitboss.schema_registry.schema_import import RegistryClient, Standing, bring, connect
 
     address, user, password = _address(url)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from fraud_agents.alert_log import read_records
+from fraud_agents.alerts import read_records
 from pitboss.ops.topic_admin import dead_letter_topics
 from pitboss.settings import Runtime
 from replay.topics import read_topics

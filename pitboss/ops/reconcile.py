@@ -30,7 +30,7 @@ from schemas.events import Kind, WalletBalance, WalletTransaction
 from schemas.identity import event_id
 from schemas.money import exponent_of, minor_units
 from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS
 

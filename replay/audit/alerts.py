@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.rules import DEFAULT_RULES
-from fraud_agents.watch import PartitionWatch
 from ledger_sink.rules.book import Sourced
 from schemas.events import FraudAlert
 

@@ -38,7 +38,7 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.registry import DIALECTS
 
 SQL = statements_of("replay.audit", "checks")

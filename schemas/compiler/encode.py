@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias
 import fastavro
 import msgspec
 
-from schemas.compiler import leaves
+from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Array, AvroJson, BadSchema, Enum, Field, Map, Nullable, Primitive, Record, Type
-from schemas.compiler.judge import misfit
-from schemas.compiler.leaves import Memo
+from schemas.compiler.mismatch import misfit
+from schemas.compiler.primitives import Memo
 from schemas.compiler.source import Source
 from schemas.errors import RejectCode, Rejected
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from schemas.compiler import leaves
+from schemas.compiler import primitives as leaves
 from schemas.compiler.binding import Classes, default_value
 from schemas.compiler.resolution import (
     Default,

@@ -11,10 +11,10 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
-from schemas.compiler import leaves
+from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Field
 from schemas.compiler.exact_reader import LEAVES, NOBODY, ExactReader, LeafReader
-from schemas.compiler.leaves import Memo
+from schemas.compiler.primitives import Memo
 from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, unbuilt
 from schemas.errors import InvariantBroken
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from schemas.errors import RejectCode, Rejected
-from streams.drift.declared import Body, Declared, declared_by
+from streams.drift.payload_schemas import Body, Declared, declared_by
 from streams.drift.shapes import DETAIL_MAX, Shape, What, shown, weight
 from streams.providers.dialect import Dialect, Headers, Item, RawRecord
 from streams.providers.keyring import Keyring

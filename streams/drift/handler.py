@@ -34,9 +34,9 @@ from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified, raw_pattern
 from streams.drift.checking import Checker, Finding
-from streams.drift.known import Known
+from streams.drift.drift_events import drifts_of, id_of
+from streams.drift.published_shapes import Known
 from streams.drift.sampling import sampled
-from streams.drift.telling import drifts_of, id_of
 from streams.providers.dialect import RawRecord
 from streams.providers.keyring import Keyring
 from streams.providers.redaction import secrets_of

@@ -23,11 +23,11 @@ from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas.errors import InvariantBroken, UsageError
 from schemas.topics import provider_of, qualified, raw_pattern
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.batch import SENT_TO, FellBack, Pile
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.parking import Parking, ParkSettings, Turn
-from streams.normalise.pile import SENT_TO, FellBack, Pile
 from streams.normalise.stats import NormaliseStats
-from streams.normalise.telling import CountsTold
+from streams.normalise.stats_logger import CountsTold
 from streams.providers.dialect import Dialect
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS

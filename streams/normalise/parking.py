@@ -26,7 +26,7 @@ from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
-from streams.normalise.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import RejectedItem, Result
 from streams.providers.dialect import RawRecord
 
 JAMMING: Final = frozenset(

@@ -30,7 +30,7 @@ from streams.providers.dialect import (
     entry_of,
 )
 from streams.providers.fields import ms_of_instant, player_named, read_json, text_of
-from streams.providers.house_said import BODY, Said
+from streams.providers.house_messages import BODY, Said
 from streams.providers.signatures import HmacSha256
 
 SIGNATURE_HEADER: Final = "x-house-signature"

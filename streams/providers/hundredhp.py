@@ -38,7 +38,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, required, text_of
 from streams.providers.signatures import same_secret
-from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, header_id
+from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
 
 DECIMALS: Final = 2
 """More are cut off: the document's "Decimal Precision", in amounts and in balances."""

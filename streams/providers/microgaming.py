@@ -38,7 +38,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
-from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
+from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
 from streams.providers.xml_body import NOT_SHOWN, call_of, is_searchable, parser, root_of
 

@@ -32,7 +32,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import same_secret
-from streams.providers.textfields import TextFields, read_form, redacted_form
+from streams.providers.text_fields import TextFields, read_form, redacted_form
 
 TRANSFER: Final = "TransferInOut"
 ADJUSTMENT: Final = "Adjustment"

@@ -34,7 +34,7 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import Md5OfSorted
-from streams.providers.textfields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form
+from streams.providers.text_fields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form
 
 _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
     {

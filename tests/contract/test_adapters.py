@@ -35,7 +35,7 @@ from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction
 from schemas.money import EXPONENTS
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.dialect import Dialect, Reply
 from streams.providers.registry import by_provider
 from tests.contract.payload_schemas import complaint, schema_files

@@ -21,7 +21,7 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider, policies
 from streams.providers.signatures import HmacSha256, RsaSha256

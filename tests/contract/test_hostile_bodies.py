@@ -20,11 +20,11 @@ from lab.conformance.adapters import Subject, subject_of, versions
 from lab.conformance.examples.fill import Example, Fill, record
 from schemas.errors import RejectCode
 from streams.drift.checking import Checker
-from streams.drift.declared import Body, declared_by
+from streams.drift.drift_events import drifts_of
+from streams.drift.payload_schemas import Body, declared_by
 from streams.drift.shapes import Shape, What
-from streams.drift.telling import drifts_of
 from streams.drift.xml_shapes import XmlShapes
-from streams.normalise.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import RejectedItem, Result
 from streams.providers.xml_body import NOT_SHOWN, is_searchable
 
 SUBJECTS = {f"{version.row.provider}-{version.row.version}": subject_of(version.dialect) for version in versions()}

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.mutation import mutated
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.parking import jamming_code
 from streams.providers.registry import by_provider
 from tests.contract.test_adapters import ADAPTERS, every_adapter, other_keys, provider, subject

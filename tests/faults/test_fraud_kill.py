@@ -21,8 +21,8 @@ import psycopg
 import pytest
 
 from fraud_agents.detectors import FIELDS
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.rules import DEFAULT_RULES
-from fraud_agents.watch import PartitionWatch
 from pitboss.settings import worker_environment
 from schemas import codec
 from schemas.events import FraudAlert, WalletTransaction

@@ -38,9 +38,9 @@ from schemas.topics import (
     qualified,
     raw_topic,
 )
+from streams.normalise.batch import FellBack
 from streams.normalise.handler import NAME, NormaliseSettings, NormaliseWorker, create_worker
-from streams.normalise.normaliser import Accepted, Normaliser
-from streams.normalise.pile import FellBack
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
 

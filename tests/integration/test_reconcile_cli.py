@@ -26,7 +26,7 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import BALANCES, TRANSACTIONS
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 from tests.unit.ledger_events import bet, deposit, sourced
 

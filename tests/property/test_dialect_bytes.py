@@ -19,7 +19,7 @@ from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.money import EXPONENTS
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import (
     APPENDED_AT,

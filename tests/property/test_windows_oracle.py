@@ -12,9 +12,9 @@ from itertools import pairwise
 from hypothesis import example, given, note
 from hypothesis import strategies as st
 
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.explanation import explain, first_offset_of
 from fraud_agents.rules import Rule
-from fraud_agents.watch import PartitionWatch
 from fraud_agents.windows import Arrival, SlidingWindow, Span, WindowSpec
 from schemas.events import FraudAlert, Leg
 

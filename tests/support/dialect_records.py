@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from streams.normalise.normaliser import Accepted, RejectedItem, Result
+from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Result
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "dialects"
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"

@@ -13,7 +13,7 @@ from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import RejectCode
 from schemas.events import Position
-from streams.normalise.normaliser import RejectedItem
+from streams.normalise.mapping.normaliser import RejectedItem
 from streams.normalise.parking import Parking, Turn
 from streams.providers.dialect import RawRecord
 

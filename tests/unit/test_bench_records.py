@@ -14,7 +14,7 @@ from pitboss.cli.bench_records import hub88_records
 from runtime.kafka.producer import OutRecord
 from schemas.events import SignatureVerdict
 from schemas.topics import TRANSACTIONS
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.registry import DIALECTS
 
 KEYS = SandboxKeys.generate()

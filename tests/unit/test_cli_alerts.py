@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from fraud_agents.alert_log import ToldAlert
+from fraud_agents.alerts import ToldAlert
 from ledger_sink.rules.debts import debt_alert
 from pitboss.cli import alerts
 from pitboss.cli.main import cli

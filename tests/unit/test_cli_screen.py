@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from rich.text import Text
 
-from fraud_agents.alert_log import ToldAlert
+from fraud_agents.alerts import ToldAlert
 from fraud_agents.explanation import Explanation
 from lab.conformance import fuzz as fuzz_run
 from lab.simulator.run import SeedResult
@@ -33,7 +33,6 @@ from pitboss.cli import (
     ledger,
     ledger_corrections,
     ledger_months,
-    ledger_reading,
     ledger_reconcile,
     ledger_report,
     ledger_rounds,
@@ -47,6 +46,7 @@ from pitboss.cli import (
     simulate,
     topics,
 )
+from pitboss.cli import ledger_queries as ledger_reading
 from pitboss.ops import dead_letters
 from pitboss.settings import runtime_of
 from runtime.dead_letters.letters import Action, Case, Letter

@@ -14,8 +14,8 @@ import pytest
 
 from fraud_agents.detectors import BetVelocity, Detector
 from fraud_agents.detectors.evidence import counts_text, even_sample, median_text, variation_thousandths
+from fraud_agents.detectors.partition import PartitionWatch
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
-from fraud_agents.watch import PartitionWatch
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import FraudAlert, Leg, OffsetRange

@@ -22,7 +22,7 @@ from schemas.causes import PARKED, REDRIVE
 from schemas.errors import RejectCode
 from schemas.events import Cause, Kind, Position
 from schemas.topics import TRANSACTIONS
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import raw_record
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS

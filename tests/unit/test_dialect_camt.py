@@ -14,7 +14,7 @@ from lxml import etree
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount, Reference
 from streams.providers.camt import Camt
-from streams.providers.camt_parts import parts
+from streams.providers.camt_splitting import parts
 from streams.providers.dialect import Draft
 from tests.contract.payload_schemas import ROOT
 from tests.support.dialect_records import SAMPLES, raw_record

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
 from schemas.topics import UNRESOLVED
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.dialect import Draft, Unreadable
 from streams.providers.hundredhp import HundredHP
 from tests.support.dialect_records import raw_record

@@ -23,11 +23,11 @@ from schemas.identity import drift_id
 from schemas.topics import raw_topic
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
 from streams.drift.checking import Checker
+from streams.drift.drift_events import EXAMPLE_MAX, drifts_of, example_of
 from streams.drift.handler import DriftStats, create_handler, source_pattern
-from streams.drift.known import SHAPES_MAX, Known
+from streams.drift.published_shapes import SHAPES_MAX, Known
 from streams.drift.sampling import sampled
 from streams.drift.shapes import Shape, What
-from streams.drift.telling import EXAMPLE_MAX, drifts_of, example_of
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import Dialects, dialect_of

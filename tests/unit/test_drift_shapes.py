@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.drift.avro_shapes import AvroShapes
-from streams.drift.declared import Body, declared_by
 from streams.drift.json_shapes import JsonShapes
+from streams.drift.payload_schemas import Body, declared_by
 from streams.drift.shapes import PATH_MAX, Shape, What
 from streams.drift.xml_shapes import XmlShapes
 from streams.providers.registry import DIALECTS

@@ -21,7 +21,7 @@ from lab.conformance.fuzz import fuzz
 from lab.conformance.mutation import mutated
 from lab.conformance.respelling import respelt
 from schemas.events import Amount
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Dialect, Draft
 from streams.providers.house import House

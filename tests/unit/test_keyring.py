@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, UsageError
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.house import House
 from streams.providers.keyring import reader_of
 from streams.providers.registry import DIALECTS

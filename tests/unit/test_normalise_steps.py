@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import raw_record
 

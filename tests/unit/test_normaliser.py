@@ -10,8 +10,8 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, MarketSettlement, PlayerEvent, Reference, WalletTransaction
 from schemas.identity import event_id, referenced_event_id
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.completion import settlement_id
-from streams.normalise.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem, Reported, Result
+from streams.normalise.mapping.events import settlement_id
+from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem, Reported, Result
 from streams.providers.dialect import (
     Dialect,
     Draft,

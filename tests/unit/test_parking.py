@@ -13,7 +13,7 @@ from runtime.dead_letters.key_holds import Limits
 from schemas.errors import UsageError
 from schemas.events import Position
 from streams.normalise.handler import NormaliseSettings, parked_providers
-from streams.normalise.normaliser import Normaliser
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.parking import ParkSettings, jamming_code
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import house_signature, hub88_signature, keyring, raw_record

@@ -9,7 +9,7 @@ import pytest
 from runtime.dead_letters.key_holds import Lane, Limits
 from schemas.errors import RejectCode, Unavailable
 from streams.normalise.handler import create_handler
-from streams.normalise.normaliser import RejectedItem
+from streams.normalise.mapping.normaliser import RejectedItem
 from streams.normalise.parking import Turn
 from streams.normalise.stats import NormaliseStats
 from tests.support.parking_story import Story

@@ -17,7 +17,7 @@ from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.camt import Camt
 from streams.providers.dialect import Dialect
 from streams.providers.house import House

@@ -12,9 +12,9 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal
 from schemas.topics import SIGNALS, TRANSACTIONS
-from streams.normalise.normaliser import Normaliser
-from streams.normalise.pile import Pile
-from streams.normalise.signals import ATTRIBUTE_MAX
+from streams.normalise.batch import Pile
+from streams.normalise.mapping.normaliser import Normaliser
+from streams.normalise.mapping.signals import ATTRIBUTE_MAX
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import APPENDED_AT, raw_record

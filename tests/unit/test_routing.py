@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.topics import TRANSACTIONS
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
-from streams.normalise.pile import Pile
+from streams.normalise.batch import Pile
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.normalise.stats import NormaliseStats
-from streams.providers.answering import Answers
+from streams.providers.answers import Answers
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply
 from streams.providers.fields import epoch_ms
 from streams.providers.registry import Dialects, Version, dialect_of

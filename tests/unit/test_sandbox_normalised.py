@@ -15,7 +15,7 @@ from schemas.errors import RejectCode
 from schemas.events import Kind, SignatureVerdict, WalletTransaction
 from schemas.money import minor_units
 from schemas.topics import raw_topic
-from streams.normalise.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.providers.registry import DIALECTS
 
 START_MS = 1_760_000_000_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.topics import DAY_MS
-from streams.normalise.completion import Context, clock_of
+from streams.normalise.mapping.events import Context, clock_of
 from streams.providers.fields import epoch_ms
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_epoch, ms_of_text, zone_of
 from tests.support.dialect_records import raw_record

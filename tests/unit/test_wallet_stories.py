@@ -20,7 +20,7 @@ from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.identity import referenced_event_id
 from schemas.money import exponent_of
 from schemas.topics import UNRESOLVED
-from streams.normalise.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import Accepted, Normaliser
 from streams.providers.dialect import Dialect
 from streams.providers.hundredhp import HundredHP
 from streams.providers.microgaming import Microgaming

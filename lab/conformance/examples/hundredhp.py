@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
+from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 KEYS: Final[KeyMaterial] = {"secret": "hp-b906pA0P2L1SJqwnJshoOVDGztzBu6o9NJ5PaCGaSbWv6xQr"}
 CURRENCIES: Final = ("EUR", "JPY", "USD", "ISK", "CLP")

@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
 from streams.providers.microgaming import AMOUNT_SCALE
-from streams.providers.textfields import CURRENCY_HEADER, PLAYER_HEADER
+from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 KEYS: Final[KeyMaterial] = {"login": "mgs-vanguard", "password": "mgs-2f61c08e75"}
 CURRENCIES: Final = ("EUR", "USD", "JPY", "ISK", "CLP")

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
-from streams.providers.textfields import CURRENCY_HEADER
+from streams.providers.text_fields import CURRENCY_HEADER
 
 KEYS: Final[KeyMaterial] = {"secret": "pp-testSecret-71d0a2"}
 BALANCE_DECIMALS: Final = 0

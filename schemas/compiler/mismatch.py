@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from schemas.compiler import leaves
+from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Array, Enum, Map, Nullable, Primitive, Record, Type
 
 _CLASSES: Final = {"string": str, "bytes": bytes, "int": int, "long": int, "boolean": bool}

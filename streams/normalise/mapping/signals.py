@@ -12,7 +12,7 @@ from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal, SignalKind, SignatureVerdict
 from schemas.identity import signal_id
 from schemas.topics import provider_of
-from streams.normalise.normaliser import BRAND_DEFAULT, Accepted, RejectedItem, Reported
+from streams.normalise.mapping.normaliser import BRAND_DEFAULT, Accepted, RejectedItem, Reported
 from streams.providers.dialect import RawRecord
 from streams.providers.fields import received_at_of
 

@@ -13,9 +13,9 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter
 from schemas.topics import SIGNALS, UNRESOLVED, raw_topic
-from streams.normalise.folding import ITEM_LETTERS_MAX, folded
-from streams.normalise.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
-from streams.normalise.pile import Pile
+from streams.normalise.batch import Pile
+from streams.normalise.mapping.cap_rejections import ITEM_LETTERS_MAX, folded
+from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
 

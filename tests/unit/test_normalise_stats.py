@@ -10,7 +10,7 @@ import pytest
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.handler import NormaliseSettings, create_worker
 from streams.normalise.stats import NormaliseStats, told
-from streams.normalise.telling import CountsTold
+from streams.normalise.stats_logger import CountsTold
 
 
 def stats(records: int = 0, clamped: int = 0, **rejected: int) -> NormaliseStats:

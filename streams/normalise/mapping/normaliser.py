@@ -17,9 +17,9 @@ from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
-from streams.normalise.cancel import CANCEL_HEADER, cancelled_attempt, cancels
-from streams.normalise.completion import Context, player_event_of, settlement_of, transaction_of
-from streams.normalise.late import dropped, with_cause
+from streams.normalise.mapping.cancel import CANCEL_HEADER, cancelled_attempt, cancels
+from streams.normalise.mapping.events import Context, player_event_of, settlement_of, transaction_of
+from streams.normalise.mapping.operator_marks import dropped, with_cause
 from streams.providers.dialect import (
     Dialect,
     Draft,

@@ -11,9 +11,9 @@ from runtime.kafka.producer import OutRecord
 from schemas import codec
 from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.folding import folded
-from streams.normalise.normaliser import Accepted, RejectedItem, Reported, Result
-from streams.normalise.signals import key_of, signal_of
+from streams.normalise.mapping.cap_rejections import folded
+from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Reported, Result
+from streams.normalise.mapping.signals import key_of, signal_of
 from streams.normalise.stats import NormaliseStats
 from streams.providers.dialect import RawRecord
 from streams.providers.routing import Fallback

@@ -21,7 +21,7 @@ from streams.drift.json_shapes import JsonShapes
 from streams.drift.shapes import Shape, What
 from streams.drift.xml_shapes import XmlShapes
 from streams.providers.dialect import Headers
-from streams.providers.textfields import FORM_FIELDS_MAX
+from streams.providers.text_fields import FORM_FIELDS_MAX
 from streams.providers.xml_body import parser, root_of
 
 Check: TypeAlias = Callable[["Body"], list[Shape]]

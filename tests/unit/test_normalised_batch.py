@@ -14,9 +14,9 @@ from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
+from streams.normalise.batch import Pile
 from streams.normalise.handler import create_handler, create_reader
-from streams.normalise.normaliser import Normaliser
-from streams.normalise.pile import Pile
+from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.errors import RejectCode
-from streams.normalise.normaliser import RejectedItem
+from streams.normalise.mapping.normaliser import RejectedItem
 
 ITEM_LETTERS_MAX: Final = 16
 """More items than providers put into one notice; and less than a person wants to look at one by one."""
