@@ -18,8 +18,9 @@ from lab.bench.rates import Spread
 from lab.bench.report import Row, Setting, range_text, spread_as_json
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import Examples, examples_of
+from runtime.kafka.records import RawRecord
 from streams.normalise.mapping.normaliser import Normaliser, RejectedItem
-from streams.providers.dialect import Dialect, RawRecord
+from streams.providers.dialect import Dialect
 from streams.providers.registry import Version, by_provider
 
 TARGET_PER_S: Final = 5_000

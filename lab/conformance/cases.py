@@ -15,7 +15,7 @@ from lab.conformance.adapters import Subject
 from lab.conformance.examples.fill import Example, Fill, record
 from lab.conformance.mutation import mutated
 from lab.conformance.respelling import respelt
-from streams.providers.dialect import RawRecord
+from runtime.kafka.records import RawRecord
 
 CASES_OF_A_FILL: Final = 8
 """So many cases are made of one fill: what is dear is to sign its examples."""

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
+from runtime.kafka.records import RawRecord
 from schemas.causes import PARKED, REDRIVE
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Position
-from streams.providers.dialect import RawRecord
 
 HeaderList: TypeAlias = Sequence[tuple[str, bytes | None]]
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from runtime.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_place
-from streams.providers.dialect import RawRecord
+from runtime.kafka.records import RawRecord
 
 NEVER: Final = -1
 

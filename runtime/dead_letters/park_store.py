@@ -10,7 +10,7 @@ import msgspec
 from runtime.dead_letters.database import DeadLetterDatabase, statements
 from runtime.dead_letters.headers import HeaderList
 from runtime.dead_letters.key_holds import Jam
-from streams.providers.dialect import RawRecord
+from runtime.kafka.records import RawRecord
 
 
 class ParkedRecord(msgspec.Struct, frozen=True):

@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from streams.drift.payload_schemas import Body, Declared, declared_by
 from streams.drift.shapes import DETAIL_MAX, Shape, What, shown, weight
-from streams.providers.dialect import Dialect, Headers, Item, RawRecord
+from streams.providers.dialect import Dialect, Headers, Item
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects
 from streams.providers.routing import Fallback, Speaker

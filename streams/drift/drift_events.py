@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from runtime.kafka.records import RawRecord
 from schemas.events import Position, SchemaDrift
 from schemas.identity import drift_id
 from streams.drift.checking import Finding
-from streams.providers.dialect import RawRecord
 from streams.providers.redaction import blotted
 from streams.providers.registry import redacted
 

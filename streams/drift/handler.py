@@ -28,6 +28,7 @@ from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from runtime.kafka.records import RawRecord
 from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
@@ -37,7 +38,6 @@ from streams.drift.checking import Checker, Finding
 from streams.drift.drift_events import drifts_of, id_of
 from streams.drift.published_shapes import Known
 from streams.drift.sampling import sampled
-from streams.providers.dialect import RawRecord
 from streams.providers.keyring import Keyring
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 from zlib import crc32
 
-from streams.providers.dialect import RawRecord
+from runtime.kafka.records import RawRecord
 
 R = TypeVar("R", bound=RawRecord)
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from runtime.dead_letters.sink import Burial
 from runtime.kafka.producer import OutRecord
+from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
@@ -15,7 +16,6 @@ from streams.normalise.mapping.cap_rejections import folded
 from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Reported, Result
 from streams.normalise.mapping.signals import key_of, signal_of
 from streams.normalise.stats import NormaliseStats
-from streams.providers.dialect import RawRecord
 from streams.providers.routing import Fallback
 
 SENT_TO: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SIGNALS)

@@ -24,10 +24,10 @@ from runtime.dead_letters.headers import PARKED_BEHIND
 from runtime.dead_letters.key_holds import Fate, Jam, Lane, Limits
 from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
 from streams.normalise.mapping.normaliser import RejectedItem, Result
-from streams.providers.dialect import RawRecord
 
 JAMMING: Final = frozenset(
     {

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import WalletOutcome
 from schemas.topics import provider_of
-from streams.providers.dialect import RawRecord, Reply
+from streams.providers.dialect import Reply
 from streams.providers.registry import DIALECTS, Dialects
 from streams.providers.routing import Speaker
 

@@ -32,12 +32,13 @@ from typing import ClassVar, Final
 import msgspec
 from lxml import etree
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
 from streams.providers.camt_file import Detail, Entry, Statement, entry_of, statements_of, text_of_element
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.times import ms_of_text, zone_of
 from streams.providers.xml_body import parser, root_of

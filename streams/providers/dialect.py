@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
@@ -27,25 +28,6 @@ Headers: TypeAlias = Mapping[str, bytes | None]
 
 KeyMaterial: TypeAlias = Mapping[str, str]
 """One provider's entry in the keyring, as its file says it."""
-
-
-class RawRecord(Protocol):
-    """What a connector appended; aiokafka's ConsumerRecord is one. `timestamp` is the broker's, epoch ms."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

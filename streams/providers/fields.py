@@ -13,10 +13,11 @@ from typing import Annotated, Final, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
-from streams.providers.dialect import Headers, RawRecord
+from streams.providers.dialect import Headers
 
 ID_MAX: Final = 128
 RECEIVED_AT_MAX: Final = 15

@@ -14,21 +14,11 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import SignatureVerdict, WalletOutcome
 from schemas.money import text_of_minor
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    RawRecord,
-    Reader,
-    Reply,
-    Unreadable,
-    entry_of,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
 from streams.providers.fields import ms_of_instant, player_named, read_json, text_of
 from streams.providers.house_messages import BODY, Said
 from streams.providers.signatures import HmacSha256

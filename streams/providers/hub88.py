@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
@@ -27,7 +28,6 @@ from streams.providers.dialect import (
     Headers,
     Item,
     KeyMaterial,
-    RawRecord,
     Reader,
     Reply,
     Unreadable,

@@ -19,23 +19,13 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_from_text, amount_of, text_of_minor, truncated
 from schemas.policies import LedgerPolicy
 from schemas.topics import DAY_MS
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    RawRecord,
-    Reader,
-    Reply,
-    Unreadable,
-    entry_of,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
 from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, required, text_of
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id

@@ -12,8 +12,9 @@ from datetime import UTC
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.providers.dialect import Dialect, Headers, Item, KeyMaterial, RawRecord, Reader
+from streams.providers.dialect import Dialect, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import seen_at
 from streams.providers.times import ms_of_text
 

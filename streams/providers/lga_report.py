@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from datetime import timedelta, timezone
 from typing import Any, ClassVar, Final
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
 from schemas.money import amount_from_text
 from schemas.topics import DAY_MS
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Unreadable
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Unreadable
 from streams.providers.fields import ID_MAX, signed_currency_of, text_of
 from streams.providers.times import ms_of_text
 

@@ -20,22 +20,12 @@ from typing import ClassVar, Final
 
 from lxml import etree
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, truncated
 from schemas.policies import LedgerPolicy
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    RawRecord,
-    Reader,
-    Reply,
-    Unreadable,
-    entry_of,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
 from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id

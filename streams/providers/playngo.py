@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 
 from lxml import etree
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_from_text, amount_of, text_of_minor
@@ -26,7 +27,6 @@ from streams.providers.dialect import (
     Headers,
     Item,
     KeyMaterial,
-    RawRecord,
     Reader,
     Reply,
     Unreadable,

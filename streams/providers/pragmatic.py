@@ -17,21 +17,11 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import text_of_minor
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    RawRecord,
-    Reader,
-    Reply,
-    Unreadable,
-    entry_of,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import Md5OfSorted
 from streams.providers.text_fields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form

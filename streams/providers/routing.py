@@ -16,9 +16,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import SignatureVerdict
-from streams.providers.dialect import Draft, Headers, Item, MarketDraft, PlayerDraft, RawRecord, Reader
+from streams.providers.dialect import Draft, Headers, Item, MarketDraft, PlayerDraft, Reader
 from streams.providers.fields import seen_at
 from streams.providers.keyring import KeyEntry, reader_of
 from streams.providers.registry import Version

@@ -24,21 +24,11 @@ from typing import Any, ClassVar, Final, TypeAlias
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    RawRecord,
-    Reader,
-    Reply,
-    Unreadable,
-    entry_of,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import Hmac
 from streams.providers.times import ms_of_epoch

@@ -24,10 +24,11 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, entry_of
 from streams.providers.fields import (
     CurrencyText,
     Id,

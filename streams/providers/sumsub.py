@@ -21,6 +21,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, SignatureVerdict, WalletOutcome
 from streams.providers.dialect import (
@@ -30,7 +31,6 @@ from streams.providers.dialect import (
     Item,
     KeyMaterial,
     PlayerDraft,
-    RawRecord,
     Reader,
     Reply,
     Unreadable,

@@ -20,9 +20,10 @@ from typing import ClassVar, Final
 
 from lxml import etree
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, RawRecord, Reader
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, Reader
 from streams.providers.fields import ID_MAX, text_of
 from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import parser, root_of

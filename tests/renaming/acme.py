@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.money import amount_from_text
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, entry_of
 from streams.providers.fields import Id, currency_of, read_json, text_of
 from streams.providers.signatures import same_secret
 

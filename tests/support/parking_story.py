@@ -11,11 +11,11 @@ from runtime.dead_letters.headers import drop_headers, redrive_headers
 from runtime.dead_letters.key_holds import Jam, Limits
 from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode
 from schemas.events import Position
 from streams.normalise.mapping.normaliser import RejectedItem
 from streams.normalise.parking import Parking, Turn
-from streams.providers.dialect import RawRecord
 
 TOPIC = "provider.hub88.raw.v1"
 PART = 3

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, MarketSettlement, PlayerEvent, Reference, WalletTransaction
@@ -12,17 +13,7 @@ from schemas.identity import event_id, referenced_event_id
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.events import settlement_id
 from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem, Reported, Result
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    KeyMaterial,
-    MarketDraft,
-    PlayerDraft,
-    RawRecord,
-    Reader,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, PlayerDraft, Reader
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider
 from tests.support.dialect_records import APPENDED_AT, raw_record

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.topics import TRANSACTIONS
@@ -20,7 +21,7 @@ from streams.normalise.batch import Pile
 from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
 from streams.normalise.stats import NormaliseStats
 from streams.providers.answers import Answers
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, RawRecord, Reader, Reply
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply
 from streams.providers.fields import epoch_ms
 from streams.providers.registry import Dialects, Version, dialect_of
 from streams.providers.routing import STRUCTURAL, Fallback, Speaker

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, Reference
-from streams.providers.dialect import Draft, Item, RawRecord
+from streams.providers.dialect import Draft, Item
 
 CANCEL_HEADER: Final = "cancel"
 OPERATION: Final = "cancel"

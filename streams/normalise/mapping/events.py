@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from runtime.kafka.records import RawRecord
 from schemas.events import Attempt, MarketSettlement, PlayerEvent, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
-from streams.providers.dialect import Draft, MarketDraft, PlayerDraft, RawRecord
+from streams.providers.dialect import Draft, MarketDraft, PlayerDraft
 from streams.providers.routing import Voice
 
 Event: TypeAlias = WalletTransaction | PlayerEvent | MarketSettlement

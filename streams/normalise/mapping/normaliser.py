@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from runtime.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
+from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
@@ -20,15 +21,7 @@ from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED,
 from streams.normalise.mapping.cancel import CANCEL_HEADER, cancelled_attempt, cancels
 from streams.normalise.mapping.events import Context, player_event_of, settlement_of, transaction_of
 from streams.normalise.mapping.operator_marks import dropped, with_cause
-from streams.providers.dialect import (
-    Dialect,
-    Draft,
-    Headers,
-    Item,
-    PlayerDraft,
-    RawRecord,
-    Unreadable,
-)
+from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, Unreadable
 from streams.providers.fields import received_at_of
 from streams.providers.keyring import Keyring
 from streams.providers.registry import Dialects, by_provider

@@ -7,9 +7,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from runtime.dead_letters.headers import ACTOR, DROP_MARK, DROP_OF, REASON, named_place, place_text
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, SignatureVerdict
-from streams.providers.dialect import Draft, Headers, Item, RawRecord
+from streams.providers.dialect import Draft, Headers, Item
 
 DROP_OPERATION: Final = "dead_letter.dropped"
 

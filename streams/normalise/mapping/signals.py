@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal, SignalKind, SignatureVerdict
 from schemas.identity import signal_id
 from schemas.topics import provider_of
 from streams.normalise.mapping.normaliser import BRAND_DEFAULT, Accepted, RejectedItem, Reported
-from streams.providers.dialect import RawRecord
 from streams.providers.fields import received_at_of
 
 ATTRIBUTE_MAX: Final = 200
