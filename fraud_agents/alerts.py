@@ -20,7 +20,7 @@ from schemas.events import FraudAlert
 POLL_MS: Final = 500
 
 
-class ToldAlert(msgspec.Struct):
+class PublishedAlert(msgspec.Struct):
     """An alert, how often it stands on the topic, and whether a copy of it says something else, which none may."""
 
     alert: FraudAlert
@@ -57,10 +57,10 @@ async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartit
     return sorted(TopicPartition(topic, part["partition"]) for part in described["partitions"])
 
 
-async def read_alerts(bootstrap_servers: str, topic: str) -> list[ToldAlert]:
+async def read_alerts(bootstrap_servers: str, topic: str) -> list[PublishedAlert]:
     """Every alert on the topic now, once each, in the order of their event times. Raises UsageError, Unavailable."""
     decode = codec.decoder(FraudAlert)
-    told: dict[str, ToldAlert] = {}
+    told: dict[str, PublishedAlert] = {}
     async with _reading(bootstrap_servers, topic) as (consumer, partitions):
         await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
@@ -71,10 +71,10 @@ async def read_alerts(bootstrap_servers: str, topic: str) -> list[ToldAlert]:
     return sorted(told.values(), key=lambda one: (one.alert.occurred_at, one.alert.alert_id))
 
 
-def _tell(told: dict[str, ToldAlert], alert: FraudAlert) -> None:
+def _tell(told: dict[str, PublishedAlert], alert: FraudAlert) -> None:
     known = told.get(alert.alert_id)
     if known is None:
-        told[alert.alert_id] = ToldAlert(alert)
+        told[alert.alert_id] = PublishedAlert(alert)
         return
     known.times_sent += 1
     known.is_contradicted |= known.alert != alert

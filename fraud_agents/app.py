@@ -8,12 +8,12 @@ from typing import Final
 from fraud_agents.handler import FraudAgent
 from fraud_agents.rules import DEFAULT_RULES, Rule
 from fraud_agents.snapshots import SnapshotStore
-from runtime.dead_letters.sink import DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent
 from runtime.kafka.app import create_app as create_faust_app
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from schemas.topics import ALERTS, TRANSACTIONS, qualified
+from schemas.topics import ALERTS, TRANSACTIONS, qualified_name
 
 GROUP: Final = "fraud.detect"
 
@@ -37,16 +37,16 @@ class FraudSettings:
 
 def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     """Attach the fraud agent and the services it needs to an app."""
-    consumer = qualified(GROUP, settings.namespace)
-    log = qualified(TRANSACTIONS, settings.namespace)
+    consumer = qualified_name(GROUP, settings.namespace)
+    log = qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, consumer)))
     store = app.supervise(SnapshotStore(settings.database_url, GROUP, TRANSACTIONS))
     agent = FraudAgent(
         settings.rules,
         store,
         producer,
-        DeadLetters(producer, "fraud", settings.code_version),
-        alerts_topic=qualified(ALERTS, settings.namespace),
+        KafkaDeadLetterSink(producer, "fraud", settings.code_version),
+        alerts_topic=qualified_name(ALERTS, settings.namespace),
         snapshot_interval_ms=settings.snapshot_interval_ms,
         snapshot_records=settings.snapshot_records,
     )

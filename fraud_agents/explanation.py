@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors import Observation
-from fraud_agents.detectors.partition import PartitionWatch
-from fraud_agents.rules import Rule, rule_of
+from fraud_agents.detectors.partition import PartitionDetectors
+from fraud_agents.rules import Rule, find_rule
 from fraud_agents.windows import SECOND_MS
 from schemas.events import FraudAlert
 
@@ -18,7 +18,7 @@ _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
 """Evidence that counts from a key's first record on, of which a re-run sees only the end."""
 
 
-class Second(msgspec.Struct, frozen=True):
+class WindowSecond(msgspec.Struct, frozen=True):
     """One second of the window, epoch ms of its start; `running` counts the window that ends with it."""
 
     at_ms: int
@@ -32,7 +32,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """The seconds of an alert's window, and whether the rule says the same of the same records today."""
 
     alert_id: str
-    seconds: list[Second]
+    seconds: list[WindowSecond]
     records: int
     """How many records of the log, of this player, were read again."""
     differences: list[str]
@@ -59,15 +59,15 @@ def explain(alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules:
     `events` begin at `first_offset_of(alert)` or earlier and may be those of the alert's player alone.
     Raises UsageError if the rule that raised the alert is not among `rules`.
     """
-    rule = rule_of(rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", ""))
+    rule = find_rule(rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", ""))
     [source] = alert.sources
-    watch, raised, read = PartitionWatch([rule], source.partition), [], 0
+    watch, raised, read = PartitionDetectors([rule], source.partition), [], 0
     for offset, event in events:
         if offset <= source.last_offset:
             raised += watch.observe(event, offset)
             read += 1
     [detector] = watch.detectors
-    before = detector.counted(alert.key, alert.window_start - rule.window_ms, alert.window_end)
+    before = detector.contributions(alert.key, alert.window_start - rule.window_ms, alert.window_end)
     return Explanation(
         alert_id=alert.alert_id,
         seconds=_seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before)),
@@ -76,14 +76,14 @@ def explain(alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules:
     )
 
 
-def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[Second]:
+def _seconds(alert: FraudAlert, rule: Rule, counts: Counter[int]) -> list[WindowSecond]:
     length = rule.window_ms // SECOND_MS
     seconds, has_crossed = [], False
     for second in range(alert.window_start // SECOND_MS, alert.window_end // SECOND_MS):
         running = sum(counts[earlier] for earlier in range(second - length + 1, second + 1))
         is_crossing = running >= alert.threshold and not has_crossed
         has_crossed = has_crossed or is_crossing
-        seconds.append(Second(second * SECOND_MS, counts[second], running, is_crossing))
+        seconds.append(WindowSecond(second * SECOND_MS, counts[second], running, is_crossing))
     return seconds
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.postgres import migrations as files
-from runtime.postgres.migrations import Migration, Tables
+from runtime.postgres.migrations import Migration, MigrationSet
 
-TABLES: Final = Tables("fraud_agents", ("fraud",))
+TABLES: Final = MigrationSet("fraud_agents", ("fraud",))
 
 
 def migrations(database_url: str) -> list[Migration]:
     """Each file and whether it is applied. Raises MigrationChanged, Unavailable."""
-    return files.state_of(TABLES, database_url)
+    return files.read_migrations(TABLES, database_url)
 
 
 def migrate(database_url: str) -> list[Migration]:

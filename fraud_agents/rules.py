@@ -99,7 +99,7 @@ D01_BET_VELOCITY: Final = Rule(
 DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
 
 
-def rule_of(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
+def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
     """The very rule that raised an alert. Raises UsageError if it is not among those that this program knows."""
     for rule in rules:
         if (rule.rule_id, rule.version, rule.digest) == (rule_id, version, digest):

@@ -16,10 +16,10 @@ from runtime.postgres.statements import statements_of
 from schemas.errors import Fenced, InvariantBroken
 
 
-class Claim(NamedTuple):
+class SnapshotClaim(NamedTuple):
     """A partition that is ours from now on, and where it goes on. Without a snapshot: no state, and an offset of 0."""
 
-    part: int
+    partition: int
     epoch: int
     next_offset: int
     rule_set: str | None
@@ -46,14 +46,14 @@ class SnapshotStore(Service):
         self._database = _Snapshots(database_url, "pitboss.fraud")
         self._names = {"consumer": consumer, "topic": topic}
 
-    async def claim(self, parts: Collection[int], rule_set: str) -> list[Claim]:
+    async def claim(self, parts: Collection[int], rule_set: str) -> list[SnapshotClaim]:
         """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their judge."""
         async with self._database.transaction() as connection:
             # Binary, as a state would arrive twice as long in hex.
             cursor = await connection.execute(
                 _statements()["claim"], {**self._names, "parts": sorted(parts)}, binary=True
             )
-            claims = [Claim(*row) for row in await cursor.fetchall()]
+            claims = [SnapshotClaim(*row) for row in await cursor.fetchall()]
             changed = [claim for claim in claims if claim.rule_set != rule_set]
             if changed:
                 await connection.execute(
@@ -61,7 +61,7 @@ class SnapshotStore(Service):
                     {
                         **self._names,
                         "rule_set": rule_set,
-                        "parts": [claim.part for claim in changed],
+                        "parts": [claim.partition for claim in changed],
                         "from_offsets": [claim.next_offset for claim in changed],
                     },
                 )

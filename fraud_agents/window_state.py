@@ -47,7 +47,7 @@ def _numbers_of(typecode: str, data: bytes) -> array[int]:
     return numbers
 
 
-def state_of(keyed: KeyedWindows) -> KeyedState:
+def dump_windows(keyed: KeyedWindows) -> KeyedState:
     """Everything that the windows' future answers depend on."""
     known: dict[Label, int] = {}
     windows: list[WindowState] = []
@@ -63,7 +63,7 @@ def state_of(keyed: KeyedWindows) -> KeyedState:
     return KeyedState(keyed.watermark_ms, list(known), windows)
 
 
-def refill(keyed: KeyedWindows, state: KeyedState) -> None:
+def restore_windows(keyed: KeyedWindows, state: KeyedState) -> None:
     """Put a state into windows that are still empty."""
     for saved in state.windows:
         # touch() in the order of the state makes the order of idleness the same again.
@@ -75,7 +75,7 @@ def refill(keyed: KeyedWindows, state: KeyedState) -> None:
 def _refill_one(window: SlidingWindow, saved: WindowState, labels: list[Label]) -> None:
     window.touched_ms, window.floor_ms = saved.touched_ms, saved.floor_ms
     window.late, window.duplicates = saved.late, saved.duplicates
-    window.refill(
+    window.restore(
         _numbers_of("q", saved.times),
         _numbers_of("q", saved.offsets),
         saved.ids,

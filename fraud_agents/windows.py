@@ -188,7 +188,7 @@ class SlidingWindow:
         """Times, offsets, ids and labels, for a snapshot; not to be changed."""
         return self._times, self._offsets, self._ids, self._labels
 
-    def refill(self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]) -> None:
+    def restore(self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]) -> None:
         """Take over what `buffers` of an equal window gave."""
         self._times, self._offsets, self._ids, self._labels = times, offsets, ids, labels
         self._known = set(ids)

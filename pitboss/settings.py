@@ -111,7 +111,7 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
         cache=(Path(cache) if cache else _user_cache(env) / "pitboss").expanduser().absolute(),
         kafka=kafka,
         database=database,
-        namespace=checked_namespace(env.get("PITBOSS_NAMESPACE", "")),
+        namespace=check_namespace(env.get("PITBOSS_NAMESPACE", "")),
         maven=env.get("PITBOSS_MAVEN") or None,
         sources={n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names},
     )
@@ -142,7 +142,7 @@ def _user_cache(env: Mapping[str, str]) -> Path:
     return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def checked_namespace(namespace: str) -> str:
+def check_namespace(namespace: str) -> str:
     """Return the namespace; raises `UsageError` if it cannot prefix a topic and name a database."""
     if namespace and not NAMESPACE_PATTERN.fullmatch(namespace):
         raise UsageError(
@@ -182,7 +182,7 @@ def without_password(url: str) -> str:
 
 def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
     """A runtime on the given servers; the URL may name any of the server's databases."""
-    checked = checked_namespace(namespace)
+    checked = check_namespace(namespace)
     return Runtime(kafka, with_database(database_url, database_name(checked)), checked)
 
 

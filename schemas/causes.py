@@ -10,7 +10,7 @@ REDRIVE: Final = "redrive"
 PARKED: Final = "parked"
 """It waited behind a dead letter of its player; id = that dead letter's source."""
 
-LATE: Final = frozenset({REDRIVE, PARKED})
+DELAYED: Final = frozenset({REDRIVE, PARKED})
 """Whoever sent such an event has long had an error or no answer: what he asked to be decided must not be booked now.
 
 No clock is read for this. What was rejected or parked was answered with no outcome, so its connector has given up,

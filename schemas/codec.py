@@ -15,11 +15,11 @@ import msgspec
 
 from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
-from schemas.compiler.decode import Decoding, compile_decoder
+from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.compiler.encode import compile_encoder
 from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import RejectCode, Rejected
-from schemas.registry import Registry, Schema, released, subject_of
+from schemas.registry import Registry, Schema, released_registry, subject_of
 
 R = TypeVar("R", bound=msgspec.Struct)
 Encoder: TypeAlias = Callable[[R], bytes]
@@ -48,7 +48,7 @@ def encoder(record: type[R]) -> Encoder[R]:
 @cache
 def _encoder(record: type[Any]) -> Encoder[Any]:
     # By itself, since the type of what `cache` returns does not tell one record class from another.
-    return encoder_of(record, released(), subject_of(record))
+    return build_encoder(record, released_registry(), subject_of(record))
 
 
 @overload
@@ -66,10 +66,10 @@ def decoder(record: type[R], fields: tuple[str, ...] = ()) -> Decoder[R] | Field
     It raises Rejected(BAD_CONTRACT) for bytes that are no such record, and the more particular UnknownSchema for a
     schema id that this code was not released with.
     """
-    return decoder_of(record, released(), subject_of(record), fields)
+    return build_decoder(record, released_registry(), subject_of(record), fields)
 
 
-def encoder_of(record: type[R], registry: Registry, subject: str) -> Encoder[R]:
+def build_encoder(record: type[R], registry: Registry, subject: str) -> Encoder[R]:
     """As `encoder`, for a class and a registry of the caller's."""
     schema = registry.latest(subject)
     tree = parse(schema.json)
@@ -77,7 +77,7 @@ def encoder_of(record: type[R], registry: Registry, subject: str) -> Encoder[R]:
     return compile_encoder(schema.name, schema.json, tree, frame_of(schema.id))
 
 
-def decoder_of(
+def build_decoder(
     record: type[R], registry: Registry, subject: str, fields: tuple[str, ...] = ()
 ) -> Callable[[bytes], Any]:
     """As `decoder`, for a class and a registry of the caller's."""
@@ -88,7 +88,7 @@ def decoder_of(
     def compiled(writer: Schema, other: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         plan = resolve(parse(writer.json), reader)
         assert isinstance(plan, ReadRecord)
-        return compile_decoder(Decoding(writer.name, frame_of(writer.id), plan, classes, fields), other)
+        return compile_decoder(DecoderSpec(writer.name, frame_of(writer.id), plan, classes, fields), other)
 
     @cache
     def of_version(schema_id: int) -> Callable[[bytes], Any]:
@@ -96,7 +96,7 @@ def decoder_of(
 
     def other(data: bytes) -> Any:
         # Not under the frame of the latest version: of another one, or not ours.
-        schema = written_with(data, registry)
+        schema = writer_schema(data, registry)
         if schema.subject != subject:
             raise Rejected(RejectCode.BAD_CONTRACT, f"a {schema.subject} where a {subject} should be")
         return of_version(schema.id)(data)
@@ -104,10 +104,10 @@ def decoder_of(
     return compiled(latest, other)
 
 
-def written_with(data: bytes | None, registry: Registry | None = None) -> Schema:
+def writer_schema(data: bytes | None, registry: Registry | None = None) -> Schema:
     """The schema that a value was written with. Raises Rejected(BAD_CONTRACT)."""
     if data is None:
         raise Rejected(RejectCode.BAD_CONTRACT, "the record has no value")
     if len(data) < _FRAME_BYTES or not data.startswith(_MAGIC):
         raise Rejected(RejectCode.BAD_CONTRACT, "the value does not begin with 0x00 and a schema id")
-    return (registry or released()).by_id(int.from_bytes(data[1:_FRAME_BYTES], "big"))
+    return (registry or released_registry()).by_id(int.from_bytes(data[1:_FRAME_BYTES], "big"))

@@ -67,11 +67,11 @@ def _edited(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Proble
 def _incompatible(registry: Registry) -> Iterator[Problem]:
     for subject in sorted({schema.subject for schema in registry}):
         for writer, reader in permutations(registry.versions(subject), 2):
-            if (problem := unreadable(writer, reader)) is not None:
+            if (problem := find_incompatibility(writer, reader)) is not None:
                 yield problem
 
 
-def unreadable(writer: Schema, reader: Schema) -> Problem | None:
+def find_incompatibility(writer: Schema, reader: Schema) -> Problem | None:
     """Why a reader with one schema cannot read what was written with another; None if it can."""
     breaks: Breaks = "BACKWARD" if reader.version >= writer.version else "FORWARD"
     try:
@@ -82,9 +82,9 @@ def unreadable(writer: Schema, reader: Schema) -> Problem | None:
     return None
 
 
-def incompatibility(writer: Schema, reader: Schema) -> str | None:
+def incompatibility_text(writer: Schema, reader: Schema) -> str | None:
     """The same as text."""
-    problem = unreadable(writer, reader)
+    problem = find_incompatibility(writer, reader)
     return None if problem is None else problem.detail.partition(": ")[2]
 
 

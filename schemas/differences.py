@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, Record, Type
+from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, RecordType, Type
 
 WHOLE: Final = "the record"
 
 
-class Difference(msgspec.Struct, frozen=True):
+class SchemaDifference(msgspec.Struct, frozen=True):
     """One change. `what` is added, removed, type, default, symbols, name or order; the rest is text for a person."""
 
     path: str
@@ -30,13 +30,13 @@ class Difference(msgspec.Struct, frozen=True):
         return f"{self.path}: {self.what} was {self.before}, is {self.after}"
 
 
-def differences(before: Type, after: Type, path: str = "") -> Iterator[Difference]:
+def differences(before: Type, after: Type, path: str = "") -> Iterator[SchemaDifference]:
     """Every difference in meaning between two schemas; documentation is none. `[]` in a path: the items of a list."""
     where = path or WHOLE
     match before, after:
-        case Record(), Record():
+        case RecordType(), RecordType():
             if before.name != after.name:
-                yield Difference(where, "name", before.name, after.name)
+                yield SchemaDifference(where, "name", before.name, after.name)
             yield from _of_records(before, after, path)
         case Enum(), Enum():
             yield from _of_enums(before, after, where)
@@ -48,13 +48,13 @@ def differences(before: Type, after: Type, path: str = "") -> Iterator[Differenc
             yield from differences(before.values, after.values, f"{path}[]")
         case _:
             if before != after:
-                yield Difference(where, "type", type_text(before), type_text(after))
+                yield SchemaDifference(where, "type", type_text(before), type_text(after))
 
 
 def type_text(type_: Type) -> str:
     """A type as a person writes it."""
     match type_:
-        case Primitive(name) | Enum(name) | Record(name):
+        case Primitive(name) | Enum(name) | RecordType(name):
             return name
         case Nullable(inner):
             return f"{type_text(inner)} or null"
@@ -64,32 +64,32 @@ def type_text(type_: Type) -> str:
             return f"map of {type_text(values)}"
 
 
-def _of_records(before: Record, after: Record, path: str) -> Iterator[Difference]:
+def _of_records(before: RecordType, after: RecordType, path: str) -> Iterator[SchemaDifference]:
     for old in before.fields:
         name = f"{path}.{old.name}" if path else old.name
         new = after.field(old.name)
         if new is None:
-            yield Difference(name, "removed", _field_text(old), "")
+            yield SchemaDifference(name, "removed", _field_text(old), "")
             continue
         yield from differences(old.type, new.type, name)
         if (old.has_default, old.default) != (new.has_default, new.default):
-            yield Difference(name, "default", _default_text(old), _default_text(new))
+            yield SchemaDifference(name, "default", _default_text(old), _default_text(new))
     for new in after.fields:
         if before.field(new.name) is None:
-            yield Difference(f"{path}.{new.name}" if path else new.name, "added", "", _field_text(new))
+            yield SchemaDifference(f"{path}.{new.name}" if path else new.name, "added", "", _field_text(new))
     kept = [field.name for field in before.fields if after.field(field.name) is not None]
     order = [field.name for field in after.fields if before.field(field.name) is not None]
     if kept != order:
-        yield Difference(path or WHOLE, "order", ", ".join(kept), ", ".join(order))
+        yield SchemaDifference(path or WHOLE, "order", ", ".join(kept), ", ".join(order))
 
 
-def _of_enums(before: Enum, after: Enum, where: str) -> Iterator[Difference]:
+def _of_enums(before: Enum, after: Enum, where: str) -> Iterator[SchemaDifference]:
     if before.name != after.name:
-        yield Difference(where, "name", before.name, after.name)
+        yield SchemaDifference(where, "name", before.name, after.name)
     if before.symbols != after.symbols:
-        yield Difference(where, "symbols", ", ".join(before.symbols), ", ".join(after.symbols))
+        yield SchemaDifference(where, "symbols", ", ".join(before.symbols), ", ".join(after.symbols))
     if before.default != after.default:
-        yield Difference(where, "default", str(before.default), str(after.default))
+        yield SchemaDifference(where, "default", str(before.default), str(after.default))
 
 
 def _field_text(field: Field) -> str:

@@ -125,7 +125,7 @@ def minor_units(amount: Amount, currency: str) -> int:
     return minor
 
 
-def truncated(amount: Amount, scale: int) -> Amount:
+def truncate(amount: Amount, scale: int) -> Amount:
     """The amount cut toward zero to `scale` decimals: only where the provider's document says so (100HP)."""
     if amount.scale <= scale:
         return amount
@@ -133,7 +133,7 @@ def truncated(amount: Amount, scale: int) -> Amount:
     return Amount(magnitude if amount.unscaled >= 0 else -magnitude, scale)
 
 
-def text_of_minor(minor: int, scale: int) -> str:
+def format_minor(minor: int, scale: int) -> str:
     """Minor units as a person reads them: 1234 at scale 2 is '12.34'."""
     digits = str(abs(minor)).rjust(scale + 1, "0")
     sign = "-" if minor < 0 else ""

@@ -138,7 +138,7 @@ def _schema_files(folder: Traversable) -> Iterator[tuple[str, AvroJson]]:
 
 
 @cache
-def released() -> Registry:
+def released_registry() -> Registry:
     """The schemas that this code was released with. Raises BadRegistry."""
     return load(files("schemas") / "avro")
 

@@ -51,7 +51,7 @@ def dead_letter_topic(topic: str) -> str:
     return topic + DEAD_LETTER_SUFFIX
 
 
-def letters_of(topic: str) -> Topic:
+def dead_letter_spec(topic: str) -> Topic:
     """The topic, as it must be, for the records of another one that cannot be used."""
     return Topic(dead_letter_topic(topic), "that of the source record", "dead-letter", -1, partitions=1)
 
@@ -67,10 +67,10 @@ def provider_of(topic: str) -> str:
 
 def raw_pattern(namespace: str) -> str:
     """A pattern for every raw topic of a namespace, anchored at both ends so that no `.dlt` is ever read as input."""
-    return rf"^{re.escape(qualified('', namespace))}provider\.[a-z][a-z0-9_]{{1,31}}\.raw\.v1$"
+    return rf"^{re.escape(qualified_name('', namespace))}provider\.[a-z][a-z0-9_]{{1,31}}\.raw\.v1$"
 
 
-def qualified(name: str, namespace: str) -> str:
+def qualified_name(name: str, namespace: str) -> str:
     """The name of a topic or group inside a namespace; an empty namespace changes nothing."""
     return f"{namespace}.{name}" if namespace else name
 
@@ -98,10 +98,10 @@ def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
         for name in sorted(providers)
     ]
     sources = [topic.name for topic in raw] + [TRANSACTIONS, UNRESOLVED]
-    return (*raw, *_INTERNAL, *map(letters_of, sources))
+    return (*raw, *_INTERNAL, *map(dead_letter_spec, sources))
 
 
-def wanted_by(providers: Iterable[str], there: Iterable[str], namespace: str) -> tuple[Topic, ...]:
+def required_topics(providers: Iterable[str], there: Iterable[str], namespace: str) -> tuple[Topic, ...]:
     """The catalogue, and a dead letter topic for each raw topic that is there besides (`there`: names on the broker).
 
     Whatever is called like a raw topic is read, whoever made it.
@@ -109,4 +109,4 @@ def wanted_by(providers: Iterable[str], there: Iterable[str], namespace: str) ->
     known = catalogue(providers)
     names = {topic.name for topic in known}
     raw = (raw_topic(provider_of(name)) for name in sorted(there) if re.match(raw_pattern(namespace), name))
-    return (*known, *(letters_of(name) for name in raw if name not in names))
+    return (*known, *(dead_letter_spec(name) for name in raw if name not in names))

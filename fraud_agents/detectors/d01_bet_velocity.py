@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from fraud_agents.detectors.evidence import even_sample, evidence_of
-from fraud_agents.detectors.observation import Observation, is_older_than_told
+from fraud_agents.detectors.observation import Observation, has_clamped_time
 from fraud_agents.rules import Rule
-from fraud_agents.window_state import KeyedState, refill, state_of
+from fraud_agents.window_state import KeyedState, dump_windows, restore_windows
 from fraud_agents.windows import Arrival, Contribution, KeyedWindows, Label, SlidingWindow, Span
 from schemas.events import FraudAlert, Kind, Leg, OffsetRange
 from schemas.identity import alert_id
@@ -76,7 +76,7 @@ class BetVelocity:
             return None
         key = (self._key_prefixes.get(brand) or self._key_prefix(brand)) + player_id
         window = windows.touch(key)
-        if is_older_than_told(event):
+        if has_clamped_time(event):
             window.late += 1
             return None
         label: Label = (provider, game_id or "", region)
@@ -143,19 +143,19 @@ class BetVelocity:
         self._labels[shared] = shared
         return shared
 
-    def counted(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
+    def contributions(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
         """The retained events of a key in [start_ms, end_ms), by event time."""
         window = self._windows.get(key)
         return [] if window is None else list(window.contributions(start_ms, end_ms))
 
     def state(self) -> bytes:
         """Windows, watermark and open episodes."""
-        return msgspec.msgpack.encode(D01State(STATE_VERSION, state_of(self._windows), self._episodes))
+        return msgspec.msgpack.encode(D01State(STATE_VERSION, dump_windows(self._windows), self._episodes))
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; raises ValueError for one of another format."""
         saved = msgspec.msgpack.decode(state, type=D01State)
         if saved.version != STATE_VERSION:
             raise ValueError(f"state version {saved.version} of D01; this program reads {STATE_VERSION}")
-        refill(self._windows, saved.windows)
+        restore_windows(self._windows, saved.windows)
         self._episodes = dict(saved.episodes)

@@ -25,7 +25,7 @@ FIELDS: Final = (
 Observation: TypeAlias = tuple[str, str, str, str, str | None, list[Leg], str | None, int, int | None, int | None]
 
 
-def is_older_than_told(event: Observation) -> bool:
+def has_clamped_time(event: Observation) -> bool:
     """Whether the event is older than its event time says.
 
     What a clock told was further before the append than the provider's tolerance, so the normaliser moved it forward to
@@ -44,7 +44,7 @@ class Detector(Protocol):
     def observe(self, event: Observation, offset: int) -> FraudAlert | None:
         """Take in the record at `offset`; each offset once, in the order of the log."""
 
-    def counted(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
+    def contributions(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
         """What the detector holds of a key in [start_ms, end_ms), by event time: for explaining an alert."""
 
     def state(self) -> bytes:

@@ -15,14 +15,14 @@ from schemas.events import FraudAlert
 STATE_VERSION: Final = 1
 
 
-class WatchState(msgspec.Struct, frozen=True, array_like=True):
+class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """The state of each rule's detector, by rule id."""
 
     version: int
     detectors: dict[str, bytes]
 
 
-class PartitionWatch:
+class PartitionDetectors:
     """What watches one partition. Raises UsageError for a rule that no detector implements."""
 
     def __init__(self, rules: Sequence[Rule], partition: int) -> None:
@@ -39,7 +39,7 @@ class PartitionWatch:
     def state(self) -> bytes:
         """A snapshot; equal states give equal bytes."""
         states = {detector.rule.rule_id: detector.state() for detector in self.detectors}
-        return msgspec.msgpack.encode(WatchState(STATE_VERSION, states))
+        return msgspec.msgpack.encode(PartitionState(STATE_VERSION, states))
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot, of this or of an earlier version of the rules, before the first record.
@@ -47,7 +47,7 @@ class PartitionWatch:
         Windows and open episodes belong to the players, not to a version: a new version of a rule goes on with them,
         and a rule that the snapshot does not know begins empty. Raises ValueError for bytes that are no snapshot.
         """
-        saved = msgspec.msgpack.decode(state, type=WatchState)
+        saved = msgspec.msgpack.decode(state, type=PartitionState)
         if saved.version != STATE_VERSION:
             raise ValueError(f"snapshot version {saved.version}; this program reads {STATE_VERSION}")
         for detector in self.detectors:

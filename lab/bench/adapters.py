@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.rates import Spread
-from lab.bench.report import Row, Setting, range_text, spread_as_json
+from lab.bench.report import BenchEnvironment, FigureRow, range_text, spread_as_json
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import Examples, examples_of
 from runtime.kafka.records import RawRecord
@@ -75,7 +75,7 @@ class AdapterFigures:
             "events": self.events,
         }
 
-    def row(self) -> Row:
+    def row(self) -> FigureRow:
         """The same for a person."""
         signature = self.signature_us
         checked = "nothing to check" if signature is None else f"signature {signature.median:.1f} µs"
@@ -84,16 +84,16 @@ class AdapterFigures:
             f"{self.us.median:.1f} µs an event ({range_text(self.us, 1)}), {checked}; "
             f"target {self.target_per_s:,}: {verdict}"
         )
-        return Row(self.adapter, f"{self.per_s:,.0f}/s", remark)
+        return FigureRow(self.adapter, f"{self.per_s:,.0f}/s", remark)
 
 
 @dataclass(frozen=True)
-class Figures:
+class AdapterBenchFigures:
     """What came out."""
 
     adapters: list[AdapterFigures]
     rounds: int
-    setting: Setting
+    environment: BenchEnvironment
 
     @property
     def holds(self) -> bool:
@@ -107,23 +107,23 @@ class Figures:
             "adapters": [adapter.as_json() for adapter in self.adapters],
             "holds": self.holds,
             "rounds": self.rounds,
-            **self.setting.as_json(),
+            **self.environment.as_json(),
         }
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FigureRow]:
         """The same for a person."""
         return [adapter.row() for adapter in self.adapters]
 
 
-def run(among: Sequence[Version], rounds: int, tell: Callable[[str], None]) -> Figures:
+def run(among: Sequence[Version], rounds: int, tell: Callable[[str], None]) -> AdapterBenchFigures:
     """Measure one adapter after the other; in each round first without, then with its keys."""
-    setting = Setting(this_machine(), this_commit(), {})
+    setting = BenchEnvironment(this_machine(), this_commit(), {})
     figures = []
     for version in among:
         name = f"{version.row.provider}/{version.row.version}"
         tell(name)
         figures.append(_measured(name, version.dialect, rounds))
-    return Figures(figures, rounds, setting)
+    return AdapterBenchFigures(figures, rounds, setting)
 
 
 def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:

@@ -37,19 +37,19 @@ class BrokerView:
         await self._consumer.stop()
         await self._admin.close()
 
-    async def end(self, topic: str) -> int:
+    async def end_offset_sum(self, topic: str) -> int:
         """The sum of a topic's end offsets: so many records have been acknowledged, if nobody writes transactions."""
         partitions = await self.partitions(topic)
         return sum((await self._consumer.end_offsets(partitions)).values())
 
-    async def ends(self, topic: str) -> dict[TopicPartition, int]:
+    async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """The end offset of each partition."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(await self.partitions(topic))
         return ends
 
     async def timestamps(self, topic: str, starts: Mapping[TopicPartition, int]) -> dict[tuple[int, int], int]:
         """The timestamps (epoch ms) of all records from some offsets to the end, by partition and offset."""
-        ends = await self.ends(topic)
+        ends = await self.end_offsets(topic)
         left = [part for part, end in ends.items() if end > starts[part]]
         found: dict[tuple[int, int], int] = {}
         self._consumer.assign(left)

@@ -18,10 +18,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from lab.bench.broker import BrokerView
 from lab.bench.machine import this_commit, this_machine
-from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
-from lab.bench.progress import Progress
+from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, machine_cpu_s
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Latencies
-from lab.bench.report import Row, Setting
+from lab.bench.report import BenchEnvironment, FigureRow
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.events import WalletOutcome
@@ -38,16 +38,16 @@ _OUTCOMES_WITHIN_S: Final = 60.0
 _POLL_MS: Final = 200
 _GRACE_S: Final = 0.05
 
-Place = tuple[int, int]
+RecordPosition = tuple[int, int]
 """Partition and offset of a raw record."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class LatencyBenchPlan:
     """What to run. `opening` gives the players money; `bets` never end and can all be booked."""
 
     bootstrap_servers: str
-    workers: Mapping[str, Command]
+    workers: Mapping[str, ProcessCommand]
     opening: Mapping[str, Sequence[OutRecord]]
     bets: Iterator[OutRecord]
     raw: str
@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class AtRate:
+class LatencyAtRate:
     """What came out at one rate."""
 
     rate: int
@@ -71,12 +71,12 @@ class AtRate:
 
 
 @dataclass(frozen=True)
-class Figures:
+class LatencyBenchFigures:
     """All rates."""
 
-    plan: Plan
-    at: list[AtRate]
-    setting: Setting
+    plan: LatencyBenchPlan
+    results: list[LatencyAtRate]
+    environment: BenchEnvironment
 
     def as_json(self) -> list[dict[str, Any]]:
         """One object a rate; milliseconds."""
@@ -92,15 +92,15 @@ class Figures:
                 "sent_per_s": round(one.sent / one.took_s, 1),
                 "busy_cores": round(one.busy_cores, 2),
                 "worker_cores": {role: round(cores, 2) for role, cores in one.worker_cores.items()},
-                **self.setting.as_json(),
+                **self.environment.as_json(),
             }
-            for one in self.at
+            for one in self.results
         ]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FigureRow]:
         """The same for a person."""
         return [
-            Row(
+            FigureRow(
                 f"{one.rate:,} a second",
                 f"p99 {one.latencies.p99_ms:.0f} ms",
                 f"p50 {one.latencies.p50_ms:.0f} ms, longest {one.latencies.max_ms:.0f} ms, {one.sent:,} sent at"
@@ -109,7 +109,7 @@ class Figures:
                 f" target {TARGET_P99_MS:g} ms:"
                 f" {'reached' if one.latencies.p99_ms <= TARGET_P99_MS else 'NOT reached'}",
             )
-            for one in self.at
+            for one in self.results
         ]
 
 
@@ -121,7 +121,7 @@ class _Listener:
         self._topic = topic
         self._raw = raw
         self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
-        self.arrived: dict[Place, float] = {}
+        self.arrived: dict[RecordPosition, float] = {}
         self.total = 0
         self.outcomes: dict[str, int] = {}
 
@@ -157,7 +157,7 @@ class _Listener:
             await asyncio.sleep(_GRACE_S)
 
 
-async def run(plan: Plan, progress: Progress) -> Figures:
+async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFigures:
     """Start the workers, open the players' wallets, and send at each rate. Raises BenchFailed."""
     machine = this_machine()
     async with BrokerView(plan.bootstrap_servers) as broker:
@@ -174,17 +174,17 @@ async def run(plan: Plan, progress: Progress) -> Figures:
         finally:
             listening.cancel()
         servers = {"origin": plan.servers_origin, "kafka": await broker.settings()}
-    return Figures(plan, at, Setting(machine, this_commit(), servers))
+    return LatencyBenchFigures(plan, at, BenchEnvironment(machine, this_commit(), servers))
 
 
 async def _measured(
-    plan: Plan,
+    plan: LatencyBenchPlan,
     broker: BrokerView,
     producer: BatchProducer,
     listener: _Listener,
     processes: Mapping[str, MeasuredProcess],
-    progress: Progress,
-) -> list[AtRate]:
+    progress: BenchProgress,
+) -> list[LatencyAtRate]:
     progress.begin("opening wallets")
     for topic, records in plan.opening.items():
         await producer.send_keyed(topic, records)
@@ -199,7 +199,7 @@ async def _measured(
         expected += (await _send(plan, producer, rate, WARM_UP_S, progress))[0]
         await listener.until(expected, processes)
         progress.begin(f"{rate:,} a second")
-        before = await broker.ends(plan.raw)
+        before = await broker.end_offsets(plan.raw)
         machine_s, worker_s = machine_cpu_s(), {role: process.cpu_s() for role, process in processes.items()}
         sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
         busy = (machine_cpu_s() - machine_s) / took_s
@@ -210,7 +210,7 @@ async def _measured(
         if len(appended) != sent:
             raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
         latencies = Latencies.of([listener.arrived[place] - at_ms for place, at_ms in appended.items()])
-        at.append(AtRate(rate, sent, took_s, latencies, busy, workers))
+        at.append(LatencyAtRate(rate, sent, took_s, latencies, busy, workers))
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:
         raise BenchFailed(f"not every event was booked: {listener.outcomes}")
@@ -218,7 +218,7 @@ async def _measured(
 
 
 async def _send(
-    plan: Plan, producer: BatchProducer, rate: int, seconds: float, progress: Progress
+    plan: LatencyBenchPlan, producer: BatchProducer, rate: int, seconds: float, progress: BenchProgress
 ) -> tuple[int, float]:
     """Send what falls due at each tick; how many, and how long it took."""
     total = round(rate * seconds)
@@ -229,6 +229,6 @@ async def _send(
         if due > sent:
             await producer.send_keyed(plan.raw, [next(plan.bets) for _ in range(due - sent)])
             sent = due
-            progress.look(sent, total)
+            progress.update(sent, total)
         await asyncio.sleep(_TICK_S)
     return sent, time.monotonic() - began_s

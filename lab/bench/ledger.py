@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from lab.bench.ledger_harness import BATCH_EVENTS, PARTITIONS, Bench, Floor, Run, fill, make_month
-from lab.bench.ledger_traffic import PLAIN, TROUBLED, Mix, Traffic
+from lab.bench.ledger_harness import (
+    BATCH_EVENTS,
+    PARTITIONS,
+    CopyFloor,
+    LedgerHarness,
+    LedgerRun,
+    fill_history,
+    make_month,
+)
+from lab.bench.ledger_traffic import PLAIN, TROUBLED, LedgerTraffic, TrafficMix
 from lab.bench.machine import this_commit, this_machine
-from lab.bench.progress import Progress
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Spread
-from lab.bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
+from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, rate_as_json, spread_as_json
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
-from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
+from runtime.kafka.memory_tuning import GC_THRESHOLD_OBJECTS
 
 TARGET_RATIO: Final = 0.30
 TARGET_RATE_AT_10M: Final = 0.80
@@ -32,7 +40,7 @@ FULL_ROWS: Final = 10_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class LedgerBenchPlan:
     """Databases with the ledger's tables and nothing in them; two are for a long and a short past, if one is wanted."""
 
     database_url: str
@@ -45,17 +53,17 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Figures:
+class LedgerBenchFigures:
     """What came out; rates are transfers a second."""
 
-    plan: Plan
+    plan: LedgerBenchPlan
     pairs: list[Pair]
-    troubled: list[tuple[Run, Run]]
+    troubled: list[tuple[LedgerRun, LedgerRun]]
     """A plain run and one with duplicates, rollbacks and few busy players."""
-    filled: list[tuple[Run, Run]]
+    filled: list[tuple[LedgerRun, LedgerRun]]
     """A run on the small ledger and one on the filled one."""
     transactions: int
-    setting: Setting
+    environment: BenchEnvironment
 
     @property
     def ratio(self) -> Spread:
@@ -118,10 +126,10 @@ class Figures:
             "events_per_batch": BATCH_EVENTS,
             "events_per_transaction_max": EVENTS_PER_TRANSACTION_MAX,
             "transactions": self.transactions,
-            **self.setting.as_json(),
+            **self.environment.as_json(),
         }
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FigureRow]:
         """The same for a person."""
         ours, floor = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         posted, copied = (Spread.of([rate.per_s for rate in rates]) for rates in (ours, floor))
@@ -129,67 +137,71 @@ class Figures:
         verdict = "reached" if self.ratio.median >= TARGET_RATIO else "NOT reached"
         at_rows = self.at_rows
         return [
-            Row("transfers booked", f"{posted.median:,.0f}/s", range_text(posted)),
-            Row("COPY of the same rows", f"{copied.median:,.0f}/s", range_text(copied)),
-            Row(
+            FigureRow("transfers booked", f"{posted.median:,.0f}/s", range_text(posted)),
+            FigureRow("COPY of the same rows", f"{copied.median:,.0f}/s", range_text(copied)),
+            FigureRow(
                 "ratio", f"{self.ratio.median:.2f}", f"{range_text(self.ratio, 2)}; target {TARGET_RATIO:g}: {verdict}"
             ),
-            Row("drop with trouble", f"{self.drop.median:.0%}", "5 % duplicates, 2 % rollbacks, Zipf; at most 20 %"),
-            Row(
+            FigureRow(
+                "drop with trouble", f"{self.drop.median:.0%}", "5 % duplicates, 2 % rollbacks, Zipf; at most 20 %"
+            ),
+            FigureRow(
                 f"rate at {self.plan.rows:,} rows",
                 "not measured" if at_rows is None else f"{at_rows.median:.0%}",
                 f"of that at {PLAYERS:,}; target 80 % at {FULL_ROWS:,}",
             ),
-            Row("CPU µs a transfer", f"{median(rate.cpu_s_per_million for rate in ours):.1f}", "ours and PostgreSQL's"),
-            Row("CPU µs a transfer, COPY", f"{median(rate.cpu_s_per_million for rate in floor):.1f}"),
-            Row("cores busy with anything else", f"{busy.median:.1f}", range_text(busy, 1)),
+            FigureRow(
+                "CPU µs a transfer", f"{median(rate.cpu_s_per_million for rate in ours):.1f}", "ours and PostgreSQL's"
+            ),
+            FigureRow("CPU µs a transfer, COPY", f"{median(rate.cpu_s_per_million for rate in floor):.1f}"),
+            FigureRow("cores busy with anything else", f"{busy.median:.1f}", range_text(busy, 1)),
         ]
 
 
 class _Measuring:
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: LedgerBenchPlan, progress: BenchProgress) -> None:
         self._plan = plan
         self._progress = progress
-        self._traffic = Traffic(1, PLAYERS)
+        self._traffic = LedgerTraffic(1, PLAYERS)
 
-    async def deposits(self, bench: Bench) -> None:
+    async def deposits(self, bench: LedgerHarness) -> None:
         self._progress.begin("deposits of all players")
-        await bench.run(list(self._traffic.deposits()), self._progress.look)
+        await bench.run(list(self._traffic.deposits()), self._progress.update)
 
-    async def play(self, bench: Bench, mix: Mix, name: str) -> Run:
+    async def play(self, bench: LedgerHarness, mix: TrafficMix, name: str) -> LedgerRun:
         self._progress.begin(f"{name}: making events")
         records = self._traffic.play(mix, self._plan.events)
         gc.collect()
         gc.freeze()  # as a worker does; what waits here to be booked would lie on a broker there
         self._progress.begin(name)
-        run = await bench.run(records, self._progress.look)
+        run = await bench.run(records, self._progress.update)
         gc.unfreeze()
         self._progress.end(f"{run.rate.per_s:,.0f}/s, {run.rate.cpu_s_per_million:.1f} CPU µs a transfer")
         return run
 
-    async def pair(self, bench: Bench, floor: Floor, number: int) -> tuple[Run, Pair]:
+    async def pair(self, bench: LedgerHarness, floor: CopyFloor, number: int) -> tuple[LedgerRun, Pair]:
         name = f"pair {number} of {self._plan.pairs}"
-        before = bench.ends
+        before = bench.next_offsets
         run = await self.play(bench, PLAIN, f"{name}, ledger")
         self._progress.begin(f"{name}, COPY")
-        rows = await bench.rows(list(zip(before, bench.ends, strict=True)), run.transactions)
+        rows = await bench.rows(list(zip(before, bench.next_offsets, strict=True)), run.transactions)
         rate: Rate = floor.run(rows)
         self._progress.end(f"{rate.per_s:,.0f}/s, {rate.cpu_s_per_million:.1f} CPU µs a transfer")
         return run, Pair(run.rate, rate)
 
 
-async def run(plan: Plan, progress: Progress) -> Figures:
+async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigures:
     """Warm up, run the pairs, fill the second database if there is one, and run on both in turns."""
     machine = this_machine()
-    gc.set_threshold(GARBAGE_AFTER_OBJECTS)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS)
     measuring = _Measuring(plan, progress)
     pairs, troubled, filled = [], [], []
     transactions = 0
     for url in (plan.database_url, plan.short_url, plan.filled_url):
         if url is not None:
             make_month(url)
-    floor = Floor(plan.database_url)
-    async with Bench(plan.database_url) as bench:
+    floor = CopyFloor(plan.database_url)
+    async with LedgerHarness(plan.database_url) as bench:
         await measuring.deposits(bench)
         await measuring.pair(bench, floor, 0)
         for number in range(1, plan.pairs + 1):
@@ -198,23 +210,25 @@ async def run(plan: Plan, progress: Progress) -> Figures:
             transactions = plain.transactions
             trouble = await measuring.play(bench, TROUBLED, f"pair {number} of {plan.pairs}, {TROUBLED.name}")
             troubled.append((plain, trouble))
-        servers = {"origin": plan.servers_origin, "postgresql": await bench.server()}
+        servers = {"origin": plan.servers_origin, "postgresql": await bench.server_settings()}
     if plan.filled_url is not None and plan.short_url is not None:
         filled = await _at_rows(plan, (plan.short_url, plan.filled_url), measuring, progress)
     floor.close()
-    return Figures(plan, pairs, troubled, filled, transactions, Setting(machine, this_commit(), servers))
+    return LedgerBenchFigures(
+        plan, pairs, troubled, filled, transactions, BenchEnvironment(machine, this_commit(), servers)
+    )
 
 
 async def _at_rows(
-    plan: Plan, urls: tuple[str, str], measuring: _Measuring, progress: Progress
-) -> list[tuple[Run, Run]]:
+    plan: LedgerBenchPlan, urls: tuple[str, str], measuring: _Measuring, progress: BenchProgress
+) -> list[tuple[LedgerRun, LedgerRun]]:
     """Runs on a short and on a long past, in turns, the first of each for warming up."""
     for url in urls:
-        async with Bench(url) as bench:
+        async with LedgerHarness(url) as bench:
             await measuring.deposits(bench)
-    fill(urls[1], plan.rows, PLAYERS, progress.look)
+    fill_history(urls[1], plan.rows, PLAYERS, progress.update)
     found = []
-    async with Bench(urls[0]) as short, Bench(urls[1]) as filled:
+    async with LedgerHarness(urls[0]) as short, LedgerHarness(urls[1]) as filled:
         for number in range(plan.pairs + 1):
             name = f"pair {number} of {plan.pairs}"
             one = await measuring.play(short, PLAIN, f"{name}, short past")

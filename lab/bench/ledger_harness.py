@@ -13,17 +13,17 @@ from typing import Any, Final, LiteralString, Self, cast
 import psycopg
 from aiokafka.structs import ConsumerRecord
 
-from lab.bench.ledger_traffic import STARTED_MS, Encoded
+from lab.bench.ledger_traffic import START_MS, EncodedRecord
 from lab.bench.processes import machine_cpu_s
 from lab.bench.rates import Rate
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.copy_rows import month_of
-from ledger_sink.store.database import Database
-from ledger_sink.store.event_decoder import Contents
-from ledger_sink.store.ledger import Applied, PostgresLedger
-from runtime.dead_letters.sink import Burial, DeadLetters
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.event_decoder import EventDecoder
+from ledger_sink.store.ledger import AppliedGroup, PostgresLedger
+from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.partitioner import partition_for
 from runtime.postgres.statements import statements_of
@@ -40,21 +40,21 @@ BATCH_EVENTS: Final = 2_000
 COPY_BYTES: Final = 1 << 18
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _SQL: Final = statements_of("lab.bench", "ledger")
-MONTH: Final = month_of(STARTED_MS)
+MONTH: Final = month_of(START_MS)
 _FILL_ROWS: Final = 500_000
 """Rows of a transaction, so that it can be seen how far the filling is."""
 
-Lines = tuple[list[bytes], list[bytes]]
+CopyRows = tuple[list[bytes], list[bytes]]
 """Rows of one transaction as COPY prints them: entries, transfers."""
 
 
-class _NoGraves(DeadLetters):
+class _UnusedDeadLetterSink(KafkaDeadLetterSink):
     """There is no broker here, and nothing to bury."""
 
     def __init__(self) -> None:
         pass
 
-    async def bury_all(self, burials: Sequence[Burial]) -> None:
+    async def publish_all(self, burials: Sequence[Rejection]) -> None:
         """Nothing of a bench's events may be poison. Raises PitbossError."""
         raise PitbossError(f"the bench made {len(burials)} records that are no events: {burials[0]}")
 
@@ -66,14 +66,14 @@ class _Unpublished:
         self.transactions = 0
         self.transfers = 0
 
-    async def put(self, applied: Applied) -> None:
+    async def enqueue(self, applied: AppliedGroup) -> None:
         """Count it."""
         self.transactions += 1
         self.transfers += len(applied.book.new_transfers)
 
 
 @dataclass(frozen=True)
-class Run:
+class LedgerRun:
     """One stretch of events through the ledger."""
 
     rate: Rate
@@ -83,17 +83,17 @@ class Run:
     events: int
 
 
-class Bench:
+class LedgerHarness:
     """One ledger's database, written by the ledger's own handler, committer and store. Use it in `async with`."""
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
-        self._database = Database(database_url, "pitboss.ledger")
+        self._database = LedgerDatabase(database_url, "pitboss.ledger")
         self._store = PostgresLedger(self._database, {"hub88": DEFAULT_POLICY, "adyen": DEFAULT_POLICY})
         self._next = [0] * PARTITIONS
         self._sink = _Unpublished()
         committer = Committer(self._store, cast("Any", self._sink))
-        self._handler = LedgerHandler(committer, Contents(_NoGraves()))
+        self._handler = LedgerHandler(committer, EventDecoder(_UnusedDeadLetterSink()))
         self._committer = committer
         self._backend = 0
 
@@ -110,14 +110,14 @@ class Bench:
         await asyncio.gather(self._running, return_exceptions=True)
         await self._database.close()
 
-    def batches(self, records: Sequence[Encoded], size: int = BATCH_EVENTS) -> list[list[RecordBatch]]:
+    def batches(self, records: Sequence[EncodedRecord], size: int = BATCH_EVENTS) -> list[list[RecordBatch]]:
         """The records as an intake would hand them over, by partition."""
-        by_part: list[list[Encoded]] = [[] for _ in range(PARTITIONS)]
+        by_part: list[list[EncodedRecord]] = [[] for _ in range(PARTITIONS)]
         for record in records:
             by_part[partition_for(record[0], PARTITIONS)].append(record)
         return [list(self._cut(part, mine, size)) for part, mine in enumerate(by_part)]
 
-    def _cut(self, part: int, records: Sequence[Encoded], size: int) -> Iterator[RecordBatch]:
+    def _cut(self, part: int, records: Sequence[EncodedRecord], size: int) -> Iterator[RecordBatch]:
         for start in range(0, len(records), size):
             first = self._next[part]
             taken = [
@@ -129,7 +129,7 @@ class Bench:
             self._next[part] += len(taken)
             yield RecordBatch(TRANSACTIONS, part, first, self._next[part], taken, 1)
 
-    async def run(self, records: Sequence[Encoded], look: Callable[[int, int], None]) -> Run:
+    async def run(self, records: Sequence[EncodedRecord], look: Callable[[int, int], None]) -> LedgerRun:
         """Book the records, a batch of each partition at a time, and say how long it took to the last commit."""
         parts = self.batches(records)
         before, was = (self._sink.transfers, self._sink.transactions), self._spent()
@@ -145,12 +145,12 @@ class Bench:
         await asyncio.gather(*(partition(batches) for batches in parts))
         took = self._spent() - was
         transfers, transactions = self._sink.transfers - before[0], self._sink.transactions - before[1]
-        return Run(took.rate(transfers), took.client_s, transactions, len(records))
+        return LedgerRun(took.rate(transfers), took.client_s, transactions, len(records))
 
-    def _spent(self) -> Spent:
-        return Spent.now(self._backend)
+    def _spent(self) -> CpuUsage:
+        return CpuUsage.now(self._backend)
 
-    async def rows(self, part_ranges: Sequence[tuple[int, int]], transactions: int) -> list[Lines]:
+    async def rows(self, part_ranges: Sequence[tuple[int, int]], transactions: int) -> list[CopyRows]:
         """What the ledger wrote for a stretch of each partition, cut into so many transactions."""
         entries, transfers = [await self._copied(table, part_ranges) for table in ("entry", "transfer")]
         return [
@@ -172,18 +172,18 @@ class Bench:
                 lines += [bytes(line) async for line in copy]
         return lines
 
-    async def server(self) -> dict[str, str]:
+    async def server_settings(self) -> dict[str, str]:
         """The server's settings that a rate hangs on."""
         return dict(await self._database.query(_SQL["server"]))
 
     @property
-    def ends(self) -> list[int]:
+    def next_offsets(self) -> list[int]:
         """Where each partition goes on."""
         return list(self._next)
 
 
 @dataclass(frozen=True)
-class Spent:
+class CpuUsage:
     """Times at one moment, or the difference of two."""
 
     at_s: float
@@ -192,7 +192,7 @@ class Spent:
     machine_s: float
 
     @classmethod
-    def now(cls, backend_pid: int) -> Spent:
+    def now(cls, backend_pid: int) -> CpuUsage:
         """The backend's are 0 where it runs on another machine."""
         try:
             stat = Path(f"/proc/{backend_pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -201,8 +201,8 @@ class Spent:
         backend_s = (int(stat[11]) + int(stat[12])) / _TICKS_PER_S
         return cls(time.perf_counter(), time.process_time(), backend_s, machine_cpu_s())
 
-    def __sub__(self, other: Spent) -> Spent:
-        return Spent(
+    def __sub__(self, other: CpuUsage) -> CpuUsage:
+        return CpuUsage(
             self.at_s - other.at_s, self.client_s - other.client_s, self.backend_s - other.backend_s,
             self.machine_s - other.machine_s,
         )  # fmt: skip
@@ -213,7 +213,7 @@ class Spent:
         return Rate(count, self.at_s, cpu_s, max(0.0, self.machine_s - cpu_s))
 
 
-class Floor:
+class CopyFloor:
     """Tables with the unique and primary keys only, filled by COPY over one connection."""
 
     def __init__(self, database_url: str) -> None:
@@ -224,16 +224,16 @@ class Floor:
         """End the connection."""
         self._connection.close()
 
-    def run(self, transactions: Sequence[Lines]) -> Rate:
+    def run(self, transactions: Sequence[CopyRows]) -> Rate:
         """The rate in transfers, each with its entry, of rows that are in memory ready to be sent."""
         # Joined beforehand: neither the making nor the cutting of text is PostgreSQL's.
         ready = [(b"".join(entries), b"".join(transfers)) for entries, transfers in transactions]
-        was = Spent.now(self._connection.info.backend_pid)
+        was = CpuUsage.now(self._connection.info.backend_pid)
         for entries, transfers in ready:
             with self._connection.transaction():
                 self._copy("COPY bare.entry FROM STDIN", entries)
                 self._copy("COPY bare.transfer FROM STDIN", transfers)
-        took = Spent.now(self._connection.info.backend_pid) - was
+        took = CpuUsage.now(self._connection.info.backend_pid) - was
         return took.rate(sum(len(transfers) for _, transfers in transactions))
 
     def _copy(self, statement: LiteralString, data: bytes) -> None:
@@ -248,7 +248,7 @@ def make_month(database_url: str) -> None:
         connection.execute(_SQL["make_month"], {"month": MONTH})
 
 
-def fill(database_url: str, rows: int, players: int, look: Callable[[int, int], None]) -> None:
+def fill_history(database_url: str, rows: int, players: int, look: Callable[[int, int], None]) -> None:
     """Give a ledger in which each player has made a deposit a past of so many rows, as wide as those of play."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         [(offset,)] = connection.execute("SELECT max(next_offset) FROM stream_position").fetchall()

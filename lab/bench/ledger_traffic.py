@@ -16,18 +16,18 @@ DEPOSIT_MINOR: Final = 1_000_000_00
 """So much that no bet is ever refused."""
 
 _BRAND: Final = "acme"
-STARTED_MS: Final = 1_790_000_000_000
+START_MS: Final = 1_790_000_000_000
 _ATTEMPT_TOPIC: Final = "provider.hub88.raw.v1"
 _GAMES: Final = 400
 _RECENT: Final = 2_000
 """A retry, or a rollback, follows its bet within so many events."""
 
-Encoded = tuple[bytes, bytes]
+EncodedRecord = tuple[bytes, bytes]
 """Key and value of a record of the log."""
 
 
 @dataclass(frozen=True)
-class Mix:
+class TrafficMix:
     """What traffic is made of; shares are of all events.
 
     `zipf` is the exponent of the distribution of players, 0 for one where all are alike.
@@ -39,11 +39,11 @@ class Mix:
     zipf: float = 0.0
 
 
-PLAIN: Final = Mix("plain")
-TROUBLED: Final = Mix("duplicates, rollbacks, Zipf", duplicates=0.05, rollbacks=0.02, zipf=1.0)
+PLAIN: Final = TrafficMix("plain")
+TROUBLED: Final = TrafficMix("duplicates, rollbacks, Zipf", duplicates=0.05, rollbacks=0.02, zipf=1.0)
 
 
-class Traffic:
+class LedgerTraffic:
     """An endless casino: each round is a bet and its win; the same seed gives the same events."""
 
     def __init__(self, seed: int, players: int) -> None:
@@ -53,16 +53,16 @@ class Traffic:
         self._raw_offset = 0
         self._weights: dict[float, list[float]] = {}
 
-    def deposits(self) -> Iterator[Encoded]:
+    def deposits(self) -> Iterator[EncodedRecord]:
         """One for each player."""
         for player in self._players:
             legs = [Leg("DEPOSIT", Amount(DEPOSIT_MINOR, 2), "EUR")]
             yield self._encoded("AUTHORISATION", self._id(), player, legs, provider="adyen")
 
-    def play(self, mix: Mix, events: int) -> list[Encoded]:
+    def play(self, mix: TrafficMix, events: int) -> list[EncodedRecord]:
         """So many events."""
         draw = self._random.random
-        out: list[Encoded] = []
+        out: list[EncodedRecord] = []
         recent: list[tuple[str, str, str]] = []  # bets: transaction, player, round
         players = iter(self._drawn(mix, events))
         while len(out) < events:
@@ -82,7 +82,7 @@ class Traffic:
                 recent = [*recent[-_RECENT // 20 :], (bet, player, round_id)] if mix.rollbacks else []
         return out[:events]
 
-    def _drawn(self, mix: Mix, count: int) -> list[str]:
+    def _drawn(self, mix: TrafficMix, count: int) -> list[str]:
         if not mix.zipf:
             return self._random.choices(self._players, k=count)
         if mix.zipf not in self._weights:
@@ -92,7 +92,7 @@ class Traffic:
 
     def _game(
         self, operation: str, player: str, round_id: str, leg: Leg, bet: str | None = None, tx_id: str | None = None
-    ) -> Encoded:
+    ) -> EncodedRecord:
         reference = Reference("bet", bet) if bet else None
         return self._encoded(operation, tx_id or self._id(), player, [leg], round_id=round_id, reference=reference)
 
@@ -110,10 +110,10 @@ class Traffic:
         provider: str = "hub88",
         round_id: str | None = None,
         reference: Reference | None = None,
-    ) -> Encoded:
+    ) -> EncodedRecord:
         self._raw_offset += 1
         offset, game = self._raw_offset, f"clt-game-{self._raw_offset % _GAMES:03d}" if round_id else None
-        at_ms = STARTED_MS + offset // 10
+        at_ms = START_MS + offset // 10
         event = WalletTransaction(
             event_id(_BRAND, provider, operation, tx_id), _BRAND, provider, "1", "MT", operation, tx_id,
             Attempt(_ATTEMPT_TOPIC, offset % 8, offset), player, legs, reference, round_id, operation == "win", game,

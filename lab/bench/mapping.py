@@ -11,7 +11,7 @@ from aiokafka.structs import ConsumerRecord
 
 from runtime.kafka.producer import OutRecord
 from schemas.topics import raw_topic
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
 
 _PASSES: Final = 5
@@ -26,7 +26,9 @@ def mapping_us_per_event(records: Sequence[OutRecord]) -> float:
         began_s = time.process_time()
         outputs = [normaliser.normalise(record) for record in inputs]
         passes.append((time.process_time() - began_s) * 1e6 / len(inputs))
-        assert all(isinstance(item, Accepted) for items in outputs for item in items), "a record was rejected"
+        assert all(isinstance(item, AcceptedTransaction) for items in outputs for item in items), (
+            "a record was rejected"
+        )
     return median(passes[1:])
 
 

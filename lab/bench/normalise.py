@@ -14,11 +14,11 @@ from typing import Any, Final
 from lab.bench.broker import BrokerView
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.mapping import mapping_us_per_event
-from lab.bench.observation import Subject, load, measure, observe
+from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.pairs import run_pairs
-from lab.bench.progress import Progress
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Spread
-from lab.bench.report import Row, Setting, pair_as_json, range_text, rate_as_json, spread_as_json
+from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, rate_as_json, spread_as_json
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 
 TARGET_RATIO: Final = 15.0
@@ -41,23 +41,23 @@ SIGNED_SHARE: Final = 2
 _SIGNATURES_MIN: Final = 2_000
 _WARM_UP_SHARE: Final = 6
 
-Stretches = Iterator[Sequence[OutRecord]]
+RecordChunks = Iterator[Sequence[OutRecord]]
 """Raw records without end, some thousands at a time, so that they never have to be in memory all at once."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class NormaliseBenchPlan:
     """What to run: our command over records as they are, our command with a key to check them, and the peer's.
 
     All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the latter must be true.
     """
 
     bootstrap_servers: str
-    ours: Subject
-    signed: Subject
-    peer: Subject
-    records: Stretches
-    signed_records: Stretches
+    ours: MeasuredSubject
+    signed: MeasuredSubject
+    peer: MeasuredSubject
+    records: RecordChunks
+    signed_records: RecordChunks
     pairs: int
     events: int
     partitions: int
@@ -80,14 +80,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Figures:
+class NormaliseBenchFigures:
     """What came out."""
 
-    plan: Plan
+    plan: NormaliseBenchPlan
     pairs: list[Pair]
     signed: Rate
     mapping_us: float
-    setting: Setting
+    environment: BenchEnvironment
 
     @property
     def ratio(self) -> Spread:
@@ -131,10 +131,10 @@ class Figures:
             "events_plain_faust": plan.peer_events,
             "events_with_signature": plan.signed_events,
             "partitions": plan.partitions,
-            **self.setting.as_json(),
+            **self.environment.as_json(),
         }
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FigureRow]:
         """The same for a person."""
         ours, peer = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         ours_per_s = Spread.of([rate.per_s for rate in ours])
@@ -143,26 +143,28 @@ class Figures:
         peer_cpu = Spread.of([rate.cpu_s_per_million for rate in peer])
         verdict = "reached" if self.holds else "NOT reached"
         return [
-            Row("normaliser", f"{ours_per_s.median:,.0f}/s", f"{range_text(ours_per_s)}; {self.plan.events:,} events"),
-            Row(
+            FigureRow(
+                "normaliser", f"{ours_per_s.median:,.0f}/s", f"{range_text(ours_per_s)}; {self.plan.events:,} events"
+            ),
+            FigureRow(
                 "plain Faust agent",
                 f"{peer_per_s.median:,.0f}/s",
                 f"{range_text(peer_per_s)}; {self.plan.peer_events:,} events",
             ),
-            Row(
+            FigureRow(
                 "ratio",
                 f"{self.ratio.median:.1f}",
                 f"{range_text(self.ratio, 1)}; target {TARGET_RATIO:g}: {verdict}",
             ),
-            Row("normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)),
-            Row("plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)),
-            Row("mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"),
-            Row(
+            FigureRow("normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)),
+            FigureRow("plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)),
+            FigureRow("mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"),
+            FigureRow(
                 "cores busy with anything else",
                 f"{self.elsewhere.median:.1f}",
-                f"{range_text(self.elsewhere, 1)} of {self.setting.machine.cores}; the broker alone takes some 0.2",
+                f"{range_text(self.elsewhere, 1)} of {self.environment.machine.cores}; the broker alone takes some 0.2",
             ),
-            Row(
+            FigureRow(
                 "normaliser checking signatures",
                 f"{self.signed.per_s:,.0f}/s",
                 f"RSA-2048; one run, {self.plan.signed_events:,} events",
@@ -170,7 +172,7 @@ class Figures:
         ]
 
 
-def _again(stretches: Stretches, records: int) -> Stretches:
+def _again(stretches: RecordChunks, records: int) -> RecordChunks:
     """The first so many records, over and over."""
     kept: list[Sequence[OutRecord]] = []
     while records > 0:
@@ -180,7 +182,7 @@ def _again(stretches: Stretches, records: int) -> Stretches:
     yield from cycle(kept)
 
 
-async def run(plan: Plan, progress: Progress) -> Figures:
+async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBenchFigures:
     """Load the three raw topics, warm up, run the pairs. Raises BenchFailed where a run is not what it should be."""
     machine = this_machine()
     producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
@@ -192,17 +194,17 @@ async def run(plan: Plan, progress: Progress) -> Figures:
             (plan.signed, _again(plan.signed_records, plan.signatures), plan.signed_events),
         ):
             progress.begin(f"making records for {subject.name}")
-            await load(producer, subject.source, stretches, events, progress.look)
+            await load(producer, subject.source, stretches, events, progress.update)
     finally:
         await producer.stop()
     async with BrokerView(plan.bootstrap_servers) as broker:
 
-        async def once(subject: Subject) -> Rate:
-            return await measure(broker, subject, progress.look)
+        async def once(subject: MeasuredSubject) -> Rate:
+            return await measure(broker, subject, progress.update)
 
         progress.begin("warming up the broker")
-        await observe(broker, plan.peer, progress.look, at_most=plan.peer_events // _WARM_UP_SHARE)
-        await observe(broker, plan.ours, progress.look, at_most=plan.events // _WARM_UP_SHARE)
+        await observe(broker, plan.peer, progress.update, at_most=plan.peer_events // _WARM_UP_SHARE)
+        await observe(broker, plan.ours, progress.update, at_most=plan.events // _WARM_UP_SHARE)
         names = (plan.ours.name, plan.peer.name)
         pairs = await run_pairs(plan.pairs, lambda: once(plan.ours), lambda: once(plan.peer), names, progress)
         progress.begin(plan.signed.name)
@@ -212,4 +214,6 @@ async def run(plan: Plan, progress: Progress) -> Figures:
     progress.begin("the mapping alone")
     mapping_us = mapping_us_per_event(next(plan.records))
     progress.end(f"{mapping_us:.1f} µs")
-    return Figures(plan, pairs, signed_rate, mapping_us, Setting(machine, this_commit(), servers))
+    return NormaliseBenchFigures(
+        plan, pairs, signed_rate, mapping_us, BenchEnvironment(machine, this_commit(), servers)
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.bench.broker import BrokerView
-from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, machine_cpu_s
 from lab.bench.rates import Rate, Sample, rate_of
 from runtime.kafka.producer import BatchProducer, OutRecord
 
@@ -28,23 +28,23 @@ EDGE_SHARE: Final = 0.05
 LOAD_AT_ONCE: Final = 1_000
 """Records appended together, over all partitions: batches of the size that a busy connector makes, not one of 1 MB."""
 
-Look = Callable[[int, int], None]
+ReportCount = Callable[[int, int], None]
 """Told at each look: how many events are out, and of how many."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasuredSubject:
     """What is measured: a command that reads every record of `source` in `group` and writes as many to `sink`."""
 
     name: str
-    command: Command
+    command: ProcessCommand
     group: str
     source: str
     sink: str
 
 
 async def load(
-    producer: BatchProducer, topic: str, stretches: Iterator[Sequence[OutRecord]], events: int, look: Look
+    producer: BatchProducer, topic: str, stretches: Iterator[Sequence[OutRecord]], events: int, look: ReportCount
 ) -> None:
     """Append so many of the records, each under its key, and wait until all are acknowledged."""
     loaded = 0
@@ -56,7 +56,7 @@ async def load(
         look(loaded, events)
 
 
-async def measure(broker: BrokerView, subject: Subject, look: Look) -> Rate:
+async def measure(broker: BrokerView, subject: MeasuredSubject, look: ReportCount) -> Rate:
     """Run the subject once over its whole source, from a cold start, and return the rate between its edges.
 
     The clock starts when the first EDGE_SHARE of the outputs is on the broker and stops before the last. Raises
@@ -69,14 +69,16 @@ async def measure(broker: BrokerView, subject: Subject, look: Look) -> Rate:
         raise BenchFailed(f"{subject.name}: {error}") from error
 
 
-async def observe(broker: BrokerView, subject: Subject, look: Look, *, at_most: int | None = None) -> list[Sample]:
+async def observe(
+    broker: BrokerView, subject: MeasuredSubject, look: ReportCount, *, at_most: int | None = None
+) -> list[Sample]:
     """Run the subject once over its whole source and return what was seen meanwhile, from its start to its last output.
 
     With `at_most` the run is broken off after so many outputs: for warming up the broker. Raises BenchFailed where the
     run ends, stalls, or puts out more than went in.
     """
-    expected = await broker.end(subject.source)
-    before = await broker.end(subject.sink)
+    expected = await broker.end_offset_sum(subject.source)
+    before = await broker.end_offset_sum(subject.sink)
     await broker.rewind(subject.group, subject.source)
     with MeasuredProcess(subject.command) as process:
         samples = [Sample(time.monotonic(), 0, 0.0)]
@@ -84,7 +86,7 @@ async def observe(broker: BrokerView, subject: Subject, look: Look, *, at_most: 
         wanted = expected if at_most is None else min(at_most, expected)
         while samples[-1].events < wanted:
             await asyncio.sleep(POLL_S)
-            out = await broker.end(subject.sink) - before
+            out = await broker.end_offset_sum(subject.sink) - before
             samples.append(Sample(time.monotonic(), out, process.cpu_s(), machine_cpu_s()))
             look(min(out, wanted), wanted)
             if out != samples[-2].events:
@@ -93,7 +95,7 @@ async def observe(broker: BrokerView, subject: Subject, look: Look, *, at_most: 
                 raise BenchFailed(f"{subject.name} stopped at {out} of {expected}; {process.log_tail()}")
         if wanted == expected:
             await asyncio.sleep(SETTLE_S)
-            out = await broker.end(subject.sink) - before
+            out = await broker.end_offset_sum(subject.sink) - before
             if out != expected:
                 raise BenchFailed(f"{subject.name} put out {out} records for {expected}: some were doubled")
     return samples

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from lab.bench.progress import Progress
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate
 
-Run = Callable[[], Awaitable[Rate]]
+MeasureOnce = Callable[[], Awaitable[Rate]]
 
 
-async def run_pairs(count: int, ours: Run, peer: Run, names: tuple[str, str], progress: Progress) -> list[Pair]:
+async def run_pairs(
+    count: int, ours: MeasureOnce, peer: MeasureOnce, names: tuple[str, str], progress: BenchProgress
+) -> list[Pair]:
     """Run each side `count` times."""
     pairs = []
     for number in range(1, count + 1):

@@ -12,11 +12,11 @@ from typing import Any
 import faust
 import msgspec
 
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
 
 
-class PlainSettings(msgspec.Struct, frozen=True):
+class PlainFaustSettings(msgspec.Struct, frozen=True):
     """The one argument of this process, as JSON."""
 
     bootstrap_servers: str
@@ -27,7 +27,7 @@ class PlainSettings(msgspec.Struct, frozen=True):
     data_folder: str
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class FaustRecord(msgspec.Struct, frozen=True, gc=False):
     """Faust's message as the normaliser wants a record: the broker's time in milliseconds."""
 
     topic: str
@@ -39,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Any
 
 
-def create_app(settings: PlainSettings) -> faust.App:
+def create_app(settings: PlainFaustSettings) -> faust.App:
     """An app with one agent: record in, event out."""
     app = faust.App(
         settings.app_id,
@@ -56,7 +56,7 @@ def create_app(settings: PlainSettings) -> faust.App:
     async def normalise(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
-            record = Record(
+            record = FaustRecord(
                 message.topic,
                 message.partition,
                 message.offset,
@@ -66,7 +66,7 @@ def create_app(settings: PlainSettings) -> faust.App:
                 message.headers,
             )
             for item in normaliser.normalise(record):
-                assert isinstance(item, Accepted), item
+                assert isinstance(item, AcceptedTransaction), item
                 await sink.send(key=item.key, value=item.value)
 
     app.agent(source, name="plain.normalise")(normalise)
@@ -75,7 +75,7 @@ def create_app(settings: PlainSettings) -> faust.App:
 
 def main(argument: str) -> None:
     """Run the peer until it is terminated."""
-    app = create_app(msgspec.json.decode(argument, type=PlainSettings))
+    app = create_app(msgspec.json.decode(argument, type=PlainFaustSettings))
     faust.Worker(app, loglevel="WARNING").execute_from_commandline()
 
 

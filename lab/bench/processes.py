@@ -29,7 +29,7 @@ def machine_cpu_s() -> float:
 
 
 @dataclass(frozen=True)
-class Command:
+class ProcessCommand:
     """How to start a process. It ends when its standard input does, so that no orphan is left."""
 
     arguments: Sequence[str]
@@ -40,7 +40,7 @@ class Command:
 class MeasuredProcess:
     """One run of a command. Use it in a `with` statement: leaving it ends the process."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: ProcessCommand) -> None:
         self._command = command
 
     def __enter__(self) -> Self:

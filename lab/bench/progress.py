@@ -13,7 +13,7 @@ _BAR_WIDTH: Final = 24
 _ERASE: Final = "\r\033[K"
 
 
-class Progress:
+class BenchProgress:
     """Shows one step after another."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,7 +29,7 @@ class Progress:
         self._began_s = self._shown_s = self._clock()
         self._write(f"{step} …" if self._is_terminal else step, is_last=not self._is_terminal)
 
-    def look(self, done: int, total: int) -> None:
+    def update(self, done: int, total: int) -> None:
         """How far the step is; says so only as often as is pleasant."""
         now_s = self._clock()
         if now_s - self._shown_s < (REDRAW_EVERY_S if self._is_terminal else LINE_EVERY_S):

@@ -11,7 +11,7 @@ from lab.bench.rates import Pair, Rate, Spread
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchEnvironment:
     """Under what a bench was run."""
 
     machine: Machine
@@ -24,7 +24,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A figure as a person reads it."""
 
     name: str
@@ -58,7 +58,7 @@ def range_text(spread: Spread, digits: int = 0) -> str:
     return f"{spread.lowest:,.{digits}f} to {spread.highest:,.{digits}f}"
 
 
-def table(title: str, rows: Sequence[Row], setting: Setting) -> str:
+def format_table(title: str, rows: Sequence[FigureRow], setting: BenchEnvironment) -> str:
     """All rows in columns, and below them the machine."""
     widths = [max(len(getattr(row, column)) for row in rows) for column in ("name", "value")]
     lines = [f"{row.name:<{widths[0]}}  {row.value:>{widths[1]}}  {row.remark}".rstrip() for row in rows]

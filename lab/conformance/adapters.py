@@ -12,42 +12,42 @@ from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AdapterUnderTest:
     """One version's adapter under test. `keyed` checks signatures with the examples' keys, `open_` checks none."""
 
     dialect: Dialect
     version: str
     examples: Examples
     keyed: Normaliser
-    open_: Normaliser
+    unkeyed: Normaliser
 
     @property
     def name(self) -> str:
         """Provider and version: `hub88/1`."""
         return f"{self.dialect.provider}/{self.version}"
 
-    def made(self, fill: Fill) -> list[Example]:
+    def make_examples(self, fill: Fill) -> list[Example]:
         """The examples of a fill."""
         return self.examples.make(fill)
 
 
-def subject_of(dialect: Dialect) -> Subject:
+def adapter_of(dialect: Dialect) -> AdapterUnderTest:
     """One adapter by itself, registered or not. Raises UsageError where it has no examples."""
     return _subject(dialect, dialect.version, by_provider([dialect]))
 
 
-def versions(dialects: Dialects = DIALECTS) -> list[Version]:
+def registered_versions(dialects: Dialects = DIALECTS) -> list[Version]:
     """Every registered version, sorted by provider and version."""
     found = [version for provider in dialects for version in dialects.versions(provider)]
     return sorted(found, key=lambda version: (version.row.provider, version.row.version))
 
 
-def subjects() -> list[Subject]:
+def all_adapters() -> list[AdapterUnderTest]:
     """Every registered version beside all others, as a worker has them. Raises UsageError where one has no examples."""
-    return [_subject(version.dialect, version.row.version, DIALECTS) for version in versions()]
+    return [_subject(version.dialect, version.row.version, DIALECTS) for version in registered_versions()]
 
 
-def _subject(dialect: Dialect, version: str, among: Dialects) -> Subject:
+def _subject(dialect: Dialect, version: str, among: Dialects) -> AdapterUnderTest:
     examples = examples_of(dialect)
     keyring = {dialect.provider: examples.keys} if examples.keys else {}
-    return Subject(dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {}))
+    return AdapterUnderTest(dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {}))

@@ -6,33 +6,35 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from lab.conformance.oracle import said_of
+from lab.conformance.oracle import event_of
 from schemas.errors import Rejected
 from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.money import EXPONENTS
-from streams.normalise.mapping.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 
-REASONS: Final = ("", "INSUFFICIENT_FUNDS", "BET_NOT_SEEN", "BET_ROLLED_BACK", "BET_SETTLED", "SOMETHING_NEW")
+REASONS: Final = ("", "INSUFFICIENT_FUNDS", "BET_NOT_FOUND", "BET_ROLLED_BACK", "BET_SETTLED", "SOMETHING_NEW")
 BALANCE_MINOR: Final = 1_234_567_891
 """No digits that could stand in an answer for another reason."""
 
-Answered = WalletOutcome | Rejected
+ItemOutcome = WalletOutcome | Rejected
 
 
-def answered(results: Sequence[Result], outcome: Outcome, reason: str = "", *, knows: bool = True) -> list[Answered]:
+def outcomes_for(
+    results: Sequence[ItemResult], outcome: Outcome, reason: str = "", *, with_balance: bool = True
+) -> list[ItemOutcome]:
     """One outcome for each accepted item, and the rejections as they are; `knows`: whether it tells a balance."""
-    return [_answered(item, outcome, reason, knows) for item in results]
+    return [_answered(item, outcome, reason, with_balance) for item in results]
 
 
-def by_chance(results: Sequence[Result], rng: Random) -> list[Answered]:
+def random_outcomes(results: Sequence[ItemResult], rng: Random) -> list[ItemOutcome]:
     """Any outcome with any reason."""
-    return answered(results, rng.choice(tuple(Outcome)), rng.choice(REASONS), knows=rng.random() < 0.8)
+    return outcomes_for(results, rng.choice(tuple(Outcome)), rng.choice(REASONS), with_balance=rng.random() < 0.8)
 
 
-def _answered(item: Result, outcome: Outcome, reason: str, knows: bool) -> Answered:
+def _answered(item: ItemResult, outcome: Outcome, reason: str, knows: bool) -> ItemOutcome:
     if isinstance(item, RejectedItem):
         return Rejected(item.code, item.detail)
-    said = said_of(item)
+    said = event_of(item)
     if not isinstance(said, WalletTransaction):
         # What moves no money is in no ledger and has no outcome; to its provider it has arrived.
         return WalletOutcome(

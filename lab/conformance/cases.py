@@ -11,13 +11,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from lab.conformance.adapters import Subject
+from lab.conformance.adapters import AdapterUnderTest
 from lab.conformance.examples.fill import Example, Fill, record
-from lab.conformance.mutation import mutated
-from lab.conformance.respelling import respelt
+from lab.conformance.mutation import mutate
+from lab.conformance.respelling import respell
 from runtime.kafka.records import RawRecord
 
-CASES_OF_A_FILL: Final = 8
+CASES_PER_FILL: Final = 8
 """So many cases are made of one fill: what is dear is to sign its examples."""
 
 _HOSTILE_SHARE: Final = 0.4
@@ -37,11 +37,11 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Case:
+class FuzzCase:
     """One message; `keyed`: its signature is checked."""
 
     index: int
-    subject: Subject
+    adapter: AdapterUnderTest
     mode: Mode
     fill: Fill
     example: Example
@@ -49,35 +49,35 @@ class Case:
     keyed: bool
 
 
-def case_of(seed: int, index: int, among: Sequence[Subject]) -> Case:
+def make_case(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> FuzzCase:
     """Case `index` of `seed`. The adapters take turns, so it depends on which there are."""
-    unit, subject = index // CASES_OF_A_FILL, subject_at(index, among)
+    unit, subject = index // CASES_PER_FILL, adapter_at(index, among)
     fill, examples = _filled(seed, unit, subject)
     rng = Random(f"{seed}/case/{index}")
     example = examples[(index + unit) % len(examples)] if rng.random() < 0.5 else rng.choice(examples)
     mode, keyed = Mode.HOSTILE if fill.hostile else Mode.VALID, True
     if rng.random() < _MUTATED_SHARE:
         mode, keyed = Mode.MUTATED, rng.random() < _KEYED_SHARE
-        example = mutated(example, rng.choice(examples), rng)
+        example = mutate(example, rng.choice(examples), rng)
     elif not fill.hostile and rng.random() < _RESPELT_SHARE:
         mode, keyed = Mode.RESPELT, False
         content_type = example.headers.get("content-type", b"").decode()
-        example = replace(example, value=respelt(example.value, content_type, rng))
+        example = replace(example, value=respell(example.value, content_type, rng))
     place = record(example, subject.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms)
-    return Case(index, subject, mode, fill, example, place, keyed)
+    return FuzzCase(index, subject, mode, fill, example, place, keyed)
 
 
-def subject_at(index: int, among: Sequence[Subject]) -> Subject:
+def adapter_at(index: int, among: Sequence[AdapterUnderTest]) -> AdapterUnderTest:
     """Whose turn it is."""
-    return among[index // CASES_OF_A_FILL % len(among)]
+    return among[index // CASES_PER_FILL % len(among)]
 
 
 @lru_cache(maxsize=4)
-def _filled(seed: int, unit: int, subject: Subject) -> tuple[Fill, list[Example]]:
+def _filled(seed: int, unit: int, subject: AdapterUnderTest) -> tuple[Fill, list[Example]]:
     rng = Random(f"{seed}/fill/{unit}")
     hostile = rng.random() < _HOSTILE_SHARE
     currency = rng.choice(subject.examples.currencies)
     if hostile and rng.random() < 0.05:
         currency = _UNKNOWN_CURRENCY
     fill = Fill(rng.getrandbits(60), currency, sending=rng.choice((0, 0, 1)), hostile=hostile)
-    return fill, subject.made(fill)
+    return fill, subject.make_examples(fill)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from lab.conformance.adapters import Subject
-from lab.conformance.answering import by_chance
-from lab.conformance.cases import Case, Mode, case_of, subject_at
-from lab.conformance.oracle import Fault, FaultKind, said_of, unsound, untrue
+from lab.conformance.adapters import AdapterUnderTest
+from lab.conformance.answering import random_outcomes
+from lab.conformance.cases import FuzzCase, Mode, adapter_at, make_case
+from lab.conformance.oracle import AdapterFault, FaultKind, check_expectations, check_soundness, event_of
 from schemas.events import SignatureVerdict
-from streams.normalise.mapping.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 from streams.providers.dialect import Reply
 
 ACCEPTED_SHARE_MIN: Final = 0.1
@@ -34,7 +34,7 @@ class Tally:
     inexact: int = 0
 
     @property
-    def clean(self) -> bool:
+    def is_clean(self) -> bool:
         """Whether nothing happened that may never happen."""
         return not (self.exceptions or self.unaccounted or self.inexact)
 
@@ -44,7 +44,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FuzzFailure:
     """A case that went wrong; `pitboss providers fuzz --seed S --only INDEX` sends it again."""
 
     index: int
@@ -55,12 +55,12 @@ class Failure:
 
 
 @dataclass
-class Report:
+class FuzzReport:
     """What came of a run."""
 
     seed: int
     by_adapter: dict[str, Tally] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FuzzFailure] = field(default_factory=list)
 
     @property
     def total(self) -> Tally:
@@ -83,15 +83,17 @@ class Report:
         }
 
 
-Progress = Callable[[int], None]
+CountCases = Callable[[int], None]
 """Called with the number of cases done, every few hundred."""
 
 _TELL_EVERY: Final = 500
 
 
-def fuzz(seed: int, indices: Sequence[int], among: Sequence[Subject], progress: Progress | None = None) -> Report:
+def run_fuzz(
+    seed: int, indices: Sequence[int], among: Sequence[AdapterUnderTest], progress: CountCases | None = None
+) -> FuzzReport:
     """Send these cases; the first failures are kept with their indices."""
-    report = Report(seed, {subject.name: Tally() for subject in among})
+    report = FuzzReport(seed, {subject.name: Tally() for subject in among})
     for done, index in enumerate(indices, start=1):
         subject, example, mode, results, faults = _tried(seed, index, among)
         tally = report.by_adapter[subject]
@@ -103,54 +105,64 @@ def fuzz(seed: int, indices: Sequence[int], among: Sequence[Subject], progress: 
         for kind in {fault.kind for fault in faults}:
             setattr(tally, kind.value, getattr(tally, kind.value) + 1)
         if faults and len(report.failures) < _FAILURES_KEPT:
-            texts = [f"{fault.kind}: {fault.what}" for fault in faults]
-            report.failures.append(Failure(index, subject, mode, example, texts))
+            texts = [f"{fault.kind}: {fault.detail}" for fault in faults]
+            report.failures.append(FuzzFailure(index, subject, mode, example, texts))
         if progress is not None and done % _TELL_EVERY == 0:
             progress(done)
     return report
 
 
-def _tried(seed: int, index: int, among: Sequence[Subject]) -> tuple[str, str, str, list[Result], list[Fault]]:
+def _tried(
+    seed: int, index: int, among: Sequence[AdapterUnderTest]
+) -> tuple[str, str, str, list[ItemResult], list[AdapterFault]]:
     try:
-        case = case_of(seed, index, among)
+        case = make_case(seed, index, among)
     except Exception:  # noqa: BLE001 - an example that cannot be written is a failure like any other
-        subject = subject_at(index, among)
-        return subject.name, "examples", "making", [], [Fault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
-    results: list[Result] = []
+        subject = adapter_at(index, among)
+        return (
+            subject.name,
+            "examples",
+            "making",
+            [],
+            [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))],
+        )
+    results: list[ItemResult] = []
     try:
-        results = outcome_of(case)
-        faults = faults_of(case, results)
+        results = normalise_case(case)
+        faults = check_case(case, results)
     except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
-        faults = [Fault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
-    return case.subject.name, case.example.name, case.mode.value, results, faults
+        faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
+    return case.adapter.name, case.example.name, case.mode.value, results, faults
 
 
-def outcome_of(case: Case) -> list[Result]:
+def normalise_case(case: FuzzCase) -> list[ItemResult]:
     """What the normaliser makes of the case."""
-    normaliser = case.subject.keyed if case.keyed else case.subject.open_
+    normaliser = case.adapter.keyed if case.keyed else case.adapter.unkeyed
     return normaliser.normalise(case.record)
 
 
-def _misrouted(case: Case, results: list[Result]) -> list[Fault]:
-    wanted = case.subject.version
-    read_as = {said_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
-    return [Fault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}") for other in read_as - {wanted}]
+def _misrouted(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFault]:
+    wanted = case.adapter.version
+    read_as = {event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
+    return [
+        AdapterFault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}") for other in read_as - {wanted}
+    ]
 
 
-def faults_of(case: Case, results: list[Result]) -> list[Fault]:
+def check_case(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFault]:
     """What is wrong with it, the answer included."""
-    faults = unsound(results)
+    faults = check_soundness(results)
     if case.mode is not Mode.MUTATED:
-        keyed = case.keyed and bool(case.subject.examples.keys)
+        keyed = case.keyed and bool(case.adapter.examples.keys)
         verdict = None if keyed else SignatureVerdict.NOT_CHECKED.value
-        faults += untrue(case.example, case.fill, results, verdict)
+        faults += check_expectations(case.example, case.fill, results, verdict)
         faults += _misrouted(case, results)
-    dialect = case.subject.dialect
-    reply = dialect.answer(case.record, by_chance(results, Random(case.index)))
+    dialect = case.adapter.dialect
+    reply = dialect.answer(case.record, random_outcomes(results, Random(case.index)))
     if type(reply) is not Reply or type(reply.body) is not bytes:
-        faults.append(Fault(FaultKind.EXCEPTION, f"the answer is {reply!r}"))
-    shown = dialect.redacted(case.example.value)
+        faults.append(AdapterFault(FaultKind.EXCEPTION, f"the answer is {reply!r}"))
+    shown = dialect.redact(case.example.value)
     if case.mode is not Mode.MUTATED:
-        secrets = [secret for secret in case.subject.examples.keys.values() if secret.encode() in shown]
-        faults += [Fault(FaultKind.INEXACT, "a secret is shown") for _ in secrets]
+        secrets = [secret for secret in case.adapter.examples.keys.values() if secret.encode() in shown]
+        faults += [AdapterFault(FaultKind.INEXACT, "a secret is shown") for _ in secrets]
     return faults

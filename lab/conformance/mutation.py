@@ -40,7 +40,7 @@ _OURS: Final = ("brand", "region", "cancel", "redrive-of", "redrive-count", "dro
 _HEADER_VALUES: Final = (b"", b"\xff\xfe", b"x", b"-1", b"0", b"9" * 30, b"a" * 5_000, b"application/json", b"/")
 
 
-def mutated(example: Example, other: Example, rng: Random) -> Example:
+def mutate(example: Example, other: Example, rng: Random) -> Example:
     """The example with one to three things wrong; `other` is what may be spliced into it."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if rng.random() < 0.12:

@@ -12,7 +12,7 @@ from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Leg, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.money import minor_units
-from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Reported, Result
+from streams.normalise.mapping.normaliser import AcceptedEvent, AcceptedTransaction, ItemResult, RejectedItem
 
 
 class FaultKind(StrEnum):
@@ -23,75 +23,77 @@ class FaultKind(StrEnum):
     INEXACT = "inexact"  # an event says something else than the message: its money, its identity, whose it is
 
 
-class Fault(NamedTuple):
+class AdapterFault(NamedTuple):
     """One thing that is wrong, for a person."""
 
     kind: FaultKind
-    what: str
+    detail: str
 
 
-Said = WalletTransaction | PlayerEvent | MarketSettlement
+OutputEvent = WalletTransaction | PlayerEvent | MarketSettlement
 
 _DECODERS: Final[dict[type, Callable[[bytes], Any]]] = {}
 
 
-def said_of(item: Accepted | Reported) -> Said:
+def event_of(item: AcceptedTransaction | AcceptedEvent) -> OutputEvent:
     """The event that goes out."""
-    return item.transaction if isinstance(item, Accepted) else item.event
+    return item.transaction if isinstance(item, AcceptedTransaction) else item.event
 
 
-def unsound(results: Sequence[Result]) -> list[Fault]:
+def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
     """What is wrong with these results whatever the message was: accounted for, readable again, money that fits."""
     if not results:
-        return [Fault(FaultKind.UNACCOUNTED, "nothing came out")]
+        return [AdapterFault(FaultKind.UNACCOUNTED, "nothing came out")]
     faults = []
     whole = len(results) == 1 and isinstance(results[0], RejectedItem) and results[0].record_index is None
     indices = [_index(item) for item in results]
     if not whole and indices != list(range(len(results))):
-        faults.append(Fault(FaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"))
+        faults.append(AdapterFault(FaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"))
     for item in results:
         faults += _unsound_item(item)
     return faults
 
 
-def _index(item: Result) -> int | None:
-    return item.record_index if isinstance(item, RejectedItem) else said_of(item).attempt.record_index
+def _index(item: ItemResult) -> int | None:
+    return item.record_index if isinstance(item, RejectedItem) else event_of(item).attempt.record_index
 
 
-def _unsound_item(item: Result) -> list[Fault]:
+def _unsound_item(item: ItemResult) -> list[AdapterFault]:
     if isinstance(item, RejectedItem):
         if item.code is RejectCode.DIALECT_FAILED:
-            return [Fault(FaultKind.EXCEPTION, item.detail)]
-        return [] if item.detail.isprintable() else [Fault(FaultKind.INEXACT, "a detail that cannot be shown")]
-    said = said_of(item)
+            return [AdapterFault(FaultKind.EXCEPTION, item.detail)]
+        return [] if item.detail.isprintable() else [AdapterFault(FaultKind.INEXACT, "a detail that cannot be shown")]
+    said = event_of(item)
     if _decoded(said, item.value) != said:
-        return [Fault(FaultKind.INEXACT, f"encoded and read again, it is another event: {said}")]
+        return [AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {said}")]
     faults = []
     if isinstance(said, WalletTransaction):
         if not said.legs:
-            faults.append(Fault(FaultKind.INEXACT, "an event without legs"))
+            faults.append(AdapterFault(FaultKind.INEXACT, "an event without legs"))
         faults += [fault for leg in said.legs for fault in _unsound_leg(leg)]
     return faults
 
 
-def _unsound_leg(leg: Leg) -> list[Fault]:
+def _unsound_leg(leg: Leg) -> list[AdapterFault]:
     if leg.amount is None or leg.currency is None:
         return []
     try:
         minor_units(leg.amount, leg.currency)
     except Rejected as error:
-        return [Fault(FaultKind.INEXACT, f"the ledger cannot book {leg}: {error}")]
+        return [AdapterFault(FaultKind.INEXACT, f"the ledger cannot book {leg}: {error}")]
     return []
 
 
-def _decoded(said: Said, value: bytes) -> object:
+def _decoded(said: OutputEvent, value: bytes) -> object:
     kind = type(said)
     if kind not in _DECODERS:
         _DECODERS[kind] = codec.decoder(kind)
     return _DECODERS[kind](value)
 
 
-def untrue(example: Example, fill: Fill, results: Sequence[Result], verdict: str | None = None) -> list[Fault]:
+def check_expectations(
+    example: Example, fill: Fill, results: Sequence[ItemResult], verdict: str | None = None
+) -> list[AdapterFault]:
     """Where the results are not what the example expects. In a hostile fill any item may be rejected instead.
 
     `verdict` stands for the signatures' expected ones: NOT_CHECKED where no key is configured.
@@ -100,25 +102,25 @@ def untrue(example: Example, fill: Fill, results: Sequence[Result], verdict: str
     if len(results) == 1 and isinstance(results[0], RejectedItem) and results[0].record_index is None:
         if may_reject or all(expected.code is results[0].code for expected in example.expects):
             return []
-        return [Fault(FaultKind.INEXACT, f"rejected as a whole: {results[0].code}: {results[0].detail}")]
+        return [AdapterFault(FaultKind.INEXACT, f"rejected as a whole: {results[0].code}: {results[0].detail}")]
     if len(results) != len(example.expects):
-        return [Fault(FaultKind.UNACCOUNTED, f"{len(example.expects)} items went in, {len(results)} came out")]
+        return [AdapterFault(FaultKind.UNACCOUNTED, f"{len(example.expects)} items went in, {len(results)} came out")]
     faults = []
     for number, (item, expected) in enumerate(zip(results, example.expects, strict=True)):
         wrong = _difference(item, expected, fill, verdict)
         if wrong:
-            faults.append(Fault(FaultKind.INEXACT, f"item {number}: {wrong}"))
+            faults.append(AdapterFault(FaultKind.INEXACT, f"item {number}: {wrong}"))
     return faults
 
 
-def _difference(item: Result, expected: Expected, fill: Fill, verdict: str | None) -> str:
+def _difference(item: ItemResult, expected: Expected, fill: Fill, verdict: str | None) -> str:
     if isinstance(item, RejectedItem):
         if fill.hostile or item.code is expected.code:
             return ""
         return f"rejected: {item.code}: {item.detail}"
     if expected.code is not None:
         return f"accepted, and {expected.code} was to be the answer"
-    said = said_of(item)
+    said = event_of(item)
     found, wanted = _facts(said), _wanted(expected)
     for name, want in wanted.items():
         if found[name] != want:
@@ -128,14 +130,14 @@ def _difference(item: Result, expected: Expected, fill: Fill, verdict: str | Non
     return _wrong_currency(said, expected.currency or fill.currency.upper()) or _wrong_time(said, expected, fill)
 
 
-def _wrong_currency(said: Said, wanted: str) -> str:
+def _wrong_currency(said: OutputEvent, wanted: str) -> str:
     if not isinstance(said, WalletTransaction):
         return ""
     others = {leg.currency for leg in said.legs if leg.amount is not None} - {wanted, None}
     return f"currencies {sorted(map(str, others))}, the message says {wanted}" if others else ""
 
 
-def _wrong_time(said: Said, expected: Expected, fill: Fill) -> str:
+def _wrong_time(said: OutputEvent, expected: Expected, fill: Fill) -> str:
     if said.provider_at is None:
         return "" if expected.at_ms is None else f"no time was read; the message says {expected.at_ms}"
     if expected.at_ms is not None:
@@ -145,7 +147,7 @@ def _wrong_time(said: Said, expected: Expected, fill: Fill) -> str:
     return "" if said.provider_at in told else f"the time read is {said.provider_at}, the message says {sorted(told)}"
 
 
-def _facts(said: Said) -> dict[str, object]:
+def _facts(said: OutputEvent) -> dict[str, object]:
     if isinstance(said, WalletTransaction):
         reference = None if said.reference is None else (said.reference.operation, said.reference.tx_id)
         return {

@@ -24,7 +24,7 @@ class _Digits(str):
     __slots__ = ()
 
 
-def respelt(value: bytes, content_type: str, rng: Random) -> bytes:
+def respell(value: bytes, content_type: str, rng: Random) -> bytes:
     """Other bytes that say the same. Raises ValueError for a body that is not what its content type says."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind.endswith("json"):

@@ -30,7 +30,7 @@ class Verb(StrEnum):
     ROLLBACK = "ROLLBACK"
 
 
-class Session(msgspec.Struct, frozen=True):
+class GameSession(msgspec.Struct, frozen=True):
     """One sitting of a player at one game of one provider."""
 
     provider: str
@@ -49,7 +49,7 @@ class GameAction(msgspec.Struct, frozen=True):
     at_ms: int
     verb: Verb
     player: Player
-    session: Session
+    session: GameSession
     tx_id: str
     round_id: str
     round_closed: bool

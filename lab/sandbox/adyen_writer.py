@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lab.sandbox.actions import ADYEN, Delivery, PspBatch, PspItem
 from lab.sandbox.encoders import json_body
-from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.envelope import style_of, wrap_body
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 
@@ -25,7 +25,7 @@ def adyen_record(delivery: Delivery, batch: PspBatch, keys: SandboxKeys) -> RawE
     """The record of one batch."""
     items = [{"NotificationRequestItem": adyen_item(item, keys)} for item in batch.items]
     body = json_body({"live": "false", "notificationItems": items}, style_of(delivery))
-    return adyen_sealed(delivery, batch, body)
+    return wrap_adyen_body(delivery, batch, body)
 
 
 def adyen_item(item: PspItem, keys: SandboxKeys) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def merchant_account(item: PspItem) -> str:
     return f"{item.player.brand.capitalize()}ECOM"
 
 
-def adyen_sealed(delivery: Delivery, batch: PspBatch, body: bytes) -> RawEvent:
+def wrap_adyen_body(delivery: Delivery, batch: PspBatch, body: bytes) -> RawEvent:
     """A body as it reaches Kafka: no player is known yet, so the key is the first item's reference."""
     first = batch.items[0]
-    return enveloped(
+    return wrap_body(
         delivery,
         ADYEN,
         first.merchant_reference or first.psp_reference,

@@ -12,7 +12,7 @@ from lab.sandbox.agenda import Agenda
 from lab.sandbox.ids import Ids
 from lab.sandbox.players import Player
 from lab.sandbox.seats import Deposit, Seat
-from schemas.money import text_of_minor
+from schemas.money import format_minor
 
 AUTHORISATION_REFUSED_SHARE: Final = 0.04
 CAPTURED_SHARE: Final = 0.7
@@ -174,4 +174,4 @@ def _authorisation(deposit: Deposit, at_ms: int) -> PspItem:
 
 
 def _money(player: Player, amount_minor: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("amount", text_of_minor(amount_minor, player.purse.scale)), ("currency", player.currency)
+    return ("amount", format_minor(amount_minor, player.purse.scale)), ("currency", player.currency)

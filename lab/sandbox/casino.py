@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from lab.sandbox.actions import GAME_PROVIDERS, HUB88, PLAYNGO, Action, GameAction, HouseAction, Session, Verb
+from lab.sandbox.actions import GAME_PROVIDERS, HUB88, PLAYNGO, Action, GameAction, GameSession, HouseAction, Verb
 from lab.sandbox.agenda import Agenda
 from lab.sandbox.cashier import Cashier
 from lab.sandbox.ids import Ids
@@ -51,15 +51,15 @@ class Casino:
 
     def sit_down(self, seat: Seat, at_ms: int) -> Iterable[Action]:
         """Begin a sitting at some provider's game; the first round follows at once."""
-        seat.session = self.session(self._rng.choice(GAME_PROVIDERS))
+        seat.session = self.open_session(self._rng.choice(GAME_PROVIDERS))
         seat.rounds_left = self._rng.randint(*SITTING_ROUNDS)
         self._agenda.plan(at_ms + self._rng.randint(500, 2_500), partial(self._round, seat))
         return self._cashier.before_table(seat, at_ms)
 
-    def session(self, provider: str) -> Session:
+    def open_session(self, provider: str) -> GameSession:
         """A new sitting at one of the provider's games."""
         game_id, game_code = self._rng.choice(_GAMES[provider])
-        return Session(provider, self._ids.uuid(), self._ids.number(), game_id, game_code)
+        return GameSession(provider, self._ids.uuid(), self._ids.number(), game_id, game_code)
 
     def _round(self, seat: Seat, at_ms: int) -> Iterable[Action]:
         if not seat.rounds_left:
@@ -123,7 +123,7 @@ class Casino:
             campaign_id=campaign_id,
         )
 
-    def _tx_id(self, session: Session) -> str:
+    def _tx_id(self, session: GameSession) -> str:
         return self._ids.uuid() if session.provider == HUB88 else str(self._ids.number())
 
     def plan_win(self, seat: Seat, bet: GameAction, prize: int, at_ms: int) -> None:

@@ -12,7 +12,7 @@ from lab.sandbox.records import Origin, RawEvent
 JSON: Final = "application/json"
 
 
-def enveloped(
+def wrap_body(
     delivery: Delivery,
     provider: str,
     key: str,

@@ -8,10 +8,10 @@ from itertools import groupby
 from typing import Final, Protocol
 
 from lab.sandbox.records import RawEvent
-from lab.sandbox.writing import Progress
+from lab.sandbox.writing import ReportProgress
 from runtime.kafka.producer import OutRecord
 from schemas.errors import UsageError
-from schemas.topics import qualified, raw_topic
+from schemas.topics import qualified_name, raw_topic
 
 STRETCH_MAX: Final = 500
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep topics in step."""
@@ -29,14 +29,14 @@ class Sender(Protocol):
         ...
 
 
-async def feed(
+async def feed_records(
     records: Sequence[RawEvent],
     sender: Sender,
     *,
     namespace: str = "",
     rate: float | None = None,
     before_phase: BeforePhase | None = None,
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> None:
     """Append all records; those of one partition keep their order, and topics stay in step to `STRETCH_MAX` records.
 
@@ -85,7 +85,7 @@ async def _append(stretch: Sequence[RawEvent], sender: Sender, namespace: str) -
     for record in stretch:
         # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a list only.
         out: OutRecord = (record.key, record.value, list(record.headers), None)
-        by_topic.setdefault(qualified(raw_topic(record.provider), namespace), []).append(out)
+        by_topic.setdefault(qualified_name(raw_topic(record.provider), namespace), []).append(out)
     try:
         async with asyncio.TaskGroup() as appends:
             for topic, out_records in by_topic.items():

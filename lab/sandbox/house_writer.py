@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lab.sandbox.actions import HOUSE, Delivery, HouseAction
 from lab.sandbox.encoders import json_body
-from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.envelope import style_of, wrap_body
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 
@@ -17,7 +17,7 @@ PATH: Final = "/house/v1"
 def house_record(delivery: Delivery, action: HouseAction, keys: SandboxKeys) -> RawEvent:
     """The signed record of one operation."""
     body = json_body(house_fields(action), style_of(delivery))
-    return house_sealed(delivery, action, body, keys.house_signature(body))
+    return wrap_house_body(delivery, action, body, keys.house_signature(body))
 
 
 def house_fields(action: HouseAction) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def house_fields(action: HouseAction) -> dict[str, Any]:
     }
 
 
-def house_sealed(delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None) -> RawEvent:
+def wrap_house_body(delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None) -> RawEvent:
     """A body as it reaches Kafka; no signature leaves the header out."""
-    return enveloped(
+    return wrap_body(
         delivery,
         HOUSE,
         action.player.id,

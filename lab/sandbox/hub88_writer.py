@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lab.sandbox.actions import HUB88, Delivery, GameAction, Verb
 from lab.sandbox.encoders import json_body
-from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.envelope import style_of, wrap_body
 from lab.sandbox.ids import uuid_of
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
@@ -29,7 +29,7 @@ PATHS: Final = {
 def hub88_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) -> RawEvent:
     """The signed record of a bet, win or rollback."""
     body = hub88_body(hub88_fields(action, delivery.nonce), style_of(delivery))
-    return hub88_sealed(delivery, action, body, keys.hub88_signature(body))
+    return wrap_hub88_body(delivery, action, body, keys.hub88_signature(body))
 
 
 def hub88_fields(action: GameAction, nonce: int) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def hub88_body(fields: dict[str, Any], style: Random | None) -> bytes:
     return json_body(fields, style)
 
 
-def hub88_sealed(
+def wrap_hub88_body(
     delivery: Delivery, action: GameAction, body: bytes, signature: bytes | None, path: str | None = None
 ) -> RawEvent:
     """A body as it reaches Kafka; no signature leaves the header out."""
-    return enveloped(
+    return wrap_body(
         delivery,
         HUB88,
         action.player.id,

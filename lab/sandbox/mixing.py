@@ -22,18 +22,18 @@ DISPLACED_PLACES: Final = (3, 200)
 _Batches = dict[tuple[int, str], list[Delivery]]
 
 
-def in_order_of_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
+def sort_by_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """By phase, then by the connector's clock; what came at the same millisecond keeps its order."""
     return sorted(deliveries, key=lambda delivery: (delivery.phase, delivery.at_ms))
 
 
-def retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+def draw_retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
     """Later sendings of `count` of the deliveries, in a new spelling; a notice is sent again in another batch."""
     batches = _batches_by_account(deliveries)
     return [_retry(delivery, batches, rng) for delivery in _sample(deliveries, count, rng)]
 
 
-def with_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+def add_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
     """The deliveries, `count` of them once more some places later, the same to the byte."""
     first = [place for place, delivery in enumerate(deliveries) if delivery.origin is Origin.FIRST]
     doubled = sorted(rng.sample(first, count))
@@ -41,7 +41,7 @@ def with_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> 
     return _placed([*deliveries, *copies], [*range(len(deliveries)), *doubled], len(deliveries), DUPLICATE_PLACES, rng)
 
 
-def displaced(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
+def displace(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
     """The deliveries, `count` of them overtaken by 3 to 200 others of their phase; their times stay as they are."""
     moved = set(rng.sample(range(len(deliveries)), count))
     staying = [place for place in range(len(deliveries)) if place not in moved]

@@ -13,10 +13,10 @@ from typing import Final
 
 from lab.sandbox.actions import PLAYNGO, Delivery, GameAction, Verb
 from lab.sandbox.encoders import xml_body
-from lab.sandbox.envelope import enveloped, style_of
+from lab.sandbox.envelope import style_of, wrap_body
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
-from schemas.money import text_of_minor
+from schemas.money import format_minor
 
 METHODS: Final = {Verb.BET: "reserve", Verb.WIN: "release", Verb.ROLLBACK: "cancelReserve"}
 CONTENT_TYPE: Final = "application/xml"
@@ -28,7 +28,7 @@ def playngo_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) ->
     """The record of a reserve, release or cancelReserve."""
     style = style_of(delivery)
     elements = playngo_elements(action, keys.playngo_access_token, style)
-    return playngo_sealed(delivery, action, xml_body(METHODS[action.verb], elements.items(), style))
+    return wrap_playngo_body(delivery, action, xml_body(METHODS[action.verb], elements.items(), style))
 
 
 def playngo_elements(action: GameAction, access_token: str, style: Random | None = None) -> dict[str, str]:
@@ -72,12 +72,12 @@ def amount_text(amount_minor: int, scale: int, style: Random | None = None) -> s
     missing = max(0, _PRINTED_SCALE - scale)
     extra = 0 if style is None else style.choice((0, 0, 1, 2))
     zeros = missing + extra
-    return text_of_minor(amount_minor * 10**zeros, scale + zeros)
+    return format_minor(amount_minor * 10**zeros, scale + zeros)
 
 
-def playngo_sealed(delivery: Delivery, action: GameAction, body: bytes) -> RawEvent:
+def wrap_playngo_body(delivery: Delivery, action: GameAction, body: bytes) -> RawEvent:
     """A body as it reaches Kafka; Play'n GO has one address for all methods."""
-    return enveloped(
+    return wrap_body(
         delivery,
         PLAYNGO,
         action.player.id,

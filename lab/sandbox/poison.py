@@ -13,15 +13,15 @@ from typing import Final, NamedTuple
 import orjson
 from msgspec.structs import replace
 
-from lab.sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
-from lab.sandbox.adyen_writer import adyen_item, adyen_sealed
+from lab.sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, GameSession, HouseAction, PspBatch, PspItem, Verb
+from lab.sandbox.adyen_writer import adyen_item, wrap_adyen_body
 from lab.sandbox.encoders import xml_body
-from lab.sandbox.house_writer import house_fields, house_sealed
-from lab.sandbox.hub88_writer import hub88_fields, hub88_sealed
+from lab.sandbox.house_writer import house_fields, wrap_house_body
+from lab.sandbox.hub88_writer import hub88_fields, wrap_hub88_body
 from lab.sandbox.ids import Ids
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.players import Player
-from lab.sandbox.playngo_writer import METHODS, playngo_elements, playngo_sealed
+from lab.sandbox.playngo_writer import METHODS, playngo_elements, wrap_playngo_body
 from lab.sandbox.records import Origin, RawEvent
 from schemas.errors import RejectCode
 
@@ -37,7 +37,7 @@ class Victim(NamedTuple):
     def bet(self, provider: str) -> GameAction:
         """A bet that nothing is wrong with yet."""
         tx_id = self.ids.uuid() if provider == HUB88 else str(self.ids.number())
-        session = Session(provider, self.ids.uuid(), self.ids.number(), 1201, "aur_pharaoh")
+        session = GameSession(provider, self.ids.uuid(), self.ids.number(), 1201, "aur_pharaoh")
         return GameAction(
             at_ms=self.delivery.at_ms,
             verb=Verb.BET,
@@ -55,7 +55,7 @@ class Victim(NamedTuple):
         return HouseAction(self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields)
 
 
-def poisoned(delivery: Delivery, kind: int, player: Player, keys: SandboxKeys) -> RawEvent:
+def poison_record(delivery: Delivery, kind: int, player: Player, keys: SandboxKeys) -> RawEvent:
     """The record of the catalogue's entry `kind`."""
     expected, make = CATALOGUE[kind]
     record = make(Victim(delivery, player, keys, Ids(Random(delivery.nonce))))
@@ -67,14 +67,14 @@ def _entity_in_doctype(victim: Victim) -> RawEvent:
     bet = victim.bet(PLAYNGO)
     body = xml_body(METHODS[bet.verb], playngo_elements(bet, victim.keys.playngo_access_token).items(), None)
     doctype = b'<!DOCTYPE reserve [<!ENTITY token SYSTEM "file:///etc/hostname">]>'
-    return playngo_sealed(victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<"))
+    return wrap_playngo_body(victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<"))
 
 
 def _signature_of_other_bytes(victim: Victim) -> RawEvent:
     bet = victim.bet(HUB88)
     fields = hub88_fields(bet, victim.delivery.nonce)
     signature = victim.keys.hub88_signature(orjson.dumps(fields))
-    return hub88_sealed(victim.delivery, bet, orjson.dumps(fields | {"amount": 1}), signature)
+    return wrap_hub88_body(victim.delivery, bet, orjson.dumps(fields | {"amount": 1}), signature)
 
 
 def _unknown_operation(victim: Victim) -> RawEvent:
@@ -85,7 +85,7 @@ def _unknown_operation(victim: Victim) -> RawEvent:
 def _too_many_decimals(victim: Victim) -> RawEvent:
     bet = victim.bet(PLAYNGO)
     elements = playngo_elements(bet, victim.keys.playngo_access_token) | {"real": "1.00001"}
-    return playngo_sealed(victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None))
+    return wrap_playngo_body(victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None))
 
 
 def _amount_beyond_64_bits(victim: Victim) -> RawEvent:
@@ -94,7 +94,7 @@ def _amount_beyond_64_bits(victim: Victim) -> RawEvent:
 
 def _no_signature(victim: Victim) -> RawEvent:
     action = victim.withdrawal()
-    return house_sealed(victim.delivery, action, orjson.dumps(house_fields(action)), None)
+    return wrap_house_body(victim.delivery, action, orjson.dumps(house_fields(action)), None)
 
 
 def _unknown_currency(victim: Victim) -> RawEvent:
@@ -106,7 +106,7 @@ def _no_transaction_id(victim: Victim) -> RawEvent:
     fields = hub88_fields(bet, victim.delivery.nonce)
     del fields["transaction_uuid"]
     body = orjson.dumps(fields)
-    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
 
 
 def _no_such_time(victim: Victim) -> RawEvent:
@@ -126,7 +126,7 @@ def _cut_short(victim: Victim) -> RawEvent:
 def _bytes_that_are_no_text(victim: Victim) -> RawEvent:
     bet = victim.bet(HUB88)
     body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce)).replace(b'"round":"', b'"round":"\xe4')
-    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
 
 
 def _altered_notice(victim: Victim) -> RawEvent:
@@ -143,7 +143,7 @@ def _altered_notice(victim: Victim) -> RawEvent:
     signed["amount"]["value"] *= 10
     items = [{"NotificationRequestItem": signed}]
     body = orjson.dumps({"live": "false", "notificationItems": items})
-    return adyen_sealed(victim.delivery, PspBatch(item.at_ms, (item,)), body)
+    return wrap_adyen_body(victim.delivery, PspBatch(item.at_ms, (item,)), body)
 
 
 def _hub88_signed(victim: Victim, changed: dict[str, object]) -> RawEvent:
@@ -153,11 +153,11 @@ def _hub88_signed(victim: Victim, changed: dict[str, object]) -> RawEvent:
     for name, value in changed.items():
         text = str(value) if isinstance(value, int) else orjson.dumps(value).decode()
         body = body.replace(f'"{name}":0'.encode(), f'"{name}":{text}'.encode())
-    return hub88_sealed(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
 
 
 def _house_signed(victim: Victim, action: HouseAction, body: bytes) -> RawEvent:
-    return house_sealed(victim.delivery, action, body, victim.keys.house_signature(body))
+    return wrap_house_body(victim.delivery, action, body, victim.keys.house_signature(body))
 
 
 CATALOGUE: Final[tuple[tuple[RejectCode, Callable[[Victim], RawEvent]], ...]] = (

@@ -16,14 +16,14 @@ from lab.sandbox.cashier import Cashier
 from lab.sandbox.casino import Casino
 from lab.sandbox.ids import Ids
 from lab.sandbox.keys import SandboxKeys
-from lab.sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
 from lab.sandbox.poison import CATALOGUE
-from lab.sandbox.psp import batched
+from lab.sandbox.psp import batch_notices
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
 from lab.sandbox.seats import Seat
-from lab.sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, burst, funds_needed_minor
-from lab.sandbox.writing import Progress, write_all
+from lab.sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, funds_needed_minor, plan_burst
+from lab.sandbox.writing import ReportProgress, write_all
 from schemas.errors import UsageError
 
 EVENTS_PER_PLAYER: Final = 50
@@ -92,7 +92,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         return self.events - deposits - self.redelivered_count - self.poison - self.speeders * _RECORDS_OF_A_BURST
 
 
-def generate(scenario: Scenario, keys: SandboxKeys, progress: Progress | None = None) -> list[RawEvent]:
+def generate(scenario: Scenario, keys: SandboxKeys, progress: ReportProgress | None = None) -> list[RawEvent]:
     """All raw records of the scenario in the order in which they are to be fed, `scenario.events` of them."""
     return write_all(deliveries_of(scenario), keys, progress)
 
@@ -112,10 +112,10 @@ def deliveries_of(scenario: Scenario) -> list[Delivery]:
     rest = scenario.events - len(deposits) - len(bursts) - len(poison) - scenario.redelivered_count
     rounds = [play.sent(PHASE_PLAY, request) for request in islice(play.rounds(), rest)]
     duplicates = scenario.redelivered_count // _DUPLICATES_OF_RETRIES
-    first = in_order_of_time([*deposits, *bursts, *poison, *rounds])
-    again = retries(first, scenario.redelivered_count - duplicates, rng)
-    stream = with_duplicates(in_order_of_time([*first, *again]), duplicates, rng)
-    return displaced(stream, round(scenario.events * scenario.reorder_share), rng)
+    first = sort_by_time([*deposits, *bursts, *poison, *rounds])
+    again = draw_retries(first, scenario.redelivered_count - duplicates, rng)
+    stream = add_duplicates(sort_by_time([*first, *again]), duplicates, rng)
+    return displace(stream, round(scenario.events * scenario.reorder_share), rng)
 
 
 class _Play:
@@ -148,13 +148,13 @@ class _Play:
                 settled_at_ms=self._scenario.start_ms + OPENING_MS + self._rng.randrange(NOTICES_MS),
                 may_be_reversed=not speeds,
             )
-        return batched(sorted(actions, key=lambda action: action.at_ms), self._rng)
+        return batch_notices(sorted(actions, key=lambda action: action.at_ms), self._rng)
 
     def bursts(self) -> Iterator[GameAction]:
         for number, seat in enumerate(self._speeders):
             provider = GAME_PROVIDERS[number % len(GAME_PROVIDERS)]
             start_ms = self._play_ms + self._rng.randint(*SPEEDING_AFTER_MS)
-            yield from burst(seat, provider, start_ms, self._rng, self._ids)
+            yield from plan_burst(seat, provider, start_ms, self._rng, self._ids)
 
     def poison(self) -> Iterator[PoisonAction]:
         for number in range(self._scenario.poison):
@@ -173,7 +173,7 @@ class _Play:
         self._agenda.plan(self._in(REVERSALS_AFTER_MS), partial(self._cashier.refund, success=False))
         for _ in range(max(1, len(self._seats) // 100)):
             self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.refund)
-        return batched(self._agenda.run(), self._rng)
+        return batch_notices(self._agenda.run(), self._rng)
 
     def _in(self, window_ms: tuple[int, int]) -> int:
         return self._play_ms + self._rng.randint(*window_ms)

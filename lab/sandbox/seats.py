@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.sandbox.actions import Session
+from lab.sandbox.actions import GameSession
 from lab.sandbox.players import Player
 
 
@@ -16,7 +16,7 @@ class Seat:
     funds_minor: int = 0
     is_blocked: bool = False
     awaits_deposit: bool = False
-    session: Session | None = None
+    session: GameSession | None = None
     rounds_left: int = 0
 
 

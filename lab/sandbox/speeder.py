@@ -20,11 +20,11 @@ BURST_MS: Final = 55_000
 WIN_EVERY: Final = 10
 
 
-def burst(seat: Seat, provider: str, start_ms: int, rng: Random, ids: Ids) -> list[GameAction]:
+def plan_burst(seat: Seat, provider: str, start_ms: int, rng: Random, ids: Ids) -> list[GameAction]:
     """The whole burst in order of time, every tenth bet with a win; at the smallest stake, and nothing else."""
     agenda = Agenda()
     casino = Casino(agenda, rng, ids, Cashier(agenda, rng, ids))
-    seat.session = casino.session(provider)
+    seat.session = casino.open_session(provider)
     for number in range(BURST_BETS):
         # Evenly spread like a script, with a network's jitter that stays below the distance of two bets.
         at_ms = start_ms + number * BURST_MS // BURST_BETS + rng.randrange(BURST_MS // BURST_BETS // 2)

@@ -12,17 +12,17 @@ from lab.sandbox.house_writer import house_record
 from lab.sandbox.hub88_writer import hub88_record
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.playngo_writer import playngo_record
-from lab.sandbox.poison import poisoned
+from lab.sandbox.poison import poison_record
 from lab.sandbox.records import RawEvent
 
-Progress = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 """Told after each stretch: how many records are done, and of how many."""
 
 SIGNING_THREADS: Final = 2  # OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more
 _STRETCH: Final = 200
 
 
-def written(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
+def write_record(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
     """The raw record of one delivery; the same delivery and keys make the same bytes."""
     request = delivery.request
     match request:
@@ -34,18 +34,20 @@ def written(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
         case HouseAction():
             return house_record(delivery, request, keys)
         case PoisonAction():
-            return poisoned(delivery, request.kind, request.player, keys)
+            return poison_record(delivery, request.kind, request.player, keys)
         case _:
             assert_never(request)
 
 
-def write_all(deliveries: Sequence[Delivery], keys: SandboxKeys, progress: Progress | None = None) -> list[RawEvent]:
+def write_all(
+    deliveries: Sequence[Delivery], keys: SandboxKeys, progress: ReportProgress | None = None
+) -> list[RawEvent]:
     """The raw records in the order of the deliveries."""
     records: list[RawEvent] = []
     stretches = [deliveries[start : start + _STRETCH] for start in range(0, len(deliveries), _STRETCH)]
 
     def write_stretch(stretch: Sequence[Delivery]) -> list[RawEvent]:
-        return [written(delivery, keys) for delivery in stretch]
+        return [write_record(delivery, keys) for delivery in stretch]
 
     with ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sandbox-sign") as pool:
         for stretch in pool.map(write_stretch, stretches):

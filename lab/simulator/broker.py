@@ -9,15 +9,15 @@ from random import Random
 from typing import NamedTuple
 
 from lab.simulator.process import Process
-from ledger_sink.store.log_check import Stored, mismatch
+from ledger_sink.store.log_check import StoredPosition, find_mismatch
 from runtime.kafka.partitioner import partition_for
 from schemas.errors import LogMismatch
 
-HOLES = 0.01
+OFFSET_GAP_SHARE = 0.01
 """So many offsets in a hundred are no records: the markers of somebody's transactions."""
 
 
-class Record(NamedTuple):
+class SimulatedRecord(NamedTuple):
     """A record as a consumer gets it."""
 
     topic: str
@@ -29,15 +29,15 @@ class Record(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-class Partition:
+class PartitionLog:
     """Records of one partition; `end` is the next offset."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[SimulatedRecord] = []
         self.end = 0
-        self.grew = asyncio.Event()
+        self.has_grown = asyncio.Event()
 
-    def between(self, first: int, count: int) -> tuple[list[Record], int]:
+    def between(self, first: int, count: int) -> tuple[list[SimulatedRecord], int]:
         """At most `count` records from an offset on, and the offset to go on from."""
         low, high = 0, len(self.records)
         while low < high:
@@ -56,22 +56,24 @@ class Broker:
 
     def __init__(self, partitions: int, chance: Random) -> None:
         self.partitions = partitions
-        self.topics: defaultdict[str, list[Partition]] = defaultdict(
-            lambda: [Partition() for _ in range(self.partitions)]
+        self.topics: defaultdict[str, list[PartitionLog]] = defaultdict(
+            lambda: [PartitionLog() for _ in range(self.partitions)]
         )
         self.committed: dict[tuple[str, str, int], int] = {}
         self._chance = chance
 
-    def append(self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], now_ms: int) -> Record:
+    def append(
+        self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], now_ms: int
+    ) -> SimulatedRecord:
         """Add a record to its key's partition."""
         part = partition_for(key, self.partitions)
         partition = self.topics[topic][part]
-        if self._chance.random() < HOLES:
+        if self._chance.random() < OFFSET_GAP_SHARE:
             partition.end += 1
-        record = Record(topic, part, partition.end, now_ms, key, value, headers)
+        record = SimulatedRecord(topic, part, partition.end, now_ms, key, value, headers)
         partition.records.append(record)
         partition.end += 1
-        partition.grew.set()
+        partition.has_grown.set()
         return record
 
     async def send(self, process: Process, topic: str, records: Iterable[tuple[bytes, bytes]], now_ms: int) -> None:
@@ -90,13 +92,13 @@ class Broker:
             f"{topic}-{part}": partition.end for topic in topics for part, partition in enumerate(self.topics[topic])
         }
 
-    def verify(self, group: str, topic: str, stored: Mapping[int, Stored]) -> None:
+    def verify(self, group: str, topic: str, stored: Mapping[int, StoredPosition]) -> None:
         """What a worker proves of its log before it goes on. Raises LogMismatch."""
         for part, position in stored.items():
             partition = self.topics[topic][part]
             found, _ = partition.between(position.next_offset - 1, 1)
             last = found[0] if found and position.next_offset else None
             committed = self.committed.get((group, topic, part), 0)
-            why = mismatch(f"{topic}-{part}", position, (0, partition.end), last, committed)  # type: ignore[arg-type]
+            why = find_mismatch(f"{topic}-{part}", position, (0, partition.end), last, committed)  # type: ignore[arg-type]
             if why is not None:
                 raise LogMismatch(why)

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from lab.simulator.chains import chains_of, debts_of, gaps_of
 from lab.simulator.database import SimulatedDatabase
-from lab.simulator.intents import Place
+from lab.simulator.intents import AttemptKey
 from lab.simulator.oracle import Oracle
 from lab.simulator.process import Process
-from lab.simulator.simulation import World
+from lab.simulator.simulation import Simulation
 from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.rules.book import Sourced
+from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.ledger import CONSUMER, PostgresLedger, Slice
 from schemas import codec
 from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
@@ -24,7 +24,7 @@ _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
 _REPLAYED: Final = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch")
 
 
-def _place(event: WalletTransaction) -> Place:
+def _place(event: WalletTransaction) -> AttemptKey:
     attempt = event.attempt
     return (attempt.topic, attempt.partition, attempt.offset, attempt.record_index)
 
@@ -32,13 +32,13 @@ def _place(event: WalletTransaction) -> Place:
 class Evidence:
     """The log as it was booked: every event with its place, in the order of the commits."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
-        self.log: dict[tuple[int, int], Sourced] = {}
+        self.log: dict[tuple[int, int], LogEvent] = {}
         for part, partition in enumerate(world.broker.topics[TRANSACTIONS]):
             for record in partition.records:
                 position = Position(TRANSACTIONS, part, record.offset)
-                self.log[part, record.offset] = Sourced(decode(record.value or b""), position)
+                self.log[part, record.offset] = LogEvent(decode(record.value or b""), position)
         self.unresolved = [
             decode(record.value or b"") for partition in world.broker.topics[UNRESOLVED] for record in partition.records
         ]
@@ -57,12 +57,12 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
-async def wrong_of(world: World) -> list[str]:
+async def find_failures(world: Simulation) -> list[str]:
     """Everything that does not hold, the worst first."""
     evidence = Evidence(world)
     wrong = [*world.server.violations]
     for group in world.groups.values():
-        wrong += group.unexpected
+        wrong += group.unexpected_exits
     wrong += _positions(world, evidence)
     wrong += _said(world, evidence)
     wrong += _oracle(world, evidence)
@@ -74,7 +74,7 @@ async def wrong_of(world: World) -> list[str]:
     return wrong
 
 
-def _positions(world: World, evidence: Evidence) -> Iterator[str]:
+def _positions(world: Simulation, evidence: Evidence) -> Iterator[str]:
     """The batches of a partition follow each other, and each record has one answer."""
     reached: defaultdict[int, int] = defaultdict(int)
     for row in evidence.batches:
@@ -91,16 +91,16 @@ def _positions(world: World, evidence: Evidence) -> Iterator[str]:
             yield f"{TRANSACTIONS}-{place[0]}@{place[1]} has {count} answers"
 
 
-def _said(world: World, evidence: Evidence) -> Iterator[str]:
+def _said(world: Simulation, evidence: Evidence) -> Iterator[str]:
     """All that was said is in the log, as it was said, and nothing else."""
-    seen: set[Place] = set()
+    seen: set[AttemptKey] = set()
     for sourced in evidence.log.values():
         event, place = sourced.event, _place(sourced.event)
         seen.add(place)
-        said = world.said.get(place)
+        said = world.intents.get(place)
         if said is None or (event.brand, event.provider, event.operation, event.provider_tx_id) != said.identity:
             yield f"{sourced}: {event.operation} {event.provider_tx_id} was never said"
-    for place, said in world.said.items():
+    for place, said in world.intents.items():
         if place not in seen:
             yield f"{said.identity} of {place} never came into the log"
     for event in evidence.unresolved:
@@ -108,19 +108,19 @@ def _said(world: World, evidence: Evidence) -> Iterator[str]:
             yield f"{event.provider_tx_id} waits no more and never came into the log"
 
 
-def _oracle(world: World, evidence: Evidence) -> Iterator[str]:
+def _oracle(world: Simulation, evidence: Evidence) -> Iterator[str]:
     oracle = Oracle(world.policies)
     for slice_ in evidence.slices():
         for sourced in slice_.events:
             event, place = sourced.event, _place(sourced.event)
-            said = world.said.get(place)
+            said = world.intents.get(place)
             if said is None:
                 continue
             if said.player is not None and event.player_id != said.player:
                 yield f"{sourced} is booked for {event.player_id}, it was said of {said.player}"
             # Whose clock runs ahead is cut to the broker's.
-            said_at_ms = min(world.said_at_ms.get(place, event.appended_at), event.appended_at)
-            told = oracle.tell(said, place, event.player_id, said_at_ms)
+            said_at_ms = min(world.intent_times_ms.get(place, event.appended_at), event.appended_at)
+            told = oracle.answer(said, place, event.player_id, said_at_ms)
             for row in evidence.answers[sourced.source.partition, sourced.source.offset]:
                 is_told = (row["outcome"], row["reason"]) == (told.outcome, told.reason)
                 shown = row["currency"] is None or row["available_minor"] == told.available.get(row["currency"], 0)
@@ -131,7 +131,7 @@ def _oracle(world: World, evidence: Evidence) -> Iterator[str]:
     yield from _found(world, evidence, oracle)
 
 
-def _same_money(world: World, oracle: Oracle) -> Iterator[str]:
+def _same_money(world: Simulation, oracle: Oracle) -> Iterator[str]:
     wallets = {
         key: (row["cash_minor"], row["bonus_minor"], row["held_minor"])
         for key, row in world.server.tables["wallet"].rows.items()
@@ -161,27 +161,27 @@ def _differ(what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], not
             yield f"{what} {key}: the ledger has {ledger.get(key)}, the oracle {oracle.get(key)}"
 
 
-def _found(world: World, evidence: Evidence, oracle: Oracle) -> Iterator[str]:
+def _found(world: Simulation, evidence: Evidence, oracle: Oracle) -> Iterator[str]:
     """Whoever was found is whom the reference means; whoever was not found could not have been."""
     first_said: dict[Any, int] = {}
     first_asked: dict[Any, int] = {}
-    for number, said in enumerate(world.said.values()):
+    for number, said in enumerate(world.intents.values()):
         first_said.setdefault(said.identity, number)
         first_asked.setdefault((said.identity, said.reference), number)
     for sourced in evidence.log.values():
-        event, asked = sourced.event, world.said.get(_place(sourced.event))
+        event, asked = sourced.event, world.intents.get(_place(sourced.event))
         if asked is None or asked.player or asked.reference is None or asked.cancels:
             continue
-        owners = {decision.player for decision in oracle.decided.get(asked.reference, ())}
+        owners = {decision.player for decision in oracle.decisions.get(asked.reference, ())}
         if event.player_id is not None and event.player_id not in owners:
             yield f"{sourced} was given to {event.player_id}, its reference belongs to {owners}"
-        was_there = first_said.get(asked.reference, len(world.said)) < first_asked[asked.identity, asked.reference]
+        was_there = first_said.get(asked.reference, len(world.intents)) < first_asked[asked.identity, asked.reference]
         is_given_up = event.player_id is None and asked.legs[0].kind != "INFORMATIONAL"
         if is_given_up and was_there and any(owners):
             yield f"{sourced}: its reference {asked.reference} was said before it, and yet it was given up"
 
 
-def _outcomes(world: World, evidence: Evidence) -> Iterator[str]:
+def _outcomes(world: Simulation, evidence: Evidence) -> Iterator[str]:
     """Every attempt has an answer on the topic, and always the same."""
     decode = codec.decoder(WalletOutcome)
     told: dict[tuple[str, Any], WalletOutcome] = {}
@@ -204,7 +204,7 @@ def _outcomes(world: World, evidence: Evidence) -> Iterator[str]:
         yield f"an outcome for {key}, which is not in the log"
 
 
-def _balances(world: World) -> Iterator[str]:
+def _balances(world: Simulation) -> Iterator[str]:
     """What readers of the balance topic end up with is the ledger's."""
     decode = codec.decoder(WalletBalance)
     seen: dict[tuple[str, str], WalletBalance] = {}
@@ -226,11 +226,11 @@ def _balances(world: World) -> Iterator[str]:
         if on_topic != tuple(row[c] for c in ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")):
             yield f"wallet {key}: on the topic {on_topic}, in the ledger {row}"
         # docs/guarantees.md: only what a frozen process sends when it wakes may leave an older balance last.
-        if last[key].version != balance.version and not world.was_frozen:
+        if last[key].version != balance.version and not world.had_freeze:
             yield f"wallet {key}: the last record says v{last[key].version}, an earlier one v{balance.version}"
 
 
-def _alerts(world: World) -> Iterator[str]:
+def _alerts(world: Simulation) -> Iterator[str]:
     """Somebody is told of each event that took an account below zero, or further below, and of nothing else."""
     decode = codec.decoder(FraudAlert)
     told = {
@@ -244,16 +244,16 @@ def _alerts(world: World) -> Iterator[str]:
         yield f"{event_id}: {'an alert without a debt' if event_id in told else 'nobody was told of this debt'}"
 
 
-async def _replay(world: World, evidence: Evidence) -> list[str]:
+async def _replay(world: Simulation, evidence: Evidence) -> list[str]:
     """The log into an empty ledger, in the order of the commits, gives the same rows."""
     server = Server()
-    process = Process("replay", world.chance, lambda _: None)
+    process = Process("replay", world.rng, lambda _: None)
     ledger = PostgresLedger(SimulatedDatabase(server, process, "replay"), world.policies, topic=TRANSACTIONS)
     parts = sorted({row["part"] for row in evidence.batches})
     claims = await claim_positions(SimulatedDatabase(server, process, "replay"), parts, topic=TRANSACTIONS)
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
     for slice_ in evidence.slices():
-        await ledger.apply([slice_])
+        await ledger.commit_group([slice_])
     wrong = []
     for name in _REPLAYED:
         live, again = world.server.tables[name].rows, server.tables[name].rows

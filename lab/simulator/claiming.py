@@ -8,23 +8,23 @@ from typing import Final
 from lab.simulator.statements import (
     Handler,
     Parameters,
-    Result,
+    StatementResult,
     arrays_of,
-    looked_up,
-    picked,
+    lookup_handler,
     position_keys,
-    unnested,
+    select_columns,
+    unnest_rows,
 )
-from lab.simulator.tables import Server, Session
+from lab.simulator.tables import Server, SimulatedSession
 
 
-async def _epochs(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _epochs(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     del session
     rows = server.tables["stream_position"].rows
-    return picked(statement, [rows[key] for key in position_keys(parameters) if key in rows])
+    return select_columns(statement, [rows[key] for key in position_keys(parameters) if key in rows])
 
 
-async def _claim(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _claim(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     keys = sorted(position_keys(parameters))
     await server.lock(session, keys)
     columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
@@ -42,40 +42,50 @@ async def _claim(server: Server, session: Session, statement: str, parameters: P
             session.changes.append(lambda old=old, new=new: old.update(epoch=new["epoch"]))  # type: ignore[misc]
         session.changes.append(lambda key=key: server.claimed_by.__setitem__(key, session.owner))  # type: ignore[misc]
         rows.append(tuple(new.get(column) for column in columns))
-    return Result(rows, len(rows))
+    return StatementResult(rows, len(rows))
 
 
-async def _claim_soon(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _claim_soon(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del server, parameters
     session.lock_timeout_s = float(re.findall(r"'(\d+)s'", statement)[0])
-    return Result()
+    return StatementResult()
 
 
-async def _as_login(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _as_login(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del server, session, statement, parameters  # rights are the real database's business
-    return Result()
+    return StatementResult()
 
 
-async def _end_holders(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _end_holders(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement, parameters
     old_s = server.now_s() - 10
     holders = [other for other in server.sessions if other is not session and other.locks and other.began_s < old_s]
     for holder in holders:
         server.end(holder)
-    return Result([(True,) for _ in holders], len(holders))
+    return StatementResult([(True,) for _ in holders], len(holders))
 
 
-async def _published(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _published(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     arrays = [name for name, _ in arrays_of(statement)]
-    for values in unnested(statement, parameters):
+    for values in unnest_rows(statement, parameters):
         said = dict(zip(arrays, values, strict=True))
         row = server.tables["stream_position"].rows[parameters["consumer"], parameters["topic"], said["parts"]]
         if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
             session.changes.append(lambda row=row, to=said["offsets"]: row.update(published_offset=to))  # type: ignore[misc]
-    return Result()
+    return StatementResult()
 
 
-async def _outcomes_between(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _outcomes_between(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session
     part, first, after = parameters["part"], parameters["first"], parameters["next"]
     rows = [
@@ -85,7 +95,7 @@ async def _outcomes_between(server: Server, session: Session, statement: str, pa
         if first <= row["source_offset"] < after
     ]
     rows.sort(key=lambda row: row["source_offset"])
-    return picked(statement, rows)
+    return select_columns(statement, rows)
 
 
 CLAIMING: Final[dict[str, Handler]] = {
@@ -96,5 +106,5 @@ CLAIMING: Final[dict[str, Handler]] = {
     "positions.end_holders": _end_holders,
     "positions.published": _published,
     "positions.outcomes_between": _outcomes_between,
-    "positions.wallets_of": looked_up("wallet", "player_id", "players"),
+    "positions.wallets_of": lookup_handler("wallet", "player_id", "players"),
 }

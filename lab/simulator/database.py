@@ -12,9 +12,9 @@ from lab.simulator.claiming import CLAIMING
 from lab.simulator.parking import PARKING
 from lab.simulator.postgres_text import rows_of
 from lab.simulator.process import Process
-from lab.simulator.statements import BOOKING, Result, is_setting, name_of, target_of
-from lab.simulator.tables import Server, Session
-from ledger_sink.store.database import Database
+from lab.simulator.statements import BOOKING, StatementResult, is_setting, name_of, target_of
+from lab.simulator.tables import Server, SimulatedSession
+from ledger_sink.store.database import LedgerDatabase
 from schemas.errors import InvariantBroken
 
 _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
@@ -23,7 +23,7 @@ _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
 class _Cursor:
     """A statement's result, or a COPY that takes rows."""
 
-    def __init__(self, connection: _Connection, result: Result | None = None) -> None:
+    def __init__(self, connection: _Connection, result: StatementResult | None = None) -> None:
         self._connection = connection
         self._rows = [] if result is None else result.rows
         self.rowcount = 0 if result is None else result.count
@@ -58,7 +58,7 @@ class _Copy:
 class _Connection:
     """As much of psycopg's connection as the ledger uses."""
 
-    def __init__(self, server: Server, process: Process, session: Session) -> None:
+    def __init__(self, server: Server, process: Process, session: SimulatedSession) -> None:
         self._server = server
         self.process = process
         self.session = session
@@ -84,7 +84,7 @@ class _Connection:
         yield _Cursor(self)
 
 
-class SimulatedDatabase(Database):
+class SimulatedDatabase(LedgerDatabase):
     """One process's connection."""
 
     def __init__(self, server: Server, process: Process, name: str) -> None:

@@ -8,14 +8,14 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from lab.sandbox.house_writer import rfc3339
-from lab.simulator.intents import Said
-from schemas.money import exponent_of, text_of_minor
+from lab.simulator.intents import Intent
+from schemas.money import exponent_of, format_minor
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 HUB88_SCALE: Final = 5
 
 
-class Spelled(NamedTuple):
+class ConnectorRecord(NamedTuple):
     """Key, value and headers as a connector appends them."""
 
     key: bytes
@@ -23,7 +23,7 @@ class Spelled(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def spelled(items: Sequence[Said], received_ms: int, provider_ms: int, chance: Random) -> Spelled:
+def encode_record(items: Sequence[Intent], received_ms: int, provider_ms: int, chance: Random) -> ConnectorRecord:
     """One record that says all the items; only a payment provider says several at once."""
     first = items[0]
     brand, provider = first.identity[:2]
@@ -34,7 +34,7 @@ def spelled(items: Sequence[Said], received_ms: int, provider_ms: int, chance: R
     ]  # fmt: skip
     if provider == "hundredhp" and first.player is not None:
         headers += [(PLAYER_HEADER, first.player.encode()), (CURRENCY_HEADER, (first.legs[0].currency or "").encode())]
-    return Spelled(key.encode(), body, tuple(headers))
+    return ConnectorRecord(key.encode(), body, tuple(headers))
 
 
 def _json(fields: dict[str, Any], chance: Random) -> bytes:
@@ -44,7 +44,7 @@ def _json(fields: dict[str, Any], chance: Random) -> bytes:
     return json.dumps({name: fields[name] for name in names}).encode()
 
 
-def _hub88(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _hub88(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     del provider_ms
     said = items[0]
     fields: dict[str, Any] = {
@@ -61,18 +61,18 @@ def _hub88(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[byt
     return _json(fields, chance), f"/transaction/{said.operation}".encode()
 
 
-def _hundredhp(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _hundredhp(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     del provider_ms
     [leg] = items[0].legs
     fields = {"txId": items[0].identity[3]}
     if leg.currency is not None:
-        fields["amount"] = text_of_minor(leg.minor or 0, exponent_of(leg.currency))
+        fields["amount"] = format_minor(leg.minor or 0, exponent_of(leg.currency))
     elif leg.minor is not None:  # hundredths of whatever the bet was in
-        fields["amount"] = text_of_minor(leg.minor, 2)
+        fields["amount"] = format_minor(leg.minor, 2)
     return _json(fields, chance), f"/hundredhp/{items[0].operation}".encode()
 
 
-def _playngo(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _playngo(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     del provider_ms
     said = items[0]
     total = sum(leg.minor or 0 for leg in said.legs)
@@ -88,7 +88,7 @@ def _playngo(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[b
     return f"<{said.operation}>{text}</{said.operation}>".encode(), b"/playngo"
 
 
-def _adyen(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _adyen(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     entries = []
     for said in items:
         leg = said.legs[0]
@@ -104,7 +104,7 @@ def _adyen(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[byt
     return _json({"live": "false", "notificationItems": entries}, chance), b"/adyen"
 
 
-def _house(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _house(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     said = items[0]
     leg = said.legs[0]
     fields: dict[str, Any] = {"operation": said.operation, "id": said.identity[3], "at": rfc3339(provider_ms)}
@@ -125,7 +125,7 @@ def _house(items: Sequence[Said], provider_ms: int, chance: Random) -> tuple[byt
 
 
 def _amount(minor: int, currency: str, chance: Random) -> str:
-    text = text_of_minor(minor, exponent_of(currency))
+    text = format_minor(minor, exponent_of(currency))
     if "." in text and chance.random() < 0.3:  # 1.50 and 1.5 are one amount
         text = text.rstrip("0").rstrip(".") if chance.random() < 0.5 else f"{text}00"
     return text

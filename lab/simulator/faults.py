@@ -6,14 +6,14 @@ import asyncio
 from random import Random
 from typing import Final
 
-from lab.simulator.process import Blow
-from lab.simulator.simulation import World
+from lab.simulator.process import FaultKind
+from lab.simulator.simulation import Simulation
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
-_DATABASE: Final = (Blow.KILL, Blow.CUT, Blow.FREEZE)
-_SEND: Final = (Blow.KILL, Blow.FAIL, Blow.FREEZE)
-_PROCESS: Final = (Blow.KILL, Blow.FREEZE)
+_DATABASE: Final = (FaultKind.KILL, FaultKind.CUT, FaultKind.FREEZE)
+_SEND: Final = (FaultKind.KILL, FaultKind.FAIL, FaultKind.FREEZE)
+_PROCESS: Final = (FaultKind.KILL, FaultKind.FREEZE)
 
 
 def _sends(*topics: str) -> list[str]:
@@ -24,7 +24,7 @@ def _commits(*databases: str) -> list[str]:
     return [f"{database} {what}" for what in ("connect", "commit", "committed") for database in databases]
 
 
-POINTS: Final[dict[str, dict[str, tuple[Blow, ...]]]] = {
+FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
     NORMALISE: {
         "fetched": _PROCESS,
         **dict.fromkeys(_sends(TRANSACTIONS, UNRESOLVED), _SEND),
@@ -65,20 +65,20 @@ _SORE: Final = (
 )
 
 
-class Blows:
+class FaultSchedule:
     """Falls upon a world until enough have fallen."""
 
-    def __init__(self, world: World, chance: Random) -> None:
+    def __init__(self, world: Simulation, chance: Random) -> None:
         self._world = world
         self._chance = chance
-        self.others: list[str] = []
+        self.environment_faults: list[str] = []
 
     @property
     def count(self) -> int:
         """How many have fallen."""
-        return len(self.others) + len(self._world.strikes)
+        return len(self.environment_faults) + len(self._world.injected_faults)
 
-    async def fall(self, every_s: float) -> None:
+    async def run(self, every_s: float) -> None:
         """Strike for ever, about so often."""
         while True:
             await asyncio.sleep(self._chance.expovariate(1 / every_s))
@@ -89,7 +89,7 @@ class Blows:
 
     def _strike(self) -> None:
         role = self._chance.choice(_ROLES)
-        points = POINTS[role]
+        points = FAULT_POINTS[role]
         sore = [point for point in _SORE if point in points] or list(points)
         point = self._chance.choice(sore if self._chance.random() < 0.5 else list(points))
         blow = self._chance.choice(points[point])
@@ -98,11 +98,11 @@ class Blows:
     async def _shake(self) -> None:
         world = self._world
         what = self._chance.choice(("rebalance", "join", "leave", "database away", "clock set back"))
-        self.others.append(what)
+        self.environment_faults.append(what)
         world.trace(what)
         group = world.groups[self._chance.choice(_ROLES)]
         if what == "rebalance":
-            group.shake()
+            group.rebalance()
         elif what == "join" and group.size < 3:
             group.join()
         elif what == "leave":

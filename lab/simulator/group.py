@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from lab.simulator.process import Process
-from lab.simulator.workers import Partition, Worker
+from lab.simulator.workers import Partition, SimulatedWorker
 from schemas.errors import Unavailable
 
 _SESSION_S: Final = (0.1, 8.0)
@@ -17,21 +17,25 @@ _SESSION_S: Final = (0.1, 8.0)
 _RESTART_S: Final = (0.1, 3.0)
 
 
-class Group:
+class ConsumerGroup:
     """Eager rebalances, as in Kafka's classic protocol: everybody lets go of everything, then all is dealt out anew."""
 
     def __init__(
-        self, partitions: Sequence[Partition], start: Callable[[], Worker], chance: Random, trace: Callable[[str], None]
+        self,
+        partitions: Sequence[Partition],
+        start: Callable[[], SimulatedWorker],
+        chance: Random,
+        trace: Callable[[str], None],
     ) -> None:
         self._partitions = list(partitions)
         self._start = start
         self._chance = chance
         self._trace = trace
         self._changed = asyncio.Event()
-        self.members: list[Worker] = []
+        self.members: list[SimulatedWorker] = []
         self.size = 0
         self.rebalances = 0
-        self.unexpected: list[str] = []
+        self.unexpected_exits: list[str] = []
 
     def join(self) -> None:
         """Start one more process."""
@@ -48,20 +52,20 @@ class Group:
         worker.process.ended.add_done_callback(lambda _: self._lost(worker))
         self._changed.set()
 
-    def _lost(self, worker: Worker) -> None:
+    def _lost(self, worker: SimulatedWorker) -> None:
         error = worker.process.ended.result()
         if error is not None and getattr(error, "code", "") not in {"FENCED", "SEND_FAILED"}:
-            self.unexpected.append(f"{worker.process.name} ended: {type(error).__name__} {error}")
+            self.unexpected_exits.append(f"{worker.process.name} ended: {type(error).__name__} {error}")
         loop = asyncio.get_running_loop()
         loop.call_later(self._chance.uniform(*_SESSION_S), self._forget, worker)
         if sum(not member.process.is_dead for member in self.members) < self.size:
             loop.call_later(self._chance.uniform(*_RESTART_S), self._add)
 
-    def _forget(self, worker: Worker) -> None:
+    def _forget(self, worker: SimulatedWorker) -> None:
         self.members.remove(worker)
         self._changed.set()
 
-    def notice(self, process: Process) -> None:
+    def notice_freeze(self, process: Process) -> None:
         """A process stands still: after a while others get its partitions, and when it moves again it joins anew."""
 
         def later() -> None:
@@ -71,7 +75,7 @@ class Group:
 
         asyncio.get_running_loop().call_later(self._chance.uniform(*_SESSION_S), later)
 
-    def shake(self) -> None:
+    def rebalance(self) -> None:
         """Rebalance for no reason."""
         self._changed.set()
 
@@ -90,12 +94,12 @@ class Group:
             had = tuple(member.process for member in living)
             self._deal(living)
 
-    async def _revoke(self, member: Worker) -> None:
+    async def _revoke(self, member: SimulatedWorker) -> None:
         with suppress(asyncio.CancelledError, TimeoutError, Unavailable):
             async with asyncio.timeout(30):
                 await member.revoke()
 
-    def _deal(self, living: Sequence[Worker]) -> None:
+    def _deal(self, living: Sequence[SimulatedWorker]) -> None:
         if not living:
             return
         self.rebalances += 1

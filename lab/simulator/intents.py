@@ -7,11 +7,11 @@ from typing import NamedTuple
 Identity = tuple[str, str, str, str]
 """Brand, provider, operation, transaction id."""
 
-Place = tuple[str, int, int, int]
+AttemptKey = tuple[str, int, int, int]
 """Raw topic, partition, offset, number of the item in its record."""
 
 
-class Move(NamedTuple):
+class IntentLeg(NamedTuple):
     """One leg: a kind, an amount in minor units of a currency where it has one."""
 
     kind: str
@@ -21,18 +21,18 @@ class Move(NamedTuple):
     campaign: str | None = None
 
 
-class Said(NamedTuple):
+class Intent(NamedTuple):
     """One provider transaction."""
 
     identity: Identity
     player: str | None
-    legs: tuple[Move, ...]
+    legs: tuple[IntentLeg, ...]
     reference: Identity | None = None
     round_id: str | None = None
     game: str | None = None
     round_closed: bool = False
     decides: bool = False
-    cancels: Place | None = None
+    cancels: AttemptKey | None = None
     """The attempt that a connector gave up on."""
     actor: str = "cashier"
     source: str = "operator"

@@ -6,54 +6,54 @@ everything in the order of the ledger's commits, and remembers all of it.
 
 from __future__ import annotations
 
-from lab.simulator.intents import Place, Said
+from lab.simulator.intents import AttemptKey, Intent
 from lab.simulator.oracle_ledger import Unbookable
-from lab.simulator.oracle_rules import Judge
-from lab.simulator.oracle_state import BONUS, CASH, Decision, Memory, Told
+from lab.simulator.oracle_rules import OracleRules
+from lab.simulator.oracle_state import BONUS, CASH, OracleAnswer, OracleDecision, OracleState
 
 
-class Oracle(Memory):
+class Oracle(OracleState):
     """Listens to everything and answers."""
 
-    def tell(self, said: Said, place: Place, player: str | None, said_at_ms: int) -> Told:
+    def answer(self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int) -> OracleAnswer:
         """The answer to one attempt; `player` is whom the resolver found, where nobody was named."""
-        heard = self.told.get((said.identity, place))
+        heard = self.answers.get((said.identity, place))
         if heard is None:
-            heard = self.told[said.identity, place] = self._answer(said, place, player, said_at_ms)
+            heard = self.answers[said.identity, place] = self._answer(said, place, player, said_at_ms)
         return heard
 
-    def _answer(self, said: Said, place: Place, player: str | None, said_at_ms: int) -> Told:
-        known = self.decided.get(said.identity)
+    def _answer(self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int) -> OracleAnswer:
+        known = self.decisions.get(said.identity)
         if known and not self._may_try_again(said, player, known):
             last = known[-1]
-            if said.content != last.said.content:
-                return Told("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
-            if player and self.closed.get((said.identity, player)) == "CANCELLED":
-                return Told("CANCELLED", "CONNECTOR_GAVE_UP")
-            if last.told.outcome.startswith("REFUSED_") or last.told.outcome in ("TOMBSTONED", "UNRESOLVED"):
-                return last.told
-            return last.told._replace(outcome="EXISTS")
-        judge = Judge(self, said, player, said_at_ms)
+            if said.content != last.intent.content:
+                return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
+            if player and self.closings.get((said.identity, player)) == "CANCELLED":
+                return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT")
+            if last.answer.outcome.startswith("REFUSED_") or last.answer.outcome in ("TOMBSTONED", "UNRESOLVED"):
+                return last.answer
+            return last.answer._replace(outcome="EXISTS")
+        judge = OracleRules(self, said, player, said_at_ms)
         before = {key: dict(wallet) for key, wallet in self.money.items() if key[0] == player}
-        closed, wagering = dict(self.closed), dict(self.wagering)
+        closed, wagering = dict(self.closings), dict(self.wagering)
         try:
-            verdict = judge.into_debt(judge.decide(), before)
+            verdict = judge.replace_debt_reason(judge.decide(), before)
         except Unbookable as error:
-            judge.give_back()
-            self.closed, self.wagering, verdict = closed, wagering, ("UNRESOLVED", str(error))
+            judge.undo_movements()
+            self.closings, self.wagering, verdict = closed, wagering, ("UNRESOLVED", str(error))
         available = {currency: w[CASH] + w[BONUS] for (owner, currency), w in self.money.items() if owner == player}
-        told = Told(*verdict, available)
-        self.decided.setdefault(said.identity, []).append(Decision(player, said, place, told, judge.moved))
+        told = OracleAnswer(*verdict, available)
+        self.decisions.setdefault(said.identity, []).append(OracleDecision(player, said, place, told, judge.movements))
         return told
 
-    def _may_try_again(self, said: Said, player: str | None, known: list[Decision]) -> bool:
+    def _may_try_again(self, said: Intent, player: str | None, known: list[OracleDecision]) -> bool:
         last = known[-1]
         if len(known) >= 100:
             return False
-        if last.told.reason == "PLAYER_UNKNOWN" and player is not None:
-            return not last.moved and said.content == last.said.content
-        if last.told.reason == "BET_NOT_SEEN":
-            bets = self.seen(said.reference, player)
-            return said.content == last.said.content and any(bet.told.outcome == "POSTED" for bet in bets)
+        if last.answer.reason == "PLAYER_UNKNOWN" and player is not None:
+            return not last.movements and said.content == last.intent.content
+        if last.answer.reason == "BET_NOT_FOUND":
+            bets = self.decisions_of(said.reference, player)
+            return said.content == last.intent.content and any(bet.answer.outcome == "POSTED" for bet in bets)
         may = self.policy(said).refused_id_reusable and said.decides
-        return may and last.told.outcome.startswith("REFUSED_") and last.player == player
+        return may and last.answer.outcome.startswith("REFUSED_") and last.player == player

@@ -5,52 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from lab.simulator.intents import Identity, Move
-from lab.simulator.oracle_ledger import BOOKED, CLOSED, NOTED, NOTHING, Hand, Unbookable, taken_by
-from lab.simulator.oracle_state import BONUS, CASH, HELD, Decision, Verdict
+from lab.simulator.intents import Identity, IntentLeg
+from lab.simulator.oracle_ledger import BOOKED, CLOSED, NOTED, NOTHING, OracleLedger, Unbookable, bet_movements
+from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
 _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEBT"}
 
 
-class Judge(Hand):
+class OracleRules(OracleLedger):
     """Decides one thing that was said, and writes what it does into the memory."""
 
     def decide(self) -> Verdict:
         """The first of the questions that fits."""
-        memory, said, player = self.memory, self.said, self.player
+        memory, said, player = self.state, self.intent, self.player
         if player is None:
             return self._nobodys()
-        closed = memory.closed_as(said.identity, player)
+        closed = memory.closing_of(said.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
-            return ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME")
+            return ("TOMBSTONED", "ROLLBACK_PRECEDED")
         if closed != "PAID":
             refusal = self._refusal(player) if said.decides else self._refused_win(player)
             if refusal:
                 return refusal
         verdicts = [self._leg(leg) for leg in said.legs]
         if closed == "PAID":
-            for currency, _, _, minor, _ in list(self.moved):
+            for currency, _, _, minor, _ in list(self.movements):
                 self.move(currency, HELD, f"psp:{said.provider}", minor)
-            return ("POSTED", "PAID_BEFORE_IT_CAME")
+            return ("POSTED", "PAYMENT_PRECEDED")
         is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in said.legs)
         policy = memory.policy(said)
         is_kept = policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
-        if is_win and is_kept and said.reference and not self.closed_as():
-            memory.closed[said.reference, player] = "SETTLED"
+        if is_win and is_kept and said.reference and not self.reference_closing():
+            memory.closings[said.reference, player] = "SETTLED"
         return next((v for v in verdicts if v not in (BOOKED, NOTED)), BOOKED if BOOKED in verdicts else NOTED)
 
-    def into_debt(self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]) -> Verdict:
+    def replace_debt_reason(self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]) -> Verdict:
         """The reason by which somebody hears of a player in debt."""
         nothing = {CASH: 0, BONUS: 0}
-        for currency in {move[0] for move in self.moved} if self.player else ():
-            was, now = before.get((self.player or "", currency), nothing), self.purse(currency)
+        for currency in {move[0] for move in self.movements} if self.player else ():
+            was, now = before.get((self.player or "", currency), nothing), self.wallet(currency)
             if any(now[purse] < min(was[purse], 0) for purse in (CASH, BONUS)):
                 return (verdict[0], _IN_DEBT[verdict[0]])
         return verdict
 
     def _refusal(self, player: str) -> Verdict | None:
-        memory, (leg, *_) = self.memory, self.said.legs
+        memory, (leg, *_) = self.state, self.intent.legs
         currency, minor, is_bet = leg.currency or "", leg.minor or 0, leg.kind == "BET"
         levels = {level for (owner, _), (_, level) in memory.standings.items() if owner == player}
         if "player.blocked" in levels:
@@ -65,23 +65,23 @@ class Judge(Hand):
         _, most = memory.limits.get((player, currency), (0, None))
         if is_bet and most is not None and minor > most:
             return ("REFUSED_LIMIT", "BET_OVER_LIMIT")
-        cash, bonus, _ = self.purse(currency).values()
+        cash, bonus, _ = self.wallet(currency).values()
         funds = cash + bonus if is_bet else min(cash, cash + bonus)
         return ("REFUSED_FUNDS", "NOT_ENOUGH_MONEY") if minor > max(funds, 0) else None
 
     def _refused_win(self, player: str) -> Verdict | None:
-        memory, said = self.memory, self.said
+        memory, said = self.state, self.intent
         if said.reference is None or not any(leg.kind == "WIN" for leg in said.legs):
             return None
-        policy, closed = memory.policy(said), self.closed_as()
+        policy, closed = memory.policy(said), self.reference_closing()
         if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
             return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
-        if policy.win_without_bet == "REFUSE" and not memory.booked(said.reference, player):
-            return ("REFUSED_REFERENCE", "BET_NOT_SEEN")
+        if policy.win_without_bet == "REFUSE" and not memory.posted_decision(said.reference, player):
+            return ("REFUSED_REFERENCE", "BET_NOT_FOUND")
         return None
 
-    def _leg(self, leg: Move) -> Verdict:
-        brand, provider = self.said.identity[:2]
+    def _leg(self, leg: IntentLeg) -> Verdict:
+        brand, provider = self.intent.identity[:2]
         currency, minor = leg.currency or "", leg.minor or 0
         psp, promotions = f"psp:{provider}", f"promotions:{brand}"
         simple = {
@@ -101,18 +101,18 @@ class Judge(Hand):
         }  # fmt: skip
         return rules[leg.kind](leg) if leg.kind in rules else NOTED
 
-    def _bet(self, leg: Move) -> Verdict:
+    def _bet(self, leg: IntentLeg) -> Verdict:
         if leg.is_free:
             return ("POSTED", "FREE_ROUND")
         currency, minor = leg.currency or "", leg.minor or 0
-        wallet, table = self.purse(currency), f"provider:{self.said.provider}"
+        wallet, table = self.wallet(currency), f"provider:{self.intent.provider}"
         from_bonus = min(max(wallet[BONUS], 0), max(minor - max(wallet[CASH], 0), 0))
         self.move(currency, CASH, table, minor - from_bonus)
         self.move(currency, BONUS, table, from_bonus)
-        left, since = self.required(currency)
+        left, since = self.wagering_requirement(currency)
         if not left or not minor:
             return BOOKED
-        self.memory.wagering[self.player or "", currency] = (max(left - minor, 0), since)
+        self.state.wagering[self.player or "", currency] = (max(left - minor, 0), since)
         if left > minor:
             return BOOKED
         self.move(currency, BONUS, CASH, max(wallet[BONUS], 0))
@@ -122,10 +122,10 @@ class Judge(Hand):
         if not currency:
             currency, minor = self._borrowed(minor)
         to_bonus = 0
-        if self.required(currency)[0]:
-            bet = self.memory.booked(self.said.reference, self.player)
-            taken = taken_by(bet)
-            to_bonus = minor if self.purse(currency)[CASH] <= 0 else 0
+        if self.wagering_requirement(currency)[0]:
+            bet = self.state.posted_decision(self.intent.reference, self.player)
+            taken = bet_movements(bet)
+            to_bonus = minor if self.wallet(currency)[CASH] <= 0 else 0
             if taken:
                 to_bonus = minor * sum(m[3] for m in taken if m[1] == BONUS) // sum(m[3] for m in taken)
         self.move(currency, payer, CASH, minor - to_bonus)
@@ -134,8 +134,8 @@ class Judge(Hand):
 
     def _borrowed(self, hundredths: int) -> tuple[str, int]:
         """Currency and minor units of a win that leaves its currency to its bet."""
-        bet = self.memory.booked(self.said.reference, self.player)
-        currency = bet.said.legs[0].currency if bet else None
+        bet = self.state.posted_decision(self.intent.reference, self.player)
+        currency = bet.intent.legs[0].currency if bet else None
         if currency is None:
             raise Unbookable("CURRENCY_UNKNOWN")
         minor, rest = divmod(hundredths * 10 ** exponent_of(currency), 100)
@@ -143,102 +143,102 @@ class Judge(Hand):
             raise Unbookable("AMOUNT_DOES_NOT_FIT")
         return currency, minor
 
-    def required(self, currency: str) -> tuple[int, int]:
-        return self.memory.wagering.get((self.player or "", currency), (0, 0))
+    def wagering_requirement(self, currency: str) -> tuple[int, int]:
+        return self.state.wagering.get((self.player or "", currency), (0, 0))
 
     def _grant(self, currency: str) -> Verdict:
         key = (self.player or "", currency)
-        left, since = self.required(currency)
-        asked = sum(leg.minor or 0 for leg in self.said.legs if leg.kind == "WAGERING")
-        self.memory.wagering[key] = (left + asked, since if left else self.memory.versions[key])
+        left, since = self.wagering_requirement(currency)
+        asked = sum(leg.minor or 0 for leg in self.intent.legs if leg.kind == "WAGERING")
+        self.state.wagering[key] = (left + asked, since if left else self.state.versions[key])
         if not left + asked:
-            del self.memory.wagering[key]
+            del self.state.wagering[key]
         return BOOKED
 
     def _end_bonus(self, currency: str, target: str, minor: int) -> Verdict:
-        found = min(minor, max(self.purse(currency)[BONUS], 0))
+        found = min(minor, max(self.wallet(currency)[BONUS], 0))
         self.move(currency, BONUS, target, found)
-        if self.purse(currency)[BONUS] <= 0 and self.required(currency)[0]:
-            del self.memory.wagering[self.player or "", currency]
+        if self.wallet(currency)[BONUS] <= 0 and self.wagering_requirement(currency)[0]:
+            del self.state.wagering[self.player or "", currency]
         return BOOKED if found == minor else ("POSTED", "BONUS_IN_PART")
 
-    def _adjustment(self, leg: Move) -> Verdict:
-        said, player = self.said, self.player or ""
+    def _adjustment(self, leg: IntentLeg) -> Verdict:
+        said, player = self.intent, self.player or ""
         currency, minor = leg.currency or "", leg.minor or 0
         if said.reference:
-            proposals = self.memory.decided.get(said.reference, [])
+            proposals = self.state.decisions.get(said.reference, [])
             if not proposals or proposals[0].player != player:
                 return ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN")
-            if (said.reference, player) in self.memory.closed:
+            if (said.reference, player) in self.state.closings:
                 return CLOSED
-            if said.actor == proposals[0].said.actor:
-                return ("REFUSED_REFERENCE", "PROPOSED_BY_THE_SAME")
-            self.memory.closed[said.reference, player] = "APPROVED"
-            currency, minor = proposals[0].said.legs[0].currency or "", proposals[0].said.legs[0].minor or 0
+            if said.actor == proposals[0].intent.actor:
+                return ("REFUSED_REFERENCE", "SELF_APPROVAL")
+            self.state.closings[said.reference, player] = "APPROVED"
+            currency, minor = proposals[0].intent.legs[0].currency or "", proposals[0].intent.legs[0].minor or 0
         accounts = ("adjustments", CASH) if minor >= 0 else (CASH, "adjustments")
         self.move(currency, *accounts, abs(minor))
         return BOOKED
 
-    def _state(self, leg: Move) -> Verdict:
-        said, player, at_ms = self.said, self.player or "", self.said_at_ms
-        limits, standings = self.memory.limits, self.memory.standings
+    def _state(self, leg: IntentLeg) -> Verdict:
+        said, player, at_ms = self.intent, self.player or "", self.intent_at_ms
+        limits, standings = self.state.limits, self.state.standings
         is_limit = said.operation in ("player.limited", "player.unlimited")
         old = limits.get((player, leg.currency or "")) if is_limit else standings.get((player, said.source))
         if old and old[0] > at_ms:
-            return ("POSTED", "OLDER_THAN_STATE")
+            return ("POSTED", "STALE_STATE")
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)
         else:
             standings[player, said.source] = (at_ms, said.operation)
         return BOOKED
 
-    def _withdrawal(self, leg: Move) -> Verdict:
-        if self.said.reference:
-            return self._pay(self.said.reference)
+    def _withdrawal(self, leg: IntentLeg) -> Verdict:
+        if self.intent.reference:
+            return self._pay(self.intent.reference)
         self.move(leg.currency or "", CASH, HELD, leg.minor or 0)
         return BOOKED
 
-    def _refuse(self, _: Move) -> Verdict:
-        was = self.closed_as()
-        verdict = self.take_back("REFUSED")
+    def _refuse(self, _: IntentLeg) -> Verdict:
+        was = self.reference_closing()
+        verdict = self.reverse("REFUSED")
         return ("UNRESOLVED", "REFUSED_AFTER_PAYMENT") if (verdict, was) == (CLOSED, "PAID") else verdict
 
-    def _rollback(self, _: Move) -> Verdict:
-        if self.closed_as() == "SETTLED" and self.memory.policy(self.said).rollback_after_win == "REFUSE":
+    def _rollback(self, _: IntentLeg) -> Verdict:
+        if self.reference_closing() == "SETTLED" and self.state.policy(self.intent).rollback_after_win == "REFUSE":
             return ("REFUSED_REFERENCE", "BET_SETTLED")
-        return self.take_back("REVERSED")
+        return self.reverse("REVERSED")
 
-    def _cancel(self, _: Move) -> Verdict:
-        seen = self.memory.seen(self.said.reference, self.player)
-        if seen and seen[-1].place != self.said.cancels:
+    def _cancel(self, _: IntentLeg) -> Verdict:
+        seen = self.state.decisions_of(self.intent.reference, self.player)
+        if seen and seen[-1].place != self.intent.cancels:
             return ("CANCELLED", "ATTEMPT_MOVED_NOTHING")
-        verdict = self.take_back("CANCELLED")
+        verdict = self.reverse("CANCELLED")
         return ("CANCELLED", "REVERSED" if verdict == BOOKED else verdict[1])
 
     def _pay(self, request: Identity) -> Verdict:
-        target, was = self.target(), self.closed_as()
+        target, was = self.referenced_decision(), self.reference_closing()
         if target == NOTHING or (target == CLOSED and was != "PAID"):
             return ("UNRESOLVED", "PAID_WITHOUT_HOLD")
-        self.memory.closed[request, self.player or ""] = "PAID"
-        if not isinstance(target, Decision):
+        self.state.closings[request, self.player or ""] = "PAID"
+        if not isinstance(target, OracleDecision):
             return target
-        for currency, _, _, minor, _ in target.moved:
-            self.move(currency, HELD, f"psp:{self.said.provider}", minor)
+        for currency, _, _, minor, _ in target.movements:
+            self.move(currency, HELD, f"psp:{self.intent.provider}", minor)
         return BOOKED
 
     def _nobodys(self) -> Verdict:
-        psp, suspense = f"psp:{self.said.provider}", f"suspense:{self.said.provider}"
-        for leg in self.said.legs:
+        psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
+        for leg in self.intent.legs:
             if leg.kind == "DEPOSIT":
                 self.move(leg.currency or "", psp, suspense, leg.minor or 0)
             elif leg.kind == "DEPOSIT_REVERSAL":
                 self.move(leg.currency or "", suspense, psp, leg.minor or 0)
-        kinds, reference = {leg.kind for leg in self.said.legs}, self.said.reference
+        kinds, reference = {leg.kind for leg in self.intent.legs}, self.intent.reference
         if kinds <= {"INFORMATIONAL", "HEARTBEAT"}:
             return NOTED
-        if reference is not None and reference not in self.memory.decided:
-            if "WIN" in kinds and self.memory.policy(self.said).win_without_bet == "REFUSE":
-                return ("REFUSED_REFERENCE", "BET_NOT_SEEN")
+        if reference is not None and reference not in self.state.decisions:
+            if "WIN" in kinds and self.state.policy(self.intent).win_without_bet == "REFUSE":
+                return ("REFUSED_REFERENCE", "BET_NOT_FOUND")
             if "ROLLBACK" in kinds:
-                self.memory.closed.setdefault((reference, None), "REVERSED")
+                self.state.closings.setdefault((reference, None), "REVERSED")
         return ("UNRESOLVED", "PLAYER_UNKNOWN")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lab.simulator.intents import Identity, Place, Said
+from lab.simulator.intents import AttemptKey, Identity, Intent
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
 CASH, BONUS, HELD = "cash", "bonus", "held"
@@ -14,11 +14,11 @@ CASH, BONUS, HELD = "cash", "bonus", "held"
 Verdict = tuple[str, str]
 """Outcome and reason."""
 
-Moved = tuple[str, str, str, int, int]
+Movement = tuple[str, str, str, int, int]
 """Currency, from, to, amount in minor units, version of the wallet after it."""
 
 
-class Told(NamedTuple):
+class OracleAnswer(NamedTuple):
     """An answer: outcome, reason, and what the player could bet in each currency right after it."""
 
     outcome: str
@@ -26,17 +26,17 @@ class Told(NamedTuple):
     available: Mapping[str, int] = {}
 
 
-class Decision(NamedTuple):
+class OracleDecision(NamedTuple):
     """What was decided about something, and what it moved."""
 
     player: str | None
-    said: Said
-    place: Place
-    told: Told
-    moved: list[Moved]
+    intent: Intent
+    place: AttemptKey
+    answer: OracleAnswer
+    movements: list[Movement]
 
 
-class Memory:
+class OracleState:
     """Everything that an answer may depend on."""
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
@@ -47,28 +47,28 @@ class Memory:
         self.standings: dict[tuple[str, str], tuple[int, str]] = {}
         self.limits: dict[tuple[str, str], tuple[int, int | None]] = {}
         self.wagering: dict[tuple[str, str], tuple[int, int]] = {}
-        self.told: dict[tuple[Identity, Place], Told] = {}
-        self.decided: dict[Identity, list[Decision]] = {}
-        self.closed: dict[tuple[Identity, str | None], str] = {}
+        self.answers: dict[tuple[Identity, AttemptKey], OracleAnswer] = {}
+        self.decisions: dict[Identity, list[OracleDecision]] = {}
+        self.closings: dict[tuple[Identity, str | None], str] = {}
 
-    def policy(self, said: Said) -> LedgerPolicy:
+    def policy(self, said: Intent) -> LedgerPolicy:
         """How this provider wants it."""
         return self.policies.get(said.provider, DEFAULT_POLICY)
 
-    def seen(self, identity: Identity | None, player: str | None) -> list[Decision]:
+    def decisions_of(self, identity: Identity | None, player: str | None) -> list[OracleDecision]:
         """How something of this player was decided, oldest first."""
         return (
-            [decision for decision in self.decided.get(identity, []) if decision.player == player] if identity else []
+            [decision for decision in self.decisions.get(identity, []) if decision.player == player] if identity else []
         )
 
-    def booked(self, identity: Identity | None, player: str | None) -> Decision | None:
+    def posted_decision(self, identity: Identity | None, player: str | None) -> OracleDecision | None:
         """Its last decision, if that was POSTED."""
-        seen = self.seen(identity, player)
-        return seen[-1] if seen and seen[-1].told.outcome == "POSTED" else None
+        seen = self.decisions_of(identity, player)
+        return seen[-1] if seen and seen[-1].answer.outcome == "POSTED" else None
 
-    def closed_as(self, identity: Identity | None, player: str | None) -> str | None:
+    def closing_of(self, identity: Identity | None, player: str | None) -> str | None:
         """How something of this player was ended, or before anybody knew whose it would be."""
         if identity is None:
             return None
-        own, of_nobody = self.closed.get((identity, player)), self.closed.get((identity, None))
+        own, of_nobody = self.closings.get((identity, player)), self.closings.get((identity, None))
         return of_nobody or own if own == "SETTLED" else own or of_nobody

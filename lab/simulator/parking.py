@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final
 
-from lab.simulator.statements import Handler, Parameters, Result, target_of, unnested
-from lab.simulator.tables import Row, Server, Session
+from lab.simulator.statements import Handler, Parameters, StatementResult, target_of, unnest_rows
+from lab.simulator.tables import Row, Server, SimulatedSession
 
 WAITING, RESOLVED, FINAL = "WAITING", "RESOLVED", "FINAL"
 
 
-def parked(server: Server, parts: Iterable[int] | None = None, state: str | None = None) -> list[Row]:
+def parked_rows(server: Server, parts: Iterable[int] | None = None, state: str | None = None) -> list[Row]:
     """Parked rows in the order of their places."""
     wanted = None if parts is None else set(parts)
     rows = [
@@ -33,12 +33,12 @@ def _player_of(server: Server, event_id: str | None) -> str | None:
     return next((row["player_id"] for row in entries if row["player_id"] is not None), None)
 
 
-async def _park(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _park(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     table, columns = target_of(statement)
     defaults = {"state": WAITING, "player_id": None, "appended": False, "barrier": None, "parked_at": server.now_s()}
-    rows = [{**defaults, **dict(zip(columns, values, strict=True))} for values in unnested(statement, parameters)]
+    rows = [{**defaults, **dict(zip(columns, values, strict=True))} for values in unnest_rows(statement, parameters)]
     session.inserts += [(table, row) for row in rows]
-    return Result(count=len(rows))
+    return StatementResult(count=len(rows))
 
 
 def _same_attempt(server: Server, row: Row) -> Row | None:
@@ -47,43 +47,49 @@ def _same_attempt(server: Server, row: Row) -> Row | None:
     return next((other for other in others if other["state"] != WAITING and other["body"] == row["body"]), None)
 
 
-async def _follow(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _follow(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     del statement
-    for row in parked(server, parameters["parts"], WAITING):
+    for row in parked_rows(server, parameters["parts"], WAITING):
         other = _same_attempt(server, row)
         if other is not None:
             session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
-    return Result()
+    return StatementResult()
 
 
-async def _match(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _match(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     del statement
-    for row in parked(server, parameters["parts"], WAITING):
+    for row in parked_rows(server, parameters["parts"], WAITING):
         player = _player_of(server, row["reference_event_id"])
         if player is not None and _same_attempt(server, row) is None:
             session.changes.append(partial(row.update, state=RESOLVED, player_id=player))
-    return Result()
+    return StatementResult()
 
 
-async def _unappended(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _unappended(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session, statement
-    rows = [row for row in parked(server, parameters["parts"]) if not row["appended"] and row["state"] != WAITING]
-    return Result([(row["part"], row["source_offset"], row["body"], row["player_id"]) for row in rows[:1000]])
+    rows = [row for row in parked_rows(server, parameters["parts"]) if not row["appended"] and row["state"] != WAITING]
+    return StatementResult([(row["part"], row["source_offset"], row["body"], row["player_id"]) for row in rows[:1000]])
 
 
-async def _appended(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
-    for place in unnested(statement, parameters):
+async def _appended(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
+    for place in unnest_rows(statement, parameters):
         row = server.tables["parked"].rows[place]
         session.changes.append(partial(row.update, appended=True))
-    return Result()
+    return StatementResult()
 
 
-async def _waiting(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _waiting(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session, statement
     rows: dict[int, list[Row]] = {}
-    for row in parked(server, parameters["parts"], WAITING):
+    for row in parked_rows(server, parameters["parts"], WAITING):
         rows.setdefault(row["part"], []).append(row)
-    return Result(
+    return StatementResult(
         [
             (part, len(found), max((row["source_offset"] for row in found if row["barrier"] is None), default=None))
             for part, found in rows.items()
@@ -91,12 +97,14 @@ async def _waiting(server: Server, session: Session, statement: str, parameters:
     )
 
 
-async def _raise_barrier(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _raise_barrier(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement
     lasts = dict(zip(parameters["parts"], parameters["lasts"], strict=True))
     barrier: Row = {"raw_ends": _plain(parameters["ends"]), "log_ends": None}
     session.inserts.append(("barrier", barrier))
-    seen = [row for row in parked(server, lasts, WAITING) if row["barrier"] is None]
+    seen = [row for row in parked_rows(server, lasts, WAITING) if row["barrier"] is None]
     seen = [row for row in seen if row["source_offset"] <= lasts[row["part"]]]
 
     def stand_behind() -> None:
@@ -104,38 +112,46 @@ async def _raise_barrier(server: Server, session: Session, statement: str, param
             row["barrier"] = barrier["id"]  # which it has only once it is inserted
 
     session.changes.append(stand_behind)
-    return Result()
+    return StatementResult()
 
 
-async def _open_barriers(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _open_barriers(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session, statement
-    used = {row["barrier"] for row in parked(server, parameters["parts"], WAITING)}
+    used = {row["barrier"] for row in parked_rows(server, parameters["parts"], WAITING)}
     barriers = server.tables["barrier"].rows
-    return Result(
+    return StatementResult(
         [(row["id"], row["raw_ends"], row["log_ends"]) for _, row in sorted(barriers.items()) if row["id"] in used]
     )
 
 
-async def _set_log_ends(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _set_log_ends(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement
     ends = _plain(parameters["ends"])
     for number in parameters["barriers"]:
         row = server.tables["barrier"].rows.get((number,))
         if row is not None:  # another resolver may have needed it no more
             session.changes.append(partial(row.update, log_ends=ends))
-    return Result()
+    return StatementResult()
 
 
-async def _positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _positions(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session, statement
     topics = (parameters["log"], parameters["unresolved"])
     rows = server.tables["stream_position"].rows.values()
-    return Result([(row["topic"], row["part"], row["next_offset"]) for row in rows if row["topic"] in topics])
+    return StatementResult([(row["topic"], row["part"], row["next_offset"]) for row in rows if row["topic"] in topics])
 
 
-async def _finalise(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _finalise(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement
-    for row in parked(server, parameters["parts"], WAITING):
+    for row in parked_rows(server, parameters["parts"], WAITING):
         reference = row["reference_event_id"]
         age_ms = (server.now_s() - row["parked_at"]) * 1000
         if row["barrier"] not in parameters["barriers"] or age_ms < parameters["min_age_ms"]:
@@ -143,7 +159,7 @@ async def _finalise(server: Server, session: Session, statement: str, parameters
         if _player_of(server, reference) is not None or _is_on_its_way(server, row):
             continue
         session.changes.append(partial(row.update, state=FINAL))
-    return Result()
+    return StatementResult()
 
 
 def _is_on_its_way(server: Server, row: Row) -> bool:
@@ -153,9 +169,11 @@ def _is_on_its_way(server: Server, row: Row) -> bool:
     )
 
 
-async def _drop_barriers(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _drop_barriers(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement, parameters
-    used = {row["barrier"] for row in parked(server, None, WAITING)}
+    used = {row["barrier"] for row in parked_rows(server, None, WAITING)}
     barriers = server.tables["barrier"].rows
     unused = [key for key in barriers if key[0] not in used]
 
@@ -164,7 +182,7 @@ async def _drop_barriers(server: Server, session: Session, statement: str, param
             barriers.pop(key, None)  # another resolver may have dropped it
 
     session.changes.append(drop)
-    return Result()
+    return StatementResult()
 
 
 PARKING: Final[dict[str, Handler]] = {

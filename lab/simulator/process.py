@@ -11,7 +11,7 @@ from typing import Any
 from schemas.errors import SendFailed, Unavailable
 
 
-class Blow(StrEnum):
+class FaultKind(StrEnum):
     """What happens to a process at the point it has reached."""
 
     KILL = "KILL"
@@ -33,8 +33,8 @@ class Process:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self._armed: dict[str, tuple[Blow, float]] = {}
-        self.struck: list[str] = []
+        self._armed: dict[str, tuple[FaultKind, float]] = {}
+        self.faults: list[str] = []
         self.on_freeze: Callable[[Process], None] = lambda _: None
 
     @property
@@ -42,7 +42,7 @@ class Process:
         """Whether it stands still, with all that it holds."""
         return not self._thawed.is_set()
 
-    def arm(self, point: str, blow: Blow, seconds: float = 0.0) -> None:
+    def arm(self, point: str, blow: FaultKind, seconds: float = 0.0) -> None:
         """Strike when the process reaches a point for the next time."""
         self._armed[point] = (blow, seconds)
 
@@ -87,12 +87,12 @@ class Process:
     async def _strike(self, point: str) -> None:
         blow, seconds = self._armed.pop(point)
         self._trace(f"{self.name}: {blow} at {point!r}")
-        self.struck.append(f"{blow} at {point}")
-        if blow is Blow.KILL:
+        self.faults.append(f"{blow} at {point}")
+        if blow is FaultKind.KILL:
             self.kill()
-        elif blow is Blow.FREEZE:
+        elif blow is FaultKind.FREEZE:
             self.freeze(seconds)
-        elif blow is Blow.CUT:
+        elif blow is FaultKind.CUT:
             message = f"the simulated connection was cut at {point!r}"
             raise Unavailable(message)
         else:

@@ -10,40 +10,40 @@ from typing import Final, cast
 from lab.simulator.broker import Broker
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
-from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Partition, Surroundings, Worker
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Partition, SimulatedWorker, SimulationEnvironment
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
-from ledger_sink.booking.positions import Guard, LedgerPositions
+from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher
 from ledger_sink.resolve.handler import ResolveHandler, ResolvePositions
-from ledger_sink.resolve.resolver import Ends, Resolver
-from ledger_sink.store.event_decoder import Contents
+from ledger_sink.resolve.resolver import EndOffsets, Resolver
+from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.ledger import PostgresLedger
-from ledger_sink.store.log_check import Stored
-from runtime.dead_letters.sink import Burial, DeadLetters
+from ledger_sink.store.log_check import StoredPosition
+from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken, Unavailable
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
-from streams.normalise.mapping.normaliser import Accepted, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, RejectedItem
 
 SWEEP_S: Final = 0.5
 MIN_AGE_MS: Final = 500
 
 
-class _Graveyard:
+class _RefusingSink:
     """Nothing that reaches the ledger may need one: the normaliser has let only events through."""
 
-    async def bury_all(self, burials: Sequence[Burial]) -> None:
+    async def publish_all(self, burials: Sequence[Rejection]) -> None:
         message = f"the log holds {len(burials)} records that are no events: {burials[0].detail}"
         raise InvariantBroken(message)
 
 
-def _contents() -> Contents:
-    return Contents(cast("DeadLetters", _Graveyard()))
+def _event_decoder() -> EventDecoder:
+    return EventDecoder(cast("KafkaDeadLetterSink", _RefusingSink()))
 
 
 @dataclass(frozen=True)
-class _Guard(Guard):
+class _SimulatedGuard(PositionGuard):
     """Compares positions with the log in memory."""
 
     broker: Broker | None = None
@@ -51,7 +51,7 @@ class _Guard(Guard):
     async def check_installation(self) -> None:
         """There is one broker and one database."""
 
-    async def verify(self, stored: Mapping[int, Stored]) -> None:
+    async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
         """Raises LogMismatch."""
         assert self.broker is not None
         self.broker.verify(self.group, self.topic, stored)
@@ -61,47 +61,48 @@ async def _no_count() -> int:
     return 0
 
 
-class NormaliseWorker(Worker):
+class SimulatedNormaliseWorker(SimulatedWorker):
     """Raw records to events of the log."""
 
     role = NORMALISE
 
-    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+    async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """What the group has committed."""
         await self.process.reach("assigned")
         return {
-            (topic, part): self.around.broker.committed.get((self.role, topic, part), 0) for topic, part in partitions
+            (topic, part): self.environment.broker.committed.get((self.role, topic, part), 0)
+            for topic, part in partitions
         }
 
-    async def let_go(self, partitions: Collection[Partition]) -> None:
+    async def release(self, partitions: Collection[Partition]) -> None:
         """Nothing is held."""
 
     async def handle(self, batch: RecordBatch) -> None:
         """Append the batch's events."""
         outgoing: dict[str, list[tuple[bytes, bytes]]] = {TRANSACTIONS: [], UNRESOLVED: []}
         for record in batch.records:
-            for item in self.around.normaliser.normalise(record):
-                if isinstance(item, Accepted):
+            for item in self.environment.normaliser.normalise(record):
+                if isinstance(item, AcceptedTransaction):
                     outgoing[item.topic].append((item.key, item.value))
                 elif isinstance(item, RejectedItem):
                     message = f"{batch.topic}-{batch.partition}@{record.offset} was rejected: {item.detail}"
                     raise InvariantBroken(message)
         for topic, records in outgoing.items():
             if records:
-                await self.around.broker.send(self.process, topic, records, self.around.now_ms())
+                await self.environment.broker.send(self.process, topic, records, self.environment.now_ms())
 
 
-class LedgerWorker(Worker):
+class SimulatedLedgerWorker(SimulatedWorker):
     """Books the log and publishes what is settled."""
 
     role = LEDGER
 
-    def __init__(self, around: Surroundings, process: Process) -> None:
+    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
         super().__init__(around, process)
         store_database, publishing, claiming = (
             SimulatedDatabase(around.server, process, name) for name in ("store", "publisher", "claim")
         )
-        few = around.chance.choice((0, 200))  # both ways of writing rows
+        few = around.rng.choice((0, 200))  # both ways of writing rows
         store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS, few_events_max=few)
         self._publisher = Publisher(
             publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
@@ -109,16 +110,16 @@ class LedgerWorker(Worker):
             alerts_topic=ALERTS,
         )  # fmt: skip
         # Groups so small that others wait: those are decided while the one before them is written.
-        committer = Committer(store, self._publisher, events_max=around.chance.choice((1, 1, 15, 5_000)))
-        guard = _Guard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
+        committer = Committer(store, self._publisher, events_max=around.rng.choice((1, 1, 15, 5_000)))
+        guard = _SimulatedGuard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
-        self._handler = LedgerHandler(committer, _contents())
+        self._handler = LedgerHandler(committer, _event_decoder())
         for work in (committer.run(), self._publisher.run(), self._store_cursors()):
             process.start(work)
 
     async def _send(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
         if records:
-            await self.around.broker.send(self.process, topic, records, self.around.now_ms())
+            await self.environment.broker.send(self.process, topic, records, self.environment.now_ms())
 
     async def _store_cursors(self) -> None:
         while True:
@@ -128,7 +129,7 @@ class LedgerWorker(Worker):
             except Unavailable:
                 continue
 
-    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+    async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Claimed, compared with the log, published up to date."""
         return await self._positions.claim(partitions)
 
@@ -136,29 +137,34 @@ class LedgerWorker(Worker):
         """Book it."""
         await self._handler.handle(batch)
 
-    async def let_go(self, partitions: Collection[Partition]) -> None:
+    async def release(self, partitions: Collection[Partition]) -> None:
         """Publish what is committed."""
         await self._positions.release(partitions)
 
 
-class ResolveWorker(Worker):
+class SimulatedResolveWorker(SimulatedWorker):
     """Finds players for events that name none."""
 
     role = RESOLVE
 
-    def __init__(self, around: Surroundings, process: Process) -> None:
+    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
         super().__init__(around, process)
         database = SimulatedDatabase(around.server, process, "resolver")
         self._resolver = Resolver(
-            database, self._append, _Progress(around), topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=MIN_AGE_MS
+            database,
+            self._append,
+            _SimulatedProgress(around),
+            topic=UNRESOLVED,
+            log_topic=TRANSACTIONS,
+            min_age_ms=MIN_AGE_MS,
         )
-        guard = _Guard(database, "", self.role, UNRESOLVED, _no_count, around.broker)
+        guard = _SimulatedGuard(database, "", self.role, UNRESOLVED, _no_count, around.broker)
         self._positions = ResolvePositions(guard, self._resolver)
-        self._handler = ResolveHandler(self._resolver, _contents())
+        self._handler = ResolveHandler(self._resolver, _event_decoder())
         process.start(self._sweep())
 
     async def _append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
-        await self.around.broker.send(self.process, TRANSACTIONS, records, self.around.now_ms())
+        await self.environment.broker.send(self.process, TRANSACTIONS, records, self.environment.now_ms())
 
     async def _sweep(self) -> None:
         while True:
@@ -168,7 +174,7 @@ class ResolveWorker(Worker):
             except Unavailable:
                 continue
 
-    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+    async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Claimed, compared with the topic."""
         return await self._positions.claim(partitions)
 
@@ -176,31 +182,31 @@ class ResolveWorker(Worker):
         """Park it."""
         await self._handler.handle(batch)
 
-    async def let_go(self, partitions: Collection[Partition]) -> None:
+    async def release(self, partitions: Collection[Partition]) -> None:
         """Forget them."""
         await self._positions.release(partitions)
 
 
-class _Progress:
+class _SimulatedProgress:
     """How far everything has come, as the broker tells the resolver."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: SimulationEnvironment) -> None:
         self._around = around
 
-    async def raw_ends(self) -> Ends:
+    async def raw_ends(self) -> EndOffsets:
         return self._around.broker.ends(self._around.raw_topics)
 
-    async def normalised(self) -> Ends:
+    async def normalised_offsets(self) -> EndOffsets:
         committed = self._around.broker.committed
         return {f"{topic}-{part}": offset for (role, topic, part), offset in committed.items() if role == NORMALISE}
 
-    async def log_ends(self) -> Ends:
+    async def log_ends(self) -> EndOffsets:
         return self._around.broker.ends([TRANSACTIONS])
 
-    async def unresolved_ends(self) -> Ends:
+    async def unresolved_ends(self) -> EndOffsets:
         return self._around.broker.ends([UNRESOLVED])
 
 
-WORKERS: Final[dict[str, type[Worker]]] = {
-    NORMALISE: NormaliseWorker, LEDGER: LedgerWorker, RESOLVE: ResolveWorker,
+WORKERS: Final[dict[str, type[SimulatedWorker]]] = {
+    NORMALISE: SimulatedNormaliseWorker, LEDGER: SimulatedLedgerWorker, RESOLVE: SimulatedResolveWorker,
 }  # fmt: skip

@@ -10,14 +10,14 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from lab.simulator.broker import Broker, Record
-from lab.simulator.encoders import spelled
-from lab.simulator.group import Group
-from lab.simulator.intents import Move, Place, Said
-from lab.simulator.process import Blow, Process
+from lab.simulator.broker import Broker, SimulatedRecord
+from lab.simulator.encoders import encode_record
+from lab.simulator.group import ConsumerGroup
+from lab.simulator.intents import AttemptKey, Intent, IntentLeg
+from lab.simulator.process import FaultKind, Process
 from lab.simulator.roles import WORKERS
 from lab.simulator.tables import Server
-from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Surroundings, Worker
+from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, SimulatedWorker, SimulationEnvironment
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
 from streams.normalise.mapping.cancel import CANCEL_HEADER
@@ -32,25 +32,25 @@ EPOCH_MS: Final = 1_790_000_000_000
 PROVIDERS: Final = ("adyen", "house", "hub88", "hundredhp", "playngo")
 SKEW_MS: Final = 400_000_000
 """Clocks of providers and connectors are off by up to some days."""
-SETTLE_S: Final = 900.0
+SETTLE_TIMEOUT_S: Final = 900.0
 
 
-class NeverSettled(Exception):
+class SettleTimeout(Exception):
     """Something is still not booked or published after all blows have long ended."""
 
 
-class World:
+class Simulation:
     """Everything at its beginning; needs a running simulated loop."""
 
     def __init__(
         self, chance: Random, policies: Mapping[str, LedgerPolicy], trace: Callable[[str], None], partitions: int = 3
     ) -> None:
-        self.chance = chance
+        self.rng = chance
         self.policies = policies
         self.broker = Broker(partitions, chance)
         self.server = Server()
-        self.said: dict[Place, Said] = {}
-        self.said_at_ms: dict[Place, int] = {}
+        self.intents: dict[AttemptKey, Intent] = {}
+        self.intent_times_ms: dict[AttemptKey, int] = {}
         """By its own clock, which may be days off."""
         self.clock_ms = EPOCH_MS
         self._trace = trace
@@ -59,7 +59,7 @@ class World:
         self._processes: list[Process] = []
         dialects = {dialect.provider: dialect for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House())}
         topics = tuple(raw_topic(provider) for provider in PROVIDERS)
-        self.around = Surroundings(
+        self.environment = SimulationEnvironment(
             self.broker, self.server, Normaliser(dialects, {}), policies, topics, self.now_ms, chance
         )
         self.groups = {
@@ -77,41 +77,41 @@ class World:
         """Tell what happens, to whoever wants to know."""
         self._trace(f"{asyncio.get_running_loop().time():9.3f} {text}")
 
-    def _group(self, role: str, topics: Sequence[str]) -> Group:
+    def _group(self, role: str, topics: Sequence[str]) -> ConsumerGroup:
         partitions = [TopicPartition(topic, part) for topic in topics for part in range(self.broker.partitions)]
 
-        def start() -> Worker:
-            process = Process(f"{role}-{next(self._numbers)}", self.chance, self.trace)
+        def start() -> SimulatedWorker:
+            process = Process(f"{role}-{next(self._numbers)}", self.rng, self.trace)
             self._processes.append(process)
-            process.on_freeze = self.groups[role].notice
+            process.on_freeze = self.groups[role].notice_freeze
             process.ended.add_done_callback(lambda _: self.server.end_all_of(process.name))
-            return WORKERS[role](self.around, process)
+            return WORKERS[role](self.environment, process)
 
-        return Group(partitions, start, self.chance, self.trace)
+        return ConsumerGroup(partitions, start, self.rng, self.trace)
 
-    def say(self, items: Sequence[Said]) -> Record:
+    def append_intents(self, items: Sequence[Intent]) -> SimulatedRecord:
         """Append what is said to its raw topic, as a connector does."""
         now_ms = self.now_ms()
-        off = self.chance.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
-        provider_ms = max(0, now_ms - self.chance.randrange(90_000) - off)
-        record = spelled(items, max(0, now_ms - 20 + off), provider_ms, self.chance)
+        off = self.rng.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
+        provider_ms = max(0, now_ms - self.rng.randrange(90_000) - off)
+        record = encode_record(items, max(0, now_ms - 20 + off), provider_ms, self.rng)
         kept = self.broker.append(raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms)
         for index, said in enumerate(items):
-            self.said[kept.topic, kept.partition, kept.offset, index] = said
-            self.said_at_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
+            self.intents[kept.topic, kept.partition, kept.offset, index] = said
+            self.intent_times_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
         return kept
 
-    def say_again(self, record: Record) -> None:
+    def append_again(self, record: SimulatedRecord) -> None:
         """A connector that did not hear of its append appends the same bytes again."""
         again = self.broker.append(
             record.topic, record.key or b"", record.value or b"", self._headers(record), self.now_ms()
         )
         for index, said in enumerate(self._items(record)):
             place = (again.topic, again.partition, again.offset, index)
-            self.said[place] = said
-            self.said_at_ms[place] = self.said_at_ms[record.topic, record.partition, record.offset, index]
+            self.intents[place] = said
+            self.intent_times_ms[place] = self.intent_times_ms[record.topic, record.partition, record.offset, index]
 
-    def give_up(self, record: Record) -> None:
+    def append_cancel(self, record: SimulatedRecord) -> None:
         """A connector that got no answer in time takes its attempt back."""
         attempt = f"{record.topic}-{record.partition}@{record.offset}"
         headers = [*self._headers(record), (CANCEL_HEADER, attempt.encode())]
@@ -119,12 +119,12 @@ class World:
         for index, said in enumerate(self._items(record)):
             place = (record.topic, record.partition, record.offset, index)
             identity = (*said.identity[:2], "cancel", f"{attempt}#{index}")
-            leg = Move("CANCEL" if said.decides else "INFORMATIONAL")
-            self.said[kept.topic, kept.partition, kept.offset, index] = Said(
+            leg = IntentLeg("CANCEL" if said.decides else "INFORMATIONAL")
+            self.intents[kept.topic, kept.partition, kept.offset, index] = Intent(
                 identity, said.player, (leg,), said.identity, said.round_id, said.game, cancels=place
             )
 
-    def later(self, after_s: float, act: Callable[[Record], None], record: Record) -> None:
+    def schedule(self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord) -> None:
         """Do something to a record after a while; nothing is settled before it is done."""
         self._planned += 1
 
@@ -134,12 +134,12 @@ class World:
 
         asyncio.get_running_loop().call_later(after_s, do)
 
-    def _items(self, record: Record) -> list[Said]:
+    def _items(self, record: SimulatedRecord) -> list[Intent]:
         place = (record.topic, record.partition, record.offset)
-        return [self.said[*place, index] for index in range(1_000) if (*place, index) in self.said]
+        return [self.intents[*place, index] for index in range(1_000) if (*place, index) in self.intents]
 
     @staticmethod
-    def _headers(record: Record) -> list[tuple[str, bytes]]:
+    def _headers(record: SimulatedRecord) -> list[tuple[str, bytes]]:
         return [(name, value or b"") for name, value in record.headers if name != CANCEL_HEADER]
 
     def processes(self, role: str) -> list[Process]:
@@ -147,27 +147,27 @@ class World:
         members = self.groups[role].members
         return [one.process for one in members if not one.process.is_dead and not one.process.is_frozen]
 
-    def arm(self, role: str, point: str, blow: Blow, seconds: float = 0.0) -> None:
+    def arm(self, role: str, point: str, blow: FaultKind, seconds: float = 0.0) -> None:
         """Have some process of a role struck at a point."""
         processes = self.processes(role)
         if processes:
-            process = self.chance.choice(processes)
+            process = self.rng.choice(processes)
             process.arm(point, blow, seconds)
 
     @property
-    def strikes(self) -> list[str]:
+    def injected_faults(self) -> list[str]:
         """All blows that have fallen."""
-        return [f"{process.name}: {blow}" for process in self._processes for blow in process.struck]
+        return [f"{process.name}: {blow}" for process in self._processes for blow in process.faults]
 
     @property
-    def was_frozen(self) -> bool:
+    def had_freeze(self) -> bool:
         """Whether a process may have woken up with something old to send."""
         return any(process.freezes for process in self._processes)
 
     async def settle(self) -> None:
-        """Wait until everything is booked and published. Raises NeverSettled."""
+        """Wait until everything is booked and published. Raises SettleTimeout."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + SETTLE_S
+        until_s = loop.time() + SETTLE_TIMEOUT_S
         self.server.is_away = False
         for process in self._processes:
             process.disarm()
@@ -176,8 +176,8 @@ class World:
             if why_not is None:
                 self.stop()
                 return
-            if loop.time() > until_s or any(group.unexpected for group in self.groups.values()):
-                raise NeverSettled(why_not)
+            if loop.time() > until_s or any(group.unexpected_exits for group in self.groups.values()):
+                raise SettleTimeout(why_not)
             await asyncio.sleep(0.5)
 
     def _unsettled(self) -> str | None:
@@ -186,7 +186,7 @@ class World:
         if any(process.is_frozen and not process.is_dead for process in self._processes):
             return "a process still stands still"
         committed = self.broker.committed
-        for topic in self.around.raw_topics:
+        for topic in self.environment.raw_topics:
             for part, partition in enumerate(self.broker.topics[topic]):
                 if committed.get((NORMALISE, topic, part), 0) != partition.end:
                     return f"{topic}-{part} is not normalised up to {partition.end}"

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, Final
 
 from lab.simulator.postgres_text import rows_of, values_of
-from lab.simulator.tables import Row, Server, Session
+from lab.simulator.tables import Row, Server, SimulatedSession
 from ledger_sink.store.statements import statements
 from schemas.errors import InvariantBroken
 
@@ -29,7 +29,7 @@ _REPLACED: Final = re.compile(r"\bDO UPDATE\b.*\bWHERE\s+\w+\.(\w+)\s*(?:<\s*exc
 
 
 @dataclass(frozen=True)
-class Result:
+class StatementResult:
     """Rows in the order of the statement's columns, and how many rows it touched."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Result:
 
 
 Parameters = Mapping[str, Any]
-Handler = Callable[[Server, Session, str, Parameters], Awaitable[Result]]
+Handler = Callable[[Server, SimulatedSession, str, Parameters], Awaitable[StatementResult]]
 
 
 @cache
@@ -77,25 +77,27 @@ def arrays_of(statement: str) -> tuple[tuple[str, str], ...]:
     return tuple(_ARRAY.findall(_COMMENT.sub("", statement)))
 
 
-def picked(statement: str, rows: list[Row]) -> Result:
+def select_columns(statement: str, rows: list[Row]) -> StatementResult:
     columns = _selected(statement)
-    return Result([tuple(row.get(column) for column in columns) for row in rows], len(rows))
+    return StatementResult([tuple(row.get(column) for column in columns) for row in rows], len(rows))
 
 
-def unnested(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+def unnest_rows(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
     columns = [values_of(parameters[name], kind) for name, kind in arrays_of(statement)]
     return list(zip(*columns, strict=True))
 
 
-async def _insert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _insert(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     del server
     table, columns = target_of(statement)
-    rows = [dict(zip(columns, values, strict=True)) for values in unnested(statement, parameters)]
+    rows = [dict(zip(columns, values, strict=True)) for values in unnest_rows(statement, parameters)]
     session.inserts += [(table, row) for row in rows]
-    return Result(count=len(rows))
+    return StatementResult(count=len(rows))
 
 
-async def _insert_lines(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _insert_lines(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del server
     table, columns = target_of(statement)
     if parameters["lines"].count("\\") != parameters["lines"].count("\\N"):
@@ -103,52 +105,60 @@ async def _insert_lines(server: Server, session: Session, statement: str, parame
         raise InvariantBroken(message)
     rows = list(rows_of(parameters["lines"] + "\n", columns))
     session.inserts += [(table, row) for row in rows]
-    return Result(count=len(rows))
+    return StatementResult(count=len(rows))
 
 
-def looked_up(table: str, column: str, parameter: str) -> Handler:
-    async def handler(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+def lookup_handler(table: str, column: str, parameter: str) -> Handler:
+    async def handler(
+        server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+    ) -> StatementResult:
         del session
         wanted = values_of(parameters[parameter], "text")
         found = server.tables[table]
         if found.key == (column,):
-            return picked(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
-        return picked(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
+            return select_columns(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
+        return select_columns(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
 
     return handler
 
 
-async def _known_entries(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _known_entries(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session
     found = server.tables["entry"]
     ids = sorted(set(values_of(parameters["event_ids"], "uuid")))
     rows = [sorted(found.find(("event_id",), (event_id,)), key=lambda row: row["decision"]) for event_id in ids]
-    return picked(statement, list(chain.from_iterable(rows)))
+    return select_columns(statement, list(chain.from_iterable(rows)))
 
 
-async def _known_repeats(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _known_repeats(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session
     rows = [
         row
-        for event_id, offset in unnested(statement, parameters)
+        for event_id, offset in unnest_rows(statement, parameters)
         for row in server.tables["repeat"].find(("event_id",), (event_id,))
         if row["attempt_offset"] == offset
     ]
-    return picked(statement, rows)
+    return select_columns(statement, rows)
 
 
-async def _transfers_of(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _transfers_of(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session
     joined = _joined(statement)
     found = []
-    for event_id, decision, player, currency, first, last in unnested(statement, parameters):
+    for event_id, decision, player, currency, first, last in unnest_rows(statement, parameters):
         wanted = {"event_id": event_id, "decision": decision, "player_id": player, "currency": currency}
         chain_of_wallet = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
         rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
         rows = [row for row in rows if all(row[mine] == wanted[asked] for mine, asked in joined)]
         rows.sort(key=lambda row: row["version"])
         found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
-    return picked(statement, found)
+    return select_columns(statement, found)
 
 
 @cache
@@ -157,10 +167,12 @@ def _joined(statement: str) -> tuple[tuple[str, str], ...]:
     return tuple(_JOINED.findall(_COMMENT.sub("", statement)))
 
 
-async def _moved_away(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _moved_away(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     """Nothing: no month is ever taken out of these tables."""
     del server, session, statement, parameters
-    return Result()
+    return StatementResult()
 
 
 @cache
@@ -178,11 +190,11 @@ def _may_replace(statement: str, old: Row, new: Row) -> bool:
     return bool(old[column] < new[column] if value is None else old[column] == value)
 
 
-def _upsert(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+def _upsert(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     """Set rows by key, where the statement lets them be replaced."""
     name, columns = target_of(statement)
     table, count = server.tables[name], 0
-    for values in unnested(statement, parameters):
+    for values in unnest_rows(statement, parameters):
         new = dict(zip(columns, values, strict=True))
         old = table.rows.get(table.key_of(new))
         if old is None:
@@ -192,10 +204,12 @@ def _upsert(server: Server, session: Session, statement: str, parameters: Parame
         else:
             continue
         count += 1
-    return Result(count=count)
+    return StatementResult(count=count)
 
 
-async def _upsert_rows(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _upsert_rows(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     return _upsert(server, session, statement, parameters)
 
 
@@ -203,28 +217,36 @@ def position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
     return [(parameters["consumer"], parameters["topic"], part) for part in parameters["parts"]]
 
 
-async def _lock_positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _lock_positions(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     return await _locked(server, session, statement, position_keys(parameters))
 
 
-async def _locked(server: Server, session: Session, statement: str, wanted: list[tuple[Any, ...]]) -> Result:
+async def _locked(
+    server: Server, session: SimulatedSession, statement: str, wanted: list[tuple[Any, ...]]
+) -> StatementResult:
     keys = sorted(key for key in wanted if key in server.tables["stream_position"].rows)
     await server.lock(session, keys)
-    return picked(statement, [server.tables["stream_position"].rows[key] for key in keys])
+    return select_columns(statement, [server.tables["stream_position"].rows[key] for key in keys])
 
 
-async def _lock_all_positions(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _lock_all_positions(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     wanted = (parameters["consumer"], parameters["topic"])
     keys = [key for key in server.tables["stream_position"].rows if key[:2] == wanted]
     return await _locked(server, session, statement, keys)
 
 
-async def _crossings(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _crossings(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session, parameters
-    return picked(statement, list(server.tables["crossing"].rows.values()))
+    return select_columns(statement, list(server.tables["crossing"].rows.values()))
 
 
-async def _cross(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _cross(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
     del statement, parameters
     [row] = server.tables["crossing"].rows.values()
 
@@ -232,13 +254,15 @@ async def _cross(server: Server, session: Session, statement: str, parameters: P
         row["count"] += 1
 
     session.changes.append(count)
-    return Result(count=1)
+    return StatementResult(count=1)
 
 
-async def _advance(server: Server, session: Session, statement: str, parameters: Parameters) -> Result:
+async def _advance(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     count = 0
     arrays = [name for name, _ in arrays_of(statement)]
-    for values in unnested(statement, parameters):
+    for values in unnest_rows(statement, parameters):
         said = dict(zip(arrays, values, strict=True))
         key = (parameters["consumer"], parameters["topic"], said["parts"])
         row = server.tables["stream_position"].rows[key]
@@ -249,10 +273,10 @@ async def _advance(server: Server, session: Session, statement: str, parameters:
             new |= {"last_timestamp_ms": said["timestamps"], "last_checksum": said["checksums"]}
         session.changes.append(lambda row=row, new=new, key=key: _move(server, session, key, row, new))  # type: ignore[misc]
         count += 1
-    return Result(count=count)
+    return StatementResult(count=count)
 
 
-def _move(server: Server, session: Session, key: tuple[Any, ...], row: Row, new: Row) -> None:
+def _move(server: Server, session: SimulatedSession, key: tuple[Any, ...], row: Row, new: Row) -> None:
     if server.claimed_by.get(key) != session.owner:
         where = f"{key[1]}-{key[2]}@{row['next_offset']}"
         server.violations.append(f"{where}: {session.owner} wrote what {server.claimed_by.get(key)} has claimed")
@@ -265,9 +289,9 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.crossings": _crossings,
     "ledger.cross": _cross,
     "ledger.known_entries": _known_entries,
-    "ledger.known_closings": looked_up("closing", "event_id", "event_ids"),
-    "ledger.known_wallets": looked_up("wallet", "player_id", "players"),
-    "ledger.known_states": looked_up("player_state", "player_id", "players"),
+    "ledger.known_closings": lookup_handler("closing", "event_id", "event_ids"),
+    "ledger.known_wallets": lookup_handler("wallet", "player_id", "players"),
+    "ledger.known_states": lookup_handler("player_state", "player_id", "players"),
     "ledger.known_repeats": _known_repeats,
     "ledger.transfers_of": _transfers_of,
     "ledger.moved_away": _moved_away,
@@ -276,7 +300,7 @@ BOOKING: Final[dict[str, Handler]] = {
     "ledger.insert_repeats": _insert_lines,
     "ledger.insert_closings": _upsert_rows,
     "ledger.insert_proposals": _insert,
-    "ledger.known_proposals": looked_up("proposal", "event_id", "event_ids"),
+    "ledger.known_proposals": lookup_handler("proposal", "event_id", "event_ids"),
     "ledger.upsert_wallets": _upsert_rows,
     "ledger.upsert_states": _upsert_rows,
     "ledger.insert_batches": _insert,

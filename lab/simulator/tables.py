@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ledger_sink.store.database import Locked
+from ledger_sink.store.database import LockTimeout
 from schemas.errors import InvariantBroken, Unavailable
 
 Row = dict[str, Any]
@@ -67,14 +67,14 @@ class Table:
         for columns, index in self._by.items():
             index[tuple(row.get(column) for column in columns)].append(row)
 
-    def why_not(self, row: Row) -> str | None:
+    def constraint_violation(self, row: Row) -> str | None:
         """What a constraint has against a row."""
         if self.name == "transfer" and (row["amount_minor"] <= 0 or row["debit"] == row["credit"]):
             return "a transfer moves something from one account to another"
         return None
 
 
-class Session:
+class SimulatedSession:
     """One connection's transaction: what it would write, and what it holds."""
 
     def __init__(self, owner: str, began_s: float) -> None:
@@ -93,7 +93,7 @@ class Server:
     def __init__(self) -> None:
         self.tables = {name: Table(name) for name in KEYS}
         self.tables["crossing"].insert({"only_row": True, "count": 0})
-        self.sessions: list[Session] = []
+        self.sessions: list[SimulatedSession] = []
         self.claimed_by: dict[tuple[Any, ...], str] = {}
         """By position: the process that has claimed it last; nobody else may move it."""
         self.violations: list[str] = []
@@ -103,29 +103,29 @@ class Server:
     def now_s(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def begin(self, owner: str) -> Session:
+    def begin(self, owner: str) -> SimulatedSession:
         """Open a transaction. Raises Unavailable."""
         if self.is_away:
             message = "the simulated database is away"
             raise Unavailable(message)
-        session = Session(owner, self.now_s())
+        session = SimulatedSession(owner, self.now_s())
         self.sessions.append(session)
         return session
 
-    def check(self, session: Session) -> None:
+    def check(self, session: SimulatedSession) -> None:
         """Raises Unavailable for a session that was ended, as its client finds out with its next word."""
         if session.is_ended or self.is_away:
             message = "the simulated connection was lost"
             raise Unavailable(message)
 
-    async def lock(self, session: Session, keys: Iterable[tuple[Any, ...]]) -> None:
+    async def lock(self, session: SimulatedSession, keys: Iterable[tuple[Any, ...]]) -> None:
         """Hold positions until the transaction ends. Raises Locked."""
         for key in keys:
             until_s = self.now_s() + session.lock_timeout_s
             while any(key in other.locks for other in self.sessions if other is not session):
                 if self.now_s() >= until_s:
                     message = "another simulated session holds the position"
-                    raise Locked(message)
+                    raise LockTimeout(message)
                 self._freed.clear()
                 try:
                     async with asyncio.timeout(until_s - self.now_s() + 0.001):
@@ -135,7 +135,7 @@ class Server:
             self.check(session)
             session.locks.add(key)
 
-    def end(self, session: Session) -> None:
+    def end(self, session: SimulatedSession) -> None:
         """Let go of everything, written or not."""
         if session in self.sessions:
             self.sessions.remove(session)
@@ -148,7 +148,7 @@ class Server:
         for session in [session for session in self.sessions if session.owner == owner]:
             self.end(session)
 
-    def commit(self, session: Session) -> None:
+    def commit(self, session: SimulatedSession) -> None:
         """Write all, or nothing. Raises Unavailable for an event that another session has booked meanwhile."""
         self.check(session)
         seen: set[tuple[str, tuple[Any, ...]]] = set()
@@ -161,7 +161,7 @@ class Server:
                     raise Unavailable(message)
                 message = f"{name}: {key} is there already"
                 raise InvariantBroken(message)
-            why = table.why_not(row)
+            why = table.constraint_violation(row)
             if why is not None:
                 raise InvariantBroken(f"{name}: {why}: {row}")
             seen.add((name, key))

@@ -31,7 +31,7 @@ Handle = Callable[[RecordBatch], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SimulationEnvironment:
     """What all processes of a simulation share."""
 
     broker: Broker
@@ -40,25 +40,25 @@ class Surroundings:
     policies: Mapping[str, LedgerPolicy]
     raw_topics: tuple[str, ...]
     now_ms: Callable[[], int]
-    chance: Random
+    rng: Random
 
 
-class Worker(ABC):
+class SimulatedWorker(ABC):
     """One process of a role and the partitions that it believes to have."""
 
     role: str
 
-    def __init__(self, around: Surroundings, process: Process) -> None:
-        self.around = around
+    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
+        self.environment = around
         self.process = process
-        self.lanes: dict[Partition, asyncio.Task[Any]] = {}
+        self.partition_tasks: dict[Partition, asyncio.Task[Any]] = {}
         self._busy: set[Partition] = set()
         self._stopping = False
         self._assigned: tuple[Partition, ...] = ()
         self._taking: asyncio.Task[Any] | None = None
 
     @abstractmethod
-    async def starts(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+    async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """Where to go on reading. Raises Unavailable."""
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Worker(ABC):
         """Make a batch's effects durable. Raises Unavailable."""
 
     @abstractmethod
-    async def let_go(self, partitions: Collection[Partition]) -> None:
+    async def release(self, partitions: Collection[Partition]) -> None:
         """Forget partitions."""
 
     def assign(self, partitions: Collection[Partition]) -> None:
@@ -77,40 +77,40 @@ class Worker(ABC):
     async def _take(self, partitions: Collection[Partition]) -> None:
         while True:
             try:
-                starts = await self.starts(partitions)
+                starts = await self.start_offsets(partitions)
                 break
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
         for partition, start in starts.items():
-            self.lanes[partition] = self.process.start(self._lane(partition, start))
+            self.partition_tasks[partition] = self.process.start(self._lane(partition, start))
 
     async def revoke(self) -> None:
         """Stop reading, give the batches in work some time, let go of everything."""
         self._stopping = True
-        for partition, lane in self.lanes.items():
+        for partition, lane in self.partition_tasks.items():
             if partition not in self._busy:
                 lane.cancel()
-        working = [*self.lanes.values(), *([self._taking] if self._taking else [])]
+        working = [*self.partition_tasks.values(), *([self._taking] if self._taking else [])]
         if working:
             _, late = await asyncio.wait(working, timeout=_GIVE_UP_S)
             for task in late:
                 task.cancel()
-        let_go, self._assigned, self.lanes, self._taking = self._assigned, (), {}, None
+        let_go, self._assigned, self.partition_tasks, self._taking = self._assigned, (), {}, None
         self._stopping = False
         self._busy.clear()
         if let_go:
-            await self.let_go(let_go)
+            await self.release(let_go)
 
     async def _lane(self, partition: Partition, start: int) -> None:
         """One partition, one batch at a time, in order."""
         topic, part = partition
-        log = self.around.broker.topics[topic][part]
+        log = self.environment.broker.topics[topic][part]
         position = start
         while not self._stopping:
-            records, after = log.between(position, self.around.chance.randint(1, FETCH_MAX))
+            records, after = log.between(position, self.environment.rng.randint(1, FETCH_MAX))
             if after <= position:
-                log.grew.clear()
-                await log.grew.wait()
+                log.has_grown.clear()
+                await log.has_grown.wait()
                 continue
             self._busy.add(partition)
             await self.process.reach("fetched")
@@ -121,10 +121,10 @@ class Worker(ABC):
                     break
                 except Unavailable:
                     await asyncio.sleep(_RETRY_S)
-                if self.around.chance.random() < _CUT_ANEW:
-                    records, after = log.between(position, self.around.chance.randint(1, FETCH_MAX))
+                if self.environment.rng.random() < _CUT_ANEW:
+                    records, after = log.between(position, self.environment.rng.randint(1, FETCH_MAX))
                     batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
             position = after
             await self.process.reach("commit offsets")
-            self.around.broker.committed[self.role, topic, part] = position
+            self.environment.broker.committed[self.role, topic, part] = position
             self._busy.discard(partition)

@@ -14,8 +14,8 @@ from ledger_sink.store.ledger import PostgresLedger, Slice
 EVENTS_PER_TRANSACTION_MAX: Final = 10_000
 """A third of a second's work of a worker that is behind: what a transaction costs by itself no longer shows."""
 
-Waiting = tuple[Slice, asyncio.Future[None]]
-Group = list[Waiting]
+PendingSlice = tuple[Slice, asyncio.Future[None]]
+SliceGroup = list[PendingSlice]
 
 
 class Committer:
@@ -28,7 +28,7 @@ class Committer:
         self._events_max = events_max
         self._store = store
         self._publisher = publisher
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._queue: asyncio.Queue[PendingSlice] = asyncio.Queue()
         self._slices: list[Slice] = []
 
     async def submit(self, slice_: Slice) -> None:
@@ -39,7 +39,7 @@ class Committer:
 
     async def run(self) -> None:
         """Commit group after group for ever; an error is handed to those who wait for it."""
-        group: Group = []
+        group: SliceGroup = []
         while True:
             if not group:
                 group = self._group(await self._queue.get())
@@ -48,8 +48,8 @@ class Committer:
             failure: Exception | None = None
             later = [slice_ for slice_, _ in following]
             try:
-                applied = await self._store.apply(self._slices or [slice_ for slice_, _ in group], later)
-                await self._publisher.put(applied)
+                applied = await self._store.commit_group(self._slices or [slice_ for slice_, _ in group], later)
+                await self._publisher.enqueue(applied)
             except Exception as error:  # noqa: BLE001  # whoever waits decides: try again, or end the process
                 failure = error
             for _, committed in group:
@@ -61,7 +61,7 @@ class Committer:
                     committed.set_exception(failure)
             group, self._slices = following, later
 
-    def _group(self, first: Waiting) -> Group:
+    def _group(self, first: PendingSlice) -> SliceGroup:
         group = [first]
         size = len(first[0].events)
         while size < self._events_max and not self._queue.empty():

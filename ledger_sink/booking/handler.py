@@ -9,23 +9,23 @@ from functools import partial
 from mode import Service
 
 from ledger_sink.booking.committer import Committer
-from ledger_sink.booking.positions import Guard, LedgerPositions
+from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher, Send
-from ledger_sink.rules.book import Sourced
-from ledger_sink.store.database import Database
-from ledger_sink.store.event_decoder import Contents
+from ledger_sink.rules.book import LogEvent
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.log_check import checksum
-from runtime.dead_letters.sink import DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from runtime.kafka.tasks import lasting
+from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
 from schemas.events import Position
 from schemas.policies import LedgerPolicy
-from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified
+from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified_name
 
 GROUP = "ledger.post"
 CURSOR_INTERVAL_S = 1.0
@@ -45,24 +45,24 @@ class LedgerSettings:
 class LedgerService(Service):
     """Runs the committer and the publisher beside the agent, and ends the process with what ends them."""
 
-    def __init__(self, committer: Committer, publisher: Publisher, databases: Sequence[Database]) -> None:
+    def __init__(self, committer: Committer, publisher: Publisher, databases: Sequence[LedgerDatabase]) -> None:
         super().__init__()
         self._committer = committer
         self._publisher = publisher
         self._databases = databases
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _commit(self) -> None:
         await self._committer.run()
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _publish(self) -> None:
         await self._publisher.run()
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _store_cursors(self) -> None:
         while not self.should_stop:
             await self.sleep(CURSOR_INTERVAL_S)
@@ -80,14 +80,14 @@ class LedgerService(Service):
 class LedgerHandler:
     """Turns a batch of records into a slice of events and waits until it is committed."""
 
-    def __init__(self, committer: Committer, contents: Contents) -> None:
+    def __init__(self, committer: Committer, contents: EventDecoder) -> None:
         self._committer = committer
         self._contents = contents
 
     async def handle(self, batch: RecordBatch) -> None:
         """Book a batch; done when PostgreSQL has it. A record that is no event of ours is buried first."""
-        read = await self._contents.events_of(batch)
-        events = [Sourced(event, Position(record.topic, record.partition, record.offset)) for record, event in read]
+        read = await self._contents.decode_batch(batch)
+        events = [LogEvent(event, Position(record.topic, record.partition, record.offset)) for record, event in read]
         last = batch.records[-1] if batch.records else None
         await self._committer.submit(
             Slice(
@@ -104,24 +104,24 @@ class LedgerHandler:
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:
     """A worker that owns partitions of the log and books them; nothing is connected yet."""
     app = create_app(AppSettings("ledger", settings.bootstrap_servers))
-    log_topic = qualified(TRANSACTIONS, settings.namespace)
+    log_topic = qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.ledger")))
-    store = PostgresLedger(Database(settings.database_url, "pitboss.ledger"), policies, topic=log_topic)
-    publishing = Database(settings.database_url, "pitboss.publisher")
+    store = PostgresLedger(LedgerDatabase(settings.database_url, "pitboss.ledger"), policies, topic=log_topic)
+    publishing = LedgerDatabase(settings.database_url, "pitboss.publisher")
     publisher = Publisher(
         publishing,
         _sender(producer),
         store.epochs,
         log_topic=log_topic,
-        balances_topic=qualified(BALANCES, settings.namespace),
-        outcomes_topic=qualified(OUTCOMES, settings.namespace),
-        alerts_topic=qualified(ALERTS, settings.namespace),
+        balances_topic=qualified_name(BALANCES, settings.namespace),
+        outcomes_topic=qualified_name(OUTCOMES, settings.namespace),
+        alerts_topic=qualified_name(ALERTS, settings.namespace),
     )
     committer = Committer(store, publisher)
-    claiming = Database(settings.database_url, "pitboss.claim")
+    claiming = LedgerDatabase(settings.database_url, "pitboss.claim")
     app.supervise(LedgerService(committer, publisher, (store.database, publishing, claiming)))
-    group = qualified(GROUP, settings.namespace)
-    guard = Guard(
+    group = qualified_name(GROUP, settings.namespace)
+    guard = PositionGuard(
         claiming, settings.bootstrap_servers, group, log_topic, partial(producer.partition_count, log_topic)
     )  # fmt: skip
     add_agent(
@@ -132,7 +132,7 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        LedgerHandler(committer, Contents(DeadLetters(producer, "ledger", settings.code_version))).handle,
+        LedgerHandler(committer, EventDecoder(KafkaDeadLetterSink(producer, "ledger", settings.code_version))).handle,
         name="ledger.post",
         topics=[log_topic],
         positions=LedgerPositions(guard, store.epochs, publisher),

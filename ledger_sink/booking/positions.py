@@ -13,9 +13,9 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.store.database import Database, Locked
+from ledger_sink.store.database import LedgerDatabase, LockTimeout
 from ledger_sink.store.ledger import CONSUMER
-from ledger_sink.store.log_check import Stored, cluster_id, verify_log
+from ledger_sink.store.log_check import StoredPosition, cluster_id, verify_log
 from ledger_sink.store.statements import statements
 from schemas.errors import Fenced, LogMismatch
 from schemas.topics import TRANSACTIONS
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SQL = statements("positions")
 
 
-class Claim(NamedTuple):
+class PartitionClaim(NamedTuple):
     """A partition that is ours from now on."""
 
     next_offset: int
@@ -36,8 +36,8 @@ class Claim(NamedTuple):
 
 
 async def claim_positions(
-    database: Database, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
-) -> dict[int, Claim]:
+    database: LedgerDatabase, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
+) -> dict[int, PartitionClaim]:
     """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable.
 
     A session that has kept a position locked for long is ended, so that the next try succeeds.
@@ -47,16 +47,16 @@ async def claim_positions(
             await connection.execute(_SQL["claim_soon"])
             columns = {"consumer": consumer, "topic": topic, "parts": sorted(parts)}
             rows = await (await connection.execute(_SQL["claim"], columns)).fetchall()
-    except Locked:
+    except LockTimeout:
         async with database.transaction() as connection:
             await connection.execute(_SQL["as_login"])
             ended = await (await connection.execute(_SQL["end_holders"])).fetchall()
         logger.warning("%d sessions held positions of ours for more than 10 s and were ended", len(ended))
         raise
-    return {part: Claim(*claim) for part, *claim in rows}
+    return {part: PartitionClaim(*claim) for part, *claim in rows}
 
 
-async def check_installation(database: Database, cluster_id: str, partitions: int) -> None:
+async def check_installation(database: LedgerDatabase, cluster_id: str, partitions: int) -> None:
     """Bind a new database to its broker and partition count, refuse any other. Raises LogMismatch, Unavailable."""
     await database.query(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
     [row] = await database.query(_SQL["installation"])
@@ -70,10 +70,10 @@ async def check_installation(database: Database, cluster_id: str, partitions: in
 
 
 @dataclass(frozen=True)
-class Guard:
+class PositionGuard:
     """Ties a database to its broker: the cluster, the partition count, each position to the log's own records."""
 
-    database: Database
+    database: LedgerDatabase
     bootstrap_servers: str
     group: str
     topic: str
@@ -85,14 +85,16 @@ class Guard:
         cluster = await cluster_id(self.bootstrap_servers)
         await check_installation(self.database, cluster, await self.partition_count())
 
-    async def claim(self, parts: Collection[int], consumer: str) -> dict[int, Claim]:
+    async def claim(self, parts: Collection[int], consumer: str) -> dict[int, PartitionClaim]:
         """Take partitions over, after proving that they are the ones the positions belong to.
 
         Raises LogMismatch, Fenced, Unavailable.
         """
         await self.check_installation()
         claims = await claim_positions(self.database, parts, consumer=consumer, topic=self.topic)
-        stored = {part: Stored(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()}
+        stored = {
+            part: StoredPosition(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()
+        }
         try:
             await self.verify(stored)
         except LogMismatch:
@@ -100,11 +102,11 @@ class Guard:
             raise
         return claims
 
-    async def verify(self, stored: Mapping[int, Stored]) -> None:
+    async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
         """Compare positions with the log. Raises LogMismatch, Unavailable."""
         await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
 
-    async def _check_still_claimed(self, claims: Mapping[int, Claim], consumer: str) -> None:
+    async def _check_still_claimed(self, claims: Mapping[int, PartitionClaim], consumer: str) -> None:
         """What was claimed from us since has moved on: it says nothing of the log. Raises Fenced."""
         columns = {"consumer": consumer, "topic": self.topic, "parts": sorted(claims)}
         for part, epoch in await self.database.query(_SQL["epochs"], columns):
@@ -116,7 +118,7 @@ class Guard:
 class LedgerPositions:
     """The intake's start positions: claimed, verified against the log, published up to date before the first batch."""
 
-    def __init__(self, guard: Guard, epochs: dict[int, int], publisher: Publisher) -> None:
+    def __init__(self, guard: PositionGuard, epochs: dict[int, int], publisher: Publisher) -> None:
         self._guard = guard
         self._epochs = epochs
         self._publisher = publisher

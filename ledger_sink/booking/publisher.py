@@ -17,10 +17,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
-from ledger_sink.booking.settled import Message, SettledRecords
+from ledger_sink.booking.settled import Message, MessageEncoder
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.store.database import Database
-from ledger_sink.store.ledger import CONSUMER, Applied, Slice
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.ledger import CONSUMER, AppliedGroup, Slice
 from ledger_sink.store.statements import statements
 from schemas.errors import SendFailed, Unavailable
 
@@ -45,7 +45,7 @@ class Publisher:
 
     def __init__(
         self,
-        database: Database,
+        database: LedgerDatabase,
         send: Send,
         epochs: Mapping[int, int],
         *,
@@ -61,12 +61,14 @@ class Publisher:
         self._log_topic = log_topic
         self._balances_topic = balances_topic
         self._outcomes_topic = outcomes_topic
-        self._queue: asyncio.Queue[Applied] = asyncio.Queue(maxsize=8)  # bounded: a slow broker slows the ledger down
+        self._queue: asyncio.Queue[AppliedGroup] = asyncio.Queue(
+            maxsize=8
+        )  # bounded: a slow broker slows the ledger down
         self._ended = asyncio.Event()
         self._published: dict[int, int] = {}
-        self._records = SettledRecords(log_topic)
+        self._records = MessageEncoder(log_topic)
 
-    async def put(self, applied: Applied) -> None:
+    async def enqueue(self, applied: AppliedGroup) -> None:
         """Hand over what was committed; waits while the broker is slower than the ledger.
 
         Raises SendFailed if nobody publishes any more.
@@ -84,7 +86,7 @@ class Publisher:
         self._published[part] = published_offset
         for first in range(published_offset, next_offset, _STRETCH_OFFSETS):
             stretch = Slice(part, first, min(first + _STRETCH_OFFSETS, next_offset), ())
-            await self.put(Applied(known=[stretch], epochs={part: self._epochs[part]}))
+            await self.enqueue(AppliedGroup(already_committed=[stretch], epochs={part: self._epochs[part]}))
         await self._unless_ended(self._queue.join())
 
     async def run(self) -> None:
@@ -97,7 +99,7 @@ class Publisher:
         finally:
             self._ended.set()
 
-    async def _publish_in_the_end(self, applied: Applied) -> None:
+    async def _publish_in_the_end(self, applied: AppliedGroup) -> None:
         while True:
             try:
                 await self._publish(applied)
@@ -144,35 +146,35 @@ class Publisher:
             },
         )
 
-    async def _publish(self, applied: Applied) -> None:
+    async def _publish(self, applied: AppliedGroup) -> None:
         book = applied.book
         ours = {part for part, epoch in applied.epochs.items() if self._epochs.get(part) == epoch}
         is_whole = len(ours) == len(applied.epochs)
         outcomes, alerts, wallets = await self._from_tables(self._unsent(applied, ours))
-        decided = [one for one in book.decided if is_whole or one.sourced.source.partition in ours]
-        outcomes += map(self._records.outcome_of, decided)
-        alerts += filter(None, map(self._records.alert_of, decided))
+        decided = [one for one in book.decisions if is_whole or one.log_event.source.partition in ours]
+        outcomes += map(self._records.encode_outcome, decided)
+        alerts += filter(None, map(self._records.encode_alert, decided))
         for key, wallet in book.changed_wallets.items():
             newer = wallets.get(key)
-            if (is_whole or wallet.part in ours) and (newer is None or newer.version < wallet.version):
+            if (is_whole or wallet.partition in ours) and (newer is None or newer.version < wallet.version):
                 wallets[key] = wallet
-        balances = [self._records.balance_of(wallet) for wallet in wallets.values()]
+        balances = [self._records.encode_balance(wallet) for wallet in wallets.values()]
         sends = [self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances)]
         if alerts and self._alerts_topic is not None:
             sends.append(self._send(self._alerts_topic, alerts))
         await asyncio.gather(*sends)
-        for slice_ in (*applied.known, *applied.done):
-            if slice_.part in ours:
-                self._published[slice_.part] = max(self._published.get(slice_.part, 0), slice_.next_offset)
+        for slice_ in (*applied.already_committed, *applied.newly_committed):
+            if slice_.partition in ours:
+                self._published[slice_.partition] = max(self._published.get(slice_.partition, 0), slice_.next_offset)
 
-    def _unsent(self, applied: Applied, ours: Collection[int]) -> list[Slice]:
+    def _unsent(self, applied: AppliedGroup, ours: Collection[int]) -> list[Slice]:
         """What the cursor has still to pass and memory does not hold."""
         reached: dict[int, int] = {}
         unsent = []
-        stretches = [(slice_, slice_.next_offset) for slice_ in applied.known]
-        stretches += [(slice_, slice_.from_offset) for slice_ in applied.done]
+        stretches = [(slice_, slice_.next_offset) for slice_ in applied.already_committed]
+        stretches += [(slice_, slice_.from_offset) for slice_ in applied.newly_committed]
         for slice_, end in stretches:
-            part = slice_.part
+            part = slice_.partition
             begin = reached.get(part, self._published.get(part, slice_.from_offset))
             if part in ours and begin < end:
                 unsent.append(Slice(part, begin, end, ()))
@@ -188,10 +190,10 @@ class Publisher:
         for stretch in stretches:
             rows = await self._database.query(
                 _SQL["outcomes_between"],
-                {"part": stretch.part, "first": stretch.from_offset, "next": stretch.next_offset},
+                {"part": stretch.partition, "first": stretch.from_offset, "next": stretch.next_offset},
             )
-            outcomes += [self._records.outcome_of_row(row) for row in rows]
-            alerts += filter(None, (self._records.alert_of_row(row, stretch.part) for row in rows))
+            outcomes += [self._records.encode_outcome_row(row) for row in rows]
+            alerts += filter(None, (self._records.encode_alert_row(row, stretch.partition) for row in rows))
             players = sorted({row[10] for row in rows if row[10] is not None})
             for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
                 wallets[row[0], row[1]] = Wallet(*row)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ledger_sink.booking.messages import player_message
 from ledger_sink.rules import debts
-from ledger_sink.rules.book import Decided
+from ledger_sink.rules.book import DecidedEvent
 from ledger_sink.rules.journal import Wallet
 from schemas import codec
 from schemas.events import Attempt, FraudAlert, Position, WalletBalance, WalletOutcome
@@ -17,7 +17,7 @@ Message = tuple[bytes, bytes]
 """Key and value."""
 
 
-class SettledRecords:
+class MessageEncoder:
     """Makes the same bytes from what is in memory and from what is in the tables."""
 
     def __init__(self, log_topic: str) -> None:
@@ -26,30 +26,30 @@ class SettledRecords:
         self._encode_balance = codec.encoder(WalletBalance)
         self._encode_alert = codec.encoder(FraudAlert)
 
-    def outcome_of(self, decided: Decided) -> Message:
+    def encode_outcome(self, decided: DecidedEvent) -> Message:
         """The answer to what has just been decided."""
-        event, answer = decided.sourced.event, decided.answer
+        event, answer = decided.log_event.event, decided.answer
         return self._framed_outcome(
             (event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id), event.attempt,
             event.player_id, (answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version),
         )  # fmt: skip
 
-    def outcome_of_row(self, row: Sequence[Any]) -> Message:
+    def encode_outcome_row(self, row: Sequence[Any]) -> Message:
         """The same from a row of `outcomes_between`."""
         return self._framed_outcome(tuple(row[1:6]), Attempt(*row[6:10]), row[10], tuple(row[11:16]))
 
-    def alert_of(self, decided: Decided) -> Message | None:
+    def encode_alert(self, decided: DecidedEvent) -> Message | None:
         """The alert about a debt, if this decision made one."""
         answer = decided.answer
         if answer.reason not in debts.REASONS or decided.decision is None:
             return None
-        sourced, event = decided.sourced, decided.sourced.event
+        sourced, event = decided.log_event, decided.log_event.event
         return self._framed_alert(
             event.event_id, event.brand, event.operation, event.player_id, answer.reason, answer.currency,
             answer.available_minor, event.occurred_at, sourced.source,
         )  # fmt: skip
 
-    def alert_of_row(self, row: Sequence[Any], part: int) -> Message | None:
+    def encode_alert_row(self, row: Sequence[Any], part: int) -> Message | None:
         """The same from a row of `outcomes_between`; a repeat has no time there, and is no news."""
         reason, currency, available_minor, occurred_at = row[12], row[13], row[14], row[16]
         if reason not in debts.REASONS or occurred_at is None:
@@ -84,12 +84,12 @@ class SettledRecords:
         key = player_id if player_id is not None else record.provider_tx_id
         return key.encode(), self._encode_outcome(record)
 
-    def balance_of(self, wallet: Wallet) -> Message:
+    def encode_balance(self, wallet: Wallet) -> Message:
         """A wallet as it stands."""
         available = wallet.available_minor
         record = WalletBalance(
             wallet.player_id, wallet.currency, wallet.scale, available + wallet.held_minor, available,
             wallet.held_minor, wallet.bonus_minor, wallet.version, wallet.event_id,
-            Position(self._log_topic, wallet.part, wallet.source_offset),
+            Position(self._log_topic, wallet.partition, wallet.source_offset),
         )  # fmt: skip
         return f"{wallet.player_id}:{wallet.currency}".encode(), self._encode_balance(record)

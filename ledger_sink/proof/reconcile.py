@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import CONSUMER
 from ledger_sink.store.statements import statements
 from schemas.events import Outcome, WalletBalance
@@ -51,7 +51,7 @@ class StatementLine(msgspec.Struct, frozen=True):
     amount_minor: int | None
 
 
-class Booked(msgspec.Struct, frozen=True):
+class BookedEvent(msgspec.Struct, frozen=True):
     """The ledger's last decision about an event and what it moved between player and house."""
 
     event_id: str
@@ -80,7 +80,7 @@ class StatementFault(msgspec.Struct, frozen=True):
 
 
 def compare_balances(
-    wallets: Iterable[Wallet], told: Mapping[str, WalletBalance], published: Mapping[int, int]
+    wallets: Iterable[Wallet], balances: Mapping[str, WalletBalance], published: Mapping[int, int]
 ) -> BalanceReport:
     """Hold the topic's last balances against the wallets.
 
@@ -88,12 +88,12 @@ def compare_balances(
     before its partition's cursor must stand on the topic as it is, and the others are on their way.
     """
     faults: list[BalanceFault] = []
-    left = dict(told)
+    left = dict(balances)
     compared = in_flight = 0
     for wallet in wallets:
         key = f"{wallet.player_id}:{wallet.currency}"
         balance = left.pop(key, None)
-        if wallet.source_offset >= published.get(wallet.part, 0) and (
+        if wallet.source_offset >= published.get(wallet.partition, 0) and (
             balance is None or balance.version < wallet.version
         ):
             in_flight += 1
@@ -120,7 +120,7 @@ def _difference(
 
 
 def compare_statement(
-    lines: Sequence[StatementLine], booked: Mapping[str, Booked], moved: Iterable[Booked]
+    lines: Sequence[StatementLine], booked: Mapping[str, BookedEvent], moved: Iterable[BookedEvent]
 ) -> list[StatementFault]:
     """Hold a statement against what is booked of its events, and what its provider has `moved` against it."""
     faults: list[StatementFault] = []
@@ -147,43 +147,43 @@ def compare_statement(
 
 def _fault(
     what: Literal["MISSING", "EXTRA", "DIFFERENT", "NOT_BOOKED", "TWICE"],
-    item: StatementLine | Booked,
+    item: StatementLine | BookedEvent,
     statement: str,
     ledger: str,
 ) -> StatementFault:
     return StatementFault(what, item.event_id, item.operation, item.provider_tx_id, statement, ledger)
 
 
-async def read_published(database: Database, topic: str) -> dict[int, int]:
+async def read_published(database: LedgerDatabase, topic: str) -> dict[int, int]:
     """The published cursor of each partition of the log."""
     return dict(await database.query(_SQL["published"], {"consumer": CONSUMER, "topic": topic}))
 
 
-async def read_wallets(database: Database) -> list[Wallet]:
+async def read_wallets(database: LedgerDatabase) -> list[Wallet]:
     """Every wallet."""
     return [Wallet(*row) for row in await database.query(_SQL["wallets"])]
 
 
-async def read_booked(database: Database, event_ids: Sequence[str]) -> dict[str, Booked]:
+async def read_booked_events(database: LedgerDatabase, event_ids: Sequence[str]) -> dict[str, BookedEvent]:
     """What is booked of these events, by event id; one that the ledger does not know is not in it."""
-    found: dict[str, Booked] = {}
+    found: dict[str, BookedEvent] = {}
     for first in range(0, len(event_ids), _PROBES_MAX):
         wanted = list(event_ids[first : first + _PROBES_MAX])
         for row in await database.query(_SQL["booked"], {"event_ids": wanted}):
-            found[row[0]] = _booked(row)
+            found[row[0]] = _booked_event(row)
     return found
 
 
-async def read_moved(
-    database: Database, *, provider: str, brand: str, operations: Sequence[str], from_ms: int, until_ms: int
-) -> list[Booked]:
+async def read_moved_events(
+    database: LedgerDatabase, *, provider: str, brand: str, operations: Sequence[str], from_ms: int, until_ms: int
+) -> list[BookedEvent]:
     """Every event of a provider that moved money in a span of event time; reads all entries once."""
     parameters = {
         "provider": provider, "brand": brand, "operations": list(operations), "from_ms": from_ms, "until_ms": until_ms,
     }  # fmt: skip
-    return [_booked(row) for row in await database.query(_SQL["moved_by"], parameters)]
+    return [_booked_event(row) for row in await database.query(_SQL["moved_by"], parameters)]
 
 
-def _booked(row: Sequence[Any]) -> Booked:
+def _booked_event(row: Sequence[Any]) -> BookedEvent:
     event_id, operation, tx_id, player_id, outcome, reason, currency, moved = row
-    return Booked(event_id, operation, tx_id, player_id, outcome, reason, currency, int(moved))
+    return BookedEvent(event_id, operation, tx_id, player_id, outcome, reason, currency, int(moved))

@@ -15,10 +15,10 @@ import psycopg
 from ledger_sink.proof.seals import (
     DIGEST_BYTES,
     FORM,
-    NOTHING,
+    GENESIS_HASH,
     Checkpoint,
     Seal,
-    Sealed,
+    SealReference,
     new_seal,
     row_digest,
     seal_hash,
@@ -33,7 +33,7 @@ _SQL: Final = statements("seals")
 Connection = psycopg.Connection[Any]
 
 
-class Fault(msgspec.Struct, frozen=True):
+class SealFault(msgspec.Struct, frozen=True):
     """Something that is not as it was sealed: where it begins, and what it is."""
 
     where: str
@@ -73,10 +73,10 @@ def _only_one(connection: Connection) -> None:
         raise Unavailable("another sealer is at work on this ledger: one is enough")
 
 
-def last_sealed(connection: Connection) -> tuple[Sealed, ...]:
+def last_seals(connection: Connection) -> tuple[SealReference, ...]:
     """The last seal of each partition, for a checkpoint."""
     return tuple(
-        Sealed(seal.part, seal.number, seal.next_offset, seal.hash.hex())
+        SealReference(seal.part, seal.number, seal.next_offset, seal.hash.hex())
         for seal in _seals(connection.execute(_SQL["last_seals"]))
     )
 
@@ -87,7 +87,7 @@ def cluster_of(connection: Connection) -> str:
     return str(cluster_id)
 
 
-def find_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]) -> Iterator[Fault]:
+def find_seal_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]) -> Iterator[SealFault]:
     """What is not as it was sealed, partition by partition in the order of the log; reads everything once."""
     positions = dict(connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall())
     known: dict[tuple[int, int], Seal] = {}
@@ -102,27 +102,27 @@ def find_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkp
             previous = seal
         if previous is not None and previous.next_offset > positions.get(part, 0):
             where = f"{topic}-{part}@{positions.get(part, 0)}"
-            yield Fault(where, f"the position was set back: it was sealed up to {previous.next_offset}")
+            yield SealFault(where, f"the position was set back: it was sealed up to {previous.next_offset}")
     yield from _behind_positions(connection, topic, positions)
     yield from _closed_otherwise(connection, topic)
     yield from _not_as_witnessed(topic, known, checkpoints)
 
 
-def _broken_seal(seal: Seal, previous: Seal | None) -> Fault | None:
+def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
     where = f"seal {seal.part}#{seal.number}"
     number, begin = (previous.number + 1, previous.next_offset) if previous else (1, 0)
     if (seal.number, seal.from_offset) != (number, begin):
-        return Fault(where, f"it does not continue seal {seal.part}#{number - 1}, which ends at {begin}")
+        return SealFault(where, f"it does not continue seal {seal.part}#{number - 1}, which ends at {begin}")
     if seal.form != FORM:
         raise UsageError(
             f"{where} has the form {seal.form}, this release knows {FORM}: verify with the one that sealed"
         )
-    if seal.hash != seal_hash(seal, previous.hash if previous else NOTHING):
-        return Fault(where, "its hash is not that of its digests: the seal itself was changed")
+    if seal.hash != seal_hash(seal, previous.hash if previous else GENESIS_HASH):
+        return SealFault(where, "its hash is not that of its digests: the seal itself was changed")
     return None
 
 
-def _changed_rows(connection: Connection, seal: Seal) -> Fault | None:
+def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     rows = list(_rows(connection, seal.part, seal.from_offset, seal.next_offset))
     sealed = [seal.digests[at : at + DIGEST_BYTES] for at in range(0, len(seal.digests), DIGEST_BYTES)]
     if [row.digest for row in rows] == sealed:
@@ -134,35 +134,43 @@ def _changed_rows(connection: Connection, seal: Seal) -> Fault | None:
     stretch = f"seal {seal.part}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
     if same < len(sealed) and len(rows) < len(sealed) and sealed[same] not in there:
         behind = rows[same - 1].name if same else f"the beginning of {stretch}"
-        return Fault(f"behind {behind}", f"{len(sealed) - len(rows)} of {len(sealed)} sealed rows are gone; {stretch}")
+        return SealFault(
+            f"behind {behind}", f"{len(sealed) - len(rows)} of {len(sealed)} sealed rows are gone; {stretch}"
+        )
     row = rows[same]
     if row.digest not in sealed and len(rows) > len(sealed):
-        return Fault(row.name, f"it was not there when it was sealed; {stretch}")
-    return Fault(row.name, f"it is not as it was sealed; {stretch}")
+        return SealFault(row.name, f"it was not there when it was sealed; {stretch}")
+    return SealFault(row.name, f"it is not as it was sealed; {stretch}")
 
 
-def _behind_positions(connection: Connection, topic: str, positions: dict[int, int]) -> Iterator[Fault]:
+def _behind_positions(connection: Connection, topic: str, positions: dict[int, int]) -> Iterator[SealFault]:
     for part, booked in positions.items():
         for table, event_id, offset in connection.execute(_SQL["beyond"], {"part": part, "next": booked}).fetchall():
-            yield Fault(f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, booked is up to {booked}")
+            yield SealFault(
+                f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, booked is up to {booked}"
+            )
     for table, event_id, part, offset in connection.execute(_SQL["strangers"], {"parts": list(positions)}).fetchall():
-        yield Fault(f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, which is not this ledger's")
+        yield SealFault(
+            f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, which is not this ledger's"
+        )
 
 
-def _closed_otherwise(connection: Connection, topic: str) -> Iterator[Fault]:
+def _closed_otherwise(connection: Connection, topic: str) -> Iterator[SealFault]:
     """Where the closings are not what the entries, which are sealed, say that they have closed."""
     for event_id, by_event_id, part, offset in connection.execute(_SQL["open_again"]).fetchall():
-        yield Fault(
+        yield SealFault(
             f"closing of event {event_id}",
             f"it is gone, or ends nothing any more: event {by_event_id} at {topic}-{part}@{offset} says it is closed",
         )
     for event_id, action, part, offset in connection.execute(_SQL["closed_by_nothing"]).fetchall():
-        yield Fault(f"closing of event {event_id}", f"no entry of {topic}-{part}@{offset} has closed it as {action}")
+        yield SealFault(
+            f"closing of event {event_id}", f"no entry of {topic}-{part}@{offset} has closed it as {action}"
+        )
 
 
 def _not_as_witnessed(
     topic: str, known: dict[tuple[int, int], Seal], checkpoints: Iterable[Checkpoint]
-) -> Iterator[Fault]:
+) -> Iterator[SealFault]:
     told: set[int] = set()
     for checkpoint in checkpoints:
         for sealed in checkpoint.seals:
@@ -172,7 +180,7 @@ def _not_as_witnessed(
             told.add(sealed.part)
             where = f"{topic}-{sealed.part}@{sealed.next_offset}"
             what = "is gone" if seal is None else "is another"
-            yield Fault(
+            yield SealFault(
                 where,
                 f"seal {sealed.part}#{sealed.number} {what} than in checkpoint {checkpoint.number} of {checkpoint.at}",
             )

@@ -25,7 +25,7 @@ FORM: Final = 1
 DIGEST_BYTES: Final = 16
 """Half of a SHA-256: finding another row with the same digest takes 2^128 tries."""
 
-NOTHING: Final = bytes(32)
+GENESIS_HASH: Final = bytes(32)
 """What the first seal and the first checkpoint continue."""
 
 
@@ -46,7 +46,7 @@ class Seal(msgspec.Struct, frozen=True):
         return len(self.digests) // DIGEST_BYTES
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class SealReference(msgspec.Struct, frozen=True):
     """A partition's last seal, as a checkpoint names it; the hash in hex."""
 
     part: int
@@ -63,7 +63,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     cluster_id: str
     database: str
     previous: str
-    seals: tuple[Sealed, ...]
+    seals: tuple[SealReference, ...]
 
 
 class SignedCheckpoint(msgspec.Struct, frozen=True):
@@ -97,16 +97,16 @@ def new_seal(last: Seal | None, part: int, next_offset: int, digests: Iterable[b
     """The seal that continues a partition's last one (None: the first) up to an offset, not included."""
     number = last.number + 1 if last else 1
     seal = Seal(part, number, FORM, last.next_offset if last else 0, next_offset, b"".join(digests), b"")
-    return msgspec.structs.replace(seal, hash=seal_hash(seal, last.hash if last else NOTHING))
+    return msgspec.structs.replace(seal, hash=seal_hash(seal, last.hash if last else GENESIS_HASH))
 
 
-def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
+def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
     """A checkpoint in the form in which it is kept elsewhere."""
     body = msgspec.json.encode(checkpoint)
     return SignedCheckpoint(body.decode(), key.sign(body).hex())
 
 
-def is_signed(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
+def is_signature_valid(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
     """Whether the holder of the private key signed exactly this."""
     try:
         key.verify(bytes.fromhex(signed.signature), signed.checkpoint.encode())
@@ -115,7 +115,7 @@ def is_signed(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
     return True
 
 
-def private_key(pem: bytes) -> Ed25519PrivateKey:
+def load_private_key(pem: bytes) -> Ed25519PrivateKey:
     """A key to sign with. Raises UsageError for anything but an unencrypted Ed25519 key in PEM."""
     try:
         key = load_pem_private_key(pem, None)
@@ -126,7 +126,7 @@ def private_key(pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
-def public_key(pem: bytes) -> Ed25519PublicKey:
+def load_public_key(pem: bytes) -> Ed25519PublicKey:
     """A key to verify with. Raises UsageError for anything but an Ed25519 public key in PEM."""
     try:
         key = load_pem_public_key(pem)

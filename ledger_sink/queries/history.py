@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, LiteralString, NoReturn
 
 import msgspec
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from schemas.errors import UsageError
 
@@ -71,7 +71,7 @@ class Movement(msgspec.Struct, frozen=True):
     reason: str
 
 
-class MovedRow(msgspec.Struct, frozen=True):
+class DecisionMovement(msgspec.Struct, frozen=True):
     """One movement of a decision."""
 
     version: int
@@ -83,7 +83,7 @@ class MovedRow(msgspec.Struct, frozen=True):
     held_minor: int
 
 
-class Decision(msgspec.Struct, frozen=True):
+class EventDecision(msgspec.Struct, frozen=True):
     """One decision about an event, with what it moved in the player's wallet."""
 
     event_id: str
@@ -112,10 +112,10 @@ class Decision(msgspec.Struct, frozen=True):
     available_minor: int | None
     version: int | None
     transfers: int
-    moved: tuple[MovedRow, ...] = ()
+    moved: tuple[DecisionMovement, ...] = ()
 
 
-class ClosedBy(msgspec.Struct, frozen=True):
+class EventClosing(msgspec.Struct, frozen=True):
     """Why an event counts no more."""
 
     player_id: str
@@ -125,7 +125,7 @@ class ClosedBy(msgspec.Struct, frozen=True):
     source_offset: int
 
 
-class Repeat(msgspec.Struct, frozen=True):
+class RepeatedAttempt(msgspec.Struct, frozen=True):
     """A further attempt of an event and what it heard."""
 
     attempt_topic: str
@@ -142,9 +142,9 @@ class Repeat(msgspec.Struct, frozen=True):
 class EventHistory(msgspec.Struct, frozen=True):
     """All that the ledger knows of one event."""
 
-    decisions: tuple[Decision, ...]
-    closed_by: tuple[ClosedBy, ...]
-    repeats: tuple[Repeat, ...]
+    decisions: tuple[EventDecision, ...]
+    closed_by: tuple[EventClosing, ...]
+    repeats: tuple[RepeatedAttempt, ...]
 
 
 class RoundEvent(msgspec.Struct, frozen=True):
@@ -170,12 +170,12 @@ class RoundEvent(msgspec.Struct, frozen=True):
     closed: str | None
 
 
-async def wallets(database: Database, player_id: str) -> list[WalletAt]:
+async def current_wallets(database: LedgerDatabase, player_id: str) -> list[WalletAt]:
     """A player's wallets as they are now, by currency."""
     return await _read(database, _SQL["wallets"], WalletAt, player=player_id)
 
 
-async def wallets_before(database: Database, player_id: str, next_offset: int) -> list[WalletAt]:
+async def wallets_before(database: LedgerDatabase, player_id: str, next_offset: int) -> list[WalletAt]:
     """A player's wallets once the log was booked up to, not including, an offset of the player's partition.
 
     Raises MonthAway where a wallet may have stood at a version that is not in the tables: no answer is better than one
@@ -188,7 +188,7 @@ async def wallets_before(database: Database, player_id: str, next_offset: int) -
     return [WalletAt(*wallet) for _, *wallet in found if wallet[2]]
 
 
-async def _not_known(database: Database, wallet: str, version: int) -> NoReturn:
+async def _not_known(database: LedgerDatabase, wallet: str, version: int) -> NoReturn:
     away = [str(month) for (month,) in await database.query(_SQL["months_away"])]
     where = f"wallet {wallet}: what moved it behind version {version} is not in the tables"
     if not away:
@@ -199,7 +199,7 @@ async def _not_known(database: Database, wallet: str, version: int) -> NoReturn:
 
 
 async def movements(
-    database: Database, player_id: str, currency: str, *, before_version: int = LAST_VERSION, count: int = 50
+    database: LedgerDatabase, player_id: str, currency: str, *, before_version: int = LAST_VERSION, count: int = 50
 ) -> list[Movement]:
     """What moved a wallet, newest first, below a version."""
     return await _read(
@@ -207,19 +207,24 @@ async def movements(
     )
 
 
-async def event_history(database: Database, event_id: str, *, repeats_max: int = 100) -> EventHistory:
+async def event_history(database: LedgerDatabase, event_id: str, *, repeats_max: int = 100) -> EventHistory:
     """Every decision about an event, what it moved, what closed it, and its repeats; empty for an unknown one."""
     decisions = [
         msgspec.structs.replace(decision, moved=tuple(await _moved_by(database, decision)))
-        for decision in await _read(database, _SQL["entries"], Decision, event_id=event_id)
+        for decision in await _read(database, _SQL["entries"], EventDecision, event_id=event_id)
     ]
-    closed = await _read(database, _SQL["closings"], ClosedBy, event_id=event_id)
-    repeats = await _read(database, _SQL["repeats"], Repeat, event_id=event_id, count=repeats_max)
+    closed = await _read(database, _SQL["closings"], EventClosing, event_id=event_id)
+    repeats = await _read(database, _SQL["repeats"], RepeatedAttempt, event_id=event_id, count=repeats_max)
     return EventHistory(tuple(decisions), tuple(closed), tuple(repeats))
 
 
 async def round_events(
-    database: Database, round_id: str, *, provider: str | None = None, player_id: str | None = None, count: int = 1_000
+    database: LedgerDatabase,
+    round_id: str,
+    *,
+    provider: str | None = None,
+    player_id: str | None = None,
+    count: int = 1_000,
 ) -> list[RoundEvent]:
     """The events that name a round, in the order of the log within a partition.
 
@@ -236,13 +241,13 @@ async def round_events(
         return [RoundEvent(*row) for row in await cursor.fetchall()]
 
 
-async def _moved_by(database: Database, decision: Decision) -> list[MovedRow]:
+async def _moved_by(database: LedgerDatabase, decision: EventDecision) -> list[DecisionMovement]:
     if not decision.transfers or decision.version is None or decision.player_id is None:
         return []
     return await _read(
         database,
         _SQL["movements_of"],
-        MovedRow,
+        DecisionMovement,
         player=decision.player_id,
         currency=decision.currency,
         event_id=decision.event_id,
@@ -252,5 +257,5 @@ async def _moved_by(database: Database, decision: Decision) -> list[MovedRow]:
     )
 
 
-async def _read(database: Database, statement: LiteralString, row: type[Any], **parameters: Any) -> list[Any]:
+async def _read(database: LedgerDatabase, statement: LiteralString, row: type[Any], **parameters: Any) -> list[Any]:
     return [row(*values) for values in await database.query(statement, parameters)]

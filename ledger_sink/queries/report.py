@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from schemas.errors import UsageError
 
@@ -44,7 +44,7 @@ class ReportRow(msgspec.Struct, frozen=True):
         return self.bets_minor - self.wins_minor - self.contributions_minor
 
 
-class Mismatch(msgspec.Struct, frozen=True):
+class AccountMismatch(msgspec.Struct, frozen=True):
     """A sum of the report that is not what the house's accounts say. There is none, or the ledger has a fault."""
 
     account: str
@@ -53,16 +53,16 @@ class Mismatch(msgspec.Struct, frozen=True):
     booked_minor: int
 
 
-class Report(msgspec.Struct, frozen=True):
+class RevenueReport(msgspec.Struct, frozen=True):
     """The groups, and where their sums differ from the ledger's accounts."""
 
     rows: tuple[ReportRow, ...]
-    mismatches: tuple[Mismatch, ...]
+    mismatches: tuple[AccountMismatch, ...]
 
 
 async def make_report(
-    database: Database, by: Sequence[str], *, from_ms: int = ALWAYS_MS[0], until_ms: int = ALWAYS_MS[1]
-) -> Report:
+    database: LedgerDatabase, by: Sequence[str], *, from_ms: int = ALWAYS_MS[0], until_ms: int = ALWAYS_MS[1]
+) -> RevenueReport:
     """The report of a span of event time, the end not included. Raises UsageError for an unknown dimension."""
     unknown = [name for name in by if name not in DIMENSIONS]
     if unknown:
@@ -75,7 +75,9 @@ async def make_report(
         groups = await (await connection.execute(_SQL["totals"], {"by": list(by), **span})).fetchall()
         house = await (await connection.execute(_SQL["house"], span)).fetchall()
     rows = tuple(_row(values) for values in groups)
-    return Report(rows, tuple(mismatches(rows, {(account, currency): int(sum_) for account, currency, sum_ in house})))
+    return RevenueReport(
+        rows, tuple(find_mismatches(rows, {(account, currency): int(sum_) for account, currency, sum_ in house}))
+    )
 
 
 def _row(values: Sequence[str | int | None]) -> ReportRow:
@@ -84,7 +86,7 @@ def _row(values: Sequence[str | int | None]) -> ReportRow:
     return ReportRow(*group, currency, *numbers)  # type: ignore[call-arg, arg-type]  # as the statement lists them
 
 
-def mismatches(rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]) -> list[Mismatch]:
+def find_mismatches(rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]) -> list[AccountMismatch]:
     """Where the sums of the rows are not what the accounts gained, by account class and currency."""
     reported: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -96,7 +98,7 @@ def mismatches(rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]) 
             key = account, row.currency
             reported[key] = reported.get(key, 0) + gained
     return [
-        Mismatch(*key, reported.get(key, 0), house.get(key, 0))
+        AccountMismatch(*key, reported.get(key, 0), house.get(key, 0))
         for key in sorted(reported.keys() | house.keys())
         if reported.get(key, 0) != house.get(key, 0)
     ]

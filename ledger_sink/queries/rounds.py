@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ledger_sink.rules.references import SWEEP
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from schemas.events import Attempt, Cause, Kind, Leg, Reference, SignatureVerdict, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
@@ -41,7 +41,7 @@ class OpenBet(msgspec.Struct, frozen=True):
     currency: str | None
     staked_minor: int
     occurred_at_ms: int
-    part: int
+    partition: int
     source_offset: int
 
 
@@ -61,18 +61,18 @@ class OpenRound(msgspec.Struct, frozen=True):
         return sum(bet.staked_minor for bet in self.bets)
 
 
-async def open_rounds(
-    database: Database, until_ms: int, provider: str | None = None, player_id: str | None = None
+async def read_open_rounds(
+    database: LedgerDatabase, until_ms: int, provider: str | None = None, player_id: str | None = None
 ) -> list[OpenRound]:
     """Rounds with an open bet from before `until_ms`, oldest first. Reads all entries: it is a report."""
     asked = {"until_ms": until_ms, "provider": provider, "player": player_id}
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         cursor = await connection.execute(_SQL["open_bets"], asked)
-        return rounds_of(OpenBet(*row) for row in await cursor.fetchall())
+        return group_into_rounds(OpenBet(*row) for row in await cursor.fetchall())
 
 
-def rounds_of(bets: Iterable[OpenBet]) -> list[OpenRound]:
+def group_into_rounds(bets: Iterable[OpenBet]) -> list[OpenRound]:
     """The bets gathered into their rounds, oldest round first."""
 
     def key(bet: OpenBet) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def rounds_of(bets: Iterable[OpenBet]) -> list[OpenRound]:
     return sorted(rounds, key=lambda found: (found.opened_at_ms, found.bets[0].event_id))
 
 
-def action_of(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int) -> str | None:
+def overdue_action(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int) -> str | None:
     """ROLLBACK or CLOSE where the provider's policy says that the round is too old now; None where it may stay."""
     policy = policies.get(found.bets[0].provider, DEFAULT_POLICY)
     most = policy.open_round_max_age_ms
@@ -91,7 +91,7 @@ def action_of(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: in
     return policy.open_round_action
 
 
-def proposals_of(
+def propose_endings(
     rounds: Iterable[OpenRound], policies: Mapping[str, LedgerPolicy], now_ms: int, actor: str, log_topic: str
 ) -> list[WalletTransaction]:
     """The events that end what is too old: one a bet to be rolled back, one a round to be closed.
@@ -100,7 +100,7 @@ def proposals_of(
     """
     events: list[WalletTransaction] = []
     for found in rounds:
-        action = action_of(found, policies, now_ms)
+        action = overdue_action(found, policies, now_ms)
         if action is None:
             continue
         bets = found.bets if action == "ROLLBACK" else found.bets[:1]
@@ -124,7 +124,7 @@ def _proposal(bet: OpenBet, action: str, now_ms: int, actor: str, log_topic: str
         region=bet.region,
         operation=operation,
         provider_tx_id=tx_id,
-        attempt=Attempt(log_topic, bet.part, bet.source_offset, 0),  # no raw record: it comes from the bet's place
+        attempt=Attempt(log_topic, bet.partition, bet.source_offset, 0),  # no raw record: it comes from the bet's place
         player_id=bet.player_id,
         legs=legs,
         reference=reference,

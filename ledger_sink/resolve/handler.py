@@ -10,20 +10,20 @@ from functools import partial
 from aiokafka import TopicPartition
 from mode import Service
 
-from ledger_sink.booking.positions import Guard
-from ledger_sink.resolve.progress import KafkaProgress
-from ledger_sink.resolve.resolver import CONSUMER, Parked, Resolver
-from ledger_sink.store.database import Database
-from ledger_sink.store.event_decoder import Contents
+from ledger_sink.booking.positions import PositionGuard
+from ledger_sink.resolve.progress import KafkaPipelineProgress
+from ledger_sink.resolve.resolver import CONSUMER, ParkedEvent, Resolver
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.event_decoder import EventDecoder
 from ledger_sink.store.log_check import checksum
-from runtime.dead_letters.sink import DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from runtime.kafka.tasks import lasting
+from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Unavailable
-from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified
+from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name
 
 GROUP = "ledger.resolve"
 
@@ -46,7 +46,7 @@ class ResolveSettings:
 class ResolvePositions:
     """Start positions of the unresolved topic, claimed in the database and tied to their topic like the ledger's."""
 
-    def __init__(self, guard: Guard, resolver: Resolver) -> None:
+    def __init__(self, guard: PositionGuard, resolver: Resolver) -> None:
         self._guard = guard
         self._resolver = resolver
 
@@ -65,14 +65,14 @@ class ResolvePositions:
 class Sweeper(Service):
     """Sweeps as long as the worker lives."""
 
-    def __init__(self, resolver: Resolver, database: Database, interval_ms: int) -> None:
+    def __init__(self, resolver: Resolver, database: LedgerDatabase, interval_ms: int) -> None:
         super().__init__()
         self._resolver = resolver
         self._database = database
         self._interval_s = interval_ms / 1000
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _sweep(self) -> None:
         while not self.should_stop:
             began_s = time.monotonic()
@@ -91,13 +91,13 @@ class Sweeper(Service):
 class ResolveHandler:
     """Parks a batch."""
 
-    def __init__(self, resolver: Resolver, contents: Contents) -> None:
+    def __init__(self, resolver: Resolver, contents: EventDecoder) -> None:
         self._resolver = resolver
         self._contents = contents
 
     async def handle(self, batch: RecordBatch) -> None:
         """Done when the rows are committed; a record that is no event of ours is buried."""
-        parked = [Parked(r.offset, event, r.value) for r, event in await self._contents.events_of(batch)]
+        parked = [ParkedEvent(r.offset, event, r.value) for r, event in await self._contents.decode_batch(batch)]
         last = batch.records[-1] if batch.records else None
         seal = None if last is None else (last.timestamp, checksum(last.key, last.value))
         await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked, seal)
@@ -106,18 +106,22 @@ class ResolveHandler:
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     """A worker that finds players for the events of its partitions; nothing is connected yet."""
     app = create_app(AppSettings("resolve", settings.bootstrap_servers))
-    topic, log_topic = qualified(UNRESOLVED, settings.namespace), qualified(TRANSACTIONS, settings.namespace)
+    topic, log_topic = qualified_name(UNRESOLVED, settings.namespace), qualified_name(TRANSACTIONS, settings.namespace)
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.resolve")))
-    progress = app.supervise(KafkaProgress(settings.bootstrap_servers, settings.namespace, settings.normalise_group))
-    database = Database(settings.database_url, "pitboss.resolve")
+    progress = app.supervise(
+        KafkaPipelineProgress(settings.bootstrap_servers, settings.namespace, settings.normalise_group)
+    )
+    database = LedgerDatabase(settings.database_url, "pitboss.resolve")
 
     async def append(records: Sequence[tuple[bytes, bytes]]) -> None:
         await producer.send_keyed(log_topic, [(key, value, (), None) for key, value in records])
 
     resolver = Resolver(database, append, progress, topic=topic, log_topic=log_topic, min_age_ms=settings.min_age_ms)
     app.supervise(Sweeper(resolver, database, settings.sweep_interval_ms))
-    group = qualified(GROUP, settings.namespace)
-    guard = Guard(database, settings.bootstrap_servers, group, topic, partial(producer.partition_count, log_topic))
+    group = qualified_name(GROUP, settings.namespace)
+    guard = PositionGuard(
+        database, settings.bootstrap_servers, group, topic, partial(producer.partition_count, log_topic)
+    )
     add_agent(
         app,
         IntakeSettings(
@@ -126,7 +130,7 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        ResolveHandler(resolver, Contents(DeadLetters(producer, "resolve", settings.code_version))).handle,
+        ResolveHandler(resolver, EventDecoder(KafkaDeadLetterSink(producer, "resolve", settings.code_version))).handle,
         name="ledger.resolve",
         topics=[topic],
         positions=ResolvePositions(guard, resolver),

@@ -12,16 +12,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from ledger_sink.resolve.resolver import Ends
+from ledger_sink.resolve.resolver import EndOffsets
 from runtime.kafka.clients import stop_client
-from runtime.kafka.partitions import partitions_of
+from runtime.kafka.partitions import list_partitions
 from schemas.errors import Unavailable
-from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified, raw_pattern
+from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name, raw_pattern
 
 _ANSWER_TIMEOUT_S = 10.0
 
 
-class KafkaProgress(Service):
+class KafkaPipelineProgress(Service):
     """Asks the broker, with clients of its own that join no group."""
 
     if TYPE_CHECKING:  # mode says only that it is a service
@@ -32,9 +32,9 @@ class KafkaProgress(Service):
         super().__init__()
         self._bootstrap_servers = bootstrap_servers
         self._raw = re.compile(raw_pattern(namespace))
-        self._log = qualified(TRANSACTIONS, namespace)
-        self._unresolved = qualified(UNRESOLVED, namespace)
-        self._group = qualified(normalise_group, namespace)
+        self._log = qualified_name(TRANSACTIONS, namespace)
+        self._unresolved = qualified_name(UNRESOLVED, namespace)
+        self._group = qualified_name(normalise_group, namespace)
 
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
@@ -54,21 +54,21 @@ class KafkaProgress(Service):
         await stop_client(self._consumer)
         await self._admin.close()
 
-    async def raw_ends(self) -> Ends:
+    async def raw_ends(self) -> EndOffsets:
         """The end of every raw partition that holds a record. Raises Unavailable."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 topics = [topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)]
-                return await self.ends(topics)
+                return await self.end_offsets(topics)
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say how far the raw topics reach: {error!r}"
             raise Unavailable(message) from error
 
-    async def normalised(self) -> Ends:
+    async def normalised_offsets(self) -> EndOffsets:
         """What the normaliser has committed. Raises Unavailable."""
-        return await self.committed(self._group)
+        return await self.committed_offsets(self._group)
 
-    async def committed(self, group: str) -> Ends:
+    async def committed_offsets(self, group: str) -> EndOffsets:
         """What a group has committed. Raises Unavailable."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
@@ -78,25 +78,25 @@ class KafkaProgress(Service):
             raise Unavailable(message) from error
         return {f"{tp.topic}-{tp.partition}": meta.offset for tp, meta in committed.items() if meta.offset >= 0}
 
-    async def log_ends(self) -> Ends:
+    async def log_ends(self) -> EndOffsets:
         """The end of every partition of the log that holds a record. Raises Unavailable."""
         return await self._ends_of(self._log)
 
-    async def unresolved_ends(self) -> Ends:
+    async def unresolved_ends(self) -> EndOffsets:
         """The same of the topic of events that name no player. Raises Unavailable."""
         return await self._ends_of(self._unresolved)
 
-    async def _ends_of(self, topic: str) -> Ends:
+    async def _ends_of(self, topic: str) -> EndOffsets:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                return await self.ends([topic])
+                return await self.end_offsets([topic])
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say how far {topic} reaches: {error!r}"
             raise Unavailable(message) from error
 
-    async def ends(self, topics: Sequence[str]) -> Ends:
+    async def end_offsets(self, topics: Sequence[str]) -> EndOffsets:
         """The end of every partition of some topics that holds a record."""
-        partitions = await partitions_of(self._admin, topics)
+        partitions = await list_partitions(self._admin, topics)
         ends = await self._consumer.end_offsets(partitions)
         beginnings = await self._consumer.beginning_offsets(partitions)
         # A partition whose records are all deleted has nothing that anybody could still wait for.

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 from psycopg.types.json import Jsonb
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
@@ -30,31 +30,31 @@ CONSUMER = "resolve"
 _LEDGER_SQL = statements("ledger")
 _SQL = statements("resolver")
 
-Ends = Mapping[str, int]
+EndOffsets = Mapping[str, int]
 """Offsets by "topic-partition"; a barrier is such a mapping that others have to reach."""
 
 Append = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
 """Append (key, value) records to the log and return once the broker has them."""
 
 
-class Progress(Protocol):
+class PipelineProgress(Protocol):
     """How far the raw topics reach, how far they are normalised, and how far the log reaches."""
 
-    async def raw_ends(self) -> Ends: ...
+    async def raw_ends(self) -> EndOffsets: ...
 
-    async def normalised(self) -> Ends: ...
+    async def normalised_offsets(self) -> EndOffsets: ...
 
-    async def log_ends(self) -> Ends: ...
+    async def log_ends(self) -> EndOffsets: ...
 
-    async def unresolved_ends(self) -> Ends: ...
+    async def unresolved_ends(self) -> EndOffsets: ...
 
 
-def has_passed(barrier: Ends, positions: Ends) -> bool:
+def has_passed(barrier: EndOffsets, positions: EndOffsets) -> bool:
     """Whether every partition has reached the barrier; one that nobody has a position for has not."""
     return all(end == 0 or positions.get(name, 0) >= end for name, end in barrier.items())
 
 
-class Parked(msgspec.Struct, frozen=True):
+class ParkedEvent(msgspec.Struct, frozen=True):
     """An event without a player and its place on the unresolved topic."""
 
     offset: int
@@ -66,7 +66,14 @@ class Resolver:
     """Parks, matches, appends and finalises the events of its own partitions of the unresolved topic."""
 
     def __init__(
-        self, database: Database, append: Append, progress: Progress, *, topic: str, log_topic: str, min_age_ms: int
+        self,
+        database: LedgerDatabase,
+        append: Append,
+        progress: PipelineProgress,
+        *,
+        topic: str,
+        log_topic: str,
+        min_age_ms: int,
     ) -> None:
         self._database = database
         self._append = append
@@ -83,7 +90,7 @@ class Resolver:
         part: int,
         from_offset: int,
         next_offset: int,
-        events: Sequence[Parked],
+        events: Sequence[ParkedEvent],
         last: tuple[int, int] | None = None,
     ) -> None:
         """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole, Unavailable.
@@ -93,7 +100,7 @@ class Resolver:
         async with self._database.transaction() as connection:
             position = {"consumer": CONSUMER, "topic": self._topic, "parts": [part]}
             row = await (await connection.execute(_LEDGER_SQL["lock_positions"], position)).fetchone()
-            stored, epoch = self._checked(part, from_offset, row)
+            stored, epoch = self._check_position(part, from_offset, row)
             if next_offset <= stored:
                 return
             fresh = [parked for parked in events if parked.offset >= stored]
@@ -105,7 +112,7 @@ class Resolver:
             }  # fmt: skip
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
 
-    def _checked(self, part: int, from_offset: int, row: tuple[int, int, int] | None) -> tuple[int, int]:
+    def _check_position(self, part: int, from_offset: int, row: tuple[int, int, int] | None) -> tuple[int, int]:
         where = f"{self._topic}-{part}"
         ours = self.epochs.get(part)
         if ours is None:
@@ -145,7 +152,7 @@ class Resolver:
     async def _look_at_barriers(self, parts: Mapping[str, Any]) -> None:
         barriers = await self._database.query(_SQL["open_barriers"], parts)
         if any(log_ends is None for _, _, log_ends in barriers):
-            normalised = await self._progress.normalised()
+            normalised = await self._progress.normalised_offsets()
             behind = [n for n, raw, log_ends in barriers if log_ends is None and has_passed(raw, normalised)]
             if behind:
                 ends = {**await self._progress.log_ends(), **await self._progress.unresolved_ends()}
@@ -174,7 +181,7 @@ class Resolver:
         return player_id.encode(), self._encode(msgspec.structs.replace(event, player_id=player_id))
 
 
-def _columns(part: int, parked: Sequence[Parked]) -> dict[str, Any]:
+def _columns(part: int, parked: Sequence[ParkedEvent]) -> dict[str, Any]:
     events = [row.event for row in parked]
     return {
         "parts": [part] * len(parked),

@@ -20,22 +20,22 @@ PROPOSED: Final = "adjustment.proposed"
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 PROPOSAL_NOT_SEEN: Final = (Outcome.REFUSED_REFERENCE.value, "PROPOSAL_NOT_SEEN")
-PROPOSED_BY_THE_SAME: Final = (Outcome.REFUSED_REFERENCE.value, "PROPOSED_BY_THE_SAME")
+SELF_APPROVAL: Final = (Outcome.REFUSED_REFERENCE.value, "SELF_APPROVAL")
 
 
 def adjustment(posting: Posting, leg: Leg) -> Verdict:
     """Without a reference its own amount, which has a sign; with one that of the proposal, once."""
-    if posting.sourced.reference_id is None:
+    if posting.log_event.reference_id is None:
         move(posting, currency_of(leg), minor_of(leg))
         return BOOKED
-    proposal = posting.book.proposals.get(posting.sourced.reference_id)
+    proposal = posting.book.proposals.get(posting.log_event.reference_id)
     if proposal is None or proposal.player_id != posting.event.player_id:
         return PROPOSAL_NOT_SEEN
-    posting.use(proposal.currency)
+    posting.select_wallet(proposal.currency)
     if closing_of_target(posting) is not None:
         return ALREADY_CLOSED
     if _name(actor_of(posting)) in ("", _name(proposal.actor)):
-        return PROPOSED_BY_THE_SAME
+        return SELF_APPROVAL
     posting.close(proposal.event_id, proposal.player_id, APPROVED)
     move(posting, proposal.currency, proposal.amount_minor)
     return BOOKED
@@ -43,19 +43,19 @@ def adjustment(posting: Posting, leg: Leg) -> Verdict:
 
 def move(posting: Posting, currency: str, amount_minor: int) -> None:
     """Give cash from, or take cash to, the account of corrections; a player may be in debt after it."""
-    wallet = posting.use(currency)
+    wallet = posting.select_wallet(currency)
     if amount_minor >= 0:
         posting.credit(wallet, CASH, accounts.ADJUSTMENTS, amount_minor)
     else:
         posting.debit(wallet, CASH, accounts.ADJUSTMENTS, -amount_minor)
 
 
-def noted(posting: Posting, leg: Leg) -> Verdict:
+def note_event(posting: Posting, leg: Leg) -> Verdict:
     """Moves nothing; of a proposal what it asks for is remembered."""
     event = posting.event
     if leg.currency is None or event.player_id is None:
         return NOTED
-    posting.use(leg.currency)
+    posting.select_wallet(leg.currency)
     if event.operation == PROPOSED and leg.amount is not None:
         posting.proposal = Proposal(
             event.event_id, event.player_id, leg.currency, minor_of(leg), actor_of(posting),

@@ -31,7 +31,7 @@ def grant(posting: Posting, leg: Leg) -> Verdict:
 
     A grant without one to a wallet without one stays bonus money until the house releases it.
     """
-    wallet = posting.use(currency_of(leg))
+    wallet = posting.select_wallet(currency_of(leg))
     posting.credit(wallet, BONUS, accounts.promotions_account(posting.event.brand), minor_of(leg))
     asked = sum(minor_of(other) for other in posting.event.legs if other.kind == Kind.WAGERING)
     left, since = _open(posting, wallet.currency) or (0, wallet.version)
@@ -44,13 +44,13 @@ def grant(posting: Posting, leg: Leg) -> Verdict:
 
 def wagering(posting: Posting, leg: Leg) -> Verdict:
     """Moves nothing: the grant beside it has read it."""
-    posting.use(currency_of(leg))
+    posting.select_wallet(currency_of(leg))
     return NOTED
 
 
 def release(posting: Posting, leg: Leg) -> Verdict:
     """The house makes cash of bonus money: its amount, and no more than there is."""
-    wallet, amount = posting.use(currency_of(leg)), minor_of(leg)
+    wallet, amount = posting.select_wallet(currency_of(leg)), minor_of(leg)
     found = min(amount, max(wallet.bonus_minor, 0))
     posting.shift(wallet, BONUS, CASH, found)
     _end_if_empty(posting, wallet)
@@ -62,14 +62,14 @@ def forfeit(posting: Posting, leg: Leg) -> Verdict:
 
     Where nothing is left then, the requirement ends with it; so a lost bonus is forfeited to end it.
     """
-    wallet, amount = posting.use(currency_of(leg)), minor_of(leg)
+    wallet, amount = posting.select_wallet(currency_of(leg)), minor_of(leg)
     found = min(amount, max(wallet.bonus_minor, 0))
     posting.debit(wallet, BONUS, accounts.promotions_account(posting.event.brand), found)
     _end_if_empty(posting, wallet)
     return BOOKED if found == amount else BONUS_IN_PART
 
 
-def bet_booked(posting: Posting, wallet: Wallet, amount_minor: int) -> Verdict:
+def count_bet(posting: Posting, wallet: Wallet, amount_minor: int) -> Verdict:
     """Count a bet; the one that meets the requirement turns what is left of the bonus into cash."""
     opened = _open(posting, wallet.currency)
     if opened is None or not amount_minor:
@@ -82,16 +82,16 @@ def bet_booked(posting: Posting, wallet: Wallet, amount_minor: int) -> Verdict:
     return WAGERING_MET
 
 
-def bet_taken_back(posting: Posting, movements: Sequence[Transfer]) -> None:
+def uncount_bet(posting: Posting, movements: Sequence[Transfer]) -> None:
     """A bet that does not stand has not counted either. What was met stays met: its bonus share is cash at once."""
-    bets = _taken(movements)
+    bets = _taken_by_bet(movements)
     if not bets or bets[0].version is None:
         return
     requirement = posting.player_state().wagering.get(bets[0].currency)
     if requirement is None or bets[0].version <= requirement[1]:
         return
     left, since = requirement
-    wallet = posting.use(bets[0].currency)
+    wallet = posting.select_wallet(bets[0].currency)
     if left:
         _set(posting, wallet, (min(left + sum(row.amount_minor for row in bets), AMOUNT_MAX), since))
         return
@@ -107,17 +107,17 @@ def share_of_win(posting: Posting, wallet: Wallet, amount_minor: int) -> int:
     """
     if _open(posting, wallet.currency) is None:
         return 0
-    bet = _taken(posting.transfers)
+    bet = _taken_by_bet(posting.transfers)
     if not bet:
         target = booked_target(posting)
-        bet = _taken(posting.book.reversible(target)) if target is not None else []
+        bet = _taken_by_bet(posting.book.reversible_movements(target)) if target is not None else []
     if not bet:
         return 0 if wallet.cash_minor > 0 else amount_minor
     bonus = sum(row.amount_minor for row in bet if purse_of(row.debit) == BONUS)
     return amount_minor * bonus // sum(row.amount_minor for row in bet)
 
 
-def _taken(movements: Sequence[Transfer]) -> list[Transfer]:
+def _taken_by_bet(movements: Sequence[Transfer]) -> list[Transfer]:
     """What a bet has taken from the player."""
     return [row for row in movements if row.player_id is not None and row.credit.startswith(_BETS_GO_TO)]
 

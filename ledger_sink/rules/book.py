@@ -13,18 +13,18 @@ from typing import Final, TypeVar
 import msgspec
 
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.rules.amounts import CURRENCIES_DIFFER, MOVED_AWAY, OUT_OF_RANGE, Unpostable
+from ledger_sink.rules.amounts import CURRENCIES_DIFFER, OUT_OF_RANGE, PERIOD_ARCHIVED, Unpostable
 from ledger_sink.rules.journal import (
     SETTLED,
     Action,
     Answer,
-    Before,
     Closing,
     Entry,
     PlayerState,
     Proposal,
     Transfer,
     Wallet,
+    WalletSnapshot,
 )
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Position, WalletTransaction
@@ -36,11 +36,11 @@ T = TypeVar("T")
 
 _SMALL: Final = AMOUNT_MAX // 4
 
-NOBODY: Final = ""
+NO_PLAYER: Final = ""
 """In the place of a player whom a closing does not name."""
 
 
-class Sourced(msgspec.Struct, gc=False):
+class LogEvent(msgspec.Struct, gc=False):
     """An event and its place in the log, with the id of the event that its reference means."""
 
     event: WalletTransaction
@@ -58,10 +58,10 @@ class Sourced(msgspec.Struct, gc=False):
         return f"{where.topic}-{where.partition}@{where.offset}"
 
 
-class Decided(msgspec.Struct, frozen=True, gc=False):
+class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
     """What one record of the log came to. `decision` is None where nothing new was decided."""
 
-    sourced: Sourced
+    log_event: LogEvent
     answer: Answer
     decision: int | None
     transfers: int = 0
@@ -77,15 +77,15 @@ class Book:
     wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
-    away: set[str] = field(default_factory=set)
+    archived_event_ids: set[str] = field(default_factory=set)
     """Events whose movements the tables do not hold any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
     """What further attempts of an event were told; an attempt that comes again must not hear anything else."""
 
-    decided: list[Decided] = field(default_factory=list)
-    new_transfers: list[tuple[Sourced, int, Transfer]] = field(default_factory=list)
-    new_closings: dict[tuple[str, str], tuple[Sourced, Closing]] = field(default_factory=dict)
+    decisions: list[DecidedEvent] = field(default_factory=list)
+    new_transfers: list[tuple[LogEvent, int, Transfer]] = field(default_factory=list)
+    new_closings: dict[tuple[str, str], tuple[LogEvent, Closing]] = field(default_factory=dict)
     new_proposals: list[Proposal] = field(default_factory=list)
     changed_wallets: dict[tuple[str, str], Wallet] = field(default_factory=dict)
     changed_states: dict[str, PlayerState] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Book:
         wallets, known = self.wallets, self._currencies.get(player_id, ())
         return any(wallets[player_id, currency].version for currency in known)
 
-    def state(self, player_id: str) -> PlayerState:
+    def player_state(self, player_id: str) -> PlayerState:
         """What may stop the player's bets."""
         return self.states.get(player_id) or PlayerState(player_id)
 
@@ -122,19 +122,19 @@ class Book:
         if own is not None and own.action != SETTLED:
             return own
         # A win that has named the event hides no end of it.
-        return closings.get((event_id, NOBODY)) or own
+        return closings.get((event_id, NO_PLAYER)) or own
 
     def movements(self, entry: Entry) -> list[Transfer]:
         """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
         return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
 
-    def reversible(self, entry: Entry) -> list[Transfer]:
+    def reversible_movements(self, entry: Entry) -> list[Transfer]:
         """What an entry moved, to be moved back. Raises Unpostable if its month was moved away from the tables."""
-        if entry.event_id in self.away:
-            raise Unpostable(MOVED_AWAY)
+        if entry.event_id in self.archived_event_ids:
+            raise Unpostable(PERIOD_ARCHIVED)
         return self.movements(entry)
 
-    def propose(self, proposal: Proposal) -> None:
+    def add_proposal(self, proposal: Proposal) -> None:
         """Remember what waits for a second person."""
         self.proposals[proposal.event_id] = proposal
         self.new_proposals.append(proposal)
@@ -149,7 +149,7 @@ class Posting(msgspec.Struct, gc=False):
     """One decision in the making: the movements of one event, in order."""
 
     book: Book
-    sourced: Sourced
+    log_event: LogEvent
     event: WalletTransaction
     decision: int
     policy: LedgerPolicy = DEFAULT_POLICY
@@ -159,9 +159,9 @@ class Posting(msgspec.Struct, gc=False):
     """What the event makes of the player's state, if anything."""
     proposal: Proposal | None = None
     """What the event asks a second person for."""
-    before: tuple[Wallet, bool, Before] | None = None
+    wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
-    closed: list[tuple[tuple[str, str], Closing | None, tuple[Sourced, Closing] | None]] = []
+    replaced_closings: list[tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]] = []
     """What the event closes, and what stood there before."""
 
     def account(self, purse: str) -> str:
@@ -169,7 +169,7 @@ class Posting(msgspec.Struct, gc=False):
         assert self.event.player_id is not None
         return player_account(self.event.player_id, purse)
 
-    def use(self, currency: str) -> Wallet:
+    def select_wallet(self, currency: str) -> Wallet:
         """The player's wallet in a currency; the answer tells how it stands.
 
         Raises Unpostable for a second currency: an event is about one wallet, whether it moves anything in it or not.
@@ -183,14 +183,14 @@ class Posting(msgspec.Struct, gc=False):
     def player_state(self) -> PlayerState:
         """The player's state as the event has made it so far."""
         assert self.event.player_id is not None
-        return self.state or self.book.state(self.event.player_id)
+        return self.state or self.book.player_state(self.event.player_id)
 
     def close(self, event_id: str, player_id: str, action: Action) -> None:
         """Close an event, come or not come yet, for good; SETTLED only until something else closes it."""
         book, key = self.book, (event_id, player_id)
-        self.closed.append((key, book.closings.get(key), book.new_closings.get(key)))
+        self.replaced_closings.append((key, book.closings.get(key), book.new_closings.get(key)))
         book.closings[key] = closing = Closing(event_id, player_id, action, self.event.event_id)
-        book.new_closings[key] = (self.sourced, closing)
+        book.new_closings[key] = (self.log_event, closing)
 
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
         """Move money from a house account into one of the wallet's accounts. Nothing is no movement, here and below."""
@@ -207,7 +207,7 @@ class Posting(msgspec.Struct, gc=False):
         if amount_minor:
             self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
 
-    def between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
+    def move_between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
         """Move money that no wallet sees. Raises Unpostable for a second currency, and for what no column holds."""
         if self.transfers and self.transfers[-1].currency != currency:
             raise Unpostable(CURRENCIES_DIFFER)
@@ -220,7 +220,7 @@ class Posting(msgspec.Struct, gc=False):
         self, wallet: Wallet, debit: str, credit: str, amount_minor: int, taken: str | None, given: str | None
     ) -> None:
         if amount_minor < 0:
-            message = f"{self.sourced}: a transfer of {amount_minor} minor units"
+            message = f"{self.log_event}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
         cash = wallet.cash_minor - (amount_minor if taken == CASH else 0) + (amount_minor if given == CASH else 0)
         bonus = wallet.bonus_minor - (amount_minor if taken == BONUS else 0) + (amount_minor if given == BONUS else 0)
@@ -235,34 +235,34 @@ class Posting(msgspec.Struct, gc=False):
 
     def _write(self, wallet: Wallet, cash: int, bonus: int, held: int) -> None:
         key, changed = (wallet.player_id, wallet.currency), self.book.changed_wallets
-        if self.before is None:
-            self.before = (wallet, key in changed, wallet.standing())
-        source = self.sourced.source
+        if self.wallet_before is None:
+            self.wallet_before = (wallet, key in changed, wallet.snapshot())
+        source = self.log_event.source
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
-        wallet.event_id, wallet.part, wallet.source_offset = self.event.event_id, source.partition, source.offset
+        wallet.event_id, wallet.partition, wallet.source_offset = self.event.event_id, source.partition, source.offset
         changed[key] = wallet
 
     def _record(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
-        self.book.new_transfers.append((self.sourced, self.decision, transfer))
+        self.book.new_transfers.append((self.log_event, self.decision, transfer))
 
     def undo(self) -> None:
         """Take back all that the event has moved and closed so far, as if it had not been looked at."""
         book = self.book
-        if self.before is not None:
-            wallet, was_changed, standing = self.before
-            wallet.stand(standing)
+        if self.wallet_before is not None:
+            wallet, was_changed, standing = self.wallet_before
+            wallet.restore(standing)
             if not was_changed:
                 del book.changed_wallets[wallet.player_id, wallet.currency]
         if self.transfers:
             del book.new_transfers[-len(self.transfers) :]
             self.transfers = []
         self.state = self.proposal = None
-        for key, closing, new in reversed(self.closed):
+        for key, closing, new in reversed(self.replaced_closings):
             _put(book.closings, key, closing)
             _put(book.new_closings, key, new)
-        self.closed = []
+        self.replaced_closings = []
 
     def finish(self, outcome: str, reason: str) -> None:
         """Write the entry down with the answer that every repeat of the event will get again."""
@@ -270,7 +270,7 @@ class Posting(msgspec.Struct, gc=False):
         if self.state is not None:
             book.set_state(self.state)
         if self.proposal is not None:
-            book.propose(self.proposal)
+            book.add_proposal(self.proposal)
         if wallet is None:
             answer = Answer(outcome, reason)
         else:
@@ -283,7 +283,7 @@ class Posting(msgspec.Struct, gc=False):
         else:
             earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
-        book.decided.append(Decided(self.sourced, answer, decision, len(moves)))
+        book.decisions.append(DecidedEvent(self.log_event, answer, decision, len(moves)))
 
 
 def _put(where: dict[tuple[str, str], T], key: tuple[str, str], value: T | None) -> None:

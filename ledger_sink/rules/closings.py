@@ -16,13 +16,13 @@ from ledger_sink.rules.journal import CANCELLED, PAID, REFUSED, REVERSED, SETTLE
 from ledger_sink.rules.references import (
     closing_of_target,
     decisions_of_target,
-    refused_rollback,
-    show_target,
-    show_wallet,
+    rollback_refusal,
+    select_named_wallet,
+    select_target_wallet,
 )
 from schemas.events import Kind, Leg, Outcome
 
-KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})
+CLOSING_KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})
 """The legs whose rules always look at what the event refers to."""
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
@@ -36,7 +36,7 @@ REFUSED_AFTER_PAYMENT: Final = (Outcome.UNRESOLVED.value, "REFUSED_AFTER_PAYMENT
 def withdrawal(posting: Posting, leg: Leg) -> Verdict:
     """Without a reference the request: money is held. With one the payment: what was held leaves."""
     if posting.event.reference is None:
-        posting.shift(posting.use(currency_of(leg)), CASH, HELD, minor_of(leg))
+        posting.shift(posting.select_wallet(currency_of(leg)), CASH, HELD, minor_of(leg))
         return BOOKED
     target = _open_target(posting)
     if isinstance(target, tuple):
@@ -46,15 +46,15 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
             return PAID_WITHOUT_HOLD
         return target
     _close_target(posting, PAID)
-    pay(posting, posting.book.reversible(target))
+    pay_out(posting, posting.book.reversible_movements(target))
     return BOOKED
 
 
-def pay(posting: Posting, held_by: list[Transfer]) -> None:
+def pay_out(posting: Posting, held_by: list[Transfer]) -> None:
     """Let what a request has put on hold leave for the payment provider."""
     psp = accounts.psp_account(posting.event.provider)
     for transfer in held_by:
-        posting.debit(posting.use(transfer.currency), HELD, psp, transfer.amount_minor)
+        posting.debit(posting.select_wallet(transfer.currency), HELD, psp, transfer.amount_minor)
 
 
 def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
@@ -67,9 +67,9 @@ def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
 def rollback(posting: Posting, leg: Leg) -> Verdict:
     """Take back what the reference means, unless the provider's policy protects what a win has named."""
     del leg  # a rollback's own amount is missing (Hub88, 100HP) or repeats the bet's; the bet knows how it was split
-    refused = refused_rollback(posting)
+    refused = rollback_refusal(posting)
     if refused is not None:
-        show_target(posting)
+        select_target_wallet(posting)
         return refused
     return _reverse_target(posting, REVERSED)
 
@@ -100,10 +100,10 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
         _close_target(posting, action)
     if isinstance(target, tuple):
         return target
-    movements = posting.book.reversible(target)
+    movements = posting.book.reversible_movements(target)
     for transfer in reversed(movements):
         _move_back(posting, transfer)
-    bonus.bet_taken_back(posting, movements)
+    bonus.uncount_bet(posting, movements)
     return BOOKED
 
 
@@ -112,19 +112,19 @@ def _move_back(posting: Posting, transfer: Transfer) -> None:
     if took == BONUS and gave == CASH:
         return  # what a met wagering requirement has released stays released; the player may have spent it
     if took and gave:
-        posting.shift(posting.use(transfer.currency), gave, took, transfer.amount_minor)
+        posting.shift(posting.select_wallet(transfer.currency), gave, took, transfer.amount_minor)
     elif took:
-        posting.credit(posting.use(transfer.currency), took, transfer.credit, transfer.amount_minor)
+        posting.credit(posting.select_wallet(transfer.currency), took, transfer.credit, transfer.amount_minor)
     elif gave:
-        posting.debit(posting.use(transfer.currency), gave, transfer.debit, transfer.amount_minor)
+        posting.debit(posting.select_wallet(transfer.currency), gave, transfer.debit, transfer.amount_minor)
 
 
 def _open_target(posting: Posting) -> Entry | Verdict:
     """The posted event that the reference means, or why nothing can be done to it."""
-    if posting.sourced.reference_id is None:
-        show_wallet(posting)
+    if posting.log_event.reference_id is None:
+        select_named_wallet(posting)
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
-    show_target(posting)
+    select_target_wallet(posting)
     closing = closing_of_target(posting)
     if closing is not None and closing.action != SETTLED:
         return ALREADY_CLOSED
@@ -142,6 +142,6 @@ def _is_closed_as(posting: Posting, action: Action) -> bool:
 
 
 def _close_target(posting: Posting, action: Action) -> None:
-    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
+    target_id, player_id = posting.log_event.reference_id, posting.event.player_id
     if target_id is not None and player_id is not None:
         posting.close(target_id, player_id, action)

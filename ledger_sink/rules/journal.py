@@ -67,7 +67,7 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     by_event_id: str
 
 
-Before = tuple[int, int, int, int, str, int, int]
+WalletSnapshot = tuple[int, int, int, int, str, int, int]
 """How a wallet stood: cash, bonus and held, version, and the event and place that had moved it last."""
 
 
@@ -82,7 +82,7 @@ class Wallet(msgspec.Struct, gc=False):
     held_minor: int = 0
     version: int = 0
     event_id: str = ""
-    part: int = 0
+    partition: int = 0
     source_offset: int = 0
 
     @property
@@ -90,17 +90,17 @@ class Wallet(msgspec.Struct, gc=False):
         """What may be bet."""
         return self.cash_minor + self.bonus_minor
 
-    def standing(self) -> Before:
+    def snapshot(self) -> WalletSnapshot:
         """All that a movement changes."""
         return (
-            self.cash_minor, self.bonus_minor, self.held_minor, self.version, self.event_id, self.part,
+            self.cash_minor, self.bonus_minor, self.held_minor, self.version, self.event_id, self.partition,
             self.source_offset,
         )  # fmt: skip
 
-    def stand(self, before: Before) -> None:
+    def restore(self, before: WalletSnapshot) -> None:
         """Be again as `standing` said."""
         self.cash_minor, self.bonus_minor, self.held_minor, self.version = before[:4]
-        self.event_id, self.part, self.source_offset = before[4:]
+        self.event_id, self.partition, self.source_offset = before[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):

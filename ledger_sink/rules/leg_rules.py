@@ -11,32 +11,34 @@ from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
 from schemas.events import Kind, Leg
 
-Rule = Callable[[Posting, Leg], Verdict]
+LegRule = Callable[[Posting, Leg], Verdict]
 
 
-def _credited_from(account: Callable[[Posting], str]) -> Rule:
+def _credit_from(account: Callable[[Posting], str]) -> LegRule:
     def rule(posting: Posting, leg: Leg) -> Verdict:
-        posting.credit(posting.use(currency_of(leg)), CASH, account(posting), minor_of(leg))
+        posting.credit(posting.select_wallet(currency_of(leg)), CASH, account(posting), minor_of(leg))
         return BOOKED
 
     return rule
 
 
 def _deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
-    posting.debit(posting.use(currency_of(leg)), CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
+    posting.debit(
+        posting.select_wallet(currency_of(leg)), CASH, accounts.psp_account(posting.event.provider), minor_of(leg)
+    )
     return BOOKED
 
 
-RULES: Final[dict[str, Rule]] = {
+LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BET: bets.bet,
     Kind.WIN: bets.win,
-    Kind.JACKPOT_WIN: _credited_from(lambda posting: accounts.jackpot_account(posting.event.provider)),
+    Kind.JACKPOT_WIN: _credit_from(lambda posting: accounts.jackpot_account(posting.event.provider)),
     Kind.JACKPOT_CONTRIBUTION: bets.contribution,
-    Kind.PROMO_WIN: _credited_from(lambda posting: accounts.promotions_account(posting.event.brand)),
+    Kind.PROMO_WIN: _credit_from(lambda posting: accounts.promotions_account(posting.event.brand)),
     Kind.ROLLBACK: closings.rollback,
     Kind.CANCEL: closings.cancel,
     Kind.ADJUSTMENT: adjustments.adjustment,
-    Kind.DEPOSIT: _credited_from(lambda posting: accounts.psp_account(posting.event.provider)),
+    Kind.DEPOSIT: _credit_from(lambda posting: accounts.psp_account(posting.event.provider)),
     Kind.DEPOSIT_REVERSAL: _deposit_reversal,
     Kind.WITHDRAWAL: closings.withdrawal,
     Kind.WITHDRAWAL_REVERSAL: closings.withdrawal_reversal,
@@ -44,8 +46,8 @@ RULES: Final[dict[str, Rule]] = {
     Kind.WAGERING: bonus.wagering,
     Kind.BONUS_RELEASE: bonus.release,
     Kind.BONUS_FORFEIT: bonus.forfeit,
-    Kind.ROUND_CLOSE: adjustments.noted,
+    Kind.ROUND_CLOSE: adjustments.note_event,
     Kind.PLAYER_STATE: states.player_state,
-    Kind.INFORMATIONAL: adjustments.noted,
-    Kind.HEARTBEAT: adjustments.noted,
+    Kind.INFORMATIONAL: adjustments.note_event,
+    Kind.HEARTBEAT: adjustments.note_event,
 }

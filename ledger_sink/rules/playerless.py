@@ -10,9 +10,9 @@ from typing import Final
 
 from ledger_sink.rules import accounts
 from ledger_sink.rules.amounts import NOTED, Verdict, minor_of
-from ledger_sink.rules.book import NOBODY, Posting
+from ledger_sink.rules.book import NO_PLAYER, Posting
 from ledger_sink.rules.journal import REVERSED
-from ledger_sink.rules.references import BET_NOT_SEEN
+from ledger_sink.rules.references import BET_NOT_FOUND
 from schemas.events import Kind, Outcome
 
 PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")
@@ -20,7 +20,7 @@ PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")
 _NO_MONEY: Final = frozenset({Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE})
 
 
-def without_player(posting: Posting) -> Verdict:
+def decide_without_player(posting: Posting) -> Verdict:
     """What becomes of an event whose player nobody knows."""
     event = posting.event
     psp, suspense = accounts.psp_account(event.provider), accounts.suspense_account(event.provider)
@@ -29,15 +29,15 @@ def without_player(posting: Posting) -> Verdict:
         if leg.amount is None or leg.currency is None:
             continue
         if leg.kind == Kind.DEPOSIT:
-            posting.between_house_accounts(leg.currency, psp, suspense, minor_of(leg))
+            posting.move_between_house_accounts(leg.currency, psp, suspense, minor_of(leg))
         elif leg.kind == Kind.DEPOSIT_REVERSAL:
-            posting.between_house_accounts(leg.currency, suspense, psp, minor_of(leg))
+            posting.move_between_house_accounts(leg.currency, suspense, psp, minor_of(leg))
     if kinds <= _NO_MONEY:
         return NOTED
-    target_id = posting.sourced.reference_id
+    target_id = posting.log_event.reference_id
     if target_id is not None and target_id not in posting.book.entries:
         if Kind.WIN in kinds and posting.policy.win_without_bet == "REFUSE":
-            return BET_NOT_SEEN
-        if Kind.ROLLBACK in kinds and (target_id, NOBODY) not in posting.book.closings:
-            posting.close(target_id, NOBODY, REVERSED)
+            return BET_NOT_FOUND
+        if Kind.ROLLBACK in kinds and (target_id, NO_PLAYER) not in posting.book.closings:
+            posting.close(target_id, NO_PLAYER, REVERSED)
     return PLAYER_UNKNOWN

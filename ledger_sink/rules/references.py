@@ -13,7 +13,7 @@ from ledger_sink.rules.journal import CANCELLED, REVERSED, SETTLED, Closing, Ent
 from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
 
-BET_NOT_SEEN: Final = (Outcome.REFUSED_REFERENCE.value, "BET_NOT_SEEN")
+BET_NOT_FOUND: Final = (Outcome.REFUSED_REFERENCE.value, "BET_NOT_FOUND")
 BET_ROLLED_BACK: Final = (Outcome.REFUSED_REFERENCE.value, "BET_ROLLED_BACK")
 BET_SETTLED: Final = (Outcome.REFUSED_REFERENCE.value, "BET_SETTLED")
 
@@ -27,14 +27,14 @@ WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
 
 def decisions_of_target(posting: Posting) -> list[Entry]:
     """How the event that the reference means was decided, oldest first; empty for what has not come."""
-    target_id = posting.sourced.reference_id
+    target_id = posting.log_event.reference_id
     known = posting.book.entries.get(target_id, []) if target_id else []
     return [entry for entry in known if entry.player_id == posting.event.player_id]
 
 
 def closing_of_target(posting: Posting) -> Closing | None:
     """What has ended the event that the reference means, or says that a win has named it."""
-    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
+    target_id, player_id = posting.log_event.reference_id, posting.event.player_id
     if target_id is None or player_id is None:
         return None
     return posting.book.closing(target_id, player_id)
@@ -57,42 +57,42 @@ def borrowed_currency(posting: Posting) -> str:
     return target.answer.currency
 
 
-def asks_for_bets(policy: LedgerPolicy) -> bool:
+def checks_bet_of_win(policy: LedgerPolicy) -> bool:
     """Whether a win of this provider can depend on the bet that it names."""
     return "REFUSE" in (policy.win_without_bet, policy.win_after_rollback)
 
 
-def marks_settled(policy: LedgerPolicy) -> bool:
+def protects_settled_bets(policy: LedgerPolicy) -> bool:
     """Whether a rollback of this provider, or a sweep of its rounds, must not take back what a win has named."""
     return policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
 
 
-def refused_win(posting: Posting) -> Verdict | None:
+def win_refusal(posting: Posting) -> Verdict | None:
     """Why a provider's policy does not let this win be booked; None for all that is no win, or names no bet."""
     policy, event = posting.policy, posting.event
-    if posting.sourced.reference_id is None or not any(leg.kind == Kind.WIN for leg in event.legs):
+    if posting.log_event.reference_id is None or not any(leg.kind == Kind.WIN for leg in event.legs):
         return None
     closing = closing_of_target(posting)
     verdict = None
     if policy.win_after_rollback == "REFUSE" and closing is not None and closing.action in _TAKEN_BACK:
         verdict = BET_ROLLED_BACK
     elif policy.win_without_bet == "REFUSE" and booked_target(posting) is None:
-        verdict = BET_NOT_SEEN
+        verdict = BET_NOT_FOUND
     if verdict is not None:
-        show_target(posting)
+        select_target_wallet(posting)
     return verdict
 
 
-def settle(posting: Posting) -> None:
+def mark_settled(posting: Posting) -> None:
     """Remember that a win has named the bet, where that stops a rollback."""
-    target_id, player_id = posting.sourced.reference_id, posting.event.player_id
+    target_id, player_id = posting.log_event.reference_id, posting.event.player_id
     if target_id is None or player_id is None or not any(leg.kind in WINS for leg in posting.event.legs):
         return
     if posting.book.closing(target_id, player_id) is None:
         posting.close(target_id, player_id, SETTLED)
 
 
-def refused_rollback(posting: Posting) -> Verdict | None:
+def rollback_refusal(posting: Posting) -> Verdict | None:
     """Why a bet that a win has named is not taken back, where the policy says so; a sweep never takes one back."""
     closing, cause = closing_of_target(posting), posting.event.cause
     if closing is None or closing.action != SETTLED:
@@ -101,18 +101,18 @@ def refused_rollback(posting: Posting) -> Verdict | None:
     return BET_SETTLED if is_sweep or posting.policy.rollback_after_win == "REFUSE" else None
 
 
-def show_target(posting: Posting) -> None:
+def select_target_wallet(posting: Posting) -> None:
     """Let the answer tell the balance of the wallet that the reference is about."""
     decided = decisions_of_target(posting)
     if decided and decided[-1].answer.currency is not None:
-        posting.use(decided[-1].answer.currency)
+        posting.select_wallet(decided[-1].answer.currency)
     else:
-        show_wallet(posting)
+        select_named_wallet(posting)
 
 
-def show_wallet(posting: Posting) -> None:
+def select_named_wallet(posting: Posting) -> None:
     """Let the answer tell the balance of the wallet that the event itself names, if it names one."""
     for leg in posting.event.legs:
         if leg.currency is not None:
-            posting.use(leg.currency)
+            posting.select_wallet(leg.currency)
             return

@@ -11,11 +11,11 @@ from typing import Final
 from ledger_sink.rules.amounts import Verdict, minor_of
 from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import PlayerState, Wallet
-from ledger_sink.rules.references import show_wallet
-from schemas.causes import LATE
+from ledger_sink.rules.references import select_named_wallet
+from schemas.causes import DELAYED
 from schemas.events import Kind, Leg, Outcome
 
-COMES_TOO_LATE: Final = (Outcome.REFUSED_EXPIRED.value, "COMES_TOO_LATE")
+DECISION_EXPIRED: Final = (Outcome.REFUSED_EXPIRED.value, "DECISION_EXPIRED")
 PLAYER_BLOCKED: Final = (Outcome.REFUSED_BLOCKED.value, "PLAYER_BLOCKED")
 WITHDRAWALS_HELD: Final = (Outcome.REFUSED_BLOCKED.value, "WITHDRAWALS_HELD")
 NO_WALLET: Final = (Outcome.REFUSED_CURRENCY.value, "NO_WALLET_IN_CURRENCY")
@@ -24,20 +24,20 @@ _STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
 NOT_ENOUGH_MONEY: Final = (Outcome.REFUSED_FUNDS.value, "NOT_ENOUGH_MONEY")
 
 
-def refusal(posting: Posting) -> Verdict | None:
+def find_refusal(posting: Posting) -> Verdict | None:
     """Why the event is refused; None if it is not. Decided against the book as it stands in the log."""
     event, book = posting.event, posting.book
     assert event.player_id is not None
-    if event.cause is not None and event.cause.type in LATE:
-        show_wallet(posting)
-        return COMES_TOO_LATE
+    if event.cause is not None and event.cause.type in DELAYED:
+        select_named_wallet(posting)
+        return DECISION_EXPIRED
     state = book.states.get(event.player_id)
     needed = 0
     for leg in event.legs:
         if leg.kind not in _STOPPABLE or leg.currency is None:
             continue
-        wallet = posting.use(leg.currency)
-        if state is not None and (stopped := _stopped(state, leg)):
+        wallet = posting.select_wallet(leg.currency)
+        if state is not None and (stopped := _restriction(state, leg)):
             return stopped
         if wallet.version == 0 and book.has_wallets(event.player_id):
             return NO_WALLET
@@ -52,7 +52,7 @@ def refusal(posting: Posting) -> Verdict | None:
     return None
 
 
-def _stopped(state: PlayerState, leg: Leg) -> Verdict | None:
+def _restriction(state: PlayerState, leg: Leg) -> Verdict | None:
     if state.is_blocked:  # a free round is play as well
         return PLAYER_BLOCKED
     return WITHDRAWALS_HELD if leg.kind == Kind.WITHDRAWAL and state.is_held else None

@@ -17,7 +17,7 @@ from ledger_sink.rules.journal import BLOCKED, FREE, HELD
 from schemas.errors import InvariantBroken
 from schemas.events import Leg, Outcome
 
-OLDER_THAN_STATE: Final = (Outcome.POSTED.value, "OLDER_THAN_STATE")
+STALE_STATE: Final = (Outcome.POSTED.value, "STALE_STATE")
 SOURCE_DEFAULT: Final = "operator"
 
 LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.released": FREE}
@@ -32,16 +32,16 @@ def player_state(posting: Posting, leg: Leg) -> Verdict:
     if event.operation in LEVELS:
         source = SOURCE_DEFAULT if event.cause is None else event.cause.type
         if source in old.standings and old.standings[source][1] > said_at:
-            return OLDER_THAN_STATE
+            return STALE_STATE
         standings = {**old.standings, source: (LEVELS[event.operation], said_at)}
         posting.state = msgspec.structs.replace(old, standings=standings, event_id=event.event_id)
         return BOOKED
     if event.operation not in ("player.limited", "player.unlimited"):
-        message = f"{posting.sourced}: no rule for the player state operation {event.operation!r}"
+        message = f"{posting.log_event}: no rule for the player state operation {event.operation!r}"
         raise InvariantBroken(message)
     currency = currency_of(leg)
     if currency in old.limits and old.limits[currency][1] > said_at:
-        return OLDER_THAN_STATE
+        return STALE_STATE
     most = None if leg.amount is None else minor_of(leg)
     limits = {**old.limits, currency: (most, said_at)}
     posting.state = msgspec.structs.replace(old, limits=limits, event_id=event.event_id)

@@ -10,7 +10,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Final
 
-from ledger_sink.rules.book import Decided, Sourced
+from ledger_sink.rules.book import DecidedEvent, LogEvent
 from ledger_sink.rules.journal import Transfer
 from schemas.topics import DAY_MS
 
@@ -23,32 +23,32 @@ _QUOTED: Final = str.maketrans(
 )
 
 
-def quoted(text: str | None) -> str:
+def escape(text: str | None) -> str:
     """A text as a field of a line."""
     return NULL if text is None else text.translate(_QUOTED)
 
 
-def is_plain(text: str) -> bool:
+def needs_no_escape(text: str) -> bool:
     """Whether it needs no quoting: a sure and quick look that says no to some texts that would need none."""
     return text.isprintable() and "\\" not in text
 
 
-def entry_line(decided: Decided) -> str:
+def entry_row(decided: DecidedEvent) -> str:
     """One row of `entry`; the order of its fields is that of the statement `copy_entries`."""
-    sourced, answer = decided.sourced, decided.answer
+    sourced, answer = decided.log_event, decided.answer
     event, source = sourced.event, sourced.source
     attempt, player, round_id, game = event.attempt, event.player_id, event.round_id, event.game_id
     legs = event.legs
     kind = legs[0].kind if len(legs) == 1 else "+".join([leg.kind for leg in legs])
     named = f"{event.brand}\t{event.provider}\t{event.provider_version}\t{event.region}\t{event.operation}"
     tx_id, topic = event.provider_tx_id, attempt.topic
-    if not is_plain(f"{event.brand}{event.provider}{event.provider_version}{event.region}{event.operation}{kind}"
+    if not needs_no_escape(f"{event.brand}{event.provider}{event.provider_version}{event.region}{event.operation}{kind}"
                     f"{tx_id}{player}{round_id}{game}{topic}"):  # fmt: skip
         named = "\t".join(
-            map(quoted, (event.brand, event.provider, event.provider_version, event.region, event.operation))
+            map(escape, (event.brand, event.provider, event.provider_version, event.region, event.operation))
         )
-        tx_id, topic, kind = quoted(tx_id), quoted(topic), quoted(kind)
-        player, round_id, game = quoted(player), quoted(round_id), quoted(game)
+        tx_id, topic, kind = escape(tx_id), escape(topic), escape(kind)
+        player, round_id, game = escape(player), escape(round_id), escape(game)
     closed = "t" if event.round_closed else "f"
     currency, available, version = answer.currency, answer.available_minor, answer.version
     return (
@@ -61,14 +61,14 @@ def entry_line(decided: Decided) -> str:
     )
 
 
-def repeat_line(decided: Decided) -> str:
+def repeat_row(decided: DecidedEvent) -> str:
     """One row of `repeat`, as `copy_repeats` has it."""
-    event, source, answer = decided.sourced.event, decided.sourced.source, decided.answer
+    event, source, answer = decided.log_event.event, decided.log_event.source, decided.answer
     attempt = event.attempt
     fields = (
-        source.partition, source.offset, event.event_id, quoted(event.brand), quoted(event.provider),
-        quoted(event.operation), quoted(event.provider_tx_id), quoted(event.player_id), event.fingerprint,
-        quoted(attempt.topic), attempt.partition, attempt.offset, attempt.record_index,
+        source.partition, source.offset, event.event_id, escape(event.brand), escape(event.provider),
+        escape(event.operation), escape(event.provider_tx_id), escape(event.player_id), event.fingerprint,
+        escape(attempt.topic), attempt.partition, attempt.offset, attempt.record_index,
         "t" if decided.redelivered else "f", answer.outcome, answer.reason,
         *(NULL if value is None else value for value in (answer.currency, answer.available_minor, answer.version)),
     )  # fmt: skip
@@ -88,12 +88,12 @@ def month_of(at_ms: int) -> int:
     return _month_of_day(at_ms // DAY_MS)
 
 
-def transfer_line(sourced: Sourced, decision: int, transfer: Transfer) -> str:
+def transfer_row(sourced: LogEvent, decision: int, transfer: Transfer) -> str:
     """One row of `transfer`, as `copy_transfers` has it."""
     event, source = sourced.event, sourced.source
     player, debit, credit = transfer.player_id, transfer.debit, transfer.credit
-    if not is_plain(f"{debit}{credit}{player}"):
-        player, debit, credit = quoted(player), quoted(debit), quoted(credit)
+    if not needs_no_escape(f"{debit}{credit}{player}"):
+        player, debit, credit = escape(player), escape(debit), escape(credit)
     balances = (
         f"{transfer.cash_minor}\t{transfer.bonus_minor}\t{transfer.held_minor}"
         if transfer.version is not None

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from runtime.kafka.broker_queries import group_offsets
+from runtime.kafka.broker_queries import fetch_group_offsets
 from runtime.kafka.clients import start_client, stop_client
 from schemas.errors import LogMismatch, Unavailable
 
@@ -23,7 +23,7 @@ _FETCH_TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 20.0
 
 
-class Stored(NamedTuple):
+class StoredPosition(NamedTuple):
     """What the database says of a partition; the last two are None until a record has been applied."""
 
     next_offset: int
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
     last_checksum: int | None
 
 
-class RecordLike(NamedTuple):
+class LogRecord(NamedTuple):
     """The part of a record that a position remembers."""
 
     offset: int
@@ -57,7 +57,7 @@ async def committed_offsets(bootstrap_servers: str, group: str, topic: str, part
     Raises Unavailable, also where the broker cannot say yet: an older database must not pass for want of an answer.
     """
     async with _admin(bootstrap_servers) as admin:
-        committed = await group_offsets(admin, group, [TopicPartition(topic, part) for part in parts])
+        committed = await fetch_group_offsets(admin, group, [TopicPartition(topic, part) for part in parts])
     return {tp.partition: offset for tp, offset in committed.items() if offset is not None}
 
 
@@ -76,8 +76,8 @@ async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
         raise Unavailable(message) from error
 
 
-def mismatch(
-    where: str, stored: Stored, bounds: tuple[int, int], last: RecordLike | None, committed: int = 0
+def find_mismatch(
+    where: str, stored: StoredPosition, bounds: tuple[int, int], last: LogRecord | None, committed: int = 0
 ) -> str | None:
     """Why log and position do not belong together; None if they do. `committed` is what the group has said."""
     beginning, end = bounds
@@ -100,7 +100,7 @@ def mismatch(
     return None
 
 
-async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, Stored]) -> None:
+async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, StoredPosition]) -> None:
     """Compare stored positions with the log and its group. Raises LogMismatch, and Unavailable without a broker.
 
     A position is never reset: a wiped broker under a kept database would book everything again, or nothing, and a
@@ -127,7 +127,7 @@ async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Map
     for partition in partitions:
         part = partition.partition
         bounds = (beginnings[partition], ends[partition])
-        why = mismatch(f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0))
+        why = find_mismatch(f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0))
         if why is not None:
             message = f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
             raise LogMismatch(message)
@@ -136,10 +136,10 @@ async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Map
 async def _records_before(
     consumer: Any,
     topic: str,
-    stored: Mapping[int, Stored],
+    stored: Mapping[int, StoredPosition],
     beginnings: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
-) -> dict[int, RecordLike]:
+) -> dict[int, LogRecord]:
     """The record just before each position, where there is one."""
     wanted = []
     for part, position in stored.items():
@@ -149,7 +149,7 @@ async def _records_before(
             consumer.seek(partition, position.next_offset - 1)
         else:
             consumer.pause(partition)
-    found: dict[int, RecordLike] = {}
+    found: dict[int, LogRecord] = {}
     while wanted:
         fetched: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
             *wanted, timeout_ms=500, max_records=500
@@ -158,7 +158,7 @@ async def _records_before(
             records = fetched.get(partition) or []
             if records:
                 first = records[0]
-                found[partition.partition] = RecordLike(first.offset, first.timestamp, first.key, first.value)
+                found[partition.partition] = LogRecord(first.offset, first.timestamp, first.key, first.value)
             # A marker is skipped by the client: the position moves on without a record.
             if records or await consumer.position(partition) >= stored[partition.partition].next_offset:
                 wanted.remove(partition)

@@ -1,7 +1,7 @@
 """The months of the transfers: partitions are made ahead, and old ones can be taken out of the ledger and put back.
 
 Entries are not parted: they are the identities, and a retry after years must hear what the first attempt heard. What
-can only be decided by what a month that was taken out had moved is for a person: see `MONTH_MOVED_AWAY`.
+can only be decided by what a month that was taken out had moved is for a person: see `PERIOD_ARCHIVED`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from ledger_sink.store.statements import statements
-from runtime.postgres.roles import Role, take_role_now
+from runtime.postgres.roles import Role, take_role_sync
 from schemas.errors import Unavailable, UsageError
 
 _SQL: Final = statements("months")
@@ -33,21 +33,21 @@ class Month(msgspec.Struct, frozen=True):
     is_away: bool = False
 
 
-def months(database_url: str) -> list[Month]:
+def list_months(database_url: str) -> list[Month]:
     """What there is, and what was taken out. Raises Unavailable."""
-    with _connected(database_url, Role.READER) as connection:
+    with _connect(database_url, Role.READER) as connection:
         found = [Month(_month_of(table), table, rows, size) for table, size, rows in connection.execute(_SQL["list"])]
         away = [month for (month,) in connection.execute(_SQL["away"])]
     return [*found, *(Month(month, f"away.{_PREFIX}{month}", 0, 0, is_away=True) for month in away)]
 
 
-def make_months(database_url: str, ahead: int, *, dry_run: bool = False) -> list[int]:
+def create_months(database_url: str, ahead: int, *, dry_run: bool = False) -> list[int]:
     """Make this month's partition and those of so many that follow; return the months that had none.
 
     Raises Unavailable where a lock is not to be had, RightsMissing.
     """
-    there = {month.month for month in months(database_url)}
-    with _connected(database_url, Role.MIGRATOR) as connection:
+    there = {month.month for month in list_months(database_url)}
+    with _connect(database_url, Role.MIGRATOR) as connection:
         wanted = [month for (month,) in connection.execute(_SQL["ahead"], {"ahead": ahead})]
         missing = [month for month in wanted if month not in there]
         for month in () if dry_run else missing:
@@ -60,11 +60,11 @@ def move_away(database_url: str, month: int) -> None:
 
     Raises UsageError if it is no partition, Unavailable, RightsMissing.
     """
-    if month not in {one.month for one in months(database_url) if not one.is_away}:
+    if month not in {one.month for one in list_months(database_url) if not one.is_away}:
         raise UsageError(f"{month} is no month of this ledger: `pitboss ledger months list` names those there are")
-    with _connected(database_url, Role.MIGRATOR) as connection, connection.transaction():
+    with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         for name in ("detach", "put_away"):
-            connection.execute(_named(name, month))
+            connection.execute(_render(name, month))
         connection.execute(_SQL["note_away"], {"month": month})
 
 
@@ -73,20 +73,20 @@ def bring_back(database_url: str, month: int) -> None:
 
     A late event of the month may have moved money meanwhile: its rows, which wait in `transfer_other`, move in as well.
     """
-    if month not in {one.month for one in months(database_url) if one.is_away}:
+    if month not in {one.month for one in list_months(database_url) if one.is_away}:
         raise UsageError(f"{month} was not moved away: `pitboss ledger months list` names those that were")
-    with _connected(database_url, Role.MIGRATOR) as connection, connection.transaction():
+    with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         try:
             connection.execute(_SQL["write_nothing"])
-            connection.execute(_named("take_back", month))
-            connection.execute(_named("gather", month), {"month": month})
-            connection.execute(_named("attach", month))
+            connection.execute(_render("reverse", month))
+            connection.execute(_render("gather", month), {"month": month})
+            connection.execute(_render("attach", month))
         except psycopg.errors.UndefinedTable as error:
             raise UsageError(f"there is no table away.{_PREFIX}{month}: restore it first") from error
         connection.execute(_SQL["forget_away"], {"month": month})
 
 
-def following(month: int) -> int:
+def next_month(month: int) -> int:
     """The month after one: 202701 after 202612."""
     return month + 89 if month % 100 == 12 else month + 1
 
@@ -96,14 +96,14 @@ def _month_of(table: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _named(name: str, month: int) -> sql.Composed:
+def _render(name: str, month: int) -> sql.Composed:
     partition = sql.Identifier(f"{_PREFIX}{month}")
-    first, after = sql.Literal(month), sql.Literal(following(month))
+    first, after = sql.Literal(month), sql.Literal(next_month(month))
     return sql.SQL(_SQL[name]).format(partition=partition, first=first, after=after)
 
 
 @contextmanager
-def _connected(database_url: str, role: Role) -> Iterator[psycopg.Connection[Any]]:
+def _connect(database_url: str, role: Role) -> Iterator[psycopg.Connection[Any]]:
     try:
         with psycopg.connect(
             database_url,
@@ -112,7 +112,7 @@ def _connected(database_url: str, role: Role) -> Iterator[psycopg.Connection[Any
             application_name="pitboss.months",
             options="-c lock_timeout=5s",
         ) as connection:
-            take_role_now(connection, role)
+            take_role_sync(connection, role)
             yield connection
     except psycopg.errors.LockNotAvailable as error:
         message = f"the transfers are in use: {error}; run it again"

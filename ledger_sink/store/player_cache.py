@@ -21,27 +21,27 @@ PLAYERS_MAX: Final = 100_000
 """At some 500 bytes each, 50 MB a worker; whoever was read longest ago is read anew."""
 
 
-class Player(msgspec.Struct, gc=False):
+class CachedPlayer(msgspec.Struct, gc=False):
     """All wallets of a player, and the state if there is one, as they were committed last: books get copies."""
 
-    part: int
+    partition: int
     epoch: int
     wallets: tuple[Wallet, ...]
     state: PlayerState | None
 
 
-class KnownPlayers:
+class PlayerCache:
     """Players as the last committed transaction has left them."""
 
     def __init__(self, players_max: int = PLAYERS_MAX) -> None:
         self._players_max = players_max
-        self._players: dict[str, Player] = {}
+        self._players: dict[str, CachedPlayer] = {}
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Trust nothing any more."""
         self._players.clear()
 
-    def enter(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
+    def fill(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
         """Write into a book what is known of players, given with their partitions, and return those to be read.
 
         `epochs`: under which claim each of the partitions is ours now.
@@ -50,7 +50,7 @@ class KnownPlayers:
         known, wallets = self._players.get, book.wallets
         for player_id, part in players.items():
             player = known(player_id)
-            if player is None or player.part != part or player.epoch != epochs[part]:
+            if player is None or player.partition != part or player.epoch != epochs[part]:
                 missing.append(player_id)
                 continue
             for wallet in player.wallets:
@@ -59,7 +59,7 @@ class KnownPlayers:
                 book.states[player_id] = player.state
         return missing
 
-    def keep(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> None:
+    def remember(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> None:
         """Remember players as a book has left them, which must not be changed any more.
 
         `epochs`: under which claim of each partition it was committed.
@@ -67,8 +67,8 @@ class KnownPlayers:
         remembered, states = self._players, book.states
         for player_id, part in players.items():
             player = remembered.get(player_id)
-            if player is None or player.part != part or player.epoch != epochs[part]:
-                remembered[player_id] = Player(part, epochs[part], (), states.get(player_id))
+            if player is None or player.partition != part or player.epoch != epochs[part]:
+                remembered[player_id] = CachedPlayer(part, epochs[part], (), states.get(player_id))
         for (player_id, currency), wallet in book.wallets.items():
             player = remembered[player_id]
             wallets = player.wallets

@@ -9,9 +9,9 @@ from typing import Any
 from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.rules import closings
-from ledger_sink.rules.book import Book, Sourced
+from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
-from ledger_sink.rules.references import WINS, asks_for_bets, marks_settled
+from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken
 from schemas.events import Attempt, Kind, WalletTransaction
@@ -22,7 +22,7 @@ _SQL = statements("ledger")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReadSet:
     """Event ids and players that a group of events names."""
 
     event_ids: frozenset[str]
@@ -34,13 +34,13 @@ class Wanted:
     bets: frozenset[tuple[str, str]]
     """What wins refer to, and by which player: looked at only if part of it may have been bonus money."""
     proposals: frozenset[str]
-    granted: frozenset[str]
+    newly_wagering: frozenset[str]
     """Players whose bonus money has to be wagered from within this group on."""
-    crosses: bool
+    crosses_partitions: bool
     """Whether an event of nobody's refers to another, which may be of any partition."""
 
 
-def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -> Wanted:
+def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
     """What has to be known to decide these events; the same for an event, whatever group it comes in."""
     event_ids: set[str] = set()
     reversible: set[str] = set()
@@ -49,7 +49,9 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
     proposals: set[str] = set()
     granted: set[str] = set()
     crosses = False
-    asking = {provider for provider, policy in policies.items() if asks_for_bets(policy) or marks_settled(policy)}
+    asking = {
+        provider for provider, policy in policies.items() if checks_bet_of_win(policy) or protects_settled_bets(policy)
+    }
     for sourced in events:
         event, reference_id, player_id = sourced.event, sourced.reference_id, sourced.event.player_id
         event_ids.add(event.event_id)
@@ -61,7 +63,7 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
             continue
         crosses = crosses or player_id is None
         kinds = [leg.kind for leg in event.legs]
-        if not closings.KINDS.isdisjoint(kinds):
+        if not closings.CLOSING_KINDS.isdisjoint(kinds):
             event_ids.add(reference_id)
             reversible.add(reference_id)
         elif not WINS.isdisjoint(kinds):
@@ -72,14 +74,14 @@ def wanted_by(events: Iterable[Sourced], policies: Mapping[str, LedgerPolicy]) -
         elif Kind.ADJUSTMENT in kinds:
             event_ids.add(reference_id)
             proposals.add(reference_id)
-    return Wanted(
+    return ReadSet(
         frozenset(event_ids), frozenset(reversible), players, frozenset(bets),
         frozenset(proposals), frozenset(granted), crosses,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PendingReads:
     """Queries that are under way in a pipeline."""
 
     entries: AsyncCursor[Any]
@@ -88,13 +90,13 @@ class Reading:
     states: AsyncCursor[Any] | None
     """None where every player is known."""
 
-    async def enter(self, book: Book) -> None:
+    async def fill(self, book: Book) -> None:
         """Add the answers to a book."""
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
         for row in await self.wallets.fetchall() if self.wallets else ():
-            book.wallets[row[0], row[1]] = _checked(Wallet(*row))
+            book.wallets[row[0], row[1]] = _check_scale(Wallet(*row))
         for row in await self.states.fetchall() if self.states else ():
             book.states[row[0]] = PlayerState(*row)
 
@@ -107,7 +109,7 @@ def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
         book.entries.setdefault(event_id, []).append(entry)
 
 
-def _checked(wallet: Wallet) -> Wallet:
+def _check_scale(wallet: Wallet) -> Wallet:
     if wallet.scale != exponent_of(wallet.currency):
         message = (
             f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals, the currency now has"
@@ -117,12 +119,12 @@ def _checked(wallet: Wallet) -> Wallet:
     return wallet
 
 
-async def read_book(connection: AsyncConnection[Any], wanted: Wanted, players: Sequence[str]) -> Reading:
+async def send_reads(connection: AsyncConnection[Any], wanted: ReadSet, players: Sequence[str]) -> PendingReads:
     """Ask for all that is wanted, of players for those given; meant for a pipeline, so that it costs one round trip."""
     # PostgreSQL sorts them itself.
     ids = {"event_ids": plain_array(wanted.event_ids)}
     named = {"players": players}
-    return Reading(
+    return PendingReads(
         await connection.execute(_SQL["known_entries"], ids),
         await connection.execute(_SQL["known_closings"], ids),
         await connection.execute(_SQL["known_wallets"], named) if players else None,
@@ -130,20 +132,22 @@ async def read_book(connection: AsyncConnection[Any], wanted: Wanted, players: S
     )
 
 
-async def read_further(connection: AsyncConnection[Any], book: Book, wanted: Wanted, events: Sequence[Sourced]) -> None:
+async def read_follow_ups(
+    connection: AsyncConnection[Any], book: Book, wanted: ReadSet, events: Sequence[LogEvent]
+) -> None:
     """Add what only the answers to the first questions tell to ask for: few groups ask for any of it."""
     await read_repeats(connection, book, events)
-    bets = await read_rare(connection, book, wanted)
+    bets = await read_proposals_and_bets(connection, book, wanted)
     await read_reversible(connection, book, wanted.reversible | bets)
 
 
-async def read_rare(connection: AsyncConnection[Any], book: Book, wanted: Wanted) -> frozenset[str]:
+async def read_proposals_and_bets(connection: AsyncConnection[Any], book: Book, wanted: ReadSet) -> frozenset[str]:
     """Add what few groups ask for: bets that bonus money may have paid, and proposals. Returns those bets' ids."""
     if wanted.proposals:
         cursor = await connection.execute(_SQL["known_proposals"], {"event_ids": sorted(wanted.proposals)})
         for row in await cursor.fetchall():
             book.proposals[row[0]] = Proposal(*row)
-    wagering = wanted.granted.union(player for player, state in book.states.items() if state.wagering)
+    wagering = wanted.newly_wagering.union(player for player, state in book.states.items() if state.wagering)
     bets = frozenset(bet for bet, player in wanted.bets if player in wagering)
     unknown = sorted(bets.difference(book.entries))
     if unknown:
@@ -152,7 +156,7 @@ async def read_rare(connection: AsyncConnection[Any], book: Book, wanted: Wanted
     return bets
 
 
-async def read_repeats(connection: AsyncConnection[Any], book: Book, events: Iterable[Sourced]) -> None:
+async def read_repeats(connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]) -> None:
     """Add what attempts were told that may come again: those of events that another attempt had decided."""
     further = [event for event in (sourced.event for sourced in events) if _is_further(event, book)]
     if not further:
@@ -188,7 +192,7 @@ async def read_reversible(connection: AsyncConnection[Any], book: Book, event_id
     gone = [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
     if gone:
         cursor = await connection.execute(_SQL["moved_away"], _columns(gone))
-        book.away.update(event_id for (event_id,) in await cursor.fetchall())
+        book.archived_event_ids.update(event_id for (event_id,) in await cursor.fetchall())
 
 
 def _columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:

@@ -14,9 +14,9 @@ from typing import Any, Final, LiteralString
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.rules.book import Book, Decided, Sourced
+from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.journal import Transfer, Wallet
-from ledger_sink.store.copy_rows import NULL, entry_line, repeat_line, transfer_line
+from ledger_sink.store.copy_rows import NULL, entry_row, repeat_row, transfer_row
 from ledger_sink.store.statements import plain_array, statements, text_array
 from schemas.errors import InvariantBroken
 
@@ -38,7 +38,7 @@ class RowsMoved(InvariantBroken):
 
 
 @dataclass(slots=True)
-class Lines:
+class CopyRows:
     """The rows that a book adds, as COPY reads them, some hundreds a piece."""
 
     entries: list[bytes] = field(default_factory=list)
@@ -48,14 +48,14 @@ class Lines:
     is_plain: bool = True
     """Whether no text of theirs is quoted, so that they may be cut at their tabs by what knows no quotes."""
 
-    def add(self, decided: Sequence[Decided], transfers: Sequence[tuple[Sourced, int, Transfer]]) -> None:
+    def add(self, decided: Sequence[DecidedEvent], transfers: Sequence[tuple[LogEvent, int, Transfer]]) -> None:
         """Write down some of what a book has decided and moved."""
-        entries = [entry_line(one) for one in decided if one.decision is not None]
+        entries = [entry_row(one) for one in decided if one.decision is not None]
         self.events += len(decided)
         self._append(self.entries, entries)
-        self._append(self.transfers, [transfer_line(*transfer) for transfer in transfers])
+        self._append(self.transfers, [transfer_row(*transfer) for transfer in transfers])
         if len(entries) < len(decided):
-            self._append(self.repeats, [repeat_line(one) for one in decided if one.decision is None])
+            self._append(self.repeats, [repeat_row(one) for one in decided if one.decision is None])
 
     def _append(self, pieces: list[bytes], lines: Sequence[str]) -> None:
         piece = "".join(lines)
@@ -66,7 +66,7 @@ class Lines:
 async def write_book(
     connection: AsyncConnection[Any],
     book: Book,
-    lines: Lines,
+    lines: CopyRows,
     last: Sequence[Statement],
     few_events_max: int = FEW_EVENTS_MAX,
 ) -> int:
@@ -174,6 +174,6 @@ def _wallet_columns(wallets: Sequence[Wallet]) -> dict[str, Any]:
         "held": plain_array([wallet.held_minor for wallet in wallets]),
         "versions": plain_array([wallet.version for wallet in wallets]),
         "event_ids": plain_array([wallet.event_id for wallet in wallets]),
-        "parts": plain_array([wallet.part for wallet in wallets]),
+        "parts": plain_array([wallet.partition for wallet in wallets]),
         "offsets": plain_array([wallet.source_offset for wallet in wallets]),
     }

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from fraud_agents.alerts import ToldAlert, follow_alerts, read_alerts, read_records
+from fraud_agents.alerts import PublishedAlert, follow_alerts, read_alerts, read_records
 from fraud_agents.detectors import FIELDS
 from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
@@ -229,7 +229,7 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
     ]
 
 
-def _find(runtime: Runtime, alert_id: str) -> ToldAlert:
+def _find(runtime: Runtime, alert_id: str) -> PublishedAlert:
     found = [told for told in _read(runtime) if told.alert.alert_id.startswith(alert_id.lower())]
     if not found:
         raise UsageError(f"there is no alert {alert_id}: see `pitboss alerts list`")
@@ -238,7 +238,7 @@ def _find(runtime: Runtime, alert_id: str) -> ToldAlert:
     return found[0]
 
 
-def _read(runtime: Runtime) -> list[ToldAlert]:
+def _read(runtime: Runtime) -> list[PublishedAlert]:
     return asyncio.run(read_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS)))
 
 

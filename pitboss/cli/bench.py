@@ -19,22 +19,22 @@ import msgspec
 from lab.bench.adapters import ROUNDS
 from lab.bench.latency import BROKER_WARM_UP_S, WARM_UP_S
 from lab.bench.latency import SECONDS as LATENCY_SECONDS
-from lab.bench.latency import Plan as LatencyPlan
+from lab.bench.latency import LatencyBenchPlan as LatencyPlan
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
 from lab.bench.ledger import FULL_ROWS
-from lab.bench.normalise import EVENTS, EVENTS_MIN, Plan
-from lab.bench.observation import Subject
-from lab.bench.plain_faust import PlainSettings
-from lab.bench.processes import Command
-from lab.bench.progress import Progress
-from lab.bench.report import table
+from lab.bench.normalise import EVENTS, EVENTS_MIN, NormaliseBenchPlan
+from lab.bench.observation import MeasuredSubject
+from lab.bench.plain_faust import PlainFaustSettings
+from lab.bench.processes import ProcessCommand
+from lab.bench.progress import BenchProgress
+from lab.bench.report import format_table
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
-from pitboss.cli.bench_records import hub88_records, opening_records, steady_bets
-from pitboss.cli.interrupts import cleaning_up_when_told_to_end
+from pitboss.cli.bench_records import endless_bets, hub88_records, opening_records
+from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
-from pitboss.ops.provision import provision, unprovision
+from pitboss.ops.provision import deprovision, provision
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
 from pitboss.state import read_state
 from schemas.errors import UsageError
@@ -71,7 +71,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     _refuse_given(settings, may_use_given)
     # What clients of a broker that has just started complain of is overcome by their retries.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    progress = Progress()
+    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
     folder = settings.home / name
     with _servers(settings, progress) as servers, ExitStack() as on_exit:
@@ -85,7 +85,9 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(table("normalise: raw Hub88 records to wallet transactions", figures.rows(), figures.setting))
+        click.echo(
+            format_table("normalise: raw Hub88 records to wallet transactions", figures.rows(), figures.environment)
+        )
 
 
 @bench.command()
@@ -97,16 +99,18 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     """What each adapter costs on one core: mapping and encoding, and its signature beside it. Needs no server."""
     from lab.bench.adapters import run
-    from lab.conformance.adapters import versions
+    from lab.conformance.adapters import registered_versions
 
-    among = [each for each in versions() if not provider or each.row.provider in provider]
+    among = [each for each in registered_versions() if not provider or each.row.provider in provider]
     if not among:
         raise UsageError(f"there is no provider {', '.join(provider)}: see `pitboss providers list`")
-    figures = run(among, rounds, Progress().begin)
+    figures = run(among, rounds, BenchProgress().begin)
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(table("adapters: raw records to events, one core, CPU time", figures.rows(), figures.setting))
+        click.echo(
+            format_table("adapters: raw records to events, one core, CPU time", figures.rows(), figures.environment)
+        )
 
 
 @bench.command("ledger")
@@ -123,12 +127,12 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
 @click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
 def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
     """The ledger, from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows."""
-    from lab.bench.ledger import Plan as LedgerPlan
+    from lab.bench.ledger import LedgerBenchPlan as LedgerPlan
     from lab.bench.ledger import run
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
-    progress = Progress()
+    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
     with _servers(settings, progress) as servers, ExitStack() as on_exit:
         url = on_exit.enter_context(_ledger_database(servers, name))
@@ -139,7 +143,7 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(table("ledger: encoded events to committed transfers", figures.rows(), figures.setting))
+        click.echo(format_table("ledger: encoded events to committed transfers", figures.rows(), figures.environment))
 
 
 @bench.command("latency")
@@ -156,7 +160,7 @@ def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use
     settings = read_settings()
     _refuse_given(settings, may_use_given)
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    progress = Progress()
+    progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
     folder = settings.home / name
     with _servers(settings, progress) as servers, ExitStack() as on_exit:
@@ -168,11 +172,11 @@ def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(table("latency: raw append to outcome", figures.rows(), figures.setting))
+        click.echo(format_table("latency: raw append to outcome", figures.rows(), figures.environment))
 
 
 def _latency_plan(
-    settings: StackSettings, runtime: Runtime, folder: Path, rates: Sequence[int], seconds: int, progress: Progress
+    settings: StackSettings, runtime: Runtime, folder: Path, rates: Sequence[int], seconds: int, progress: BenchProgress
 ) -> LatencyPlan:
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
@@ -183,12 +187,12 @@ def _latency_plan(
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
     workers = {
-        role: Command(_with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log")
+        role: ProcessCommand(_with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log")
         for role in ("normalise", "ledger")
     }
     progress.begin("signing bets")
     wanted = round(max(rates) * BROKER_WARM_UP_S) + sum(round(rate * (seconds + WARM_UP_S)) for rate in rates)
-    bets = list(islice(steady_bets(keys, LATENCY_PLAYERS), wanted))
+    bets = list(islice(endless_bets(keys, LATENCY_PLAYERS), wanted))
     return LatencyPlan(
         bootstrap_servers=runtime.bootstrap_servers,
         workers=workers,
@@ -223,12 +227,14 @@ def _origin(settings: StackSettings) -> str:
     return "named in the environment" if settings.uses_given_servers else "embedded stack"
 
 
-def _plan(settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pairs: int, events: int) -> Plan:
+def _plan(
+    settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pairs: int, events: int
+) -> NormaliseBenchPlan:
     own, signed, peer = runtimes
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
     keyring.write_text(json.dumps({"hub88": keys.keyring()["hub88"]}), encoding="utf-8")
-    return Plan(
+    return NormaliseBenchPlan(
         bootstrap_servers=own.bootstrap_servers,
         ours=_our_worker("normaliser", own, folder / "normalise.log", None),
         signed=_our_worker("normaliser checking signatures", signed, folder / "signed.log", keyring),
@@ -242,25 +248,25 @@ def _plan(settings: StackSettings, runtimes: Sequence[Runtime], folder: Path, pa
     )
 
 
-def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) -> Subject:
+def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) -> MeasuredSubject:
     # An empty name in PITBOSS_KEYS_FILE also hides the one that the operator may have set.
     environment = {
         **worker_environment(runtime),
         "PITBOSS_KEYS_FILE": str(keyring or ""),
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
-    command = Command(_with_lifeline("pitboss.workers.worker", "normalise"), environment, log)
+    command = ProcessCommand(_with_lifeline("pitboss.workers.worker", "normalise"), environment, log)
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
-    return Subject(name, command, runtime.group("normalise"), source, sink)
+    return MeasuredSubject(name, command, runtime.group("normalise"), source, sink)
 
 
-def _plain_faust(runtime: Runtime, folder: Path) -> Subject:
+def _plain_faust(runtime: Runtime, folder: Path) -> MeasuredSubject:
     group = runtime.group("plain_faust")
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
-    settings = PlainSettings(runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust"))
+    settings = PlainFaustSettings(runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust"))
     arguments = _with_lifeline("lab.bench.plain_faust", msgspec.json.encode(settings).decode())
-    command = Command(arguments, worker_environment(runtime), folder / "plain-faust.log")
-    return Subject("plain Faust", command, group, source, sink)
+    command = ProcessCommand(arguments, worker_environment(runtime), folder / "plain-faust.log")
+    return MeasuredSubject("plain Faust", command, group, source, sink)
 
 
 def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
@@ -268,9 +274,9 @@ def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _servers(settings: StackSettings, progress: Progress) -> Iterator[Runtime]:
+def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runtime]:
     """The servers of the environment, or the embedded ones, which are stopped again if they were not running."""
-    with cleaning_up_when_told_to_end():
+    with unwind_on_termination():
         if settings.uses_given_servers:
             yield resolve_runtime(settings)
             return
@@ -295,4 +301,4 @@ def _namespace(servers: Runtime, name: str) -> Iterator[Runtime]:
         provision(runtime, partitions=PARTITIONS, providers=("hub88", "house"))
         yield runtime
     finally:
-        unprovision(runtime)
+        deprovision(runtime)

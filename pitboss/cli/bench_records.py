@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from lab.sandbox.actions import HUB88, GameAction
-from lab.sandbox.hub88_writer import hub88_body, hub88_fields, hub88_sealed
+from lab.sandbox.hub88_writer import hub88_body, hub88_fields, wrap_hub88_body
 from lab.sandbox.ids import uuid_of
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
@@ -52,14 +52,14 @@ def _signed(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
 def _unsigned(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
     signature = keys.hub88_signature(b"")
     return [
-        hub88_sealed(delivery, action, hub88_body(hub88_fields(action, delivery.nonce), None), signature)
+        wrap_hub88_body(delivery, action, hub88_body(hub88_fields(action, delivery.nonce), None), signature)
         for delivery in deliveries_of(scenario)
         if isinstance(action := delivery.request, GameAction) and action.session.provider == HUB88
     ]
 
 
 def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
-    """A correction of the cashier for each player, so that every bet of `steady_bets` can be booked."""
+    """A correction of the cashier for each player, so that every bet of `endless_bets` can be booked."""
     records: list[OutRecord] = []
     for number in range(players):
         player = _player(number)
@@ -73,7 +73,7 @@ def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
     return records
 
 
-def steady_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
+def endless_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
     """Signed Hub88 bets without end, the players in turns; making one costs 0.3 ms, so make them ahead."""
     for number in count():
         player = _player(number * 7919 % players)

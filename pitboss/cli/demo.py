@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from pitboss.cli import screen
-from pitboss.cli.interrupts import cleaning_up_when_told_to_end
+from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.cli.option_types import RATE
-from pitboss.demo.display import Show, lines_of, table_of
+from pitboss.demo.display import DemoDisplay, check_lines, figures_table
 from pitboss.demo.run import ChecksFailed, DemoSettings, run_demo
 from pitboss.settings import read_settings
 
@@ -33,7 +33,7 @@ def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: boo
     """
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
     console = screen.console(stderr=True)
-    with cleaning_up_when_told_to_end(), Show(console) as show:
+    with unwind_on_termination(), DemoDisplay(console) as show:
         try:
             result = run_demo(read_settings(), settings, show)
         except ChecksFailed as failed:
@@ -41,9 +41,9 @@ def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: boo
     if as_json:
         click.echo(msgspec.json.encode(result.figures))
     else:
-        screen.show(table_of(result.figures))
+        screen.show(figures_table(result.figures))
     out = console if as_json else screen.console()
-    for line in lines_of(result.checks, result.figures.unmet):
+    for line in check_lines(result.checks, result.figures.unmet):
         out.print(line, markup=True, soft_wrap=not out.is_terminal)  # markup of our own, with what is told escaped
     if not result.holds:
         raise SystemExit(1)

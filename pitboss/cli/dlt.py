@@ -12,24 +12,24 @@ from rich.text import Text
 from pitboss.cli import screen
 from pitboss.cli.dlt_filter import (
     STATES,
-    case_at,
+    action_options,
+    check_audit_text,
     check_sources,
-    check_text,
-    choice_of,
-    chosen,
-    doer,
-    is_of_dlt,
+    filter_options,
+    find_case,
+    is_on_dead_letter_topic,
     json_option,
-    place_of,
-    selectors,
+    parse_filter,
+    parse_required_filter,
+    parse_source,
 )
-from pitboss.cli.dlt_views import action_view, case_lines, case_view, jam_view, time_text
+from pitboss.cli.dlt_views import action_view, case_lines, case_view, format_time, hold_view
 from pitboss.ops import dead_letters
 from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
 from pitboss.workers.worker import read_keyring
-from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, place_text
-from runtime.dead_letters.letters import Case, Choice, State, groups_of
-from runtime.dead_letters.redrive import Redriver, Result, Status
+from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
+from runtime.dead_letters.letters import CaseFilter, CaseState, DeadLetterCase, group_cases
+from runtime.dead_letters.redrive import Redriver, RedriveResult, RedriveStatus
 from schemas.errors import UsageError
 from schemas.events import DeadLetter
 from streams.providers.redaction import secrets_of
@@ -41,7 +41,7 @@ def dlt() -> None:
 
 
 @dlt.command("list")
-@selectors
+@filter_options
 @click.option("--state", "states", multiple=True, type=STATES, help="Only in this state.")
 @json_option
 def list_command(
@@ -55,11 +55,11 @@ def list_command(
 ) -> None:
     """Dead letters by source topic and code, most open ones first."""
     runtime = _runtime()
-    choice = choice_of(runtime, codes, topics, sources, player)
+    choice = parse_filter(runtime, codes, topics, sources, player)
     if states:
-        choice = msgspec.structs.replace(choice, states=frozenset(State(state.upper()) for state in states))
-    found = asyncio.run(dead_letters.find(runtime, lambda _: False))
-    groups = groups_of(case for case in found.cases if choice.takes(case))
+        choice = msgspec.structs.replace(choice, states=frozenset(CaseState(state.upper()) for state in states))
+    found = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
+    groups = group_cases(case for case in found.cases if choice.matches(case))
     if as_json:
         click.echo(msgspec.json.encode(groups))
         return
@@ -72,17 +72,17 @@ def list_command(
             str(group.open),
             str(group.redriven),
             str(group.dropped),
-            time_text(group.first_at),
-            time_text(group.last_at),
+            format_time(group.first_at),
+            format_time(group.last_at),
             group.sample,
         )
     if groups:
         screen.show(table)
-    waiting = sum(jam.waiting for jam in found.jams)
-    behind = f"; {waiting} records wait behind {len(found.jams)} of them: see `pitboss dlt parked`" if waiting else ""
+    waiting = sum(jam.waiting for jam in found.holds)
+    behind = f"; {waiting} records wait behind {len(found.holds)} of them: see `pitboss dlt parked`" if waiting else ""
     _say(f"{sum(group.open for group in groups)} open{behind}")
-    if found.strays:
-        _say(f"warning: {found.strays} records on dead letter topics are no dead letters of ours")
+    if found.foreign_records:
+        _say(f"warning: {found.foreign_records} records on dead letter topics are no dead letters of ours")
 
 
 @dlt.command()
@@ -95,12 +95,14 @@ def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
     if raw and not reveal_secrets:
         raise UsageError("--raw gives every byte as it was received, secrets included: say --reveal-secrets as well")
     runtime = _runtime()
-    wanted = place_of(runtime, place)
-    found = asyncio.run(dead_letters.find(runtime, lambda letter: letter.source == wanted or is_of_dlt(wanted)))
-    case = case_at(found.cases, wanted)
+    wanted = parse_source(runtime, place)
+    found = asyncio.run(
+        dead_letters.load_snapshot(runtime, lambda letter: letter.source == wanted or is_on_dead_letter_topic(wanted))
+    )
+    case = find_case(found.cases, wanted)
     if raw:
         if case.letter.value is None:
-            raise UsageError(f"the dead letter holds no bytes: they are at {place_text(case.source)}")
+            raise UsageError(f"the dead letter holds no bytes: they are at {format_position(case.source)}")
         click.get_binary_stream("stdout").write(case.letter.value)
         return
     secrets = [] if reveal_secrets else _known_secrets()
@@ -112,7 +114,7 @@ def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
 
 
 @dlt.command()
-@doer
+@action_options
 @click.option("--force", is_flag=True, help="Also what was redriven or dropped before; only with --source.")
 @click.pass_context
 def redrive(
@@ -133,16 +135,16 @@ def redrive(
     if force and not sources:
         raise UsageError("--force is for single records: name them with --source")
     runtime = _runtime()
-    choice = chosen(runtime, codes, topics, sources, player, is_all=is_all)
+    choice = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
-    async def carry_out(redriver: Redriver, cases: Sequence[Case]) -> list[Result]:
+    async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.redrive(cases, force=force, dry_run=dry_run)
 
     _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "redriven", as_json=as_json)
 
 
 @dlt.command()
-@doer
+@action_options
 @click.pass_context
 def drop(
     context: click.Context,
@@ -159,9 +161,9 @@ def drop(
 ) -> None:
     """Give dead letters up. They stay where they are, and what waits behind them goes on."""
     runtime = _runtime()
-    choice = chosen(runtime, codes, topics, sources, player, is_all=is_all)
+    choice = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
-    async def carry_out(redriver: Redriver, cases: Sequence[Case]) -> list[Result]:
+    async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.drop(cases, dry_run=dry_run)
 
     _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "dropped", as_json=as_json)
@@ -172,16 +174,16 @@ def drop(
 @json_option
 def parked(*, player: str | None, as_json: bool) -> None:
     """Whose records wait behind which dead letter, longest first."""
-    jams = asyncio.run(dead_letters.open_jams(_runtime()))
+    jams = asyncio.run(dead_letters.open_holds(_runtime()))
     jams = [jam for jam in jams if player is None or jam.key == player.encode()]
     if as_json:
-        click.echo(msgspec.json.encode([jam_view(jam) for jam in jams]))
+        click.echo(msgspec.json.encode([hold_view(jam) for jam in jams]))
         return
     columns = ("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "")
     table = screen.table(*columns, whole=("waits for",), box=None, pad_edge=False)
-    for view in map(jam_view, jams):
+    for view in map(hold_view, jams):
         table.add_row(
-            view["player"], view["waits_for"], view["code"], time_text(view["since"]), str(view["waiting"]),
+            view["player"], view["waits_for"], view["code"], format_time(view["since"]), str(view["waiting"]),
             str(view["waiting_bytes"]), "full" if view["is_full"] else "",
         )  # fmt: skip
     if jams:
@@ -190,16 +192,16 @@ def parked(*, player: str | None, as_json: bool) -> None:
 
 
 @dlt.command("history")
-@selectors
+@filter_options
 @json_option
 def history(
     *, codes: Sequence[str], topics: Sequence[str], sources: Sequence[str], player: str | None, as_json: bool
 ) -> None:
     """Every redrive and drop: who, when, why, and where it went."""
     runtime = _runtime()
-    choice = choice_of(runtime, codes, topics, sources, player)
-    found = asyncio.run(dead_letters.find(runtime, lambda _: False))
-    actions = [action for case in found.cases if choice.takes(case) for action in case.actions]
+    choice = parse_filter(runtime, codes, topics, sources, player)
+    found = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
+    actions = [action for case in found.cases if choice.matches(case) for action in case.actions]
     views = [action_view(action) for action in sorted(actions, key=lambda action: action.id)]
     if as_json:
         click.echo(msgspec.json.encode(views))
@@ -207,49 +209,49 @@ def history(
     columns = ("time (UTC)", "what", "source", "by", "why", "appended as")
     table = screen.table(*columns, whole=("source",), box=None, pad_edge=False)
     for view in views:
-        table.add_row(time_text(view["at"]), view["action"], view["source"], view["by"], view["why"], view["went_to"])
+        table.add_row(format_time(view["at"]), view["action"], view["source"], view["by"], view["why"], view["went_to"])
     if views:
         screen.show(table)
 
 
 async def _do(
     runtime: Runtime,
-    choice: Choice,
+    choice: CaseFilter,
     actor: str,
     reason: str,
-    carry_out: Callable[[Redriver, Sequence[Case]], Awaitable[list[Result]]],
-) -> list[Result]:
-    check_text("--by", actor, ACTOR_MAX)
-    check_text("--why", reason, REASON_MAX)
-    async with dead_letters.redriving(runtime, actor, reason, lambda letter: _may_take(choice, letter)) as (
+    carry_out: Callable[[Redriver, Sequence[DeadLetterCase]], Awaitable[list[RedriveResult]]],
+) -> list[RedriveResult]:
+    check_audit_text("--by", actor, ACTOR_MAX)
+    check_audit_text("--why", reason, REASON_MAX)
+    async with dead_letters.open_redriver(runtime, actor, reason, lambda letter: _may_take(choice, letter)) as (
         found,
         redriver,
     ):
         check_sources(found, choice)
-        return await carry_out(redriver, [case for case in found.cases if choice.takes(case)])
+        return await carry_out(redriver, [case for case in found.cases if choice.matches(case)])
 
 
-def _may_take(choice: Choice, letter: DeadLetter) -> bool:
+def _may_take(choice: CaseFilter, letter: DeadLetter) -> bool:
     """Whether a letter's bytes may be needed; its code and player may be those of another item of its record."""
     return (not choice.sources or letter.source in choice.sources) and (
         not choice.topics or letter.source.topic in choice.topics
     )
 
 
-def _tell(context: click.Context, results: Sequence[Result], word: str, *, as_json: bool) -> None:
-    refused = [result for result in results if result.status is Status.REFUSED]
+def _tell(context: click.Context, results: Sequence[RedriveResult], word: str, *, as_json: bool) -> None:
+    refused = [result for result in results if result.status is RedriveStatus.REFUSED]
     if as_json:
         click.echo(msgspec.json.encode(results))
     else:
         for result in results:
-            to = "" if result.appended_at is None else f" → {place_text(result.appended_at)}"
+            to = "" if result.appended_at is None else f" → {format_position(result.appended_at)}"
             behind = f", {result.waiting} records go on behind it" if result.waiting else ""
             why = f": {result.detail}" if result.detail else ""
-            click.echo(f"{result.status.value.lower():<8} {place_text(result.source)}{to}{behind}{why}")
-        counts = {status: sum(result.status is status for result in results) for status in Status}
+            click.echo(f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}")
+        counts = {status: sum(result.status is status for result in results) for status in RedriveStatus}
         _say(
-            f"{counts[Status.DONE]} {word}, {counts[Status.PLANNED]} would be, {counts[Status.SKIPPED]} skipped, "
-            f"{counts[Status.REFUSED]} refused"
+            f"{counts[RedriveStatus.DONE]} {word}, {counts[RedriveStatus.PLANNED]} would be, {counts[RedriveStatus.SKIPPED]} skipped, "
+            f"{counts[RedriveStatus.REFUSED]} refused"
         )
     context.exit(1 if refused else 0)
 

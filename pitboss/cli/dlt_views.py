@@ -7,30 +7,30 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from runtime.dead_letters.headers import place_text
-from runtime.dead_letters.letters import Action, Case
-from runtime.dead_letters.park_store import OpenJam
+from runtime.dead_letters.headers import format_position
+from runtime.dead_letters.letters import Action, DeadLetterCase
+from runtime.dead_letters.park_store import OpenHold
 from schemas.events import DeadLetter
 from schemas.topics import provider_of
-from streams.providers.redaction import BLOTTED, blotted
-from streams.providers.registry import redacted
+from streams.providers.redaction import MASK, mask_secrets
+from streams.providers.registry import redact
 
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"})
 """Headers in which HTTP, and not a provider's own scheme, carries what lets somebody in."""
 
 
-def case_view(case: Case, waiting: int, secrets: Sequence[str], *, is_revealing: bool) -> dict[str, Any]:
+def case_view(case: DeadLetterCase, waiting: int, secrets: Sequence[str], *, is_revealing: bool) -> dict[str, Any]:
     """Everything about a case. The body is text where it can be, else base64; `secrets` are blotted out anywhere."""
     letter = case.letter
     body = letter.value if is_revealing else _hidden(letter, secrets)
     return {
-        "source": place_text(case.source),
+        "source": format_position(case.source),
         "state": case.state.value,
         "source_at": letter.source_timestamp,
         "waiting": waiting,
         "letters": [
             {
-                "place": place_text(one.place), "item": one.letter.record_index, "code": one.letter.code,
+                "place": format_position(one.position), "item": one.letter.record_index, "code": one.letter.code,
                 "detail": one.letter.detail, "stage": one.letter.stage, "code_version": one.letter.code_version,
                 "player": one.letter.player_id,
             }
@@ -47,7 +47,7 @@ def case_view(case: Case, waiting: int, secrets: Sequence[str], *, is_revealing:
 
 def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The view as lines for a person; a body that is no text in hex, with what is printable beside it."""
-    yield "source", f"{view['source']}, appended {time_text(view['source_at'])}"
+    yield "source", f"{view['source']}, appended {format_time(view['source_at'])}"
     yield "state", view["state"]
     for one in view["letters"]:
         item = "" if one["item"] is None else f" (item {one['item']})"
@@ -67,15 +67,15 @@ def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def action_view(action: Action) -> dict[str, Any]:
     """An action with its places as text."""
-    went_to = "" if action.appended_at is None else place_text(action.appended_at)
+    went_to = "" if action.appended_at is None else format_position(action.appended_at)
     return {
-        "id": action.id, "action": action.action, "source": place_text(action.source), "code": action.code,
-        "by": action.actor, "why": action.reason, "at": action.asked_at, "is_forced": action.is_forced,
+        "id": action.id, "action": action.action, "source": format_position(action.source), "code": action.code,
+        "by": action.actor, "why": action.reason, "at": action.requested_at, "is_forced": action.is_forced,
         "is_done": action.is_done, "went_to": went_to if action.is_done else "(not known to have been appended)",
     }  # fmt: skip
 
 
-def jam_view(jam: OpenJam) -> dict[str, Any]:
+def hold_view(jam: OpenHold) -> dict[str, Any]:
     """A player who waits; times in epoch ms."""
     return {
         "player": _text(jam.key), "topic": jam.topic,
@@ -85,7 +85,7 @@ def jam_view(jam: OpenJam) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def time_text(epoch_ms: int) -> str:
+def format_time(epoch_ms: int) -> str:
     """UTC to the second."""
     return f"{datetime.fromtimestamp(epoch_ms // 1_000, UTC):%Y-%m-%d %H:%M:%S}"
 
@@ -93,18 +93,18 @@ def time_text(epoch_ms: int) -> str:
 def _hidden(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
     """The body as its provider's dialects redact it, and without any key that we hold, whatever surrounds it."""
     try:
-        body = redacted(provider_of(letter.source.topic), letter.value)
+        body = redact(provider_of(letter.source.topic), letter.value)
     except ValueError:
         body = letter.value  # a record of a topic of ours, which holds no secrets
     if body is None:
         return None
-    return blotted(body, secrets)
+    return mask_secrets(body, secrets)
 
 
 def _header(name: str, value: bytes | None, *, is_revealing: bool) -> str | None:
     if value is None:
         return None
-    return BLOTTED if not is_revealing and name.lower() in SECRET_HEADERS else _text(value)
+    return MASK if not is_revealing and name.lower() in SECRET_HEADERS else _text(value)
 
 
 def _text(raw: bytes) -> str:
@@ -138,4 +138,4 @@ def _hex_lines(raw: bytes) -> Iterator[str]:
 
 def _action_text(action: dict[str, Any]) -> str:
     to = f" → {action['went_to']}" if action["went_to"] else ""
-    return f"{time_text(action['at'])} by {action['by']}: {action['why']}{to}"
+    return f"{format_time(action['at'])} by {action['by']}: {action['why']}{to}"

@@ -22,7 +22,7 @@ class FileFailed(PitbossError):
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """Let an error of what is done inside name its file: one of writing, as on a full disk, does not by itself."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from ledger_sink.store.migrate import Migration, migrate, migrations
+from ledger_sink.store.migrate import Migration, list_migrations, migrate
 from pitboss.cli import screen
 from pitboss.cli.ledger_audit import AUDIT
 from pitboss.cli.ledger_corrections import CORRECTIONS
@@ -37,7 +37,7 @@ def migrate_group() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_command(*, as_json: bool) -> None:
     """Each file and whether it is applied."""
-    _show(migrations(_database_url()), as_json=as_json)
+    _show(list_migrations(_database_url()), as_json=as_json)
 
 
 @migrate_group.command("up")
@@ -57,7 +57,7 @@ def up(*, dry_run: bool, as_json: bool) -> None:
 @migrate_group.command("check")
 def check() -> None:
     """Exit with 1 if a file of this release is not applied, or was changed after it was."""
-    missing = [migration.name for migration in migrations(_database_url()) if not migration.applied]
+    missing = [migration.name for migration in list_migrations(_database_url()) if not migration.is_applied]
     if missing:
         click.echo(f"not applied: {', '.join(missing)}; run `pitboss ledger migrate up`", err=True)
         raise SystemExit(1)
@@ -69,7 +69,7 @@ def _database_url() -> str:
 
 def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations") -> None:
     if as_json:
-        rows = [{"name": one.name, "checksum": one.checksum, "applied": one.applied} for one in found]
+        rows = [{"name": one.name, "checksum": one.checksum, "applied": one.is_applied} for one in found]
         click.echo(orjson.dumps(rows))
         return
     if not found:
@@ -77,5 +77,5 @@ def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations"
         return
     table = screen.table("migration", "applied", "SHA-256")
     for one in found:
-        table.add_row(one.name, "yes" if one.applied else "no", one.checksum[:16])
+        table.add_row(one.name, "yes" if one.is_applied else "no", one.checksum[:16])
     screen.show(table)

@@ -10,11 +10,11 @@ import click
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ledger_sink.proof.sealing import Fault, find_faults
-from ledger_sink.proof.seals import private_key, public_key
-from ledger_sink.store.database import Database
+from ledger_sink.proof.sealing import SealFault, find_seal_faults
+from ledger_sink.proof.seals import load_private_key, load_public_key
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import json_option, print_json
-from pitboss.cli.option_types import Finite
+from pitboss.cli.option_types import FiniteFloat
 from pitboss.settings import Runtime, read_settings, resolve_runtime
 from replay.audit.checks import check_tables
 from runtime.postgres.roles import Role
@@ -30,24 +30,24 @@ _CHECKING_MAX_S = 24 * 3600.0
 )
 @click.option("--new-key", type=click.Path(path_type=Path), help="Only make a key pair: FILE and FILE.pub.")
 @click.option("--file", "checkpoints", type=click.Path(path_type=Path), help="Append the checkpoint here as well.")
-@click.option("--every-s", type=Finite(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
+@click.option("--every-s", type=FiniteFloat(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
 @json_option
 def seal(
     *, key_file: Path | None, new_key: Path | None, checkpoints: Path | None, every_s: float | None, as_json: bool
 ) -> None:
     """Seal what is booked, and sign a checkpoint of it to audit.checkpoints.v1 and to a file."""
-    from pitboss.ops.checkpoints import connect, witness, write_new_key
+    from pitboss.ops.checkpoints import connect, seal_and_publish, write_key_pair
 
     if new_key is not None:
-        click.echo(f"public key: {write_new_key(new_key)}; keep {new_key} where the database's owner does not reach")
+        click.echo(f"public key: {write_key_pair(new_key)}; keep {new_key} where the database's owner does not reach")
         return
     if key_file is None:
         raise UsageError("name the key to sign with: --key FILE; --new-key FILE makes one")
-    key = private_key(key_file.read_bytes())
+    key = load_private_key(key_file.read_bytes())
     runtime = resolve_runtime(read_settings())
     with connect(runtime, read_only=False) as connection:
         while True:
-            made, signed = asyncio.run(witness(runtime, connection, key, checkpoints))
+            made, signed = asyncio.run(seal_and_publish(runtime, connection, key, checkpoints))
             number = signed.content().number if signed else None
             rows = sum(one.rows for one in made)
             if as_json:
@@ -75,7 +75,7 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
     Changes nothing: its session is read-only. Exit code 1 if anything is not as it was.
     """
     runtime = resolve_runtime(read_settings())
-    key = public_key(key_file.read_bytes()) if key_file else None
+    key = load_public_key(key_file.read_bytes()) if key_file else None
     faults, looked_at = asyncio.run(_verified(runtime, key, checkpoints))
     if as_json:
         print_json({"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at})
@@ -92,26 +92,26 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
 
 async def _verified(
     runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
-) -> tuple[list[Fault], list[str]]:
-    from pitboss.ops.checkpoints import connect, forged, in_file, published
+) -> tuple[list[SealFault], list[str]]:
+    from pitboss.ops.checkpoints import connect, find_forgeries, read_checkpoint_file, read_published_checkpoints
 
-    faults: list[Fault] = []
+    faults: list[SealFault] = []
     told = []
     if key is not None:
-        told = in_file(checkpoints) if checkpoints else await published(runtime)
-        faults += [Fault("checkpoints", wrong) for wrong in forged(told, key)]
+        told = read_checkpoint_file(checkpoints) if checkpoints else await read_published_checkpoints(runtime)
+        faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(told, key)]
     with connect(runtime, read_only=True) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        faults += find_faults(connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told])
+        faults += find_seal_faults(connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told])
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
         ).fetchall()
-    database = Database(runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S)
+    database = LedgerDatabase(runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S)
     try:
         checks = await check_tables(database)
     finally:
         await database.close()
-    faults += [Fault(check.name, check.detail) for check in checks if not check.holds]
+    faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
     looked_at = [f"{sealed} rows under {seals} seals", f"{len(told)} checkpoints", f"{checks[0].detail}"]
     return faults, looked_at
 

@@ -9,44 +9,44 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.queries.people import debts as debts_of
-from ledger_sink.queries.people import open_proposals
+from ledger_sink.queries.people import read_debts as debts_of
+from ledger_sink.queries.people import read_open_proposals
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import show
+from pitboss.cli.ledger_queries import show_rows
 from pitboss.cli.operator_commands import (
-    asked,
     brand_option,
     by_option,
-    checked_amount,
     dry_run_option,
+    format_time,
     json_option,
-    tell,
-    tells,
-    time_text,
+    operator_options,
+    parse_minor_units,
+    query_ledger,
+    submit_and_print,
     wait_option,
 )
 from pitboss.settings import read_operator_settings
 from schemas.errors import UsageError
 from schemas.identity import event_id
-from schemas.money import exponent_of, text_of_minor
+from schemas.money import exponent_of, format_minor
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("player_id")
 @click.argument("amount")
 @click.argument("currency")
-@tells
+@operator_options
 def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
     """Give AMOUNT of cash to a player, or take it if it is below zero.
 
     Above what one person may do alone (PITBOSS_ADJUST_ALONE) it is only proposed, and another one approves it.
     """
     code = currency.upper()
-    minor = checked_amount(amount, code)
+    minor = parse_minor_units(amount, code)
     if minor == 0:
         raise UsageError("an adjustment of nothing")
     alone = read_operator_settings().adjust_alone
-    needs_two = abs(minor) > (checked_amount(alone[code], code) if code in alone else 0)
+    needs_two = abs(minor) > (parse_minor_units(alone[code], code) if code in alone else 0)
     said = {
         "operation": "adjustment.proposed" if needs_two else "adjustment",
         "id": str(uuid.uuid4()),
@@ -58,7 +58,7 @@ def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: st
     }
     if needs_two and not how["as_json"] and not how["dry_run"]:
         click.echo(f"a second person has to approve it: pitboss ledger approve {said['id']} --by <who>")
-    tell(said, **how)
+    submit_and_print(said, **how)
 
 
 @click.command()
@@ -71,11 +71,11 @@ def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: st
 def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
     """Book what somebody else has proposed; `pitboss ledger proposals` lists it."""
     target = event_id(brand, "house", "adjustment.proposed", proposal_id)
-    found = asked(partial(open_proposals, event_id=target))
+    found = query_ledger(partial(read_open_proposals, event_id=target))
     if not found:
         raise UsageError(f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`")
     # The ledger decides who may approve. The same id for the same approver: asked twice, it is booked once.
-    tell(
+    submit_and_print(
         {
             "operation": "adjustment.approved",
             "id": str(uuid.uuid5(uuid.UUID(target), actor)),
@@ -92,34 +92,41 @@ def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
 @json_option
 def proposals(*, as_json: bool) -> None:
     """Corrections that wait for a second person, oldest first."""
-    found = asked(open_proposals)
+    found = query_ledger(read_open_proposals)
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
     columns = ("id", "brand", "player", "amount", "currency", "by", "reason", "since (UTC)")
     table = screen.table(*columns, whole=("id",))
     for one in found:
-        amount = text_of_minor(one.amount_minor, exponent_of(one.currency))
+        amount = format_minor(one.amount_minor, exponent_of(one.currency))
         table.add_row(
-            one.id, one.brand, one.player_id, amount, one.currency, one.actor, one.reason, time_text(one.occurred_at_ms)
+            one.id,
+            one.brand,
+            one.player_id,
+            amount,
+            one.currency,
+            one.actor,
+            one.reason,
+            format_time(one.occurred_at_ms),
         )
-    show(table, "nothing waits for a second person", found)
+    show_rows(table, "nothing waits for a second person", found)
 
 
 @click.command()
 @json_option
 def debts(*, as_json: bool) -> None:
     """Wallets with an account below zero: chargebacks, corrections and rollbacks of wins that were spent."""
-    found = asked(debts_of)
+    found = query_ledger(debts_of)
     columns = ("player_id", "currency", "scale", "cash_minor", "bonus_minor", "held_minor", "version")
     if as_json:
         click.echo(msgspec.json.encode([{name: getattr(one, name) for name in columns} for one in found]))
         return
     table = screen.table("player", "currency", "cash", "bonus", "held")
     for one in found:
-        texts = [text_of_minor(minor, one.scale) for minor in (one.cash_minor, one.bonus_minor, one.held_minor)]
+        texts = [format_minor(minor, one.scale) for minor in (one.cash_minor, one.bonus_minor, one.held_minor)]
         table.add_row(one.player_id, one.currency, *texts)
-    show(table, "nobody is in debt", found)
+    show_rows(table, "nobody is in debt", found)
 
 
 CORRECTIONS = (adjust, approve, proposals, debts)

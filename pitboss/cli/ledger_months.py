@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from ledger_sink.store.months import Month, bring_back, make_months, months, move_away
+from ledger_sink.store.months import Month, bring_back, create_months, list_months, move_away
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import json_option, print_json, show
+from pitboss.cli.ledger_queries import json_option, print_json, show_rows
 from pitboss.settings import read_settings, resolve_runtime
 
-AHEAD = 3
+MONTHS_AHEAD_DEFAULT = 3
 
 
 @click.group("months")
@@ -21,16 +21,22 @@ def months_group() -> None:
 @json_option
 def list_command(*, as_json: bool) -> None:
     """Each month, about how many transfers it has, and those that were moved away."""
-    _show(months(_database_url()), as_json=as_json)
+    _show(list_months(_database_url()), as_json=as_json)
 
 
 @months_group.command("make")
-@click.option("--ahead", default=AHEAD, show_default=True, type=click.IntRange(0, 120), help="Months after this one.")
+@click.option(
+    "--ahead",
+    default=MONTHS_AHEAD_DEFAULT,
+    show_default=True,
+    type=click.IntRange(0, 120),
+    help="Months after this one.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say which would be made.")
 @json_option
 def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
     """Make what is missing of this month and those that follow. Run it once a month; late does no harm."""
-    made = make_months(_database_url(), ahead, dry_run=dry_run)
+    made = create_months(_database_url(), ahead, dry_run=dry_run)
     if as_json:
         print_json({"made": [] if dry_run else made, "missing": made if dry_run else []})
     else:
@@ -70,4 +76,4 @@ def _show(found: list[Month], *, as_json: bool) -> None:
         size = "" if one.is_away else f"{one.bytes / 1e6:,.1f}"
         rows = "" if one.is_away else f"{one.transfers:,}"
         table.add_row(str(one.month or "none"), one.table, rows, size, "yes" if one.is_away else "")
-    show(table, "no months", found, as_numbers=(2, 3))
+    show_rows(table, "no months", found, as_numbers=(2, 3))

@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.settings import Runtime
 from runtime.postgres.roles import Role
@@ -20,11 +20,11 @@ _READING_MAX_S: Final = 3600.0
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
-def reading(runtime: Runtime, read: Callable[[Database], Awaitable[T]], role: Role = Role.READER) -> T:
+def read_ledger(runtime: Runtime, read: Callable[[LedgerDatabase], Awaitable[T]], role: Role = Role.READER) -> T:
     """What `read` finds in the ledger's database with a role's rights. Raises Unavailable, RightsMissing."""
 
     async def run() -> T:
-        database = Database(runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S)
+        database = LedgerDatabase(runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S)
         try:
             return await read(database)
         finally:
@@ -33,7 +33,7 @@ def reading(runtime: Runtime, read: Callable[[Database], Awaitable[T]], role: Ro
     return asyncio.run(run())
 
 
-def show(table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()) -> None:
+def show_rows(table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()) -> None:
     """A table with the numbered columns to the right, or a sentence on stderr where there are no rows."""
     for index in as_numbers:
         table.columns[index].justify = "right"

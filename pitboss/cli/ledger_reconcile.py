@@ -13,14 +13,14 @@ from ledger_sink.proof.reconcile import (
     StatementFault,
     StatementLine,
     compare_statement,
-    read_booked,
-    read_moved,
+    read_booked_events,
+    read_moved_events,
 )
 from ledger_sink.queries.report import ALWAYS_MS
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import json_option, print_json, reading, show
-from pitboss.ops.log_positions import instant_ms
+from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.ops.log_positions import parse_instant_ms
 from pitboss.settings import read_settings, resolve_runtime
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
@@ -39,16 +39,16 @@ def reconcile() -> None:
 @json_option
 def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
     """Every wallet against the last record of its key on the topic of balances."""
-    from pitboss.ops.reconcile import reconcile_balances, republish
+    from pitboss.ops.reconcile import reconcile_balances, republish_balances
 
     runtime = resolve_runtime(read_settings())
 
-    async def read(database: Database) -> tuple[BalanceReport, int]:
+    async def read(database: LedgerDatabase) -> tuple[BalanceReport, int]:
         if mend and not dry_run:
-            return await republish(runtime, database)
+            return await republish_balances(runtime, database)
         return await reconcile_balances(runtime, database), 0
 
-    report, sent = reading(runtime, read, Role.AUDITOR)
+    report, sent = read_ledger(runtime, read, Role.AUDITOR)
     if as_json:
         print_json({**msgspec.to_builtins(report), "republished": sent})
     else:
@@ -56,7 +56,7 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
         for fault in report.faults[:_SHOWN_MAX]:
             versions = (fault.ledger_version, fault.topic_version)
             table.add_row(fault.key, fault.what, *["" if version is None else str(version) for version in versions])
-        show(table, f"{report.compared} wallets are on the topic as they are", report.faults, as_numbers=(2, 3))
+        show_rows(table, f"{report.compared} wallets are on the topic as they are", report.faults, as_numbers=(2, 3))
     click.echo(
         f"{report.compared} wallets compared, {report.in_flight} on their way, {len(report.faults)} differ"
         + (f", {sent} published again" if mend else ""),
@@ -73,7 +73,7 @@ def offsets(*, as_json: bool) -> None:
     from pitboss.ops.reconcile import reconcile_offsets
 
     runtime = resolve_runtime(read_settings())
-    check = reading(runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR)
+    check = read_ledger(runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR)
     if as_json:
         print_json(msgspec.to_builtins(check))
     else:
@@ -101,21 +101,21 @@ def statement(
     span = None
     if from_text or until_text:
         span = (
-            instant_ms(from_text) if from_text else ALWAYS_MS[0],
-            instant_ms(until_text) if until_text else ALWAYS_MS[1],
+            parse_instant_ms(from_text) if from_text else ALWAYS_MS[0],
+            parse_instant_ms(until_text) if until_text else ALWAYS_MS[1],
         )
 
-    async def read(database: Database) -> list[StatementFault]:
-        booked = await read_booked(database, [line.event_id for line in lines])
+    async def read(database: LedgerDatabase) -> list[StatementFault]:
+        booked = await read_booked_events(database, [line.event_id for line in lines])
         operations = sorted({line.operation for line in lines})
         moved = []
         if span is not None:
-            moved = await read_moved(
+            moved = await read_moved_events(
                 database, provider=provider, brand=brand, operations=operations, from_ms=span[0], until_ms=span[1]
             )
         return compare_statement(lines, booked, moved)
 
-    found = reading(resolve_runtime(read_settings()), read)
+    found = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         print_json({"lines": len(lines), "faults": msgspec.to_builtins(found)})
     else:
@@ -124,30 +124,32 @@ def statement(
             table.add_row(
                 fault.what, f"{fault.operation} {fault.provider_tx_id}", fault.statement, fault.ledger, fault.event_id
             )
-        show(table, f"all {len(lines)} lines are booked as they say", found)
+        show_rows(table, f"all {len(lines)} lines are booked as they say", found)
     click.echo(f"{len(lines)} lines, {len(found)} faults", err=True)
     if found:
         raise SystemExit(1)
 
 
 def _csv(file: Path, provider: str, brand: str) -> list[StatementLine]:
-    from pitboss.ops.reconcile import csv_lines
+    from pitboss.ops.reconcile import parse_csv_statement
 
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8: {error}") from error
-    return list(csv_lines(text, provider=provider, brand=brand))
+    return list(parse_csv_statement(text, provider=provider, brand=brand))
 
 
 def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
-    from pitboss.ops.reconcile import file_lines
+    from pitboss.ops.reconcile import parse_native_statement
     from streams.providers.registry import DIALECTS
 
     if provider not in DIALECTS:
         raise UsageError(f"there is no adapter for {provider!r}: `pitboss providers list` names them")
     at_ms = time.time_ns() // 1_000_000
-    lines, unread = file_lines(file.read_bytes(), DIALECTS[provider], provider=provider, brand=brand, at_ms=at_ms)
+    lines, unread = parse_native_statement(
+        file.read_bytes(), DIALECTS[provider], provider=provider, brand=brand, at_ms=at_ms
+    )
     for item in unread:
         where = "" if item.record_index is None else f", item {item.record_index}"
         click.echo(f"unread: {file}{where}: {item.code} {item.detail}", err=True)

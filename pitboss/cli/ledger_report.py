@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, Report, ReportRow, make_report
-from ledger_sink.store.database import Database
+from ledger_sink.queries.report import ALWAYS_MS, DIMENSIONS, ReportRow, RevenueReport, make_report
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import json_option, print_json, reading, show
-from pitboss.ops.log_positions import instant_ms
+from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.ops.log_positions import parse_instant_ms
 from pitboss.settings import read_settings, resolve_runtime
-from schemas.money import exponent_of, text_of_minor
+from schemas.money import exponent_of, format_minor
 
 
 @click.command()
@@ -27,13 +27,13 @@ def report(*, by: str, from_text: str | None, until_text: str | None, as_json: b
     Exit code 1 if a sum is not the ledger's.
     """
     dimensions = [name.strip() for name in by.split(",") if name.strip()]
-    from_ms = instant_ms(from_text) if from_text else ALWAYS_MS[0]
-    until_ms = instant_ms(until_text) if until_text else ALWAYS_MS[1]
+    from_ms = parse_instant_ms(from_text) if from_text else ALWAYS_MS[0]
+    until_ms = parse_instant_ms(until_text) if until_text else ALWAYS_MS[1]
 
-    async def read(database: Database) -> Report:
+    async def read(database: LedgerDatabase) -> RevenueReport:
         return await make_report(database, dimensions, from_ms=from_ms, until_ms=until_ms)
 
-    made = reading(resolve_runtime(read_settings()), read)
+    made = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         rows = [{**msgspec.to_builtins(row), "ggr_minor": row.ggr_minor} for row in made.rows]
         print_json({"by": dimensions, "rows": rows, "mismatches": msgspec.to_builtins(made.mismatches)})
@@ -49,13 +49,13 @@ def report(*, by: str, from_text: str | None, until_text: str | None, as_json: b
         raise SystemExit(1)
 
 
-def _show_report(made: Report, dimensions: Sequence[str]) -> None:
+def _show_report(made: RevenueReport, dimensions: Sequence[str]) -> None:
     columns = ("bets", "wins", "contributions", "GGR", "jackpot wins", "bonus cost")
     table = screen.table(*dimensions, "currency", *columns, box=None)
     for row in made.rows:
         table.add_row(*[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row))
     first = len(dimensions) + 1
-    show(table, "nothing has moved", made.rows, as_numbers=range(first, first + len(columns)))
+    show_rows(table, "nothing has moved", made.rows, as_numbers=range(first, first + len(columns)))
 
 
 def _amounts(row: ReportRow) -> list[str]:
@@ -67,4 +67,4 @@ def _amounts(row: ReportRow) -> list[str]:
         row.jackpot_wins_minor,
         row.bonus_cost_minor,
     )
-    return [text_of_minor(amount, exponent_of(row.currency)) for amount in sums]
+    return [format_minor(amount, exponent_of(row.currency)) for amount in sums]

@@ -12,16 +12,23 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.queries.rounds import OpenRound, action_of, open_rounds, proposals_of
+from ledger_sink.queries.rounds import OpenRound, overdue_action, propose_endings, read_open_rounds
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import show
-from pitboss.cli.operator_commands import APPLICATION, asked, by_option, dry_run_option, json_option, time_text
+from pitboss.cli.ledger_queries import show_rows
+from pitboss.cli.operator_commands import (
+    APPLICATION_NAME,
+    by_option,
+    dry_run_option,
+    format_time,
+    json_option,
+    query_ledger,
+)
 from pitboss.settings import read_settings, resolve_runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import UsageError
 from schemas.events import WalletTransaction
-from schemas.money import exponent_of, text_of_minor
+from schemas.money import exponent_of, format_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
@@ -32,7 +39,7 @@ _provider = click.option("--provider", help="Only of this provider.")
 _player = click.option("--player", "player_id", help="Only of this player.")
 
 
-def duration_ms(text: str) -> int:
+def parse_duration_ms(text: str) -> int:
     """`90s`, `30m`, `12h` or `14d` in milliseconds. Raises UsageError."""
     match = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if match is None:
@@ -50,8 +57,10 @@ def rounds(*, is_open: bool, older_than: str, provider: str | None, player_id: s
     """Rounds with a bet that nothing has ended, oldest first. Reads all entries: not for every minute."""
     del is_open
     now_ms = time.time_ns() // 1_000_000
-    found = asked(
-        partial(open_rounds, until_ms=now_ms - duration_ms(older_than), provider=provider, player_id=player_id)
+    found = query_ledger(
+        partial(
+            read_open_rounds, until_ms=now_ms - parse_duration_ms(older_than), provider=provider, player_id=player_id
+        )
     )
     views = [_view(one, policies(), now_ms) for one in found]
     if as_json:
@@ -73,7 +82,7 @@ def _view(found: OpenRound, known: Mapping[str, LedgerPolicy], now_ms: int) -> d
         "staked_minor": found.staked_minor,
         "opened_at": found.opened_at_ms,
         "age_ms": now_ms - found.opened_at_ms,
-        "action": action_of(found, known, now_ms),
+        "action": overdue_action(found, known, now_ms),
     }
 
 
@@ -82,10 +91,10 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
     table = screen.table(*columns, whole=("round",))
     for view in views:
         currency = view["currency"]
-        staked = text_of_minor(view["staked_minor"], exponent_of(currency)) if currency else "0"
+        staked = format_minor(view["staked_minor"], exponent_of(currency)) if currency else "0"
         age_h, rest = divmod(view["age_ms"], _UNITS_MS["h"])
         table.add_row(
-            time_text(view["opened_at"]),
+            format_time(view["opened_at"]),
             f"{age_h} h" if age_h else f"{rest // 60_000} min",
             view["provider"],
             view["player_id"],
@@ -94,7 +103,7 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
             f"{staked} {currency or ''}",
             view["action"] or "",
         )
-    show(table, "no round is open", views)
+    show_rows(table, "no round is open", views)
 
 
 @click.command()
@@ -108,10 +117,10 @@ def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> 
     Each proposal is an event of the log with the cause `sweep`; the ledger decides it like any other. For a daily job.
     """
     runtime, now_ms = resolve_runtime(read_settings()), time.time_ns() // 1_000_000
-    found = asked(partial(open_rounds, until_ms=now_ms, provider=provider))
-    events = proposals_of(found, policies(), now_ms, actor, runtime.topic(TRANSACTIONS))
+    found = query_ledger(partial(read_open_rounds, until_ms=now_ms, provider=provider))
+    events = propose_endings(found, policies(), now_ms, actor, runtime.topic(TRANSACTIONS))
     if not dry_run and events:
-        asyncio.run(append(runtime.bootstrap_servers, runtime.topic(TRANSACTIONS), events))
+        asyncio.run(append_events(runtime.bootstrap_servers, runtime.topic(TRANSACTIONS), events))
     if as_json:
         rows = [(event.provider, event.player_id, event.round_id, event.operation, event.event_id) for event in events]
         names = ("provider", "player_id", "round_id", "operation", "event_id")
@@ -122,10 +131,10 @@ def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> 
     click.echo(f"{len(events)} {'would be proposed' if dry_run else 'proposed'}")
 
 
-async def append(bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]) -> None:
+async def append_events(bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]) -> None:
     """Append events of our own to the log, each under its player's key. Raises Unavailable."""
     encode = codec.encoder(WalletTransaction)
-    producer = BatchProducer(ProducerSettings(bootstrap_servers, APPLICATION))
+    producer = BatchProducer(ProducerSettings(bootstrap_servers, APPLICATION_NAME))
     await producer.start()
     try:
         await producer.send_keyed(topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events])

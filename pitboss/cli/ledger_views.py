@@ -11,14 +11,14 @@ from rich.table import Table
 
 from ledger_sink.queries import history
 from ledger_sink.rules.accounts import purse_of
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
-from pitboss.cli.ledger_queries import json_option, print_json, reading, show
-from pitboss.ops.log_positions import offset_behind
+from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.ops.log_positions import offset_after
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
 from schemas.identity import event_id as event_id_of
-from schemas.money import exponent_of, text_of_minor
+from schemas.money import exponent_of, format_minor
 
 
 @click.command()
@@ -34,12 +34,12 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
     """
     runtime = resolve_runtime(read_settings())
 
-    async def read(database: Database) -> list[history.WalletAt]:
+    async def read(database: LedgerDatabase) -> list[history.WalletAt]:
         if place is None:
-            return await history.wallets(database, player)
-        return await history.wallets_before(database, player, await offset_behind(runtime, database, player, place))
+            return await history.current_wallets(database, player)
+        return await history.wallets_before(database, player, await offset_after(runtime, database, player, place))
 
-    found = reading(runtime, read)
+    found = read_ledger(runtime, read)
     if as_json:
         print_json([_wallet_fields(wallet) for wallet in found])
         return
@@ -49,12 +49,12 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
         amounts = (wallet.balance_minor, wallet.available_minor, wallet.held_minor, wallet.bonus_minor)
         table.add_row(
             wallet.currency,
-            *[text_of_minor(amount, wallet.scale) for amount in amounts],
+            *[format_minor(amount, wallet.scale) for amount in amounts],
             str(wallet.version),
             wallet.event_id,
             f"{wallet.part}@{wallet.source_offset}",
         )
-    show(table, f"{player} has no wallet" + (" there" if place else ""), found, as_numbers=(1, 2, 3, 4, 5))
+    show_rows(table, f"{player} has no wallet" + (" there" if place else ""), found, as_numbers=(1, 2, 3, 4, 5))
 
 
 _MOVEMENT_COLUMNS: Final = (
@@ -70,8 +70,8 @@ def _movement_row(movement: history.Movement, scale: int) -> list[str]:
         f"{movement.kind} {movement.reason}",
         movement.provider,
         f"{movement.operation} {movement.provider_tx_id}",
-        _moved(movement.debit, movement.credit, movement.amount_minor, scale),
-        *[text_of_minor(after, scale) for after in afterwards],
+        _format_movement(movement.debit, movement.credit, movement.amount_minor, scale),
+        *[format_minor(after, scale) for after in afterwards],
         f"{movement.part}@{movement.source_offset}",
     ]
 
@@ -88,11 +88,11 @@ def history_command(
     """What moved a player's wallet, newest first, with the balances after each movement and where it came from."""
     before = before_version or history.LAST_VERSION
 
-    async def read(database: Database) -> tuple[str, list[history.Movement]]:
+    async def read(database: LedgerDatabase) -> tuple[str, list[history.Movement]]:
         chosen = currency.upper() if currency else await _only_currency(database, player)
         return chosen, await history.movements(database, player, chosen, before_version=before, count=limit)
 
-    chosen, found = reading(resolve_runtime(read_settings()), read)
+    chosen, found = read_ledger(resolve_runtime(read_settings()), read)
     scale = exponent_of(chosen)
     if as_json:
         print_json([{"currency": chosen, "scale": scale, **msgspec.to_builtins(movement)} for movement in found])
@@ -100,7 +100,7 @@ def history_command(
     table = screen.table(*_MOVEMENT_COLUMNS, whole=("transaction",), box=None)
     for movement in found:
         table.add_row(*_movement_row(movement, scale))
-    show(table, f"nothing has moved {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
+    show_rows(table, f"nothing has moved {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
 
 
 @click.command()
@@ -123,7 +123,7 @@ def entry(
             raise UsageError("name an event by its id, or by --provider, --operation and --tx")
         event_id = event_id_of(brand, provider, operation, provider_tx_id)
     wanted = event_id
-    found = reading(resolve_runtime(read_settings()), lambda database: history.event_history(database, wanted))
+    found = read_ledger(resolve_runtime(read_settings()), lambda database: history.event_history(database, wanted))
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -143,10 +143,10 @@ def entry(
 def round_command(*, round_id: str, provider: str | None, player: str | None, limit: int, as_json: bool) -> None:
     """The events of a round and what became of them."""
 
-    async def read(database: Database) -> list[history.RoundEvent]:
+    async def read(database: LedgerDatabase) -> list[history.RoundEvent]:
         return await history.round_events(database, round_id, provider=provider, player_id=player, count=limit)
 
-    found = reading(resolve_runtime(read_settings()), read)
+    found = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         print_json([msgspec.to_builtins(event) for event in found])
         return
@@ -164,14 +164,14 @@ def round_command(*, round_id: str, provider: str | None, player: str | None, li
             _money(event.available_minor or 0, event.currency or "") if money else "",
             f"{event.part}@{event.source_offset}",
         )
-    show(table, f"no event names the round {round_id}", found)
+    show_rows(table, f"no event names the round {round_id}", found)
 
 
 VIEWS: tuple[click.Command, ...] = (balance, history_command, entry, round_command)
 
 
-async def _only_currency(database: Database, player: str) -> str:
-    currencies = [wallet.currency for wallet in await history.wallets(database, player)]
+async def _only_currency(database: LedgerDatabase, player: str) -> str:
+    currencies = [wallet.currency for wallet in await history.current_wallets(database, player)]
     if not currencies:
         raise UsageError(f"{player!r} has no wallet: check the id, it is the provider's spelling of it")
     if len(currencies) > 1:
@@ -218,15 +218,15 @@ def _event_tables(found: history.EventHistory) -> list[Table]:
     return [table for table in tables if table.row_count]
 
 
-def _moved(debit: str, credit: str, amount_minor: int, scale: int) -> str:
+def _format_movement(debit: str, credit: str, amount_minor: int, scale: int) -> str:
     took, gave = purse_of(debit), purse_of(credit)
     if took and gave:
-        return f"{text_of_minor(amount_minor, scale)} {took} to {gave}"
-    return f"{text_of_minor(amount_minor if gave else -amount_minor, scale)} {gave or took}"
+        return f"{format_minor(amount_minor, scale)} {took} to {gave}"
+    return f"{format_minor(amount_minor if gave else -amount_minor, scale)} {gave or took}"
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{text_of_minor(minor, exponent_of(currency))} {currency}"
+    return f"{format_minor(minor, exponent_of(currency))} {currency}"
 
 
 def _time(at_ms: int) -> str:

@@ -7,7 +7,7 @@ import math
 import click
 
 
-class Finite(click.FloatRange):
+class FiniteFloat(click.FloatRange):
     """A number with bounds: click's own range takes `nan`, which is on no side of any bound, and `inf`."""
 
     name = "float range"
@@ -20,5 +20,5 @@ class Finite(click.FloatRange):
         return number
 
 
-RATE = Finite(min=0, min_open=True)
+RATE = FiniteFloat(min=0, min_open=True)
 """Records a second."""

@@ -8,11 +8,18 @@ from typing import Any
 import click
 import msgspec
 
-from ledger_sink.queries.people import PlayerView, player_view
+from ledger_sink.queries.people import PlayerView, read_player
 from ledger_sink.rules.journal import FREE, Wallet
 from pitboss.cli import screen
-from pitboss.cli.operator_commands import asked, checked_amount, json_option, tell, tells, time_text
-from schemas.money import exponent_of, text_of_minor
+from pitboss.cli.operator_commands import (
+    format_time,
+    json_option,
+    operator_options,
+    parse_minor_units,
+    query_ledger,
+    submit_and_print,
+)
+from schemas.money import exponent_of, format_minor
 
 _source = click.option(
     "--source",
@@ -34,7 +41,7 @@ def player() -> None:
 @json_option
 def show(*, player_id: str, as_json: bool) -> None:
     """Wallets, and what blocks, holds and limits the player."""
-    found = asked(partial(player_view, player_id=player_id))
+    found = query_ledger(partial(read_player, player_id=player_id))
     if as_json:
         click.echo(msgspec.json.encode(_as_json(found)))
         return
@@ -45,19 +52,19 @@ def show(*, player_id: str, as_json: bool) -> None:
     limits, wagering = found.state.limits, found.state.wagering
     for wallet in _with_wallets_of_limits(found):
         left, most = wagering.get(wallet.currency, (0, 0))[0], limits.get(wallet.currency, (None, 0))[0]
-        texts = [text_of_minor(minor, wallet.scale) for minor in (wallet.cash_minor, wallet.bonus_minor)]
+        texts = [format_minor(minor, wallet.scale) for minor in (wallet.cash_minor, wallet.bonus_minor)]
         table.add_row(
             wallet.currency,
             *texts,
-            text_of_minor(wallet.held_minor, wallet.scale),
-            text_of_minor(left, wallet.scale) if left else "",
-            "" if most is None else text_of_minor(most, wallet.scale),
+            format_minor(wallet.held_minor, wallet.scale),
+            format_minor(left, wallet.scale) if left else "",
+            "" if most is None else format_minor(most, wallet.scale),
             str(wallet.version),
         )
     screen.show(table)
     for source, (level, at) in sorted(found.state.standings.items()):
         if level != FREE:
-            click.echo(f"{level.lower()} by {source} since {time_text(at)}")
+            click.echo(f"{level.lower()} by {source} since {format_time(at)}")
 
 
 def _with_wallets_of_limits(found: PlayerView) -> list[Wallet]:
@@ -97,43 +104,43 @@ def _state(
 @click.argument("player_id")
 @_source
 @_alert
-@tells
+@operator_options
 def block(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
     """Stop bets and withdrawals. Wins and rollbacks are booked all the same."""
-    tell(_state("player.blocked", player_id, actor, reason, source, alert_id), **how)
+    submit_and_print(_state("player.blocked", player_id, actor, reason, source, alert_id), **how)
 
 
 @player.command()
 @click.argument("player_id")
 @_source
 @_alert
-@tells
+@operator_options
 def hold(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
     """Stop withdrawals only."""
-    tell(_state("player.held", player_id, actor, reason, source, alert_id), **how)
+    submit_and_print(_state("player.held", player_id, actor, reason, source, alert_id), **how)
 
 
 @player.command()
 @click.argument("player_id")
 @_source
 @_alert
-@tells
+@operator_options
 def release(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
     """Take back a block or a hold of one source; those of others stay."""
-    tell(_state("player.released", player_id, actor, reason, source, alert_id), **how)
+    submit_and_print(_state("player.released", player_id, actor, reason, source, alert_id), **how)
 
 
 @player.command()
 @click.argument("player_id")
 @click.argument("amount")
 @click.argument("currency")
-@tells
+@operator_options
 def limit(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
     """The largest single bet in CURRENCY; AMOUNT `none` takes the limit away."""
     said = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
     if amount == "none":
         exponent_of(currency.upper())
-        tell({"operation": "player.unlimited", **said}, **how)
+        submit_and_print({"operation": "player.unlimited", **said}, **how)
         return
-    checked_amount(amount, currency.upper())
-    tell({"operation": "player.limited", "amount": amount, **said}, **how)
+    parse_minor_units(amount, currency.upper())
+    submit_and_print({"operation": "player.limited", "amount": amount, **said}, **how)

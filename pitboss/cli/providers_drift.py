@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from pitboss.cli import screen
-from pitboss.ops.periods import since_ms
+from pitboss.ops.periods import parse_since_ms
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.errors import UsageError
 from schemas.events import SchemaDrift
@@ -33,7 +33,7 @@ def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) 
         raise UsageError(
             f"there is no provider {', '.join(sorted(unknown))}: providers are {', '.join(sorted(DIALECTS))}"
         )
-    from_ms = 0 if since is None else since_ms(since, time.time_ns() // 1_000_000)
+    from_ms = 0 if since is None else parse_since_ms(since, time.time_ns() // 1_000_000)
     runtime = resolve_runtime(read_settings())
     found = asyncio.run(read_drift(runtime, from_ms=from_ms, providers=frozenset(providers)))
     if as_json:

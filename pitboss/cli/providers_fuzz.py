@@ -9,10 +9,10 @@ import click
 import orjson
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lab.conformance.adapters import Subject, subjects
-from lab.conformance.cases import case_of
-from lab.conformance.fuzz import ACCEPTED_SHARE_MIN, Report, Tally, faults_of, outcome_of
-from lab.conformance.fuzz import fuzz as run_fuzz
+from lab.conformance.adapters import AdapterUnderTest, all_adapters
+from lab.conformance.cases import make_case
+from lab.conformance.fuzz import ACCEPTED_SHARE_MIN, FuzzReport, Tally, check_case, normalise_case
+from lab.conformance.fuzz import run_fuzz as run_fuzz
 from pitboss.cli import screen
 from schemas.errors import UsageError
 
@@ -43,11 +43,11 @@ def fuzz(
     else:
         _show(report)
     _complain(report, provider)
-    context.exit(0 if report.total.clean else 1)
+    context.exit(0 if report.total.is_clean else 1)
 
 
-def _chosen(names: Sequence[str]) -> list[Subject]:
-    among = subjects()
+def _chosen(names: Sequence[str]) -> list[AdapterUnderTest]:
+    among = all_adapters()
     unknown = set(names) - {subject.dialect.provider for subject in among}
     if unknown:
         known = ", ".join(sorted({subject.dialect.provider for subject in among}))
@@ -55,7 +55,7 @@ def _chosen(names: Sequence[str]) -> list[Subject]:
     return [subject for subject in among if not names or subject.dialect.provider in names]
 
 
-def _run(seed: int, count: int, among: Sequence[Subject]) -> Report:
+def _run(seed: int, count: int, among: Sequence[AdapterUnderTest]) -> FuzzReport:
     console = screen.console(stderr=True)
     columns = (TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
@@ -63,7 +63,7 @@ def _run(seed: int, count: int, among: Sequence[Subject]) -> Report:
         return run_fuzz(seed, range(count), among, lambda done: bars.update(task, completed=done))
 
 
-def _show(report: Report) -> None:
+def _show(report: FuzzReport) -> None:
     table = screen.table("adapter", *_COLUMNS)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -72,7 +72,7 @@ def _show(report: Report) -> None:
     screen.show(table)
 
 
-def _complain(report: Report, names: Sequence[str]) -> None:
+def _complain(report: FuzzReport, names: Sequence[str]) -> None:
     chosen = "".join(f" --provider {name}" for name in names)
     for failure in report.failures:
         click.echo(f"\n{failure.adapter}, {failure.mode}, {failure.example!r}:", err=True)
@@ -83,12 +83,12 @@ def _complain(report: Report, names: Sequence[str]) -> None:
         click.echo(f"{name}: less than {ACCEPTED_SHARE_MIN:.0%} accepted, so little of it was tried", err=True)
 
 
-def _show_one(seed: int, index: int, among: Sequence[Subject]) -> int:
-    case = case_of(seed, index, among)
-    results = outcome_of(case)
-    faults = faults_of(case, results)
+def _show_one(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> int:
+    case = make_case(seed, index, among)
+    results = normalise_case(case)
+    faults = check_case(case, results)
     said: dict[str, Any] = {
-        "adapter": case.subject.name,
+        "adapter": case.adapter.name,
         "example": case.example.name,
         "mode": case.mode.value,
         "keyed": case.keyed,
@@ -97,7 +97,7 @@ def _show_one(seed: int, index: int, among: Sequence[Subject]) -> int:
         "value": repr(case.example.value),
         "expects": [repr(expected) for expected in case.example.expects],
         "results": [repr(item) for item in results],
-        "faults": [f"{fault.kind}: {fault.what}" for fault in faults],
+        "faults": [f"{fault.kind}: {fault.detail}" for fault in faults],
     }
     click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2))
     return 1 if faults else 0

@@ -11,12 +11,12 @@ from typing import Any
 import click
 import orjson
 
-from ledger_sink.queries.traffic import Traffic
+from ledger_sink.queries.traffic import VersionTraffic
 from pitboss.cli import screen
 from pitboss.settings import NoStack, read_settings, resolve_runtime
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
-from streams.providers.retirement import warnings
+from streams.providers.retirement import format_warnings
 from streams.providers.versions import VersionRow
 
 _COLUMNS = ("provider", "version", "state", "retires_on", "days_to_retirement", "events_24h", "last_sample")
@@ -33,24 +33,26 @@ def list_command(as_json: bool) -> None:
     now_ms = time.time_ns() // 1_000_000
     today = datetime.fromtimestamp(now_ms // 1000, tz=UTC).date()
     traffic = _traffic(now_ms)
-    rows = described(DIALECTS.rows, traffic, today)
+    rows = describe_versions(DIALECTS.rows, traffic, today)
     if as_json:
         click.echo(orjson.dumps(rows))
     else:
         _show(rows)
     events = {version: one.events for version, one in (traffic or {}).items()}
-    for warning in warnings(DIALECTS.rows, events, today):
+    for warning in format_warnings(DIALECTS.rows, events, today):
         click.echo(f"warning: {warning}", err=True)
 
 
-def described(
-    rows: Sequence[VersionRow], traffic: Mapping[tuple[str, str], Traffic] | None, today: date
+def describe_versions(
+    rows: Sequence[VersionRow], traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
 ) -> list[dict[str, Any]]:
     """One object a version; `traffic` None: nothing is known of it. `last_sample` is of the last day."""
     return [_described(row, traffic, today) for row in sorted(rows, key=lambda row: (row.provider, row.version))]
 
 
-def _described(row: VersionRow, traffic: Mapping[tuple[str, str], Traffic] | None, today: date) -> dict[str, Any]:
+def _described(
+    row: VersionRow, traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
+) -> dict[str, Any]:
     seen = None if traffic is None else traffic.get((row.provider, row.version))
     return {
         "provider": row.provider,
@@ -72,16 +74,16 @@ def _text(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _traffic(now_ms: int) -> dict[tuple[str, str], Traffic] | None:
+def _traffic(now_ms: int) -> dict[tuple[str, str], VersionTraffic] | None:
     try:
         runtime = resolve_runtime(read_settings())
     except NoStack as error:
         click.echo(f"no traffic: {error}", err=True)
         return None
-    from pitboss.ops.provider_traffic import traffic_of_a_day
+    from pitboss.ops.provider_traffic import read_daily_traffic
 
     try:
-        return asyncio.run(traffic_of_a_day(runtime, now_ms))
+        return asyncio.run(read_daily_traffic(runtime, now_ms))
     except PitbossError as error:
         # The list is of use without it, and most of all while something is down.
         click.echo(f"no traffic: {error.code} {error}", err=True)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from pitboss.cli.files import naming
-from pitboss.ops.periods import since_ms
+from pitboss.cli.files import naming_file
+from pitboss.ops.periods import parse_since_ms
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from pitboss.integration_log.model import Earlier, IntegrationLog
+    from pitboss.integration_log.model import EarlierLog, IntegrationLog
 
 PREFIX = "integration-log-"
 
@@ -33,29 +33,29 @@ def log_command(context: click.Context, since: str, out: Path | None, as_json: b
     Schema changes are told against an earlier log in the folder. Without running servers what only they know is left
     out, and the log says so. Exit code 1 if an adapter fails its conformance run.
     """
-    from pitboss.integration_log.gather import gathered
-    from pitboss.integration_log.markdown import markdown
+    from pitboss.integration_log.gather import gather_log
+    from pitboss.integration_log.markdown import render_markdown
 
     until = time.time_ns() // 1_000_000
     earlier = {} if out is None else _earlier(out)
-    log = gathered(since_ms(since, until), until, earlier)
+    log = gather_log(parse_since_ms(since, until), until, earlier)
     if out is not None:
         _write(log, out, dry_run=dry_run)
     if out is None or as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(log)) if as_json else markdown(log), nl=as_json)
+        click.echo(msgspec.json.format(msgspec.json.encode(log)) if as_json else render_markdown(log), nl=as_json)
     for reason in log.unknown:
         click.echo(f"warning: {reason}", err=True)
-    context.exit(0 if all(one.passed for one in log.conformance) else 1)
+    context.exit(0 if all(one.has_passed for one in log.conformance) else 1)
 
 
-def _earlier(folder: Path) -> dict[str, Earlier]:
+def _earlier(folder: Path) -> dict[str, EarlierLog]:
     """The logs that were written into a folder before. Raises UsageError for one that cannot be read."""
-    from pitboss.integration_log.model import Earlier
+    from pitboss.integration_log.model import EarlierLog
 
     found = {}
     for file in sorted(folder.glob(f"{PREFIX}*.json")):
         try:
-            found[file.name] = msgspec.json.decode(file.read_bytes(), type=Earlier)
+            found[file.name] = msgspec.json.decode(file.read_bytes(), type=EarlierLog)
         except (OSError, msgspec.DecodeError) as error:
             raise UsageError(
                 f"{file} is no integration log that can be compared with: {error}; move it away"
@@ -64,18 +64,18 @@ def _earlier(folder: Path) -> dict[str, Earlier]:
 
 
 def _write(log: IntegrationLog, folder: Path, *, dry_run: bool) -> None:
-    from pitboss.integration_log.markdown import markdown
-    from pitboss.integration_log.model import stamp_of
+    from pitboss.integration_log.markdown import render_markdown
+    from pitboss.integration_log.model import file_stamp
 
-    stem = f"{PREFIX}{stamp_of(log.until)}"
+    stem = f"{PREFIX}{file_stamp(log.until)}"
     contents = {
-        folder / f"{stem}.md": markdown(log).encode(),
+        folder / f"{stem}.md": render_markdown(log).encode(),
         folder / f"{stem}.json": msgspec.json.format(msgspec.json.encode(log)),
     }
     if not dry_run:
         folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
         if not dry_run:
-            with naming(file):
+            with naming_file(file):
                 file.write_bytes(content)
         click.echo(f"{'would write' if dry_run else 'wrote'} {file}", err=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from pitboss.cli.files import naming
+from pitboss.cli.files import naming_file
 from schemas.errors import UsageError
 from schemas.topics import PROVIDER_NAME
 from streams.providers.registry import DIALECTS
@@ -56,11 +56,11 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
         click.echo(f"{'would write' if dry_run else 'wrote'}  {target.relative_to(checkout)}")
         if not dry_run:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with naming(target):
+            with naming_file(target):
                 target.write_text(_filled(_template(template), tokens), encoding="utf-8")
     row = _filled(_template("row.toml.txt"), tokens)
     if writes_row and not dry_run:
-        with naming(checkout / REGISTRY), (checkout / REGISTRY).open("a", encoding="utf-8") as registry:
+        with naming_file(checkout / REGISTRY), (checkout / REGISTRY).open("a", encoding="utf-8") as registry:
             registry.write(row)
         click.echo(f"wrote  {REGISTRY}: one row")
     else:

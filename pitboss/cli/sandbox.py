@@ -13,13 +13,13 @@ import click
 from msgspec.structs import replace
 
 from lab.sandbox.archive import json_lines
-from lab.sandbox.feeder import feed as feed_records
+from lab.sandbox.feeder import feed_records as feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms
 from lab.sandbox.scenario import generate as generate_records
-from lab.sandbox.writing import Progress
-from pitboss.cli.files import naming
+from lab.sandbox.writing import ReportProgress
+from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
 from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
 from schemas.errors import UsageError
@@ -76,7 +76,7 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
     """Write a scenario's raw records to a file."""
     records, took_s = _generated(_scenario(**numbers), _keys(read_settings(), keys_file))
-    with naming(out), out.open("wb") as file:
+    with naming_file(out), out.open("wb") as file:
         file.writelines(json_lines(records))
     click.echo(f"{len(records)} records in {took_s:.1f} s to {out}")
 
@@ -131,7 +131,7 @@ def _keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
         keys = SandboxKeys.load(path)
     else:
         keys = SandboxKeys.generate()
-        with naming(path):
+        with naming_file(path):
             keys.save(path)
     _write_keyring(keys, path.with_name(path.stem + ".keyring.json"))
     return keys
@@ -142,7 +142,7 @@ def _write_keyring(keys: SandboxKeys, path: Path) -> None:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     path.touch(mode=0o600)
-    with naming(path):
+    with naming_file(path):
         path.write_text(text, encoding="utf-8")
     click.echo(f"keyring for the workers: PITBOSS_KEYS_FILE={path}", err=True)
 
@@ -153,7 +153,7 @@ def _generated(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], f
     return records, time.monotonic() - began
 
 
-def _once_a_second(word: str) -> Progress:
+def _once_a_second(word: str) -> ReportProgress:
     last_s = time.monotonic()
 
     def tell(done: int, total: int) -> None:

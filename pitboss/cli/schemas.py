@@ -16,15 +16,15 @@ import orjson
 
 from pitboss.cli import screen
 from pitboss.settings import read_settings, without_password
-from schemas.compatibility import Problem, checksum, problems, released_checksums, unreadable
+from schemas.compatibility import Problem, checksum, find_incompatibility, problems, released_checksums
 from schemas.compiler.avro_types import parse
 from schemas.differences import differences
 from schemas.errors import UsageError
-from schemas.registry import RECORDS, Schema, released
+from schemas.registry import RECORDS, Schema, released_registry
 from schemas.topics import catalogue
 
 if TYPE_CHECKING:
-    from pitboss.schema_registry.schema_import import Imported
+    from pitboss.schema_registry.schema_import import SchemaImport
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -45,7 +45,7 @@ def list_command(as_json: bool) -> None:
             "topics": [topic.name for topic in catalogue(()) if topic.schema == schema.subject],
             "sha256": checksum(schema.json),
         }
-        for schema in released()
+        for schema in released_registry()
     ]
     if as_json:
         click.echo(orjson.dumps(rows))
@@ -75,7 +75,9 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
     """
     old, new = _schema(before, 1), _schema(after, 2)
     found = list(differences(parse(old.json), parse(new.json)))
-    broken = [problem for problem in (unreadable(old, new), unreadable(new, old)) if problem is not None]
+    broken = [
+        problem for problem in (find_incompatibility(old, new), find_incompatibility(new, old)) if problem is not None
+    ]
     if as_json:
         click.echo(orjson.dumps({"differences": msgspec.to_builtins(found), "broken": _shown(broken)}))
     else:
@@ -100,7 +102,7 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
 @click.pass_context
 def check(context: click.Context, mode: str, as_json: bool) -> None:
     """Versions readable as each other, none edited since its release; exit code 1 otherwise. Needs no server."""
-    found = problems(released(), released_checksums())
+    found = problems(released_registry(), released_checksums())
     if mode == "backward":
         found = [problem for problem in found if problem.breaks != "FORWARD"]
     reads = "each version reads every other" if mode == "full" else "each version reads every older one"
@@ -110,7 +112,7 @@ def check(context: click.Context, mode: str, as_json: bool) -> None:
         for problem in found:
             click.echo(str(problem))
     else:
-        click.echo(f"{len(list(released()))} schemas: unedited, and {reads} of its subject")
+        click.echo(f"{len(list(released_registry()))} schemas: unedited, and {reads} of its subject")
     context.exit(1 if found else 0)
 
 
@@ -124,13 +126,13 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
 
     Everything is compared first. Exit code 1, and nothing written, if any id, version or content differs there.
     """
-    from pitboss.schema_registry.schema_import import RegistryClient, Standing, bring, connect
+    from pitboss.schema_registry.schema_import import ImportStatus, RegistryClient, connect, import_schemas
 
     address, user, password = _address(url)
 
-    async def carry_out() -> list[Imported]:
+    async def carry_out() -> list[SchemaImport]:
         async with connect(user, password) as session:
-            return await bring(RegistryClient(session, address), _subjects(), dry_run=dry_run)
+            return await import_schemas(RegistryClient(session, address), _subjects(), dry_run=dry_run)
 
     standings = asyncio.run(carry_out())
     if as_json:
@@ -139,7 +141,7 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
         for one in standings:
             why = f": {one.detail}" if one.detail else ""
             click.echo(f"{one.standing.value.lower():<9}  {one.subject} v{one.version}, id {one.id}{why}")
-    differing = sum(one.standing is Standing.DIFFERENT for one in standings)
+    differing = sum(one.standing is ImportStatus.DIFFERENT for one in standings)
     if differing:
         click.echo(f"{differing} differ: nothing was written", err=True)
     context.exit(1 if differing else 0)
@@ -150,12 +152,12 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
 @click.option("--port", default=8081, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
 def serve(host: str, port: int) -> None:
     """Answer the read API of a Confluent-compatible registry from the files, on loopback, until Ctrl-C."""
-    from pitboss.schema_registry.server import create_server, serving
+    from pitboss.schema_registry.server import create_server, serve
     from pitboss.schema_registry.view import RegistryView
 
     async def until_told() -> None:
-        async with serving(create_server(RegistryView(_subjects())), host, port) as url:
-            click.echo(f"{url}: {len(list(released()))} schemas, read-only; Ctrl-C ends it")
+        async with serve(create_server(RegistryView(_subjects())), host, port) as url:
+            click.echo(f"{url}: {len(list(released_registry()))} schemas, read-only; Ctrl-C ends it")
             await asyncio.Event().wait()
 
     try:
@@ -172,7 +174,7 @@ def _schema(name: str, number: int) -> Schema:
         except (OSError, ValueError) as error:
             raise UsageError(f"{name} cannot be read as a schema: {error}") from error
     subject, _, version = name.partition("/v")
-    found = [schema for schema in released().versions(subject) if version in {"", str(schema.version)}]
+    found = [schema for schema in released_registry().versions(subject) if version in {"", str(schema.version)}]
     if not found:
         raise UsageError(f"there is no schema {name}: subjects are {', '.join(sorted(RECORDS))}")
     return found[-1]
@@ -183,10 +185,10 @@ def _shown(found: Iterable[Problem]) -> list[dict[str, Any]]:
 
 
 def _subjects() -> Mapping[str, tuple[Schema, ...]]:
-    from pitboss.schema_registry.subjects import by_subject
+    from pitboss.schema_registry.subjects import subject_versions
     from streams.providers.registry import DIALECTS
 
-    return by_subject(released(), catalogue(sorted(DIALECTS)), read_settings().namespace)
+    return subject_versions(released_registry(), catalogue(sorted(DIALECTS)), read_settings().namespace)
 
 
 def _address(url: str) -> tuple[str, str | None, str | None]:

@@ -36,7 +36,7 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
     with _progress(seeds) as bar:
         for result in _results(numbers, 1 if trace else processes, trace=trace):
             results.append(result)
-            if result.wrong:
+            if result.failures:
                 failed.append(result)
                 _show(result, bar.console if isinstance(bar, Progress) else screen.console(stderr=True))
             if isinstance(bar, Progress):
@@ -94,7 +94,7 @@ def _progress(seeds: int) -> Progress | nullcontext[None]:
 
 
 def _show(result: SeedResult, console: Console) -> None:
-    console.print(f"seed {result.seed}: {len(result.wrong)} things do not hold", style="bold")
-    for line in result.wrong[:SHOWN_MAX]:
+    console.print(f"seed {result.seed}: {len(result.failures)} things do not hold", style="bold")
+    for line in result.failures[:SHOWN_MAX]:
         console.print(f"  {line}", soft_wrap=True)
     console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace")

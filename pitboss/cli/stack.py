@@ -75,9 +75,9 @@ def status(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check what Pitboss needs on this machine; exit code 1 if something is not as it should be."""
-    from pitboss.embedded.checkup import examine
+    from pitboss.embedded.checkup import run_checkup
 
-    findings = examine(read_settings())
+    findings = run_checkup(read_settings())
     is_well = all(finding.is_ok for finding in findings)
     if as_json:
         click.echo(json.dumps({"ok": is_well, "checks": [asdict(f) for f in findings]}))

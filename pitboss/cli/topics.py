@@ -13,7 +13,7 @@ import orjson
 
 from pitboss.cli import screen
 from pitboss.ops import topic_admin
-from pitboss.ops.topic_admin import Lag
+from pitboss.ops.topic_admin import PartitionLag
 from pitboss.settings import read_settings, resolve_runtime
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
@@ -78,7 +78,7 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
 def lag(each: bool, as_json: bool) -> None:
     """Records between what each consumer group has committed and the end of its partitions."""
     runtime = resolve_runtime(read_settings())
-    found = asyncio.run(topic_admin.lag(runtime.bootstrap_servers, runtime.namespace))
+    found = asyncio.run(topic_admin.measure_lag(runtime.bootstrap_servers, runtime.namespace))
     rows = [{**asdict(one), "lag": one.records} for one in found] if each else [*_by_topic(found)]
     if as_json:
         click.echo(orjson.dumps(rows))
@@ -88,7 +88,7 @@ def lag(each: bool, as_json: bool) -> None:
         click.echo("no consumer group has committed anything yet")
 
 
-def _by_topic(found: Iterable[Lag]) -> Iterable[dict[str, Any]]:
+def _by_topic(found: Iterable[PartitionLag]) -> Iterable[dict[str, Any]]:
     for (group, topic), lags in groupby(found, key=lambda one: (one.group, one.topic)):
         records = [one.records for one in lags]
         yield {"group": group, "topic": topic, "partitions": len(records), "lag": sum(records), "most": max(records)}

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from pitboss.demo.figures import Figures
+from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
 
 _LINE_EVERY_S = 1.0
 
 
-class Show:
+class DemoDisplay:
     """Bars where somebody watches, lines where a file does."""
 
     def __init__(self, console: Console) -> None:
@@ -45,12 +45,12 @@ class Show:
         """Stop drawing."""
         self._bars.stop()
 
-    def say(self, line: str, *, is_loud: bool = False) -> None:
+    def print_line(self, line: str, *, is_loud: bool = False) -> None:
         """Tell what happens. What a file gets is one line, however long."""
         text = Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else ""))
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
-    def bar(self, name: str, done: int, total: int, note: str = "") -> None:
+    def update_bar(self, name: str, done: int, total: int, note: str = "") -> None:
         """Move a bar."""
         if self.console.is_terminal:
             if name not in self._tasks:
@@ -60,13 +60,13 @@ class Show:
         now_s = time.monotonic()
         if done >= total or now_s - self._said_at_s.get(name, 0.0) >= _LINE_EVERY_S:
             if done < total or name not in self._tasks:
-                self.say(f"{name}: {done:,} of {total:,} {note}".rstrip())
+                self.print_line(f"{name}: {done:,} of {total:,} {note}".rstrip())
             if done >= total:
                 self._tasks[name] = TaskID(0)
             self._said_at_s[name] = now_s
 
 
-def table_of(figures: Figures) -> Table:
+def figures_table(figures: DemoFigures) -> Table:
     """The figures as a table."""
     table = Table(show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left")
     table.add_column(style="bold")
@@ -88,7 +88,7 @@ def table_of(figures: Figures) -> Table:
     return table
 
 
-def lines_of(checks: Iterable[Check], unmet: Iterable[str] = ()) -> list[str]:
+def check_lines(checks: Iterable[Check], unmet: Iterable[str] = ()) -> list[str]:
     """A tick or a cross for each check, and a cross for what did not come out as it was meant to."""
     ticks = [
         f"[green]✔[/] {check.name:<22} [dim]{escape(check.detail)}[/]"

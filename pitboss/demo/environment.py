@@ -14,9 +14,9 @@ import orjson
 
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.keys import SandboxKeys
-from pitboss.embedded.files import shown_path
+from pitboss.embedded.files import display_path
 from pitboss.embedded.stack import Stack
-from pitboss.ops.provision import provision, unprovision
+from pitboss.ops.provision import deprovision, provision
 from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
 from pitboss.workers.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
 from schemas.errors import UsageError
@@ -27,11 +27,11 @@ RESOLVE_MIN_AGE_MS = 3_000
 _NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
 """What a shell may say for an installation; the traffic of a trial was made without it."""
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Stage:
+class DemoEnvironment:
     """A namespace with its servers, its keys and where its files are."""
 
     runtime: Runtime
@@ -40,9 +40,9 @@ class Stage:
 
 
 @contextmanager
-def fresh_stage(
-    settings: StackSettings, prefix: str, say: Say, *, use_given_servers: bool = False, keep: bool = False
-) -> Iterator[Stage]:
+def demo_environment(
+    settings: StackSettings, prefix: str, say: Notify, *, use_given_servers: bool = False, keep: bool = False
+) -> Iterator[DemoEnvironment]:
     """A stack that is up and a namespace nobody has used; kept with its logs if the block raises.
 
     Raises UsageError where the environment names servers and nobody said that they may be used.
@@ -61,19 +61,19 @@ def fresh_stage(
         provision(runtime, providers=PROVIDERS)
         is_kept = True
         try:
-            yield Stage(runtime, SandboxKeys.generate(), folder)
+            yield DemoEnvironment(runtime, SandboxKeys.generate(), folder)
             is_kept = keep
         finally:
             if is_kept:
-                logs = shown_path(folder)
+                logs = display_path(folder)
                 say(f"kept for you to look at: logs in {logs}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}")
         if not is_kept:
-            unprovision(runtime)
+            deprovision(runtime)
             shutil.rmtree(folder)
 
 
 @contextmanager
-def _servers(settings: StackSettings, namespace: str, say: Say, *, keep: bool) -> Iterator[Runtime]:
+def _servers(settings: StackSettings, namespace: str, say: Notify, *, keep: bool) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
         yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
@@ -97,7 +97,7 @@ def _servers(settings: StackSettings, namespace: str, say: Say, *, keep: bool) -
 
 @contextmanager
 def running_workers(
-    runtime: Runtime, home: Path, say: Say, keys: SandboxKeys | None = None
+    runtime: Runtime, home: Path, say: Notify, keys: SandboxKeys | None = None
 ) -> Iterator[dict[str, WorkerProcess]]:
     """One worker of each role as a separate process, by role: started again when it ends, drained at the end of all.
 

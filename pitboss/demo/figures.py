@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from replay.audit.checks import Check
-from replay.audit.evidence import Tables, Topics
+from replay.audit.evidence import TableEvidence, TopicEvidence
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class Latency(msgspec.Struct, frozen=True):
     p99: int
 
 
-class Figures(msgspec.Struct, frozen=True):
+class DemoFigures(msgspec.Struct, frozen=True):
     """One JSON object of `pitboss demo --json`."""
 
     seed: int
@@ -47,7 +47,9 @@ def percentile(ordered: Sequence[int], share: float) -> int:
     return ordered[max(rank, 1) - 1]
 
 
-def latencies_ms(topics: Topics, tables: Tables, published_at: Mapping[str, Sequence[tuple[int, int]]]) -> list[int]:
+def latencies_ms(
+    topics: TopicEvidence, tables: TableEvidence, published_at: Mapping[str, Sequence[tuple[int, int]]]
+) -> list[int]:
     """For each decided event with a wallet, ordered: how long until a balance of its version or later was out.
 
     `published_at` has (version, producer time) by `player:currency`, in the order of the topic.
@@ -55,7 +57,7 @@ def latencies_ms(topics: Topics, tables: Tables, published_at: Mapping[str, Sequ
     appended = {(part, sourced.source.offset): sourced.event for part, log in topics.log.items() for sourced in log}
     waited = []
     for answer in tables.answers:
-        event = appended.get((answer.part, answer.source_offset))
+        event = appended.get((answer.partition, answer.source_offset))
         if event is None or answer.version is None or answer.outcome != "POSTED":
             continue
         for version, at_ms in published_at.get(f"{event.player_id}:{answer.currency}", ()):
@@ -66,8 +68,8 @@ def latencies_ms(topics: Topics, tables: Tables, published_at: Mapping[str, Sequ
 
 
 def figures_of(
-    topics: Topics,
-    tables: Tables,
+    topics: TopicEvidence,
+    tables: TableEvidence,
     checks: Iterable[Check],
     *,
     seed: int,
@@ -77,24 +79,24 @@ def figures_of(
     duplicates: int,
     published_at: Mapping[str, Sequence[tuple[int, int]]],
     unmet: Sequence[str] = (),
-) -> Figures:
+) -> DemoFigures:
     """Put the figures together."""
     waited = latencies_ms(topics, tables, published_at)
     appended = [sourced.event.appended_at for log in topics.log.values() for sourced in log]
     published = [at_ms for times in published_at.values() for _, at_ms in times]
     span_ms = max(1, max(published, default=1) - min(appended, default=0))
-    return Figures(
+    return DemoFigures(
         seed=seed,
         events_in=len(topics.raw),
         settled=len(tables.answers) - duplicates,
         duplicates=duplicates,
         transfers=transfers,
-        dead_letters=len(topics.dead),
+        dead_letters=len(topics.dead_letters),
         alerts=alerts,
         events_per_s=round(len(topics.raw) * 1000 / span_ms),
         latency_ms=Latency(percentile(waited, 0.5), percentile(waited, 0.99)),
         outcomes_by_code=_counted(answer.outcome for answer in tables.answers),
-        dead_letters_by_code=_counted(letter.code for letter in topics.dead),
+        dead_letters_by_code=_counted(letter.code for letter in topics.dead_letters),
         killed_at=killed_at,
         checks={check.name: check.holds for check in checks},
         unmet=list(unmet),

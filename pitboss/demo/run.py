@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
-from ledger_sink.store.database import Database
-from pitboss.demo.display import Show
-from pitboss.demo.environment import Stage, fresh_stage, running_workers
-from pitboss.demo.expectations import unmet
-from pitboss.demo.figures import Figures, figures_of
-from pitboss.demo.traffic import Play
+from ledger_sink.store.database import LedgerDatabase
+from pitboss.demo.display import DemoDisplay
+from pitboss.demo.environment import DemoEnvironment, demo_environment, running_workers
+from pitboss.demo.expectations import unmet_expectations
+from pitboss.demo.figures import DemoFigures, figures_of
+from pitboss.demo.traffic import TrafficRun
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.audit.evidence import Tables, Topics, read_all_topics, read_tables
+from replay.audit.evidence import TableEvidence, TopicEvidence, read_all_topics, read_tables
 from runtime.postgres.roles import Role
 from schemas.errors import Stalled
 from schemas.topics import TRANSACTIONS
@@ -39,10 +39,10 @@ class DemoSettings:
 
 
 @dataclass(frozen=True)
-class Result:
+class DemoResult:
     """What came of it."""
 
-    figures: Figures
+    figures: DemoFigures
     checks: list[Check]
 
     @property
@@ -51,19 +51,21 @@ class Result:
         return all(check.holds for check in self.checks) and not self.figures.unmet
 
 
-def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
+def run_demo(stack: StackSettings, demo: DemoSettings, show: DemoDisplay) -> DemoResult:
     """Play, kill, settle, check. Raises Stalled if something does not settle; the namespace is kept then."""
-    with fresh_stage(stack, "demo", show.say, use_given_servers=demo.use_given_servers, keep=demo.keep) as stage:
+    with demo_environment(
+        stack, "demo", show.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
+    ) as stage:
         scenario = _scenario(demo)
-        records = generate(scenario, stage.keys, lambda done, total: show.bar("signed", done, total))
-        with running_workers(stage.runtime, stack.home, show.say, stage.keys) as workers:
-            play = Play(stage.runtime, records, demo.rate, workers["ledger"], show)
+        records = generate(scenario, stage.keys, lambda done, total: show.update_bar("signed", done, total))
+        with running_workers(stage.runtime, stack.home, show.print_line, stage.keys) as workers:
+            play = TrafficRun(stage.runtime, records, demo.rate, workers["ledger"], show)
             asyncio.run(play.run())
         if not play.killed_at:
             raise Stalled("all was settled before the ledger's worker could be killed: nothing is shown by that")
-        show.say("reading every topic and table anew")
+        show.print_line("reading every topic and table anew")
         played = _Played(scenario, records, play.killed_at)
-        result = asyncio.run(_look(played, stage, show))
+        result = asyncio.run(_inspect(played, stage, show))
         if not result.holds:
             raise ChecksFailed(result)
     return result
@@ -72,7 +74,7 @@ def run_demo(stack: StackSettings, demo: DemoSettings, show: Show) -> Result:
 class ChecksFailed(Exception):  # a result, not a fault of the program: it carries what was found
     """Some check does not hold."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: DemoResult) -> None:
         super().__init__("not every check holds")
         self.result = result
 
@@ -91,10 +93,10 @@ class _Played:
     killed_at: int
 
 
-async def _look(played: _Played, stage: Stage, show: Show) -> Result:
+async def _inspect(played: _Played, stage: DemoEnvironment, show: DemoDisplay) -> DemoResult:
     runtime = stage.runtime
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
-    database = Database(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
+    database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
     try:
         tables = await read_tables(database)
         checks = await check_tables(database)
@@ -114,13 +116,13 @@ async def _look(played: _Played, stage: Stage, show: Show) -> Result:
         transfers=transfers,
         alerts=len(topics.alerts),
         duplicates=duplicates,
-        published_at=topics.published_at,
-        unmet=unmet(played.records, played.scenario.speeders, topics),
+        published_at=topics.balance_history,
+        unmet=unmet_expectations(played.records, played.scenario.speeders, topics),
     )
-    return Result(figures, checks)
+    return DemoResult(figures, checks)
 
 
-async def _replayed(runtime: Runtime, topics: Topics, tables: Tables, show: Show) -> Check:
+async def _replayed(runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, show: DemoDisplay) -> Check:
     empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
     create_database(empty)
     try:
@@ -130,7 +132,7 @@ async def _replayed(runtime: Runtime, topics: Topics, tables: Tables, show: Show
             topics,
             tables,
             policies(),
-            lambda done, total: show.bar("replayed", done, total),
+            lambda done, total: show.update_bar("replayed", done, total),
         )
     finally:
         drop_database(empty)

@@ -36,7 +36,7 @@ def server_account(data: Path) -> Account | None:
     )
 
 
-def let_in(account: Account, folder: Path, programs: Path, progress: Callable[[str], None]) -> None:
+def grant_access(account: Account, folder: Path, programs: Path, progress: Callable[[str], None]) -> None:
     """Let the account reach its data and run the programs, where root's umask or home folder is in the way.
 
     Adds no more than the right to pass through the folders above, and to read what came in the wheel.

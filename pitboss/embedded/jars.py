@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pitboss.embedded.errors import OWN_SERVERS, PartMissing
-from pitboss.embedded.files import exclusive
+from pitboss.embedded.files import exclusive_lock
 
 KAFKA_VERSION = "4.1.2"
 COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:2.0.17"
@@ -27,7 +27,7 @@ def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None
     """
     folder = jar_folder(cache)
     if not folder.is_dir():
-        with exclusive(
+        with exclusive_lock(
             cache / "kafka.lock",
             timeout_s=FETCH_S,
             on_wait=lambda: progress("another command fetches Kafka's jars; waiting for it"),

@@ -15,7 +15,7 @@ from signal import SIGTERM
 from pitboss.embedded.errors import OWN_SERVERS, PartMissing, StartFailed
 from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.jars import KAFKA_VERSION, class_path
-from pitboss.embedded.ports import LOOPBACK, answers, choose_port
+from pitboss.embedded.ports import LOOPBACK, accepts_connections, choose_port
 from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
 
 START_S = 120.0
@@ -144,7 +144,7 @@ class KafkaServer:
     def is_ready(self) -> bool:
         """Whether the broker answers a metadata request and knows itself to be a broker."""
         port = self.port
-        return port is not None and answers(port) and kafka_answers(self.bootstrap)
+        return port is not None and accepts_connections(port) and kafka_answers(self.bootstrap)
 
     def _launch(self, progress: Callable[[str], None]) -> ProcessId:
         jars = class_path(self.cache, maven=self.maven, progress=progress)

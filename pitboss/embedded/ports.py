@@ -25,7 +25,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     """Whether something accepts connections there."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()

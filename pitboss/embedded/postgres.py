@@ -13,7 +13,7 @@ from pathlib import Path
 from signal import SIGINT, SIGQUIT
 from typing import Any
 
-from pitboss.embedded.accounts import let_in, server_account
+from pitboss.embedded.accounts import grant_access, server_account
 from pitboss.embedded.errors import OWN_SERVERS, PartMissing, StartFailed
 from pitboss.embedded.files import roll_log, write_atomically
 from pitboss.embedded.ports import LOOPBACK, choose_port
@@ -151,7 +151,7 @@ class PostgresServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         roll_log(self.log)
         if account is not None:
-            let_in(account, self.folder, postgres_programs(), progress)
+            grant_access(account, self.folder, postgres_programs(), progress)
         if not self.data.exists():
             self._create_cluster(account)
         self._forget_stale_lock()

@@ -68,7 +68,7 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
         """Identify the process that has this number now, if there is one that still runs."""
-        started = _started(pid)
+        started = _start_time(pid)
         return None if started is None else cls(pid, started)
 
     @classmethod
@@ -83,7 +83,7 @@ class ProcessId:
     @property
     def is_alive(self) -> bool:
         """Whether this very process still runs; a zombie does not."""
-        return _started(self.pid) == self.started
+        return _start_time(self.pid) == self.started
 
     def signal(self, number: Signals) -> bool:
         """Signal the process, and never another that has its number; False if it is gone."""
@@ -167,7 +167,7 @@ def command_line(process: ProcessId) -> bytes:
         return b""
 
 
-def _started(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     if sys.platform == "linux":
         try:
             # Field 2 is the program's name in parentheses and may hold spaces; what follows it is regular.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pitboss.embedded.errors import StackError
-from pitboss.embedded.files import exclusive
+from pitboss.embedded.files import exclusive_lock
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.postgres import PostgresServer
 from pitboss.settings import Runtime, StackSettings, runtime_of
@@ -18,7 +18,7 @@ from pitboss.state import StackState, forget_state, read_state, write_state
 LOCK_S = 180.0
 """How long to wait for another command that starts or stops the stack; a first start fetches 45 MB."""
 
-Progress = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,26 @@ class Stack:
         kafka = KafkaServer(settings.home, settings.cache, settings.maven)
         return cls(settings, kafka, PostgresServer(settings.home))
 
-    def up(self, progress: Progress | None = None) -> StackState:
+    def up(self, progress: ReportProgress | None = None) -> StackState:
         """Start what does not run and wait until both answer; a running stack is found and left alone.
 
         A server that was killed starts again on its port with its data.
         """
         report = progress or _silent
-        with self._alone(report), ThreadPoolExecutor(2) as pool:
+        with self.lock(report), ThreadPoolExecutor(2) as pool:
             self.settings.home.mkdir(parents=True, exist_ok=True)
             self._hide_from_git()
             starts = [pool.submit(server.start, report) for server in (self.postgres, self.kafka)]
             for failure in [start.exception() for start in starts]:
                 if failure is not None:
                     raise failure
-            return self._write_state()
+            return self.write_state()
 
-    def down(self, progress: Progress | None = None) -> bool:
+    def down(self, progress: ReportProgress | None = None) -> bool:
         """Stop both servers and keep their data; False if neither ran. Makes nothing where no stack has ever been."""
-        if not self._lock.exists() and self.kafka.process() is None and self.postgres.process() is None:
+        if not self.lock_file.exists() and self.kafka.process() is None and self.postgres.process() is None:
             return False
-        with self._alone(progress or _silent), ThreadPoolExecutor(2) as pool:
+        with self.lock(progress or _silent), ThreadPoolExecutor(2) as pool:
             # First, so that nobody finds servers that are about to go.
             forget_state(self.settings.home)
             if progress and self.kafka.is_recording:
@@ -102,29 +102,29 @@ class Stack:
 
     def restart_kafka(self) -> StackState:
         """Stop the broker if it runs, and start it on the same port."""
-        with self._alone(_silent):
+        with self.lock(_silent):
             self.kafka.stop()
             self.kafka.start(_silent)
-            return self._write_state()
+            return self.write_state()
 
     def restart_postgres(self) -> StackState:
         """Stop the database server if it runs, and start it on the same port."""
-        with self._alone(_silent):
+        with self.lock(_silent):
             self.postgres.stop()
             self.postgres.start(_silent)
-            return self._write_state()
+            return self.write_state()
 
     @property
-    def _lock(self) -> Path:
+    def lock_file(self) -> Path:
         return self.settings.home / "stack.lock"
 
     @contextmanager
-    def _alone(self, progress: Progress) -> Iterator[None]:
+    def lock(self, progress: ReportProgress) -> Iterator[None]:
         waits = "another command starts or stops this stack; waiting for it"
-        with exclusive(self._lock, timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
+        with exclusive_lock(self.lock_file, timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
             yield
 
-    def _write_state(self) -> StackState:
+    def write_state(self) -> StackState:
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"

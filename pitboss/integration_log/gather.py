@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from lab.conformance.adapters import subjects
-from lab.conformance.suite import conformance
+from lab.conformance.adapters import all_adapters
+from lab.conformance.suite import run_suite
 from pitboss.integration_log.drift_log import read_drift
-from pitboss.integration_log.model import Earlier, IntegrationLog, put_together, rejected_since, version_lines
-from pitboss.ops.provider_traffic import traffic_from
+from pitboss.integration_log.model import EarlierLog, IntegrationLog, assemble_log, read_rejected, version_lines
+from pitboss.ops.provider_traffic import read_traffic
 from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
@@ -19,7 +19,7 @@ from streams.providers.registry import DIALECTS
 T = TypeVar("T")
 
 
-def gathered(since: int, until: int, earlier: Mapping[str, Earlier]) -> IntegrationLog:
+def gather_log(since: int, until: int, earlier: Mapping[str, EarlierLog]) -> IntegrationLog:
     """The log of a period (epoch ms). What cannot be asked for is left out and named; raises UsageError only."""
     unknown: list[str] = []
     runtime: Runtime | None = None
@@ -38,12 +38,12 @@ def gathered(since: int, until: int, earlier: Mapping[str, Earlier]) -> Integrat
             unknown.append(f"{what} not known: {error.code} {error}")
             return None
 
-    traffic = asked("Traffic is", lambda at: traffic_from(at, since))
+    traffic = asked("Traffic is", lambda at: read_traffic(at, since))
     drift = asked("Drift is", lambda at: read_drift(at, from_ms=since))
-    rejected = asked("Rejected records are", lambda at: rejected_since(at, since))
+    rejected = asked("Rejected records are", lambda at: read_rejected(at, since))
     today = datetime.fromtimestamp(until // 1000, tz=UTC).date()
     versions = version_lines(DIALECTS.rows, traffic, today)
-    return put_together(since, until, versions, drift, rejected, conformance(subjects()), earlier, unknown)
+    return assemble_log(since, until, versions, drift, rejected, run_suite(all_adapters()), earlier, unknown)
 
 
 async def _awaited(answer: Awaitable[T]) -> T:

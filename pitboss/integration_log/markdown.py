@@ -13,7 +13,7 @@ _UNKNOWN: Final = "Not known, see above."
 _DETAIL_MAX: Final = 120
 
 
-def markdown(log: IntegrationLog) -> str:
+def render_markdown(log: IntegrationLog) -> str:
     """The whole document."""
     parts = [
         f"# Integration log, {_time(log.since)} to {_time(log.until)}",
@@ -76,7 +76,7 @@ def _rejected(log: IntegrationLog) -> str:
 
 def _conformance(log: IntegrationLog) -> str:
     rows = [
-        (one.adapter, "passed" if one.passed else "FAILED", one.examples, one.fuzzed, len(one.faults))
+        (one.adapter, "passed" if one.has_passed else "FAILED", one.examples, one.fuzzed, len(one.faults))
         for one in log.conformance
     ]
     text = _table(("adapter", "result", "examples", "fuzzed messages", "faults"), rows)

@@ -17,13 +17,13 @@ import msgspec
 from lxml import etree
 
 from lab.conformance.suite import Conformance
-from ledger_sink.queries.traffic import Traffic
-from pitboss.ops.dead_letters import find
+from ledger_sink.queries.traffic import VersionTraffic
+from pitboss.ops.dead_letters import load_snapshot
 from pitboss.settings import Runtime
-from runtime.dead_letters.letters import Case, State
+from runtime.dead_letters.letters import CaseState, DeadLetterCase
 from schemas.compatibility import checksum
 from schemas.events import SchemaDrift
-from schemas.registry import released
+from schemas.registry import released_registry
 from schemas.topics import provider_of
 from streams.providers.versions import VersionRow
 
@@ -77,7 +77,7 @@ class IntegrationLog(msgspec.Struct, frozen=True):
 
 
 def version_lines(
-    rows: Iterable[VersionRow], traffic: Mapping[tuple[str, str], Traffic] | None, today: date
+    rows: Iterable[VersionRow], traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
 ) -> list[VersionLine]:
     """Every version of the registry, and those that were seen without standing in it; sorted."""
     counts = {} if traffic is None else {version: seen.events for version, seen in traffic.items()}
@@ -92,9 +92,9 @@ def version_lines(
     return sorted(lines, key=lambda line: (line.provider, line.version))
 
 
-def rejected_lines(cases: Iterable[Case], from_ms: int) -> list[RejectedLine]:
+def rejected_lines(cases: Iterable[DeadLetterCase], from_ms: int) -> list[RejectedLine]:
     """Cases of raw topics by provider and code; one with items of several codes counts under each."""
-    found: dict[tuple[str, str], list[Case]] = {}
+    found: dict[tuple[str, str], list[DeadLetterCase]] = {}
     for case in cases:
         provider = _provider(case.source.topic)
         if provider is None or case.letter.source_timestamp < from_ms:
@@ -102,7 +102,7 @@ def rejected_lines(cases: Iterable[Case], from_ms: int) -> list[RejectedLine]:
         for code in case.codes:
             found.setdefault((provider, code), []).append(case)
     return [
-        RejectedLine(provider, code, len(members), sum(case.state is State.OPEN for case in members))
+        RejectedLine(provider, code, len(members), sum(case.state is CaseState.OPEN for case in members))
         for (provider, code), members in sorted(found.items())
     ]
 
@@ -114,14 +114,14 @@ def _provider(topic: str) -> str | None:
         return None
 
 
-async def rejected_since(runtime: Runtime, from_ms: int) -> list[RejectedLine]:
+async def read_rejected(runtime: Runtime, from_ms: int) -> list[RejectedLine]:
     """The rejected records of a period. Raises Unavailable, UsageError."""
-    return rejected_lines((await find(runtime, lambda _: False)).cases, from_ms)
+    return rejected_lines((await load_snapshot(runtime, lambda _: False)).cases, from_ms)
 
 
 def schema_checksums() -> dict[str, str]:
     """Of every schema, ours and the providers', a checksum of what it says, whatever its layout, by its name."""
-    found = {f"avro/{schema.name}": checksum(schema.json) for schema in released()}
+    found = {f"avro/{schema.name}": checksum(schema.json) for schema in released_registry()}
     folder = files("schemas") / "providers"
     for provider in folder.iterdir():
         for event in provider.iterdir() if provider.is_dir() else ():
@@ -153,14 +153,14 @@ def schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Sc
     return changes
 
 
-class Earlier(msgspec.Struct, frozen=True):
+class EarlierLog(msgspec.Struct, frozen=True):
     """What is needed of an earlier log."""
 
     until: int
     schemas: dict[str, str]
 
 
-def compared_with(earlier: Mapping[str, Earlier], since: int) -> str | None:
+def baseline_name(earlier: Mapping[str, EarlierLog], since: int) -> str | None:
     """The name of the log to tell schema changes against: the last one before the period, else the first one in it."""
     before = [name for name, log in earlier.items() if log.until <= since]
     if before:
@@ -168,23 +168,23 @@ def compared_with(earlier: Mapping[str, Earlier], since: int) -> str | None:
     return min(earlier, key=lambda name: earlier[name].until, default=None)
 
 
-def stamp_of(at_ms: int) -> str:
+def file_stamp(at_ms: int) -> str:
     """A time in UTC as in file names: no log overwrites an earlier one, with which a later one may be compared."""
     return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H%M%SZ")
 
 
-def put_together(
+def assemble_log(
     since: int,
     until: int,
     versions: list[VersionLine],
     drift: list[SchemaDrift] | None,
     rejected: list[RejectedLine] | None,
     conformance: list[Conformance],
-    earlier: Mapping[str, Earlier],
+    earlier: Mapping[str, EarlierLog],
     unknown: Sequence[str],
 ) -> IntegrationLog:
     """The log of what was gathered."""
     schemas = schema_checksums()
-    name = compared_with(earlier, since)
+    name = baseline_name(earlier, since)
     changes = None if name is None else schema_changes(earlier[name].schemas, schemas)
     return IntegrationLog(since, until, versions, drift, rejected, name, changes, conformance, schemas, list(unknown))

@@ -12,12 +12,12 @@ import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ledger_sink.proof.sealing import Connection, cluster_of, last_sealed, seal_partitions
-from ledger_sink.proof.seals import Checkpoint, Seal, SignedCheckpoint, is_signed, sign
+from ledger_sink.proof.sealing import Connection, cluster_of, last_seals, seal_partitions
+from ledger_sink.proof.seals import Checkpoint, Seal, SignedCheckpoint, is_signature_valid, sign_checkpoint
 from pitboss.settings import Runtime
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from runtime.postgres.roles import Role, session_options, take_role_now
+from runtime.postgres.roles import Role, session_options, take_role_sync
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS
 
@@ -29,12 +29,12 @@ def connect(runtime: Runtime, *, read_only: bool) -> Connection:
         connection = psycopg.connect(
             runtime.database_url, autocommit=True, application_name="pitboss.audit", options=session_options(role)
         )
-        return take_role_now(connection, role)
+        return take_role_sync(connection, role)
     except psycopg.OperationalError as error:
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
 
 
-def write_new_key(path: Path) -> Path:
+def write_key_pair(path: Path) -> Path:
     """Make an Ed25519 key pair: the private key in `path`, readable by its owner only, the public one beside it.
 
     Raises UsageError where a file is already there: a key that is lost ends the chain of what it signed.
@@ -53,19 +53,19 @@ def write_new_key(path: Path) -> Path:
     return public
 
 
-async def witness(
+async def seal_and_publish(
     runtime: Runtime, connection: Connection, key: Ed25519PrivateKey, file: Path | None, now: datetime | None = None
 ) -> tuple[list[Seal], SignedCheckpoint | None]:
     """Seal what is booked; publish a checkpoint of it, None where nothing was new. Raises Unavailable, SendFailed."""
     made = seal_partitions(connection, runtime.topic(TRANSACTIONS))
-    told = await published(runtime)
+    told = await read_published_checkpoints(runtime)
     last = told[-1] if told else None
-    seals = last_sealed(connection)
+    seals = last_seals(connection)
     if not seals or (last is not None and last.content().seals == seals):
         return made, None
     at = (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     number, previous = (last.content().number + 1, last.digest) if last else (1, "")
-    signed = sign(Checkpoint(number, at, cluster_of(connection), runtime.database, previous, seals), key)
+    signed = sign_checkpoint(Checkpoint(number, at, cluster_of(connection), runtime.database, previous, seals), key)
     line = msgspec.json.encode(signed)
     if file is not None:
         with file.open("ab") as lines:
@@ -78,7 +78,7 @@ async def witness(
     return made, signed
 
 
-async def published(runtime: Runtime) -> list[SignedCheckpoint]:
+async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]:
     """The checkpoints of this ledger on their topic, in its order. Raises Unavailable, UsageError."""
     return [
         _read(record.value, f"{record.topic}-{record.partition}@{record.offset}")
@@ -87,7 +87,7 @@ async def published(runtime: Runtime) -> list[SignedCheckpoint]:
     ]
 
 
-def in_file(file: Path) -> list[SignedCheckpoint]:
+def read_checkpoint_file(file: Path) -> list[SignedCheckpoint]:
     """The checkpoints of a file, in its order. Raises UsageError for a line that is none."""
     lines = file.read_bytes().splitlines()
     return [_read(line, f"{file} line {number}") for number, line in enumerate(lines, 1) if line]
@@ -102,13 +102,13 @@ def _read(line: bytes, where: str) -> SignedCheckpoint:
     return signed
 
 
-def forged(told: Sequence[SignedCheckpoint], key: Ed25519PublicKey) -> list[str]:
+def find_forgeries(told: Sequence[SignedCheckpoint], key: Ed25519PublicKey) -> list[str]:
     """Why some checkpoints are not to be believed: not signed by the key, or not the next of the one before."""
     wrong = []
     for before, signed in zip((None, *told), told, strict=False):
         content = signed.content()
         name = f"checkpoint {content.number} of {content.at}"
-        if not is_signed(signed, key):
+        if not is_signature_valid(signed, key):
             wrong.append(f"{name} is not signed by this key")
         elif (content.number, content.previous) != (
             (before.content().number + 1, before.digest) if before else (1, "")

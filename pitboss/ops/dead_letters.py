@@ -13,9 +13,9 @@ from pitboss.ops.topic_admin import dead_letter_topics
 from pitboss.settings import Runtime
 from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.letters import Case, Letter, cases_of
-from runtime.dead_letters.park_store import OpenJam, ParkStore
-from runtime.dead_letters.redrive import APPEND_BYTES_MAX, Outgoing, Redriver
+from runtime.dead_letters.letters import DeadLetterCase, Letter, collect_cases
+from runtime.dead_letters.park_store import OpenHold, ParkStore
+from runtime.dead_letters.redrive import APPEND_BYTES_MAX, OutgoingRecord, Redriver
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.postgres.roles import Role
 from schemas import codec
@@ -26,20 +26,20 @@ APPLICATION = "pitboss.dlt"
 
 
 @dataclass
-class Found:
+class DeadLetterSnapshot:
     """What there is. `strays` counts records on dead letter topics that are no dead letters of ours."""
 
-    cases: list[Case]
-    jams: list[OpenJam] = field(default_factory=list)
-    strays: int = 0
+    cases: list[DeadLetterCase]
+    holds: list[OpenHold] = field(default_factory=list)
+    foreign_records: int = 0
 
     @property
     def waiting(self) -> dict[Position, int]:
         """The dead letters that hold others up, with how many."""
-        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.jams}
+        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.holds}
 
 
-async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> Found:
+async def load_snapshot(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> DeadLetterSnapshot:
     """Every case of the namespace. The bytes of the others are let go, so that a million letters fit into memory.
 
     Raises Unavailable, and UsageError where the namespace was never provisioned.
@@ -48,49 +48,51 @@ async def find(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> F
     actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
     parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
-        return Found(
-            cases_of(letters, await actions.all(runtime.prefix)), await parked.open_jams(runtime.prefix), strays
+        return DeadLetterSnapshot(
+            collect_cases(letters, await actions.by_source(runtime.prefix)),
+            await parked.open_holds(runtime.prefix),
+            strays,
         )
     finally:
         await actions.close()
         await parked.close()
 
 
-async def open_jams(runtime: Runtime) -> list[OpenJam]:
+async def open_holds(runtime: Runtime) -> list[OpenHold]:
     """Whose records wait, longest first. Raises Unavailable, UsageError."""
     parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
-        return await parked.open_jams(runtime.prefix)
+        return await parked.open_holds(runtime.prefix)
     finally:
         await parked.close()
 
 
 @asynccontextmanager
-async def redriving(
+async def open_redriver(
     runtime: Runtime, actor: str, reason: str, wants_bytes: Callable[[DeadLetter], bool]
-) -> AsyncIterator[tuple[Found, Redriver]]:
+) -> AsyncIterator[tuple[DeadLetterSnapshot, Redriver]]:
     """What there is, and a redriver for it, while nobody else redrives or drops. Raises as `find` does."""
     actions = ActionStore(runtime.database_url, APPLICATION)
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX))
 
-    async def append(source: Position, outgoing: Outgoing) -> Position:
+    async def append(source: Position, outgoing: OutgoingRecord) -> Position:
         sent = await producer.send(
             source.topic, outgoing.key, outgoing.value, outgoing.headers, partition=source.partition
         )
         return Position(source.topic, source.partition, sent.offset)
 
-    async def read_source(source: Position) -> Outgoing | None:
+    async def read_source(source: Position) -> OutgoingRecord | None:
         try:
             [record] = await read_records(
                 runtime.bootstrap_servers, source.topic, source.partition, source.offset, source.offset, None
             )
         except (UsageError, ValueError):  # deleted by its topic's retention, or by compaction
             return None
-        return Outgoing(record.key, record.value, list(record.headers))
+        return OutgoingRecord(record.key, record.value, list(record.headers))
 
     try:
-        async with actions.alone():
-            found = await find(runtime, wants_bytes)
+        async with actions.exclusive_lock():
+            found = await load_snapshot(runtime, wants_bytes)
             await producer.start()
             yield found, Redriver(actions, append, read_source, actor, reason, found.waiting)
     finally:

@@ -9,22 +9,22 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from pitboss.ops.periods import instant_ms
+from pitboss.ops.periods import parse_instant_ms
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
 from runtime.kafka.partitioner import partition_for
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
 
-__all__ = ["instant_ms", "offset_behind"]
+__all__ = ["parse_instant_ms", "offset_after"]
 
 _PLACE: Final = re.compile(r"(?:(?P<topic>.+)-)?(?P<part>\d+)@(?P<offset>\d+)", re.ASCII)
 _TIMEOUT_S: Final = 20.0
 
 
-async def offset_behind(runtime: Runtime, database: Database, player_id: str, place: str) -> int:
+async def offset_after(runtime: Runtime, database: LedgerDatabase, player_id: str, place: str) -> int:
     """The offset that follows a place in the player's partition of the log: how far it is booked there.
 
     Behind an offset is the next one; at a time it is the first record that came later. Raises UsageError for what is
@@ -38,7 +38,7 @@ async def offset_behind(runtime: Runtime, database: Database, player_id: str, pl
         return int(place) + 1
     named = _PLACE.fullmatch(place)
     if named is None:
-        return await _first_after(runtime, part, instant_ms(place))
+        return await _first_after(runtime, part, parse_instant_ms(place))
     topic = named["topic"] or TRANSACTIONS
     if topic not in {TRANSACTIONS, runtime.topic(TRANSACTIONS)} or int(named["part"]) != part:
         raise UsageError(f"{player_id!r} is booked from {runtime.topic(TRANSACTIONS)}-{part}, {place} is elsewhere")

@@ -34,7 +34,7 @@ PROVIDER: Final = "house"
 CONNECTOR: Final = b"pitboss-cli"
 
 
-def record_of(
+def build_record(
     said: Mapping[str, Any], key: Mapping[str, str] | None, brand: str, now_ms: int
 ) -> tuple[bytes, list[tuple[str, bytes | None]]]:
     """Body and headers of what the house says, signed if there is a key (`hmac_hex`).
@@ -59,18 +59,18 @@ def record_of(
     return body, headers
 
 
-def signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
+def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
     """The house's key that is good now, of one entry or of several with windows; None if nothing is signed."""
     entry = keyring.get(PROVIDER)
     entries = entry if isinstance(entry, list) else [entry]
-    good = [one for one in entries if isinstance(one, dict) and _is_good(one, now_ms)]
+    good = [one for one in entries if isinstance(one, dict) and _is_valid_at(one, now_ms)]
     if entry is not None and not good:
         message = "no key of the keyring's entry for 'house' is valid now"
         raise UsageError(message)
     return good[-1] if good else None
 
 
-def _is_good(entry: Mapping[str, Any], now_ms: int) -> bool:
+def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
     def at(bound: str, default: float) -> float:
         text = entry.get(bound)
         if text is None:
@@ -81,7 +81,7 @@ def _is_good(entry: Mapping[str, Any], now_ms: int) -> bool:
     return at("valid_from", 0) <= now_ms < at("valid_until", float("inf"))
 
 
-async def say(
+async def submit(
     runtime: Runtime, worker: WorkerSettings, said: Mapping[str, Any], brand: str, wait_s: float
 ) -> tuple[Attempt, WalletOutcome | None]:
     """Append what the house says of a player, and wait for the ledger's answer; None if none comes in time.
@@ -89,7 +89,7 @@ async def say(
     Raises Unavailable without a broker, UsageError without topics or a usable key.
     """
     now_ms = time.time_ns() // 1_000_000
-    body, headers = record_of(said, signing_key(read_keyring(worker), now_ms), brand, now_ms)
+    body, headers = build_record(said, active_signing_key(read_keyring(worker), now_ms), brand, now_ms)
     topic, key = runtime.topic(raw_topic(PROVIDER)), str(said["player_id"]).encode()
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.operator_events"))
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
@@ -103,7 +103,7 @@ async def say(
         await consumer.position(partition)  # the seek is lazy: from here on nothing is missed
         sent = await producer.send(topic, key, body, headers)
         attempt = Attempt(sent.topic, sent.partition, sent.offset, 0)
-        return attempt, await _answer(consumer, attempt, wait_s)
+        return attempt, await _wait_for_outcome(consumer, attempt, wait_s)
     except KafkaError as error:
         message = f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
         raise Unavailable(message) from error
@@ -112,7 +112,7 @@ async def say(
         await producer.stop()
 
 
-async def _answer(consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float) -> WalletOutcome | None:
+async def _wait_for_outcome(consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float) -> WalletOutcome | None:
     decode = codec.decoder(WalletOutcome)
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):

@@ -14,7 +14,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_MS: Final = {"m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
 
 
-def instant_ms(text: str) -> int:
+def parse_instant_ms(text: str) -> int:
     """Epoch milliseconds of an RFC 3339 time; one without an offset is UTC. Raises UsageError."""
     try:
         at = datetime.fromisoformat(text)
@@ -23,12 +23,12 @@ def instant_ms(text: str) -> int:
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def since_ms(text: str, now_ms: int) -> int:
+def parse_since_ms(text: str, now_ms: int) -> int:
     """Epoch ms of `7d`, `24h`, `90m`, `2w` before now, or of an RFC 3339 time. Raises UsageError."""
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
     try:
-        return instant_ms(text)
+        return parse_instant_ms(text)
     except UsageError:
         raise UsageError(f"{text!r} is no time: write 7d, 24h, or as in 2026-11-22T10:15:30Z") from None

@@ -14,12 +14,12 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from ledger_sink.queries.traffic import Traffic, Version, add, traffic_since
-from ledger_sink.store.database import Database
+from ledger_sink.queries.traffic import ProviderVersion, VersionTraffic, add_traffic, traffic_since
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from runtime.kafka.clients import start_client, stop_client
-from runtime.kafka.partitions import partitions_of
+from runtime.kafka.partitions import list_partitions
 from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import Unavailable
@@ -36,12 +36,12 @@ _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
 }
 
 
-async def traffic_of_a_day(runtime: Runtime, now_ms: int) -> dict[Version, Traffic]:
-    """Events by (provider, version) that were appended in the day before `now_ms`. Raises as `traffic_from` does."""
-    return await traffic_from(runtime, now_ms - DAY_MS)
+async def read_daily_traffic(runtime: Runtime, now_ms: int) -> dict[ProviderVersion, VersionTraffic]:
+    """Events by (provider, version) that were appended in the day before `now_ms`. Raises as `read_traffic` does."""
+    return await read_traffic(runtime, now_ms - DAY_MS)
 
 
-async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]:
+async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, VersionTraffic]:
     """Events by (provider, version) that were appended at `from_ms` or later. Raises Unavailable, UsageError.
 
     Of player events and settlements it counts the newest `READ_MAX` of a topic, and so may say too few.
@@ -50,7 +50,7 @@ async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]
         bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
     )
     await start_client(consumer, runtime.bootstrap_servers)
-    database = Database(runtime.database_url, "pitboss.providers", role=Role.READER)
+    database = LedgerDatabase(runtime.database_url, "pitboss.providers", role=Role.READER)
     try:
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
         starts = await _starts(consumer, partitions[TRANSACTIONS], from_ms)
@@ -58,7 +58,7 @@ async def traffic_from(runtime: Runtime, from_ms: int) -> dict[Version, Traffic]
         for topic, record in _REPORTED.items():
             starts = await _starts(consumer, partitions[topic], from_ms)
             for version, traffic in (await _read(consumer, starts, codec.decoder(record))).items():
-                add(counted, version, traffic)
+                add_traffic(counted, version, traffic)
     except (KafkaError, TimeoutError) as error:
         raise Unavailable(f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}") from error
     except psycopg.Error as error:
@@ -73,7 +73,7 @@ async def _partitions(runtime: Runtime, topics: Collection[str]) -> dict[str, li
     names = {runtime.topic(topic): topic for topic in topics}
     found: dict[str, list[TopicPartition]] = {topic: [] for topic in topics}
     async with admin_client(runtime.bootstrap_servers) as admin:
-        for part in await partitions_of(admin, names):
+        for part in await list_partitions(admin, names):
             found[names[part.topic]].append(part)
     return found
 
@@ -90,12 +90,12 @@ async def _starts(
 
 async def _read(
     consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int], decode: Callable[[bytes], Any]
-) -> dict[Version, Traffic]:
+) -> dict[ProviderVersion, VersionTraffic]:
     ends = await consumer.end_offsets(list(starts))
     room = READ_MAX // max(1, len(starts))
     starts = {part: max(start, ends[part] - room) for part, start in starts.items()}
     left = {part for part in starts if ends[part] > starts[part]}
-    counted: dict[Version, Traffic] = {}
+    counted: dict[ProviderVersion, VersionTraffic] = {}
     if not left:
         return counted
     consumer.assign(list(left))
@@ -113,8 +113,8 @@ async def _read(
     return counted
 
 
-def _count(counted: dict[Version, Traffic], events: Sequence[PlayerEvent | MarketSettlement]) -> None:
+def _count(counted: dict[ProviderVersion, VersionTraffic], events: Sequence[PlayerEvent | MarketSettlement]) -> None:
     for event in events:
         at = event.attempt
-        one = Traffic(1, f"{at.topic}-{at.partition}@{at.offset}", event.occurred_at)
-        add(counted, (event.provider, event.provider_version), one)
+        one = VersionTraffic(1, f"{at.topic}-{at.partition}@{at.offset}", event.occurred_at)
+        add_traffic(counted, (event.provider, event.provider_version), one)

@@ -11,22 +11,22 @@ from fraud_agents.migrate import migrate as migrate_fraud
 from ledger_sink.store.migrate import TABLES as LEDGER
 from ledger_sink.store.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database
-from pitboss.ops.topic_admin import Creation, create_topics, delete_topics
+from pitboss.ops.topic_admin import TopicCreation, create_topics, delete_topics
 from pitboss.settings import Runtime
-from runtime.postgres.migrations import Migration, Tables, state_of
+from runtime.postgres.migrations import Migration, MigrationSet, read_migrations
 from schemas.errors import UsageError
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
 
 
 @dataclass(frozen=True)
-class Provisioned:
+class ProvisionResult:
     """What `provision` has created or, in a dry run, would create."""
 
     has_new_database: bool
     migrations: tuple[str, ...]
     """The SQL files that were missing."""
-    topics: Creation
+    topics: TopicCreation
 
 
 def provision(
@@ -35,7 +35,7 @@ def provision(
     partitions: int = PARTITIONS_DEFAULT,
     providers: Collection[str] | None = None,
     dry_run: bool = False,
-) -> Provisioned:
+) -> ProvisionResult:
     """Create what is missing, with raw topics for `providers` (None: all that there is an adapter for).
 
     Each raw partition is one more that a normaliser asks for at every fetch: providers that nobody speaks with cost all
@@ -55,16 +55,16 @@ def provision(
     topics = asyncio.run(
         create_topics(runtime.bootstrap_servers, runtime.namespace, chosen, partitions=partitions, dry_run=dry_run)
     )
-    return Provisioned(is_new, tuple(migration.name for migration in found), topics)
+    return ProvisionResult(is_new, tuple(migration.name for migration in found), topics)
 
 
-def _migrations(tables: Tables, runtime: Runtime, *, is_new: bool) -> list[Migration]:
+def _migrations(tables: MigrationSet, runtime: Runtime, *, is_new: bool) -> list[Migration]:
     """What is not applied; where the database is still to be made that is all."""
-    found = tables.files() if is_new else state_of(tables, runtime.database_url)
-    return [migration for migration in found if not migration.applied]
+    found = tables.files() if is_new else read_migrations(tables, runtime.database_url)
+    return [migration for migration in found if not migration.is_applied]
 
 
-def unprovision(runtime: Runtime) -> None:
+def deprovision(runtime: Runtime) -> None:
     """Drop a namespace with all it holds; for demos, trials and tests."""
     asyncio.run(delete_topics(runtime.bootstrap_servers, runtime.namespace))
     drop_database(runtime)

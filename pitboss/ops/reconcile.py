@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-from ledger_sink.booking.settled import SettledRecords
+from ledger_sink.booking.settled import MessageEncoder
 from ledger_sink.proof.reconcile import (
     BalanceReport,
     StatementLine,
@@ -17,7 +17,7 @@ from ledger_sink.proof.reconcile import (
     read_wallets,
 )
 from ledger_sink.rules.journal import Wallet
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from replay.audit.checks import Check, check_offsets
@@ -30,11 +30,11 @@ from schemas.events import Kind, WalletBalance, WalletTransaction
 from schemas.identity import event_id
 from schemas.money import exponent_of, minor_units
 from schemas.topics import BALANCES, TRANSACTIONS, dead_letter_topic, raw_topic
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS
 
-ROUNDS_MAX: Final = 3
+ATTEMPTS_MAX: Final = 3
 """A wallet may move between the comparison and its record: then it is looked at once more."""
 
 _MENDED: Final = frozenset({"MISSING", "OLDER", "DIFFERENT"})
@@ -54,35 +54,35 @@ class RawFile(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-async def reconcile_balances(runtime: Runtime, database: Database) -> BalanceReport:
+async def reconcile_balances(runtime: Runtime, database: LedgerDatabase) -> BalanceReport:
     """Compare every wallet with the last record of its key. Raises Unavailable."""
-    report, _ = await _compared(runtime, database)
+    report, _ = await _compare(runtime, database)
     return report
 
 
-async def republish(runtime: Runtime, database: Database) -> tuple[BalanceReport, int]:
+async def republish_balances(runtime: Runtime, database: LedgerDatabase) -> tuple[BalanceReport, int]:
     """Publish again what is missing, older or different, and compare again; the last report, and how many were sent.
 
     A ledger that runs meanwhile may publish a wallet's next version at the same moment, so that ours comes last: that
     is found by the next comparison. Raises Unavailable, SendFailed.
     """
-    records = SettledRecords(runtime.topic(TRANSACTIONS))
+    records = MessageEncoder(runtime.topic(TRANSACTIONS))
     sent = 0
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.reconcile"))
     async with producer:
-        for _ in range(ROUNDS_MAX):
-            report, wallets = await _compared(runtime, database)
+        for _ in range(ATTEMPTS_MAX):
+            report, wallets = await _compare(runtime, database)
             wrong = [wallets[fault.key] for fault in report.faults if fault.what in _MENDED]
             if not wrong:
                 break
-            messages = [records.balance_of(wallet) for wallet in wrong]
+            messages = [records.encode_balance(wallet) for wallet in wrong]
             await producer.send_keyed(runtime.topic(BALANCES), [(key, value, (), None) for key, value in messages])
             sent += len(messages)
-    report, _ = await _compared(runtime, database)
+    report, _ = await _compare(runtime, database)
     return report, sent
 
 
-async def reconcile_offsets(runtime: Runtime, database: Database) -> Check:
+async def reconcile_offsets(runtime: Runtime, database: LedgerDatabase) -> Check:
     """Whether every record of every source has its entry, repeat, parking or dead letter. Raises Unavailable.
 
     The tables are read last: what has come meanwhile may be booked and not yet seen, never the reverse.
@@ -95,7 +95,7 @@ async def reconcile_offsets(runtime: Runtime, database: Database) -> Check:
     return check_offsets(topics, await read_tables(database))
 
 
-async def _compared(runtime: Runtime, database: Database) -> tuple[BalanceReport, Mapping[str, Wallet]]:
+async def _compare(runtime: Runtime, database: LedgerDatabase) -> tuple[BalanceReport, Mapping[str, Wallet]]:
     published = await read_published(database, runtime.topic(TRANSACTIONS))
     decode = codec.decoder(WalletBalance)
     told: dict[str, WalletBalance] = {}
@@ -109,7 +109,7 @@ async def _compared(runtime: Runtime, database: Database) -> tuple[BalanceReport
     return compare_balances(wallets, told, published), {f"{one.player_id}:{one.currency}": one for one in wallets}
 
 
-def csv_lines(text: str, *, provider: str, brand: str) -> Iterator[StatementLine]:
+def parse_csv_statement(text: str, *, provider: str, brand: str) -> Iterator[StatementLine]:
     """The lines of a CSV statement with the columns operation, transaction_id, amount (major units) and currency.
 
     Raises UsageError, naming the line, for a file that is none.
@@ -148,7 +148,7 @@ def _minor(amount: Decimal, currency: str) -> int:
     return int(scaled)
 
 
-def file_lines(
+def parse_native_statement(
     value: bytes, dialect: Dialect, *, provider: str, brand: str, at_ms: int
 ) -> tuple[list[StatementLine], list[RejectedItem]]:
     """The lines of a file that the provider's own dialect reads, and what it does not."""
@@ -160,7 +160,7 @@ def file_lines(
         if isinstance(item, RejectedItem):
             unread.append(item)
             continue
-        if isinstance(item, Accepted):
+        if isinstance(item, AcceptedTransaction):
             line = _line_of(item.transaction)
             if line is not None:
                 lines.append(line)

@@ -26,7 +26,15 @@ from aiokafka.errors import (
 
 from runtime.kafka.clients import stop_client
 from schemas.errors import Unavailable, UsageError
-from schemas.topics import DEAD_LETTER_SUFFIX, PARTITIONS_DEFAULT, Topic, catalogue, qualified, raw_pattern, wanted_by
+from schemas.topics import (
+    DEAD_LETTER_SUFFIX,
+    PARTITIONS_DEFAULT,
+    Topic,
+    catalogue,
+    qualified_name,
+    raw_pattern,
+    required_topics,
+)
 
 REPLICAS_WANTED: Final = 3
 """One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""
@@ -42,7 +50,7 @@ class TopicRefused(UsageError):
 
 
 @dataclass(frozen=True)
-class Creation:
+class TopicCreation:
     """What `create_topics` did or, in a dry run, would do. Names as on the broker."""
 
     created: tuple[str, ...]
@@ -50,7 +58,7 @@ class Creation:
 
 
 @dataclass(frozen=True)
-class Difference:
+class TopicDifference:
     """One property of a topic that is not as the catalogue wants it; `actual` is None for a missing topic."""
 
     topic: str
@@ -66,7 +74,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Lag:
+class PartitionLag:
     """How far a consumer group is behind on one partition; `committed` is None where it never committed."""
 
     group: str
@@ -100,14 +108,14 @@ async def create_topics(
     providers: Iterable[str],
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
-) -> Creation:
+) -> TopicCreation:
     """Create what is missing of the catalogue, in one request, and wait until each partition takes records.
 
     A raw topic that somebody else has made is read like any other, so it gets its dead letter topic, too. A dry run
     lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
     """
     async with admin_client(bootstrap) as admin:
-        wanted = wanted_by(providers, await admin.list_topics(), namespace)
+        wanted = required_topics(providers, await admin.list_topics(), namespace)
         replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
         response = await admin.create_topics(
             [_new_topic(topic, namespace, partitions, replicas) for topic in wanted], validate_only=dry_run
@@ -121,13 +129,13 @@ async def create_topics(
             else:
                 created.append(name)
         if created and not dry_run:
-            await _until_usable(bootstrap, admin, created)
-    return Creation(tuple(created), tuple(existing))
+            await _wait_until_usable(bootstrap, admin, created)
+    return TopicCreation(tuple(created), tuple(existing))
 
 
 def _new_topic(topic: Topic, namespace: str, partitions: int, replicas: int) -> NewTopic:
     return NewTopic(
-        qualified(topic.name, namespace),
+        qualified_name(topic.name, namespace),
         num_partitions=topic.partitions or partitions,
         replication_factor=replicas,
         topic_configs=_config(topic, replicas),
@@ -144,7 +152,7 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
     }
 
 
-async def _until_usable(bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+async def _wait_until_usable(bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     # The broker answers before it has made the partitions, which takes seconds for some hundred of them: whoever writes
     # at once is refused and waits out a back-off. A leader that tells its end offset takes records, too.
     async with asyncio.timeout(_SETTLED_WITHIN_S):
@@ -160,7 +168,7 @@ async def _until_usable(bootstrap: str, admin: AIOKafkaAdminClient, names: Seque
             await _end_offsets(bootstrap, parts)
 
 
-async def _until_gone(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
+async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
     async with asyncio.timeout(_SETTLED_WITHIN_S):
         while True:
             if not set(names).intersection(await admin.list_topics()):
@@ -184,29 +192,29 @@ def _without_logs(name: str) -> Iterator[None]:
 
 async def check_topics(
     bootstrap: str, namespace: str, providers: Iterable[str], partitions: int = PARTITIONS_DEFAULT
-) -> list[Difference]:
+) -> list[TopicDifference]:
     """Every difference between the catalogue and the broker, in the catalogue's order. Raises Unavailable.
 
     Of a raw topic that somebody else has made only its dead letter topic is looked at.
     """
     async with admin_client(bootstrap) as admin:
         there = set(await admin.list_topics())
-        wanted = wanted_by(providers, there, namespace)
-        names = [name for topic in wanted if (name := qualified(topic.name, namespace)) in there]
+        wanted = required_topics(providers, there, namespace)
+        names = [name for topic in wanted if (name := qualified_name(topic.name, namespace)) in there]
         described = {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
         configs = await _topic_configs(admin, names)
-    differences: list[Difference] = []
+    differences: list[TopicDifference] = []
     for topic in wanted:
-        name = qualified(topic.name, namespace)
+        name = qualified_name(topic.name, namespace)
         if name not in described:
-            differences.append(Difference(name, "topic", "exists", None))
+            differences.append(TopicDifference(name, "topic", "exists", None))
             continue
         parts = described[name]["partitions"]
         replicas = len(parts[0]["replicas"])
         expected = {"partitions": str(topic.partitions or partitions), **_config(topic, replicas)}
         actual = {"partitions": str(len(parts)), **configs[name]}
         differences += [
-            Difference(name, what, value, actual.get(what))
+            TopicDifference(name, what, value, actual.get(what))
             for what, value in expected.items()
             if actual.get(what) != value
         ]
@@ -224,7 +232,7 @@ async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
     }
 
 
-async def lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> list[Lag]:
+async def measure_lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> list[PartitionLag]:
     """How far each consumer group is behind on each partition of a namespace's topics that it committed.
 
     `groups` names some, as on the broker; otherwise all that the broker knows. What the ledger commits here follows
@@ -235,7 +243,7 @@ async def lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> l
         committed = {name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace) for name in names}
         ends = await _end_offsets(bootstrap, {part for offsets in committed.values() for part in offsets})
     return [
-        Lag(group, part.topic, part.partition, offset if offset >= 0 else None, ends[part])
+        PartitionLag(group, part.topic, part.partition, offset if offset >= 0 else None, ends[part])
         for group, offsets in committed.items()
         for part, offset in sorted(offsets.items())
         if part in ends
@@ -248,7 +256,7 @@ def _of_namespace(offsets: Mapping[TopicPartition, Any], namespace: str) -> dict
 
 def _belongs(topic: str, namespace: str) -> bool:
     if namespace:
-        return topic.startswith(qualified("", namespace))
+        return topic.startswith(qualified_name("", namespace))
     # Without a prefix to go by, only our own names are ours: other namespaces and other systems share the broker.
     source = topic.removesuffix(DEAD_LETTER_SUFFIX)
     return source in {known.name for known in catalogue(())} or re.match(raw_pattern(""), source) is not None
@@ -286,12 +294,12 @@ async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
     if not namespace:
         raise UsageError("topics without a namespace are the real ones and are not deleted by Pitboss")
     async with admin_client(bootstrap) as admin:
-        prefix = qualified("", namespace)
+        prefix = qualified_name("", namespace)
         names = sorted(name for name in await admin.list_topics() if name.startswith(prefix))
         if names:
             response = await admin.delete_topics(names)
             for name, error_code in response.topic_error_codes:
                 if error_code:
                     raise TopicRefused(f"{name}: not deleted, error {error_code}")
-            await _until_gone(admin, names)
+            await _wait_until_deleted(admin, names)
     return tuple(names)

@@ -25,7 +25,7 @@ TIMEOUT_S: Final = 20.0
 _NOT_FOUND: Final = 404
 
 
-class Standing(StrEnum):
+class ImportStatus(StrEnum):
     """How a version of ours stands in the registry."""
 
     THERE = "THERE"
@@ -34,13 +34,13 @@ class Standing(StrEnum):
     DIFFERENT = "DIFFERENT"
 
 
-class Imported(msgspec.Struct, frozen=True):
+class SchemaImport(msgspec.Struct, frozen=True):
     """One version under one subject."""
 
     subject: str
     version: int
     id: int
-    standing: Standing
+    standing: ImportStatus
     detail: str = ""
 
 
@@ -52,7 +52,7 @@ class RegistryClient:
         self._session = session
         self._url = url.rstrip("/")
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+    async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """Status and JSON of an answer."""
         headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
         data = None if body is None else json.dumps(body).encode()
@@ -64,21 +64,21 @@ class RegistryClient:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._url}{path} answers no JSON: is this a schema registry?") from error
 
-    async def found(self, path: str) -> Any:
+    async def get_or_none(self, path: str) -> Any:
         """What is under a path; None if nothing is."""
-        status, body = await self.ask("GET", path)
+        status, body = await self.request("GET", path)
         if status == _NOT_FOUND:
             return None
-        self.check(status, body, path)
+        self.raise_for_error(status, body, path)
         return body
 
-    async def put(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    async def write(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         """Write. Raises UsageError with the registry's own words where it refuses."""
-        status, answer = await self.ask(method, path, body)
-        self.check(status, answer, path)
+        status, answer = await self.request(method, path, body)
+        self.raise_for_error(status, answer, path)
         return answer
 
-    def check(self, status: int, body: Any, path: str) -> None:
+    def raise_for_error(self, status: int, body: Any, path: str) -> None:
         """Raise UsageError unless the answer is a good one."""
         if status >= 300:
             said = body.get("message") if isinstance(body, dict) else body
@@ -91,7 +91,7 @@ def connect(user: str | None, password: str | None) -> ClientSession:
     return ClientSession(headers=headers, timeout=ClientTimeout(total=TIMEOUT_S))
 
 
-async def compare(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]) -> list[Imported]:
+async def compare_versions(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]) -> list[SchemaImport]:
     """How each of our versions stands in the registry; nothing is written."""
     standings = []
     for subject, versions in subjects.items():
@@ -99,52 +99,54 @@ async def compare(client: RegistryClient, subjects: Mapping[str, tuple[Schema, .
     return standings
 
 
-async def bring(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]], *, dry_run: bool) -> list[Imported]:
+async def import_schemas(
+    client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]], *, dry_run: bool
+) -> list[SchemaImport]:
     """Import what is missing, unless anything differs; a dry run only tells. Raises Unavailable, UsageError."""
-    standings = await compare(client, subjects)
-    if dry_run or any(one.standing is Standing.DIFFERENT for one in standings):
+    standings = await compare_versions(client, subjects)
+    if dry_run or any(one.standing is ImportStatus.DIFFERENT for one in standings):
         return standings
-    missing = {one.subject for one in standings if one.standing is Standing.MISSING}
+    missing = {one.subject for one in standings if one.standing is ImportStatus.MISSING}
     for subject in sorted(missing):
         await _import(client, subject, subjects[subject], {one.version for one in standings if _is(one, subject)})
     return [
-        msgspec.structs.replace(one, standing=Standing.IMPORTED) if one.standing is Standing.MISSING else one
+        msgspec.structs.replace(one, standing=ImportStatus.IMPORTED) if one.standing is ImportStatus.MISSING else one
         for one in standings
     ]
 
 
-def _is(one: Imported, subject: str) -> bool:
-    return one.subject == subject and one.standing is Standing.MISSING
+def _is(one: SchemaImport, subject: str) -> bool:
+    return one.subject == subject and one.standing is ImportStatus.MISSING
 
 
-async def _compared(client: RegistryClient, subject: str, schema: Schema) -> Imported:
-    def standing(word: Standing, detail: str = "") -> Imported:
-        return Imported(subject, schema.version, schema.id, word, detail)
+async def _compared(client: RegistryClient, subject: str, schema: Schema) -> SchemaImport:
+    def standing(word: ImportStatus, detail: str = "") -> SchemaImport:
+        return SchemaImport(subject, schema.version, schema.id, word, detail)
 
-    theirs = await client.found(f"/subjects/{quote(subject, safe='')}/versions/{schema.version}")
+    theirs = await client.get_or_none(f"/subjects/{quote(subject, safe='')}/versions/{schema.version}")
     if theirs is not None:
         if theirs["id"] != schema.id:
-            return standing(Standing.DIFFERENT, f"there it has the id {theirs['id']}")
+            return standing(ImportStatus.DIFFERENT, f"there it has the id {theirs['id']}")
         if _checksum(theirs["schema"]) != checksum(schema.json):
-            return standing(Standing.DIFFERENT, "there it has another content")
-        return standing(Standing.THERE)
-    taken = await client.found(f"/schemas/ids/{schema.id}")
+            return standing(ImportStatus.DIFFERENT, "there it has another content")
+        return standing(ImportStatus.THERE)
+    taken = await client.get_or_none(f"/schemas/ids/{schema.id}")
     if taken is not None and _checksum(taken["schema"]) != checksum(schema.json):
-        return standing(Standing.DIFFERENT, f"the id {schema.id} is another schema's there")
-    return standing(Standing.MISSING)
+        return standing(ImportStatus.DIFFERENT, f"the id {schema.id} is another schema's there")
+    return standing(ImportStatus.MISSING)
 
 
 async def _import(client: RegistryClient, subject: str, versions: tuple[Schema, ...], missing: set[int]) -> None:
     name = quote(subject, safe="")
-    before = await client.found(f"/mode/{name}")
+    before = await client.get_or_none(f"/mode/{name}")
     # A subject that has versions already takes IMPORT mode only by force; what is there was compared and is ours.
-    await client.put("PUT", f"/mode/{name}?force=true", {"mode": "IMPORT"})
+    await client.write("PUT", f"/mode/{name}?force=true", {"mode": "IMPORT"})
     try:
         for schema in versions:
             if schema.version not in missing:
                 continue
             text = json.dumps(schema.json, separators=(",", ":"), ensure_ascii=False)
-            answer = await client.put(
+            answer = await client.write(
                 "POST",
                 f"/subjects/{name}/versions",
                 {"schema": text, "schemaType": "AVRO", "id": schema.id, "version": schema.version},
@@ -153,10 +155,10 @@ async def _import(client: RegistryClient, subject: str, versions: tuple[Schema, 
                 raise UsageError(f"{subject} v{schema.version}: the registry gave it the id {answer.get('id')}")
     finally:
         if before is None:  # it had no mode of its own
-            await client.put("DELETE", f"/mode/{name}", {})
+            await client.write("DELETE", f"/mode/{name}", {})
         else:
-            await client.put("PUT", f"/mode/{name}?force=true", before)
-    await client.put("PUT", f"/config/{name}", {"compatibility": "FULL_TRANSITIVE"})
+            await client.write("PUT", f"/mode/{name}?force=true", before)
+    await client.write("PUT", f"/config/{name}", {"compatibility": "FULL_TRANSITIVE"})
 
 
 def _checksum(text: str) -> str:

@@ -48,10 +48,10 @@ def _views(view: RegistryView) -> dict[str, _View]:
             _subject(request), request.match_info["version"]
         ),
         r"/schemas/ids/{id:\d{1,10}}": lambda request: view.by_id(_id(request)),
-        r"/schemas/ids/{id:\d{1,10}}/schema": lambda request: view.bare_by_id(_id(request)),
-        r"/schemas/ids/{id:\d{1,10}}/versions": lambda request: view.places(_id(request)),
+        r"/schemas/ids/{id:\d{1,10}}/schema": lambda request: view.schema_by_id(_id(request)),
+        r"/schemas/ids/{id:\d{1,10}}/versions": lambda request: view.locations(_id(request)),
         r"/schemas/ids/{id:\d{1,10}}/subjects": lambda request: [
-            place["subject"] for place in view.places(_id(request))
+            place["subject"] for place in view.locations(_id(request))
         ],
         "/schemas/types": lambda _: ["AVRO"],
         "/config": lambda _: view.config(),
@@ -77,7 +77,7 @@ def _id(request: web.Request) -> int:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
     """Serve while the block lasts; gives the URL. Port 0 takes a free one.
 
     Raises UsageError for an address that is not loopback, or one that is taken.

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from schemas.registry import Registry, Schema
-from schemas.topics import Topic, qualified
+from schemas.topics import Topic, qualified_name
 
 
-def by_subject(registry: Registry, topics: Iterable[Topic], namespace: str) -> Mapping[str, tuple[Schema, ...]]:
+def subject_versions(registry: Registry, topics: Iterable[Topic], namespace: str) -> Mapping[str, tuple[Schema, ...]]:
     """Every subject with its versions, oldest first, by name.
 
     A topic's values are the subject `<topic>-value`, as serialisers of Confluent's clients expect it (their
@@ -17,7 +17,7 @@ def by_subject(registry: Registry, topics: Iterable[Topic], namespace: str) -> M
     """
     named = {schema.subject: registry.versions(schema.subject) for schema in registry}
     by_topic = {
-        f"{qualified(topic.name, namespace)}-value": registry.versions(topic.schema)
+        f"{qualified_name(topic.name, namespace)}-value": registry.versions(topic.schema)
         for topic in topics
         if topic.schema is not None
     }

@@ -69,11 +69,11 @@ class RegistryView:
         """The schema under an id, as the text that readers parse. Raises RegistryError 40403."""
         return {"schema": _text(self._with_id(schema_id))}
 
-    def bare_by_id(self, schema_id: int) -> Any:
+    def schema_by_id(self, schema_id: int) -> Any:
         """The bare schema under an id. Raises RegistryError 40403."""
         return self._with_id(schema_id).json
 
-    def places(self, schema_id: int) -> list[dict[str, Any]]:
+    def locations(self, schema_id: int) -> list[dict[str, Any]]:
         """Under which subjects and versions an id stands. Raises RegistryError 40403."""
         self._with_id(schema_id)
         return [

@@ -9,7 +9,7 @@ from typing import Any
 
 from mode import Service
 
-from streams.providers.retirement import retiring, warnings
+from streams.providers.retirement import find_retiring, format_warnings
 from streams.providers.versions import VersionRow
 
 _LOG = logging.getLogger(__name__)
@@ -44,17 +44,17 @@ class RetirementWatch(Service):
     @Service.task
     async def _watch(self) -> None:
         while not self.should_stop:
-            self.look()
+            self.warn_new()
             await self.sleep(self._interval_s)
 
-    def look(self) -> None:
+    def warn_new(self) -> None:
         """Warn of what came since the last warning of a version, where none was given today."""
         today = self._today()
-        for row in retiring(self._rows, today):
+        for row in find_retiring(self._rows, today):
             version = row.provider, row.version
             fresh = self._seen.get(version, 0) - self._counted.get(version, 0)
             if fresh and self._told.get(version) != today:
-                for warning in warnings(self._rows, {version: fresh}, today, "to this worker"):
+                for warning in format_warnings(self._rows, {version: fresh}, today, "to this worker"):
                     _LOG.warning("%s", warning)
                 self._told[version] = today
                 self._counted[version] = self._seen[version]

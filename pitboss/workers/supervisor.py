@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pitboss.embedded.files import roll_log, shown_path
+from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
 
 ROLES = ("normalise", "ledger", "resolve", "fraud", "drift")
@@ -34,7 +34,7 @@ DRAIN_S = 25.0
 POLL_S = 0.05
 
 
-def next_delay_s(failures: int, chance: float = 1.0) -> float:
+def next_delay_s(failures: int, jitter: float = 1.0) -> float:
     """How long to wait after so many early ends in a row: doubling, bounded, with `chance` in [0, 1] as jitter.
 
     Without jitter, workers that a server's restart has ended would all come back at the same moment.
@@ -42,7 +42,7 @@ def next_delay_s(failures: int, chance: float = 1.0) -> float:
     if failures <= 0:
         return 0.0
     longest = min(DELAY_MAX_S, DELAY_FIRST_S * 2.0 ** min(failures - 1, 20))
-    return longest * (0.5 + 0.5 * chance)
+    return longest * (0.5 + 0.5 * jitter)
 
 
 @dataclass
@@ -51,10 +51,10 @@ class RestartPolicy:
 
     failures: int = 0
 
-    def on_end(self, uptime_s: float, chance: float) -> float:
+    def on_end(self, uptime_s: float, jitter: float) -> float:
         """Count an end, and return the seconds to wait before the next start."""
         self.failures = 1 if uptime_s >= HEALTHY_S else self.failures + 1
-        return next_delay_s(self.failures, chance)
+        return next_delay_s(self.failures, jitter)
 
 
 class WorkerProcess:
@@ -146,7 +146,7 @@ class WorkerProcess:
 
 
 @dataclass
-class _Charge:
+class _SupervisedWorker:
     worker: WorkerProcess
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     started_at: float = 0.0
@@ -158,7 +158,7 @@ class Supervisor:
     """Runs workers until told to stop."""
 
     def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
-        self._charges = [_Charge(worker) for worker in workers]
+        self._charges = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()
 
@@ -177,7 +177,7 @@ class Supervisor:
         finally:
             self._drain()
 
-    def _tend(self, charge: _Charge, now: float) -> None:
+    def _tend(self, charge: _SupervisedWorker, now: float) -> None:
         worker = charge.worker
         if charge.start_at is not None:
             if now >= charge.start_at:
@@ -190,7 +190,7 @@ class Supervisor:
             charge.start_at = now + delay_s
             self._report(
                 f"{worker.name} {_ending(worker.exit_code)} after {uptime_s:.1f} s; starts again in {delay_s:.1f} s"
-                f" (end {charge.policy.failures} in a row), log {shown_path(worker.log)}"
+                f" (end {charge.policy.failures} in a row), log {display_path(worker.log)}"
             )
 
     def _drain(self) -> None:
@@ -205,7 +205,7 @@ class Supervisor:
             else:
                 worker.kill()
                 self._report(
-                    f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {shown_path(worker.log)}"
+                    f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {display_path(worker.log)}"
                 )
 
 

@@ -21,14 +21,14 @@ from schemas.topics import CONTROL
 
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from pitboss.workers.retirement_watch import RetirementWatch
-    from runtime.dead_letters.key_holds import Limits
+    from runtime.dead_letters.key_holds import ParkLimits
     from streams.normalise.handler import NormaliseSettings, create_worker
     from streams.normalise.parking import ParkSettings
     from streams.providers.registry import DIALECTS
 
     park = None
     if worker.park_providers is not None:
-        limits = Limits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
+        limits = ParkLimits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
         park = ParkSettings(runtime.database_url, worker.park_providers, limits)
     settings = NormaliseSettings(
         runtime.bootstrap_servers,
@@ -145,10 +145,10 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"usage: python -m pitboss.workers.worker ROLE, one of {', '.join(ROLES)}\n")
         return UsageError.exit_code
     [role] = arguments
-    return run_worker(lambda: composed(role, resolve_runtime(read_settings()), worker))
+    return run_worker(lambda: compose(role, resolve_runtime(read_settings()), worker))
 
 
-def composed(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     """The role's app with what every worker has besides: an ear for commands. Nothing is connected yet."""
     configure_currencies(read_currencies(worker))
     app = ROLES[role](runtime, worker)

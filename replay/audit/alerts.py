@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fraud_agents.detectors import FIELDS
-from fraud_agents.detectors.partition import PartitionWatch
+from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import DEFAULT_RULES
-from ledger_sink.rules.book import Sourced
+from ledger_sink.rules.book import LogEvent
 from schemas.events import FraudAlert
 
 
-def alerts_over(log: Mapping[int, Iterable[Sourced]]) -> dict[str, FraudAlert]:
+def rerun_detectors(log: Mapping[int, Iterable[LogEvent]]) -> dict[str, FraudAlert]:
     """By their ids the alerts that the default rules raise over a whole log, given by partition."""
     found: dict[str, FraudAlert] = {}
     for part, records in log.items():
-        watch = PartitionWatch(DEFAULT_RULES, part)
+        watch = PartitionDetectors(DEFAULT_RULES, part)
         for sourced in records:
             event = sourced.event
             observation = tuple(getattr(event, name) for name in FIELDS)

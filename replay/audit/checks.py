@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ledger_sink.store.database import Database
-from replay.audit.evidence import SQL, Answered, Tables, Topics, read_tables
+from ledger_sink.store.database import LedgerDatabase
+from replay.audit.evidence import SQL, AnswerRow, TableEvidence, TopicEvidence, read_tables
 from replay.audit.ledger import replay_ledger
 from runtime.postgres.roles import Role
 from schemas.errors import Fatal
@@ -41,7 +41,7 @@ def _check(name: str, wrong: Iterable[str], looked_at: str) -> Check:
     return Check(name, holds=False, detail=f"{found[0]}{more}")
 
 
-async def check_tables(database: Database) -> list[Check]:
+async def check_tables(database: LedgerDatabase) -> list[Check]:
     """`conserved`, `balances_match` and `versions_gapless`, by the database itself."""
     conserved = await database.query(SQL["conserved"])
     folded = await database.query(SQL["balances_match"])
@@ -67,14 +67,14 @@ async def check_tables(database: Database) -> list[Check]:
     ]  # fmt: skip
 
 
-def check_offsets(topics: Topics, tables: Tables) -> Check:
+def check_offsets(topics: TopicEvidence, tables: TableEvidence) -> Check:
     """Each source offset has its entry, repeat, parking or dead letter, item by item: nothing came in and vanished."""
-    dead = {letter.source for letter in topics.dead}
+    dead = {letter.source for letter in topics.dead_letters}
     normalised = {(attempt.topic, attempt.partition, attempt.offset) for attempt in topics.attempts}
-    answered = {(answer.part, answer.source_offset) for answer in tables.answers}
+    answered = {(answer.partition, answer.source_offset) for answer in tables.answers}
     wrong = [
         f"{where.topic}-{where.partition}@{where.offset} is neither normalised nor a dead letter"
-        for where in _sorted(topics.raw - dead - tables.waiting)
+        for where in _sorted(topics.raw - dead - tables.waiting_records)
         if (where.topic, where.partition, where.offset) not in normalised
     ]
     wrong += [
@@ -91,7 +91,7 @@ def check_offsets(topics: Topics, tables: Tables) -> Check:
     wrong += _missing_items(topics)
     size = (
         f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, {len(topics.unresolved)} parked, {len(dead)} dead"
-        + (f", {len(tables.waiting)} waiting behind them" if tables.waiting else "")
+        + (f", {len(tables.waiting_records)} waiting behind them" if tables.waiting_records else "")
     )
     return _check("offsets_accounted", wrong, size)
 
@@ -100,7 +100,7 @@ def _sorted(places: Iterable[Any]) -> list[Any]:
     return sorted(places, key=lambda place: (place.topic, place.partition, place.offset))
 
 
-def _lost_on_the_way(topics: Topics, tables: Tables) -> list[str]:
+def _lost_on_the_way(topics: TopicEvidence, tables: TableEvidence) -> list[str]:
     """What no longer waits for its player must be in the log, with its player or finally without."""
     came = {(line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log}
     return [
@@ -110,7 +110,7 @@ def _lost_on_the_way(topics: Topics, tables: Tables) -> list[str]:
     ]
 
 
-def _missing_items(topics: Topics) -> list[str]:
+def _missing_items(topics: TopicEvidence) -> list[str]:
     """Items of one raw record are numbered from 0, and reading it again has told how many there are.
 
     A dead letter of a whole record stands for those that have nothing of their own: a signature that was found wrong,
@@ -121,13 +121,13 @@ def _missing_items(topics: Topics) -> list[str]:
     for attempt in topics.attempts:
         source = Position(attempt.topic, attempt.partition, attempt.offset)
         seen.setdefault(source, set()).add(attempt.record_index)
-    for letter in topics.dead:
+    for letter in topics.dead_letters:
         if letter.record_index is not None:
             seen.setdefault(letter.source, set()).add(letter.record_index)
-    whole = {letter.source for letter in topics.dead if letter.record_index is None}
+    whole = {letter.source for letter in topics.dead_letters if letter.record_index is None}
     wrong = []
     for source in _sorted(seen.keys() - whole):
-        items, known = sorted(seen[source]), topics.items.get(source, 1)
+        items, known = sorted(seen[source]), topics.item_counts.get(source, 1)
         if len(items) < max(known, items[-1] + 1):
             wrong.append(
                 f"{source.topic}-{source.partition}@{source.offset} has items {items}"
@@ -136,7 +136,7 @@ def _missing_items(topics: Topics) -> list[str]:
     return wrong
 
 
-def check_topics(topics: Topics, tables: Tables) -> Check:
+def check_topics(topics: TopicEvidence, tables: TableEvidence) -> Check:
     """What readers of the balance and outcome topics end up with is what the database holds."""
     published = {key: _wallet_row(balance) for key, balance in topics.balances.items()}
     wrong = [
@@ -147,7 +147,7 @@ def check_topics(topics: Topics, tables: Tables) -> Check:
     # The topic is compacted: whoever begins to read later finds the last record of a key and nothing else.
     wrong += [
         f"wallet {key}: the last record says version {versions[-1][0]}, an earlier one {max(versions)[0]}"
-        for key, versions in sorted(topics.published_at.items())
+        for key, versions in sorted(topics.balance_history.items())
         if versions[-1][0] != max(versions)[0]
     ]
     told = {key: _told(outcome, outcome.balance_minor) for key, outcome in topics.outcomes.items()}
@@ -166,7 +166,7 @@ def check_topics(topics: Topics, tables: Tables) -> Check:
     return _check("topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes")
 
 
-def _told(answer: WalletOutcome | Answered, available_minor: int | None) -> tuple[Any, ...]:
+def _told(answer: WalletOutcome | AnswerRow, available_minor: int | None) -> tuple[Any, ...]:
     return (
         answer.outcome, answer.reason, answer.currency, available_minor, answer.version, answer.brand, answer.provider,
         answer.operation, answer.provider_tx_id, answer.player_id,
@@ -184,8 +184,8 @@ def _wallet_row(balance: WalletBalance) -> tuple[Any, ...]:
 async def check_replay(
     empty_database_url: str,
     log_topic: str,
-    topics: Topics,
-    tables: Tables,
+    topics: TopicEvidence,
+    tables: TableEvidence,
     policies: Mapping[str, LedgerPolicy],
     progress: Callable[[int, int], None],
 ) -> Check:
@@ -194,7 +194,7 @@ async def check_replay(
         await replay_ledger(empty_database_url, log_topic, topics.log, tables.batches, policies, progress)
     except Fatal as error:
         return Check("replay_equal", holds=False, detail=f"the log cannot be replayed: {error}")
-    database = Database(empty_database_url, "pitboss.replay", role=Role.AUDITOR)
+    database = LedgerDatabase(empty_database_url, "pitboss.replay", role=Role.AUDITOR)
     try:
         again = await read_tables(database)
     finally:
@@ -218,5 +218,5 @@ async def check_replay(
     return _check("replay_equal", wrong, f"{len(tables.batches)} batches, {len(live)} answers")
 
 
-def _by_place(answers: Iterable[Answered]) -> dict[tuple[int, int], Answered]:
-    return {(answer.part, answer.source_offset): answer for answer in answers}
+def _by_place(answers: Iterable[AnswerRow]) -> dict[tuple[int, int], AnswerRow]:
+    return {(answer.partition, answer.source_offset): answer for answer in answers}

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ledger_sink.rules.book import Sourced
-from ledger_sink.store.database import Database
+from ledger_sink.rules.book import LogEvent
+from ledger_sink.store.database import LedgerDatabase
 from replay.topics import read_topics
 from runtime.postgres.statements import statements_of
 from schemas import codec
@@ -35,7 +35,7 @@ from schemas.topics import (
     TRANSACTIONS,
     UNRESOLVED,
     dead_letter_topic,
-    qualified,
+    qualified_name,
     raw_topic,
 )
 from streams.normalise.mapping.normaliser import Normaliser
@@ -46,23 +46,23 @@ _OURS = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, BALANCES, OUTCOME
 
 
 @dataclass(slots=True)
-class Topics:
+class TopicEvidence:
     """The topics of an installation."""
 
     raw: set[Position] = field(default_factory=set)
-    items: dict[Position, int] = field(default_factory=dict)
+    item_counts: dict[Position, int] = field(default_factory=dict)
     """How many items a raw record holds, where that is more than one."""
-    log: dict[int, list[Sourced]] = field(default_factory=dict)
+    log: dict[int, list[LogEvent]] = field(default_factory=dict)
     log_offsets: set[Position] = field(default_factory=set)
     unresolved: set[Position] = field(default_factory=set)
     without_player: dict[Position, tuple[str, Attempt]] = field(default_factory=dict)
     """Event and attempt of what is on the topic of events that name no player."""
     attempts: set[Attempt] = field(default_factory=set)
     """What the normaliser made of raw records, on whatever topic it put it."""
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     balances: dict[str, WalletBalance] = field(default_factory=dict)
     """The latest by key, as a reader who drops `version <= seen` has them."""
-    published_at: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    balance_history: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Version and producer time (epoch ms) of every balance by key, in the order of the topic."""
     alerts: dict[str, FraudAlert] = field(default_factory=dict)
     outcomes: dict[tuple[str, Attempt], WalletOutcome] = field(default_factory=dict)
@@ -70,10 +70,10 @@ class Topics:
     """Two outcomes for one attempt that say different things; a record under another's key, or at odds with itself."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class AnswerRow(msgspec.Struct, frozen=True):
     """A row of the ledger that answers one record of the log."""
 
-    part: int
+    partition: int
     source_offset: int
     event_id: str
     outcome: str
@@ -90,61 +90,61 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Tables:
+class TableEvidence:
     """The ledger's tables, as far as the checks compare them with something else."""
 
     wallets: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[AnswerRow] = field(default_factory=list)
     parked: set[tuple[int, int]] = field(default_factory=set)
     unappended: set[tuple[int, int]] = field(default_factory=set)
     """Of `parked`, what still waits for its player."""
-    waiting: set[Position] = field(default_factory=set)
+    waiting_records: set[Position] = field(default_factory=set)
     """Raw records that wait behind a dead letter of their player."""
     batches: list[tuple[int, int, int]] = field(default_factory=list)
     digests: dict[str, int] = field(default_factory=dict)
     """A hash over all columns of all rows of one record of the log, table by table."""
 
 
-async def read_tables(database: Database) -> Tables:
+async def read_tables(database: LedgerDatabase) -> TableEvidence:
     """Wallets by `player:currency`, answers by place, parked rows, batches in the order of their commits."""
     wallets = await database.query(SQL["wallets"])
     answers = await database.query(SQL["answers"])
     parked = await database.query(SQL["parked_offsets"])
-    return Tables(
+    return TableEvidence(
         wallets={f"{row[0]}:{row[1]}": tuple(row[2:]) for row in wallets},
         answers=[_answered(row) for row in answers],
         parked={(part, offset) for part, offset, _ in parked},
         unappended={(part, offset) for part, offset, appended in parked if not appended},
-        waiting={Position(*row) for row in await database.query(SQL["waiting_raw"])},
+        waiting_records={Position(*row) for row in await database.query(SQL["waiting_raw"])},
         batches=[(part, first, after) for part, first, after in await database.query(SQL["batches"])],
         digests=dict(await database.query(SQL["digests"])),
     )
 
 
-def _answered(row: Sequence[Any]) -> Answered:
+def _answered(row: Sequence[Any]) -> AnswerRow:
     part, offset, event_id, outcome, reason, currency, available, version, *rest = row
     attempt, identity = Attempt(*rest[:4]), rest[4:]
-    return Answered(part, offset, event_id, outcome, reason, currency, available, version, attempt, *identity)
+    return AnswerRow(part, offset, event_id, outcome, reason, currency, available, version, attempt, *identity)
 
 
-async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Collection[str]) -> Topics:
+async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Collection[str]) -> TopicEvidence:
     """Every record of the topics that the checks compare. Raises Unavailable, UsageError."""
-    topics = Topics()
-    raw = {qualified(raw_topic(provider), namespace) for provider in providers}
-    ours = {qualified(name, namespace) for name in _OURS}
-    dead = {qualified(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers} | {
-        qualified(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)
+    topics = TopicEvidence()
+    raw = {qualified_name(raw_topic(provider), namespace) for provider in providers}
+    ours = {qualified_name(name, namespace) for name in _OURS}
+    dead = {qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers} | {
+        qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)
     }
-    readers = _Readers(topics, namespace)
+    readers = _TopicReaders(topics, namespace)
     async for record in read_topics(bootstrap_servers, raw | ours | dead):
         readers.read(record)
     return topics
 
 
-class _Readers:
+class _TopicReaders:
     """One function a topic, that takes down what its records say."""
 
-    def __init__(self, topics: Topics, namespace: str) -> None:
+    def __init__(self, topics: TopicEvidence, namespace: str) -> None:
         self._topics = topics
         self._transaction, self._player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
         self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
@@ -156,13 +156,13 @@ class _Readers:
             TRANSACTIONS: self._log, UNRESOLVED: self._unresolved, PLAYER_EVENTS: self._player,
             SETTLEMENTS: self._settled, BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
         }  # fmt: skip
-        self._by_topic = {qualified(name, namespace): read for name, read in by_name.items()}
+        self._by_topic = {qualified_name(name, namespace): read for name, read in by_name.items()}
 
     def read(self, record: Any) -> None:
         where = Position(record.topic, record.partition, record.offset)
         try:
             if record.topic.endswith(DEAD_LETTER_SUFFIX):
-                self._topics.dead.append(self._dead_letter(record.value))
+                self._topics.dead_letters.append(self._dead_letter(record.value))
             elif record.topic in self._by_topic:
                 self._by_topic[record.topic](where, record)
             else:
@@ -177,7 +177,7 @@ class _Readers:
         self._topics.raw.add(where)
         items = len(self._normaliser.normalise(record))
         if items > 1:
-            self._topics.items[where] = items
+            self._topics.item_counts[where] = items
 
     def _log(self, where: Position, record: Any) -> None:
         topics = self._topics
@@ -186,7 +186,7 @@ class _Readers:
             event = self._transaction(record.value)
         except Rejected:
             return  # the ledger buries it; `offsets_accounted` looks for the dead letter
-        topics.log.setdefault(where.partition, []).append(Sourced(event, where))
+        topics.log.setdefault(where.partition, []).append(LogEvent(event, where))
         topics.attempts.add(event.attempt)
 
     def _unresolved(self, where: Position, record: Any) -> None:
@@ -207,7 +207,7 @@ class _Readers:
 
     def _balances(self, where: Position, record: Any) -> None:
         topics, key, read = self._topics, _text(record.key), self._balance(record.value)
-        topics.published_at.setdefault(key, []).append((read.version, record.timestamp))
+        topics.balance_history.setdefault(key, []).append((read.version, record.timestamp))
         if key != f"{read.player_id}:{read.currency}":
             self._contradicts(where, f"under the key {key} stands the balance of {read.player_id}:{read.currency}")
         if read.balance_minor != read.available_minor + read.held_minor:

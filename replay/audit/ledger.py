@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.rules.book import Sourced
-from ledger_sink.store.database import Database
+from ledger_sink.rules.book import LogEvent
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from runtime.postgres.statements import statements_of
@@ -20,7 +20,7 @@ _SQL = statements_of("replay.audit", "checks")
 async def replay_ledger(
     database_url: str,
     topic: str,
-    events: Mapping[int, Sequence[Sourced]],
+    events: Mapping[int, Sequence[LogEvent]],
     batches: Sequence[tuple[int, int, int]],
     policies: Mapping[str, LedgerPolicy],
     progress: Callable[[int, int], None],
@@ -32,7 +32,7 @@ async def replay_ledger(
     all. Raises UsageError if the database is not empty.
     """
     migrate(database_url)
-    database = Database(database_url, "pitboss.replay")
+    database = LedgerDatabase(database_url, "pitboss.replay")
     ledger = PostgresLedger(database, policies, topic=topic)
     try:
         [(entries,)] = await database.query(_SQL["entries"])
@@ -43,14 +43,14 @@ async def replay_ledger(
         ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
         done = 0
         for group in _groups(_slices(events, batches)):
-            await ledger.apply(group)
+            await ledger.commit_group(group)
             done += len(group)
             progress(done, len(batches))
     finally:
         await database.close()
 
 
-def _slices(events: Mapping[int, Sequence[Sourced]], batches: Sequence[tuple[int, int, int]]) -> Iterator[Slice]:
+def _slices(events: Mapping[int, Sequence[LogEvent]], batches: Sequence[tuple[int, int, int]]) -> Iterator[Slice]:
     """The batches with their events."""
     taken = dict.fromkeys(events, 0)
     for part, from_offset, next_offset in batches:
@@ -67,7 +67,7 @@ def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
     group: list[Slice] = []
     for slice_ in slices:
         if group and (
-            any(other.part == slice_.part for other in group)
+            any(other.partition == slice_.partition for other in group)
             or sum(len(other.events) for other in group) >= EVENTS_PER_TRANSACTION_MAX
         ):
             yield group

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from runtime.dead_letters.database import DeadLetterDatabase, statements
-from runtime.dead_letters.letters import Action, Case
+from runtime.dead_letters.letters import Action, DeadLetterCase
 from schemas.errors import Unavailable
 from schemas.events import Position
 
@@ -15,7 +15,7 @@ from schemas.events import Position
 class ActionStore(DeadLetterDatabase):
     """Actions, never changed once they are done. Every method raises Unavailable while the database is away."""
 
-    async def all(self, prefix: str) -> dict[Position, list[Action]]:
+    async def by_source(self, prefix: str) -> dict[Position, list[Action]]:
         """Every action on records of topics whose names begin so, by source, oldest first."""
         escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
         async with self.transaction() as connection:
@@ -27,7 +27,9 @@ class ActionStore(DeadLetterDatabase):
             found.setdefault(action.source, []).append(action)
         return found
 
-    async def begin(self, cases: Sequence[Case], action: str, actor: str, reason: str, *, is_forced: bool) -> list[int]:
+    async def begin(
+        self, cases: Sequence[DeadLetterCase], action: str, actor: str, reason: str, *, is_forced: bool
+    ) -> list[int]:
         """Note what is going to be done, before it is; the ids in the order of the cases."""
         parameters = {
             "action": action, "actor": actor, "reason": reason, "is_forced": is_forced,
@@ -49,7 +51,7 @@ class ActionStore(DeadLetterDatabase):
             await connection.execute(statements("actions")["complete"], parameters)
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive_lock(self) -> AsyncIterator[None]:
         """Nobody else redrives or drops until the block is left. Raises Unavailable where somebody does."""
         lock = DeadLetterDatabase(self._url, "pitboss.dlt.lock", silence_max_s=None)
         try:

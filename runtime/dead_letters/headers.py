@@ -29,7 +29,7 @@ REASON: Final = "redrive-why"
 PARKED_BEHIND: Final = "parked-behind"
 """Not on any topic: what a parked record carries when it goes on, with the source that it had waited for."""
 
-OURS: Final = frozenset({REDRIVE_OF, REDRIVE_COUNT, DROP_OF, ACTOR, REASON, PARKED_BEHIND})
+OPERATOR_HEADERS: Final = frozenset({REDRIVE_OF, REDRIVE_COUNT, DROP_OF, ACTOR, REASON, PARKED_BEHIND})
 ACTOR_MAX: Final = 64
 REASON_MAX: Final = 200
 
@@ -40,12 +40,12 @@ _PLACE_MAX: Final = 280
 _PLACE: Final = re.compile(r"(.{1,249})-(\d{1,9})@(\d{1,18})", re.ASCII)
 
 
-def place_text(place: Position) -> str:
+def format_position(place: Position) -> str:
     """A record's place as people and headers write it."""
     return f"{place.topic}-{place.partition}@{place.offset}"
 
 
-def parse_place(text: str) -> Position | None:
+def parse_position(text: str) -> Position | None:
     """The place in `<topic>-<partition>@<offset>`; None if the text is no such thing."""
     match = _PLACE.fullmatch(text)
     return None if match is None else Position(match[1], int(match[2]), int(match[3]))
@@ -54,22 +54,22 @@ def parse_place(text: str) -> Position | None:
 def redrive_headers(original: HeaderList, source: Position, actor: str, reason: str) -> list[tuple[str, bytes | None]]:
     """The original headers, without traces of an earlier redrive, and who redrives what and why."""
     count = 1 + _count_of(dict(original).get(REDRIVE_COUNT))
-    said = {REDRIVE_OF: place_text(source), REDRIVE_COUNT: str(count), ACTOR: actor, REASON: reason}
-    kept = [(name, value) for name, value in original if name not in OURS]
+    said = {REDRIVE_OF: format_position(source), REDRIVE_COUNT: str(count), ACTOR: actor, REASON: reason}
+    kept = [(name, value) for name, value in original if name not in OPERATOR_HEADERS]
     return [*kept, *((name, text.encode()) for name, text in said.items())]
 
 
 def drop_headers(source: Position, actor: str, reason: str) -> list[tuple[str, bytes]]:
     """The headers of a drop's mark."""
-    return [(DROP_OF, place_text(source).encode()), (ACTOR, actor.encode()), (REASON, reason.encode())]
+    return [(DROP_OF, format_position(source).encode()), (ACTOR, actor.encode()), (REASON, reason.encode())]
 
 
-def named_place(raw: bytes | None, record: RawRecord) -> Position:
+def referenced_position(raw: bytes | None, record: RawRecord) -> Position:
     """The place that one of our headers names: of the record's own raw partition, and before it.
 
     Raises Rejected(BAD_FIELD) for anything else.
     """
-    place = parse_place((raw or b"").decode("utf-8", "replace"))
+    place = parse_position((raw or b"").decode("utf-8", "replace"))
     if place is None or (place.topic, place.partition) != (record.topic, record.partition):
         raise Rejected(RejectCode.BAD_FIELD, "a redrive or drop must name <this raw topic>-<this partition>@<offset>")
     if place.offset >= record.offset:
@@ -77,14 +77,16 @@ def named_place(raw: bytes | None, record: RawRecord) -> Position:
     return place
 
 
-def late_cause(headers: Mapping[str, bytes | None], record: RawRecord) -> Cause:
+def cause_from_headers(headers: Mapping[str, bytes | None], record: RawRecord) -> Cause:
     """Why a record with `redrive-of` or `parked-behind` comes late, as the cause of its events.
 
     Raises Rejected(BAD_FIELD) for a header that says nothing of the kind.
     """
     if REDRIVE_OF in headers:
-        place = named_place(headers[REDRIVE_OF], record)
-        return Cause(REDRIVE, place_text(place), _text(headers, ACTOR, ACTOR_MAX), _text(headers, REASON, REASON_MAX))
+        place = referenced_position(headers[REDRIVE_OF], record)
+        return Cause(
+            REDRIVE, format_position(place), _text(headers, ACTOR, ACTOR_MAX), _text(headers, REASON, REASON_MAX)
+        )
     return Cause(PARKED, _text(headers, PARKED_BEHIND, _PLACE_MAX) or "")
 
 

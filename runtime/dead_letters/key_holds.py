@@ -14,13 +14,13 @@ from typing import Final
 
 import msgspec
 
-from runtime.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_place
+from runtime.dead_letters.headers import DROP_MARK, DROP_OF, REDRIVE_OF, parse_position
 from runtime.kafka.records import RawRecord
 
-NEVER: Final = -1
+NO_OFFSET: Final = -1
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ParkLimits(msgspec.Struct, frozen=True):
     """How much may wait behind one dead letter, and for how long of the log's own time."""
 
     records_max: int = 1_000
@@ -28,7 +28,7 @@ class Limits(msgspec.Struct, frozen=True):
     age_max_ms: int = 3_600_000
 
 
-class Fate(Enum):
+class Disposition(Enum):
     """What is to be done with a record."""
 
     READ = auto()
@@ -44,7 +44,7 @@ class Fate(Enum):
     """It would have to wait, and too much is waiting."""
 
 
-class Jam(msgspec.Struct):
+class KeyHold(msgspec.Struct):
     """A key whose records wait from `from_offset` on, until `until_offset` (not itself), or still.
 
     `waits_for` is the offset of the dead letter to redrive or drop: the first one, or one that was found among the
@@ -63,62 +63,62 @@ class Jam(msgspec.Struct):
     full_from: int | None = None
     waiting: int = 0
     waiting_bytes: int = 0
-    last_parked: int = NEVER
+    last_parked: int = NO_OFFSET
 
 
-class Lane:
+class PartitionHolds:
     """The jams of one raw partition, as one worker knows them."""
 
-    def __init__(self, limits: Limits, jams: Iterable[Jam] = ()) -> None:
+    def __init__(self, limits: ParkLimits, jams: Iterable[KeyHold] = ()) -> None:
         """Begin with what was stored; open jams, and those that ended where the reading begins or later."""
         self._limits = limits
-        self._by_key: dict[bytes, list[Jam]] = {}
-        self._open: dict[int, Jam] = {}
+        self._by_key: dict[bytes, list[KeyHold]] = {}
+        self._open: dict[int, KeyHold] = {}
         self._oldest_ms: int | None = None
         for jam in sorted(jams, key=lambda jam: jam.from_offset):
             self._add(jam)
 
-    def fate(self, record: RawRecord) -> tuple[Fate, Jam | None]:
+    def disposition(self, record: RawRecord) -> tuple[Disposition, KeyHold | None]:
         """What is to be done with a record, and the jam that says so."""
         jam = self._jam_of(record)
         if jam is None or record.offset == jam.until_offset:
-            return Fate.READ, None
+            return Disposition.READ, None
         if record.offset == jam.waits_for:
-            return Fate.RELEASE, jam
+            return Disposition.RELEASE, jam
         if record.offset in (jam.from_offset, jam.moved_at):
-            return Fate.READ_ONLY, jam
+            return Disposition.READ_ONLY, jam
         headers = dict(record.headers)
         if _named_offset(headers.get(REDRIVE_OF), record) == jam.waits_for:
-            return Fate.RELEASE, jam
+            return Disposition.RELEASE, jam
         if record.value == DROP_MARK and _named_offset(headers.get(DROP_OF), record) == jam.waits_for:
-            return Fate.DROP, jam
-        return (Fate.FULL if self._is_full(jam, record) else Fate.PARK), jam
+            return Disposition.DROP, jam
+        return (Disposition.FULL if self._is_full(jam, record) else Disposition.PARK), jam
 
-    def begin(self, record: RawRecord, code: str) -> Jam:
+    def begin(self, record: RawRecord, code: str) -> KeyHold:
         """Let the later records of a rejected record's key wait for it."""
-        jam = Jam(record.key or b"", record.offset, record.offset, record.offset, record.timestamp, code)
+        jam = KeyHold(record.key or b"", record.offset, record.offset, record.offset, record.timestamp, code)
         self._add(jam)
         return jam
 
-    def park(self, jam: Jam, record: RawRecord) -> None:
+    def park(self, jam: KeyHold, record: RawRecord) -> None:
         """Count a record that waits; one that is read again is counted already."""
         if record.offset > jam.last_parked:
             jam.last_parked = record.offset
             jam.waiting += 1
             jam.waiting_bytes += len(record.value or b"")
 
-    def move(self, jam: Jam, waits_for: int, moved_at: int, code: str) -> None:
+    def move(self, jam: KeyHold, waits_for: int, moved_at: int, code: str) -> None:
         """Let a jam wait for another dead letter, which the record at `moved_at` brought to light."""
         jam.waits_for, jam.moved_at, jam.code = waits_for, moved_at, code
 
-    def end(self, jam: Jam, offset: int, ended_by: str) -> None:
+    def end(self, jam: KeyHold, offset: int, ended_by: str) -> None:
         """End a jam at a record; what waited has gone on."""
         jam.until_offset, jam.ended_by = offset, ended_by
         jam.waiting = jam.waiting_bytes = 0
         self._open.pop(jam.from_offset, None)
         self._oldest_ms = min((jam.since_ms for jam in self._open.values()), default=None)
 
-    def expired(self, record: RawRecord) -> list[Jam]:
+    def expired_holds(self, record: RawRecord) -> list[KeyHold]:
         """Jams that have lasted for too long by the time that a record was appended, oldest first."""
         last_ms = record.timestamp - self._limits.age_max_ms
         if self._oldest_ms is None or self._oldest_ms >= last_ms:
@@ -136,20 +136,20 @@ class Lane:
             else:
                 del self._by_key[key]
 
-    def _add(self, jam: Jam) -> None:
+    def _add(self, jam: KeyHold) -> None:
         self._by_key.setdefault(jam.key, []).append(jam)
         if jam.until_offset is None:
             self._open[jam.from_offset] = jam
             self._oldest_ms = jam.since_ms if self._oldest_ms is None else min(self._oldest_ms, jam.since_ms)
 
-    def _jam_of(self, record: RawRecord) -> Jam | None:
+    def _jam_of(self, record: RawRecord) -> KeyHold | None:
         for jam in reversed(self._by_key.get(record.key or b"", ())):
             if jam.from_offset <= record.offset:
                 is_over = jam.until_offset is not None and record.offset > jam.until_offset
                 return None if is_over else jam
         return None
 
-    def _is_full(self, jam: Jam, record: RawRecord) -> bool:
+    def _is_full(self, jam: KeyHold, record: RawRecord) -> bool:
         if jam.full_from is None and record.offset > jam.last_parked:
             bytes_then = jam.waiting_bytes + len(record.value or b"")
             if jam.waiting >= self._limits.records_max or bytes_then > self._limits.bytes_max:
@@ -158,7 +158,7 @@ class Lane:
 
 
 def _named_offset(raw: bytes | None, record: RawRecord) -> int | None:
-    place = parse_place((raw or b"").decode("utf-8", "replace"))
+    place = parse_position((raw or b"").decode("utf-8", "replace"))
     if place is None or (place.topic, place.partition) != (record.topic, record.partition):
         return None
     return place.offset

@@ -11,7 +11,7 @@ from schemas.events import DeadLetter, Position
 from schemas.topics import DEAD_LETTER_SUFFIX
 
 
-class State(StrEnum):
+class CaseState(StrEnum):
     """What was done about a dead letter."""
 
     OPEN = "OPEN"
@@ -29,7 +29,7 @@ class Action(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     is_forced: bool
-    asked_at: int
+    requested_at: int
     is_done: bool
     appended_at: Position | None
     """Where the bytes were appended, or the mark of a drop behind which others had waited."""
@@ -38,11 +38,11 @@ class Action(msgspec.Struct, frozen=True):
 class Letter(msgspec.Struct, frozen=True):
     """A dead letter and its own place."""
 
-    place: Position
+    position: Position
     letter: DeadLetter
 
 
-class Case(msgspec.Struct, frozen=True):
+class DeadLetterCase(msgspec.Struct, frozen=True):
     """A source record with its letters: one for the whole record, or one for each item that was unusable.
 
     Where the items were too many for that, there is one for the whole record beside the first item of each code.
@@ -53,12 +53,12 @@ class Case(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...] = ()
 
     @property
-    def state(self) -> State:
+    def state(self) -> CaseState:
         """What the last finished action made of it."""
         for action in reversed(self.actions):
             if action.is_done:
-                return State.REDRIVEN if action.action == "REDRIVE" else State.DROPPED
-        return State.OPEN
+                return CaseState.REDRIVEN if action.action == "REDRIVE" else CaseState.DROPPED
+        return CaseState.OPEN
 
     @property
     def last_done(self) -> Action | None:
@@ -80,7 +80,7 @@ class Case(msgspec.Struct, frozen=True):
         return self.letter.key == player.encode() or any(one.letter.player_id == player for one in self.letters)
 
 
-class Group(msgspec.Struct, frozen=True):
+class DeadLetterGroup(msgspec.Struct, frozen=True):
     """The cases of one source topic and code; times are the broker's, of the source records, in epoch ms."""
 
     topic: str
@@ -95,16 +95,16 @@ class Group(msgspec.Struct, frozen=True):
     sample: str
 
 
-class Choice(msgspec.Struct, frozen=True):
+class CaseFilter(msgspec.Struct, frozen=True):
     """Which cases are meant: all that fit everything that is given. Topics as on the broker."""
 
     codes: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
     sources: frozenset[Position] = frozenset()
     player: str | None = None
-    states: frozenset[State] = frozenset(State)
+    states: frozenset[CaseState] = frozenset(CaseState)
 
-    def takes(self, case: Case) -> bool:
+    def matches(self, case: DeadLetterCase) -> bool:
         """Whether a case is meant."""
         return (
             (not self.codes or not self.codes.isdisjoint(case.codes))
@@ -115,7 +115,7 @@ class Choice(msgspec.Struct, frozen=True):
         )
 
 
-def cases_of(letters: Iterable[Letter], actions: Mapping[Position, Sequence[Action]]) -> list[Case]:
+def collect_cases(letters: Iterable[Letter], actions: Mapping[Position, Sequence[Action]]) -> list[DeadLetterCase]:
     """The cases in the order of their source topics, partitions and offsets.
 
     A letter may be on its topic several times, since a batch is repeated after a crash: the newest copy counts.
@@ -126,14 +126,14 @@ def cases_of(letters: Iterable[Letter], actions: Mapping[Position, Sequence[Acti
         item = -1 if said.record_index is None else said.record_index
         found.setdefault(said.source, {})[said.stage, item] = letter
     return [
-        Case(source, tuple(by_item[item] for item in sorted(by_item)), tuple(actions.get(source, ())))
+        DeadLetterCase(source, tuple(by_item[item] for item in sorted(by_item)), tuple(actions.get(source, ())))
         for source, by_item in sorted(found.items(), key=lambda pair: _order(pair[0]))
     ]
 
 
-def groups_of(cases: Iterable[Case]) -> list[Group]:
+def group_cases(cases: Iterable[DeadLetterCase]) -> list[DeadLetterGroup]:
     """The cases by topic and code, most first. A case with items of several codes counts under each of them."""
-    found: dict[tuple[str, str, str], list[Case]] = {}
+    found: dict[tuple[str, str, str], list[DeadLetterCase]] = {}
     for case in cases:
         for topic, code, stage in dict.fromkeys(
             (case.source.topic, one.letter.code, one.letter.stage) for one in case.letters
@@ -148,21 +148,21 @@ def source_topic(name: str) -> str:
     return name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
-def _group(topic: str, code: str, stage: str, cases: Sequence[Case]) -> Group:
+def _group(topic: str, code: str, stage: str, cases: Sequence[DeadLetterCase]) -> DeadLetterGroup:
     times = [case.letter.source_timestamp for case in cases]
     states = [case.state for case in cases]
     # Many records have one millisecond: the log's order tells which came last.
     sample = max(
-        cases, key=lambda case: (case.state is State.OPEN, case.letter.source_timestamp, case.source.offset)
+        cases, key=lambda case: (case.state is CaseState.OPEN, case.letter.source_timestamp, case.source.offset)
     ).source
-    return Group(
+    return DeadLetterGroup(
         topic,
         code,
         stage,
         len(cases),
-        states.count(State.OPEN),
-        states.count(State.REDRIVEN),
-        states.count(State.DROPPED),
+        states.count(CaseState.OPEN),
+        states.count(CaseState.REDRIVEN),
+        states.count(CaseState.DROPPED),
         min(times),
         max(times),
         f"{sample.topic}-{sample.partition}@{sample.offset}",

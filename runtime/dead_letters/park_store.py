@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.dead_letters.database import DeadLetterDatabase, statements
 from runtime.dead_letters.headers import HeaderList
-from runtime.dead_letters.key_holds import Jam
+from runtime.dead_letters.key_holds import KeyHold
 from runtime.kafka.records import RawRecord
 
 
@@ -25,7 +25,7 @@ class ParkedRecord(msgspec.Struct, frozen=True):
     headers: HeaderList
 
 
-class OpenJam(msgspec.Struct, frozen=True):
+class OpenHold(msgspec.Struct, frozen=True):
     """A key that waits, for a person to look at; times are epoch ms of the broker."""
 
     topic: str
@@ -44,13 +44,13 @@ class OpenJam(msgspec.Struct, frozen=True):
 class ParkStore(DeadLetterDatabase):
     """The park table of all raw partitions. Every method raises Unavailable while the database is away."""
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]:
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
         """The jams that can concern a record at `from_offset` or later."""
         where = {"topic": topic, "part": partition, "from_offset": from_offset}
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["load"], where)
             return [
-                Jam(
+                KeyHold(
                     key=row[0], from_offset=row[1], waits_for=row[2], moved_at=row[3], since_ms=row[4], code=row[5],
                     until_offset=row[6], ended_by=row[7], full_from=row[8], waiting=row[9], waiting_bytes=row[10],
                     last_parked=row[11],
@@ -58,7 +58,7 @@ class ParkStore(DeadLetterDatabase):
                 for row in await cursor.fetchall()
             ]  # fmt: skip
 
-    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]:
+    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
         """What waits in a jam, in the order of the raw partition."""
         where = {"topic": topic, "part": partition, "jam_from": jam.from_offset}
         async with self.transaction() as connection:
@@ -68,12 +68,12 @@ class ParkStore(DeadLetterDatabase):
                 for offset, timestamp, key, body, headers in await cursor.fetchall()
             ]
 
-    async def keep(
+    async def save(
         self,
         topic: str,
         partition: int,
-        jams: Iterable[Jam],
-        parked: Sequence[tuple[Jam, RawRecord]],
+        jams: Iterable[KeyHold],
+        parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
         """Write down what a stretch of a partition came to, in one transaction."""
@@ -87,19 +87,19 @@ class ParkStore(DeadLetterDatabase):
             if released:
                 await connection.execute(sql["release"], where | {"offsets": list(released)})
 
-    async def open_jams(self, prefix: str) -> list[OpenJam]:
+    async def open_holds(self, prefix: str) -> list[OpenHold]:
         """What waits on the topics whose names begin so, longest first."""
         escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["open_jams"], {"prefix": escaped + "%"})
-            return [OpenJam(*row) for row in await cursor.fetchall()]
+            return [OpenHold(*row) for row in await cursor.fetchall()]
 
 
-def _row(jam: Jam) -> dict[str, Any]:
+def _row(jam: KeyHold) -> dict[str, Any]:
     return msgspec.structs.asdict(jam)
 
 
-def _columns(parked: Sequence[tuple[Jam, RawRecord]]) -> dict[str, Any]:
+def _columns(parked: Sequence[tuple[KeyHold, RawRecord]]) -> dict[str, Any]:
     return {
         "offsets": [record.offset for _, record in parked],
         "jams": [jam.from_offset for jam, _ in parked],

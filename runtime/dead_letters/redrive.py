@@ -17,15 +17,15 @@ import msgspec
 from msgspec.structs import replace
 
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, place_text, redrive_headers
-from runtime.dead_letters.letters import Case, State
+from runtime.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, format_position, redrive_headers
+from runtime.dead_letters.letters import CaseState, DeadLetterCase
 from schemas import codec
 from schemas.causes import REDRIVE
 from schemas.errors import Rejected
 from schemas.events import Cause, Position, WalletTransaction
 from schemas.topics import provider_of
 
-AT_ONCE: Final = 200
+CASES_AT_ONCE: Final = 200
 """Cases that are noted, appended and noted again together."""
 
 APPEND_BYTES_MAX: Final = 1_048_588
@@ -35,7 +35,7 @@ _RECORD_BYTES, _HEADER_BYTES = 100, 10
 """What a batch of one record, and a header, have at most besides what is in them."""
 
 
-class Status(StrEnum):
+class RedriveStatus(StrEnum):
     """What became of a case."""
 
     DONE = "DONE"
@@ -47,18 +47,18 @@ class Status(StrEnum):
     """It cannot be done."""
 
 
-class Result(msgspec.Struct, frozen=True):
+class RedriveResult(msgspec.Struct, frozen=True):
     """What became of one case; `waiting` counts the raw records of its player that go on behind it."""
 
     source: Position
     codes: tuple[str, ...]
-    status: Status
+    status: RedriveStatus
     detail: str
     appended_at: Position | None = None
     waiting: int = 0
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class OutgoingRecord(msgspec.Struct, frozen=True):
     """What is to be appended to the partition of its source."""
 
     key: bytes | None
@@ -66,10 +66,10 @@ class Outgoing(msgspec.Struct, frozen=True):
     headers: HeaderList
 
 
-Append = Callable[[Position, Outgoing], Awaitable[Position]]
+AppendRecord = Callable[[Position, OutgoingRecord], Awaitable[Position]]
 """Appends to the partition of a source and tells the offset, once it is durable. Raises SendFailed."""
 
-ReadSource = Callable[[Position], Awaitable[Outgoing | None]]
+ReadSource = Callable[[Position], Awaitable[OutgoingRecord | None]]
 """The source record itself, where its topic still holds it."""
 
 
@@ -78,59 +78,61 @@ class Redriver:
     """One person's doing, for one reason. `waiting` counts what waits behind each dead letter that holds others up."""
 
     actions: ActionStore
-    append: Append
+    append: AppendRecord
     read_source: ReadSource
     actor: str
     reason: str
     waiting: Mapping[Position, int] = field(default_factory=dict)
 
-    async def redrive(self, cases: Sequence[Case], *, force: bool = False, dry_run: bool = False) -> list[Result]:
+    async def redrive(
+        self, cases: Sequence[DeadLetterCase], *, force: bool = False, dry_run: bool = False
+    ) -> list[RedriveResult]:
         """Append the bytes of each open case once more; of others only by force. Raises Unavailable, SendFailed."""
-        results: list[Result] = []
-        ready: list[tuple[Case, Outgoing | None]] = []
+        results: list[RedriveResult] = []
+        ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
         for case in cases:
             why_not = None if force else _settled(case)
             if why_not is not None:
-                results.append(self._result(case, Status.SKIPPED, why_not))
+                results.append(self._result(case, RedriveStatus.SKIPPED, why_not))
                 continue
             outgoing = await self._outgoing(case)
             if isinstance(outgoing, str):
-                results.append(self._result(case, Status.REFUSED, outgoing))
+                results.append(self._result(case, RedriveStatus.REFUSED, outgoing))
             else:
                 ready.append((case, outgoing))
         return results + await self._carry_out("REDRIVE", ready, force=force, dry_run=dry_run)
 
-    async def drop(self, cases: Sequence[Case], *, dry_run: bool = False) -> list[Result]:
+    async def drop(self, cases: Sequence[DeadLetterCase], *, dry_run: bool = False) -> list[RedriveResult]:
         """Give open cases up. Only where others wait behind one, the log has to be told. Raises as `redrive` does.
 
         One that was dropped before anybody waited behind it is dropped once more if somebody does by now.
         """
-        results: list[Result] = []
-        ready: list[tuple[Case, Outgoing | None]] = []
+        results: list[RedriveResult] = []
+        ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
         for case in cases:
             holds_up = case.source in self.waiting
             why_not = _settled(case)
             if why_not is not None and not (holds_up and _dropped_in_silence(case)):
-                results.append(self._result(case, Status.SKIPPED, why_not))
+                results.append(self._result(case, RedriveStatus.SKIPPED, why_not))
             elif holds_up:
-                mark = Outgoing(case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason))
+                mark = OutgoingRecord(case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason))
                 ready.append((case, mark))
             else:
                 ready.append((case, None))
         return results + await self._carry_out("DROP", ready, force=False, dry_run=dry_run)
 
     async def _carry_out(
-        self, action: str, ready: Sequence[tuple[Case, Outgoing | None]], *, force: bool, dry_run: bool
-    ) -> list[Result]:
+        self, action: str, ready: Sequence[tuple[DeadLetterCase, OutgoingRecord | None]], *, force: bool, dry_run: bool
+    ) -> list[RedriveResult]:
         if dry_run:
-            return [self._result(case, Status.PLANNED, "") for case, _ in ready]
+            return [self._result(case, RedriveStatus.PLANNED, "") for case, _ in ready]
         results = []
-        for first in range(0, len(ready), AT_ONCE):
-            chunk = ready[first : first + AT_ONCE]
+        for first in range(0, len(ready), CASES_AT_ONCE):
+            chunk = ready[first : first + CASES_AT_ONCE]
             cases = [case for case, _ in chunk]
             numbers = await self.actions.begin(cases, action, self.actor, self.reason, is_forced=force)
             done: dict[int, Position | None] = {}
-            lanes: dict[tuple[str, int], list[tuple[int, Case, Outgoing | None]]] = {}
+            lanes: dict[tuple[str, int], list[tuple[int, DeadLetterCase, OutgoingRecord | None]]] = {}
             for number, (case, outgoing) in zip(numbers, chunk, strict=True):
                 lanes.setdefault((case.source.topic, case.source.partition), []).append((number, case, outgoing))
             try:
@@ -138,29 +140,30 @@ class Redriver:
             finally:
                 await self.actions.complete(list(done.items()))
             results += [
-                self._result(case, Status.DONE, "", done[number]) for number, case in zip(numbers, cases, strict=True)
+                self._result(case, RedriveStatus.DONE, "", done[number])
+                for number, case in zip(numbers, cases, strict=True)
             ]
         return results
 
     async def _append_in_order(
-        self, lane: Sequence[tuple[int, Case, Outgoing | None]], done: dict[int, Position | None]
+        self, lane: Sequence[tuple[int, DeadLetterCase, OutgoingRecord | None]], done: dict[int, Position | None]
     ) -> None:
         for number, case, outgoing in lane:
             done[number] = None if outgoing is None else await self.append(case.source, outgoing)
 
-    async def _outgoing(self, case: Case) -> Outgoing | str:
+    async def _outgoing(self, case: DeadLetterCase) -> OutgoingRecord | str:
         """What to append, or why nothing can be."""
         letter = case.letter
-        original = Outgoing(letter.key, letter.value, [(one.name, one.value) for one in letter.headers])
+        original = OutgoingRecord(letter.key, letter.value, [(one.name, one.value) for one in letter.headers])
         if original.value is None:  # too large for an envelope, or without a value from the beginning
             found = await self.read_source(case.source)
             if found is None:
-                return f"its bytes were left at {place_text(case.source)}, which is gone"
+                return f"its bytes were left at {format_position(case.source)}, which is gone"
             original = found
         if not original.value:
             return "it has no value: there is nothing to redrive"
         headers = redrive_headers(original.headers, case.source, self.actor, self.reason)
-        outgoing: Outgoing | str = Outgoing(original.key, original.value, headers)
+        outgoing: OutgoingRecord | str = OutgoingRecord(original.key, original.value, headers)
         if not _is_raw(case.source.topic):
             outgoing = self._event(case, original.key, original.value, headers)
         # Found out while the others are appended, it would leave them without their second note.
@@ -168,37 +171,41 @@ class Redriver:
             return f"a redrive of it has {size:,} bytes, and no batch holds more than {APPEND_BYTES_MAX:,}"
         return outgoing
 
-    def _event(self, case: Case, key: bytes | None, value: bytes, headers: HeaderList) -> Outgoing | str:
+    def _event(
+        self, case: DeadLetterCase, key: bytes | None, value: bytes, headers: HeaderList
+    ) -> OutgoingRecord | str:
         """A record of our own topics, if it can be read by now; a decision says of itself that it comes late."""
         try:
             event = codec.decoder(WalletTransaction)(value)
         except Rejected as error:
             return f"this release cannot read it either: {error.detail}"
         if event.decision_required:
-            cause = Cause(REDRIVE, place_text(case.source), self.actor, self.reason)
+            cause = Cause(REDRIVE, format_position(case.source), self.actor, self.reason)
             value = codec.encoder(WalletTransaction)(replace(event, cause=cause))
-        return Outgoing(key, value, headers)
+        return OutgoingRecord(key, value, headers)
 
-    def _result(self, case: Case, status: Status, detail: str, at: Position | None = None) -> Result:
-        return Result(case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0))
+    def _result(
+        self, case: DeadLetterCase, status: RedriveStatus, detail: str, at: Position | None = None
+    ) -> RedriveResult:
+        return RedriveResult(case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0))
 
 
-def _settled(case: Case) -> str | None:
+def _settled(case: DeadLetterCase) -> str | None:
     """Why nothing is to be done about a case that is not open."""
     last = case.last_done
-    if case.state is State.OPEN or last is None:
+    if case.state is CaseState.OPEN or last is None:
         return None
-    to = "" if last.appended_at is None else f" as {place_text(last.appended_at)}"
+    to = "" if last.appended_at is None else f" as {format_position(last.appended_at)}"
     return f"{case.state.value.lower()} by {last.actor} before{to}: {last.reason}"
 
 
-def _dropped_in_silence(case: Case) -> bool:
+def _dropped_in_silence(case: DeadLetterCase) -> bool:
     """Whether it was dropped and the log was not told: its letter is durable a moment before a jam waits for it."""
     last = case.last_done
-    return last is not None and case.state is State.DROPPED and last.appended_at is None
+    return last is not None and case.state is CaseState.DROPPED and last.appended_at is None
 
 
-def _size(outgoing: Outgoing) -> int:
+def _size(outgoing: OutgoingRecord) -> int:
     headers = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in outgoing.headers)
     return _RECORD_BYTES + len(outgoing.key or b"") + len(outgoing.value or b"") + headers
 

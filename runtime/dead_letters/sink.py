@@ -31,7 +31,7 @@ KEY_BYTES_MAX: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Burial:
+class Rejection:
     """A record, or one item of it, and why it is unusable; the detail holds no secrets."""
 
     record: ConsumerRecord[Any, Any]
@@ -42,10 +42,10 @@ class Burial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grave:
+class _PendingLetter:
     """A burial, and whether its letter holds the record's bytes."""
 
-    burial: Burial
+    burial: Rejection
     is_first: bool
 
     @property
@@ -59,7 +59,7 @@ class _Grave:
         return size
 
 
-class DeadLetters:
+class KafkaDeadLetterSink:
     """Writes to `<source topic>.dlt`, under the source's key."""
 
     def __init__(self, producer: BatchProducer, stage: str, code_version: str) -> None:
@@ -68,7 +68,7 @@ class DeadLetters:
         self._code_version = code_version
         self._encode = codec.encoder(DeadLetter)
 
-    async def bury(
+    async def publish(
         self,
         record: ConsumerRecord[Any, Any],
         code: str,
@@ -78,26 +78,26 @@ class DeadLetters:
         player_id: str | None = None,
     ) -> None:
         """Bury one record and wait until it is durable. Raises SendFailed, and Unavailable as `reach` does."""
-        await self.bury_all([Burial(record, code, detail, record_index, player_id)])
+        await self.publish_all([Rejection(record, code, detail, record_index, player_id)])
 
-    async def reach(self, topic: str) -> None:
+    async def ensure_topic(self, topic: str) -> None:
         """Make sure that a topic's records can be buried. Raises Unavailable while the topic for that is missing."""
         await self._producer.partition_count(dead_letter_topic(topic))
 
-    async def bury_all(self, burials: Sequence[Burial]) -> None:
+    async def publish_all(self, burials: Sequence[Rejection]) -> None:
         """Bury records and wait until all are durable: all the items of a record in one call. Raises as `bury` does."""
-        by_topic: dict[str, list[_Grave]] = {}
+        by_topic: dict[str, list[_PendingLetter]] = {}
         seen: set[tuple[str, int, int]] = set()
         for burial in burials:
             record = burial.record
             place = (record.topic, record.partition, record.offset)
-            by_topic.setdefault(record.topic, []).append(_Grave(burial, place not in seen))
+            by_topic.setdefault(record.topic, []).append(_PendingLetter(burial, place not in seen))
             seen.add(place)
         for topic, graves in by_topic.items():
             for some in _in_portions(graves):
                 await self._send(dead_letter_topic(topic), some)
 
-    async def _send(self, topic: str, graves: Sequence[_Grave]) -> None:
+    async def _send(self, topic: str, graves: Sequence[_PendingLetter]) -> None:
         letters = [self._letter(grave.burial, has_bytes=grave.is_first) for grave in graves]
         shortened: set[int] = set()
         while True:
@@ -114,7 +114,7 @@ class DeadLetters:
                 shortened.add(error.index)
                 letters[error.index] = self._letter(burial, has_bytes=False, is_too_large=True)
 
-    def _letter(self, burial: Burial, *, has_bytes: bool, is_too_large: bool = False) -> OutRecord:
+    def _letter(self, burial: Rejection, *, has_bytes: bool, is_too_large: bool = False) -> OutRecord:
         record = burial.record
         detail = burial.detail
         if is_too_large:
@@ -143,14 +143,14 @@ class DeadLetters:
         return (key, self._encode(letter), headers, None)
 
 
-def _place(burial: Burial) -> str:
+def _place(burial: Rejection) -> str:
     record = burial.record
     return f"{record.topic}-{record.partition}@{record.offset}"
 
 
-def _in_portions(graves: Iterable[_Grave]) -> Iterator[list[_Grave]]:
+def _in_portions(graves: Iterable[_PendingLetter]) -> Iterator[list[_PendingLetter]]:
     """In their order, as many at a time as `BYTES_AT_ONCE` holds; one that is larger than that stands alone."""
-    portion: list[_Grave] = []
+    portion: list[_PendingLetter] = []
     size = 0
     for grave in graves:
         if portion and size + grave.size > BYTES_AT_ONCE:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from aiokafka.structs import TopicPartition
 
 from runtime.kafka.backoff import Backoff
-from runtime.kafka.batches import RecordBatch, joined
+from runtime.kafka.batches import RecordBatch, join_batches
 from runtime.kafka.intake.intake import Intake
 from schemas.errors import PitbossError
 
@@ -31,15 +31,15 @@ async def process_batches(
     batches: AsyncIterable[RecordBatch],
     handle: Handle,
     *,
-    at_once: int | None = None,
+    concurrency_max: int | None = None,
     records_max: int = 2_000,
 ) -> None:
-    """Handle every batch until cancelled: one at a time of a partition, and of all at most `at_once`.
+    """Handle every batch until cancelled: one at a time of a partition, and of all at most `concurrency_max`.
 
     What arrived while the batch before was in work is handled as one batch of at most `records_max` records: work that
     costs per batch falls behind no further. Raises what `handle` raised that cannot be tried again.
     """
-    turns = asyncio.Semaphore(at_once) if at_once else nullcontext()
+    turns = asyncio.Semaphore(concurrency_max) if concurrency_max else nullcontext()
     lanes: dict[TopicPartition, deque[RecordBatch]] = {}
 
     async def work_off(tp: TopicPartition) -> None:
@@ -70,13 +70,13 @@ async def _process(
     backoff, batch = Backoff(), None
     while True:
         async with turns:
-            batch = batch or take_joined(lane, records_max)
+            batch = batch or take_batch(lane, records_max)
             if not intake.begin(batch):
                 return  # stale: whoever has the partition now repeats it
             waiting: str | None = None
             try:
                 await handle(batch)
-                batch.done()
+                batch.mark_done()
             except PitbossError as error:
                 if not error.retriable:
                     raise
@@ -90,7 +90,7 @@ async def _process(
         await asyncio.sleep(backoff.next_s())
 
 
-def take_joined(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
+def take_batch(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
     """Take the first batch off a lane, and those that follow it without a gap while they fit."""
     taken = [lane.popleft()]
     count = taken[0].count
@@ -101,4 +101,4 @@ def take_joined(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
         if not follows or count > records_max:
             break
         taken.append(lane.popleft())
-    return joined(taken)
+    return join_batches(taken)

@@ -33,8 +33,8 @@ from runtime.kafka.batches import BatchChannel
 from runtime.kafka.idle_consumer import IdleTransport
 from runtime.kafka.intake.chunked_reads import Reader
 from runtime.kafka.intake.intake import Intake, IntakeSettings, StartPositions
-from runtime.kafka.log_throttle import OncePerWhile
-from runtime.kafka.memory_tuning import settle_memory
+from runtime.kafka.log_throttle import LogThrottle
+from runtime.kafka.memory_tuning import tune_memory
 from runtime.kafka.watchdog import Watchdog, WatchdogSettings
 from schemas.errors import PitbossError
 
@@ -58,7 +58,7 @@ class AppSettings:
     bootstrap_servers: str
 
 
-class WithoutKafka(BootStrategy):
+class AgentsOnlyBootStrategy(BootStrategy):
     """Starts agents only: Kafka is the business of the services that the app supervises."""
 
     enable_kafka = False
@@ -69,7 +69,7 @@ class WithoutKafka(BootStrategy):
 class PitbossApp(faust.App):
     """A Faust app with services of ours under its supervision."""
 
-    BootStrategy: ClassVar[type[BootStrategy]] = WithoutKafka
+    BootStrategy: ClassVar[type[BootStrategy]] = AgentsOnlyBootStrategy
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._supervised: list[Service] = []
@@ -125,20 +125,22 @@ def add_agent(
     topics: Collection[str] = (),
     pattern: str | None = None,
     positions: StartPositions | None = None,
-    at_once: int | None = None,
+    concurrency_max: int | None = None,
     watchdog: WatchdogSettings | None = None,
     reader: Reader | None = None,
 ) -> Intake:
     """Attach an intake with its watchdog, and a Faust agent that works off its batches with `handle`.
 
-    Services that `handle` uses must be supervised before this is called. `at_once` bounds how many partitions are
+    Services that `handle` uses must be supervised before this is called. `concurrency_max` bounds how many partitions are
     handled at the same time. With a `reader`, batches come without records, but with what it made of them.
     """
     channel = BatchChannel(app)
     intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions, reader=reader)
 
     async def agent(stream: Any) -> None:
-        await process_batches(intake, stream, handle, at_once=at_once, records_max=settings.batch_records_max)
+        await process_batches(
+            intake, stream, handle, concurrency_max=concurrency_max, records_max=settings.batch_records_max
+        )
 
     app.agent(channel, name=name)(agent)
     app.supervise(intake)
@@ -153,8 +155,8 @@ def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[Pitboss
     returned. A crash returns the error's own code.
     """
     for handler in logging.getLogger().handlers:
-        handler.addFilter(OncePerWhile())
-    settle_memory()
+        handler.addFilter(LogThrottle())
+    tune_memory()
     with ExitStack() as until_ended:
         return asyncio.run(_run(create, until_ended))
 

@@ -41,7 +41,7 @@ class RecordBatch:
         """The partition, as Kafka's client names it."""
         return TopicPartition(self.topic, self.partition)
 
-    def done(self) -> None:
+    def mark_done(self) -> None:
         """Say that every effect of the batch is durable. For a stale batch this changes nothing: others repeat it."""
         self.on_done(self)
 
@@ -49,7 +49,7 @@ class RecordBatch:
         return f"{self.topic}-{self.partition}@[{self.from_offset},{self.next_offset})"
 
 
-def joined(batches: Sequence[RecordBatch]) -> RecordBatch:
+def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
     """One batch out of several of a partition that follow each other; it is done when it says so, all of it."""
     first, last = batches[0], batches[-1]
     if first is last:
@@ -57,7 +57,7 @@ def joined(batches: Sequence[RecordBatch]) -> RecordBatch:
 
     def on_done(_: RecordBatch) -> None:
         for batch in batches:
-            batch.done()
+            batch.mark_done()
 
     return replace(
         first,

@@ -11,17 +11,17 @@ from runtime.kafka.clients import start_client
 from schemas.errors import Unavailable
 
 
-async def group_offsets(
+async def fetch_group_offsets(
     admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
     """The offset that the group has committed of each of the partitions, None where it has none.
 
     Raises Unavailable where the broker did not say.
     """
-    return {tp: told and told.offset for tp, told in (await group_commits(admin, group, partitions)).items()}
+    return {tp: told and told.offset for tp, told in (await fetch_group_commits(admin, group, partitions)).items()}
 
 
-async def group_commits(
+async def fetch_group_commits(
     admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata | None]:
     """What the group has committed of each of the partitions, None where it has nothing.
@@ -38,13 +38,13 @@ async def group_commits(
     return {tp: answer[tp] if answer[tp].offset >= 0 else None for tp in partitions}
 
 
-async def ask_group_offsets(
+async def query_group_offsets(
     bootstrap_servers: str, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
     """The same, over a connection for this one question. Raises Unavailable."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=f"{group}.offsets")
     await start_client(admin, bootstrap_servers)
     try:
-        return await group_offsets(admin, group, partitions)
+        return await fetch_group_offsets(admin, group, partitions)
     finally:
         await admin.close()

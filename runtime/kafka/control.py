@@ -17,14 +17,14 @@ from mode import Service
 
 from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.intake.intake import Intake
-from runtime.kafka.tasks import lasting
+from runtime.kafka.tasks import crash_on_stray_cancel
 
 EVERY_COMPONENT = "*"
 POLL_MS = 500
 RETRY_S = 2.0
 
 
-class Command(StrEnum):
+class ControlCommand(StrEnum):
     """What a worker can be told."""
 
     PAUSE = "pause"
@@ -35,11 +35,11 @@ class Command(StrEnum):
 class ControlMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """One command to one component, or to every one."""
 
-    command: Command
+    command: ControlCommand
     component: str
 
 
-def read_command(value: bytes | None, component: str) -> Command | None:
+def read_command(value: bytes | None, component: str) -> ControlCommand | None:
     """The command, if it is one and meant for this component. Raises ValueError for what is no command."""
     try:
         message = msgspec.json.decode(value or b"", type=ControlMessage)
@@ -68,22 +68,22 @@ class Control(Service):
         self._intakes = intakes
         self._on_reload = on_reload
 
-    async def obey(self, command: Command) -> None:
+    async def execute(self, command: ControlCommand) -> None:
         """Carry out one command."""
         self.log.info("%s: %s", self._component, command)
         match command:
-            case Command.PAUSE:
+            case ControlCommand.PAUSE:
                 for intake in self._intakes:
                     intake.pause("paused through the control topic")
-            case Command.RESUME:
+            case ControlCommand.RESUME:
                 for intake in self._intakes:
                     intake.resume()
-            case Command.RELOAD:
+            case ControlCommand.RELOAD:
                 if self._on_reload is not None:
                     await self._on_reload()
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _listen(self) -> None:
         while not self.should_stop:
             consumer = AIOKafkaConsumer(
@@ -117,4 +117,4 @@ class Control(Service):
                         self.log.warning("%s-%d@%d: %s", record.topic, record.partition, record.offset, error)
                         continue
                     if command is not None:
-                        await self.obey(command)
+                        await self.execute(command)

@@ -9,7 +9,7 @@ EVERY_S = 10.0
 TEMPLATES_MAX = 1_000
 
 
-class OncePerWhile(logging.Filter):
+class LogThrottle(logging.Filter):
     """Lets each message of a library through once in a while, and says how many like it were left out.
 
     Messages are alike when logger, level and template are: their arguments may differ.

@@ -10,26 +10,26 @@ import ctypes
 import gc
 from typing import Final
 
-GARBAGE_AFTER_OBJECTS: Final = 500_000
+GC_THRESHOLD_OBJECTS: Final = 500_000
 """How many new objects call for a search for cyclic garbage; Python's default is 700. The records on their way are some
 hundred thousand objects without a cycle, and searching among them took a sixth of a normaliser's time."""
 
-BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
+MMAP_THRESHOLD_BYTES: Final = 64 * 1024 * 1024
 """A buffer of up to so much comes from the heap: else that of each answer is mapped, filled with zeros page by page,
 and unmapped again. A fetch's answer has 50 MiB at most, by aiokafka's default."""
 
-KEPT_BYTES: Final = 128 * 1024 * 1024
+TRIM_THRESHOLD_BYTES: Final = 128 * 1024 * 1024
 """So much free memory at the heap's end stays with the process."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def settle_memory() -> None:
+def tune_memory() -> None:
     """Search for garbage rarely, and keep freed buffers; where the C library is not glibc, only the former."""
     gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER_OBJECTS)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         # An older glibc takes half as much at most, as mallopt(3) says; it returns 0 for what it does not take.
-        mallopt(_M_MMAP_THRESHOLD, BUFFER_BYTES_MAX) or mallopt(_M_MMAP_THRESHOLD, BUFFER_BYTES_MAX // 2)
-        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) or mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES // 2)
+        mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)

@@ -9,7 +9,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
 
-async def partitions_of(admin: AIOKafkaAdminClient, topics: Collection[str]) -> list[TopicPartition]:
+async def list_partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> list[TopicPartition]:
     """Every partition of the topics, in order. Raises UnknownTopicOrPartitionError for a topic that is not there."""
     if not topics:
         return []

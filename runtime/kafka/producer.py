@@ -136,7 +136,7 @@ class BatchProducer(Service):
                 self._log_wait(topic, partition)
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
-        return (await self._acknowledged(topic, partition, [sent]))[0]
+        return (await self._await_acks(topic, partition, [sent]))[0]
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
         """Append records to a partition in their order and wait until all are acknowledged.
@@ -144,7 +144,7 @@ class BatchProducer(Service):
         Calls for one partition take effect in the order they were made. Raises TooLarge before anything is sent, and
         SendFailed when the append failed for good: the service has crashed then, and every later send fails alike.
         """
-        await self._append(topic, partition, self._packed(topic, partition, records))
+        await self._append(topic, partition, self._pack(topic, partition, records))
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Append each record to its key's partition, all partitions at once; raises as `send` does."""
@@ -159,7 +159,7 @@ class BatchProducer(Service):
         packed = {}
         for partition, group in groups.items():
             try:
-                packed[partition] = self._packed(topic, partition, group)
+                packed[partition] = self._pack(topic, partition, group)
             except TooLarge as error:
                 culprit = group[error.index]
                 raise TooLarge(error.detail, next(i for i, r in enumerate(records) if r is culprit)) from error
@@ -171,7 +171,7 @@ class BatchProducer(Service):
             if result is not None:
                 raise result
 
-    def _packed(self, topic: str, partition: int, records: Sequence[OutRecord]) -> list[Any]:
+    def _pack(self, topic: str, partition: int, records: Sequence[OutRecord]) -> list[Any]:
         create_batch = self._client.create_batch
         batch = create_batch()
         packed, firsts, append = [batch], [0], batch.append
@@ -192,7 +192,7 @@ class BatchProducer(Service):
     async def _append(self, topic: str, partition: int, packed: Sequence[Any]) -> None:
         async with self._order[topic, partition]:
             sent = [await self._submit(topic, partition, batch) for batch in packed]
-        await self._acknowledged(topic, partition, sent)
+        await self._await_acks(topic, partition, sent)
 
     async def _submit(self, topic: str, partition: int, batch: Any) -> Awaitable[RecordMetadata]:
         self._check()
@@ -212,7 +212,7 @@ class BatchProducer(Service):
         # Not taken yet, since what came before it still waits for the broker: trying again sends nothing twice.
         self.log.warning("%s-%d waits for the broker", topic, partition)
 
-    async def _acknowledged(
+    async def _await_acks(
         self, topic: str, partition: int, sent: Sequence[Awaitable[RecordMetadata]]
     ) -> list[RecordMetadata]:
         results = await asyncio.gather(*sent, return_exceptions=True)

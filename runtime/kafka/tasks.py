@@ -14,7 +14,7 @@ from schemas.errors import InvariantBroken
 S = TypeVar("S", bound=Service)
 
 
-def lasting(task: Callable[[S], Awaitable[None]]) -> Callable[[S], Awaitable[None]]:
+def crash_on_stray_cancel(task: Callable[[S], Awaitable[None]]) -> Callable[[S], Awaitable[None]]:
     """Goes below `@Service.task`: a task that ends by a CancelledError which nobody sent to it crashes its service.
 
     Clients raise one when they give up a request of their own. To mode it is a task that was told to end, and the

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime.kafka.clients import stop_client
-from runtime.kafka.partitions import partitions_of
+from runtime.kafka.partitions import list_partitions
 from schemas.errors import Unavailable, UsageError
 
 _IDLE_TIMEOUT_S = 30.0
@@ -54,7 +54,7 @@ async def _partitions(bootstrap_servers: str, topics: Collection[str]) -> list[T
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        return await partitions_of(admin, topics)
+        return await list_partitions(admin, topics)
     except UnknownTopicOrPartitionError as error:
         message = f"no such topic: {error}. `pitboss topics create` makes what is missing"
         raise UsageError(message) from error

@@ -18,12 +18,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from runtime.kafka.broker_queries import group_commits
+from runtime.kafka.broker_queries import fetch_group_commits
 from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
 from runtime.kafka.intake.intake import Intake
-from runtime.kafka.partitions import partitions_of
-from runtime.kafka.stalls import Sight, StallJudge
-from runtime.kafka.tasks import lasting
+from runtime.kafka.partitions import list_partitions
+from runtime.kafka.stalls import LagSample, StallDetector
+from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Stalled, Unavailable
 
 STALLS_SHOWN = 3
@@ -48,7 +48,7 @@ class Watchdog(Service):
         super().__init__(**kwargs)
         self.settings = settings
         self._intake = intake
-        self._judge = StallJudge(settings.stall_ms, settings.unheld_stall_ms)
+        self._detector = StallDetector(settings.stall_ms, settings.unheld_stall_ms)
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
 
@@ -77,20 +77,20 @@ class Watchdog(Service):
             await self._admin.close()
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self.settings.interval_ms / 1000)
-            sights = await self._sights()
+            sights = await self._samples()
             reasons = Counter(sight.waiting for sight in sights.values() if sight.waiting and sight.has_lag)
             for reason, count in reasons.items():
                 self.log.warning("%d partitions wait: %s", count, reason)
-            stalls = self._judge.look(time.monotonic_ns() // 1_000_000, sights)
+            stalls = self._detector.observe(time.monotonic_ns() // 1_000_000, sights)
             if stalls and not self.should_stop:
                 shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))
                 raise Stalled(f"group {self._intake.settings.group}, {len(stalls)} partitions: {shown}")
 
-    async def _sights(self) -> dict[TopicPartition, Sight]:
+    async def _samples(self) -> dict[TopicPartition, LagSample]:
         unheld = await self._in_time(self._ask_unheld()) or {}
         held = self._intake.status()
         ends = await self._in_time(self._ask_ends([*held])) or {}
@@ -99,7 +99,7 @@ class Watchdog(Service):
         waiting = None if None in ours else next(iter(ours), None)
         sights = {tp: replace(sight, waiting=waiting) for tp, sight in unheld.items() if tp not in held}
         for tp, status in held.items():
-            sights[tp] = Sight(ends.get(tp), status.reached, is_held=True, waiting=status.waiting)
+            sights[tp] = LagSample(ends.get(tp), status.reached_offset, is_held=True, waiting=status.waiting)
         return sights
 
     async def _in_time(self, answer: Any) -> Any:
@@ -114,7 +114,7 @@ class Watchdog(Service):
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
         return ends
 
-    async def _ask_unheld(self) -> dict[TopicPartition, Sight]:
+    async def _ask_unheld(self) -> dict[TopicPartition, LagSample]:
         assert self._consumer is not None
         assert self._admin is not None
         intake, held = self._intake, self._intake.status()
@@ -122,16 +122,16 @@ class Watchdog(Service):
         wanted = (
             {name for name in names if re.match(intake.pattern, name)} if intake.pattern else names & {*intake.topics}
         )
-        unheld = [tp for tp in await partitions_of(self._admin, wanted) if tp not in held]
+        unheld = [tp for tp in await list_partitions(self._admin, wanted) if tp not in held]
         if not unheld:
             return {}
         ends = await self._ask_ends(unheld)
-        told = await group_commits(self._admin, intake.settings.group, unheld)
+        told = await fetch_group_commits(self._admin, intake.settings.group, unheld)
         fresh = [tp for tp in unheld if told[tp] is None]
         begun = await self._consumer.beginning_offsets(fresh) if fresh else {}
         return {
-            tp: Sight(ends[tp], begun[tp], is_held=False)
+            tp: LagSample(ends[tp], begun[tp], is_held=False)
             if commit is None
-            else Sight(ends[tp], commit.offset, is_held=False, sign=commit.metadata)
+            else LagSample(ends[tp], commit.offset, is_held=False, liveness=commit.metadata)
             for tp, commit in told.items()
         }

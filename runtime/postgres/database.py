@@ -11,8 +11,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from runtime.postgres.roles import Role, not_allowed, reads_only, session_options, take_role
-from runtime.postgres.timeouts import cut
+from runtime.postgres.roles import Role, is_read_only, rights_missing, session_options, take_role
+from runtime.postgres.timeouts import shut_socket
 from schemas.errors import InvariantBroken, Unavailable, UsageError
 
 # A hung statement must end before the broker takes us for dead.
@@ -35,7 +35,7 @@ _OLD_TABLES: Final = (
 )
 
 
-class Locked(Unavailable):
+class LockTimeout(Unavailable):
     """Another session has held a row for longer than we waited."""
 
 
@@ -49,7 +49,7 @@ class Database:
     """Whose the tables are, in messages: "the ledger's"."""
     remedy: ClassVar[str] = "run `pitboss provision`"
     """What to do where the tables are older than this code."""
-    contended: ClassVar[frozenset[str]] = frozenset()
+    retriable_constraints: ClassVar[frozenset[str]] = frozenset()
     """Unique constraints that another worker may have filled just before us: the next try finds out."""
 
     def __init__(
@@ -78,15 +78,15 @@ class Database:
                     yield connection
                 _check_open(connection)
             except psycopg.errors.ReadOnlySqlTransaction as error:
-                if reads_only(self._role):
-                    raise self._ours(error, connection) from error
+                if is_read_only(self._role):
+                    raise self._translate(error, connection) from error
                 await self.close()  # a standby: perhaps another server is the first now
                 message = f"{self.owner} database takes no writes: {error}"
                 raise Unavailable(message) from error
             except psycopg.errors.InsufficientPrivilege as error:
-                raise not_allowed(error) from error
+                raise rights_missing(error) from error
             except psycopg.Error as error:
-                raise self._ours(error, connection) from error
+                raise self._translate(error, connection) from error
             finally:
                 if silence is not None:
                     silence.cancel()
@@ -126,13 +126,16 @@ class Database:
     def _silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:
         if self._silence_max_s is None:
             return None
-        return asyncio.get_running_loop().call_later(self._silence_max_s, cut, connection)
+        return asyncio.get_running_loop().call_later(self._silence_max_s, shut_socket, connection)
 
-    def _ours(self, error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
-        if isinstance(error, psycopg.errors.UniqueViolation) and error.diag.constraint_name in self.contended:
+    def _translate(self, error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
+        if (
+            isinstance(error, psycopg.errors.UniqueViolation)
+            and error.diag.constraint_name in self.retriable_constraints
+        ):
             return Unavailable(f"the transaction has to be tried again: {error}")
         if isinstance(error, psycopg.errors.LockNotAvailable):
-            return Locked(f"the transaction has to be tried again: {error}")
+            return LockTimeout(f"the transaction has to be tried again: {error}")
         if isinstance(error, _TRY_AGAIN):
             return Unavailable(f"the transaction has to be tried again: {error}")
         is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)

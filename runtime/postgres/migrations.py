@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import Connection, sql
 
-from runtime.postgres.roles import RightsMissing, Role, take_role_now
+from runtime.postgres.roles import RightsMissing, Role, take_role_sync
 from schemas.errors import Fatal, Unavailable
 
 _LOCK_KEY: Final = 0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
@@ -44,7 +44,7 @@ class Migration:
 
     name: str
     sql: str
-    applied: bool = False
+    is_applied: bool = False
 
     @property
     def checksum(self) -> str:
@@ -53,7 +53,7 @@ class Migration:
 
 
 @dataclass(frozen=True)
-class Tables:
+class MigrationSet:
     """The tables of one component: the package with its files, and the database schemas that they fill.
 
     The first schema also holds the list of what was applied.
@@ -69,24 +69,24 @@ class Tables:
         return [Migration(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
 
 
-def state_of(tables: Tables, database_url: str) -> list[Migration]:
+def read_migrations(tables: MigrationSet, database_url: str) -> list[Migration]:
     """Each file and whether it is applied; changes nothing. Raises MigrationChanged, Unavailable, RightsMissing."""
-    with _connected(database_url) as connection, _told("the list of migrations"):
+    with _connect(database_url) as connection, _translate_errors("the list of migrations"):
         return _with_state(tables, connection)
 
 
-def migrate(tables: Tables, database_url: str) -> list[Migration]:
+def migrate(tables: MigrationSet, database_url: str) -> list[Migration]:
     """Apply the files that are missing and return them, and grant the rights anew.
 
     A login that may not become the owner does no harm and no work where nothing is missing. Raises MigrationChanged,
     MigrationFailed, RightsMissing, and Unavailable where another session is in the way.
     """
-    with _connected(database_url) as connection:
-        with _told("another migration is still under way: this one"):
+    with _connect(database_url) as connection:
+        with _translate_errors("another migration is still under way: this one"):
             connection.execute(f"SET lock_timeout = '{_TURN_MAX}'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
-        with _told("the list of migrations"):
-            missing = [migration for migration in _with_state(tables, connection) if not migration.applied]
+        with _translate_errors("the list of migrations"):
+            missing = [migration for migration in _with_state(tables, connection) if not migration.is_applied]
         try:
             _become_owner(tables, connection)
         except RightsMissing:
@@ -99,9 +99,9 @@ def migrate(tables: Tables, database_url: str) -> list[Migration]:
         return missing
 
 
-def _become_owner(tables: Tables, connection: Connection[Any]) -> None:
+def _become_owner(tables: MigrationSet, connection: Connection[Any]) -> None:
     names = [str(role) for role in Role]
-    with _told("the roles"):
+    with _translate_errors("the roles"):
         with connection.transaction():
             _limit(connection)
             connection.execute(_text("roles", roles=names))
@@ -109,22 +109,22 @@ def _become_owner(tables: Tables, connection: Connection[Any]) -> None:
         with connection.transaction():
             _limit(connection)
             connection.execute(_text("owner", schemas=list(tables.schemas)))
-        take_role_now(connection, Role.MIGRATOR)
+        take_role_sync(connection, Role.MIGRATOR)
         with connection.transaction():
             connection.execute(_text("bookkeeping", schema=tables.schemas[0]))
 
 
-def _apply(tables: Tables, connection: Connection[Any], migration: Migration) -> None:
-    with _told(migration.name), connection.transaction():
+def _apply(tables: MigrationSet, connection: Connection[Any], migration: Migration) -> None:
+    with _translate_errors(migration.name), connection.transaction():
         _limit(connection)
         connection.execute(migration.sql.encode())
         noted = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)").format(_applied_in(tables))
         connection.execute(noted, (migration.name, migration.checksum))
 
 
-def _grant(tables: Tables, connection: Connection[Any]) -> None:
+def _grant(tables: MigrationSet, connection: Connection[Any]) -> None:
     rights = resources.files(tables.package).joinpath("rights.sql").read_text(encoding="utf-8")
-    with _told("rights.sql"), connection.transaction():
+    with _translate_errors("rights.sql"), connection.transaction():
         _limit(connection)
         connection.execute(_text("rights", schemas=list(tables.schemas)))
         connection.execute(rights.encode())
@@ -143,11 +143,11 @@ def _text(name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Se
     )
 
 
-def _applied_in(tables: Tables) -> sql.Identifier:
+def _applied_in(tables: MigrationSet) -> sql.Identifier:
     return sql.Identifier(tables.schemas[0], "schema_migration")
 
 
-def _with_state(tables: Tables, connection: Connection[Any]) -> list[Migration]:
+def _with_state(tables: MigrationSet, connection: Connection[Any]) -> list[Migration]:
     files = tables.files()
     where = _applied_in(tables)
     if connection.execute("SELECT to_regclass(%s)", (where.as_string(connection),)).fetchone() == (None,):
@@ -159,11 +159,11 @@ def _with_state(tables: Tables, connection: Connection[Any]) -> list[Migration]:
             raise MigrationChanged(
                 f"{migration.name} was changed after it had been applied; put it back and write a new file"
             )
-    return [replace(migration, applied=migration.name in applied) for migration in files]
+    return [replace(migration, is_applied=migration.name in applied) for migration in files]
 
 
 @contextmanager
-def _connected(database_url: str) -> Iterator[Connection[Any]]:
+def _connect(database_url: str) -> Iterator[Connection[Any]]:
     try:
         connection = psycopg.connect(
             database_url, autocommit=True, connect_timeout=10, application_name="pitboss.migrate"
@@ -175,7 +175,7 @@ def _connected(database_url: str) -> Iterator[Connection[Any]]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     """Say whose statement it was. All that is undone by then is the transaction of `what`."""
     try:
         yield

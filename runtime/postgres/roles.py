@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
 
-from runtime.postgres.timeouts import cut
+from runtime.postgres.timeouts import shut_socket
 from schemas.errors import UsageError
 
 
@@ -42,17 +42,17 @@ class RightsMissing(UsageError):
     code: ClassVar[str] = "RIGHTS_MISSING"
 
 
-def reads_only(role: Role) -> bool:
+def is_read_only(role: Role) -> bool:
     """Whether sessions of this role begin every transaction read-only."""
     return role in _READS
 
 
 def session_options(role: Role) -> str:
     """What a session of this role adds to its connection's options."""
-    return " -c default_transaction_read_only=on" if reads_only(role) else ""
+    return " -c default_transaction_read_only=on" if is_read_only(role) else ""
 
 
-def not_allowed(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing:
+def rights_missing(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing:
     """What to say where a statement needs a right that its role does not have."""
     return RightsMissing(
         f"the role of this session may not do that: {error}; `pitboss ledger migrate up` grants what this release needs"
@@ -61,9 +61,9 @@ def not_allowed(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing:
 
 async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnection[Any]:
     """The connection, with this role's rights from here on; closed where that fails. Raises RightsMissing."""
-    silence = asyncio.get_running_loop().call_later(_ANSWER_MAX_S, cut, connection)
+    silence = asyncio.get_running_loop().call_later(_ANSWER_MAX_S, shut_socket, connection)
     try:
-        with _told(role):
+        with _translate_errors(role):
             await connection.execute(_statement(role))
     except BaseException:
         with suppress(psycopg.Error):
@@ -74,10 +74,10 @@ async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnec
     return connection
 
 
-def take_role_now(connection: Connection[Any], role: Role) -> Connection[Any]:
+def take_role_sync(connection: Connection[Any], role: Role) -> Connection[Any]:
     """As `take_role`, for a connection that is not asynchronous. Raises RightsMissing."""
     try:
-        with _told(role):
+        with _translate_errors(role):
             connection.execute(_statement(role))
     except BaseException:
         with suppress(psycopg.Error):
@@ -91,7 +91,7 @@ def _statement(role: Role) -> sql.Composed:
 
 
 @contextmanager
-def _told(role: Role) -> Iterator[None]:
+def _translate_errors(role: Role) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InvalidParameterValue as error:

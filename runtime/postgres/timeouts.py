@@ -10,7 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 
-def cut(connection: AsyncConnection[Any]) -> None:
+def shut_socket(connection: AsyncConnection[Any]) -> None:
     """Shut the connection's socket: whatever waits for the server's answer fails at once with an OperationalError."""
     # To cancel the task instead would not do: psycopg then asks the same silent server to cancel the statement, and
     # waits for its answer.

@@ -123,7 +123,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordType:
     """Fields one after the other."""
 
     name: str
@@ -134,13 +134,13 @@ class Record:
         return next((field for field in self.fields if field.name == name), None)
 
 
-Type: TypeAlias = Primitive | Enum | Nullable | Array | Map | Record
+Type: TypeAlias = Primitive | Enum | Nullable | Array | Map | RecordType
 
 
-def parse(schema: AvroJson) -> Record:
+def parse(schema: AvroJson) -> RecordType:
     """Read a schema file's JSON. Raises BadSchema."""
     parsed = _parse(schema, {})
-    if not isinstance(parsed, Record):
+    if not isinstance(parsed, RecordType):
         raise BadSchema("a schema file must hold a record")
     return parsed
 
@@ -162,7 +162,7 @@ def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one 
         case {"type": "enum", "name": str(name), "symbols": [*symbols]}:
             return named.setdefault(name, Enum(name, tuple(symbols), schema.get("default")))
         case {"type": "record", "name": str(name), "fields": [*fields]}:
-            return named.setdefault(name, Record(name, tuple(_field(field, named) for field in fields)))
+            return named.setdefault(name, RecordType(name, tuple(_field(field, named) for field in fields)))
     raise BadSchema(f"{schema!r} is outside the part of Avro that our contracts use")
 
 

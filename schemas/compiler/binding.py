@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
-from schemas.compiler.avro_types import Array, BadSchema, Enum, Map, Nullable, Primitive, Record, Type
+from schemas.compiler.avro_types import Array, BadSchema, Enum, Map, Nullable, Primitive, RecordType, Type
 
 Classes: TypeAlias = dict[str, type[msgspec.Struct]]
 """The class of each record in a schema, by the record's name."""
@@ -21,14 +21,14 @@ _PRIMITIVES: dict[str, type[inspect.Type]] = {
 }
 
 
-def bind(record: Record, struct: type[msgspec.Struct]) -> Classes:
+def bind(record: RecordType, struct: type[msgspec.Struct]) -> Classes:
     """The classes of a schema's records. Raises BadSchema where a class has not its record's fields, in order."""
     classes: Classes = {}
     _bind_record(record, struct, classes)
     return classes
 
 
-def _bind_record(record: Record, struct: type[msgspec.Struct], classes: Classes) -> None:
+def _bind_record(record: RecordType, struct: type[msgspec.Struct], classes: Classes) -> None:
     classes[record.name] = struct
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
@@ -53,7 +53,7 @@ def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:  # noqa:
             return _fits(type_.items, member.item_type, classes)
         case Map(), inspect.DictType():
             return isinstance(member.key_type, inspect.StrType) and _fits(type_.values, member.value_type, classes)
-        case Record(), inspect.StructType():
+        case RecordType(), inspect.StructType():
             _bind_record(type_, member.cls, classes)
             return True
     return False

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 from schemas.compiler.binding import Classes
 from schemas.compiler.exact_reader import ExactReader
 from schemas.compiler.quick_reader import QuickReader
-from schemas.compiler.resolution import ReadRecord, narrowed
+from schemas.compiler.resolution import ReadRecord, narrow
 from schemas.errors import RejectCode, Rejected
 
 Decode: TypeAlias = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True)
-class Decoding:
+class DecoderSpec:
     """What is read, of which writer, and into what."""
 
     title: str
@@ -34,18 +34,18 @@ class Decoding:
         return " ".join(("decoder", self.title, *self.fields))
 
 
-def compile_decoder(decoding: Decoding, other: Decode) -> Decode:
+def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
     """The function that reads records beginning with the frame, and leaves all others to `other`.
 
     It returns an event or a tuple of fields; of these it looks no further than the last. What it cannot read it refuses
     with Rejected(BAD_CONTRACT), which names the schema, the field and the byte.
     """
     if decoding.fields:
-        decoding = replace(decoding, plan=narrowed(decoding.plan, decoding.fields))
+        decoding = replace(decoding, plan=narrow(decoding.plan, decoding.fields))
     return _quick(decoding, other, _exact(decoding))
 
 
-def _exact(decoding: Decoding) -> Decode:
+def _exact(decoding: DecoderSpec) -> Decode:
     def refused(where: str, i: int, error: Exception) -> Rejected:
         reason = "the data ends too early" if isinstance(error, IndexError) else error
         return Rejected(RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}")
@@ -64,7 +64,7 @@ def _exact(decoding: Decoding) -> Decode:
     return source.function("decode", f"exact {decoding.name}")
 
 
-def _quick(decoding: Decoding, other: Decode, exact: Decode) -> Decode:
+def _quick(decoding: DecoderSpec, other: Decode, exact: Decode) -> Decode:
     reader = QuickReader(decoding.classes)
     source = reader.source
     source.add(0, "def decode(data):")
@@ -81,9 +81,9 @@ def _quick(decoding: Decoding, other: Decode, exact: Decode) -> Decode:
     return source.function("decode", decoding.name)
 
 
-def _result(reader: ExactReader, decoding: Decoding) -> str:
+def _result(reader: ExactReader, decoding: DecoderSpec) -> str:
     if not decoding.fields:
-        return reader.built(decoding.plan, "event")
+        return reader.build_expression(decoding.plan, "event")
     values = (_field(reader, decoding.plan, path, "event") for path in decoding.fields)
     return f"({', '.join(values)},)"
 

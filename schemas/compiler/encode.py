@@ -10,10 +10,21 @@ import fastavro
 import msgspec
 
 from schemas.compiler import primitives as leaves
-from schemas.compiler.avro_types import Array, AvroJson, BadSchema, Enum, Field, Map, Nullable, Primitive, Record, Type
-from schemas.compiler.mismatch import misfit
+from schemas.compiler.avro_types import (
+    Array,
+    AvroJson,
+    BadSchema,
+    Enum,
+    Field,
+    Map,
+    Nullable,
+    Primitive,
+    RecordType,
+    Type,
+)
+from schemas.compiler.mismatch import find_mismatch
 from schemas.compiler.primitives import Memo
-from schemas.compiler.source import Source
+from schemas.compiler.source import FunctionSource
 from schemas.errors import RejectCode, Rejected
 
 Encode: TypeAlias = Callable[[Any], bytes]
@@ -53,12 +64,12 @@ _NAMES: Final[dict[str, object]] = {
 }
 
 
-def compile_encoder(title: str, schema: AvroJson, record: Record, frame: bytes) -> Encode:
+def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
     """The function that writes `frame` and the Avro body of an event, the same bytes as fastavro's writer.
 
     It refuses with Rejected(BAD_CONTRACT) what the schema cannot hold, such as a number of more than 64 bits.
     """
-    source = Source()
+    source = FunctionSource()
     writer = _Writer(source)
     items = [repr(frame.decode("latin-1")), *writer.fields(record, "event")]
     source.add(0, "def encode(event):")
@@ -70,12 +81,12 @@ def compile_encoder(title: str, schema: AvroJson, record: Record, frame: bytes) 
     return source.function("encode", f"{title} encoder")
 
 
-def _careful_encoder(title: str, schema: AvroJson, record: Record, frame: bytes) -> Encode:
+def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
     # For what the compiled function does not take: a very long string is written, anything wrong is named.
     parsed = fastavro.parse_schema(schema)
 
     def encode(event: Any) -> bytes:
-        if (why := misfit(record, event)) is not None:
+        if (why := find_mismatch(record, event)) is not None:
             raise Rejected(RejectCode.BAD_CONTRACT, f"{title} cannot hold this event: {why}")
         out = BytesIO()
         out.write(frame)
@@ -88,20 +99,20 @@ def _careful_encoder(title: str, schema: AvroJson, record: Record, frame: bytes)
 class _Writer:
     """Expressions for the pieces of a record's text, in the order of its fields; `v` is the value at hand in each."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: FunctionSource) -> None:
         self._source = source
         self._functions: dict[str, str] = {}
         for name, value in _NAMES.items():
             source.name(name, value)
 
-    def fields(self, record: Record, owner: str) -> Iterator[str]:
+    def fields(self, record: RecordType, owner: str) -> Iterator[str]:
         """The pieces of a record's fields, `owner` being the expression for the record."""
         for field in record.fields:
             yield from self._field(field, f"{owner}.{field.name}")
 
     def _field(self, field: Field, value: str) -> Iterator[str]:
         match field.type:
-            case Record() as record:
+            case RecordType() as record:
                 yield from self.fields(record, value)
             case Primitive("string") if field.is_repeating:
                 yield f"REPEATED[{value}]"
@@ -149,11 +160,11 @@ class _Writer:
         match type_:
             case Primitive():
                 return f"{type_.name}_text"
-            case Record():
+            case RecordType():
                 return self._functions.get(type_.name) or self._record_function(type_)
         raise BadSchema(f"{type(type_).__name__} is not used in such a place in our contracts")
 
-    def _record_function(self, record: Record) -> str:
+    def _record_function(self, record: RecordType) -> str:
         name = self._functions[record.name] = f"{record.name}_text"
         items = list(self.fields(record, "record"))
         self._source.add(0, f"def {name}(record):", "    return ''.join((")

@@ -18,11 +18,11 @@ from schemas.compiler.resolution import (
     ReadPrimitive,
     ReadRecord,
     Skip,
-    unbuilt,
+    skip_plan,
 )
-from schemas.compiler.source import Source
+from schemas.compiler.source import FunctionSource
 
-NOBODY: Final = "_"
+DISCARD: Final = "_"
 """The local variable for what nobody asked for."""
 
 LeafReader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
@@ -41,14 +41,14 @@ class ExactReader:
     """Lines that read values with the functions of `varints`, whatever their form."""
 
     def __init__(self, classes: Classes) -> None:
-        self.source = Source()
+        self.source = FunctionSource()
         self._classes = classes
 
     def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
         """Append the lines that read one value into a local variable, or past it where that is NOBODY's."""
         match plan:
             case Skip():
-                self.value(unbuilt(plan.type), NOBODY, depth, is_time=is_time)
+                self.value(skip_plan(plan.type), DISCARD, depth, is_time=is_time)
             case ReadPrimitive():
                 self.primitive("time" if is_time else plan.name, to, depth)
             case ReadEnum():
@@ -64,21 +64,21 @@ class ExactReader:
             case ReadRecord():
                 self.fields(plan, to, depth)
                 if plan.builds:
-                    self._make(to, self.built(plan, to), depth)
+                    self._make(to, self.build_expression(plan, to), depth)
 
     def _make(self, to: str, expression: str, depth: int) -> None:
-        if to != NOBODY:
+        if to != DISCARD:
             self.source.add(depth, f"{to} = {expression}")
 
     def _item(self, items: Plan, to: str, depth: int) -> None:
-        if to == NOBODY:
+        if to == DISCARD:
             self.value(items, to, depth)
             return
         self.value(items, f"{to}__item", depth)
         self.source.add(depth, f"{to}.append({to}__item)")
 
     def _entry(self, values: Plan, to: str, depth: int) -> None:
-        if to == NOBODY:
+        if to == DISCARD:
             self.primitive("bytes", to, depth)
             self.value(values, to, depth)
             return
@@ -92,7 +92,7 @@ class ExactReader:
             self.source.add(depth, f"where = {field.name!r}")
             self.value(step, f"{prefix}__{field.name}", depth)
 
-    def built(self, plan: ReadRecord, prefix: str) -> str:
+    def build_expression(self, plan: ReadRecord, prefix: str) -> str:
         """The expression that makes a record's class of its fields."""
         struct = self._classes[plan.name]
         arguments = (self.argument(plan, argument, prefix) for argument in plan.arguments)

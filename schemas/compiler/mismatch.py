@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from schemas.compiler import primitives as leaves
-from schemas.compiler.avro_types import Array, Enum, Map, Nullable, Primitive, Record, Type
+from schemas.compiler.avro_types import Array, Enum, Map, Nullable, Primitive, RecordType, Type
 
 _CLASSES: Final = {"string": str, "bytes": bytes, "int": int, "long": int, "boolean": bool}
 _SHOWN_MAX: Final = 40
 
 
-def misfit(type_: Type, value: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return a case
+def find_mismatch(type_: Type, value: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return a case
     """What is wrong, after the path of the field: `legs[0].amount.scale: 'x' is no int`. None if nothing is."""
     match type_:
         case Primitive(name):
@@ -20,21 +20,21 @@ def misfit(type_: Type, value: Any, path: str = "") -> str | None:  # noqa: PLR0
         case Enum(name, symbols):
             return None if value in symbols else f"{path}: {_shown(value)} is no {name}"
         case Nullable(inner):
-            return None if value is None else misfit(inner, value, path)
+            return None if value is None else find_mismatch(inner, value, path)
         case Array(items):
             if not isinstance(value, list | tuple):
                 return f"{path}: {_shown(value)} is no list"
-            return _first(misfit(items, item, f"{path}[{n}]") for n, item in enumerate(value))
+            return _first(find_mismatch(items, item, f"{path}[{n}]") for n, item in enumerate(value))
         case Map(values):
             if not isinstance(value, dict):
                 return f"{path}: {_shown(value)} is no map"
             keys = _first(_primitive("string", key, f"{path} key") for key in value)
-            return keys or _first(misfit(values, item, f"{path}[{key!r}]") for key, item in value.items())
-        case Record(_, fields):
+            return keys or _first(find_mismatch(values, item, f"{path}[{key!r}]") for key, item in value.items())
+        case RecordType(_, fields):
             return _first(
                 f"{_joined(path, field.name)}: there is no such field in {_shown(value)}"
                 if not hasattr(value, field.name)
-                else misfit(field.type, getattr(value, field.name), _joined(path, field.name))
+                else find_mismatch(field.type, getattr(value, field.name), _joined(path, field.name))
                 for field in fields
             )
 

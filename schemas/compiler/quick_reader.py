@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Field
-from schemas.compiler.exact_reader import LEAVES, NOBODY, ExactReader, LeafReader
+from schemas.compiler.exact_reader import DISCARD, LEAVES, ExactReader, LeafReader
 from schemas.compiler.primitives import Memo
-from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, unbuilt
+from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, skip_plan
 from schemas.errors import InvariantBroken
 
 _BYTE: Final = range(256)
@@ -76,8 +76,8 @@ class QuickReader(ExactReader):
         plans = [_plan(step) for _, step in steps]
         self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
         self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
-        names = [NOBODY if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
-        if any(name != NOBODY for name in names):
+        names = [DISCARD if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
+        if any(name != DISCARD for name in names):
             memo = self.source.name("run", Memo(_run_reader([_leaf(plan) for plan in plans])))
             self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
         self.source.add(depth, "i = j")
@@ -105,7 +105,7 @@ class QuickReader(ExactReader):
     def _string(self, name: str, to: str, depth: int) -> None:
         stride = self.source.name("STRIDE", _STRIDE)
         self.source.add(depth, "n = data[i]", "if n < 128:")
-        if to == NOBODY:
+        if to == DISCARD:
             self.source.add(depth + 1, f"i += {stride}[n]")
         else:
             decoded = ".decode()" if name == "string" else ""
@@ -138,7 +138,7 @@ class QuickReader(ExactReader):
 
 
 def _plan(step: Plan) -> Plan:
-    return unbuilt(step.type) if isinstance(step, Skip) else step
+    return skip_plan(step.type) if isinstance(step, Skip) else step
 
 
 def _is_string(plan: Plan) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, Record, Type
+from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, RecordType, Type
 from schemas.errors import Fatal
 
 
@@ -118,7 +118,7 @@ def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR091
             return ReadArray(resolve(writer.items, reader.items, f"{path}[]"))
         case Map(), Map():
             return ReadMap(resolve(writer.values, reader.values, f"{path}[]"))
-        case Record(), Record() if writer.name == reader.name:
+        case RecordType(), RecordType() if writer.name == reader.name:
             return _resolve_record(writer, reader, path)
     raise Incompatible(path, f"written as {_word(writer)}, read as {_word(reader)}")
 
@@ -131,7 +131,7 @@ def _resolve_enum(writer: Enum, reader: Enum, path: str) -> Plan:
     return ReadEnum(reader.name, tuple(symbol if symbol in reader.symbols else default for symbol in writer.symbols))
 
 
-def _resolve_record(writer: Record, reader: Record, path: str) -> Plan:
+def _resolve_record(writer: RecordType, reader: RecordType, path: str) -> Plan:
     steps: list[tuple[Field, Plan]] = []
     for field in writer.fields:
         wanted = reader.field(field.name)
@@ -153,12 +153,12 @@ def _word(type_: Type) -> str:
     match type_:
         case Primitive(name):
             return name
-        case Enum(name) | Record(name):
+        case Enum(name) | RecordType(name):
             return f"{type(type_).__name__.lower()} {name}"
     return type(type_).__name__.lower()
 
 
-def unbuilt(type_: Type) -> Plan:
+def skip_plan(type_: Type) -> Plan:
     """The plan to read past a value."""
     match type_:
         case Primitive():
@@ -166,17 +166,17 @@ def unbuilt(type_: Type) -> Plan:
         case Enum():
             return ReadEnum(type_.name, type_.symbols)
         case Nullable():
-            return ReadNullable(unbuilt(type_.inner))
+            return ReadNullable(skip_plan(type_.inner))
         case Array():
-            return ReadArray(unbuilt(type_.items))
+            return ReadArray(skip_plan(type_.items))
         case Map():
-            return ReadMap(unbuilt(type_.values))
-        case Record():
+            return ReadMap(skip_plan(type_.values))
+        case RecordType():
             steps = tuple((field, Skip(field.type)) for field in type_.fields)
             return ReadRecord(type_.name, steps, (), builds=False)
 
 
-def narrowed(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
+def narrow(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
     """The plan that reads no more than some fields; `attempt.offset` means one of a nested record. It builds nothing.
 
     What comes after the last of them is not even looked at. Raises KeyError for a field that does not exist.

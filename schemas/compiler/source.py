@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Source:
+class FunctionSource:
     """The lines of one function under construction, and the objects that its free names stand for."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from streams.drift.shapes import NAME_MAX, VALUE_MAX, Shape, What, distinct, shown
+from streams.drift.shapes import NAME_MAX, VALUE_MAX, DriftKind, Shape, distinct_shapes, printable_excerpt
 
 AvroSchema: TypeAlias = Any
 
@@ -34,36 +34,36 @@ class AvroShapes:
         # Without logical types: a decimal of too many digits is its dialect's business, not a matter of shape.
         self._parsed = fastavro.parse_schema(_plain(schema))
 
-    def of(self, value: bytes, record: bytes) -> list[Shape]:
+    def compare(self, value: bytes, record: bytes) -> list[Shape]:
         """The shapes of a body; `record` is what of it is the record, without the frame that its dialect knows."""
         if value.startswith(_CONTAINER):
             return self._of_container(value)
         if value.startswith(_SINGLE_OBJECT):
             written = value[len(_SINGLE_OBJECT) :][:_FINGERPRINT_BYTES]
             if written != self._fingerprint:
-                return [Shape(What.UNREADABLE, "$", f"written with schema {written.hex()}, which is not declared")]
+                return [Shape(DriftKind.UNREADABLE, "$", f"written with schema {written.hex()}, which is not declared")]
             record = value[len(_SINGLE_OBJECT) + _FINGERPRINT_BYTES :]
         stream = BytesIO(record)
         try:
             fastavro.schemaless_reader(stream, self._parsed, None)
         except Exception as error:  # noqa: BLE001 - fastavro raises what its bytes lead it to
-            return [Shape(What.UNREADABLE, "$", f"not of the declared schema: {type(error).__name__}")]
+            return [Shape(DriftKind.UNREADABLE, "$", f"not of the declared schema: {type(error).__name__}")]
         if stream.tell() != len(record):
-            return [Shape(What.UNREADABLE, "$", "not of the declared schema: bytes are left over")]
+            return [Shape(DriftKind.UNREADABLE, "$", "not of the declared schema: bytes are left over")]
         return []
 
     def _of_container(self, value: bytes) -> list[Shape]:
         try:
             written = fastavro.reader(BytesIO(value)).metadata["avro.schema"]
-            return distinct(differences(self._schema, json.loads(written), "$"))
+            return distinct_shapes(differences(self._schema, json.loads(written), "$"))
         except Exception as error:  # noqa: BLE001 - as above
-            return [Shape(What.UNREADABLE, "$", f"no object container: {type(error).__name__}")]
+            return [Shape(DriftKind.UNREADABLE, "$", f"no object container: {type(error).__name__}")]
 
 
 def differences(declared: AvroSchema, written: AvroSchema, path: str) -> Iterator[Shape]:
     """Where a writer's schema is not the declared one: fields, types, symbols."""
     if _kind(declared) != _kind(written):
-        yield Shape(What.CHANGED_TYPE, path, f"{_kind(written)} instead of {_kind(declared)}")
+        yield Shape(DriftKind.CHANGED_TYPE, path, f"{_kind(written)} instead of {_kind(declared)}")
         return
     kind = _kind(declared)
     if kind == "record":
@@ -71,7 +71,7 @@ def differences(declared: AvroSchema, written: AvroSchema, path: str) -> Iterato
     elif kind == "enum":
         for symbol in written["symbols"]:
             if symbol not in declared["symbols"]:
-                yield Shape(What.NEW_VALUE, path, shown(symbol, VALUE_MAX))
+                yield Shape(DriftKind.NEW_VALUE, path, printable_excerpt(symbol, VALUE_MAX))
     elif kind in {"array", "map"}:
         inner = "items" if kind == "array" else "values"
         yield from differences(declared[inner], written[inner], path + ("[*]" if kind == "array" else ".*"))
@@ -85,14 +85,14 @@ def _fields(declared: Mapping[str, Any], written: Mapping[str, Any], path: str) 
     names = set()
     for field in written["fields"]:
         names.add(field["name"])
-        below = f"{path}.{shown(field['name'], NAME_MAX)}"
+        below = f"{path}.{printable_excerpt(field['name'], NAME_MAX)}"
         if field["name"] in known:
             yield from differences(known[field["name"]]["type"], field["type"], below)
         else:
-            yield Shape(What.NEW_FIELD, below)
+            yield Shape(DriftKind.NEW_FIELD, below)
     for name in known:
         if name not in names:
-            yield Shape(What.MISSING_FIELD, f"{path}.{name}")
+            yield Shape(DriftKind.MISSING_FIELD, f"{path}.{name}")
 
 
 def _kind(schema: AvroSchema) -> str:

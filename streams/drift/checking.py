@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
-from streams.drift.payload_schemas import Body, Declared, declared_by
-from streams.drift.shapes import DETAIL_MAX, Shape, What, shown, weight
+from streams.drift.payload_schemas import Body, PayloadSchema, load_payload_schemas
+from streams.drift.shapes import DETAIL_MAX, DriftKind, Shape, printable_excerpt, schema_distance
 from streams.providers.dialect import Dialect, Headers, Item
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects
-from streams.providers.routing import Fallback, Speaker
+from streams.providers.routing import Fallback, ProviderRouter
 
-UNSIGNED: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
+SIGNATURE_REJECTIONS: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
 """Rejections of records that anybody may have sent."""
 
 SHAPES_MAX: Final = 50
@@ -29,7 +29,7 @@ SHAPES_MAX: Final = 50
 _SEGMENT: Final = re.compile(rb"[/?.]+")
 
 
-class Finding(NamedTuple):
+class DriftFinding(NamedTuple):
     """A shape in a record: of which version and event, against which schema ("" for none), and the record's fate."""
 
     provider: str
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     rejected: RejectCode | None
 
 
-class Read(NamedTuple):
+class DialectResult(NamedTuple):
     """What the dialects make of a record, as far as drift asks."""
 
     version: str
@@ -50,7 +50,7 @@ class Read(NamedTuple):
     fallbacks: tuple[Fallback, ...]
 
 
-class Checker:
+class DriftChecker:
     """Holds the records of every provider against its payload schemas."""
 
     def __init__(self, dialects: Dialects = DIALECTS, keyring: Keyring | None = None) -> None:
@@ -59,7 +59,7 @@ class Checker:
         Raises UsageError for key material that cannot be used.
         """
         self._dialects = dialects
-        self._speakers = {name: Speaker(dialects.versions(name), (keyring or {}).get(name)) for name in dialects}
+        self._speakers = {name: ProviderRouter(dialects.versions(name), (keyring or {}).get(name)) for name in dialects}
 
     def knows(self, provider: str) -> bool:
         """Whether any dialect speaks for it; of others nothing can be found."""
@@ -67,40 +67,46 @@ class Checker:
 
     def has_versions(self, provider: str) -> bool:
         """Whether one version may be read as another: only then a fallback can be found."""
-        return self.knows(provider) and self._speakers[provider].sole is None
+        return self.knows(provider) and self._speakers[provider].only_version is None
 
-    def check(self, provider: str, record: RawRecord) -> list[Finding]:
+    def check(self, provider: str, record: RawRecord) -> list[DriftFinding]:
         """Everything about one record. Raises nothing, whatever the bytes."""
         headers = dict(record.headers)
         read = self._read(provider, record, headers)
         event, schema, shapes = self._closest(provider, record, headers, read)
         if not shapes and read.rejected is RejectCode.UNKNOWN_OPERATION:
-            event, schema, shapes = "", "", [Shape(What.NEW_MESSAGE, "", shown(read.detail, DETAIL_MAX))]
+            event, schema, shapes = (
+                "",
+                "",
+                [Shape(DriftKind.NEW_MESSAGE, "", printable_excerpt(read.detail, DETAIL_MAX))],
+            )
         shapes = shapes[:SHAPES_MAX]
-        found = [Finding(provider, read.version, event, schema, shape, read.rejected) for shape in shapes]
+        found = [DriftFinding(provider, read.version, event, schema, shape, read.rejected) for shape in shapes]
         return [*found, *_fallbacks(provider, read)]
 
-    def fallbacks(self, provider: str, record: RawRecord) -> list[Finding]:
+    def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
         """Only whether another version than the expected one had to read it."""
         return _fallbacks(provider, self._read(provider, record, dict(record.headers)))
 
-    def _read(self, provider: str, record: RawRecord, headers: Headers) -> Read:
+    def _read(self, provider: str, record: RawRecord, headers: Headers) -> DialectResult:
         speaker, version = self._speakers[provider], ""
         try:
-            version = speaker.expected(record, headers).version
+            version = speaker.expected_reader(record, headers).version
             _, items, fallen = speaker.read(record, headers)
         except Rejected as error:
-            return Read(version, (), error.reason, error.detail, ())
+            return DialectResult(version, (), error.reason, error.detail, ())
         except Exception:  # noqa: BLE001 - the normaliser has buried it; its shape may say why the dialect failed
-            return Read(version, (), RejectCode.DIALECT_FAILED, "", ())
+            return DialectResult(version, (), RejectCode.DIALECT_FAILED, "", ())
         refused = next((item for item in items if isinstance(item, Rejected)), None)
         code, detail = (None, "") if refused is None else (refused.reason, refused.detail)
-        return Read(version, _operations(items), code, detail, tuple(fallback for _, fallback in fallen.values()))
+        return DialectResult(
+            version, _operations(items), code, detail, tuple(fallback for _, fallback in fallen.values())
+        )
 
     def _closest(
-        self, provider: str, record: RawRecord, headers: Headers, read: Read
+        self, provider: str, record: RawRecord, headers: Headers, read: DialectResult
     ) -> tuple[str, str, Sequence[Shape]]:
-        declared = declared_by(provider)
+        declared = load_payload_schemas(provider)
         operation = read.operations[0] if read.operations else ""
         events = _events(declared, read.operations, headers)
         value = record.value or b""
@@ -108,17 +114,17 @@ class Checker:
             payload = _payload(self._dialects[provider], value)
         except Exception as error:  # noqa: BLE001 - a dialect may raise anything for a broken body
             text = f"the dialect finds no payload in it: {type(error).__name__}"
-            return operation, "", [Shape(What.UNREADABLE, "", text)] if declared else []
-        best: tuple[int, Declared, list[Shape]] | None = None
+            return operation, "", [Shape(DriftKind.UNREADABLE, "", text)] if declared else []
+        best: tuple[int, PayloadSchema, list[Shape]] | None = None
         for one in (one for event in events for one in declared[event]):
             shapes = one.check(Body(value, headers, payload))
-            if best is None or weight(shapes) < best[0]:
-                best = weight(shapes), one, shapes
+            if best is None or schema_distance(shapes) < best[0]:
+                best = schema_distance(shapes), one, shapes
             if not shapes:
                 break
         if best is None:
             return operation, "", []
-        is_another = any(shape.what is What.NEW_MESSAGE for shape in best[2])
+        is_another = any(shape.what is DriftKind.NEW_MESSAGE for shape in best[2])
         return (operation, "", best[2]) if is_another else (best[1].event, best[1].name, best[2])
 
 
@@ -130,7 +136,9 @@ def _operations(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.operation for item in items if not isinstance(item, Rejected)))
 
 
-def _events(declared: Mapping[str, Sequence[Declared]], operations: Sequence[str], headers: Headers) -> Sequence[str]:
+def _events(
+    declared: Mapping[str, Sequence[PayloadSchema]], operations: Sequence[str], headers: Headers
+) -> Sequence[str]:
     named = [operation for operation in operations if operation in declared]
     if named:
         return named
@@ -138,10 +146,10 @@ def _events(declared: Mapping[str, Sequence[Declared]], operations: Sequence[str
     return [event for event in declared if event.encode() in segments] or list(declared)
 
 
-def _fallbacks(provider: str, read: Read) -> list[Finding]:
+def _fallbacks(provider: str, read: DialectResult) -> list[DriftFinding]:
     event = read.operations[0] if read.operations else ""
     shapes = dict.fromkeys(
-        Shape(What.FALLBACK, "", f"read as version {fallback.used}: {fallback.code.value}")
+        Shape(DriftKind.FALLBACK, "", f"read as version {fallback.used}: {fallback.code.value}")
         for fallback in read.fallbacks
     )
-    return [Finding(provider, read.version, event, "", shape, None) for shape in shapes]
+    return [DriftFinding(provider, read.version, event, "", shape, None) for shape in shapes]

@@ -8,32 +8,34 @@ from typing import Final
 from runtime.kafka.records import RawRecord
 from schemas.events import Position, SchemaDrift
 from schemas.identity import drift_id
-from streams.drift.checking import Finding
-from streams.providers.redaction import blotted
-from streams.providers.registry import redacted
+from streams.drift.checking import DriftFinding
+from streams.providers.redaction import mask_secrets
+from streams.providers.registry import redact
 
 EXAMPLE_MAX: Final = 4_000
 """Characters of an example; the whole record is at its offset."""
 
 
-def id_of(finding: Finding) -> str:
+def finding_id(finding: DriftFinding) -> str:
     """The id of its shape."""
     what, path, detail = finding.shape
     return drift_id(finding.provider, finding.version, finding.event, path, what.value, detail)
 
 
-def drifts_of(record: RawRecord, findings: Sequence[Finding], secrets: Sequence[str] = ()) -> list[SchemaDrift]:
+def build_drift_events(
+    record: RawRecord, findings: Sequence[DriftFinding], secrets: Sequence[str] = ()
+) -> list[SchemaDrift]:
     """The events that tell of what was found in one record; they share its example, which shows none of `secrets`."""
     if not findings:
         return []
-    example = example_of(findings[0].provider, record.value or b"", secrets)
+    example = redacted_example(findings[0].provider, record.value or b"", secrets)
     return [_drift_of(record, finding, example) for finding in findings]
 
 
-def _drift_of(record: RawRecord, finding: Finding, example: str) -> SchemaDrift:
+def _drift_of(record: RawRecord, finding: DriftFinding, example: str) -> SchemaDrift:
     what, path, detail = finding.shape
     return SchemaDrift(
-        id_of(finding),
+        finding_id(finding),
         finding.provider,
         finding.version,
         finding.event,
@@ -48,10 +50,10 @@ def _drift_of(record: RawRecord, finding: Finding, example: str) -> SchemaDrift:
     )
 
 
-def example_of(provider: str, value: bytes, secrets: Sequence[str] = ()) -> str:
+def redacted_example(provider: str, value: bytes, secrets: Sequence[str] = ()) -> str:
     """A payload as text without what its dialect calls secret, and without `secrets`; in hex where it is no text."""
     try:
-        shown = blotted(redacted(provider, value) or b"", secrets)
+        shown = mask_secrets(redact(provider, value) or b"", secrets)
     except Exception:  # noqa: BLE001 - what cannot be redacted is not shown, whatever its bytes did to the dialect
         return "(withheld: its secrets could not be told from the rest)"
     try:

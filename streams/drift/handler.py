@@ -33,11 +33,11 @@ from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
-from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified, raw_pattern
-from streams.drift.checking import Checker, Finding
-from streams.drift.drift_events import drifts_of, id_of
-from streams.drift.published_shapes import Known
-from streams.drift.sampling import sampled
+from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified_name, raw_pattern
+from streams.drift.checking import DriftChecker, DriftFinding
+from streams.drift.drift_events import build_drift_events, finding_id
+from streams.drift.published_shapes import PublishedShapes
+from streams.drift.sampling import sample_records
 from streams.providers.keyring import Keyring
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects
@@ -52,7 +52,7 @@ _YIELD_EVERY: Final = 20
 logger = logging.getLogger(__name__)
 
 
-class KeyedSender(Protocol):
+class DriftSender(Protocol):
     """Appends records to the partitions of their keys and returns once all are acknowledged."""
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
@@ -74,7 +74,7 @@ class DriftStats:
     """Plain counters since the start: records that went by, those that were checked by provider, and shapes told."""
 
     seen: int = 0
-    told: int = 0
+    published: int = 0
     checked: Counter[str] = field(default_factory=Counter)
 
 
@@ -91,10 +91,10 @@ class LetterRecord:
     headers: Sequence[tuple[str, bytes | None]]
 
 
-class ToldBefore(Service):
+class PublishedShapesLoader(Service):
     """Reads at start what was told by others before, so that it is not told again."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, known: Known, **kwargs: Any) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._bootstrap_servers, self._topic, self._known = bootstrap_servers, topic, known
 
@@ -114,19 +114,25 @@ class DriftWorker:
 
     app: PitbossApp
     stats: DriftStats
-    known: Known
+    known: PublishedShapes
 
 
 def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> DriftWorker:
     """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
-    group = qualified(NAME, settings.namespace)
-    topic = qualified(DRIFT, settings.namespace)
+    group = qualified_name(NAME, settings.namespace)
+    topic = qualified_name(DRIFT, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
-    known, stats = Known(), DriftStats()
-    app.supervise(ToldBefore(settings.bootstrap_servers, topic, known))
+    known, stats = PublishedShapes(), DriftStats()
+    app.supervise(PublishedShapesLoader(settings.bootstrap_servers, topic, known))
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
     handle = create_handler(
-        Checker(dialects, settings.keyring), producer, topic, known, stats, settings.rate, secrets_of(settings.keyring)
+        DriftChecker(dialects, settings.keyring),
+        producer,
+        topic,
+        known,
+        stats,
+        settings.rate,
+        secrets_of(settings.keyring),
     )
     intake = IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id)
     add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
@@ -139,10 +145,10 @@ def source_pattern(namespace: str) -> str:
 
 
 def create_handler(
-    checker: Checker,
-    producer: KeyedSender,
+    checker: DriftChecker,
+    producer: DriftSender,
     topic: str,
-    known: Known,
+    known: PublishedShapes,
     stats: DriftStats,
     rate: float,
     secrets: Sequence[str] = (),
@@ -158,12 +164,12 @@ def create_handler(
         found: list[SchemaDrift] = []
         async for record, findings in _findings(checker, provider, batch, rate, stats):
             # An example costs more than an id, and most drift is in each record.
-            untold = [finding for finding in findings if not known.has(id_of(finding))]
-            found += drifts_of(record, untold, secrets)
-        overflown = sum(known.overflown.values())
-        fresh = known.fresh(found)
-        if sum(known.overflown.values()) > overflown:
-            logger.warning("%s shows more shapes than are told: %s", provider, dict(known.overflown))
+            untold = [finding for finding in findings if not known.has(finding_id(finding))]
+            found += build_drift_events(record, untold, secrets)
+        overflown = sum(known.over_budget.values())
+        fresh = known.take_new(found)
+        if sum(known.over_budget.values()) > overflown:
+            logger.warning("%s shows more shapes than are told: %s", provider, dict(known.over_budget))
         if not fresh:
             return
         try:
@@ -171,7 +177,7 @@ def create_handler(
         except BaseException:
             known.forget(fresh)
             raise
-        stats.told += len(fresh)
+        stats.published += len(fresh)
         for drift in fresh:
             logger.warning("%s", summary(drift))
 
@@ -187,17 +193,17 @@ def summary(drift: SchemaDrift) -> str:
 
 
 async def _findings(
-    checker: Checker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
-) -> AsyncIterator[tuple[RawRecord, list[Finding]]]:
+    checker: DriftChecker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
+) -> AsyncIterator[tuple[RawRecord, list[DriftFinding]]]:
     """Records with what was found in them; the event loop gets its turns in between."""
     is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
     records = _letters(batch) if is_dead else batch.records
-    chosen = list(records) if is_dead else sampled(batch.records, rate)
+    chosen = list(records) if is_dead else sample_records(batch.records, rate)
     if not is_dead and checker.has_versions(provider):
         others = {id(record) for record in chosen}
         for count, record in enumerate(batch.records):
             if id(record) not in others and not _is_mark(record):
-                yield record, checker.fallbacks(provider, record)
+                yield record, checker.check_fallbacks(provider, record)
             if not count % (10 * _YIELD_EVERY):
                 await asyncio.sleep(0)
     for count, record in enumerate(chosen):
@@ -231,4 +237,4 @@ def _letters(batch: RecordBatch) -> list[RawRecord]:
     return list(found.values())
 
 
-__all__ = ["DriftSettings", "DriftWorker", "Finding", "create_handler", "create_worker"]
+__all__ = ["DriftSettings", "DriftWorker", "DriftFinding", "create_handler", "create_worker"]

@@ -13,7 +13,16 @@ from typing import Any, Final, TypeAlias
 
 import jsonschema
 
-from streams.drift.shapes import DETAIL_MAX, NAME_MAX, PATH_MAX, VALUE_MAX, Shape, What, distinct, shown
+from streams.drift.shapes import (
+    DETAIL_MAX,
+    NAME_MAX,
+    PATH_MAX,
+    VALUE_MAX,
+    DriftKind,
+    Shape,
+    distinct_shapes,
+    printable_excerpt,
+)
 
 JsonSchema: TypeAlias = Any
 
@@ -34,11 +43,11 @@ class JsonShapes:
         self._schema = schema
         self._validator = jsonschema.Draft202012Validator(schema)
 
-    def of(self, body: Any) -> list[Shape]:
+    def compare(self, body: Any) -> list[Shape]:
         """The shapes of one body."""
         body = _clipped(body)
         errors = [shape for error in self._validator.iter_errors(body) for shape in self._of_error(error)]
-        return distinct([*self._new_fields(self._schema, body, "$"), *errors])
+        return distinct_shapes([*self._new_fields(self._schema, body, "$"), *errors])
 
     def _new_fields(self, schema: JsonSchema, value: Any, path: str) -> Iterator[Shape]:
         schema = self._followed(schema)
@@ -48,7 +57,7 @@ class JsonShapes:
                 if name in declared:
                     yield from self._new_fields(declared[name], part, path + _step(name))
                 elif rest is None or rest is False:
-                    yield Shape(What.NEW_FIELD, (path + _step(name))[:PATH_MAX])
+                    yield Shape(DriftKind.NEW_FIELD, (path + _step(name))[:PATH_MAX])
         elif isinstance(value, dict) and isinstance(schema.get("additionalProperties"), dict):
             for part in value.values():
                 yield from self._new_fields(schema["additionalProperties"], part, path + ".*")
@@ -72,14 +81,16 @@ class JsonShapes:
         if keyword == "required":
             for name in wanted:
                 if isinstance(error.instance, dict) and name not in error.instance:
-                    yield Shape(What.MISSING_FIELD, path + _step(name))
+                    yield Shape(DriftKind.MISSING_FIELD, path + _step(name))
         elif keyword == "type":
             types = [wanted] if isinstance(wanted, str) else wanted
-            yield Shape(What.CHANGED_TYPE, path, f"{_type_of(error.instance)} instead of {' or '.join(types)}")
+            yield Shape(DriftKind.CHANGED_TYPE, path, f"{_type_of(error.instance)} instead of {' or '.join(types)}")
         elif keyword in _VALUES:
-            yield Shape(What.NEW_VALUE, path, shown(_text_of(error.instance), VALUE_MAX))
+            yield Shape(DriftKind.NEW_VALUE, path, printable_excerpt(_text_of(error.instance), VALUE_MAX))
         else:
-            yield Shape(What.CHANGED_FORMAT, path, shown(f"not {keyword} {_text_of(wanted)}", DETAIL_MAX))
+            yield Shape(
+                DriftKind.CHANGED_FORMAT, path, printable_excerpt(f"not {keyword} {_text_of(wanted)}", DETAIL_MAX)
+            )
 
     def _path(self, steps: Sequence[str | int]) -> str:
         path, schema = "$", self._followed(self._schema)

@@ -18,11 +18,11 @@ from lxml import etree
 from schemas.errors import Rejected
 from streams.drift.avro_shapes import AvroShapes
 from streams.drift.json_shapes import JsonShapes
-from streams.drift.shapes import Shape, What
+from streams.drift.shapes import DriftKind, Shape
 from streams.drift.xml_shapes import XmlShapes
 from streams.providers.dialect import Headers
 from streams.providers.text_fields import FORM_FIELDS_MAX
-from streams.providers.xml_body import parser, root_of
+from streams.providers.xml_body import make_parser, root_of
 
 Check: TypeAlias = Callable[["Body"], list[Shape]]
 
@@ -40,7 +40,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Declared:
+class PayloadSchema:
     """One version of one message's schema; `name` is its file without ending, as in `hub88/bet/v1`."""
 
     event: str
@@ -49,9 +49,9 @@ class Declared:
 
 
 @cache
-def declared_by(provider: str) -> Mapping[str, Sequence[Declared]]:
+def load_payload_schemas(provider: str) -> Mapping[str, Sequence[PayloadSchema]]:
     """A provider's schemas by event, the newest version first; none for a provider without a folder."""
-    found: dict[str, list[tuple[int, Declared]]] = {}
+    found: dict[str, list[tuple[int, PayloadSchema]]] = {}
     folder = files("schemas") / "providers" / provider
     if not folder.is_dir():
         return MappingProxyType({})
@@ -60,7 +60,7 @@ def declared_by(provider: str) -> Mapping[str, Sequence[Declared]]:
             match = _FILE.fullmatch(file.name)
             if match is not None:
                 name = f"{provider}/{event.name}/v{match[1]}"
-                made = Declared(event.name, name, _check(file, match[2]))
+                made = PayloadSchema(event.name, name, _check(file, match[2]))
                 found.setdefault(event.name, []).append((int(match[1]), made))
     return MappingProxyType(
         {
@@ -76,7 +76,7 @@ def _check(file: Traversable, ending: str) -> Check:
         return _xml_check(XmlShapes(text))
     if ending == ".avsc":
         avro = AvroShapes(json.loads(text))
-        return lambda body: avro.of(body.value, body.payload if isinstance(body.payload, bytes) else body.value)
+        return lambda body: avro.compare(body.value, body.payload if isinstance(body.payload, bytes) else body.value)
     return _json_check(JsonShapes(json.loads(text)))
 
 
@@ -88,11 +88,11 @@ def _json_check(shapes: JsonShapes) -> Check:
             try:
                 payload = _form(payload) if is_form else json.loads(payload)
             except (ValueError, RecursionError):
-                return [Shape(What.UNREADABLE, "$", f"no {'form' if is_form else 'JSON'}")]
+                return [Shape(DriftKind.UNREADABLE, "$", f"no {'form' if is_form else 'JSON'}")]
         try:
-            return shapes.of(payload)
+            return shapes.compare(payload)
         except RecursionError:
-            return [Shape(What.UNREADABLE, "$", "nested too deeply")]
+            return [Shape(DriftKind.UNREADABLE, "$", "nested too deeply")]
 
     return check
 
@@ -108,9 +108,9 @@ def _xml_check(shapes: XmlShapes) -> Check:
     def check(body: Body) -> list[Shape]:
         value = body.payload if isinstance(body.payload, bytes) else body.value
         try:
-            root: etree._Element = root_of(parser(), value)
+            root: etree._Element = root_of(make_parser(), value)
         except Rejected as error:
-            return [Shape(What.UNREADABLE, "/", f"no XML: {error.reason.value}")]
-        return shapes.of(root)
+            return [Shape(DriftKind.UNREADABLE, "/", f"no XML: {error.reason.value}")]
+        return shapes.compare(root)
 
     return check

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from typing import Final
 
 from schemas.events import SchemaDrift
-from streams.drift.checking import UNSIGNED
+from streams.drift.checking import SIGNATURE_REJECTIONS
 
 SHAPES_MAX: Final = 200
 """Of one provider, version and event. A provider that sends names or values of its own making in each record would
 otherwise fill the topic; who looks at 200 shapes of one message has seen enough."""
 
-_UNSIGNED: Final = frozenset(code.value for code in UNSIGNED)
+_UNSIGNED: Final = frozenset(code.value for code in SIGNATURE_REJECTIONS)
 _Budget = tuple[str, str, str, bool]
 
 
-class Known:
+class PublishedShapes:
     """The ids of told shapes.
 
     Records with a wrong signature have a budget of their own: a stranger's cannot use up the provider's.
@@ -27,7 +27,7 @@ class Known:
         """Know nothing yet."""
         self._ids: set[str] = set()
         self._counts: Counter[_Budget] = Counter()
-        self.overflown: Counter[_Budget] = Counter()
+        self.over_budget: Counter[_Budget] = Counter()
         """New shapes beyond the budget, by what the budget is of: they are not told."""
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Known:
             self._ids.add(drift.drift_id)
             self._counts[_budget(drift)] += 1
 
-    def fresh(self, drifts: Iterable[SchemaDrift]) -> list[SchemaDrift]:
+    def take_new(self, drifts: Iterable[SchemaDrift]) -> list[SchemaDrift]:
         """Those that are to be told; from now on they are known."""
         told = []
         for drift in drifts:
@@ -51,7 +51,7 @@ class Known:
                 continue
             budget = _budget(drift)
             if self._counts[budget] >= SHAPES_MAX:
-                self.overflown[budget] += 1
+                self.over_budget[budget] += 1
                 continue
             self.learn(drift)
             told.append(drift)

@@ -13,7 +13,7 @@ R = TypeVar("R", bound=RawRecord)
 _HASHES: Final = 2**32
 
 
-def sampled(records: Sequence[R], rate: float) -> list[R]:
+def sample_records(records: Sequence[R], rate: float) -> list[R]:
     """About `rate` of the records, and at least one of a batch while the rate is above 0.
 
     A provider that sends little comes in batches of a few records, and is looked at as a whole; one that sends much

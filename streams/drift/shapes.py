@@ -12,7 +12,7 @@ DETAIL_MAX: Final = 160
 VALUE_MAX: Final = 64
 
 
-class What(StrEnum):
+class DriftKind(StrEnum):
     """In which way. A string on the wire: readers let unknown ones by."""
 
     NEW_FIELD = "NEW_FIELD"
@@ -28,16 +28,16 @@ class What(StrEnum):
 class Shape(NamedTuple):
     """`path` is in the format's own spelling: `$.a[*].b`, `/a/b/@c`, a column's name; `detail` tells it from others."""
 
-    what: What
+    what: DriftKind
     path: str
     detail: str = ""
 
 
-_STRENGTH: Final = {What.CHANGED_TYPE: 0, What.NEW_VALUE: 1, What.CHANGED_FORMAT: 2}
+_STRENGTH: Final = {DriftKind.CHANGED_TYPE: 0, DriftKind.NEW_VALUE: 1, DriftKind.CHANGED_FORMAT: 2}
 _WEAKEST: Final = 3
 
 
-def distinct(shapes: Iterable[Shape]) -> list[Shape]:
+def distinct_shapes(shapes: Iterable[Shape]) -> list[Shape]:
     """Each shape once, in order; of several complaints about one path the strongest.
 
     What has another type breaks its format too, and is told by its type alone; of formats the first one broken is told.
@@ -51,7 +51,7 @@ def distinct(shapes: Iterable[Shape]) -> list[Shape]:
     for shape in once:
         if _STRENGTH.get(shape.what, _WEAKEST) > strongest.get(shape.path, _WEAKEST):
             continue
-        if shape.what is What.CHANGED_FORMAT:
+        if shape.what is DriftKind.CHANGED_FORMAT:
             if shape.path in formats:
                 continue
             formats.add(shape.path)
@@ -59,12 +59,12 @@ def distinct(shapes: Iterable[Shape]) -> list[Shape]:
     return told
 
 
-def shown(text: str, characters_max: int) -> str:
+def printable_excerpt(text: str, characters_max: int) -> str:
     """A provider's text as it may stand in an event: short and printable, whatever it is."""
     cut = text if len(text) <= characters_max else text[: characters_max - 1] + "…"
     return cut if cut.isprintable() else ascii(cut)[1:-1][:characters_max]
 
 
-def weight(shapes: Iterable[Shape]) -> int:
+def schema_distance(shapes: Iterable[Shape]) -> int:
     """How far a body is from a schema, to find the one that it was meant for."""
-    return sum(100 if shape.what in {What.NEW_MESSAGE, What.UNREADABLE} else 1 for shape in shapes)
+    return sum(100 if shape.what in {DriftKind.NEW_MESSAGE, DriftKind.UNREADABLE} else 1 for shape in shapes)

@@ -9,9 +9,18 @@ from typing import Any, Final
 
 from lxml import etree
 
-from streams.drift.shapes import DETAIL_MAX, NAME_MAX, PATH_MAX, VALUE_MAX, Shape, What, distinct, shown
-from streams.drift.xsd_model import Node, XsdModel
-from streams.providers.xml_body import parser
+from streams.drift.shapes import (
+    DETAIL_MAX,
+    NAME_MAX,
+    PATH_MAX,
+    VALUE_MAX,
+    DriftKind,
+    Shape,
+    distinct_shapes,
+    printable_excerpt,
+)
+from streams.drift.xsd_model import ElementDeclaration, XsdModel
+from streams.providers.xml_body import make_parser
 
 ERRORS_MAX: Final = 200
 """Of one document so many complaints are looked at: to find the place of one costs a walk through its siblings."""
@@ -31,24 +40,24 @@ class XmlShapes:
 
     def __init__(self, xsd: bytes) -> None:
         """Raises lxml's XMLSyntaxError or XMLSchemaParseError for what is no XSD."""
-        root = etree.fromstring(xsd, parser())
+        root = etree.fromstring(xsd, make_parser())
         self._schema = etree.XMLSchema(root)
         self._model = XsdModel(root)
 
-    def of(self, root: etree._Element) -> list[Shape]:
+    def compare(self, root: etree._Element) -> list[Shape]:
         """The shapes of one document. What is new is taken out of the tree, so that the rest can be validated."""
         name = etree.QName(root)
         declared = self._model.root(name.localname)
         if declared is None or name.namespace != self._model.namespace:
-            return [Shape(What.NEW_MESSAGE, "/", shown(str(root.tag), DETAIL_MAX))]
+            return [Shape(DriftKind.NEW_MESSAGE, "/", printable_excerpt(str(root.tag), DETAIL_MAX))]
         walked = list(self._walk(declared, root, f"/{name.localname}"))
         self._schema.validate(root)
-        has_gaps = any(shape.what is What.MISSING_FIELD for shape in walked)
+        has_gaps = any(shape.what is DriftKind.MISSING_FIELD for shape in walked)
         log: Any = self._schema.error_log
         errors = [shape for error in islice(log, ERRORS_MAX) for shape in _of_error(error, root, has_gaps=has_gaps)]
-        return distinct([*walked, *errors])
+        return distinct_shapes([*walked, *errors])
 
-    def _walk(self, node: Node, element: etree._Element, path: str) -> Iterator[Shape]:
+    def _walk(self, node: ElementDeclaration, element: etree._Element, path: str) -> Iterator[Shape]:
         yield from _attributes(node, element, path)
         if node.is_simple or node.is_opaque:
             return
@@ -60,22 +69,22 @@ class XmlShapes:
                 seen.add(name)
                 yield from self._walk(self._model.node(declared), child, _below(path, name))
                 continue
-            yield Shape(What.NEW_FIELD, _below(path, name))
+            yield Shape(DriftKind.NEW_FIELD, _below(path, name))
             element.remove(child)
         for name in sorted(node.required - seen):
-            yield Shape(What.MISSING_FIELD, _below(path, name))
+            yield Shape(DriftKind.MISSING_FIELD, _below(path, name))
 
 
-def _attributes(node: Node, element: etree._Element, path: str) -> Iterator[Shape]:
+def _attributes(node: ElementDeclaration, element: etree._Element, path: str) -> Iterator[Shape]:
     if not node.attributes_opaque:
         for key in map(str, element.keys()):
             name = key.rpartition("}")[2]
             if name not in node.attributes and not key.startswith(_XSI):
-                yield Shape(What.NEW_FIELD, _below(path, "@" + name))
+                yield Shape(DriftKind.NEW_FIELD, _below(path, "@" + name))
                 del element.attrib[key]
     for name, is_required in node.attributes.items():
         if is_required and element.get(name) is None:
-            yield Shape(What.MISSING_FIELD, _below(path, "@" + name))
+            yield Shape(DriftKind.MISSING_FIELD, _below(path, "@" + name))
 
 
 def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[Shape]:
@@ -90,15 +99,15 @@ def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[S
         return
     if kind == _ORDER:
         if not has_gaps:
-            yield Shape(What.CHANGED_FORMAT, path, "not in the declared order or number")
+            yield Shape(DriftKind.CHANGED_FORMAT, path, "not in the declared order or number")
     elif kind in _VALUE_ERRORS:
-        yield Shape(What.NEW_VALUE, path, shown(value, VALUE_MAX))
+        yield Shape(DriftKind.NEW_VALUE, path, printable_excerpt(value, VALUE_MAX))
     elif "facet '" in message:
         facet = message.partition("facet '")[2].partition("'")[0]
-        yield Shape(What.CHANGED_FORMAT, path, f"not {facet}")
+        yield Shape(DriftKind.CHANGED_FORMAT, path, f"not {facet}")
     else:
         wanted = _TYPE_NAME.search(message[-_TYPE_NAME_MAX:])
-        yield Shape(What.CHANGED_TYPE, path, "not as declared" if wanted is None else f"not {wanted[1]}")
+        yield Shape(DriftKind.CHANGED_TYPE, path, "not as declared" if wanted is None else f"not {wanted[1]}")
 
 
 def _element_at(root: etree._Element, path: str | None) -> etree._Element | None:
@@ -117,7 +126,7 @@ def _path_of(element: etree._Element) -> str:
 
 
 def _below(path: str, name: str) -> str:
-    return f"{path}/{shown(name, NAME_MAX)}"[:PATH_MAX]
+    return f"{path}/{printable_excerpt(name, NAME_MAX)}"[:PATH_MAX]
 
 
 def _local(element: etree._Element) -> str:

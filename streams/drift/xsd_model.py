@@ -18,7 +18,7 @@ _CONTENTS: Final = frozenset({"simpleContent", "complexContent", "extension", "r
 
 
 @dataclass
-class Node:
+class ElementDeclaration:
     """An element's declaration. `is_open`: other children are let by; `attributes_open`: other attributes are."""
 
     is_simple: bool = False
@@ -50,14 +50,14 @@ class XsdModel:
             name = part.get("name")
             if name is not None:
                 self._named[_local(part), name] = part
-        self._nodes: dict[etree._Element, Node] = {}
+        self._nodes: dict[etree._Element, ElementDeclaration] = {}
 
-    def root(self, local: str) -> Node | None:
+    def root(self, local: str) -> ElementDeclaration | None:
         """The declaration of a document's root of this name."""
         declared = self._named.get(("element", local))
         return None if declared is None else self.node(declared)
 
-    def node(self, declared: etree._Element) -> Node:
+    def node(self, declared: etree._Element) -> ElementDeclaration:
         """What an `xs:element` declares; made when it is first asked for, so that types may contain themselves."""
         if declared not in self._nodes:
             reference = declared.get("ref")
@@ -66,18 +66,18 @@ class XsdModel:
             self._nodes[declared] = self._made(declared)
         return self._nodes[declared]
 
-    def _made(self, declared: etree._Element) -> Node:
+    def _made(self, declared: etree._Element) -> ElementDeclaration:
         inline = declared.find(f"{_XS}complexType")
         named = self._named.get(("complexType", _unprefixed(declared.get("type") or "")))
         found = inline if inline is not None else named
         if found is None:
-            return Node(is_simple=True)
-        node = Node()
+            return ElementDeclaration(is_simple=True)
+        node = ElementDeclaration()
         self._gather(found, node, needed=True)
         node.is_simple = found.find(f"{_XS}simpleContent") is not None
         return node
 
-    def _gather(self, part: etree._Element, node: Node, *, needed: bool) -> None:
+    def _gather(self, part: etree._Element, node: ElementDeclaration, *, needed: bool) -> None:
         for inner in part.iterchildren(f"{_XS}*"):
             kind = _local(inner)
             if kind == "element":

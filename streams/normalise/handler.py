@@ -15,45 +15,45 @@ from typing import Final, Protocol, TypeAlias
 from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters.park_store import ParkStore
-from runtime.dead_letters.sink import Burial, DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.agent_loop import Handle
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas.errors import InvariantBroken, UsageError
-from schemas.topics import provider_of, qualified, raw_pattern
-from streams.normalise.batch import SENT_TO, FellBack, Pile
+from schemas.topics import provider_of, qualified_name, raw_pattern
+from streams.normalise.batch import OUTPUT_TOPICS, FallbackUsed, NormalisedBatch
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.parking import Parking, ParkSettings, Turn
+from streams.normalise.parking import BatchSplit, Parking, ParkSettings
 from streams.normalise.stats import NormaliseStats
-from streams.normalise.stats_logger import CountsTold
+from streams.normalise.stats_logger import StatsLogger
 from streams.providers.dialect import Dialect
 from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS
 
 NAME: Final = "normalise"
 
-OnFallback: TypeAlias = Callable[[FellBack], None]
+OnFallback: TypeAlias = Callable[[FallbackUsed], None]
 """Told of an item that the expected version could not read and another could."""
 
 
-def nobody(_: FellBack) -> None:
+def ignore_fallback(_: FallbackUsed) -> None:
     """The listener where nobody listens."""
 
 
-class KeyedSender(Protocol):
+class EventSender(Protocol):
     """Appends records to the partitions of their keys, in order, and returns once all are acknowledged."""
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
 
 
-class Graveyard(Protocol):
+class DeadLetterSink(Protocol):
     """Takes what cannot be used, and returns once it is durable."""
 
-    async def reach(self, topic: str) -> None: ...
+    async def ensure_topic(self, topic: str) -> None: ...
 
-    async def bury_all(self, burials: Sequence[Burial]) -> None: ...
+    async def publish_all(self, burials: Sequence[Rejection]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class NormaliseWorker:
 
 
 def create_worker(
-    settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS, on_fallback: OnFallback = nobody
+    settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS, on_fallback: OnFallback = ignore_fallback
 ) -> NormaliseWorker:
     """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
     normaliser = Normaliser(dialects, settings.keyring)
-    group = qualified(NAME, settings.namespace)
+    group = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     stats = NormaliseStats()
-    app.supervise(CountsTold(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
+    app.supervise(StatsLogger(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
     producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
     parking = None
     if settings.park is not None:
@@ -98,7 +98,7 @@ def create_worker(
         IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id),
         normaliser=normaliser,
         producer=producer,
-        dead_letters=DeadLetters(producer, NAME, settings.code_version),
+        dead_letters=KafkaDeadLetterSink(producer, NAME, settings.code_version),
         namespace=settings.namespace,
         stats=stats,
         on_fallback=on_fallback,
@@ -127,11 +127,11 @@ def register(
     settings: IntakeSettings,
     *,
     normaliser: Normaliser,
-    producer: KeyedSender,
-    dead_letters: Graveyard,
+    producer: EventSender,
+    dead_letters: DeadLetterSink,
     namespace: str,
     stats: NormaliseStats,
-    on_fallback: OnFallback = nobody,
+    on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
 ) -> Intake:
     """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
@@ -141,23 +141,23 @@ def register(
     return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader)
 
 
-def create_reader(normaliser: Normaliser) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], Pile]:
+def create_reader(normaliser: Normaliser) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
     """What is made of records of a raw topic while they come in: a `Pile`."""
 
-    def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Pile:
-        pile = Pile(provider_of(topic))
-        pile.fill(zip(records, normaliser.normalise_all(records), strict=True))
+    def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
+        pile = NormalisedBatch(provider_of(topic))
+        pile.add_results(zip(records, normaliser.normalise_all(records), strict=True))
         return pile
 
     return read
 
 
 def create_handler(
-    producer: KeyedSender,
-    dead_letters: Graveyard,
+    producer: EventSender,
+    dead_letters: DeadLetterSink,
     namespace: str,
     stats: NormaliseStats,
-    on_fallback: OnFallback = nobody,
+    on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
 ) -> Handle:
     """What is done with one batch; see `runtime.kafka.agent_loop.Handle` for what it may raise.
@@ -169,38 +169,38 @@ def create_handler(
 
     An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not caught here.
     """
-    names = {topic: qualified(topic, namespace) for topic in SENT_TO}
+    names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
     async def handle(batch: RecordBatch) -> None:
-        turn = None if parking is None else await parking.sort(batch)
+        turn = None if parking is None else await parking.split(batch)
         pile = _piled(batch, turn)
-        if pile.burials:
+        if pile.rejections:
             # First of all: while its dead letters have no place to go, a batch is tried again and again, and each time
             # its events would go out once more.
-            await dead_letters.reach(batch.topic)
+            await dead_letters.ensure_topic(batch.topic)
         await asyncio.gather(
             *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
         )
         if parking is not None and turn is not None:
-            await parking.keep_waiting(turn)
-        if pile.burials:
-            await dead_letters.bury_all(pile.burials)
+            await parking.save_parked(turn)
+        if pile.rejections:
+            await dead_letters.publish_all(pile.rejections)
         if parking is not None and turn is not None:
-            await parking.keep_gone_on(turn)
-        pile.count(stats)
+            await parking.save_released(turn)
+        pile.count_into(stats)
         for fallback in pile.fallbacks:
             on_fallback(fallback)
 
     return handle
 
 
-def _piled(batch: RecordBatch, turn: Turn | None) -> Pile:
-    pile = Pile(provider_of(batch.topic))
+def _piled(batch: RecordBatch, turn: BatchSplit | None) -> NormalisedBatch:
+    pile = NormalisedBatch(provider_of(batch.topic))
     if turn is not None:
-        pile.fill(turn.read)
+        pile.add_results(turn.results)
     elif batch.records:
         raise InvariantBroken(f"{batch}: nobody has read its records; the intake needs `create_reader`'s")
     for reading in batch.readings:
-        assert isinstance(reading, Pile)
-        pile.add(reading)
+        assert isinstance(reading, NormalisedBatch)
+        pile.extend(reading)
     return pile

@@ -21,15 +21,15 @@ from typing import Final, Protocol
 from aiokafka.structs import TopicPartition
 
 from runtime.dead_letters.headers import PARKED_BEHIND
-from runtime.dead_letters.key_holds import Fate, Jam, Lane, Limits
+from runtime.dead_letters.key_holds import Disposition, KeyHold, ParkLimits, PartitionHolds
 from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode
 from schemas.topics import provider_of
-from streams.normalise.mapping.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 
-JAMMING: Final = frozenset(
+HOLDING_CODES: Final = frozenset(
     {
         RejectCode.UNKNOWN_OPERATION, RejectCode.MISSING_FIELD, RejectCode.BAD_FIELD, RejectCode.BAD_AMOUNT,
         RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.BAD_TIME, RejectCode.BAD_CONTRACT,
@@ -51,36 +51,36 @@ class ParkSettings:
 
     database_url: str = field(repr=False)
     providers: frozenset[str] = frozenset()
-    limits: Limits = field(default_factory=Limits)
+    limits: ParkLimits = field(default_factory=ParkLimits)
 
 
-class Store(Protocol):
+class HoldStore(Protocol):
     """The park table; see `runtime.dead_letters.park_store.ParkStore`."""
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]: ...
-    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]: ...
-    async def keep(
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]: ...
+    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]: ...
+    async def save(
         self,
         topic: str,
         partition: int,
-        jams: Sequence[Jam],
-        parked: Sequence[tuple[Jam, RawRecord]],
+        jams: Sequence[KeyHold],
+        parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None: ...
 
 
 @dataclass
-class Turn:
+class BatchSplit:
     """What one batch came to: records with their items in the order in which they go out, and what to write down."""
 
     batch: RecordBatch
-    lane: Lane
-    read: list[tuple[RawRecord, list[Result]]] = field(default_factory=list)
-    begun: list[Jam] = field(default_factory=list)
+    holds: PartitionHolds
+    results: list[tuple[RawRecord, list[ItemResult]]] = field(default_factory=list)
+    new_holds: list[KeyHold] = field(default_factory=list)
     """As they began, whatever became of them in the batch: who repeats it has to find them so."""
-    jams: dict[int, Jam] = field(default_factory=dict)
+    changed_holds: dict[int, KeyHold] = field(default_factory=dict)
     """As they are at the end of the batch."""
-    parked: dict[int, tuple[Jam, RawRecord]] = field(default_factory=dict)
+    parked: dict[int, tuple[KeyHold, RawRecord]] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)
 
 
@@ -88,101 +88,105 @@ class Parking:
     """Sorts the batches of all partitions of a worker."""
 
     def __init__(
-        self, store: Store, read: Callable[[RawRecord], list[Result]], providers: frozenset[str], limits: Limits
+        self,
+        store: HoldStore,
+        read: Callable[[RawRecord], list[ItemResult]],
+        providers: frozenset[str],
+        limits: ParkLimits,
     ) -> None:
         """`read` gives a record's items; `providers` are those whose rejections may make a player wait."""
         self._store = store
         self._read = read
         self._providers = providers
         self._limits = limits
-        self._lanes: dict[TopicPartition, tuple[int, Lane]] = {}
+        self._lanes: dict[TopicPartition, tuple[int, PartitionHolds]] = {}
 
-    async def sort(self, batch: RecordBatch) -> Turn:
+    async def split(self, batch: RecordBatch) -> BatchSplit:
         """Read what may be read. Nothing is kept yet. Raises Unavailable."""
-        # Taken away until `keep_gone_on`: after any failure the next try begins with what is durable.
+        # Taken away until `save_released`: after any failure the next try begins with what is durable.
         assignment, lane = self._lanes.pop(batch.tp, (None, None))
         if lane is None or assignment != batch.assignment:
             stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
-            lane = Lane(self._limits, stored)
-        turn = Turn(batch, lane)
+            lane = PartitionHolds(self._limits, stored)
+        turn = BatchSplit(batch, lane)
         is_on = provider_of(batch.topic) in self._providers
         for record in batch.records:
             await self._take(turn, record, is_on=is_on)
         return turn
 
-    async def keep_waiting(self, turn: Turn) -> None:
+    async def save_parked(self, turn: BatchSplit) -> None:
         """Make durable who begins to wait: after the batch's events, before its dead letters. Raises Unavailable."""
-        if turn.begun or turn.parked:
+        if turn.new_holds or turn.parked:
             batch = turn.batch
-            await self._store.keep(batch.topic, batch.partition, turn.begun, list(turn.parked.values()), ())
+            await self._store.save(batch.topic, batch.partition, turn.new_holds, list(turn.parked.values()), ())
 
-    async def keep_gone_on(self, turn: Turn) -> None:
+    async def save_released(self, turn: BatchSplit) -> None:
         """Make durable what waits no more, once the batch's dead letters are. Raises Unavailable."""
         batch = turn.batch
-        if turn.jams or turn.released:
-            await self._store.keep(batch.topic, batch.partition, list(turn.jams.values()), (), turn.released)
-        turn.lane.forget_ended(batch.next_offset)
-        self._lanes[batch.tp] = (batch.assignment, turn.lane)
+        if turn.changed_holds or turn.released:
+            await self._store.save(batch.topic, batch.partition, list(turn.changed_holds.values()), (), turn.released)
+        turn.holds.forget_ended(batch.next_offset)
+        self._lanes[batch.tp] = (batch.assignment, turn.holds)
 
-    async def _take(self, turn: Turn, record: RawRecord, *, is_on: bool) -> None:
-        lane = turn.lane
-        for old in lane.expired(record):
+    async def _take(self, turn: BatchSplit, record: RawRecord, *, is_on: bool) -> None:
+        lane = turn.holds
+        for old in lane.expired_holds(record):
             await self._release(turn, old, record, EXPIRY)
-        fate, jam = lane.fate(record)
-        if jam is not None and fate in (Fate.PARK, Fate.FULL):
-            self._hold(turn, jam, record, is_full=fate is Fate.FULL)
+        fate, jam = lane.disposition(record)
+        if jam is not None and fate in (Disposition.PARK, Disposition.FULL):
+            self._hold(turn, jam, record, is_full=fate is Disposition.FULL)
             return
         items = self._read(record)
-        turn.read.append((record, items))
+        turn.results.append((record, items))
         if jam is None:
-            code = jamming_code(record, items)
+            code = holding_code(record, items)
             if is_on and code is not None:
                 begun = lane.begin(record, code)
-                turn.begun.append(copy.copy(begun))
-                turn.jams[begun.from_offset] = begun
-        elif fate is Fate.DROP:
+                turn.new_holds.append(copy.copy(begun))
+                turn.changed_holds[begun.from_offset] = begun
+        elif fate is Disposition.DROP:
             await self._release(turn, jam, record, DROP)
-        elif fate is Fate.RELEASE:
+        elif fate is Disposition.RELEASE:
             rejected = next((item for item in items if isinstance(item, RejectedItem)), None)
             if rejected is None:
                 await self._release(turn, jam, record, READ)
             else:
                 lane.move(jam, record.offset, record.offset, rejected.code.value)
-                turn.jams[jam.from_offset] = jam
+                turn.changed_holds[jam.from_offset] = jam
 
-    def _hold(self, turn: Turn, jam: Jam, record: RawRecord, *, is_full: bool) -> None:
+    def _hold(self, turn: BatchSplit, jam: KeyHold, record: RawRecord, *, is_full: bool) -> None:
         if not is_full:
-            turn.lane.park(jam, record)
+            turn.holds.park(jam, record)
             turn.parked[record.offset] = (jam, record)
             return
-        turn.jams[jam.from_offset] = jam
+        turn.changed_holds[jam.from_offset] = jam
         detail = f"too much waits behind the dead letter at offset {jam.waits_for} already"
         item = RejectedItem(RejectCode.PARK_FULL, detail, None, jam.key.decode("utf-8", "replace"))
-        turn.read.append((record, [item]))
+        turn.results.append((record, [item]))
 
-    async def _release(self, turn: Turn, jam: Jam, record: RawRecord, why: str) -> None:
+    async def _release(self, turn: BatchSplit, jam: KeyHold, record: RawRecord, why: str) -> None:
         """Read what waited, in its order; the next one that cannot be read holds up the rest, but for an expiry."""
         topic, partition = record.topic, record.partition
         stored = await self._store.waiting(topic, partition, jam)
         waiting: dict[int, RawRecord] = {offset: held for offset, (owner, held) in turn.parked.items() if owner is jam}
         waiting = {**waiting, **{held.offset: held for held in stored}}
         behind = f"{topic}-{partition}@{jam.waits_for}".encode()
-        turn.jams[jam.from_offset] = jam
+        turn.changed_holds[jam.from_offset] = jam
         for offset in sorted(waiting.keys() - set(turn.released)):
             held = waiting[offset]
             items = self._read(_late(held, behind))
-            turn.read.append((held, items))
+            turn.results.append((held, items))
             turn.released.append(offset)
             jam.waiting -= 1
             jam.waiting_bytes -= len(held.value or b"")
-            code = jamming_code(held, items)
+            code = holding_code(held, items)
             if code is not None and why != EXPIRY:
-                turn.lane.move(jam, offset, record.offset, code)
+                turn.holds.move(jam, offset, record.offset, code)
                 return
-        turn.lane.end(jam, record.offset, why)
+        turn.holds.end(jam, record.offset, why)
 
 
-def jamming_code(record: RawRecord, items: Sequence[Result]) -> str | None:
+def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
     """The code of a rejection behind which the player has to wait; None if he has not.
 
     A dialect names the player of what it rejects only after it found the signature good, and the key must name him
@@ -191,7 +195,7 @@ def jamming_code(record: RawRecord, items: Sequence[Result]) -> str | None:
     for item in items:
         if (
             isinstance(item, RejectedItem)
-            and item.code in JAMMING
+            and item.code in HOLDING_CODES
             and item.player_id is not None
             and item.player_id.encode() == record.key
         ):

@@ -16,7 +16,7 @@ class NormaliseStats:
 
     `sent` counts events by topic (unqualified) and `versions` by (provider, version) that they were read as;
     `rejected` counts items by code. `clamped` events had a clock that was not believed. `fallbacks` counts items by
-    (provider, expected version, version that could read them). `telling.CountsTold` puts them into the log.
+    (provider, expected version, version that could read them). `telling.StatsLogger` puts them into the log.
     """
 
     records: int = 0
@@ -27,12 +27,12 @@ class NormaliseStats:
     fallbacks: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     @property
-    def accepted(self) -> int:
+    def accepted_count(self) -> int:
         """Events that went to the log."""
         return self.sent[TRANSACTIONS]
 
     @property
-    def unresolved(self) -> int:
+    def unresolved_count(self) -> int:
         """Events that went to the resolver's topic."""
         return self.sent[UNRESOLVED]
 
@@ -41,7 +41,7 @@ class NormaliseStats:
         return deepcopy(self)
 
 
-def told(now: NormaliseStats, before: NormaliseStats, gap_offsets: int) -> str | None:
+def format_delta(now: NormaliseStats, before: NormaliseStats, gap_offsets: int) -> str | None:
     """What was counted in between, in a line; None where nothing was.
 
     `gap_offsets` are offsets in which the raw topics hold no record, such as the markers of transactions.

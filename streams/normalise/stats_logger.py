@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from mode import Service
 
-from streams.normalise.stats import NormaliseStats, told
+from streams.normalise.stats import NormaliseStats, format_delta
 
 _LOG = logging.getLogger(__name__)
 INTERVAL_S: Final = 60.0
 
 
-class CountsTold(Service):
+class StatsLogger(Service):
     """One line a minute, and one at the end, of what came since the last one; nothing where nothing came.
 
     It has to be supervised before the intake, to stop after it: the intake's last batches are finished while it stops.
@@ -39,16 +39,16 @@ class CountsTold(Service):
     async def _tell_often(self) -> None:
         while not self.should_stop:
             await self.sleep(self._interval_s)
-            self.tell()
+            self.log_delta()
 
     async def on_stop(self) -> None:
         """Tell what the last minute has not."""
-        self.tell()
+        self.log_delta()
 
-    def tell(self) -> None:
+    def log_delta(self) -> None:
         """Log what came since the last time."""
         now, gaps = self._stats.copy(), self._gap_offsets()
-        text = told(now, self._before, gaps - self._gaps_before)
+        text = format_delta(now, self._before, gaps - self._gaps_before)
         self._before, self._gaps_before = now, gaps
         if text is not None:
             _LOG.info("counted: %s", text)

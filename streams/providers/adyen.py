@@ -23,7 +23,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, exponent_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, require_key
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -33,7 +33,7 @@ from streams.providers.fields import (
     ms_of_instant,
     optional_text,
     read_json,
-    required,
+    require,
     text_of,
 )
 from streams.providers.signatures import HmacSha256
@@ -131,7 +131,7 @@ class Adyen(Dialect):
         """A reader that checks each item's `hmacSignature`. Needs `hmac_hex`."""
         key = None
         if material is not None:
-            key = HmacSha256(entry_of(material, "hmac_hex", self.provider))
+            key = HmacSha256(require_key(material, "hmac_hex", self.provider))
         return partial(self._read, key)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
@@ -198,9 +198,9 @@ def _meaning(item: _Item) -> tuple[Leg, Reference | None]:
     original = optional_text(item.original_reference, "originalReference")
     succeeded = item.success == "true"
     if succeeded and item.event_code in _DEPOSITS:
-        return _money(Kind.DEPOSIT, item), Reference("deposit.opened", required(merchant, "merchantReference"))
+        return _money(Kind.DEPOSIT, item), Reference("deposit.opened", require(merchant, "merchantReference"))
     if succeeded and item.event_code in _REVERSALS:
-        return _money(Kind.DEPOSIT_REVERSAL, item), Reference("AUTHORISATION", required(original, "originalReference"))
+        return _money(Kind.DEPOSIT_REVERSAL, item), Reference("AUTHORISATION", require(original, "originalReference"))
     leg = Leg(Kind.INFORMATIONAL.value) if item.amount is None else _money(Kind.INFORMATIONAL, item)
     if merchant is not None:
         return leg, Reference("deposit.opened", merchant)
@@ -208,7 +208,7 @@ def _meaning(item: _Item) -> tuple[Leg, Reference | None]:
 
 
 def _money(kind: Kind, item: _Item) -> Leg:
-    sent = required(item.amount, "amount")
+    sent = require(item.amount, "amount")
     code = sent.currency.upper()
     decimals = _DECIMALS_OWN[code] if code in _DECIMALS_OWN else exponent_of(code)
     amount = amount_of(sent.value, decimals)

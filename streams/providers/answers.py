@@ -14,7 +14,7 @@ from schemas.events import WalletOutcome
 from schemas.topics import provider_of
 from streams.providers.dialect import Reply
 from streams.providers.registry import DIALECTS, Dialects
-from streams.providers.routing import Speaker
+from streams.providers.routing import ProviderRouter
 
 
 class Answers:
@@ -23,7 +23,7 @@ class Answers:
     def __init__(self, dialects: Dialects = DIALECTS) -> None:
         """Take the dialects; a provider's are made ready when it first asks."""
         self._dialects = dialects
-        self._speakers: dict[str, Speaker] = {}
+        self._speakers: dict[str, ProviderRouter] = {}
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """What the provider wants to hear; `results` stand in the order of the body (`Dialect.answer`).
@@ -39,6 +39,6 @@ class Answers:
             return versions[0].dialect.answer(request, results)
         if provider not in self._speakers:
             # Without keys: who signed it was judged when it was read, here only its form counts.
-            self._speakers[provider] = Speaker(versions, None)
-        read_as = self._speakers[provider].read_as(request)
+            self._speakers[provider] = ProviderRouter(versions, None)
+        read_as = self._speakers[provider].resolve_version(request)
         return next(version for version in versions if version.row.version == read_as).dialect.answer(request, results)

@@ -37,11 +37,11 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
-from streams.providers.camt_file import Detail, Entry, Statement, entry_of, statements_of, text_of_element
+from streams.providers.camt_file import BankEntry, Detail, Statement, read_entry, read_statements, text_of_element
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.times import ms_of_text, zone_of
-from streams.providers.xml_body import parser, root_of
+from streams.providers.xml_body import make_parser, root_of
 
 UNMATCHED: Final = "unmatched"
 
@@ -92,9 +92,9 @@ class Camt(Dialect):
             pattern = re.compile(self.deposit_pattern)
         except re.error as error:
             raise UsageError(f"camt: deposit_pattern {self.deposit_pattern!r} is no regular expression") from error
-        return partial(self._read, parser(), zone_of(self.zone), pattern)
+        return partial(self._read, make_parser(), zone_of(self.zone), pattern)
 
-    def keys_of(self, statement: Statement, entry: Entry) -> frozenset[str]:
+    def keys_of(self, statement: Statement, entry: BankEntry) -> frozenset[str]:
         """What the entry's movements are called before equal ones are counted; readable ones only."""
         lines = self._lines(statement, entry, UTC, re.compile(self.deposit_pattern))
         return frozenset(line.key for line in lines if isinstance(line, _Line))
@@ -104,16 +104,16 @@ class Camt(Dialect):
     ) -> list[Item]:
         found: list[_Line | Rejected] = []
         empty: list[Item] = []
-        for statement in statements_of(root_of(reader, record.value or b"")):
+        for statement in read_statements(root_of(reader, record.value or b"")):
             if not statement.entries:
                 empty.append(_nothing(statement))
             for element in statement.entries:
-                found += self._lines(statement, entry_of(element, statement.namespace), zone, pattern)
+                found += self._lines(statement, read_entry(element, statement.namespace), zone, pattern)
         place = _places([line for line in found if isinstance(line, _Line)])
         return [line if isinstance(line, Rejected) else _draft(line, next(place)) for line in found] + empty
 
     def _lines(
-        self, statement: Statement, entry: Entry, zone: tzinfo, pattern: re.Pattern[str]
+        self, statement: Statement, entry: BankEntry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         split = entry.is_divided
         # Several details without amounts of their own do not divide the entry: nobody can say whose how much is.
@@ -127,13 +127,13 @@ class Camt(Dialect):
     def _line(
         self,
         statement: Statement,
-        entry: Entry,
+        entry: BankEntry,
         detail: Detail | None,
         split: bool,
         zone: tzinfo,
         pattern: re.Pattern[str],
     ) -> _Line:
-        doubled = entry.doubled or ("" if detail is None else detail.doubled)
+        doubled = entry.repeated_element or ("" if detail is None else detail.repeated_element)
         if doubled:
             raise Rejected(RejectCode.BAD_FIELD, f"{doubled} is there twice")
         money = detail.money if split and detail is not None else entry.money
@@ -151,7 +151,7 @@ class Camt(Dialect):
         at = ms_of_text(entry.when, zone, field="BookgDt") if entry.when else None
         return _Line(operation, key, Leg(kind.value, amount, currency), reference, at, element)
 
-    def _meaning(self, message: str, entry: Entry, detail: Detail | None) -> tuple[str, Kind]:
+    def _meaning(self, message: str, entry: BankEntry, detail: Detail | None) -> tuple[str, Kind]:
         """The operation and what it does. What moves nothing by its message or status has an operation of its own."""
         operation = direction = _one_of(entry, "CdtDbtInd", _DIRECTIONS)
         status = _one_of(entry, "Sts", _STATUSES)
@@ -165,7 +165,7 @@ class Camt(Dialect):
             operation, kind = f"{message}:{operation}", Kind.INFORMATIONAL
         return operation, kind
 
-    def _key(self, statement: Statement, entry: Entry, detail: Detail | None, split: bool, money: str) -> str:
+    def _key(self, statement: Statement, entry: BankEntry, detail: Detail | None, split: bool, money: str) -> str:
         """What a movement is called before equal ones are counted, by the first rule that applies."""
         reference = entry.fields.get("AcctSvcrRef", "")
         booked_as = reference if self.unique_references else ""
@@ -184,17 +184,17 @@ class Camt(Dialect):
         return _joined(statement.account, statement.id, own, entry.when[:10], money, *shared, texts)
 
 
-def _kind(direction: str, entry: Entry, detail: Detail | None) -> Kind:
+def _kind(direction: str, entry: BankEntry, detail: Detail | None) -> Kind:
     """What a booked movement does to a player."""
     if detail is not None and detail.direction not in {"", direction}:
         return Kind.INFORMATIONAL
-    returned = entry.fields.get("RvslInd") in {"true", "1"} or (detail is not None and detail.returned)
+    returned = entry.fields.get("RvslInd") in {"true", "1"} or (detail is not None and detail.is_returned)
     if direction == "CRDT":
         return Kind.INFORMATIONAL if returned else Kind.DEPOSIT
     return Kind.DEPOSIT_REVERSAL if returned else Kind.INFORMATIONAL
 
 
-def _deposit(entry: Entry, detail: Detail | None, pattern: re.Pattern[str]) -> str | None:
+def _deposit(entry: BankEntry, detail: Detail | None, pattern: re.Pattern[str]) -> str | None:
     """The one deposit that the payer named; None for none, and for two different ones."""
     texts = [entry.fields.get("AddtlNtryInf", "")]
     if detail is not None:
@@ -232,7 +232,7 @@ def _nothing(statement: Statement) -> Draft:
     return Draft(statement.message, tx_id, [leg], None, None, None, False, None, None, False, _UNSIGNED)
 
 
-def _one_of(entry: Entry, name: str, known: frozenset[str]) -> str:
+def _one_of(entry: BankEntry, name: str, known: frozenset[str]) -> str:
     text = entry.fields.get(name)
     if not text:
         raise Rejected(RejectCode.MISSING_FIELD, f"{name} is missing")

@@ -43,11 +43,11 @@ class Detail(msgspec.Struct, gc=False):
     texts: list[str]
     money: Money | None = None
     direction: str = ""
-    returned: bool = False
-    doubled: str = ""
+    is_returned: bool = False
+    repeated_element: str = ""
 
 
-class Entry(msgspec.Struct, gc=False):
+class BankEntry(msgspec.Struct, gc=False):
     """A `Ntry`: what the account saw. `count` is what its `Btch` says of the number of payments in it."""
 
     element: etree._Element
@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, gc=False):
     """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or times."""
     count: str = ""
     has_further_message: bool = False
-    doubled: str = ""
+    repeated_element: str = ""
 
     @property
     def is_divided(self) -> bool:
@@ -87,7 +87,7 @@ def text_of_element(element: etree._Element) -> str:
     return " ".join((element.text or "").split())
 
 
-def statements_of(root: etree._Element) -> Iterator[Statement]:
+def read_statements(root: etree._Element) -> Iterator[Statement]:
     """The file's statements. Raises Rejected for what is no camt file, or says no account or id."""
     match = _NAMESPACE.match(str(root.tag))
     body = root[0] if len(root) else None
@@ -114,10 +114,10 @@ def _find(element: etree._Element, namespace: str, path: str) -> str:
     return " ".join((found or "").split())
 
 
-def entry_of(element: etree._Element, namespace: str) -> Entry:
+def read_entry(element: etree._Element, namespace: str) -> BankEntry:
     """An entry with its details."""
     skip = len(namespace)
-    entry, fields = Entry(element, [], doubled=_doubled(element, skip)), {}
+    entry, fields = BankEntry(element, [], repeated_element=_doubled(element, skip)), {}
     for part in element:
         name = part.tag[skip:]
         if name in {"BookgDt", "ValDt", "Sts"}:
@@ -135,7 +135,7 @@ def entry_of(element: etree._Element, namespace: str) -> Entry:
     return entry
 
 
-def _read_details(entry: Entry, element: etree._Element, skip: int) -> None:
+def _read_details(entry: BankEntry, element: etree._Element, skip: int) -> None:
     for part in element:
         name = part.tag[skip:]
         if name == "TxDtls":
@@ -145,7 +145,7 @@ def _read_details(entry: Entry, element: etree._Element, skip: int) -> None:
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
-    detail = Detail(element, {}, [], doubled=_doubled(element, skip))
+    detail = Detail(element, {}, [], repeated_element=_doubled(element, skip))
     older: Money | None = None
     for part in element:
         name = part.tag[skip:]
@@ -163,7 +163,7 @@ def _detail_of(element: etree._Element, skip: int) -> Detail:
         elif name == "AddtlTxInf":
             detail.texts.append(text_of_element(part))
         elif name == "RtrInf":
-            detail.returned = True
+            detail.is_returned = True
     if detail.money is None:
         detail.money = older  # versions 2 and 3 have no Amt of a detail's own
     return detail

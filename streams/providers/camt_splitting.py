@@ -14,10 +14,10 @@ from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
 from streams.providers.camt import Camt
-from streams.providers.camt_file import Statement, entry_of, statements_of
-from streams.providers.xml_body import parser, root_of
+from streams.providers.camt_file import Statement, read_entry, read_statements
+from streams.providers.xml_body import make_parser, root_of
 
-PART_MAX_BYTES: Final = 1_000_000
+SPLIT_MAX_BYTES: Final = 1_000_000
 
 
 class _Unit(NamedTuple):
@@ -28,13 +28,13 @@ class _Unit(NamedTuple):
     size: int
 
 
-def parts(value: bytes, dialect: Camt | None = None, max_bytes: int = PART_MAX_BYTES) -> list[bytes]:
+def split_file(value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT_MAX_BYTES) -> list[bytes]:
     """The file itself if it fits `max_bytes`, else files that do; `dialect` must be the one that will read them.
 
     Raises Rejected: what the dialect raises for a file that is none, TOO_LARGE where even one payment does not fit.
     """
-    root = root_of(parser(), value)
-    statements = list(statements_of(root))
+    root = root_of(make_parser(), value)
+    statements = list(read_statements(root))
     if len(value) <= max_bytes:
         return [value]
     made: list[bytes] = []
@@ -49,7 +49,7 @@ def parts(value: bytes, dialect: Camt | None = None, max_bytes: int = PART_MAX_B
 def _frame(root: etree._Element, statements: list[Statement], number: int) -> etree._Element:
     """The file with one of its statements and no entry."""
     frame = deepcopy(root)
-    copies = list(statements_of(frame))
+    copies = list(read_statements(frame))
     assert len(copies) == len(statements)
     for index, copy in enumerate(copies):
         for entry in copy.entries:
@@ -67,7 +67,7 @@ def _remove(element: etree._Element) -> None:
 
 def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
     whole = deepcopy(frame)
-    [statement] = statements_of(whole)
+    [statement] = read_statements(whole)
     head = [part for part in statement.element if not str(part.tag).endswith("Inf")]
     at = statement.element.index(head[-1]) + 1
     statement.element[at:at] = [deepcopy(entry) for entry in entries]
@@ -77,23 +77,23 @@ def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
 def _units(dialect: Camt, statement: Statement, element: etree._Element, room: int) -> Iterator[_Unit]:
     """The entry, or, where it does not fit by itself, an entry for each of its details."""
     size = len(etree.tostring(element))
-    entry = entry_of(element, statement.namespace)
+    entry = read_entry(element, statement.namespace)
     if size <= room or not entry.is_divided:
         yield _Unit(element, dialect.keys_of(statement, entry), size)
         return
     frame = deepcopy(element)
-    for detail in entry_of(frame, statement.namespace).details:
+    for detail in read_entry(frame, statement.namespace).details:
         _remove(detail.element)
     for detail in entry.details:
         alone = deepcopy(frame)
         details = alone.find(f"{statement.namespace}NtryDtls")
         assert details is not None
-        if entry_of(alone, statement.namespace).count in {"", "1"}:
+        if read_entry(alone, statement.namespace).count in {"", "1"}:
             # Or the one detail would pass for the whole entry.
             batch = etree.SubElement(details, f"{statement.namespace}Btch")
             etree.SubElement(batch, f"{statement.namespace}NbOfTxs").text = str(len(entry.details))
         details.append(deepcopy(detail.element))
-        keys = dialect.keys_of(statement, entry_of(alone, statement.namespace))
+        keys = dialect.keys_of(statement, read_entry(alone, statement.namespace))
         yield _Unit(alone, keys, len(etree.tostring(alone)))
 
 

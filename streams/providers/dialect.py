@@ -20,7 +20,7 @@ from schemas.events import Cause, Leg, Reference, WalletOutcome
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
 
-ROLLED_BACK_BEFORE: Final = "ROLLED_BACK_BEFORE_IT_CAME"
+ROLLBACK_PRECEDED: Final = "ROLLBACK_PRECEDED"
 """The ledger's reason for an event that was rolled back before it came: nothing moved, however often it is asked."""
 
 Headers: TypeAlias = Mapping[str, bytes | None]
@@ -86,7 +86,7 @@ class MarketDraft(msgspec.Struct, frozen=True, gc=False):
     signature: str
 
 
-class Unreadable(Rejected):
+class UnreadableItem(Rejected):
     """One item that its dialect refuses to read, with the player where the item named one."""
 
     def __init__(self, reason: RejectCode, detail: str, player_id: str | None) -> None:
@@ -143,7 +143,7 @@ class Dialect(ABC):
         failed = bool(results) and all(isinstance(result, Rejected) for result in results)
         return Reply(400 if failed else 200, "text/plain", b"")
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body as it may be shown to a person: secrets that travel inside it are blotted out."""
         return value
 
@@ -156,7 +156,7 @@ class Dialect(ABC):
         return value
 
 
-def entry_of(material: KeyMaterial, name: str, provider: str) -> str:
+def require_key(material: KeyMaterial, name: str, provider: str) -> str:
     """One named entry of a provider's key material. Raises UsageError, never showing what the entry holds."""
     entry = material.get(name)
     if not entry:

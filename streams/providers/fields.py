@@ -76,7 +76,7 @@ def optional_text(value: str | int | None, field: str) -> str | None:
     return None if value is None or value == "" else text_of(value, field)
 
 
-def required(value: T | None, field: str) -> T:
+def require(value: T | None, field: str) -> T:
     """A field that this operation cannot do without. Raises Rejected(MISSING_FIELD)."""
     if value is None:
         raise Rejected(RejectCode.MISSING_FIELD, f"{field} is missing")
@@ -114,7 +114,7 @@ def epoch_ms(at: datetime) -> int:
     return (at - _EPOCH) // _MS
 
 
-def checked_ms(ms: int, field: str) -> int:
+def check_ms(ms: int, field: str) -> int:
     """Epoch ms of a time that somebody told, from 1970 to the end of 9999. Raises Rejected(BAD_TIME) for any other.
 
     An offset takes the first and the last day of the calendar out of it: no reader could print such a time.
@@ -126,7 +126,7 @@ def checked_ms(ms: int, field: str) -> int:
 
 def ms_of_instant(at: datetime, field: str) -> int:
     """An `Instant` in epoch ms. Raises Rejected(BAD_TIME) before 1970 and after 9999."""
-    return checked_ms(epoch_ms(at), field)
+    return check_ms(epoch_ms(at), field)
 
 
 def received_at_of(headers: Headers) -> int | None:
@@ -160,7 +160,7 @@ def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Rejected(RejectCode.MALFORMED, "the body is nested too deeply") from error
 
 
-def player_named(body: bytes, field: str, verdict: str) -> str | None:
+def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
     """Whom a JSON body names in `field`, though not all of it can be read; None where it names nobody.
 
     None too where its signature was not found good (`verdict`): a stranger must make no player wait.

@@ -17,10 +17,20 @@ import msgspec
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import SignatureVerdict, WalletOutcome
-from schemas.money import text_of_minor
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
-from streams.providers.fields import ms_of_instant, player_named, read_json, text_of
-from streams.providers.house_messages import BODY, Said
+from schemas.money import format_minor
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
+from streams.providers.fields import ms_of_instant, read_json, read_player_id, text_of
+from streams.providers.house_messages import BODY, HouseMessage
 from streams.providers.signatures import HmacSha256
 
 SIGNATURE_HEADER: Final = "x-house-signature"
@@ -38,7 +48,7 @@ class House(Dialect):
         """A reader that checks `x-house-signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
-            matches = HmacSha256(entry_of(material, "hmac_hex", self.provider)).matches_hex
+            matches = HmacSha256(require_key(material, "hmac_hex", self.provider)).matches_hex
         return partial(self._read, matches)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
@@ -56,7 +66,7 @@ class House(Dialect):
         said["event_id"] = result.event_id
         if result.currency is not None and result.balance_minor is not None:
             said["currency"] = result.currency
-            said["balance"] = text_of_minor(result.balance_minor, result.scale or 0)
+            said["balance"] = format_minor(result.balance_minor, result.scale or 0)
         return Reply(200, "application/json", msgspec.json.encode(said))
 
     def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
@@ -72,14 +82,14 @@ class House(Dialect):
         try:
             said = read_json(BODY, value)
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_named(value, "player_id", verdict)) from error
+            raise UnreadableItem(error.reason, error.detail, read_player_id(value, "player_id", verdict)) from error
         player_id = said.player()
         try:
             return [self._draft(said, player_id, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, said: Said, player_id: str | None, verdict: str) -> Draft:
+    def _draft(self, said: HouseMessage, player_id: str | None, verdict: str) -> Draft:
         operation = str(said.__struct_config__.tag)
         return Draft(
             operation,

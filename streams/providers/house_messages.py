@@ -20,7 +20,7 @@ from streams.providers.fields import (
 )
 
 
-class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
+class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
     """One object of the cashier's: what it is in the log. Its methods raise Rejected for fields that cannot be used."""
 
     kind: ClassVar[Kind]
@@ -43,7 +43,7 @@ class Said(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="opera
         return None
 
 
-class _OfPlayer(Said, frozen=True, gc=False, kw_only=True):
+class _OfPlayer(HouseMessage, frozen=True, gc=False, kw_only=True):
     player_id: Id
 
     def player(self) -> str | None:
@@ -194,7 +194,7 @@ class _PlayerUnlimited(_PlayerState, frozen=True, gc=False, kw_only=True, tag="p
         return Leg(self.kind.value, None, currency_of(Amount(0, 0), self.currency))
 
 
-class _Heartbeat(Said, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
+class _Heartbeat(HouseMessage, frozen=True, gc=False, kw_only=True, tag="heartbeat"):
     kind: ClassVar[Kind] = Kind.HEARTBEAT
 
     def player(self) -> str | None:

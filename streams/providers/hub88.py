@@ -22,7 +22,7 @@ from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, Wall
 from schemas.money import amount_of
 from schemas.policies import LedgerPolicy
 from streams.providers.dialect import (
-    ROLLED_BACK_BEFORE,
+    ROLLBACK_PRECEDED,
     Dialect,
     Draft,
     Headers,
@@ -30,8 +30,8 @@ from streams.providers.dialect import (
     KeyMaterial,
     Reader,
     Reply,
-    Unreadable,
-    entry_of,
+    UnreadableItem,
+    require_key,
 )
 from streams.providers.fields import (
     CurrencyText,
@@ -39,9 +39,9 @@ from streams.providers.fields import (
     OptionalId,
     currency_of,
     optional_text,
-    player_named,
     read_json,
-    required,
+    read_player_id,
+    require,
     text_of,
 )
 from streams.providers.signatures import RsaSha256
@@ -80,7 +80,7 @@ _STATUSES_OF_REJECTIONS: Final = {
 }
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False):
+class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     user: Id
     transaction_uuid: Id
     round: OptionalId = None
@@ -102,7 +102,7 @@ class _Echoed(msgspec.Struct, frozen=True, gc=False):
     currency: Any = None
 
 
-_BODY: Final = msgspec.json.Decoder(_Body)
+_BODY: Final = msgspec.json.Decoder(_Hub88Request)
 _ECHOED: Final = msgspec.json.Decoder(_Echoed)
 
 
@@ -131,7 +131,7 @@ class Hub88(Dialect):
         """A reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body. Needs `public_key_pem`."""
         matches = None
         if material is not None:
-            matches = RsaSha256(entry_of(material, "public_key_pem", self.provider)).matches
+            matches = RsaSha256(require_key(material, "public_key_pem", self.provider)).matches
         return partial(self._read, matches)
 
     def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
@@ -148,24 +148,24 @@ class Hub88(Dialect):
             operation = _operation_of(headers)
             body = read_json(_BODY, value)
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_named(value, "user", verdict)) from error
+            raise UnreadableItem(error.reason, error.detail, read_player_id(value, "user", verdict)) from error
         player_id = text_of(body.user, "user")
         try:
             return [self._draft(operation, body, player_id, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, operation: str, body: _Body, player_id: str, verdict: str) -> Draft:
+    def _draft(self, operation: str, body: _Hub88Request, player_id: str, verdict: str) -> Draft:
         referred = optional_text(body.reference_transaction_uuid, "reference_transaction_uuid")
         reference: Reference | None = None
         if operation == "rollback":
-            reference = Reference(self.rollback_of, required(referred, "reference_transaction_uuid"))
+            reference = Reference(self.rollback_of, require(referred, "reference_transaction_uuid"))
             leg = Leg(Kind.ROLLBACK.value)
         else:
             if referred is not None:
                 reference = Reference("bet", referred)
-            amount = amount_of(required(body.amount, "amount"), AMOUNT_SCALE)
-            currency = currency_of(amount, required(body.currency, "currency"))
+            amount = amount_of(require(body.amount, "amount"), AMOUNT_SCALE)
+            currency = currency_of(amount, require(body.currency, "currency"))
             campaign_id = optional_text(body.reward_uuid, "reward_uuid")
             leg = Leg(_KINDS[operation], amount, currency, bool(body.is_free), campaign_id)
         # The code is what the document calls the game; it may change inside a lobby's session, the id may be missing.
@@ -200,7 +200,7 @@ class Hub88(Dialect):
             return _STATUSES_OF_REJECTIONS.get(result.reason, _UNKNOWN)
         if result.outcome == Outcome.TOMBSTONED and result.operation == "rollback":
             return _OK if self.unknown_rollback_succeeds else _NO_TRANSACTION
-        if result.reason == ROLLED_BACK_BEFORE:
+        if result.reason == ROLLBACK_PRECEDED:
             return _UNKNOWN  # a bet that came after its rollback: nothing moved, and nobody may play for it
         return _STATUSES.get(result.outcome, _UNKNOWN)
 

@@ -22,11 +22,21 @@ from msgspec import Meta
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
-from schemas.money import amount_from_text, amount_of, text_of_minor, truncated
+from schemas.money import amount_from_text, amount_of, format_minor, truncate
 from schemas.policies import LedgerPolicy
 from schemas.topics import DAY_MS
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
-from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, required, text_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
+from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, require, text_of
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
 
@@ -65,7 +75,7 @@ _ENDINGS: Final = frozenset({"deposit", "rollback"})
 _OF_REASON: Final = {
     "ALREADY_CLOSED": _REFUNDED,
     "NOTHING_TO_REVERSE": _NOT_FOUND,
-    "BET_NOT_SEEN": _NOT_FOUND,
+    "BET_NOT_FOUND": _NOT_FOUND,
     "PLAYER_UNKNOWN": _NOT_FOUND,
     "BET_ROLLED_BACK": _REFUNDED,
     "BET_SETTLED": _SETTLED,
@@ -87,14 +97,14 @@ _OF_REJECTION: Final = {
 }
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class _HundredHPRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     tx_id: Id
     secret: str | None = None
     amount: Annotated[str, Meta(max_length=64)] | None = None
     promo_id: OptionalId = None
 
 
-_BODY: Final = msgspec.json.Decoder(_Body)
+_BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
 
 
 @dataclass(frozen=True)
@@ -125,10 +135,10 @@ class HundredHP(Dialect):
         """A reader that compares the body's `secret`. Needs `secret`."""
         secret = None
         if material is not None:
-            secret = entry_of(material, "secret", self.provider).encode()
+            secret = require_key(material, "secret", self.provider).encode()
         return partial(self._read, secret)
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body without its secret."""
         return _SECRET.sub(rb"\1***", value)
 
@@ -142,9 +152,9 @@ class HundredHP(Dialect):
         try:
             return [self._draft(operation, body, player_id, header_id(headers, CURRENCY_HEADER), verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, operation: str, body: _Body, player_id: str, currency: str, verdict: str) -> Draft:
+    def _draft(self, operation: str, body: _HundredHPRequest, player_id: str, currency: str, verdict: str) -> Draft:
         tx_id = text_of(body.tx_id, "txId")
         bet = operation == "withdrawal"
         amount = _amount(body, zero_allowed=not bet)
@@ -214,7 +224,7 @@ def _verdict(secret: bytes | None, given: str | None) -> str:
     return SignatureVerdict.VALID.value
 
 
-def _ending(operation: str, body: _Body, verdict: str) -> Draft:
+def _ending(operation: str, body: _HundredHPRequest, verdict: str) -> Draft:
     """A deposit or a rollback. Its id is the withdrawal's, and so is the time in it: that is not the time of this."""
     tx_id = text_of(body.tx_id, "txId")
     leg = Leg(Kind.ROLLBACK.value) if operation == "rollback" else Leg(Kind.WIN.value, _amount(body))
@@ -222,12 +232,12 @@ def _ending(operation: str, body: _Body, verdict: str) -> Draft:
     return Draft(operation, tx_id, [leg], None, reference, tx_id, True, None, None, False, verdict)
 
 
-def _amount(body: _Body, *, zero_allowed: bool = True) -> Amount:
+def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
     """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits hold."""
-    sent = required(body.amount, "amount")
+    sent = require(body.amount, "amount")
     whole, _, fraction = sent.partition(".")
     if len(fraction) <= DECIMALS or not _DIGITS.fullmatch(fraction):
-        amount = truncated(amount_from_text(sent), DECIMALS)
+        amount = truncate(amount_from_text(sent), DECIMALS)
     else:
         amount = amount_from_text(f"{whole}.{fraction[:DECIMALS]}")
     if amount.unscaled > 0:
@@ -244,8 +254,8 @@ def _uuid7_ms(text: str) -> int | None:
 
 
 def _balance(minor: int, scale: int) -> str:
-    cut = truncated(amount_of(minor, scale), DECIMALS)
-    return text_of_minor(cut.unscaled, cut.scale)
+    cut = truncate(amount_of(minor, scale), DECIMALS)
+    return format_minor(cut.unscaled, cut.scale)
 
 
 def _code_of(operation: str, result: WalletOutcome) -> int:

@@ -22,7 +22,7 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
 from schemas.money import amount_from_text
 from schemas.topics import DAY_MS
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Unreadable
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, UnreadableItem
 from streams.providers.fields import ID_MAX, signed_currency_of, text_of
 from streams.providers.times import ms_of_text
 
@@ -55,7 +55,7 @@ class LgaReport(Dialect):
         del material
         return self._read
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The file without nationalities and dates of birth; nothing of what could be one of them.
 
         A file that was cut off has no headings, and a line of too many fields has its own idea of columns.
@@ -136,7 +136,7 @@ def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, 
         tx_id = "|".join((licensee, time, player_id, legs[0].currency or ""))
         at = ms_of_text(time, zone, field="TIMESTAMP")
     except Rejected as error:
-        raise Unreadable(error.reason, error.detail, player_id) from error
+        raise UnreadableItem(error.reason, error.detail, player_id) from error
     return Draft(OPERATION, tx_id, legs, player_id, None, None, False, None, at, False, _UNSIGNED)
 
 

@@ -23,14 +23,24 @@ from lxml import etree
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
-from schemas.money import amount_of, truncated
+from schemas.money import amount_of, truncate
 from schemas.policies import LedgerPolicy
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
 from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
-from streams.providers.xml_body import NOT_SHOWN, call_of, is_searchable, parser, root_of
+from streams.providers.xml_body import NOT_SHOWN, check_call_size, is_searchable, make_parser, root_of
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
@@ -52,7 +62,7 @@ _DESCRIPTIONS: Final = {
     _LIMIT: "A limit of the player is exceeded.",
 }
 _SUCCESS: Final = frozenset({Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value})
-_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
+_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
     {
         Outcome.CONFLICT: _OTHER_DETAILS,
@@ -98,21 +108,21 @@ class Microgaming(Dialect):
         """A reader that compares login and password of `auth`. Needs `login` and `password`."""
         secrets: dict[str, bytes] = {}
         if material is not None:
-            secrets = {name: entry_of(material, name, self.provider).encode() for name in ("login", "password")}
-        return partial(self._read, secrets, parser(), zone_of(self.zone))
+            secrets = {name: require_key(material, name, self.provider).encode() for name in ("login", "password")}
+        return partial(self._read, secrets, make_parser(), zone_of(self.zone))
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body without login and password."""
         return _SECRET.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
         """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
-        return call_of(value)
+        return check_call_size(value)
 
     def _read(
         self, secrets: Mapping[str, bytes], reader: etree.XMLParser, zone: tzinfo, record: RawRecord, headers: Headers
     ) -> list[Item]:
-        method = _method(root_of(reader, call_of(record.value or b"")))
+        method = _method(root_of(reader, check_call_size(record.value or b"")))
         call, auth = TextFields(_attributes(method, "call")), _attributes(method, "auth")
         operation = _operation(method, call)
         verdict = _verdict(secrets, auth)
@@ -123,7 +133,7 @@ class Microgaming(Dialect):
             draft = self._end if operation == _END else partial(self._play, operation)
             return [draft(call, player_id, headers, at, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _player(self, call: TextFields, headers: Headers) -> str:
         if headers.get(PLAYER_HEADER) or not call.flag("offline"):
@@ -182,7 +192,7 @@ class Microgaming(Dialect):
         """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance or an errorcode."""
         name, call = "", {}
         try:
-            method = _method(root_of(parser(), call_of(request.value or b"")))
+            method = _method(root_of(make_parser(), check_call_size(request.value or b"")))
             name, call = method.get("name") or "", _attributes(method, "call")
         except Rejected:
             pass  # the answer to what could not be read names nothing
@@ -269,7 +279,7 @@ def _is_without_bet(result: WalletOutcome) -> bool:
 def _success(result: WalletOutcome) -> dict[str, str]:
     said: dict[str, str] = {}
     if result.balance_minor is not None:
-        balance = truncated(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
+        balance = truncate(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
         said = {"balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)), "bonusbalance": "0"}
     if result.operation != _END:
         said["exttransactionid"] = NOT_RECEIVED if _is_without_bet(result) else result.event_id

@@ -18,11 +18,21 @@ import msgspec
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, SignatureVerdict, WalletOutcome
-from schemas.money import amount_from_text, minor_units, text_of_minor
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
+from schemas.money import amount_from_text, format_minor, minor_units
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import same_secret
-from streams.providers.text_fields import TextFields, read_form, redacted_form
+from streams.providers.text_fields import TextFields, read_form, redact_form
 
 TRANSFER: Final = "TransferInOut"
 ADJUSTMENT: Final = "Adjustment"
@@ -83,13 +93,13 @@ class PGSoft(Dialect):
         secrets: dict[str, bytes] = {}
         if material is not None:
             secrets = {
-                name: entry_of(material, name, self.provider).encode() for name in ("secret_key", "operator_token")
+                name: require_key(material, name, self.provider).encode() for name in ("secret_key", "operator_token")
             }
         return partial(self._read, secrets)
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body without its secrets and its session."""
-        return redacted_form(value, _SECRETS.__contains__)
+        return redact_form(value, _SECRETS.__contains__)
 
     def _read(self, secrets: Mapping[str, bytes], record: RawRecord, headers: Headers) -> list[Item]:
         operation = _operation_or_none(headers)
@@ -103,7 +113,7 @@ class PGSoft(Dialect):
             draft = _transfer if operation == TRANSFER else _adjustment
             return [draft(fields, player_id, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """`{data, error}` under HTTP 200; a success repeats the request's time as `updated_time`."""
@@ -198,7 +208,7 @@ def _data(request: RawRecord, result: WalletOutcome) -> dict[str, Any] | None:
 
 def _number(unscaled: int, scale: int) -> msgspec.Raw:
     """A JSON number with all its decimals: a float would round it."""
-    return msgspec.Raw(text_of_minor(unscaled, scale).encode())
+    return msgspec.Raw(format_minor(unscaled, scale).encode())
 
 
 def _error(code: str) -> Reply:

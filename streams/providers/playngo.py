@@ -19,9 +19,9 @@ from lxml import etree
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
-from schemas.money import amount_from_text, amount_of, text_of_minor
+from schemas.money import amount_from_text, amount_of, format_minor
 from streams.providers.dialect import (
-    ROLLED_BACK_BEFORE,
+    ROLLBACK_PRECEDED,
     Dialect,
     Draft,
     Headers,
@@ -29,12 +29,12 @@ from streams.providers.dialect import (
     KeyMaterial,
     Reader,
     Reply,
-    Unreadable,
-    entry_of,
+    UnreadableItem,
+    require_key,
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import same_secret
-from streams.providers.xml_body import NOT_SHOWN, call_of, is_searchable, parser, root_of
+from streams.providers.xml_body import NOT_SHOWN, check_call_size, is_searchable, make_parser, root_of
 
 _OPERATIONS: Final = frozenset({"reserve", "release", "cancelReserve"})
 _USED: Final = frozenset(
@@ -79,8 +79,8 @@ class PlayNGo(Dialect):
         """A reader that compares the body's accessToken. Needs `access_token`."""
         secret = None
         if material is not None:
-            secret = entry_of(material, "access_token", self.provider).encode()
-        return partial(self._read, secret, parser())
+            secret = require_key(material, "access_token", self.provider).encode()
+        return partial(self._read, secret, make_parser())
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """The request's element with `statusCode`, and with `real` and `currency` where the balance is known.
@@ -95,21 +95,21 @@ class PlayNGo(Dialect):
         if isinstance(result, WalletOutcome):
             said["externalTransactionId"] = result.event_id
             if result.balance_minor is not None and result.currency is not None:
-                said |= {"real": text_of_minor(result.balance_minor, result.scale or 0), "currency": result.currency}
+                said |= {"real": format_minor(result.balance_minor, result.scale or 0), "currency": result.currency}
         for name, text in said.items():
             etree.SubElement(answer, name).text = text
         return Reply(200, "application/xml", etree.tostring(answer))
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body without its access token."""
         return _TOKEN.sub(b"<accessToken>***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
         """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
-        return call_of(value)
+        return check_call_size(value)
 
     def _read(self, secret: bytes | None, reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
-        operation, fields = _elements(root_of(reader, call_of(record.value or b"")))
+        operation, fields = _elements(root_of(reader, check_call_size(record.value or b"")))
         if operation not in _OPERATIONS:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction")
         verdict = _verdict(secret, fields)
@@ -117,7 +117,7 @@ class PlayNGo(Dialect):
         try:
             return [self._draft(operation, fields, player_id, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _draft(self, operation: str, fields: Mapping[str, str], player_id: str, verdict: str) -> Draft:
         transaction_id = _id(fields, "transactionId")
@@ -163,7 +163,7 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
         return 1 if result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE} else _FAILED
     if result.outcome == Outcome.TOMBSTONED and result.operation == "cancelReserve":
         return 0
-    if result.reason == ROLLED_BACK_BEFORE:
+    if result.reason == ROLLBACK_PRECEDED:
         return _FAILED  # a reserve that came after its cancel: nothing moved, and nobody may play for it
     return _CODES.get(result.outcome, _FAILED)
 

@@ -20,11 +20,21 @@ import msgspec
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
-from schemas.money import text_of_minor
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
+from schemas.money import format_minor
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import Md5OfSorted
-from streams.providers.text_fields import CURRENCY_HEADER, TextFields, header_id, read_form, redacted_form
+from streams.providers.text_fields import CURRENCY_HEADER, TextFields, header_id, read_form, redact_form
 
 _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
     {
@@ -71,7 +81,7 @@ _READ: Final = frozenset(
 _SIGNED_NAME: Final = re.compile(f"(?:^|&)(?:{'|'.join(sorted(_READ))})=")
 
 _OF_A_ROUND: Final = frozenset({"bet", "result", "jackpotWin", "adjustment", "endRound"})
-_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_SEEN"})
+_NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _NOTHING: Final = Amount(0, 0)
 
 
@@ -102,12 +112,12 @@ class Pragmatic(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """A reader that checks the body's `hash`. Needs `secret`."""
-        seal = None if material is None else Md5OfSorted(entry_of(material, "secret", self.provider))
+        seal = None if material is None else Md5OfSorted(require_key(material, "secret", self.provider))
         return partial(self._read, seal)
 
-    def redacted(self, value: bytes) -> bytes:
+    def redact(self, value: bytes) -> bytes:
         """The body without its session token; the hash is no secret."""
-        return redacted_form(value, lambda name: name == "token")
+        return redact_form(value, lambda name: name == "token")
 
     def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
         operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
@@ -120,7 +130,7 @@ class Pragmatic(Dialect):
         try:
             return [self._draft(operation, fields, player_id, headers, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _draft(self, operation: str, fields: TextFields, player_id: str, headers: Headers, verdict: str) -> Draft:
         ask_id = fields.id_of if operation in _OF_A_ROUND else fields.optional_id
@@ -191,7 +201,7 @@ class Pragmatic(Dialect):
         said: dict[str, Any] = {} if operation == "endRound" else {"transactionId": result.event_id}
         if operation != "refund" and result.balance_minor is not None:
             said["currency"] = result.currency
-            said["cash"] = msgspec.Raw(text_of_minor(result.balance_minor, result.scale or 0).encode())
+            said["cash"] = msgspec.Raw(format_minor(result.balance_minor, result.scale or 0).encode())
             said["bonus"] = 0
             if operation == "bet":
                 said["usedPromo"] = 0

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-BLOTTED: Final = "***"
-SECRET_CHARACTERS_MIN: Final = 6
+MASK: Final = "***"
+SECRET_LENGTH_MIN: Final = 6
 """Shorter ones are found in too much that is no secret."""
 
 
 def secrets_of(keyring: Mapping[str, Any]) -> tuple[str, ...]:
     """Every text of a keyring, however it is nested; what is no secret there does no harm when it is hidden."""
-    return tuple(text for text in _texts_of(keyring) if len(text) >= SECRET_CHARACTERS_MIN)
+    return tuple(text for text in _texts_of(keyring) if len(text) >= SECRET_LENGTH_MIN)
 
 
 def _texts_of(node: Any) -> Iterator[str]:
@@ -30,9 +30,9 @@ def _texts_of(node: Any) -> Iterator[str]:
             yield from _texts_of(value)
 
 
-def blotted(body: bytes, secrets: Iterable[str]) -> bytes:
+def mask_secrets(body: bytes, secrets: Iterable[str]) -> bytes:
     """A body without these secrets, in any of the encodings that a body may have."""
     for secret in secrets:
         for spelling in (secret.encode(), secret.encode("utf-16-le"), secret.encode("utf-16-be")):
-            body = body.replace(spelling, BLOTTED.encode())
+            body = body.replace(spelling, MASK.encode())
     return body

@@ -19,7 +19,7 @@ import msgspec
 from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
 from streams.providers.dialect import Dialect
-from streams.providers.versions import State, VersionRow, current, read_rows
+from streams.providers.versions import VersionRow, VersionState, current_row, read_rows
 
 FILE: Final = "versions.toml"
 
@@ -55,7 +55,7 @@ class Dialects(Mapping[str, Dialect]):
 
     def __getitem__(self, provider: str) -> Dialect:
         """The dialect of the provider's current version. Raises KeyError, UsageError."""
-        return self.version(current(self._by_provider[provider])).dialect
+        return self.version(current_row(self._by_provider[provider])).dialect
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_provider)
@@ -127,7 +127,7 @@ def by_provider(dialects: Iterable[Dialect]) -> Dialects:
             provider=name,
             version=dialect.version,
             adapter=f"{type(dialect).__module__}:{type(dialect).__name__}",
-            state=State.LIVE,
+            state=VersionState.LIVE,
             source="made by hand",
         )
         for name, dialect in made.items()
@@ -144,7 +144,7 @@ def policies(dialects: Mapping[str, Dialect] = DIALECTS) -> Mapping[str, LedgerP
     return MappingProxyType({provider: dialect.policy for provider, dialect in dialects.items()})
 
 
-def redacted(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) -> bytes | None:
+def redact(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) -> bytes | None:
     """A raw value as it may be shown to a person: without what any version of its provider calls a secret.
 
     Whoever shows a raw record calls this. For a provider that nobody knows the value is withheld.
@@ -154,5 +154,5 @@ def redacted(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) 
     if provider not in dialects:
         return b"(withheld: no dialect knows which parts of it are secret)"
     for version in dialects.versions(provider):
-        value = version.dialect.redacted(value)
+        value = version.dialect.redact(value)
     return value

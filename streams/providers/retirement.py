@@ -12,18 +12,18 @@ WARN_DAYS: Final = 30
 """So long before its retirement a version that still has traffic is warned of, and from then on for ever."""
 
 
-def retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:
+def find_retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:
     """The versions whose retirement is at most 30 days away, or past, the most urgent first."""
     due = [(days, row) for row in rows if (days := row.days_to_retirement(today)) is not None and days <= WARN_DAYS]
     return [row for _, row in sorted(due, key=lambda pair: pair[0])]
 
 
-def warnings(
+def format_warnings(
     rows: Iterable[VersionRow], events: Mapping[tuple[str, str], int], today: date, since: str = "in the last day"
 ) -> list[str]:
     """A sentence for each version that is about to be retired, or is, and had `events` all the same."""
     said = []
-    for row in retiring(rows, today):
+    for row in find_retiring(rows, today):
         count = events.get((row.provider, row.version), 0)
         if count:
             said.append(

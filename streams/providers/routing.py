@@ -23,7 +23,7 @@ from streams.providers.dialect import Draft, Headers, Item, MarketDraft, PlayerD
 from streams.providers.fields import seen_at
 from streams.providers.keyring import KeyEntry, reader_of
 from streams.providers.registry import Version
-from streams.providers.versions import VersionRow, by_preference, current, fallbacks
+from streams.providers.versions import VersionRow, current_row, fallbacks, sort_by_preference
 
 STRUCTURAL: Final = frozenset(
     {
@@ -40,7 +40,7 @@ STRUCTURAL: Final = frozenset(
 _NOT_CHECKED: Final = SignatureVerdict.NOT_CHECKED.value
 
 
-class Voice(NamedTuple):
+class VersionReader(NamedTuple):
     """One version of a provider's dialect, ready to read."""
 
     read: Reader
@@ -58,55 +58,55 @@ class Fallback(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
-Fallen: TypeAlias = Mapping[int, tuple[Voice, Fallback]]
+FallbacksByIndex: TypeAlias = Mapping[int, tuple[VersionReader, Fallback]]
 """By their index the items that another version than the expected one had to read."""
 
 
-class Reading(NamedTuple):
+class RoutedRecord(NamedTuple):
     """The version that was expected, the items, and which of them another one had to read."""
 
-    voice: Voice
+    reader: VersionReader
     items: list[Item]
-    fallen: Fallen = MappingProxyType({})
+    fallbacks_by_index: FallbacksByIndex = MappingProxyType({})
 
 
 class _Candidate(NamedTuple):
     fits: Callable[[RawRecord, Headers], bool]
-    voice: Voice
-    others: tuple[Voice, ...]
+    reader: VersionReader
+    others: tuple[VersionReader, ...]
 
 
-class Speaker:
+class ProviderRouter:
     """One provider's versions side by side."""
 
     def __init__(self, versions: Sequence[Version], entry: KeyEntry | None) -> None:
         """Make a reader for each version under the provider's entry of the keyring. Raises UsageError."""
         rows = [version.row for version in versions]
-        voices = {version.row.version: _voice(version, entry) for version in versions}
+        voices = {version.row.version: _version_reader(version, entry) for version in versions}
         self._checks = entry is not None
         self._candidates = [
             _Candidate(
-                partial(_fits, _compiled(row)),
+                partial(_fits, _compile_keys(row)),
                 voices[row.version],
                 tuple(voices[other.version] for other in fallbacks(row, rows)),
             )
-            for row in by_preference(rows)
+            for row in sort_by_preference(rows)
         ]
-        otherwise = voices[current(rows).version]
-        self._otherwise = next(one for one in self._candidates if one.voice is otherwise)
-        self.sole: Voice | None = otherwise if len(voices) == 1 else None
+        otherwise = voices[current_row(rows).version]
+        self._otherwise = next(one for one in self._candidates if one.reader is otherwise)
+        self.only_version: VersionReader | None = otherwise if len(voices) == 1 else None
         """The only version there is: whoever has it need not ask which."""
 
-    def expected(self, record: RawRecord, headers: Headers) -> Voice:
+    def expected_reader(self, record: RawRecord, headers: Headers) -> VersionReader:
         """The version that the record's keys speak for; the current one where they speak for none."""
-        return self._expected(record, headers).voice
+        return self._candidate_for(record, headers).reader
 
-    def read(self, record: RawRecord, headers: Headers) -> Reading:
+    def read(self, record: RawRecord, headers: Headers) -> RoutedRecord:
         """Read a record as the expected version, or as another where that one finds its structure broken.
 
         Raises Rejected, as the expected version said it, where no version can read any of it.
         """
-        voice, others = (candidate := self._expected(record, headers)).voice, candidate.others
+        voice, others = (candidate := self._candidate_for(record, headers)).reader, candidate.others
         try:
             items = voice.read(record, headers)
         except Rejected as error:
@@ -114,48 +114,48 @@ class Speaker:
                 raise
             for other in others:
                 items = self._attempt(other, record, headers)
-                if any(map(_is_good, items)):
+                if any(map(_is_readable, items)):
                     fallback = Fallback(voice.version, other.version, error.reason, error.detail)
-                    return Reading(voice, items, dict.fromkeys(range(len(items)), (other, fallback)))
+                    return RoutedRecord(voice, items, dict.fromkeys(range(len(items)), (other, fallback)))
             raise
         broken = {
             index: item for index, item in enumerate(items) if isinstance(item, Rejected) and item.reason in STRUCTURAL
         }
         if not broken or not others:
-            return Reading(voice, items)
-        return self._mended(candidate, record, headers, items, broken)
+            return RoutedRecord(voice, items)
+        return self._retry_rejected_items(candidate, record, headers, items, broken)
 
-    def read_as(self, record: RawRecord) -> str:
+    def resolve_version(self, record: RawRecord) -> str:
         """The version that a record's first item is read as; the expected one where none can read it.
 
         The current one for a record whose own headers cannot be read: somebody waits for an answer to that too.
         """
         headers = dict(record.headers)
         try:
-            expected = self._expected(record, headers)
+            expected = self._candidate_for(record, headers)
         except Rejected:
-            return self._otherwise.voice.version
+            return self._otherwise.reader.version
         try:
             reading = self.read(record, headers)
         except Rejected:
-            return expected.voice.version
-        voice, _ = reading.fallen.get(0, (reading.voice, None))
+            return expected.reader.version
+        voice, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
         return voice.version
 
-    def _expected(self, record: RawRecord, headers: Headers) -> _Candidate:
+    def _candidate_for(self, record: RawRecord, headers: Headers) -> _Candidate:
         for candidate in self._candidates:
             if candidate.fits(record, headers):
                 return candidate
         return self._otherwise
 
-    def _mended(
+    def _retry_rejected_items(
         self,
         candidate: _Candidate,
         record: RawRecord,
         headers: Headers,
         items: list[Item],
         broken: dict[int, Rejected],
-    ) -> Reading:
+    ) -> RoutedRecord:
         """A batch of which the expected version could read a part: the rest as another version reads it."""
         mended, fallen = list(items), {}
         for other in candidate.others:
@@ -163,14 +163,14 @@ class Speaker:
             if len(others) != len(items):
                 continue  # it counts other items: which would be which?
             for index, error in list(broken.items()):
-                if _is_good(others[index]):
+                if _is_readable(others[index]):
                     mended[index] = others[index]
-                    version = candidate.voice.version
+                    version = candidate.reader.version
                     fallen[index] = other, Fallback(version, other.version, error.reason, error.detail)
                     del broken[index]
-        return Reading(candidate.voice, mended, fallen)
+        return RoutedRecord(candidate.reader, mended, fallen)
 
-    def _attempt(self, voice: Voice, record: RawRecord, headers: Headers) -> list[Item]:
+    def _attempt(self, voice: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
         try:
             items = voice.read(record, headers)
         except Exception:  # noqa: BLE001 - a mistake in another version must not cost what the expected one has read
@@ -181,9 +181,9 @@ class Speaker:
         return items
 
 
-def _voice(version: Version, entry: KeyEntry | None) -> Voice:
+def _version_reader(version: Version, entry: KeyEntry | None) -> VersionReader:
     dialect, row = version.dialect, version.row
-    return Voice(reader_of(dialect, entry), row.provider, row.version, dialect.time_tolerance_ms)
+    return VersionReader(reader_of(dialect, entry), row.provider, row.version, dialect.time_tolerance_ms)
 
 
 class _Keys(NamedTuple):
@@ -194,7 +194,7 @@ class _Keys(NamedTuple):
     content: bytes | None
 
 
-def _compiled(row: VersionRow) -> _Keys:
+def _compile_keys(row: VersionRow) -> _Keys:
     name, given, value = (row.header or "").partition("=")
     return _Keys(
         row.from_ms,
@@ -217,5 +217,5 @@ def _fits(keys: _Keys, record: RawRecord, headers: Headers) -> bool:
     return not keys.from_ms or seen_at(record, headers) >= keys.from_ms
 
 
-def _is_good(item: Item) -> bool:
+def _is_readable(item: Item) -> bool:
     return isinstance(item, Draft | PlayerDraft | MarketDraft)

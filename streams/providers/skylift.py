@@ -28,7 +28,17 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Outcome, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, Unreadable, entry_of
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    UnreadableItem,
+    require_key,
+)
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import Hmac
 from streams.providers.times import ms_of_epoch
@@ -74,7 +84,7 @@ class Skylift(Dialect):
         """A reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
-            matches = Hmac.from_hex(entry_of(material, "hmac_hex", self.provider), "sha512").matches_hex
+            matches = Hmac.from_hex(require_key(material, "hmac_hex", self.provider), "sha512").matches_hex
         return partial(self._read, matches, {prefix_of(n): schema_of("event", n) for n in VERSIONS})
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
@@ -89,7 +99,7 @@ class Skylift(Dialect):
             if result.balance_minor is not None and result.scale is not None and result.scale <= AMOUNT_SCALE:
                 balance = result.balance_minor * 10 ** (AMOUNT_SCALE - result.scale)
                 said |= {"balance": decimal_bytes(balance), "currency": result.currency}
-        return Reply(200, CONTENT_TYPE, encoded("reply", 1, said))
+        return Reply(200, CONTENT_TYPE, encode("reply", 1, said))
 
     def payload(self, value: bytes) -> bytes:
         """The record without marker and fingerprint."""
@@ -116,7 +126,7 @@ class Skylift(Dialect):
         try:
             return [self._draft(said, player_id, verdict)]
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def _draft(self, said: Mapping[str, Any], player_id: str, verdict: str) -> Draft:
         operation: str = said["type"]
@@ -183,7 +193,7 @@ def prefix_of(version: int, name: str = "event") -> bytes:
     return _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO"))
 
 
-def encoded(name: str, version: int, said: Mapping[str, Any]) -> bytes:
+def encode(name: str, version: int, said: Mapping[str, Any]) -> bytes:
     """A record of one of Skylift's schemas in the single-object encoding; decimals are given as bytes."""
     stream = BytesIO()
     stream.write(prefix_of(version, name))

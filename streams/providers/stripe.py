@@ -28,7 +28,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, require_key
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -36,7 +36,7 @@ from streams.providers.fields import (
     currency_of,
     optional_text,
     read_json,
-    required,
+    require,
     seen_at,
     text_of,
 )
@@ -139,7 +139,7 @@ class Stripe(Dialect):
         """A reader that checks `Stripe-Signature`. Needs `secret`, the endpoint's `whsec_…`."""
         check = None
         if material is not None:
-            key = Hmac(entry_of(material, "secret", self.provider).encode(), "sha256")
+            key = Hmac(require_key(material, "secret", self.provider).encode(), "sha256")
             check = partial(_verdict, key, self.signature_tolerance_ms)
         return partial(self._read, check)
 
@@ -181,16 +181,16 @@ class Stripe(Dialect):
 def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     del event_id
     paid = data.object
-    leg = _leg(Kind.DEPOSIT, required(paid.amount_received, "amount_received"), paid.currency)
-    return _Said(leg, required(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
+    leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
+    return _Said(leg, require(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
 
 
 def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     charge = data.object
     if charge.payment_intent or charge.captured is False:
         return _Said(_noted(charge), opened, event_id)
-    leg = _leg(Kind.DEPOSIT, required(charge.amount, "amount"), charge.currency)
-    return _Said(leg, required(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
+    leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
+    return _Said(leg, require(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
 
 
 def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Said:
@@ -204,15 +204,15 @@ def _refunded(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     del opened
     charge = data.object
     before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
-    now = required(charge.amount_refunded, "amount_refunded")
-    leg = _leg(Kind.DEPOSIT_REVERSAL, now - required(before, "previous_attributes.amount_refunded"), charge.currency)
+    now = require(charge.amount_refunded, "amount_refunded")
+    leg = _leg(Kind.DEPOSIT_REVERSAL, now - require(before, "previous_attributes.amount_refunded"), charge.currency)
     return _Said(leg, _payment(charge.payment_intent, charge.id), event_id)
 
 
 def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     del event_id, opened
     refund = data.object
-    leg = _leg(Kind.DEPOSIT, required(refund.amount, "amount"), refund.currency)
+    leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
     return _Said(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
 
 
@@ -220,7 +220,7 @@ def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Referen
     """The newest movement of the dispute in this direction says how much; it is in the account's own currency."""
     del event_id, opened
     dispute = data.object
-    whole = required(dispute.amount, "amount")
+    whole = require(dispute.amount, "amount")
     moved = [txn for txn in dispute.balance_transactions or () if txn.amount * sign > 0]
     tx_id = text_of(dispute.id, "id")
     if moved:
@@ -237,7 +237,7 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
         return moved.amount * sign
     taken = [txn.amount for txn in dispute.balance_transactions or () if txn.amount < 0]
     if sign < 0 or -sum(taken) == moved.amount:
-        return required(dispute.amount, "amount")
+        return require(dispute.amount, "amount")
     # A part, or another rate: nothing in the event says what it is in the player's currency.
     raise Rejected(RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand")
 
@@ -258,11 +258,11 @@ def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
     referred = optional_text(intent, "payment_intent")
     if referred is not None:
         return Reference(_INTENT_PAID, referred)
-    return Reference(_CHARGE_PAID, required(optional_text(charge, "charge"), "charge"))
+    return Reference(_CHARGE_PAID, require(optional_text(charge, "charge"), "charge"))
 
 
 def _leg(kind: Kind, minor: int, currency: str | None) -> Leg:
-    code = required(currency, "currency").upper()
+    code = require(currency, "currency").upper()
     amount = amount_of(minor, _DECIMALS.get(code, _DECIMALS_ELSE))
     return Leg(kind.value, amount, currency_of(amount, code))
 

@@ -33,10 +33,10 @@ from streams.providers.dialect import (
     PlayerDraft,
     Reader,
     Reply,
-    Unreadable,
-    entry_of,
+    UnreadableItem,
+    require_key,
 )
-from streams.providers.fields import Id, OptionalId, optional_text, player_named, read_json, text_of
+from streams.providers.fields import Id, OptionalId, optional_text, read_json, read_player_id, text_of
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
 
@@ -84,7 +84,7 @@ class _Result(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     reject_labels: Annotated[list[_Label], Meta(max_length=64)] | None = None
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class _SumsubMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     type: str
     applicant_id: Id
     external_user_id: Id
@@ -101,7 +101,7 @@ class _Body(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     created_at: str | None = None
 
 
-_BODY: Final = msgspec.json.Decoder(_Body)
+_BODY: Final = msgspec.json.Decoder(_SumsubMessage)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Sumsub(Dialect):
         """A reader that checks `X-Payload-Digest` by the algorithm named beside it. Needs `secret`."""
         check = None
         if material is not None:
-            secret = entry_of(material, "secret", self.provider).encode()
+            secret = require_key(material, "secret", self.provider).encode()
             check = partial(_verdict, {name: Hmac(secret, digest) for name, digest in _DIGESTS.items()})
         return partial(self._read, check)
 
@@ -139,14 +139,16 @@ class Sumsub(Dialect):
         try:
             body = read_json(_BODY, value)
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_named(value, "externalUserId", verdict)) from error
+            raise UnreadableItem(
+                error.reason, error.detail, read_player_id(value, "externalUserId", verdict)
+            ) from error
         player_id = text_of(body.external_user_id, "externalUserId")
         try:
             return self._items(body, player_id, verdict)
         except Rejected as error:
-            raise Unreadable(error.reason, error.detail, player_id) from error
+            raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _items(self, body: _Body, player_id: str, verdict: str) -> list[Item]:
+    def _items(self, body: _SumsubMessage, player_id: str, verdict: str) -> list[Item]:
         meaning = _TYPES.get(body.type)
         if meaning is None:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"type {body.type[:64]!r} is not mapped")
@@ -166,7 +168,7 @@ class Sumsub(Dialect):
             )
         return items
 
-    def _state(self, body: _Body) -> str | None:
+    def _state(self, body: _SumsubMessage) -> str | None:
         """The player's state after this message; None where it decides nothing."""
         result = body.review_result
         if body.type != "applicantReviewed" or result is None or body.review_status not in {None, "completed"}:
@@ -178,7 +180,7 @@ class Sumsub(Dialect):
         return _STATES.get(result.review_answer or "")
 
 
-def _event_id(body: _Body) -> str:
+def _event_id(body: _SumsubMessage) -> str:
     """One message of one applicant: by its correlation id, in older messages by its time."""
     told = optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
     if told is None:
@@ -186,7 +188,7 @@ def _event_id(body: _Body) -> str:
     return f"{text_of(body.applicant_id, 'applicantId')}:{told}"
 
 
-def _time(body: _Body) -> int | None:
+def _time(body: _SumsubMessage) -> int | None:
     said = body.created_at_ms or body.created_at
     return None if said is None else ms_of_text(said, UTC, field="createdAtMs")
 
@@ -194,7 +196,7 @@ def _time(body: _Body) -> int | None:
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
 
 
-def _attributes(body: _Body) -> dict[str, str]:
+def _attributes(body: _SumsubMessage) -> dict[str, str]:
     """What was said, without comments: they are sentences for people, and may say who the player is."""
     result = body.review_result or _Result()
     said = {

@@ -94,7 +94,7 @@ def read_form(value: bytes) -> dict[str, str]:
     return fields
 
 
-def redacted_form(value: bytes, is_secret: Callable[[str], bool]) -> bytes:
+def redact_form(value: bytes, is_secret: Callable[[str], bool]) -> bytes:
     """A form with the values of its secret fields blotted out, however broken the rest of it is."""
     shown = []
     for pair in value.split(b"&"):

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.providers.fields import LAST_MS, checked_ms, epoch_ms
+from streams.providers.fields import LAST_MS, check_ms, epoch_ms
 
 NAIVE_TOLERANCE_MS: Final = 14 * 60 * 1000
 """`time_tolerance_ms` for a live provider that prints no zone: less than the 15 minutes by which any two zones differ
@@ -68,7 +68,7 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
         whole = epoch_ms(datetime(int(year), int(month), int(day), *clock, tzinfo=known))
     except (ValueError, OverflowError):
         raise Rejected(RejectCode.BAD_TIME, f"{field} is no day and time of the calendar") from None
-    return checked_ms(whole + (int(fraction[:3].ljust(3, "0")) if fraction else 0), field)
+    return check_ms(whole + (int(fraction[:3].ljust(3, "0")) if fraction else 0), field)
 
 
 def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> int:

@@ -26,7 +26,7 @@ from schemas.events import Kind, Leg, SignatureVerdict
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, Reader
 from streams.providers.fields import ID_MAX, text_of
 from streams.providers.times import ms_of_epoch
-from streams.providers.xml_body import parser, root_of
+from streams.providers.xml_body import make_parser, root_of
 
 SPECIFIERS_MAX: Final = 512
 
@@ -56,7 +56,7 @@ class Uof(Dialect):
     def reader(self, material: KeyMaterial | None) -> Reader:
         """A reader; there is nothing to check, whatever the keyring holds."""
         del material
-        return partial(_read, parser())
+        return partial(_read, make_parser())
 
 
 def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:

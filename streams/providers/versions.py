@@ -26,7 +26,7 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}", re.ASCII)
 _HEADER: Final = re.compile(r"[a-z0-9-]+(=.+)?", re.ASCII)
 
 
-class State(StrEnum):
+class VersionState(StrEnum):
     """Where a version is in its life. A retired one is still read: what a provider sends is never thrown away."""
 
     ANNOUNCED = "announced"
@@ -51,7 +51,7 @@ class VersionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     provider: str
     version: str
     adapter: str
-    state: State
+    state: VersionState
     source: str
     announced_on: date | None = None
     live_on: date | None = None
@@ -85,7 +85,7 @@ class VersionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return None if self.retires_on is None else (self.retires_on - today).days
 
 
-_RANK: Final = {State.LIVE: 0, State.DEPRECATED: 1, State.ANNOUNCED: 2, State.RETIRED: 3}
+_RANK: Final = {VersionState.LIVE: 0, VersionState.DEPRECATED: 1, VersionState.ANNOUNCED: 2, VersionState.RETIRED: 3}
 
 
 def read_rows(text: str, name: str) -> tuple[VersionRow, ...]:
@@ -161,12 +161,12 @@ def _check_together(rows: Sequence[VersionRow], name: str) -> None:
                 raise UsageError(f"{name}: {row.name} falls back on {other!r}, which is no other version of it")
 
 
-def by_preference(rows: Iterable[VersionRow]) -> list[VersionRow]:
+def sort_by_preference(rows: Iterable[VersionRow]) -> list[VersionRow]:
     """Rows of one provider in the order in which a record is asked whether it fits."""
     return sorted(rows, key=lambda row: (-sum(key is not None for key in row.keys), -row.from_ms, _RANK[row.state]))
 
 
-def current(rows: Iterable[VersionRow]) -> VersionRow:
+def current_row(rows: Iterable[VersionRow]) -> VersionRow:
     """The version of a provider that its policies and settings are taken from: live before deprecated, newest first."""
     return min(rows, key=lambda row: (_RANK[row.state], -(row.live_on or date.min).toordinal(), -row.from_ms))
 

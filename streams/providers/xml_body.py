@@ -37,19 +37,19 @@ def is_searchable(value: bytes) -> bool:
     return len(declared) == 1 and bool(ended) and _OTHER_ENCODING.search(said) is None
 
 
-def call_of(value: bytes) -> bytes:
+def check_call_size(value: bytes) -> bytes:
     """The body of one wallet call. Raises Rejected(TOO_LARGE) for what is longer than any: it must not be parsed."""
     if len(value) > CALL_MAX_BYTES:
         raise Rejected(RejectCode.TOO_LARGE, f"{len(value)} bytes; a call has at most {CALL_MAX_BYTES}")
     return value
 
 
-def parser() -> etree.XMLParser:
+def make_parser() -> etree.XMLParser:
     """A parser for hostile bodies: no network, no entities; libxml2's own limits on size and depth stay on.
 
     What stays behind: lxml keeps the name of every element and attribute that a thread has ever parsed, for as long as
     the thread lives. A body of new names costs its own size for good, so let no stranger send what need not be read:
-    wallet calls go through `call_of`. Feeds and files, which come over channels of their own, may be large.
+    wallet calls go through `check_call_size`. Feeds and files, which come over channels of their own, may be large.
     """
     return etree.XMLParser(
         resolve_entities=False,

@@ -8,7 +8,7 @@ import pytest
 
 from lab.sandbox.actions import PROVIDERS
 from pitboss.demo.environment import running_workers
-from pitboss.ops.provision import provision, unprovision
+from pitboss.ops.provision import deprovision, provision
 from pitboss.settings import Runtime
 from tests.support.fix_stack import Servers
 
@@ -24,4 +24,4 @@ def installation(
     provision(runtime, partitions=PARTITIONS, providers=(*PROVIDERS, "hundredhp"))
     with running_workers(runtime, tmp_path_factory.mktemp("installation"), print):
         yield runtime
-    unprovision(runtime)
+    deprovision(runtime)

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.demo.environment import running_workers
-from pitboss.demo.quiescence import Settling
+from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
 from tests.acceptance.documented import ROOT, blocks
 from tests.support.fix_stack import SEED
-from tests.support.whole_run import failures, look_at_everything
+from tests.support.whole_run import check_everything, failures
 
 pytestmark = pytest.mark.integration
 
@@ -67,14 +67,14 @@ def attempt_of(answer: dict) -> tuple[str, int, int]:
     return at["topic"], at["partition"], at["offset"]
 
 
-async def heard(connector: Any, *request: Any) -> tuple[str, str]:
+async def decide(connector: Any, *request: Any) -> tuple[str, str]:
     answer = await connector.decide(*request, PATIENT_S)
     assert answer is not None
     return answer["outcome"], answer["reason"]
 
 
 async def balances(runtime: Runtime) -> dict[str, tuple[int, int]]:
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         rows = await database.query("SELECT player_id, cash_minor, bonus_minor + held_minor FROM wallet")
     finally:
@@ -82,9 +82,9 @@ async def balances(runtime: Runtime) -> dict[str, tuple[int, int]]:
     return {player: (cash, rest) for player, cash, rest in rows}
 
 
-async def settled(runtime: Runtime) -> None:
-    async with Settling(runtime) as settling:
-        await settling.wait(PATIENT_S, lambda _: None)
+async def wait_until_quiescent(runtime: Runtime) -> None:
+    async with QuiescenceMonitor(runtime) as settling:
+        await settling.wait_until_quiet(PATIENT_S, lambda _: None)
 
 
 async def race(connector: Any, players: list[str], chance: random.Random) -> dict[str, dict | None]:
@@ -116,7 +116,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(runtime, t
         assert gave_up == [None] * len(early)
         with running_workers(runtime, tmp_path, print):
             funded = await asyncio.gather(
-                *[heard(connector, "house", player, adjustment(player), {}) for player in (*racing, *late)]
+                *[decide(connector, "house", player, adjustment(player), {}) for player in (*racing, *late)]
             )
             assert set(funded) == {("POSTED", "BOOKED")}
             # At: patience ends somewhere around the decision.
@@ -137,17 +137,17 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(runtime, t
             assert len(cancelled) > len(early) + len(late), "nobody gave up"
 
             # What a provider does next: it sends the bet again, and at last rolls it back.
-            again = Counter([await heard(connector, "hub88", p, hub88(p, f"b-{p}"), BET) for p in cancelled])
-            assert set(again) == {("CANCELLED", "CONNECTOR_GAVE_UP")}
+            again = Counter([await decide(connector, "hub88", p, hub88(p, f"b-{p}"), BET) for p in cancelled])
+            assert set(again) == {("CANCELLED", "CONNECTOR_TIMED_OUT")}
             back = Counter(
-                [await heard(connector, "hub88", p, hub88(p, f"r-{p}", None, f"b-{p}"), ROLLBACK) for p in cancelled]
+                [await decide(connector, "hub88", p, hub88(p, f"r-{p}", None, f"b-{p}"), ROLLBACK) for p in cancelled]
             )
             assert set(back) == {("POSTED", "ALREADY_CLOSED")}
-            await settled(runtime)
+            await wait_until_quiescent(runtime)
     found = await balances(runtime)
     assert {p: found[p] for p in cancelled} == dict.fromkeys(cancelled, (START_MINOR, 0))
     assert {p: found[p] for p in standing} == dict.fromkeys(standing, (START_MINOR - STAKE_MINOR, 0))
-    checks, _ = await look_at_everything(runtime)
+    checks, _ = await check_everything(runtime)
     assert failures(checks) == {}
 
 
@@ -158,9 +158,9 @@ async def test_what_a_cancel_does_not_touch(installation, connector_class):
         player = "untouched"
 
         async def tell(body: bytes, headers: dict[str, str]) -> tuple[str, str]:
-            return await heard(connector, "hub88", player, body, headers)
+            return await decide(connector, "hub88", player, body, headers)
 
-        assert await heard(connector, "house", player, adjustment(player), {}) == ("POSTED", "BOOKED")
+        assert await decide(connector, "house", player, adjustment(player), {}) == ("POSTED", "BOOKED")
 
         # A retry's cancel: the bet that the first attempt made stands.
         first = await connector.decide("hub88", player, hub88(player, "u-b-1"), BET, PATIENT_S)
@@ -188,5 +188,5 @@ async def test_what_a_cancel_does_not_touch(installation, connector_class):
         cancel = BET | cancel_of(attempt_of(gone))
         assert await tell(hub88(player, "u-b-3"), cancel) == ("CANCELLED", "REVERSED")
         assert await tell(hub88(player, "u-b-3"), cancel) == ("EXISTS", "REVERSED")
-        await settled(installation)
+        await wait_until_quiescent(installation)
     assert (await balances(installation))[player] == (START_MINOR, 0)  # the bet of b-1, and its win of the same amount

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ledger_sink.queries.people import player_view
-from ledger_sink.queries.rounds import open_rounds, proposals_of
-from ledger_sink.store.database import Database
+from ledger_sink.queries.people import read_player
+from ledger_sink.queries.rounds import propose_endings, read_open_rounds
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import ledger_rounds
 from pitboss.cli.main import cli
 from pitboss.ops import operator_events as house
@@ -51,7 +51,7 @@ def told(runtime: Runtime, *arguments: str, **environment: str) -> tuple[int, st
 
 
 def says(runtime: Runtime, **said: Any) -> str:
-    _, outcome = asyncio.run(house.say(runtime, WorkerSettings(), said, "default", WAIT_S))
+    _, outcome = asyncio.run(house.submit(runtime, WorkerSettings(), said, "default", WAIT_S))
     assert outcome is not None
     return f"{outcome.outcome} {outcome.reason}"
 
@@ -99,7 +99,7 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
     assert said["operation"] == "adjustment.proposed"
     assert player in run(installation, "ledger", "proposals").output
     approve = ["ledger", "approve", said["id"], "--wait", str(WAIT_S)]
-    assert told(installation, *approve, "--by", "Kim ") == (1, "REFUSED_REFERENCE PROPOSED_BY_THE_SAME")
+    assert told(installation, *approve, "--by", "Kim ") == (1, "REFUSED_REFERENCE SELF_APPROVAL")
     assert told(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
     assert "no open proposal" in run(installation, *approve, "--by", "lee").output
     assert [w["cash_minor"] for w in shown(installation, player)["wallets"]] == [-2_000]
@@ -152,11 +152,11 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             await producer.send(raw, bets[0].encode(), body, [("http-path", b"/deposit")])
 
     async def until(cash_minor: int, rounds: int) -> list[Any]:
-        database, deadline = Database(installation.database_url, "test"), time.monotonic() + WAIT_S
+        database, deadline = LedgerDatabase(installation.database_url, "test"), time.monotonic() + WAIT_S
         try:
             while True:
-                view = await player_view(database, player)
-                found = await open_rounds(database, 2**62, "hundredhp", player)
+                view = await read_player(database, player)
+                found = await read_open_rounds(database, 2**62, "hundredhp", player)
                 if [w.cash_minor for w in view.wallets] == [cash_minor] and len(found) == rounds:
                     return found
                 assert time.monotonic() < deadline, (view, found)
@@ -167,12 +167,12 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     async def sweep() -> None:
         found = await until(3_000, 1)
         now_ms = time.time_ns() // 1_000_000
-        assert proposals_of(found, policies(), now_ms, "sweeper", "log") == []
+        assert propose_endings(found, policies(), now_ms, "sweeper", "log") == []
         log = installation.topic(TRANSACTIONS)
         for _ in range(2):  # two sweepers propose the same
-            events = proposals_of(found, policies(), now_ms + 15 * DAY_MS, "sweeper", log)
+            events = propose_endings(found, policies(), now_ms + 15 * DAY_MS, "sweeper", log)
             assert [event.operation for event in events] == ["sweep.rollback"]
-            await ledger_rounds.append(installation.bootstrap_servers, log, events)
+            await ledger_rounds.append_events(installation.bootstrap_servers, log, events)
         await until(4_000, 0)
 
     provision(installation, partitions=PARTITIONS, providers=["hundredhp"])

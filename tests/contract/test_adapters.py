@@ -23,51 +23,51 @@ from hypothesis import strategies as st
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.conformance.adapters import Subject, subject_of, subjects, versions
-from lab.conformance.answering import BALANCE_MINOR, REASONS, answered
+from lab.conformance.adapters import AdapterUnderTest, adapter_of, all_adapters, registered_versions
+from lab.conformance.answering import BALANCE_MINOR, REASONS, outcomes_for
 from lab.conformance.examples.fill import CURRENCIES, Example, Fill, record
 from lab.conformance.examples.find import examples_of
 from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
-from lab.conformance.mutation import mutated
-from lab.conformance.oracle import said_of, unsound, untrue
-from lab.conformance.respelling import respelt
+from lab.conformance.mutation import mutate
+from lab.conformance.oracle import check_expectations, check_soundness, event_of
+from lab.conformance.respelling import respell
 from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction
 from schemas.money import EXPONENTS
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
 from streams.providers.dialect import Dialect, Reply
 from streams.providers.registry import by_provider
 from tests.contract.payload_schemas import complaint, schema_files
 
 VALID, NOT_CHECKED = SignatureVerdict.VALID.value, SignatureVerdict.NOT_CHECKED.value
-ADAPTERS = {f"{version.row.provider}-{version.row.version}": version.dialect for version in versions()}
+ADAPTERS = {f"{version.row.provider}-{version.row.version}": version.dialect for version in registered_versions()}
 
 every_adapter = pytest.mark.parametrize("name", sorted(ADAPTERS))
 
 
 @cache
-def subject(name: str) -> Subject:
-    return subject_of(ADAPTERS[name])
+def subject(name: str) -> AdapterUnderTest:
+    return adapter_of(ADAPTERS[name])
 
 
 def provider(name: str) -> str:
     return ADAPTERS[name].provider
 
 
-def read(name: str, example: Example, *, keyed: bool = True, **place: int) -> list[Result]:
-    normaliser = subject(name).keyed if keyed else subject(name).open_
+def read(name: str, example: Example, *, keyed: bool = True, **place: int) -> list[ItemResult]:
+    normaliser = subject(name).keyed if keyed else subject(name).unkeyed
     return normaliser.normalise(record(example, provider(name), **place))
 
 
-def identities(results: Iterable[Result]) -> list[tuple[str, str]]:
+def identities(results: Iterable[ItemResult]) -> list[tuple[str, str]]:
     """Event id and fingerprint of every event; what was rejected stands as its code."""
     found = []
     for item in results:
         if isinstance(item, RejectedItem):
             found.append((item.code.value, ""))
         else:
-            said = said_of(item)
+            said = event_of(item)
             found.append((said.event_id, said.fingerprint if isinstance(said, WalletTransaction) else ""))
     return found
 
@@ -77,7 +77,7 @@ def identities(results: Iterable[Result]) -> list[tuple[str, str]]:
 
 @every_adapter
 def test_an_adapter_has_examples(name):
-    made = subject(name).made(Fill(1))
+    made = subject(name).make_examples(Fill(1))
     assert made
     assert len({example.name for example in made}) == len(made), "two examples have one name"
     assert any(expected.code is None for example in made for expected in example.expects)
@@ -86,14 +86,14 @@ def test_an_adapter_has_examples(name):
 
 @every_adapter
 def test_the_same_fill_makes_the_same_bytes(name):
-    assert subject(name).made(Fill(1)) == subject(name).made(Fill(1))
+    assert subject(name).make_examples(Fill(1)) == subject(name).make_examples(Fill(1))
 
 
 @every_adapter
 def test_an_example_fulfils_its_payload_schema(name):
     examples = examples_of(ADAPTERS[name])
     for fill in (Fill(1), Fill(2, examples.currencies[-1])):
-        for example in subject(name).made(fill):
+        for example in subject(name).make_examples(fill):
             if all(expected.code is not None for expected in example.expects):
                 continue
             versions = schema_files(provider(name), example)
@@ -111,10 +111,14 @@ def test_amounts_are_exact_in_every_currency(name):
     for currency in subject(name).examples.currencies:
         for seed in range(12):
             fill = Fill(seed, currency)
-            for example in subject(name).made(fill):
+            for example in subject(name).make_examples(fill):
                 results = read(name, example)
                 verdict = None if subject(name).examples.keys else NOT_CHECKED
-                assert unsound(results) + untrue(example, fill, results, verdict) == [], (currency, seed, example)
+                assert check_soundness(results) + check_expectations(example, fill, results, verdict) == [], (
+                    currency,
+                    seed,
+                    example,
+                )
 
 
 @pytest.fixture
@@ -135,9 +139,9 @@ def test_amounts_are_exact_in_currencies_that_an_installation_adds(name, further
         for seed in range(8):
             fill = Fill(seed, currency)
             assert fill.scale == EXPONENTS[currency]
-            for example in subject(name).made(fill):
+            for example in subject(name).make_examples(fill):
                 verdict = None if examples.keys else NOT_CHECKED
-                assert untrue(example, fill, read(name, example), verdict) == [], (currency, seed, example)
+                assert check_expectations(example, fill, read(name, example), verdict) == [], (currency, seed, example)
 
 
 @every_adapter
@@ -146,10 +150,14 @@ def test_odd_text_and_huge_amounts_are_exact_or_rejected(name):
     for currency in (*subject(name).examples.currencies, "XQQ"):
         for seed in range(10):
             fill = Fill(seed, currency, hostile=True)
-            for example in subject(name).made(fill):
+            for example in subject(name).make_examples(fill):
                 results = read(name, example)
                 verdict = None if subject(name).examples.keys else NOT_CHECKED
-                assert unsound(results) + untrue(example, fill, results, verdict) == [], (currency, seed, example)
+                assert check_soundness(results) + check_expectations(example, fill, results, verdict) == [], (
+                    currency,
+                    seed,
+                    example,
+                )
                 accepted += any(not isinstance(item, RejectedItem) for item in results)
     assert accepted
 
@@ -157,13 +165,13 @@ def test_odd_text_and_huge_amounts_are_exact_or_rejected(name):
 @every_adapter
 def test_the_zone_of_the_machine_changes_nothing(name, monkeypatch):
     """14:03:20 UTC read in the machine's zone would be another hour."""
-    made = subject(name).made(Fill(1))
+    made = subject(name).make_examples(Fill(1))
     first = [read(name, example) for example in made]
     try:
         for zone in ("Asia/Tokyo", "America/St_Johns"):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            assert subject(name).made(Fill(1)) == made
+            assert subject(name).make_examples(Fill(1)) == made
             assert [read(name, example) for example in made] == first
     finally:
         monkeypatch.undo()
@@ -182,11 +190,11 @@ def test_the_zone_really_changes_in_that_test(monkeypatch):
 
 def test_each_version_is_known_among_all_others():
     """Every example, read by a worker that has every version of every provider: by the version that it was made for."""
-    for each in subjects():
-        for example in each.made(Fill(1)):
-            for normaliser in (each.keyed, each.open_):
+    for each in all_adapters():
+        for example in each.make_examples(Fill(1)):
+            for normaliser in (each.keyed, each.unkeyed):
                 results = normaliser.normalise(record(example, each.dialect.provider))
-                read_as = {said_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
+                read_as = {event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
                 assert read_as <= {each.version}, example
 
 
@@ -200,11 +208,11 @@ def test_a_retry_is_the_same_event(name, seed):
     """Sent again: later, with other request ids, in another order of fields, at another place of the topic."""
     rng = Random(seed)
     fill = Fill(seed, rng.choice(subject(name).examples.currencies))
-    again = subject(name).made(fill.again())
-    for first, second in zip(subject(name).made(fill), again, strict=True):
+    again = subject(name).make_examples(fill.again())
+    for first, second in zip(subject(name).make_examples(fill), again, strict=True):
         assert identities(read(name, first)) == identities(read(name, second, partition=5, offset=10**9))
         content_type = second.headers.get("content-type", b"").decode()
-        other = replace(second, value=respelt(second.value, content_type, rng))
+        other = replace(second, value=respell(second.value, content_type, rng))
         assert identities(read(name, other, keyed=False)) == identities(read(name, first, keyed=False)), other
 
 
@@ -213,12 +221,12 @@ def test_a_retry_differs_in_its_bytes(name):
     """Or the test above shows nothing: a provider that puts neither a time nor a request id into a message is rare."""
     fill = Fill(1)
     texts = {
-        respelt(example.value, example.headers.get("content-type", b"").decode(), Random(seed))
-        for example in subject(name).made(fill)
+        respell(example.value, example.headers.get("content-type", b"").decode(), Random(seed))
+        for example in subject(name).make_examples(fill)
         for seed in range(5)
     }
-    retried = subject(name).made(fill.again())
-    headers_differ = [a.headers != b.headers for a, b in zip(subject(name).made(fill), retried, strict=True)]
+    retried = subject(name).make_examples(fill.again())
+    headers_differ = [a.headers != b.headers for a, b in zip(subject(name).make_examples(fill), retried, strict=True)]
     assert len(texts) > len(retried) or all(headers_differ)
 
 
@@ -227,7 +235,7 @@ def test_a_retry_differs_in_its_bytes(name):
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_a_round_in_any_order_is_the_same_events(name, seed, data):
     """An adapter remembers nothing from one record to the next."""
-    made = subject(name).made(Fill(seed))
+    made = subject(name).make_examples(Fill(seed))
     order = data.draw(st.permutations(range(len(made))))
     results = {number: read(name, made[number], offset=at) for at, number in enumerate(order)}
     assert [identities(results[n]) for n in range(len(made))] == [identities(read(name, each)) for each in made]
@@ -236,7 +244,7 @@ def test_a_round_in_any_order_is_the_same_events(name, seed, data):
 @every_adapter
 def test_items_cut_into_other_messages_are_the_same_events(name):
     made = subject(name).examples.make
-    rebatched = subject(name).examples.rebatched
+    rebatched = subject(name).examples.rebatch
     if rebatched is None:
         assert all(len(example.expects) == 1 for example in made(Fill(1))), (
             "examples with several items, no rebatched()"
@@ -253,7 +261,9 @@ def test_items_cut_into_other_messages_are_the_same_events(name):
 @every_adapter
 def test_no_two_items_of_a_round_are_one_event(name):
     for seed in range(20):
-        ids = [pair[0] for example in subject(name).made(Fill(seed)) for pair in identities(read(name, example))]
+        ids = [
+            pair[0] for example in subject(name).make_examples(Fill(seed)) for pair in identities(read(name, example))
+        ]
         events = [each for each in ids if each not in RejectCode.__members__]
         assert len(set(events)) == len(events)
 
@@ -263,7 +273,10 @@ def test_other_amounts_under_the_same_ids_are_no_retry(name):
     """Otherwise a changed bet would pass for its first sending, and nobody would be told of a conflict."""
     for seed in range(10):
         fill = Fill(seed)
-        once, again = subject(name).made(fill), subject(name).made(dataclasses.replace(fill, amounts=1))
+        once, again = (
+            subject(name).make_examples(fill),
+            subject(name).make_examples(dataclasses.replace(fill, amounts=1)),
+        )
         for first, second in zip(once, again, strict=True):
             pairs = zip(identities(read(name, first)), identities(read(name, second)), strict=True)
             for (one, other), expected, changed in zip(pairs, first.expects, second.expects, strict=True):
@@ -278,10 +291,10 @@ def other_keys(dialect: Dialect) -> dict[str, str]:
     examples = examples_of(dialect)
     if examples.other_keys is not None:
         return dict(examples.other_keys)
-    return {entry: _changed(text) for entry, text in examples.keys.items()}
+    return {entry: _alter_key(text) for entry, text in examples.keys.items()}
 
 
-def _changed(text: str) -> str:
+def _alter_key(text: str) -> str:
     if text.startswith("-----BEGIN"):
         return RSA_OTHER_PUBLIC_PEM
     at = len(text) - 1
@@ -294,7 +307,7 @@ def test_a_signature_of_somebody_else_is_rejected(name):
         return
     stranger = Normaliser(by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])})
     signed = 0
-    for example in subject(name).made(Fill(1)):
+    for example in subject(name).make_examples(Fill(1)):
         results = stranger.normalise(record(example, provider(name)))
         whole = len(results) == 1 and len(example.expects) > 1
         for item, expected in zip(results, example.expects[:1] if whole else example.expects, strict=True):
@@ -307,18 +320,18 @@ def test_a_signature_of_somebody_else_is_rejected(name):
 
 @every_adapter
 def test_without_a_key_nothing_is_checked(name):
-    for example in subject(name).made(Fill(1)):
+    for example in subject(name).make_examples(Fill(1)):
         results = read(name, example, keyed=False)
-        assert untrue(example, Fill(1), results, NOT_CHECKED) == []
+        assert check_expectations(example, Fill(1), results, NOT_CHECKED) == []
 
 
 @every_adapter
 def test_no_secret_is_shown(name):
     """Secrets that travel inside a body are blotted out, also in one that was cut off."""
     secrets = [text.encode() for text in subject(name).examples.keys.values()]
-    for example in subject(name).made(Fill(1)):
+    for example in subject(name).make_examples(Fill(1)):
         for value in (example.value, example.value[: len(example.value) * 2 // 3], example.value[:-1]):
-            shown = ADAPTERS[name].redacted(value)
+            shown = ADAPTERS[name].redact(value)
             assert not [secret for secret in secrets if secret in shown], example.name
         for item in read(name, replace(example, value=example.value[:-1])):
             assert not isinstance(item, RejectedItem) or not [s for s in secrets if s.decode() in item.detail]
@@ -327,7 +340,7 @@ def test_no_secret_is_shown(name):
 # --- answers ------------------------------------------------------------------------------------------------------------
 
 
-def parsed(reply: Reply) -> object:
+def parse_body(reply: Reply) -> object:
     """The body read as its content type says."""
     kind = reply.content_type.partition(";")[0].strip()
     if kind.endswith("json"):
@@ -344,36 +357,38 @@ def parsed(reply: Reply) -> object:
 
 @every_adapter
 def test_every_outcome_has_an_answer(name):
-    for example in subject(name).made(Fill(1)):
+    for example in subject(name).make_examples(Fill(1)):
         results = read(name, example)
         for outcome in Outcome:
             for reason in REASONS:
                 for knows in (True, False):
                     answer = ADAPTERS[name].answer(
-                        record(example, provider(name)), answered(results, outcome, reason, knows=knows)
+                        record(example, provider(name)), outcomes_for(results, outcome, reason, with_balance=knows)
                     )
                     assert 200 <= answer.status <= 999  # three digits: 100HP wants its own codes there, 6xx and 702
-                    parsed(answer)
+                    parse_body(answer)
 
 
 @every_adapter
 def test_every_rejection_has_an_answer(name):
-    for example in subject(name).made(Fill(1)):
+    for example in subject(name).make_examples(Fill(1)):
         for code in RejectCode:
             for value in (example.value, b"", b"\xff<{&"):
                 request = record(replace(example, value=value), provider(name))
                 answer = ADAPTERS[name].answer(request, [Rejected(code, 'a detail <&" that stays inside')])
                 assert 200 <= answer.status <= 999  # three digits: 100HP wants its own codes there, 6xx and 702
-                parsed(answer)
+                parse_body(answer)
 
 
-def decisions(name: str) -> Iterator[tuple[Example, list[Result]]]:
+def decisions(name: str) -> Iterator[tuple[Example, list[ItemResult]]]:
     """The examples whose provider waits for a decision."""
     for fill in (Fill(1), Fill(2, "JPY"), Fill(3, "KWD"), Fill(4, "BTC")):
         if fill.currency in subject(name).examples.currencies:
-            for example in subject(name).made(fill):
+            for example in subject(name).make_examples(fill):
                 results = read(name, example)
-                if any(isinstance(item, Accepted) and item.transaction.decision_required for item in results):
+                if any(
+                    isinstance(item, AcceptedTransaction) and item.transaction.decision_required for item in results
+                ):
                     yield example, results
 
 
@@ -382,12 +397,12 @@ def test_a_refusal_is_told_from_a_success(name):
     for example, results in decisions(name):
         request = record(example, provider(name))
         said = {
-            outcome: ADAPTERS[name].answer(request, answered(results, outcome))
+            outcome: ADAPTERS[name].answer(request, outcomes_for(results, outcome))
             for outcome in (Outcome.POSTED, Outcome.REFUSED_FUNDS, Outcome.REFUSED_BLOCKED, Outcome.CONFLICT)
         }
         assert said[Outcome.POSTED] not in [said[outcome] for outcome in said if outcome is not Outcome.POSTED]
         assert ADAPTERS[name].answer(request, [Rejected(RejectCode.BAD_SIGNATURE, "")]) != said[Outcome.POSTED]
-        assert said[Outcome.POSTED] == ADAPTERS[name].answer(request, answered(results, Outcome.POSTED))
+        assert said[Outcome.POSTED] == ADAPTERS[name].answer(request, outcomes_for(results, Outcome.POSTED))
 
 
 @every_adapter
@@ -396,12 +411,12 @@ def test_an_answer_tells_the_balance_exactly(name):
     told = [(example, results) for example, results in decisions(name)]
     if not told:
         return
-    assert examples.balance_told, f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
+    assert examples.has_balance, f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
     if examples.balance_decimals is None:
         return
     for example, results in told:
-        answer = ADAPTERS[name].answer(record(example, provider(name)), answered(results, Outcome.POSTED))
-        item = next(item for item in results if isinstance(item, Accepted))
+        answer = ADAPTERS[name].answer(record(example, provider(name)), outcomes_for(results, Outcome.POSTED))
+        item = next(item for item in results if isinstance(item, AcceptedTransaction))
         currency = next(leg.currency for leg in item.transaction.legs if leg.currency is not None)
         units = Decimal(BALANCE_MINOR).scaleb(examples.balance_decimals - EXPONENTS[currency])
         numbers = {Decimal(text.decode()) for text in re.findall(rb"-?\d+(?:\.\d+)?", answer.body)}
@@ -415,10 +430,10 @@ def test_an_answer_tells_the_balance_exactly(name):
 
 def check_any(name: str, example: Example, keyed: bool) -> None:
     results = read(name, example, keyed=keyed)
-    assert unsound(results) == []
+    assert check_soundness(results) == []
     request = record(example, provider(name))
-    parsed(ADAPTERS[name].answer(request, answered(results, Outcome.POSTED)))
-    assert isinstance(ADAPTERS[name].redacted(example.value), bytes)
+    parse_body(ADAPTERS[name].answer(request, outcomes_for(results, Outcome.POSTED)))
+    assert isinstance(ADAPTERS[name].redact(example.value), bytes)
 
 
 @every_adapter
@@ -427,7 +442,7 @@ def check_any(name: str, example: Example, keyed: bool) -> None:
 def test_a_message_with_anything_wrong_raises_nothing(name, seed, keyed):
     rng = Random(seed)
     made = made_once(name, seed % 16)
-    check_any(name, mutated(rng.choice(made), rng.choice(made), rng), keyed)
+    check_any(name, mutate(rng.choice(made), rng.choice(made), rng), keyed)
 
 
 @every_adapter
@@ -447,4 +462,4 @@ def test_a_large_body_of_nonsense_is_rejected(name):
 
 @cache
 def made_once(name: str, seed: int) -> list[Example]:
-    return subject(name).made(Fill(seed))
+    return subject(name).make_examples(Fill(seed))

@@ -21,7 +21,7 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider, policies
 from streams.providers.signatures import HmacSha256, RsaSha256
@@ -33,20 +33,20 @@ def normaliser() -> Normaliser:
     return Normaliser(DIALECTS, keyring())
 
 
-def _named(vector: Vector) -> str:
+def _case_name(vector: Vector) -> str:
     return f"{vector.provider}: {vector.name}"
 
 
-@pytest.mark.parametrize("vector", vectors(), ids=_named)
+@pytest.mark.parametrize("vector", vectors(), ids=_case_name)
 def test_a_vector_comes_out_as_written(normaliser: Normaliser, vector: Vector) -> None:
     assert [as_vector_result(item) for item in normaliser.normalise(vector.record)] == vector.results
 
 
-@pytest.mark.parametrize("vector", vectors(), ids=_named)
+@pytest.mark.parametrize("vector", vectors(), ids=_case_name)
 def test_what_goes_out_reads_back_as_the_event(normaliser: Normaliser, vector: Vector) -> None:
     decode = codec.decoder(WalletTransaction)
     for item in normaliser.normalise(vector.record):
-        if isinstance(item, Accepted):
+        if isinstance(item, AcceptedTransaction):
             assert decode(item.value) == item.transaction
 
 
@@ -100,7 +100,7 @@ def _fulfils(provider: str, event: str, body: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("vector", [v for v in vectors() if v.schema is not None], ids=_named)
+@pytest.mark.parametrize("vector", [v for v in vectors() if v.schema is not None], ids=_case_name)
 def test_a_vector_fulfils_its_payload_schema(vector: Vector) -> None:
     assert vector.schema is not None
     assert vector.record.value is not None
@@ -120,7 +120,7 @@ def _broken_shapes() -> list[Vector]:
     return found
 
 
-@pytest.mark.parametrize("vector", _broken_shapes(), ids=_named)
+@pytest.mark.parametrize("vector", _broken_shapes(), ids=_case_name)
 def test_a_body_of_a_wrong_shape_fulfils_no_schema(vector: Vector) -> None:
     assert vector.record.value is not None
     root = Path(str(files("schemas"))) / "providers" / vector.provider
@@ -180,7 +180,7 @@ def test_adyens_samples(name: str) -> None:
     topic, operation, kind, value, currency, referred = _ADYEN_SAMPLES[name]
     body = _sample("adyen", name)
     [item] = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", body))
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     said = item.transaction
     assert (item.topic, said.operation, said.player_id, said.signature) == (topic, operation, None, "NOT_CHECKED")
     [leg] = said.legs
@@ -198,7 +198,7 @@ def test_adyens_samples_under_a_foreign_key_are_wrong_or_missing_never_valid(nor
     verdicts = {}
     for name in _ADYEN_SAMPLES:
         [item] = normaliser.normalise(raw_record("adyen", _sample("adyen", name)))
-        assert isinstance(item, Accepted | RejectedItem)
+        assert isinstance(item, AcceptedTransaction | RejectedItem)
         verdicts[name] = item.code if isinstance(item, RejectedItem) else item.transaction.signature
     assert verdicts.pop("chargeback.json") == "MISSING_ALLOWED"
     assert verdicts.pop("cancellation-true.json") == RejectCode.MISSING_SIGNATURE
@@ -239,7 +239,7 @@ def test_adyens_public_signature_vectors(key: str, signature: str, said: tuple[A
         assert isinstance(result, RejectedItem)
         assert result.code is RejectCode.BAD_SIGNATURE
     else:
-        assert isinstance(result, Accepted)
+        assert isinstance(result, AcceptedTransaction)
         assert result.transaction.signature == "VALID"
 
 
@@ -267,7 +267,7 @@ def test_the_sandbox_and_the_dialects_agree() -> None:
             continue
         seen.add((raw.provider, raw.origin))
         for item in items:
-            assert isinstance(item, Accepted), (raw, item)
+            assert isinstance(item, AcceptedTransaction), (raw, item)
             assert item.transaction.signature in {"VALID", "MISSING_ALLOWED"}
             assert not item.clamped
             fingerprints[item.transaction.event_id].add(item.transaction.fingerprint)

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from schemas import codec, compatibility
 from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
-from schemas.compiler.decode import Decoding, compile_decoder
+from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import Rejected
 from schemas.events import Attempt, PlayerEvent
-from schemas.registry import Registry, Schema, UnknownSchema, load, released
+from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
 from tests.property.records import RECORDS
 
-PLAYER_EVENT = released().latest("player-event")
+PLAYER_EVENT = released_registry().latest("player-event")
 
 
 class NextAttempt(msgspec.Struct, frozen=True):
@@ -103,8 +103,8 @@ def of_no_writer(data: bytes) -> Any:
 
 
 encode = codec.encoder(PlayerEvent)
-encode_next = codec.encoder_of(NextPlayerEvent, BOTH, "player-event")
-decode_next = codec.decoder_of(NextPlayerEvent, BOTH, "player-event")
+encode_next = codec.build_encoder(NextPlayerEvent, BOTH, "player-event")
+decode_next = codec.build_decoder(NextPlayerEvent, BOTH, "player-event")
 
 
 @given(EVENTS)
@@ -128,7 +128,7 @@ def test_new_records_are_read_by_old_code(event):
     plan = resolve(parse(NEXT.json), reader)
     assert isinstance(plan, ReadRecord)
     frame = codec.frame_of(NEXT.id)
-    decode = compile_decoder(Decoding(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer)
+    decode = compile_decoder(DecoderSpec(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer)
     data = encode_next(event)
     assert decode(data) == msgspec.convert(resolved(data, PARSED_NEXT, PARSED), PlayerEvent)
     if event.time_source == "OPERATOR":
@@ -140,7 +140,7 @@ def test_new_records_are_read_by_old_code(event):
 @given(EVENTS, next_events())
 def test_a_partial_decoder_knows_both_versions(old, new):
     fields = ("player_id", "device_id", "attempt.connector", "attempt", "score", "tags", "attempt.offset")
-    decode = codec.decoder_of(NextPlayerEvent, BOTH, "player-event", fields)
+    decode = codec.build_decoder(NextPlayerEvent, BOTH, "player-event", fields)
     attempt = NextAttempt(**msgspec.structs.asdict(old.attempt), connector="unknown")
     assert decode(encode(old)) == (old.player_id, None, "unknown", attempt, -1, [], old.attempt.offset)
     new_values = (new.device_id, new.attempt.connector, new.attempt, new.score, new.tags, new.attempt.offset)
@@ -166,7 +166,7 @@ def test_code_that_does_not_know_a_version_says_so():
 
 # --- player-event: version 1 and its successor, which tells what of the player a verdict is about ------------------
 
-V1, V2 = released().get("player-event", 1), released().get("player-event", 2)
+V1, V2 = released_registry().get("player-event", 1), released_registry().get("player-event", 2)
 
 
 class PlayerEventV1(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ class PlayerEventV1(msgspec.Struct, frozen=True):
 
 
 ONLY_V1 = Registry({V1.id: V1})
-encode_v1 = codec.encoder_of(PlayerEventV1, ONLY_V1, "player-event")
+encode_v1 = codec.build_encoder(PlayerEventV1, ONLY_V1, "player-event")
 
 
 def as_v1(event: PlayerEvent) -> PlayerEventV1:
@@ -202,10 +202,12 @@ def as_v1(event: PlayerEvent) -> PlayerEventV1:
 @given(EVENTS)
 def test_a_reader_of_version_1_reads_version_2(event):
     data = encode(event)
-    assert codec.written_with(data) == V2
+    assert codec.writer_schema(data) == V2
     plan = resolve(parse(V2.json), reader := parse(V1.json))
     assert isinstance(plan, ReadRecord)
-    decode = compile_decoder(Decoding(V2.name, codec.frame_of(V2.id), plan, bind(reader, PlayerEventV1)), of_no_writer)
+    decode = compile_decoder(
+        DecoderSpec(V2.name, codec.frame_of(V2.id), plan, bind(reader, PlayerEventV1)), of_no_writer
+    )
     assert decode(data) == as_v1(event)
     by_reference = resolved(data, fastavro.parse_schema(V2.json), fastavro.parse_schema(V1.json))
     assert msgspec.convert(by_reference, PlayerEventV1) == as_v1(event)
@@ -214,7 +216,7 @@ def test_a_reader_of_version_1_reads_version_2(event):
 @given(EVENTS)
 def test_a_reader_of_version_2_reads_version_1(event):
     data = encode_v1(as_v1(event))
-    assert codec.written_with(data) == V1
+    assert codec.writer_schema(data) == V1
     expected = msgspec.structs.replace(event, scope=None)
     assert codec.decoder(PlayerEvent)(data) == expected
     by_reference = resolved(data, fastavro.parse_schema(V1.json), fastavro.parse_schema(V2.json))
@@ -222,7 +224,7 @@ def test_a_reader_of_version_2_reads_version_1(event):
 
 
 def reads(writer: dict[str, Any], reader: dict[str, Any]) -> str | None:
-    return compatibility.incompatibility(Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader))
+    return compatibility.incompatibility_text(Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader))
 
 
 def record(*fields: dict[str, Any]) -> dict[str, Any]:
@@ -278,7 +280,7 @@ def test_compatibility_in_both_directions(writer, reader, forward, backward):
 def test_an_incompatible_version_is_reported_with_its_field(tmp_path: Path):
     with as_file(files("schemas") / "avro") as folder:
         avro = Path(shutil.copytree(folder, tmp_path / "avro"))
-    schema = copy.deepcopy(released().get("wallet-balance", 1).json)
+    schema = copy.deepcopy(released_registry().get("wallet-balance", 1).json)
     schema["fields"].append({"name": "limit_minor", "type": "long"})
     (avro / "wallet-balance" / "v2.avsc").write_text(json.dumps(schema))
     lock = json.loads((avro / "ids.lock.json").read_text())

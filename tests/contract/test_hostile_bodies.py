@@ -16,18 +16,20 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.conformance.adapters import Subject, subject_of, versions
+from lab.conformance.adapters import AdapterUnderTest, adapter_of, registered_versions
 from lab.conformance.examples.fill import Example, Fill, record
 from schemas.errors import RejectCode
-from streams.drift.checking import Checker
-from streams.drift.drift_events import drifts_of
-from streams.drift.payload_schemas import Body, declared_by
-from streams.drift.shapes import Shape, What
+from streams.drift.checking import DriftChecker
+from streams.drift.drift_events import build_drift_events
+from streams.drift.payload_schemas import Body, load_payload_schemas
+from streams.drift.shapes import DriftKind, Shape
 from streams.drift.xml_shapes import XmlShapes
-from streams.normalise.mapping.normaliser import RejectedItem, Result
+from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 from streams.providers.xml_body import NOT_SHOWN, is_searchable
 
-SUBJECTS = {f"{version.row.provider}-{version.row.version}": subject_of(version.dialect) for version in versions()}
+SUBJECTS = {
+    f"{version.row.provider}-{version.row.version}": adapter_of(version.dialect) for version in registered_versions()
+}
 SECONDS = 5.0
 SIZE = 900_000
 TEXT = " - at `$" + "a" * SIZE
@@ -53,9 +55,9 @@ def soon(what: object) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def normalised(subject: Subject, example: Example, what: object) -> list[Result]:
+def normalised(subject: AdapterUnderTest, example: Example, what: object) -> list[ItemResult]:
     with soon(what):
-        results = subject.open_.normalise(record(example, subject.dialect.provider))
+        results = subject.unkeyed.normalise(record(example, subject.dialect.provider))
     for item in results:
         assert not isinstance(item, RejectedItem) or item.code is not RejectCode.DIALECT_FAILED, what
     return results
@@ -82,8 +84,8 @@ def spoilt(body: Any, path: tuple[str | int, ...], text: str) -> bytes:
     return msgspec.json.encode(body)
 
 
-def objects(subject: Subject) -> Iterator[tuple[Example, dict[str, Any]]]:
-    for example in subject.made(Fill(1)):
+def objects(subject: AdapterUnderTest) -> Iterator[tuple[Example, dict[str, Any]]]:
+    for example in subject.make_examples(Fill(1)):
         if example.value.lstrip()[:1] == b"{":
             yield example, json.loads(example.value)
 
@@ -145,9 +147,9 @@ OPENERS = [
 def test_a_body_of_beginnings_is_shown_as_soon_as_any(name):
     dialect = SUBJECTS[name].dialect
     for opener in OPENERS:
-        for front in (b"", b"<reserve>", SUBJECTS[name].made(Fill(1))[0].value):
+        for front in (b"", b"<reserve>", SUBJECTS[name].make_examples(Fill(1))[0].value):
             with soon((name, front[:20], opener)):
-                assert isinstance(dialect.redacted(front + opener * (BEGINNINGS // len(opener))), bytes)
+                assert isinstance(dialect.redact(front + opener * (BEGINNINGS // len(opener))), bytes)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_a_body_of_beginnings_is_shown_as_soon_as_any(name):
 )
 def test_a_secret_is_looked_for_only_where_it_would_be_found(value, searchable):
     assert is_searchable(value) is searchable
-    shown = SUBJECTS["playngo-1"].dialect.redacted(value)
+    shown = SUBJECTS["playngo-1"].dialect.redact(value)
     assert shown == (value if searchable else NOT_SHOWN)
 
 
@@ -192,14 +194,14 @@ def test_complaints_that_quote_the_body_are_read_once(quoted):
     body = etree.fromstring(f"<note>{numbers}<n>one</n></note>")
     shapes = XmlShapes(NUMBERS)
     with soon(quoted):
-        assert Shape(What.CHANGED_TYPE, "/note/n", "not xs:int") in shapes.of(body)
+        assert Shape(DriftKind.CHANGED_TYPE, "/note/n", "not xs:int") in shapes.compare(body)
 
 
 @pytest.mark.parametrize("name", ["microgaming-1", "playngo-1", "uof-1"])
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_a_document_of_quotations_is_compared_with_its_schema_soon(name, quoted):
     subject = SUBJECTS[name]
-    root = etree.fromstring(subject.made(Fill(1))[0].value)
+    root = etree.fromstring(subject.make_examples(Fill(1))[0].value)
     for element in root.iter(etree.Element):
         for attribute in list(element.attrib):
             element.set(attribute, quoted * (QUOTATION // len(quoted)))
@@ -208,18 +210,20 @@ def test_a_document_of_quotations_is_compared_with_its_schema_soon(name, quoted)
     # By itself: the dialects of calls let nothing of this length come here.
     body = Body(etree.tostring(root), {}, None)
     with soon((name, quoted)):
-        shapes = [one.check(body) for versions in declared_by(subject.dialect.provider).values() for one in versions]
+        shapes = [
+            one.check(body) for versions in load_payload_schemas(subject.dialect.provider).values() for one in versions
+        ]
     assert any(shapes)
 
 
 @every_adapter
 def test_a_body_of_beginnings_is_compared_with_its_schemas_as_soon_as_any(name):
-    subject, checker = SUBJECTS[name], Checker()
+    subject, checker = SUBJECTS[name], DriftChecker()
     provider = subject.dialect.provider
-    example = subject.made(Fill(1))[0]
+    example = subject.make_examples(Fill(1))[0]
     for opener in OPENERS:
         for front in (b"", example.value):
             raw = record(replace(example, value=front + opener * (BEGINNINGS // len(opener))), provider)
             with soon((name, opener)):
-                subject.open_.normalise(raw)
-                drifts_of(raw, checker.check(provider, raw))
+                subject.unkeyed.normalise(raw)
+                build_drift_events(raw, checker.check(provider, raw))

@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.sandbox.actions import Delivery, GameAction, HouseAction, PspBatch, PspItem, Session, Verb
+from lab.sandbox.actions import Delivery, GameAction, GameSession, HouseAction, PspBatch, PspItem, Verb
 from lab.sandbox.adyen_writer import adyen_item, signed_text
 from lab.sandbox.encoders import json_body, xml_body
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.players import Player, Purse
 from lab.sandbox.playngo_writer import amount_text
 from lab.sandbox.records import Origin
-from lab.sandbox.writing import written
+from lab.sandbox.writing import write_record
 
 SAMPLES = Path(__file__).parents[2] / ".." / "shared" / "samples"
 AT_MS = 1_792_664_130_123  # 2026-10-22T10:15:30.123Z
@@ -43,7 +43,7 @@ def game(provider: str, verb: Verb = Verb.BET, **changed) -> GameAction:
         at_ms=AT_MS,
         verb=verb,
         player=player(),
-        session=Session(provider, "t-1", 9001, 100210, "acme_demo"),
+        session=GameSession(provider, "t-1", 9001, 100210, "acme_demo"),
         tx_id="0b1e2d3c-0000-4000-8000-000000000001" if provider == "hub88" else "550001",
         round_id="R-77" if provider == "hub88" else "77001",
         round_closed=False,
@@ -53,7 +53,7 @@ def game(provider: str, verb: Verb = Verb.BET, **changed) -> GameAction:
 
 
 def record(request, **changed):
-    return written(replace(Delivery(request, AT_MS, 1, nonce=0xAA), **changed), KEYS)
+    return write_record(replace(Delivery(request, AT_MS, 1, nonce=0xAA), **changed), KEYS)
 
 
 def test_hub88_bet():

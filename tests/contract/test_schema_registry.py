@@ -24,18 +24,18 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import pitboss.cli.schemas
 from pitboss.cli.main import cli
-from pitboss.schema_registry.server import create_server, serving
-from pitboss.schema_registry.subjects import by_subject
+from pitboss.schema_registry.server import create_server, serve
+from pitboss.schema_registry.subjects import subject_versions
 from pitboss.schema_registry.view import RegistryView
 from schemas import codec
 from schemas.compatibility import checksum
 from schemas.errors import UsageError
 from schemas.events import Position, WalletBalance
-from schemas.registry import Registry, Schema, released
+from schemas.registry import Registry, Schema, released_registry
 from schemas.topics import catalogue
 from tests.acceptance.documented import ROOT
 
-SUBJECTS = by_subject(released(), catalogue(["hub88"]), "")
+SUBJECTS = subject_versions(released_registry(), catalogue(["hub88"]), "")
 BALANCES = "wallet.balances.v1-value"
 
 
@@ -45,7 +45,7 @@ def in_thread(app: web.Application) -> Iterator[str]:
     loop = asyncio.new_event_loop()
 
     async def run() -> None:
-        async with serving(app, "127.0.0.1", 0) as url:
+        async with serve(app, "127.0.0.1", 0) as url:
             urls.append(url)
             started.set()
             await stop.wait()
@@ -101,7 +101,7 @@ def test_confluents_deserialiser_reads_every_record_of_ours(client, path: Path):
 
 def test_confluents_serialiser_writes_our_bytes_when_it_may_not_register(client):
     balance = WalletBalance("p", "EUR", 2, 100, 90, 10, 5, 7, "e", Position("wallet.transactions.v1", 3, 9))
-    schema = json.dumps(released().get("wallet-balance", 1).json)
+    schema = json.dumps(released_registry().get("wallet-balance", 1).json)
     write = AvroSerializer(client, schema, conf={"auto.register.schemas": False})
     context = SerializationContext("wallet.balances.v1", MessageField.VALUE)
     assert write(msgspec.to_builtins(balance), context) == codec.encoder(WalletBalance)(balance)
@@ -112,7 +112,7 @@ def test_confluents_client_finds_its_way_around(client):
     assert "wallet-balance" in client.get_subjects()
     assert client.get_versions("player-event") == [1, 2]
     latest = client.get_latest_version("player-event")
-    assert (latest.version, latest.schema_id) == (2, released().latest("player-event").id)
+    assert (latest.version, latest.schema_id) == (2, released_registry().latest("player-event").id)
     assert client.get_compatibility() == "FULL_TRANSITIVE"
     with pytest.raises(SchemaRegistryError) as missing:
         client.get_version("player-event", 9)
@@ -125,7 +125,7 @@ def test_confluents_client_finds_its_way_around(client):
 # --- the API itself ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schema", list(released()), ids=lambda schema: schema.name)
+@pytest.mark.parametrize("schema", list(released_registry()), ids=lambda schema: schema.name)
 def test_every_schema_stands_under_its_id_and_its_subject(url, schema):
     for path in (f"/subjects/{schema.subject}/versions/{schema.version}", f"/schemas/ids/{schema.id}"):
         status, body, content_type = ask(url, path)
@@ -175,11 +175,11 @@ def test_the_small_answers(url):
     assert ask(url, "/config/wallet-balance")[1] == {"compatibilityLevel": "FULL_TRANSITIVE"}
     assert ask(url, "/schemas/types")[1] == ["AVRO"]
     assert ask(url, "/subjects?subjectPrefix=wallet.balances")[1] == [BALANCES]
-    assert ask(url, f"/subjects/{BALANCES}/versions/latest")[1]["id"] == released().latest("wallet-balance").id
+    assert ask(url, f"/subjects/{BALANCES}/versions/latest")[1]["id"] == released_registry().latest("wallet-balance").id
 
 
 def test_topics_of_a_namespace_are_subjects_of_that_namespace():
-    subjects = by_subject(released(), catalogue(["hub88"]), "trial")
+    subjects = subject_versions(released_registry(), catalogue(["hub88"]), "trial")
     assert "trial.wallet.balances.v1-value" in subjects
     assert "trial.provider.hub88.raw.v1.dlt-value" in subjects
     assert "trial.provider.hub88.raw.v1-value" not in subjects  # its bytes are the provider's
@@ -195,7 +195,7 @@ def test_it_serves_nobody_but_this_machine(host):
 
 def test_a_port_that_is_taken_is_said(url):
     async def again() -> None:
-        async with serving(create_server(RegistryView(SUBJECTS)), "127.0.0.1", int(url.rpartition(":")[2])):
+        async with serve(create_server(RegistryView(SUBJECTS)), "127.0.0.1", int(url.rpartition(":")[2])):
             pass
 
     with pytest.raises(UsageError, match="--port"):
@@ -299,10 +299,10 @@ def test_everything_is_imported_under_our_ids_and_once(register, stand_in):
     assert stand_in.writes == 0
     done = register("--json")
     assert (done.exit_code, standings(done)) == (0, {"IMPORTED"})
-    for schema in released():
+    for schema in released_registry():
         assert stand_in.subjects[schema.subject][schema.version] == schema.id
         assert checksum(json.loads(stand_in.texts[schema.id])) == checksum(schema.json)
-    assert stand_in.subjects[BALANCES] == {1: released().get("wallet-balance", 1).id}
+    assert stand_in.subjects[BALANCES] == {1: released_registry().get("wallet-balance", 1).id}
     assert stand_in.modes == {}
     assert set(stand_in.config.values()) == {"FULL_TRANSITIVE"}
     written = stand_in.writes
@@ -311,7 +311,7 @@ def test_everything_is_imported_under_our_ids_and_once(register, stand_in):
 
 
 def test_a_new_version_is_added_to_what_is_there_and_the_mode_is_put_back(register, stand_in):
-    first = released().get("player-event", 1)
+    first = released_registry().get("player-event", 1)
     stand_in.put("player-event", 1, first.id, json.dumps(first.json))
     stand_in.modes["player-event"] = "READONLY_OVERRIDE"
     assert register().exit_code == 0
@@ -321,7 +321,7 @@ def test_a_new_version_is_added_to_what_is_there_and_the_mode_is_put_back(regist
 
 @pytest.mark.parametrize("different", ["id", "content", "taken id"])
 def test_a_difference_writes_nothing(register, stand_in, different):
-    schema = released().get("wallet-balance", 1)
+    schema = released_registry().get("wallet-balance", 1)
     if different == "id":
         stand_in.put("wallet-balance", 1, 7, json.dumps(schema.json))
     elif different == "content":
@@ -377,7 +377,7 @@ def pitboss_schemas(*arguments: str) -> Result:
 
 
 def changed(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> str:
-    schema = json.loads(json.dumps(released().get("wallet-balance", 1).json))
+    schema = json.loads(json.dumps(released_registry().get("wallet-balance", 1).json))
     change(schema)
     file = tmp_path / "changed.avsc"
     file.write_text(json.dumps(schema))
@@ -431,11 +431,11 @@ def test_a_schema_that_is_none_is_a_usage_error(name):
 
 def test_check_knows_backward_and_full(monkeypatch, tmp_path):
     """A new reader that reads every old record, and an old one that does not read the new: backward, not full."""
-    old = released().get("wallet-balance", 1)
+    old = released_registry().get("wallet-balance", 1)
     wider = json.loads(Path(changed(tmp_path, lambda schema: None)).read_text())
     wider["fields"][2]["type"] = "long" if wider["fields"][2]["type"] == "int" else ["null", wider["fields"][2]["type"]]
     new = Schema("wallet-balance", 2, old.id + 1, wider)
-    both = Registry({**{schema.id: schema for schema in released()}, new.id: new})
+    both = Registry({**{schema.id: schema for schema in released_registry()}, new.id: new})
     monkeypatch.setattr(pitboss.cli.schemas, "released", lambda: both)
     monkeypatch.setattr(
         pitboss.cli.schemas, "released_checksums", lambda: {one.name: checksum(one.json) for one in both}

@@ -17,12 +17,12 @@ from schemas import codec, topics
 from schemas.compatibility import checksum, problems, released_checksums
 from schemas.compiler.avro_types import BadSchema, parse
 from schemas.compiler.binding import bind
-from schemas.registry import RECORDS, BadRegistry, Schema, UnknownSchema, load, released, subject_of
+from schemas.registry import RECORDS, BadRegistry, Schema, UnknownSchema, load, released_registry, subject_of
 
 SUBJECTS = sorted(RECORDS)
 GOLDEN = [
     (schema, example)
-    for schema in released()
+    for schema in released_registry()
     for example in json.loads(
         (files("schemas") / "golden" / f"{schema.subject}.v{schema.version}.json").read_text(encoding="utf-8")
     )["examples"]
@@ -52,7 +52,7 @@ def test_golden_bytes_are_written_and_read(schema, example):
     event = msgspec.json.decode(json.dumps(example["event"]), type=record)
     value = bytes.fromhex(example["value_hex"])
     assert codec.decoder(record)(value) == event
-    if schema == released().latest(schema.subject):
+    if schema == released_registry().latest(schema.subject):
         assert codec.encoder(record)(event) == value
 
 
@@ -70,12 +70,12 @@ def test_golden_bytes_are_those_of_the_reference(schema, example):
 
 
 def test_every_released_version_has_golden_examples():
-    assert {schema.name for schema, _ in GOLDEN} == {schema.name for schema in released()}
+    assert {schema.name for schema, _ in GOLDEN} == {schema.name for schema in released_registry()}
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_class_has_the_fields_of_its_schema_in_order(subject):
-    schema = released().latest(subject)
+    schema = released_registry().latest(subject)
     names = [field["name"] for field in schema.json["fields"]]
     assert [field.name for field in msgspec.structs.fields(RECORDS[subject])] == names
     bind(parse(schema.json), RECORDS[subject])
@@ -83,14 +83,14 @@ def test_a_class_has_the_fields_of_its_schema_in_order(subject):
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_file_is_avro_to_the_reference_and_documents_every_field(subject):
-    for schema in released().versions(subject):
+    for schema in released_registry().versions(subject):
         fastavro.parse_schema(schema.json)
         assert schema.json["doc"]
         assert all(field.get("doc") for field in schema.json["fields"])
 
 
 def test_ids_are_those_that_others_have_stored():
-    assert {schema.name: schema.id for schema in released()} == {
+    assert {schema.name: schema.id for schema in released_registry()} == {
         "wallet-transaction/v1": 810001,
         "wallet-balance/v1": 810101,
         "wallet-outcome/v1": 810201,
@@ -105,7 +105,7 @@ def test_ids_are_those_that_others_have_stored():
 
 
 def test_released_schemas_are_unedited_and_compatible():
-    assert problems(released(), released_checksums()) == []
+    assert problems(released_registry(), released_checksums()) == []
 
 
 def test_every_topic_with_a_schema_names_a_subject():
@@ -114,16 +114,16 @@ def test_every_topic_with_a_schema_names_a_subject():
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_schema_is_found_by_id_subject_and_class(subject):
-    schema = released().latest(subject)
-    assert released().by_id(schema.id) is schema
-    assert released().get(subject, schema.version) is schema
+    schema = released_registry().latest(subject)
+    assert released_registry().by_id(schema.id) is schema
+    assert released_registry().get(subject, schema.version) is schema
     assert subject_of(RECORDS[subject]) == subject
-    assert codec.written_with(codec.frame_of(schema.id)) is schema
+    assert codec.writer_schema(codec.frame_of(schema.id)) is schema
 
 
 def test_an_unknown_id_says_which():
     with pytest.raises(UnknownSchema, match="schema id 7 is not one of ours"):
-        released().by_id(7)
+        released_registry().by_id(7)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_version_without_a_checksum_is_noticed(avro):
     del checksums["dead-letter/v1"]
     [problem] = problems(load(avro), checksums)
     assert problem.schema == "dead-letter/v1"
-    assert checksum(released().get("dead-letter", 1).json) in problem.detail
+    assert checksum(released_registry().get("dead-letter", 1).json) in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_what_our_contracts_do_not_use_is_refused(change, message):
 
 
 def test_a_class_with_other_fields_than_its_schema_is_refused():
-    schema = released().latest("wallet-balance")
+    schema = released_registry().latest("wallet-balance")
     with pytest.raises(BadSchema, match="has the fields"):
         bind(parse(schema.json), RECORDS["wallet-outcome"])
     as_text = json.loads(json.dumps(schema.json).replace('"scale", "type": "int"', '"scale", "type": "string"'))

@@ -16,8 +16,8 @@ import psycopg
 
 from ledger_sink.booking.handler import LedgerSettings
 from ledger_sink.resolve.handler import ResolveSettings
-from ledger_sink.resolve.progress import KafkaProgress
-from ledger_sink.store.database import Database
+from ledger_sink.resolve.progress import KafkaPipelineProgress
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.processes import poll
@@ -101,7 +101,9 @@ class Scene:
 
     async def published(self, *, processes=()) -> None:
         """Wait until the whole log is booked and its answers are out."""
-        async with KafkaProgress(self.runtime.bootstrap_servers, self.runtime.namespace, "normalise") as progress:
+        async with KafkaPipelineProgress(
+            self.runtime.bootstrap_servers, self.runtime.namespace, "normalise"
+        ) as progress:
             ends = await progress.log_ends()
 
         def is_done() -> bool:
@@ -122,7 +124,7 @@ class Scene:
     async def proven(self) -> None:
         runtime = self.runtime
         topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
-        database = Database(runtime.database_url, "pitboss.test")
+        database = LedgerDatabase(runtime.database_url, "pitboss.test")
         tables = await read_tables(database)
         checks = await check_tables(database)
         await database.close()
@@ -135,7 +137,7 @@ class Scene:
         finally:
             drop_database(empty)
         assert {check.name: check.detail for check in checks if not check.holds} == {}, self.logs()
-        assert {(a.part, a.source_offset) for a in tables.answers} == {
+        assert {(a.partition, a.source_offset) for a in tables.answers} == {
             (sourced.source.partition, sourced.source.offset) for log in topics.log.values() for sourced in log
         }
 

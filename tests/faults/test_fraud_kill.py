@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from fraud_agents.detectors import FIELDS
-from fraud_agents.detectors.partition import PartitionWatch
+from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import DEFAULT_RULES
 from pitboss.settings import worker_environment
 from schemas import codec
@@ -71,7 +71,7 @@ def running(worker, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
 async def straight(runtime) -> list[FraudAlert]:
     """What the detectors say of the log as it is, read once and without any interruption."""
     decode = codec.decoder(WalletTransaction, FIELDS)
-    watches = [PartitionWatch(DEFAULT_RULES, part) for part in range(PARTITIONS)]
+    watches = [PartitionDetectors(DEFAULT_RULES, part) for part in range(PARTITIONS)]
     alerts = []
     for record in await fraud_log.read_all(runtime, TRANSACTIONS):
         alerts += watches[record.partition].observe(decode(record.value), record.offset)
@@ -94,13 +94,13 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
     await append(log, sorted(quiet + fast[:300], key=lambda event: event.occurred_at))
     output = tmp_path / "worker.log"
     with running(worker(log), output) as process:
-        await fraud_log.watched_to_the_end(log)
+        await fraud_log.wait_until_processed(log)
         process.send_signal(signal.SIGKILL)
         process.wait(EXIT_WITHIN_S)
     assert await read_alerts(log) == []
     await append(log, fast[300:])
     with running(worker(log), output) as process:
-        await fraud_log.watched_to_the_end(log)
+        await fraud_log.wait_until_processed(log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_WITHIN_S) == 0
     [expected] = await straight(log)
@@ -116,7 +116,7 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
         async def again() -> bool:
             return len(await read_alerts(log)) > before
 
-        await fraud_log.until(again, "the alert of an uninterrupted run")
+        await fraud_log.wait_until(again, "the alert of an uninterrupted run")
     assert by_id(await read_alerts(log)) == {expected.alert_id: expected}
 
 
@@ -160,7 +160,7 @@ async def test_killed_over_and_over_while_catching_up(log, tmp_path):
         async def at_the_end() -> bool:
             return fraud_log.snapshots(log) == goal
 
-        await fraud_log.until(at_the_end, f"snapshots at {goal}")
+        await fraud_log.wait_until(at_the_end, f"snapshots at {goal}")
         process.send_signal(signal.SIGTERM)
         assert process.wait(EXIT_WITHIN_S) == 0
     assert by_id(await read_alerts(log)) == expected

@@ -19,7 +19,7 @@ import pytest
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.keys import SandboxKeys
 from pitboss.demo.environment import running_workers
-from pitboss.demo.quiescence import Settling
+from pitboss.demo.quiescence import QuiescenceMonitor
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.ports import is_free
 from pitboss.embedded.postgres import PostgresServer
@@ -30,7 +30,7 @@ from pitboss.settings import Runtime
 from pitboss.workers.supervisor import ROLES, WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
-from tests.support.whole_run import failures, feed_all, look_at_everything, traffic
+from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -47,11 +47,11 @@ class Schedule:
     def __init__(self, kills: Sequence[tuple[int, Kill]]) -> None:
         self._later = deque(sorted(kills, key=lambda kill: kill[0]))
 
-    async def run(self, settling: Settling) -> None:
+    async def run(self, settling: QuiescenceMonitor) -> None:
         while self._later:
             at, kill = self._later[0]
             try:
-                booked = await settling.booked()
+                booked = await settling.read_booked_records()
             except Unavailable:
                 booked = 0  # the database is on its way back
             if booked >= at:
@@ -118,14 +118,14 @@ async def play(
 ) -> None:
     keys = SandboxKeys.generate()
     said: list[str] = []
-    records = traffic(seed % 100_000, events, keys)
+    records = make_traffic(seed % 100_000, events, keys)
     with running_workers(runtime, home, said.append, keys) as workers:
         kills = kills_of(workers, random.Random(seed), len(records))
         schedule = Schedule(kills)
-        async with Settling(runtime) as settling:
+        async with QuiescenceMonitor(runtime) as settling:
 
             async def settled(_: int = 0) -> None:
-                await settling.wait(SETTLE_S, lambda _: None)
+                await settling.wait_until_quiet(SETTLE_S, lambda _: None)
 
             async with asyncio.timeout(2 * SETTLE_S):
                 killing = asyncio.create_task(schedule.run(settling))
@@ -134,7 +134,7 @@ async def play(
             await settled()
     ends = [line.partition(";")[0] for line in said if " after " in line]
     print(f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}")
-    checks, topics = await look_at_everything(runtime)
+    checks, topics = await check_everything(runtime)
     assert failures(checks) == {}, (f"seed {seed}", said)
     assert len(topics.raw) >= len(records)
     assert topics.alerts, "the player who bets too fast was not noticed"

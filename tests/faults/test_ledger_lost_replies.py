@@ -18,7 +18,7 @@ import pytest
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from schemas import codec
@@ -26,7 +26,7 @@ from schemas.errors import Unavailable
 from schemas.events import WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -136,9 +136,9 @@ async def until_it_works(act) -> None:
 async def play(url: str) -> Topics:
     """Book all batches as a worker does, one batch of a partition at a time."""
     topics = Topics()
-    ledger = PostgresLedger(Database(url, "pitboss.ledger", silence_max_s=SILENCE_MAX_S), {})
-    publishing = Database(url, "pitboss.publisher", silence_max_s=SILENCE_MAX_S)
-    claiming = Database(url, "pitboss.claim", silence_max_s=SILENCE_MAX_S)
+    ledger = PostgresLedger(LedgerDatabase(url, "pitboss.ledger", silence_max_s=SILENCE_MAX_S), {})
+    publishing = LedgerDatabase(url, "pitboss.publisher", silence_max_s=SILENCE_MAX_S)
+    claiming = LedgerDatabase(url, "pitboss.claim", silence_max_s=SILENCE_MAX_S)
     publisher = Publisher(
         publishing, topics.send, ledger.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES, outcomes_topic=OUTCOMES
     )
@@ -153,7 +153,7 @@ async def play(url: str) -> Topics:
     async def lane(part: int) -> None:
         start = 0
         for events in PARTS[part]:
-            placed = [sourced(event, part, start + n) for n, event in enumerate(events)]
+            placed = [log_event(event, part, start + n) for n, event in enumerate(events)]
             slice_ = Slice(part, start, start + len(events), placed, 1, 1)
             await until_it_works(lambda slice_=slice_: committer.submit(slice_))
             start += len(events)

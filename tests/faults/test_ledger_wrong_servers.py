@@ -16,7 +16,7 @@ from pitboss.ops.topic_admin import create_topics
 from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
-from tests.support.fraud_log import until
+from tests.support.fraud_log import wait_until
 from tests.unit.ledger_events import deposit, house, leg
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
@@ -112,7 +112,7 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
     async def is_gone():
         return runtime.topic(topic) not in await admin.list_topics()
 
-    await until(is_gone, f"{topic} to be gone")
+    await wait_until(is_gone, f"{topic} to be gone")
     await admin.close()
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
     if refilled and role == "ledger":

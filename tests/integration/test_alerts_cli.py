@@ -20,7 +20,7 @@ from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS
 from tests.support import fraud_log
-from tests.support.fraud_log import T0, append, burst, read_alerts, settings_of, watching
+from tests.support.fraud_log import T0, append, burst, read_alerts, running_agent, settings_of
 
 pytestmark = pytest.mark.integration
 
@@ -30,8 +30,8 @@ async def _prepare(runtime) -> list[FraudAlert]:
     await append(
         runtime, burst("slow", T0, 450) + burst("fast", T0, 520) + burst("faster", T0 + 9_000, 600, every_ms=50)
     )
-    async with watching(settings_of(runtime)):
-        await fraud_log.watched_to_the_end(runtime)
+    async with running_agent(settings_of(runtime)):
+        await fraud_log.wait_until_processed(runtime)
     alerts = await read_alerts(runtime)
     await _send(runtime, alerts[0])  # as after a kill: the same once more
     return sorted(alerts, key=lambda alert: alert.occurred_at)

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from lab.bench.broker import BrokerView
 from lab.bench.normalise import EVENTS_MIN
-from lab.bench.observation import Subject, load, measure, observe
+from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.processes import BenchFailed
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
@@ -45,7 +45,7 @@ def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
         yield both
 
 
-async def loaded(subject: Subject, runtime: Runtime, events: int) -> None:
+async def loaded(subject: MeasuredSubject, runtime: Runtime, events: int) -> None:
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     await producer.start()
     try:
@@ -65,7 +65,7 @@ async def appended(topic: str, value: bytes, runtime: Runtime) -> None:
     await producer.stop()
 
 
-async def events_on(subject: Subject, runtime: Runtime) -> list[tuple[int, bytes, WalletTransaction]]:
+async def events_on(subject: MeasuredSubject, runtime: Runtime) -> list[tuple[int, bytes, WalletTransaction]]:
     decode = codec.decoder(WalletTransaction)
     partitions = [TopicPartition(subject.sink, number) for number in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False)
@@ -117,7 +117,7 @@ async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         for run in (1, 2):
             rate = await measure(broker, ours, seen)
-            assert await broker.end(ours.sink) == run * EVENTS_MIN
+            assert await broker.end_offset_sum(ours.sink) == run * EVENTS_MIN
             assert EVENTS_MIN / 10 < rate.events < EVENTS_MIN
             assert rate.cpu_s > 0
         samples = await observe(broker, ours, seen, at_most=1)
@@ -155,7 +155,7 @@ async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         assert (await broker.settings())["offsets.topic.replication.factor"] == "1"
         with pytest.raises(BenchFailed, match=r"there is no topic nobody\.made\.it"):
-            await broker.end("nobody.made.it")
+            await broker.end_offset_sum("nobody.made.it")
 
 
 def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path):

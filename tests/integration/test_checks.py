@@ -10,17 +10,17 @@ import pytest
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
 from replay.audit.checks import check_offsets, check_replay, check_tables, check_topics
-from replay.audit.evidence import Topics, read_tables
+from replay.audit.evidence import TopicEvidence, read_tables
 from schemas import codec
 from schemas.events import DeadLetter, Position, WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, win
 
 pytestmark = pytest.mark.integration
 
@@ -45,27 +45,29 @@ EVENTS = (
 async def story(runtime):
     """A ledger that has booked some events, and topics as its workers would have left them."""
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
     ledger.epochs[0] = claims[0].epoch
-    log = [sourced(event, 0, offset) for offset, event in enumerate(EVENTS)]
-    applied = await ledger.apply([Slice(0, 0, len(log), log)])
-    topics = Topics(
+    log = [log_event(event, 0, offset) for offset, event in enumerate(EVENTS)]
+    applied = await ledger.commit_group([Slice(0, 0, len(log), log)])
+    topics = TopicEvidence(
         raw={Position(e.attempt.topic, e.attempt.partition, e.attempt.offset) for e in EVENTS}
         | {Position("raw", 0, 7)},
         log={0: log},
         log_offsets={line.source for line in log},
         unresolved={Position(UNRESOLVED, 0, 0)},
         attempts={event.attempt for event in EVENTS},
-        dead=[DeadLetter(Position("raw", 0, 7), None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)],
+        dead_letters=[
+            DeadLetter(Position("raw", 0, 7), None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
+        ],
     )
 
     async def keep(topic, records):
         for key, value in records:
             if topic == BALANCES:
                 balance = topics.balances[key.decode()] = codec.decoder(WalletBalance)(value)
-                topics.published_at.setdefault(key.decode(), []).append((balance.version, 0))
+                topics.balance_history.setdefault(key.decode(), []).append((balance.version, 0))
             else:
                 outcome = codec.decoder(WalletOutcome)(value)
                 topics.outcomes[outcome.event_id, outcome.attempt] = outcome

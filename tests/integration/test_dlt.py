@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.ops.topic_admin import create_topics
@@ -24,9 +24,9 @@ from replay.audit.checks import check_offsets
 from replay.audit.evidence import read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.key_holds import Limits
+from runtime.dead_letters.key_holds import ParkLimits
 from runtime.dead_letters.park_store import ParkStore
-from runtime.dead_letters.sink import DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from schemas import codec
 from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction
@@ -35,7 +35,7 @@ from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 from streams.normalise.handler import NormaliseSettings, NormaliseWorker, create_worker
 from streams.normalise.parking import ParkSettings
 from streams.providers.adyen import Adyen
-from streams.providers.dialect import Unreadable
+from streams.providers.dialect import UnreadableItem
 from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
 from streams.providers.registry import by_provider
@@ -55,7 +55,7 @@ class Picky(Hub88):
 
     def _draft(self, operation: str, body: Any, player_id: str, verdict: str) -> Any:
         if body.amount == 13 * 1000 and not Picky.is_repaired:
-            raise Unreadable(RejectCode.BAD_AMOUNT, "thirteen", player_id)
+            raise UnreadableItem(RejectCode.BAD_AMOUNT, "thirteen", player_id)
         return super()._draft(operation, body, player_id, verdict)
 
 
@@ -106,7 +106,7 @@ async def append(runtime: Runtime, records: Sequence[dict[str, Any]], topic: str
 
 
 def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False) -> NormaliseWorker:
-    settings = ParkSettings(runtime.database_url, frozenset({"hub88"}), Limits(records_max=5)) if park else None
+    settings = ParkSettings(runtime.database_url, frozenset({"hub88"}), ParkLimits(records_max=5)) if park else None
     return create_worker(
         NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings),
         by_provider([Adyen(), Picky(), PlayNGo()]),
@@ -173,7 +173,7 @@ async def booked(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
 
 
 async def accounted(runtime: Runtime) -> None:
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)
     finally:
@@ -212,7 +212,7 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     bet_again, win_again = (place_of(one["appended_at"]) for one in done)
     asyncio.run(normalised(installed, 2))
     told = asyncio.run(booked(installed, 2))
-    assert (told[bet_again].outcome, told[bet_again].reason) == ("REFUSED_EXPIRED", "COMES_TOO_LATE")
+    assert (told[bet_again].outcome, told[bet_again].reason) == ("REFUSED_EXPIRED", "DECISION_EXPIRED")
     assert (told[win_again].outcome, told[win_again].balance_minor) == ("POSTED", 7)
 
     again = pitboss("redrive", "--source", win, *DO)
@@ -383,7 +383,7 @@ def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_hold
     [first, second] = asyncio.run(append_large())
     asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
     worker = asyncio.run(normalised(installed, 3))
-    assert (worker.stats.accepted, worker.stats.rejected.total()) == (1, 2)
+    assert (worker.stats.accepted_count, worker.stats.rejected.total()) == (1, 2)
     for place, key in ((first, None), (second, "p")):
         view = json.loads(pitboss("show", place, "--json").stdout)
         assert (view["key"], view["headers"], view["value"], len(view["letters"])) == (key, [], None, 1)
@@ -450,11 +450,11 @@ def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installed, 
 def test_two_operators_do_not_redrive_at_once(installed, pitboss):
     async def both() -> None:
         one, other = (ActionStore(installed.database_url, "pitboss.test") for _ in range(2))
-        async with one.alone():
+        async with one.exclusive_lock():
             with pytest.raises(Unavailable, match="somebody else"):
-                async with other.alone():
+                async with other.exclusive_lock():
                     pass
-        async with other.alone():
+        async with other.exclusive_lock():
             pass
 
     asyncio.run(both())
@@ -531,7 +531,7 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
 def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(installed, pitboss, monkeypatch, broken):
     """Before the park table is written, and after it while the dead letter is not: nothing is lost, nobody overtakes."""
     asyncio.run(append(installed, story_of("p")))
-    owner, name = {"keep": (ParkStore, "keep"), "bury": (DeadLetters, "bury_all")}[broken]
+    owner, name = {"keep": (ParkStore, "keep"), "bury": (KafkaDeadLetterSink, "publish_all")}[broken]
 
     async def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("killed")

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from lab.conformance.adapters import subject_of
+from lab.conformance.adapters import adapter_of
 from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
 from pitboss.ops.provision import provision
@@ -39,14 +39,16 @@ def bets() -> list[Example]:
     changes: list[dict[str, Any]] = [{}, {"bonus_round": "b-1"}, {"meta": "text"}, {"round": ...}]
     for copy in range(COPIES):
         for place, change in enumerate(changes):
-            made = next(one for one in subject_of(DIALECTS["hub88"]).made(Fill(10 * copy + place)) if one.name == "bet")
+            made = next(
+                one for one in adapter_of(DIALECTS["hub88"]).make_examples(Fill(10 * copy + place)) if one.name == "bet"
+            )
             sent.append(changed(made, **change))
     return sent
 
 
 def reviews() -> list[Example]:
     """A value that is none of the declared ones: these the dialect must refuse."""
-    made = subject_of(DIALECTS["sumsub"]).made(Fill(1))
+    made = adapter_of(DIALECTS["sumsub"]).make_examples(Fill(1))
     reviewed = next(one for one in made if one.name.startswith("applicantReviewed"))
     return [changed(reviewed, reviewResult={"reviewAnswer": "YELLOW"})] * COPIES
 
@@ -94,7 +96,7 @@ async def watched(runtime: Runtime, count: int, rate: float) -> int:
     worker = create_worker(DriftSettings(runtime.bootstrap_servers, runtime.namespace, {}, rate))
     async with working(worker.app):
         await until(lambda: worker.stats.seen >= count, "watched")
-    return worker.stats.told
+    return worker.stats.published
 
 
 async def read(runtime: Runtime, topic: str, record: type) -> list[Any]:

@@ -20,7 +20,7 @@ from pitboss.cli.main import cli
 from pitboss.embedded import jars, kafka
 from pitboss.embedded.databases import create_database, database_exists, drop_database
 from pitboss.embedded.errors import PartMissing, StackBusy, StartFailed
-from pitboss.embedded.files import exclusive
+from pitboss.embedded.files import exclusive_lock
 from pitboss.embedded.jars import checksums, class_path, jar_folder
 from pitboss.embedded.ports import PORTS, choose_port
 from pitboss.embedded.processes import ProcessId, launch
@@ -197,8 +197,8 @@ def test_a_jar_that_is_not_the_listed_one_is_refused(tmp_path, monkeypatch):
 def test_a_held_lock_is_waited_for_and_then_reported(tmp_path):
     waits = []
     lock = tmp_path / "stack.lock"
-    with exclusive(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):  # noqa: SIM117
-        with exclusive(lock, timeout_s=0.1, on_wait=lambda: waits.append(1)):
+    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):  # noqa: SIM117
+        with exclusive_lock(lock, timeout_s=0.1, on_wait=lambda: waits.append(1)):
             pass
     assert waits == [1]
 

@@ -16,7 +16,7 @@ from fraud_agents import migrate as migration
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake
-from runtime.postgres.migrations import MigrationChanged, Tables
+from runtime.postgres.migrations import MigrationChanged, MigrationSet
 from schemas import codec
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.events import DeadLetter, OffsetRange
@@ -31,8 +31,8 @@ from tests.support.fraud_log import (
     burst,
     partition_of,
     read_alerts,
+    running_agent,
     settings_of,
-    watching,
 )
 
 pytestmark = pytest.mark.integration
@@ -54,8 +54,8 @@ async def test_bursts_on_the_log_become_alerts_on_their_topic(log):
     quiet = [bet(f"quiet-{n % 40}", T0 + n * 60, f"q{n}") for n in range(2_000)]
     fast = burst("fast", T0 + 30_000, 600)
     await append(log, sorted(quiet + fast, key=lambda event: event.occurred_at))
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     [record] = await fraud_log.read_all(log, ALERTS)
     [alert] = await read_alerts(log)
     assert record.key == b"default:fast"
@@ -75,8 +75,8 @@ async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_wat
     await append(log, fast[:250])
     await append_bytes(log, [("fast", b"no avro"), ("fast", None)])
     await append(log, fast[250:])
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     assert [alert.observed for alert in await read_alerts(log)] == [500]
     buried = [codec.decoder(DeadLetter)(r.value) for r in await fraud_log.read_all(log, TRANSACTIONS + ".dlt")]
     assert [(letter.code, letter.value, letter.stage) for letter in buried] == [
@@ -88,13 +88,13 @@ async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_wat
 async def test_a_stopped_agent_goes_on_in_the_middle_of_a_burst(log):
     fast = burst("fast", T0, 500)
     await append(log, fast[:499])
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     assert await read_alerts(log) == []
     assert fraud_log.snapshots(log) == await fraud_log.ends(log)
     await append(log, fast[499:])
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     [alert] = await read_alerts(log)
     assert alert.sources == [OffsetRange(TRANSACTIONS, partition_of("fast"), 0, 499)]
     assert alert.evidence["duplicate_events"] == "0"
@@ -102,29 +102,29 @@ async def test_a_stopped_agent_goes_on_in_the_middle_of_a_burst(log):
 
 async def test_without_a_snapshot_the_log_is_watched_anew_whatever_the_group_has_committed(log):
     await append(log, burst("fast", T0, 500))
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     query(log, "DELETE FROM fraud.snapshot RETURNING part")
-    async with watching(settings_of(log)):
+    async with running_agent(settings_of(log)):
 
         async def twice() -> bool:
             return len(await read_alerts(log)) == 2
 
-        await fraud_log.until(twice, "the same alert again")
+        await fraud_log.wait_until(twice, "the same alert again")
     first, second = await read_alerts(log)
     assert first == second
 
 
 async def test_without_a_snapshot_a_log_that_was_cut_is_watched_from_where_it_begins(log):
     await append(log, burst("fast", T0 - 10_000, 10, first=900))
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
-    await fraud_log.cut(log, partition_of("fast"), 7)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
+    await fraud_log.delete_before(log, partition_of("fast"), 7)
     query(log, "DELETE FROM fraud.snapshot RETURNING part")
     await append(log, burst("fast", T0, 497))
-    async with watching(settings_of(log)):
-        await fraud_log.until(lambda: read_alerts(log), "an alert")
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until(lambda: read_alerts(log), "an alert")
+        await fraud_log.wait_until_processed(log)
     [alert] = await read_alerts(log)
     assert alert.sources == [OffsetRange(TRANSACTIONS, partition_of("fast"), 7, 506)]
     assert fraud_log.snapshots(log) == await fraud_log.ends(log)
@@ -132,23 +132,23 @@ async def test_without_a_snapshot_a_log_that_was_cut_is_watched_from_where_it_be
 
 async def test_snapshots_come_while_it_runs(log):
     await append(log, [bet("a", T0, "a"), bet("b", T0, "b"), bet("c", T0, "c")])
-    async with watching(settings_of(log, snapshot_records=1)):
+    async with running_agent(settings_of(log, snapshot_records=1)):
 
         async def saved() -> bool:
             return fraud_log.snapshots(log) == await fraud_log.ends(log)
 
-        await fraud_log.until(saved, "a snapshot at the end of every partition")
+        await fraud_log.wait_until(saved, "a snapshot at the end of every partition")
 
 
 async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(log):
     old, new = DEFAULT_RULES, (msgspec.structs.replace(D01_BET_VELOCITY, version=2, threshold=400, close_below=300),)
     fast = burst("fast", T0, 400)
     await append(log, fast[:399])
-    async with watching(settings_of(log)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log)):
+        await fraud_log.wait_until_processed(log)
     await append(log, fast[399:])
-    async with watching(settings_of(log, rules=new)):
-        await fraud_log.watched_to_the_end(log)
+    async with running_agent(settings_of(log, rules=new)):
+        await fraud_log.wait_until_processed(log)
     assert [(alert.rule_version, alert.observed) for alert in await read_alerts(log)] == [(2, 400)]
     changes = query(
         log,
@@ -168,9 +168,9 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (log.database,)
                 )
 
-    async with watching(settings_of(log, snapshot_records=100)) as app:
+    async with running_agent(settings_of(log, snapshot_records=100)) as app:
         await append(log, burst("fast", T0 - 100_000, 300, every_ms=300))
-        await fraud_log.watched_to_the_end(log)
+        await fraud_log.wait_until_processed(log)
         [intake] = [service for service in app._supervised if isinstance(service, Intake)]
         try:
             admit(False)
@@ -179,17 +179,17 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
             async def alerted() -> bool:
                 return bool(await read_alerts(log))
 
-            await fraud_log.until(alerted, "an alert")
+            await fraud_log.wait_until(alerted, "an alert")
             await append(log, burst("fast", T0 + 100_000, 1_000, first=2_000))
 
             async def waits() -> bool:
                 return any("UNAVAILABLE" in (status.waiting or "") for status in intake.status().values())
 
-            await fraud_log.until(waits, "a partition that says what it waits for")
+            await fraud_log.wait_until(waits, "a partition that says what it waits for")
             assert app.crash_reason is None
         finally:
             admit(True)
-        await fraud_log.watched_to_the_end(log)
+        await fraud_log.wait_until_processed(log)
         ends, saved = await fraud_log.ends(log), fraud_log.snapshots(log)
         assert all(ends[part] - saved[part] < 100 for part in ends)
     assert fraud_log.snapshots(log) == ends
@@ -262,7 +262,7 @@ def test_migrations_run_once_however_many_begin_together(runtime):
 def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):
     migration.migrate(runtime.database_url)
     [file] = migration.TABLES.files()
-    monkeypatch.setattr(Tables, "files", lambda _: [replace(file, sql=file.sql + "-- edited")])
+    monkeypatch.setattr(MigrationSet, "files", lambda _: [replace(file, sql=file.sql + "-- edited")])
     with pytest.raises(MigrationChanged, match=file.name):
         migration.migrate(runtime.database_url)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ledger_sink.booking.positions import Guard, claim_positions
-from ledger_sink.store.database import Database
+from ledger_sink.booking.positions import PositionGuard, claim_positions
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from schemas.errors import Fenced, LogMismatch
 
 pytestmark = pytest.mark.integration
 
 
-class Overtaken(Guard):
+class Overtaken(PositionGuard):
     """Somebody else claims and commits while the log is looked at."""
 
     is_overtaken = True
@@ -33,7 +33,7 @@ async def no_count() -> int:
 @pytest.mark.parametrize(("is_overtaken", "error"), [(True, Fenced), (False, LogMismatch)])
 async def test_who_was_overtaken_is_fenced_and_does_not_accuse_the_log(runtime, is_overtaken, error):
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     guard = Overtaken(database, "", "ledger", "wallet.transactions.v1", no_count)
     Overtaken.is_overtaken = is_overtaken
     with pytest.raises(error):

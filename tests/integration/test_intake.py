@@ -18,13 +18,13 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import OffsetAndMetadata
 
 from pitboss.settings import Runtime
-from runtime.dead_letters.sink import DeadLetters
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.control import Control
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
-from runtime.kafka.stalls import Sight, Stall, StallJudge
+from runtime.kafka.stalls import LagSample, Stall, StallDetector
 from runtime.kafka.watchdog import WatchdogSettings
 from schemas import codec
 from schemas.errors import OffsetHole, Stalled, Unavailable, Unfetchable
@@ -121,15 +121,15 @@ class Looks:
     """When each watchdog looked, by its own clock: that it ends nobody is seen once it has looked for long enough."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._at_ms: defaultdict[StallJudge, list[int]] = defaultdict(list)
-        look = StallJudge.look
+        self._at_ms: defaultdict[StallDetector, list[int]] = defaultdict(list)
+        look = StallDetector.observe
 
-        def noted(judge: StallJudge, now_ms: int, sights: Mapping[TopicPartition, Sight]) -> list[Stall]:
+        def noted(judge: StallDetector, now_ms: int, sights: Mapping[TopicPartition, LagSample]) -> list[Stall]:
             stalls = look(judge, now_ms, sights)
             self._at_ms[judge].append(now_ms)
             return stalls
 
-        monkeypatch.setattr(StallJudge, "look", noted)
+        monkeypatch.setattr(StallDetector, "look", noted)
 
     async def go_on_for(self, passed_ms: int, *workers: Worker) -> None:
         """Until each worker's watchdog has seen twice so long a time pass, from now on, or one was ended by it."""
@@ -278,7 +278,7 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
     async with running(worker := Worker(cluster, topics=[topic], watchdog=watchdog, settings={"batch_records_max": 3})):
         await until(lambda: len(worker.records) == 8)
         tp = TopicPartition(topic, 0)
-        await until(lambda: worker.intake.status()[tp].reached == 24)
+        await until(lambda: worker.intake.status()[tp].reached_offset == 24)
 
         async def is_committed() -> bool:
             return await cluster.committed() == {tp: 24}
@@ -537,12 +537,12 @@ async def test_what_cannot_be_used_is_buried_and_the_partition_goes_on(cluster):
     topic = cluster.runtime.topic("in")
     await cluster.fill("in", 200)
     worker = Worker(cluster, topics=[topic])
-    graves = DeadLetters(worker.producer, "work", "test")
+    graves = KafkaDeadLetterSink(worker.producer, "work", "test")
 
     async def bury_sevens(batch: RecordBatch) -> None:
         for record in batch.records:
             if record.value.endswith(b"7"):
-                await graves.bury(record, "MALFORMED", "ends in 7")
+                await graves.publish(record, "MALFORMED", "ends in 7")
 
     worker.on_batch = bury_sevens
     async with running(worker):

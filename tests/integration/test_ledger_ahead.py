@@ -11,14 +11,14 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from ledger_sink.store import ledger as store
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, Unavailable
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ async def worker(runtime):
     opened = []
 
     async def another(parts=range(PARTS)):
-        ledger = PostgresLedger(Database(runtime.database_url, "pitboss.ledger"), POLICIES)
+        ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), POLICIES)
         opened.append(ledger)
         claims = await claim_positions(ledger.database, parts)
         ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
@@ -49,7 +49,7 @@ def rows(runtime, query):
 
 
 def cut(part, start, events):
-    placed = [sourced(event, part, start + n) for n, event in enumerate(events)]
+    placed = [log_event(event, part, start + n) for n, event in enumerate(events)]
     return Slice(part, start, start + len(events), placed)
 
 
@@ -103,10 +103,10 @@ async def test_groups_decided_ahead_are_as_if_one_came_after_the_other(worker, r
         for event in (one for part in group for one in part.events):
             post(book, event, POLICIES.get(event.event.provider, DEFAULT_POLICY))
     expected = {
-        (one.sourced.source.partition, one.sourced.source.offset): (
+        (one.log_event.source.partition, one.log_event.source.offset): (
             one.answer.outcome, one.answer.reason, one.answer.available_minor, one.answer.version, one.decision is None,
         )
-        for one in book.decided
+        for one in book.decisions
     }  # fmt: skip
     query = "SELECT part, source_offset, outcome, reason, available_minor, version, {} FROM {}"
     found = rows(runtime, query.format("false", "entry")) + rows(runtime, query.format("true", "repeat"))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from schemas.events import Amount, Cause, Leg
 from schemas.policies import LedgerPolicy
-from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, book_of, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -150,7 +150,7 @@ def lists(values):
 def expected(history, policy):
     book = book_of(*history, policy=policy)
     told = [
-        (at, d.sourced.event.event_id, d.decision, d.answer, d.redelivered) for at, d in enumerate(book.decided)
+        (at, d.log_event.event.event_id, d.decision, d.answer, d.redelivered) for at, d in enumerate(book.decisions)
     ]  # fmt: skip
     answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)  # noqa: E731
     return {
@@ -198,11 +198,11 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
         connection.execute(
             "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, proposal, batch, stream_position"
         )
-        database = Database(tables, "pitboss.ledger")
+        database = LedgerDatabase(tables, "pitboss.ledger")
         ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))
         ledger.epochs.update({part: c.epoch for part, c in (await claim_positions(database, [0])).items()})
         for start, end in pairwise(cuts):
-            rows = [sourced(event, 0, offset) for offset, event in enumerate(history[start:end], start)]
-            await ledger.apply([Slice(0, start, end, rows)])
+            rows = [log_event(event, 0, offset) for offset, event in enumerate(history[start:end], start)]
+            await ledger.commit_group([Slice(0, start, end, rows)])
         await database.close()
         assert {name: connection.execute(query).fetchall() for name, query in ROWS.items()} == expected(history, policy)

@@ -9,13 +9,13 @@ import pytest
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import ledger as store
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
-from ledger_sink.store.reading import wanted_by
+from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
 from schemas.policies import LedgerPolicy
-from tests.unit.ledger_events import bet, deposit, leg, rollback, sourced, transaction
+from tests.unit.ledger_events import bet, deposit, leg, log_event, rollback, transaction
 
 pytestmark = pytest.mark.integration
 
@@ -26,13 +26,13 @@ POLICIES = {"refuse": LedgerPolicy(rollback_after_win="REFUSE"), "open rounds": 
 async def book(runtime):
     """Books events, each in a transaction of its own, under a policy."""
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.ledger")
+    database = LedgerDatabase(runtime.database_url, "pitboss.ledger")
 
     async def apply(policy, events):
         ledger = PostgresLedger(database, {"hub88": policy})
         ledger.epochs[0] = (await claim_positions(database, [0]))[0].epoch
         for offset, event in enumerate(events):
-            await ledger.apply([Slice(0, offset, offset + 1, [sourced(event, 0, offset)])])
+            await ledger.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
 
     yield apply
     await database.close()
@@ -64,9 +64,9 @@ async def test_a_bet_that_was_taken_back_stays_so_whatever_jackpot_names_it(book
 async def test_an_end_that_was_not_read_is_not_overwritten(book, runtime, monkeypatch):
 
     def forgetful(events, policies):
-        return replace(wanted_by(events, policies), event_ids=frozenset(one.event.event_id for one in events))
+        return replace(collect_read_set(events, policies), event_ids=frozenset(one.event.event_id for one in events))
 
-    monkeypatch.setattr(store, "wanted_by", forgetful)
+    monkeypatch.setattr(store, "required_topics", forgetful)
     with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):
         await book(POLICIES["refuse"], HISTORIES["before"][:3])
     assert rows(runtime, "SELECT action FROM closing") == [("REVERSED",)]

@@ -14,15 +14,15 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.queries import history
 from ledger_sink.store import migrate as migrations
 from ledger_sink.store.copy_rows import month_of
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
-from ledger_sink.store.months import bring_back, following, make_months, months, move_away
+from ledger_sink.store.months import bring_back, create_months, list_months, move_away, next_month
 from pitboss.cli.ledger import ledger as ledger_group
-from runtime.postgres.migrations import Tables
+from runtime.postgres.migrations import MigrationSet
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -31,14 +31,14 @@ OCTOBER_MS = NOW + 31 * 86_400_000
 
 
 async def booked(url, *groups):
-    database = Database(url, "pitboss.ledger")
+    database = LedgerDatabase(url, "pitboss.ledger")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
     ledger.epochs[0] = claims[0].epoch
     start = claims[0].next_offset
     for events in groups:
-        placed = [sourced(event, 0, start + n) for n, event in enumerate(events)]
-        await ledger.apply([Slice(0, start, start + len(events), placed)])
+        placed = [log_event(event, 0, start + n) for n, event in enumerate(events)]
+        await ledger.commit_group([Slice(0, start, start + len(events), placed)])
         start += len(events)
     await database.close()
 
@@ -100,15 +100,17 @@ async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(runtime, stack, na
     from pitboss.embedded.databases import create_database, drop_database
 
     url, new = runtime.database_url, stack.runtime(namespaces())
-    older = [one for one in migrations.available() if one.name < "0060"]
+    older = [one for one in migrations.migration_files() if one.name < "0060"]
     with monkeypatch.context() as patched:
-        patched.setattr(Tables, "files", lambda _: older)
+        patched.setattr(MigrationSet, "files", lambda _: older)
         patched.setattr("runtime.postgres.migrations._grant", lambda *_: None)  # rights of tables that come later
         migrate(url)
     rows(url, "INSERT INTO transfer SELECT 'p-1', 'EUR', n, 'psp:adyen', 'player:p-1:cash', 5, 5 * n, 0, 0,"
          " gen_random_uuid(), 0, 0, n - 1, 0 FROM generate_series(1, 3) n")  # fmt: skip
     rows(url, "INSERT INTO wallet VALUES ('p-1', 'EUR', 2, 15, 0, 0, 3, gen_random_uuid(), 0, 2)")
-    assert [one.name for one in migrate(url)] == [one.name for one in migrations.available() if one.name >= "0060"]
+    assert [one.name for one in migrate(url)] == [
+        one.name for one in migrations.migration_files() if one.name >= "0060"
+    ]
     create_database(new)
     try:
         migrate(new.database_url)
@@ -133,10 +135,10 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     await booked(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
     assert rows(url, "SELECT outcome, reason FROM repeat") == [("EXISTS", "BOOKED")]
     assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE source_offset > 2 ORDER BY 1") == [
-        ("r", "UNRESOLVED", "MONTH_MOVED_AWAY"), ("w", "POSTED", "BOOKED"),
+        ("r", "UNRESOLVED", "PERIOD_ARCHIVED"), ("w", "POSTED", "BOOKED"),
     ]  # fmt: skip
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(75, 4)]
-    assert [one.month for one in months(url) if one.is_away] == [SEPTEMBER]
+    assert [one.month for one in list_months(url) if one.is_away] == [SEPTEMBER]
     with pytest.raises(UsageError, match="is no month of this ledger"):
         move_away(url, SEPTEMBER)
     bring_back(url, SEPTEMBER)
@@ -149,7 +151,7 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
 
 async def stood(url, next_offset):
     """The version of p-1's wallet behind an offset, as `--at` finds it; 0 for a wallet that had not moved."""
-    database = Database(url, "pitboss.test", role=Role.READER)
+    database = LedgerDatabase(url, "pitboss.test", role=Role.READER)
     try:
         found = await history.wallets_before(database, "p-1", next_offset)
     finally:
@@ -199,7 +201,7 @@ async def test_a_win_makes_no_cash_of_bonus_money_that_was_bet_in_a_month_that_i
     move_away(url, SEPTEMBER)
     await booked(url, [later(win("w", 900, "b"))])
     assert rows(url, "SELECT outcome, reason FROM entry WHERE provider_tx_id = 'w'") == [
-        ("UNRESOLVED", "MONTH_MOVED_AWAY")
+        ("UNRESOLVED", "PERIOD_ARCHIVED")
     ]
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(1, 0)]
     # Of a bet that nobody has seen nothing is away.
@@ -230,7 +232,7 @@ async def test_what_moved_between_house_accounts_alone_is_not_taken_for_away(run
     )
     await booked(url, [*undone, later(of_deposit)])
     assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE operation = 'undo' ORDER BY 1") == [
-        ("ud", "UNRESOLVED", "MONTH_MOVED_AWAY"), ("ugone", "POSTED", "BOOKED"), ("uhere", "POSTED", "BOOKED"),
+        ("ud", "UNRESOLVED", "PERIOD_ARCHIVED"), ("ugone", "POSTED", "BOOKED"), ("uhere", "POSTED", "BOOKED"),
     ]  # fmt: skip
 
 
@@ -259,12 +261,12 @@ def test_months_are_made_ahead_and_listed(runtime, monkeypatch):
 
     missing = json.loads(said("make", "--ahead", "14", "--dry-run", "--json"))["missing"]
     assert len(missing) == 11  # there were this one and three more
-    assert make_months(url, 14) == missing
+    assert create_months(url, 14) == missing
     assert "nothing to make" in said("make", "--ahead", "14")
     there = [one["month"] for one in json.loads(said("list", "--json")) if one["month"]]
     assert there == sorted(there)
     assert len(there) == 16
-    assert all(after == following(month) for month, after in pairwise(there))
+    assert all(after == next_month(month) for month, after in pairwise(there))
     said("away", str(there[0]))
     assert "yes" in said("list")
     said("back", str(there[0]))

@@ -11,15 +11,15 @@ import pytest
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.store.database import Database
-from ledger_sink.store.ledger import CONSUMER, Applied, PostgresLedger, Slice
+from ledger_sink.store.database import LedgerDatabase
+from ledger_sink.store.ledger import CONSUMER, AppliedGroup, PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.statements import statements
 from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import WalletBalance, WalletOutcome
 from schemas.topics import BALANCES, OUTCOMES, TRANSACTIONS
-from tests.unit.ledger_events import bet, deposit, sourced
+from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
@@ -58,8 +58,8 @@ class Worker:
     """One process's ledger and publisher, without its broker."""
 
     def __init__(self, runtime, topics):
-        self.ledger = PostgresLedger(Database(runtime.database_url, "pitboss.ledger"), {})
-        self.database = Database(runtime.database_url, "pitboss.publisher")
+        self.ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), {})
+        self.database = LedgerDatabase(runtime.database_url, "pitboss.publisher")
         self.publisher = Publisher(
             self.database, topics.send, self.ledger.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
@@ -110,7 +110,9 @@ async def workers(runtime, topics):
 
 
 def slice_of(*events, part=0, start=0):
-    return Slice(part, start, start + len(events), [sourced(event, part, start + n) for n, event in enumerate(events)])
+    return Slice(
+        part, start, start + len(events), [log_event(event, part, start + n) for n, event in enumerate(events)]
+    )
 
 
 async def soon(work):
@@ -239,7 +241,7 @@ async def test_when_nobody_publishes_any_more_nobody_waits_for_it(workers, topic
     waiting = []
     if is_full:
         for _ in range(8):
-            await worker.publisher.put(Applied())
+            await worker.publisher.put(AppliedGroup())
         waiting = [asyncio.ensure_future(worker.committer.submit(slice_of(EVENTS[1], start=1)))]
     topics.is_dead = True
     topics.is_open.set()

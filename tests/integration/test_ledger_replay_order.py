@@ -8,7 +8,7 @@ import random
 import pytest
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
@@ -20,7 +20,7 @@ from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -58,13 +58,13 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
     migrate(runtime.database_url)
     parts = range(WORKERS * PARTS_EACH)
     log = {
-        part: [sourced(event, part, n) for n, event in enumerate(contended(chance, part, 120))] for part in parts
+        part: [log_event(event, part, n) for n, event in enumerate(contended(chance, part, 120))] for part in parts
     }  # fmt: skip
     again = 0
 
     async def work(mine) -> None:
         nonlocal again
-        ledger = PostgresLedger(Database(runtime.database_url, "pitboss.ledger"), POLICIES)
+        ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), POLICIES)
         claims = await claim_positions(ledger.database, mine)
         ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
         reached = dict.fromkeys(mine, 0)
@@ -75,16 +75,16 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
                 if start < end:
                     group.append(Slice(part, start, end, log[part][start:end]))
             try:
-                await ledger.apply(group)
+                await ledger.commit_group(group)
             except Unavailable:
                 again += 1
                 await asyncio.sleep(chance.random() / 100)
             else:
-                reached |= {slice_.part: slice_.next_offset for slice_ in group}
+                reached |= {slice_.partition: slice_.next_offset for slice_ in group}
         await ledger.database.close()
 
     await asyncio.gather(*[work(list(parts[w * PARTS_EACH : (w + 1) * PARTS_EACH])) for w in range(WORKERS)])
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     live, checks = await read_tables(database), await check_tables(database)
     await database.close()
     assert {check.name: check.detail for check in checks if not check.holds} == {}
@@ -93,7 +93,7 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
     create_database(empty)
     try:
         await replay_ledger(empty.database_url, TRANSACTIONS, log, live.batches, POLICIES, lambda *_: None)
-        database = Database(empty.database_url, "pitboss.test")
+        database = LedgerDatabase(empty.database_url, "pitboss.test")
         replayed = await read_tables(database)
         await database.close()
     finally:

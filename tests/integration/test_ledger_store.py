@@ -7,12 +7,12 @@ import pytest
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import ledger as store
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
-from ledger_sink.store.migrate import MigrationChanged, available, migrate, migrations
+from ledger_sink.store.migrate import MigrationChanged, list_migrations, migrate, migration_files
 from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, win
 
 pytestmark = pytest.mark.integration
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def ledger(runtime):
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.ledger")
+    database = LedgerDatabase(runtime.database_url, "pitboss.ledger")
     postgres = PostgresLedger(database, {})
     claims = await claim_positions(database, [0, 1])
     postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
@@ -29,7 +29,7 @@ async def ledger(runtime):
 
 
 def slice_of(*events, part=0, start=0):
-    placed = [sourced(event, part, start + n) for n, event in enumerate(events)]
+    placed = [log_event(event, part, start + n) for n, event in enumerate(events)]
     return Slice(part, start, start + len(events), placed, 1_790_000_000_000, 7)
 
 
@@ -95,7 +95,7 @@ async def test_a_hole_stops_the_ledger(ledger):
 
 async def test_a_zombie_is_fenced_and_writes_nothing(ledger, runtime):
     await ledger.apply([slice_of(*EVENTS[:2])])
-    other = Database(runtime.database_url, "pitboss.other")
+    other = LedgerDatabase(runtime.database_url, "pitboss.other")
     await claim_positions(other, [0])
     with pytest.raises(Fenced, match="epoch 2, ours 1"):
         await ledger.apply([slice_of(EVENTS[2], start=2)])
@@ -223,11 +223,11 @@ async def test_the_connection_may_break_between_batches(ledger, runtime):
 
 
 async def test_migrations_are_applied_once_and_never_edited(runtime):
-    names = [migration.name for migration in available()]
+    names = [migration.name for migration in migration_files()]
     assert names == sorted(names)
     assert [migration.name for migration in migrate(runtime.database_url)] == names
     assert migrate(runtime.database_url) == []
-    assert all(migration.applied for migration in migrations(runtime.database_url))
+    assert all(migration.is_applied for migration in list_migrations(runtime.database_url))
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE schema_migration SET checksum = 'other'")
     with pytest.raises(MigrationChanged, match="0001_ledger"):

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.queries import history
-from ledger_sink.queries.report import DIMENSIONS, ReportRow, make_report, mismatches
-from ledger_sink.store.database import Database
+from ledger_sink.queries.report import DIMENSIONS, ReportRow, find_mismatches, make_report
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
@@ -23,7 +23,7 @@ from pitboss.settings import worker_environment
 from schemas.events import Leg
 from schemas.identity import event_id
 from tests.support.fix_stack import SEED
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ EVENTS = (
 async def booked(runtime):
     """A ledger with one event a transaction, and what the wallets held behind each of them."""
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("INSERT INTO installation (cluster_id, partitions) VALUES ('test', 1)")
     postgres = PostgresLedger(database, {})
@@ -61,8 +61,8 @@ async def booked(runtime):
     postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
     stood = []
     for offset, event in enumerate(EVENTS):
-        await postgres.apply([Slice(0, offset, offset + 1, [sourced(event, 0, offset)])])
-        stood.append(await history.wallets(database, "p-1"))
+        await postgres.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
+        stood.append(await history.current_wallets(database, "p-1"))
     yield database, stood
     await database.close()
 
@@ -153,7 +153,7 @@ async def test_a_report_is_the_ledgers_to_the_cent(booked, runtime):
 
 async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     postgres = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
     postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
@@ -181,8 +181,8 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
                 )
             )
         )
-    placed = [sourced(event, 0, offset) for offset, event in enumerate(events)]
-    await postgres.apply([Slice(0, 0, len(placed), placed)])
+    placed = [log_event(event, 0, offset) for offset, event in enumerate(events)]
+    await postgres.commit_group([Slice(0, 0, len(placed), placed)])
     try:
         report = await make_report(database, DIMENSIONS)
     finally:
@@ -196,6 +196,6 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
 def test_a_sum_that_is_not_the_ledgers_is_told():
     row = ReportRow("hub88", None, None, None, None, "EUR", 500, 100, 3, 0, 25, 9)
     right = {("provider", "EUR"): 397, ("jackpot", "EUR"): 3, ("promotions", "EUR"): -25}
-    assert mismatches([row], right) == []
-    assert [wrong.account for wrong in mismatches([row], {**right, ("jackpot", "EUR"): 4})] == ["jackpot"]
-    assert [wrong.currency for wrong in mismatches([row], {**right, ("provider", "USD"): 1})] == ["USD"]
+    assert find_mismatches([row], right) == []
+    assert [wrong.account for wrong in find_mismatches([row], {**right, ("jackpot", "EUR"): 4})] == ["jackpot"]
+    assert [wrong.currency for wrong in find_mismatches([row], {**right, ("provider", "USD"): 1})] == ["USD"]

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from fraud_agents.snapshots import SnapshotStore
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from runtime.dead_letters.database import DeadLetterDatabase
 from schemas.errors import Unavailable
@@ -32,7 +32,7 @@ class Held(NamedTuple):
 def held(kind: str, url: str) -> Held:
     match kind:
         case "ledger":
-            ledger = Database(url, "pitboss.test")
+            ledger = LedgerDatabase(url, "pitboss.test")
             return Held(ledger.transaction, ledger.close)
         case "dead letters":
             letters = DeadLetterDatabase(url, "pitboss.test")

@@ -12,15 +12,15 @@ import pytest
 from fraud_agents import migrate as fraud
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import migrate as ledger
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from pitboss.embedded.databases import create_database, drop_database
 from replay.audit.checks import check_tables
 from runtime.postgres import migrations
-from runtime.postgres.migrations import Migration, MigrationFailed, Tables
+from runtime.postgres.migrations import Migration, MigrationFailed, MigrationSet
 from schemas.errors import Unavailable
 from tests.support.table_catalogue import catalogue, counts, fill
-from tests.unit.ledger_events import bet, rollback, sourced
+from tests.unit.ledger_events import bet, log_event, rollback
 
 pytestmark = pytest.mark.integration
 YESTERDAY = Path(__file__).parents[1] / "vectors" / "migrations" / "f204d9c.sql"
@@ -52,7 +52,7 @@ def test_a_database_that_grew_with_its_rows_in_it_is_the_one_that_is_made_today(
     load_yesterday(other)
     steps = 0
     for tables in BOTH:
-        missing = [migration for migration in migrations.state_of(tables, other) if not migration.applied]
+        missing = [migration for migration in migrations.read_migrations(tables, other) if not migration.is_applied]
         for number, migration in enumerate(missing, 1):
             with psycopg.connect(other, autocommit=True) as connection:
                 fill(connection, number)
@@ -94,16 +94,16 @@ async def test_the_ledger_goes_on_where_it_was_yesterday(runtime):
     load_yesterday(url)
     assert ledger.migrate(url)
     assert fraud.migrate(url) == []
-    database = Database(url, "pitboss.test")
+    database = LedgerDatabase(url, "pitboss.test")
     book = PostgresLedger(database, {})
     claims = await claim_positions(database, [0, 1])
     assert {part: (claim.next_offset, claim.epoch) for part, claim in claims.items()} == {0: (13, 2), 1: (7, 2)}
     book.epochs.update({part: claim.epoch for part, claim in claims.items()})
     mine = [bet("today", 6_000), rollback("r1", "b1"), bet("b2", 700)]
     theirs = [bet("blocked", 1, player="p-2"), bet("too", 901, player="p-3")]
-    await book.apply(
+    await book.commit_group(
         [
-            Slice(part, start, start + len(its), [sourced(event, part, start + n) for n, event in enumerate(its)])
+            Slice(part, start, start + len(its), [log_event(event, part, start + n) for n, event in enumerate(its)])
             for part, start, its in ((0, 13, mine), (1, 7, theirs))
         ]
     )
@@ -121,7 +121,7 @@ async def test_the_ledger_goes_on_where_it_was_yesterday(runtime):
 
 
 @dataclass(frozen=True)
-class Given(Tables):
+class Given(MigrationSet):
     """The ledger's tables with one more file."""
 
     last: Migration
@@ -170,8 +170,8 @@ def test_who_waits_for_another_migration_says_so(runtime, monkeypatch):
 
 
 def test_looking_changes_nothing(runtime):
-    assert {migration.applied for migration in ledger.migrations(runtime.database_url)} == {False}
-    assert ledger.migrate(runtime.database_url, dry_run=True) == ledger.available()
+    assert {migration.is_applied for migration in ledger.list_migrations(runtime.database_url)} == {False}
+    assert ledger.migrate(runtime.database_url, dry_run=True) == ledger.migration_files()
     with psycopg.connect(runtime.database_url) as connection:
         assert catalogue(connection)["relations"] == []
 

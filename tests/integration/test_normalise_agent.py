@@ -35,12 +35,12 @@ from schemas.topics import (
     TRANSACTIONS,
     UNRESOLVED,
     dead_letter_topic,
-    qualified,
+    qualified_name,
     raw_topic,
 )
-from streams.normalise.batch import FellBack
+from streams.normalise.batch import FallbackUsed
 from streams.normalise.handler import NAME, NormaliseSettings, NormaliseWorker, create_worker
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
 
@@ -78,7 +78,7 @@ async def append(runtime: Runtime, traffic: Sequence[RawEvent], partitions: int 
     try:
         acknowledgements = [
             await producer.send(
-                qualified(raw_topic(raw.provider), runtime.namespace),
+                qualified_name(raw_topic(raw.provider), runtime.namespace),
                 raw.value,
                 raw.key,
                 partition=partition_for(raw.key, partitions),
@@ -118,7 +118,7 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], w
 
 async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord[Any, Any]]:
     """Every record of a topic up to its present end."""
-    name = qualified(topic, runtime.namespace)
+    name = qualified_name(topic, runtime.namespace)
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
     await consumer.start()
     try:
@@ -149,12 +149,12 @@ async def all_committed(runtime: Runtime) -> bool:
     """Whether the group has committed the end of every raw partition."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers,
-        group_id=qualified(NAME, runtime.namespace),
+        group_id=qualified_name(NAME, runtime.namespace),
         enable_auto_commit=False,
     )
     await consumer.start()
     try:
-        names = [qualified(raw_topic(provider), runtime.namespace) for provider in PROVIDERS]
+        names = [qualified_name(raw_topic(provider), runtime.namespace) for provider in PROVIDERS]
         partitions = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
         ends = await consumer.end_offsets(partitions)
         committed = {tp: await consumer.committed(tp) for tp in partitions}
@@ -177,7 +177,7 @@ def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[s
             raw_topic(raw.provider), 0, offset, raw.event_time_ms, 1, raw.key, raw.value, None, 0, 0, list(raw.headers)
         )
         for item in normaliser.normalise(record):
-            if isinstance(item, Accepted):
+            if isinstance(item, AcceptedTransaction):
                 times[item.topic][item.transaction.event_id] += 1
     return times
 
@@ -198,7 +198,7 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
         await until(lambda: all_committed(fed), "all offsets committed")
     log, unresolved = await read_all(fed, TRANSACTIONS), await read_all(fed, UNRESOLVED)
     assert {TRANSACTIONS: counted(log), UNRESOLVED: counted(unresolved)} == expected(traffic, keys)
-    assert (worker.stats.accepted, worker.stats.unresolved) == (len(log), len(unresolved))
+    assert (worker.stats.accepted_count, worker.stats.unresolved_count) == (len(log), len(unresolved))
     for record in [*log, *unresolved]:
         assert record.partition == partition_for(record.key, PARTITIONS)
     assert all(event.player_id is None for event in events_of(unresolved))
@@ -262,7 +262,7 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
         runtime,
         [RawEvent("acme", b"p-1", json.dumps(body).encode(), headers, START_MS, 0) for body in bodies],
     )
-    heard: list[FellBack] = []
+    heard: list[FallbackUsed] = []
     keyring = {"acme": [{"id": "a", "secret": "0ld", "valid_until": "2026-01-01"}, {"id": "b", "secret": "s3cret"}]}
     settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
     worker = create_worker(settings, dialects, heard.append)
@@ -333,13 +333,13 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
     bet = next(raw for raw in traffic if raw.provider == "hub88" and raw.origin is Origin.FIRST)
     await append(runtime, [bet])
-    attempt = f"{qualified(raw_topic('hub88'), runtime.namespace)}-{partition_for(bet.key, PARTITIONS)}@0"
+    attempt = f"{qualified_name(raw_topic('hub88'), runtime.namespace)}-{partition_for(bet.key, PARTITIONS)}@0"
     worker = worker_of(runtime, keys)
     async with working(worker):
-        await until(lambda: worker.stats.accepted == 1, "the bet is in the log")
+        await until(lambda: worker.stats.accepted_count == 1, "the bet is in the log")
         headers = (*bet.headers, ("cancel", attempt.encode()))
         await append(runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)])
-        await until(lambda: worker.stats.accepted == 2, "the cancel is in the log")
+        await until(lambda: worker.stats.accepted_count == 2, "the cancel is in the log")
     said, cancel = events_of(await read_all(runtime, TRANSACTIONS))
     assert (cancel.operation, cancel.provider_tx_id) == ("cancel", attempt + "#0")
     assert cancel.reference is not None
@@ -351,7 +351,7 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS)
-    raw = qualified(raw_topic("newone"), runtime.namespace)
+    raw = qualified_name(raw_topic("newone"), runtime.namespace)
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.create_topics([NewTopic(raw, PARTITIONS, 1)])
     worker = worker_of(runtime, keys)
@@ -375,7 +375,7 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=1)
-    letters = qualified(dead_letter_topic(raw_topic("hub88")), runtime.namespace)
+    letters = qualified_name(dead_letter_topic(raw_topic("hub88")), runtime.namespace)
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.delete_topics([letters])
     good = next(one for one in traffic if one.provider == "hub88" and one.origin is Origin.FIRST)

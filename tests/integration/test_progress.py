@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from ledger_sink.resolve.progress import KafkaProgress
+from ledger_sink.resolve.progress import KafkaPipelineProgress
 from pitboss.ops.topic_admin import create_topics
 from replay.topics import read_topics
 from schemas.errors import UsageError
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def progress(runtime):
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=2)
-    service = KafkaProgress(runtime.bootstrap_servers, runtime.namespace, "normalise")
+    service = KafkaPipelineProgress(runtime.bootstrap_servers, runtime.namespace, "normalise")
     async with service:
         yield service
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from pitboss.cli.main import cli
 from pitboss.ops import provider_traffic
@@ -21,7 +21,7 @@ from pitboss.settings import worker_environment
 from schemas import codec
 from schemas.events import Attempt, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, TRANSACTIONS
-from tests.unit.ledger_events import bet, deposit, sourced
+from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
@@ -45,12 +45,12 @@ async def fill(runtime, now_ms: int) -> None:
         for number in range(3):
             value = codec.encoder(PlayerEvent)(player_event(number, now_ms - 3_000 + number))
             await producer.send_and_wait(runtime.topic(PLAYER_EVENTS), value, timestamp_ms=now_ms - 3_000)
-    database = Database(runtime.database_url, "test")
+    database = LedgerDatabase(runtime.database_url, "test")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [1])
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
-    placed = [sourced(event, 1, offset) for offset, event in enumerate(events)]
-    await ledger.apply([Slice(1, 0, len(events), placed, now_ms, 7)])
+    placed = [log_event(event, 1, offset) for offset, event in enumerate(events)]
+    await ledger.commit_group([Slice(1, 0, len(events), placed, now_ms, 7)])
     await database.close()
 
 

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from lab.conformance.examples import camt
 from lab.conformance.examples.fill import Fill, record
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.booking.settled import SettledRecords
+from ledger_sink.booking.settled import MessageEncoder
 from ledger_sink.proof.reconcile import read_wallets
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
@@ -26,9 +26,9 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import WalletTransaction
 from schemas.topics import BALANCES, TRANSACTIONS
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
-from tests.unit.ledger_events import bet, deposit, sourced
+from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def ledger(runtime):
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     postgres = PostgresLedger(database, {}, topic=runtime.topic(TRANSACTIONS))
     claims = await claim_positions(database, [0], topic=runtime.topic(TRANSACTIONS))
     postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
@@ -45,7 +45,7 @@ async def ledger(runtime):
 
 
 async def booked(ledger, events):
-    placed = [sourced(event, 0, offset) for offset, event in enumerate(events)]
+    placed = [log_event(event, 0, offset) for offset, event in enumerate(events)]
     await ledger.apply([Slice(0, 0, len(placed), placed)])
 
 
@@ -62,14 +62,14 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE stream_position SET published_offset = next_offset")
     wallets = {wallet.player_id: wallet for wallet in await read_wallets(ledger.database)}
-    records = SettledRecords(runtime.topic(TRANSACTIONS))
-    earlier = (wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].standing()[4:])
-    told = [records.balance_of(wallets["p-1"]), records.balance_of(wallets["p-2"])]
+    records = MessageEncoder(runtime.topic(TRANSACTIONS))
+    earlier = (wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].snapshot()[4:])
+    told = [records.encode_balance(wallets["p-1"]), records.encode_balance(wallets["p-2"])]
     old = copy.copy(wallets["p-0"])
-    old.stand(earlier)
+    old.restore(earlier)
     other = copy.copy(wallets["p-3"])
     other.cash_minor += 1
-    told += [records.balance_of(old), records.balance_of(other)]
+    told += [records.encode_balance(old), records.encode_balance(other)]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     async with producer:
         await producer.send_keyed(runtime.topic(BALANCES), [(key, value, (), None) for key, value in told])
@@ -96,7 +96,9 @@ async def test_a_banks_own_file_is_held_against_what_is_booked(ledger, runtime, 
     normaliser = Normaliser({"camt": DIALECTS["camt"]}, {})
     items = [item for example in camt.examples(Fill(5)) for item in normaliser.normalise(record(example, "camt"))]
     events = [
-        msgspec.structs.replace(item.transaction, player_id="p-1") for item in items if isinstance(item, Accepted)
+        msgspec.structs.replace(item.transaction, player_id="p-1")
+        for item in items
+        if isinstance(item, AcceptedTransaction)
     ]
     await booked(ledger, events)
     for example in camt.examples(Fill(5)):

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.resolve.resolver import CONSUMER, Parked, Resolver, has_passed
-from ledger_sink.store.database import Database
+from ledger_sink.resolve.resolver import CONSUMER, ParkedEvent, Resolver, has_passed
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.statements import statements
@@ -17,7 +17,7 @@ from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Unavailable
 from schemas.events import WalletTransaction
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from tests.unit.ledger_events import deposit, house, leg, sourced, transaction
+from tests.unit.ledger_events import deposit, house, leg, log_event, transaction
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ class Log:
             await self.while_asked_for_raw_ends()
         return answer
 
-    async def normalised(self):
+    async def normalised_offsets(self):
         return self.done
 
     async def log_ends(self):
@@ -53,8 +53,8 @@ class Log:
 @pytest.fixture
 async def parts(runtime):
     migrate(runtime.database_url)
-    database = Database(runtime.database_url, "pitboss.resolve")
-    ledger = PostgresLedger(Database(runtime.database_url, "pitboss.ledger"), {})
+    database = LedgerDatabase(runtime.database_url, "pitboss.resolve")
+    ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), {})
     claims = await claim_positions(ledger.database, [0])
     ledger.epochs.update({0: claims[0].epoch})
     log = Log()
@@ -82,7 +82,7 @@ def refund(tx_id="ref-1", of="psp-1"):
 
 
 def parked(*events, start=0):
-    return [Parked(n, event, codec.encoder(WalletTransaction)(event)) for n, event in enumerate(events, start)]
+    return [ParkedEvent(n, event, codec.encoder(WalletTransaction)(event)) for n, event in enumerate(events, start)]
 
 
 async def sweep(resolver, times=4):
@@ -91,7 +91,7 @@ async def sweep(resolver, times=4):
 
 
 async def book(ledger, *events, start=0):
-    rows = [sourced(event, 0, start + n) for n, event in enumerate(events)]
+    rows = [log_event(event, 0, start + n) for n, event in enumerate(events)]
     await ledger.apply([Slice(0, start, start + len(events), rows)])
 
 
@@ -226,7 +226,7 @@ async def test_an_attempt_that_comes_again_goes_where_it_went_before(parts):
     attempt, further = notice(), notice()
     await resolver.park(0, 0, 1, parked(attempt))
     await passed_by_all(resolver, log)
-    await ledger.apply([Slice(0, 0, 1, [sourced(opened(), offset=0)])])
+    await ledger.apply([Slice(0, 0, 1, [log_event(opened(), offset=0)])])
     await resolver.park(0, 1, 3, parked(attempt, further, start=1))
     await passed_by_all(resolver, log)
     assert [(key, event.player_id, event.attempt.offset) for key, event in log.records] == [

@@ -13,19 +13,19 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from fraud_agents.migrate import migrate as migrate_fraud
 from fraud_agents.snapshots import SnapshotStore
 from ledger_sink.booking.positions import check_installation, claim_positions
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment
 from runtime.dead_letters.database import DeadLetterDatabase
 from runtime.postgres import migrations
-from runtime.postgres.roles import RightsMissing, Role, session_options, take_role_now
+from runtime.postgres.roles import RightsMissing, Role, session_options, take_role_sync
 from schemas.errors import InvariantBroken
 from schemas.topics import TRANSACTIONS
 from tests.integration.test_migrations import one_more
 from tests.support.table_catalogue import fill, row_of, tables
-from tests.unit.ledger_events import bet, deposit, sourced
+from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
@@ -130,7 +130,7 @@ def test_only_the_owner_makes_tables(url, role):
 def test_rows_are_not_reached_through_a_partition_either(url):
     """Of what migrations make later, only auditors see anything, until rights.sql says more."""
     with psycopg.connect(url, autocommit=True) as connection:
-        take_role_now(connection, Role.MIGRATOR)
+        take_role_sync(connection, Role.MIGRATOR)
         connection.execute("CREATE TABLE month (n int) PARTITION BY RANGE (n)")
         connection.execute("CREATE TABLE month_1 PARTITION OF month FOR VALUES FROM (0) TO (9)")
         connection.execute("GRANT SELECT, INSERT ON month TO pitboss_writer")
@@ -143,7 +143,7 @@ def test_rows_are_not_reached_through_a_partition_either(url):
 
 async def test_a_superusers_session_works_with_its_roles_rights(url):
     for role in (Role.WRITER, Role.READER, Role.AUDITOR):
-        database = Database(url, "pitboss.test", role=role)
+        database = LedgerDatabase(url, "pitboss.test", role=role)
         assert await database.query("SELECT current_user::text, session_user::text") == [(role.value, "postgres")]
         await database.close()
     letters = DeadLetterDatabase(url, "pitboss.test")
@@ -160,7 +160,7 @@ async def test_a_superusers_session_works_with_its_roles_rights(url):
     "statement", ["UPDATE entry SET outcome = 'POSTED'", "DELETE FROM transfer", "TRUNCATE repeat"]
 )
 async def test_the_ledgers_own_session_cannot_change_what_is_booked(url, statement):
-    database = Database(url, "pitboss.test")
+    database = LedgerDatabase(url, "pitboss.test")
     with pytest.raises(RightsMissing, match="permission denied for table"):
         await database.query(statement)
     await database.close()
@@ -168,12 +168,12 @@ async def test_the_ledgers_own_session_cannot_change_what_is_booked(url, stateme
 
 async def test_readers_and_auditors_begin_read_only(url):
     for role in (Role.READER, Role.AUDITOR):
-        database = Database(url, "pitboss.test", role=role)
+        database = LedgerDatabase(url, "pitboss.test", role=role)
         with pytest.raises(InvariantBroken, match="read-only transaction"):
             await database.query("DELETE FROM entry")
         await database.close()
         with psycopg.connect(url, options=session_options(role)) as connection:
-            take_role_now(connection, role)
+            take_role_sync(connection, role)
             with pytest.raises(ReadOnlySqlTransaction):
                 connection.execute("CREATE TEMP TABLE mine ()")
 
@@ -203,12 +203,12 @@ def login(runtime, namespace):
 
 
 async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
-    database = Database(login(Role.WRITER), "pitboss.test")
+    database = LedgerDatabase(login(Role.WRITER), "pitboss.test")
     await check_installation(database, "a cluster", 1)
     ledger = PostgresLedger(database, {})
     ledger.epochs.update({part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()})
     events = [deposit("d", 1_000), bet("b", 100), bet("b", 100)]
-    await ledger.apply([Slice(0, 0, 3, [sourced(event, 0, n) for n, event in enumerate(events)])])
+    await ledger.commit_group([Slice(0, 0, 3, [log_event(event, 0, n) for n, event in enumerate(events)])])
     assert await database.query("SELECT cash_minor FROM wallet") == [(900,)]
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL ROLE NONE")  # its own login has nothing besides
@@ -218,7 +218,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
 
 
 async def test_a_login_without_the_role_is_told_which(url, login):
-    database = Database(login(Role.READER), "pitboss.test")
+    database = LedgerDatabase(login(Role.READER), "pitboss.test")
     with pytest.raises(RightsMissing, match=r"GRANT pitboss_writer TO"):
         await database.query("SELECT 1")
     await database.close()

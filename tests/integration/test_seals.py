@@ -12,16 +12,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.proof.sealing import find_faults, last_sealed, seal_partitions
+from ledger_sink.proof.sealing import find_seal_faults, last_seals, seal_partitions
 from ledger_sink.proof.seals import Checkpoint
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from schemas.errors import Unavailable
 from schemas.events import Attempt, Cause
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
-from tests.unit.ledger_events import bet, deposit, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
 PARTS = 2
@@ -38,14 +38,14 @@ def history():
 
 
 async def book(url, events, first=0):
-    database = Database(url, "pitboss.test")
+    database = LedgerDatabase(url, "pitboss.test")
     ledger = PostgresLedger(database, {"hundredhp": LedgerPolicy(rollback_after_win="REFUSE")})
     claims = await claim_positions(database, range(PARTS))
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
     by_part = [[event for event in events if int(event.player_id[2:]) % PARTS == part] for part in range(PARTS)]
     for part, its in enumerate(by_part):
-        placed = [sourced(event, part, first + n) for n, event in enumerate(its)]
-        await ledger.apply([Slice(part, first, first + len(placed), placed)])
+        placed = [log_event(event, part, first + n) for n, event in enumerate(its)]
+        await ledger.commit_group([Slice(part, first, first + len(placed), placed)])
     await database.close()
     return [len(its) for its in by_part]
 
@@ -64,11 +64,11 @@ def owner(url):
 
 
 def faults(connection, checkpoints=()):
-    return list(find_faults(connection, TRANSACTIONS, checkpoints))
+    return list(find_seal_faults(connection, TRANSACTIONS, checkpoints))
 
 
 def witnessed(connection):
-    return Checkpoint(1, "2026-11-22T10:00:00Z", "cluster", "db", "", last_sealed(connection))
+    return Checkpoint(1, "2026-11-22T10:00:00Z", "cluster", "db", "", last_seals(connection))
 
 
 def test_what_nobody_touched_is_as_it_was_sealed(owner):
@@ -255,15 +255,15 @@ def test_any_column_of_any_row_matters(owner):
 
 
 def test_a_checkpoint_is_what_was_signed():
-    from ledger_sink.proof.seals import is_signed, sign
+    from ledger_sink.proof.seals import is_signature_valid, sign_checkpoint
 
     key = Ed25519PrivateKey.generate()
-    signed = sign(Checkpoint(1, "t", "c", "d", "", ()), key)
-    assert is_signed(signed, key.public_key())
-    assert not is_signed(signed, Ed25519PrivateKey.generate().public_key())
+    signed = sign_checkpoint(Checkpoint(1, "t", "c", "d", "", ()), key)
+    assert is_signature_valid(signed, key.public_key())
+    assert not is_signature_valid(signed, Ed25519PrivateKey.generate().public_key())
     for changed in (
         msgspec.structs.replace(signed, checkpoint=signed.checkpoint.replace("1", "2", 1)),
         msgspec.structs.replace(signed, signature="zz"),
         msgspec.structs.replace(signed, signature=""),
     ):
-        assert not is_signed(changed, key.public_key())
+        assert not is_signature_valid(changed, key.public_key())

@@ -26,14 +26,14 @@ from schemas.topics import (
 from tests.support.evidence_scene import (
     RAW,
     UNREADABLE,
-    Look,
-    booked,
+    SceneCopy,
     dead_letter,
     everything,
+    log_events,
     look,
     player_event,
     settlement,
-    waiting,
+    waiting_event,
 )
 
 __all__ = ["everything", "look"]
@@ -44,19 +44,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 async def test_everything_holds_before_anything_bad_is_appended(look):
     assert look.wrong() == {}
     assert (len(look.topics.raw), len(look.topics.balances), len(look.topics.outcomes)) == (10, 2, 8)
-    assert [line.event for line in look.topics.log[0]] == booked(look.settled)
+    assert [line.event for line in look.topics.log[0]] == log_events(look.settled)
 
 
 # Each of these is noticed by one line alone: where a balance is under the wrong key or does not add up, it has the
 # version that is the last one anyway, and what answers an attempt twice has the right answer before it.
 
 
-def balance(look: Look, **changes) -> WalletBalance:
-    return msgspec.structs.replace(look.settled.balances["p-1:EUR"], **changes)
+def balance(look: SceneCopy, **changes) -> WalletBalance:
+    return msgspec.structs.replace(look.scene.balances["p-1:EUR"], **changes)
 
 
-def outcome(look: Look, tx_id: str, **changes) -> WalletOutcome:
-    first = next(outcome for outcome in look.settled.outcomes if outcome.provider_tx_id == tx_id)
+def outcome(look: SceneCopy, tx_id: str, **changes) -> WalletOutcome:
+    first = next(outcome for outcome in look.scene.outcomes if outcome.provider_tx_id == tx_id)
     return msgspec.structs.replace(first, **changes)
 
 
@@ -177,7 +177,7 @@ async def a_raw_record_that_nobody_read(look):
 
 
 async def an_event_that_nobody_booked(look):
-    place = await look.put(TRANSACTIONS, "p-1", booked(look.settled)[0])
+    place = await look.put(TRANSACTIONS, "p-1", log_events(look.settled)[0])
     return f"{place} has no entry"
 
 
@@ -187,7 +187,7 @@ async def a_record_of_the_log_that_nobody_can_read(look):
 
 
 async def an_event_without_player_that_nobody_parked(look):
-    place = await look.put(UNRESOLVED, "waits", waiting(look.settled))
+    place = await look.put(UNRESOLVED, "waits", waiting_event(look.settled))
     return f"{place} is not parked"
 
 
@@ -264,7 +264,7 @@ async def test_a_batch_is_accounted_for_by_what_became_of_each_item_or_by_one_le
 
 async def test_a_parked_event_that_came_into_the_log_is_not_lost_on_the_way(look):
     look.tables.unappended.clear()
-    place = await look.put(TRANSACTIONS, "waits", waiting(look.settled))
+    place = await look.put(TRANSACTIONS, "waits", waiting_event(look.settled))
     assert look.wrong() == {"offsets_accounted": f"{place} has no entry"}
 
 

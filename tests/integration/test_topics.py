@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
 from pitboss.embedded.ports import choose_port
-from pitboss.ops.topic_admin import Creation, admin_client, check_topics, create_topics, delete_topics, lag
+from pitboss.ops.topic_admin import TopicCreation, admin_client, check_topics, create_topics, delete_topics, measure_lag
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable, UsageError
-from schemas.topics import catalogue, qualified
+from schemas.topics import catalogue, qualified_name
 from streams.providers.registry import DIALECTS
 
 pytestmark = pytest.mark.integration
@@ -28,7 +28,7 @@ LOG = "wallet.transactions.v1"
 
 
 @pytest.fixture
-async def created(runtime: Runtime) -> Creation:
+async def created(runtime: Runtime) -> TopicCreation:
     return await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
 
 
@@ -44,7 +44,7 @@ async def names_on_broker(runtime: Runtime) -> set[str]:
 
 
 async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, created):
-    expected = {qualified(topic.name, runtime.namespace) for topic in catalogue(PROVIDERS)}
+    expected = {qualified_name(topic.name, runtime.namespace) for topic in catalogue(PROVIDERS)}
     assert set(created.created) == expected == await names_on_broker(runtime)
     assert created.existing == ()
     assert await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS) == []
@@ -52,7 +52,7 @@ async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, 
 
 async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, created):
     again = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
-    assert again == Creation((), created.created)
+    assert again == TopicCreation((), created.created)
     more = await create_topics(runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS)
     assert set(more.created) == {runtime.topic("provider.house.raw.v1"), runtime.topic("provider.house.raw.v1.dlt")}
 
@@ -122,12 +122,12 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created,
     ) as consumer:
         consumer.assign(parts)
         await consumer.commit({parts[0]: 2, parts[1]: 3})
-    found = {(one.group, one.partition): one for one in await lag(runtime.bootstrap_servers, runtime.namespace)}
+    found = {(one.group, one.partition): one for one in await measure_lag(runtime.bootstrap_servers, runtime.namespace)}
     assert found.keys() == {(group, 0), (group, 1)}
     assert (found[group, 0].committed, found[group, 0].end, found[group, 0].records) == (2, 5, 3)
     assert found[group, 1].records == 0
-    assert await lag(runtime.bootstrap_servers, runtime.namespace + "x") == []
-    assert await lag(runtime.bootstrap_servers, "") == []
+    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace + "x") == []
+    assert await measure_lag(runtime.bootstrap_servers, "") == []
 
 
 async def test_a_group_of_deleted_topics_has_no_lag(runtime, created):
@@ -138,7 +138,7 @@ async def test_a_group_of_deleted_topics_has_no_lag(runtime, created):
         consumer.assign([part])
         await consumer.commit({part: 0})
     await delete_topics(runtime.bootstrap_servers, runtime.namespace)
-    assert await lag(runtime.bootstrap_servers, runtime.namespace) == []
+    assert await measure_lag(runtime.bootstrap_servers, runtime.namespace) == []
 
 
 async def test_deleting_removes_the_namespace_and_no_other(runtime, created):

@@ -11,16 +11,16 @@ from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import delete_topics
-from replay.audit.alerts import alerts_over
-from replay.audit.evidence import Topics
+from replay.audit.alerts import rerun_detectors
+from replay.audit.evidence import TopicEvidence
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position
 from schemas.topics import ALERTS, TRANSACTIONS
-from tests.support.evidence_scene import Settled, settled
+from tests.support.evidence_scene import SettledScene, settled_scene
 from tests.support.fraud_log import T0, burst, make_topics
 from tests.support.whole_run import _check_alerts, _check_movements, _check_single_decisions
-from tests.unit.ledger_events import sourced
+from tests.unit.ledger_events import log_event
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 async def scene(stack, namespaces):
     runtime = stack.runtime(namespaces())
     create_database(runtime)
-    async with settled(runtime) as scene:
+    async with settled_scene(runtime) as scene:
         yield scene
     drop_database(runtime)
     await delete_topics(runtime.bootstrap_servers, runtime.namespace)
@@ -51,7 +51,7 @@ def ledger(scene):
             connection.cursor().executemany(f"INSERT INTO {table} VALUES ({places})", rows)
 
 
-def spoil(scene: Settled, statement: str) -> None:
+def spoil(scene: SettledScene, statement: str) -> None:
     with psycopg.connect(scene.runtime.database_url) as connection:
         assert connection.execute(statement).rowcount == 1
 
@@ -101,8 +101,8 @@ async def bursts(runtime):
     """A log in which two players bet too fast, the alerts about them, and a way to publish."""
     await make_topics(runtime)
     events = burst("fast", T0, RULE.threshold + 20) + burst("faster", T0, RULE.threshold + 20)
-    log = [sourced(event, 0, offset) for offset, event in enumerate(events)]
-    alerts = list(alerts_over({0: log}).values())
+    log = [log_event(event, 0, offset) for offset, event in enumerate(events)]
+    alerts = list(rerun_detectors({0: log}).values())
     assert [alert.player_id for alert in alerts] == ["fast", "faster"]
     encode = codec.encoder(FraudAlert)
 
@@ -111,7 +111,7 @@ async def bursts(runtime):
         async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
             records = [(b"k", encode(alert), (), None) for alert in published]
             await producer.send_batch(runtime.topic(ALERTS), 0, records)
-        return await _check_alerts(runtime, Topics(log={0: log}))
+        return await _check_alerts(runtime, TopicEvidence(log={0: log}))
 
     return alerts, looked_at
 

@@ -21,7 +21,7 @@ from schemas import codec, events
 from schemas.errors import RejectCode, Rejected
 from schemas.events import DeadLetter, Header, Position
 from schemas.registry import RECORDS as CLASSES
-from schemas.registry import UnknownSchema, released, subject_of
+from schemas.registry import UnknownSchema, released_registry, subject_of
 from tests.property.records import ANY_RECORD, RECORDS
 
 RECORD_CLASSES = pytest.mark.parametrize("record", list(CLASSES.values()), ids=lambda record: record.__name__)
@@ -29,12 +29,12 @@ RECORD_CLASSES = pytest.mark.parametrize("record", list(CLASSES.values()), ids=l
 
 @cache
 def parsed(record: type[msgspec.Struct]) -> Any:
-    return fastavro.parse_schema(released().latest(subject_of(record)).json)
+    return fastavro.parse_schema(released_registry().latest(subject_of(record)).json)
 
 
 def reference_bytes(event: msgspec.Struct) -> bytes:
     out = BytesIO()
-    out.write(codec.frame_of(released().latest(subject_of(type(event))).id))
+    out.write(codec.frame_of(released_registry().latest(subject_of(type(event))).id))
     fastavro.schemaless_writer(out, parsed(type(event)), msgspec.to_builtins(event, builtin_types=(bytes,)))
     return out.getvalue()
 
@@ -110,7 +110,7 @@ def test_garbage_is_refused_or_means_what_it_means_to_fastavro(record, data):
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(body) - 1))
         body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=11))
-    damaged = codec.frame_of(released().latest(subject_of(record)).id) + bytes(body)
+    damaged = codec.frame_of(released_registry().latest(subject_of(record)).id) + bytes(body)
     event = read_or_reason(codec.decoder(record), damaged)
     assert event is RejectCode.BAD_CONTRACT or event == reference_event(record, damaged)
 
@@ -118,7 +118,7 @@ def test_garbage_is_refused_or_means_what_it_means_to_fastavro(record, data):
 @RECORD_CLASSES
 @given(st.binary(max_size=400))
 def test_random_bytes_raise_nothing_but_rejected(record, noise):
-    frame = codec.frame_of(released().latest(subject_of(record)).id)
+    frame = codec.frame_of(released_registry().latest(subject_of(record)).id)
     fields = tuple(field.name for field in msgspec.structs.fields(record))[::3]
     for data in (noise, frame + noise):
         for decode in (codec.decoder(record), codec.decoder(record, fields)):
@@ -154,12 +154,12 @@ def test_a_wrong_frame_is_refused(event: msgspec.Struct, schema_id, magic):
     body = codec.encoder(type(event))(event)[5:]
     with pytest.raises(Rejected, match="does not begin with 0x00"):
         decode(bytes([magic]) + schema_id.to_bytes(4, "big") + body)
-    if schema_id not in {schema.id for schema in released()}:
+    if schema_id not in {schema.id for schema in released_registry()}:
         with pytest.raises(UnknownSchema) as unknown:
             decode(codec.frame_of(schema_id) + body)
         assert unknown.value.schema_id == schema_id
         assert unknown.value.reason is RejectCode.BAD_CONTRACT
-    for other in released():
+    for other in released_registry():
         if other.subject != subject_of(type(event)):
             with pytest.raises(Rejected, match="should be"):
                 decode(codec.frame_of(other.id) + body)

@@ -19,7 +19,7 @@ from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.money import EXPONENTS
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import (
     APPENDED_AT,
@@ -39,7 +39,7 @@ DECODE = codec.decoder(WalletTransaction)
 SECRETS = [entry for material in keyring().values() for entry in material.values()]
 
 
-def check(items: list[Result]) -> None:
+def check(items: list[ItemResult]) -> None:
     """What every outcome promises, whatever came in."""
     assert items
     for item in items:
@@ -48,7 +48,7 @@ def check(items: list[Result]) -> None:
             assert item.detail.isprintable()
             assert not any(secret in item.detail for secret in SECRETS)
             continue
-        assert isinstance(item, Accepted)
+        assert isinstance(item, AcceptedTransaction)
         said = item.transaction
         assert item.topic in {TRANSACTIONS, UNRESOLVED}
         assert item.key
@@ -171,7 +171,7 @@ def test_a_retry_is_the_same_event(vector: Vector, seed: int, offset: int) -> No
     [again] = KEYED.normalise(
         raw_record(vector.provider, body, headers, partition=5, offset=offset, timestamp=APPENDED_AT + 1_000)
     )
-    assert isinstance(again, Accepted)
+    assert isinstance(again, AcceptedTransaction)
     first = vector.results[0]["event"]
     assert again.transaction.event_id == first["event_id"]
     assert again.transaction.fingerprint == first["fingerprint"]
@@ -210,7 +210,7 @@ def _facts(batches: list[list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
         assert len(results) == len(items)
         check(results)
         for item in results:
-            if isinstance(item, Accepted):
+            if isinstance(item, AcceptedTransaction):
                 nowhere = replace(item.transaction.attempt, record_index=0)
                 facts.append((item.topic, item.key, replace(item.transaction, attempt=nowhere)))
             else:
@@ -262,7 +262,7 @@ def _exact_or_rejected(record: Any, number: Decimal, currency: str) -> None:
             assert isinstance(exponent, int)
             assert len(digits) + abs(exponent) > 12  # only what may not fit 64 bits
         return
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     amount = item.transaction.legs[0].amount
     assert amount is not None
     assert Decimal(amount.unscaled).scaleb(-amount.scale) == number

@@ -76,7 +76,7 @@ class Worker:
             assert batch.count == len(offsets) > 0
             assert not (batch.records if self.reads else batch.readings)
             assert batch.count <= BATCH
-            assert self.intake._now._progress[tp].unfinished_records <= AHEAD
+            assert self.intake._current._progress[tp].unfinished_records <= AHEAD
         assert offsets == self.tried[batch], "a batch that is tried again is the same"
         await asyncio.sleep(self.rng.choice([0, 0, 0.001, 0.03, 0.2]))
         self.broker.durable[tp].update(self.rng.sample(offsets, k=self.rng.randint(0, len(offsets))))
@@ -124,9 +124,9 @@ async def story(seed: int, sizes: Sequence[int], faults: list[tuple[int, str]], 
         is_killed = next((kind for _, kind in to_come if kind in ("stop", "kill")), "") == "kill"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(intake_module, "new_consumer", lambda _, client=client: client)
-            patch.setattr(starts, "ask_group_offsets", client.ask_group)
-            patch.setattr(intake_module, "PIECE_RECORDS", PIECE)
-            patch.setattr(gathering, "WAIT_S_PER_RECORD", gathering.WAIT_MAX_S)  # behind few records, too
+            patch.setattr(starts, "query_group_offsets", client.query_group)
+            patch.setattr(intake_module, "CHUNK_RECORDS", PIECE)
+            patch.setattr(gathering, "LINGER_S_PER_RECORD", gathering.LINGER_MAX_S)  # behind few records, too
             await worker.live(is_killed=is_killed)
         if broker.is_through:
             break

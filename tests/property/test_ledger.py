@@ -9,7 +9,7 @@ from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from schemas.events import Cause
 from schemas.policies import DEFAULT_POLICY
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 PLAYERS = ("p-1", "p-2")
 IDS = st.sampled_from("abc")
@@ -206,7 +206,7 @@ class Oracle:
 def booked(history):
     book = Book()
     for offset, event in enumerate(history):
-        post(book, sourced(event, offset=offset), DEFAULT_POLICY)
+        post(book, log_event(event, offset=offset), DEFAULT_POLICY)
     return book
 
 
@@ -224,7 +224,7 @@ def test_the_ledger_says_what_the_oracle_says(history):
         oracle.tell(event)
     book = booked(history)
     assert balances(book) == {p: (oracle.cash[p], oracle.bonus[p], oracle.held[p]) for p in PLAYERS}
-    assert {p: book.state(p).wagering.get("EUR", (None,))[0] for p in PLAYERS} == oracle.left
+    assert {p: book.player_state(p).wagering.get("EUR", (None,))[0] for p in PLAYERS} == oracle.left
 
 
 @given(histories())
@@ -248,8 +248,8 @@ def test_telling_everything_twice_changes_nothing(history):
     once, twice = booked(history), booked(history * 2)
     assert balances(once) == balances(twice)
     assert len(once.new_transfers) == len(twice.new_transfers)
-    first = [(decided.answer.outcome, decided.answer.version) for decided in once.decided]
-    again = [(d.answer.outcome, d.answer.version) for d in twice.decided[len(history) :]]
+    first = [(decided.answer.outcome, decided.answer.version) for decided in once.decisions]
+    again = [(d.answer.outcome, d.answer.version) for d in twice.decisions[len(history) :]]
     # The same attempt hears the same again, word for word.
     assert first == again
 

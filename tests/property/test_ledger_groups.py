@@ -20,11 +20,11 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.debts import REASONS
 from ledger_sink.store import ledger as store
 from ledger_sink.store.ledger import PostgresLedger, Slice
-from ledger_sink.store.reading import wanted_by
+from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
 from schemas.events import Cause
 from schemas.policies import LedgerPolicy
-from tests.unit.ledger_events import bet, deposit, house, leg, rollback, sourced, transaction, win
+from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollback, transaction, win
 
 TABLES = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal")
 PLAYERS = st.sampled_from(["p-1", "p-1", "p-1", "p-2"])
@@ -42,11 +42,11 @@ async def apply_all(server, events, policy, sizes):
     ledger.epochs[0] = (await claim_positions(ledger.database, [0]))[0].epoch
     at = 0
     for size in sizes:
-        placed = [sourced(event, 0, offset) for offset, event in enumerate(events[at : at + size], at)]
-        await ledger.apply([Slice(0, at, at + size, placed)])
+        placed = [log_event(event, 0, offset) for offset, event in enumerate(events[at : at + size], at)]
+        await ledger.commit_group([Slice(0, at, at + size, placed)])
         at += size
         if size % 2:
-            ledger._players.forget()  # so that both are tried: to remember players, and to read them
+            ledger._players.clear()  # so that both are tried: to remember players, and to read them
 
 
 def booked(events, policy, sizes):
@@ -209,13 +209,13 @@ def test_an_end_that_was_not_read_is_not_overwritten(monkeypatch):
     """What decides must know it; should it not, nothing is written."""
 
     def forgetful(events, policies):
-        wanted = wanted_by(events, policies)
+        wanted = collect_read_set(events, policies)
         return replace(wanted, event_ids=frozenset(one.event.event_id for one in events))
 
     loop, server = SimulatedLoop(), Server()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(store, "wanted_by", forgetful)
+            patched.setattr(store, "required_topics", forgetful)
             with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):
                 loop.run_until_complete(apply_all(server, REFUNDED_BEFORE[:3], MARKS[0], [1, 1, 1]))
     finally:

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from lab.simulator.checks import wrong_of
+from lab.simulator.checks import find_failures
 from lab.simulator.clock import SimulatedLoop
-from lab.simulator.faults import POINTS
-from lab.simulator.intents import Move, Said
-from lab.simulator.simulation import World
+from lab.simulator.faults import FAULT_POINTS
+from lab.simulator.intents import Intent, IntentLeg
+from lab.simulator.simulation import Simulation
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.policies import LedgerPolicy
 
@@ -28,13 +28,13 @@ IDS = st.sampled_from(["a", "b", "c"])
 AMOUNTS = st.integers(0, 400)
 TREATMENTS = st.sampled_from(["BOOK", "REFUSE"])
 STRIKES = st.sampled_from(
-    [(role, point, blow) for role, points in POINTS.items() for point, blows in points.items() for blow in blows]
+    [(role, point, blow) for role, points in FAULT_POINTS.items() for point, blows in points.items() for blow in blows]
 )
 
 
-def told(*arguments, **more) -> Said:
+def told(*arguments, **more) -> Intent:
     operation, provider, tx_id, player, legs = arguments
-    return Said(("acme", provider, operation, tx_id), player, legs, **more)
+    return Intent(("acme", provider, operation, tx_id), player, legs, **more)
 
 
 class Casino(RuleBasedStateMachine):
@@ -55,36 +55,40 @@ class Casino(RuleBasedStateMachine):
         self.records = []
         self.loop.run_until_complete(self.make(Random(seed), {"hub88": policy, "playngo": policy}, workers))
         for player in ("p-1", "p-2"):
-            self.say(told("adjustment", "house", f"first-{player}", player, (Move("ADJUSTMENT", funds, "EUR"),)))
+            self.say(told("adjustment", "house", f"first-{player}", player, (IntentLeg("ADJUSTMENT", funds, "EUR"),)))
 
     async def make(self, chance, policies, workers):
-        self.world = World(chance, policies, lambda _: None, partitions=2)
+        self.world = Simulation(chance, policies, lambda _: None, partitions=2)
         for role, size in ((NORMALISE, 1), (LEDGER, workers), (RESOLVE, 1)):
             for _ in range(size):
                 self.world.groups[role].join()
 
-    def say(self, *items: Said) -> None:
+    def say(self, *items: Intent) -> None:
         async def append():
-            self.records.append(self.world.say(items))
+            self.records.append(self.world.append_intents(items))
 
         self.loop.run_until_complete(append())
 
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_free=st.booleans())
     def bet(self, player, tx_id, minor, is_free):
-        leg = Move("BET", minor, "EUR", is_free, "free" if is_free else None)
+        leg = IntentLeg("BET", minor, "EUR", is_free, "free" if is_free else None)
         self.say(told("bet", "hub88", tx_id, player, (leg,), round_id="r", game="7", decides=True))
 
     @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS)
     def win(self, player, tx_id, of, minor):
         bet = ("acme", "hub88", "bet", of)
         self.say(
-            told("win", "hub88", tx_id, player, (Move("WIN", minor, "EUR"),), reference=bet, round_id="r", game="7")
+            told(
+                "win", "hub88", tx_id, player, (IntentLeg("WIN", minor, "EUR"),), reference=bet, round_id="r", game="7"
+            )
         )
 
     @rule(player=PLAYERS, tx_id=IDS, of=IDS)
     def rollback(self, player, tx_id, of):
         bet = ("acme", "hub88", "bet", of)
-        self.say(told("rollback", "hub88", tx_id, player, (Move("ROLLBACK"),), reference=bet, round_id="r", game="7"))
+        self.say(
+            told("rollback", "hub88", tx_id, player, (IntentLeg("ROLLBACK"),), reference=bet, round_id="r", game="7")
+        )
 
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_cancelled=st.booleans())
     def reserve(self, player, tx_id, minor, is_cancelled):
@@ -93,13 +97,13 @@ class Casino(RuleBasedStateMachine):
         operation, kind, reference = (
             ("cancelReserve", "ROLLBACK", reserve) if is_cancelled else ("reserve", "BET", None)
         )
-        legs = (Move(kind, minor, "EUR"),)
+        legs = (IntentLeg(kind, minor, "EUR"),)
         decides = not is_cancelled
         self.say(told(operation, "playngo", tx_id, player, legs, reference=reference, round_id="r", decides=decides))
 
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, wagering=st.none() | AMOUNTS)
     def bonus(self, player, tx_id, minor, wagering):
-        leg = Move("BONUS_GRANT", minor, "EUR", campaign="c")
+        leg = IntentLeg("BONUS_GRANT", minor, "EUR", campaign="c")
         legs = (leg,) if wagering is None else (leg, leg._replace(kind="WAGERING", minor=wagering))
         self.say(told("bonus.granted", "house", tx_id, player, legs))
 
@@ -107,33 +111,33 @@ class Casino(RuleBasedStateMachine):
     def withdrawal(self, player, tx_id, of, minor, what):
         request = ("acme", "house", "withdrawal.requested", of)
         if what == "requested":
-            leg = Move("WITHDRAWAL", minor, "EUR")
+            leg = IntentLeg("WITHDRAWAL", minor, "EUR")
             self.say(told("withdrawal.requested", "house", of, player, (leg,), decides=True))
         else:
-            leg = Move("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
+            leg = IntentLeg("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
             self.say(told(f"withdrawal.{what}", "house", tx_id, player, (leg,), reference=request))
 
     @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS, is_opened=st.booleans(), is_refund=st.booleans())
     def deposit(self, player, tx_id, of, minor, is_opened, is_refund):
-        leg = Move("INFORMATIONAL", minor, "EUR")
+        leg = IntentLeg("INFORMATIONAL", minor, "EUR")
         if is_opened:
             self.say(told("deposit.opened", "house", of, player, (leg,)))
         opened, paid = ("acme", "house", "deposit.opened", of), ("acme", "adyen", "AUTHORISATION", tx_id)
-        self.say(Said(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
+        self.say(Intent(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
         if is_refund:
             refund = ("acme", "adyen", "REFUND", tx_id)
-            self.say(Said(refund, None, (leg._replace(kind="DEPOSIT_REVERSAL"),), paid))
+            self.say(Intent(refund, None, (leg._replace(kind="DEPOSIT_REVERSAL"),), paid))
 
     @rule(player=PLAYERS, tx_id=IDS, what=st.sampled_from(["blocked", "held", "released"]))
     def state(self, player, tx_id, what):
-        self.say(told(f"player.{what}", "house", tx_id, player, (Move("PLAYER_STATE"),)))
+        self.say(told(f"player.{what}", "house", tx_id, player, (IntentLeg("PLAYER_STATE"),)))
 
     @rule(which=st.integers(0, 50), gives_up=st.booleans())
     def connector_comes_again(self, which, gives_up):
         record = self.records[which % len(self.records)]
 
         async def again():
-            (self.world.give_up if gives_up else self.world.say_again)(record)
+            (self.world.append_cancel if gives_up else self.world.append_again)(record)
 
         self.loop.run_until_complete(again())
 
@@ -146,7 +150,7 @@ class Casino(RuleBasedStateMachine):
     def rebalance(self, role, is_new):
         async def change():
             group = self.world.groups[role]
-            group.join() if is_new and group.size < 3 else group.shake()
+            group.join() if is_new and group.size < 3 else group.rebalance()
 
         self.loop.run_until_complete(change())
 
@@ -164,7 +168,7 @@ class Casino(RuleBasedStateMachine):
             return
         try:
             self.loop.run_until_complete(self.world.settle())
-            assert self.loop.run_until_complete(wrong_of(self.world)) == []
+            assert self.loop.run_until_complete(find_failures(self.world)) == []
         finally:
             self.loop.run_until_complete(self.world.close())
             self.loop.close()

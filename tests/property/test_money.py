@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
-from schemas.money import AMOUNT_MAX, EXPONENTS, SCALE_MAX, amount_from_text, minor_units, text_of_minor, truncated
+from schemas.money import AMOUNT_MAX, EXPONENTS, SCALE_MAX, amount_from_text, format_minor, minor_units, truncate
 
 DIGITS = st.text("0123456789", max_size=25)
 EXACT = Context(prec=200)
@@ -95,12 +95,12 @@ def test_minor_units_are_exact_or_refused(amount, currency):
 
 @given(st.integers(-(10**12), 10**12), CURRENCIES)
 def test_minor_units_come_back_from_what_a_person_reads(minor, currency):
-    assert minor_units(amount_from_text(text_of_minor(minor, EXPONENTS[currency])), currency) == minor
+    assert minor_units(amount_from_text(format_minor(minor, EXPONENTS[currency])), currency) == minor
 
 
 @given(AMOUNTS, st.integers(0, SCALE_MAX))
 def test_truncation_takes_less_than_one_digit_and_never_adds(amount, scale):
-    cut = truncated(amount, scale)
+    cut = truncate(amount, scale)
     assert cut.scale == min(scale, amount.scale)
     assert abs(value_of(cut)) <= abs(value_of(amount))
     with localcontext(EXACT):

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.dead_letters.key_holds import Limits
+from runtime.dead_letters.key_holds import ParkLimits
 from tests.support.parking_story import Story
 
 KEYS = ("p", "q")
@@ -29,7 +29,7 @@ def act(story: Story, action: tuple[Any, ...]) -> None:
         case ("handle", count, killed_after, back):
             for step, _ in enumerate(story.steps(count)):
                 if step == killed_after:
-                    story.crash(story.done - back if story.done > back else 0)
+                    story.crash(story.next_offset - back if story.next_offset > back else 0)
                     return
         case ("redrive", which, is_repaired):
             letters = sorted(story.letters)
@@ -47,9 +47,9 @@ def act(story: Story, action: tuple[Any, ...]) -> None:
 def settle(story: Story) -> None:
     """Handle everything, with every jam redriven after its repair."""
     while True:
-        while story.done < len(story.log):
+        while story.next_offset < len(story.log):
             story.handle()
-        waited_for = [jam.waits_for for jam in story.store.jams.values() if jam.until_offset is None]
+        waited_for = [jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None]
         if not waited_for:
             return
         for offset in waited_for:
@@ -60,7 +60,7 @@ def settle(story: Story) -> None:
 @settings(deadline=None, max_examples=300)
 @given(
     st.lists(ACTIONS, max_size=40),
-    st.sampled_from([Limits(), Limits(age_max_ms=600), Limits(records_max=2)]),
+    st.sampled_from([ParkLimits(), ParkLimits(age_max_ms=600), ParkLimits(records_max=2)]),
 )
 def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
     story = Story(limits)
@@ -74,7 +74,7 @@ def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
     for key in KEYS:
         plain = [
             offset
-            for offset in story.first_seen(key)
+            for offset in story.first_emissions(key)
             if story.log[offset].value == b"good" and not story.log[offset].headers and offset not in full
         ]
         assert plain == sorted(plain)

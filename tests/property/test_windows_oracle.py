@@ -12,7 +12,7 @@ from itertools import pairwise
 from hypothesis import example, given, note
 from hypothesis import strategies as st
 
-from fraud_agents.detectors.partition import PartitionWatch
+from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.explanation import explain, first_offset_of
 from fraud_agents.rules import Rule
 from fraud_agents.windows import Arrival, SlidingWindow, Span, WindowSpec
@@ -114,7 +114,7 @@ BET = [Leg("BET")]
 WIN = [Leg("WIN")]
 
 
-def run(watch: PartitionWatch, events, start: int = 0) -> list[FraudAlert]:
+def run(watch: PartitionDetectors, events, start: int = 0) -> list[FraudAlert]:
     alerts = []
     for offset, (at_ms, event_id, player, legs) in enumerate(events, start):
         observation = (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms)
@@ -131,7 +131,7 @@ def test_every_order_of_a_burst_within_grace_raises_exactly_one_alert(times):
         assert oracle.add(at_ms, event_id) is Arrival.COUNTED
         if expected_offset is None and oracle.peak(at_ms).size >= RULE.threshold:
             expected_offset = offset
-    alerts = run(PartitionWatch([RULE], 0), events)
+    alerts = run(PartitionDetectors([RULE], 0), events)
     assert len(alerts) == 1
     assert alerts[0].observed == RULE.threshold
     assert alerts[0].occurred_at == times[expected_offset]
@@ -163,7 +163,7 @@ def test_each_alert_is_one_that_the_definition_demands(log):
     """Per player: silent below the threshold, one alert when it is first reached, distinct ids for distinct episodes."""
     # Nothing is forgotten here, so that the oracle needs no watermark.
     rule = RULE.__class__(**{**{n: getattr(RULE, n) for n in RULE.__struct_fields__}, "idle_ms": 10**9})
-    alerts = run(PartitionWatch([rule], 0), log)
+    alerts = run(PartitionDetectors([rule], 0), log)
     assert len({alert.alert_id for alert in alerts}) == len(alerts)
     for player in "pq":
         oracle, busy_ms, expected = Oracle(rule.window_spec()), None, []
@@ -186,15 +186,15 @@ def test_each_alert_is_one_that_the_definition_demands(log):
 @given(logs, st.lists(st.integers(0, 250), max_size=4))
 def test_a_snapshot_anywhere_changes_nothing(log, cuts):
     """Run straight, or stop, save and go on elsewhere, as often as one likes: equal alerts, equal final bytes."""
-    straight = PartitionWatch([RULE], 3)
+    straight = PartitionDetectors([RULE], 3)
     expected = run(straight, log)
     borders = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
-    watch, alerts = PartitionWatch([RULE], 3), []
+    watch, alerts = PartitionDetectors([RULE], 3), []
     for begin, end in pairwise(borders):
         alerts += run(watch, log[begin:end], begin)
         saved = watch.state()
         note(f"{len(saved)} bytes at {end}")
-        watch = PartitionWatch([RULE], 3)
+        watch = PartitionDetectors([RULE], 3)
         watch.restore(saved)
         assert watch.state() == saved
     assert alerts == expected
@@ -214,7 +214,7 @@ def test_every_alert_can_be_explained_from_its_own_offsets(log):
         (offset, (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms))
         for offset, (at_ms, event_id, player, legs) in enumerate(log)
     ]
-    for alert in run(PartitionWatch([RULE], 0), log):
+    for alert in run(PartitionDetectors([RULE], 0), log):
         own = [event for event in events if event[0] >= first_offset_of(alert) and event[1][4] == alert.player_id]
         explanation = explain(alert, own, [RULE])
         assert explanation.differences == []

@@ -12,7 +12,7 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.money import amount_from_text
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, entry_of
+from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, require_key
 from streams.providers.fields import Id, currency_of, read_json, text_of
 from streams.providers.signatures import same_secret
 
@@ -40,7 +40,7 @@ class Acme(Dialect):
     checks: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        secret = None if material is None or not self.checks else entry_of(material, "secret", "acme").encode()
+        secret = None if material is None or not self.checks else require_key(material, "secret", "acme").encode()
         return partial(self._read, secret)
 
     def update(self, value: bytes) -> Update:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from streams.normalise.mapping.normaliser import Accepted, RejectedItem, Result
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, RejectedItem
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "dialects"
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
@@ -54,7 +54,7 @@ def raw_record(
 
 
 @cache
-def file_of(provider: str) -> dict[str, Any]:
+def vector_file(provider: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((VECTORS / f"{provider}.json").read_bytes())
     return loaded
 
@@ -63,7 +63,7 @@ def file_of(provider: str) -> dict[str, Any]:
 def vectors() -> tuple[Vector, ...]:
     found = []
     for provider in PROVIDERS:
-        file = file_of(provider)
+        file = vector_file(provider)
         for entry in file["vectors"]:
             record = raw_record(
                 provider,
@@ -78,14 +78,14 @@ def vectors() -> tuple[Vector, ...]:
 
 
 def keyring() -> dict[str, dict[str, str]]:
-    return {provider: file_of(provider)["keyring"] for provider in PROVIDERS}
+    return {provider: vector_file(provider)["keyring"] for provider in PROVIDERS}
 
 
-def as_vector_result(item: Result) -> dict[str, Any]:
+def as_vector_result(item: ItemResult) -> dict[str, Any]:
     if isinstance(item, RejectedItem):
         said = {"rejected": item.code.value, "detail": item.detail}
         return said | {"record_index": item.record_index, "player_id": item.player_id}
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     event = {name: value for name, value in msgspec.to_builtins(item.transaction).items() if value is not None}
     return {"topic": item.topic, "key": item.key.decode(), "clamped": item.clamped, "event": event}
 

@@ -14,15 +14,15 @@ import pytest_asyncio
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
-from ledger_sink.rules.book import Sourced
-from ledger_sink.store.database import Database
+from ledger_sink.rules.book import LogEvent
+from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.ledger import PostgresLedger, Slice
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import create_topics, delete_topics
 from pitboss.settings import Runtime
 from replay.audit.checks import check_offsets, check_topics
-from replay.audit.evidence import Tables, Topics, _Readers, read_all_topics, read_tables
+from replay.audit.evidence import TableEvidence, TopicEvidence, _TopicReaders, read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
@@ -57,11 +57,11 @@ UNREADABLE = b"\0\0\0\0\x01 no such record"
 
 
 @dataclass
-class Settled:
+class SettledScene:
     """A namespace in which everything is settled, and a hand that appends to its topics."""
 
     runtime: Runtime
-    database: Database
+    database: LedgerDatabase
     producer: BatchProducer
     balances: dict[str, WalletBalance] = field(default_factory=dict)
     outcomes: list[WalletOutcome] = field(default_factory=list)
@@ -76,18 +76,18 @@ class Settled:
     def attempt(self, provider: str, offset: int, index: int = 0) -> Attempt:
         return Attempt(self.runtime.topic(RAW[provider]), 0, offset, index)
 
-    async def read_everything(self) -> tuple[Topics, Tables]:
+    async def read_everything(self) -> tuple[TopicEvidence, TableEvidence]:
         topics = await read_all_topics(self.runtime.bootstrap_servers, self.runtime.namespace, PROVIDERS)
         return topics, await read_tables(self.database)
 
 
 @dataclass
-class Look:
+class SceneCopy:
     """What was read of the settled namespace, for one test alone, and what that test has appended since."""
 
-    settled: Settled
-    topics: Topics
-    tables: Tables
+    scene: SettledScene
+    topics: TopicEvidence
+    tables: TableEvidence
 
     async def put(self, topic: str, key: str | None, value: msgspec.Struct | bytes | None) -> str:
         """Append a record, read it from the broker with the reader of the checks, and say where it stands.
@@ -95,20 +95,20 @@ class Look:
         Only this one is read: what other tests have appended is none of this one's business, and a whole namespace
         takes more than a second.
         """
-        place = await self.settled.put(topic, key, value)
-        runtime = self.settled.runtime
+        place = await self.scene.put(topic, key, value)
+        runtime = self.scene.runtime
         async for record in read_topics(runtime.bootstrap_servers, {place.topic}):
             if record.offset == place.offset:
-                _Readers(self.topics, runtime.namespace).read(record)
+                _TopicReaders(self.topics, runtime.namespace).read(record)
         return f"{place.topic}-{place.partition}@{place.offset}"
 
-    def wrong(self) -> dict[str, str]:
+    def failed_checks(self) -> dict[str, str]:
         """Which checks do not hold, and what they say."""
         checks = [check_offsets(self.topics, self.tables), check_topics(self.topics, self.tables)]
         return {check.name: check.detail for check in checks if not check.holds}
 
 
-def booked(scene: Settled) -> list[WalletTransaction]:
+def log_events(scene: SettledScene) -> list[WalletTransaction]:
     """What is in the log: both players come to version 3, a batch of two bets, a retry, and a deposit of nobody's."""
     attempt = scene.attempt
     return [
@@ -123,7 +123,7 @@ def booked(scene: Settled) -> list[WalletTransaction]:
     ]
 
 
-def waiting(scene: Settled, tx_id: str = "waits", offset: int = 3) -> WalletTransaction:
+def waiting_event(scene: SettledScene, tx_id: str = "waits", offset: int = 3) -> WalletTransaction:
     return deposit(tx_id, 5, attempt=scene.attempt("adyen", offset), player=None)
 
 
@@ -145,7 +145,7 @@ def dead_letter(source: Position, index: int | None = None) -> DeadLetter:
 
 
 @asynccontextmanager
-async def settled(runtime: Runtime) -> AsyncIterator[Settled]:
+async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
     """Raw records, and what the workers would have made of them: the real ledger and publisher wrote it."""
     migrate(runtime.database_url)
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1)
@@ -153,7 +153,7 @@ async def settled(runtime: Runtime) -> AsyncIterator[Settled]:
         BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer,
         aclosing_database(runtime) as database,
     ):
-        scene = Settled(runtime, database, producer)
+        scene = SettledScene(runtime, database, producer)
         for provider, count in RECORDS.items():
             await producer.send_batch(runtime.topic(RAW[provider]), 0, [(b"k", b"{}", (), None)] * count)
         await scene.put(PLAYER_EVENTS, "p-1", player_event(scene.attempt("hub88", 4)))
@@ -168,16 +168,16 @@ async def settled(runtime: Runtime) -> AsyncIterator[Settled]:
 
 
 @asynccontextmanager
-async def aclosing_database(runtime: Runtime) -> AsyncIterator[Database]:
-    database = Database(runtime.database_url, "pitboss.test")
+async def aclosing_database(runtime: Runtime) -> AsyncIterator[LedgerDatabase]:
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         yield database
     finally:
         await database.close()
 
 
-async def _park(scene: Settled) -> None:
-    event = waiting(scene)
+async def _park(scene: SettledScene) -> None:
+    event = waiting_event(scene)
     await scene.put(UNRESOLVED, event.provider_tx_id, event)
     with psycopg.connect(scene.runtime.database_url) as connection:
         connection.execute(
@@ -185,14 +185,14 @@ async def _park(scene: Settled) -> None:
         )
 
 
-async def _book(scene: Settled) -> None:
-    name, events = scene.runtime.topic(TRANSACTIONS), booked(scene)
+async def _book(scene: SettledScene) -> None:
+    name, events = scene.runtime.topic(TRANSACTIONS), log_events(scene)
     for event in events:
         await scene.put(TRANSACTIONS, event.player_id or event.provider_tx_id, event)
-    log = [Sourced(event, Position(name, 0, offset)) for offset, event in enumerate(events)]
+    log = [LogEvent(event, Position(name, 0, offset)) for offset, event in enumerate(events)]
     ledger = PostgresLedger(scene.database, {})
     ledger.epochs[0] = (await claim_positions(scene.database, [0]))[0].epoch
-    applied = await ledger.apply([Slice(0, 0, len(log), log)])
+    applied = await ledger.commit_group([Slice(0, 0, len(log), log)])
 
     async def send(topic, records):
         await scene.producer.send_keyed(topic, [(key, value, (), None) for key, value in records])
@@ -213,7 +213,7 @@ async def _book(scene: Settled) -> None:
 async def everything(stack, namespaces):
     runtime = stack.runtime(namespaces())
     create_database(runtime)
-    async with settled(runtime) as scene:
+    async with settled_scene(runtime) as scene:
         yield scene, await scene.read_everything()
     drop_database(runtime)
     await delete_topics(runtime.bootstrap_servers, runtime.namespace)
@@ -222,4 +222,4 @@ async def everything(stack, namespaces):
 @pytest.fixture
 def look(everything):
     scene, (topics, tables) = everything
-    return Look(scene, deepcopy(topics), deepcopy(tables))
+    return SceneCopy(scene, deepcopy(topics), deepcopy(tables))

@@ -133,14 +133,14 @@ def snapshots(runtime: Runtime) -> dict[int, int]:
     return dict(rows)
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60) -> None:
+async def wait_until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         await asyncio.sleep(0.05)
 
 
-async def committed(runtime: Runtime) -> dict[int, int]:
+async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     """Partition → the group's committed offset, which the agent moves when a batch and its alerts are through."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, group_id=runtime.group("fraud.detect"), enable_auto_commit=False
@@ -165,16 +165,16 @@ async def ends(runtime: Runtime) -> dict[int, int]:
         await consumer.stop()
 
 
-async def watched_to_the_end(runtime: Runtime) -> None:
+async def wait_until_processed(runtime: Runtime) -> None:
     goal = await ends(runtime)
 
     async def reached() -> bool:
-        return await committed(runtime) == goal
+        return await committed_offsets(runtime) == goal
 
-    await until(reached, f"the group at {goal}")
+    await wait_until(reached, f"the group at {goal}")
 
 
-async def cut(runtime: Runtime, part: int, before_offset: int) -> None:
+async def delete_before(runtime: Runtime, part: int, before_offset: int) -> None:
     """Delete the first records of a partition, as an archive does that has taken them over."""
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
@@ -197,7 +197,7 @@ def settings_of(runtime: Runtime, **changes) -> FraudSettings:
 
 
 @asynccontextmanager
-async def watching(settings: FraudSettings) -> AsyncIterator[PitbossApp]:
+async def running_agent(settings: FraudSettings) -> AsyncIterator[PitbossApp]:
     """The fraud app in this process; fails if it crashes meanwhile, whether the test noticed or not."""
     app = create_app(settings)
     await app.start()

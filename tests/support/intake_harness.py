@@ -32,7 +32,7 @@ class FakeConsumer:
         self.logs = logs
         self.group_offsets = dict(committed or {})
         self.commits: list[dict[TopicPartition, int]] = []
-        self.signs: list[str] = []
+        self.liveness_notes: list[str] = []
         self.positions: dict[TopicPartition, int] = {}
         self.assigned: set[TopicPartition] = set()
         self.to_lose: dict[TopicPartition, int] = {}
@@ -77,7 +77,7 @@ class FakeConsumer:
     async def committed(self, tp: TopicPartition) -> int | None:
         return self.group_offsets.get(tp)
 
-    async def ask_group(self, bootstrap_servers, group, tps) -> dict[TopicPartition, int | None]:
+    async def query_group(self, bootstrap_servers, group, tps) -> dict[TopicPartition, int | None]:
         return {tp: self.group_offsets.get(tp) for tp in tps}
 
     async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
@@ -91,7 +91,7 @@ class FakeConsumer:
             raise self.commit_errors.pop()
         told = {tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()}
         self.commits.append(told)
-        self.signs += [offset[1] for offset in offsets.values() if not isinstance(offset, int)]
+        self.liveness_notes += [offset[1] for offset in offsets.values() if not isinstance(offset, int)]
         self.group_offsets.update(told)
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
@@ -161,7 +161,7 @@ def harness(monkeypatch):
     ) -> AsyncIterator[Harness]:
         consumer = consumer or FakeConsumer(logs, committed)
         monkeypatch.setattr(intake_module, "new_consumer", lambda _: consumer)
-        monkeypatch.setattr(starts, "ask_group_offsets", consumer.ask_group)
+        monkeypatch.setattr(starts, "query_group_offsets", consumer.query_group)
         app = create_app(AppSettings("test", "127.0.0.1:1"))
         channel = BatchChannel(app)
         defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10, "records_ahead_max": 20}

@@ -8,30 +8,30 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from runtime.dead_letters.headers import drop_headers, redrive_headers
-from runtime.dead_letters.key_holds import Jam, Limits
+from runtime.dead_letters.key_holds import KeyHold, ParkLimits
 from runtime.dead_letters.park_store import ParkedRecord
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode
 from schemas.events import Position
 from streams.normalise.mapping.normaliser import RejectedItem
-from streams.normalise.parking import Parking, Turn
+from streams.normalise.parking import BatchSplit, Parking
 
 TOPIC = "provider.hub88.raw.v1"
-PART = 3
+PARTITION = 3
 
 
 class MemoryStore:
     """What the tables hold and how their statements change it."""
 
     def __init__(self) -> None:
-        self.jams: dict[int, Jam] = {}
+        self.holds: dict[int, KeyHold] = {}
         self.parked: dict[int, tuple[int, RawRecord]] = {}
         self.released: set[int] = set()
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[Jam]:
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
         found = []
-        for jam in self.jams.values():
+        for jam in self.holds.values():
             if jam.until_offset is None or jam.until_offset >= from_offset:
                 mine = [record for owner, record in self.parked.values() if owner == jam.from_offset]
                 waiting = [record for record in mine if record.offset not in self.released]
@@ -42,25 +42,25 @@ class MemoryStore:
                 found.append(loaded)
         return found
 
-    async def waiting(self, topic: str, partition: int, jam: Jam) -> list[ParkedRecord]:
+    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
         return [
-            ParkedRecord(TOPIC, PART, record.offset, record.timestamp, record.key, record.value, record.headers)
+            ParkedRecord(TOPIC, PARTITION, record.offset, record.timestamp, record.key, record.value, record.headers)
             for offset, (owner, record) in sorted(self.parked.items())
             if owner == jam.from_offset and offset not in self.released
         ]
 
-    async def keep(
+    async def save(
         self,
         topic: str,
         partition: int,
-        jams: Sequence[Jam],
-        parked: Sequence[tuple[Jam, RawRecord]],
+        jams: Sequence[KeyHold],
+        parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
         for jam in jams:
-            known = self.jams.get(jam.from_offset)
+            known = self.holds.get(jam.from_offset)
             if known is None:
-                self.jams[jam.from_offset] = copy.copy(jam)
+                self.holds[jam.from_offset] = copy.copy(jam)
                 continue
             if _last_move(jam) > _last_move(known):
                 known.waits_for, known.code, known.moved_at = jam.waits_for, jam.code, jam.moved_at
@@ -76,15 +76,15 @@ class MemoryStore:
         return sorted(self.parked.keys() - self.released)
 
 
-def _last_move(jam: Jam) -> tuple[int, bool, int]:
+def _last_move(jam: KeyHold) -> tuple[int, bool, int]:
     return jam.moved_at, jam.waits_for != jam.moved_at, jam.waits_for
 
 
 class Story:
     """The log is a list of records; a value `bad-<n>` cannot be read until `repaired` holds it."""
 
-    def __init__(self, limits: Limits | None = None, providers: frozenset[str] = frozenset({"hub88"})) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, limits: ParkLimits | None = None, providers: frozenset[str] = frozenset({"hub88"})) -> None:
+        self.limits = limits or ParkLimits()
         self.providers = providers
         self.log: list[ParkedRecord] = []
         self.store = MemoryStore()
@@ -92,7 +92,7 @@ class Story:
         self.emitted: list[tuple[int, bool]] = []
         """Offsets whose event was sent, in the order of the log, and whether it was said to come late."""
         self.letters: dict[int, str] = {}
-        self.done = 0
+        self.next_offset = 0
         self.now_ms = 1_000_000
         self.assignment = 0
         self.parking = self._new_parking()
@@ -112,30 +112,34 @@ class Story:
     def append(self, key: str, value: str, headers: Sequence[tuple[str, bytes | None]] = (), after_ms: int = 1) -> int:
         self.now_ms += after_ms
         offset = len(self.log)
-        self.log.append(ParkedRecord(TOPIC, PART, offset, self.now_ms, key.encode(), value.encode(), headers))
+        self.log.append(ParkedRecord(TOPIC, PARTITION, offset, self.now_ms, key.encode(), value.encode(), headers))
         return offset
 
     def redrive(self, offset: int) -> int:
         old = self.log[offset]
-        headers = redrive_headers(old.headers, Position(TOPIC, PART, offset), "ann", "why")
+        headers = redrive_headers(old.headers, Position(TOPIC, PARTITION, offset), "ann", "why")
         return self.append((old.key or b"").decode(), (old.value or b"").decode(), headers)
 
     def drop(self, offset: int) -> int:
         return self.append(
-            (self.log[offset].key or b"").decode(), "dropped", drop_headers(Position(TOPIC, PART, offset), "ann", "why")
+            (self.log[offset].key or b"").decode(),
+            "dropped",
+            drop_headers(Position(TOPIC, PARTITION, offset), "ann", "why"),
         )
 
     def batch(self, count: int) -> RecordBatch:
-        records = self.log[self.done : self.done + count]
-        return RecordBatch(TOPIC, PART, self.done, self.done + len(records), records, self.assignment)
+        records = self.log[self.next_offset : self.next_offset + count]
+        return RecordBatch(
+            TOPIC, PARTITION, self.next_offset, self.next_offset + len(records), records, self.assignment
+        )
 
-    def send(self, turn: Turn) -> None:
-        for _, items in turn.read:
+    def send(self, turn: BatchSplit) -> None:
+        for _, items in turn.results:
             said: list[Any] = items  # by `_read`, which makes no events
             self.emitted += [item for item in said if not isinstance(item, RejectedItem)]
 
-    def bury(self, turn: Turn) -> None:
-        for record, items in turn.read:
+    def publish_letters(self, turn: BatchSplit) -> None:
+        for record, items in turn.results:
             for item in items:
                 if isinstance(item, RejectedItem):
                     self.letters[record.offset] = item.code.value
@@ -143,28 +147,28 @@ class Story:
     def crash(self, committed: int) -> None:
         """A successor begins at `committed`, which may lie before what was done."""
         self.parking = self._new_parking()
-        self.done = min(committed, self.done)
+        self.next_offset = min(committed, self.next_offset)
 
     def steps(self, count: int) -> Iterator[None]:
         """Handle the next `count` records; between two steps the process may be gone for good."""
         batch = self.batch(count)
-        turn = asyncio.run(self.parking.sort(batch))
+        turn = asyncio.run(self.parking.split(batch))
         yield
         self.send(turn)
         yield
-        asyncio.run(self.parking.keep_waiting(turn))
+        asyncio.run(self.parking.save_parked(turn))
         yield
-        self.bury(turn)
+        self.publish_letters(turn)
         yield
-        asyncio.run(self.parking.keep_gone_on(turn))
+        asyncio.run(self.parking.save_released(turn))
         yield
-        self.done = batch.next_offset
+        self.next_offset = batch.next_offset
 
     def handle(self, count: int = 1_000) -> None:
         for _ in self.steps(count):
             pass
 
-    def first_seen(self, key: str) -> list[int]:
+    def first_emissions(self, key: str) -> list[int]:
         """Offsets of a key's records in the order in which the log had them first."""
         seen: dict[int, None] = {}
         for offset, _ in self.emitted:

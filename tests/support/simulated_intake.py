@@ -71,7 +71,7 @@ class Broker:
             assert offset >= self.committed.get(tp, 0)
         self.committed.update(offsets)
 
-    def others_work(self, partitions: set[TopicPartition]) -> None:
+    def let_others_work(self, partitions: set[TopicPartition]) -> None:
         """Another worker has these partitions for a while."""
         for tp in partitions:
             start = self.committed.get(tp, 0)
@@ -111,9 +111,9 @@ class Client:
 
     def subscribe(self, topics=(), pattern=None, listener=None) -> None:
         self.listener = listener
-        self.beside(self.rebalance())
+        self.run_beside(self.rebalance())
 
-    def beside(self, act) -> None:
+    def run_beside(self, act) -> None:
         task = asyncio.ensure_future(act)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -130,7 +130,7 @@ class Client:
         self.answers.clear()
         self.assigned = {*wanted}
         self.positions = dict.fromkeys(wanted)
-        self.broker.others_work({*PARTITIONS} - self.assigned)
+        self.broker.let_others_work({*PARTITIONS} - self.assigned)
         self.listener.on_partitions_assigned(self.assigned)
         self.settled.set()
 
@@ -154,19 +154,19 @@ class Client:
         if tp not in self.assigned:
             raise IllegalStateError(tp)
         while (position := self.positions[tp]) is None:
-            await self.a_while()
+            await self.sleep_briefly()
         return position
 
     async def committed(self, tp: TopicPartition) -> int | None:
-        await self.a_while()
+        await self.sleep_briefly()
         return self.broker.committed.get(tp)
 
-    async def ask_group(self, bootstrap_servers, group, tps) -> dict[TopicPartition, int | None]:
-        await self.a_while()
+    async def query_group(self, bootstrap_servers, group, tps) -> dict[TopicPartition, int | None]:
+        await self.sleep_briefly()
         return {tp: self.broker.committed.get(tp) for tp in tps}
 
     async def beginning_offsets(self, tps) -> dict[TopicPartition, int]:
-        await self.a_while()
+        await self.sleep_briefly()
         if self.question_fails:
             self.question_fails = False
             raise KafkaTimeoutError
@@ -175,7 +175,7 @@ class Client:
     async def commit(self, offsets) -> None:
         generation = self.generation
         async with self.connection:  # requests are answered in their order
-            await self.a_while()
+            await self.sleep_briefly()
             if generation != self.generation or self.rng.random() < 0.1:
                 raise CommitFailedError
             if not offsets.keys() <= self.assigned:
@@ -184,9 +184,9 @@ class Client:
             self.broker.commit({tp: told if isinstance(told, int) else told[0] for tp, told in offsets.items()})
             if self.rng.random() < 0.1:
                 raise CommitFailedError  # the answer was lost
-            await self.a_while()
+            await self.sleep_briefly()
 
-    async def a_while(self) -> None:
+    async def sleep_briefly(self) -> None:
         await asyncio.sleep(self.rng.choice([0, 0, 0.001, 0.02]))
 
     def misbehave(self) -> None:
@@ -195,11 +195,11 @@ class Client:
             self.fetches = 0
             match self.faults.pop(0)[1]:
                 case "rebalance":
-                    self.beside(self.rebalance())
+                    self.run_beside(self.rebalance())
                 case "lend":
-                    self.beside(self.lend())
+                    self.run_beside(self.lend())
                 case "pause":
-                    self.beside(self.pause())
+                    self.run_beside(self.pause())
                 case "corrupt":
                     self.to_corrupt = True
                 case "error" if self.assigned and (tp := self.rng.choice(sorted(self.assigned))) not in self.answers:
@@ -229,18 +229,18 @@ class Client:
             raise ConsumerStoppedError
         self.misbehave()
         if self.rng.random() < 0.3:
-            await self.a_while()
+            await self.sleep_briefly()
         waits = [timeout_ms / 1000] if timeout_ms else []
         while True:
             while not self.settled.is_set():
                 await self.settled.wait()
-                await self.a_while()  # the intake may be faster to begin than whoever waits here
+                await self.sleep_briefly()  # the intake may be faster to begin than whoever waits here
             self.prefetch()
-            if (found := self.drained(tps, max_records)) or not waits:
+            if (found := self.drain(tps, max_records)) or not waits:
                 return found
             await asyncio.sleep(waits.pop())
 
-    def drained(self, tps, left: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+    def drain(self, tps, left: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for tp, answer in [*self.answers.items()]:
             if tp not in tps or not left:
@@ -259,9 +259,9 @@ class Client:
             if is_all:
                 del self.answers[tp]
             # Only at a place without a gap: there, two answers that differ end the worker, as they should.
-            now = self.listener._now
-            is_looked_at = now.holes.is_seen(tp) or now._tails.get(tp, (-1,))[0] == now.expected(tp)
-            if offsets and self.to_lose and now.expected(tp) == offsets[0] and not is_looked_at:
+            now = self.listener._current
+            is_looked_at = now.gaps.is_pending(tp) or now._tails.get(tp, (-1,))[0] == now.next_offset(tp)
+            if offsets and self.to_lose and now.next_offset(tp) == offsets[0] and not is_looked_at:
                 offsets, self.to_lose = offsets[self.to_lose :], 0
             if offsets:
                 found[tp] = [

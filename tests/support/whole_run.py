@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from lab.sandbox.actions import PROVIDERS
-from lab.sandbox.feeder import feed
+from lab.sandbox.feeder import feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.rules.debts import RULE as DEBT_RULE
-from ledger_sink.store.database import Database
+from ledger_sink.store.database import LedgerDatabase
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
-from replay.audit.alerts import alerts_over, differing_alerts
+from replay.audit.alerts import differing_alerts, rerun_detectors
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
-from replay.audit.evidence import Topics, read_all_topics, read_tables
+from replay.audit.evidence import TopicEvidence, read_all_topics, read_tables
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
@@ -31,7 +31,7 @@ from streams.providers.registry import policies
 SECOND_APPEND_S = 0.2
 
 
-def traffic(seed: int, events: int, keys: SandboxKeys) -> list[RawEvent]:
+def make_traffic(seed: int, events: int, keys: SandboxKeys) -> list[RawEvent]:
     """Raw records of a casino whose clock ends now, with retries, poison, and one player who bets too fast."""
     scenario = Scenario(seed=seed, start_ms=0, events=events, retry_share=0.03, reorder_share=0.03, speeders=1)
     start_ms = int(time.time() * 1000) - duration_ms(scenario)
@@ -56,7 +56,7 @@ async def feed_all(
 
         try:
             async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
-                await feed(
+                await feed_records(
                     rest,
                     producer,
                     namespace=runtime.namespace,
@@ -70,10 +70,10 @@ async def feed_all(
     return again
 
 
-async def look_at_everything(runtime: Runtime) -> tuple[list[Check], Topics]:
+async def check_everything(runtime: Runtime) -> tuple[list[Check], TopicEvidence]:
     """The six checks of `replay`, and three more: alerts, single decisions, movements. All of it is read anew."""
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
-    database = Database(runtime.database_url, "pitboss.test")
+    database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)
         checks = await check_tables(database)
@@ -97,7 +97,7 @@ def failures(checks: Sequence[Check]) -> dict[str, str]:
     return {check.name: check.detail for check in checks if not check.holds}
 
 
-async def _check_single_decisions(database: Database) -> Check:
+async def _check_single_decisions(database: LedgerDatabase) -> Check:
     # A win that came before its bet is refused, and decided anew when it comes again; so is what was nobody's and has
     # moved nothing. All but the last are of that sort.
     rows = await database.query(
@@ -111,7 +111,7 @@ async def _check_single_decisions(database: Database) -> Check:
     return Check("decided_once", not rows, f"{rows[:3]}")
 
 
-async def _check_movements(database: Database) -> Check:
+async def _check_movements(database: LedgerDatabase) -> Check:
     rows = await database.query(
         """
         SELECT e.event_id::text, e.transfers, count(t.event_id)
@@ -122,7 +122,7 @@ async def _check_movements(database: Database) -> Check:
     return Check("movements_of_entries", not rows, f"{rows[:3]}")
 
 
-async def _check_alerts(runtime: Runtime, topics: Topics) -> Check:
+async def _check_alerts(runtime: Runtime, topics: TopicEvidence) -> Check:
     """Every alert on the topic is one that the detectors raise over the log, said the same way, and none is missing."""
     decode = codec.decoder(FraudAlert)
     published: dict[str, FraudAlert] = {}
@@ -133,5 +133,5 @@ async def _check_alerts(runtime: Runtime, topics: Topics) -> Check:
             continue  # the ledger's own, made of its outcomes
         if published.setdefault(alert.alert_id, alert) != alert:
             contradictions.append(alert.alert_id)
-    wrong = [*contradictions, *differing_alerts(published, alerts_over(topics.log))]
+    wrong = [*contradictions, *differing_alerts(published, rerun_detectors(topics.log))]
     return Check("alerts_equal", not wrong, f"{len(published)} alerts; differing: {wrong[:3]}")

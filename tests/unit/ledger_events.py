@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from ledger_sink.rules.book import Book, Decided, Sourced
+from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
 from ledger_sink.rules.posting import post
 from schemas.events import Amount, Attempt, Cause, Leg, Position, Reference, WalletTransaction
 from schemas.identity import event_id, fingerprint
@@ -79,24 +79,24 @@ def house(operation: str, tx_id: str, *legs: Leg, **more: Any) -> WalletTransact
     return transaction(operation, tx_id, *legs, provider="house", round_id=None, **more)
 
 
-def sourced(event: WalletTransaction, part: int = 0, offset: int | None = None) -> Sourced:
+def log_event(event: WalletTransaction, partition: int = 0, offset: int | None = None) -> LogEvent:
     place = event.attempt.offset if offset is None else offset
-    return Sourced(event, Position("wallet.transactions.v1", part, place))
+    return LogEvent(event, Position("wallet.transactions.v1", partition, place))
 
 
 def book_of(*events: WalletTransaction, policy: LedgerPolicy = DEFAULT_POLICY) -> Book:
     book = Book()
     for offset, event in enumerate(events):
-        post(book, sourced(event, offset=offset), policy)
+        post(book, log_event(event, offset=offset), policy)
     return book
 
 
 def outcomes(book: Book) -> list[str]:
-    return [decided.answer.outcome for decided in book.decided]
+    return [decided.answer.outcome for decided in book.decisions]
 
 
-def last(book: Book) -> Decided:
-    return book.decided[-1]
+def last(book: Book) -> DecidedEvent:
+    return book.decisions[-1]
 
 
 def purse(book: Book, player: str = "p-1", currency: str = "EUR") -> tuple[int, int, int]:

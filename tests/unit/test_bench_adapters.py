@@ -7,11 +7,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from lab.bench.adapters import AdapterFigures, Figures, run
+from lab.bench.adapters import AdapterBenchFigures, AdapterFigures, run
 from lab.bench.machine import this_machine
 from lab.bench.rates import Spread
-from lab.bench.report import Setting
-from lab.conformance.adapters import versions
+from lab.bench.report import BenchEnvironment
+from lab.conformance.adapters import registered_versions
 from pitboss.cli.main import cli
 from streams.providers.hub88 import Hub88
 
@@ -27,8 +27,8 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
     assert not figures(201.0, wallet=False).holds
     said = figures(25.0, wallet=True).as_json()
     assert (said["events_per_s"], said["with_signature_per_s"], said["target_per_s"]) == (40_000, 33_333, 40_000)
-    assert not Figures(
-        [figures(10, wallet=True), figures(300, wallet=False)], 1, Setting(this_machine(), None, {})
+    assert not AdapterBenchFigures(
+        [figures(10, wallet=True), figures(300, wallet=False)], 1, BenchEnvironment(this_machine(), None, {})
     ).holds
 
 
@@ -36,8 +36,8 @@ def test_every_registered_adapter_is_measured(monkeypatch):
     monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
     monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
     told: list[str] = []
-    said = run(versions(), 1, told.append).as_json()
-    names = [f"{version.row.provider}/{version.row.version}" for version in versions()]
+    said = run(registered_versions(), 1, told.append).as_json()
+    names = [f"{version.row.provider}/{version.row.version}" for version in registered_versions()]
     assert [adapter["adapter"] for adapter in said["adapters"]] == told == names
     by_name = {adapter["adapter"]: adapter for adapter in said["adapters"]}
     hub88, playngo = by_name["hub88/1"], by_name["playngo/1"]
@@ -53,7 +53,7 @@ def test_every_registered_adapter_is_measured(monkeypatch):
 
 def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
     monkeypatch.setattr("lab.conformance.examples.hub88._DECIMALS", 40)
-    [hub88] = [version for version in versions() if isinstance(version.dialect, Hub88)]
+    [hub88] = [version for version in registered_versions() if isinstance(version.dialect, Hub88)]
     with pytest.raises(AssertionError, match="an example was rejected"):
         run([hub88], 1, lambda _: None)
 

@@ -9,22 +9,26 @@ import pytest
 from click.testing import CliRunner
 
 from lab.bench.machine import Machine
-from lab.bench.normalise import EVENTS_MIN, TARGET_RATIO, Figures, Plan
-from lab.bench.observation import Subject
-from lab.bench.processes import Command
+from lab.bench.normalise import EVENTS_MIN, TARGET_RATIO, NormaliseBenchFigures, NormaliseBenchPlan
+from lab.bench.observation import MeasuredSubject
+from lab.bench.processes import ProcessCommand
 from lab.bench.rates import Pair, Rate
-from lab.bench.report import Setting, table
+from lab.bench.report import BenchEnvironment, format_table
 from pitboss.cli.bench import bench
 from schemas.errors import UsageError
 
 MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14"}, 0.5)
 
 
-def figures(*ratios: float) -> Figures:
-    subject = Subject("x", Command([], {}, Path()), "group", "source", "sink")
-    plan = Plan("kafka:1", subject, subject, subject, iter(()), iter(()), len(ratios), 360_000, 8, "embedded stack")
+def figures(*ratios: float) -> NormaliseBenchFigures:
+    subject = MeasuredSubject("x", ProcessCommand([], {}, Path()), "group", "source", "sink")
+    plan = NormaliseBenchPlan(
+        "kafka:1", subject, subject, subject, iter(()), iter(()), len(ratios), 360_000, 8, "embedded stack"
+    )
     pairs = [Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio, 0.5), Rate(50, 1.0, 0.4, 0.7)) for ratio in ratios]
-    return Figures(plan, pairs, Rate(500, 1.0, 0.05), 12.25, Setting(MACHINE, "abc1234", {"kafka": {}}))
+    return NormaliseBenchFigures(
+        plan, pairs, Rate(500, 1.0, 0.05), 12.25, BenchEnvironment(MACHINE, "abc1234", {"kafka": {}})
+    )
 
 
 def test_the_object_says_what_was_measured_and_where():
@@ -63,7 +67,7 @@ def test_peers_that_did_not_run_are_null():
 def test_the_target_is_reached_by_the_middle_pair(ratios, holds):
     result = figures(*ratios)
     assert result.holds is holds
-    text = table("title", result.rows(), result.setting)
+    text = format_table("title", result.rows(), result.environment)
     assert ("NOT reached" in text) is not holds
     assert "abc1234" in text
     assert "a CPU" in text

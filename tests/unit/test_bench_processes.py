@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from lab.bench.machine import this_commit, this_machine
-from lab.bench.processes import BenchFailed, Command, MeasuredProcess, machine_cpu_s
+from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, machine_cpu_s
 
 
 def python(code: str, tmp_path: Path) -> MeasuredProcess:
-    return MeasuredProcess(Command([sys.executable, "-c", code], dict(os.environ), tmp_path / "log" / "run.log"))
+    return MeasuredProcess(ProcessCommand([sys.executable, "-c", code], dict(os.environ), tmp_path / "log" / "run.log"))
 
 
 def wait_until(condition, deadline_s: float = 20.0) -> None:

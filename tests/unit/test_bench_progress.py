@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from lab.bench.progress import Progress
+from lab.bench.progress import BenchProgress
 
 
 class Terminal(StringIO):
@@ -21,11 +21,11 @@ class Clock:
 
 def played(stream: StringIO) -> str:
     clock = Clock()
-    progress = Progress(stream, clock)
+    progress = BenchProgress(stream, clock)
     progress.begin("run")
     for tenth in range(1, 31):
         clock.now_s = tenth / 10
-        progress.look(tenth, 30)
+        progress.update(tenth, 30)
     progress.end("30/s")
     return stream.getvalue()
 

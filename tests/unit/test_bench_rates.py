@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.bench.pairs import run_pairs
-from lab.bench.progress import Progress
+from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Sample, Spread, rate_of
 
 
@@ -105,6 +105,6 @@ async def test_sides_take_turns():
         order.append(name)
         return Rate(len(order), 1.0, 1.0)
 
-    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), Progress())
+    pairs = await run_pairs(3, lambda: side("a"), lambda: side("b"), ("a", "b"), BenchProgress())
     assert "".join(order) == "ababab"
     assert [(pair.ours.events, pair.peer.events) for pair in pairs] == [(1, 2), (3, 4), (5, 6)]

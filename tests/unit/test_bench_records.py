@@ -14,7 +14,7 @@ from pitboss.cli.bench_records import hub88_records
 from runtime.kafka.producer import OutRecord
 from schemas.events import SignatureVerdict
 from schemas.topics import TRANSACTIONS
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.registry import DIALECTS
 
 KEYS = SandboxKeys.generate()
@@ -47,7 +47,7 @@ def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
                 "x.provider.hub88.raw.v1", 0, 1, int(received_at), 1, key, value, None, 1, len(value), tuple(headers)
             )
         )
-        assert isinstance(item, Accepted)
+        assert isinstance(item, AcceptedTransaction)
         assert item.transaction.signature == SignatureVerdict.VALID
         assert item.topic == TRANSACTIONS
 

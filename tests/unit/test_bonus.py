@@ -104,7 +104,7 @@ def test_forfeiting_takes_what_is_left_and_ends_the_requirement():
     forfeited = house("bonus.forfeited", "f", leg("BONUS_FORFEIT", 100))
     book = book_of(grant(), bet("b", 30), forfeited, deposit("d", 10))
     assert (purse(book), left(book)) == ((10, 0, 0), None)
-    assert book.decided[2].answer.reason == "BONUS_IN_PART"
+    assert book.decisions[2].answer.reason == "BONUS_IN_PART"
     # A lost bonus: nothing moves, and its requirement burdens the next one no more.
     book = book_of(grant(), bet("b", 100), forfeited, grant("h", 10, 20))
     assert (purse(book), left(book)) == ((0, 10, 0), 20)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from runtime.dead_letters.sink import DETAIL_CHARACTERS_MAX, DeadLetters
+from runtime.dead_letters.sink import DETAIL_CHARACTERS_MAX, KafkaDeadLetterSink
 from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter
 from schemas.topics import SIGNALS, UNRESOLVED, raw_topic
-from streams.normalise.batch import Pile
-from streams.normalise.mapping.cap_rejections import ITEM_LETTERS_MAX, folded
+from streams.normalise.batch import NormalisedBatch
+from streams.normalise.mapping.cap_rejections import ITEM_LETTERS_MAX, cap_rejections
 from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
@@ -44,9 +44,9 @@ def notice(items: list[str]) -> ConsumerRecord[Any, Any]:
     return ConsumerRecord(raw_topic("adyen"), 0, 7, 1_790_000_000_000, 1, b"k", value, None, 1, len(value), headers)
 
 
-def piled(record: ConsumerRecord[Any, Any]) -> Pile:
-    pile = Pile("adyen")
-    pile.fill([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
+def piled(record: ConsumerRecord[Any, Any]) -> NormalisedBatch:
+    pile = NormalisedBatch("adyen")
+    pile.add_results([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
     return pile
 
 
@@ -62,21 +62,21 @@ class Broker:
             self.letters.append(codec.decoder(DeadLetter)(value))
 
 
-async def buried(pile: Pile) -> Broker:
+async def buried(pile: NormalisedBatch) -> Broker:
     broker: Any = Broker()
-    await DeadLetters(broker, "normalise", "1").bury_all(pile.burials)
+    await KafkaDeadLetterSink(broker, "normalise", "1").publish_all(pile.rejections)
     kept: Broker = broker
     return kept
 
 
 def test_a_few_speak_for_themselves():
     items = [rejected(n) for n in range(ITEM_LETTERS_MAX)]
-    assert folded(items) == (None, items)
+    assert cap_rejections(items) == (None, items)
 
 
 def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
     codes = [RejectCode.BAD_TIME, *[RejectCode.BAD_AMOUNT] * 1_200, RejectCode.BAD_TIME, RejectCode.BAD_CURRENCY]
-    whole, few = folded([rejected(n, code) for n, code in enumerate(codes)])
+    whole, few = cap_rejections([rejected(n, code) for n, code in enumerate(codes)])
     assert whole == RejectedItem(
         RejectCode.BAD_AMOUNT,
         "1,203 items cannot be used, too many for a dead letter each: 2 BAD_TIME (items 0, 1201); "
@@ -89,7 +89,7 @@ def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
 
 def test_with_every_code_there_are_no_more_letters_than_below_the_limit_and_the_detail_is_whole():
     everything = [rejected(40_000 + n, code) for n, code in enumerate([*RejectCode] * 2_000)]
-    whole, few = folded(everything)
+    whole, few = cap_rejections(everything)
     assert whole is not None
     assert len(few) + 1 <= ITEM_LETTERS_MAX
     assert len(whole.detail) <= DETAIL_CHARACTERS_MAX
@@ -104,7 +104,7 @@ async def test_the_letters_of_a_record_cost_twice_its_bytes_at_most(count):
     broker = await buried(pile)
     assert broker.bytes <= 2 * len(record.value)
     assert [letter.value for letter in broker.letters] == [record.value, *[None] * (len(broker.letters) - 1)]
-    pile.count(stats)
+    pile.count_into(stats)
     assert stats.rejected == {"MISSING_FIELD": count}, "each item is counted"
 
 

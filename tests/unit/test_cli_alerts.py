@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from fraud_agents.alerts import ToldAlert
+from fraud_agents.alerts import PublishedAlert
 from ledger_sink.rules.debts import debt_alert
 from pitboss.cli import alerts
 from pitboss.cli.main import cli
@@ -20,7 +20,7 @@ DEBT = debt_alert(
 @pytest.fixture
 def pitboss(monkeypatch):
     monkeypatch.setattr(alerts, "_runtime", lambda: None)
-    monkeypatch.setattr(alerts, "_read", lambda _: [ToldAlert(DEBT)])
+    monkeypatch.setattr(alerts, "_read", lambda _: [PublishedAlert(DEBT)])
     return lambda *arguments: CliRunner().invoke(cli, ["alerts", *arguments])
 
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from lab.sandbox.scenario import Scenario
-from pitboss.cli.files import FileFailed, file_failure, naming
+from pitboss.cli.files import FileFailed, file_failure, naming_file
 from pitboss.cli.main import cli
 from pitboss.cli.option_types import RATE
-from pitboss.embedded.checkup import examine
+from pitboss.embedded.checkup import run_checkup
 from pitboss.settings import read_settings
 from schemas.errors import UsageError
 
@@ -70,10 +70,10 @@ def test_an_error_that_is_about_no_file_keeps_its_traceback():
 
 
 def test_who_writes_names_the_file_where_the_system_does_not(tmp_path):
-    with pytest.raises(OSError) as full, naming(tmp_path):
+    with pytest.raises(OSError) as full, naming_file(tmp_path):
         raise OSError(28, "No space left on device")
     assert str(file_failure(full.value)) == f"{tmp_path}: No space left on device"
-    with pytest.raises(OSError) as other, naming(tmp_path):
+    with pytest.raises(OSError) as other, naming_file(tmp_path):
         raise FileNotFoundError(2, "No such file or directory", "other")
     assert str(file_failure(other.value)) == "other: No such file or directory"
 
@@ -165,7 +165,7 @@ def test_too_few_events_are_counted_without_speeders_where_there_are_none():
 
 @pytest.mark.parametrize("home", ["/etc/passwd", "/etc/passwd/below", "/proc/nope"])
 def test_the_doctor_sees_a_home_that_cannot_be_written(home):
-    [finding] = [one for one in examine(read_settings({"PITBOSS_HOME": home})) if one.name == "home"]
+    [finding] = [one for one in run_checkup(read_settings({"PITBOSS_HOME": home})) if one.name == "home"]
     assert not finding.is_ok
     assert "no file can be made in /" in finding.detail
     assert "PITBOSS_HOME" in finding.way_out
@@ -174,6 +174,6 @@ def test_the_doctor_sees_a_home_that_cannot_be_written(home):
 @pytest.mark.parametrize(("there", "word"), [(True, "can be written"), (False, "can be made")])
 def test_the_doctor_leaves_no_trace_of_trying(tmp_path, there, word):
     home = tmp_path if there else tmp_path / "a" / "b"
-    [finding] = [one for one in examine(read_settings({"PITBOSS_HOME": str(home)})) if one.name == "home"]
+    [finding] = [one for one in run_checkup(read_settings({"PITBOSS_HOME": str(home)})) if one.name == "home"]
     assert (finding.is_ok, finding.detail) == (True, f"{home} {word}")
     assert not [*tmp_path.iterdir()]

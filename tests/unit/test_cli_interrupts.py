@@ -11,13 +11,13 @@ import pytest
 COMMAND = """
 import asyncio, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from pitboss.cli.interrupts import cleaning_up_when_told_to_end
+from pitboss.cli.interrupts import unwind_on_termination
 
 def start():  # as servers are: in threads, which nobody can interrupt
     time.sleep(0.3)
     print("started", flush=True)
 
-with cleaning_up_when_told_to_end():
+with unwind_on_termination():
     try:
         with ThreadPoolExecutor(2) as pool:
             servers = [pool.submit(start) for _ in range(2)]

@@ -15,14 +15,14 @@ import pytest
 from click.testing import CliRunner
 from rich.text import Text
 
-from fraud_agents.alerts import ToldAlert
+from fraud_agents.alerts import PublishedAlert
 from fraud_agents.explanation import Explanation
 from lab.conformance import fuzz as fuzz_run
 from lab.simulator.run import SeedResult
 from ledger_sink.proof.reconcile import BalanceFault, BalanceReport, StatementFault
 from ledger_sink.queries import history
 from ledger_sink.queries.people import PlayerView
-from ledger_sink.queries.report import Report, ReportRow
+from ledger_sink.queries.report import ReportRow, RevenueReport
 from ledger_sink.queries.rounds import OpenBet, OpenRound
 from ledger_sink.rules.journal import PlayerState, Proposal, Wallet
 from ledger_sink.store.migrate import Migration
@@ -49,10 +49,10 @@ from pitboss.cli import (
 from pitboss.cli import ledger_queries as ledger_reading
 from pitboss.ops import dead_letters
 from pitboss.settings import runtime_of
-from runtime.dead_letters.letters import Action, Case, Letter
-from runtime.dead_letters.park_store import OpenJam
+from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
+from runtime.dead_letters.park_store import OpenHold
 from schemas.events import DeadLetter, FraudAlert, Header, OffsetRange, Position, SchemaDrift
-from streams.providers.versions import State, VersionRow
+from streams.providers.versions import VersionRow, VersionState
 
 CLI = Path(screen.__file__).parent
 NASTY = "[/x] [a] :bug:"
@@ -79,13 +79,13 @@ def run(command: click.Command, *arguments: str) -> str:
 ALERT = filled(
     FraudAlert, sources=[OffsetRange("t", 0, 1, 2)], sample_event_ids=[NASTY], evidence={"x": NASTY}, severity="hold"
 )
-CASE = Case(
+CASE = DeadLetterCase(
     PLACE,
     (Letter(PLACE, filled(DeadLetter, headers=[Header("h", NASTY.encode())])),),
     (filled(Action, is_done=True, appended_at=None),),
 )
-DECISION = filled(history.Decision, currency="EUR", moved=(filled(history.MovedRow),))
-EVENT = history.EventHistory((DECISION,), (filled(history.ClosedBy),), (filled(history.Repeat),))
+DECISION = filled(history.EventDecision, currency="EUR", moved=(filled(history.DecisionMovement),))
+EVENT = history.EventHistory((DECISION,), (filled(history.EventClosing),), (filled(history.RepeatedAttempt),))
 WALLET = filled(Wallet, currency="EUR", scale=2)
 
 
@@ -107,20 +107,20 @@ def coming(found: Any) -> Callable[..., Any]:
 
 
 def of_alerts(patch, *arguments):
-    no_server(patch, alerts, _runtime=answers(None), _read=answers([ToldAlert(ALERT)]))
+    no_server(patch, alerts, _runtime=answers(None), _read=answers([PublishedAlert(ALERT)]))
     return run(alerts.alerts, *arguments)
 
 
 def of_explanation(patch):
     told = Explanation(NASTY, [], 1, [NASTY])
-    no_server(patch, alerts, _runtime=answers(None), _read=answers([ToldAlert(ALERT)]), _explain=coming((0, told)))
+    no_server(patch, alerts, _runtime=answers(None), _read=answers([PublishedAlert(ALERT)]), _explain=coming((0, told)))
     return run(alerts.alerts, "explain", NASTY)
 
 
 def of_dlt(patch, *arguments):
-    found = dead_letters.Found([CASE])
+    found = dead_letters.DeadLetterSnapshot([CASE])
     no_server(patch, dlt, _runtime=answers(RUNTIME), _known_secrets=answers([]))
-    no_server(patch, dead_letters, find=coming(found), open_jams=coming([filled(OpenJam)]))
+    no_server(patch, dead_letters, find=coming(found), open_jams=coming([filled(OpenHold)]))
     return run(dlt.dlt, *arguments)
 
 
@@ -154,7 +154,7 @@ def of_simulation(patch):
 
 
 def of_fuzz():
-    providers_fuzz._show(fuzz_run.Report(1, {NASTY: fuzz_run.Tally()}))
+    providers_fuzz._show(fuzz_run.FuzzReport(1, {NASTY: fuzz_run.Tally()}))
 
 
 def of_schemas(patch):
@@ -163,12 +163,12 @@ def of_schemas(patch):
     return run(schemas.schemas, "list")
 
 
-ROWS = [filled(VersionRow, state=State.LIVE, adapter="x:Y", settings={}, fallback=None, **dict.fromkeys(
+ROWS = [filled(VersionRow, state=VersionState.LIVE, adapter="x:Y", settings={}, fallback=None, **dict.fromkeys(
     ("announced_on", "live_on", "deprecated_on", "retires_on", "from_")
 ))]  # fmt: skip
 ROUND = OpenRound((filled(OpenBet, currency="EUR"),))
 MOVEMENT = filled(history.Movement, debit="a:b", credit="c:d")
-REPORT = Report((filled(ReportRow, currency="EUR"),), ())
+REPORT = RevenueReport((filled(ReportRow, currency="EUR"),), ())
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "alerts list": lambda patch: of_alerts(patch, "list"),
@@ -207,7 +207,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     ),
     "topics": of_calls(lambda: topics._show(("topic",), [{"topic": NASTY}])),
     "providers list": of_calls(
-        lambda: providers_list._show(providers_list.described(ROWS, None, date(2026, 1, 1)))
+        lambda: providers_list._show(providers_list.describe_versions(ROWS, None, date(2026, 1, 1)))
     ),
     "providers drift": of_calls(lambda: providers_drift._show([filled(SchemaDrift)])),
     "providers fuzz": of_calls(of_fuzz),
@@ -284,5 +284,5 @@ def test_only_the_screen_makes_consoles_and_tables(file):
 def test_the_ledgers_views_print_on_the_same_screen(monkeypatch, capsys):
     table = screen.table("a")
     table.add_row(NASTY)
-    ledger_reading.show(table, "nothing", [1])
+    ledger_reading.show_rows(table, "nothing", [1])
     assert NASTY in capsys.readouterr().out

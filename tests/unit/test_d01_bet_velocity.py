@@ -14,7 +14,7 @@ import pytest
 
 from fraud_agents.detectors import BetVelocity, Detector
 from fraud_agents.detectors.evidence import counts_text, even_sample, median_text, variation_thousandths
-from fraud_agents.detectors.partition import PartitionWatch
+from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
 from schemas import codec
 from schemas.errors import UsageError
@@ -303,17 +303,17 @@ def test_contradictory_rules_are_refused(numbers):
 
 def test_a_rule_without_detector_and_two_versions_of_one_rule_are_refused():
     with pytest.raises(UsageError, match="no detector for D99"):
-        PartitionWatch([changed(rule_id="D99")], 0)
+        PartitionDetectors([changed(rule_id="D99")], 0)
     with pytest.raises(UsageError, match="two versions"):
-        PartitionWatch([D01_BET_VELOCITY, changed(version=2)], 0)
+        PartitionDetectors([D01_BET_VELOCITY, changed(version=2)], 0)
 
 
 def test_a_new_version_goes_on_with_the_windows_and_episodes_of_the_old_one():
-    old = PartitionWatch([D01_BET_VELOCITY], 5)
+    old = PartitionDetectors([D01_BET_VELOCITY], 5)
     log = Log()
     log.detector = old.detectors[0]
     log.burst(T0, 300)
-    new = PartitionWatch([changed(version=2, threshold=400, close_below=300)], 5)
+    new = PartitionDetectors([changed(version=2, threshold=400, close_below=300)], 5)
     new.restore(old.state())
     log.detector = new.detectors[0]
     alerts = log.burst(T0 + 30_000, 200)
@@ -323,7 +323,7 @@ def test_a_new_version_goes_on_with_the_windows_and_episodes_of_the_old_one():
 @pytest.mark.parametrize("state", [b"", b"\x92\x01\xa1x", msgspec.msgpack.encode([2, {}])])
 def test_what_is_no_snapshot_is_refused(state):
     with pytest.raises(ValueError):
-        PartitionWatch(DEFAULT_RULES, 0).restore(state)
+        PartitionDetectors(DEFAULT_RULES, 0).restore(state)
 
 
 def test_a_snapshot_is_the_same_in_every_process(tmp_path):

@@ -14,15 +14,15 @@ from runtime.dead_letters.headers import (
     REDRIVE_COUNT,
     REDRIVE_OF,
     drop_headers,
-    parse_place,
-    place_text,
+    format_position,
+    parse_position,
     redrive_headers,
 )
 from schemas.causes import PARKED, REDRIVE
 from schemas.errors import RejectCode
 from schemas.events import Cause, Kind, Position
 from schemas.topics import TRANSACTIONS
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import raw_record
 
@@ -31,21 +31,21 @@ PATH = {"http-path": "/transaction/bet"}
 SOURCE = Position("provider.hub88.raw.v1", 3, 41)
 
 
-def read(headers: dict[str, Any]) -> Accepted | RejectedItem:
+def read(headers: dict[str, Any]) -> AcceptedTransaction | RejectedItem:
     [item] = Normaliser(DIALECTS, {}).normalise(raw_record("hub88", BET, PATH | headers, offset=42))
-    assert isinstance(item, Accepted | RejectedItem)
+    assert isinstance(item, AcceptedTransaction | RejectedItem)
     return item
 
 
 @pytest.mark.parametrize("topic", ["provider.hub88.raw.v1", "ns_1.provider.a.raw.v1", "a-1-2"])
 def test_a_place_is_written_and_read(topic):
     place = Position(topic, 3, 41)
-    assert parse_place(place_text(place)) == place
+    assert parse_position(format_position(place)) == place
 
 
 @pytest.mark.parametrize("text", ["", "t", "t-3", "t-3@", "t-x@1", "t-3@-1", "-3@1", "t-3@1 ", "t-3@1\n", "t-٣@1"])
 def test_what_is_no_place_is_none(text):
-    assert parse_place(text) is None
+    assert parse_position(text) is None
 
 
 def test_a_redrive_keeps_the_headers_and_says_who_and_why():
@@ -63,8 +63,8 @@ def test_a_redrive_keeps_the_headers_and_says_who_and_why():
 
 def test_a_redriven_event_says_who_redrove_it_and_is_otherwise_the_same():
     plain, late = read({}), read(dict(redrive_headers([], SOURCE, "ann", "mapping repaired")))
-    assert isinstance(plain, Accepted)
-    assert isinstance(late, Accepted)
+    assert isinstance(plain, AcceptedTransaction)
+    assert isinstance(late, AcceptedTransaction)
     assert late.transaction.cause == Cause(REDRIVE, "provider.hub88.raw.v1-3@41", "ann", "mapping repaired")
     assert (late.transaction.event_id, late.transaction.fingerprint) == (
         plain.transaction.event_id,
@@ -75,13 +75,13 @@ def test_a_redriven_event_says_who_redrove_it_and_is_otherwise_the_same():
 
 def test_an_event_that_had_to_wait_says_behind_what():
     late = read({PARKED_BEHIND: "provider.hub88.raw.v1-3@41"})
-    assert isinstance(late, Accepted)
+    assert isinstance(late, AcceptedTransaction)
     assert late.transaction.cause == Cause(PARKED, "provider.hub88.raw.v1-3@41")
 
 
 def test_a_redriven_cancel_stays_the_cancel_of_its_connector():
     late = read({"cancel": "provider.hub88.raw.v1-3@7", REDRIVE_OF: "provider.hub88.raw.v1-3@41"})
-    assert isinstance(late, Accepted)
+    assert isinstance(late, AcceptedTransaction)
     assert late.transaction.cause is not None
     assert late.transaction.cause.type == "connector"
 
@@ -115,7 +115,7 @@ def test_a_name_that_cannot_be_shown_is_refused(value):
 def test_a_drop_is_an_event_that_moves_nothing_and_tells_who_and_why():
     mark = raw_record("hub88", DROP_MARK, dict(drop_headers(SOURCE, "ann", "test traffic")), offset=42)
     [item] = Normaliser(DIALECTS, {}).normalise(mark)
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     said = item.transaction
     assert [leg.kind for leg in said.legs] == [Kind.INFORMATIONAL]
     assert (said.operation, said.provider_tx_id) == ("dead_letter.dropped", "provider.hub88.raw.v1-3@41")

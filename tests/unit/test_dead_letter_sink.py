@@ -7,7 +7,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from runtime.dead_letters import sink as dead_letters
-from runtime.dead_letters.sink import BYTES_AT_ONCE, Burial, DeadLetters
+from runtime.dead_letters.sink import BYTES_AT_ONCE, KafkaDeadLetterSink, Rejection
 from runtime.kafka.producer import TooLarge
 from schemas import codec
 from schemas.errors import InvariantBroken, RejectCode
@@ -32,8 +32,8 @@ def record(offset=7, value=b"{broken", topic="provider.hub88.raw.v1", headers=((
 
 async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
     producer: Any = Producer()
-    letters = DeadLetters(producer, "normalise", "0.1.0")
-    await letters.bury(
+    letters = KafkaDeadLetterSink(producer, "normalise", "0.1.0")
+    await letters.publish(
         record(headers=(("x", b"\xff\x00"), ("none", None))),
         RejectCode.MALFORMED,
         "not JSON",
@@ -66,16 +66,20 @@ async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
 
 async def test_records_of_several_topics_go_to_their_own_graves():
     producer: Any = Producer()
-    await DeadLetters(producer, "s", "v").bury_all(
-        [Burial(record(topic=topic, offset=i), "X", "d") for i, topic in enumerate("abab")]
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(
+        [Rejection(record(topic=topic, offset=i), "X", "d") for i, topic in enumerate("abab")]
     )
     assert [(topic, len(records)) for topic, records in producer.sent] == [("a.dlt", 2), ("b.dlt", 2)]
 
 
 async def test_a_letter_that_no_batch_can_hold_is_written_without_the_bytes():
     producer: Any = Producer(limit=2_000)
-    await DeadLetters(producer, "s", "v").bury_all(
-        [Burial(record(1), "X", "a"), Burial(record(2, value=b"x" * 3_000), "X", "b"), Burial(record(3), "X", "c")]
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(
+        [
+            Rejection(record(1), "X", "a"),
+            Rejection(record(2, value=b"x" * 3_000), "X", "b"),
+            Rejection(record(3), "X", "c"),
+        ]
     )
     ((_, sent),) = producer.sent
     found = [codec.decoder(DeadLetter)(value) for _, value, _, _ in sent]
@@ -86,7 +90,7 @@ async def test_a_letter_that_no_batch_can_hold_is_written_without_the_bytes():
 
 async def test_a_detail_is_bounded():
     producer: Any = Producer()
-    await DeadLetters(producer, "s", "v").bury(record(), "X", "long" * 10_000)
+    await KafkaDeadLetterSink(producer, "s", "v").publish(record(), "X", "long" * 10_000)
     ((_, [(_, value, _, _)]),) = producer.sent
     assert len(codec.decoder(DeadLetter)(value).detail) == 2_000
 
@@ -115,8 +119,8 @@ class Sized(Producer):
 async def test_the_bytes_of_a_record_are_in_its_first_letter_and_in_no_other():
     producer: Any = Sized()
     first, second = record(1, value=b"x" * 60_000), record(2, value=b"y" * 60_000)
-    items = [Burial(first, "X", f"item {n}", n, f"p{n}") for n in range(16)]
-    await DeadLetters(producer, "s", "v").bury_all([*items, Burial(second, "X", "d")])
+    items = [Rejection(first, "X", f"item {n}", n, f"p{n}") for n in range(16)]
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all([*items, Rejection(second, "X", "d")])
     letters = producer.letters()
     assert [letter.value for letter in letters] == [first.value, *[None] * 15, second.value]
     assert [bool(letter.headers) for letter in letters] == [True, *[False] * 15, True]
@@ -129,20 +133,20 @@ async def test_the_bytes_of_a_record_are_in_its_first_letter_and_in_no_other():
 
 async def test_what_is_encoded_at_once_is_bounded():
     producer: Any = Sized()
-    many = [Burial(record(n, value=b"x" * 900_000), "X", "d") for n in range(50)]
-    await DeadLetters(producer, "s", "v").bury_all(many)
+    many = [Rejection(record(n, value=b"x" * 900_000), "X", "d") for n in range(50)]
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(many)
     assert [letter.source.offset for letter in producer.letters()] == [*range(50)]
     assert len(producer.sent) == 13
     assert max(producer.bytes_sent()) < BYTES_AT_ONCE * 1.01
     few: Any = Sized()
-    await DeadLetters(few, "s", "v").bury_all([Burial(record(n), "X", "d") for n in range(2_000)])
+    await KafkaDeadLetterSink(few, "s", "v").publish_all([Rejection(record(n), "X", "d") for n in range(2_000)])
     assert len(few.sent) == 1, "what is small goes out as before"
 
 
 async def test_many_small_letters_are_bounded_too(monkeypatch):
     monkeypatch.setattr(dead_letters, "BYTES_AT_ONCE", 50_000)
     producer: Any = Sized()
-    await DeadLetters(producer, "s", "v").bury_all([Burial(record(n), "X", "") for n in range(500)])
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all([Rejection(record(n), "X", "") for n in range(500)])
     assert max(producer.bytes_sent()) < 50_000
     assert len(producer.letters()) == 500
 
@@ -160,7 +164,9 @@ async def test_many_small_letters_are_bounded_too(monkeypatch):
 )
 async def test_whatever_is_too_large_of_a_record_it_has_one_letter(huge):
     producer: Any = Sized(limit=1_000_000)
-    await DeadLetters(producer, "s", "v").bury_all([Burial(record(1), "X", "a"), Burial(huge, "X", "b")])
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(
+        [Rejection(record(1), "X", "a"), Rejection(huge, "X", "b")]
+    )
     small, letter = producer.letters()
     assert small.value == b"{broken"
     assert (letter.value, letter.headers) == (None, [])
@@ -173,7 +179,7 @@ async def test_whatever_is_too_large_of_a_record_it_has_one_letter(huge):
 async def test_the_other_letters_of_a_record_do_not_repeat_a_long_key():
     producer: Any = Sized(limit=1_000_000)
     long = replace(record(), key=b"k" * 400_000)
-    await DeadLetters(producer, "s", "v").bury_all([Burial(long, "X", "d", n) for n in range(16)])
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all([Rejection(long, "X", "d", n) for n in range(16)])
     assert [letter.key and len(letter.key) for letter in producer.letters()] == [400_000, *[None] * 15]
     assert sum(producer.bytes_sent()) < 3 * 400_000
 
@@ -181,4 +187,4 @@ async def test_the_other_letters_of_a_record_do_not_repeat_a_long_key():
 async def test_a_letter_that_does_not_fit_without_the_bytes_either_ends_the_process():
     producer: Any = Sized(limit=10)
     with pytest.raises(InvariantBroken, match=r"provider\.hub88\.raw\.v1-2@7 is too large although"):
-        await DeadLetters(producer, "s", "v").bury(record(), "X", "d")
+        await KafkaDeadLetterSink(producer, "s", "v").publish(record(), "X", "d")

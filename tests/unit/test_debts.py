@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.booking.settled import SettledRecords
+from ledger_sink.booking.settled import MessageEncoder
 from schemas import codec
 from schemas.events import FraudAlert
 from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback, transaction, win
@@ -22,17 +22,17 @@ def row_of(decided):
 def test_a_debt_is_an_alert_from_memory_and_the_same_one_from_the_tables():
     chargeback = transaction("CHARGEBACK", "c", leg("DEPOSIT_REVERSAL", 450), provider="adyen")
     book = book_of(deposit("d", 300), chargeback, house("adjustment", "a", leg("ADJUSTMENT", -1)), chargeback)
-    records = SettledRecords("wallet.transactions.v1")
-    alerts = [records.alert_of(decided) for decided in book.decided]
+    records = MessageEncoder("wallet.transactions.v1")
+    alerts = [records.encode_alert(decided) for decided in book.decisions]
     assert [alert is not None for alert in alerts] == [False, True, True, False]
-    assert [records.alert_of_row(row_of(decided), 0) for decided in book.decided[:3]] == alerts[:3]
+    assert [records.encode_alert_row(row_of(decided), 0) for decided in book.decisions[:3]] == alerts[:3]
     assert alerts[1] is not None
     key, value = alerts[1]
     alert: FraudAlert = codec.decoder(FraudAlert)(value)
     assert (key, alert.player_id, alert.observed, alert.unit) == (b"acme:p-1", "p-1", 150, "minor units of EUR")
     assert alert.sources[0].first_offset == 1
     # A repeat's row has no time, and is no news.
-    assert records.alert_of_row((*row_of(book.decided[1])[:16], None), 0) is None
+    assert records.encode_alert_row((*row_of(book.decisions[1])[:16], None), 0) is None
     assert msgspec.structs.asdict(alert)["evidence"]["reason"] == "BOOKED_INTO_DEBT"
 
 
@@ -58,10 +58,10 @@ GRANT = house("bonus.granted", "g", leg("BONUS_GRANT", 100), leg("WAGERING", 500
     ids=["paid before requested", "wagering met", "free and not", "win taken back", "paid with money", "already in debt"],
 )  # fmt: skip
 def test_whatever_takes_a_player_below_zero_somebody_is_told(events, debts):
-    book, records = book_of(*events), SettledRecords("wallet.transactions.v1")
-    alerts = [records.alert_of(decided) for decided in book.decided]
-    assert alerts == [records.alert_of_row(row_of(decided), 0) for decided in book.decided]
+    book, records = book_of(*events), MessageEncoder("wallet.transactions.v1")
+    alerts = [records.encode_alert(decided) for decided in book.decisions]
+    assert alerts == [records.encode_alert_row(row_of(decided), 0) for decided in book.decisions]
     decode = codec.decoder(FraudAlert)
     assert [decode(alert[1]).observed for alert in alerts if alert is not None] == debts
-    reasons = [decided.answer.reason for decided in book.decided]
+    reasons = [decided.answer.reason for decided in book.decisions]
     assert reasons.count("BOOKED_INTO_DEBT") == len(debts)

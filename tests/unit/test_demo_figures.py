@@ -13,14 +13,14 @@ from rich.console import Console
 
 from pitboss.cli import demo as command
 from pitboss.cli.main import cli
-from pitboss.demo.display import lines_of, table_of
-from pitboss.demo.figures import Figures, Latency, figures_of, latencies_ms, percentile
-from pitboss.demo.run import ChecksFailed, DemoSettings, Result
+from pitboss.demo.display import check_lines, figures_table
+from pitboss.demo.figures import DemoFigures, Latency, figures_of, latencies_ms, percentile
+from pitboss.demo.run import ChecksFailed, DemoResult, DemoSettings
 from replay.audit.checks import NAMES, Check
-from replay.audit.evidence import Answered, Tables, Topics
+from replay.audit.evidence import AnswerRow, TableEvidence, TopicEvidence
 from schemas.errors import Stalled
 from schemas.events import Attempt, DeadLetter, Position
-from tests.unit.ledger_events import bet, sourced
+from tests.unit.ledger_events import bet, log_event
 
 APPENDED_AT = 1_790_000_000_500
 """When the raw records of `ledger_events` were appended."""
@@ -51,23 +51,23 @@ def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values, sh
     assert percentile(values, share) == expected
 
 
-def answered(offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR") -> Answered:
-    return Answered(
+def answered(offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR") -> AnswerRow:
+    return AnswerRow(
         0, offset, "event", outcome, "", currency, 0, version, ATTEMPT, "acme", "hub88", "bet", "t", "p-1"
     )  # fmt: skip
 
 
-def log_of(*players: str) -> Topics:
+def log_of(*players: str) -> TopicEvidence:
     events = [bet(f"b{offset}", 1, player=player) for offset, player in enumerate(players)]
-    return Topics(log={0: [sourced(event, 0, offset) for offset, event in enumerate(events)]})
+    return TopicEvidence(log={0: [log_event(event, 0, offset) for offset, event in enumerate(events)]})
 
 
-def waited(topics: Topics, answers: list[Answered], **published_after_ms: list[tuple[int, int]]) -> list[int]:
+def waited(topics: TopicEvidence, answers: list[AnswerRow], **published_after_ms: list[tuple[int, int]]) -> list[int]:
     published = {
         f"{key.replace('_', '-')}:EUR": [(version, APPENDED_AT + after_ms) for version, after_ms in versions]
         for key, versions in published_after_ms.items()
     }
-    return latencies_ms(topics, Tables(answers=answers), published)
+    return latencies_ms(topics, TableEvidence(answers=answers), published)
 
 
 def test_a_latency_ends_with_the_first_balance_that_contains_the_movement():
@@ -109,14 +109,14 @@ def letter(code: str, offset: int) -> DeadLetter:
 def test_the_figures_are_those_of_topics_and_tables():
     topics = log_of("p-1", "p-1", "p-1")
     topics.raw = {Position("raw", 0, offset) for offset in range(10)}
-    topics.dead = [letter("MALFORMED", 1), letter("BAD_SIGNATURE", 2), letter("BAD_SIGNATURE", 3)]
+    topics.dead_letters = [letter("MALFORMED", 1), letter("BAD_SIGNATURE", 2), letter("BAD_SIGNATURE", 3)]
     answers = [answered(0, 1), answered(1, 2), answered(2, None, "REFUSED_FUNDS"), answered(3, None, "EXISTS")]
     checks = [Check("conserved", holds=True, detail=""), Check("replay_equal", holds=False, detail="")]
     figures = figures_of(
-        topics, Tables(answers=answers), checks, seed=9, killed_at=5, transfers=2, alerts=1, duplicates=1,
+        topics, TableEvidence(answers=answers), checks, seed=9, killed_at=5, transfers=2, alerts=1, duplicates=1,
         published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]}, unmet=["no alert"],
     )  # fmt: skip
-    assert figures == Figures(
+    assert figures == DemoFigures(
         seed=9,
         events_in=10,
         settled=3,
@@ -138,7 +138,7 @@ def test_the_figures_are_those_of_topics_and_tables():
 
 def test_nothing_at_all_still_has_figures():
     figures = figures_of(
-        Topics(), Tables(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0, published_at={}
+        TopicEvidence(), TableEvidence(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0, published_at={}
     )
     assert (figures.events_in, figures.settled, figures.events_per_s) == (0, 0, 0)
     assert figures.latency_ms == Latency(0, 0)
@@ -148,13 +148,13 @@ def test_all_in_one_millisecond_is_a_rate_too():
     topics = log_of("p-1")
     topics.raw = {Position("raw", 0, 0)}
     figures = figures_of(
-        topics, Tables(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0,
+        topics, TableEvidence(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0,
         published_at={"p-1:EUR": [(1, APPENDED_AT)]},
     )  # fmt: skip
     assert figures.events_per_s == 1_000
 
 
-FIGURES = Figures(
+FIGURES = DemoFigures(
     seed=42,
     events_in=20_000,
     settled=18_000,
@@ -181,7 +181,7 @@ def printed(*what: object) -> str:
 
 
 def test_the_table_has_every_figure():
-    rows = [line.strip("│ ").split("│") for line in printed(table_of(FIGURES)).splitlines() if "│" in line]
+    rows = [line.strip("│ ").split("│") for line in printed(figures_table(FIGURES)).splitlines() if "│" in line]
     assert {name.strip(): value.strip() for name, value in rows} == {
         "events in": "20,000",
         "settled": "18,000",
@@ -197,11 +197,11 @@ def test_the_table_has_every_figure():
         "raw append to settled balance, p50": "61 ms",
         "raw append to settled balance, p99": "1,234 ms",
     }
-    assert "seed 42" in printed(table_of(FIGURES))
+    assert "seed 42" in printed(figures_table(FIGURES))
 
 
 def test_a_check_has_a_tick_or_a_cross_and_what_it_saw():
-    good, bad = lines_of([ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")])
+    good, bad = check_lines([ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")])
     assert printed(good).split() == ["✔", "conserved", "conserved", "looked", "at"]
     assert printed(bad).split() == ["✘", "replay_equal", "raw-0@7", "differs"]
 
@@ -214,7 +214,7 @@ def played(monkeypatch, tmp_path):
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
     told: list[DemoSettings] = []
 
-    def play(outcome: Result | Exception, *arguments: str):
+    def play(outcome: DemoResult | Exception, *arguments: str):
         def run_demo(_stack, settings, show):
             told.append(settings)
             show.say("a line for people")
@@ -231,10 +231,10 @@ def played(monkeypatch, tmp_path):
     return playing
 
 
-def result_of(*failing: str) -> Result:
+def result_of(*failing: str) -> DemoResult:
     checks = [Check(name, holds=name not in failing, detail=f"{name} looked at") for name in NAMES]
     figures = {field: getattr(FIGURES, field) for field in FIGURES.__struct_fields__}
-    return Result(Figures(**figures | {"checks": {check.name: check.holds for check in checks}}), checks)
+    return DemoResult(DemoFigures(**figures | {"checks": {check.name: check.holds for check in checks}}), checks)
 
 
 COUNTS = (
@@ -287,7 +287,7 @@ def test_a_check_that_fails_is_false_in_the_object_and_no_success(played, failin
 
 def test_what_did_not_come_out_as_meant_is_told_and_no_success(played):
     result = result_of()
-    result = Result(
+    result = DemoResult(
         msgspec.structs.replace(result.figures, unmet=["1 players bet too fast, and D01 tells of 0"]), result.checks
     )
     for arguments in ((), ("--json",)):

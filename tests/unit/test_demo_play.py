@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from pitboss.demo import quiescence as settling
-from pitboss.demo.display import Show, lines_of
-from pitboss.demo.quiescence import Progress, Settling
-from pitboss.demo.traffic import Play
+from pitboss.demo.display import DemoDisplay, check_lines
+from pitboss.demo.quiescence import DemoProgress, QuiescenceMonitor
+from pitboss.demo.traffic import TrafficRun
 from pitboss.settings import runtime_of
 from replay.audit.checks import Check
 from schemas.errors import Stalled, Unavailable
@@ -32,19 +32,19 @@ class Victim:
         self.is_alive = False
 
 
-def screen(*, is_terminal: bool = False, width: int = 80) -> tuple[Show, io.StringIO]:
+def screen(*, is_terminal: bool = False, width: int = 80) -> tuple[DemoDisplay, io.StringIO]:
     out = io.StringIO()
-    return Show(Console(file=out, width=width, force_terminal=is_terminal)), out
+    return DemoDisplay(Console(file=out, width=width, force_terminal=is_terminal)), out
 
 
-def looks(total: int, *booked: int, is_alive: bool = True) -> tuple[Play, Victim, str]:
+def looks(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun, Victim, str]:
     victim, (show, out) = Victim(), screen()
     victim.is_alive = is_alive
     records: Any = [SimpleNamespace()] * total
     stand_in: Any = victim
-    performance = Play(RUNTIME, records, None, stand_in, show)
+    performance = TrafficRun(RUNTIME, records, None, stand_in, show)
     for so_many in booked:
-        performance._look(Progress(so_many, "the ledger"))
+        performance._on_progress(DemoProgress(so_many, "the ledger"))
     return performance, victim, out.getvalue()
 
 
@@ -57,7 +57,7 @@ def test_the_worker_is_killed_half_way_and_that_is_said():
 def test_the_worker_is_killed_once_though_another_stands_in_its_place():
     performance, victim, _ = looks(100, 52)
     victim.is_alive = True
-    performance._look(Progress(60, "the ledger"))
+    performance._on_progress(DemoProgress(60, "the ledger"))
     assert victim.kills == 1
 
 
@@ -65,7 +65,7 @@ def test_a_worker_that_is_down_is_killed_when_it_is_back():
     performance, victim, _ = looks(100, 52, is_alive=False)
     assert (victim.kills, performance.killed_at) == (0, 0)
     victim.is_alive = True
-    performance._look(Progress(52, "the ledger"))
+    performance._on_progress(DemoProgress(52, "the ledger"))
     assert (victim.kills, performance.killed_at) == (1, 52)
 
 
@@ -74,13 +74,13 @@ def test_a_worker_that_repeats_itself_for_ever_is_no_progress():
         looks(100, 900, 1_001)
 
 
-class Scripted(Settling):
+class Scripted(QuiescenceMonitor):
     """Progress as told, and a clock that goes on by a second for each look."""
 
-    def __init__(self, *script: Progress | Exception) -> None:
+    def __init__(self, *script: DemoProgress | Exception) -> None:
         self._script = list(script)
 
-    async def progress(self) -> Progress:
+    async def progress(self) -> DemoProgress:
         step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(step, Exception):
             raise step
@@ -95,22 +95,22 @@ def clock(monkeypatch):
 
 
 async def test_settling_takes_as_long_as_something_moves(clock):
-    seen: list[Progress] = []
-    steps = [Progress(booked, "the ledger") for booked in range(1, 50)]
-    await Scripted(*steps, Progress(49, "")).wait(5, seen.append)
-    assert seen[-1] == Progress(49, "")
+    seen: list[DemoProgress] = []
+    steps = [DemoProgress(booked, "the ledger") for booked in range(1, 50)]
+    await Scripted(*steps, DemoProgress(49, "")).wait_until_quiet(5, seen.append)
+    assert seen[-1] == DemoProgress(49, "")
     assert len(seen) == 50
 
 
-@pytest.mark.parametrize("last", [Progress(3, "the ledger"), Unavailable("the database is away")])
+@pytest.mark.parametrize("last", [DemoProgress(3, "the ledger"), Unavailable("the database is away")])
 async def test_where_nothing_moves_any_more_it_says_what_is_waited_for(clock, last):
     with pytest.raises(Stalled, match=r"nothing was booked for 5 s.*waiting for .*(the ledger|the database is away)"):
-        await Scripted(Progress(3, "the normaliser"), last).wait(5, lambda _: None)
+        await Scripted(DemoProgress(3, "the normaliser"), last).wait_until_quiet(5, lambda _: None)
 
 
 def test_a_file_gets_whole_lines_and_nothing_is_taken_for_markup():
     show, out = screen(width=30)
-    show.say(f"ledger-1 ended, log {'x' * 60} [y]")
+    show.print_line(f"ledger-1 ended, log {'x' * 60} [y]")
     [line] = out.getvalue().splitlines()
     assert line.endswith(f"log {'x' * 60} [y]")
 
@@ -121,9 +121,9 @@ def test_a_file_gets_one_line_a_second_and_the_last_one(monkeypatch):
     show, out = screen()
     for done in range(100):
         now_s += 0.1
-        show.bar("booked", done, 100, "waiting")
+        show.update_bar("booked", done, 100, "waiting")
     for _ in range(3):
-        show.bar("booked", 100, 100, "settled")
+        show.update_bar("booked", 100, 100, "settled")
     lines = out.getvalue().splitlines()
     assert 9 <= len(lines) <= 11
     assert [line for line in lines if "settled" in line] == [lines[-1]]
@@ -132,12 +132,12 @@ def test_a_file_gets_one_line_a_second_and_the_last_one(monkeypatch):
 def test_a_terminal_gets_a_bar():
     show, out = screen(is_terminal=True)
     with show:
-        show.bar("booked", 3, 10, "waiting for the ledger")
+        show.update_bar("booked", 3, 10, "waiting for the ledger")
     assert "3/10" in out.getvalue()
 
 
 def test_a_check_says_what_it_found_as_it_found_it():
     out = io.StringIO()
-    for line in lines_of([Check("replay_equal", holds=False, detail="part 3 [0, 7] differs")]):
+    for line in check_lines([Check("replay_equal", holds=False, detail="part 3 [0, 7] differs")]):
         Console(file=out, width=100).print(line)
     assert "part 3 [0, 7] differs" in out.getvalue()

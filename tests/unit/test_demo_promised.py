@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from lab.sandbox.records import RawEvent
-from pitboss.demo.expectations import unmet
-from replay.audit.alerts import alerts_over
-from replay.audit.evidence import Topics
+from pitboss.demo.expectations import unmet_expectations
+from replay.audit.alerts import rerun_detectors
+from replay.audit.evidence import TopicEvidence
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter, Position
 from tests.support.fraud_log import T0, burst
-from tests.unit.ledger_events import sourced
+from tests.unit.ledger_events import log_event
 
 SPEED = burst("fast", T0, 600)
 
@@ -26,47 +26,47 @@ def letter(code: RejectCode, offset: int) -> DeadLetter:
 
 
 @pytest.fixture
-def played() -> tuple[list[RawEvent], Topics]:
+def played() -> tuple[list[RawEvent], TopicEvidence]:
     """602 records, of which two are poison and the rest one burst, and what comes of them."""
     records = [fed() for _ in SPEED] + [fed(RejectCode.MALFORMED), fed(RejectCode.BAD_AMOUNT)]
-    topics = Topics(
+    topics = TopicEvidence(
         raw={Position("raw", 0, offset) for offset in range(len(records))},
-        log={0: [sourced(event, 0, offset) for offset, event in enumerate(SPEED)]},
-        dead=[letter(RejectCode.MALFORMED, 600), letter(RejectCode.BAD_AMOUNT, 601)],
+        log={0: [log_event(event, 0, offset) for offset, event in enumerate(SPEED)]},
+        dead_letters=[letter(RejectCode.MALFORMED, 600), letter(RejectCode.BAD_AMOUNT, 601)],
     )
-    topics.alerts = alerts_over(topics.log)
+    topics.alerts = rerun_detectors(topics.log)
     return records, topics
 
 
 def test_what_came_out_as_it_was_meant_to(played):
     records, topics = played
     assert len(topics.alerts) == 1
-    assert unmet(records, 1, topics) == []
+    assert unmet_expectations(records, 1, topics) == []
 
 
 def test_a_letter_that_came_twice_is_one(played):
     records, topics = played
     topics.dead.append(topics.dead[0])
-    assert unmet(records, 1, topics) == []
+    assert unmet_expectations(records, 1, topics) == []
 
 
 def test_a_debt_is_no_detectors_alert(played):
     records, topics = played
     [alert] = topics.alerts.values()
     topics.alerts["debt"] = msgspec.structs.replace(alert, alert_id="debt", rule_id="L01", player_id="other")
-    assert unmet(records, 1, topics) == []
+    assert unmet_expectations(records, 1, topics) == []
 
 
 def test_a_record_that_the_broker_does_not_have(played):
     records, topics = played
     topics.raw.pop()
-    assert unmet(records, 1, topics) == ["602 raw records were fed, and the topics hold 601"]
+    assert unmet_expectations(records, 1, topics) == ["602 raw records were fed, and the topics hold 601"]
 
 
 def test_a_rejection_that_nobody_meant(played):
     records, topics = played
     topics.dead.append(letter(RejectCode.BAD_SIGNATURE, 3))
-    assert unmet(records, 1, topics) == [
+    assert unmet_expectations(records, 1, topics) == [
         "the poison is 1 BAD_AMOUNT, 1 MALFORMED, and the dead letters are 1 BAD_AMOUNT, 1 BAD_SIGNATURE, 1 MALFORMED"
     ]
 
@@ -74,14 +74,14 @@ def test_a_rejection_that_nobody_meant(played):
 def test_poison_that_went_through(played):
     records, topics = played
     del topics.dead[0]
-    [told] = unmet(records, 1, topics)
+    [told] = unmet_expectations(records, 1, topics)
     assert told.endswith("the dead letters are 1 BAD_AMOUNT")
 
 
 def test_a_burst_that_no_alert_tells_of(played):
     records, topics = played
     topics.alerts.clear()
-    differing, missing = unmet(records, 1, topics)
+    differing, missing = unmet_expectations(records, 1, topics)
     assert "is not what the detectors find in the log" in differing
     assert missing == "1 players bet too fast, and D01 tells of 0"
 
@@ -90,8 +90,8 @@ def test_an_alert_with_another_count(played):
     records, topics = played
     [(name, alert)] = topics.alerts.items()
     topics.alerts[name] = msgspec.structs.replace(alert, observed=501)
-    assert unmet(records, 1, topics) == [f"alert {name} is not what the detectors find in the log"]
+    assert unmet_expectations(records, 1, topics) == [f"alert {name} is not what the detectors find in the log"]
 
 
 def test_nothing_at_all_is_no_success():
-    assert len(unmet([fed(), fed(RejectCode.MALFORMED)], 1, Topics())) == 3
+    assert len(unmet_expectations([fed(), fed(RejectCode.MALFORMED)], 1, TopicEvidence())) == 3

@@ -11,7 +11,7 @@ import pytest
 
 from lab.sandbox.keys import SandboxKeys
 from pitboss.demo import environment as stage
-from pitboss.demo.environment import fresh_stage, running_workers
+from pitboss.demo.environment import demo_environment, running_workers
 from pitboss.embedded.errors import StackError
 from pitboss.embedded.stack import ServerStatus, Stack
 from pitboss.settings import Runtime, StackSettings, runtime_of
@@ -68,7 +68,7 @@ def scene(monkeypatch):
 )
 def test_servers_are_left_as_they_were_found(scene, settings, running, is_stopped):
     scene.running = running
-    with fresh_stage(settings, "demo", scene.said.append) as found:
+    with demo_environment(settings, "demo", scene.said.append) as found:
         namespace, folder = found.runtime.namespace, found.folder
         assert folder.is_dir()
     ended = ["down"] if is_stopped else []
@@ -80,7 +80,7 @@ def test_servers_are_left_as_they_were_found(scene, settings, running, is_stoppe
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), StackError("Kafka ended while starting")])
 def test_what_was_started_half_is_stopped(scene, settings, error, keep):
     scene.on_up = error
-    with pytest.raises(type(error)), fresh_stage(settings, "demo", scene.said.append, keep=keep):
+    with pytest.raises(type(error)), demo_environment(settings, "demo", scene.said.append, keep=keep):
         pass
     assert scene.done == ["up", "down"]
 
@@ -90,7 +90,7 @@ def test_a_terminal_that_is_gone_leaves_no_server_running(scene, settings):
         if line.startswith(("stopping", "kept")):
             raise OSError(errno.EIO, "the terminal is gone")
 
-    with pytest.raises(OSError, match="gone"), fresh_stage(settings, "demo", gone):
+    with pytest.raises(OSError, match="gone"), demo_environment(settings, "demo", gone):
         raise KeyboardInterrupt
     assert scene.done[-1] == "down"
 
@@ -98,14 +98,14 @@ def test_a_terminal_that_is_gone_leaves_no_server_running(scene, settings):
 def test_each_namespace_is_new(scene, settings):
     names = []
     for _ in range(2):
-        with fresh_stage(settings, "demo", scene.said.append) as found:
+        with demo_environment(settings, "demo", scene.said.append) as found:
             names.append(found.runtime.namespace)
     assert len(set(names)) == 2
     assert all(name.startswith("demo_") for name in names)
 
 
 def test_a_play_that_fails_leaves_its_namespace_and_logs_to_be_looked_at(scene, settings):
-    with pytest.raises(ZeroDivisionError), fresh_stage(settings, "demo", scene.said.append) as found:
+    with pytest.raises(ZeroDivisionError), demo_environment(settings, "demo", scene.said.append) as found:
         raise ZeroDivisionError
     assert found.folder.is_dir()
     assert [what.split()[0] for what in scene.done] == ["up", "made", "down"]
@@ -113,7 +113,7 @@ def test_a_play_that_fails_leaves_its_namespace_and_logs_to_be_looked_at(scene, 
 
 
 def test_what_is_to_be_kept_is_kept_with_its_servers(scene, settings):
-    with fresh_stage(settings, "demo", scene.said.append, keep=True) as found:
+    with demo_environment(settings, "demo", scene.said.append, keep=True) as found:
         pass
     assert found.folder.is_dir()
     assert [what.split()[0] for what in scene.done] == ["up", "made"]
@@ -123,11 +123,11 @@ def test_servers_of_the_environment_are_filled_only_on_request(scene, settings, 
     given = StackSettings(tmp_path / "home", tmp_path / "cache", kafka="10.0.0.1:9092", database=URL)
     with (
         pytest.raises(UsageError, match="--yes-use-these-servers"),
-        fresh_stage(given, "demo", scene.said.append),
+        demo_environment(given, "demo", scene.said.append),
     ):
         pass
     assert scene.done == []
-    with fresh_stage(given, "demo", scene.said.append, use_given_servers=True) as found:
+    with demo_environment(given, "demo", scene.said.append, use_given_servers=True) as found:
         assert found.runtime.bootstrap_servers == "10.0.0.1:9092"
     namespace = found.runtime.namespace
     assert scene.done == [f"made {namespace}", f"removed {namespace}"], "started or stopped what is not ours"

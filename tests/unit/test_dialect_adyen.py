@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import Draft
 from streams.providers.registry import DIALECTS
@@ -140,7 +140,10 @@ def test_an_entry_of_another_form_does_not_spoil_its_batch_either() -> None:
         RejectCode.MISSING_FIELD,
     ]
     results = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", batch))
-    assert [item.transaction.attempt.record_index for item in results if isinstance(item, Accepted)] == [1, 6]
+    assert [item.transaction.attempt.record_index for item in results if isinstance(item, AcceptedTransaction)] == [
+        1,
+        6,
+    ]
     assert [item.record_index for item in results if isinstance(item, RejectedItem)] == [0, 2, 3, 4, 5, 7]
 
 

@@ -14,7 +14,7 @@ from lxml import etree
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Amount, Reference
 from streams.providers.camt import Camt
-from streams.providers.camt_splitting import parts
+from streams.providers.camt_splitting import split_file
 from streams.providers.dialect import Draft
 from tests.contract.payload_schemas import ROOT
 from tests.support.dialect_records import SAMPLES, raw_record
@@ -435,7 +435,7 @@ def test_a_setting_that_is_none_ends_the_start(settings_: dict[str, str]) -> Non
 
 
 def parted(body: str, max_bytes: int) -> list[Any]:
-    cut = parts(body.encode(), max_bytes=max_bytes)
+    cut = split_file(body.encode(), max_bytes=max_bytes)
     assert max(map(len, cut)) <= max_bytes
     assert (len(cut) > 1) or len(body.encode()) <= max_bytes
     return sorted(fact for part in cut for fact in facts(part.decode()))
@@ -476,7 +476,7 @@ def test_each_statement_of_a_file_is_cut_by_itself() -> None:
 
 def test_a_file_of_many_megabytes_becomes_records() -> None:
     body = file(*[entry(detail(more="<AddtlTxInf>" + "x" * 400 + "</AddtlTxInf>"), ref=f"A{n}") for n in range(5_000)])
-    cut = parts(body.encode())
+    cut = split_file(body.encode())
     assert len(body) > 3_000_000
     assert max(map(len, cut)) <= 1_000_000
     assert sum(len(read(part)) for part in cut) == 5_000
@@ -484,9 +484,9 @@ def test_a_file_of_many_megabytes_becomes_records() -> None:
 
 def test_a_file_that_fits_stays_as_it_is_and_twins_that_do_not_fit_together_are_told() -> None:
     body = file(entry(detail(), detail())).encode()
-    assert parts(body) == [body]
+    assert split_file(body) == [body]
     with pytest.raises(Rejected) as caught:
-        parts(file(entry(*[detail()] * 100)).encode(), max_bytes=3_000)
+        split_file(file(entry(*[detail()] * 100)).encode(), max_bytes=3_000)
     assert caught.value.reason is RejectCode.TOO_LARGE
 
 

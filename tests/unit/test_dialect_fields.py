@@ -23,8 +23,8 @@ from streams.providers.fields import (
     currency_of,
     epoch_ms,
     ms_of_instant,
-    player_named,
     read_json,
+    read_player_id,
     text_of,
 )
 from streams.providers.signatures import HmacSha256, RsaSha256, same_secret
@@ -162,8 +162,8 @@ def test_the_code_is_in_msgspecs_own_words(body: str, message: str, code: Reject
     ],
 )
 def test_whom_a_body_names_of_which_no_more_can_be_read(body: bytes, player: str | None) -> None:
-    assert player_named(body, "user", "VALID") == player
-    assert player_named(body, "user", "NOT_CHECKED") is None
+    assert read_player_id(body, "user", "VALID") == player
+    assert read_player_id(body, "user", "NOT_CHECKED") is None
 
 
 def test_ids_are_text_or_numbers() -> None:

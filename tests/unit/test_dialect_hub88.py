@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected, UsageError
-from streams.providers.dialect import Draft, Unreadable
+from streams.providers.dialect import Draft, UnreadableItem
 from streams.providers.hub88 import Hub88
 from tests.support.dialect_records import hub88_signature, keyring, raw_record
 
@@ -98,7 +98,7 @@ def test_no_id_holds_what_a_database_cannot(field: str) -> None:
 
 
 def test_the_player_is_known_once_the_body_is() -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableItem) as caught:
         read(BET | {"amount": -1})
     assert caught.value.player_id == "p-1"
 

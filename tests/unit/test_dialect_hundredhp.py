@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
 from schemas.topics import UNRESOLVED
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
-from streams.providers.dialect import Draft, Unreadable
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.providers.dialect import Draft, UnreadableItem
 from streams.providers.hundredhp import HundredHP
 from tests.support.dialect_records import raw_record
 
@@ -70,7 +70,7 @@ def test_an_ending_names_neither_player_nor_currency_and_waits_for_its_bet() -> 
         assert money(draft) == [leg]
         record = raw_record("hundredhp", json.dumps(BODY), {"http-path": f"/{operation}", **HEADERS})
         [item] = Normaliser({"hundredhp": HundredHP()}, {}).normalise(record)
-        assert isinstance(item, Accepted)
+        assert isinstance(item, AcceptedTransaction)
         assert (item.topic, item.key) == (UNRESOLVED, TX.encode())
 
 
@@ -147,7 +147,7 @@ def test_whose_session_it_is_the_connector_says() -> None:
     assert refusal("withdrawal", headers=HEADERS | {"player": b"a\0b"}).reason is RejectCode.BAD_FIELD
     assert refusal("withdrawal", headers=HEADERS | {"player": b"x" * 129}).reason is RejectCode.BAD_FIELD
     unknown = refusal("withdrawal", headers=HEADERS | {"currency": b"XQQ"})
-    assert isinstance(unknown, Unreadable)
+    assert isinstance(unknown, UnreadableItem)
     assert (unknown.reason, unknown.player_id) == (RejectCode.BAD_CURRENCY, "p-1")
 
 
@@ -172,11 +172,11 @@ def test_a_body_can_be_shown_without_its_secret() -> None:
     for secret in (SECRET, 'a"b\\', "ünï\\u0041"):
         for indent in (None, 2):
             value = json.dumps(BODY | {"secret": secret}, indent=indent).encode()
-            shown = json.loads(HundredHP().redacted(value))
+            shown = json.loads(HundredHP().redact(value))
             assert shown == BODY | {"secret": "***"}
     cut = json.dumps(BODY).encode()[:18]
     assert b"b906" in cut
-    assert b"b906" not in HundredHP().redacted(cut)
+    assert b"b906" not in HundredHP().redact(cut)
 
 
 @pytest.mark.parametrize("path", [b"", b"/balance", b"/auth", b"/withdrawal/", b"/withdrawal/x", b"/Withdrawal"])
@@ -220,15 +220,15 @@ def test_a_success_tells_the_balance_cut_to_two_decimals() -> None:
         ("withdrawal", "REFUSED_FUNDS", "NOT_ENOUGH_MONEY", 603),
         ("withdrawal", "EXISTS", "BOOKED", 607),
         ("withdrawal", "CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID", 607),
-        ("withdrawal", "TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME", 607),
+        ("withdrawal", "TOMBSTONED", "ROLLBACK_PRECEDED", 607),
         ("withdrawal", "REFUSED_BLOCKED", "PLAYER_BLOCKED", 400),
         ("withdrawal", "REFUSED_LIMIT", "BET_OVER_LIMIT", 400),
-        ("withdrawal", "CANCELLED", "CONNECTOR_GAVE_UP", 702),
+        ("withdrawal", "CANCELLED", "CONNECTOR_TIMED_OUT", 702),
         ("withdrawal", "UNRESOLVED", "BALANCE_OUT_OF_RANGE", 702),
         ("withdrawal", "SOMETHING_NEW", "", 702),
         ("deposit", "EXISTS", "BOOKED", 609),
         ("deposit", "REFUSED_REFERENCE", "BET_ROLLED_BACK", 608),
-        ("deposit", "REFUSED_REFERENCE", "BET_NOT_SEEN", 605),
+        ("deposit", "REFUSED_REFERENCE", "BET_NOT_FOUND", 605),
         ("deposit", "UNRESOLVED", "PLAYER_UNKNOWN", 605),
         ("rollback", "EXISTS", "BOOKED", 608),
         ("rollback", "POSTED", "ALREADY_CLOSED", 608),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
-from streams.providers.dialect import Draft, Unreadable
+from streams.providers.dialect import Draft, UnreadableItem
 from streams.providers.lga_report import LgaReport
 from tests.support.dialect_records import raw_record
 
@@ -102,7 +102,7 @@ def test_a_bad_line_does_not_spoil_the_others(old: str, new: str, reason: Reject
     bad, good = read(text(ROW.replace(old, new), ROW.replace("p-1", "p-2")))
     assert (bad.reason, good.player_id) == (reason, "p-2")
     named = old not in {"p-1", "p-1\t"}
-    assert (bad.player_id if isinstance(bad, Unreadable) else None) == ("p-1" if named else None)
+    assert (bad.player_id if isinstance(bad, UnreadableItem) else None) == ("p-1" if named else None)
 
 
 @pytest.mark.parametrize("first", ["Acme", "Acme\t2026-10", "\t+00:00", "Acme\t+0:0:0", "Acme\t+99:00"])
@@ -112,7 +112,7 @@ def test_a_first_line_without_offset_or_licensee_is_rejected(first: str) -> None
 
 def test_who_a_player_is_stays_in_the_raw_record() -> None:
     value = text(ROW, end="\r\n").encode()
-    shown = LgaReport().redacted(value)
+    shown = LgaReport().redact(value)
     assert b"1980-02-29" not in shown
     assert shown == value.replace(b"\tMT\t1980-02-29\t", b"\t***\t***\t")
     assert "1980" not in repr(read(text(ROW)))
@@ -130,12 +130,12 @@ def test_who_a_player_is_stays_in_the_raw_record() -> None:
     ],
 )
 def test_who_a_player_is_is_not_shown_of_a_file_that_was_rejected_either(value: str) -> None:
-    assert b"1980" not in LgaReport().redacted(value.encode())
-    assert b"1980" not in LgaReport().redacted(value.encode("utf-16")).replace(b"\0", b"")
+    assert b"1980" not in LgaReport().redact(value.encode())
+    assert b"1980" not in LgaReport().redact(value.encode("utf-16")).replace(b"\0", b"")
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"\n", b"\t", b"\n" + HEADINGS.encode() + b"\n"]))
 def test_no_bytes_raise(value: bytes, end: bytes) -> None:
-    LgaReport().redacted(value + end)
+    LgaReport().redact(value + end)
     with suppress(Rejected):
         assert read(value + end)

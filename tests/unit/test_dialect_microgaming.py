@@ -11,7 +11,7 @@ from lxml import etree
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Attempt, Outcome, WalletOutcome
-from streams.providers.dialect import Draft, Unreadable
+from streams.providers.dialect import Draft, UnreadableItem
 from streams.providers.microgaming import Microgaming
 from streams.providers.xml_body import CALL_MAX_BYTES
 from tests.support.dialect_records import raw_record
@@ -162,7 +162,7 @@ def test_whether_actions_are_counted_for_each_player_is_a_setting() -> None:
 def test_whose_session_it_is_the_connector_says() -> None:
     assert reason(body(), headers={}) is RejectCode.MISSING_FIELD
     assert reason(body(), headers={"player": b"\xff"}) is RejectCode.BAD_FIELD
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableItem) as caught:
         read(body(amount="x"))
     assert caught.value.player_id == "p-1"
 
@@ -252,7 +252,7 @@ def test_login_and_password() -> None:
     ],
 )
 def test_a_body_can_be_shown_without_its_secrets(value: bytes) -> None:
-    shown = Microgaming().redacted(value).replace(b"\0", b"")
+    shown = Microgaming().redact(value).replace(b"\0", b"")
     assert b"l0gin" not in shown
     assert b"p4ss" not in shown
     assert b"not shown" in shown or b"<pkt>" in shown

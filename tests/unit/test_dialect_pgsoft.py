@@ -203,9 +203,9 @@ def test_the_secrets() -> None:
 def test_a_body_can_be_shown_without_its_secrets() -> None:
     body = urlencode(FORM).replace("operator_token", "operator%5Ftoken").encode()
     for value in (body, body[: body.index(b"s3cret") + 5], body[body.index(b"s3cret") - 11 :]):
-        shown = PGSoft().redacted(value)
+        shown = PGSoft().redact(value)
         assert not any(secret in shown for secret in (b"s3cre", b"0per4tor", b"sess1on"))
-    assert b"player_name=p-1001" in PGSoft().redacted(body)
+    assert b"player_name=p-1001" in PGSoft().redact(body)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

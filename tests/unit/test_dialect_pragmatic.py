@@ -218,7 +218,7 @@ def test_any_other_path_is_no_wallet_transaction(path: bytes) -> None:
 
 def test_a_body_can_be_shown_without_its_session() -> None:
     for name in ("token", "%74oken", "tok%65n"):
-        shown = Pragmatic().redacted(f"userId=p&{name}=s3cret&x".encode())
+        shown = Pragmatic().redact(f"userId=p&{name}=s3cret&x".encode())
         assert b"s3cret" not in shown
         assert shown.startswith(b"userId=p&")
         assert shown.endswith(b"&x")
@@ -273,8 +273,8 @@ def test_what_an_answer_leaves_out() -> None:
         ("bet", "REFUSED_LIMIT", "BET_OVER_LIMIT", 50),
         ("bet", "REFUSED_EXPIRED", "", 3),
         ("bet", "CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID", 120),
-        ("bet", "TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME", 120),
-        ("bet", "CANCELLED", "CONNECTOR_GAVE_UP", 120),
+        ("bet", "TOMBSTONED", "ROLLBACK_PRECEDED", 120),
+        ("bet", "CANCELLED", "CONNECTOR_TIMED_OUT", 120),
         ("bet", "EXISTS", "BOOKED", 0),
         ("result", "UNRESOLVED", "BALANCE_OUT_OF_RANGE", 120),
         ("result", "PARKED", "", 100),

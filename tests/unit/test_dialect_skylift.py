@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount, Attempt, Outcome, Reference, WalletOutcome
 from streams.providers.dialect import Draft, Reply
-from streams.providers.skylift import Skylift, decimal_bytes, encoded, prefix_of, schema_of
+from streams.providers.skylift import Skylift, decimal_bytes, encode, prefix_of, schema_of
 from tests.support.dialect_records import raw_record
 
 V1: dict[str, Any] = {
@@ -38,7 +38,7 @@ def read(value: bytes) -> Any:
 
 
 def one(said: dict[str, Any], version: int = 2) -> Draft:
-    [draft] = read(encoded("event", version, said))
+    [draft] = read(encode("event", version, said))
     assert isinstance(draft, Draft)
     return draft
 
@@ -55,7 +55,7 @@ def test_both_versions_say_the_same() -> None:
     assert (old.operation, old.provider_tx_id, old.player_id, old.round_id) == ("BET", "e-1", "p-1", "F-7")
     assert old.legs[0].amount == Amount(150_000_000, 8)
     assert (old.provider_at, old.decision_required, old.round_closed) == (1_790_000_000_123, True, False)
-    assert encoded("event", 1, V1) != encoded("event", 2, V2)
+    assert encode("event", 1, V1) != encode("event", 2, V2)
 
 
 def test_what_version_2_added() -> None:
@@ -75,7 +75,7 @@ def test_what_each_event_does(kind: str, leg: str, decides: bool) -> None:
 
 
 def test_a_refund_names_its_bet() -> None:
-    assert code(encoded("event", 2, V2 | {"type": "REFUND"})) is RejectCode.MISSING_FIELD
+    assert code(encode("event", 2, V2 | {"type": "REFUND"})) is RejectCode.MISSING_FIELD
 
 
 FINGERPRINTS = ["c3014e58d0092f8f9c99", "c3010f03acdbbd2b9713"]
@@ -120,11 +120,11 @@ def test_money_is_the_integer_that_was_sent(scaled: int) -> None:
     ],
 )
 def test_money_that_does_not_fit_is_rejected(amount: bytes, currency: str, reason: RejectCode) -> None:
-    assert code(encoded("event", 2, V2 | {"amount": amount, "currency": currency})) is reason
+    assert code(encode("event", 2, V2 | {"amount": amount, "currency": currency})) is reason
 
 
 def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
-    body = encoded("event", 2, V2)
+    body = encode("event", 2, V2)
     assert code(body[10:]) is RejectCode.MALFORMED  # bare
     assert code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED  # a schema nobody announced
     assert code(prefix_of(1, "reply") + body[10:]) is RejectCode.MALFORMED
@@ -133,7 +133,7 @@ def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
 
 
 @settings(max_examples=1_000)
-@given(body=st.sampled_from([encoded("event", 1, V1), encoded("event", 2, V2)]), data=st.data())
+@given(body=st.sampled_from([encode("event", 1, V1), encode("event", 2, V2)]), data=st.data())
 def test_no_bytes_behind_a_known_fingerprint_raise(body: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(10, len(body)))
     end = data.draw(st.integers(start, min(len(body), start + 10)))
@@ -154,7 +154,7 @@ def answer(outcome: str, balance_minor: int | None = 1234, scale: int | None = 2
     told = WalletOutcome(
         "id", "b", "skylift", "BET", "e-1", ATTEMPT, "p-1", outcome, "", "", "EUR", scale, balance_minor, 1
     )
-    return decoded(Skylift().answer(raw_record("skylift", encoded("event", 2, V2)), [told]))
+    return decoded(Skylift().answer(raw_record("skylift", encode("event", 2, V2)), [told]))
 
 
 def decoded(reply: Reply) -> dict[str, Any]:

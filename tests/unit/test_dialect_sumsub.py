@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, Rejected
-from streams.providers.dialect import Draft, PlayerDraft, Unreadable
+from streams.providers.dialect import Draft, PlayerDraft, UnreadableItem
 from streams.providers.sumsub import Sumsub
 from tests.support.dialect_records import raw_record
 
@@ -127,7 +127,7 @@ def test_both_spellings_of_the_time_are_utc(field: str, text: str, at: int) -> N
 
 @pytest.mark.parametrize("text", ["2026-13-22 10:15:30", "1795342530123", "x"])
 def test_another_time_is_none(text: str) -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableItem) as caught:
         read(BODY | {"createdAtMs": text})
     assert (caught.value.reason, caught.value.player_id) == (RejectCode.BAD_TIME, "p-1001")
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from lab.conformance.adapters import subjects
-from lab.conformance.examples.fill import Example, Fill, Record, record
+from lab.conformance.adapters import all_adapters
+from lab.conformance.examples.fill import Example, ExampleRecord, Fill, record
 from runtime.kafka.batches import RecordBatch
 from schemas import codec
 from schemas.errors import RejectCode, SendFailed
@@ -22,34 +22,34 @@ from schemas.events import DeadLetter, Header, Position, SchemaDrift
 from schemas.identity import drift_id
 from schemas.topics import raw_topic
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
-from streams.drift.checking import Checker
-from streams.drift.drift_events import EXAMPLE_MAX, drifts_of, example_of
+from streams.drift.checking import DriftChecker
+from streams.drift.drift_events import EXAMPLE_MAX, build_drift_events, redacted_example
 from streams.drift.handler import DriftStats, create_handler, source_pattern
-from streams.drift.published_shapes import SHAPES_MAX, Known
-from streams.drift.sampling import sampled
-from streams.drift.shapes import Shape, What
+from streams.drift.published_shapes import SHAPES_MAX, PublishedShapes
+from streams.drift.sampling import sample_records
+from streams.drift.shapes import DriftKind, Shape
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import Dialects, dialect_of
 from streams.providers.versions import read_rows
 
 RENAMING = Path(__file__).parents[1] / "renaming"
-SUBJECTS = {subject.dialect.provider: subject for subject in subjects()}
+SUBJECTS = {subject.dialect.provider: subject for subject in all_adapters()}
 KEYRING = {name: subject.examples.keys for name, subject in SUBJECTS.items() if subject.examples.keys}
 
 
 @pytest.fixture(scope="module")
-def checker() -> Checker:
-    return Checker(keyring=KEYRING)
+def checker() -> DriftChecker:
+    return DriftChecker(keyring=KEYRING)
 
 
 @pytest.fixture(scope="module")
-def open_checker() -> Checker:
-    return Checker()
+def open_checker() -> DriftChecker:
+    return DriftChecker()
 
 
 def example(provider: str, name: str) -> Example:
-    return next(one for one in SUBJECTS[provider].made(Fill(1)) if one.name.startswith(name))
+    return next(one for one in SUBJECTS[provider].make_examples(Fill(1)) if one.name.startswith(name))
 
 
 def changed(made: Example, **fields: Any) -> Example:
@@ -57,7 +57,7 @@ def changed(made: Example, **fields: Any) -> Example:
     return replace(made, value=json.dumps({name: value for name, value in said.items() if value is not ...}).encode())
 
 
-def shapes(checker: Checker, provider: str, made: Example) -> list[Shape]:
+def shapes(checker: DriftChecker, provider: str, made: Example) -> list[Shape]:
     return [finding.shape for finding in checker.check(provider, record(made, provider))]
 
 
@@ -69,7 +69,7 @@ def test_what_a_provider_sends_by_its_document_is_no_drift(checker, provider):
     """Its examples fulfil its schemas, and name no field that these leave out, but the ones that say so."""
     subject = SUBJECTS[provider]
     for fill in (Fill(1), Fill(2, subject.examples.currencies[-1])):
-        for made in subject.made(fill):
+        for made in subject.make_examples(fill):
             if all(expected.code is not None for expected in made.expects):
                 continue
             found = [shape for shape in shapes(checker, provider, made) if "novelty" not in shape.path]
@@ -81,14 +81,14 @@ def test_a_finding_says_which_message_of_which_version(checker):
     [finding] = checker.check("hundredhp", record(made, "hundredhp"))
     assert (finding.provider, finding.version, finding.event) == ("hundredhp", "2.7", "withdrawal")
     assert finding.schema == "hundredhp/withdrawal/v1"
-    assert finding.shape == (What.NEW_FIELD, "$.novelty", "")
+    assert finding.shape == (DriftKind.NEW_FIELD, "$.novelty", "")
     assert finding.rejected is None
 
 
 def test_a_rejected_record_is_held_against_the_message_that_it_was_meant_to_be(open_checker):
     made = changed(example("hub88", "bet"), amount="1.50")
     [finding] = open_checker.check("hub88", record(made, "hub88"))
-    assert (finding.event, finding.shape) == ("bet", (What.CHANGED_TYPE, "$.amount", "string instead of integer"))
+    assert (finding.event, finding.shape) == ("bet", (DriftKind.CHANGED_TYPE, "$.amount", "string instead of integer"))
     assert finding.rejected is not None
 
 
@@ -113,22 +113,22 @@ def test_a_message_that_nobody_knows_is_told_as_a_whole(open_checker):
     made = example("hub88", "bet")
     unknown = replace(made, headers={**made.headers, "http-path": b"/transaction/jackpot"})
     [finding] = open_checker.check("hub88", record(unknown, "hub88"))
-    assert (finding.event, finding.schema, finding.shape.what) == ("", "", What.NEW_MESSAGE)
+    assert (finding.event, finding.schema, finding.shape.what) == ("", "", DriftKind.NEW_MESSAGE)
 
 
 def test_xml_and_avro_are_held_against_theirs(open_checker):
     made = example("playngo", "reserve")
     more = replace(made, value=made.value.replace(b"</reserve>", b"<mood>good</mood></reserve>"))
-    assert shapes(open_checker, "playngo", more) == [(What.NEW_FIELD, "/reserve/mood", "")]
-    flight = SUBJECTS["skylift"].made(Fill(1))[0]
+    assert shapes(open_checker, "playngo", more) == [(DriftKind.NEW_FIELD, "/reserve/mood", "")]
+    flight = SUBJECTS["skylift"].make_examples(Fill(1))[0]
     [shape] = shapes(open_checker, "skylift", replace(flight, value=b"\xc3\x01" + b"\x01" * 8 + flight.value[10:]))
-    assert shape.what is What.UNREADABLE
+    assert shape.what is DriftKind.UNREADABLE
     assert "0101010101010101" in shape.detail
 
 
 def test_no_bytes_stop_it(checker):
     for provider, subject in SUBJECTS.items():
-        made = subject.made(Fill(1))[0]
+        made = subject.make_examples(Fill(1))[0]
         for value in (b"", b"\x00", b"[" * 50_000, b"<" * 5_000, made.value[:-3], made.value + b"}", None):
             assert isinstance(checker.check(provider, replace(record(made, provider), value=value)), list)
 
@@ -143,9 +143,9 @@ def test_huge_bodies_cost_little_and_are_told_in_short(open_checker):
     )
     began = time.process_time()
     for provider, value in (("hub88", fields), ("hub88", deep), ("uof", settled), ("stripe", deep)):
-        found = open_checker.check(provider, Record(raw_topic(provider), 0, 0, 0, None, value, ()))
+        found = open_checker.check(provider, ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ()))
         assert 0 < len(found) <= SHAPES_OF_RECORD
-        assert drifts_of(Record(raw_topic(provider), 0, 0, 0, None, value, ()), found)
+        assert build_drift_events(ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ()), found)
     assert time.process_time() - began < 10
 
 
@@ -158,35 +158,35 @@ def test_headers_of_any_kind_stop_nothing(open_checker):
             assert isinstance(renamed().check("acme", record(odd, "acme", appended_at_ms=1)), list)
 
 
-def renamed() -> Checker:
+def renamed() -> DriftChecker:
     rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
-    return Checker(Dialects(lambda: rows, dialect_of))
+    return DriftChecker(Dialects(lambda: rows, dialect_of))
 
 
-def update(word: str, day: date) -> Record:
+def update(word: str, day: date) -> ExampleRecord:
     said = {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}}
     at_ms = epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
-    return Record(raw_topic("acme"), 0, 0, at_ms, None, json.dumps(said).encode(), ())
+    return ExampleRecord(raw_topic("acme"), 0, 0, at_ms, None, json.dumps(said).encode(), ())
 
 
 def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
     checker = renamed()
     assert checker.has_versions("acme")
-    assert not Checker().has_versions("hub88")
+    assert not DriftChecker().has_versions("hub88")
     early, in_time = update("funds_update", date(2026, 11, 30)), update("funds_update", date(2026, 12, 2))
-    [finding] = checker.fallbacks("acme", early)
-    assert (finding.version, finding.shape) == ("1", (What.FALLBACK, "", "read as version 2: MISSING_FIELD"))
+    [finding] = checker.check_fallbacks("acme", early)
+    assert (finding.version, finding.shape) == ("1", (DriftKind.FALLBACK, "", "read as version 2: MISSING_FIELD"))
     assert checker.check("acme", early) == [finding]
-    assert checker.fallbacks("acme", in_time) == checker.check("acme", in_time) == []
+    assert checker.check_fallbacks("acme", in_time) == checker.check("acme", in_time) == []
 
 
 # --- what is told of it -----------------------------------------------------------------------------------------------
 
 
-def finding_in(made: Example, provider: str = "hub88") -> tuple[Record, SchemaDrift]:
+def finding_in(made: Example, provider: str = "hub88") -> tuple[ExampleRecord, SchemaDrift]:
     at = record(made, provider, partition=3, offset=77)
-    [finding] = Checker().check(provider, at)
-    return at, drifts_of(at, [finding])[0]
+    [finding] = DriftChecker().check(provider, at)
+    return at, build_drift_events(at, [finding])[0]
 
 
 def test_an_event_names_its_record_and_shows_an_example():
@@ -206,23 +206,23 @@ def test_an_id_is_for_ever():
 
 
 def test_an_example_shows_no_secret_and_is_short():
-    made = SUBJECTS["pgsoft"].made(Fill(1))[0]
+    made = SUBJECTS["pgsoft"].make_examples(Fill(1))[0]
     value = made.value + b"&brand_new=1&long=" + b"y" * 10_000
     at = record(replace(made, value=value), "pgsoft")
-    drift = drifts_of(at, Checker().check("pgsoft", at))[0]
+    drift = build_drift_events(at, DriftChecker().check("pgsoft", at))[0]
     assert len(drift.example) <= EXAMPLE_MAX
     for secret in KEYRING["pgsoft"].values():
         assert secret.encode() in made.value
         assert secret not in drift.example
-    flight = record(replace(SUBJECTS["skylift"].made(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20), "skylift")
-    assert drifts_of(flight, Checker().check("skylift", flight))[0].example.startswith("hex:c301ff")
+    flight = record(replace(SUBJECTS["skylift"].make_examples(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20), "skylift")
+    assert build_drift_events(flight, DriftChecker().check("skylift", flight))[0].example.startswith("hex:c301ff")
 
 
 def test_a_key_that_we_hold_is_hidden_in_a_format_that_its_dialect_does_not_read():
     for secret in KEYRING["pgsoft"].values():
         body = b'{"secr\\u0065t": "' + secret.encode() + b'"}'
-        assert secret in example_of("pgsoft", body)
-        assert secret not in example_of("pgsoft", body, secrets_of(KEYRING))
+        assert secret in redacted_example("pgsoft", body)
+        assert secret not in redacted_example("pgsoft", body, secrets_of(KEYRING))
 
 
 def drift(n: int, **fields: Any) -> SchemaDrift:
@@ -231,20 +231,20 @@ def drift(n: int, **fields: Any) -> SchemaDrift:
 
 
 def test_a_shape_is_told_once_and_not_without_end():
-    known = Known()
-    assert known.fresh([drift(1), drift(1), drift(2)]) == [drift(1), drift(2)]
-    assert known.fresh([drift(2)]) == []
-    assert len(known.fresh(drift(n) for n in range(1_000))) == SHAPES_MAX - 2
-    assert sum(known.overflown.values()) == 1_000 - SHAPES_MAX
-    assert known.fresh([drift(5_000, event="win")]), "another message has a budget of its own"
+    known = PublishedShapes()
+    assert known.take_new([drift(1), drift(1), drift(2)]) == [drift(1), drift(2)]
+    assert known.take_new([drift(2)]) == []
+    assert len(known.take_new(drift(n) for n in range(1_000))) == SHAPES_MAX - 2
+    assert sum(known.over_budget.values()) == 1_000 - SHAPES_MAX
+    assert known.take_new([drift(5_000, event="win")]), "another message has a budget of its own"
 
 
 def test_strangers_cannot_use_up_a_providers_budget():
-    known = Known()
-    known.fresh(drift(n, rejected="BAD_SIGNATURE") for n in range(1_000))
-    assert known.fresh([drift(9_999)])
-    assert known.fresh([drift(9_998, rejected="BAD_AMOUNT")])
-    assert known.fresh([drift(9_997, rejected="MISSING_SIGNATURE")]) == []
+    known = PublishedShapes()
+    known.take_new(drift(n, rejected="BAD_SIGNATURE") for n in range(1_000))
+    assert known.take_new([drift(9_999)])
+    assert known.take_new([drift(9_998, rejected="BAD_AMOUNT")])
+    assert known.take_new([drift(9_997, rejected="MISSING_SIGNATURE")]) == []
 
 
 # --- a batch ----------------------------------------------------------------------------------------------------------
@@ -267,8 +267,8 @@ class Sender:
 
 class Bench:
     def __init__(self, rate: float = 1.0) -> None:
-        self.sender, self.known, self.stats = Sender(), Known(), DriftStats()
-        self.handle = create_handler(Checker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate)
+        self.sender, self.known, self.stats = Sender(), PublishedShapes(), DriftStats()
+        self.handle = create_handler(DriftChecker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate)
 
     async def take(self, records: list[Any], topic: str = raw_topic("hub88")) -> list[tuple[str, str]]:
         before = len(self.sender.sent)
@@ -287,7 +287,7 @@ async def test_a_batch_tells_each_shape_once_and_a_further_one_nothing():
     assert await bench.take(many(5, bonus=2)) == []
     assert await bench.take(many(2, bonus=2, extra=1)) == [("NEW_FIELD", "$.extra")]
     assert bench.stats.checked["hub88"] == bench.stats.seen == 12
-    assert bench.stats.told == 2
+    assert bench.stats.published == 2
 
 
 async def test_what_could_not_be_told_is_told_by_the_next_try():
@@ -326,13 +326,13 @@ async def test_marks_and_strangers_topics_are_let_by():
 
 
 def test_a_sample_follows_its_rate_and_holds_at_least_one():
-    records = [Record("t", 0, offset, 0, None, b"", ()) for offset in range(20_000)]
-    assert 150 <= len(sampled(records, 0.01)) <= 250
-    assert sampled(records, 0.01) == sampled(records, 0.01)
-    assert len(sampled(records, 1.0)) == 20_000
-    assert len(sampled(records[:1], 0.000_001)) == 1
-    assert sampled(records, 0.0) == []
-    assert sampled([], 0.5) == []
+    records = [ExampleRecord("t", 0, offset, 0, None, b"", ()) for offset in range(20_000)]
+    assert 150 <= len(sample_records(records, 0.01)) <= 250
+    assert sample_records(records, 0.01) == sample_records(records, 0.01)
+    assert len(sample_records(records, 1.0)) == 20_000
+    assert len(sample_records(records[:1], 0.000_001)) == 1
+    assert sample_records(records, 0.0) == []
+    assert sample_records([], 0.5) == []
 
 
 def test_the_worker_reads_raw_topics_and_their_dead_letters_only():

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from streams.drift.avro_shapes import AvroShapes
 from streams.drift.json_shapes import JsonShapes
-from streams.drift.payload_schemas import Body, declared_by
-from streams.drift.shapes import PATH_MAX, Shape, What
+from streams.drift.payload_schemas import Body, load_payload_schemas
+from streams.drift.shapes import PATH_MAX, DriftKind, Shape
 from streams.drift.xml_shapes import XmlShapes
 from streams.providers.registry import DIALECTS
-from streams.providers.xml_body import parser, root_of
+from streams.providers.xml_body import make_parser, root_of
 
 SCHEMA = {
     "type": "object",
@@ -41,7 +41,7 @@ SCHEMA = {
 
 
 def of_json(**body: object) -> list[Shape]:
-    return JsonShapes(SCHEMA).of({"id": "1", "amount": 1} | body)
+    return JsonShapes(SCHEMA).compare({"id": "1", "amount": 1} | body)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -50,24 +50,24 @@ def of_json(**body: object) -> list[Shape]:
 @pytest.mark.parametrize(
     ("body", "shape"),
     [
-        ({"bonus": 1}, (What.NEW_FIELD, "$.bonus", "")),
-        ({"odd name": 1}, (What.NEW_FIELD, "$['odd name']", "")),
-        ({"new": {"deep": {"er": 1}}}, (What.NEW_FIELD, "$.new", "")),
-        ({"items": [{"n": 1}, {"n": 2, "m": 3}, {"n": 4, "m": 5}]}, (What.NEW_FIELD, "$.items[*].m", "")),
-        ({"child": {"y": 1}}, (What.NEW_FIELD, "$.child.y", "")),
-        ({"items": [{}, {"n": 1}, {}]}, (What.MISSING_FIELD, "$.items[*].n", "")),
-        ({"amount": "1"}, (What.CHANGED_TYPE, "$.amount", "string instead of integer")),
-        ({"amount": None}, (What.CHANGED_TYPE, "$.amount", "null instead of integer")),
-        ({"amount": 1.5}, (What.CHANGED_TYPE, "$.amount", "number instead of integer")),
-        ({"amount": True}, (What.CHANGED_TYPE, "$.amount", "boolean instead of integer")),
-        ({"items": [{"n": "1"}, {"n": "2"}]}, (What.CHANGED_TYPE, "$.items[*].n", "string instead of integer")),
-        ({"tags": {"b": 1, "c": 2}}, (What.CHANGED_TYPE, "$.tags.*", "integer instead of string")),
-        ({"child": {"x": "1"}}, (What.CHANGED_TYPE, "$.child.x", "string instead of number")),
-        ({"loose": {"a": "1"}}, (What.CHANGED_TYPE, "$.loose.a", "string instead of integer")),
-        ({"state": "HELD"}, (What.NEW_VALUE, "$.state", "HELD")),
-        ({"state": 7}, (What.CHANGED_TYPE, "$.state", "integer instead of string or null")),
-        ({"code": "eur"}, (What.CHANGED_FORMAT, "$.code", "not pattern ^[A-Z]{3}$")),
-        ({"id": ""}, (What.CHANGED_FORMAT, "$.id", "not minLength 1")),
+        ({"bonus": 1}, (DriftKind.NEW_FIELD, "$.bonus", "")),
+        ({"odd name": 1}, (DriftKind.NEW_FIELD, "$['odd name']", "")),
+        ({"new": {"deep": {"er": 1}}}, (DriftKind.NEW_FIELD, "$.new", "")),
+        ({"items": [{"n": 1}, {"n": 2, "m": 3}, {"n": 4, "m": 5}]}, (DriftKind.NEW_FIELD, "$.items[*].m", "")),
+        ({"child": {"y": 1}}, (DriftKind.NEW_FIELD, "$.child.y", "")),
+        ({"items": [{}, {"n": 1}, {}]}, (DriftKind.MISSING_FIELD, "$.items[*].n", "")),
+        ({"amount": "1"}, (DriftKind.CHANGED_TYPE, "$.amount", "string instead of integer")),
+        ({"amount": None}, (DriftKind.CHANGED_TYPE, "$.amount", "null instead of integer")),
+        ({"amount": 1.5}, (DriftKind.CHANGED_TYPE, "$.amount", "number instead of integer")),
+        ({"amount": True}, (DriftKind.CHANGED_TYPE, "$.amount", "boolean instead of integer")),
+        ({"items": [{"n": "1"}, {"n": "2"}]}, (DriftKind.CHANGED_TYPE, "$.items[*].n", "string instead of integer")),
+        ({"tags": {"b": 1, "c": 2}}, (DriftKind.CHANGED_TYPE, "$.tags.*", "integer instead of string")),
+        ({"child": {"x": "1"}}, (DriftKind.CHANGED_TYPE, "$.child.x", "string instead of number")),
+        ({"loose": {"a": "1"}}, (DriftKind.CHANGED_TYPE, "$.loose.a", "string instead of integer")),
+        ({"state": "HELD"}, (DriftKind.NEW_VALUE, "$.state", "HELD")),
+        ({"state": 7}, (DriftKind.CHANGED_TYPE, "$.state", "integer instead of string or null")),
+        ({"code": "eur"}, (DriftKind.CHANGED_FORMAT, "$.code", "not pattern ^[A-Z]{3}$")),
+        ({"id": ""}, (DriftKind.CHANGED_FORMAT, "$.id", "not minLength 1")),
     ],
 )
 def test_a_json_body_shows_its_shape_once(body, shape):
@@ -80,16 +80,16 @@ def test_a_json_body_that_fulfils_its_schema_shows_nothing():
 
 
 def test_a_missing_field_and_others_at_once():
-    assert set(JsonShapes(SCHEMA).of({"amount": 1, "b": 1, "state": "X"})) == {
-        (What.NEW_FIELD, "$.b", ""),
-        (What.MISSING_FIELD, "$.id", ""),
-        (What.NEW_VALUE, "$.state", "X"),
+    assert set(JsonShapes(SCHEMA).compare({"amount": 1, "b": 1, "state": "X"})) == {
+        (DriftKind.NEW_FIELD, "$.b", ""),
+        (DriftKind.MISSING_FIELD, "$.id", ""),
+        (DriftKind.NEW_VALUE, "$.state", "X"),
     }
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 7, {}, {"id": {}, "items": 3, "child": [1]}])
 def test_any_json_value_has_shapes(body):
-    assert JsonShapes(SCHEMA).of(body)
+    assert JsonShapes(SCHEMA).compare(body)
 
 
 def test_names_and_values_of_any_length_stay_short_and_printable():
@@ -104,7 +104,7 @@ def test_names_and_values_of_any_length_stay_short_and_printable():
 def test_of_a_long_array_the_head_is_looked_at():
     long = [{"n": 1}] * 100_000
     assert of_json(items=[*long, {"m": 1}]) == []
-    assert of_json(items=[{"n": 1, "m": 1}, *long]) == [(What.NEW_FIELD, "$.items[*].m", "")]
+    assert of_json(items=[{"n": 1, "m": 1}, *long]) == [(DriftKind.NEW_FIELD, "$.items[*].m", "")]
 
 
 # --- XML --------------------------------------------------------------------------------------------------------------
@@ -134,22 +134,25 @@ XSD = b"""<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:p="urn:p"
 
 def of_xml(inner: str, attributes: str = 'v="1"', namespace: str = "urn:p", root: str = "note") -> list[Shape]:
     text = f'<{root} xmlns="{namespace}" {attributes}>{inner}</{root}>'
-    return XmlShapes(XSD).of(root_of(parser(), text.encode()))
+    return XmlShapes(XSD).compare(root_of(make_parser(), text.encode()))
 
 
 @pytest.mark.parametrize(
     ("inner", "shape"),
     [
-        ("<id>1</id><new><deep/></new><paid/>", (What.NEW_FIELD, "/note/new", "")),
-        ("<id>1</id><paid/><line><n>1</n><m/></line><line><n>1</n><m/></line>", (What.NEW_FIELD, "/note/line/m", "")),
-        ("<id>1</id><paid/><line><n>1</n><m xmlns='urn:q'/></line>", (What.NEW_FIELD, "/note/line/m", "")),
-        ("<id>1</id><money ccy='EUR' unit='c'>1</money><paid/>", (What.NEW_FIELD, "/note/money/@unit", "")),
-        ("<paid/>", (What.MISSING_FIELD, "/note/id", "")),
-        ("<id>1</id><money>1</money><paid/>", (What.MISSING_FIELD, "/note/money/@ccy", "")),
-        ("<id>1</id><paid/><line><n>1</n><line/></line>", (What.MISSING_FIELD, "/note/line/line/n", "")),
-        ("<id>one</id><paid/>", (What.CHANGED_TYPE, "/note/id", "not xs:int")),
-        ("<id>1</id><money ccy='EUR'>1,5</money><paid/>", (What.CHANGED_TYPE, "/note/money", "not xs:decimal")),
-        ("<paid/><id>1</id>", (What.CHANGED_FORMAT, "/note/paid", "not in the declared order or number")),
+        ("<id>1</id><new><deep/></new><paid/>", (DriftKind.NEW_FIELD, "/note/new", "")),
+        (
+            "<id>1</id><paid/><line><n>1</n><m/></line><line><n>1</n><m/></line>",
+            (DriftKind.NEW_FIELD, "/note/line/m", ""),
+        ),
+        ("<id>1</id><paid/><line><n>1</n><m xmlns='urn:q'/></line>", (DriftKind.NEW_FIELD, "/note/line/m", "")),
+        ("<id>1</id><money ccy='EUR' unit='c'>1</money><paid/>", (DriftKind.NEW_FIELD, "/note/money/@unit", "")),
+        ("<paid/>", (DriftKind.MISSING_FIELD, "/note/id", "")),
+        ("<id>1</id><money>1</money><paid/>", (DriftKind.MISSING_FIELD, "/note/money/@ccy", "")),
+        ("<id>1</id><paid/><line><n>1</n><line/></line>", (DriftKind.MISSING_FIELD, "/note/line/line/n", "")),
+        ("<id>one</id><paid/>", (DriftKind.CHANGED_TYPE, "/note/id", "not xs:int")),
+        ("<id>1</id><money ccy='EUR'>1,5</money><paid/>", (DriftKind.CHANGED_TYPE, "/note/money", "not xs:decimal")),
+        ("<paid/><id>1</id>", (DriftKind.CHANGED_FORMAT, "/note/paid", "not in the declared order or number")),
     ],
 )
 def test_an_xml_body_shows_its_shape_once(inner, shape):
@@ -157,11 +160,11 @@ def test_an_xml_body_shows_its_shape_once(inner, shape):
 
 
 def test_attributes_values_and_roots_of_xml():
-    assert of_xml("<id>1</id><paid/>", "") == [(What.MISSING_FIELD, "/note/@v", "")]
-    assert of_xml("<id>1</id><paid/>", 'v="1" w="2"') == [(What.NEW_FIELD, "/note/@w", "")]
-    assert of_xml("<id>1</id><paid/>", 'v="1" kind="C"') == [(What.NEW_VALUE, "/note/@kind", "C")]
-    assert of_xml("<id>1</id><paid/>", namespace="urn:q") == [(What.NEW_MESSAGE, "/", "{urn:q}note")]
-    assert of_xml("", root="letter") == [(What.NEW_MESSAGE, "/", "{urn:p}letter")]
+    assert of_xml("<id>1</id><paid/>", "") == [(DriftKind.MISSING_FIELD, "/note/@v", "")]
+    assert of_xml("<id>1</id><paid/>", 'v="1" w="2"') == [(DriftKind.NEW_FIELD, "/note/@w", "")]
+    assert of_xml("<id>1</id><paid/>", 'v="1" kind="C"') == [(DriftKind.NEW_VALUE, "/note/@kind", "C")]
+    assert of_xml("<id>1</id><paid/>", namespace="urn:q") == [(DriftKind.NEW_MESSAGE, "/", "{urn:q}note")]
+    assert of_xml("", root="letter") == [(DriftKind.NEW_MESSAGE, "/", "{urn:p}letter")]
 
 
 def test_an_xml_body_that_fulfils_its_schema_shows_nothing():
@@ -170,9 +173,9 @@ def test_an_xml_body_that_fulfils_its_schema_shows_nothing():
 
 def test_what_is_new_hides_nothing_behind_it():
     assert of_xml("<new/><id>one</id><free/>", 'v="1" kind="C"') == [
-        (What.NEW_FIELD, "/note/new", ""),
-        (What.NEW_VALUE, "/note/@kind", "C"),
-        (What.CHANGED_TYPE, "/note/id", "not xs:int"),
+        (DriftKind.NEW_FIELD, "/note/new", ""),
+        (DriftKind.NEW_VALUE, "/note/@kind", "C"),
+        (DriftKind.CHANGED_TYPE, "/note/id", "not xs:int"),
     ]
 
 
@@ -202,55 +205,55 @@ def container(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "shape"),
     [
-        ({"seat": {"name": "seat", "type": "int"}}, (What.NEW_FIELD, "$.seat", "")),
-        ({"id": None}, (What.MISSING_FIELD, "$.id", "")),
-        ({"id": {"name": "id", "type": "long"}}, (What.CHANGED_TYPE, "$.id", "long instead of string")),
+        ({"seat": {"name": "seat", "type": "int"}}, (DriftKind.NEW_FIELD, "$.seat", "")),
+        ({"id": None}, (DriftKind.MISSING_FIELD, "$.id", "")),
+        ({"id": {"name": "id", "type": "long"}}, (DriftKind.CHANGED_TYPE, "$.id", "long instead of string")),
         (
             {"id": {"name": "id", "type": ["null", "string"]}},
-            (What.CHANGED_TYPE, "$.id", "union of null, string instead of string"),
+            (DriftKind.CHANGED_TYPE, "$.id", "union of null, string instead of string"),
         ),
         (
             {"tags": {"name": "tags", "type": {"type": "array", "items": "int"}}},
-            (What.CHANGED_TYPE, "$.tags[*]", "int instead of string"),
+            (DriftKind.CHANGED_TYPE, "$.tags[*]", "int instead of string"),
         ),
         (
             {"kind": {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["BET", "WIN", "TIP"]}}},
-            (What.NEW_VALUE, "$.kind", "TIP"),
+            (DriftKind.NEW_VALUE, "$.kind", "TIP"),
         ),
     ],
 )
 def test_the_writers_schema_of_a_container_shows_its_shape(changes, shape):
     value = container(**changes)
-    assert AvroShapes(AVRO).of(value, value) == [shape]
+    assert AvroShapes(AVRO).compare(value, value) == [shape]
 
 
 def test_avro_bodies_that_are_as_declared_show_nothing():
-    assert AvroShapes(AVRO).of(container(), b"") == []
+    assert AvroShapes(AVRO).compare(container(), b"") == []
     stream = io.BytesIO()
     said = {"id": "1", "amount": b"\x7f" * 9, "kind": "WIN", "tags": ["a"]}
     plain = json.loads(json.dumps(AVRO).replace('"logicalType": "decimal", ', ""))
     fastavro.schemaless_writer(stream, fastavro.parse_schema(plain), said)
-    assert AvroShapes(AVRO).of(stream.getvalue(), stream.getvalue()) == []
+    assert AvroShapes(AVRO).compare(stream.getvalue(), stream.getvalue()) == []
 
 
 @pytest.mark.parametrize("record", [b"", b"\x02", b"\x02a\x02\x01\x00\x00\x00left over", b"\xff" * 40])
 def test_bare_avro_of_another_schema_is_unreadable(record):
-    [shape] = AvroShapes(AVRO).of(record, record)
-    assert shape.what is What.UNREADABLE
+    [shape] = AvroShapes(AVRO).compare(record, record)
+    assert shape.what is DriftKind.UNREADABLE
 
 
 def test_single_object_avro_of_an_unknown_schema_is_told_by_its_fingerprint():
-    [shape] = AvroShapes(AVRO).of(b"\xc3\x01" + bytes(range(8)) + b"body", b"body")
-    assert shape == (What.UNREADABLE, "$", "written with schema 0001020304050607, which is not declared")
-    [broken] = AvroShapes(AVRO).of(b"Obj\x01rest", b"")
-    assert broken.what is What.UNREADABLE
+    [shape] = AvroShapes(AVRO).compare(b"\xc3\x01" + bytes(range(8)) + b"body", b"body")
+    assert shape == (DriftKind.UNREADABLE, "$", "written with schema 0001020304050607, which is not declared")
+    [broken] = AvroShapes(AVRO).compare(b"Obj\x01rest", b"")
+    assert broken.what is DriftKind.UNREADABLE
 
 
 # --- declared schemas, forms, text ------------------------------------------------------------------------------------
 
 
 def check(provider: str, event: str, value: bytes, content_type: bytes = b"") -> list[Shape]:
-    [declared, *_] = declared_by(provider)[event]
+    [declared, *_] = load_payload_schemas(provider)[event]
     dialect = DIALECTS[provider]
     return declared.check(Body(value, {"content-type": content_type}, dialect.payload(value)))
 
@@ -259,12 +262,12 @@ def test_a_form_is_held_against_its_schema_field_by_field():
     form = b"application/x-www-form-urlencoded; charset=UTF-8"
     value = b"hash=" + b"a" * 32 + b"&providerId=P&userId=u&gameId=g&roundId=r&amount=1%2C50&reference=x&extra=1"
     assert check("pragmatic", "bet", value, form) == [
-        (What.NEW_FIELD, "$.extra", ""),
-        (What.CHANGED_FORMAT, "$.amount", r"not pattern ^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"),
-        (What.MISSING_FIELD, "$.timestamp", ""),
+        (DriftKind.NEW_FIELD, "$.extra", ""),
+        (DriftKind.CHANGED_FORMAT, "$.amount", r"not pattern ^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"),
+        (DriftKind.MISSING_FIELD, "$.timestamp", ""),
     ]
-    assert check("pragmatic", "bet", b"\xff", form) == [(What.UNREADABLE, "$", "no form")]
-    assert check("pragmatic", "bet", b"{", b"application/json") == [(What.UNREADABLE, "$", "no JSON")]
+    assert check("pragmatic", "bet", b"\xff", form) == [(DriftKind.UNREADABLE, "$", "no form")]
+    assert check("pragmatic", "bet", b"{", b"application/json") == [(DriftKind.UNREADABLE, "$", "no JSON")]
 
 
 def test_columns_of_a_text_file_are_held_against_their_schema():
@@ -279,19 +282,21 @@ def test_columns_of_a_text_file_are_held_against_their_schema():
     ]
     row = ["2026-01-31T00:00:00", "p", "EUR", "1", "2", "", ""]
     lines = ["L\tall\t+0", "\t".join([*row, "x"]), "\t".join([*needed, "NEW_COLUMN"])]
-    assert check("lga_report", "report", "\n".join(lines).encode()) == [(What.NEW_FIELD, "$.players[*].NEW_COLUMN", "")]
+    assert check("lga_report", "report", "\n".join(lines).encode()) == [
+        (DriftKind.NEW_FIELD, "$.players[*].NEW_COLUMN", "")
+    ]
     row[3] = "1,5"
     lines = ["L\tall\t+0", "\t".join(row[:-1]), "\t".join(needed[:-1])]
     assert check("lga_report", "report", "\n".join(lines).encode()) == [
-        (What.CHANGED_FORMAT, "$.players[*].BET_IN_MONTH", r"not pattern ^([+-]?\d+(\.\d+)?)?$"),
-        (What.MISSING_FIELD, "$.players[*].CASINO_CHIPS_VALUE", ""),
+        (DriftKind.CHANGED_FORMAT, "$.players[*].BET_IN_MONTH", r"not pattern ^([+-]?\d+(\.\d+)?)?$"),
+        (DriftKind.MISSING_FIELD, "$.players[*].CASINO_CHIPS_VALUE", ""),
     ]
 
 
 @pytest.mark.parametrize("value", [b"", b"[" * 30_000, b"\xff\xfe", b"NaN", b'{"a":', b"<a/>"])
 def test_no_bytes_are_an_error(value):
     for provider in ("hub88", "playngo", "skylift"):
-        for event in declared_by(provider):
+        for event in load_payload_schemas(provider):
             assert check(provider, event, value)
 
 
@@ -306,12 +311,12 @@ JSON = st.recursive(
 def test_a_field_more_is_one_shape_more_whatever_else_is_there(body, name):
     shapes = JsonShapes(SCHEMA)
     whole = {"id": "1", "amount": 1, "meta": body}
-    before = shapes.of(whole)
-    after = shapes.of({**whole, "x-" + name: body})
+    before = shapes.compare(whole)
+    after = shapes.compare({**whole, "x-" + name: body})
     assert [shape for shape in after if "x-" not in shape.path[:5]] == before
     assert len(after) == len(before) + 1
     assert all(
-        shape.path.isprintable() and shape.detail.isprintable() for shape in shapes.of({"meta": body, name: body})
+        shape.path.isprintable() and shape.detail.isprintable() for shape in shapes.compare({"meta": body, name: body})
     )
 
 
@@ -320,12 +325,12 @@ def test_a_field_more_is_one_shape_more_whatever_else_is_there(body, name):
 def test_any_value_has_shapes_against_any_schema(body):
     value = json.dumps(body).encode()
     for provider in ("hub88", "stripe", "adyen", "sumsub"):
-        for versions in declared_by(provider).values():
+        for versions in load_payload_schemas(provider).values():
             for declared in versions:
                 assert isinstance(declared.check(Body(value, {}, value)), list)
 
 
 def test_every_provider_has_declared_something():
     for provider in DIALECTS:
-        assert declared_by(provider), provider
-    assert declared_by("nobody") == {}
+        assert load_payload_schemas(provider), provider
+    assert load_payload_schemas("nobody") == {}

@@ -6,24 +6,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_sink.store.event_decoder import Contents
-from runtime.dead_letters.sink import DeadLetters
+from ledger_sink.store.event_decoder import EventDecoder
+from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.batches import RecordBatch
 from schemas import codec
 from schemas.errors import InvariantBroken
 from schemas.events import WalletTransaction
-from schemas.registry import released
+from schemas.registry import released_registry
 from tests.unit.ledger_events import bet
 
 EVENT = bet("b", 1)
 BODY = codec.encoder(WalletTransaction)(EVENT)
 
 
-class Graveyard(DeadLetters):
+class RecordingSink(KafkaDeadLetterSink):
     def __init__(self):
         self.buried = []
 
-    async def bury_all(self, burials):
+    async def publish_all(self, burials):
         self.buried.append([burial.record.offset for burial in burials])
 
 
@@ -37,25 +37,25 @@ def under(schema_id):
 
 
 @pytest.mark.parametrize(
-    "poison", [None, b"", b"{}", BODY[:40], under(1), under(released().latest("wallet-balance").id)]
+    "poison", [None, b"", b"{}", BODY[:40], under(1), under(released_registry().latest("wallet-balance").id)]
 )
 async def test_what_is_no_event_is_buried_and_the_rest_goes_on(poison):
-    dead = Graveyard()
-    events = await Contents(dead).events_of(batch_of(BODY, poison, BODY))
+    dead = RecordingSink()
+    events = await EventDecoder(dead).decode_batch(batch_of(BODY, poison, BODY))
     assert [(record.offset, event) for record, event in events] == [(0, EVENT), (2, EVENT)]
     assert dead.buried == [[1]]
 
 
 async def test_a_batch_that_is_tried_again_is_not_buried_again():
-    dead = Graveyard()
-    contents, first = Contents(dead), batch_of(BODY, b"poison")
+    dead = RecordingSink()
+    contents, first = EventDecoder(dead), batch_of(BODY, b"poison")
     for _ in range(3):
-        await contents.events_of(first)
-    await contents.events_of(batch_of(BODY, b"poison", b"more"))
+        await contents.decode_batch(first)
+    await contents.decode_batch(batch_of(BODY, b"poison", b"more"))
     assert dead.buried == [[1], [1, 2]]
 
 
 async def test_an_event_of_a_newer_release_stops_the_worker():
-    newer = max(schema.id for schema in released()) + 1
+    newer = max(schema.id for schema in released_registry()) + 1
     with pytest.raises(InvariantBroken, match=rf"log-3@1 was written under schema id {newer}.*upgrade"):
-        await Contents(Graveyard()).events_of(batch_of(BODY, under(newer)))
+        await EventDecoder(RecordingSink()).decode_batch(batch_of(BODY, under(newer)))

@@ -12,14 +12,14 @@ import pytest
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.conformance.adapters import Subject, subject_of
-from lab.conformance.cases import Mode, case_of
+from lab.conformance.adapters import AdapterUnderTest, adapter_of
+from lab.conformance.cases import Mode, make_case
 from lab.conformance.examples.fill import Fill
 from lab.conformance.examples.find import examples_of
 from lab.conformance.examples.playngo import examples as playngo_examples
-from lab.conformance.fuzz import fuzz
-from lab.conformance.mutation import mutated
-from lab.conformance.respelling import respelt
+from lab.conformance.fuzz import run_fuzz
+from lab.conformance.mutation import mutate
+from lab.conformance.respelling import respell
 from schemas.events import Amount
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.providers.adyen import Adyen
@@ -30,7 +30,7 @@ from streams.providers.playngo import PlayNGo
 from streams.providers.registry import by_provider
 
 
-def planted(dialect: Dialect, change) -> Subject:
+def planted(dialect: Dialect, change) -> AdapterUnderTest:
     """The dialect's subject, its drafts changed on the way."""
 
     right: Any = type(dialect)
@@ -45,21 +45,21 @@ def planted(dialect: Dialect, change) -> Subject:
     examples = examples_of(dialect)
     alone = by_provider([faulty])
     keyed = Normaliser(alone, {dialect.provider: examples.keys})
-    return Subject(faulty, faulty.version, examples, keyed, Normaliser(alone, {}))
+    return AdapterUnderTest(faulty, faulty.version, examples, keyed, Normaliser(alone, {}))
 
 
 def each_draft(change):
     return lambda items: [change(item) if isinstance(item, Draft) else item for item in items]
 
 
-def run(subject: Subject, count: int = 400):
-    return fuzz(1, range(count), [subject])
+def run(subject: AdapterUnderTest, count: int = 400):
+    return run_fuzz(1, range(count), [subject])
 
 
 @pytest.mark.parametrize("dialect", [Hub88(), PlayNGo(), Adyen(), House()], ids=lambda d: d.provider)
 def test_an_adapter_that_is_right_passes(dialect):
-    report = run(subject_of(dialect))
-    assert report.total.clean, report.failures
+    report = run(adapter_of(dialect))
+    assert report.total.is_clean, report.failures
     assert report.total.count == report.total.accepted + report.total.rejected == 400
     assert not report.too_few_accepted
 
@@ -133,13 +133,13 @@ def test_an_answer_that_raises_is_found(monkeypatch):
         raise ValueError(message)
 
     monkeypatch.setattr(PlayNGo, "answer", raising)
-    report = run(subject_of(PlayNGo()), 50)
+    report = run(adapter_of(PlayNGo()), 50)
     assert report.total.exceptions == report.total.count == 50
 
 
 def test_a_secret_that_is_shown_is_found(monkeypatch):
     monkeypatch.setattr(PlayNGo, "redacted", lambda _, value: value)
-    assert run(subject_of(PlayNGo()), 50).total.inexact
+    assert run(adapter_of(PlayNGo()), 50).total.inexact
 
 
 def test_examples_that_cannot_be_written_are_counted(monkeypatch):
@@ -147,9 +147,9 @@ def test_examples_that_cannot_be_written_are_counted(monkeypatch):
         message = "no"
         raise ValueError(message)
 
-    subject = subject_of(Hub88())
-    broken = Subject(
-        subject.dialect, subject.version, replace(subject.examples, make=raising), subject.keyed, subject.open_
+    subject = adapter_of(Hub88())
+    broken = AdapterUnderTest(
+        subject.dialect, subject.version, replace(subject.examples, make=raising), subject.keyed, subject.unkeyed
     )
     assert run(broken, 16).total.exceptions == 16
 
@@ -162,29 +162,29 @@ def test_traffic_that_is_refused_at_the_door_is_told():
 
 
 def test_a_case_is_the_same_whenever_it_is_asked_for():
-    among = [subject_of(dialect) for dialect in (Hub88(), PlayNGo(), Adyen())]
-    straight = [case_of(7, index, among).record for index in range(60)]
-    assert [case_of(7, index, among).record for index in (59, 3, 30)] == [straight[n] for n in (59, 3, 30)]
-    assert {case_of(7, index, among).mode for index in range(60)} == set(Mode)
-    assert case_of(8, 0, among).record != straight[0]
+    among = [adapter_of(dialect) for dialect in (Hub88(), PlayNGo(), Adyen())]
+    straight = [make_case(7, index, among).record for index in range(60)]
+    assert [make_case(7, index, among).record for index in (59, 3, 30)] == [straight[n] for n in (59, 3, 30)]
+    assert {make_case(7, index, among).mode for index in range(60)} == set(Mode)
+    assert make_case(8, 0, among).record != straight[0]
 
 
 def test_respelling_changes_bytes_and_nothing_else():
     json_body = b'{"a":1.50,"b":[{"c":null,"d":"x/y \xc3\xa9"}],"e":12345678901234567890,"f":1e3}'
-    spelt = {respelt(json_body, "application/json", Random(seed)) for seed in range(30)}
+    spelt = {respell(json_body, "application/json", Random(seed)) for seed in range(30)}
     assert len(spelt) > 20
     assert all(b"1.50" in text and b"1e3" in text and b"12345678901234567890" in text for text in spelt)
     assert len({orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS) for text in spelt}) == 1
 
     xml_body = b'<pkt><call b="2" a="1&amp;"><ext/></call><call a="3"/></pkt>'
-    spelt = {respelt(xml_body, "text/xml; charset=utf-8", Random(seed)) for seed in range(30)}
+    spelt = {respell(xml_body, "text/xml; charset=utf-8", Random(seed)) for seed in range(30)}
     assert len(spelt) > 5
     for text in spelt:
         calls = etree.fromstring(text).findall("call")
         assert [dict(call.attrib) for call in calls] == [{"a": "1&", "b": "2"}, {"a": "3"}]
 
     form = b"b=1%2B2&a=&c=x+y"
-    spelt = {respelt(form, "application/x-www-form-urlencoded", Random(seed)) for seed in range(30)}
+    spelt = {respell(form, "application/x-www-form-urlencoded", Random(seed)) for seed in range(30)}
     assert len(spelt) > 5
     assert {tuple(sorted(parse_qsl(text.decode(), keep_blank_values=True))) for text in spelt} == {
         (("a", ""), ("b", "1+2"), ("c", "x y"))
@@ -193,7 +193,7 @@ def test_respelling_changes_bytes_and_nothing_else():
 
 def test_mutations_are_of_many_kinds():
     made = playngo_examples(Fill(1))
-    values = {mutated(made[0], made[1], Random(seed)).value for seed in range(300)}
+    values = {mutate(made[0], made[1], Random(seed)).value for seed in range(300)}
     assert len(values) > 200
     assert any(b"ENTITY" in value for value in values)
     assert any(value.count(b"<a>") > 100 for value in values)

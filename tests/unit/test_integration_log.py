@@ -10,36 +10,36 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from lab.conformance.adapters import subject_of
-from lab.conformance.suite import Conformance, conformance
-from ledger_sink.queries.traffic import Traffic
+from lab.conformance.adapters import adapter_of
+from lab.conformance.suite import Conformance, run_suite
+from ledger_sink.queries.traffic import VersionTraffic
 from pitboss.cli.main import cli
-from pitboss.integration_log.markdown import markdown
+from pitboss.integration_log.markdown import render_markdown
 from pitboss.integration_log.model import (
-    Earlier,
+    EarlierLog,
     IntegrationLog,
     RejectedLine,
     SchemaChange,
-    compared_with,
-    put_together,
+    assemble_log,
+    baseline_name,
     rejected_lines,
     schema_changes,
     schema_checksums,
     version_lines,
 )
-from pitboss.ops.periods import since_ms
-from runtime.dead_letters.letters import Action, Case, Letter
+from pitboss.ops.periods import parse_since_ms
+from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
 from schemas.errors import UsageError
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DAY_MS
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS
-from streams.providers.versions import State, VersionRow
+from streams.providers.versions import VersionRow, VersionState
 
 NOW = 1_792_000_000_000
 
 
-def row(version: str, state: State, **fields: Any) -> VersionRow:
+def row(version: str, state: VersionState, **fields: Any) -> VersionRow:
     return VersionRow(provider="acme", version=version, adapter="a:B", state=state, source="x", **fields)
 
 
@@ -48,7 +48,7 @@ def drift(path: str = "$.a") -> SchemaDrift:
     return SchemaDrift("id", "acme", "1", "bet", "acme/bet/v1", "NEW_FIELD", path, "", "{}", place, NOW, None)
 
 
-def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, dropped: bool = False) -> Case:
+def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, dropped: bool = False) -> DeadLetterCase:
     source = Position(topic, 0, offset)
     letters = tuple(
         Letter(
@@ -58,7 +58,7 @@ def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, d
         for index, code in enumerate(codes)
     )
     actions = (Action(1, source, "DROP", codes[0], "me", "why", False, 0, True, None),) if dropped else ()
-    return Case(source, letters, actions)
+    return DeadLetterCase(source, letters, actions)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, d
     ],
 )
 def test_since_is_a_time_or_how_long_ago(text, expected):
-    assert since_ms(text, NOW) == expected
+    assert parse_since_ms(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-1d", "0d", "7 d", "yesterday", "7y"])
 def test_what_is_no_period_is_said(text):
     with pytest.raises(UsageError, match="is no time: write 7d"):
-        since_ms(text, NOW)
+        parse_since_ms(text, NOW)
 
 
 def test_versions_have_their_events_and_strangers_are_not_left_out():
-    rows = [row("1", State.DEPRECATED, retires_on=date(2026, 12, 1)), row("2", State.LIVE)]
-    traffic = {("acme", "1"): Traffic(5, "x", 0), ("acme", "9"): Traffic(1, "y", 0)}
+    rows = [row("1", VersionState.DEPRECATED, retires_on=date(2026, 12, 1)), row("2", VersionState.LIVE)]
+    traffic = {("acme", "1"): VersionTraffic(5, "x", 0), ("acme", "9"): VersionTraffic(1, "y", 0)}
     lines = version_lines(rows, traffic, date(2026, 11, 22))
     assert [(line.version, line.state, line.events) for line in lines] == [
         ("1", "deprecated", 5),
@@ -129,20 +129,20 @@ def test_schema_changes_are_told_by_name():
 
 
 def test_changes_are_told_against_the_last_log_before_the_period():
-    earlier = {"a": Earlier(10, {}), "b": Earlier(20, {}), "c": Earlier(30, {})}
-    assert compared_with(earlier, 25) == "b"
-    assert compared_with(earlier, 20) == "b"
-    assert compared_with(earlier, 5) == "a", "the first one of the period, where none is older"
-    assert compared_with({}, 5) is None
+    earlier = {"a": EarlierLog(10, {}), "b": EarlierLog(20, {}), "c": EarlierLog(30, {})}
+    assert baseline_name(earlier, 25) == "b"
+    assert baseline_name(earlier, 20) == "b"
+    assert baseline_name(earlier, 5) == "a", "the first one of the period, where none is older"
+    assert baseline_name({}, 5) is None
 
 
 def written(**fields: object) -> IntegrationLog:
-    log = put_together(NOW - DAY_MS, NOW, [], [], [], [Conformance("acme/1", 3, 5, [])], {}, [])
+    log = assemble_log(NOW - DAY_MS, NOW, [], [], [], [Conformance("acme/1", 3, 5, [])], {}, [])
     return replace(log, **fields)
 
 
 def test_the_document_says_what_there_is_and_what_is_not_known():
-    text = markdown(written())
+    text = render_markdown(written())
     for said in (
         "None was found.",
         "None was rejected.",
@@ -150,18 +150,18 @@ def test_the_document_says_what_there_is_and_what_is_not_known():
         "| acme/1 | passed | 3 | 5 | 0 |",
     ):
         assert said in text
-    unknown = markdown(written(drift=None, rejected=None, unknown=["Drift is not known: gone"]))
+    unknown = render_markdown(written(drift=None, rejected=None, unknown=["Drift is not known: gone"]))
     assert unknown.count("Not known, see above.") == 2
     assert "> Drift is not known: gone" in unknown
     changed = written(compared_with="x.json", schema_changes=[SchemaChange("a|b", "ADDED")])
-    assert "| `a\\|b` | ADDED |" in markdown(changed)
-    failed = markdown(written(conformance=[Conformance("acme/1", 3, 5, ["it broke"])]))
+    assert "| `a\\|b` | ADDED |" in render_markdown(changed)
+    failed = render_markdown(written(conformance=[Conformance("acme/1", 3, 5, ["it broke"])]))
     assert "| acme/1 | FAILED | 3 | 5 | 1 |" in failed
     assert "- `it broke`" in failed
 
 
 def test_what_a_provider_calls_its_fields_breaks_no_table():
-    text = markdown(written(drift=[drift("$['a|b`c\nd']")]))
+    text = render_markdown(written(drift=[drift("$['a|b`c\nd']")]))
     [line] = [line for line in text.splitlines() if "NEW_FIELD" in line]
     assert line.replace("\\|", "").count("|") == 10
     assert "`$['a\\|b'c d']`" in line
@@ -171,16 +171,16 @@ def test_what_a_provider_calls_its_fields_breaks_no_table():
 
 
 def test_an_adapter_that_keeps_its_promises_passes():
-    [result] = conformance([subject_of(Hub88())])
-    assert result.passed, result.faults
+    [result] = run_suite([adapter_of(Hub88())])
+    assert result.has_passed, result.faults
     assert result.examples >= 8
     assert result.fuzzed > 200
 
 
 def test_an_adapter_that_breaks_one_does_not(monkeypatch):
     monkeypatch.setattr(Hub88, "answer", lambda *_: 1 / 0)
-    [result] = conformance([subject_of(Hub88())])
-    assert not result.passed
+    [result] = run_suite([adapter_of(Hub88())])
+    assert not result.has_passed
     assert "ZeroDivisionError" in result.faults[0]
     assert len(result.faults) <= 10
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, UsageError
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
 from streams.providers.house import House
 from streams.providers.keyring import reader_of
 from streams.providers.registry import DIALECTS
@@ -27,7 +27,7 @@ BODY = json.dumps({"operation": "heartbeat", "id": "h-1", "at": "2026-11-22T00:0
 NORMALISER = Normaliser(DIALECTS, {"house": ENTRY})
 
 
-def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: Normaliser = NORMALISER) -> Result:
+def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: Normaliser = NORMALISER) -> ItemResult:
     signature = hmac.digest(bytes.fromhex(key_hex), BODY, "sha256").hex()
     headers = {"x-house-signature": signature}
     if appended is not None:
@@ -36,8 +36,8 @@ def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: No
     return item
 
 
-def verdict(item: Result) -> str:
-    assert isinstance(item, Accepted | RejectedItem)
+def verdict(item: ItemResult) -> str:
+    assert isinstance(item, AcceptedTransaction | RejectedItem)
     return item.code if isinstance(item, RejectedItem) else item.transaction.signature
 
 
@@ -125,7 +125,11 @@ def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
     keys = [{"id": "1", "hmac_hex": OLD}, {"id": "2", "hmac_hex": NEW}]
     results = Normaliser(DIALECTS, {"adyen": keys}).normalise(raw_record("adyen", value))
     assert [verdict(item) for item in results] == ["VALID", "VALID", RejectCode.BAD_SIGNATURE, "VALID"]
-    assert [item.transaction.provider_tx_id for item in results if isinstance(item, Accepted)] == ["a", "b", "d"]
+    assert [item.transaction.provider_tx_id for item in results if isinstance(item, AcceptedTransaction)] == [
+        "a",
+        "b",
+        "d",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from schemas.money import (
     amount_of,
     configure_currencies,
     exponent_of,
+    format_minor,
     minor_units,
-    text_of_minor,
-    truncated,
+    truncate,
 )
 
 
@@ -152,10 +152,10 @@ def test_an_amount_out_of_range_is_refused(unscaled, scale):
 
 def test_truncation_goes_toward_zero():
     """100HP: 104.129 is 104.12."""
-    assert truncated(Amount(104129, 3), 2) == Amount(10412, 2)
-    assert truncated(Amount(-104129, 3), 2) == Amount(-10412, 2)
-    assert truncated(Amount(5, 1), 2) == Amount(5, 1)
-    assert truncated(Amount(5, 1), 0) == Amount(0, 0)
+    assert truncate(Amount(104129, 3), 2) == Amount(10412, 2)
+    assert truncate(Amount(-104129, 3), 2) == Amount(-10412, 2)
+    assert truncate(Amount(5, 1), 2) == Amount(5, 1)
+    assert truncate(Amount(5, 1), 0) == Amount(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_truncation_goes_toward_zero():
     [(1234, 2, "12.34"), (-5, 2, "-0.05"), (0, 2, "0.00"), (5, 0, "5"), (-5, 0, "-5"), (1, 8, "0.00000001")],
 )
 def test_minor_units_as_a_person_reads_them(minor, scale, text):
-    assert text_of_minor(minor, scale) == text
+    assert format_minor(minor, scale) == text
     assert Decimal(text).scaleb(scale) == minor
 
 

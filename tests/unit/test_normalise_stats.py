@@ -9,8 +9,8 @@ import pytest
 
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.handler import NormaliseSettings, create_worker
-from streams.normalise.stats import NormaliseStats, told
-from streams.normalise.stats_logger import CountsTold
+from streams.normalise.stats import NormaliseStats, format_delta
+from streams.normalise.stats_logger import StatsLogger
 
 
 def stats(records: int = 0, clamped: int = 0, **rejected: int) -> NormaliseStats:
@@ -22,7 +22,7 @@ def test_a_line_says_what_came_since_the_last_one_and_the_most_first():
     now = stats(1_334, 7, BAD_AMOUNT=7, MALFORMED=10, BAD_TIME=2)
     before.sent.update({TRANSACTIONS: 95})
     now.sent.update({TRANSACTIONS: 1_295, UNRESOLVED: 3, SIGNALS: 1})
-    assert told(now, before, 12) == (
+    assert format_delta(now, before, 12) == (
         "1,234 records; sent 1,200 wallet.transactions.v1, 3 wallet.transactions.unresolved.v1, 1 risk.signals.v1; "
         "14 items rejected (10 MALFORMED, 2 BAD_AMOUNT, 2 BAD_TIME); 4 clocks not believed; 12 offsets without a record"
     )
@@ -39,12 +39,12 @@ def test_a_line_says_what_came_since_the_last_one_and_the_most_first():
     ],
 )
 def test_only_what_was_counted_is_told(now, gap_offsets, line):
-    assert told(now, stats(7, 1, MALFORMED=1), gap_offsets) == line
+    assert format_delta(now, stats(7, 1, MALFORMED=1), gap_offsets) == line
 
 
 async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplog):
     counted, gaps = NormaliseStats(), [2]
-    service = CountsTold(counted, lambda: gaps[-1], interval_s=3_600)
+    service = StatsLogger(counted, lambda: gaps[-1], interval_s=3_600)
 
     def said() -> list[str]:
         lines = [record.getMessage() for record in caplog.records if record.msg.startswith("counted")]
@@ -52,9 +52,9 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
         return lines
 
     with caplog.at_level(logging.INFO):
-        service.tell()
+        service.log_delta()
         assert said() == ["counted: 2 offsets without a record"]
-        service.tell()
+        service.log_delta()
         assert said() == []
         await service.start()
         counted.records += 3
@@ -66,5 +66,5 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
 def test_a_worker_tells_and_stops_telling_after_its_intake():
     worker = create_worker(NormaliseSettings("nowhere:1", "t", "1", {}))
     services = worker.app._supervised
-    [telling] = [place for place, service in enumerate(services) if isinstance(service, CountsTold)]
+    [telling] = [place for place, service in enumerate(services) if isinstance(service, StatsLogger)]
     assert telling < services.index(worker.intake), "services stop in the opposite order"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import raw_record
 
@@ -49,7 +49,7 @@ def test_together_is_as_one_by_one(count):
         codes = [[getattr(item, "code", None) for item in items] for items in together[: len(kinds)]]
         assert [len(items) for items in together[: len(kinds)]] == [1, 1, 1, 1, 1, 3]
         assert codes[0] == [None]
-        assert isinstance(together[0][0], Accepted)
+        assert isinstance(together[0][0], AcceptedTransaction)
         assert codes[1] == [RejectCode.BAD_AMOUNT]
         assert isinstance(together[5][1], RejectedItem)
         assert together[5][1].record_index == 1

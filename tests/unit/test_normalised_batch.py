@@ -14,7 +14,7 @@ from lab.sandbox.scenario import Scenario, generate
 from runtime.kafka.batches import RecordBatch
 from schemas.errors import InvariantBroken
 from schemas.topics import raw_topic
-from streams.normalise.batch import Pile
+from streams.normalise.batch import NormalisedBatch
 from streams.normalise.handler import create_handler, create_reader
 from streams.normalise.mapping.normaliser import Normaliser
 from streams.normalise.stats import NormaliseStats
@@ -34,7 +34,7 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
         for n, raw in enumerate(raw for raw in generate(scenario, keys) if raw.provider == provider)
     ]
     read = create_reader(Normaliser(DIALECTS, keys.keyring()))
-    whole, together, seed = read(topic, records), Pile(provider), random.randrange(1 << 30)
+    whole, together, seed = read(topic, records), NormalisedBatch(provider), random.randrange(1 << 30)
     print("seed", seed)
     rng, start = random.Random(seed), 0
     while start < len(records):
@@ -42,16 +42,16 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
         piece = read(topic, records[start:end])
         assert len(piece) == len(records[start:end])
         before = str(vars(piece))
-        together.add(piece)
+        together.extend(piece)
         assert str(vars(piece)) == before, "a batch may be tried again: its pieces stay as they are"
         start = end
     assert len(together) == len(whole) == len(records) > 0
     assert together.outgoing == whole.outgoing
-    assert together.burials == whole.burials
+    assert together.rejections == whole.rejections
     assert any(whole.outgoing.values())
     counts = [NormaliseStats(), NormaliseStats()]
-    whole.count(counts[0])
-    together.count(counts[1])
+    whole.count_into(counts[0])
+    together.count_into(counts[1])
     assert counts[0] == counts[1]
     assert counts[0].clamped > 0
 

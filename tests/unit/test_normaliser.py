@@ -12,7 +12,14 @@ from schemas.events import Kind, Leg, MarketSettlement, PlayerEvent, Reference, 
 from schemas.identity import event_id, referenced_event_id
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.events import settlement_id
-from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Accepted, Normaliser, RejectedItem, Reported, Result
+from streams.normalise.mapping.normaliser import (
+    VALUE_MAX_BYTES,
+    AcceptedEvent,
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, PlayerDraft, Reader
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider
@@ -27,9 +34,9 @@ def normaliser() -> Normaliser:
     return Normaliser(DIALECTS, {})
 
 
-def accepted(normaliser: Normaliser, record: RawRecord) -> Accepted:
+def accepted(normaliser: Normaliser, record: RawRecord) -> AcceptedTransaction:
     [item] = normaliser.normalise(record)
-    assert isinstance(item, Accepted), item
+    assert isinstance(item, AcceptedTransaction), item
     return item
 
 
@@ -73,7 +80,7 @@ def draft(**said: Any) -> Draft:
     return Draft(**(fields | said))
 
 
-def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[Result]:
+def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[ItemResult]:
     return Normaliser(by_provider([Echo(*drafts)]), {}).normalise(raw_record("echo", b"x", headers))
 
 
@@ -114,15 +121,15 @@ def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
 def test_items_are_counted_but_their_place_is_no_part_of_their_identity() -> None:
     first, second = draft(provider_tx_id="a"), draft(provider_tx_id="b")
     here, there = echo(first, second), echo(second, first)
-    assert [item.transaction.attempt.record_index for item in here if isinstance(item, Accepted)] == [0, 1]
-    ids = [{i.transaction.event_id for i in items if isinstance(i, Accepted)} for items in (here, there)]
+    assert [item.transaction.attempt.record_index for item in here if isinstance(item, AcceptedTransaction)] == [0, 1]
+    ids = [{i.transaction.event_id for i in items if isinstance(i, AcceptedTransaction)} for items in (here, there)]
     assert ids[0] == ids[1]
     assert len(ids[0]) == 2
 
 
 def test_the_identity_is_brand_provider_operation_and_id() -> None:
     [item] = echo(draft(), headers={"brand": "acme"})
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     assert item.transaction.event_id == event_id("acme", "echo", "op", "t-1")
     assert (item.transaction.provider, item.transaction.provider_version) == ("echo", "9")
 
@@ -152,7 +159,7 @@ def test_which_clock_is_believed(
 ) -> None:
     headers = {} if received_at is None else {"received-at": str(received_at)}
     [item] = echo(draft(provider_at=provider_at), headers=headers)
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     said = item.transaction
     assert (said.occurred_at, said.time_source, item.clamped) == (occurred_at, source, clamped)
     assert (said.provider_at, said.received_at, said.appended_at) == (provider_at, received_at, A)
@@ -192,7 +199,7 @@ def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -
 )
 def test_topic_and_key(said: dict[str, Any], topic: str, key: str) -> None:
     [item] = echo(draft(**said))
-    assert isinstance(item, Accepted)
+    assert isinstance(item, AcceptedTransaction)
     assert (item.topic, item.key) == (topic, key.encode())
     assert codec.decoder(WalletTransaction)(item.value) == item.transaction
 
@@ -206,9 +213,9 @@ def test_money_of_nobody_is_rejected() -> None:
 def test_a_bad_item_leaves_the_others_alone() -> None:
     bad = Rejected(RejectCode.BAD_AMOUNT, "no")
     first, second, third = echo(draft(provider_tx_id="a"), bad, draft(provider_tx_id="b"))
-    assert isinstance(first, Accepted)
+    assert isinstance(first, AcceptedTransaction)
     assert second == RejectedItem(RejectCode.BAD_AMOUNT, "no", 1, None)
-    assert isinstance(third, Accepted)
+    assert isinstance(third, AcceptedTransaction)
 
 
 # --- cancel ---------------------------------------------------------------------------------------------------------
@@ -276,7 +283,7 @@ def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
         draft(provider_tx_id="b"),
         headers={"cancel": "provider.echo.raw.v1-3@7"},
     )
-    tx_ids = [item.transaction.provider_tx_id for item in items if isinstance(item, Accepted)]
+    tx_ids = [item.transaction.provider_tx_id for item in items if isinstance(item, AcceptedTransaction)]
     assert tx_ids == ["provider.echo.raw.v1-3@7#0", "provider.echo.raw.v1-3@7#2"]
 
 
@@ -361,15 +368,15 @@ def market_draft(**said: Any) -> MarketDraft:
     return MarketDraft(**(fields | said))
 
 
-def reported(item: Any) -> Reported:
-    assert isinstance(item, Reported), item
+def reported(item: Any) -> AcceptedEvent:
+    assert isinstance(item, AcceptedEvent), item
     return item
 
 
 def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
     items = echo(player_draft(), draft(legs=[Leg(Kind.PLAYER_STATE)]), headers={"brand": "acme", "region": "mt"})
     told, booked = reported(items[0]), items[1]
-    assert isinstance(booked, Accepted)
+    assert isinstance(booked, AcceptedTransaction)
     assert (told.topic, told.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
     assert codec.decoder(PlayerEvent)(told.value) == told.event
     said = told.event
@@ -408,7 +415,7 @@ def test_a_cancel_takes_back_money_and_repeats_what_is_none() -> None:
     plain = echo(player_draft(), draft())
     told, cancel = echo(player_draft(), draft(), headers={"cancel": "provider.echo.raw.v1-3@7"})
     assert reported(told).event.event_id == reported(plain[0]).event.event_id
-    assert isinstance(cancel, Accepted)
+    assert isinstance(cancel, AcceptedTransaction)
     assert cancel.transaction.provider_tx_id == "provider.echo.raw.v1-3@7#1"
 
 

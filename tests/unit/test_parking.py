@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 
 from runtime.dead_letters.headers import drop_headers
-from runtime.dead_letters.key_holds import Limits
+from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
 from schemas.events import Position
 from streams.normalise.handler import NormaliseSettings, parked_providers
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.parking import ParkSettings, jamming_code
+from streams.normalise.parking import ParkSettings, holding_code
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import house_signature, hub88_signature, keyring, raw_record
-from tests.support.parking_story import PART, TOPIC, Story
+from tests.support.parking_story import PARTITION, TOPIC, Story
 
 
 def test_later_records_of_a_player_wait_behind_his_dead_letter_and_nobody_elses():
@@ -65,13 +65,13 @@ def test_a_redrive_that_is_rejected_again_goes_on_holding_up():
     story.handle()
     assert story.emitted == []
     assert story.letters == {0: "BAD_AMOUNT", again: "BAD_AMOUNT"}
-    assert story.store.jams[0].waits_for == again
+    assert story.store.holds[0].waits_for == again
     story.repaired.add(b"bad-1")
     story.redrive(0)  # the old letter is not what is waited for any more
     last = story.redrive(again)
     story.handle()
     assert story.emitted[0] == (last, True)
-    assert story.first_seen("p") == [last, 1, 3, 4]
+    assert story.first_emissions("p") == [last, 1, 3, 4]
 
 
 def test_a_second_poison_among_the_waiting_holds_up_those_behind_it():
@@ -120,7 +120,7 @@ def test_what_waits_goes_on_also_where_parking_was_switched_off():
     story.append("p", "b")
     story.handle()
     story.providers = frozenset()
-    story.crash(story.done)
+    story.crash(story.next_offset)
     story.drop(0)
     story.append("p", "bad-2")
     story.append("p", "c")
@@ -128,7 +128,7 @@ def test_what_waits_goes_on_also_where_parking_was_switched_off():
     assert [offset for offset, _ in story.emitted] == [2, 1, 4]
 
 
-@pytest.mark.parametrize("limits", [Limits(records_max=2), Limits(bytes_max=2)])
+@pytest.mark.parametrize("limits", [ParkLimits(records_max=2), ParkLimits(bytes_max=2)])
 def test_no_more_wait_than_the_limit_and_the_rest_is_rejected(limits):
     story = Story(limits)
     story.append("p", "bad-1")
@@ -145,7 +145,7 @@ def test_no_more_wait_than_the_limit_and_the_rest_is_rejected(limits):
 
 
 def test_nobody_waits_for_longer_than_the_log_says():
-    story = Story(Limits(age_max_ms=1_000))
+    story = Story(ParkLimits(age_max_ms=1_000))
     story.append("p", "bad-1")
     story.append("p", "b", after_ms=1_000)
     story.handle()
@@ -154,11 +154,11 @@ def test_nobody_waits_for_longer_than_the_log_says():
     story.append("p", "d")
     story.handle()
     assert [offset for offset, _ in story.emitted] == [1, 2, 3]
-    assert story.store.jams[0].ended_by == "EXPIRY"
+    assert story.store.holds[0].ended_by == "EXPIRY"
 
 
 def test_a_poison_among_what_has_waited_too_long_holds_nobody_up():
-    story = Story(Limits(age_max_ms=1_000))
+    story = Story(ParkLimits(age_max_ms=1_000))
     for value in ("bad-1", "b", "bad-2", "c"):
         story.append("p", value)
     story.append("p", "d", after_ms=2_000)
@@ -177,7 +177,7 @@ def test_a_repaired_normaliser_that_reads_the_poison_again_needs_no_redrive():
     story.crash(0)
     story.repaired.add(b"bad-1")
     story.handle()
-    assert story.first_seen("p") == [0, 1]
+    assert story.first_emissions("p") == [0, 1]
     assert story.store.still_waiting() == []
 
 
@@ -190,7 +190,7 @@ def test_a_failed_try_leaves_nothing_behind_in_memory():
     next(story.steps(2))  # sorted, and then the broker or the database was away
     story.repaired.add(b"bad-1")
     story.handle(2)
-    assert story.store.jams == {}
+    assert story.store.holds == {}
     assert [offset for offset, _ in story.emitted] == [0, 1, 2]
 
 
@@ -210,7 +210,7 @@ def test_a_redrive_that_brought_the_next_poison_to_light_does_not_wait_when_it_i
 
 
 def test_a_record_that_waits_is_counted_once_however_often_it_is_read():
-    story = Story(Limits(records_max=2))
+    story = Story(ParkLimits(records_max=2))
     story.append("p", "bad-1")
     story.append("p", "b")
     story.handle()
@@ -233,7 +233,7 @@ def test_a_message_with_the_header_of_a_drop_lets_nothing_go_on():
     story = Story()
     story.append("p", "bad-1")
     story.append("p", "b")
-    story.append("p", "c", drop_headers(Position(TOPIC, PART, 0), "mallory", "now"))
+    story.append("p", "c", drop_headers(Position(TOPIC, PARTITION, 0), "mallory", "now"))
     story.handle()
     assert story.emitted == []
     assert story.store.still_waiting() == [1, 2]
@@ -258,7 +258,7 @@ def jam_of(provider, body, headers=None, *, key=b"p-1"):
         "http-path": b"/transaction/bet",
     }
     record = replace(raw_record(provider, value, signed | (headers or {})), key=key)
-    return jamming_code(record, NORMALISER.normalise(record))
+    return holding_code(record, NORMALISER.normalise(record))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from runtime.dead_letters.key_holds import Lane, Limits
+from runtime.dead_letters.key_holds import ParkLimits, PartitionHolds
 from schemas.errors import RejectCode, Unavailable
 from streams.normalise.handler import create_handler
 from streams.normalise.mapping.normaliser import RejectedItem
-from streams.normalise.parking import Turn
+from streams.normalise.parking import BatchSplit
 from streams.normalise.stats import NormaliseStats
 from tests.support.parking_story import Story
 
@@ -19,7 +19,7 @@ def _killed_after(story: Story, step: int, count: int) -> None:
     """Handle some records, and be gone after so many steps of it; the successor begins where they begin."""
     for number, _ in enumerate(story.steps(count)):
         if number == step:
-            story.crash(story.done)
+            story.crash(story.next_offset)
             return
 
 
@@ -31,7 +31,7 @@ STEPS = range(5)
 @pytest.mark.parametrize("end", ["redrive", "drop", "expiry"])
 @pytest.mark.parametrize("value", ["forged", "bad-1"])
 def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_is_killed(value, end, step):
-    story = Story(Limits(age_max_ms=1_000))
+    story = Story(ParkLimits(age_max_ms=1_000))
     for each in ("bad-0", value, "c"):
         story.append("p", each)
     story.handle()
@@ -45,7 +45,7 @@ def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_i
     _killed_after(story, step, 1)
     story.handle()
     assert story.letters.keys() == {0, 1}
-    [jam] = story.store.jams.values()
+    [jam] = story.store.holds.values()
     if value == "bad-1" and end != "expiry":
         assert (jam.waits_for, jam.until_offset) == (1, None)
         assert story.store.still_waiting() == [2]
@@ -53,7 +53,7 @@ def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_i
         story.handle()
     assert jam.until_offset is not None
     assert story.store.still_waiting() == []
-    assert 2 in story.first_seen("p")
+    assert 2 in story.first_emissions("p")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -65,7 +65,7 @@ def test_a_jam_that_begins_and_moves_in_one_batch_is_the_same_when_it_is_read_ag
     story.append("p", "d")
     _killed_after(story, step, 5)
     story.handle()
-    [jam] = story.store.jams.values()
+    [jam] = story.store.holds.values()
     assert story.letters.keys() == {0, again}, "the first one was made to wait behind its own redrive"
     assert jam.waits_for == again
     assert story.store.still_waiting() == [1, 2, 4]
@@ -79,22 +79,22 @@ def test_a_repaired_poison_that_is_read_again_moves_its_jam_to_the_next_one(step
     _killed_after(story, step, 3)
     story.repaired.add(b"bad-0")
     story.handle()
-    assert [jam.waits_for for jam in story.store.jams.values() if jam.until_offset is None] == [1]
-    story.crash(story.done)  # and who comes next knows it from the table
+    assert [jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None] == [1]
+    story.crash(story.next_offset)  # and who comes next knows it from the table
     story.drop(1)
     story.handle()
     assert story.store.still_waiting() == []
-    assert story.first_seen("p") == [0, 3, 2]
+    assert story.first_emissions("p") == [0, 3, 2]
 
 
 class Recorder:
     """Stands for the broker and the table alike; notes what is asked of it, and may be away at one of them."""
 
-    def __init__(self, turn: Turn, away_at: str | None = None) -> None:
+    def __init__(self, turn: BatchSplit, away_at: str | None = None) -> None:
         self.done: list[str] = []
         self._turn, self._away_at = turn, away_at
 
-    async def sort(self, _: Any) -> Turn:
+    async def split(self, _: Any) -> BatchSplit:
         return self._turn
 
     def __getattr__(self, name: str) -> Any:
@@ -106,15 +106,19 @@ class Recorder:
         return note
 
 
-@pytest.mark.parametrize("away_at", [None, "reach", "keep_waiting", "bury_all"])
+@pytest.mark.parametrize("away_at", [None, "reach", "save_parked", "publish_all"])
 async def test_a_batch_is_made_durable_in_the_order_that_the_stories_are_told_in(away_at):
     story = Story()
     story.append("p", "bad-0")
     batch = story.batch(1)
-    turn = Turn(batch, Lane(Limits()), [(batch.records[0], [RejectedItem(RejectCode.BAD_AMOUNT, "no", None, "p")])])
+    turn = BatchSplit(
+        batch,
+        PartitionHolds(ParkLimits()),
+        [(batch.records[0], [RejectedItem(RejectCode.BAD_AMOUNT, "no", None, "p")])],
+    )
     both: Any = Recorder(turn, away_at)
     handle = create_handler(both, both, "t", NormaliseStats(), parking=both)
-    order = ["reach", "keep_waiting", "bury_all", "keep_gone_on"]
+    order = ["reach", "save_parked", "publish_all", "save_released"]
     if away_at is None:
         await handle(batch)
         assert both.done == order

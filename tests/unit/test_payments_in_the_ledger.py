@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from lab.conformance.adapters import versions
+from lab.conformance.adapters import registered_versions
 from lab.conformance.examples.fill import Fill, record
 from lab.conformance.examples.find import examples_of
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.camt import Camt
 from streams.providers.dialect import Dialect
 from streams.providers.house import House
@@ -25,7 +25,7 @@ from streams.providers.registry import policies
 from streams.providers.stripe import Stripe
 from streams.providers.sumsub import Sumsub
 from tests.support.dialect_records import raw_record
-from tests.unit.ledger_events import purse, sourced
+from tests.unit.ledger_events import log_event, purse
 from tests.unit.test_dialect_camt import RETURN, detail, entry, file
 from tests.unit.test_dialect_stripe import CHARGE, GIVEN, PAID, TAKEN, dispute, event
 from tests.unit.test_dialect_sumsub import BODY as REVIEWED
@@ -35,7 +35,7 @@ DIALECTS: dict[str, Dialect] = {dialect.provider: dialect for dialect in (House(
 NORMALISER = Normaliser(DIALECTS, {})
 
 
-ADAPTERS = {version.row.name: version.dialect for version in versions()}
+ADAPTERS = {version.row.name: version.dialect for version in registered_versions()}
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
@@ -51,10 +51,10 @@ def test_whatever_an_adapter_reads_the_ledger_can_decide(name: str, hostile: boo
         fill = Fill(seed, made.currencies[seed % len(made.currencies)], hostile=hostile)
         for offset, example in enumerate([*made.make(fill), *made.make(fill.again())]):
             for item in read(record(example, dialect.provider, offset=offset)):
-                if isinstance(item, Accepted):
+                if isinstance(item, AcceptedTransaction):
                     found = resolved(item.transaction, player_of)
-                    post(book, sourced(found, offset=len(book.decided)), dialect.policy)
-        seen += len(book.decided)
+                    post(book, log_event(found, offset=len(book.decisions)), dialect.policy)
+        seen += len(book.decisions)
     assert seen
 
 
@@ -69,9 +69,9 @@ def ledger_after(messages: Iterable[tuple[str, Any]]) -> Book:
     for offset, (provider, said) in enumerate(messages):
         body = said if isinstance(said, str) else json.dumps(said)
         for item in NORMALISER.normalise(raw_record(provider, body, offset=offset)):
-            if isinstance(item, Accepted):
+            if isinstance(item, AcceptedTransaction):
                 found = resolved(item.transaction, player_of)
-                post(book, sourced(found, offset=len(book.decided)), policies()[provider])
+                post(book, log_event(found, offset=len(book.decisions)), policies()[provider])
     return book
 
 
@@ -161,5 +161,5 @@ def review(answer: str, hour: int, correlation: str) -> tuple[str, Any]:
 def test_the_newest_verdict_stands_in_whichever_order_they_come(order: tuple[int, ...]) -> None:
     said = [review("RED", 8, "c1"), review("GREEN", 9, "c2"), review("RED", 7, "c0")]
     book = ledger_after([said[n] for n in order])
-    assert not book.state("p-1001").is_blocked
-    assert ledger_after([said[0], said[2]]).state("p-1001").is_blocked
+    assert not book.player_state("p-1001").is_blocked
+    assert ledger_after([said[0], said[2]]).player_state("p-1001").is_blocked

@@ -51,7 +51,7 @@ def test_a_source_takes_back_only_its_own_block():
 @pytest.mark.parametrize("skew_ms", [0, 10**12])
 def test_an_old_verdict_after_a_newer_one_changes_nothing(skew_ms):
     red, green = said("player.blocked", "1", "kyc", AT - 5_000), said("player.released", "2", "kyc", AT)
-    assert told(book_of(green, red, bet("b", 0)))[1:] == [("POSTED", "OLDER_THAN_STATE"), ("POSTED", "BOOKED")]
+    assert told(book_of(green, red, bet("b", 0)))[1:] == [("POSTED", "STALE_STATE"), ("POSTED", "BOOKED")]
     assert outcomes(book_of(red, green, bet("b", 0)))[2] == "POSTED"
     # A clock that runs ahead does not shut out what is said later.
     ahead = said("player.blocked", "3", "kyc", AT + skew_ms)
@@ -107,7 +107,7 @@ def test_a_correction_needs_two_people_and_is_booked_once():
     )  # fmt: skip
     assert told(book) == [
         ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN"), ("INFORMATIONAL", "NOTED"),
-        ("REFUSED_REFERENCE", "PROPOSED_BY_THE_SAME"), ("REFUSED_REFERENCE", "PROPOSED_BY_THE_SAME"),
+        ("REFUSED_REFERENCE", "SELF_APPROVAL"), ("REFUSED_REFERENCE", "SELF_APPROVAL"),
         ("POSTED", "BOOKED_INTO_DEBT"), ("POSTED", "ALREADY_CLOSED"), ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN"),
     ]  # fmt: skip
     assert purse(book) == (-5_000, 0, 0)
@@ -173,7 +173,7 @@ def test_a_win_without_a_currency_or_a_bet_stops_nobody():
     assert told(book_of(nameless("w", 25))) == [("UNRESOLVED", "CURRENCY_UNKNOWN")]
     assert told(book_of(nameless("w", 25, player=None))) == [("UNRESOLVED", "PLAYER_UNKNOWN")]
     refusing = LedgerPolicy(win_without_bet="REFUSE")
-    assert told(book_of(nameless("w", 25, player=None), policy=refusing)) == [("REFUSED_REFERENCE", "BET_NOT_SEEN")]
+    assert told(book_of(nameless("w", 25, player=None), policy=refusing)) == [("REFUSED_REFERENCE", "BET_NOT_FOUND")]
     # The resolver found the player when the provider sent it again.
     early, again = (
         nameless("w", 25, player=None),
@@ -187,7 +187,7 @@ def test_a_rollback_that_nobody_could_give_a_player_still_stops_the_late_bet():
     lost = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None)
     book = book_of(deposit("d", 100), lost, bet("b", 10), lost, rollback("r2", "b"))
     assert told(book)[1:] == [
-        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME"), ("UNRESOLVED", "PLAYER_UNKNOWN"),
+        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("TOMBSTONED", "ROLLBACK_PRECEDED"), ("UNRESOLVED", "PLAYER_UNKNOWN"),
         ("POSTED", "ALREADY_CLOSED"),
     ]  # fmt: skip
     assert purse(book) == (100, 0, 0)
@@ -238,7 +238,7 @@ def test_a_win_hides_no_rollback_that_was_nobodys():
     policy = LedgerPolicy(rollback_after_win="REFUSE")
     book = book_of(deposit("d", 100), win("w", 5, "b"), lost, bet("b", 10), rollback("r2", "b"), policy=policy)
     assert told(book)[2:] == [
-        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("TOMBSTONED", "ROLLED_BACK_BEFORE_IT_CAME"), ("POSTED", "ALREADY_CLOSED")
+        ("UNRESOLVED", "PLAYER_UNKNOWN"), ("TOMBSTONED", "ROLLBACK_PRECEDED"), ("POSTED", "ALREADY_CLOSED")
     ]  # fmt: skip
     assert purse(book) == (105, 0, 0)
 
@@ -279,7 +279,7 @@ def test_a_cancel_takes_a_bet_back_that_a_win_has_named_whatever_the_policy_says
     )  # fmt: skip
     book = book_of(deposit("d", 100), first, win("w", 5, "b"), cancel, bet("b", 10), rollback("r", "b"), policy=policy)
     assert told(book)[3:] == [
-        ("CANCELLED", "REVERSED"), ("CANCELLED", "CONNECTOR_GAVE_UP"), ("POSTED", "ALREADY_CLOSED")
+        ("CANCELLED", "REVERSED"), ("CANCELLED", "CONNECTOR_TIMED_OUT"), ("POSTED", "ALREADY_CLOSED")
     ]  # fmt: skip
     assert purse(book) == (105, 0, 0)
 

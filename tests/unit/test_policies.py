@@ -44,12 +44,12 @@ class Told:
             self.is_bet_known, self.is_booked = True, not self.is_closed
 
     def win_comes(self):
-        if self.win not in (None, "BET_NOT_SEEN") or (self.win == "BET_NOT_SEEN" and not self.is_booked):
+        if self.win not in (None, "BET_NOT_FOUND") or (self.win == "BET_NOT_FOUND" and not self.is_booked):
             return
         if self.is_closed and self.policy.win_after_rollback == "REFUSE":
             self.win = "BET_ROLLED_BACK"
         elif not self.is_booked and self.policy.win_without_bet == "REFUSE":
-            self.win = "BET_NOT_SEEN"
+            self.win = "BET_NOT_FOUND"
         else:
             self.win = "paid"
             self.is_settled = self.policy.rollback_after_win == "REFUSE" and not self.is_closed
@@ -74,8 +74,8 @@ def test_every_order_ends_as_the_policy_says_and_money_is_conserved(policy):
         told = Told(policy)
         assert purse(book) == (told.run(order), 0, 0), order
         last = {}
-        for decided in book.decided[1:]:
-            last[decided.sourced.event.operation] = decided.answer
+        for decided in book.decisions[1:]:
+            last[decided.log_event.event.operation] = decided.answer
         if told.win != "paid":
             assert (last["win"].outcome, last["win"].reason) == ("REFUSED_REFERENCE", told.win), order
         assert (last["rollback"].reason == "BET_SETTLED") == (told.rollback == "BET_SETTLED"), order
@@ -95,7 +95,7 @@ def test_telling_every_attempt_again_changes_nothing(policy):
         events = events_of(order)
         once, twice = book_of(*events, policy=policy), book_of(*events, *events, policy=policy)
         assert purse(once) == purse(twice)
-        assert [d.answer for d in twice.decided[len(events) :]] == [d.answer for d in once.decided]
+        assert [d.answer for d in twice.decisions[len(events) :]] == [d.answer for d in once.decisions]
 
 
 def test_without_refusals_a_bet_and_its_rollback_net_to_zero_in_every_order():
@@ -113,8 +113,8 @@ def test_a_win_that_came_before_its_bet_is_paid_when_it_comes_again():
     policy = LedgerPolicy(win_without_bet="REFUSE")
     early, stake, again, other = win("w", WON, "b"), bet("b", STAKE), win("w", WON, "b"), win("w", WON + 1, "b")
     book = book_of(deposit("d", START), early, win("w", WON, "b"), stake, other, again, early, policy=policy)
-    told = [(decided.answer.outcome, decided.answer.reason) for decided in book.decided[1:]]
-    refused = ("REFUSED_REFERENCE", "BET_NOT_SEEN")
+    told = [(decided.answer.outcome, decided.answer.reason) for decided in book.decisions[1:]]
+    refused = ("REFUSED_REFERENCE", "BET_NOT_FOUND")
     assert told == [
         refused, refused, ("POSTED", "BOOKED"), ("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"), ("POSTED", "BOOKED"), refused
     ]  # fmt: skip
@@ -123,14 +123,14 @@ def test_a_win_that_came_before_its_bet_is_paid_when_it_comes_again():
 
 def test_a_win_of_a_refused_bet_is_a_win_without_a_bet():
     book = book_of(bet("b", STAKE), win("w", WON, "b"), policy=LedgerPolicy(win_without_bet="REFUSE"))
-    assert book.decided[1].answer.reason == "BET_NOT_SEEN"
+    assert book.decisions[1].answer.reason == "BET_NOT_FOUND"
     assert purse(book_of(bet("b", STAKE), win("w", WON, "b"))) == (WON, 0, 0)
 
 
 def test_another_players_bet_backs_no_win():
     policy = LedgerPolicy(win_without_bet="REFUSE")
     book = book_of(deposit("d", START), bet("b", STAKE), win("w", WON, "b", player="p-2"), policy=policy)
-    assert book.decided[2].answer.reason == "BET_NOT_SEEN"
+    assert book.decisions[2].answer.reason == "BET_NOT_FOUND"
 
 
 def test_policies_leave_wins_alone_that_name_no_bet_and_jackpots():
@@ -146,6 +146,6 @@ def test_policies_leave_wins_alone_that_name_no_bet_and_jackpots():
 def test_a_refused_rollback_burns_no_win_and_a_win_of_zero_settles_too():
     policy = LedgerPolicy(rollback_after_win="REFUSE")
     book = book_of(deposit("d", START), bet("b", STAKE), win("w", 0, "b"), rollback("r", "b"), policy=policy)
-    assert book.decided[3].answer.reason == "BET_SETTLED"
-    assert book.decided[3].answer.available_minor == START - STAKE
+    assert book.decisions[3].answer.reason == "BET_SETTLED"
+    assert book.decisions[3].answer.available_minor == START - STAKE
     assert purse(book) == (START - STAKE, 0, 0)

@@ -74,7 +74,7 @@ def test_the_same_event_twice_changes_nothing_and_hears_the_first_answer():
 def test_the_same_attempt_again_hears_exactly_what_it_heard_before():
     first = bet("b", 150)
     book = book_of(deposit("d", 10_000), first, first)
-    assert book.decided[1].answer == book.decided[2].answer
+    assert book.decisions[1].answer == book.decisions[2].answer
     assert last(book).redelivered
 
 
@@ -132,8 +132,8 @@ def test_a_retry_that_comes_again_hears_what_it_heard_though_the_bet_was_cancell
     first, retry = bet("b", 150), bet("b", 150)
     book = book_of(deposit("d", 1_000), first, retry, cancel(first), first, retry, bet("b", 150))
     assert outcomes(book)[1:] == ["POSTED", "EXISTS", "CANCELLED", "POSTED", "EXISTS", "CANCELLED"]
-    assert book.decided[2].answer == book.decided[5].answer
-    assert [decided.redelivered for decided in book.decided] == [False] * 4 + [True, True, False]
+    assert book.decisions[2].answer == book.decisions[5].answer
+    assert [decided.redelivered for decided in book.decisions] == [False] * 4 + [True, True, False]
 
 
 def test_an_id_is_decided_anew_only_so_often():
@@ -141,7 +141,7 @@ def test_an_id_is_decided_anew_only_so_often():
     book = book_of(
         *[bet("b", 150) for _ in range(DECISIONS_MAX + 1)], deposit("d", 1_000), bet("b", 150), policy=policy
     )
-    assert len(book.entries[last(book).sourced.event.event_id]) == DECISIONS_MAX
+    assert len(book.entries[last(book).log_event.event.event_id]) == DECISIONS_MAX
     assert last(book).answer.outcome == "REFUSED_FUNDS"
     assert purse(book) == (1_000, 0, 0)
 
@@ -231,7 +231,7 @@ def test_cash_that_a_bonus_below_zero_has_to_cover_cannot_be_withdrawn():
     less = house("withdrawal.requested", "w2", leg("WITHDRAWAL", 100), decide=True)
     book = book_of(grant, bet("b", 100), win("w", 200, "b"), bet("c", 200), deposit("d", 300), back, request, less)
     assert outcomes(book)[5:] == ["POSTED", "REFUSED_FUNDS", "POSTED"]
-    assert book.decided[5].answer.reason == "BOOKED_INTO_DEBT"
+    assert book.decisions[5].answer.reason == "BOOKED_INTO_DEBT"
     assert purse(book) == (200, -200, 100)
 
 
@@ -304,7 +304,7 @@ def test_amounts_that_no_wallet_can_hold_stop_nobody_and_move_nothing(operation,
     first, second = (transaction(operation, tx_id, leg(kind, most)) for tx_id in "ab")
     book = book_of(first, second, bet("c", 1), second)
     assert outcomes(book) == ["POSTED", "UNRESOLVED", "POSTED", "UNRESOLVED"]
-    assert book.decided[1].answer.reason == "BALANCE_OUT_OF_RANGE"
+    assert book.decisions[1].answer.reason == "BALANCE_OUT_OF_RANGE"
     assert sum(purse(book)) == most - 1
     assert [transfer.version for _, _, transfer in book.new_transfers] == [1, 2]
 
@@ -343,7 +343,7 @@ def test_a_decision_that_comes_late_is_refused_and_a_fact_is_booked(cause):
     late_win = transaction("win", "w", leg("WIN", 400), reference=("bet", "b"), cause=cause)
     book = book_of(deposit("d", 10_000), late_bet, late_win, bet("b", 150))
     assert outcomes(book) == ["POSTED", "REFUSED_EXPIRED", "POSTED", "REFUSED_EXPIRED"]
-    assert book.decided[1].answer.reason == "COMES_TOO_LATE"
+    assert book.decisions[1].answer.reason == "DECISION_EXPIRED"
     assert purse(book) == (10_400, 0, 0)
 
 
@@ -362,4 +362,4 @@ def test_a_late_free_round_is_refused_and_a_late_request_that_is_paid_is_booked(
     paid = house("withdrawal.paid", "y", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "x"))
     book = book_of(deposit("d", 10_000), free, paid, msgspec.structs.replace(request, cause=late))
     assert outcomes(book) == ["POSTED", "REFUSED_EXPIRED", "TOMBSTONED", "POSTED"]
-    assert last(book).answer.reason == "PAID_BEFORE_IT_CAME"
+    assert last(book).answer.reason == "PAYMENT_PRECEDED"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.proof.reconcile import Booked, StatementLine, compare_balances, compare_statement
+from ledger_sink.proof.reconcile import BookedEvent, StatementLine, compare_balances, compare_statement
 from ledger_sink.rules.journal import Wallet
-from pitboss.ops.reconcile import csv_lines
+from pitboss.ops.reconcile import parse_csv_statement
 from schemas.errors import UsageError
 from schemas.events import Position, WalletBalance
 from schemas.identity import event_id
@@ -60,7 +60,7 @@ def line(tx_id, minor=100, currency="EUR"):
 
 
 def booked(tx_id, minor=100, outcome="POSTED"):
-    return Booked(event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor)
+    return BookedEvent(event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor)
 
 
 def test_a_statement_and_the_ledger_are_compared_both_ways():
@@ -99,7 +99,7 @@ def test_a_csv_is_read_exactly(delimiter):
         ("win", "t2", "-7", "JPY", ""),
     ]
     text = "\r\n".join(delimiter.join(row) for row in rows)
-    lines = list(csv_lines(text, provider="hub88", brand="b"))
+    lines = list(parse_csv_statement(text, provider="hub88", brand="b"))
     assert [(one.operation, one.provider_tx_id, one.currency, one.amount_minor) for one in lines] == [
         ("bet", "t1", "EUR", 10),
         ("win", "t2", "JPY", 7),
@@ -118,6 +118,6 @@ def test_a_csv_is_read_exactly(delimiter):
 )
 def test_a_line_that_cannot_be_read_is_named(row, message):
     with pytest.raises(UsageError, match=message):
-        list(csv_lines(f"operation,transaction_id,amount,currency\n{row}\n", provider="hub88", brand="b"))
+        list(parse_csv_statement(f"operation,transaction_id,amount,currency\n{row}\n", provider="hub88", brand="b"))
     with pytest.raises(UsageError, match="no column 'amount'"):
-        list(csv_lines("operation,transaction_id,currency\n", provider="hub88", brand="b"))
+        list(parse_csv_statement("operation,transaction_id,currency\n", provider="hub88", brand="b"))

@@ -8,11 +8,11 @@ from datetime import date, timedelta
 
 import pytest
 
-from ledger_sink.queries.traffic import Traffic
-from pitboss.cli.providers_list import described
+from ledger_sink.queries.traffic import VersionTraffic
+from pitboss.cli.providers_list import describe_versions
 from pitboss.workers.retirement_watch import RetirementWatch
-from streams.providers.retirement import retiring, warnings
-from streams.providers.versions import State, VersionRow
+from streams.providers.retirement import find_retiring, format_warnings
+from streams.providers.versions import VersionRow, VersionState
 
 TODAY = date(2026, 11, 22)
 
@@ -20,13 +20,18 @@ TODAY = date(2026, 11, 22)
 def row(version: str, retires_in: int | None, provider: str = "acme") -> VersionRow:
     retires_on = None if retires_in is None else TODAY + timedelta(days=retires_in)
     return VersionRow(
-        provider=provider, version=version, adapter="a:B", state=State.DEPRECATED, source="there", retires_on=retires_on
+        provider=provider,
+        version=version,
+        adapter="a:B",
+        state=VersionState.DEPRECATED,
+        source="there",
+        retires_on=retires_on,
     )
 
 
 def test_thirty_days_before_it_begins_and_never_ends():
     rows = [row("1", 31), row("2", 30), row("3", 0), row("4", -400), row("5", None)]
-    assert [each.version for each in retiring(rows, TODAY)] == ["4", "3", "2"]
+    assert [each.version for each in find_retiring(rows, TODAY)] == ["4", "3", "2"]
 
 
 @pytest.mark.parametrize(
@@ -40,17 +45,17 @@ def test_thirty_days_before_it_begins_and_never_ends():
     ],
 )
 def test_a_warning_says_when_how_much_and_what_to_do(days, text):
-    [warning] = warnings([row("1", days), row("2", None)], {("acme", "1"): 1_234}, TODAY)
+    [warning] = format_warnings([row("1", days), row("2", None)], {("acme", "1"): 1_234}, TODAY)
     assert warning.startswith(text)
     assert warning.endswith("have its connector speak version 2")
 
 
 def test_nobody_is_warned_of_a_version_that_nobody_sends():
-    assert warnings([row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY) == []
+    assert format_warnings([row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY) == []
 
 
 def test_without_another_version_the_warning_says_so():
-    [warning] = warnings([row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start")
+    [warning] = format_warnings([row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start")
     assert warning.endswith(
         "1 event of it came since the start: no other version of it is registered: see docs/adapters.md"
     )
@@ -58,12 +63,12 @@ def test_without_another_version_the_warning_says_so():
 
 def test_a_row_without_traffic_is_told_from_one_of_which_nothing_is_known():
     rows = [row("2", 12), row("1", None)]
-    traffic = {("acme", "2"): Traffic(7, "provider.acme.raw.v1-3@42", 1_795_183_400_123)}
-    first, second = described(rows, traffic, TODAY)
+    traffic = {("acme", "2"): VersionTraffic(7, "provider.acme.raw.v1-3@42", 1_795_183_400_123)}
+    first, second = describe_versions(rows, traffic, TODAY)
     assert (first["version"], first["events_24h"], first["last_sample"]) == ("1", 0, None)
     assert (second["events_24h"], second["days_to_retirement"]) == (7, 12)
     assert second["last_sample"] == {"record": "provider.acme.raw.v1-3@42", "at": "2026-11-20T14:03:20Z"}
-    assert {each["events_24h"] for each in described(rows, None, TODAY)} == {None}
+    assert {each["events_24h"] for each in describe_versions(rows, None, TODAY)} == {None}
 
 
 def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
@@ -73,7 +78,7 @@ def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
 
     def said() -> list[str]:
         caplog.clear()
-        watch.look()
+        watch.warn_new()
         return [record.getMessage() for record in caplog.records]
 
     assert said() == []

@@ -12,9 +12,9 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal
 from schemas.topics import SIGNALS, TRANSACTIONS
-from streams.normalise.batch import Pile
+from streams.normalise.batch import NormalisedBatch
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.mapping.signals import ATTRIBUTE_MAX
+from streams.normalise.mapping.signals import ATTRIBUTE_CHARACTERS_MAX
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import APPENDED_AT, raw_record
@@ -34,22 +34,22 @@ BODY = json.dumps(
 )
 
 
-def pile_of(body: str = BODY, *, offset: int = 42, **headers: Any) -> Pile:
+def pile_of(body: str = BODY, *, offset: int = 42, **headers: Any) -> NormalisedBatch:
     record = raw_record(
         "house", body, {name.replace("_", "-"): value for name, value in headers.items()}, offset=offset
     )
-    pile = Pile("house")
-    pile.fill([(record, NORMALISER.normalise(record))])
+    pile = NormalisedBatch("house")
+    pile.add_results([(record, NORMALISER.normalise(record))])
     return pile
 
 
-def signals_of(pile: Pile) -> list[RiskSignal]:
+def signals_of(pile: NormalisedBatch) -> list[RiskSignal]:
     return [codec.decoder(RiskSignal)(value) for _, value, _, _ in pile.outgoing[SIGNALS] if value is not None]
 
 
 def test_a_wrong_signature_is_a_dead_letter_and_a_signal() -> None:
     pile = pile_of(x_house_signature="00", brand="acme", connector="c-7", received_at=str(APPENDED_AT - 80))
-    [burial] = pile.burials
+    [burial] = pile.rejections
     [signal] = signals_of(pile)
     assert burial.code == RejectCode.BAD_SIGNATURE
     assert (signal.kind, signal.provider, signal.brand) == ("BAD_SIGNATURE", "house", "acme")
@@ -66,7 +66,7 @@ def test_a_right_one_a_missing_one_and_a_broken_body_are_none() -> None:
     good = pile_of(x_house_signature=right)
     assert (signals_of(good), len(good.outgoing[TRANSACTIONS])) == ([], 1)
     for pile in (pile_of(), pile_of("", x_house_signature="00")):
-        assert len(pile.burials) == 1
+        assert len(pile.rejections) == 1
         assert signals_of(pile) == []
 
 
@@ -80,11 +80,11 @@ def test_the_same_record_says_the_same_thing_once() -> None:
 def test_nothing_of_such_a_record_is_shown_as_it_is(brand: bytes) -> None:
     # The brand would be refused later; the signature is judged first only where the headers are usable.
     record = raw_record("house", BODY, {"x-house-signature": "00", "connector": brand + b"x" * 500})
-    pile = Pile("house")
-    pile.fill([(record, NORMALISER.normalise(record))])
+    pile = NormalisedBatch("house")
+    pile.add_results([(record, NORMALISER.normalise(record))])
     [signal] = signals_of(pile)
     assert signal.attributes["connector"].isprintable()
-    assert len(signal.attributes["connector"]) <= 2 * ATTRIBUTE_MAX
+    assert len(signal.attributes["connector"]) <= 2 * ATTRIBUTE_CHARACTERS_MAX
 
 
 def test_a_clock_ahead_of_the_broker_is_not_believed() -> None:
@@ -99,9 +99,9 @@ def test_each_forged_item_of_a_batch_is_told() -> None:
     ]
     value = json.dumps({"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]})
     record = raw_record("adyen", value)
-    pile, stats = Pile("adyen"), NormaliseStats()
-    pile.fill([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
-    pile.count(stats)
+    pile, stats = NormalisedBatch("adyen"), NormaliseStats()
+    pile.add_results([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
+    pile.count_into(stats)
     assert [signal.record_index for signal in signals_of(pile)] == [0, 1]
     assert len({signal.signal_id for signal in signals_of(pile)}) == 2
     assert stats.sent == {SIGNALS: 2}

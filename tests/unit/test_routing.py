@@ -17,15 +17,15 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.topics import TRANSACTIONS
-from streams.normalise.batch import Pile
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.batch import NormalisedBatch
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
 from streams.normalise.stats import NormaliseStats
 from streams.providers.answers import Answers
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply
 from streams.providers.fields import epoch_ms
 from streams.providers.registry import Dialects, Version, dialect_of
-from streams.providers.routing import STRUCTURAL, Fallback, Speaker
-from streams.providers.versions import State, VersionRow, read_rows
+from streams.providers.routing import STRUCTURAL, Fallback, ProviderRouter
+from streams.providers.versions import VersionRow, VersionState, read_rows
 from tests.support.dialect_records import raw_record
 
 RENAMING = Path(__file__).parents[1] / "renaming"
@@ -43,9 +43,9 @@ def body(word: str, **said: Any) -> bytes:
     return json.dumps({word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | said}).encode()
 
 
-def one(results: list[Result]) -> Accepted:
+def one(results: list[ItemResult]) -> AcceptedTransaction:
     [item] = results
-    assert isinstance(item, Accepted), item
+    assert isinstance(item, AcceptedTransaction), item
     return item
 
 
@@ -113,15 +113,15 @@ def test_a_retry_across_the_switch_is_the_same_event() -> None:
 
 def test_fallbacks_are_counted_and_told_off_the_way() -> None:
     normaliser = Normaliser(dialects_of("after.toml"), KEYS)
-    pile, stats = Pile("acme"), NormaliseStats()
+    pile, stats = NormalisedBatch("acme"), NormaliseStats()
     for offset, value in enumerate((OLD, NEW, NEW, b"{")):
         record = raw_record("acme", value, SIGNED, timestamp=DECEMBER - 1, offset=offset)
-        pile.fill([(record, normaliser.normalise(record))])
+        pile.add_results([(record, normaliser.normalise(record))])
     assert [(fell.record.offset, fell.provider, fell.fallback.used) for fell in pile.fallbacks] == [
         (1, "acme", "2"),
         (2, "acme", "2"),
     ]
-    pile.count(stats)
+    pile.count_into(stats)
     assert stats.versions == {("acme", "1"): 1, ("acme", "2"): 2}
     assert stats.fallbacks == {("acme", "1", "2"): 2}
     assert (stats.records, stats.sent, stats.rejected) == (4, {TRANSACTIONS: 3}, {"MALFORMED": 1})
@@ -193,53 +193,61 @@ def item(said: Any) -> Item:
     return Draft("op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED")
 
 
-def speaker(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> Speaker:
+def router(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> ProviderRouter:
     made = []
     for number, (said, script) in enumerate(versions, 1):
         row = VersionRow(
             **(
-                {"provider": "acme", "version": str(number), "adapter": "x:Y", "state": State.LIVE, "source": "x"}
+                {
+                    "provider": "acme",
+                    "version": str(number),
+                    "adapter": "x:Y",
+                    "state": VersionState.LIVE,
+                    "source": "x",
+                }
                 | said
             )
         )
         made.append(Version(row, Scripted(script=tuple(script.items()))))
-    return Speaker(made, None)
+    return ProviderRouter(made, None)
 
 
-def expected(one: Speaker, value: bytes = b"x", timestamp: int = DECEMBER, **headers: str) -> str:
+def expected_version(one: ProviderRouter, value: bytes = b"x", timestamp: int = DECEMBER, **headers: str) -> str:
     record = raw_record(
         "acme", value, {name.replace("_", "-"): text for name, text in headers.items()}, timestamp=timestamp
     )
-    return one.expected(record, dict(record.headers)).version
+    return one.expected_reader(record, dict(record.headers)).version
 
 
 def test_a_header_by_its_value_or_by_being_there() -> None:
-    versions = speaker(({}, {}), ({"header": "x-api=2"}, {}), ({"header": "x-beta"}, {}))
-    assert expected(versions) == "1"
-    assert expected(versions, x_api="2") == "2"
-    assert expected(versions, x_api="20") == "1"
-    assert expected(versions, x_beta="") == "3"
+    versions = router(({}, {}), ({"header": "x-api=2"}, {}), ({"header": "x-beta"}, {}))
+    assert expected_version(versions) == "1"
+    assert expected_version(versions, x_api="2") == "2"
+    assert expected_version(versions, x_api="20") == "1"
+    assert expected_version(versions, x_beta="") == "3"
 
 
 def test_a_path_and_a_text_of_the_content() -> None:
-    versions = speaker(({}, {}), ({"path": "^/v2/"}, {}), ({"content": '"api":3'}, {}))
-    assert expected(versions, http_path="/v1/bet") == "1"
-    assert expected(versions, http_path="/v2/bet") == "2"
-    assert expected(versions, http_path="/x/v2/") == "1"
-    assert expected(versions, b'{"api":3}') == "3"
+    versions = router(({}, {}), ({"path": "^/v2/"}, {}), ({"content": '"api":3'}, {}))
+    assert expected_version(versions, http_path="/v1/bet") == "1"
+    assert expected_version(versions, http_path="/v2/bet") == "2"
+    assert expected_version(versions, http_path="/x/v2/") == "1"
+    assert expected_version(versions, b'{"api":3}') == "3"
 
 
 def test_the_closest_description_wins_and_all_of_it_must_fit() -> None:
     both = {"path": "/v2/", "header": "x-api=2"}
-    versions = speaker(({}, {}), ({"path": "/v2/"}, {}), (both, {}))
-    assert expected(versions, http_path="/v2/") == "2"
-    assert expected(versions, http_path="/v2/", x_api="2") == "3"
-    assert expected(versions, x_api="2") == "1"
+    versions = router(({}, {}), ({"path": "/v2/"}, {}), (both, {}))
+    assert expected_version(versions, http_path="/v2/") == "2"
+    assert expected_version(versions, http_path="/v2/", x_api="2") == "3"
+    assert expected_version(versions, x_api="2") == "1"
 
 
 def test_the_latest_day_that_has_come() -> None:
-    versions = speaker(({}, {}), ({"from_": date(2026, 12, 1)}, {}), ({"from_": date(2027, 1, 1)}, {}))
-    assert [expected(versions, timestamp=DECEMBER + ms) for ms in (-1, 0, 31 * 86_400_000 - 1, 31 * 86_400_000)] == [
+    versions = router(({}, {}), ({"from_": date(2026, 12, 1)}, {}), ({"from_": date(2027, 1, 1)}, {}))
+    assert [
+        expected_version(versions, timestamp=DECEMBER + ms) for ms in (-1, 0, 31 * 86_400_000 - 1, 31 * 86_400_000)
+    ] == [
         "1",
         "2",
         "2",
@@ -248,23 +256,23 @@ def test_the_latest_day_that_has_come() -> None:
 
 
 def test_what_fits_no_row_is_read_as_the_current_version() -> None:
-    versions = speaker(({"path": "/v1/", "state": State.DEPRECATED}, {}), ({"path": "/v2/"}, {}))
-    assert expected(versions, http_path="/v3/") == "2"
+    versions = router(({"path": "/v1/", "state": VersionState.DEPRECATED}, {}), ({"path": "/v2/"}, {}))
+    assert expected_version(versions, http_path="/v3/") == "2"
 
 
 # --- the chain --------------------------------------------------------------------------------------------------------
 
 
-def drafted(item: Item) -> Draft:
+def draft_of(item: Item) -> Draft:
     assert isinstance(item, Draft)
     return item
 
 
-def read(one: Speaker, value: bytes) -> tuple[list[str], dict[int, tuple[str, str, str]]]:
+def read(one: ProviderRouter, value: bytes) -> tuple[list[str], dict[int, tuple[str, str, str]]]:
     record = raw_record("acme", value)
     reading = one.read(record, dict(record.headers))
-    said = [item.reason if isinstance(item, Rejected) else drafted(item).provider_tx_id for item in reading.items]
-    return said, {n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallen.items()}
+    said = [item.reason if isinstance(item, Rejected) else draft_of(item).provider_tx_id for item in reading.items]
+    return said, {n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallbacks_by_index.items()}
 
 
 NEWEST = {"from_": date(2026, 1, 1)}
@@ -273,18 +281,18 @@ NEWEST = {"from_": date(2026, 1, 1)}
 def test_versions_are_tried_in_the_order_of_the_row() -> None:
     scripts = {b"a": ("from-1",)}, {b"a": ("from-2",)}
     for order, used in ((("1", "2"), "1"), (("2", "1"), "2")):
-        versions = speaker(({}, scripts[0]), ({"path": "x"}, scripts[1]), (NEWEST | {"fallback": order}, {}))
+        versions = router(({}, scripts[0]), ({"path": "x"}, scripts[1]), (NEWEST | {"fallback": order}, {}))
         assert read(versions, b"a") == ([f"from-{used}"], {0: ("3", used, used)})
 
 
 def test_no_version_is_tried_where_the_row_forbids_it() -> None:
-    versions = speaker(({}, {b"a": ("from-1",)}), (NEWEST | {"fallback": ()}, {}))
+    versions = router(({}, {b"a": ("from-1",)}), (NEWEST | {"fallback": ()}, {}))
     assert read(versions, b"a") == ([RejectCode.MALFORMED], {})
 
 
 @pytest.mark.parametrize("code", sorted(set(RejectCode) - STRUCTURAL))
 def test_other_rejections_are_final(code: RejectCode) -> None:
-    versions = speaker(({}, {b"a": ("from-1",), b"b": ("from-1",)}), (NEWEST, {b"a": ("raise", code), b"b": (code,)}))
+    versions = router(({}, {b"a": ("from-1",), b"b": ("from-1",)}), (NEWEST, {b"a": ("raise", code), b"b": (code,)}))
     assert read(versions, b"b") == ([code], {})
     with pytest.raises(Rejected) as rejection:
         read(versions, b"a")
@@ -294,18 +302,18 @@ def test_other_rejections_are_final(code: RejectCode) -> None:
 def test_only_the_broken_items_of_a_batch_fall_back() -> None:
     new = {b"a": ("n-0", RejectCode.BAD_FIELD, RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME)}
     old = {b"a": ("o-0", "o-1", "o-2", RejectCode.BAD_TIME)}
-    said, fallen = read(speaker(({}, old), (NEWEST, new)), b"a")
+    said, fallen = read(router(({}, old), (NEWEST, new)), b"a")
     assert said == ["n-0", "o-1", RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME]
     assert fallen == {1: ("2", "1", "1")}
 
 
 def test_a_version_that_counts_other_items_mends_nothing() -> None:
-    versions = speaker(({}, {b"a": ("o-0", "o-1", "o-2")}), (NEWEST, {b"a": ("n-0", RejectCode.BAD_FIELD)}))
+    versions = router(({}, {b"a": ("o-0", "o-1", "o-2")}), (NEWEST, {b"a": ("n-0", RejectCode.BAD_FIELD)}))
     assert read(versions, b"a") == (["n-0", RejectCode.BAD_FIELD], {})
 
 
 def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
-    versions = speaker(
+    versions = router(
         ({}, {b"a": ("from-1", RejectCode.BAD_TIME)}),
         ({"path": "x"}, {b"a": (RejectCode.BAD_FIELD, RejectCode.BAD_FIELD)}),
         (NEWEST | {"fallback": ("2", "1")}, {b"a": ("raise", RejectCode.UNKNOWN_OPERATION)}),
@@ -320,7 +328,7 @@ def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
     [(("n-0", RejectCode.BAD_FIELD), ["n-0", RejectCode.BAD_FIELD]), (("raise", RejectCode.BAD_FIELD), None)],
 )
 def test_a_mistake_in_another_version_costs_nothing_that_was_read(said: Any, left: Any) -> None:
-    versions = speaker(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": said}))
+    versions = router(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": said}))
     if left is not None:
         assert read(versions, b"a") == (left, {})
     else:
@@ -329,15 +337,15 @@ def test_a_mistake_in_another_version_costs_nothing_that_was_read(said: Any, lef
 
 
 def test_a_fallback_says_why_it_was_one() -> None:
-    versions = speaker(({}, {b"a": ("from-1",)}), (NEWEST, {b"a": ("raise", RejectCode.BAD_AMOUNT)}))
+    versions = router(({}, {b"a": ("from-1",)}), (NEWEST, {b"a": ("raise", RejectCode.BAD_AMOUNT)}))
     reading = versions.read(raw_record("acme", b"a"), {})
-    assert reading.fallen[0][1] == Fallback("2", "1", RejectCode.BAD_AMOUNT, "no")
-    assert reading.voice.version == "2"
+    assert reading.fallbacks_by_index[0][1] == Fallback("2", "1", RejectCode.BAD_AMOUNT, "no")
+    assert reading.reader.version == "2"
 
 
 def test_with_one_version_nobody_asks() -> None:
-    assert speaker(({}, {})).sole is not None
-    assert speaker(({}, {}), (NEWEST, {})).sole is None
+    assert router(({}, {})).only_version is not None
+    assert router(({}, {}), (NEWEST, {})).only_version is None
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -355,7 +363,9 @@ class Answering(Scripted):
 
 def answers(*scripts: dict[bytes, tuple[Any, ...]]) -> Answers:
     rows = [
-        VersionRow(provider="acme", version=str(n), adapter="x:Y", state=State.LIVE, source="x", from_=date(2026, 1, n))
+        VersionRow(
+            provider="acme", version=str(n), adapter="x:Y", state=VersionState.LIVE, source="x", from_=date(2026, 1, n)
+        )
         for n in range(1, len(scripts) + 1)
     ]
     made = {
@@ -403,10 +413,10 @@ def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_ch
     broken_whole = first[0] == "raise"
     if broken_whole and (first[1] not in STRUCTURAL or not any(is_read(one) for other in others for one in other)):
         with pytest.raises(Rejected) as rejection:
-            read(speaker(*made), b"a")
+            read(router(*made), b"a")
         assert rejection.value.reason is first[1]
         return
-    said, fallen = read(speaker(*made), b"a")
+    said, fallen = read(router(*made), b"a")
     if broken_whole:
         used = next(other for other in others if any(map(is_read, other)))
         assert said == list(used)

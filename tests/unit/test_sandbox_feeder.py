@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.sandbox.feeder import STRETCH_MAX, feed
+from lab.sandbox.feeder import STRETCH_MAX, feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, generate
@@ -48,7 +48,7 @@ def expected(records, namespace="") -> dict[str, list]:
 @pytest.mark.parametrize("namespace", ["", "trial"])
 async def test_every_record_goes_to_its_providers_topic_once_and_in_order(records, namespace):
     memory, told = Memory(), []
-    await feed(records, memory, namespace=namespace, progress=lambda *done: told.append(done))
+    await feed_records(records, memory, namespace=namespace, progress=lambda *done: told.append(done))
     assert memory.topics == expected(records, namespace)
     assert told[-1] == (2_600, 2_600)
     assert sum(memory.calls) == 2_600
@@ -62,7 +62,7 @@ async def test_a_phase_begins_when_the_one_before_is_acknowledged_and_waited_for
     async def wait(phase: int) -> None:
         seen.append((phase, sum(memory.calls)))
 
-    await feed(records, memory, before_phase=wait)
+    await feed_records(records, memory, before_phase=wait)
     assert seen == [(1, opening)]
     assert 0 < opening < len(records)
 
@@ -71,7 +71,7 @@ async def test_the_rate_is_kept(records):
     loop = asyncio.get_running_loop()
     began = loop.time()
     memory = Memory()
-    await feed(records[:600], memory, rate=2_000)
+    await feed_records(records[:600], memory, rate=2_000)
     assert loop.time() - began > 0.2  # 600 at 2,000 a second; the last stretches are not waited for
     assert max(memory.calls) <= 100
 
@@ -79,7 +79,7 @@ async def test_the_rate_is_kept(records):
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
 async def test_a_rate_that_is_none_is_refused(records, rate):
     with pytest.raises(UsageError, match="rate"):
-        await feed(records, Memory(), rate=rate)
+        await feed_records(records, Memory(), rate=rate)
 
 
 async def test_a_failed_append_ends_the_feeding_with_its_own_error(records):
@@ -91,7 +91,7 @@ async def test_a_failed_append_ends_the_feeding_with_its_own_error(records):
 
     broken = Broken()
     with pytest.raises(SendFailed, match="gone"):
-        await feed(records, broken)
+        await feed_records(records, broken)
     assert sum(broken.calls) < 2_600
 
 
@@ -110,7 +110,7 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     await producer.start()
     try:
-        await feed(records, producer, namespace=runtime.namespace)
+        await feed_records(records, producer, namespace=runtime.namespace)
     finally:
         await producer.stop()
 

@@ -7,9 +7,9 @@ from random import Random
 
 from lab.sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
 from lab.sandbox.ids import Ids, uuid_of
-from lab.sandbox.mixing import displaced, in_order_of_time, retries, with_duplicates
+from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
-from lab.sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batched
+from lab.sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batch_notices
 from lab.sandbox.records import Origin
 
 PLAYERS = make_players(Random(1), 30)
@@ -33,7 +33,7 @@ def house(at_ms: int, phase: int = 1) -> Delivery:
 
 def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
     stream = [house(at, 0) for at in range(300)] + [house(at, 1) for at in range(300, 2_000)]
-    moved = displaced(stream, 40, Random(5))
+    moved = displace(stream, 40, Random(5))
     assert Counter(map(repr, moved)) == Counter(map(repr, stream))
     assert [d.phase for d in moved] == sorted(d.phase for d in moved)
     places = {d.nonce: place for place, d in enumerate(moved)}
@@ -46,14 +46,14 @@ def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
 
 def test_nothing_to_displace_changes_nothing():
     stream = [house(at) for at in range(50)]
-    assert displaced(stream, 0, Random(1)) == stream
-    assert with_duplicates(stream, 0, Random(1)) == stream
-    assert retries(stream, 0, Random(1)) == []
+    assert displace(stream, 0, Random(1)) == stream
+    assert add_duplicates(stream, 0, Random(1)) == stream
+    assert draw_retries(stream, 0, Random(1)) == []
 
 
 def test_a_duplicate_stands_behind_its_original_and_differs_in_nothing_but_its_origin():
     stream = [house(at) for at in range(400)]
-    doubled = with_duplicates(stream, 20, Random(2))
+    doubled = add_duplicates(stream, 20, Random(2))
     assert len(doubled) == 420
     for place, delivery in enumerate(doubled):
         if delivery.origin is Origin.DUPLICATE:
@@ -67,7 +67,7 @@ def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then
     batches = [
         Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at) for at in range(0, 100_000, 2_000)
     ]
-    again = retries(batches, 30, Random(3))
+    again = draw_retries(batches, 30, Random(3))
     sent = [d.request for d in batches if isinstance(d.request, PspBatch)]
     grown = 0
     for retry in again:
@@ -83,7 +83,7 @@ def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then
 
 def test_retries_keep_the_content_and_change_the_nonce():
     stream = [house(at) for at in range(100)]
-    for retry in retries(stream, 10, Random(4)):
+    for retry in draw_retries(stream, 10, Random(4)):
         original = next(d for d in stream if d.request is retry.request)
         assert retry.at_ms > original.at_ms
         assert retry.nonce != original.nonce
@@ -91,7 +91,7 @@ def test_retries_keep_the_content_and_change_the_nonce():
 
 def test_order_of_time_is_by_phase_first():
     stream = [house(5, 1), house(9, 0), house(1, 1), house(2, 0)]
-    assert [(d.phase, d.at_ms) for d in in_order_of_time(stream)] == [(0, 2), (0, 9), (1, 1), (1, 5)]
+    assert [(d.phase, d.at_ms) for d in sort_by_time(stream)] == [(0, 2), (0, 9), (1, 1), (1, 5)]
 
 
 def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
@@ -99,7 +99,7 @@ def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
     assert len(brands) == 3
     players = list(brands.values())
     notices = [item(number, number * 100, players[number % 3]) for number in range(300)]
-    gathered = list(batched(notices, Random(6)))
+    gathered = list(batch_notices(notices, Random(6)))
     requests = [request for request in gathered if isinstance(request, PspBatch)]
     assert len(requests) == len(gathered)
     assert [one for request in requests for one in request.items if one.player is players[0]] == [
@@ -116,7 +116,7 @@ def test_a_batch_goes_when_it_is_full_or_old_and_never_mixes_brands():
 
 def test_waiting_notices_go_before_whatever_comes_later():
     action = HouseAction(60_000, "heartbeat", "h", PLAYERS[0])
-    first, second = batched([item(1, 0), action], Random(0))
+    first, second = batch_notices([item(1, 0), action], Random(0))
     assert isinstance(first, PspBatch) or Random(0).randint(1, BATCH_ITEMS_MAX) == 1
     assert second is action
 

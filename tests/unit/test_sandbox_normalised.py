@@ -15,7 +15,7 @@ from schemas.errors import RejectCode
 from schemas.events import Kind, SignatureVerdict, WalletTransaction
 from schemas.money import minor_units
 from schemas.topics import raw_topic
-from streams.normalise.mapping.normaliser import Accepted, Normaliser, RejectedItem, Result
+from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
 from streams.providers.registry import DIALECTS
 
 START_MS = 1_760_000_000_000
@@ -42,7 +42,7 @@ def appended(offset: int, raw: RawEvent) -> Appended:
 @dataclass(frozen=True)
 class Read:
     raw: RawEvent
-    items: list[Result]
+    items: list[ItemResult]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def stream() -> list[Read]:
 
 @pytest.fixture(scope="module")
 def good(stream):
-    return [(read.raw, item) for read in stream for item in read.items if isinstance(item, Accepted)]
+    return [(read.raw, item) for read in stream for item in read.items if isinstance(item, AcceptedTransaction)]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,9 @@ def test_notices_are_sent_again_among_others(stream):
     sets = defaultdict(list)
     for read in stream:
         if read.raw.provider == "adyen" and read.raw.origin in {Origin.FIRST, Origin.RETRY}:
-            members = frozenset(item.transaction.event_id for item in read.items if isinstance(item, Accepted))
+            members = frozenset(
+                item.transaction.event_id for item in read.items if isinstance(item, AcceptedTransaction)
+            )
             sets[read.raw.origin].append(members)
     original = set(sets[Origin.FIRST])
     assert any(members not in original for members in sets[Origin.RETRY])

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 import pitboss.cli.schemas
 from pitboss.cli.main import cli
 from schemas.compatibility import released_checksums
-from schemas.registry import released
+from schemas.registry import released_registry
 
 
 def run(*arguments: str) -> Result:
@@ -24,12 +24,12 @@ def test_every_schema_is_listed_with_id_topics_and_checksum():
     assert rows["wallet-transaction/v1"]["topics"] == ["wallet.transactions.v1", "wallet.transactions.unresolved.v1"]
     table = run("list")
     assert table.exit_code == 0
-    assert all(schema.name in table.stdout for schema in released())
+    assert all(schema.name in table.stdout for schema in released_registry())
 
 
 @pytest.mark.parametrize("name", ["wallet-balance", "wallet-balance/v1"])
 def test_a_schema_is_shown_as_its_file_has_it(name):
-    assert json.loads(run("show", name).stdout) == released().get("wallet-balance", 1).json
+    assert json.loads(run("show", name).stdout) == released_registry().get("wallet-balance", 1).json
 
 
 @pytest.mark.parametrize("name", ["wallet", "wallet-balance/v99", "wallet-balance/1"])

@@ -12,7 +12,7 @@ from pitboss.embedded.processes import ProcessId
 from pitboss.settings import (
     NAMESPACE_PATTERN,
     NoStack,
-    checked_namespace,
+    check_namespace,
     read_operator_settings,
     read_settings,
     read_worker_settings,
@@ -58,7 +58,7 @@ def test_a_database_that_is_no_url_is_refused():
 @pytest.mark.parametrize("bad", ["A", "1a", "a-b", "a.b", "a" * 32, "_a", "a\n", 'a"; DROP'])
 def test_namespaces_that_cannot_name_a_topic_and_a_database_are_refused(bad):
     with pytest.raises(UsageError, match="namespace"):
-        checked_namespace(bad)
+        check_namespace(bad)
 
 
 @given(st.from_regex(NAMESPACE_PATTERN, fullmatch=True))

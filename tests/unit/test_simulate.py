@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from lab.simulator.run import BLOWS_MIN, EVENTS_MIN, simulate
+from lab.simulator.run import EVENTS_MIN, FAULTS_MIN, simulate
 from pitboss.cli.main import cli
 
 SEEDS = 12
@@ -26,7 +26,7 @@ def test_nothing_is_lost_doubled_or_made_up():
     assert (code, said["failures"], said["failing_seeds"]) == (0, 0, [])
     assert said["seeds"] == SEEDS
     assert said["events_min"] >= EVENTS_MIN
-    assert said["faults_min"] >= BLOWS_MIN
+    assert said["faults_min"] >= FAULTS_MIN
 
 
 @pytest.mark.prove
@@ -34,7 +34,7 @@ def test_nothing_is_lost_doubled_or_made_up():
 def test_a_thousand_seeds():
     code, said = simulated("--seeds", "1000", "--start", "1", "--processes", str(os.cpu_count() or 1))
     assert (code, said["failures"], said["failing_seeds"], said["seeds"]) == (0, 0, [], 1000)
-    assert (said["events_min"] >= EVENTS_MIN, said["faults_min"] >= BLOWS_MIN) == (True, True)
+    assert (said["events_min"] >= EVENTS_MIN, said["faults_min"] >= FAULTS_MIN) == (True, True)
 
 
 def test_a_seed_does_the_same_again_to_the_last_step():
@@ -47,7 +47,7 @@ def test_a_seed_does_the_same_again_to_the_last_step():
         for seed in ("1", "2")
     ]
     assert told[0] == told[1]
-    assert len(told[0].splitlines()) > BLOWS_MIN
+    assert len(told[0].splitlines()) > FAULTS_MIN
 
 
 def test_another_seed_is_another_world():
@@ -58,7 +58,7 @@ def test_another_seed_is_another_world():
 
 
 def test_what_does_not_hold_is_named_with_the_command_that_shows_it_again(monkeypatch):
-    monkeypatch.setattr("lab.simulator.run.wrong_of", lies)
+    monkeypatch.setattr("lab.simulator.run.find_failures", lies)
     result = CliRunner().invoke(cli, ["simulate", "--seeds", "2", "--start", "7", "--json"])
     assert result.exit_code == 1
     said = json.loads(result.stdout)

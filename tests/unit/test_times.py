@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.topics import DAY_MS
-from streams.normalise.mapping.events import Context, clock_of
+from streams.normalise.mapping.events import RecordContext, event_time
 from streams.providers.fields import epoch_ms
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_epoch, ms_of_text, zone_of
 from tests.support.dialect_records import raw_record
@@ -179,8 +179,8 @@ ZONES = (files("tzdata") / "zones").read_text().split()
 
 def test_1403_utc_read_in_any_other_zone_is_never_believed() -> None:
     """The provider prints UTC without saying so, 80 ms before the append; the setting names another zone."""
-    context = Context(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
-    right = clock_of(context, NAIVE_TOLERANCE_MS, ms_of_text("2026/11/22 14:03:20", zone_of("UTC")))
+    context = RecordContext(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
+    right = event_time(context, NAIVE_TOLERANCE_MS, ms_of_text("2026/11/22 14:03:20", zone_of("UTC")))
     assert right == (UTC_MS, "PROVIDER", False)
     wrong = 0
     for name in ZONES:
@@ -188,7 +188,7 @@ def test_1403_utc_read_in_any_other_zone_is_never_believed() -> None:
         if read == UTC_MS:
             continue
         wrong += 1
-        occurred_at, _, clamped = clock_of(context, NAIVE_TOLERANCE_MS, read)
+        occurred_at, _, clamped = event_time(context, NAIVE_TOLERANCE_MS, read)
         assert clamped, name
         assert UTC_MS + 80 - NAIVE_TOLERANCE_MS <= occurred_at <= UTC_MS + 80
     assert wrong > 300
@@ -196,6 +196,6 @@ def test_1403_utc_read_in_any_other_zone_is_never_believed() -> None:
 
 def test_with_a_days_tolerance_the_fault_would_pass() -> None:
     """Why a provider without zone needs a narrow one: an hour early looks like any late message."""
-    context = Context(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
-    _, _, clamped = clock_of(context, DAY_MS, ms_of_text("2026/11/22 14:03:20", MALTA))
+    context = RecordContext(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
+    _, _, clamped = event_time(context, DAY_MS, ms_of_text("2026/11/22 14:03:20", MALTA))
     assert not clamped

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.topics import PROVIDER_NAME, catalogue, dead_letter_topic, provider_of, qualified, raw_pattern, raw_topic
+from schemas.topics import (
+    PROVIDER_NAME,
+    catalogue,
+    dead_letter_topic,
+    provider_of,
+    qualified_name,
+    raw_pattern,
+    raw_topic,
+)
 
 PROVIDERS = st.from_regex(PROVIDER_NAME, fullmatch=True)
 NAMESPACES = st.just("") | st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True)
@@ -20,7 +28,7 @@ def by_name(providers: list[str]) -> dict:
 
 @given(PROVIDERS, NAMESPACES)
 def test_a_raw_topic_is_found_by_its_pattern_and_names_its_provider(provider, namespace):
-    name = qualified(raw_topic(provider), namespace)
+    name = qualified_name(raw_topic(provider), namespace)
     assert re.match(raw_pattern(namespace), name)
     assert provider_of(name) == provider
 
@@ -28,14 +36,16 @@ def test_a_raw_topic_is_found_by_its_pattern_and_names_its_provider(provider, na
 @given(PROVIDERS, NAMESPACES, NAMESPACES)
 def test_no_other_topic_is_taken_for_raw_input(provider, namespace, other):
     pattern = raw_pattern(namespace)
-    raw = qualified(raw_topic(provider), namespace)
+    raw = qualified_name(raw_topic(provider), namespace)
     assert not re.match(pattern, dead_letter_topic(raw))
     assert not re.match(pattern, f"x{raw}")
     assert not re.match(pattern, raw.replace(".", "_"))
     if other != namespace:
-        assert not re.match(pattern, qualified(raw_topic(provider), other))
+        assert not re.match(pattern, qualified_name(raw_topic(provider), other))
     for topic in catalogue([provider]):
-        assert (re.match(pattern, qualified(topic.name, namespace)) is not None) == (topic.name == raw_topic(provider))
+        assert (re.match(pattern, qualified_name(topic.name, namespace)) is not None) == (
+            topic.name == raw_topic(provider)
+        )
 
 
 @pytest.mark.parametrize(
@@ -73,5 +83,5 @@ def test_the_catalogue_does_not_depend_on_the_order_of_providers():
 
 
 def test_a_namespace_is_a_prefix_and_none_is_none():
-    assert qualified("wallet.balances.v1", "t1") == "t1.wallet.balances.v1"
-    assert qualified("wallet.balances.v1", "") == "wallet.balances.v1"
+    assert qualified_name("wallet.balances.v1", "t1") == "t1.wallet.balances.v1"
+    assert qualified_name("wallet.balances.v1", "") == "wallet.balances.v1"

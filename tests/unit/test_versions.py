@@ -12,8 +12,8 @@ from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
 from schemas.topics import catalogue, raw_topic
 from streams.providers.adyen import Adyen
-from streams.providers.registry import DIALECTS, Dialects, dialect_of, policies, redacted, released_rows
-from streams.providers.versions import State, VersionRow, by_preference, current, fallbacks, read_rows
+from streams.providers.registry import DIALECTS, Dialects, dialect_of, policies, redact, released_rows
+from streams.providers.versions import VersionRow, VersionState, current_row, fallbacks, read_rows, sort_by_preference
 
 ROW = {
     "provider": "acme",
@@ -34,7 +34,7 @@ def toml(*rows: dict[str, str]) -> str:
 
 
 def row(**said) -> VersionRow:
-    return VersionRow(**(ROW | {"state": State.LIVE} | said))
+    return VersionRow(**(ROW | {"state": VersionState.LIVE} | said))
 
 
 def test_a_row_says_all_that_there_is_to_say() -> None:
@@ -117,19 +117,24 @@ def test_an_empty_file_has_no_rows() -> None:
 
 
 def test_which_row_is_asked_first() -> None:
-    plain, old = row(version="1"), row(version="0", state=State.DEPRECATED)
+    plain, old = row(version="1"), row(version="0", state=VersionState.DEPRECATED)
     soon, later = row(version="2", from_=date(2026, 2, 1)), row(version="3", from_=date(2026, 3, 1))
     marked, twice = row(version="4", path="/v4/"), row(version="5", path="/v5/", header="x-v=5")
     rows = [old, plain, soon, later, marked, twice]
-    assert [one.version for one in by_preference(rows)] == ["5", "4", "3", "2", "1", "0"]
-    assert by_preference(rows[::-1]) == by_preference(rows)
+    assert [one.version for one in sort_by_preference(rows)] == ["5", "4", "3", "2", "1", "0"]
+    assert sort_by_preference(rows[::-1]) == sort_by_preference(rows)
 
 
 def test_which_version_is_current() -> None:
     old, new = row(version="1", live_on=date(2025, 1, 1)), row(version="2", live_on=date(2026, 1, 1))
-    assert current([old, new]) is new
-    assert current([old, row(version="3", state=State.ANNOUNCED)]) is old
-    assert current([row(version="1", state=State.RETIRED), row(version="2", state=State.DEPRECATED)]).version == "2"
+    assert current_row([old, new]) is new
+    assert current_row([old, row(version="3", state=VersionState.ANNOUNCED)]) is old
+    assert (
+        current_row(
+            [row(version="1", state=VersionState.RETIRED), row(version="2", state=VersionState.DEPRECATED)]
+        ).version
+        == "2"
+    )
 
 
 def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
@@ -198,7 +203,7 @@ def test_importing_the_registry_reads_no_file_and_imports_no_adapter() -> None:
 
 def test_versions_of_a_provider_stand_side_by_side() -> None:
     rows = [
-        row(provider="adyen", version="1", state=State.DEPRECATED),
+        row(provider="adyen", version="1", state=VersionState.DEPRECATED),
         row(provider="adyen", version="2", settings={"accept_test": False}),
     ]
     dialects = Dialects(lambda: rows, dialect_of)
@@ -210,9 +215,9 @@ def test_versions_of_a_provider_stand_side_by_side() -> None:
 
 
 def test_secrets_are_blotted_out_wherever_a_raw_record_is_shown() -> None:
-    assert redacted("playngo", b"<reserve><accessToken>s3cret</accessToken></reserve>") == (
+    assert redact("playngo", b"<reserve><accessToken>s3cret</accessToken></reserve>") == (
         b"<reserve><accessToken>***</accessToken></reserve>"
     )
-    assert redacted("hub88", b'{"user":"p"}') == b'{"user":"p"}'
-    assert redacted("hub88", None) is None
-    assert b"s3cret" not in (redacted("nobody", b"s3cret") or b"")
+    assert redact("hub88", b'{"user":"p"}') == b'{"user":"p"}'
+    assert redact("hub88", None) is None
+    assert b"s3cret" not in (redact("nobody", b"s3cret") or b"")

@@ -20,14 +20,14 @@ from schemas.events import Outcome, WalletOutcome, WalletTransaction
 from schemas.identity import referenced_event_id
 from schemas.money import exponent_of
 from schemas.topics import UNRESOLVED
-from streams.normalise.mapping.normaliser import Accepted, Normaliser
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.dialect import Dialect
 from streams.providers.hundredhp import HundredHP
 from streams.providers.microgaming import Microgaming
 from streams.providers.pgsoft import PGSoft
 from streams.providers.pragmatic import Pragmatic
 from tests.support.dialect_records import raw_record
-from tests.unit.ledger_events import house, leg, sourced
+from tests.unit.ledger_events import house, leg, log_event
 
 PLAYER = "p-1"
 
@@ -48,8 +48,8 @@ class Wallet:
         return self.book.wallet(PLAYER, self.currency).cash_minor
 
     def _post(self, event: WalletTransaction) -> WalletOutcome:
-        post(self.book, sourced(event, offset=self._offset), self.dialect.policy)
-        answer = self.book.decided[-1].answer
+        post(self.book, log_event(event, offset=self._offset), self.dialect.policy)
+        answer = self.book.decisions[-1].answer
         scale = None if answer.currency is None else exponent_of(answer.currency)
         return WalletOutcome(
             event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id, event.attempt,
@@ -62,7 +62,7 @@ class Wallet:
         headers = {"http-path": path, "player": PLAYER, "currency": self.currency} | dict(more or {})
         record = raw_record(self.dialect.provider, value, headers, offset=self._offset)
         [item] = self._normaliser.normalise(record)
-        assert isinstance(item, Accepted), item
+        assert isinstance(item, AcceptedTransaction), item
         event = item.transaction
         if item.topic == UNRESOLVED:
             assert event.reference is not None
@@ -121,7 +121,7 @@ def test_100hp_cents_of_a_currency_without_them_stop_nobody() -> None:
     wallet = Wallet(HundredHP(), 10_000, "JPY")
     assert hundredhp(wallet, "withdrawal", "t-1", "10.009")[0] == 200
     assert hundredhp(wallet, "deposit", "t-1", "25.12")[0] == 702  # a person looks at it
-    assert wallet.book.decided[-1].answer.outcome == Outcome.UNRESOLVED
+    assert wallet.book.decisions[-1].answer.outcome == Outcome.UNRESOLVED
     assert hundredhp(wallet, "withdrawal", "t-2", "10")[0] == 200
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pitboss.settings import Runtime, WorkerSettings
 from pitboss.workers.retirement_watch import RetirementWatch
-from pitboss.workers.worker import ROLES, composed, main, read_keyring
+from pitboss.workers.worker import ROLES, compose, main, read_keyring
 from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.control import Control
 from schemas.errors import UsageError
@@ -18,7 +18,7 @@ RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_a_role_composes_with_one_intake_of_its_namespace_and_a_control(role):
-    app = composed(role, RUNTIME, WorkerSettings(worker_id=f"{role}-1"))
+    app = compose(role, RUNTIME, WorkerSettings(worker_id=f"{role}-1"))
     [intake] = app.intakes
     assert intake.settings.group.startswith("t.")
     assert intake.settings.group_instance_id == f"{role}-1"
@@ -26,13 +26,13 @@ async def test_a_role_composes_with_one_intake_of_its_namespace_and_a_control(ro
 
 
 def test_a_normaliser_watches_for_versions_that_go():
-    app = composed("normalise", RUNTIME, WorkerSettings())
+    app = compose("normalise", RUNTIME, WorkerSettings())
     assert any(isinstance(service, RetirementWatch) for service in app._supervised)
 
 
 def test_a_normaliser_has_a_park_table_only_where_that_was_asked_for(tmp_path):
     def stores(settings: WorkerSettings) -> list[ParkStore]:
-        services = composed("normalise", RUNTIME, settings)._supervised
+        services = compose("normalise", RUNTIME, settings)._supervised
         return [service for service in services if isinstance(service, ParkStore)]
 
     keys = tmp_path / "keys.json"

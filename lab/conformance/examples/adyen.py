@@ -33,7 +33,7 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
-def rebatched(fill: Fill) -> list[Example]:
+def rebatch(fill: Fill) -> list[Example]:
     """The same items from the last to the first, two a request."""
     items = _items(fill)[::-1]
     return [_batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)]

@@ -35,7 +35,7 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
-def rebatched(fill: Fill) -> list[Example]:
+def rebatch(fill: Fill) -> list[Example]:
     """An entry a file, the last one first: what has the bank's reference needs no statement around it."""
     files = [_file(fill, "camt.054", "08", f"N{n}", [entry]) for n, entry in enumerate(_notified(fill)[::-1], 5)]
     rest = [_file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]), *examples(fill)[2:]]

@@ -216,7 +216,7 @@ class Expected(msgspec.Struct, frozen=True):
         return cls(operation, event_id, player_id, signature=signature, is_event=True)
 
     @classmethod
-    def rejected(cls, code: RejectCode) -> Self:
+    def rejection(cls, code: RejectCode) -> Self:
         """An item that every adapter of this provider must refuse, with this code."""
         return cls("", "", None, code=code)
 
@@ -242,7 +242,7 @@ class Example(msgspec.Struct, frozen=True):
     schema: str | None = None
 
 
-class Record(msgspec.Struct, frozen=True):
+class ExampleRecord(msgspec.Struct, frozen=True):
     """An example at its place in a raw topic; a `RawRecord`."""
 
     topic: str
@@ -256,14 +256,14 @@ class Record(msgspec.Struct, frozen=True):
 
 def record(
     example: Example, provider: str, *, partition: int = 0, offset: int = 0, appended_at_ms: int | None = None
-) -> Record:
+) -> ExampleRecord:
     """The raw record of an example; by default the broker appends it shortly after its `received-at`."""
     if appended_at_ms is None:
         received_at = example.headers.get("received-at", b"")
         usable = received_at.isdigit() and len(received_at) < 15
         appended_at_ms = int(received_at) + _BROKER_LAG_MS - _CONNECTOR_LAG_MS if usable else AT_MS
     headers = tuple(example.headers.items())
-    return Record(raw_topic(provider), partition, offset, appended_at_ms, example.key, example.value, headers)
+    return ExampleRecord(raw_topic(provider), partition, offset, appended_at_ms, example.key, example.value, headers)
 
 
 def plain(amount: Decimal) -> str:

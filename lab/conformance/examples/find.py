@@ -19,15 +19,15 @@ Make: TypeAlias = Callable[[Fill], list[Example]]
 
 
 class Examples(msgspec.Struct, frozen=True):
-    """What an examples module exposes; `fill.py` says what each is. `balance_told`: whether it says anything of it."""
+    """What an examples module exposes; `fill.py` says what each is. `has_balance`: whether it says anything of it."""
 
     keys: KeyMaterial
     make: Make
     currencies: Sequence[str]
     other_keys: KeyMaterial | None
-    rebatched: Make | None
+    rebatch: Make | None
     payload: Callable[[Example], Any] | None
-    balance_told: bool
+    has_balance: bool
     balance_decimals: int | None
 
 

@@ -31,7 +31,7 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
-def rebatched(fill: Fill) -> list[Example]:
+def rebatch(fill: Fill) -> list[Example]:
     """The same lines in two files, the last player first."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     files = (("later", rows[:0:-1]), ("earlier", rows[:1]))

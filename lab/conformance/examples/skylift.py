@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
-from streams.providers.skylift import AMOUNT_SCALE, CONTENT_TYPE, decimal_bytes, encoded, prefix_of
+from streams.providers.skylift import AMOUNT_SCALE, CONTENT_TYPE, decimal_bytes, encode, prefix_of
 
 KEYS: Final[KeyMaterial] = {"hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"}
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
@@ -65,7 +65,7 @@ def _event(
         "occurred_at": fill.first_at_ms * 1000 + 7,
         **(more or {}),
     }
-    value = encoded("event", version, said)
+    value = encode("event", version, said)
     signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), value, "sha512").hex().encode()
     headers = fill.headers(CONTENT_TYPE, "/skylift/event", {"x-skylift-signature": signature})
     expected = Expected(kind, event_id, fill.player, ((leg, amount),), bet)

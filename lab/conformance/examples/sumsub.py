@@ -31,7 +31,7 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
-def rebatched(fill: Fill) -> list[Example]:
+def rebatch(fill: Fill) -> list[Example]:
     """A message is one applicant's, so there is nothing to cut: the same messages, the last one first."""
     return examples(fill)[::-1]
 

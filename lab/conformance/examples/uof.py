@@ -44,7 +44,7 @@ def examples(fill: Fill) -> list[Example]:
     ]
 
 
-def rebatched(fill: Fill) -> list[Example]:
+def rebatch(fill: Fill) -> list[Example]:
     """The first two settlements a market a message, the later market first; everything else as it was."""
     made = examples(fill)
     half: _Market = (

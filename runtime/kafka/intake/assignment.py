@@ -13,13 +13,13 @@ from typing import Any, Final
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from runtime.kafka.batches import RecordBatch
-from runtime.kafka.intake.offset_gaps import Holes
-from runtime.kafka.intake.progress import Progress
+from runtime.kafka.intake.offset_gaps import OffsetGaps
+from runtime.kafka.intake.progress import PartitionProgress
 
 TRY_MAX_S: Final = 40.0
 """For how long a new try may go on waiting for what the last one waited for: as long as a database may say nothing."""
 
-SIGN_CHARACTERS_MAX: Final = 500
+LIVENESS_CHARACTERS_MAX: Final = 500
 """Of a reason that is committed: the broker takes 4,096 bytes of metadata."""
 
 
@@ -27,10 +27,10 @@ SIGN_CHARACTERS_MAX: Final = 500
 class PartitionStatus:
     """A held partition as the watchdog sees it; offsets are None until its start is known."""
 
-    done: int | None
-    reached: int | None
+    done_offset: int | None
+    reached_offset: int | None
     """`done`, or what follows it without a record: where nothing is unfinished, trailing markers are behind us too."""
-    unfinished: int
+    unfinished_batches: int
     waiting: str | None
     """Why it is all right that nothing moves."""
 
@@ -48,14 +48,14 @@ class Assignment:
         """Each assignment of an intake has its own; it marks the batches."""
         self.partitions = partitions
         self.is_open = False
-        self.in_work: set[RecordBatch] = set()
+        self.in_progress: set[RecordBatch] = set()
         self.waiting: dict[TopicPartition, str] = {}
         """What the last try could not go on without."""
         self._clock = clock
         self._tried_since: dict[TopicPartition, float] = {}
         self._signs = 0
-        self.holes = Holes()
-        self._progress: dict[TopicPartition, Progress] = {}
+        self.gaps = OffsetGaps()
+        self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._tails: dict[TopicPartition, tuple[int, int]] = {}
         self._are_committed = True
@@ -63,7 +63,7 @@ class Assignment:
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
         """Begin at these offsets; claimed ones are not what the group has committed."""
         self._progress = {
-            tp: Progress(offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}")
+            tp: PartitionProgress(offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}")
             for tp, offset in starts.items()
         }
         self._are_committed = are_committed
@@ -75,22 +75,22 @@ class Assignment:
         """Hand out nothing more, and let no more work begin."""
         self.is_open = False
 
-    def expected(self, tp: TopicPartition) -> int | None:
+    def next_offset(self, tp: TopicPartition) -> int | None:
         """Where the next fetch of the partition must begin; None while nothing of it may be handed out."""
         progress = self._progress.get(tp) if self.is_open else None
-        return None if progress is None else progress.next
+        return None if progress is None else progress.next_offset
 
-    def all_expected(self) -> dict[TopicPartition, int]:
+    def next_offsets(self) -> dict[TopicPartition, int]:
         """Where every partition is to be read from."""
-        return {tp: progress.next for tp, progress in self._progress.items()}
+        return {tp: progress.next_offset for tp, progress in self._progress.items()}
 
-    def with_room(self, records_max: int) -> list[TopicPartition]:
+    def partitions_with_room(self, records_max: int) -> list[TopicPartition]:
         """Partitions of which at most so many records are unfinished."""
         if not self.is_open:
             return []
         return [tp for tp, progress in self._progress.items() if progress.unfinished_records <= records_max]
 
-    def hand_out(
+    def issue_batch(
         self,
         tp: TopicPartition,
         records: Sequence[ConsumerRecord[Any, Any]],
@@ -98,22 +98,22 @@ class Assignment:
         on_done: Callable[[RecordBatch], None],
     ) -> RecordBatch:
         """The next batch of a partition: from where the last one ended up to `next_offset`."""
-        from_offset = self._progress[tp].hand_out(next_offset, len(records))
+        from_offset = self._progress[tp].issue(next_offset, len(records))
         return RecordBatch(tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done)
 
     def begin(self, batch: RecordBatch) -> bool:
         """Whether work on the batch may begin; if so, it is in work until `end`."""
         if not self.is_open or batch.assignment != self.number:
             return False
-        self.in_work.add(batch)
-        self.note_try([batch.tp])
+        self.in_progress.add(batch)
+        self.begin_try([batch.tp])
         return True
 
-    def note_try(self, partitions: Iterable[TopicPartition]) -> None:
+    def begin_try(self, partitions: Iterable[TopicPartition]) -> None:
         """A new try begins, of what may have waited before."""
         self._tried_since |= dict.fromkeys(partitions, self._clock())
 
-    def note_wait(self, partitions: Iterable[TopicPartition], reason: str | None) -> None:
+    def end_try(self, partitions: Iterable[TopicPartition], reason: str | None) -> None:
         """A try has ended: it waits for something, or, without a reason, for nothing more."""
         for tp in partitions:
             self._tried_since.pop(tp, None)
@@ -124,9 +124,9 @@ class Assignment:
 
     def end(self, batch: RecordBatch, waiting: str | None) -> None:
         """Work on the batch is over, or waits for something."""
-        self.in_work.discard(batch)
+        self.in_progress.discard(batch)
         if batch.assignment == self.number:
-            self.note_wait([batch.tp], waiting)
+            self.end_try([batch.tp], waiting)
 
     def finish(self, batch: RecordBatch) -> None:
         """The effects of the batch are durable. One of another assignment changes nothing: others repeat it."""
@@ -135,25 +135,25 @@ class Assignment:
 
     def committable(self) -> dict[TopicPartition, int]:
         """The offsets that may be committed and are not."""
-        return {tp: p.done for tp, p in self._progress.items() if p.done > p.committed}
+        return {tp: p.done_offset for tp, p in self._progress.items() if p.done_offset > p.committed_offset}
 
     def note_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The group has these offsets now."""
         for tp, offset in offsets.items():
-            self._progress[tp].committed = offset
+            self._progress[tp].committed_offset = offset
 
-    def signs(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
+    def liveness_notes(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
         """Of each partition that waits, what is done and why it waits, told otherwise than the last time."""
         self._signs += 1
         return {
-            tp: (progress.done, f"{self._signs} {reason[:SIGN_CHARACTERS_MAX]}")
+            tp: (progress.done_offset, f"{self._signs} {reason[:LIVENESS_CHARACTERS_MAX]}")
             for tp, progress in self._progress.items()
             if self.is_open and (reason := self._reason(tp) or paused)
         }
 
-    def idle(self) -> list[TopicPartition]:
+    def idle_partitions(self) -> list[TopicPartition]:
         """Partitions of which nothing is unfinished."""
-        return [tp for tp, progress in self._progress.items() if not progress.unfinished]
+        return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
 
     def note_position(self, tp: TopicPartition, position: int) -> int | None:
         """An idle partition was read up to there, without a record; returns from where to read it again, if it is.
@@ -163,18 +163,18 @@ class Assignment:
         """
         self._positions[tp] = position
         progress = self._progress[tp]
-        if position <= progress.next or self.holes.is_seen(tp):
+        if position <= progress.next_offset or self.gaps.is_pending(tp):
             return None
         start, seen = self._tails.get(tp, (-1, -1))
-        if start == progress.next:
+        if start == progress.next_offset:
             agreed = min(seen, position)
             if self._are_committed:
-                self.holes.gap_offsets += agreed - start
-                progress.pass_over(agreed)
+                self.gaps.gap_offsets += agreed - start
+                progress.skip_to(agreed)
             if position == agreed:
                 return None
-        self._tails[tp] = (progress.next, position)
-        return progress.next
+        self._tails[tp] = (progress.next_offset, position)
+        return progress.next_offset
 
     def status(self, paused: str | None) -> dict[TopicPartition, PartitionStatus]:
         """Every partition; `paused` is why nothing is fed at all."""
@@ -184,10 +184,10 @@ class Assignment:
             if progress is None:
                 found[tp] = PartitionStatus(None, None, 0, waiting)
                 continue
-            reached = progress.done
-            if not progress.unfinished:
+            reached = progress.done_offset
+            if not progress.unfinished_batches:
                 reached = max(reached, self._positions.get(tp, 0))
-            found[tp] = PartitionStatus(progress.done, reached, progress.unfinished, waiting)
+            found[tp] = PartitionStatus(progress.done_offset, reached, progress.unfinished_batches, waiting)
         return found
 
     def _reason(self, tp: TopicPartition) -> str | None:

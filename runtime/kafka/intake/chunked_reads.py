@@ -13,27 +13,27 @@ from typing import Any, Final, TypeAlias
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from runtime.kafka.batches import RecordBatch, joined
+from runtime.kafka.batches import RecordBatch, join_batches
 
-PIECE_RECORDS: Final = 64
+CHUNK_RECORDS: Final = 64
 """Some 0.2 MB of provider records, as objects, and what is made of them: a core's second-level cache holds 0.5 to 2 MB
 today, code included, and shares it with its neighbour's. A piece itself costs what one record costs."""
 
-RESPITE_RECORDS: Final = 250
+YIELD_RECORDS: Final = 250
 """Reading is all CPU; after so many records, some milliseconds, others get the event loop."""
 
 Reader: TypeAlias = Callable[[str, Sequence[ConsumerRecord[Any, Any]]], Sized]
 """Makes something smaller of records of one topic, in their order; its length is how many they were."""
 
 
-def read_by(reader: Reader, piece: RecordBatch) -> RecordBatch:
+def read_chunk(reader: Reader, piece: RecordBatch) -> RecordBatch:
     """The same batch with what the reader made of its records in their place."""
     return replace(piece, records=(), readings=(reader(piece.topic, piece.records),))
 
 
-def assembled(pieces: Iterable[RecordBatch]) -> list[RecordBatch]:
+def join_chunks(pieces: Iterable[RecordBatch]) -> list[RecordBatch]:
     """One batch of each partition, and of each assignment, out of pieces in the order in which they were cut."""
     runs: dict[tuple[TopicPartition, int], list[RecordBatch]] = {}
     for piece in pieces:
         runs.setdefault((piece.tp, piece.assignment), []).append(piece)
-    return [joined(run) for run in runs.values()]
+    return [join_batches(run) for run in runs.values()]

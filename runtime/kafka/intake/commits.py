@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 COMMIT_TIMEOUT_S: Final = 10.0
 
-SIGN_EVERY: Final = 10
+LIVENESS_EVERY_COMMITS: Final = 10
 """Commits from one sign of life to the next: seconds, where a commit is made each second."""
 
-NO_SIGNS: Final[Mapping[TopicPartition, tuple[int, str]]] = {}
+NO_NOTES: Final[Mapping[TopicPartition, tuple[int, str]]] = {}
 
 
 async def commit(
-    client: AIOKafkaConsumer, now: Assignment, signs: Mapping[TopicPartition, tuple[int, str]] = NO_SIGNS
+    client: AIOKafkaConsumer, now: Assignment, signs: Mapping[TopicPartition, tuple[int, str]] = NO_NOTES
 ) -> None:
     """Commit what is done and not committed, and the signs of life of what waits."""
     done = now.committable()

@@ -15,7 +15,7 @@ SEARCH_S = 10.0
 _WAIT_MS = 1_000
 
 
-async def unfetchable(
+async def corrupt_record_error(
     client: AIOKafkaConsumer, expected: Mapping[TopicPartition, int], group: str, records_max: int
 ) -> Unfetchable:
     """The error of a fetch that raised UnicodeDecodeError: names the record, and how to go on behind it.

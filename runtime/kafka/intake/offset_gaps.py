@@ -15,7 +15,7 @@ from schemas.errors import OffsetHole
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class OffsetGap:
     """A fetch that began at `first` although `expected` was asked for."""
 
     tp: TopicPartition
@@ -28,43 +28,43 @@ class Hole:
         return f"{self.tp.topic}-{self.tp.partition}@{self.expected}"
 
 
-class Holes:
+class OffsetGaps:
     """The holes of an assignment that still have to be judged."""
 
     def __init__(self) -> None:
         self.gap_offsets = 0
         """Offsets that a second fetch confirmed to hold no record."""
-        self._seen: dict[TopicPartition, Hole] = {}
+        self._pending: dict[TopicPartition, OffsetGap] = {}
 
     def must_refetch(self, tp: TopicPartition, expected: int, first: int) -> bool:
         """Whether a fetch that begins at `first` is to be thrown away and asked for again from `expected`.
 
         Raises OffsetHole where a second answer shows that records are missing.
         """
-        seen = self._seen.pop(tp, None)
+        seen = self._pending.pop(tp, None)
         if first == expected:
             return False
         if seen is None or seen.log_start is None:
-            self._seen[tp] = Hole(tp, expected, first)
+            self._pending[tp] = OffsetGap(tp, expected, first)
             return True
         self.gap_offsets += check_gap(seen, first)
         return False
 
-    def is_seen(self, tp: TopicPartition) -> bool:
+    def is_pending(self, tp: TopicPartition) -> bool:
         """Whether the partition is being read again because of a hole."""
-        return tp in self._seen
+        return tp in self._pending
 
-    def to_ask(self) -> list[TopicPartition]:
+    def unknown_log_starts(self) -> list[TopicPartition]:
         """Partitions whose earliest offset must be known before the next fetch."""
-        return [tp for tp, hole in self._seen.items() if hole.log_start is None]
+        return [tp for tp, hole in self._pending.items() if hole.log_start is None]
 
-    def learn(self, log_starts: Mapping[TopicPartition, int]) -> None:
+    def set_log_starts(self, log_starts: Mapping[TopicPartition, int]) -> None:
         """Take note of the broker's answer."""
-        for tp in self._seen.keys() & log_starts.keys():
-            self._seen[tp] = replace(self._seen[tp], log_start=log_starts[tp])
+        for tp in self._pending.keys() & log_starts.keys():
+            self._pending[tp] = replace(self._pending[tp], log_start=log_starts[tp])
 
 
-def check_gap(seen: Hole, first: int) -> int:
+def check_gap(seen: OffsetGap, first: int) -> int:
     """How many offsets a second fetch, begun at `first`, proves to be no records at all.
 
     Raises OffsetHole where the log no longer reaches back, or where the two answers differ.
@@ -83,7 +83,7 @@ def check_gap(seen: Hole, first: int) -> int:
     return first - seen.expected
 
 
-def outside_log(position: str) -> OffsetHole:
+def outside_log_error(position: str) -> OffsetHole:
     """The error of a position that the log does not hold at all."""
     return OffsetHole(
         f"the log does not hold {position}: it was cut or deleted before it was read; restore it, "

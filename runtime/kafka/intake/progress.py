@@ -9,19 +9,27 @@ from __future__ import annotations
 from schemas.errors import InvariantBroken
 
 
-class Progress:
+class PartitionProgress:
     """One partition during one assignment; all numbers are offsets of the record that comes next."""
 
-    __slots__ = ("_done_ahead", "_unfinished", "_where", "committed", "done", "next", "unfinished_records")
+    __slots__ = (
+        "_done_ahead",
+        "_unfinished",
+        "_where",
+        "committed_offset",
+        "done_offset",
+        "next_offset",
+        "unfinished_records",
+    )
 
     def __init__(self, start: int, *, is_committed: bool = True, where: str = "") -> None:
         """Begin at an offset; `where` names the partition in messages."""
         self._where = where
-        self.next = start
+        self.next_offset = start
         """Where the next batch must begin; everything before it has been handed out."""
-        self.done = start
+        self.done_offset = start
         """The end of the contiguous run of done batches: what may be committed."""
-        self.committed = start if is_committed else -1
+        self.committed_offset = start if is_committed else -1
         """What the group is known to have committed. A claimed start is not: until it is, the lag shown is not true."""
         self.unfinished_records = 0
         """Records handed out and not done."""
@@ -29,25 +37,25 @@ class Progress:
         self._done_ahead: dict[int, int] = {}
 
     @property
-    def unfinished(self) -> int:
+    def unfinished_batches(self) -> int:
         """Batches handed out and not done."""
         return len(self._unfinished)
 
-    def hand_out(self, next_offset: int, records: int) -> int:
+    def issue(self, next_offset: int, records: int) -> int:
         """Take note of a batch of so many records up to `next_offset`, exclusive; returns the offset it begins at."""
-        from_offset = self.next
+        from_offset = self.next_offset
         if next_offset <= from_offset:
             raise InvariantBroken(f"{self._where}: a batch [{from_offset}, {next_offset}) covers nothing")
         self._unfinished[from_offset] = (next_offset, records)
         self.unfinished_records += records
-        self.next = next_offset
+        self.next_offset = next_offset
         return from_offset
 
-    def pass_over(self, position: int) -> None:
+    def skip_to(self, position: int) -> None:
         """Take note that no record lies between here and `position`; only where nothing is unfinished."""
-        if self._unfinished or position < self.next:
+        if self._unfinished or position < self.next_offset:
             raise InvariantBroken(f"{self._where}: up to {position} lie records that are handed out and not done")
-        self.next = self.done = position
+        self.next_offset = self.done_offset = position
 
     def finish(self, from_offset: int) -> None:
         """Take note that the batch beginning there is done; a second time changes nothing.
@@ -56,11 +64,11 @@ class Progress:
         """
         found = self._unfinished.pop(from_offset, None)
         if found is None:
-            if from_offset >= self.done and from_offset not in self._done_ahead:
+            if from_offset >= self.done_offset and from_offset not in self._done_ahead:
                 raise InvariantBroken(f"{self._where}@{from_offset}: no batch was handed out there")
             return
         next_offset, records = found
         self.unfinished_records -= records
         self._done_ahead[from_offset] = next_offset
-        while (end := self._done_ahead.pop(self.done, None)) is not None:
-            self.done = end
+        while (end := self._done_ahead.pop(self.done_offset, None)) is not None:
+            self.done_offset = end

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from runtime.kafka.backoff import Backoff
-from runtime.kafka.broker_queries import ask_group_offsets
+from runtime.kafka.broker_queries import query_group_offsets
 from runtime.kafka.clients import IntakeSettings, is_retriable
 from runtime.kafka.intake.assignment import Assignment
 from schemas.errors import LogMismatch, Unavailable
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 LOG_START: Final = -2
 """Claimed instead of an offset: the earliest record that the log still holds. The number is Kafka's own for it."""
 
-AskGroup: TypeAlias = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int | None]]]
+QueryGroupOffsets: TypeAlias = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int | None]]]
 """What the group has committed, for certain: see `group_offsets`."""
 
 
@@ -44,33 +44,33 @@ class StartPositions(Protocol):
         """
 
 
-async def await_starts(
+async def await_start_offsets(
     consumer: AIOKafkaConsumer, now: Assignment, positions: StartPositions | None, settings: IntakeSettings
 ) -> dict[TopicPartition, int]:
     """Where the assignment begins, asked for until it is known; meanwhile each partition says what it waits for.
 
-    Raises what `find_starts` raises and what cannot be tried again.
+    Raises what `find_start_offsets` raises and what cannot be tried again.
     """
-    ask = partial(ask_group_offsets, settings.bootstrap_servers, settings.group)
+    ask = partial(query_group_offsets, settings.bootstrap_servers, settings.group)
     backoff = Backoff()
     while True:
-        now.note_try(now.partitions)
+        now.begin_try(now.partitions)
         try:
-            return await find_starts(consumer, now.partitions, positions, settings.start, ask)
+            return await find_start_offsets(consumer, now.partitions, positions, settings.start, ask)
         except (Unavailable, KafkaError) as error:
             if not is_retriable(error):
                 raise
-            now.note_wait(now.partitions, f"for its start position: {error}")
+            now.end_try(now.partitions, f"for its start position: {error}")
             logger.warning("cannot begin yet: %s", error)
         await asyncio.sleep(backoff.next_s())
 
 
-async def find_starts(
+async def find_start_offsets(
     consumer: AIOKafkaConsumer,
     partitions: Collection[TopicPartition],
     positions: StartPositions | None,
     policy: Literal["earliest", "latest", "none"],
-    ask_group: AskGroup,
+    ask_group: QueryGroupOffsets,
 ) -> dict[TopicPartition, int]:
     """The offset to begin at for each partition.
 
@@ -96,6 +96,6 @@ async def find_starts(
     return starts
 
 
-def text_of(starts: Mapping[TopicPartition, int]) -> str:
+def format_offsets(starts: Mapping[TopicPartition, int]) -> str:
     """The offsets as a person reads them."""
     return ", ".join(f"{tp.topic}-{tp.partition}@{offset}" for tp, offset in sorted(starts.items())) or "nothing"

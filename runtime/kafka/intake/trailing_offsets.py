@@ -14,7 +14,7 @@ from aiokafka.errors import IllegalStateError
 from runtime.kafka.intake.assignment import Assignment
 
 
-async def look_behind(client: AIOKafkaConsumer, now: Assignment) -> None:
+async def check_trailing_offsets(client: AIOKafkaConsumer, now: Assignment) -> None:
     """Note how far idle partitions were read, and read once more what is not believed at first sight.
 
     Only whoever fetches may call this, when all that was fetched has been cut: at any other moment a position may have
@@ -23,7 +23,7 @@ async def look_behind(client: AIOKafkaConsumer, now: Assignment) -> None:
     if not now.is_open:
         return
     with suppress(IllegalStateError):  # revoked under our hands
-        for tp in now.idle():
+        for tp in now.idle_partitions():
             again = now.note_position(tp, await client.position(tp))
             if again is not None:
                 client.seek(tp, again)

@@ -17,12 +17,12 @@ from schemas.events import Cause, Kind, Leg, Reference
 from streams.providers.dialect import Draft, Item
 
 CANCEL_HEADER: Final = "cancel"
-OPERATION: Final = "cancel"
+CANCEL_OPERATION: Final = "cancel"
 
 _ATTEMPT: Final = re.compile(rb"(.{1,249})-(\d{1,9})@(\d{1,18})")
 
 
-def cancelled_attempt(header: bytes, record: RawRecord) -> str:
+def parse_cancel_header(header: bytes, record: RawRecord) -> str:
     """The attempt that a `cancel` header names, as `topic-partition@offset`.
 
     Raises Rejected(BAD_FIELD) for another form, another topic, or an attempt that does not come before its cancel.
@@ -36,7 +36,7 @@ def cancelled_attempt(header: bytes, record: RawRecord) -> str:
     return f"{record.topic}-{partition}@{offset}"
 
 
-def cancels(items: list[Item], attempt: str) -> list[Item]:
+def build_cancels(items: list[Item], attempt: str) -> list[Item]:
     """For each draft of the attempt's body the event that takes it back; what cannot be read stays as it is.
 
     What moves no money has nothing to take back: it is said once more, under the id that its readers know.
@@ -48,7 +48,7 @@ def cancels(items: list[Item], attempt: str) -> list[Item]:
 
 def _cancel(draft: Draft, attempt_text: str) -> Draft:
     return Draft(
-        OPERATION,
+        CANCEL_OPERATION,
         attempt_text,
         [Leg((Kind.CANCEL if draft.decision_required else Kind.INFORMATIONAL).value)],
         draft.player_id,

@@ -14,7 +14,7 @@ ITEM_LETTERS_MAX: Final = 16
 _INDEXES_SHOWN: Final = 5
 
 
-def folded(rejected: Sequence[RejectedItem]) -> tuple[RejectedItem | None, Sequence[RejectedItem]]:
+def cap_rejections(rejected: Sequence[RejectedItem]) -> tuple[RejectedItem | None, Sequence[RejectedItem]]:
     """What speaks for the whole record, and which of its unusable items speak for themselves.
 
     While they are few, each speaks for itself. Of more, one for the record counts them, under the most frequent code;

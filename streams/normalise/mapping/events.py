@@ -14,7 +14,7 @@ from runtime.kafka.records import RawRecord
 from schemas.events import Attempt, MarketSettlement, PlayerEvent, TimeSource, WalletTransaction
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
 from streams.providers.dialect import Draft, MarketDraft, PlayerDraft
-from streams.providers.routing import Voice
+from streams.providers.routing import VersionReader
 
 Event: TypeAlias = WalletTransaction | PlayerEvent | MarketSettlement
 
@@ -23,7 +23,7 @@ _CONNECTOR = TimeSource.CONNECTOR.value
 _BROKER = TimeSource.BROKER.value
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class RecordContext(msgspec.Struct, frozen=True, gc=False):
     """What the items of one raw record have in common."""
 
     record: RawRecord
@@ -32,12 +32,12 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     received_at: int | None
 
 
-Clock: TypeAlias = tuple[int, str, bool]
+EventTime: TypeAlias = tuple[int, str, bool]
 """The time that is believed, whose it is, and whether it had to be moved to be believed. A bare tuple: each event has
 one, and a named one would cost as much as the rest of it."""
 
 
-def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Clock:
+def event_time(context: RecordContext, tolerance_ms: int, provider_at: int | None) -> EventTime:
     """Event time in epoch ms, clamped to [append - tolerance, append]."""
     appended_at = context.record.timestamp
     occurred_at, source = appended_at, _BROKER
@@ -50,10 +50,12 @@ def clock_of(context: Context, tolerance_ms: int, provider_at: int | None) -> Cl
     return min(max(occurred_at, appended_at - tolerance_ms), appended_at), source, True
 
 
-def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> tuple[WalletTransaction, bool]:
+def build_transaction(
+    context: RecordContext, voice: VersionReader, index: int, draft: Draft
+) -> tuple[WalletTransaction, bool]:
     """The record of `wallet.transactions.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
     transaction = WalletTransaction(
         event_id(brand, voice.provider, draft.operation, draft.provider_tx_id),
         brand,
@@ -83,10 +85,12 @@ def transaction_of(context: Context, voice: Voice, index: int, draft: Draft) -> 
     return transaction, clamped
 
 
-def player_event_of(context: Context, voice: Voice, index: int, draft: PlayerDraft) -> tuple[PlayerEvent, bool]:
+def build_player_event(
+    context: RecordContext, voice: VersionReader, index: int, draft: PlayerDraft
+) -> tuple[PlayerEvent, bool]:
     """The record of `player.events.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
     event = PlayerEvent(
         event_id(brand, voice.provider, draft.operation, draft.provider_event_id),
         brand,
@@ -110,10 +114,12 @@ def player_event_of(context: Context, voice: Voice, index: int, draft: PlayerDra
     return event, clamped
 
 
-def settlement_of(context: Context, voice: Voice, index: int, draft: MarketDraft) -> tuple[MarketSettlement, bool]:
+def build_settlement(
+    context: RecordContext, voice: VersionReader, index: int, draft: MarketDraft
+) -> tuple[MarketSettlement, bool]:
     """The record of `sports.settlements.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = clock_of(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
     provider_event_id = settlement_id(draft)
     settlement = MarketSettlement(
         event_id(brand, voice.provider, draft.operation, provider_event_id),

@@ -12,25 +12,25 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from runtime.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, late_cause
+from runtime.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, cause_from_headers
 from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
-from streams.normalise.mapping.cancel import CANCEL_HEADER, cancelled_attempt, cancels
-from streams.normalise.mapping.events import Context, player_event_of, settlement_of, transaction_of
-from streams.normalise.mapping.operator_marks import dropped, with_cause
-from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, Unreadable
+from streams.normalise.mapping.cancel import CANCEL_HEADER, build_cancels, parse_cancel_header
+from streams.normalise.mapping.events import RecordContext, build_player_event, build_settlement, build_transaction
+from streams.normalise.mapping.operator_marks import read_drop_mark, with_cause
+from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, UnreadableItem
 from streams.providers.fields import received_at_of
 from streams.providers.keyring import Keyring
 from streams.providers.registry import Dialects, by_provider
-from streams.providers.routing import Fallback, Fallen, Speaker, Voice
+from streams.providers.routing import Fallback, FallbacksByIndex, ProviderRouter, VersionReader
 
 VALUE_MAX_BYTES: Final = 1_000_000
 """Of a raw value; a broker's own default (message.max.bytes) is a little above."""
 
-DETAIL_MAX: Final = 300
+DETAIL_CHARACTERS_MAX: Final = 300
 BRAND_DEFAULT: Final = "default"
 
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
@@ -40,7 +40,7 @@ _CACHE_MAX: Final = 4096
 Encode: TypeAlias = Callable[[WalletTransaction], bytes]
 
 
-class Accepted(msgspec.Struct, frozen=True, gc=False):
+class AcceptedTransaction(msgspec.Struct, frozen=True, gc=False):
     """An event with the topic (unqualified), key and bytes it goes out with; `clamped`: its clock was not believed."""
 
     transaction: WalletTransaction
@@ -51,7 +51,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     fallback: Fallback | None = None
 
 
-class Reported(msgspec.Struct, frozen=True, gc=False):
+class AcceptedEvent(msgspec.Struct, frozen=True, gc=False):
     """The same for what no ledger books: something about a player, or a market that a feed has settled."""
 
     event: PlayerEvent | MarketSettlement
@@ -71,12 +71,19 @@ class RejectedItem(msgspec.Struct, frozen=True, gc=False):
     player_id: str | None
 
 
-Result: TypeAlias = Accepted | Reported | RejectedItem
+ItemResult: TypeAlias = AcceptedTransaction | AcceptedEvent | RejectedItem
 """What became of one item of a raw record."""
 
-_Said: TypeAlias = tuple[Context, Voice, list[Item], Fallen]
+_Said: TypeAlias = tuple[RecordContext, VersionReader, list[Item], FallbacksByIndex]
 _Made: TypeAlias = tuple[
-    Callable[..., Accepted | Reported], Callable[[Any], bytes], Any, str, bytes, bool, Fallback | None, int
+    Callable[..., AcceptedTransaction | AcceptedEvent],
+    Callable[[Any], bytes],
+    Any,
+    str,
+    bytes,
+    bool,
+    Fallback | None,
+    int,
 ]
 """An event still to be written: what it becomes, what writes it, itself, where it goes, and which item it is."""
 
@@ -90,16 +97,16 @@ class Normaliser:
         Raises UsageError for key material that cannot be used.
         """
         known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
-        self._speakers = {name: Speaker(known.versions(name), keyring.get(name)) for name in known}
-        self._by_topic: dict[str, Speaker] = {}
+        self._speakers = {name: ProviderRouter(known.versions(name), keyring.get(name)) for name in known}
+        self._by_topic: dict[str, ProviderRouter] = {}
         self._origins: dict[tuple[bytes | None, bytes | None], tuple[str, str]] = {}
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
 
-    def normalise(self, record: RawRecord) -> list[Result]:
+    def normalise(self, record: RawRecord) -> list[ItemResult]:
         """The record's items in the order of its body; it raises nothing, whatever the bytes."""
         return [self._written(item) for item in self._made(self._read(record))]
 
-    def normalise_all(self, records: Sequence[RawRecord]) -> list[list[Result]]:
+    def normalise_all(self, records: Sequence[RawRecord]) -> list[list[ItemResult]]:
         """The same for each record, all of them going through each step together: the code of one stays in the caches.
 
         Of hundreds at a time, what a step made has left them when the next one comes (docs/adr/0011).
@@ -115,13 +122,13 @@ class Normaliser:
             headers = dict(record.headers)
             where = headers.get("brand"), headers.get("region")
             brand, region = self._origins.get(where) or self._origin(where)
-            context = Context(record, brand, region, received_at_of(headers))
+            context = RecordContext(record, brand, region, received_at_of(headers))
             voice, items, fallen = _reading(speaker, record, headers)
             cancel = headers.get(CANCEL_HEADER)
             if cancel is not None:
-                items = cancels(items, cancelled_attempt(cancel, record))
+                items = build_cancels(items, parse_cancel_header(cancel, record))
             if REDRIVE_OF in headers or PARKED_BEHIND in headers:
-                items = with_cause(items, late_cause(headers, record))
+                items = with_cause(items, cause_from_headers(headers, record))
         except Rejected as error:
             return _rejected(error, None)
         except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whoever is to blame
@@ -141,27 +148,27 @@ class Normaliser:
         return [self._item(context, index, item, voice, None) for index, item in enumerate(items)]
 
     def _item(
-        self, context: Context, index: int, item: Item, voice: Voice, fallback: Fallback | None
+        self, context: RecordContext, index: int, item: Item, voice: VersionReader, fallback: Fallback | None
     ) -> _Made | RejectedItem:
         if isinstance(item, Rejected):
             return _rejected(item, index)
         try:
             if isinstance(item, Draft):
                 topic, key = _route(item)
-                transaction, clamped = transaction_of(context, voice, index, item)
-                return Accepted, self._encode, transaction, topic, key, clamped, fallback, index
+                transaction, clamped = build_transaction(context, voice, index, item)
+                return AcceptedTransaction, self._encode, transaction, topic, key, clamped, fallback, index
             if isinstance(item, PlayerDraft):
-                event, clamped = player_event_of(context, voice, index, item)
+                event, clamped = build_player_event(context, voice, index, item)
                 key = item.player_id.encode()
-                return Reported, _encode_player_event, event, PLAYER_EVENTS, key, clamped, fallback, index
-            settlement, clamped = settlement_of(context, voice, index, item)
+                return AcceptedEvent, _encode_player_event, event, PLAYER_EVENTS, key, clamped, fallback, index
+            settlement, clamped = build_settlement(context, voice, index, item)
             key = item.match_id.encode()
         except Rejected as error:
             return _rejected(error, index)
-        return Reported, _encode_settlement, settlement, SETTLEMENTS, key, clamped, fallback, index
+        return AcceptedEvent, _encode_settlement, settlement, SETTLEMENTS, key, clamped, fallback, index
 
     @staticmethod
-    def _written(made: _Made | RejectedItem) -> Result:
+    def _written(made: _Made | RejectedItem) -> ItemResult:
         if isinstance(made, RejectedItem):
             return made
         result, encode, event, topic, key, clamped, fallback, index = made
@@ -170,7 +177,7 @@ class Normaliser:
         except Rejected as error:
             return _rejected(error, index)
 
-    def _speaker(self, topic: str) -> Speaker:
+    def _speaker(self, topic: str) -> ProviderRouter:
         try:
             speaker = self._by_topic[topic] = self._speakers[provider_of(topic)]
         except (ValueError, KeyError):
@@ -187,10 +194,12 @@ class Normaliser:
         return origin
 
 
-def _reading(speaker: Speaker, record: RawRecord, headers: Headers) -> tuple[Voice, list[Item], Fallen]:
-    sole = speaker.sole
+def _reading(
+    speaker: ProviderRouter, record: RawRecord, headers: Headers
+) -> tuple[VersionReader, list[Item], FallbacksByIndex]:
+    sole = speaker.only_version
     if DROP_OF in headers:
-        return speaker.expected(record, headers), dropped(record, headers), {}
+        return speaker.expected_reader(record, headers), read_drop_mark(record, headers), {}
     # Where there is one version there is nothing to choose, and no event has to pay for choosing.
     return speaker.read(record, headers) if sole is None else (sole, sole.read(record, headers), {})
 
@@ -232,10 +241,10 @@ def _failure(record: RawRecord, error: Exception) -> Rejected:
 
 
 def _rejected(error: Rejected, index: int | None) -> RejectedItem:
-    detail = error.detail[:DETAIL_MAX]
+    detail = error.detail[:DETAIL_CHARACTERS_MAX]
     if not detail.isprintable():
         detail = ascii(detail)
-    player_id = error.player_id if isinstance(error, Unreadable) else None
+    player_id = error.player_id if isinstance(error, UnreadableItem) else None
     return RejectedItem(error.reason, detail, index, player_id)
 
 

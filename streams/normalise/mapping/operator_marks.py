@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from runtime.dead_letters.headers import ACTOR, DROP_MARK, DROP_OF, REASON, named_place, place_text
+from runtime.dead_letters.headers import ACTOR, DROP_MARK, DROP_OF, REASON, format_position, referenced_position
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Cause, Kind, Leg, SignatureVerdict
@@ -23,7 +23,7 @@ def with_cause(items: list[Item], cause: Cause) -> list[Item]:
     return [replace(item, cause=cause) if isinstance(item, Draft) and item.cause is None else item for item in items]
 
 
-def dropped(record: RawRecord, headers: Headers) -> list[Item]:
+def read_drop_mark(record: RawRecord, headers: Headers) -> list[Item]:
     """What a drop's mark says: an event that moves nothing and tells who gave up what and why.
 
     Raises Rejected(BAD_FIELD) for a mark that names no earlier record of its partition, and for what is no mark at all.
@@ -31,7 +31,7 @@ def dropped(record: RawRecord, headers: Headers) -> list[Item]:
     if record.value != DROP_MARK:
         # Whatever bytes these are, they were sent: they must not end as a note that moves nothing.
         raise Rejected(RejectCode.BAD_FIELD, f"a record with the header {DROP_OF} is no mark of a drop")
-    place = place_text(named_place(headers[DROP_OF], record))
+    place = format_position(referenced_position(headers[DROP_OF], record))
     actor, reason = (_shown(headers.get(name)) for name in (ACTOR, REASON))
     return [
         Draft(

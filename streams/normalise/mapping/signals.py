@@ -13,15 +13,15 @@ from schemas.errors import RejectCode
 from schemas.events import Position, RiskSignal, SignalKind, SignatureVerdict
 from schemas.identity import signal_id
 from schemas.topics import provider_of
-from streams.normalise.mapping.normaliser import BRAND_DEFAULT, Accepted, RejectedItem, Reported
+from streams.normalise.mapping.normaliser import BRAND_DEFAULT, AcceptedEvent, AcceptedTransaction, RejectedItem
 from streams.providers.fields import received_at_of
 
-ATTRIBUTE_MAX: Final = 200
+ATTRIBUTE_CHARACTERS_MAX: Final = 200
 _STALE: Final = SignatureVerdict.STALE.value
 _HEADERS_TOLD: Final = ("connector", "http-path")
 
 
-def signal_of(record: RawRecord, item: Accepted | Reported | RejectedItem) -> RiskSignal | None:
+def signal_for(record: RawRecord, item: AcceptedTransaction | AcceptedEvent | RejectedItem) -> RiskSignal | None:
     """What this item of a record is to risk; None for all but a wrong signature and one from outside its window.
 
     `occurred_at` is the connector's time, else the broker's: the provider's own is what is in doubt.
@@ -30,7 +30,7 @@ def signal_of(record: RawRecord, item: Accepted | Reported | RejectedItem) -> Ri
         if item.code is not RejectCode.BAD_SIGNATURE:
             return None
         return _signal(record, SignalKind.BAD_SIGNATURE, item.record_index, item.player_id, {"detail": item.detail})
-    said = item.transaction if isinstance(item, Accepted) else item.event
+    said = item.transaction if isinstance(item, AcceptedTransaction) else item.event
     if said.signature != _STALE:
         return None
     player_id = None if not hasattr(said, "player_id") else said.player_id
@@ -39,7 +39,7 @@ def signal_of(record: RawRecord, item: Accepted | Reported | RejectedItem) -> Ri
     )
 
 
-def key_of(signal: RiskSignal) -> bytes:
+def signal_key(signal: RiskSignal) -> bytes:
     """The key of the signal's record: the player, else the provider."""
     return (signal.player_id or signal.provider).encode()
 
@@ -65,5 +65,5 @@ def _signal(
 
 def _shown(raw: bytes | None) -> str:
     """A header as short printable text, whatever its bytes: nothing about this record is trusted."""
-    text = (raw or b"")[:ATTRIBUTE_MAX].decode("utf-8", "replace")
+    text = (raw or b"")[:ATTRIBUTE_CHARACTERS_MAX].decode("utf-8", "replace")
     return text if text.isprintable() else ascii(text)

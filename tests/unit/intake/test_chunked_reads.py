@@ -12,7 +12,7 @@ from aiokafka.errors import CorruptRecordException
 
 from runtime.kafka.intake import intake as intake_module
 from runtime.kafka.intake.assignment import Assignment
-from runtime.kafka.intake.chunked_reads import assembled, read_by
+from runtime.kafka.intake.chunked_reads import join_chunks, read_chunk
 from tests.support.intake_harness import A, B, FakeConsumer, harness, record
 
 __all__ = ["harness"]
@@ -22,7 +22,7 @@ PIECE = 3
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(intake_module, "PIECE_RECORDS", PIECE)
+    monkeypatch.setattr(intake_module, "CHUNK_RECORDS", PIECE)
     monkeypatch.setattr(intake_module, "RETRY_S", 0.01)
 
 
@@ -60,7 +60,7 @@ async def test_pieces_are_read_one_by_one_and_handed_out_as_one_batch(harness):
 
 
 async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
-    monkeypatch.setattr(intake_module, "RESPITE_RECORDS", 2 * PIECE)
+    monkeypatch.setattr(intake_module, "YIELD_RECORDS", 2 * PIECE)
     turns, seen = 0, []
 
     async def another() -> None:
@@ -144,8 +144,8 @@ def test_pieces_of_two_assignments_are_never_one_batch():
         assignment = Assignment(number, frozenset({A}))
         assignment.open({A: 0})
         for end in (1, 2):
-            piece = assignment.hand_out(A, [record(A, end - 1)], end, assignment.finish)
-            pieces.append(read_by(offsets_of, piece))
-    old, new = assembled(pieces)
+            piece = assignment.issue_batch(A, [record(A, end - 1)], end, assignment.finish)
+            pieces.append(read_chunk(offsets_of, piece))
+    old, new = join_chunks(pieces)
     assert (old.assignment, old.readings) == (1, [[0], [1]])
     assert (new.assignment, new.readings) == (2, [[0], [1]])

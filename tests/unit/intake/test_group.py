@@ -10,7 +10,7 @@ import pytest
 from aiokafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from runtime.kafka.broker_queries import group_offsets
+from runtime.kafka.broker_queries import fetch_group_offsets
 from runtime.kafka.intake import intake as intake_module
 from schemas.errors import Unavailable
 from tests.support.intake_harness import A, B, FakeConsumer, harness
@@ -32,14 +32,14 @@ class Admin:
 
 async def test_a_group_that_has_nothing_says_so_of_each_partition():
     admin: Any = Admin({A: -1, B: 7})
-    assert await group_offsets(admin, "g", [A, B]) == {A: None, B: 7}
+    assert await fetch_group_offsets(admin, "g", [A, B]) == {A: None, B: 7}
 
 
 @pytest.mark.parametrize("answer", [{}, {B: 7}])
 async def test_an_answer_without_a_partition_is_none(answer):
     admin: Any = Admin(answer)  # so aiokafka's answer looks while a coordinator loads its groups
     with pytest.raises(Unavailable, match="what g has committed of t-0"):
-        await group_offsets(admin, "g", [A, B])
+        await fetch_group_offsets(admin, "g", [A, B])
 
 
 class Loading(FakeConsumer):
@@ -50,12 +50,12 @@ class Loading(FakeConsumer):
     async def committed(self, tp):
         return None
 
-    async def ask_group(self, bootstrap_servers, group, tps):
+    async def query_group(self, bootstrap_servers, group, tps):
         assert (bootstrap_servers, group) == ("127.0.0.1:1", "g")
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("the broker does not say yet")
-        return await super().ask_group(bootstrap_servers, group, tps)
+        return await super().query_group(bootstrap_servers, group, tps)
 
 
 async def test_a_group_is_new_only_if_that_is_certain(harness):  # rule 6
@@ -83,14 +83,14 @@ class Failing(FakeConsumer):
 
 
 async def test_a_join_that_is_refused_ends_the_process_although_nothing_is_assigned(harness, monkeypatch):  # rule 10
-    monkeypatch.setattr(intake_module, "ASK_S", 0.01)
+    monkeypatch.setattr(intake_module, "GROUP_ERROR_POLL_S", 0.01)
     async with harness({}, consumer=Failing(GroupAuthorizationFailedError("g"))) as h:
         await h.until(lambda: h.intake.crashed)
         assert isinstance(h.intake.crash_reason, GroupAuthorizationFailedError)
 
 
 async def test_a_join_that_may_be_tried_again_is(harness, monkeypatch):  # rule 10
-    monkeypatch.setattr(intake_module, "ASK_S", 0.01)
+    monkeypatch.setattr(intake_module, "GROUP_ERROR_POLL_S", 0.01)
     consumer = Failing(CoordinatorNotAvailableError())
     async with harness({}, consumer=consumer) as h:
         await h.until(lambda: consumer.error is None)
@@ -100,7 +100,7 @@ async def test_a_join_that_may_be_tried_again_is(harness, monkeypatch):  # rule 
 
 
 async def test_a_paused_worker_hears_what_is_wrong_with_its_group(harness, monkeypatch):  # rules 9 and 10
-    monkeypatch.setattr(intake_module, "ASK_S", 0.01)
+    monkeypatch.setattr(intake_module, "GROUP_ERROR_POLL_S", 0.01)
     consumer = Failing(GroupAuthorizationFailedError("g"))
     error, consumer.error = consumer.error, None
     async with harness({}, consumer=consumer) as h:
@@ -122,5 +122,5 @@ async def test_aiokafka_tells_an_error_of_the_group_to_whoever_fetches_from_nowh
     consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1", group_id="g")
     consumer._coordinator = SimpleNamespace(check_errors=refuse)
     with pytest.raises(GroupAuthorizationFailedError):
-        await asyncio.wait_for(consumer.getmany(intake_module.NOWHERE, timeout_ms=0), 1)
+        await asyncio.wait_for(consumer.getmany(intake_module.NO_PARTITION, timeout_ms=0), 1)
     consumer._closed = True

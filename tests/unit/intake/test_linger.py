@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.kafka.intake.linger import WAIT_MAX_S, Gathering
+from runtime.kafka.intake.linger import LINGER_MAX_S, Linger
 from tests.support.intake_harness import A, FakeConsumer, harness
 
 __all__ = ["harness"]
@@ -36,23 +36,25 @@ class GrowingConsumer(FakeConsumer):
         return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
 
 
-@pytest.mark.parametrize(("records", "wait_s"), [(0, 0.0), (1, 0.001), (3, 0.003), (15, WAIT_MAX_S), (499, WAIT_MAX_S)])
+@pytest.mark.parametrize(
+    ("records", "wait_s"), [(0, 0.0), (1, 0.001), (3, 0.003), (15, LINGER_MAX_S), (499, LINGER_MAX_S)]
+)
 def test_the_wait_grows_with_what_came(records, wait_s):
-    assert Gathering().note(records, is_much=False) == pytest.approx(wait_s)
+    assert Linger().after_fetch(records, is_much=False) == pytest.approx(wait_s)
 
 
 def test_behind_a_large_batch_nobody_waits():
-    gathering = Gathering()
-    assert gathering.note(500, is_much=True) == 0.0
-    assert gathering.behind_ms is None
+    gathering = Linger()
+    assert gathering.after_fetch(500, is_much=True) == 0.0
+    assert gathering.second_fetch_ms is None
 
 
 def test_only_after_a_long_wait_something_lies_behind():
-    gathering = Gathering()
-    gathering.note(2, is_much=False)
-    assert gathering.behind_ms is None
-    gathering.note(20, is_much=False)
-    assert gathering.behind_ms == 5
+    gathering = Linger()
+    gathering.after_fetch(2, is_much=False)
+    assert gathering.second_fetch_ms is None
+    gathering.after_fetch(20, is_much=False)
+    assert gathering.second_fetch_ms == 5
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])

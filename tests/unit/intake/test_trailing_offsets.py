@@ -19,15 +19,15 @@ def held(start: int = 0, *, are_committed: bool = True) -> Assignment:
 
 def test_what_two_fetches_agree_on_is_passed_over_and_committed():
     now = held()
-    now.hand_out(A, [object()] * 10, 10, now.finish).done()
+    now.issue_batch(A, [object()] * 10, 10, now.finish).mark_done()
     now.note_committed(now.committable())
     assert now.note_position(A, 17) == 10, "a first sight is not believed"
     assert now.committable() == {}
     assert now.note_position(A, 10) is None, "it has not been read again yet"
     assert now.note_position(A, 17) is None
     assert now.committable() == {A: 17}
-    assert now.expected(A) == 17, "and the next batch begins behind it: that is no hole"
-    assert now.holes.gap_offsets == 7
+    assert now.next_offset(A) == 17, "and the next batch begins behind it: that is no hole"
+    assert now.gaps.gap_offsets == 7
 
 
 def test_only_the_stretch_that_both_looks_saw_is_passed_over():
@@ -42,9 +42,9 @@ def test_only_the_stretch_that_both_looks_saw_is_passed_over():
 def test_records_that_come_at_the_second_look_are_what_counts():
     now = held(10)
     assert now.note_position(A, 17) == 10
-    batch = now.hand_out(A, [object()] * 7, 17, now.finish)  # the client had lost them
-    assert now.idle() == []
-    batch.done()
+    batch = now.issue_batch(A, [object()] * 7, 17, now.finish)  # the client had lost them
+    assert now.idle_partitions() == []
+    batch.mark_done()
     assert now.committable() == {A: 17}
     assert now.note_position(A, 20) == 17, "the first look was at another place"
     assert now.committable() == {A: 17}
@@ -53,23 +53,23 @@ def test_records_that_come_at_the_second_look_are_what_counts():
 def test_nothing_unfinished_is_ever_passed_over():
     now = held(10)
     assert now.note_position(A, 17) == 10
-    ahead = [now.hand_out(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
-    assert now.idle() == []
+    ahead = [now.issue_batch(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
+    assert now.idle_partitions() == []
     progress = now._progress[A]
     with pytest.raises(InvariantBroken):
-        progress.pass_over(20)
-    ahead[1].done()
+        progress.skip_to(20)
+    ahead[1].mark_done()
     with pytest.raises(InvariantBroken):
-        progress.pass_over(20)
-    assert (progress.done, progress.next) == (10, 17)
-    ahead[0].done()
-    progress.pass_over(20)
-    assert (progress.done, progress.next) == (20, 20)
+        progress.skip_to(20)
+    assert (progress.done_offset, progress.next_offset) == (10, 17)
+    ahead[0].mark_done()
+    progress.skip_to(20)
+    assert (progress.done_offset, progress.next_offset) == (20, 20)
 
 
 def test_a_hole_is_left_to_its_own_judge():
     now = held(10)
-    assert now.holes.must_refetch(A, 10, 15)
+    assert now.gaps.must_refetch(A, 10, 15)
     assert now.note_position(A, 17) is None
     assert now.note_position(A, 17) is None
     assert now.committable() == {}
@@ -83,9 +83,9 @@ def test_the_group_is_never_ahead_of_who_keeps_the_position():
         assert now.note_position(A, 17) is None
     assert now.note_position(A, 20) == 10
     assert now.committable() == {A: 10}
-    assert now.expected(A) == 10
+    assert now.next_offset(A) == 10
     status = now.status(None)[A]
-    assert (status.done, status.reached) == (10, 20), "but it is no lag"
+    assert (status.done_offset, status.reached_offset) == (10, 20), "but it is no lag"
 
 
 async def test_the_end_of_an_aborted_transaction_is_committed(harness):

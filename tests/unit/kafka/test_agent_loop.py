@@ -27,7 +27,7 @@ class Journal:
     def end(self, batch, *, waiting=None) -> None:
         self.events.append((waiting or "end", str(batch)))
 
-    def done(self, batch) -> None:
+    def mark_done(self, batch) -> None:
         self.events.append(("done", str(batch)))
 
     def of(self, what: str) -> list[str]:
@@ -145,7 +145,7 @@ async def test_at_once_bounds_the_work_but_not_the_waiting(journal, batch):
             tries += 1
             raise Unavailable("down")
 
-    await process_batches(journal, stream(*[batch(p, 0) for p in range(8)]), handle, at_once=2)
+    await process_batches(journal, stream(*[batch(p, 0) for p in range(8)]), handle, concurrency_max=2)
     assert most == 2
     assert len(journal.of("done")) == 8
 

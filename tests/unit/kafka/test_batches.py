@@ -10,13 +10,13 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kafka.agent_loop import take_joined
+from runtime.kafka.agent_loop import take_batch
 from runtime.kafka.app import AppSettings, create_app
 from runtime.kafka.backoff import Backoff
-from runtime.kafka.batches import BatchChannel, RecordBatch, joined
+from runtime.kafka.batches import BatchChannel, RecordBatch, join_batches
 from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
-from runtime.kafka.intake.progress import Progress
-from runtime.kafka.stalls import Sight, StallJudge
+from runtime.kafka.intake.progress import PartitionProgress
+from runtime.kafka.stalls import LagSample, StallDetector
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import InvariantBroken
 
@@ -31,93 +31,93 @@ RECORD = ConsumerRecord("t", 0, 0, 0, 0, b"k", b"v", None, 1, 1, ())
     finished=st.integers(0, 30),
 )
 def test_only_the_unbroken_run_of_done_batches_is_committable(start, sizes, order, finished):
-    progress = Progress(start)
+    progress = PartitionProgress(start)
     bounds = []
     for size in sizes:
-        end = progress.next + size
-        bounds.append((progress.hand_out(end, size), end))
+        end = progress.next_offset + size
+        bounds.append((progress.issue(end, size), end))
     assert [end for _, end in bounds[:-1]] == [begin for begin, _ in bounds[1:]], "batches join"
 
     shuffled = bounds[:]
     order.shuffle(shuffled)
     done = set()
     for begin, end in shuffled[:finished]:
-        before = progress.done
+        before = progress.done_offset
         progress.finish(begin)
         done.add((begin, end))
-        first_unfinished = next((b for b, e in bounds if (b, e) not in done), progress.next)
-        assert progress.done == first_unfinished, "everything before it is done, and it is not"
-        assert progress.done >= before
-    assert progress.unfinished == len(bounds) - len(done)
+        first_unfinished = next((b for b, e in bounds if (b, e) not in done), progress.next_offset)
+        assert progress.done_offset == first_unfinished, "everything before it is done, and it is not"
+        assert progress.done_offset >= before
+    assert progress.unfinished_batches == len(bounds) - len(done)
     assert progress.unfinished_records == sum(end - begin for begin, end in set(bounds) - done)
 
 
 def test_done_twice_changes_nothing():
-    progress = Progress(10)
-    first, second = progress.hand_out(20, 10), progress.hand_out(30, 10)
+    progress = PartitionProgress(10)
+    first, second = progress.issue(20, 10), progress.issue(30, 10)
     progress.finish(second)
     progress.finish(second)
-    assert progress.done == 10
+    assert progress.done_offset == 10
     progress.finish(first)
     progress.finish(first)
-    assert (progress.done, progress.unfinished) == (30, 0)
+    assert (progress.done_offset, progress.unfinished_batches) == (30, 0)
 
 
 def test_done_of_a_batch_that_never_was_is_a_bug():
-    progress = Progress(10)
-    progress.hand_out(20, 10)
+    progress = PartitionProgress(10)
+    progress.issue(20, 10)
     with pytest.raises(InvariantBroken):
         progress.finish(11)
     with pytest.raises(InvariantBroken):
-        progress.hand_out(20, 10)
+        progress.issue(20, 10)
 
 
 def test_a_batch_of_another_assignment_marks_nothing_done():
     old, new = Assignment(1, frozenset({TP})), Assignment(2, frozenset({TP}))
     for assignment in (old, new):
         assignment.open({TP: 5})
-    stale = old.hand_out(TP, (), 9, new.finish)
-    new.hand_out(TP, (), 9, new.finish)
-    stale.done()
+    stale = old.issue_batch(TP, (), 9, new.finish)
+    new.issue_batch(TP, (), 9, new.finish)
+    stale.mark_done()
     assert new.committable() == {}
     assert not new.begin(stale)
 
 
 def test_nothing_is_handed_out_or_begun_once_closed():
     assignment = Assignment(1, frozenset({TP}))
-    assert assignment.expected(TP) is None, "the start is not known yet"
+    assert assignment.next_offset(TP) is None, "the start is not known yet"
     assignment.open({TP: 5})
-    batch = assignment.hand_out(TP, (), 9, assignment.finish)
+    batch = assignment.issue_batch(TP, (), 9, assignment.finish)
     assignment.close()
-    assert assignment.expected(TP) is None
-    assert assignment.with_room(2) == []
+    assert assignment.next_offset(TP) is None
+    assert assignment.partitions_with_room(2) == []
     assert not assignment.begin(batch)
-    batch.done()
+    batch.mark_done()
     assert assignment.committable() == {TP: 9}, "work that ends while the partition is let go still counts"
 
 
 def test_a_partition_with_too_many_unfinished_records_has_no_room():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 0})
-    first = assignment.hand_out(TP, [RECORD] * 3, 3, assignment.finish)
-    assert assignment.with_room(3) == [TP]
-    assignment.hand_out(TP, [RECORD], 4, assignment.finish)
-    assert assignment.with_room(3) == []
-    first.done()
-    assert assignment.with_room(3) == [TP]
+    first = assignment.issue_batch(TP, [RECORD] * 3, 3, assignment.finish)
+    assert assignment.partitions_with_room(3) == [TP]
+    assignment.issue_batch(TP, [RECORD], 4, assignment.finish)
+    assert assignment.partitions_with_room(3) == []
+    first.mark_done()
+    assert assignment.partitions_with_room(3) == [TP]
 
 
 def test_a_joined_batch_covers_its_parts_and_is_done_with_all_of_them():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 5})
-    parts = [assignment.hand_out(TP, [RECORD], end, assignment.finish) for end in (7, 8, 12)]
-    whole = joined(parts)
+    parts = [assignment.issue_batch(TP, [RECORD], end, assignment.finish) for end in (7, 8, 12)]
+    whole = join_batches(parts)
     assert str(whole) == "t-0@[5,12)"
     assert len(whole.records) == 3
     assert assignment.begin(whole)
-    whole.done()
+    whole.mark_done()
     assert assignment.committable() == {TP: 12}
-    assert joined(parts[:1]) is parts[0]
+    assert join_batches(parts[:1]) is parts[0]
 
 
 @given(
@@ -136,7 +136,7 @@ def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, bre
         offset += size + 1
     before, taken = list(lane), []
     while lane:
-        taken.append(take_joined(lane, records_max))
+        taken.append(take_batch(lane, records_max))
     covered = [n for batch in taken for n in range(batch.from_offset, batch.next_offset)]
     assert covered == [n for batch in before for n in range(batch.from_offset, batch.next_offset)]
     starts = {batch.from_offset: batch for batch in before}
@@ -153,7 +153,7 @@ def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end
     now_s = 0.0
     assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
     assignment.open({TP: 0})
-    batch = assignment.hand_out(TP, [RECORD], 3, assignment.finish)
+    batch = assignment.issue_batch(TP, [RECORD], 3, assignment.finish)
     assert assignment.begin(batch)
     assert assignment.status(None)[TP].waiting is None, "the first try waits for nothing that is known"
     assignment.end(batch, "the database is down")
@@ -176,9 +176,9 @@ def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end
 def test_a_start_position_that_is_asked_for_without_an_end_is_a_stall_too():
     now_s = 0.0
     assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
-    assignment.note_try([TP])
-    assignment.note_wait([TP], "the database is down")
-    assignment.note_try([TP])
+    assignment.begin_try([TP])
+    assignment.end_try([TP], "the database is down")
+    assignment.begin_try([TP])
     assert assignment.status(None)[TP].waiting == "the database is down"
     now_s = TRY_MAX_S
     assert assignment.status(None)[TP].waiting is None
@@ -194,8 +194,8 @@ def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
     now_s = 0.0
     assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
     assignment.open({TP: 0})
-    batch = assignment.hand_out(TP, [RECORD], 3, assignment.finish)
-    judge, backoff, looks_at = StallJudge(60_000, 120_000), Backoff(), 0.0
+    batch = assignment.issue_batch(TP, [RECORD], 3, assignment.finish)
+    judge, backoff, looks_at = StallDetector(60_000, 120_000), Backoff(), 0.0
     while now_s < 600:
         assert assignment.begin(batch)
         tried_until_s = now_s + try_s
@@ -203,8 +203,8 @@ def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
             while looks_at < until_s:
                 now_s = looks_at
                 status = assignment.status(None)[TP]
-                sight = Sight(10, status.reached, is_held=True, waiting=status.waiting)
-                assert not judge.look(int(now_s * 1000), {TP: sight})
+                sight = LagSample(10, status.reached_offset, is_held=True, waiting=status.waiting)
+                assert not judge.observe(int(now_s * 1000), {TP: sight})
                 looks_at += 5.02
             now_s = until_s
             if until_s == tried_until_s:
@@ -213,27 +213,27 @@ def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
 
 def test_what_waits_gives_signs_of_life_each_unlike_the_last():
     assignment = Assignment(1, frozenset({TP}))
-    assert assignment.signs("paused") == {}, "before its start is known"
+    assert assignment.liveness_notes("paused") == {}, "before its start is known"
     assignment.open({TP: 7})
-    assert assignment.signs(None) == {}
-    assignment.note_wait([TP], "x" * 10_000)
-    signs = [assignment.signs(None)[TP] for _ in range(3)]
+    assert assignment.liveness_notes(None) == {}
+    assignment.end_try([TP], "x" * 10_000)
+    signs = [assignment.liveness_notes(None)[TP] for _ in range(3)]
     assert {offset for offset, _ in signs} == {7}
     assert len({text for _, text in signs}) == 3
     assert all(len(text.encode()) < 4_096 for _, text in signs)
-    assignment.note_wait([TP], None)
-    assert assignment.signs("paused")[TP][1].endswith("paused")
+    assignment.end_try([TP], None)
+    assert assignment.liveness_notes("paused")[TP][1].endswith("paused")
 
 
 def test_trailing_markers_count_as_reached_only_while_nothing_is_unfinished():
     assignment = Assignment(1, frozenset({TP}))
     assignment.open({TP: 0})
-    batch = assignment.hand_out(TP, (), 3, assignment.finish)
-    batch.done()
+    batch = assignment.issue_batch(TP, (), 3, assignment.finish)
+    batch.mark_done()
     assignment.note_position(TP, 5)
-    assert assignment.status(None)[TP].reached == 5
-    assignment.hand_out(TP, (), 7, assignment.finish)
-    assert assignment.status(None)[TP].reached == 3
+    assert assignment.status(None)[TP].reached_offset == 5
+    assignment.issue_batch(TP, (), 7, assignment.finish)
+    assert assignment.status(None)[TP].reached_offset == 3
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from runtime.kafka.clients import stop_client
-from runtime.kafka.tasks import lasting
+from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import InvariantBroken
 from tests.support.intake_harness import A, FakeConsumer, Positions, harness
 
@@ -110,7 +110,7 @@ class Worker(Service):
         self.begun = asyncio.Event()
 
     @Service.task
-    @lasting
+    @crash_on_stray_cancel
     async def _work(self) -> None:
         self.begun.set()
         await self.end()

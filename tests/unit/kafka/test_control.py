@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.kafka.control import Command, read_command
+from runtime.kafka.control import ControlCommand, read_command
 
 
-@pytest.mark.parametrize("command", Command)
+@pytest.mark.parametrize("command", ControlCommand)
 def test_a_command_reaches_its_component_and_every_one(command):
     assert read_command(f'{{"command":"{command}","component":"ledger"}}'.encode(), "ledger") is command
     assert read_command(f'{{"command":"{command}","component":"*"}}'.encode(), "ledger") is command

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from runtime.kafka.log_throttle import OncePerWhile
+from runtime.kafka.log_throttle import LogThrottle
 
 
 def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: object) -> logging.LogRecord:
@@ -12,7 +12,7 @@ def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: 
 def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
     now = 100.0
     monkeypatch.setattr("runtime.kafka.log_throttle.time.monotonic", lambda: now)
-    once = OncePerWhile(every_s=10)
+    once = LogThrottle(every_s=10)
     assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [True] + [False] * 4
     assert once.filter(record(message="another %s")), "what is not alike passes"
     assert once.filter(record("aiokafka.conn")), "another logger's passes, too"
@@ -23,13 +23,13 @@ def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
 
 
 def test_our_own_messages_always_pass():
-    once = OncePerWhile()
+    once = LogThrottle()
     assert all(once.filter(record("runtime.kafka.intake.intake")) for _ in range(3))
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr("runtime.kafka.log_throttle.TEMPLATES_MAX", 10)
-    once = OncePerWhile()
+    once = LogThrottle()
     for number in range(100):
         assert once.filter(record(message=f"message {number} %s"))
     assert len(once._last) <= 10

@@ -6,14 +6,14 @@ import json
 import subprocess
 import sys
 
-from runtime.kafka.memory_tuning import GARBAGE_AFTER_OBJECTS
+from runtime.kafka.memory_tuning import GC_THRESHOLD_OBJECTS
 
 PROGRAM = """
 import gc, json, resource, sys
-from runtime.kafka.memory_tuning import settle_memory
+from runtime.kafka.memory_tuning import tune_memory
 
 if sys.argv[1] == "settled":
-    settle_memory()
+    tune_memory()
 
 def faults_of_a_buffer():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,7 +33,7 @@ def seen_by(how: str) -> dict[str, int]:
 
 def test_garbage_is_searched_for_rarely():
     seen = seen_by("settled")
-    assert seen["threshold"] == GARBAGE_AFTER_OBJECTS
+    assert seen["threshold"] == GC_THRESHOLD_OBJECTS
     assert seen["frozen"] > 0
 
 

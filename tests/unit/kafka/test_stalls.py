@@ -9,15 +9,15 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kafka.stalls import Sight, StallJudge
+from runtime.kafka.stalls import LagSample, StallDetector
 
 TP = TopicPartition("t", 0)
-BEHIND = Sight(end=100, reached=40, is_held=True)
+BEHIND = LagSample(end_offset=100, reached_offset=40, is_held=True)
 
 
 def stalls_after(sights, *, step_ms=1_000, stall_ms=5_000, unheld_stall_ms=20_000):
-    judge = StallJudge(stall_ms, unheld_stall_ms)
-    found = [judge.look(i * step_ms, {TP: sight}) for i, sight in enumerate(sights)]
+    judge = StallDetector(stall_ms, unheld_stall_ms)
+    found = [judge.observe(i * step_ms, {TP: sight}) for i, sight in enumerate(sights)]
     return [i for i, stalls in enumerate(found) if stalls]
 
 
@@ -26,19 +26,19 @@ def test_lag_without_progress_is_a_stall_after_the_limit():
 
 
 def test_progress_however_small_is_none():
-    assert stalls_after([replace(BEHIND, reached=40 + i // 4) for i in range(40)]) == []
+    assert stalls_after([replace(BEHIND, reached_offset=40 + i // 4) for i in range(40)]) == []
 
 
 def test_no_lag_is_none():
-    assert stalls_after([Sight(end=40, reached=40, is_held=True)] * 40) == []
+    assert stalls_after([LagSample(end_offset=40, reached_offset=40, is_held=True)] * 40) == []
 
 
 def test_a_broker_that_does_not_answer_counts_as_no_progress():
-    assert stalls_after([Sight(end=None, reached=40, is_held=True)] * 6) == [5]
+    assert stalls_after([LagSample(end_offset=None, reached_offset=40, is_held=True)] * 6) == [5]
 
 
 def test_a_start_position_that_is_not_found_counts_as_no_progress():
-    assert stalls_after([Sight(end=40, reached=None, is_held=True)] * 6) == [5]
+    assert stalls_after([LagSample(end_offset=40, reached_offset=None, is_held=True)] * 6) == [5]
 
 
 def test_what_waits_is_reported_and_not_killed_and_gets_the_whole_time_afterwards():
@@ -57,23 +57,23 @@ def test_partitions_of_others_get_longer_because_their_own_watchdog_comes_first(
 
 def test_a_sign_of_life_of_its_holder_is_as_good_as_a_movement():
     unheld = replace(BEHIND, is_held=False)
-    alive = [replace(unheld, sign=f"{i // 10} the database is down") for i in range(100)]
+    alive = [replace(unheld, liveness=f"{i // 10} the database is down") for i in range(100)]
     assert stalls_after(alive) == []
     assert stalls_after([*alive, *[alive[-1]] * 12]) == [110, 111], "the holder is gone and so are its signs"
 
 
 def test_a_partition_that_was_away_begins_anew():
-    judge = StallJudge(5_000, 20_000)
-    judge.look(0, {TP: BEHIND})
-    judge.look(4_000, {})
-    assert judge.look(6_000, {TP: BEHIND}) == []
-    assert judge.look(11_000, {TP: BEHIND})
+    judge = StallDetector(5_000, 20_000)
+    judge.observe(0, {TP: BEHIND})
+    judge.observe(4_000, {})
+    assert judge.observe(6_000, {TP: BEHIND}) == []
+    assert judge.observe(11_000, {TP: BEHIND})
 
 
 def test_the_message_says_where_and_how_long():
-    judge = StallJudge(5_000, 20_000)
-    judge.look(0, {TP: BEHIND})
-    (stall,) = judge.look(7_000, {TP: BEHIND})
+    judge = StallDetector(5_000, 20_000)
+    judge.observe(0, {TP: BEHIND})
+    (stall,) = judge.observe(7_000, {TP: BEHIND})
     assert str(stall) == "t-0 (held by this worker) stands at 40, the log's end is 100, nothing has moved for 7000 ms"
 
 
@@ -81,12 +81,12 @@ def test_the_message_says_where_and_how_long():
     st.lists(st.tuples(st.integers(1, 3_000), st.booleans(), st.booleans()), min_size=1, max_size=60),
 )
 def test_a_stall_means_the_whole_limit_without_movement(steps):
-    judge, now, reached, still_since = StallJudge(5_000, 20_000), 0, 0, 0
-    judge.look(0, {TP: Sight(100, 0, is_held=True)})
+    judge, now, reached, still_since = StallDetector(5_000, 20_000), 0, 0, 0
+    judge.observe(0, {TP: LagSample(100, 0, is_held=True)})
     for elapsed, moves, waits in steps:
         now += elapsed
         reached += moves
-        stalls = judge.look(now, {TP: Sight(100, reached, is_held=True, waiting="x" if waits else None)})
+        stalls = judge.observe(now, {TP: LagSample(100, reached, is_held=True, waiting="x" if waits else None)})
         if moves or waits or reached >= 100:
             still_since = now
         assert bool(stalls) == (now - still_since >= 5_000)
@@ -94,4 +94,4 @@ def test_a_stall_means_the_whole_limit_without_movement(steps):
 
 @pytest.mark.parametrize("end", [39, 40])
 def test_being_ahead_of_a_stale_end_is_no_lag(end):
-    assert not Sight(end=end, reached=40, is_held=True).has_lag
+    assert not LagSample(end_offset=end, reached_offset=40, is_held=True).has_lag
