@@ -21,7 +21,9 @@ POLL_MS: Final = 500
 
 
 class PublishedAlert(msgspec.Struct):
-    """An alert, how often it stands on the topic, and whether a copy of it says something else, which none may."""
+    """An alert, how often it stands on the topic, and whether a copy of it says something else,
+    which none may.
+    """
 
     alert: FraudAlert
     times_sent: int = 1
@@ -29,10 +31,14 @@ class PublishedAlert(msgspec.Struct):
 
 
 @asynccontextmanager
-async def _reading(bootstrap_servers: str, topic: str) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+async def _reading(
+    bootstrap_servers: str, topic: str
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     partitions = await _partitions_of(bootstrap_servers, topic)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     await start_client(consumer, bootstrap_servers)
     try:
@@ -43,7 +49,8 @@ async def _reading(bootstrap_servers: str, topic: str) -> AsyncIterator[tuple[AI
 
 
 async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
-    # Asked of an admin client: a consumer knows only the topics it is subscribed to, and waits for one that is missing.
+    # Asked of an admin client: a consumer knows only the topics it is subscribed to, and waits for
+    # one that is missing.
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await start_client(admin, bootstrap_servers)
     try:
@@ -58,7 +65,10 @@ async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartit
 
 
 async def read_alerts(bootstrap_servers: str, topic: str) -> list[PublishedAlert]:
-    """Every alert on the topic now, once each, in the order of their event times. Raises UsageError, Unavailable."""
+    """Every alert on the topic now, once each, in the order of their event times.
+
+    Raises UsageError, Unavailable.
+    """
     decode = codec.decoder(FraudAlert)
     told: dict[str, PublishedAlert] = {}
     async with _reading(bootstrap_servers, topic) as (consumer, partitions):
@@ -80,7 +90,9 @@ def _tell(told: dict[str, PublishedAlert], alert: FraudAlert) -> None:
     known.is_contradicted |= known.alert != alert
 
 
-async def follow_alerts(bootstrap_servers: str, topic: str, *, from_start: bool) -> AsyncIterator[FraudAlert]:
+async def follow_alerts(
+    bootstrap_servers: str, topic: str, *, from_start: bool
+) -> AsyncIterator[FraudAlert]:
     """Alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
     decode = codec.decoder(FraudAlert)
     seen: set[str] = set()
@@ -96,7 +108,12 @@ async def follow_alerts(bootstrap_servers: str, topic: str, *, from_start: bool)
 
 
 async def read_records(
-    bootstrap_servers: str, topic: str, partition: int, first_offset: int, last_offset: int, key: bytes | None
+    bootstrap_servers: str,
+    topic: str,
+    partition: int,
+    first_offset: int,
+    last_offset: int,
+    key: bytes | None,
 ) -> list[ConsumerRecord[Any, Any]]:
     """The records of [first_offset, last_offset], of one key or of all.
 
@@ -106,13 +123,22 @@ async def read_records(
     async with _reading(bootstrap_servers, topic) as (consumer, partitions):
         tp = TopicPartition(topic, partition)
         if tp not in partitions:
-            raise UsageError(f"{topic} has no partition {partition}: the alert is from another installation")
+            raise UsageError(
+                f"{topic} has no partition {partition}: the alert is from another installation"
+            )
         consumer.assign([tp])
-        begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+        begin, end = (
+            (await consumer.beginning_offsets([tp]))[tp],
+            (await consumer.end_offsets([tp]))[tp],
+        )
         if begin > first_offset or end <= last_offset:
-            raise UsageError(f"{topic}-{partition} holds [{begin}, {end}), not all of [{first_offset}, {last_offset}]")
+            raise UsageError(
+                f"{topic}-{partition} holds [{begin}, {end}), not all of [{first_offset}, {last_offset}]"
+            )
         consumer.seek(tp, first_offset)
         while await consumer.position(tp) <= last_offset:
             for records in (await consumer.getmany(tp, timeout_ms=POLL_MS)).values():
-                found += [r for r in records if r.offset <= last_offset and (key is None or r.key == key)]
+                found += [
+                    r for r in records if r.offset <= last_offset and (key is None or r.key == key)
+                ]
     return found

@@ -29,7 +29,9 @@ class FraudSettings:
     """Written on dead letters."""
     rules: tuple[Rule, ...] = DEFAULT_RULES
     snapshot_interval_ms: int = 30_000
-    """A successor reads at most this much again, which takes it seconds; writing state more often buys nothing."""
+    """A successor reads at most this much again, which takes it seconds; writing state more often
+    buys nothing.
+    """
     snapshot_records: int = 200_000
     """The same bound for catching up, when half a minute is millions of records."""
     group_instance_id: str | None = None
@@ -52,7 +54,9 @@ def register(app: PitbossApp, settings: FraudSettings) -> Intake:
     )
     return add_agent(
         app,
-        IntakeSettings(settings.bootstrap_servers, consumer, group_instance_id=settings.group_instance_id),
+        IntakeSettings(
+            settings.bootstrap_servers, consumer, group_instance_id=settings.group_instance_id
+        ),
         agent.handle,
         name=GROUP,
         topics=[log],

@@ -1,4 +1,6 @@
-"""Why an alert was raised: its window second by second, and the rule run again over the same records. Pure."""
+"""Why an alert was raised: its window second by second, and the rule run again over the same
+records. Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
 
 
 class WindowSecond(msgspec.Struct, frozen=True):
-    """One second of the window, epoch ms of its start; `running` counts the window that ends with it."""
+    """One second of the window, epoch ms of its start; `running` counts the window that ends with
+    it.
+    """
 
     at_ms: int
     counted: int
@@ -29,7 +33,9 @@ class WindowSecond(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The seconds of an alert's window, and whether the rule says the same of the same records today."""
+    """The seconds of an alert's window, and whether the rule says the same of the same records
+    today.
+    """
 
     alert_id: str
     seconds: list[WindowSecond]
@@ -44,22 +50,28 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def first_offset_of(alert: FraudAlert) -> int:
-    """Where to begin reading, so that the rule knows what it knew: what it remembered begins before the window.
+    """Where to begin reading, so that the rule knows what it knew: what it remembered begins before
+    the window.
 
-    Enough unless a copy, under another event time, of an event that was forgotten since is among the records. Then a
-    re-run from here counts it, and only one from further back agrees.
+    Enough unless a copy, under another event time, of an event that was forgotten since is among
+    the records. Then a re-run from here counts it, and only one from further back agrees.
     """
     first = min(source.first_offset for source in alert.sources)
     return min(first, int(alert.evidence.get("warm_from_offset", first)))
 
 
-def explain(alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules: Sequence[Rule]) -> Explanation:
-    """Run the alert's rule over the records that it rests on: offsets and what detectors read, in the log's order.
+def explain(
+    alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules: Sequence[Rule]
+) -> Explanation:
+    """Run the alert's rule over the records that it rests on: offsets and what detectors read, in
+    the log's order.
 
-    `events` begin at `first_offset_of(alert)` or earlier and may be those of the alert's player alone.
-    Raises UsageError if the rule that raised the alert is not among `rules`.
+    `events` begin at `first_offset_of(alert)` or earlier and may be those of the alert's player
+    alone. Raises UsageError if the rule that raised the alert is not among `rules`.
     """
-    rule = find_rule(rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", ""))
+    rule = find_rule(
+        rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
+    )
     [source] = alert.sources
     watch, raised, read = PartitionDetectors([rule], source.partition), [], 0
     for offset, event in events:
@@ -67,7 +79,9 @@ def explain(alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules:
             raised += watch.observe(event, offset)
             read += 1
     [detector] = watch.detectors
-    before = detector.contributions(alert.key, alert.window_start - rule.window_ms, alert.window_end)
+    before = detector.contributions(
+        alert.key, alert.window_start - rule.window_ms, alert.window_end
+    )
     return Explanation(
         alert_id=alert.alert_id,
         seconds=_seconds(alert, rule, Counter(event.at_ms // SECOND_MS for event in before)),
@@ -93,10 +107,20 @@ def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
         others = ", ".join(again.alert_id for again in raised) or "none"
         return [f"the rule does not raise this alert over these records; it raises {others}"]
     told, found = _comparable(alert), _comparable(same[0])
-    return [f"{name}: told {told[name]!r}, found {found.get(name)!r}" for name in told if told[name] != found.get(name)]
+    return [
+        f"{name}: told {told[name]!r}, found {found.get(name)!r}"
+        for name in told
+        if told[name] != found.get(name)
+    ]
 
 
 def _comparable(alert: FraudAlert) -> dict[str, object]:
-    fields: dict[str, object] = {name: getattr(alert, name) for name in alert.__struct_fields__ if name != "evidence"}
-    evidence = {f"evidence.{name}": text for name, text in alert.evidence.items() if name not in _SINCE_FIRST_SEEN}
+    fields: dict[str, object] = {
+        name: getattr(alert, name) for name in alert.__struct_fields__ if name != "evidence"
+    }
+    evidence = {
+        f"evidence.{name}": text
+        for name, text in alert.evidence.items()
+        if name not in _SINCE_FIRST_SEEN
+    }
     return {**fields, **evidence}

@@ -16,5 +16,8 @@ def migrations(database_url: str) -> list[Migration]:
 
 
 def migrate(database_url: str) -> list[Migration]:
-    """Apply what is missing and return it; grant the rights. Raises as `runtime.postgres.migrations`."""
+    """Apply what is missing and return it; grant the rights.
+
+    Raises as `runtime.postgres.migrations`.
+    """
     return files.migrate(TABLES, database_url)

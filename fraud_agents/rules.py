@@ -1,7 +1,7 @@
 """Rules as data: an immutable version each, checked when made, with the reason for every number.
 
-A change of any number is a new version: alert ids hang on (rule, version, key, episode start), and an auditor must be
-able to run exactly the rule that raised an alert.
+A change of any number is a new version: alert ids hang on (rule, version, key, episode start), and
+an auditor must be able to run exactly the rule that raised an alert.
 """
 
 from __future__ import annotations
@@ -46,19 +46,26 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         if not self.rule_id or self.version < 1:
             raise UsageError(f"{name}: a rule has an id, and versions from 1 on")
         if not 1 <= self.close_below <= self.threshold:
-            raise UsageError(f"{name}: close_below {self.close_below} is not between 1 and {self.threshold}")
+            raise UsageError(
+                f"{name}: close_below {self.close_below} is not between 1 and {self.threshold}"
+            )
         if self.cooldown_ms < self.window_ms + self.grace_ms:
-            # Otherwise a straggler could open an episode that shares events, and the alert's id, with the last.
-            raise UsageError(f"{name}: cooldown_ms {self.cooldown_ms} is less than window and grace together")
+            # Otherwise a straggler could open an episode that shares events, and the alert's id,
+            # with the last.
+            raise UsageError(
+                f"{name}: cooldown_ms {self.cooldown_ms} is less than window and grace together"
+            )
         if self.idle_ms < max(self.dedup_horizon_ms, self.cooldown_ms):
-            raise UsageError(f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close")
+            raise UsageError(
+                f"{name}: idle_ms {self.idle_ms} forgets a key before its episode can close"
+            )
         self.window_spec()
 
     def window_spec(self) -> WindowSpec:
         """What the rule needs of its windows."""
         windows_kept = -(-self.dedup_horizon_ms // self.window_ms)
-        # With four times the threshold in every window kept, one of them has raised the alert long before
-        # anything is dropped: a flood costs bounded memory and hides nothing.
+        # With four times the threshold in every window kept, one of them has raised the alert long
+        # before anything is dropped: a flood costs bounded memory and hides nothing.
         return WindowSpec(
             window_ms=self.window_ms,
             grace_ms=self.grace_ms,
@@ -100,12 +107,17 @@ DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
 
 
 def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
-    """The very rule that raised an alert. Raises UsageError if it is not among those that this program knows."""
+    """The very rule that raised an alert.
+
+    Raises UsageError if it is not among those that this program knows.
+    """
     for rule in rules:
         if (rule.rule_id, rule.version, rule.digest) == (rule_id, version, digest):
             return rule
     known = rule_set_name(rules)
-    raise UsageError(f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: run the other")
+    raise UsageError(
+        f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: run the other"
+    )
 
 
 def rule_set_name(rules: Sequence[Rule]) -> str:

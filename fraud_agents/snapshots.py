@@ -1,7 +1,8 @@
-"""Snapshots of detectors in PostgreSQL, each at an offset of the log; only who has claimed a partition may write.
+"""Snapshots of detectors in PostgreSQL, each at an offset of the log; only who has claimed a
+partition may write.
 
-A snapshot with the log from its offset on is the whole state: there is nothing else to restore. A claim counts the
-partition's epoch up, so whoever held it before can write nothing more.
+A snapshot with the log from its offset on is the whole state: there is nothing else to restore. A
+claim counts the partition's epoch up, so whoever held it before can write nothing more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from schemas.errors import Fenced, InvariantBroken
 
 
 class SnapshotClaim(NamedTuple):
-    """A partition that is ours from now on, and where it goes on. Without a snapshot: no state, and an offset of 0."""
+    """A partition that is ours from now on, and where it goes on.
+
+    Without a snapshot: no state, and an offset of 0.
+    """
 
     partition: int
     epoch: int
@@ -37,8 +41,8 @@ class _Snapshots(Database):
 class SnapshotStore(Service):
     """The snapshots of one consumer on one topic.
 
-    Every method raises Unavailable while the database is away, UsageError where its tables are not there, RightsMissing
-    where it does not let us use them.
+    Every method raises Unavailable while the database is away, UsageError where its tables are not
+    there, RightsMissing where it does not let us use them.
     """
 
     def __init__(self, database_url: str, consumer: str, topic: str, **kwargs: Any) -> None:
@@ -47,7 +51,9 @@ class SnapshotStore(Service):
         self._names = {"consumer": consumer, "topic": topic}
 
     async def claim(self, parts: Collection[int], rule_set: str) -> list[SnapshotClaim]:
-        """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their judge."""
+        """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their
+        judge.
+        """
         async with self._database.transaction() as connection:
             # Binary, as a state would arrive twice as long in hex.
             cursor = await connection.execute(
@@ -67,10 +73,13 @@ class SnapshotStore(Service):
                 )
         return claims
 
-    async def save(self, part: int, epoch: int, next_offset: int, rule_set: str, state: bytes) -> None:
+    async def save(
+        self, part: int, epoch: int, next_offset: int, rule_set: str, state: bytes
+    ) -> None:
         """Store the state that has seen every record below `next_offset`.
 
-        Raises Fenced where another worker has claimed the partition, InvariantBroken where ours would go back.
+        Raises Fenced where another worker has claimed the partition, InvariantBroken where ours
+        would go back.
         """
         where = {**self._names, "part": part}
         row = {"epoch": epoch, "next_offset": next_offset, "rule_set": rule_set, "state": state}
@@ -81,7 +90,9 @@ class SnapshotStore(Service):
         name = f"{self._names['topic']}-{part}@{next_offset}"
         if standing is not None and standing[0] == epoch:
             raise InvariantBroken(f"{name}: the stored snapshot is already at {standing[1]}")
-        raise Fenced(f"{name}: claimed by another worker (epoch and offset {standing}, our epoch {epoch})")
+        raise Fenced(
+            f"{name}: claimed by another worker (epoch and offset {standing}, our epoch {epoch})"
+        )
 
     async def on_stop(self) -> None:
         """Give the connection back."""

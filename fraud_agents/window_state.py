@@ -1,4 +1,6 @@
-"""The windows of a partition as bytes and back: equal windows give equal bytes, restored ones are equal."""
+"""The windows of a partition as bytes and back: equal windows give equal bytes, restored ones are
+equal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from fraud_agents.windows import KeyedWindows, Label, SlidingWindow
 
 
 class WindowState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One key's window. Times and offsets are runs of 8-byte little-endian integers, label numbers of 4 bytes."""
+    """One key's window.
+
+    Times and offsets are runs of 8-byte little-endian integers, label numbers of 4 bytes.
+    """
 
     key: str
     touched_ms: int
@@ -25,7 +30,10 @@ class WindowState(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class KeyedState(msgspec.Struct, frozen=True, array_like=True):
-    """All windows of a partition, the longest idle first. Labels are listed once, in the order of first use."""
+    """All windows of a partition, the longest idle first.
+
+    Labels are listed once, in the order of first use.
+    """
 
     watermark_ms: int
     labels: list[Label]
@@ -56,10 +64,17 @@ def dump_windows(keyed: KeyedWindows) -> KeyedState:
         numbers = array("I", [known.setdefault(label, len(known)) for label in labels])
         windows.append(
             WindowState(
-                key, window.touched_ms, window.floor_ms, window.late, window.duplicates,
-                _bytes_of(times), _bytes_of(offsets), ids, _bytes_of(numbers),
+                key,
+                window.touched_ms,
+                window.floor_ms,
+                window.late,
+                window.duplicates,
+                _bytes_of(times),
+                _bytes_of(offsets),
+                ids,
+                _bytes_of(numbers),
             )
-        )  # fmt: skip
+        )
     return KeyedState(keyed.watermark_ms, list(known), windows)
 
 

@@ -1,9 +1,11 @@
-"""Sliding windows over event time, one a key: pure, exact to the second, the same whatever the batches.
+"""Sliding windows over event time, one a key: pure, exact to the second, the same whatever the
+batches.
 
-A window is any run of whole seconds of the given length, [s, s + 60) for 60 s: tumbling minutes would miss 499 + 499
-across a border. An event that arrives among the retained seconds of its key is judged in every window that
-contains it. Only what is older than the key's own newest event by more than the grace is late: it is counted as such
-and judged no more. Everything here follows from the records and their order; no clock is read.
+A window is any run of whole seconds of the given length, [s, s + 60) for 60 s: tumbling minutes
+would miss 499 + 499 across a border. An event that arrives among the retained seconds of its key is
+judged in every window that contains it. Only what is older than the key's own newest event by more
+than the grace is late: it is counted as such and judged no more. Everything here follows from the
+records and their order; no clock is read.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class WindowSpec(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.window_ms <= 0 or self.window_ms % SECOND_MS:
-            raise UsageError(f"window_ms {self.window_ms} is not a positive number of whole seconds")
+            raise UsageError(
+                f"window_ms {self.window_ms} is not a positive number of whole seconds"
+            )
         if self.grace_ms < 0:
             raise UsageError(f"grace_ms {self.grace_ms} is negative")
         if self.dedup_horizon_ms < self.window_ms + self.grace_ms:
@@ -97,7 +101,8 @@ class SlidingWindow:
 
     def __init__(self, spec: WindowSpec) -> None:
         self._spec = spec
-        # Machine integers in arrays: a third of the memory of objects, and a snapshot is a copy of the buffer.
+        # Machine integers in arrays: a third of the memory of objects, and a snapshot is a copy of
+        # the buffer.
         self._times = array("q")
         self._offsets = array("q")
         self._ids: list[str] = []
@@ -125,7 +130,9 @@ class SlidingWindow:
             horizon = at_ms - self._spec.dedup_horizon_ms
             if times[0] < horizon:
                 self._drop_first(bisect_left(times, horizon))
-        elif at_ms < times[-1] - self._spec.grace_ms or (self.floor_ms is not None and at_ms < self.floor_ms):
+        elif at_ms < times[-1] - self._spec.grace_ms or (
+            self.floor_ms is not None and at_ms < self.floor_ms
+        ):
             self.late += 1
             return Arrival.LATE
         else:
@@ -136,20 +143,24 @@ class SlidingWindow:
             self._labels.insert(place, label)
         self._known.add(event_id)
         if len(times) > self._spec.capacity:
-            # An eighth at once: dropping one at a time would move the whole buffer for every event of a flood.
+            # An eighth at once: dropping one at a time would move the whole buffer for every event
+            # of a flood.
             self._drop_first(1 + self._spec.capacity // 8)
             self.floor_ms = times[0] if times else at_ms
         return Arrival.COUNTED
 
     def peak(self, at_ms: int, at_least: int) -> Span | None:
-        """The fullest window that contains `at_ms`, the earliest of equals; None if it holds fewer than `at_least`."""
+        """The fullest window that contains `at_ms`, the earliest of equals; None if it holds fewer
+        than `at_least`.
+        """
         times = self._times
         if len(times) < at_least:
             return None
         end_ms = (at_ms // SECOND_MS + 1) * SECOND_MS
         if end_ms <= times[-1]:
             return self._peak_among(end_ms, at_least)
-        # Nothing is retained after this second, so the window that ends with it holds all that any other could.
+        # Nothing is retained after this second, so the window that ends with it holds all that any
+        # other could.
         start_ms = end_ms - self._spec.window_ms
         size = len(times) - bisect_left(times, start_ms)
         return Span(start_ms, end_ms, size) if size >= at_least else None
@@ -167,14 +178,17 @@ class SlidingWindow:
                 best = Span(end_ms - window_ms, end_ms, size)
             if high == len(times):
                 break
-            # A window that ends in a second without events holds no more than one that ends before it.
+            # A window that ends in a second without events holds no more than one that ends before
+            # it.
             end_ms = (times[high] // SECOND_MS + 1) * SECOND_MS
         return best
 
     def contributions(self, start_ms: int, end_ms: int) -> Iterator[Contribution]:
         """The retained events of [start_ms, end_ms), by event time, then by arrival."""
         for place in range(bisect_left(self._times, start_ms), bisect_left(self._times, end_ms)):
-            yield Contribution(self._times[place], self._offsets[place], self._ids[place], self._labels[place])
+            yield Contribution(
+                self._times[place], self._offsets[place], self._ids[place], self._labels[place]
+            )
 
     def first_offset(self) -> int:
         """The lowest offset of the log that the retained events came from; there must be one."""
@@ -188,7 +202,9 @@ class SlidingWindow:
         """Times, offsets, ids and labels, for a snapshot; not to be changed."""
         return self._times, self._offsets, self._ids, self._labels
 
-    def restore(self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]) -> None:
+    def restore(
+        self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]
+    ) -> None:
         """Take over what `buffers` of an equal window gave."""
         self._times, self._offsets, self._ids, self._labels = times, offsets, ids, labels
         self._known = set(ids)
@@ -197,18 +213,22 @@ class SlidingWindow:
 class KeyedWindows:
     """The windows of all keys of one partition, and the partition's watermark.
 
-    A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is measured on the log,
-    not on the key's own times: a provider that lags behind the others by an hour keeps its windows, as long as it goes
-    on sending. One that delivers an hour at once, every hour, is judged hour by hour.
+    A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is
+    measured on the log, not on the key's own times: a provider that lags behind the others by an
+    hour keeps its windows, as long as it goes on sending. One that delivers an hour at once, every
+    hour, is judged hour by hour.
     """
 
     def __init__(self, spec: WindowSpec, idle_ms: int) -> None:
         if idle_ms < spec.dedup_horizon_ms:
-            raise UsageError(f"idle_ms {idle_ms} forgets keys before dedup_horizon_ms {spec.dedup_horizon_ms}")
+            raise UsageError(
+                f"idle_ms {idle_ms} forgets keys before dedup_horizon_ms {spec.dedup_horizon_ms}"
+            )
         self.spec = spec
         self.idle_ms = idle_ms
         self.watermark_ms = 0
-        # In order of the last touch; the watermark only rises, so the first is always the one idle for longest.
+        # In order of the last touch; the watermark only rises, so the first is always the one idle
+        # for longest.
         self._windows: OrderedDict[str, SlidingWindow] = OrderedDict()
         self._touched_since_ms = 0  # no key was touched before this for the last time
 
@@ -216,11 +236,18 @@ class KeyedWindows:
         return len(self._windows)
 
     def advance(self, at_ms: int) -> Sequence[str]:
-        """Raise the watermark to the event time of a record, of whatever kind. Return the keys that are forgotten."""
+        """Raise the watermark to the event time of a record, of whatever kind.
+
+        Return the keys that are forgotten.
+        """
         if at_ms <= self.watermark_ms:
             return ()
         self.watermark_ms = at_ms
-        return self._forget(at_ms - self.idle_ms) if at_ms - self.idle_ms > self._touched_since_ms else ()
+        return (
+            self._forget(at_ms - self.idle_ms)
+            if at_ms - self.idle_ms > self._touched_since_ms
+            else ()
+        )
 
     def _forget(self, idle_since_ms: int) -> list[str]:
         forgotten: list[str] = []

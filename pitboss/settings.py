@@ -1,7 +1,7 @@
 """What the environment says, read here and nowhere else, and what follows from it.
 
-A `StackSettings` is what was asked for; a `Runtime` is where it really is: the broker, the database and the
-namespace that a worker needs. Both are frozen and passed as arguments.
+A `StackSettings` is what was asked for; a `Runtime` is where it really is: the broker, the database
+and the namespace that a worker needs. Both are frozen and passed as arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))
 """Host and port may both be missing: then it is the socket on this machine."""
 
 PARK_NONE = "none"
-"""The value of PITBOSS_PARK under which nobody begins to wait, and what waits already goes on in its time."""
+"""The value of PITBOSS_PARK under which nobody begins to wait, and what waits already goes on in
+its time.
+"""
 
 MAINTENANCE_DATABASE = "postgres"
 """Exists on every server; the one to be connected to while another is made or dropped."""
@@ -55,7 +57,9 @@ class StackSettings:
 
     @property
     def uses_given_servers(self) -> bool:
-        """Whether the environment names servers that are not ours to start, stop or fill with trials."""
+        """Whether the environment names servers that are not ours to start, stop or fill with
+        trials.
+        """
         return self.kafka is not None
 
 
@@ -92,7 +96,9 @@ class Runtime:
         return self.prefix + name
 
 
-def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> StackSettings:
+def read_settings(
+    environ: Mapping[str, str] | None = None, *, cwd: Path | None = None
+) -> StackSettings:
     """Read the settings of the stack; raises `UsageError` where they contradict each other."""
     env = os.environ if environ is None else environ
     home = Path(env.get("PITBOSS_HOME") or (cwd or Path.cwd()) / ".pitboss")
@@ -100,7 +106,9 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
     kafka, database = env.get("PITBOSS_KAFKA") or None, env.get("PITBOSS_DATABASE") or None
     if (kafka is None) != (database is None):
         present, absent = ("PITBOSS_KAFKA", "PITBOSS_DATABASE")[:: 1 if kafka else -1]
-        raise UsageError(f"{present} is set but {absent} is not: set both to use your servers, or neither")
+        raise UsageError(
+            f"{present} is set but {absent} is not: set both to use your servers, or neither"
+        )
     if kafka is not None:
         _check_brokers(kafka)
     if database is not None:
@@ -113,7 +121,9 @@ def read_settings(environ: Mapping[str, str] | None = None, *, cwd: Path | None 
         database=database,
         namespace=check_namespace(env.get("PITBOSS_NAMESPACE", "")),
         maven=env.get("PITBOSS_MAVEN") or None,
-        sources={n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names},
+        sources={
+            n.lower(): f"PITBOSS_{n}" if env.get(f"PITBOSS_{n}") else "default" for n in names
+        },
     )
 
 
@@ -121,7 +131,9 @@ def _check_brokers(text: str) -> None:
     """Raises `UsageError` for what is no list of addresses; without a port it is Kafka's own."""
     for address in text.split(","):
         if not _is_address(_BROKER, address.strip()) and not _is_ipv6(address.strip()):
-            raise UsageError(f"PITBOSS_KAFKA is {text!r}: write it as host:9092, with commas between several")
+            raise UsageError(
+                f"PITBOSS_KAFKA is {text!r}: write it as host:9092, with commas between several"
+            )
 
 
 def _is_address(form: re.Pattern[str], text: str) -> bool:
@@ -158,15 +170,22 @@ def database_name(namespace: str) -> str:
 
 
 def with_database(url: str, database: str) -> str:
-    """The same server and credentials, another database. Raises `UsageError` for what is no URL of PostgreSQL's."""
+    """The same server and credentials, another database.
+
+    Raises `UsageError` for what is no URL of PostgreSQL's.
+    """
     # Its text is not shown: there may be a password in it.
-    wrong = "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
+    wrong = (
+        "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
+    )
     try:
         parts = urlsplit(url)
     except ValueError:  # brackets that do not close, or hold no IPv6 address
         raise UsageError(wrong) from None
     hosts = parts.netloc.rpartition("@")[2].split(",")
-    if parts.scheme not in {"postgresql", "postgres"} or not all(_is_address(_DATABASE_HOST, host) for host in hosts):
+    if parts.scheme not in {"postgresql", "postgres"} or not all(
+        _is_address(_DATABASE_HOST, host) for host in hosts
+    ):
         raise UsageError(wrong)
     return parts._replace(path=f"/{database}").geturl()
 
@@ -189,7 +208,8 @@ def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
 def resolve_runtime(settings: StackSettings) -> Runtime:
     """Find the servers: those the environment names, else the embedded ones; raises `NoStack`.
 
-    Only finds them: whether a given server answers is known on first use, and `pitboss up` starts the embedded.
+    Only finds them: whether a given server answers is known on first use, and `pitboss up` starts
+    the embedded.
     """
     if settings.kafka is not None and settings.database is not None:
         return runtime_of(settings.kafka, settings.database, settings.namespace)
@@ -198,7 +218,9 @@ def resolve_runtime(settings: StackSettings) -> Runtime:
     state = read_state(settings.home)
     if state is None or not state.is_running:
         away = "no stack was started" if state is None else "the stack is not running (any more)"
-        raise NoStack(f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE")
+        raise NoStack(
+            f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
+        )
     return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
 
 
@@ -207,19 +229,24 @@ class WorkerSettings:
     """What a worker process is told besides where its servers are."""
 
     worker_id: str = ""
-    """Kept over restarts ("host-ledger-1"), empty if the worker was started by hand. As Kafka's `group_instance_id` it
-    lets a worker that was killed have its partitions back at once."""
+    """Kept over restarts ("host-ledger-1"), empty if the worker was started by hand. As Kafka's
+    `group_instance_id` it lets a worker that was killed have its partitions back at once.
+    """
     keys_file: Path | None = None
     """JSON: provider → key material. A provider without an entry is not checked."""
     resolve_min_age_ms: int = 60_000
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
     park_providers: frozenset[str] | None = None
-    """Whose players wait behind a dead letter of theirs; none of them: only what waits already; None: no park table."""
+    """Whose players wait behind a dead letter of theirs; none of them: only what waits already;
+    None: no park table.
+    """
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
     drift_sample: float = 0.01
-    """The share of raw records that is held against its payload schema, 0 to 1; of rejected ones it is all."""
+    """The share of raw records that is held against its payload schema, 0 to 1; of rejected ones it
+    is all.
+    """
     currencies_file: Path | None = None
     """JSON: currency code → decimals of its minor unit, beyond those that are built in."""
 
@@ -246,7 +273,9 @@ class OperatorSettings:
     """What people at the command line may do."""
 
     adjust_alone: Mapping[str, str] = field(default_factory=dict)
-    """By currency the largest adjustment, in major units, that one person makes alone; of others two people's."""
+    """By currency the largest adjustment, in major units, that one person makes alone; of others
+    two people's.
+    """
 
 
 def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:
@@ -255,7 +284,9 @@ def read_operator_settings(environ: Mapping[str, str] | None = None) -> Operator
     text = env.get("PITBOSS_ADJUST_ALONE", "")
     alone = dict(part.strip().partition(":")[::2] for part in text.split(",") if part.strip())
     for currency, amount in alone.items():
-        if not re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency) or not re.fullmatch(r"\d+(\.\d+)?", amount):
+        if not re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency) or not re.fullmatch(
+            r"\d+(\.\d+)?", amount
+        ):
             raise UsageError(f"PITBOSS_ADJUST_ALONE is {text!r}: write it as in EUR:100,JPY:15000")
     return OperatorSettings(alone)
 
@@ -277,7 +308,11 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
 def _park_providers(text: str | None) -> frozenset[str] | None:
     if not text:
         return None
-    return frozenset() if text == PARK_NONE else frozenset(name.strip() for name in text.split(",") if name.strip())
+    return (
+        frozenset()
+        if text == PARK_NONE
+        else frozenset(name.strip() for name in text.split(",") if name.strip())
+    )
 
 
 def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
@@ -295,6 +330,8 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
 
 
 def _worker_id(worker: str) -> str:
-    """An id that a worker of the same name on another host has not, in the characters that Kafka takes."""
+    """An id that a worker of the same name on another host has not, in the characters that Kafka
+    takes.
+    """
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
     return f"{os.environ.get('PITBOSS_WORKER_ID') or host}-{worker}"

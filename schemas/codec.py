@@ -1,8 +1,9 @@
 """Records of our own topics to bytes and back, in Confluent's wire format.
 
-A value is 0x00, the schema id as 4 bytes big-endian, and the Avro body. `encoder` and `decoder` return functions that
-are made once for each record class, from its schema file: about 2 and 3 µs for a bet on a machine where fastavro takes
-15 and 11. Ask for them when a worker starts, not for each event.
+A value is 0x00, the schema id as 4 bytes big-endian, and the Avro body. `encoder` and `decoder`
+return functions that are made once for each record class, from its schema file: about 2 and 3 µs
+for a bet on a machine where fastavro takes 15 and 11. Ask for them when a worker starts, not for
+each event.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def frame_of(schema_id: int) -> bytes:
 def encoder(record: type[R]) -> Encoder[R]:
     """The function that writes an event of a record class as the value of a Kafka record.
 
-    It raises Rejected(BAD_CONTRACT) for what the schema cannot hold: a number of more than 64 bits, half a surrogate
-    pair, a missing value.
+    It raises Rejected(BAD_CONTRACT) for what the schema cannot hold: a number of more than 64 bits,
+    half a surrogate pair, a missing value.
     """
     made: Encoder[R] = _encoder(record)
     return made
@@ -59,12 +60,12 @@ def decoder(record: type[R], fields: tuple[str, ...]) -> FieldsDecoder: ...
 def decoder(record: type[R], fields: tuple[str, ...] = ()) -> Decoder[R] | FieldsDecoder:
     """The function that reads the value of a Kafka record into an event of a class.
 
-    With `fields` it returns a tuple of those only, and is the faster the earlier the last of them stands in the record:
-    what follows is neither read nor judged. A dot reaches into a nested record: `attempt.offset`. Values written with
-    any released version of the subject are read.
+    With `fields` it returns a tuple of those only, and is the faster the earlier the last of them
+    stands in the record: what follows is neither read nor judged. A dot reaches into a nested
+    record: `attempt.offset`. Values written with any released version of the subject are read.
 
-    It raises Rejected(BAD_CONTRACT) for bytes that are no such record, and the more particular UnknownSchema for a
-    schema id that this code was not released with.
+    It raises Rejected(BAD_CONTRACT) for bytes that are no such record, and the more particular
+    UnknownSchema for a schema id that this code was not released with.
     """
     return build_decoder(record, released_registry(), subject_of(record), fields)
 
@@ -88,7 +89,9 @@ def build_decoder(
     def compiled(writer: Schema, other: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         plan = resolve(parse(writer.json), reader)
         assert isinstance(plan, ReadRecord)
-        return compile_decoder(DecoderSpec(writer.name, frame_of(writer.id), plan, classes, fields), other)
+        return compile_decoder(
+            DecoderSpec(writer.name, frame_of(writer.id), plan, classes, fields), other
+        )
 
     @cache
     def of_version(schema_id: int) -> Callable[[bytes], Any]:
@@ -98,7 +101,9 @@ def build_decoder(
         # Not under the frame of the latest version: of another one, or not ours.
         schema = writer_schema(data, registry)
         if schema.subject != subject:
-            raise Rejected(RejectCode.BAD_CONTRACT, f"a {schema.subject} where a {subject} should be")
+            raise Rejected(
+                RejectCode.BAD_CONTRACT, f"a {schema.subject} where a {subject} should be"
+            )
         return of_version(schema.id)(data)
 
     return compiled(latest, other)
@@ -109,5 +114,7 @@ def writer_schema(data: bytes | None, registry: Registry | None = None) -> Schem
     if data is None:
         raise Rejected(RejectCode.BAD_CONTRACT, "the record has no value")
     if len(data) < _FRAME_BYTES or not data.startswith(_MAGIC):
-        raise Rejected(RejectCode.BAD_CONTRACT, "the value does not begin with 0x00 and a schema id")
+        raise Rejected(
+            RejectCode.BAD_CONTRACT, "the value does not begin with 0x00 and a schema id"
+        )
     return (registry or released_registry()).by_id(int.from_bytes(data[1:_FRAME_BYTES], "big"))

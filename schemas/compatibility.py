@@ -1,7 +1,9 @@
-"""What may change between two versions of a subject: FULL_TRANSITIVE, judged offline from the files.
+"""What may change between two versions of a subject: FULL_TRANSITIVE, judged offline from the
+files.
 
-Any version must be readable as any other: forward for consumers that lag behind, backward for the history that is kept
-for ever. Released files do not change at all; a checksum of each stands beside the ids.
+Any version must be readable as any other: forward for consumers that lag behind, backward for the
+history that is kept for ever. Released files do not change at all; a checksum of each stands beside
+the ids.
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ from schemas.compiler.resolution import Incompatible, resolve
 from schemas.registry import RECORDS, Registry, Schema
 
 Breaks: TypeAlias = Literal["BACKWARD", "FORWARD"]
-"""BACKWARD: a new reader fails on old records. FORWARD: an old reader fails on new ones. FULL allows neither."""
+"""BACKWARD: a new reader fails on old records. FORWARD: an old reader fails on new ones.
+
+FULL allows neither.
+"""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a schema that would break a reader: with the path of the offending field, where it is one."""
+    """Something about a schema that would break a reader: with the path of the offending field,
+    where it is one.
+    """
 
     schema: str
     detail: str
@@ -90,7 +97,9 @@ def incompatibility_text(writer: Schema, reader: Schema) -> str | None:
 
 def checksum(schema: AvroJson) -> str:
     """SHA-256 of what a schema means: all but its documentation, whatever the layout of the file."""
-    return sha256(json.dumps(_without_docs(schema), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256(
+        json.dumps(_without_docs(schema), sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def _without_docs(node: Any) -> Any:

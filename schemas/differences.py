@@ -1,4 +1,6 @@
-"""What is different between two schemas, field by field, with the path of each: for a person who reviews a change."""
+"""What is different between two schemas, field by field, with the path of each: for a person who
+reviews a change.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,25 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, RecordType, Type
+from schemas.compiler.avro_types import (
+    Array,
+    Enum,
+    Field,
+    Map,
+    Nullable,
+    Primitive,
+    RecordType,
+    Type,
+)
 
 WHOLE: Final = "the record"
 
 
 class SchemaDifference(msgspec.Struct, frozen=True):
-    """One change. `what` is added, removed, type, default, symbols, name or order; the rest is text for a person."""
+    """One change.
+
+    `what` is added, removed, type, default, symbols, name or order; the rest is text for a person.
+    """
 
     path: str
     what: str
@@ -31,7 +45,10 @@ class SchemaDifference(msgspec.Struct, frozen=True):
 
 
 def differences(before: Type, after: Type, path: str = "") -> Iterator[SchemaDifference]:
-    """Every difference in meaning between two schemas; documentation is none. `[]` in a path: the items of a list."""
+    """Every difference in meaning between two schemas; documentation is none.
+
+    `[]` in a path: the items of a list.
+    """
     where = path or WHOLE
     match before, after:
         case RecordType(), RecordType():
@@ -76,7 +93,9 @@ def _of_records(before: RecordType, after: RecordType, path: str) -> Iterator[Sc
             yield SchemaDifference(name, "default", _default_text(old), _default_text(new))
     for new in after.fields:
         if before.field(new.name) is None:
-            yield SchemaDifference(f"{path}.{new.name}" if path else new.name, "added", "", _field_text(new))
+            yield SchemaDifference(
+                f"{path}.{new.name}" if path else new.name, "added", "", _field_text(new)
+            )
     kept = [field.name for field in before.fields if after.field(field.name) is not None]
     order = [field.name for field in after.fields if before.field(field.name) is not None]
     if kept != order:
@@ -87,7 +106,9 @@ def _of_enums(before: Enum, after: Enum, where: str) -> Iterator[SchemaDifferenc
     if before.name != after.name:
         yield SchemaDifference(where, "name", before.name, after.name)
     if before.symbols != after.symbols:
-        yield SchemaDifference(where, "symbols", ", ".join(before.symbols), ", ".join(after.symbols))
+        yield SchemaDifference(
+            where, "symbols", ", ".join(before.symbols), ", ".join(after.symbols)
+        )
     if before.default != after.default:
         yield SchemaDifference(where, "default", str(before.default), str(after.default))
 

@@ -1,17 +1,17 @@
-"""The errors of all components; each carries its own policy, so a loop asks the error and not a table.
+"""The errors of all components; each carries its own policy, so a loop asks the error and not a
+table.
 
 PitbossError                 code, retriable, exit_code
-├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the partition goes on
-├── Unavailable              a server is away: back off, try again, acknowledge nothing
-├── UsageError               the operator asked for something that cannot be done: says what to do instead
-└── Fatal                    going on would lose or double something: the process ends with `exit_code`
-├── LogMismatch          the log is not the one that the stored position belongs to
-├── Fenced               another worker has claimed the partition since
-├── OffsetHole           the log still reaches back, yet records are missing from a fetch
-├── SendFailed           a record could not be appended for good
-├── Stalled              lag without progress
-├── Unfetchable          a record that the client cannot take apart, so nothing behind it can be read
-└── InvariantBroken      our own rule does not hold; a bug, never an input
+├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the
+partition goes on ├── Unavailable              a server is away: back off, try again, acknowledge
+nothing ├── UsageError               the operator asked for something that cannot be done: says what
+to do instead └── Fatal                    going on would lose or double something: the process ends
+with `exit_code` ├── LogMismatch          the log is not the one that the stored position belongs to
+├── Fenced               another worker has claimed the partition since ├── OffsetHole           the
+log still reaches back, yet records are missing from a fetch ├── SendFailed           a record could
+not be appended for good ├── Stalled              lag without progress ├── Unfetchable          a
+record that the client cannot take apart, so nothing behind it can be read └── InvariantBroken
+our own rule does not hold; a bug, never an input
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class RejectCode(StrEnum):
     MISSING_FIELD = "MISSING_FIELD"
     BAD_FIELD = "BAD_FIELD"
     BAD_AMOUNT = "BAD_AMOUNT"  # not a number, negative where it may not be, outside 64 bits
-    AMOUNT_SCALE = "AMOUNT_SCALE"  # more decimals than the currency has: money would have to be made or lost
+    AMOUNT_SCALE = (
+        "AMOUNT_SCALE"  # more decimals than the currency has: money would have to be made or lost
+    )
     BAD_CURRENCY = "BAD_CURRENCY"
     BAD_TIME = "BAD_TIME"
     BAD_CONTRACT = "BAD_CONTRACT"  # a record on one of our own topics that our schemas cannot read
@@ -117,7 +119,9 @@ class Stalled(Fatal):
 
 
 class Unfetchable(Fatal):
-    """The client cannot take a record apart; whatever stands behind it in its partition cannot be read either."""
+    """The client cannot take a record apart; whatever stands behind it in its partition cannot be
+    read either.
+    """
 
     code = "UNFETCHABLE"
     exit_code = 77

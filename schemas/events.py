@@ -1,7 +1,8 @@
 """The records of our own topics as typed values; each field stands in the order of its Avro schema.
 
-`WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the ledger.
-Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units, never a float.
+`WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the
+ledger. Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units,
+never a float.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """What a leg does to a wallet. A string on the wire; a kind that the ledger does not know stops it."""
+    """What a leg does to a wallet.
+
+    A string on the wire; a kind that the ledger does not know stops it.
+    """
 
     BET = "BET"
     WIN = "WIN"
@@ -56,8 +60,12 @@ class SignatureVerdict(StrEnum):
 class SignalKind(StrEnum):
     """What a risk signal tells of."""
 
-    BAD_SIGNATURE = "BAD_SIGNATURE"  # a record that its provider did not sign; it is a dead letter too
-    STALE_SIGNATURE = "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
+    BAD_SIGNATURE = (
+        "BAD_SIGNATURE"  # a record that its provider did not sign; it is a dead letter too
+    )
+    STALE_SIGNATURE = (
+        "STALE_SIGNATURE"  # a signed record from outside the replay window; its event is in the log
+    )
 
 
 class Outcome(StrEnum):
@@ -87,7 +95,9 @@ class Amount(msgspec.Struct, frozen=True, gc=False):
 
 
 class Leg(msgspec.Struct, frozen=True, gc=False):
-    """One movement that an event asks for; amount and currency may be missing (a rollback takes them from its bet)."""
+    """One movement that an event asks for; amount and currency may be missing (a rollback takes
+    them from its bet).
+    """
 
     kind: str
     amount: Amount | None = None
@@ -97,7 +107,9 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
-    """The earlier provider transaction of the same brand and provider (or of `house`, for a PSP's notice)."""
+    """The earlier provider transaction of the same brand and provider (or of `house`, for a PSP's
+    notice).
+    """
 
     operation: str
     tx_id: str
@@ -159,7 +171,9 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletBalance(msgspec.Struct, frozen=True, gc=False):
-    """A wallet after its latest transfer: `balance` = available + held, `bonus` is a part of available."""
+    """A wallet after its latest transfer: `balance` = available + held, `bonus` is a part of
+    available.
+    """
 
     player_id: str
     currency: str
@@ -195,9 +209,10 @@ class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
 class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
     """Something about a player that moves no money: identity checks, logins, devices.
 
-    `scope` is what of the player it holds for, as the provider names it (of Sumsub: the applicant and the level). Of
-    two events of one scope the one with the later `provider_at` stands, whichever came last: a verdict that a provider
-    sends again a day later undoes no newer one. Records of version 1 have none.
+    `scope` is what of the player it holds for, as the provider names it (of Sumsub: the applicant
+    and the level). Of two events of one scope the one with the later `provider_at` stands,
+    whichever came last: a verdict that a provider sends again a day later undoes no newer one.
+    Records of version 1 have none.
     """
 
     event_id: str
@@ -221,11 +236,12 @@ class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
-    """What a sports feed says of one outcome of a market. It names no player and moves no money by itself.
+    """What a sports feed says of one outcome of a market. It names no player and moves no money by
+    itself.
 
-    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK. `specifiers` are sorted, so that
-    a market has one spelling. `void_factor` and `dead_heat_factor` are decimal texts as sent. A cancel has no outcome:
-    it holds for bets placed in [`from_at`, `until_at`).
+    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK. `specifiers`
+    are sorted, so that a market has one spelling. `void_factor` and `dead_heat_factor` are decimal
+    texts as sent. A cancel has no outcome: it holds for bets placed in [`from_at`, `until_at`).
     """
 
     event_id: str
@@ -258,7 +274,8 @@ class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
 class RiskSignal(msgspec.Struct, frozen=True, gc=False):
     """Something that is no fraud by itself and that risk staff or a detector may want to add up.
 
-    `kind` is a word of `SignalKind`. `signal_id` is the same whenever the same record says the same thing again.
+    `kind` is a word of `SignalKind`. `signal_id` is the same whenever the same record says the same
+    thing again.
     """
 
     signal_id: str
@@ -282,7 +299,9 @@ class OffsetRange(msgspec.Struct, frozen=True, gc=False):
 
 
 class FraudAlert(msgspec.Struct, frozen=True, gc=False):
-    """What a detector found, with all that is needed to run the same rule over the same records again."""
+    """What a detector found, with all that is needed to run the same rule over the same records
+    again.
+    """
 
     alert_id: str
     rule_id: str
@@ -304,12 +323,13 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
-    """One way in which a provider's payloads differ from their declared schema, told once, with the first example seen.
+    """One way in which a provider's payloads differ from their declared schema, told once, with the
+    first example seen.
 
     `drift_id` hangs on provider, version, event, path, what and detail; `what` is a word of
-    `streams.drift.shapes.What`. `schema` names the file that it was held against; empty for a message that none is
-    declared for. `rejected` is the code under which that record was refused, None where its events came out all the
-    same.
+    `streams.drift.shapes.What`. `schema` names the file that it was held against; empty for a
+    message that none is declared for. `rejected` is the code under which that record was refused,
+    None where its events came out all the same.
     """
 
     drift_id: str

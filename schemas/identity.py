@@ -1,8 +1,9 @@
 """Who an event is, and what it says: the two questions that idempotency asks.
 
-Identity is (brand, provider, operation, provider transaction id); the operation is the provider's own word, never
-our kind, so that a remapped kind cannot pay twice. Providers reuse one id for a bet, its win and its rollback
-(100HP txId, Play'n GO cancelReserve, Microgaming actionid), so the id alone is not enough.
+Identity is (brand, provider, operation, provider transaction id); the operation is the provider's
+own word, never our kind, so that a remapped kind cannot pay twice. Providers reuse one id for a
+bet, its win and its rollback (100HP txId, Play'n GO cancelReserve, Microgaming actionid), so the id
+alone is not enough.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Final
 from schemas.events import Leg, Position, Reference
 
 FINGERPRINT_VERSION: Final = 1
-"""Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never time or request id."""
+"""Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never
+time or request id.
+"""
 
-# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss", "signals.pitboss" and "drift.pitboss": fixed for ever, all
-# ids hang on them.
+# UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss", "signals.pitboss" and "drift.pitboss":
+# fixed for ever, all ids hang on them.
 _EVENT_NAMESPACE: Final = bytes.fromhex("65f8f5bc0a5d51afbdcea4aff6671f90")
 _ALERT_NAMESPACE: Final = bytes.fromhex("af6adf3e37385a848687eba64a216471")
 _SIGNAL_NAMESPACE: Final = bytes.fromhex("57b3ce5e190754c98a9e552234627c95")
@@ -31,8 +34,8 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 
 
 def _uuid5(name: bytes) -> str:
-    # RFC 9562 section 5.5 by hand, of a name that begins with its namespace: uuid.uuid5 costs 4 times this, and each
-    # event needs one.
+    # RFC 9562 section 5.5 by hand, of a name that begins with its namespace: uuid.uuid5 costs 4
+    # times this, and each event needs one.
     text = sha1(name, usedforsecurity=False).hexdigest()
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
@@ -49,13 +52,19 @@ def _event_name(brand: str, provider: str, operation: str) -> bytes:
 
 
 def event_id(brand: str, provider: str, operation: str, provider_tx_id: str) -> str:
-    """The stable id of an event: the same bytes again, or the same transaction said otherwise, is the same event."""
-    return _uuid5(_event_name(brand, provider, operation) + f"{len(provider_tx_id)}:{provider_tx_id}".encode())
+    """The stable id of an event: the same bytes again, or the same transaction said otherwise, is
+    the same event.
+    """
+    return _uuid5(
+        _event_name(brand, provider, operation) + f"{len(provider_tx_id)}:{provider_tx_id}".encode()
+    )
 
 
 def alert_id(rule_id: str, rule_version: int, key: str, episode_start: int) -> str:
     """The stable id of an alert: the same after a restart and in a replay."""
-    return _uuid5(_ALERT_NAMESPACE + _joined((rule_id, str(rule_version), key, str(episode_start))).encode())
+    return _uuid5(
+        _ALERT_NAMESPACE + _joined((rule_id, str(rule_version), key, str(episode_start))).encode()
+    )
 
 
 def signal_id(kind: str, source: Position, record_index: int | None) -> str:
@@ -69,9 +78,15 @@ def signal_id(kind: str, source: Position, record_index: int | None) -> str:
     return _uuid5(_SIGNAL_NAMESPACE + _joined((kind, *place)).encode())
 
 
-def drift_id(provider: str, provider_version: str, event: str, path: str, what: str, detail: str) -> str:
-    """The stable id of a shape of drift: the same in whichever record it is found, by whichever worker."""
-    return _uuid5(_DRIFT_NAMESPACE + _joined((provider, provider_version, event, path, what, detail)).encode())
+def drift_id(
+    provider: str, provider_version: str, event: str, path: str, what: str, detail: str
+) -> str:
+    """The stable id of a shape of drift: the same in whichever record it is found, by whichever
+    worker.
+    """
+    return _uuid5(
+        _DRIFT_NAMESPACE + _joined((provider, provider_version, event, path, what, detail)).encode()
+    )
 
 
 def _leg_text(leg: Leg) -> str:
@@ -79,11 +94,16 @@ def _leg_text(leg: Leg) -> str:
     if amount is None:
         number = "-"
     elif amount.unscaled:
-        # 1.50 and 1.5 are one amount: a provider that changes its number format has not changed its mind.
+        # 1.50 and 1.5 are one amount: a provider that changes its number format has not changed its
+        # mind.
         digits, scale = str(amount.unscaled), amount.scale
         kept = digits.rstrip("0")
         dropped = len(digits) - len(kept)
-        number = f"{kept}e{scale - dropped}" if dropped <= scale else f"{digits[: len(digits) - scale]}e0"
+        number = (
+            f"{kept}e{scale - dropped}"
+            if dropped <= scale
+            else f"{digits[: len(digits) - scale]}e0"
+        )
     else:
         number = "0e0"
     campaign_id = leg.campaign_id
@@ -104,10 +124,11 @@ def fingerprint(
     round_id: str | None,
     game_id: str | None,
 ) -> str:
-    """What an event says, as 32 hex digits; the same identity with another fingerprint is a conflict, not a retry.
+    """What an event says, as 32 hex digits; the same identity with another fingerprint is a
+    conflict, not a retry.
 
-    The rule is Hub88's for RS_ERROR_DUPLICATE_TRANSACTION (same uuid, other reference, amount, currency, round, user
-    or game); Formance and TigerBeetle keep the same one.
+    The rule is Hub88's for RS_ERROR_DUPLICATE_TRANSACTION (same uuid, other reference, amount,
+    currency, round, user or game); Formance and TigerBeetle keep the same one.
     """
     said = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
     referred = None if reference is None else _joined((reference.operation, reference.tx_id))
@@ -121,10 +142,13 @@ def fingerprint(
 
 HOUSE: Final = "house"
 HOUSE_REFERENCES: Final = frozenset({"deposit.opened", "withdrawal.requested"})
-"""Operations of the house dialect that a payment provider's notice refers to by our own reference."""
+"""Operations of the house dialect that a payment provider's notice refers to by our own reference.
+"""
 
 
 def referenced_event_id(brand: str, provider: str, reference: Reference) -> str:
-    """The event that a reference means: of the same provider, or of the cashier if the operation is the house's."""
+    """The event that a reference means: of the same provider, or of the cashier if the operation is
+    the house's.
+    """
     owner = HOUSE if reference.operation in HOUSE_REFERENCES else provider
     return event_id(brand, owner, reference.operation, reference.tx_id)

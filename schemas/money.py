@@ -1,4 +1,7 @@
-"""Money as exact integers: what a provider printed, and the minor units of a currency. No float anywhere."""
+"""Money as exact integers: what a provider printed, and the minor units of a currency.
+
+No float anywhere.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from schemas.events import Amount
 AMOUNT_MAX: Final = 2**63 - 1
 SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not money
 
-# ISO 4217 minor units (list one, 2024) of the currencies that are not 2; all others of the list are.
+# ISO 4217 minor units (list one, 2024) of the currencies that are not 2; all others of the list
+# are.
 _EXPONENT_NOT_TWO: Final = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
     "CLF": 4,
     "UYW": 4,
@@ -34,8 +40,9 @@ _EXPONENT_TWO: Final = dict.fromkeys(
 )
 _exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
 EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(_exponents)
-"""Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies casinos keep wallets in, and those that
-an installation has configured."""
+"""Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies casinos keep wallets
+in, and those that an installation has configured.
+"""
 
 EXPONENT_MAX: Final = 8
 
@@ -46,13 +53,21 @@ _POWERS: Final = tuple(10**n for n in range(SCALE_MAX + 1))
 
 
 def amount_from_text(text: str) -> Amount:
-    """Read a decimal number exactly as printed; scientific notation is money too (PG Soft sends it).
+    """Read a decimal number exactly as printed; scientific notation is money too (PG Soft sends
+    it).
 
-    Raises Rejected(BAD_AMOUNT) for anything that is not a finite decimal of at most 64 bits and 30 decimals.
+    Raises Rejected(BAD_AMOUNT) for anything that is not a finite decimal of at most 64 bits and 30
+    decimals.
     """
     whole, _, fraction = text.partition(".")
-    # Nearly all amounts are digits with a point in them; up to 18 of them fit 64 bits whatever they are.
-    if len(text) <= _PLAIN_MAX and text.isascii() and whole.isdigit() and (not fraction or fraction.isdigit()):
+    # Nearly all amounts are digits with a point in them; up to 18 of them fit 64 bits whatever they
+    # are.
+    if (
+        len(text) <= _PLAIN_MAX
+        and text.isascii()
+        and whole.isdigit()
+        and (not fraction or fraction.isdigit())
+    ):
         return Amount(int(whole + fraction), len(fraction))
     if len(text) > 64 or not _DECIMAL.fullmatch(text):
         raise Rejected(RejectCode.BAD_AMOUNT, f"{text[:64]!r} is not a decimal number")
@@ -68,7 +83,8 @@ def amount_from_text(text: str) -> Amount:
         unscaled *= _POWERS[exponent]
     scale = max(0, -exponent)
     while unscaled > AMOUNT_MAX and scale and unscaled % 10 == 0:
-        # RTG prints 1.5 with 23 decimals: zeros at the end are no digits of the amount, and need no 64 bits.
+        # RTG prints 1.5 with 23 decimals: zeros at the end are no digits of the amount, and need no
+        # 64 bits.
         unscaled, scale = unscaled // 10, scale - 1
     return amount_of(-unscaled if sign else unscaled, scale)
 
@@ -84,25 +100,37 @@ def amount_of(unscaled: int, scale: int) -> Amount:
 def configure_currencies(decimals: Mapping[str, int]) -> None:
     """Let wallets hold further currencies in this process; called once, when it is composed.
 
-    Every process of an installation must be told the same, and a replay too. A currency's decimals never change: what
-    was booked would be read wrong. Raises UsageError for a code or a number that cannot be one, and for a change.
+    Every process of an installation must be told the same, and a replay too. A currency's decimals
+    never change: what was booked would be read wrong. Raises UsageError for a code or a number that
+    cannot be one, and for a change.
     """
     for code, exponent in decimals.items():
         if not _CODE.fullmatch(code):
-            raise UsageError(f"currency {code[:16]!r}: write 3 to 10 capital letters and digits, a letter first")
+            raise UsageError(
+                f"currency {code[:16]!r}: write 3 to 10 capital letters and digits, a letter first"
+            )
         if type(exponent) is not int or not 0 <= exponent <= EXPONENT_MAX:
-            raise UsageError(f"currency {code}: {exponent!r} decimals; give a whole number from 0 to {EXPONENT_MAX}")
+            raise UsageError(
+                f"currency {code}: {exponent!r} decimals; give a whole number from 0 to {EXPONENT_MAX}"
+            )
         if _exponents.get(code, exponent) != exponent:
-            raise UsageError(f"currency {code} has {_exponents[code]} decimals; they cannot be changed to {exponent}")
+            raise UsageError(
+                f"currency {code} has {_exponents[code]} decimals; they cannot be changed to {exponent}"
+            )
     _exponents.update(decimals)
 
 
 def exponent_of(currency: str) -> int:
-    """Decimals of a currency's minor unit. Raises Rejected(BAD_CURRENCY) for a code that nobody configured."""
+    """Decimals of a currency's minor unit.
+
+    Raises Rejected(BAD_CURRENCY) for a code that nobody configured.
+    """
     try:
         return EXPONENTS[currency]
     except KeyError:
-        raise Rejected(RejectCode.BAD_CURRENCY, f"currency {currency[:16]!r} is not configured") from None
+        raise Rejected(
+            RejectCode.BAD_CURRENCY, f"currency {currency[:16]!r} is not configured"
+        ) from None
 
 
 def minor_units(amount: Amount, currency: str) -> int:
@@ -121,12 +149,16 @@ def minor_units(amount: Amount, currency: str) -> int:
                 f"{amount.unscaled} at scale {amount.scale} is no whole number of minor units of {currency}",
             )
     if not -AMOUNT_MAX <= minor <= AMOUNT_MAX:
-        raise Rejected(RejectCode.BAD_AMOUNT, f"{minor} minor units of {currency} do not fit 64 bits")
+        raise Rejected(
+            RejectCode.BAD_AMOUNT, f"{minor} minor units of {currency} do not fit 64 bits"
+        )
     return minor
 
 
 def truncate(amount: Amount, scale: int) -> Amount:
-    """The amount cut toward zero to `scale` decimals: only where the provider's document says so (100HP)."""
+    """The amount cut toward zero to `scale` decimals: only where the provider's document says so
+    (100HP).
+    """
     if amount.scale <= scale:
         return amount
     magnitude = abs(amount.unscaled) // _POWERS[amount.scale - scale]

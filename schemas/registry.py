@@ -1,4 +1,5 @@
-"""The released schemas: one file a version, never edited, under ids of a lock file, in a range reserved for us.
+"""The released schemas: one file a version, never edited, under ids of a lock file, in a range
+reserved for us.
 
 Nothing is read at import time; `released()` reads the package's own files, once.
 """
@@ -48,7 +49,9 @@ class BadRegistry(Fatal):
 
 
 class UnknownSchema(Rejected):
-    """A record names a schema that was not released with this code: a foreign record, or a newer writer."""
+    """A record names a schema that was not released with this code: a foreign record, or a newer
+    writer.
+    """
 
     def __init__(self, schema_id: int) -> None:
         super().__init__(RejectCode.BAD_CONTRACT, f"schema id {schema_id} is not one of ours")
@@ -71,14 +74,18 @@ class Schema:
 
 
 class Registry:
-    """Schemas by id and by subject; as it was released or, in tests and checks, as another folder has it."""
+    """Schemas by id and by subject; as it was released or, in tests and checks, as another folder
+    has it.
+    """
 
     def __init__(self, schemas: Mapping[int, Schema]) -> None:
         self._by_id = dict(schemas)
         self._by_name = {(schema.subject, schema.version): schema for schema in schemas.values()}
 
     def __iter__(self) -> Iterator[Schema]:
-        return iter(sorted(self._by_id.values(), key=lambda schema: (schema.subject, schema.version)))
+        return iter(
+            sorted(self._by_id.values(), key=lambda schema: (schema.subject, schema.version))
+        )
 
     def by_id(self, schema_id: int) -> Schema:
         """The schema under an id. Raises UnknownSchema, which is a Rejected(BAD_CONTRACT)."""
@@ -119,9 +126,13 @@ def load(folder: Traversable) -> Registry:
     for name, schema_id in ids.items():
         match = _LOCK_KEY.fullmatch(name)
         if match is None or not first <= schema_id <= last:
-            raise BadRegistry(f"schema {name}: id {schema_id} is outside the reserved range {first} to {last}")
+            raise BadRegistry(
+                f"schema {name}: id {schema_id} is outside the reserved range {first} to {last}"
+            )
         if schema_id in schemas:
-            raise BadRegistry(f"schemas {schemas[schema_id].name} and {name} share the id {schema_id}")
+            raise BadRegistry(
+                f"schemas {schemas[schema_id].name} and {name} share the id {schema_id}"
+            )
         schemas[schema_id] = Schema(match[1], int(match[2]), schema_id, found[name])
     return Registry(schemas)
 

@@ -1,4 +1,6 @@
-"""The catalogue of topics: name, key, partitions, retention, cleanup, timestamp type and schema, in one file."""
+"""The catalogue of topics: name, key, partitions, retention, cleanup, timestamp type and schema, in
+one file.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import msgspec
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS_DEFAULT: Final = 24
-"""Stored in the ledger's database at first start; a difference refuses to start. Growing it means a v2 topic."""
+"""Stored in the ledger's database at first start; a difference refuses to start.
+
+Growing it means a v2 topic.
+"""
 
 TRANSACTIONS: Final = "wallet.transactions.v1"
 UNRESOLVED: Final = "wallet.transactions.unresolved.v1"
@@ -30,7 +35,10 @@ PROVIDER_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,31}", re.ASCII)
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic as it must be. `partitions` 0 means the catalogue's number; retention -1 means for ever."""
+    """One topic as it must be.
+
+    `partitions` 0 means the catalogue's number; retention -1 means for ever.
+    """
 
     name: str
     key: str
@@ -53,11 +61,16 @@ def dead_letter_topic(topic: str) -> str:
 
 def dead_letter_spec(topic: str) -> Topic:
     """The topic, as it must be, for the records of another one that cannot be used."""
-    return Topic(dead_letter_topic(topic), "that of the source record", "dead-letter", -1, partitions=1)
+    return Topic(
+        dead_letter_topic(topic), "that of the source record", "dead-letter", -1, partitions=1
+    )
 
 
 def provider_of(topic: str) -> str:
-    """The provider's name in a raw topic's name (namespace or not). Raises ValueError for any other topic."""
+    """The provider's name in a raw topic's name (namespace or not).
+
+    Raises ValueError for any other topic.
+    """
     match = re.fullmatch(r"(?:[a-z][a-z0-9_]*\.)?provider\.([a-z][a-z0-9_]*)\.raw\.v1", topic)
     if match is None:
         message = f"{topic!r} is not a raw topic"
@@ -66,7 +79,9 @@ def provider_of(topic: str) -> str:
 
 
 def raw_pattern(namespace: str) -> str:
-    """A pattern for every raw topic of a namespace, anchored at both ends so that no `.dlt` is ever read as input."""
+    """A pattern for every raw topic of a namespace, anchored at both ends so that no `.dlt` is ever
+    read as input.
+    """
     return rf"^{re.escape(qualified_name('', namespace))}provider\.[a-z][a-z0-9_]{{1,31}}\.raw\.v1$"
 
 
@@ -78,7 +93,9 @@ def qualified_name(name: str, namespace: str) -> str:
 _RAW_KEY: Final = "player, else round or transaction reference"
 _INTERNAL: Final = (
     Topic(TRANSACTIONS, "player id, else transaction id", "wallet-transaction", retention_ms=-1),
-    Topic(UNRESOLVED, "reference, else transaction id", "wallet-transaction", retention_ms=30 * DAY_MS),
+    Topic(
+        UNRESOLVED, "reference, else transaction id", "wallet-transaction", retention_ms=30 * DAY_MS
+    ),
     Topic(BALANCES, "player id:currency", "wallet-balance", retention_ms=-1, cleanup="compact"),
     Topic(OUTCOMES, "player id, else transaction id", "wallet-outcome", retention_ms=30 * DAY_MS),
     Topic(PLAYER_EVENTS, "player id", "player-event", retention_ms=-1),
@@ -92,7 +109,9 @@ _INTERNAL: Final = (
 
 
 def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
-    """Every topic of an installation that speaks with `providers`, dead letter topics included, names unqualified."""
+    """Every topic of an installation that speaks with `providers`, dead letter topics included,
+    names unqualified.
+    """
     raw = [
         Topic(raw_topic(name), _RAW_KEY, None, 90 * DAY_MS, timestamp_type="LogAppendTime")
         for name in sorted(providers)
@@ -101,12 +120,19 @@ def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
     return (*raw, *_INTERNAL, *map(dead_letter_spec, sources))
 
 
-def required_topics(providers: Iterable[str], there: Iterable[str], namespace: str) -> tuple[Topic, ...]:
-    """The catalogue, and a dead letter topic for each raw topic that is there besides (`there`: names on the broker).
+def required_topics(
+    providers: Iterable[str], there: Iterable[str], namespace: str
+) -> tuple[Topic, ...]:
+    """The catalogue, and a dead letter topic for each raw topic that is there besides (`there`:
+    names on the broker).
 
     Whatever is called like a raw topic is read, whoever made it.
     """
     known = catalogue(providers)
     names = {topic.name for topic in known}
-    raw = (raw_topic(provider_of(name)) for name in sorted(there) if re.match(raw_pattern(namespace), name))
+    raw = (
+        raw_topic(provider_of(name))
+        for name in sorted(there)
+        if re.match(raw_pattern(namespace), name)
+    )
     return (*known, *(dead_letter_spec(name) for name in raw if name not in names))

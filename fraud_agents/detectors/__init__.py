@@ -10,7 +10,9 @@ from fraud_agents.detectors.d01_bet_velocity import BetVelocity
 from fraud_agents.detectors.observation import FIELDS, Detector, Observation
 from fraud_agents.rules import Rule
 
-DETECTORS: Final[Mapping[str, Callable[[Rule, int], Detector]]] = MappingProxyType({"D01": BetVelocity})
+DETECTORS: Final[Mapping[str, Callable[[Rule, int], Detector]]] = MappingProxyType(
+    {"D01": BetVelocity}
+)
 """Rule id → what makes its detector for a rule and a partition of the log."""
 
 __all__ = ["DETECTORS", "FIELDS", "BetVelocity", "Detector", "Observation"]

@@ -1,10 +1,11 @@
 """D01, bet velocity: more bets of one player in any 60 consecutive seconds than a person can place.
 
-Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger refuses them later or
-not, since a refused bet was still sent. One alert an episode. What to keep in mind before blaming a player: slots that
-report every line as a bet, tables with many chips in one round, autoplay, several tables at once. A provider that sends
-late after an outage is no trap as long as it sends its own times: bets of before the provider's tolerance, whose times
-the normaliser had to move, are counted as late and judged no more.
+Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger
+refuses them later or not, since a refused bet was still sent. One alert an episode. What to keep in
+mind before blaming a player: slots that report every line as a bet, tables with many chips in one
+round, autoplay, several tables at once. A provider that sends late after an outage is no trap as
+long as it sends its own times: bets of before the provider's tolerance, whose times the normaliser
+had to move, are counted as late and judged no more.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ SAMPLE_EVENTS_MAX: Final = 50
 STATE_VERSION: Final = 1
 
 _BET: Final = Kind.BET.value
-# Bounds of what is only kept to save time: names come from outside, and nobody says how many there are.
+# Bounds of what is only kept to save time: names come from outside, and nobody says how many there
+# are.
 _SHARED_LABELS_MAX: Final = 65_536
 _BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
-    """A stretch of too many bets, told once. `busy_ms`: the last event time in a window above the closing level."""
+    """A stretch of too many bets, told once.
+
+    `busy_ms`: the last event time in a window above the closing level.
+    """
 
     alert_id: str
     busy_ms: int
@@ -48,7 +53,7 @@ class D01State(msgspec.Struct, frozen=True, array_like=True):
 
 
 def _has_bet(legs: list[Leg]) -> bool:
-    for leg in legs:  # noqa: SIM110 - any() makes a generator for every record of the log
+    for leg in legs:
         if leg.kind == _BET:
             return True
     return False
@@ -99,7 +104,9 @@ class BetVelocity:
             episode.busy_ms = at_ms
         return True
 
-    def _open(self, key: str, player_id: str, window: SlidingWindow, span: Span, at_ms: int) -> FraudAlert:
+    def _open(
+        self, key: str, player_id: str, window: SlidingWindow, span: Span, at_ms: int
+    ) -> FraudAlert:
         rule = self.rule
         events = list(window.contributions(span.start_ms, span.end_ms))
         offsets = [event.offset for event in events]
@@ -128,7 +135,8 @@ class BetVelocity:
         )
 
     def _key_prefix(self, brand: str) -> str:
-        # Escaped, so that brand "a" with player "b:c" and brand "a:b" with player "c" stay two keys.
+        # Escaped, so that brand "a" with player "b:c" and brand "a:b" with player "c" stay two
+        # keys.
         if len(self._key_prefixes) >= _BRANDS_MAX:
             self._key_prefixes.clear()
         prefix = brand.replace("%", "%25").replace(":", "%3A") + ":"
@@ -150,12 +158,16 @@ class BetVelocity:
 
     def state(self) -> bytes:
         """Windows, watermark and open episodes."""
-        return msgspec.msgpack.encode(D01State(STATE_VERSION, dump_windows(self._windows), self._episodes))
+        return msgspec.msgpack.encode(
+            D01State(STATE_VERSION, dump_windows(self._windows), self._episodes)
+        )
 
     def restore(self, state: bytes) -> None:
         """Take over a snapshot; raises ValueError for one of another format."""
         saved = msgspec.msgpack.decode(state, type=D01State)
         if saved.version != STATE_VERSION:
-            raise ValueError(f"state version {saved.version} of D01; this program reads {STATE_VERSION}")
+            raise ValueError(
+                f"state version {saved.version} of D01; this program reads {STATE_VERSION}"
+            )
         restore_windows(self._windows, saved.windows)
         self._episodes = dict(saved.episodes)

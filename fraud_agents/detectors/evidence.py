@@ -15,11 +15,15 @@ from fraud_agents.windows import Contribution, SlidingWindow
 
 UNDEFINED: Final = "undefined"
 COUNTS_MAX: Final = 20
-"""Games and providers named one by one; a player at more than that is itself a finding, shown as `others`."""
+"""Games and providers named one by one; a player at more than that is itself a finding, shown as
+`others`.
+"""
 
 REGULAR_CV_THOUSANDTHS: Final = 100
 REGULAR_EVENTS_MIN: Final = 100
-"""A coefficient of variation below 0.1 over at least 100 bets is a machine's rhythm; our default, to be tuned."""
+"""A coefficient of variation below 0.1 over at least 100 bets is a machine's rhythm; our default,
+to be tuned.
+"""
 
 
 def even_sample(items: Sequence[str], limit: int) -> list[str]:
@@ -39,11 +43,14 @@ def median_text(numbers: Sequence[int]) -> str:
 
 
 def variation_thousandths(numbers: Sequence[int]) -> int | None:
-    """The coefficient of variation (population deviation over mean) in thousandths, cut; None without a mean."""
+    """The coefficient of variation (population deviation over mean) in thousandths, cut; None
+    without a mean.
+    """
     total = sum(numbers)
     if total <= 0:
         return None
-    # (deviation / mean)^2 = (n * sum of squares - total^2) / total^2: one integer root and no float.
+    # (deviation / mean)^2 = (n * sum of squares - total^2) / total^2: one integer root and no
+    # float.
     spread = len(numbers) * sum(number * number for number in numbers) - total * total
     return isqrt(spread * 1_000_000) // total
 
@@ -57,11 +64,17 @@ def counts_text(names: Iterable[str]) -> str:
     return msgspec.json.encode(counts).decode()
 
 
-def evidence_of(rule: Rule, window: SlidingWindow, events: Sequence[Contribution]) -> dict[str, str]:
+def evidence_of(
+    rule: Rule, window: SlidingWindow, events: Sequence[Contribution]
+) -> dict[str, str]:
     """What a person needs beside the count, of the events of one window, ordered by event time."""
     gaps = [later.at_ms - earlier.at_ms for earlier, later in pairwise(events)]
     variation = variation_thousandths(gaps)
-    is_regular = variation is not None and variation < REGULAR_CV_THOUSANDTHS and len(events) >= REGULAR_EVENTS_MIN
+    is_regular = (
+        variation is not None
+        and variation < REGULAR_CV_THOUSANDTHS
+        and len(events) >= REGULAR_EVENTS_MIN
+    )
     return {
         "rule_digest": rule.digest,
         "operator": ">=",
@@ -69,7 +82,9 @@ def evidence_of(rule: Rule, window: SlidingWindow, events: Sequence[Contribution
         "providers": counts_text(event.label[0] for event in events),
         "regions": counts_text(event.label[2] for event in events),
         "inter_arrival_p50_ms": median_text(gaps),
-        "inter_arrival_cv": UNDEFINED if variation is None else f"{variation // 1000}.{variation % 1000:03}",
+        "inter_arrival_cv": UNDEFINED
+        if variation is None
+        else f"{variation // 1000}.{variation % 1000:03}",
         "is_regular": str(is_regular).lower(),
         "late_events": str(window.late),
         "duplicate_events": str(window.duplicates),

@@ -28,13 +28,21 @@ class PartitionDetectors:
     def __init__(self, rules: Sequence[Rule], partition: int) -> None:
         unknown = [rule.rule_id for rule in rules if rule.rule_id not in DETECTORS]
         if unknown:
-            raise UsageError(f"no detector for {', '.join(unknown)}; there are {', '.join(DETECTORS)}")
+            raise UsageError(
+                f"no detector for {', '.join(unknown)}; there are {', '.join(DETECTORS)}"
+            )
         self.rule_set = rule_set_name(rules)
-        self.detectors: tuple[Detector, ...] = tuple(DETECTORS[rule.rule_id](rule, partition) for rule in rules)
+        self.detectors: tuple[Detector, ...] = tuple(
+            DETECTORS[rule.rule_id](rule, partition) for rule in rules
+        )
 
     def observe(self, event: Observation, offset: int) -> list[FraudAlert]:
         """Show one record to every detector, each offset once and in the order of the log."""
-        return [alert for detector in self.detectors if (alert := detector.observe(event, offset)) is not None]
+        return [
+            alert
+            for detector in self.detectors
+            if (alert := detector.observe(event, offset)) is not None
+        ]
 
     def state(self) -> bytes:
         """A snapshot; equal states give equal bytes."""
@@ -42,14 +50,18 @@ class PartitionDetectors:
         return msgspec.msgpack.encode(PartitionState(STATE_VERSION, states))
 
     def restore(self, state: bytes) -> None:
-        """Take over a snapshot, of this or of an earlier version of the rules, before the first record.
+        """Take over a snapshot, of this or of an earlier version of the rules, before the first
+        record.
 
-        Windows and open episodes belong to the players, not to a version: a new version of a rule goes on with them,
-        and a rule that the snapshot does not know begins empty. Raises ValueError for bytes that are no snapshot.
+        Windows and open episodes belong to the players, not to a version: a new version of a rule
+        goes on with them, and a rule that the snapshot does not know begins empty. Raises
+        ValueError for bytes that are no snapshot.
         """
         saved = msgspec.msgpack.decode(state, type=PartitionState)
         if saved.version != STATE_VERSION:
-            raise ValueError(f"snapshot version {saved.version}; this program reads {STATE_VERSION}")
+            raise ValueError(
+                f"snapshot version {saved.version}; this program reads {STATE_VERSION}"
+            )
         for detector in self.detectors:
             if (own := saved.detectors.get(detector.rule.rule_id)) is not None:
                 detector.restore(own)

@@ -1,8 +1,9 @@
-"""`pitboss bench adapters`: what mapping and Avro encoding cost with each adapter on one core, its signature beside it.
+"""`pitboss bench adapters`: what mapping and Avro encoding cost with each adapter on one core, its
+signature beside it.
 
-No Kafka, no Faust, no asyncio: the normaliser in a loop over the adapter's examples, as the conformance suite knows
-them. Every kind of message has the same weight. CPU time counts, not the wall's: other work on the machine disturbs
-caches, but does not count as ours.
+No Kafka, no Faust, no asyncio: the normaliser in a loop over the adapter's examples, as the
+conformance suite knows them. Every kind of message has the same weight. CPU time counts, not the
+wall's: other work on the machine disturbs caches, but does not count as ours.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _US: Final = 1e6
 
 @dataclass(frozen=True)
 class AdapterFigures:
-    """One adapter: µs of CPU an event, without signature; `signature_us` on top of it, None where there is none."""
+    """One adapter: µs of CPU an event, without signature; `signature_us` on top of it, None where
+    there is none.
+    """
 
     adapter: str
     is_json_wallet: bool
@@ -68,7 +71,9 @@ class AdapterFigures:
             "us_per_event": round(self.us.median, 2),
             "us_per_event_spread": spread_as_json(self.us),
             "signature_us_per_event": None if signature is None else round(signature.median, 2),
-            "with_signature_per_s": None if signature is None else round(_US / (self.us.median + signature.median)),
+            "with_signature_per_s": None
+            if signature is None
+            else round(_US / (self.us.median + signature.median)),
             "target_per_s": self.target_per_s,
             "holds": self.holds,
             "messages": self.messages,
@@ -78,7 +83,9 @@ class AdapterFigures:
     def row(self) -> FigureRow:
         """The same for a person."""
         signature = self.signature_us
-        checked = "nothing to check" if signature is None else f"signature {signature.median:.1f} µs"
+        checked = (
+            "nothing to check" if signature is None else f"signature {signature.median:.1f} µs"
+        )
         verdict = "reached" if self.holds else "NOT reached"
         remark = (
             f"{self.us.median:.1f} µs an event ({range_text(self.us, 1)}), {checked}; "
@@ -130,10 +137,16 @@ def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
     examples = examples_of(dialect)
     records, is_json = _traffic(dialect.provider, examples)
     open_ = Normaliser(by_provider([dialect]), {})
-    keyed = Normaliser(by_provider([dialect]), {dialect.provider: examples.keys}) if examples.keys else None
+    keyed = (
+        Normaliser(by_provider([dialect]), {dialect.provider: examples.keys})
+        if examples.keys
+        else None
+    )
     events = _events(open_, records)
     if keyed is not None:
-        assert _events(keyed, records) == events, f"{dialect.provider}: other events where signatures are checked"
+        assert _events(keyed, records) == events, (
+            f"{dialect.provider}: other events where signatures are checked"
+        )
     passes = max(1, round(_ROUND_S / _pass_s(open_, records)))
     without, extra = [], []
     gc.collect()
@@ -155,7 +168,9 @@ def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
 
 
 def _traffic(provider: str, examples: Examples) -> tuple[list[RawRecord], bool]:
-    """Records of many rounds, in turns of the provider's currencies; only such as are accepted whole."""
+    """Records of many rounds, in turns of the provider's currencies; only such as are accepted
+    whole.
+    """
     records: list[RawRecord] = []
     types = set()
     for seed in range(_FILLS):
@@ -181,7 +196,9 @@ def _pass_s(normaliser: Normaliser, records: Sequence[RawRecord]) -> float:
     return max(1e-4, time.process_time() - began_s)
 
 
-def _us_per_event(normaliser: Normaliser, records: Sequence[RawRecord], passes: int, events: int) -> float:
+def _us_per_event(
+    normaliser: Normaliser, records: Sequence[RawRecord], passes: int, events: int
+) -> float:
     normalise = normaliser.normalise
     began_s = time.process_time()
     for _ in range(passes):

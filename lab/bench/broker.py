@@ -1,4 +1,6 @@
-"""A broker as a measurement sees it: how much there is on a topic, from outside of whoever put it there."""
+"""A broker as a measurement sees it: how much there is on a topic, from outside of whoever put it
+there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from lab.bench.processes import BenchFailed
 _REWIND_WITHIN_S: Final = 40.0
 _RETRY_S: Final = 0.2
 _OF_THE_OPERATOR: Final = frozenset({1, 2, 3, 4})
-"""Where a setting is from, by the protocol's DescribeConfigs: topic, dynamic broker, dynamic default, static file."""
+"""Where a setting is from, by the protocol's DescribeConfigs: topic, dynamic broker, dynamic
+default, static file.
+"""
 
 
 class BrokerView:
@@ -38,17 +42,25 @@ class BrokerView:
         await self._admin.close()
 
     async def end_offset_sum(self, topic: str) -> int:
-        """The sum of a topic's end offsets: so many records have been acknowledged, if nobody writes transactions."""
+        """The sum of a topic's end offsets: so many records have been acknowledged, if nobody
+        writes transactions.
+        """
         partitions = await self.partitions(topic)
         return sum((await self._consumer.end_offsets(partitions)).values())
 
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """The end offset of each partition."""
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(await self.partitions(topic))
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(
+            await self.partitions(topic)
+        )
         return ends
 
-    async def timestamps(self, topic: str, starts: Mapping[TopicPartition, int]) -> dict[tuple[int, int], int]:
-        """The timestamps (epoch ms) of all records from some offsets to the end, by partition and offset."""
+    async def timestamps(
+        self, topic: str, starts: Mapping[TopicPartition, int]
+    ) -> dict[tuple[int, int], int]:
+        """The timestamps (epoch ms) of all records from some offsets to the end, by partition and
+        offset.
+        """
         ends = await self.end_offsets(topic)
         left = [part for part, end in ends.items() if end > starts[part]]
         found: dict[tuple[int, int], int] = {}
@@ -63,7 +75,10 @@ class BrokerView:
         return found
 
     async def rewind(self, group: str, topic: str) -> None:
-        """Let a group begin at the first record again. Waits for its last member to be gone; raises BenchFailed."""
+        """Let a group begin at the first record again.
+
+        Waits for its last member to be gone; raises BenchFailed.
+        """
         partitions = await self.partitions(topic)
         first = await self._consumer.beginning_offsets(partitions)
         reader = AIOKafkaConsumer(
@@ -76,19 +91,32 @@ class BrokerView:
         try:
             reader.assign(partitions)
             async with asyncio.timeout(_REWIND_WITHIN_S):
-                while not await _committed(reader, first):  # noqa: ASYNC110 - the broker sends no event
+                while not await _committed(reader, first):
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError as error:
-            raise BenchFailed(f"the group {group} still has members, so it cannot be set back: end them") from error
+            raise BenchFailed(
+                f"the group {group} still has members, so it cannot be set back: end them"
+            ) from error
         finally:
             await reader.stop()
 
     async def settings(self) -> dict[str, str]:
         """The broker's settings that are not Kafka's defaults."""
         broker_id = str((await self._admin.describe_cluster())["brokers"][0]["node_id"])
-        responses = await self._admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, broker_id)])
-        entries = [entry for response in responses for resource in response.resources for entry in resource[4]]
-        return {name: value for name, value, _, source, *_ in sorted(entries) if value and source in _OF_THE_OPERATOR}
+        responses = await self._admin.describe_configs(
+            [ConfigResource(ConfigResourceType.BROKER, broker_id)]
+        )
+        entries = [
+            entry
+            for response in responses
+            for resource in response.resources
+            for entry in resource[4]
+        ]
+        return {
+            name: value
+            for name, value, _, source, *_ in sorted(entries)
+            if value and source in _OF_THE_OPERATOR
+        }
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
         """A topic's partitions. Raises BenchFailed if there is no such topic."""
@@ -96,7 +124,9 @@ class BrokerView:
             described = (await self._admin.describe_topics([topic]))[0]["partitions"]
             if not described:
                 raise BenchFailed(f"there is no topic {topic}")
-            self._partitions[topic] = [TopicPartition(topic, part["partition"]) for part in described]
+            self._partitions[topic] = [
+                TopicPartition(topic, part["partition"]) for part in described
+            ]
         return self._partitions[topic]
 
 

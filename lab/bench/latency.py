@@ -1,8 +1,10 @@
-"""`pitboss bench latency`: from the append of a raw record to the outcome in a connector's hands, at a steady rate.
+"""`pitboss bench latency`: from the append of a raw record to the outcome in a connector's hands,
+at a steady rate.
 
-The workers are those that `pitboss run` starts, each a process of its own, with signatures checked. The clock starts
-with the broker's own timestamp of the raw record and stops when a consumer of the outcomes has it. All parts share the
-machine: broker, database, workers, and whoever feeds and reads.
+The workers are those that `pitboss run` starts, each a process of its own, with signatures checked.
+The clock starts with the broker's own timestamp of the raw record and stops when a consumer of the
+outcomes has it. All parts share the machine: broker, database, workers, and whoever feeds and
+reads.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ RATES: Final = (200, 2_000)
 SECONDS: Final = 20
 WARM_UP_S: Final = 4.0
 BROKER_WARM_UP_S: Final = 20.0
-"""At the highest rate, before anything else: a broker that was just started compiles itself for about so long."""
+"""At the highest rate, before anything else: a broker that was just started compiles itself for
+about so long.
+"""
 
 _TICK_S: Final = 0.004
 _OUTCOMES_WITHIN_S: Final = 60.0
@@ -117,7 +121,9 @@ class _Listener:
     """Notes when the outcome of each raw record arrived, epoch ms; the first arrival counts."""
 
     def __init__(self, bootstrap_servers: str, topic: str, raw: str) -> None:
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers, enable_auto_commit=False
+        )
         self._topic = topic
         self._raw = raw
         self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
@@ -153,7 +159,9 @@ class _Listener:
             for process in processes.values():
                 process.check_alive()
             if time.monotonic() > deadline:
-                raise BenchFailed(f"{self.total} of {count} outcomes came; {processes['ledger'].log_tail()}")
+                raise BenchFailed(
+                    f"{self.total} of {count} outcomes came; {processes['ledger'].log_tail()}"
+                )
             await asyncio.sleep(_GRACE_S)
 
 
@@ -167,7 +175,8 @@ async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFi
         try:
             with ExitStack() as running:
                 processes = {
-                    role: running.enter_context(MeasuredProcess(command)) for role, command in plan.workers.items()
+                    role: running.enter_context(MeasuredProcess(command))
+                    for role, command in plan.workers.items()
                 }
                 async with producer:
                     at = await _measured(plan, broker, producer, listener, processes, progress)
@@ -200,16 +209,23 @@ async def _measured(
         await listener.until(expected, processes)
         progress.begin(f"{rate:,} a second")
         before = await broker.end_offsets(plan.raw)
-        machine_s, worker_s = machine_cpu_s(), {role: process.cpu_s() for role, process in processes.items()}
+        machine_s, worker_s = (
+            machine_cpu_s(),
+            {role: process.cpu_s() for role, process in processes.items()},
+        )
         sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
         busy = (machine_cpu_s() - machine_s) / took_s
-        workers = {role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()}
+        workers = {
+            role: (process.cpu_s() - worker_s[role]) / took_s for role, process in processes.items()
+        }
         expected += sent
         await listener.until(expected, processes)
         appended = await broker.timestamps(plan.raw, before)
         if len(appended) != sent:
             raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
-        latencies = Latencies.of([listener.arrived[place] - at_ms for place, at_ms in appended.items()])
+        latencies = Latencies.of(
+            [listener.arrived[place] - at_ms for place, at_ms in appended.items()]
+        )
         at.append(LatencyAtRate(rate, sent, took_s, latencies, busy, workers))
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:
@@ -218,7 +234,11 @@ async def _measured(
 
 
 async def _send(
-    plan: LatencyBenchPlan, producer: BatchProducer, rate: int, seconds: float, progress: BenchProgress
+    plan: LatencyBenchPlan,
+    producer: BatchProducer,
+    rate: int,
+    seconds: float,
+    progress: BenchProgress,
 ) -> tuple[int, float]:
     """Send what falls due at each tick; how many, and how long it took."""
     total = round(rate * seconds)

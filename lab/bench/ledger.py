@@ -1,8 +1,10 @@
-"""`pitboss bench ledger`: from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows.
+"""`pitboss bench ledger`: from encoded batches to COMMIT, against PostgreSQL's COPY of the same
+rows.
 
-Ours is the handler, committer and store of a ledger worker as they are, fed with Avro bytes as an intake hands them
-over; the clock stops at the last COMMIT. The floor is COPY of the rows that ours wrote, ready made in memory, in as
-many transactions, into tables with the unique and primary keys only. One connection each, the same server, in turns.
+Ours is the handler, committer and store of a ledger worker as they are, fed with Avro bytes as an
+intake hands them over; the clock stops at the last COMMIT. The floor is COPY of the rows that ours
+wrote, ready made in memory, in as many transactions, into tables with the unique and primary keys
+only. One connection each, the same server, in turns.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ from lab.bench.ledger_traffic import PLAIN, TROUBLED, LedgerTraffic, TrafficMix
 from lab.bench.machine import this_commit, this_machine
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Spread
-from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, rate_as_json, spread_as_json
+from lab.bench.report import (
+    BenchEnvironment,
+    FigureRow,
+    pair_as_json,
+    range_text,
+    rate_as_json,
+    spread_as_json,
+)
 from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from runtime.kafka.memory_tuning import GC_THRESHOLD_OBJECTS
 
@@ -34,14 +43,17 @@ TARGET_RATE_AT_10M: Final = 0.80
 TARGET_DROP: Final = 0.20
 EVENTS: Final = 200_000
 PLAYERS: Final = 100_000
-"""Each has made a deposit before anything is timed: these are the 100,000 rows of the small ledger."""
+"""Each has made a deposit before anything is timed: these are the 100,000 rows of the small ledger.
+"""
 
 FULL_ROWS: Final = 10_000_000
 
 
 @dataclass(frozen=True)
 class LedgerBenchPlan:
-    """Databases with the ledger's tables and nothing in them; two are for a long and a short past, if one is wanted."""
+    """Databases with the ledger's tables and nothing in them; two are for a long and a short past,
+    if one is wanted.
+    """
 
     database_url: str
     filled_url: str | None
@@ -73,7 +85,9 @@ class LedgerBenchFigures:
     @property
     def drop(self) -> Spread:
         """The share of the rate that trouble costs."""
-        return Spread.of([1 - troubled.rate.per_s / plain.rate.per_s for plain, troubled in self.troubled])
+        return Spread.of(
+            [1 - troubled.rate.per_s / plain.rate.per_s for plain, troubled in self.troubled]
+        )
 
     @property
     def at_rows(self) -> Spread | None:
@@ -103,7 +117,9 @@ class LedgerBenchFigures:
             "ratio": round(self.ratio.median, 3),
             "ratio_spread": spread_as_json(self.ratio, 3),
             "target_ratio": TARGET_RATIO,
-            "rate_at_10m_over_100k": None if self.rate_at_10m is None else round(self.rate_at_10m, 3),
+            "rate_at_10m_over_100k": None
+            if self.rate_at_10m is None
+            else round(self.rate_at_10m, 3),
             "target_rate_at_10m_over_100k": TARGET_RATE_AT_10M,
             "rows": self.plan.rows or PLAYERS,
             "rate_at_rows_over_100k": spread_as_json(self.at_rows, 3) if self.at_rows else None,
@@ -115,7 +131,8 @@ class LedgerBenchFigures:
             "cpu_us_per_transfer": round(median(rate.cpu_s_per_million for rate in ours), 1),
             "cpu_us_per_transfer_floor": round(median(rate.cpu_s_per_million for rate in floor), 1),
             "cpu_us_per_transfer_client": round(
-                median(plain.client_cpu_s * 1e6 / plain.rate.events for plain, _ in self.troubled), 1
+                median(plain.client_cpu_s * 1e6 / plain.rate.events for plain, _ in self.troubled),
+                1,
             ),
             "elsewhere_cores": round(median(rate.elsewhere_cores for rate in (*ours, *floor)), 2),
             "pairs": [pair_as_json(pair, "copy_floor") for pair in self.pairs],
@@ -140,10 +157,14 @@ class LedgerBenchFigures:
             FigureRow("transfers booked", f"{posted.median:,.0f}/s", range_text(posted)),
             FigureRow("COPY of the same rows", f"{copied.median:,.0f}/s", range_text(copied)),
             FigureRow(
-                "ratio", f"{self.ratio.median:.2f}", f"{range_text(self.ratio, 2)}; target {TARGET_RATIO:g}: {verdict}"
+                "ratio",
+                f"{self.ratio.median:.2f}",
+                f"{range_text(self.ratio, 2)}; target {TARGET_RATIO:g}: {verdict}",
             ),
             FigureRow(
-                "drop with trouble", f"{self.drop.median:.0%}", "5 % duplicates, 2 % rollbacks, Zipf; at most 20 %"
+                "drop with trouble",
+                f"{self.drop.median:.0%}",
+                "5 % duplicates, 2 % rollbacks, Zipf; at most 20 %",
             ),
             FigureRow(
                 f"rate at {self.plan.rows:,} rows",
@@ -151,9 +172,13 @@ class LedgerBenchFigures:
                 f"of that at {PLAYERS:,}; target 80 % at {FULL_ROWS:,}",
             ),
             FigureRow(
-                "CPU µs a transfer", f"{median(rate.cpu_s_per_million for rate in ours):.1f}", "ours and PostgreSQL's"
+                "CPU µs a transfer",
+                f"{median(rate.cpu_s_per_million for rate in ours):.1f}",
+                "ours and PostgreSQL's",
             ),
-            FigureRow("CPU µs a transfer, COPY", f"{median(rate.cpu_s_per_million for rate in floor):.1f}"),
+            FigureRow(
+                "CPU µs a transfer, COPY", f"{median(rate.cpu_s_per_million for rate in floor):.1f}"
+            ),
             FigureRow("cores busy with anything else", f"{busy.median:.1f}", range_text(busy, 1)),
         ]
 
@@ -176,15 +201,21 @@ class _Measuring:
         self._progress.begin(name)
         run = await bench.run(records, self._progress.update)
         gc.unfreeze()
-        self._progress.end(f"{run.rate.per_s:,.0f}/s, {run.rate.cpu_s_per_million:.1f} CPU µs a transfer")
+        self._progress.end(
+            f"{run.rate.per_s:,.0f}/s, {run.rate.cpu_s_per_million:.1f} CPU µs a transfer"
+        )
         return run
 
-    async def pair(self, bench: LedgerHarness, floor: CopyFloor, number: int) -> tuple[LedgerRun, Pair]:
+    async def pair(
+        self, bench: LedgerHarness, floor: CopyFloor, number: int
+    ) -> tuple[LedgerRun, Pair]:
         name = f"pair {number} of {self._plan.pairs}"
         before = bench.next_offsets
         run = await self.play(bench, PLAIN, f"{name}, ledger")
         self._progress.begin(f"{name}, COPY")
-        rows = await bench.rows(list(zip(before, bench.next_offsets, strict=True)), run.transactions)
+        rows = await bench.rows(
+            list(zip(before, bench.next_offsets, strict=True)), run.transactions
+        )
         rate: Rate = floor.run(rows)
         self._progress.end(f"{rate.per_s:,.0f}/s, {rate.cpu_s_per_million:.1f} CPU µs a transfer")
         return run, Pair(run.rate, rate)
@@ -208,14 +239,21 @@ async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigu
             plain, pair = await measuring.pair(bench, floor, number)
             pairs.append(pair)
             transactions = plain.transactions
-            trouble = await measuring.play(bench, TROUBLED, f"pair {number} of {plan.pairs}, {TROUBLED.name}")
+            trouble = await measuring.play(
+                bench, TROUBLED, f"pair {number} of {plan.pairs}, {TROUBLED.name}"
+            )
             troubled.append((plain, trouble))
         servers = {"origin": plan.servers_origin, "postgresql": await bench.server_settings()}
     if plan.filled_url is not None and plan.short_url is not None:
         filled = await _at_rows(plan, (plan.short_url, plan.filled_url), measuring, progress)
     floor.close()
     return LedgerBenchFigures(
-        plan, pairs, troubled, filled, transactions, BenchEnvironment(machine, this_commit(), servers)
+        plan,
+        pairs,
+        troubled,
+        filled,
+        transactions,
+        BenchEnvironment(machine, this_commit(), servers),
     )
 
 

@@ -1,4 +1,6 @@
-"""The ledger's own code over encoded batches, timed to its commits; and PostgreSQL's COPY of the rows it wrote."""
+"""The ledger's own code over encoded batches, timed to its commits; and PostgreSQL's COPY of the
+rows it wrote.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class _UnusedDeadLetterSink(KafkaDeadLetterSink):
 
     async def publish_all(self, burials: Sequence[Rejection]) -> None:
         """Nothing of a bench's events may be poison. Raises PitbossError."""
-        raise PitbossError(f"the bench made {len(burials)} records that are no events: {burials[0]}")
+        raise PitbossError(
+            f"the bench made {len(burials)} records that are no events: {burials[0]}"
+        )
 
 
 class _Unpublished:
@@ -84,12 +88,17 @@ class LedgerRun:
 
 
 class LedgerHarness:
-    """One ledger's database, written by the ledger's own handler, committer and store. Use it in `async with`."""
+    """One ledger's database, written by the ledger's own handler, committer and store.
+
+    Use it in `async with`.
+    """
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self._database = LedgerDatabase(database_url, "pitboss.ledger")
-        self._store = PostgresLedger(self._database, {"hub88": DEFAULT_POLICY, "adyen": DEFAULT_POLICY})
+        self._store = PostgresLedger(
+            self._database, {"hub88": DEFAULT_POLICY, "adyen": DEFAULT_POLICY}
+        )
         self._next = [0] * PARTITIONS
         self._sink = _Unpublished()
         committer = Committer(self._store, cast("Any", self._sink))
@@ -110,7 +119,9 @@ class LedgerHarness:
         await asyncio.gather(self._running, return_exceptions=True)
         await self._database.close()
 
-    def batches(self, records: Sequence[EncodedRecord], size: int = BATCH_EVENTS) -> list[list[RecordBatch]]:
+    def batches(
+        self, records: Sequence[EncodedRecord], size: int = BATCH_EVENTS
+    ) -> list[list[RecordBatch]]:
         """The records as an intake would hand them over, by partition."""
         by_part: list[list[EncodedRecord]] = [[] for _ in range(PARTITIONS)]
         for record in records:
@@ -122,15 +133,29 @@ class LedgerHarness:
             first = self._next[part]
             taken = [
                 ConsumerRecord(
-                    TRANSACTIONS, part, first + n, 1_790_000_000_000, 1, key, value, None, len(key), len(value), ()
+                    TRANSACTIONS,
+                    part,
+                    first + n,
+                    1_790_000_000_000,
+                    1,
+                    key,
+                    value,
+                    None,
+                    len(key),
+                    len(value),
+                    (),
                 )
                 for n, (key, value) in enumerate(records[start : start + size])
             ]
             self._next[part] += len(taken)
             yield RecordBatch(TRANSACTIONS, part, first, self._next[part], taken, 1)
 
-    async def run(self, records: Sequence[EncodedRecord], look: Callable[[int, int], None]) -> LedgerRun:
-        """Book the records, a batch of each partition at a time, and say how long it took to the last commit."""
+    async def run(
+        self, records: Sequence[EncodedRecord], look: Callable[[int, int], None]
+    ) -> LedgerRun:
+        """Book the records, a batch of each partition at a time, and say how long it took to the
+        last commit.
+        """
         parts = self.batches(records)
         before, was = (self._sink.transfers, self._sink.transactions), self._spent()
         done = 0
@@ -144,26 +169,39 @@ class LedgerHarness:
 
         await asyncio.gather(*(partition(batches) for batches in parts))
         took = self._spent() - was
-        transfers, transactions = self._sink.transfers - before[0], self._sink.transactions - before[1]
+        transfers, transactions = (
+            self._sink.transfers - before[0],
+            self._sink.transactions - before[1],
+        )
         return LedgerRun(took.rate(transfers), took.client_s, transactions, len(records))
 
     def _spent(self) -> CpuUsage:
         return CpuUsage.now(self._backend)
 
-    async def rows(self, part_ranges: Sequence[tuple[int, int]], transactions: int) -> list[CopyRows]:
+    async def rows(
+        self, part_ranges: Sequence[tuple[int, int]], transactions: int
+    ) -> list[CopyRows]:
         """What the ledger wrote for a stretch of each partition, cut into so many transactions."""
-        entries, transfers = [await self._copied(table, part_ranges) for table in ("entry", "transfer")]
+        entries, transfers = [
+            await self._copied(table, part_ranges) for table in ("entry", "transfer")
+        ]
         return [
-            (entries[len(entries) * n // transactions : len(entries) * (n + 1) // transactions],
-             transfers[len(transfers) * n // transactions : len(transfers) * (n + 1) // transactions])
+            (
+                entries[len(entries) * n // transactions : len(entries) * (n + 1) // transactions],
+                transfers[
+                    len(transfers) * n // transactions : len(transfers) * (n + 1) // transactions
+                ],
+            )
             for n in range(transactions)
-        ]  # fmt: skip
+        ]
 
-    async def _copied(self, table: LiteralString, part_ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def _copied(
+        self, table: LiteralString, part_ranges: Sequence[tuple[int, int]]
+    ) -> list[bytes]:
         lines: list[bytes] = []
         for part, (first, end) in enumerate(part_ranges):
             where = f"part = {part} AND source_offset >= {first} AND source_offset < {end}"
-            query = f"COPY (SELECT * FROM {table} WHERE {where} ORDER BY source_offset) TO STDOUT"  # noqa: S608
+            query = f"COPY (SELECT * FROM {table} WHERE {where} ORDER BY source_offset) TO STDOUT"
             async with (
                 self._database.transaction() as connection,
                 connection.cursor() as cursor,
@@ -195,7 +233,12 @@ class CpuUsage:
     def now(cls, backend_pid: int) -> CpuUsage:
         """The backend's are 0 where it runs on another machine."""
         try:
-            stat = Path(f"/proc/{backend_pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            stat = (
+                Path(f"/proc/{backend_pid}/stat")
+                .read_text(encoding="utf-8")
+                .rpartition(")")[2]
+                .split()
+            )
         except OSError:
             stat = ["0"] * 13
         backend_s = (int(stat[11]) + int(stat[12])) / _TICKS_PER_S
@@ -203,9 +246,11 @@ class CpuUsage:
 
     def __sub__(self, other: CpuUsage) -> CpuUsage:
         return CpuUsage(
-            self.at_s - other.at_s, self.client_s - other.client_s, self.backend_s - other.backend_s,
+            self.at_s - other.at_s,
+            self.client_s - other.client_s,
+            self.backend_s - other.backend_s,
             self.machine_s - other.machine_s,
-        )  # fmt: skip
+        )
 
     def rate(self, count: int) -> Rate:
         """So many, in this time."""
@@ -217,7 +262,9 @@ class CopyFloor:
     """Tables with the unique and primary keys only, filled by COPY over one connection."""
 
     def __init__(self, database_url: str) -> None:
-        self._connection = psycopg.connect(database_url, autocommit=True, options="-c synchronous_commit=on")
+        self._connection = psycopg.connect(
+            database_url, autocommit=True, options="-c synchronous_commit=on"
+        )
         self._connection.execute(_SQL["floor"])
 
     def close(self) -> None:
@@ -248,13 +295,23 @@ def make_month(database_url: str) -> None:
         connection.execute(_SQL["make_month"], {"month": MONTH})
 
 
-def fill_history(database_url: str, rows: int, players: int, look: Callable[[int, int], None]) -> None:
-    """Give a ledger in which each player has made a deposit a past of so many rows, as wide as those of play."""
+def fill_history(
+    database_url: str, rows: int, players: int, look: Callable[[int, int], None]
+) -> None:
+    """Give a ledger in which each player has made a deposit a past of so many rows, as wide as
+    those of play.
+    """
     with psycopg.connect(database_url, autocommit=True) as connection:
         [(offset,)] = connection.execute("SELECT max(next_offset) FROM stream_position").fetchall()
         for first in range(0, rows, _FILL_ROWS):
             last = min(first + _FILL_ROWS, rows) - 1
-            where = {"first": first, "last": last, "players": players, "offset": offset, "month": MONTH}
+            where = {
+                "first": first,
+                "last": last,
+                "players": players,
+                "offset": offset,
+                "month": MONTH,
+            }
             connection.execute(_SQL["fill_entries"], where)
             connection.execute(_SQL["fill_transfers"], where)
             look(last + 1, rows)

@@ -1,4 +1,6 @@
-"""Encoded events for the ledger's bench: bets and wins of many players, with as much trouble as a plan says. Pure."""
+"""Encoded events for the ledger's bench: bets and wins of many players, with as much trouble as a
+plan says. Pure.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class TrafficMix:
 
 
 PLAIN: Final = TrafficMix("plain")
-TROUBLED: Final = TrafficMix("duplicates, rollbacks, Zipf", duplicates=0.05, rollbacks=0.02, zipf=1.0)
+TROUBLED: Final = TrafficMix(
+    "duplicates, rollbacks, Zipf", duplicates=0.05, rollbacks=0.02, zipf=1.0
+)
 
 
 class LedgerTraffic:
@@ -76,10 +80,16 @@ class LedgerTraffic:
                 player, round_id = next(players), self._id()
                 bet = self._id()
                 minor = self._random.randint(10, 5_000)
-                out.append(self._game("bet", player, round_id, Leg("BET", Amount(minor, 2), "EUR"), tx_id=bet))
+                out.append(
+                    self._game(
+                        "bet", player, round_id, Leg("BET", Amount(minor, 2), "EUR"), tx_id=bet
+                    )
+                )
                 won = Leg("WIN", Amount(self._random.randint(1, 2 * minor), 2), "EUR")
                 out.append(self._game("win", player, round_id, won, bet))
-                recent = [*recent[-_RECENT // 20 :], (bet, player, round_id)] if mix.rollbacks else []
+                recent = (
+                    [*recent[-_RECENT // 20 :], (bet, player, round_id)] if mix.rollbacks else []
+                )
         return out[:events]
 
     def _drawn(self, mix: TrafficMix, count: int) -> list[str]:
@@ -91,10 +101,18 @@ class LedgerTraffic:
         return self._random.choices(self._players, cum_weights=self._weights[mix.zipf], k=count)
 
     def _game(
-        self, operation: str, player: str, round_id: str, leg: Leg, bet: str | None = None, tx_id: str | None = None
+        self,
+        operation: str,
+        player: str,
+        round_id: str,
+        leg: Leg,
+        bet: str | None = None,
+        tx_id: str | None = None,
     ) -> EncodedRecord:
         reference = Reference("bet", bet) if bet else None
-        return self._encoded(operation, tx_id or self._id(), player, [leg], round_id=round_id, reference=reference)
+        return self._encoded(
+            operation, tx_id or self._id(), player, [leg], round_id=round_id, reference=reference
+        )
 
     def _id(self) -> str:
         text = f"{self._random.getrandbits(128):032x}"
@@ -112,12 +130,35 @@ class LedgerTraffic:
         reference: Reference | None = None,
     ) -> EncodedRecord:
         self._raw_offset += 1
-        offset, game = self._raw_offset, f"clt-game-{self._raw_offset % _GAMES:03d}" if round_id else None
+        offset, game = (
+            self._raw_offset,
+            f"clt-game-{self._raw_offset % _GAMES:03d}" if round_id else None,
+        )
         at_ms = START_MS + offset // 10
         event = WalletTransaction(
-            event_id(_BRAND, provider, operation, tx_id), _BRAND, provider, "1", "MT", operation, tx_id,
-            Attempt(_ATTEMPT_TOPIC, offset % 8, offset), player, legs, reference, round_id, operation == "win", game,
-            at_ms, "CONNECTOR", None, at_ms, at_ms + 2,
-            fingerprint(player, legs, reference, round_id, game), 1, "VALID", operation == "bet", None,
-        )  # fmt: skip
+            event_id(_BRAND, provider, operation, tx_id),
+            _BRAND,
+            provider,
+            "1",
+            "MT",
+            operation,
+            tx_id,
+            Attempt(_ATTEMPT_TOPIC, offset % 8, offset),
+            player,
+            legs,
+            reference,
+            round_id,
+            operation == "win",
+            game,
+            at_ms,
+            "CONNECTOR",
+            None,
+            at_ms,
+            at_ms + 2,
+            fingerprint(player, legs, reference, round_id, game),
+            1,
+            "VALID",
+            operation == "bet",
+            None,
+        )
         return player.encode(), self._encode(event)

@@ -23,14 +23,18 @@ class Machine:
     python: str
     libraries: dict[str, str]
     load_before: float
-    """Processes that wanted a core in the minute before, ours not yet among them: 0 on a machine of our own."""
+    """Processes that wanted a core in the minute before, ours not yet among them: 0 on a machine of
+    our own.
+    """
 
 
 def this_machine() -> Machine:
     """Look at the machine now: call it before the work begins."""
     return Machine(
         cpu=_cpu_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         memory_gb=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         system=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -40,10 +44,14 @@ def this_machine() -> Machine:
 
 
 def this_commit() -> str | None:
-    """The commit that is measured, with `-dirty` if files differ from it; None outside of a checkout."""
+    """The commit that is measured, with `-dirty` if files differ from it; None outside of a
+    checkout.
+    """
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
     except OSError:
         return None
     return done.stdout.strip() or None

@@ -1,4 +1,6 @@
-"""The cost of the mapping and the Avro encoding alone: a normaliser in a loop, without Kafka, Faust or asyncio."""
+"""The cost of the mapping and the Avro encoding alone: a normaliser in a loop, without Kafka, Faust
+or asyncio.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""`pitboss bench normalise`: our normalising worker against a plain Faust agent that does the same mapping.
+"""`pitboss bench normalise`: our normalising worker against a plain Faust agent that does the same
+mapping.
 
-Ours is the worker that `pitboss run normalise` starts, as it is. Signatures are not checked on either side: an RSA
-verification costs both the same, and would only hide the difference; `with_signature_per_s` is ours with it.
+Ours is the worker that `pitboss run normalise` starts, as it is. Signatures are not checked on
+either side: an RSA verification costs both the same, and would only hide the difference;
+`with_signature_per_s` is ours with it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.pairs import run_pairs
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Spread
-from lab.bench.report import BenchEnvironment, FigureRow, pair_as_json, range_text, rate_as_json, spread_as_json
+from lab.bench.report import (
+    BenchEnvironment,
+    FigureRow,
+    pair_as_json,
+    range_text,
+    rate_as_json,
+    spread_as_json,
+)
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 
 TARGET_RATIO: Final = 15.0
@@ -33,7 +42,9 @@ EVENTS_MIN: Final = 20_000
 """Fewer are through before they can be timed."""
 
 SIGNATURES_SHARE: Final = 10
-"""Making a signature is dearer than checking one: so few are made, and their records appended several times."""
+"""Making a signature is dearer than checking one: so few are made, and their records appended
+several times.
+"""
 
 SIGNED_SHARE: Final = 2
 """Some eight seconds of ours, too."""
@@ -42,14 +53,18 @@ _SIGNATURES_MIN: Final = 2_000
 _WARM_UP_SHARE: Final = 6
 
 RecordChunks = Iterator[Sequence[OutRecord]]
-"""Raw records without end, some thousands at a time, so that they never have to be in memory all at once."""
+"""Raw records without end, some thousands at a time, so that they never have to be in memory all at
+once.
+"""
 
 
 @dataclass(frozen=True)
 class NormaliseBenchPlan:
-    """What to run: our command over records as they are, our command with a key to check them, and the peer's.
+    """What to run: our command over records as they are, our command with a key to check them, and
+    the peer's.
 
-    All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the latter must be true.
+    All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the
+    latter must be true.
     """
 
     bootstrap_servers: str
@@ -97,7 +112,9 @@ class NormaliseBenchFigures:
     @property
     def elsewhere(self) -> Spread:
         """Cores that were busy with something else during the pairs' runs."""
-        return Spread.of([rate.elsewhere_cores for pair in self.pairs for rate in (pair.ours, pair.peer)])
+        return Spread.of(
+            [rate.elsewhere_cores for pair in self.pairs for rate in (pair.ours, pair.peer)]
+        )
 
     @property
     def holds(self) -> bool:
@@ -116,8 +133,12 @@ class NormaliseBenchFigures:
             "ratio_plain_faust_spread": spread_as_json(self.ratio),
             "target_ratio_plain_faust": TARGET_RATIO,
             "holds": self.holds,
-            "cpu_s_per_million_ours": round(Spread.of([rate.cpu_s_per_million for rate in ours]).median, 2),
-            "cpu_s_per_million_plain_faust": round(Spread.of([rate.cpu_s_per_million for rate in peer]).median, 2),
+            "cpu_s_per_million_ours": round(
+                Spread.of([rate.cpu_s_per_million for rate in ours]).median, 2
+            ),
+            "cpu_s_per_million_plain_faust": round(
+                Spread.of([rate.cpu_s_per_million for rate in peer]).median, 2
+            ),
             "elsewhere_cores": round(self.elsewhere.median, 2),
             "mapping_us_per_event": round(self.mapping_us, 2),
             "with_signature_per_s": round(self.signed.per_s),
@@ -144,7 +165,9 @@ class NormaliseBenchFigures:
         verdict = "reached" if self.holds else "NOT reached"
         return [
             FigureRow(
-                "normaliser", f"{ours_per_s.median:,.0f}/s", f"{range_text(ours_per_s)}; {self.plan.events:,} events"
+                "normaliser",
+                f"{ours_per_s.median:,.0f}/s",
+                f"{range_text(ours_per_s)}; {self.plan.events:,} events",
             ),
             FigureRow(
                 "plain Faust agent",
@@ -156,9 +179,15 @@ class NormaliseBenchFigures:
                 f"{self.ratio.median:.1f}",
                 f"{range_text(self.ratio, 1)}; target {TARGET_RATIO:g}: {verdict}",
             ),
-            FigureRow("normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)),
-            FigureRow("plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)),
-            FigureRow("mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"),
+            FigureRow(
+                "normaliser, CPU s a million", f"{ours_cpu.median:.1f}", range_text(ours_cpu, 1)
+            ),
+            FigureRow(
+                "plain Faust, CPU s a million", f"{peer_cpu.median:.1f}", range_text(peer_cpu, 1)
+            ),
+            FigureRow(
+                "mapping and encoding alone", f"{self.mapping_us:.1f} µs", "CPU an event, in a loop"
+            ),
             FigureRow(
                 "cores busy with anything else",
                 f"{self.elsewhere.median:.1f}",
@@ -183,7 +212,10 @@ def _again(stretches: RecordChunks, records: int) -> RecordChunks:
 
 
 async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBenchFigures:
-    """Load the three raw topics, warm up, run the pairs. Raises BenchFailed where a run is not what it should be."""
+    """Load the three raw topics, warm up, run the pairs.
+
+    Raises BenchFailed where a run is not what it should be.
+    """
     machine = this_machine()
     producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
     await producer.start()
@@ -203,10 +235,14 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
             return await measure(broker, subject, progress.update)
 
         progress.begin("warming up the broker")
-        await observe(broker, plan.peer, progress.update, at_most=plan.peer_events // _WARM_UP_SHARE)
+        await observe(
+            broker, plan.peer, progress.update, at_most=plan.peer_events // _WARM_UP_SHARE
+        )
         await observe(broker, plan.ours, progress.update, at_most=plan.events // _WARM_UP_SHARE)
         names = (plan.ours.name, plan.peer.name)
-        pairs = await run_pairs(plan.pairs, lambda: once(plan.ours), lambda: once(plan.peer), names, progress)
+        pairs = await run_pairs(
+            plan.pairs, lambda: once(plan.ours), lambda: once(plan.peer), names, progress
+        )
         progress.begin(plan.signed.name)
         signed_rate = await once(plan.signed)
         progress.end(f"{signed_rate.per_s:,.0f}/s")

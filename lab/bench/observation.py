@@ -14,19 +14,26 @@ from lab.bench.rates import Rate, Sample, rate_of
 from runtime.kafka.producer import BatchProducer, OutRecord
 
 POLL_S: Final = 0.05
-"""A look costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 % of 10 s."""
+"""A look costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 %
+of 10 s.
+"""
 
 SETTLE_S: Final = 0.5
-"""Nothing may come out any more for so long after the last expected record: more would be duplicates."""
+"""Nothing may come out any more for so long after the last expected record: more would be
+duplicates.
+"""
 
 STALL_S: Final = 60.0
-"""A run that has not moved for so long is over; joining a group and the first output are within it."""
+"""A run that has not moved for so long is over; joining a group and the first output are within it.
+"""
 
 EDGE_SHARE: Final = 0.05
 """Of a run's outputs: so many at its start and at its end are not timed."""
 
 LOAD_AT_ONCE: Final = 1_000
-"""Records appended together, over all partitions: batches of the size that a busy connector makes, not one of 1 MB."""
+"""Records appended together, over all partitions: batches of the size that a busy connector makes,
+not one of 1 MB.
+"""
 
 ReportCount = Callable[[int, int], None]
 """Told at each look: how many events are out, and of how many."""
@@ -34,7 +41,9 @@ ReportCount = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class MeasuredSubject:
-    """What is measured: a command that reads every record of `source` in `group` and writes as many to `sink`."""
+    """What is measured: a command that reads every record of `source` in `group` and writes as many
+    to `sink`.
+    """
 
     name: str
     command: ProcessCommand
@@ -44,7 +53,11 @@ class MeasuredSubject:
 
 
 async def load(
-    producer: BatchProducer, topic: str, stretches: Iterator[Sequence[OutRecord]], events: int, look: ReportCount
+    producer: BatchProducer,
+    topic: str,
+    stretches: Iterator[Sequence[OutRecord]],
+    events: int,
+    look: ReportCount,
 ) -> None:
     """Append so many of the records, each under its key, and wait until all are acknowledged."""
     loaded = 0
@@ -57,10 +70,12 @@ async def load(
 
 
 async def measure(broker: BrokerView, subject: MeasuredSubject, look: ReportCount) -> Rate:
-    """Run the subject once over its whole source, from a cold start, and return the rate between its edges.
+    """Run the subject once over its whole source, from a cold start, and return the rate between
+    its edges.
 
-    The clock starts when the first EDGE_SHARE of the outputs is on the broker and stops before the last. Raises
-    BenchFailed as `observe` does, and where the subject was through before it could be timed.
+    The clock starts when the first EDGE_SHARE of the outputs is on the broker and stops before the
+    last. Raises BenchFailed as `observe` does, and where the subject was through before it could be
+    timed.
     """
     samples = await observe(broker, subject, look)
     try:
@@ -72,10 +87,11 @@ async def measure(broker: BrokerView, subject: MeasuredSubject, look: ReportCoun
 async def observe(
     broker: BrokerView, subject: MeasuredSubject, look: ReportCount, *, at_most: int | None = None
 ) -> list[Sample]:
-    """Run the subject once over its whole source and return what was seen meanwhile, from its start to its last output.
+    """Run the subject once over its whole source and return what was seen meanwhile, from its start
+    to its last output.
 
-    With `at_most` the run is broken off after so many outputs: for warming up the broker. Raises BenchFailed where the
-    run ends, stalls, or puts out more than went in.
+    With `at_most` the run is broken off after so many outputs: for warming up the broker. Raises
+    BenchFailed where the run ends, stalls, or puts out more than went in.
     """
     expected = await broker.end_offset_sum(subject.source)
     before = await broker.end_offset_sum(subject.sink)
@@ -92,10 +108,14 @@ async def observe(
             if out != samples[-2].events:
                 moved_s = samples[-1].at_s
             elif samples[-1].at_s - moved_s > STALL_S:
-                raise BenchFailed(f"{subject.name} stopped at {out} of {expected}; {process.log_tail()}")
+                raise BenchFailed(
+                    f"{subject.name} stopped at {out} of {expected}; {process.log_tail()}"
+                )
         if wanted == expected:
             await asyncio.sleep(SETTLE_S)
             out = await broker.end_offset_sum(subject.sink) - before
             if out != expected:
-                raise BenchFailed(f"{subject.name} put out {out} records for {expected}: some were doubled")
+                raise BenchFailed(
+                    f"{subject.name} put out {out} records for {expected}: some were doubled"
+                )
     return samples

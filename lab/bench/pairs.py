@@ -1,4 +1,6 @@
-"""Two sides in turns: ours, peer, ours, peer … so that whatever the machine does meanwhile, it does to both."""
+"""Two sides in turns: ours, peer, ours, peer … so that whatever the machine does meanwhile, it does
+to both.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ MeasureOnce = Callable[[], Awaitable[Rate]]
 
 
 async def run_pairs(
-    count: int, ours: MeasureOnce, peer: MeasureOnce, names: tuple[str, str], progress: BenchProgress
+    count: int,
+    ours: MeasureOnce,
+    peer: MeasureOnce,
+    names: tuple[str, str],
+    progress: BenchProgress,
 ) -> list[Pair]:
     """Run each side `count` times."""
     pairs = []

@@ -1,7 +1,8 @@
 """The peer: the same mapping in a Faust agent as Faust's own documentation has its users write it.
 
-Default settings throughout, Faust's own consumer and producer; only the web server is off, whose port may be taken.
-Each record goes through the same `Normaliser`, and so through the same dialect and the same Avro encoder, as ours.
+Default settings throughout, Faust's own consumer and producer; only the web server is off, whose
+port may be taken. Each record goes through the same `Normaliser`, and so through the same dialect
+and the same Avro encoder, as ours.
 """
 
 from __future__ import annotations

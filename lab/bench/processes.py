@@ -1,4 +1,6 @@
-"""A process under measurement: started, watched from outside, ended; never trusted to measure itself."""
+"""A process under measurement: started, watched from outside, ended; never trusted to measure
+itself.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,12 @@ class BenchFailed(PitbossError):
 
 
 def machine_cpu_s() -> float:
-    """What all processes of the machine have spent since it was booted, user and system, on all cores."""
-    user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
+    """What all processes of the machine have spent since it was booted, user and system, on all
+    cores.
+    """
+    user, nice, system, _idle, _waiting, *interrupts = (
+        Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
+    )
     return sum(map(int, (user, nice, system, *interrupts))) / _TICKS_PER_S
 
 
@@ -46,7 +52,7 @@ class MeasuredProcess:
     def __enter__(self) -> Self:
         self._command.log.parent.mkdir(parents=True, exist_ok=True)
         with self._command.log.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 self._command.arguments,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -57,7 +63,9 @@ class MeasuredProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it drain, or kill it if it does not; its output is complete by then, so both are the same to us."""
+        """Let it drain, or kill it if it does not; its output is complete by then, so both are the
+        same to us.
+        """
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT_S)
@@ -68,12 +76,19 @@ class MeasuredProcess:
         self._process.stdin.close()
 
     def cpu_s(self) -> float:
-        """User and system time spent so far, all threads, to a hundredth. Raises BenchFailed if it has ended.
+        """User and system time spent so far, all threads, to a hundredth. Raises BenchFailed if it
+        has ended.
 
-        Read from /proc while it runs: what `getrusage` tells at its end would count its start and its end too.
+        Read from /proc while it runs: what `getrusage` tells at its end would count its start and
+        its end too.
         """
         self.check_alive()
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{self._process.pid}/stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()
+        )
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
     def check_alive(self) -> None:
@@ -84,5 +99,7 @@ class MeasuredProcess:
 
     def log_tail(self) -> str:
         """The last lines of what it printed, for an error message."""
-        lines = self._command.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        lines = self._command.log.read_text(encoding="utf-8", errors="replace").splitlines()[
+            -_LOG_TAIL_LINES:
+        ]
         return "\n  ".join([f"the end of {self._command.log}:", *lines])

@@ -1,4 +1,6 @@
-"""What a person sees while a measurement runs: a bar on a terminal, one line a second in a pipe, all on stderr."""
+"""What a person sees while a measurement runs: a bar on a terminal, one line a second in a pipe,
+all on stderr.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _ERASE: Final = "\r\033[K"
 class BenchProgress:
     """Shows one step after another."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._clock = clock

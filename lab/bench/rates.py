@@ -1,7 +1,8 @@
 """From what was seen to a rate, from rates to a verdict. Pure.
 
-A run is watched from outside: samples of how much had come out by when, and what the process had spent. Peers are run
-in turns, ABAB, and judged pair by pair, so that a machine that slows down slows both sides of a pair.
+A run is watched from outside: samples of how much had come out by when, and what the process had
+spent. Peers are run in turns, ABAB, and judged pair by pair, so that a machine that slows down
+slows both sides of a pair.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Rate:
 
     @property
     def elsewhere_cores(self) -> float:
-        """How many cores were busy with something else: the broker, and whatever disturbed the measurement."""
+        """How many cores were busy with something else: the broker, and whatever disturbed the
+        measurement.
+        """
         return self.elsewhere_cpu_s / self.took_s
 
 
@@ -89,24 +92,30 @@ class Latencies:
 
     @classmethod
     def of(cls, took_ms: Sequence[float]) -> Latencies:
-        """Of at least one; a percentile is the smallest figure that so many do not exceed (nearest rank)."""
+        """Of at least one; a percentile is the smallest figure that so many do not exceed (nearest
+        rank).
+        """
         ordered = sorted(took_ms)
         ranks = [-(-len(ordered) * share // 100) - 1 for share in (50, 99)]
         return cls(ordered[ranks[0]], ordered[ranks[1]], ordered[-1])
 
 
 def rate_of(samples: Sequence[Sample], edge: int) -> Rate:
-    """The rate from the first sample with `edge` events or more to the first that lacks no more than so many.
+    """The rate from the first sample with `edge` events or more to the first that lacks no more
+    than so many.
 
-    What came before belongs to the start: joining the group, the first fetch, cold caches. And some events are read and
-    not yet written at any time: whoever is timed to the last one is credited for those that it had read before the
-    clock began. Needs two samples with a difference between them; raises ValueError where the edges are the whole run.
+    What came before belongs to the start: joining the group, the first fetch, cold caches. And some
+    events are read and not yet written at any time: whoever is timed to the last one is credited
+    for those that it had read before the clock began. Needs two samples with a difference between
+    them; raises ValueError where the edges are the whole run.
     """
     total = samples[-1].events
     first = next((sample for sample in samples if sample.events >= max(1, edge)), samples[-1])
     last = next(sample for sample in samples if sample.events >= total - edge)
     if last.events <= first.events or last.at_s <= first.at_s:
-        raise ValueError(f"nothing is left to measure of {total} events between edges of {edge}: use more events")
+        raise ValueError(
+            f"nothing is left to measure of {total} events between edges of {edge}: use more events"
+        )
     cpu_s = last.cpu_s - first.cpu_s
     elsewhere_s = last.machine_cpu_s - first.machine_cpu_s - cpu_s
     return Rate(last.events - first.events, last.at_s - first.at_s, cpu_s, elsewhere_s)

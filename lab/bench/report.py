@@ -1,4 +1,6 @@
-"""How figures are shown: one JSON object for a machine, a table for a person; both say where they were taken."""
+"""How figures are shown: one JSON object for a machine, a table for a person; both say where they
+were taken.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ class BenchEnvironment:
 
     def as_json(self) -> dict[str, Any]:
         """The part that every bench's object ends with."""
-        return {"machine": asdict(self.machine), "commit": self.commit, "servers": dict(self.servers)}
+        return {
+            "machine": asdict(self.machine),
+            "commit": self.commit,
+            "servers": dict(self.servers),
+        }
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,11 @@ def rate_as_json(rate: Rate) -> dict[str, float]:
 
 def pair_as_json(pair: Pair, peer: str) -> dict[str, Any]:
     """One pair; the peer goes by its name."""
-    return {"ours": rate_as_json(pair.ours), peer: rate_as_json(pair.peer), "ratio": round(pair.ratio, 2)}
+    return {
+        "ours": rate_as_json(pair.ours),
+        peer: rate_as_json(pair.peer),
+        "ratio": round(pair.ratio, 2),
+    }
 
 
 def spread_as_json(spread: Spread, digits: int = 2) -> dict[str, float]:
@@ -61,7 +71,9 @@ def range_text(spread: Spread, digits: int = 0) -> str:
 def format_table(title: str, rows: Sequence[FigureRow], setting: BenchEnvironment) -> str:
     """All rows in columns, and below them the machine."""
     widths = [max(len(getattr(row, column)) for row in rows) for column in ("name", "value")]
-    lines = [f"{row.name:<{widths[0]}}  {row.value:>{widths[1]}}  {row.remark}".rstrip() for row in rows]
+    lines = [
+        f"{row.name:<{widths[0]}}  {row.value:>{widths[1]}}  {row.remark}".rstrip() for row in rows
+    ]
     machine = setting.machine
     where = (
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system}, {machine.python}, "

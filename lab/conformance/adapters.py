@@ -1,4 +1,6 @@
-"""Every adapter with its examples and its normalisers: one that has the provider's keys, one that has none."""
+"""Every adapter with its examples and its normalisers: one that has the provider's keys, one that
+has none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 
 @dataclass(frozen=True, eq=False)
 class AdapterUnderTest:
-    """One version's adapter under test. `keyed` checks signatures with the examples' keys, `open_` checks none."""
+    """One version's adapter under test.
+
+    `keyed` checks signatures with the examples' keys, `open_` checks none.
+    """
 
     dialect: Dialect
     version: str
@@ -43,11 +48,19 @@ def registered_versions(dialects: Dialects = DIALECTS) -> list[Version]:
 
 
 def all_adapters() -> list[AdapterUnderTest]:
-    """Every registered version beside all others, as a worker has them. Raises UsageError where one has no examples."""
-    return [_subject(version.dialect, version.row.version, DIALECTS) for version in registered_versions()]
+    """Every registered version beside all others, as a worker has them.
+
+    Raises UsageError where one has no examples.
+    """
+    return [
+        _subject(version.dialect, version.row.version, DIALECTS)
+        for version in registered_versions()
+    ]
 
 
 def _subject(dialect: Dialect, version: str, among: Dialects) -> AdapterUnderTest:
     examples = examples_of(dialect)
     keyring = {dialect.provider: examples.keys} if examples.keys else {}
-    return AdapterUnderTest(dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {}))
+    return AdapterUnderTest(
+        dialect, version, examples, Normaliser(among, keyring), Normaliser(among, {})
+    )

@@ -54,7 +54,9 @@ def make_case(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> FuzzC
     unit, subject = index // CASES_PER_FILL, adapter_at(index, among)
     fill, examples = _filled(seed, unit, subject)
     rng = Random(f"{seed}/case/{index}")
-    example = examples[(index + unit) % len(examples)] if rng.random() < 0.5 else rng.choice(examples)
+    example = (
+        examples[(index + unit) % len(examples)] if rng.random() < 0.5 else rng.choice(examples)
+    )
     mode, keyed = Mode.HOSTILE if fill.hostile else Mode.VALID, True
     if rng.random() < _MUTATED_SHARE:
         mode, keyed = Mode.MUTATED, rng.random() < _KEYED_SHARE
@@ -63,7 +65,9 @@ def make_case(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> FuzzC
         mode, keyed = Mode.RESPELT, False
         content_type = example.headers.get("content-type", b"").decode()
         example = replace(example, value=respell(example.value, content_type, rng))
-    place = record(example, subject.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms)
+    place = record(
+        example, subject.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms
+    )
     return FuzzCase(index, subject, mode, fill, example, place, keyed)
 
 

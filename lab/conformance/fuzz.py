@@ -1,4 +1,6 @@
-"""Sends the cases through the real normaliser, asks for an answer to each, and counts what may never happen."""
+"""Sends the cases through the real normaliser, asks for an answer to each, and counts what may
+never happen.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from typing import Any, Final
 from lab.conformance.adapters import AdapterUnderTest
 from lab.conformance.answering import random_outcomes
 from lab.conformance.cases import FuzzCase, Mode, adapter_at, make_case
-from lab.conformance.oracle import AdapterFault, FaultKind, check_expectations, check_soundness, event_of
+from lab.conformance.oracle import (
+    AdapterFault,
+    FaultKind,
+    check_expectations,
+    check_soundness,
+    event_of,
+)
 from schemas.events import SignatureVerdict
 from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 from streams.providers.dialect import Reply
@@ -24,7 +32,10 @@ _FAILURES_KEPT: Final = 20
 
 @dataclass
 class Tally:
-    """Messages of one adapter. Accepted: every item became an event. Rejected: at least one became a dead letter."""
+    """Messages of one adapter. Accepted: every item became an event.
+
+    Rejected: at least one became a dead letter.
+    """
 
     count: int = 0
     accepted: int = 0
@@ -66,19 +77,29 @@ class FuzzReport:
     def total(self) -> Tally:
         """All adapters together."""
         tallies = self.by_adapter.values()
-        return Tally(**{name: sum(getattr(tally, name) for tally in tallies) for name in vars(Tally())})
+        return Tally(
+            **{name: sum(getattr(tally, name) for tally in tallies) for name in vars(Tally())}
+        )
 
     @property
     def too_few_accepted(self) -> list[str]:
-        """Adapters of whose messages less than a tenth was accepted: the run has not shown much of them."""
-        return [name for name, tally in self.by_adapter.items() if tally.accepted < ACCEPTED_SHARE_MIN * tally.count]
+        """Adapters of whose messages less than a tenth was accepted: the run has not shown much of
+        them.
+        """
+        return [
+            name
+            for name, tally in self.by_adapter.items()
+            if tally.accepted < ACCEPTED_SHARE_MIN * tally.count
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """One object."""
         return {
             **self.total.as_json(),
             "seed": self.seed,
-            "by_adapter": {name: tally.as_json() for name, tally in sorted(self.by_adapter.items())},
+            "by_adapter": {
+                name: tally.as_json() for name, tally in sorted(self.by_adapter.items())
+            },
             "failures": [vars(failure) for failure in self.failures],
         }
 
@@ -90,7 +111,10 @@ _TELL_EVERY: Final = 500
 
 
 def run_fuzz(
-    seed: int, indices: Sequence[int], among: Sequence[AdapterUnderTest], progress: CountCases | None = None
+    seed: int,
+    indices: Sequence[int],
+    among: Sequence[AdapterUnderTest],
+    progress: CountCases | None = None,
 ) -> FuzzReport:
     """Send these cases; the first failures are kept with their indices."""
     report = FuzzReport(seed, {subject.name: Tally() for subject in among})
@@ -117,7 +141,7 @@ def _tried(
 ) -> tuple[str, str, str, list[ItemResult], list[AdapterFault]]:
     try:
         case = make_case(seed, index, among)
-    except Exception:  # noqa: BLE001 - an example that cannot be written is a failure like any other
+    except Exception:
         subject = adapter_at(index, among)
         return (
             subject.name,
@@ -130,7 +154,7 @@ def _tried(
     try:
         results = normalise_case(case)
         faults = check_case(case, results)
-    except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
+    except Exception:
         faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
     return case.adapter.name, case.example.name, case.mode.value, results, faults
 
@@ -143,9 +167,12 @@ def normalise_case(case: FuzzCase) -> list[ItemResult]:
 
 def _misrouted(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFault]:
     wanted = case.adapter.version
-    read_as = {event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
+    read_as = {
+        event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)
+    }
     return [
-        AdapterFault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}") for other in read_as - {wanted}
+        AdapterFault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}")
+        for other in read_as - {wanted}
     ]
 
 
@@ -163,6 +190,8 @@ def check_case(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFault]:
         faults.append(AdapterFault(FaultKind.EXCEPTION, f"the answer is {reply!r}"))
     shown = dialect.redact(case.example.value)
     if case.mode is not Mode.MUTATED:
-        secrets = [secret for secret in case.adapter.examples.keys.values() if secret.encode() in shown]
+        secrets = [
+            secret for secret in case.adapter.examples.keys.values() if secret.encode() in shown
+        ]
         faults += [AdapterFault(FaultKind.INEXACT, "a secret is shown") for _ in secrets]
     return faults

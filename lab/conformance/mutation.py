@@ -1,4 +1,6 @@
-"""Bytes gone wrong: flipped, cut, spliced, nested, re-encoded; numbers that are too large; headers that lie."""
+"""Bytes gone wrong: flipped, cut, spliced, nested, re-encoded; numbers that are too large; headers
+that lie.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,78 @@ from lab.conformance.examples.fill import Example
 _NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?")
 _TEXT: Final = re.compile(rb'"[^"\\<>]{1,40}"|>[^<>]{1,40}<|=[^&=]{1,40}(?=&|$)')
 _NUMBERS: Final = (
-    b"-1", b"-0", b"0", b"00", b"9223372036854775807", b"9223372036854775808", b"18446744073709551616",
-    b"1" + b"0" * 40, b"9" * 400, b"1e3", b"1E+2", b"1e400", b"1e-400", b"-1.5", b"0.1", b"0.000000001",
-    b"1." + b"0" * 23, b"1.005", b"NaN", b"Infinity", b"-Infinity", b"0x10", b"1_000", b"1,50", b"+5", b" 5 ", b".5",
-    b"5.", b"\xd9\xa3", b"null", b"true", b'"7"', b"",
-)  # fmt: skip
+    b"-1",
+    b"-0",
+    b"0",
+    b"00",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"18446744073709551616",
+    b"1" + b"0" * 40,
+    b"9" * 400,
+    b"1e3",
+    b"1E+2",
+    b"1e400",
+    b"1e-400",
+    b"-1.5",
+    b"0.1",
+    b"0.000000001",
+    b"1." + b"0" * 23,
+    b"1.005",
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"0x10",
+    b"1_000",
+    b"1,50",
+    b"+5",
+    b" 5 ",
+    b".5",
+    b"5.",
+    b"\xd9\xa3",
+    b"null",
+    b"true",
+    b'"7"',
+    b"",
+)
 _TEXTS: Final = (
-    b"", b" ", b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"null", b"[]", b"{}", b"a" * 129, b"a" * 5_000, b"\\u0000",
-    b"\\ud800", b"&#0;", b"&x;", b"%00", b"%ff", b"%", b"<b/>", b"]]>", b"\xe2\x80\xae", b"EUR", b"eur", b"XQQ",
-    b"KVND", b"2026-02-30T10:00:00Z", b"2026-11-20T14:03:20", b"1790000000", b"99999999999999999", b"true",
-)  # fmt: skip
+    b"",
+    b" ",
+    b"\x00",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"null",
+    b"[]",
+    b"{}",
+    b"a" * 129,
+    b"a" * 5_000,
+    b"\\u0000",
+    b"\\ud800",
+    b"&#0;",
+    b"&x;",
+    b"%00",
+    b"%ff",
+    b"%",
+    b"<b/>",
+    b"]]>",
+    b"\xe2\x80\xae",
+    b"EUR",
+    b"eur",
+    b"XQQ",
+    b"KVND",
+    b"2026-02-30T10:00:00Z",
+    b"2026-11-20T14:03:20",
+    b"1790000000",
+    b"99999999999999999",
+    b"true",
+)
 _NESTS: Final = (
-    b"[" * 5_000, b'{"a":' * 2_000, b"<a>" * 2_000, b"[" * 600 + b"]" * 600, b"<a>" * 300 + b"</a>" * 300,
-)  # fmt: skip
+    b"[" * 5_000,
+    b'{"a":' * 2_000,
+    b"<a>" * 2_000,
+    b"[" * 600 + b"]" * 600,
+    b"<a>" * 300 + b"</a>" * 300,
+)
 _DOCTYPES: Final = (
     b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>',
     b'<!DOCTYPE a [<!ENTITY x "yyyyyyyyyy"><!ENTITY z "&x;&x;&x;&x;&x;&x;&x;&x;">]>',
@@ -36,8 +97,26 @@ _DOCTYPES: Final = (
 )
 _BODIES: Final = (b"", b" ", b"\x00", b"null", b"[]", b"{}", b'""', b"0", b"<a/>", b"=", b"&&&")
 _ENCODINGS: Final = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7")
-_OURS: Final = ("brand", "region", "cancel", "redrive-of", "redrive-count", "drop-of", "parked-behind")
-_HEADER_VALUES: Final = (b"", b"\xff\xfe", b"x", b"-1", b"0", b"9" * 30, b"a" * 5_000, b"application/json", b"/")
+_OURS: Final = (
+    "brand",
+    "region",
+    "cancel",
+    "redrive-of",
+    "redrive-count",
+    "drop-of",
+    "parked-behind",
+)
+_HEADER_VALUES: Final = (
+    b"",
+    b"\xff\xfe",
+    b"x",
+    b"-1",
+    b"0",
+    b"9" * 30,
+    b"a" * 5_000,
+    b"application/json",
+    b"/",
+)
 
 
 def mutate(example: Example, other: Example, rng: Random) -> Example:
@@ -102,13 +181,17 @@ def _text(value: bytes, _: bytes, rng: Random) -> bytes:
     return _substituted(value, _TEXT, rng.choice(_TEXTS), rng, edge=1)
 
 
-def _substituted(value: bytes, pattern: re.Pattern[bytes], text: bytes, rng: Random, edge: int) -> bytes:
+def _substituted(
+    value: bytes, pattern: re.Pattern[bytes], text: bytes, rng: Random, edge: int
+) -> bytes:
     found = list(pattern.finditer(value))
     if not found:
         return text
     match = rng.choice(found)
     # A text's own quotes stay, where there are any on that side.
-    end = match.end() - edge if value[match.end() - 1 : match.end()] in {b'"', b"<"} else match.end()
+    end = (
+        match.end() - edge if value[match.end() - 1 : match.end()] in {b'"', b"<"} else match.end()
+    )
     return value[: match.start() + edge] + text + value[end:]
 
 
@@ -125,6 +208,19 @@ def _empty(_: bytes, __: bytes, rng: Random) -> bytes:
 
 
 _CHANGES: Final[tuple[Callable[[bytes, bytes, Random], bytes], ...]] = (
-    _flip, _flip, _cut, _repeat, _splice, _insert, _number, _number, _number, _text, _text, _text, _encode, _prefix,
+    _flip,
+    _flip,
+    _cut,
+    _repeat,
+    _splice,
+    _insert,
+    _number,
+    _number,
+    _number,
+    _text,
+    _text,
+    _text,
+    _encode,
+    _prefix,
     _empty,
-)  # fmt: skip
+)

@@ -12,14 +12,21 @@ from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Leg, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.money import minor_units
-from streams.normalise.mapping.normaliser import AcceptedEvent, AcceptedTransaction, ItemResult, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedEvent,
+    AcceptedTransaction,
+    ItemResult,
+    RejectedItem,
+)
 
 
 class FaultKind(StrEnum):
     """What may never happen, as `pitboss providers fuzz` counts it."""
 
     EXCEPTION = "exceptions"  # code failed: an error that is no rejection
-    UNACCOUNTED = "unaccounted"  # an item came out neither as an event nor as a dead letter, or twice
+    UNACCOUNTED = (
+        "unaccounted"  # an item came out neither as an event nor as a dead letter, or twice
+    )
     INEXACT = "inexact"  # an event says something else than the message: its money, its identity, whose it is
 
 
@@ -41,31 +48,49 @@ def event_of(item: AcceptedTransaction | AcceptedEvent) -> OutputEvent:
 
 
 def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
-    """What is wrong with these results whatever the message was: accounted for, readable again, money that fits."""
+    """What is wrong with these results whatever the message was: accounted for, readable again,
+    money that fits.
+    """
     if not results:
         return [AdapterFault(FaultKind.UNACCOUNTED, "nothing came out")]
     faults = []
-    whole = len(results) == 1 and isinstance(results[0], RejectedItem) and results[0].record_index is None
+    whole = (
+        len(results) == 1
+        and isinstance(results[0], RejectedItem)
+        and results[0].record_index is None
+    )
     indices = [_index(item) for item in results]
     if not whole and indices != list(range(len(results))):
-        faults.append(AdapterFault(FaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"))
+        faults.append(
+            AdapterFault(
+                FaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"
+            )
+        )
     for item in results:
         faults += _unsound_item(item)
     return faults
 
 
 def _index(item: ItemResult) -> int | None:
-    return item.record_index if isinstance(item, RejectedItem) else event_of(item).attempt.record_index
+    return (
+        item.record_index if isinstance(item, RejectedItem) else event_of(item).attempt.record_index
+    )
 
 
 def _unsound_item(item: ItemResult) -> list[AdapterFault]:
     if isinstance(item, RejectedItem):
         if item.code is RejectCode.DIALECT_FAILED:
             return [AdapterFault(FaultKind.EXCEPTION, item.detail)]
-        return [] if item.detail.isprintable() else [AdapterFault(FaultKind.INEXACT, "a detail that cannot be shown")]
+        return (
+            []
+            if item.detail.isprintable()
+            else [AdapterFault(FaultKind.INEXACT, "a detail that cannot be shown")]
+        )
     said = event_of(item)
     if _decoded(said, item.value) != said:
-        return [AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {said}")]
+        return [
+            AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {said}")
+        ]
     faults = []
     if isinstance(said, WalletTransaction):
         if not said.legs:
@@ -94,17 +119,31 @@ def _decoded(said: OutputEvent, value: bytes) -> object:
 def check_expectations(
     example: Example, fill: Fill, results: Sequence[ItemResult], verdict: str | None = None
 ) -> list[AdapterFault]:
-    """Where the results are not what the example expects. In a hostile fill any item may be rejected instead.
+    """Where the results are not what the example expects. In a hostile fill any item may be
+    rejected instead.
 
     `verdict` stands for the signatures' expected ones: NOT_CHECKED where no key is configured.
     """
     may_reject = fill.hostile
-    if len(results) == 1 and isinstance(results[0], RejectedItem) and results[0].record_index is None:
+    if (
+        len(results) == 1
+        and isinstance(results[0], RejectedItem)
+        and results[0].record_index is None
+    ):
         if may_reject or all(expected.code is results[0].code for expected in example.expects):
             return []
-        return [AdapterFault(FaultKind.INEXACT, f"rejected as a whole: {results[0].code}: {results[0].detail}")]
+        return [
+            AdapterFault(
+                FaultKind.INEXACT, f"rejected as a whole: {results[0].code}: {results[0].detail}"
+            )
+        ]
     if len(results) != len(example.expects):
-        return [AdapterFault(FaultKind.UNACCOUNTED, f"{len(example.expects)} items went in, {len(results)} came out")]
+        return [
+            AdapterFault(
+                FaultKind.UNACCOUNTED,
+                f"{len(example.expects)} items went in, {len(results)} came out",
+            )
+        ]
     faults = []
     for number, (item, expected) in enumerate(zip(results, example.expects, strict=True)):
         wrong = _difference(item, expected, fill, verdict)
@@ -127,7 +166,9 @@ def _difference(item: ItemResult, expected: Expected, fill: Fill, verdict: str |
             return f"{name} is {found[name]!r}, the example says {want!r}"
     if said.signature != (verdict or expected.signature):
         return f"the signature's verdict is {said.signature}, the example says {verdict or expected.signature}"
-    return _wrong_currency(said, expected.currency or fill.currency.upper()) or _wrong_time(said, expected, fill)
+    return _wrong_currency(said, expected.currency or fill.currency.upper()) or _wrong_time(
+        said, expected, fill
+    )
 
 
 def _wrong_currency(said: OutputEvent, wanted: str) -> str:
@@ -139,17 +180,25 @@ def _wrong_currency(said: OutputEvent, wanted: str) -> str:
 
 def _wrong_time(said: OutputEvent, expected: Expected, fill: Fill) -> str:
     if said.provider_at is None:
-        return "" if expected.at_ms is None else f"no time was read; the message says {expected.at_ms}"
+        return (
+            "" if expected.at_ms is None else f"no time was read; the message says {expected.at_ms}"
+        )
     if expected.at_ms is not None:
         told = {expected.at_ms}
     else:
         told = {at - at % unit for at in (fill.first_at_ms, fill.at_ms) for unit in (1, 1_000)}
-    return "" if said.provider_at in told else f"the time read is {said.provider_at}, the message says {sorted(told)}"
+    return (
+        ""
+        if said.provider_at in told
+        else f"the time read is {said.provider_at}, the message says {sorted(told)}"
+    )
 
 
 def _facts(said: OutputEvent) -> dict[str, object]:
     if isinstance(said, WalletTransaction):
-        reference = None if said.reference is None else (said.reference.operation, said.reference.tx_id)
+        reference = (
+            None if said.reference is None else (said.reference.operation, said.reference.tx_id)
+        )
         return {
             "operation": said.operation,
             "transaction id": said.provider_tx_id,
@@ -158,7 +207,11 @@ def _facts(said: OutputEvent) -> dict[str, object]:
             "reference": reference,
         }
     if isinstance(said, PlayerEvent):
-        return {"operation": said.operation, "transaction id": said.provider_event_id, "player": said.player_id}
+        return {
+            "operation": said.operation,
+            "transaction id": said.provider_event_id,
+            "player": said.player_id,
+        }
     name = market_id_text(said.match_id, said.market_id, said.specifiers, said.outcome_id)
     return {"operation": said.operation, "transaction id": name, "player": None}
 

@@ -1,8 +1,9 @@
-"""The same content in other bytes: as another serialiser, or the provider's next release, would spell it.
+"""The same content in other bytes: as another serialiser, or the provider's next release, would
+spell it.
 
-Fields, attributes and form parameters stand in another order, white space and escapes differ, the text is encoded
-otherwise. Numbers keep their digits. A signature over the bytes does not survive this. What is neither JSON nor XML nor
-a form comes back as it is.
+Fields, attributes and form parameters stand in another order, white space and escapes differ, the
+text is encoded otherwise. Numbers keep their digits. A signature over the bytes does not survive
+this. What is neither JSON nor XML nor a form comes back as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class _Digits(str):
 
 
 def respell(value: bytes, content_type: str, rng: Random) -> bytes:
-    """Other bytes that say the same. Raises ValueError for a body that is not what its content type says."""
+    """Other bytes that say the same.
+
+    Raises ValueError for a body that is not what its content type says.
+    """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.endswith("json"):
         return _json(value, rng)
@@ -45,7 +49,9 @@ class _Style(NamedTuple):
 
 def _json(value: bytes, rng: Random) -> bytes:
     body = json.loads(value, parse_int=_Digits, parse_float=_Digits)
-    text = _json_text(body, _Style(rng, rng.choice(_INDENTS), rng.choice(_COLONS), rng.random() < 0.5))
+    text = _json_text(
+        body, _Style(rng, rng.choice(_INDENTS), rng.choice(_COLONS), rng.random() < 0.5)
+    )
     # A slash may be escaped (RFC 8259 section 7); PHP serialisers do it unasked.
     escaped = text.replace("/", "\\/") if rng.random() < 0.5 else text
     return (escaped + rng.choice(("", "\n", "\r\n"))).encode()
@@ -59,7 +65,10 @@ def _json_text(value: Any, style: _Style) -> str:
         names = list(value)
         style.rng.shuffle(names)
         fields = [
-            gap + json.dumps(name, ensure_ascii=style.ascii_only) + style.colon + _json_text(value[name], style)
+            gap
+            + json.dumps(name, ensure_ascii=style.ascii_only)
+            + style.colon
+            + _json_text(value[name], style)
             for name in names
         ]
         return "{" + ",".join(fields) + gap + "}"
@@ -88,7 +97,9 @@ def _xml(value: bytes, rng: Random) -> bytes:
         rng.shuffle(children)
         root[:] = children
     encoding = rng.choice(("UTF-8", "UTF-8", "UTF-16"))
-    spelt = etree.tostring(root, encoding=encoding, xml_declaration=encoding != "UTF-8" or rng.random() < 0.5)
+    spelt = etree.tostring(
+        root, encoding=encoding, xml_declaration=encoding != "UTF-8" or rng.random() < 0.5
+    )
     assert isinstance(spelt, bytes)
     return spelt
 

@@ -1,6 +1,8 @@
-"""The conformance of each adapter as it runs here: its own examples, read, answered and held against its schemas.
+"""The conformance of each adapter as it runs here: its own examples, read, answered and held
+against its schemas.
 
-The suite under tests/contract asks more; this is what can be asked of an installation without the tests' sources.
+The suite under tests/contract asks more; this is what can be asked of an installation without the
+tests' sources.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _FAULTS_KEPT = 10
 
 
 class Conformance(msgspec.Struct, frozen=True):
-    """What came of one adapter: examples that were read, messages that were fuzzed, and what was wrong (the first)."""
+    """What came of one adapter: examples that were read, messages that were fuzzed, and what was
+    wrong (the first).
+    """
 
     adapter: str
     examples: int
@@ -50,35 +54,44 @@ def run_suite(among: Sequence[AdapterUnderTest], seed: int = 1) -> list[Conforma
             examples = number + 1
             faults += fault
         failures = [failure for failure in fuzzed.failures if failure.adapter == subject.name]
-        faults += [f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}" for failure in failures]
+        faults += [
+            f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}"
+            for failure in failures
+        ]
         tally = fuzzed.by_adapter[subject.name]
         if not tally.is_clean and not failures:
-            faults.append(f"fuzzed: {tally.exceptions + tally.unaccounted + tally.inexact} messages went wrong")
+            faults.append(
+                f"fuzzed: {tally.exceptions + tally.unaccounted + tally.inexact} messages went wrong"
+            )
         results.append(Conformance(subject.name, examples, tally.count, faults[:_FAULTS_KEPT]))
     return results
 
 
 def _tried(subject: AdapterUnderTest, checker: DriftChecker) -> Iterator[list[str]]:
-    """For each example in the first and the last of the provider's currencies what is wrong with it."""
+    """For each example in the first and the last of the provider's currencies what is wrong with
+    it.
+    """
     currencies = dict.fromkeys((subject.examples.currencies[0], subject.examples.currencies[-1]))
     for currency in currencies:
         try:
             fill = Fill(1, currency)
             made = subject.make_examples(fill)
-        except Exception:  # noqa: BLE001 - examples that cannot be written are a fault like any other
+        except Exception:
             yield [f"{currency}: no examples: {traceback.format_exc(limit=-1)}"]
             continue
         for example in made:
             try:
                 faults = [*_faults(subject, fill, example), *_undeclared(subject, example, checker)]
-            except Exception:  # noqa: BLE001 - that nothing may raise is what is asked
+            except Exception:
                 faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
             yield [f"{currency} {example.name!r}: {fault.kind}: {fault.detail}" for fault in faults]
 
 
 def _faults(subject: AdapterUnderTest, fill: Fill, example: Example) -> Iterator[AdapterFault]:
     place = record(example, subject.dialect.provider, appended_at_ms=fill.appended_at_ms)
-    again = record(example, subject.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000)
+    again = record(
+        example, subject.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000
+    )
     case = FuzzCase(0, subject, Mode.VALID, fill, example, place, keyed=True)
     results = normalise_case(case)
     yield from check_case(case, results)
@@ -88,13 +101,22 @@ def _faults(subject: AdapterUnderTest, fill: Fill, example: Example) -> Iterator
 
 def _identities(subject: AdapterUnderTest, place: object) -> list[str]:
     items = subject.keyed.normalise(place)  # type: ignore[arg-type]
-    return [item.code.value if isinstance(item, RejectedItem) else event_of(item).event_id for item in items]
+    return [
+        item.code.value if isinstance(item, RejectedItem) else event_of(item).event_id
+        for item in items
+    ]
 
 
-def _undeclared(subject: AdapterUnderTest, example: Example, checker: DriftChecker) -> Iterator[AdapterFault]:
+def _undeclared(
+    subject: AdapterUnderTest, example: Example, checker: DriftChecker
+) -> Iterator[AdapterFault]:
     if all(expected.code is not None for expected in example.expects):
         return
-    for finding in checker.check(subject.dialect.provider, record(example, subject.dialect.provider)):
+    for finding in checker.check(
+        subject.dialect.provider, record(example, subject.dialect.provider)
+    ):
         if finding.shape.what is not DriftKind.NEW_FIELD:
             what, path, detail = finding.shape
-            yield AdapterFault(FaultKind.INEXACT, f"against its payload schema: {what} {path} {detail}".rstrip())
+            yield AdapterFault(
+                FaultKind.INEXACT, f"against its payload schema: {what} {path} {detail}".rstrip()
+            )

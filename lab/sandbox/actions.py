@@ -59,7 +59,9 @@ class GameAction(msgspec.Struct, frozen=True):
 
 
 class HouseAction(msgspec.Struct, frozen=True):
-    """An operation of the casino's own cashier or back office; `fields` are those special to the operation, as text."""
+    """An operation of the casino's own cashier or back office; `fields` are those special to the
+    operation, as text.
+    """
 
     at_ms: int
     operation: str
@@ -69,7 +71,10 @@ class HouseAction(msgspec.Struct, frozen=True):
 
 
 class PspItem(msgspec.Struct, frozen=True):
-    """One notice of the payment provider. It names our reference, not the player, who stands here for routing only."""
+    """One notice of the payment provider.
+
+    It names our reference, not the player, who stands here for routing only.
+    """
 
     at_ms: int
     event_code: str
@@ -90,7 +95,9 @@ class PspBatch(msgspec.Struct, frozen=True):
 
 
 class PoisonAction(msgspec.Struct, frozen=True):
-    """A request that no dialect can accept: entry `kind` of the poison catalogue, for a real player."""
+    """A request that no dialect can accept: entry `kind` of the poison catalogue, for a real
+    player.
+    """
 
     at_ms: int
     kind: int
@@ -102,7 +109,8 @@ Request = GameAction | HouseAction | PspBatch | PoisonAction
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One request on its way: when the connector gets it, and all that varies between two sendings of one content.
+    """One request on its way: when the connector gets it, and all that varies between two sendings
+    of one content.
 
     `nonce` (128 random bits) is the request id and, of a retry, the seed of its spelling.
     """

@@ -1,7 +1,9 @@
-"""Adyen's notification batches: JSON, each item signed by itself, booleans as strings, amounts in minor units.
+"""Adyen's notification batches: JSON, each item signed by itself, booleans as strings, amounts in
+minor units.
 
-Shapes follow the notification samples in `Adyen/adyen-java-api-library`, and so does the text that is signed: its
-HMACValidatorTest holds the vector that our contract test repeats. A chargeback comes unsigned, as its sample there.
+Shapes follow the notification samples in `Adyen/adyen-java-api-library`, and so does the text that
+is signed: its HMACValidatorTest holds the vector that our contract test repeats. A chargeback comes
+unsigned, as its sample there.
 """
 
 from __future__ import annotations
@@ -91,6 +93,7 @@ def _text_of(flag: bool) -> str:
 
 
 def _event_date(at_ms: int) -> str:
-    # Whole seconds, as in the samples: two notices of one second are told apart by their references only.
+    # Whole seconds, as in the samples: two notices of one second are told apart by their references
+    # only.
     moment = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
     return moment.astimezone(_AMSTERDAM).isoformat()

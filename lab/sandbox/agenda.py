@@ -12,7 +12,10 @@ Step = Callable[[int], Iterable[Action]]
 
 
 class Agenda:
-    """Steps to come. Of two that are due at the same millisecond, the one planned first comes first."""
+    """Steps to come.
+
+    Of two that are due at the same millisecond, the one planned first comes first.
+    """
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, int, Step]] = []

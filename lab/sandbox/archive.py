@@ -1,4 +1,6 @@
-"""Generated records as lines of JSON, the bytes in base64: to look at, to keep, to feed by other means."""
+"""Generated records as lines of JSON, the bytes in base64: to look at, to keep, to feed by other
+means.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from lab.sandbox.records import RawEvent
 
 
 def json_lines(records: Iterable[RawEvent]) -> Iterator[bytes]:
-    """One line a record, in feed order; key, value and header values are base64, header names are text."""
+    """One line a record, in feed order; key, value and header values are base64, header names are
+    text.
+    """
     return (orjson.dumps(_line(record)) + b"\n" for record in records)
 
 

@@ -1,4 +1,6 @@
-"""Money in and out: deposits with their notices, captures, refunds, a chargeback, withdrawals, bonuses."""
+"""Money in and out: deposits with their notices, captures, refunds, a chargeback, withdrawals,
+bonuses.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,13 @@ class Cashier:
         self._settled: list[Deposit] = []
 
     def first_deposit(
-        self, seat: Seat, amount_minor: int, *, opened_at_ms: int, settled_at_ms: int, may_be_reversed: bool = True
+        self,
+        seat: Seat,
+        amount_minor: int,
+        *,
+        opened_at_ms: int,
+        settled_at_ms: int,
+        may_be_reversed: bool = True,
     ) -> tuple[HouseAction, PspItem]:
         """A player's first deposit, opened and authorised at the given times."""
         opened = self._opened(seat.player, amount_minor, opened_at_ms)
@@ -44,7 +52,9 @@ class Cashier:
         return opened, _authorisation(deposit, settled_at_ms)
 
     def top_up(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """A further deposit; its notice comes some seconds later and may say that the card was refused."""
+        """A further deposit; its notice comes some seconds later and may say that the card was
+        refused.
+        """
         if seat.awaits_deposit:
             return
         seat.awaits_deposit = True
@@ -58,7 +68,9 @@ class Cashier:
         fields = (*_money(player, amount_minor), ("psp", "adyen"))
         return HouseAction(at_ms, "deposit.opened", self._ids.uuid(), player, fields)
 
-    def _notified(self, seat: Seat, reference: str, amount_minor: int, at_ms: int) -> Iterable[Action]:
+    def _notified(
+        self, seat: Seat, reference: str, amount_minor: int, at_ms: int
+    ) -> Iterable[Action]:
         seat.awaits_deposit = False
         if self._rng.random() < AUTHORISATION_REFUSED_SHARE:
             yield PspItem(
@@ -107,7 +119,9 @@ class Cashier:
         """The card holder's bank takes a deposit back, whether the player still has it or not."""
         return self._reversed("CHARGEBACK", at_ms, success=True, reason="Other Fraud")
 
-    def _reversed(self, event_code: str, at_ms: int, *, success: bool, reason: str) -> Iterable[Action]:
+    def _reversed(
+        self, event_code: str, at_ms: int, *, success: bool, reason: str
+    ) -> Iterable[Action]:
         if not self._settled:  # few players, and all that they ever deposited has gone back
             return ()
         # Rather from somebody who still has it; ten looks are enough, the last one counts.
@@ -121,7 +135,9 @@ class Cashier:
         return self._follow_up(event_code, deposit, at_ms, success=success, reason=reason)
 
     def after_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """A player who leaves a table may withdraw part of what he has; what follows takes its time."""
+        """A player who leaves a table may withdraw part of what he has; what follows takes its
+        time.
+        """
         purse = seat.player.purse
         unit = purse.stakes_minor[0]
         half = seat.funds_minor // 2 // unit * unit
@@ -133,17 +149,25 @@ class Cashier:
         else:
             asked = half
             seat.funds_minor -= half
-            self._agenda.plan(at_ms + self._rng.randint(3_000, 15_000), partial(self._decided, seat, id_, half))
-        yield HouseAction(at_ms, "withdrawal.requested", id_, seat.player, _money(seat.player, asked))
+            self._agenda.plan(
+                at_ms + self._rng.randint(3_000, 15_000), partial(self._decided, seat, id_, half)
+            )
+        yield HouseAction(
+            at_ms, "withdrawal.requested", id_, seat.player, _money(seat.player, asked)
+        )
 
-    def _decided(self, seat: Seat, withdrawal: str, amount_minor: int, at_ms: int) -> Iterable[Action]:
+    def _decided(
+        self, seat: Seat, withdrawal: str, amount_minor: int, at_ms: int
+    ) -> Iterable[Action]:
         which = ("withdrawal_id", withdrawal)
         if self._rng.random() < WITHDRAWAL_REFUSED_SHARE:
             seat.funds_minor += amount_minor
             fields = (which, ("reason", "documents missing"))
             yield HouseAction(at_ms, "withdrawal.refused", self._ids.uuid(), seat.player, fields)
             return
-        self._agenda.plan(at_ms + self._rng.randint(2_000, 20_000), partial(self._paid, seat.player, which))
+        self._agenda.plan(
+            at_ms + self._rng.randint(2_000, 20_000), partial(self._paid, seat.player, which)
+        )
         yield HouseAction(at_ms, "withdrawal.approved", self._ids.uuid(), seat.player, (which,))
 
     def _paid(self, player: Player, which: tuple[str, str], at_ms: int) -> Iterable[Action]:

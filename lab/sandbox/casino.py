@@ -9,13 +9,23 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from lab.sandbox.actions import GAME_PROVIDERS, HUB88, PLAYNGO, Action, GameAction, GameSession, HouseAction, Verb
+from lab.sandbox.actions import (
+    GAME_PROVIDERS,
+    HUB88,
+    PLAYNGO,
+    Action,
+    GameAction,
+    GameSession,
+    HouseAction,
+    Verb,
+)
 from lab.sandbox.agenda import Agenda
 from lab.sandbox.cashier import Cashier
 from lab.sandbox.ids import Ids
 from lab.sandbox.seats import Seat
 
-# One bet every 3.8 s on average and none within the 2.5 s that Great Britain asks of a slot (RTS 14D).
+# One bet every 3.8 s on average and none within the 2.5 s that Great Britain asks of a slot (RTS
+# 14D).
 ROUND_GAP_MS: Final = (2_600, 5_000)
 SETTLING_MS: Final = (300, 1_500)
 PAUSE_MS: Final = (5_000, 20_000)
@@ -30,12 +40,18 @@ ROLLED_BACK_SHARE: Final = 0.02
 WON_SHARE: Final = 0.45
 CLOSED_BY_ZERO_WIN_SHARE: Final = 0.2  # lost, and the provider says so in a message of its own
 
-# Wins in quarters of the bet and their weights; with a hit in 45 of 100 rounds about 0.86 of the bets come back.
+# Wins in quarters of the bet and their weights; with a hit in 45 of 100 rounds about 0.86 of the
+# bets come back.
 _WIN_QUARTERS: Final = (1, 2, 4, 6, 8, 20, 40)
 _WIN_WEIGHTS: Final = (12, 17, 22, 15, 18, 12, 4)
 
 _GAMES: Final = {
-    HUB88: ((1201, "aur_pharaoh"), (1202, "aur_fruits"), (1310, "aur_crash"), (1415, "aur_blackjack")),
+    HUB88: (
+        (1201, "aur_pharaoh"),
+        (1202, "aur_fruits"),
+        (1310, "aur_crash"),
+        (1415, "aur_blackjack"),
+    ),
     PLAYNGO: ((100210, "vikings"), (100310, "moonfall"), (100377, "gold-rush"), (100401, "tomb")),
 }
 
@@ -75,7 +91,9 @@ class Casino:
         elif luck < UNKNOWN_BET_SHARE:
             yield from self._rolled_back_unseen(seat, stake, at_ms)
         elif luck < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE:
-            yield self.bet(seat, seat.funds_minor + seat.player.purse.deposits_minor[0] + stake, at_ms)
+            yield self.bet(
+                seat, seat.funds_minor + seat.player.purse.deposits_minor[0] + stake, at_ms
+            )
         elif luck < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE + FREE_SHARE:
             yield from self._free(seat, stake, at_ms)
         elif seat.funds_minor < stake:
@@ -88,7 +106,9 @@ class Casino:
         seat.funds_minor -= stake
         if fate < ROLLED_BACK_SHARE:
             bet = self.bet(seat, stake, at_ms)
-            self._agenda.plan(at_ms + self._rng.randint(1_000, 4_000), partial(self._roll_back, seat, bet))
+            self._agenda.plan(
+                at_ms + self._rng.randint(1_000, 4_000), partial(self._roll_back, seat, bet)
+            )
         elif fate < ROLLED_BACK_SHARE + WON_SHARE:
             bet = self.bet(seat, stake, at_ms)
             self.plan_win(seat, bet, self._prize(stake), at_ms)
@@ -105,7 +125,13 @@ class Casino:
         return stake * self._rng.choices(_WIN_QUARTERS, _WIN_WEIGHTS)[0] // 4
 
     def bet(
-        self, seat: Seat, amount_minor: int, at_ms: int, *, round_closed: bool = False, campaign_id: str | None = None
+        self,
+        seat: Seat,
+        amount_minor: int,
+        at_ms: int,
+        *,
+        round_closed: bool = False,
+        campaign_id: str | None = None,
     ) -> GameAction:
         """A bet in a round of its own; a round that it closes by itself is lost."""
         session = seat.session
@@ -128,7 +154,9 @@ class Casino:
 
     def plan_win(self, seat: Seat, bet: GameAction, prize: int, at_ms: int) -> None:
         """Have the bet's win, zero included, come a moment later; it closes the round."""
-        self._agenda.plan(at_ms + self._rng.randint(*SETTLING_MS), partial(self._settle, seat, bet, prize))
+        self._agenda.plan(
+            at_ms + self._rng.randint(*SETTLING_MS), partial(self._settle, seat, bet, prize)
+        )
 
     def _settle(self, seat: Seat, bet: GameAction, prize: int, at_ms: int) -> Iterable[Action]:
         seat.funds_minor += prize
@@ -142,7 +170,9 @@ class Casino:
         tx_id = bet.tx_id if bet.session.provider == PLAYNGO else self._ids.uuid()
         return self._answer_to(bet, Verb.ROLLBACK, bet.amount_minor, tx_id, at_ms)
 
-    def _answer_to(self, bet: GameAction, verb: Verb, amount_minor: int, tx_id: str, at_ms: int) -> GameAction:
+    def _answer_to(
+        self, bet: GameAction, verb: Verb, amount_minor: int, tx_id: str, at_ms: int
+    ) -> GameAction:
         return GameAction(
             at_ms=at_ms,
             verb=verb,
@@ -160,12 +190,15 @@ class Casino:
         bet = self.bet(seat, stake, at_ms)
         yield self._rollback_of(bet, at_ms)
         if self._rng.random() < 0.5:  # half of them do arrive, too late: no money may move
-            self._agenda.plan(at_ms + self._rng.randint(500, 5_000), lambda due_ms: (replace(bet, at_ms=due_ms),))
+            self._agenda.plan(
+                at_ms + self._rng.randint(500, 5_000), lambda due_ms: (replace(bet, at_ms=due_ms),)
+            )
 
     def _refused(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
         bet = self.bet(seat, stake, at_ms)
         yield bet
-        # Hub88 rolls back after any answer but NOT_ENOUGH_MONEY and LIMIT_REACHED (docs.hub88.io, Wallet API).
+        # Hub88 rolls back after any answer but NOT_ENOUGH_MONEY and LIMIT_REACHED (docs.hub88.io,
+        # Wallet API).
         if bet.session.provider == HUB88:
             late = at_ms + self._rng.randint(*SETTLING_MS)
             self._agenda.plan(late, lambda due_ms: (self._rollback_of(bet, due_ms),))

@@ -1,7 +1,9 @@
-"""One content, many spellings: the same JSON or XML in the writer's usual form, or as another serialiser puts it.
+"""One content, many spellings: the same JSON or XML in the writer's usual form, or as another
+serialiser puts it.
 
-A retry often comes from another node or release of the provider: fields stand in another order, white space differs,
-empty elements open and close. Whoever compares bytes, or hashes them for identity, is caught by these.
+A retry often comes from another node or release of the provider: fields stand in another order,
+white space differs, empty elements open and close. Whoever compares bytes, or hashes them for
+identity, is caught by these.
 """
 
 from __future__ import annotations

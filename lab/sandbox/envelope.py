@@ -24,7 +24,9 @@ def wrap_body(
     region: str = "",
     signature: tuple[str, bytes] | None = None,
 ) -> RawEvent:
-    """The record of one delivery; an unnamed brand and an empty region leave their headers out, as connectors do."""
+    """The record of one delivery; an unnamed brand and an empty region leave their headers out, as
+    connectors do.
+    """
     headers = [
         ("content-type", content_type.encode()),
         ("http-method", b"POST"),
@@ -39,9 +41,19 @@ def wrap_body(
         headers.append(("region", region.encode()))
     if signature is not None:
         headers.append(signature)
-    return RawEvent(provider, key.encode(), body, tuple(headers), delivery.at_ms, delivery.phase, delivery.origin)
+    return RawEvent(
+        provider,
+        key.encode(),
+        body,
+        tuple(headers),
+        delivery.at_ms,
+        delivery.phase,
+        delivery.origin,
+    )
 
 
 def style_of(delivery: Delivery) -> Random | None:
-    """The spelling of a retry; a first sending, and so its exact duplicate, is in the provider's usual form."""
+    """The spelling of a retry; a first sending, and so its exact duplicate, is in the provider's
+    usual form.
+    """
     return Random(delivery.nonce) if delivery.origin is Origin.RETRY else None

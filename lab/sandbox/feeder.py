@@ -1,4 +1,6 @@
-"""Appends generated records to the raw topics: in order, at a rate or as fast as the broker takes them."""
+"""Appends generated records to the raw topics: in order, at a rate or as fast as the broker takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from schemas.errors import UsageError
 from schemas.topics import qualified_name, raw_topic
 
 STRETCH_MAX: Final = 500
-"""Records that are appended side by side: enough to hide the broker's answer, few enough to keep topics in step."""
+"""Records that are appended side by side: enough to hide the broker's answer, few enough to keep
+topics in step.
+"""
 STRETCHES_PER_S: Final = 20
 
 BeforePhase = Callable[[int], Awaitable[None]]
@@ -38,11 +42,12 @@ async def feed_records(
     before_phase: BeforePhase | None = None,
     progress: ReportProgress | None = None,
 ) -> None:
-    """Append all records; those of one partition keep their order, and topics stay in step to `STRETCH_MAX` records.
+    """Append all records; those of one partition keep their order, and topics stay in step to
+    `STRETCH_MAX` records.
 
-    `rate` is in records a second, on average over each phase; a broker that is slower than that is never outrun.
-    The sender's errors pass through, and what was acknowledged before stays. Raises UsageError for a rate that is
-    not above zero.
+    `rate` is in records a second, on average over each phase; a broker that is slower than that is
+    never outrun. The sender's errors pass through, and what was acknowledged before stays. Raises
+    UsageError for a rate that is not above zero.
     """
     if rate is not None and not rate > 0:
         raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
@@ -83,7 +88,8 @@ def _stretches(records: Sequence[RawEvent], rate: float | None) -> Iterator[Sequ
 async def _append(stretch: Sequence[RawEvent], sender: Sender, namespace: str) -> None:
     by_topic: dict[str, list[OutRecord]] = {}
     for record in stretch:
-        # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a list only.
+        # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
+        # list only.
         out: OutRecord = (record.key, record.value, list(record.headers), None)
         by_topic.setdefault(qualified_name(raw_topic(record.provider), namespace), []).append(out)
     try:

@@ -1,4 +1,6 @@
-"""The house dialect: the casino's own cashier and back office, JSON with a hex HMAC-SHA256 in `x-house-signature`."""
+"""The house dialect: the casino's own cashier and back office, JSON with a hex HMAC-SHA256 in
+`x-house-signature`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def house_record(delivery: Delivery, action: HouseAction, keys: SandboxKeys) -> 
 
 
 def house_fields(action: HouseAction) -> dict[str, Any]:
-    """The fields of the body; sums are decimal text, the time is the operation's and stays the same in a retry."""
+    """The fields of the body; sums are decimal text, the time is the operation's and stays the same
+    in a retry.
+    """
     return {
         "operation": action.operation,
         "id": action.id,
@@ -31,7 +35,9 @@ def house_fields(action: HouseAction) -> dict[str, Any]:
     }
 
 
-def wrap_house_body(delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None) -> RawEvent:
+def wrap_house_body(
+    delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None
+) -> RawEvent:
     """A body as it reaches Kafka; no signature leaves the header out."""
     return wrap_body(
         delivery,

@@ -1,9 +1,10 @@
 """Hub88's wallet calls as the operator receives them.
 
-Field names, the idempotency rule and `X-Hub88-Signature` (RSA-SHA256 over the raw body, base64) are those of
-docs.hub88.io, operator API reference, Wallet API. The unit of 1/100000 and the rollback without amount and currency
-are taken from public integrators' code. There is no time in the body. None of these
-sources says which amount a free bet carries; ours carry 0, since the player pays nothing.
+Field names, the idempotency rule and `X-Hub88-Signature` (RSA-SHA256 over the raw body, base64) are
+those of docs.hub88.io, operator API reference, Wallet API. The unit of 1/100000 and the rollback
+without amount and currency are taken from public integrators' code. There is no time in the body.
+None of these sources says which amount a free bet carries; ours carry 0, since the player pays
+nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,11 @@ def hub88_body(fields: dict[str, Any], style: Random | None) -> bytes:
 
 
 def wrap_hub88_body(
-    delivery: Delivery, action: GameAction, body: bytes, signature: bytes | None, path: str | None = None
+    delivery: Delivery,
+    action: GameAction,
+    body: bytes,
+    signature: bytes | None,
+    path: str | None = None,
 ) -> RawEvent:
     """A body as it reaches Kafka; no signature leaves the header out."""
     return wrap_body(

@@ -1,4 +1,6 @@
-"""The secrets that the simulated providers sign with, and the keyring that our normaliser checks them by."""
+"""The secrets that the simulated providers sign with, and the keyring that our normaliser checks
+them by.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _SHA256 = hashes.SHA256()
 
 @dataclass(frozen=True)
 class SandboxKeys:
-    """One set of secrets. The same keys and the same scenario make the same bytes: PKCS #1 v1.5 signs without chance.
+    """One set of secrets. The same keys and the same scenario make the same bytes: PKCS #1 v1.5
+    signs without chance.
 
     RSA keys cannot be made from a seed, so a set is made once, saved and loaded again.
     """
@@ -49,9 +52,13 @@ class SandboxKeys:
         """Read what `save` wrote. Raises UsageError if the file is missing or is no such file."""
         try:
             stored = json.loads(path.read_bytes())
-            private_key = serialization.load_pem_private_key(stored["hub88"]["private_key_pem"].encode(), None)
+            private_key = serialization.load_pem_private_key(
+                stored["hub88"]["private_key_pem"].encode(), None
+            )
             if not isinstance(private_key, rsa.RSAPrivateKey):
-                raise UsageError(f"{path}: the hub88 key is not an RSA key; delete the file to have new keys made")
+                raise UsageError(
+                    f"{path}: the hub88 key is not an RSA key; delete the file to have new keys made"
+                )
             return cls(
                 hub88_private_key=private_key,
                 playngo_access_token=stored["playngo"]["access_token"],
@@ -61,7 +68,9 @@ class SandboxKeys:
         except OSError as error:
             raise UsageError(f"cannot read the sandbox keys: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-            raise UsageError(f"{path} holds no sandbox keys; delete the file to have new ones made") from error
+            raise UsageError(
+                f"{path} holds no sandbox keys; delete the file to have new ones made"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write all secrets, readable by the owner only; `load` reads them."""
@@ -76,7 +85,9 @@ class SandboxKeys:
         path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
     def keyring(self) -> Mapping[str, Mapping[str, str]]:
-        """What the normaliser needs, shaped as the file that PITBOSS_KEYS_FILE names: of RSA the public part only."""
+        """What the normaliser needs, shaped as the file that PITBOSS_KEYS_FILE names: of RSA the
+        public part only.
+        """
         public_pem = self.hub88_private_key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -88,7 +99,9 @@ class SandboxKeys:
         }
 
     def hub88_signature(self, body: bytes) -> bytes:
-        """Base64 of RSA-SHA256 (PKCS #1 v1.5) over the body, as in `X-Hub88-Signature`; 0.2 to 0.3 ms a call."""
+        """Base64 of RSA-SHA256 (PKCS #1 v1.5) over the body, as in `X-Hub88-Signature`; 0.2 to 0.3
+        ms a call.
+        """
         return base64.b64encode(self.hub88_private_key.sign(body, _PKCS1V15, _SHA256))
 
     def house_signature(self, body: bytes) -> bytes:
@@ -97,4 +110,6 @@ class SandboxKeys:
 
     def adyen_signature(self, signed_text: str) -> str:
         """Base64 of HMAC-SHA256 over an item's joined fields, as in `additionalData.hmacSignature`."""
-        return base64.b64encode(hmac.digest(self.adyen_hmac_key, signed_text.encode(), hashlib.sha256)).decode()
+        return base64.b64encode(
+            hmac.digest(self.adyen_hmac_key, signed_text.encode(), hashlib.sha256)
+        ).decode()

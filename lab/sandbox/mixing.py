@@ -1,4 +1,5 @@
-"""What happens to good records on the way: sent again, doubled, overtaken. Pure functions over deliveries.
+"""What happens to good records on the way: sent again, doubled, overtaken. Pure functions over
+deliveries.
 
 None of it changes what the deliveries say. Nothing is moved across phases.
 """
@@ -28,7 +29,9 @@ def sort_by_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def draw_retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """Later sendings of `count` of the deliveries, in a new spelling; a notice is sent again in another batch."""
+    """Later sendings of `count` of the deliveries, in a new spelling; a notice is sent again in
+    another batch.
+    """
     batches = _batches_by_account(deliveries)
     return [_retry(delivery, batches, rng) for delivery in _sample(deliveries, count, rng)]
 
@@ -38,22 +41,36 @@ def add_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> l
     first = [place for place, delivery in enumerate(deliveries) if delivery.origin is Origin.FIRST]
     doubled = sorted(rng.sample(first, count))
     copies = [replace(deliveries[place], origin=Origin.DUPLICATE) for place in doubled]
-    return _placed([*deliveries, *copies], [*range(len(deliveries)), *doubled], len(deliveries), DUPLICATE_PLACES, rng)
+    return _placed(
+        [*deliveries, *copies],
+        [*range(len(deliveries)), *doubled],
+        len(deliveries),
+        DUPLICATE_PLACES,
+        rng,
+    )
 
 
 def displace(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """The deliveries, `count` of them overtaken by 3 to 200 others of their phase; their times stay as they are."""
+    """The deliveries, `count` of them overtaken by 3 to 200 others of their phase; their times stay
+    as they are.
+    """
     moved = set(rng.sample(range(len(deliveries)), count))
     staying = [place for place in range(len(deliveries)) if place not in moved]
     places = [*staying, *sorted(moved)]
-    return _placed([deliveries[place] for place in places], places, len(staying), DISPLACED_PLACES, rng)
+    return _placed(
+        [deliveries[place] for place in places], places, len(staying), DISPLACED_PLACES, rng
+    )
 
 
 def _placed(
-    deliveries: Sequence[Delivery], places: Sequence[int], fixed: int, shift: tuple[int, int], rng: Random
+    deliveries: Sequence[Delivery],
+    places: Sequence[int],
+    fixed: int,
+    shift: tuple[int, int],
+    rng: Random,
 ) -> list[Delivery]:
-    # From `fixed` on, each delivery goes behind the one that is `shift` places after its own; half places keep the
-    # two apart without a second list.
+    # From `fixed` on, each delivery goes behind the one that is `shift` places after its own; half
+    # places keep the two apart without a second list.
     keys = [
         (delivery.phase, 2 * place if index < fixed else 2 * (place + rng.randint(*shift)) + 1)
         for index, (delivery, place) in enumerate(zip(deliveries, places, strict=True))
@@ -80,8 +97,12 @@ def _retry(delivery: Delivery, batches: _Batches, rng: Random) -> Delivery:
     request = delivery.request
     if isinstance(request, PspBatch):
         account = batches[delivery.phase, request.items[0].player.brand]
-        request = _rebatched(request, [other for other in account if other.at_ms <= at_ms], at_ms, rng)
-    return replace(delivery, request=request, at_ms=at_ms, nonce=rng.getrandbits(128), origin=Origin.RETRY)
+        request = _rebatched(
+            request, [other for other in account if other.at_ms <= at_ms], at_ms, rng
+        )
+    return replace(
+        delivery, request=request, at_ms=at_ms, nonce=rng.getrandbits(128), origin=Origin.RETRY
+    )
 
 
 def _rebatched(batch: PspBatch, sent: Sequence[Delivery], at_ms: int, rng: Random) -> PspBatch:

@@ -1,4 +1,6 @@
-"""Who plays: brand, jurisdiction and currency of each player, and the sums that are usual in that currency."""
+"""Who plays: brand, jurisdiction and currency of each player, and the sums that are usual in that
+currency.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,9 @@ _SEK: Final = Purse("SEK", (200, 500, 1_000, 2_000, 5_000), (20_000, 50_000, 100
 _JPY: Final = Purse("JPY", (20, 50, 100, 150, 500), (3_000, 5_000, 10_000))
 _KWD: Final = Purse("KWD", (50, 105, 250, 505, 1_000), (5_000, 10_000, 25_000))
 
-# Markets: brand, licence, purse and how many players of a hundred. Yen have no decimals and Kuwaiti dinars three,
-# so that no two decimals are taken for granted anywhere; one brand and one licence go unnamed in the headers.
+# Markets: brand, licence, purse and how many players of a hundred. Yen have no decimals and Kuwaiti
+# dinars three, so that no two decimals are taken for granted anywhere; one brand and one licence go
+# unnamed in the headers.
 _MARKETS: Final = (
     ("aurora", "MT", _EUR, 34),
     ("aurora", "GB", _GBP, 22),
@@ -59,7 +62,9 @@ _WEIGHTS: Final = tuple(weight for *_, weight in _MARKETS)
 
 
 def make_players(rng: Random, count: int) -> list[Player]:
-    """Players of all markets; ids begin alike within one scenario and otherwise between two scenarios."""
+    """Players of all markets; ids begin alike within one scenario and otherwise between two
+    scenarios.
+    """
     tag = f"{rng.getrandbits(24):06x}"
     markets = rng.choices(_MARKETS, weights=_WEIGHTS, k=count)
     return [

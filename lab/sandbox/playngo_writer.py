@@ -1,9 +1,10 @@
-"""Play'n GO's wallet calls: one bare XML element that names the method, the shared access token inside.
+"""Play'n GO's wallet calls: one bare XML element that names the method, the shared access token
+inside.
 
-Elements and rules as four public integrators have them; the vendor publishes no specification. `cancelReserve` bears
-the transactionId of the reserve that it cancels, `release` one of its own and the same roundId. `state` 1 is the
-round's closing summary: integrators disagree whether it may move money, so ours never carries any. No time in the
-body, no signature beside the token.
+Elements and rules as four public integrators have them; the vendor publishes no specification.
+`cancelReserve` bears the transactionId of the reserve that it cancels, `release` one of its own and
+the same roundId. `state` 1 is the round's closing summary: integrators disagree whether it may move
+money, so ours never carries any. No time in the body, no signature beside the token.
 """
 
 from __future__ import annotations
@@ -21,17 +22,23 @@ from schemas.money import format_minor
 METHODS: Final = {Verb.BET: "reserve", Verb.WIN: "release", Verb.ROLLBACK: "cancelReserve"}
 CONTENT_TYPE: Final = "application/xml"
 
-_PRINTED_SCALE: Final = 2  # yen too are printed with two decimals; a currency that has more is printed with its own
+_PRINTED_SCALE: Final = (
+    2  # yen too are printed with two decimals; a currency that has more is printed with its own
+)
 
 
 def playngo_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) -> RawEvent:
     """The record of a reserve, release or cancelReserve."""
     style = style_of(delivery)
     elements = playngo_elements(action, keys.playngo_access_token, style)
-    return wrap_playngo_body(delivery, action, xml_body(METHODS[action.verb], elements.items(), style))
+    return wrap_playngo_body(
+        delivery, action, xml_body(METHODS[action.verb], elements.items(), style)
+    )
 
 
-def playngo_elements(action: GameAction, access_token: str, style: Random | None = None) -> dict[str, str]:
+def playngo_elements(
+    action: GameAction, access_token: str, style: Random | None = None
+) -> dict[str, str]:
     """The elements of the document in order; an empty text is an empty element."""
     amount = amount_text(action.amount_minor, action.player.purse.scale, style)
     campaign = action.campaign_id or ""

@@ -1,7 +1,8 @@
-"""Requests that no dialect can accept, one kind a function, each with the code that it is to be rejected with.
+"""Requests that no dialect can accept, one kind a function, each with the code that it is to be
+rejected with.
 
-The first ten kinds have ten different codes. Where a kind is about the content, its signature is right, so that a
-normaliser which checks signatures first still comes to the fault that is meant.
+The first ten kinds have ten different codes. Where a kind is about the content, its signature is
+right, so that a normaliser which checks signatures first still comes to the fault that is meant.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from typing import Final, NamedTuple
 import orjson
 from msgspec.structs import replace
 
-from lab.sandbox.actions import HUB88, PLAYNGO, Delivery, GameAction, GameSession, HouseAction, PspBatch, PspItem, Verb
+from lab.sandbox.actions import (
+    HUB88,
+    PLAYNGO,
+    Delivery,
+    GameAction,
+    GameSession,
+    HouseAction,
+    PspBatch,
+    PspItem,
+    Verb,
+)
 from lab.sandbox.adyen_writer import adyen_item, wrap_adyen_body
 from lab.sandbox.encoders import xml_body
 from lab.sandbox.house_writer import house_fields, wrap_house_body
@@ -27,7 +38,9 @@ from schemas.errors import RejectCode
 
 
 class Victim(NamedTuple):
-    """What a kind is made from: a delivery, its player, the keys, and fresh ids that nothing else uses."""
+    """What a kind is made from: a delivery, its player, the keys, and fresh ids that nothing else
+    uses.
+    """
 
     delivery: Delivery
     player: Player
@@ -52,7 +65,9 @@ class Victim(NamedTuple):
     def withdrawal(self) -> HouseAction:
         """A withdrawal that nothing is wrong with yet."""
         fields = (("amount", "5"), ("currency", self.player.currency))
-        return HouseAction(self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields)
+        return HouseAction(
+            self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields
+        )
 
 
 def poison_record(delivery: Delivery, kind: int, player: Player, keys: SandboxKeys) -> RawEvent:
@@ -65,9 +80,13 @@ def poison_record(delivery: Delivery, kind: int, player: Player, keys: SandboxKe
 def _entity_in_doctype(victim: Victim) -> RawEvent:
     # XML external entities (CWE-611): a parser that expands this reads files for whoever sends it.
     bet = victim.bet(PLAYNGO)
-    body = xml_body(METHODS[bet.verb], playngo_elements(bet, victim.keys.playngo_access_token).items(), None)
+    body = xml_body(
+        METHODS[bet.verb], playngo_elements(bet, victim.keys.playngo_access_token).items(), None
+    )
     doctype = b'<!DOCTYPE reserve [<!ENTITY token SYSTEM "file:///etc/hostname">]>'
-    return wrap_playngo_body(victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<"))
+    return wrap_playngo_body(
+        victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<")
+    )
 
 
 def _signature_of_other_bytes(victim: Victim) -> RawEvent:
@@ -85,7 +104,9 @@ def _unknown_operation(victim: Victim) -> RawEvent:
 def _too_many_decimals(victim: Victim) -> RawEvent:
     bet = victim.bet(PLAYNGO)
     elements = playngo_elements(bet, victim.keys.playngo_access_token) | {"real": "1.00001"}
-    return wrap_playngo_body(victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None))
+    return wrap_playngo_body(
+        victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None)
+    )
 
 
 def _amount_beyond_64_bits(victim: Victim) -> RawEvent:
@@ -111,7 +132,9 @@ def _no_transaction_id(victim: Victim) -> RawEvent:
 
 def _no_such_time(victim: Victim) -> RawEvent:
     action = victim.withdrawal()
-    return _house_signed(victim, action, orjson.dumps(house_fields(action) | {"at": "2026-02-30T10:00:00.000Z"}))
+    return _house_signed(
+        victim, action, orjson.dumps(house_fields(action) | {"at": "2026-02-30T10:00:00.000Z"})
+    )
 
 
 def _text_for_flag(victim: Victim) -> RawEvent:
@@ -125,7 +148,9 @@ def _cut_short(victim: Victim) -> RawEvent:
 
 def _bytes_that_are_no_text(victim: Victim) -> RawEvent:
     bet = victim.bet(HUB88)
-    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce)).replace(b'"round":"', b'"round":"\xe4')
+    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce)).replace(
+        b'"round":"', b'"round":"\xe4'
+    )
     return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
 
 

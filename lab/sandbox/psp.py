@@ -20,11 +20,14 @@ class _OpenBatch:
     items: list[PspItem] = field(default_factory=list)
 
 
-def batch_notices(actions: Iterable[Action], rng: Random) -> Iterator[GameAction | HouseAction | PspBatch]:
-    """The actions, in order of time, with notices gathered: a batch goes when it is full or has waited long enough.
+def batch_notices(
+    actions: Iterable[Action], rng: Random
+) -> Iterator[GameAction | HouseAction | PspBatch]:
+    """The actions, in order of time, with notices gathered: a batch goes when it is full or has
+    waited long enough.
 
-    Items of different brands never share a batch: each brand has its own merchant account, and the connector knows
-    the brand by the address that the request came to.
+    Items of different brands never share a batch: each brand has its own merchant account, and the
+    connector knows the brand by the address that the request came to.
     """
     open_batches: dict[str, _OpenBatch] = {}
     for action in actions:

@@ -1,4 +1,6 @@
-"""What the sandbox hands out: one raw record as a connector would have put it on Kafka, and where it comes from."""
+"""What the sandbox hands out: one raw record as a connector would have put it on Kafka, and where
+it comes from.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ class Origin(StrEnum):
 class RawEvent(msgspec.Struct, frozen=True):
     """One record of `provider.<provider>.raw.v1`.
 
-    `event_time_ms` is the connector's simulated clock, the same as its `received-at` header. The records of a phase
-    all stand before those of the next. `origin` and `expected_reject` are for tests and are not part of the record.
+    `event_time_ms` is the connector's simulated clock, the same as its `received-at` header. The
+    records of a phase all stand before those of the next. `origin` and `expected_reject` are for
+    tests and are not part of the record.
     """
 
     provider: str

@@ -1,4 +1,6 @@
-"""A scenario is a handful of numbers; the same numbers and keys make the same records, byte for byte."""
+"""A scenario is a handful of numbers; the same numbers and keys make the same records, byte for
+byte.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +32,32 @@ EVENTS_PER_PLAYER: Final = 50
 OPENING_MS: Final = 30_000
 NOTICES_MS: Final = 30_000
 PLAY_AFTER_MS: Final = 80_000
-"""Play begins this long after the scenario: first deposits are opened, then authorised, then sent again if at all."""
+"""Play begins this long after the scenario: first deposits are opened, then authorised, then sent
+again if at all.
+"""
 ARRIVALS_MS: Final = 15_000
 SPEEDING_AFTER_MS: Final = (10_000, 20_000)
 BLOCK_AFTER_MS: Final = (20_000, 30_000)
 REVERSALS_AFTER_MS: Final = (30_000, 70_000)
 
-_DUPLICATES_OF_RETRIES: Final = 5  # every fifth redelivery repeats the bytes, the others only the content
+_DUPLICATES_OF_RETRIES: Final = (
+    5  # every fifth redelivery repeats the bytes, the others only the content
+)
 _RECORDS_OF_A_BURST: Final = BURST_BETS + BURST_BETS // WIN_EVERY
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What to play. `events` is the number of raw records in all, whatever they carry: first sendings, retries,
-    duplicates, poison, speeding. A batch of notices is one record.
+    """What to play. `events` is the number of raw records in all, whatever they carry: first
+    sendings, retries, duplicates, poison, speeding. A batch of notices is one record.
 
-    `players` does not count the speeders; without it there is one for each fifty events, which makes about two
-    minutes of play. `start_ms` is the epoch time of the first deposit: choose it with `duration_ms`, so that
-    the traffic ends before now. `retry_share` and `reorder_share` are shares of all records.
+    `players` does not count the speeders; without it there is one for each fifty events, which
+    makes about two minutes of play. `start_ms` is the epoch time of the first deposit: choose it
+    with `duration_ms`, so that the traffic ends before now. `retry_share` and `reorder_share` are
+    shares of all records.
 
-    Ids come from `seed`, `events` and the number of players together: the same scenario fed again later repeats its
-    transactions, and two different scenarios never meet in one id. Raises UsageError for numbers that do not fit.
+    Ids come from `seed`, `events` and the number of players together: the same scenario fed again
+    later repeats its transactions, and two different scenarios never meet in one id. Raises
+    UsageError for numbers that do not fit.
     """
 
     seed: int
@@ -69,7 +77,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         if self.player_count < 1:
             raise UsageError("a scenario needs a player")
         if self.play_count_min < self.player_count:
-            speeders = f" and {self.speeders} speeders ({_RECORDS_OF_A_BURST} events each)" if self.speeders else ""
+            speeders = (
+                f" and {self.speeders} speeders ({_RECORDS_OF_A_BURST} events each)"
+                if self.speeders
+                else ""
+            )
             raise UsageError(
                 f"{self.events} events are too few for {self.player_count} players{speeders}, with {self.poison} "
                 "unusable ones: ask for more events, or for fewer of them"
@@ -89,16 +101,28 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def play_count_min(self) -> int:
         """Records that are left for play if every first deposit's notice travels alone."""
         deposits = 2 * (self.player_count + self.speeders)
-        return self.events - deposits - self.redelivered_count - self.poison - self.speeders * _RECORDS_OF_A_BURST
+        return (
+            self.events
+            - deposits
+            - self.redelivered_count
+            - self.poison
+            - self.speeders * _RECORDS_OF_A_BURST
+        )
 
 
-def generate(scenario: Scenario, keys: SandboxKeys, progress: ReportProgress | None = None) -> list[RawEvent]:
-    """All raw records of the scenario in the order in which they are to be fed, `scenario.events` of them."""
+def generate(
+    scenario: Scenario, keys: SandboxKeys, progress: ReportProgress | None = None
+) -> list[RawEvent]:
+    """All raw records of the scenario in the order in which they are to be fed, `scenario.events`
+    of them.
+    """
     return write_all(deliveries_of(scenario), keys, progress)
 
 
 def duration_ms(scenario: Scenario) -> int:
-    """From the scenario's start to its last record's time; costs a play without writing and signing."""
+    """From the scenario's start to its last record's time; costs a play without writing and
+    signing.
+    """
     return max(delivery.at_ms for delivery in deliveries_of(scenario)) - scenario.start_ms
 
 
@@ -119,7 +143,9 @@ def deliveries_of(scenario: Scenario) -> list[Delivery]:
 
 
 class _Play:
-    """The cast of one scenario and what they do, part by part; parts draw from one generator, so their order counts."""
+    """The cast of one scenario and what they do, part by part; parts draw from one generator, so
+    their order counts.
+    """
 
     def __init__(self, scenario: Scenario, rng: Random) -> None:
         self._scenario = scenario
@@ -128,7 +154,9 @@ class _Play:
         self._agenda = Agenda()
         self._cashier = Cashier(self._agenda, rng, self._ids)
         self._casino = Casino(self._agenda, rng, self._ids, self._cashier)
-        seats = [Seat(player) for player in make_players(rng, scenario.player_count + scenario.speeders)]
+        seats = [
+            Seat(player) for player in make_players(rng, scenario.player_count + scenario.speeders)
+        ]
         self._speeders, self._seats = seats[: scenario.speeders], seats[scenario.speeders :]
         self._play_ms = scenario.start_ms + PLAY_AFTER_MS
 
@@ -136,16 +164,24 @@ class _Play:
         return Delivery(request, request.at_ms, phase, self._rng.getrandbits(128), origin)
 
     def first_deposits(self) -> Iterator[Request]:
-        """Every player's deposit, opened and then authorised: speeders' for their burst, others' as is usual."""
+        """Every player's deposit, opened and then authorised: speeders' for their burst, others' as
+        is usual.
+        """
         actions: list[Action] = []
         for seat in (*self._speeders, *self._seats):
             speeds = seat in self._speeders
-            amount = funds_needed_minor(seat) if speeds else self._rng.choice(seat.player.purse.deposits_minor)
+            amount = (
+                funds_needed_minor(seat)
+                if speeds
+                else self._rng.choice(seat.player.purse.deposits_minor)
+            )
             actions += self._cashier.first_deposit(
                 seat,
                 amount,
                 opened_at_ms=self._scenario.start_ms + self._rng.randrange(OPENING_MS),
-                settled_at_ms=self._scenario.start_ms + OPENING_MS + self._rng.randrange(NOTICES_MS),
+                settled_at_ms=self._scenario.start_ms
+                + OPENING_MS
+                + self._rng.randrange(NOTICES_MS),
                 may_be_reversed=not speeds,
             )
         return batch_notices(sorted(actions, key=lambda action: action.at_ms), self._rng)
@@ -170,7 +206,9 @@ class _Play:
         watched = self._rng.choice(self._seats)
         self._agenda.plan(self._in(BLOCK_AFTER_MS), partial(self._casino.block, watched))
         self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.charge_back)
-        self._agenda.plan(self._in(REVERSALS_AFTER_MS), partial(self._cashier.refund, success=False))
+        self._agenda.plan(
+            self._in(REVERSALS_AFTER_MS), partial(self._cashier.refund, success=False)
+        )
         for _ in range(max(1, len(self._seats) // 100)):
             self._agenda.plan(self._in(REVERSALS_AFTER_MS), self._cashier.refund)
         return batch_notices(self._agenda.run(), self._rng)

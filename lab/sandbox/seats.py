@@ -1,4 +1,6 @@
-"""What a simulated player has and does at the moment; the only state that changes while a scenario is played."""
+"""What a simulated player has and does at the moment; the only state that changes while a scenario
+is played.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from lab.sandbox.players import Player
 
 @dataclass(slots=True)
 class Seat:
-    """One player at play. `funds_minor` is what he believes to have: it keeps play plausible and proves nothing."""
+    """One player at play.
+
+    `funds_minor` is what he believes to have: it keeps play plausible and proves nothing.
+    """
 
     player: Player
     funds_minor: int = 0

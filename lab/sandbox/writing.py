@@ -18,7 +18,9 @@ from lab.sandbox.records import RawEvent
 ReportProgress = Callable[[int, int], None]
 """Told after each stretch: how many records are done, and of how many."""
 
-SIGNING_THREADS: Final = 2  # OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more
+SIGNING_THREADS: Final = (
+    2  # OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more
+)
 _STRETCH: Final = 200
 
 
@@ -44,7 +46,9 @@ def write_all(
 ) -> list[RawEvent]:
     """The raw records in the order of the deliveries."""
     records: list[RawEvent] = []
-    stretches = [deliveries[start : start + _STRETCH] for start in range(0, len(deliveries), _STRETCH)]
+    stretches = [
+        deliveries[start : start + _STRETCH] for start in range(0, len(deliveries), _STRETCH)
+    ]
 
     def write_stretch(stretch: Sequence[Delivery]) -> list[RawEvent]:
         return [write_record(delivery, keys) for delivery in stretch]

@@ -1,4 +1,6 @@
-"""Kafka's part, in memory: partitioned topics, offsets with holes in them, what groups have committed."""
+"""Kafka's part, in memory: partitioned topics, offsets with holes in them, what groups have
+committed.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,12 @@ class Broker:
         self._chance = chance
 
     def append(
-        self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]], now_ms: int
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        now_ms: int,
     ) -> SimulatedRecord:
         """Add a record to its key's partition."""
         part = partition_for(key, self.partitions)
@@ -76,8 +83,12 @@ class Broker:
         partition.has_grown.set()
         return record
 
-    async def send(self, process: Process, topic: str, records: Iterable[tuple[bytes, bytes]], now_ms: int) -> None:
-        """Append as a producer does, record by record; whoever dies in the middle leaves a part of them."""
+    async def send(
+        self, process: Process, topic: str, records: Iterable[tuple[bytes, bytes]], now_ms: int
+    ) -> None:
+        """Append as a producer does, record by record; whoever dies in the middle leaves a part of
+        them.
+        """
         await process.reach(f"send {topic}")
         for key, value in records:
             if process.is_dead:
@@ -89,7 +100,9 @@ class Broker:
     def ends(self, topics: Iterable[str]) -> dict[str, int]:
         """Where the partitions of topics end, by "topic-partition"."""
         return {
-            f"{topic}-{part}": partition.end for topic in topics for part, partition in enumerate(self.topics[topic])
+            f"{topic}-{part}": partition.end
+            for topic in topics
+            for part, partition in enumerate(self.topics[topic])
         }
 
     def verify(self, group: str, topic: str, stored: Mapping[int, StoredPosition]) -> None:

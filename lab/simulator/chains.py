@@ -1,4 +1,6 @@
-"""The transfers of each wallet, one after the other: what they add up to, and which events left it below zero."""
+"""The transfers of each wallet, one after the other: what they add up to, and which events left it
+below zero.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What must hold once everything has settled: against the oracle, within the tables, on the topics, in a replay."""
+"""What must hold once everything has settled: against the oracle, within the tables, on the topics,
+in a replay.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,16 @@ from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, W
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
-_REPLAYED: Final = ("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch")
+_REPLAYED: Final = (
+    "entry",
+    "repeat",
+    "transfer",
+    "wallet",
+    "closing",
+    "player_state",
+    "proposal",
+    "batch",
+)
 
 
 def _place(event: WalletTransaction) -> AttemptKey:
@@ -40,7 +51,9 @@ class Evidence:
                 position = Position(TRANSACTIONS, part, record.offset)
                 self.log[part, record.offset] = LogEvent(decode(record.value or b""), position)
         self.unresolved = [
-            decode(record.value or b"") for partition in world.broker.topics[UNRESOLVED] for record in partition.records
+            decode(record.value or b"")
+            for partition in world.broker.topics[UNRESOLVED]
+            for record in partition.records
         ]
         tables = world.server.tables
         self.batches = sorted(tables["batch"].rows.values(), key=lambda row: row["sequence"])
@@ -53,7 +66,11 @@ class Evidence:
         """The batches as they were committed, with their events."""
         for row in self.batches:
             offsets = range(row["from_offset"], row["next_offset"])
-            events = [self.log[row["part"], offset] for offset in offsets if (row["part"], offset) in self.log]
+            events = [
+                self.log[row["part"], offset]
+                for offset in offsets
+                if (row["part"], offset) in self.log
+            ]
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
@@ -98,7 +115,10 @@ def _said(world: Simulation, evidence: Evidence) -> Iterator[str]:
         event, place = sourced.event, _place(sourced.event)
         seen.add(place)
         said = world.intents.get(place)
-        if said is None or (event.brand, event.provider, event.operation, event.provider_tx_id) != said.identity:
+        if (
+            said is None
+            or (event.brand, event.provider, event.operation, event.provider_tx_id) != said.identity
+        ):
             yield f"{sourced}: {event.operation} {event.provider_tx_id} was never said"
     for place, said in world.intents.items():
         if place not in seen:
@@ -123,7 +143,9 @@ def _oracle(world: Simulation, evidence: Evidence) -> Iterator[str]:
             told = oracle.answer(said, place, event.player_id, said_at_ms)
             for row in evidence.answers[sourced.source.partition, sourced.source.offset]:
                 is_told = (row["outcome"], row["reason"]) == (told.outcome, told.reason)
-                shown = row["currency"] is None or row["available_minor"] == told.available.get(row["currency"], 0)
+                shown = row["currency"] is None or row["available_minor"] == told.available.get(
+                    row["currency"], 0
+                )
                 if not (is_told and shown):
                     answer = tuple(row[column] for column in _ANSWER)
                     yield f"{sourced} {said}: the ledger says {answer}, the oracle {told}"
@@ -155,7 +177,9 @@ def _same_money(world: Simulation, oracle: Oracle) -> Iterator[str]:
             yield f"{currency}: players and house together hold {rest}, which came from nowhere"
 
 
-def _differ(what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], nothing: Any) -> Iterator[str]:
+def _differ(
+    what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], nothing: Any
+) -> Iterator[str]:
     for key in sorted(ledger.keys() | oracle.keys(), key=str):
         if ledger.get(key, nothing) != oracle.get(key, nothing):
             yield f"{what} {key}: the ledger has {ledger.get(key)}, the oracle {oracle.get(key)}"
@@ -175,7 +199,10 @@ def _found(world: Simulation, evidence: Evidence, oracle: Oracle) -> Iterator[st
         owners = {decision.player for decision in oracle.decisions.get(asked.reference, ())}
         if event.player_id is not None and event.player_id not in owners:
             yield f"{sourced} was given to {event.player_id}, its reference belongs to {owners}"
-        was_there = first_said.get(asked.reference, len(world.intents)) < first_asked[asked.identity, asked.reference]
+        was_there = (
+            first_said.get(asked.reference, len(world.intents))
+            < first_asked[asked.identity, asked.reference]
+        )
         is_given_up = event.player_id is None and asked.legs[0].kind != "INFORMATIONAL"
         if is_given_up and was_there and any(owners):
             yield f"{sourced}: its reference {asked.reference} was said before it, and yet it was given up"
@@ -197,7 +224,13 @@ def _outcomes(world: Simulation, evidence: Evidence) -> Iterator[str]:
         asked.add(key)
         answer = told.get(key)
         for row in evidence.answers[place]:
-            said = answer and (answer.outcome, answer.reason, answer.currency, answer.balance_minor, answer.version)
+            said = answer and (
+                answer.outcome,
+                answer.reason,
+                answer.currency,
+                answer.balance_minor,
+                answer.version,
+            )
             if said != tuple(row[column] for column in _ANSWER):
                 yield f"{sourced}: the topic says {said}, the row {[row[column] for column in _ANSWER]}"
     for key in told.keys() - asked:
@@ -222,16 +255,27 @@ def _balances(world: Simulation) -> Iterator[str]:
     for key in sorted(seen.keys() & wallets.keys()):
         balance, row = seen[key], wallets[key]
         cash = balance.available_minor - balance.bonus_minor
-        on_topic = (cash, balance.bonus_minor, balance.held_minor, balance.version, balance.event_id)
-        if on_topic != tuple(row[c] for c in ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")):
+        on_topic = (
+            cash,
+            balance.bonus_minor,
+            balance.held_minor,
+            balance.version,
+            balance.event_id,
+        )
+        if on_topic != tuple(
+            row[c] for c in ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
+        ):
             yield f"wallet {key}: on the topic {on_topic}, in the ledger {row}"
-        # docs/guarantees.md: only what a frozen process sends when it wakes may leave an older balance last.
+        # docs/guarantees.md: only what a frozen process sends when it wakes may leave an older
+        # balance last.
         if last[key].version != balance.version and not world.had_freeze:
             yield f"wallet {key}: the last record says v{last[key].version}, an earlier one v{balance.version}"
 
 
 def _alerts(world: Simulation) -> Iterator[str]:
-    """Somebody is told of each event that took an account below zero, or further below, and of nothing else."""
+    """Somebody is told of each event that took an account below zero, or further below, and of
+    nothing else.
+    """
     decode = codec.decoder(FraudAlert)
     told = {
         event_id
@@ -248,18 +292,26 @@ async def _replay(world: Simulation, evidence: Evidence) -> list[str]:
     """The log into an empty ledger, in the order of the commits, gives the same rows."""
     server = Server()
     process = Process("replay", world.rng, lambda _: None)
-    ledger = PostgresLedger(SimulatedDatabase(server, process, "replay"), world.policies, topic=TRANSACTIONS)
+    ledger = PostgresLedger(
+        SimulatedDatabase(server, process, "replay"), world.policies, topic=TRANSACTIONS
+    )
     parts = sorted({row["part"] for row in evidence.batches})
-    claims = await claim_positions(SimulatedDatabase(server, process, "replay"), parts, topic=TRANSACTIONS)
+    claims = await claim_positions(
+        SimulatedDatabase(server, process, "replay"), parts, topic=TRANSACTIONS
+    )
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
     for slice_ in evidence.slices():
         await ledger.commit_group([slice_])
     wrong = []
     for name in _REPLAYED:
         live, again = world.server.tables[name].rows, server.tables[name].rows
-        keys = sorted((key for key in live.keys() | again.keys() if live.get(key) != again.get(key)), key=str)
+        keys = sorted(
+            (key for key in live.keys() | again.keys() if live.get(key) != again.get(key)), key=str
+        )
         if keys and name != "transfer":
-            wrong.append(f"replay: {name} {keys[0]} is {live.get(keys[0])} live, {again.get(keys[0])} again")
+            wrong.append(
+                f"replay: {name} {keys[0]} is {live.get(keys[0])} live, {again.get(keys[0])} again"
+            )
         elif keys and sorted(map(str, live.values())) != sorted(map(str, again.values())):
             wrong.append(f"replay: {len(live)} transfers live, {len(again)} again, or not the same")
     return wrong

@@ -18,13 +18,19 @@ from lab.simulator.statements import (
 from lab.simulator.tables import Server, SimulatedSession
 
 
-async def _epochs(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _epochs(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del session
     rows = server.tables["stream_position"].rows
-    return select_columns(statement, [rows[key] for key in position_keys(parameters) if key in rows])
+    return select_columns(
+        statement, [rows[key] for key in position_keys(parameters) if key in rows]
+    )
 
 
-async def _claim(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _claim(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     keys = sorted(position_keys(parameters))
     await server.lock(session, keys)
     columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
@@ -34,8 +40,13 @@ async def _claim(server: Server, session: SimulatedSession, statement: str, para
         old = server.tables["stream_position"].rows.get(key)
         if old is None:
             new = {
-                "consumer": consumer, "topic": topic, "part": part, "next_offset": 0, "published_offset": 0, "epoch": 1,
-            }  # fmt: skip
+                "consumer": consumer,
+                "topic": topic,
+                "part": part,
+                "next_offset": 0,
+                "published_offset": 0,
+                "epoch": 1,
+            }
             session.inserts.append(("stream_position", new))
         else:
             new = {**old, "epoch": old["epoch"] + 1}
@@ -65,7 +76,11 @@ async def _end_holders(
 ) -> StatementResult:
     del statement, parameters
     old_s = server.now_s() - 10
-    holders = [other for other in server.sessions if other is not session and other.locks and other.began_s < old_s]
+    holders = [
+        other
+        for other in server.sessions
+        if other is not session and other.locks and other.began_s < old_s
+    ]
     for holder in holders:
         server.end(holder)
     return StatementResult([(True,) for _ in holders], len(holders))
@@ -77,9 +92,13 @@ async def _published(
     arrays = [name for name, _ in arrays_of(statement)]
     for values in unnest_rows(statement, parameters):
         said = dict(zip(arrays, values, strict=True))
-        row = server.tables["stream_position"].rows[parameters["consumer"], parameters["topic"], said["parts"]]
+        row = server.tables["stream_position"].rows[
+            parameters["consumer"], parameters["topic"], said["parts"]
+        ]
         if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
-            session.changes.append(lambda row=row, to=said["offsets"]: row.update(published_offset=to))  # type: ignore[misc]
+            session.changes.append(
+                lambda row=row, to=said["offsets"]: row.update(published_offset=to)
+            )  # type: ignore[misc]
     return StatementResult()
 
 

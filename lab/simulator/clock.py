@@ -28,7 +28,9 @@ class _Selector(selectors.SelectSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop: tasks run in the order in which they became ready, which chance has no part in."""
+    """asyncio's own loop: tasks run in the order in which they became ready, which chance has no
+    part in.
+    """
 
     def __init__(self) -> None:
         self._simulated = _Selector()

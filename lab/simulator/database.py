@@ -1,4 +1,6 @@
-"""The ledger's `Database` over tables in memory; at every statement, COMMIT and reply a fault may strike."""
+"""The ledger's `Database` over tables in memory; at every statement, COMMIT and reply a fault may
+strike.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,9 @@ class SimulatedDatabase(LedgerDatabase):
             await self._process.reach(f"{self._name} connect")
             session = self._server.begin(self._process.name)
             try:
-                yield cast("AsyncConnection[Any]", _Connection(self._server, self._process, session))
+                yield cast(
+                    "AsyncConnection[Any]", _Connection(self._server, self._process, session)
+                )
                 await self._process.reach(f"{self._name} commit")
                 self._server.commit(session)
             finally:
@@ -109,7 +113,9 @@ class SimulatedDatabase(LedgerDatabase):
             # From here on it is committed, whether its client hears of it or not.
             await self._process.reach(f"{self._name} committed")
 
-    async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+    async def query(
+        self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
         """The rows of one statement, committed by itself."""
         async with self.transaction() as connection:
             return await (await connection.execute(statement, parameters)).fetchall()

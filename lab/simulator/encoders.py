@@ -1,4 +1,7 @@
-"""What was said, in the bytes of its provider. Signatures are left out: they are proven elsewhere and cost the most."""
+"""What was said, in the bytes of its provider.
+
+Signatures are left out: they are proven elsewhere and cost the most.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,25 @@ class ConnectorRecord(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def encode_record(items: Sequence[Intent], received_ms: int, provider_ms: int, chance: Random) -> ConnectorRecord:
+def encode_record(
+    items: Sequence[Intent], received_ms: int, provider_ms: int, chance: Random
+) -> ConnectorRecord:
     """One record that says all the items; only a payment provider says several at once."""
     first = items[0]
     brand, provider = first.identity[:2]
     body, path = _WRITERS[provider](items, provider_ms, chance)
     key = first.player or (first.reference[3] if first.reference else first.identity[3])
     headers = [
-        ("http-path", path), ("received-at", b"%d" % received_ms), ("brand", brand.encode()), ("region", b"MT"),
-    ]  # fmt: skip
+        ("http-path", path),
+        ("received-at", b"%d" % received_ms),
+        ("brand", brand.encode()),
+        ("region", b"MT"),
+    ]
     if provider == "hundredhp" and first.player is not None:
-        headers += [(PLAYER_HEADER, first.player.encode()), (CURRENCY_HEADER, (first.legs[0].currency or "").encode())]
+        headers += [
+            (PLAYER_HEADER, first.player.encode()),
+            (CURRENCY_HEADER, (first.legs[0].currency or "").encode()),
+        ]
     return ConnectorRecord(key.encode(), body, tuple(headers))
 
 
@@ -48,13 +59,20 @@ def _hub88(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[b
     del provider_ms
     said = items[0]
     fields: dict[str, Any] = {
-        "user": said.player, "transaction_uuid": said.identity[3], "request_uuid": f"{chance.getrandbits(64):x}",
-        "round": said.round_id, "round_closed": said.round_closed, "game_code": said.game,
-    }  # fmt: skip
+        "user": said.player,
+        "transaction_uuid": said.identity[3],
+        "request_uuid": f"{chance.getrandbits(64):x}",
+        "round": said.round_id,
+        "round_closed": said.round_closed,
+        "game_code": said.game,
+    }
     leg = said.legs[0]
     if leg.minor is not None:
         assert leg.currency is not None
-        fields |= {"amount": leg.minor * 10 ** (HUB88_SCALE - exponent_of(leg.currency)), "currency": leg.currency}
+        fields |= {
+            "amount": leg.minor * 10 ** (HUB88_SCALE - exponent_of(leg.currency)),
+            "currency": leg.currency,
+        }
         fields |= {"is_free": leg.is_free, "reward_uuid": leg.campaign}
     if said.reference is not None:
         fields["reference_transaction_uuid"] = said.reference[3]
@@ -78,10 +96,15 @@ def _playngo(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple
     total = sum(leg.minor or 0 for leg in said.legs)
     currency = said.legs[0].currency or ""
     fields = [
-        ("externalId", said.player), ("transactionId", said.identity[3]), ("roundId", said.round_id),
-        ("real", _amount(total, currency, chance)), ("currency", currency), ("gameId", said.game),
-        ("state", "1" if said.round_closed else "0"), ("freegameExternalId", said.legs[0].campaign),
-    ]  # fmt: skip
+        ("externalId", said.player),
+        ("transactionId", said.identity[3]),
+        ("roundId", said.round_id),
+        ("real", _amount(total, currency, chance)),
+        ("currency", currency),
+        ("gameId", said.game),
+        ("state", "1" if said.round_closed else "0"),
+        ("freegameExternalId", said.legs[0].campaign),
+    ]
     fields += [("jackpotGain", _amount(leg.minor or 0, currency, chance)) for leg in said.legs[1:]]
     chance.shuffle(fields)
     text = "".join(f"<{name}>{value}</{name}>" for name, value in fields if value is not None)
@@ -96,10 +119,13 @@ def _adyen(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[b
         event_code, _, failed = said.operation.partition(":")
         name = "merchantReference" if said.reference[2] == "deposit.opened" else "originalReference"
         fields = {
-            "eventCode": event_code, "success": "false" if failed else "true", "pspReference": said.identity[3],
-            "amount": {"currency": leg.currency, "value": leg.minor}, name: said.reference[3],
+            "eventCode": event_code,
+            "success": "false" if failed else "true",
+            "pspReference": said.identity[3],
+            "amount": {"currency": leg.currency, "value": leg.minor},
+            name: said.reference[3],
             "eventDate": rfc3339(provider_ms),
-        }  # fmt: skip
+        }
         entries.append({"NotificationRequestItem": fields})
     return _json({"live": "false", "notificationItems": entries}, chance), b"/adyen"
 
@@ -107,7 +133,11 @@ def _adyen(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[b
 def _house(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
     said = items[0]
     leg = said.legs[0]
-    fields: dict[str, Any] = {"operation": said.operation, "id": said.identity[3], "at": rfc3339(provider_ms)}
+    fields: dict[str, Any] = {
+        "operation": said.operation,
+        "id": said.identity[3],
+        "at": rfc3339(provider_ms),
+    }
     if said.player is not None:
         fields["player_id"] = said.player
     if leg.minor is not None and leg.currency is not None:
@@ -115,11 +145,18 @@ def _house(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[b
     elif leg.currency is not None:
         fields["currency"] = leg.currency
     if said.reference is not None:
-        fields["proposal_id" if said.operation == "adjustment.approved" else "withdrawal_id"] = said.reference[3]
+        fields["proposal_id" if said.operation == "adjustment.approved" else "withdrawal_id"] = (
+            said.reference[3]
+        )
     for other in said.legs[1:]:
         fields["wagering_amount"] = _amount(other.minor or 0, other.currency or "", chance)
     # A field that an operation does not have is let by.
-    fields |= {"psp": "adyen", "actor": said.actor, "reason": "a test", "campaign_id": leg.campaign or "none"}
+    fields |= {
+        "psp": "adyen",
+        "actor": said.actor,
+        "reason": "a test",
+        "campaign_id": leg.campaign or "none",
+    }
     fields["source"] = said.source
     return _json(fields, chance), b"/house"
 
@@ -131,4 +168,10 @@ def _amount(minor: int, currency: str, chance: Random) -> str:
     return text
 
 
-_WRITERS: Final = {"hub88": _hub88, "playngo": _playngo, "adyen": _adyen, "house": _house, "hundredhp": _hundredhp}
+_WRITERS: Final = {
+    "hub88": _hub88,
+    "playngo": _playngo,
+    "adyen": _adyen,
+    "house": _house,
+    "hundredhp": _hundredhp,
+}

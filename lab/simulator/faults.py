@@ -21,7 +21,11 @@ def _sends(*topics: str) -> list[str]:
 
 
 def _commits(*databases: str) -> list[str]:
-    return [f"{database} {what}" for what in ("connect", "commit", "committed") for database in databases]
+    return [
+        f"{database} {what}"
+        for what in ("connect", "commit", "committed")
+        for database in databases
+    ]
 
 
 FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
@@ -33,11 +37,25 @@ FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
     LEDGER: {
         "fetched": _PROCESS,
         **dict.fromkeys(_commits("store", "publisher", "claim"), _DATABASE),
-        **dict.fromkeys((f"ledger.{name}" for name in (
-            "lock_positions", "known_entries", "known_wallets", "copy_entries", "copy_transfers",
-            "copy_entries copied", "insert_entries", "insert_transfers", "upsert_wallets", "insert_batches",
-            "advance_positions",
-        )), _DATABASE),
+        **dict.fromkeys(
+            (
+                f"ledger.{name}"
+                for name in (
+                    "lock_positions",
+                    "known_entries",
+                    "known_wallets",
+                    "copy_entries",
+                    "copy_transfers",
+                    "copy_entries copied",
+                    "insert_entries",
+                    "insert_transfers",
+                    "upsert_wallets",
+                    "insert_batches",
+                    "advance_positions",
+                )
+            ),
+            _DATABASE,
+        ),
         **dict.fromkeys(_sends(OUTCOMES, BALANCES), _SEND),
         "positions.claim": _DATABASE,
         "positions.outcomes_between": _DATABASE,
@@ -46,22 +64,40 @@ FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
     },
     RESOLVE: {
         "fetched": _PROCESS,
-        **dict.fromkeys((f"resolver.{name}" for name in (
-            "park", "match", "raise_barrier", "set_log_ends", "finalise", "unappended", "appended",
-        )), _DATABASE),
+        **dict.fromkeys(
+            (
+                f"resolver.{name}"
+                for name in (
+                    "park",
+                    "match",
+                    "raise_barrier",
+                    "set_log_ends",
+                    "finalise",
+                    "unappended",
+                    "appended",
+                )
+            ),
+            _DATABASE,
+        ),
         **dict.fromkeys(_commits("resolver"), _DATABASE),
         **dict.fromkeys(_sends(TRANSACTIONS), _SEND),
         "positions.claim": _DATABASE,
         "commit offsets": _PROCESS,
     },
-}  # fmt: skip
+}
 """By role: every point that its process reaches, and what may happen there."""
 
 _ROLES: Final = (LEDGER, LEDGER, LEDGER, LEDGER, RESOLVE, NORMALISE, NORMALISE)
 # Most blows fall where it hurts most: around the COMMIT and between it and what is sent.
 _SORE: Final = (
     *("store commit", "store committed", "store committed", "claim committed", "positions.claim"),
-    *(f"send {OUTCOMES}", f"sending {BALANCES}", "resolver committed", f"send {TRANSACTIONS}", "fetched"),
+    *(
+        f"send {OUTCOMES}",
+        f"sending {BALANCES}",
+        "resolver committed",
+        f"send {TRANSACTIONS}",
+        "fetched",
+    ),
 )
 
 
@@ -97,7 +133,9 @@ class FaultSchedule:
 
     async def _shake(self) -> None:
         world = self._world
-        what = self._chance.choice(("rebalance", "join", "leave", "database away", "clock set back"))
+        what = self._chance.choice(
+            ("rebalance", "join", "leave", "database away", "clock set back")
+        )
         self.environment_faults.append(what)
         world.trace(what)
         group = world.groups[self._chance.choice(_ROLES)]

@@ -1,4 +1,6 @@
-"""A consumer group: who has which partition, and how that changes when processes come, freeze, die and come again."""
+"""A consumer group: who has which partition, and how that changes when processes come, freeze, die
+and come again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _RESTART_S: Final = (0.1, 3.0)
 
 
 class ConsumerGroup:
-    """Eager rebalances, as in Kafka's classic protocol: everybody lets go of everything, then all is dealt out anew."""
+    """Eager rebalances, as in Kafka's classic protocol: everybody lets go of everything, then all
+    is dealt out anew.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,9 @@ class ConsumerGroup:
     def _lost(self, worker: SimulatedWorker) -> None:
         error = worker.process.ended.result()
         if error is not None and getattr(error, "code", "") not in {"FENCED", "SEND_FAILED"}:
-            self.unexpected_exits.append(f"{worker.process.name} ended: {type(error).__name__} {error}")
+            self.unexpected_exits.append(
+                f"{worker.process.name} ended: {type(error).__name__} {error}"
+            )
         loop = asyncio.get_running_loop()
         loop.call_later(self._chance.uniform(*_SESSION_S), self._forget, worker)
         if sum(not member.process.is_dead for member in self.members) < self.size:
@@ -66,7 +72,9 @@ class ConsumerGroup:
         self._changed.set()
 
     def notice_freeze(self, process: Process) -> None:
-        """A process stands still: after a while others get its partitions, and when it moves again it joins anew."""
+        """A process stands still: after a while others get its partitions, and when it moves again
+        it joins anew.
+        """
 
         def later() -> None:
             self._changed.set()
@@ -85,7 +93,11 @@ class ConsumerGroup:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            living = [member for member in self.members if not member.process.is_dead and not member.process.is_frozen]
+            living = [
+                member
+                for member in self.members
+                if not member.process.is_dead and not member.process.is_frozen
+            ]
             frozen = any(member.process.is_frozen for member in self.members)
             if frozen and had == tuple(member.process for member in living):
                 continue  # it still stands still, and the others have its partitions

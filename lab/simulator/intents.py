@@ -1,4 +1,6 @@
-"""What somebody said, before it was spelled in a provider's bytes: the language that the oracle understands."""
+"""What somebody said, before it was spelled in a provider's bytes: the language that the oracle
+understands.
+"""
 
 from __future__ import annotations
 

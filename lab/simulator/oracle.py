@@ -1,7 +1,8 @@
-"""What the ledger must say, told as to a colleague: players, their money, and what became of each thing that was said.
+"""What the ledger must say, told as to a colleague: players, their money, and what became of each
+thing that was said.
 
-Written from docs/ledger.md, not from the posting rules: no batches, books, fingerprints or event ids. It is told
-everything in the order of the ledger's commits, and remembers all of it.
+Written from docs/ledger.md, not from the posting rules: no batches, books, fingerprints or event
+ids. It is told everything in the order of the ledger's commits, and remembers all of it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from lab.simulator.oracle_state import BONUS, CASH, OracleAnswer, OracleDecision
 class Oracle(OracleState):
     """Listens to everything and answers."""
 
-    def answer(self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int) -> OracleAnswer:
+    def answer(
+        self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int
+    ) -> OracleAnswer:
         """The answer to one attempt; `player` is whom the resolver found, where nobody was named."""
         heard = self.answers.get((said.identity, place))
         if heard is None:
-            heard = self.answers[said.identity, place] = self._answer(said, place, player, said_at_ms)
+            heard = self.answers[said.identity, place] = self._answer(
+                said, place, player, said_at_ms
+            )
         return heard
 
-    def _answer(self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int) -> OracleAnswer:
+    def _answer(
+        self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int
+    ) -> OracleAnswer:
         known = self.decisions.get(said.identity)
         if known and not self._may_try_again(said, player, known):
             last = known[-1]
@@ -30,7 +37,10 @@ class Oracle(OracleState):
                 return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
             if player and self.closings.get((said.identity, player)) == "CANCELLED":
                 return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT")
-            if last.answer.outcome.startswith("REFUSED_") or last.answer.outcome in ("TOMBSTONED", "UNRESOLVED"):
+            if last.answer.outcome.startswith("REFUSED_") or last.answer.outcome in (
+                "TOMBSTONED",
+                "UNRESOLVED",
+            ):
                 return last.answer
             return last.answer._replace(outcome="EXISTS")
         judge = OracleRules(self, said, player, said_at_ms)
@@ -41,9 +51,15 @@ class Oracle(OracleState):
         except Unbookable as error:
             judge.undo_movements()
             self.closings, self.wagering, verdict = closed, wagering, ("UNRESOLVED", str(error))
-        available = {currency: w[CASH] + w[BONUS] for (owner, currency), w in self.money.items() if owner == player}
+        available = {
+            currency: w[CASH] + w[BONUS]
+            for (owner, currency), w in self.money.items()
+            if owner == player
+        }
         told = OracleAnswer(*verdict, available)
-        self.decisions.setdefault(said.identity, []).append(OracleDecision(player, said, place, told, judge.movements))
+        self.decisions.setdefault(said.identity, []).append(
+            OracleDecision(player, said, place, told, judge.movements)
+        )
         return told
 
     def _may_try_again(self, said: Intent, player: str | None, known: list[OracleDecision]) -> bool:
@@ -54,6 +70,8 @@ class Oracle(OracleState):
             return not last.movements and said.content == last.intent.content
         if last.answer.reason == "BET_NOT_FOUND":
             bets = self.decisions_of(said.reference, player)
-            return said.content == last.intent.content and any(bet.answer.outcome == "POSTED" for bet in bets)
+            return said.content == last.intent.content and any(
+                bet.answer.outcome == "POSTED" for bet in bets
+            )
         may = self.policy(said).refused_id_reusable and said.decides
         return may and last.answer.outcome.startswith("REFUSED_") and last.player == player

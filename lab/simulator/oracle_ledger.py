@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from lab.simulator.intents import Intent
-from lab.simulator.oracle_state import BONUS, CASH, HELD, Movement, OracleDecision, OracleState, Verdict
+from lab.simulator.oracle_state import (
+    BONUS,
+    CASH,
+    HELD,
+    Movement,
+    OracleDecision,
+    OracleState,
+    Verdict,
+)
 
 MINOR_MAX: Final = 2**63 - 1
 BOOKED = ("POSTED", "BOOKED")
@@ -22,7 +30,9 @@ class Unbookable(Exception):
 class OracleLedger:
     """What one thing that was said may do to the memory."""
 
-    def __init__(self, memory: OracleState, said: Intent, player: str | None, said_at_ms: int) -> None:
+    def __init__(
+        self, memory: OracleState, said: Intent, player: str | None, said_at_ms: int
+    ) -> None:
         self.state = memory
         self.intent = said
         self.player = player
@@ -46,7 +56,10 @@ class OracleLedger:
         self.movements.append((currency, source, target, minor, version))
         if self.player is not None:
             cash, bonus, held = self.wallet(currency).values()
-            if max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > MINOR_MAX:
+            if (
+                max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held))
+                > MINOR_MAX
+            ):
                 raise Unbookable("BALANCE_OUT_OF_RANGE")
 
     def undo_movements(self) -> None:
@@ -91,7 +104,9 @@ class OracleLedger:
         return BOOKED
 
     def _ask_again(self, taken: list[Movement]) -> None:
-        """A bet that does not stand has not counted; of a requirement that is met its bonus share is cash at once."""
+        """A bet that does not stand has not counted; of a requirement that is met its bonus share
+        is cash at once.
+        """
         if not taken:
             return
         currency, key = taken[0][0], (self.player or "", taken[0][0])

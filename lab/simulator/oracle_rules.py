@@ -1,4 +1,6 @@
-"""The rules of docs/ledger.md, one method a line of its tables; they look into the oracle's memory and change it."""
+"""The rules of docs/ledger.md, one method a line of its tables; they look into the oracle's memory
+and change it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from lab.simulator.intents import Identity, IntentLeg
-from lab.simulator.oracle_ledger import BOOKED, CLOSED, NOTED, NOTHING, OracleLedger, Unbookable, bet_movements
+from lab.simulator.oracle_ledger import (
+    BOOKED,
+    CLOSED,
+    NOTED,
+    NOTHING,
+    OracleLedger,
+    Unbookable,
+    bet_movements,
+)
 from lab.simulator.oracle_state import BONUS, CASH, HELD, OracleDecision, Verdict
 from schemas.money import exponent_of
 
@@ -38,9 +48,14 @@ class OracleRules(OracleLedger):
         is_kept = policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
         if is_win and is_kept and said.reference and not self.reference_closing():
             memory.closings[said.reference, player] = "SETTLED"
-        return next((v for v in verdicts if v not in (BOOKED, NOTED)), BOOKED if BOOKED in verdicts else NOTED)
+        return next(
+            (v for v in verdicts if v not in (BOOKED, NOTED)),
+            BOOKED if BOOKED in verdicts else NOTED,
+        )
 
-    def replace_debt_reason(self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]) -> Verdict:
+    def replace_debt_reason(
+        self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]
+    ) -> Verdict:
         """The reason by which somebody hears of a player in debt."""
         nothing = {CASH: 0, BONUS: 0}
         for currency in {move[0] for move in self.movements} if self.player else ():
@@ -57,7 +72,9 @@ class OracleRules(OracleLedger):
             return ("REFUSED_BLOCKED", "PLAYER_BLOCKED")
         if "player.held" in levels and not is_bet:
             return ("REFUSED_BLOCKED", "WITHDRAWALS_HELD")
-        has_others = any(version for (owner, _), version in memory.versions.items() if owner == player)
+        has_others = any(
+            version for (owner, _), version in memory.versions.items() if owner == player
+        )
         if has_others and not memory.versions[player, currency]:
             return ("REFUSED_CURRENCY", "NO_WALLET_IN_CURRENCY")
         if leg.is_free:
@@ -76,7 +93,9 @@ class OracleRules(OracleLedger):
         policy, closed = memory.policy(said), self.reference_closing()
         if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
             return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
-        if policy.win_without_bet == "REFUSE" and not memory.posted_decision(said.reference, player):
+        if policy.win_without_bet == "REFUSE" and not memory.posted_decision(
+            said.reference, player
+        ):
             return ("REFUSED_REFERENCE", "BET_NOT_FOUND")
         return None
 
@@ -85,20 +104,29 @@ class OracleRules(OracleLedger):
         currency, minor = leg.currency or "", leg.minor or 0
         psp, promotions = f"psp:{provider}", f"promotions:{brand}"
         simple = {
-            "JACKPOT_WIN": (f"jackpot:{provider}", CASH), "DEPOSIT": (psp, CASH), "DEPOSIT_REVERSAL": (CASH, psp),
+            "JACKPOT_WIN": (f"jackpot:{provider}", CASH),
+            "DEPOSIT": (psp, CASH),
+            "DEPOSIT_REVERSAL": (CASH, psp),
             "BONUS_GRANT": (promotions, BONUS),
-        }  # fmt: skip
+        }
         if leg.kind in simple:
             self.move(currency, *simple[leg.kind], minor)
             return BOOKED if leg.kind != "BONUS_GRANT" else self._grant(currency)
         if leg.kind == "WIN":
             return self._win(promotions if leg.is_free else f"provider:{provider}", currency, minor)
         if leg.kind in ("BONUS_RELEASE", "BONUS_FORFEIT"):
-            return self._end_bonus(currency, CASH if leg.kind == "BONUS_RELEASE" else promotions, minor)
+            return self._end_bonus(
+                currency, CASH if leg.kind == "BONUS_RELEASE" else promotions, minor
+            )
         rules = {
-            "BET": self._bet, "ADJUSTMENT": self._adjustment, "PLAYER_STATE": self._state, "ROLLBACK": self._rollback,
-            "CANCEL": self._cancel, "WITHDRAWAL": self._withdrawal, "WITHDRAWAL_REVERSAL": self._refuse,
-        }  # fmt: skip
+            "BET": self._bet,
+            "ADJUSTMENT": self._adjustment,
+            "PLAYER_STATE": self._state,
+            "ROLLBACK": self._rollback,
+            "CANCEL": self._cancel,
+            "WITHDRAWAL": self._withdrawal,
+            "WITHDRAWAL_REVERSAL": self._refuse,
+        }
         return rules[leg.kind](leg) if leg.kind in rules else NOTED
 
     def _bet(self, leg: IntentLeg) -> Verdict:
@@ -127,7 +155,9 @@ class OracleRules(OracleLedger):
             taken = bet_movements(bet)
             to_bonus = minor if self.wallet(currency)[CASH] <= 0 else 0
             if taken:
-                to_bonus = minor * sum(m[3] for m in taken if m[1] == BONUS) // sum(m[3] for m in taken)
+                to_bonus = (
+                    minor * sum(m[3] for m in taken if m[1] == BONUS) // sum(m[3] for m in taken)
+                )
         self.move(currency, payer, CASH, minor - to_bonus)
         self.move(currency, payer, BONUS, to_bonus)
         return BOOKED
@@ -174,7 +204,10 @@ class OracleRules(OracleLedger):
             if said.actor == proposals[0].intent.actor:
                 return ("REFUSED_REFERENCE", "SELF_APPROVAL")
             self.state.closings[said.reference, player] = "APPROVED"
-            currency, minor = proposals[0].intent.legs[0].currency or "", proposals[0].intent.legs[0].minor or 0
+            currency, minor = (
+                proposals[0].intent.legs[0].currency or "",
+                proposals[0].intent.legs[0].minor or 0,
+            )
         accounts = ("adjustments", CASH) if minor >= 0 else (CASH, "adjustments")
         self.move(currency, *accounts, abs(minor))
         return BOOKED
@@ -183,7 +216,11 @@ class OracleRules(OracleLedger):
         said, player, at_ms = self.intent, self.player or "", self.intent_at_ms
         limits, standings = self.state.limits, self.state.standings
         is_limit = said.operation in ("player.limited", "player.unlimited")
-        old = limits.get((player, leg.currency or "")) if is_limit else standings.get((player, said.source))
+        old = (
+            limits.get((player, leg.currency or ""))
+            if is_limit
+            else standings.get((player, said.source))
+        )
         if old and old[0] > at_ms:
             return ("POSTED", "STALE_STATE")
         if is_limit:
@@ -201,10 +238,17 @@ class OracleRules(OracleLedger):
     def _refuse(self, _: IntentLeg) -> Verdict:
         was = self.reference_closing()
         verdict = self.reverse("REFUSED")
-        return ("UNRESOLVED", "REFUSED_AFTER_PAYMENT") if (verdict, was) == (CLOSED, "PAID") else verdict
+        return (
+            ("UNRESOLVED", "REFUSED_AFTER_PAYMENT")
+            if (verdict, was) == (CLOSED, "PAID")
+            else verdict
+        )
 
     def _rollback(self, _: IntentLeg) -> Verdict:
-        if self.reference_closing() == "SETTLED" and self.state.policy(self.intent).rollback_after_win == "REFUSE":
+        if (
+            self.reference_closing() == "SETTLED"
+            and self.state.policy(self.intent).rollback_after_win == "REFUSE"
+        ):
             return ("REFUSED_REFERENCE", "BET_SETTLED")
         return self.reverse("REVERSED")
 

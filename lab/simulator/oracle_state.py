@@ -1,4 +1,6 @@
-"""What the oracle remembers: players and their money, what was decided about each thing, what has ended it."""
+"""What the oracle remembers: players and their money, what was decided about each thing, what has
+ended it.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class OracleState:
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
         self.policies = policies
-        self.money: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {CASH: 0, BONUS: 0, HELD: 0})
+        self.money: dict[tuple[str, str], dict[str, int]] = defaultdict(
+            lambda: {CASH: 0, BONUS: 0, HELD: 0}
+        )
         self.versions: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.house: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.standings: dict[tuple[str, str], tuple[int, str]] = {}
@@ -58,10 +62,14 @@ class OracleState:
     def decisions_of(self, identity: Identity | None, player: str | None) -> list[OracleDecision]:
         """How something of this player was decided, oldest first."""
         return (
-            [decision for decision in self.decisions.get(identity, []) if decision.player == player] if identity else []
+            [decision for decision in self.decisions.get(identity, []) if decision.player == player]
+            if identity
+            else []
         )
 
-    def posted_decision(self, identity: Identity | None, player: str | None) -> OracleDecision | None:
+    def posted_decision(
+        self, identity: Identity | None, player: str | None
+    ) -> OracleDecision | None:
         """Its last decision, if that was POSTED."""
         seen = self.decisions_of(identity, player)
         return seen[-1] if seen and seen[-1].answer.outcome == "POSTED" else None

@@ -12,7 +12,9 @@ from lab.simulator.tables import Row, Server, SimulatedSession
 WAITING, RESOLVED, FINAL = "WAITING", "RESOLVED", "FINAL"
 
 
-def parked_rows(server: Server, parts: Iterable[int] | None = None, state: str | None = None) -> list[Row]:
+def parked_rows(
+    server: Server, parts: Iterable[int] | None = None, state: str | None = None
+) -> list[Row]:
     """Parked rows in the order of their places."""
     wanted = None if parts is None else set(parts)
     rows = [
@@ -33,10 +35,21 @@ def _player_of(server: Server, event_id: str | None) -> str | None:
     return next((row["player_id"] for row in entries if row["player_id"] is not None), None)
 
 
-async def _park(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _park(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     table, columns = target_of(statement)
-    defaults = {"state": WAITING, "player_id": None, "appended": False, "barrier": None, "parked_at": server.now_s()}
-    rows = [{**defaults, **dict(zip(columns, values, strict=True))} for values in unnest_rows(statement, parameters)]
+    defaults = {
+        "state": WAITING,
+        "player_id": None,
+        "appended": False,
+        "barrier": None,
+        "parked_at": server.now_s(),
+    }
+    rows = [
+        {**defaults, **dict(zip(columns, values, strict=True))}
+        for values in unnest_rows(statement, parameters)
+    ]
     session.inserts += [(table, row) for row in rows]
     return StatementResult(count=len(rows))
 
@@ -44,19 +57,28 @@ async def _park(server: Server, session: SimulatedSession, statement: str, param
 def _same_attempt(server: Server, row: Row) -> Row | None:
     """The row of the same attempt that does not wait any more."""
     others = server.tables["parked"].find(("event_id",), (row["event_id"],))
-    return next((other for other in others if other["state"] != WAITING and other["body"] == row["body"]), None)
+    return next(
+        (other for other in others if other["state"] != WAITING and other["body"] == row["body"]),
+        None,
+    )
 
 
-async def _follow(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _follow(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement
     for row in parked_rows(server, parameters["parts"], WAITING):
         other = _same_attempt(server, row)
         if other is not None:
-            session.changes.append(partial(row.update, state=other["state"], player_id=other["player_id"]))
+            session.changes.append(
+                partial(row.update, state=other["state"], player_id=other["player_id"])
+            )
     return StatementResult()
 
 
-async def _match(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _match(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement
     for row in parked_rows(server, parameters["parts"], WAITING):
         player = _player_of(server, row["reference_event_id"])
@@ -69,8 +91,14 @@ async def _unappended(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del session, statement
-    rows = [row for row in parked_rows(server, parameters["parts"]) if not row["appended"] and row["state"] != WAITING]
-    return StatementResult([(row["part"], row["source_offset"], row["body"], row["player_id"]) for row in rows[:1000]])
+    rows = [
+        row
+        for row in parked_rows(server, parameters["parts"])
+        if not row["appended"] and row["state"] != WAITING
+    ]
+    return StatementResult(
+        [(row["part"], row["source_offset"], row["body"], row["player_id"]) for row in rows[:1000]]
+    )
 
 
 async def _appended(
@@ -91,7 +119,13 @@ async def _waiting(
         rows.setdefault(row["part"], []).append(row)
     return StatementResult(
         [
-            (part, len(found), max((row["source_offset"] for row in found if row["barrier"] is None), default=None))
+            (
+                part,
+                len(found),
+                max(
+                    (row["source_offset"] for row in found if row["barrier"] is None), default=None
+                ),
+            )
             for part, found in rows.items()
         ]
     )
@@ -122,7 +156,11 @@ async def _open_barriers(
     used = {row["barrier"] for row in parked_rows(server, parameters["parts"], WAITING)}
     barriers = server.tables["barrier"].rows
     return StatementResult(
-        [(row["id"], row["raw_ends"], row["log_ends"]) for _, row in sorted(barriers.items()) if row["id"] in used]
+        [
+            (row["id"], row["raw_ends"], row["log_ends"])
+            for _, row in sorted(barriers.items())
+            if row["id"] in used
+        ]
     )
 
 
@@ -144,7 +182,9 @@ async def _positions(
     del session, statement
     topics = (parameters["log"], parameters["unresolved"])
     rows = server.tables["stream_position"].rows.values()
-    return StatementResult([(row["topic"], row["part"], row["next_offset"]) for row in rows if row["topic"] in topics])
+    return StatementResult(
+        [(row["topic"], row["part"], row["next_offset"]) for row in rows if row["topic"] in topics]
+    )
 
 
 async def _finalise(
@@ -164,7 +204,8 @@ async def _finalise(
 
 def _is_on_its_way(server: Server, row: Row) -> bool:
     return any(
-        other["event_id"] != row["event_id"] and not server.tables["entry"].find(("event_id",), (other["event_id"],))
+        other["event_id"] != row["event_id"]
+        and not server.tables["entry"].find(("event_id",), (other["event_id"],))
         for other in server.tables["parked"].find(("event_id",), (row["reference_event_id"],))
     )
 

@@ -29,7 +29,9 @@ def values_of(array: str | Sequence[Any], kind: str) -> list[Any]:
 def rows_of(lines: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows that COPY reads from whole lines."""
     for line in lines.split("\n")[:-1]:
-        yield {name: _value(name, text) for name, text in zip(columns, line.split("\t"), strict=True)}
+        yield {
+            name: _value(name, text) for name, text in zip(columns, line.split("\t"), strict=True)
+        }
 
 
 def _value(name: str, text: str) -> Any:
@@ -39,4 +41,6 @@ def _value(name: str, text: str) -> Any:
         return int(text)
     if name in _FLAGS:
         return text == "t"
-    return _QUOTED.sub(lambda match: _LETTERS.get(match[1], match[1]), text) if "\\" in text else text
+    return (
+        _QUOTED.sub(lambda match: _LETTERS.get(match[1], match[1]), text) if "\\" in text else text
+    )

@@ -1,4 +1,6 @@
-"""A simulated operating-system process: it can be killed, frozen and thawed, and be struck at any point it reaches."""
+"""A simulated operating-system process: it can be killed, frozen and thawed, and be struck at any
+point it reaches.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ class FaultKind(StrEnum):
 
 
 class Process:
-    """Runs tasks that share one fate. Everything they do to the world outside goes through `reach`."""
+    """Runs tasks that share one fate.
+
+    Everything they do to the world outside goes through `reach`.
+    """
 
     def __init__(self, name: str, chance: Random, trace: Callable[[str], None]) -> None:
         self.name = name
@@ -67,12 +72,15 @@ class Process:
     async def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001  # a bug ends a simulated process as it would a real one
+        except Exception as error:  # a bug ends a simulated process as it would a real one
             self._trace(f"{self.name} ends: {getattr(error, 'code', type(error).__name__)} {error}")
             self._end(error)
 
     async def reach(self, point: str) -> None:
-        """Come to a named point: time may pass here, or a fault strike. Raises Unavailable, SendFailed."""
+        """Come to a named point: time may pass here, or a fault strike.
+
+        Raises Unavailable, SendFailed.
+        """
         if self.is_dead:
             raise asyncio.CancelledError
         if self._chance.random() < 0.1:

@@ -1,4 +1,6 @@
-"""The three roles: the real normaliser, ledger and resolver, wired to the broker and the database in memory."""
+"""The three roles: the real normaliser, ledger and resolver, wired to the broker and the database
+in memory.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from typing import Final, cast
 from lab.simulator.broker import Broker
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
-from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, Partition, SimulatedWorker, SimulationEnvironment
+from lab.simulator.workers import (
+    LEDGER,
+    NORMALISE,
+    RESOLVE,
+    Partition,
+    SimulatedWorker,
+    SimulationEnvironment,
+)
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.handler import LedgerHandler
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
@@ -89,7 +98,9 @@ class SimulatedNormaliseWorker(SimulatedWorker):
                     raise InvariantBroken(message)
         for topic, records in outgoing.items():
             if records:
-                await self.environment.broker.send(self.process, topic, records, self.environment.now_ms())
+                await self.environment.broker.send(
+                    self.process, topic, records, self.environment.now_ms()
+                )
 
 
 class SimulatedLedgerWorker(SimulatedWorker):
@@ -100,17 +111,26 @@ class SimulatedLedgerWorker(SimulatedWorker):
     def __init__(self, around: SimulationEnvironment, process: Process) -> None:
         super().__init__(around, process)
         store_database, publishing, claiming = (
-            SimulatedDatabase(around.server, process, name) for name in ("store", "publisher", "claim")
+            SimulatedDatabase(around.server, process, name)
+            for name in ("store", "publisher", "claim")
         )
         few = around.rng.choice((0, 200))  # both ways of writing rows
-        store = PostgresLedger(store_database, around.policies, topic=TRANSACTIONS, few_events_max=few)
+        store = PostgresLedger(
+            store_database, around.policies, topic=TRANSACTIONS, few_events_max=few
+        )
         self._publisher = Publisher(
-            publishing, self._send, store.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
+            publishing,
+            self._send,
+            store.epochs,
+            log_topic=TRANSACTIONS,
+            balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
             alerts_topic=ALERTS,
-        )  # fmt: skip
+        )
         # Groups so small that others wait: those are decided while the one before them is written.
-        committer = Committer(store, self._publisher, events_max=around.rng.choice((1, 1, 15, 5_000)))
+        committer = Committer(
+            store, self._publisher, events_max=around.rng.choice((1, 1, 15, 5_000))
+        )
         guard = _SimulatedGuard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
         self._handler = LedgerHandler(committer, _event_decoder())
@@ -119,7 +139,9 @@ class SimulatedLedgerWorker(SimulatedWorker):
 
     async def _send(self, topic: str, records: Sequence[tuple[bytes, bytes]]) -> None:
         if records:
-            await self.environment.broker.send(self.process, topic, records, self.environment.now_ms())
+            await self.environment.broker.send(
+                self.process, topic, records, self.environment.now_ms()
+            )
 
     async def _store_cursors(self) -> None:
         while True:
@@ -164,7 +186,9 @@ class SimulatedResolveWorker(SimulatedWorker):
         process.start(self._sweep())
 
     async def _append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
-        await self.environment.broker.send(self.process, TRANSACTIONS, records, self.environment.now_ms())
+        await self.environment.broker.send(
+            self.process, TRANSACTIONS, records, self.environment.now_ms()
+        )
 
     async def _sweep(self) -> None:
         while True:
@@ -198,7 +222,11 @@ class _SimulatedProgress:
 
     async def normalised_offsets(self) -> EndOffsets:
         committed = self._around.broker.committed
-        return {f"{topic}-{part}": offset for (role, topic, part), offset in committed.items() if role == NORMALISE}
+        return {
+            f"{topic}-{part}": offset
+            for (role, topic, part), offset in committed.items()
+            if role == NORMALISE
+        }
 
     async def log_ends(self) -> EndOffsets:
         return self._around.broker.ends([TRANSACTIONS])
@@ -208,5 +236,7 @@ class _SimulatedProgress:
 
 
 WORKERS: Final[dict[str, type[SimulatedWorker]]] = {
-    NORMALISE: SimulatedNormaliseWorker, LEDGER: SimulatedLedgerWorker, RESOLVE: SimulatedResolveWorker,
-}  # fmt: skip
+    NORMALISE: SimulatedNormaliseWorker,
+    LEDGER: SimulatedLedgerWorker,
+    RESOLVE: SimulatedResolveWorker,
+}

@@ -1,4 +1,6 @@
-"""One seed, one simulation: draw a hostile casino and its misfortunes, let them happen, look at what is left."""
+"""One seed, one simulation: draw a hostile casino and its misfortunes, let them happen, look at
+what is left.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def draw_policies(chance: Random) -> dict[str, LedgerPolicy]:
     """Providers differ in what they ask of the ledger; so do seeds."""
 
     def policy() -> LedgerPolicy:
-        win_without_bet, win_after_rollback, rollback_after_win = (chance.choice(_TREATMENTS) for _ in range(3))
+        win_without_bet, win_after_rollback, rollback_after_win = (
+            chance.choice(_TREATMENTS) for _ in range(3)
+        )
         return LedgerPolicy(
             refused_id_reusable=chance.random() < 0.5,
             win_without_bet=win_without_bet,
@@ -65,7 +69,11 @@ async def _play(seed: int, trace: Callable[[str], None]) -> SeedResult:
     chance = Random(f"pitboss simulate {seed}")
     world = Simulation(chance, draw_policies(chance), trace, partitions=chance.choice((2, 3, 5)))
     blows = FaultSchedule(world, chance)
-    for role, size in ((NORMALISE, chance.randint(1, 2)), (LEDGER, chance.randint(1, 3)), (RESOLVE, 1)):
+    for role, size in (
+        (NORMALISE, chance.randint(1, 2)),
+        (LEDGER, chance.randint(1, 3)),
+        (RESOLVE, 1),
+    ):
         for _ in range(size):
             world.groups[role].join()
     falling = asyncio.ensure_future(blows.run(_PLAY_S / 35))
@@ -97,7 +105,9 @@ async def _feed(world: Simulation, chance: Random, traffic: SimulatedTraffic) ->
         world.append_intents([said])
 
 
-async def _feed_some(world: Simulation, chance: Random, traffic: SimulatedTraffic, count: int) -> None:
+async def _feed_some(
+    world: Simulation, chance: Random, traffic: SimulatedTraffic, count: int
+) -> None:
     """Say about so many things, in bursts, a few of them late, twice, or taken back."""
     until, held_back = len(world.intents) + count, list[list[Intent]]()
     pause_s = _PLAY_S / EVENTS_MIN
@@ -108,7 +118,9 @@ async def _feed_some(world: Simulation, chance: Random, traffic: SimulatedTraffi
             else:
                 _send(world, chance, world.append_intents(record))
         if held_back and chance.random() < 0.2:
-            _send(world, chance, world.append_intents(held_back.pop(chance.randrange(len(held_back)))))
+            _send(
+                world, chance, world.append_intents(held_back.pop(chance.randrange(len(held_back))))
+            )
         if chance.random() < 0.3:
             await asyncio.sleep(chance.expovariate(0.3 / pause_s))
     for record in held_back:

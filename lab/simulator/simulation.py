@@ -1,4 +1,6 @@
-"""One simulation: servers, groups of workers, what is said into the raw topics, and the blows that fall meanwhile."""
+"""One simulation: servers, groups of workers, what is said into the raw topics, and the blows that
+fall meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ class Simulation:
     """Everything at its beginning; needs a running simulated loop."""
 
     def __init__(
-        self, chance: Random, policies: Mapping[str, LedgerPolicy], trace: Callable[[str], None], partitions: int = 3
+        self,
+        chance: Random,
+        policies: Mapping[str, LedgerPolicy],
+        trace: Callable[[str], None],
+        partitions: int = 3,
     ) -> None:
         self.rng = chance
         self.policies = policies
@@ -57,10 +63,19 @@ class Simulation:
         self._planned = 0
         self._numbers = count(1)
         self._processes: list[Process] = []
-        dialects = {dialect.provider: dialect for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House())}
+        dialects = {
+            dialect.provider: dialect
+            for dialect in (Hub88(), HundredHP(), PlayNGo(), Adyen(), House())
+        }
         topics = tuple(raw_topic(provider) for provider in PROVIDERS)
         self.environment = SimulationEnvironment(
-            self.broker, self.server, Normaliser(dialects, {}), policies, topics, self.now_ms, chance
+            self.broker,
+            self.server,
+            Normaliser(dialects, {}),
+            policies,
+            topics,
+            self.now_ms,
+            chance,
         )
         self.groups = {
             NORMALISE: self._group(NORMALISE, topics),
@@ -78,7 +93,11 @@ class Simulation:
         self._trace(f"{asyncio.get_running_loop().time():9.3f} {text}")
 
     def _group(self, role: str, topics: Sequence[str]) -> ConsumerGroup:
-        partitions = [TopicPartition(topic, part) for topic in topics for part in range(self.broker.partitions)]
+        partitions = [
+            TopicPartition(topic, part)
+            for topic in topics
+            for part in range(self.broker.partitions)
+        ]
 
         def start() -> SimulatedWorker:
             process = Process(f"{role}-{next(self._numbers)}", self.rng, self.trace)
@@ -95,7 +114,9 @@ class Simulation:
         off = self.rng.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
         provider_ms = max(0, now_ms - self.rng.randrange(90_000) - off)
         record = encode_record(items, max(0, now_ms - 20 + off), provider_ms, self.rng)
-        kept = self.broker.append(raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms)
+        kept = self.broker.append(
+            raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms
+        )
         for index, said in enumerate(items):
             self.intents[kept.topic, kept.partition, kept.offset, index] = said
             self.intent_times_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
@@ -104,27 +125,43 @@ class Simulation:
     def append_again(self, record: SimulatedRecord) -> None:
         """A connector that did not hear of its append appends the same bytes again."""
         again = self.broker.append(
-            record.topic, record.key or b"", record.value or b"", self._headers(record), self.now_ms()
+            record.topic,
+            record.key or b"",
+            record.value or b"",
+            self._headers(record),
+            self.now_ms(),
         )
         for index, said in enumerate(self._items(record)):
             place = (again.topic, again.partition, again.offset, index)
             self.intents[place] = said
-            self.intent_times_ms[place] = self.intent_times_ms[record.topic, record.partition, record.offset, index]
+            self.intent_times_ms[place] = self.intent_times_ms[
+                record.topic, record.partition, record.offset, index
+            ]
 
     def append_cancel(self, record: SimulatedRecord) -> None:
         """A connector that got no answer in time takes its attempt back."""
         attempt = f"{record.topic}-{record.partition}@{record.offset}"
         headers = [*self._headers(record), (CANCEL_HEADER, attempt.encode())]
-        kept = self.broker.append(record.topic, record.key or b"", record.value or b"", headers, self.now_ms())
+        kept = self.broker.append(
+            record.topic, record.key or b"", record.value or b"", headers, self.now_ms()
+        )
         for index, said in enumerate(self._items(record)):
             place = (record.topic, record.partition, record.offset, index)
             identity = (*said.identity[:2], "cancel", f"{attempt}#{index}")
             leg = IntentLeg("CANCEL" if said.decides else "INFORMATIONAL")
             self.intents[kept.topic, kept.partition, kept.offset, index] = Intent(
-                identity, said.player, (leg,), said.identity, said.round_id, said.game, cancels=place
+                identity,
+                said.player,
+                (leg,),
+                said.identity,
+                said.round_id,
+                said.game,
+                cancels=place,
             )
 
-    def schedule(self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord) -> None:
+    def schedule(
+        self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord
+    ) -> None:
         """Do something to a record after a while; nothing is settled before it is done."""
         self._planned += 1
 
@@ -136,7 +173,9 @@ class Simulation:
 
     def _items(self, record: SimulatedRecord) -> list[Intent]:
         place = (record.topic, record.partition, record.offset)
-        return [self.intents[*place, index] for index in range(1_000) if (*place, index) in self.intents]
+        return [
+            self.intents[*place, index] for index in range(1_000) if (*place, index) in self.intents
+        ]
 
     @staticmethod
     def _headers(record: SimulatedRecord) -> list[tuple[str, bytes]]:
@@ -145,7 +184,9 @@ class Simulation:
     def processes(self, role: str) -> list[Process]:
         """Those of a role that live and move."""
         members = self.groups[role].members
-        return [one.process for one in members if not one.process.is_dead and not one.process.is_frozen]
+        return [
+            one.process for one in members if not one.process.is_dead and not one.process.is_frozen
+        ]
 
     def arm(self, role: str, point: str, blow: FaultKind, seconds: float = 0.0) -> None:
         """Have some process of a role struck at a point."""
@@ -176,7 +217,9 @@ class Simulation:
             if why_not is None:
                 self.stop()
                 return
-            if loop.time() > until_s or any(group.unexpected_exits for group in self.groups.values()):
+            if loop.time() > until_s or any(
+                group.unexpected_exits for group in self.groups.values()
+            ):
                 raise SettleTimeout(why_not)
             await asyncio.sleep(0.5)
 

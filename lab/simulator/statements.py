@@ -1,7 +1,8 @@
 """What each named statement of the ledger's SQL does, said in Python over the tables in memory.
 
-Which columns a statement reads or writes, and by which it joins or replaces rows, is taken from its text, so the two
-cannot drift apart unnoticed; a statement that is not known here stops the simulation.
+Which columns a statement reads or writes, and by which it joins or replaces rows, is taken from its
+text, so the two cannot drift apart unnoticed; a statement that is not known here stops the
+simulation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _TARGET: Final = re.compile(r"(?:INSERT INTO|COPY)\s+(\w+)(?:\s+AS\s+\w+)?\s*\((
 _ARRAY: Final = re.compile(r"%\((\w+)\)s::(\w+)\[\]")
 _COMMENT: Final = re.compile(r"--.*")
 _JOINED: Final = re.compile(r"\bt\.(\w+)\s*=\s*wanted\.(\w+)")
-_REPLACED: Final = re.compile(r"\bDO UPDATE\b.*\bWHERE\s+\w+\.(\w+)\s*(?:<\s*excluded\.\w+|=\s*'(\w+)')", re.DOTALL)
+_REPLACED: Final = re.compile(
+    r"\bDO UPDATE\b.*\bWHERE\s+\w+\.(\w+)\s*(?:<\s*excluded\.\w+|=\s*'(\w+)')", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ def is_setting(statement: str) -> bool:
 def _selected(statement: str) -> tuple[str, ...]:
     match = _LIST.search(_COMMENT.sub("", statement))
     assert match is not None, statement
-    return tuple(re.sub(r"^\w+\.|::\w+$", "", column.strip()).removesuffix("::text") for column in match[1].split(","))
+    return tuple(
+        re.sub(r"^\w+\.|::\w+$", "", column.strip()).removesuffix("::text")
+        for column in match[1].split(",")
+    )
 
 
 @cache
@@ -79,7 +85,9 @@ def arrays_of(statement: str) -> tuple[tuple[str, str], ...]:
 
 def select_columns(statement: str, rows: list[Row]) -> StatementResult:
     columns = _selected(statement)
-    return StatementResult([tuple(row.get(column) for column in columns) for row in rows], len(rows))
+    return StatementResult(
+        [tuple(row.get(column) for column in columns) for row in rows], len(rows)
+    )
 
 
 def unnest_rows(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
@@ -87,10 +95,14 @@ def unnest_rows(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]
     return list(zip(*columns, strict=True))
 
 
-async def _insert(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _insert(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del server
     table, columns = target_of(statement)
-    rows = [dict(zip(columns, values, strict=True)) for values in unnest_rows(statement, parameters)]
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in unnest_rows(statement, parameters)
+    ]
     session.inserts += [(table, row) for row in rows]
     return StatementResult(count=len(rows))
 
@@ -116,8 +128,13 @@ def lookup_handler(table: str, column: str, parameter: str) -> Handler:
         wanted = values_of(parameters[parameter], "text")
         found = server.tables[table]
         if found.key == (column,):
-            return select_columns(statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows])
-        return select_columns(statement, list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)))
+            return select_columns(
+                statement, [found.rows[(value,)] for value in wanted if (value,) in found.rows]
+            )
+        return select_columns(
+            statement,
+            list(chain.from_iterable(found.find((column,), (value,)) for value in wanted)),
+        )
 
     return handler
 
@@ -128,7 +145,10 @@ async def _known_entries(
     del session
     found = server.tables["entry"]
     ids = sorted(set(values_of(parameters["event_ids"], "uuid")))
-    rows = [sorted(found.find(("event_id",), (event_id,)), key=lambda row: row["decision"]) for event_id in ids]
+    rows = [
+        sorted(found.find(("event_id",), (event_id,)), key=lambda row: row["decision"])
+        for event_id in ids
+    ]
     return select_columns(statement, list(chain.from_iterable(rows)))
 
 
@@ -152,8 +172,15 @@ async def _transfers_of(
     joined = _joined(statement)
     found = []
     for event_id, decision, player, currency, first, last in unnest_rows(statement, parameters):
-        wanted = {"event_id": event_id, "decision": decision, "player_id": player, "currency": currency}
-        chain_of_wallet = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
+        wanted = {
+            "event_id": event_id,
+            "decision": decision,
+            "player_id": player,
+            "currency": currency,
+        }
+        chain_of_wallet = server.tables["transfer"].find(
+            ("player_id", "currency"), (player, currency)
+        )
         rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
         rows = [row for row in rows if all(row[mine] == wanted[asked] for mine, asked in joined)]
         rows.sort(key=lambda row: row["version"])
@@ -177,7 +204,9 @@ async def _moved_away(
 
 @cache
 def _replaced(statement: str) -> tuple[str, str | None] | None:
-    """What DO UPDATE asks of the row that is there: a column that has to grow, or to be a value; None for nothing."""
+    """What DO UPDATE asks of the row that is there: a column that has to grow, or to be a value;
+    None for nothing.
+    """
     match = _REPLACED.search(_COMMENT.sub("", statement))
     return None if match is None else (match[1], match[2])
 
@@ -190,7 +219,9 @@ def _may_replace(statement: str, old: Row, new: Row) -> bool:
     return bool(old[column] < new[column] if value is None else old[column] == value)
 
 
-def _upsert(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+def _upsert(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     """Set rows by key, where the statement lets them be replaced."""
     name, columns = target_of(statement)
     table, count = server.tables[name], 0
@@ -246,7 +277,9 @@ async def _crossings(
     return select_columns(statement, list(server.tables["crossing"].rows.values()))
 
 
-async def _cross(server: Server, session: SimulatedSession, statement: str, parameters: Parameters) -> StatementResult:
+async def _cross(
+    server: Server, session: SimulatedSession, statement: str, parameters: Parameters
+) -> StatementResult:
     del statement, parameters
     [row] = server.tables["crossing"].rows.values()
 
@@ -271,15 +304,21 @@ async def _advance(
         new = {"next_offset": said["nexts"]}
         if said["timestamps"] is not None:
             new |= {"last_timestamp_ms": said["timestamps"], "last_checksum": said["checksums"]}
-        session.changes.append(lambda row=row, new=new, key=key: _move(server, session, key, row, new))  # type: ignore[misc]
+        session.changes.append(
+            lambda row=row, new=new, key=key: _move(server, session, key, row, new)
+        )  # type: ignore[misc]
         count += 1
     return StatementResult(count=count)
 
 
-def _move(server: Server, session: SimulatedSession, key: tuple[Any, ...], row: Row, new: Row) -> None:
+def _move(
+    server: Server, session: SimulatedSession, key: tuple[Any, ...], row: Row, new: Row
+) -> None:
     if server.claimed_by.get(key) != session.owner:
         where = f"{key[1]}-{key[2]}@{row['next_offset']}"
-        server.violations.append(f"{where}: {session.owner} wrote what {server.claimed_by.get(key)} has claimed")
+        server.violations.append(
+            f"{where}: {session.owner} wrote what {server.claimed_by.get(key)} has claimed"
+        )
     row.update(new)
 
 

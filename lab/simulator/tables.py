@@ -1,7 +1,9 @@
-"""PostgreSQL's part, in memory: tables with keys, transactions that are all or nothing, row locks on positions.
+"""PostgreSQL's part, in memory: tables with keys, transactions that are all or nothing, row locks
+on positions.
 
-Only what the ledger relies on: a transaction reads what is committed, holds the positions that it has locked, and at
-its end every row is checked against keys and CHECKs before the first one is written.
+Only what the ledger relies on: a transaction reads what is committed, holds the positions that it
+has locked, and at its end every row is checked against keys and CHECKs before the first one is
+written.
 """
 
 from __future__ import annotations
@@ -113,7 +115,9 @@ class Server:
         return session
 
     def check(self, session: SimulatedSession) -> None:
-        """Raises Unavailable for a session that was ended, as its client finds out with its next word."""
+        """Raises Unavailable for a session that was ended, as its client finds out with its next
+        word.
+        """
         if session.is_ended or self.is_away:
             message = "the simulated connection was lost"
             raise Unavailable(message)
@@ -149,13 +153,20 @@ class Server:
             self.end(session)
 
     def commit(self, session: SimulatedSession) -> None:
-        """Write all, or nothing. Raises Unavailable for an event that another session has booked meanwhile."""
+        """Write all, or nothing.
+
+        Raises Unavailable for an event that another session has booked meanwhile.
+        """
         self.check(session)
         seen: set[tuple[str, tuple[Any, ...]]] = set()
         for name, row in session.inserts:
             table = self.tables[name]
             key = table.key_of(row)
-            if name not in _SERIAL and None not in key and (key in table.rows or (name, key) in seen):
+            if (
+                name not in _SERIAL
+                and None not in key
+                and (key in table.rows or (name, key) in seen)
+            ):
                 if name == "entry":
                     message = f"the transaction has to be tried again: {key} is booked already"
                     raise Unavailable(message)

@@ -1,4 +1,6 @@
-"""A hostile casino: few players, few ids, everything twice, in the wrong order, under somebody else's id."""
+"""A hostile casino: few players, few ids, everything twice, in the wrong order, under somebody
+else's id.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,22 @@ class SimulatedTraffic:
         self._is_huge = chance.random() < 0.1
         self._past: list[Intent] = []
         self._steps = (
-            (30, self.bet), (16, self.win), (9, self.rollback), (5, self.release), (9, self.hundredhp),
-            (8, self.deposit), (3, self.reversal), (9, self.withdrawal), (2, self.adjustment), (6, self.bonus),
-            (4, self.state), (7, self.again), (3, self.conflict), (5, self.late), (1, self.heartbeat),
-        )  # fmt: skip
+            (30, self.bet),
+            (16, self.win),
+            (9, self.rollback),
+            (5, self.release),
+            (9, self.hundredhp),
+            (8, self.deposit),
+            (3, self.reversal),
+            (9, self.withdrawal),
+            (2, self.adjustment),
+            (6, self.bonus),
+            (4, self.state),
+            (7, self.again),
+            (3, self.conflict),
+            (5, self.late),
+            (1, self.heartbeat),
+        )
 
     def opening(self) -> list[Intent]:
         """Money for everybody, or every bet would be refused."""
@@ -68,7 +82,9 @@ class SimulatedTraffic:
         return CURRENCIES[self.players.index(player) % len(CURRENCIES)]
 
     def _identity(self, player: str, provider: str, operation: str) -> Identity:
-        """A new id; the same ids are used by all brands and providers, and now and then by two players."""
+        """A new id; the same ids are used by all brands and providers, and now and then by two
+        players.
+        """
         brand = self._brand(player)
         count = self._counts.get((brand, provider), 0) + 1
         if count > 1 and self.chance.random() < 0.02:
@@ -77,7 +93,9 @@ class SimulatedTraffic:
         return (brand, provider, operation, f"t{count}")
 
     def _some(self, kind: str, player: str | None = None) -> Intent | None:
-        recent = [said for said in self._recent.get(kind, []) if player is None or said.player == player]
+        recent = [
+            said for said in self._recent.get(kind, []) if player is None or said.player == player
+        ]
         return self.chance.choice(recent) if recent else None
 
     def _remember(self, kind: str, said: Intent) -> Intent:
@@ -89,7 +107,9 @@ class SimulatedTraffic:
         provider = self.chance.choice(("hub88", "hub88", "playngo"))
         operation = "bet" if provider == "hub88" else "reserve"
         minor = self.chance.choice(BETS) if self.chance.random() < 0.97 else 50_000
-        leg = IntentLeg("BET", minor, self._currency(player), is_free, "free-1" if is_free else None)
+        leg = IntentLeg(
+            "BET", minor, self._currency(player), is_free, "free-1" if is_free else None
+        )
         identity = self._identity(player, provider, operation)
         return Intent(identity, player, (leg,), None, f"r-{identity[3]}", "7", decides=True)
 
@@ -105,11 +125,21 @@ class SimulatedTraffic:
         leg = bet.legs[0]._replace(kind="WIN", minor=self.chance.choice(WINS))
         reference = bet.identity if self.chance.random() < 0.95 else (*bet.identity[:3], "never")
         return [
-            Intent(self._identity(bet.player, "hub88", "win"), bet.player, (leg,), reference, bet.round_id, "7", True)
+            Intent(
+                self._identity(bet.player, "hub88", "win"),
+                bet.player,
+                (leg,),
+                reference,
+                bet.round_id,
+                "7",
+                True,
+            )
         ]
 
     def release(self) -> list[Intent]:
-        """Play'n GO's win: it names no bet; its own id may be the bet's, and a jackpot may be in it."""
+        """Play'n GO's win: it names no bet; its own id may be the bet's, and a jackpot may be in
+        it.
+        """
         player = self._player()
         bet = self._some("bet", player)
         currency = bet.legs[0].currency if bet else self._currency(player)
@@ -120,7 +150,17 @@ class SimulatedTraffic:
         is_of_bet = bet is not None and bet.provider == "playngo" and self.chance.random() < 0.5
         if is_of_bet and bet is not None:
             identity = (*bet.identity[:2], "release", bet.identity[3])
-        return [Intent(identity, player, tuple(legs), None, f"r-{identity[3]}", "7", self.chance.random() < 0.5)]
+        return [
+            Intent(
+                identity,
+                player,
+                tuple(legs),
+                None,
+                f"r-{identity[3]}",
+                "7",
+                self.chance.random() < 0.5,
+            )
+        ]
 
     def rollback(self) -> list[Intent]:
         """Of a bet that is there, that comes later, or that is somebody else's; sometimes twice."""
@@ -136,17 +176,24 @@ class SimulatedTraffic:
             identity = (*bet.identity[:2], "cancelReserve", bet.identity[3])
             return [Intent(identity, player, (leg,), bet.identity, bet.round_id, "7")]
         identity = self._identity(bet.player or "", "hub88", "rollback")
-        return [Intent(identity, player, (IntentLeg("ROLLBACK"),), bet.identity, bet.round_id, "7", True)]
+        return [
+            Intent(
+                identity, player, (IntentLeg("ROLLBACK"),), bet.identity, bet.round_id, "7", True
+            )
+        ]
 
     def hundredhp(self) -> list[Intent]:
-        """One id for a bet and what becomes of it, which names neither player nor currency, and may come first."""
+        """One id for a bet and what becomes of it, which names neither player nor currency, and may
+        come first.
+        """
         bet = self._some("withdrawal of 100HP") if self.chance.random() < 0.6 else None
         if bet is None:
             player = self._player()
             identity = self._identity(player, "hundredhp", "withdrawal")
             leg = IntentLeg("BET", self.chance.choice(BETS[1:]), self._currency(player))
             bet = self._remember(
-                "withdrawal of 100HP", Intent(identity, player, (leg,), None, identity[3], decides=True)
+                "withdrawal of 100HP",
+                Intent(identity, player, (leg,), None, identity[3], decides=True),
             )
             if self.chance.random() < 0.7:
                 return [bet]
@@ -161,14 +208,21 @@ class SimulatedTraffic:
         return [Intent(identity, None, (leg,), bet.identity, bet.identity[3], None, True)]
 
     def deposit(self) -> list[Intent]:
-        """Opened by the cashier and confirmed by the payment provider, in either order, or never opened."""
-        return self._deposit(self._player(), self.chance.choice(DEPOSITS), is_opened=self.chance.random() < 0.9)
+        """Opened by the cashier and confirmed by the payment provider, in either order, or never
+        opened.
+        """
+        return self._deposit(
+            self._player(), self.chance.choice(DEPOSITS), is_opened=self.chance.random() < 0.9
+        )
 
     def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[Intent]:
         leg = IntentLeg("INFORMATIONAL", minor, self._currency(player))
         opened = Intent(self._identity(player, "house", "deposit.opened"), player, (leg,))
         paid = Intent(
-            self._identity(player, "adyen", "AUTHORISATION"), None, (leg._replace(kind="DEPOSIT"),), opened.identity
+            self._identity(player, "adyen", "AUTHORISATION"),
+            None,
+            (leg._replace(kind="DEPOSIT"),),
+            opened.identity,
         )
         self._remember("payment", paid)
         if not is_opened:
@@ -192,20 +246,38 @@ class SimulatedTraffic:
         if request is None or self.chance.random() < 0.4:
             player = self._player()
             leg = IntentLeg("WITHDRAWAL", self.chance.choice(WITHDRAWALS), self._currency(player))
-            request = Intent(self._identity(player, "house", "withdrawal.requested"), player, (leg,), decides=True)
+            request = Intent(
+                self._identity(player, "house", "withdrawal.requested"),
+                player,
+                (leg,),
+                decides=True,
+            )
             self._remember("withdrawal", request)
             if self.chance.random() < 0.8:
                 return [request]
             self._later.append(request)
         player = request.player or ""
-        operation, kind = self.chance.choice((
-            ("withdrawal.approved", "INFORMATIONAL"), ("withdrawal.paid", "WITHDRAWAL"),
-            ("withdrawal.paid", "WITHDRAWAL"), ("withdrawal.refused", "WITHDRAWAL_REVERSAL"),
-        ))  # fmt: skip
-        return [Intent(self._identity(player, "house", operation), player, (IntentLeg(kind),), request.identity)]
+        operation, kind = self.chance.choice(
+            (
+                ("withdrawal.approved", "INFORMATIONAL"),
+                ("withdrawal.paid", "WITHDRAWAL"),
+                ("withdrawal.paid", "WITHDRAWAL"),
+                ("withdrawal.refused", "WITHDRAWAL_REVERSAL"),
+            )
+        )
+        return [
+            Intent(
+                self._identity(player, "house", operation),
+                player,
+                (IntentLeg(kind),),
+                request.identity,
+            )
+        ]
 
     def adjustment(self) -> list[Intent]:
-        """An operator's correction, either way; some are proposed, and approved by whoever feels called to."""
+        """An operator's correction, either way; some are proposed, and approved by whoever feels
+        called to.
+        """
         player, minor = self._player(), self.chance.choice((-700, 30, 200))
         if self._is_huge and self.chance.random() < 0.6:
             player, minor = self.players[-1], self.chance.choice((HUGE, HUGE, -HUGE))
@@ -225,11 +297,17 @@ class SimulatedTraffic:
     def bonus(self) -> list[Intent]:
         """Granted, mostly with a requirement, released or forfeited."""
         player = self._player()
-        operation, kind = self.chance.choice((
-            ("bonus.granted", "BONUS_GRANT"), ("bonus.granted", "BONUS_GRANT"), ("bonus.released", "BONUS_RELEASE"),
-            ("bonus.forfeited", "BONUS_FORFEIT"),
-        ))  # fmt: skip
-        leg = IntentLeg(kind, self.chance.choice((0, 100, 500)), self._currency(player), campaign="c-1")
+        operation, kind = self.chance.choice(
+            (
+                ("bonus.granted", "BONUS_GRANT"),
+                ("bonus.granted", "BONUS_GRANT"),
+                ("bonus.released", "BONUS_RELEASE"),
+                ("bonus.forfeited", "BONUS_FORFEIT"),
+            )
+        )
+        leg = IntentLeg(
+            kind, self.chance.choice((0, 100, 500)), self._currency(player), campaign="c-1"
+        )
         legs = [leg]
         if kind == "BONUS_GRANT" and self.chance.random() < 0.7:
             legs.append(leg._replace(kind="WAGERING", minor=self.chance.choice((0, 300, 1_500))))
@@ -238,10 +316,17 @@ class SimulatedTraffic:
     def state(self) -> list[Intent]:
         """Block, hold, release or limit a player, on somebody's behalf."""
         player = self._player()
-        operation = self.chance.choice((
-            "player.blocked", "player.held", "player.released", "player.released", "player.released",
-            "player.limited", "player.unlimited",
-        ))  # fmt: skip
+        operation = self.chance.choice(
+            (
+                "player.blocked",
+                "player.held",
+                "player.released",
+                "player.released",
+                "player.released",
+                "player.limited",
+                "player.unlimited",
+            )
+        )
         leg = IntentLeg("PLAYER_STATE")
         if operation.endswith("limited"):
             leg = leg._replace(currency=self._currency(player))
@@ -264,11 +349,21 @@ class SimulatedTraffic:
 
     def late(self) -> list[Intent]:
         """What was overtaken."""
-        return [self._later.pop(self.chance.randrange(len(self._later)))] if self._later else self.bet()
+        return (
+            [self._later.pop(self.chance.randrange(len(self._later)))]
+            if self._later
+            else self.bet()
+        )
 
     def heartbeat(self) -> list[Intent]:
         """The cashier's sign of life."""
-        return [Intent(self._identity(self.players[0], "house", "heartbeat"), None, (IntentLeg("HEARTBEAT"),))]
+        return [
+            Intent(
+                self._identity(self.players[0], "house", "heartbeat"),
+                None,
+                (IntentLeg("HEARTBEAT"),),
+            )
+        ]
 
 
 def group_into_records(said: Sequence[Intent], chance: Random) -> list[list[Intent]]:
@@ -276,7 +371,12 @@ def group_into_records(said: Sequence[Intent], chance: Random) -> list[list[Inte
     records: list[list[Intent]] = []
     for one in said:
         last = records[-1] if records else None
-        if one.provider == "adyen" and last and last[0].identity[:2] == one.identity[:2] and chance.random() < 0.7:
+        if (
+            one.provider == "adyen"
+            and last
+            and last[0].identity[:2] == one.identity[:2]
+            and chance.random() < 0.7
+        ):
             last.append(one)
         else:
             records.append([one])

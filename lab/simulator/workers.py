@@ -1,4 +1,6 @@
-"""The workers: the real ledger, resolver and normaliser, wired to the broker and the database in memory."""
+"""The workers: the real ledger, resolver and normaliser, wired to the broker and the database in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from streams.normalise.mapping.normaliser import Normaliser
 NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"
 FETCH_MAX: Final = 40
 _CUT_ANEW: Final = 0.5
-"""A batch that is fetched again need not be cut where it was: it overlaps with what is committed of it."""
+"""A batch that is fetched again need not be cut where it was: it overlaps with what is committed of
+it.
+"""
 _RETRY_S: Final = 0.2
 _GIVE_UP_S: Final = 15.0
 
@@ -122,7 +126,9 @@ class SimulatedWorker(ABC):
                 except Unavailable:
                     await asyncio.sleep(_RETRY_S)
                 if self.environment.rng.random() < _CUT_ANEW:
-                    records, after = log.between(position, self.environment.rng.randint(1, FETCH_MAX))
+                    records, after = log.between(
+                        position, self.environment.rng.randint(1, FETCH_MAX)
+                    )
                     batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
             position = after
             await self.process.reach("commit offsets")

@@ -1,6 +1,8 @@
-"""Group commit: partitions hand in their batches one by one, one transaction takes all that are waiting.
+"""Group commit: partitions hand in their batches one by one, one transaction takes all that are
+waiting.
 
-One fsync then serves every partition of the worker. A partition has at most one batch here, so its order is kept.
+One fsync then serves every partition of the worker. A partition has at most one batch here, so its
+order is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.ledger import PostgresLedger, Slice
 
 EVENTS_PER_TRANSACTION_MAX: Final = 10_000
-"""A third of a second's work of a worker that is behind: what a transaction costs by itself no longer shows."""
+"""A third of a second's work of a worker that is behind: what a transaction costs by itself no
+longer shows.
+"""
 
 PendingSlice = tuple[Slice, asyncio.Future[None]]
 SliceGroup = list[PendingSlice]
@@ -22,7 +26,11 @@ class Committer:
     """Takes slices, commits them in groups, hands what was decided to the publisher."""
 
     def __init__(
-        self, store: PostgresLedger, publisher: Publisher, *, events_max: int = EVENTS_PER_TRANSACTION_MAX
+        self,
+        store: PostgresLedger,
+        publisher: Publisher,
+        *,
+        events_max: int = EVENTS_PER_TRANSACTION_MAX,
     ) -> None:
         """At `events_max` events a group takes no further slice; what is left is decided meanwhile."""
         self._events_max = events_max
@@ -32,7 +40,10 @@ class Committer:
         self._slices: list[Slice] = []
 
     async def submit(self, slice_: Slice) -> None:
-        """Return once the slice is committed. Raises what made it impossible; a retriable error may be tried again."""
+        """Return once the slice is committed.
+
+        Raises what made it impossible; a retriable error may be tried again.
+        """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put((slice_, committed))
         await committed
@@ -48,9 +59,11 @@ class Committer:
             failure: Exception | None = None
             later = [slice_ for slice_, _ in following]
             try:
-                applied = await self._store.commit_group(self._slices or [slice_ for slice_, _ in group], later)
+                applied = await self._store.commit_group(
+                    self._slices or [slice_ for slice_, _ in group], later
+                )
                 await self._publisher.enqueue(applied)
-            except Exception as error:  # noqa: BLE001  # whoever waits decides: try again, or end the process
+            except Exception as error:  # whoever waits decides: try again, or end the process
                 failure = error
             for _, committed in group:
                 if committed.done():

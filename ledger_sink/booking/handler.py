@@ -1,4 +1,7 @@
-"""The ledger's agent: batches of the log in, one transaction a group, answers out. Decides nothing itself."""
+"""The ledger's agent: batches of the log in, one transaction a group, answers out.
+
+Decides nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,13 @@ class LedgerSettings:
 
 
 class LedgerService(Service):
-    """Runs the committer and the publisher beside the agent, and ends the process with what ends them."""
+    """Runs the committer and the publisher beside the agent, and ends the process with what ends
+    them.
+    """
 
-    def __init__(self, committer: Committer, publisher: Publisher, databases: Sequence[LedgerDatabase]) -> None:
+    def __init__(
+        self, committer: Committer, publisher: Publisher, databases: Sequence[LedgerDatabase]
+    ) -> None:
         super().__init__()
         self._committer = committer
         self._publisher = publisher
@@ -72,7 +79,9 @@ class LedgerService(Service):
                 self.log.warning("the published cursor is not stored: %s", error)
 
     async def on_shutdown(self) -> None:
-        """Close the connections; what is committed and unpublished goes out again after the next claim."""
+        """Close the connections; what is committed and unpublished goes out again after the next
+        claim.
+        """
         for database in self._databases:
             await database.close()
 
@@ -85,9 +94,15 @@ class LedgerHandler:
         self._contents = contents
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Book a batch; done when PostgreSQL has it. A record that is no event of ours is buried first."""
+        """Book a batch; done when PostgreSQL has it.
+
+        A record that is no event of ours is buried first.
+        """
         read = await self._contents.decode_batch(batch)
-        events = [LogEvent(event, Position(record.topic, record.partition, record.offset)) for record, event in read]
+        events = [
+            LogEvent(event, Position(record.topic, record.partition, record.offset))
+            for record, event in read
+        ]
         last = batch.records[-1] if batch.records else None
         await self._committer.submit(
             Slice(
@@ -105,8 +120,12 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     """A worker that owns partitions of the log and books them; nothing is connected yet."""
     app = create_app(AppSettings("ledger", settings.bootstrap_servers))
     log_topic = qualified_name(TRANSACTIONS, settings.namespace)
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.ledger")))
-    store = PostgresLedger(LedgerDatabase(settings.database_url, "pitboss.ledger"), policies, topic=log_topic)
+    producer = app.supervise(
+        BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.ledger"))
+    )
+    store = PostgresLedger(
+        LedgerDatabase(settings.database_url, "pitboss.ledger"), policies, topic=log_topic
+    )
     publishing = LedgerDatabase(settings.database_url, "pitboss.publisher")
     publisher = Publisher(
         publishing,
@@ -122,8 +141,12 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
     app.supervise(LedgerService(committer, publisher, (store.database, publishing, claiming)))
     group = qualified_name(GROUP, settings.namespace)
     guard = PositionGuard(
-        claiming, settings.bootstrap_servers, group, log_topic, partial(producer.partition_count, log_topic)
-    )  # fmt: skip
+        claiming,
+        settings.bootstrap_servers,
+        group,
+        log_topic,
+        partial(producer.partition_count, log_topic),
+    )
     add_agent(
         app,
         IntakeSettings(
@@ -132,7 +155,9 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        LedgerHandler(committer, EventDecoder(KafkaDeadLetterSink(producer, "ledger", settings.code_version))).handle,
+        LedgerHandler(
+            committer, EventDecoder(KafkaDeadLetterSink(producer, "ledger", settings.code_version))
+        ).handle,
         name="ledger.post",
         topics=[log_topic],
         positions=LedgerPositions(guard, store.epochs, publisher),

@@ -1,4 +1,7 @@
-"""What a player may be shown about an outcome. Codes are for providers; these sentences are for people."""
+"""What a player may be shown about an outcome.
+
+Codes are for providers; these sentences are for people.
+"""
 
 from __future__ import annotations
 

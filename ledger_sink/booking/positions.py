@@ -1,6 +1,8 @@
-"""Taking partitions over: the claim that fences whoever had them, and the proof that the log is the right one.
+"""Taking partitions over: the claim that fences whoever had them, and the proof that the log is the
+right one.
 
-Positions live in the ledger's database, next to what they stand for; Kafka's committed offsets only show the lag.
+Positions live in the ledger's database, next to what they stand for; Kafka's committed offsets only
+show the lag.
 """
 
 from __future__ import annotations
@@ -36,9 +38,14 @@ class PartitionClaim(NamedTuple):
 
 
 async def claim_positions(
-    database: LedgerDatabase, parts: Collection[int], *, consumer: str = CONSUMER, topic: str = TRANSACTIONS
+    database: LedgerDatabase,
+    parts: Collection[int],
+    *,
+    consumer: str = CONSUMER,
+    topic: str = TRANSACTIONS,
 ) -> dict[int, PartitionClaim]:
-    """Count up each partition's epoch, so that whoever held it before can commit nothing more. Raises Unavailable.
+    """Count up each partition's epoch, so that whoever held it before can commit nothing more.
+    Raises Unavailable.
 
     A session that has kept a position locked for long is ended, so that the next try succeeds.
     """
@@ -51,13 +58,18 @@ async def claim_positions(
         async with database.transaction() as connection:
             await connection.execute(_SQL["as_login"])
             ended = await (await connection.execute(_SQL["end_holders"])).fetchall()
-        logger.warning("%d sessions held positions of ours for more than 10 s and were ended", len(ended))
+        logger.warning(
+            "%d sessions held positions of ours for more than 10 s and were ended", len(ended)
+        )
         raise
     return {part: PartitionClaim(*claim) for part, *claim in rows}
 
 
 async def check_installation(database: LedgerDatabase, cluster_id: str, partitions: int) -> None:
-    """Bind a new database to its broker and partition count, refuse any other. Raises LogMismatch, Unavailable."""
+    """Bind a new database to its broker and partition count, refuse any other.
+
+    Raises LogMismatch, Unavailable.
+    """
     await database.query(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
     [row] = await database.query(_SQL["installation"])
     if row != (cluster_id, partitions):
@@ -71,7 +83,9 @@ async def check_installation(database: LedgerDatabase, cluster_id: str, partitio
 
 @dataclass(frozen=True)
 class PositionGuard:
-    """Ties a database to its broker: the cluster, the partition count, each position to the log's own records."""
+    """Ties a database to its broker: the cluster, the partition count, each position to the log's
+    own records.
+    """
 
     database: LedgerDatabase
     bootstrap_servers: str
@@ -93,7 +107,8 @@ class PositionGuard:
         await self.check_installation()
         claims = await claim_positions(self.database, parts, consumer=consumer, topic=self.topic)
         stored = {
-            part: StoredPosition(c.next_offset, c.last_timestamp_ms, c.last_checksum) for part, c in claims.items()
+            part: StoredPosition(c.next_offset, c.last_timestamp_ms, c.last_checksum)
+            for part, c in claims.items()
         }
         try:
             await self.verify(stored)
@@ -106,8 +121,13 @@ class PositionGuard:
         """Compare positions with the log. Raises LogMismatch, Unavailable."""
         await verify_log(self.bootstrap_servers, self.group, self.topic, stored)
 
-    async def _check_still_claimed(self, claims: Mapping[int, PartitionClaim], consumer: str) -> None:
-        """What was claimed from us since has moved on: it says nothing of the log. Raises Fenced."""
+    async def _check_still_claimed(
+        self, claims: Mapping[int, PartitionClaim], consumer: str
+    ) -> None:
+        """What was claimed from us since has moved on: it says nothing of the log.
+
+        Raises Fenced.
+        """
         columns = {"consumer": consumer, "topic": self.topic, "parts": sorted(claims)}
         for part, epoch in await self.database.query(_SQL["epochs"], columns):
             if epoch != claims[part].epoch:
@@ -116,7 +136,9 @@ class PositionGuard:
 
 
 class LedgerPositions:
-    """The intake's start positions: claimed, verified against the log, published up to date before the first batch."""
+    """The intake's start positions: claimed, verified against the log, published up to date before
+    the first batch.
+    """
 
     def __init__(self, guard: PositionGuard, epochs: dict[int, int], publisher: Publisher) -> None:
         self._guard = guard
@@ -125,12 +147,17 @@ class LedgerPositions:
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Where each partition goes on. Raises LogMismatch, Unavailable, SendFailed."""
-        claims = await self._guard.claim([partition.partition for partition in partitions], CONSUMER)
+        claims = await self._guard.claim(
+            [partition.partition for partition in partitions], CONSUMER
+        )
         for part, claim in claims.items():
             self._epochs[part] = claim.epoch
             await self._publisher.resend(part, claim.published_offset, claim.next_offset)
         await self._publisher.store_cursors()
-        return {TopicPartition(self._guard.topic, part): claim.next_offset for part, claim in claims.items()}
+        return {
+            TopicPartition(self._guard.topic, part): claim.next_offset
+            for part, claim in claims.items()
+        }
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Publish what is committed and forget the partitions."""

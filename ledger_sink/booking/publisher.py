@@ -2,12 +2,13 @@
 
 Balances, outcomes, and alerts about debts.
 
-There is no outbox table: the ledger's own rows are the outbox. The fast path sends what the committing worker still has
-in memory; after a restart, or where a COMMIT's reply was lost, the same records are made from the tables again, so the
-newest comes last. A reader drops `version <= seen`.
+There is no outbox table: the ledger's own rows are the outbox. The fast path sends what the
+committing worker still has in memory; after a restart, or where a COMMIT's reply was lost, the same
+records are made from the tables again, so the newest comes last. A reader drops `version <= seen`.
 
-The cursor of a partition only moves over what was sent: where a group begins behind it, what lies between comes from
-the tables first. What belongs to a partition that was let go is dropped: its next owner sends it from the cursor.
+The cursor of a partition only moves over what was sent: where a group begins behind it, what lies
+between comes from the tables first. What belongs to a partition that was let go is dropped: its
+next owner sends it from the cursor.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ _SQL = statements("positions")
 
 
 Send = Callable[[str, Sequence[Message]], Awaitable[None]]
-"""Append (key, value) records to a topic, partitioned by key, and return once the broker has all of them."""
+"""Append (key, value) records to a topic, partitioned by key, and return once the broker has all of
+them.
+"""
 
 
 class Publisher:
-    """One source partition's records always go out in its order: a single task sends group after group."""
+    """One source partition's records always go out in its order: a single task sends group after
+    group.
+    """
 
     def __init__(
         self,
@@ -79,18 +84,24 @@ class Publisher:
             self._queue.put_nowait(applied)
 
     async def resend(self, part: int, published_offset: int, next_offset: int) -> None:
-        """Begin with a partition that was claimed: what its cursor does not cover goes out again, from the tables.
+        """Begin with a partition that was claimed: what its cursor does not cover goes out again,
+        from the tables.
 
         Behind all that was handed over before, so that the newest comes last. Raises SendFailed.
         """
         self._published[part] = published_offset
         for first in range(published_offset, next_offset, _STRETCH_OFFSETS):
             stretch = Slice(part, first, min(first + _STRETCH_OFFSETS, next_offset), ())
-            await self.enqueue(AppliedGroup(already_committed=[stretch], epochs={part: self._epochs[part]}))
+            await self.enqueue(
+                AppliedGroup(already_committed=[stretch], epochs={part: self._epochs[part]})
+            )
         await self._unless_ended(self._queue.join())
 
     async def run(self) -> None:
-        """Send for ever. An error ends it, and with it the process: a record that was skipped would never be sent."""
+        """Send for ever.
+
+        An error ends it, and with it the process: a record that was skipped would never be sent.
+        """
         try:
             while True:
                 applied = await self._queue.get()
@@ -104,7 +115,9 @@ class Publisher:
             try:
                 await self._publish(applied)
             except Unavailable as error:
-                logger.warning("what is committed is published once the database answers: %s", error)
+                logger.warning(
+                    "what is committed is published once the database answers: %s", error
+                )
                 await asyncio.sleep(_DATABASE_RETRY_S)
             else:
                 return
@@ -114,7 +127,9 @@ class Publisher:
         try:
             await asyncio.wait({working, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                message = "nothing is published any more; what is committed goes out after the next claim"
+                message = (
+                    "nothing is published any more; what is committed goes out after the next claim"
+                )
                 raise SendFailed(message)
         finally:
             working.cancel()
@@ -128,10 +143,15 @@ class Publisher:
         try:
             await self.store_cursors()
         except Unavailable as error:
-            logger.warning("the published cursor is not stored, so some records will be sent again: %s", error)
+            logger.warning(
+                "the published cursor is not stored, so some records will be sent again: %s", error
+            )
 
     async def store_cursors(self) -> None:
-        """Write down how far each partition is published. Late is harmless: a restart sends some records again."""
+        """Write down how far each partition is published.
+
+        Late is harmless: a restart sends some records again.
+        """
         parts = sorted(part for part in self._published if part in self._epochs)
         if not parts:
             return
@@ -151,21 +171,30 @@ class Publisher:
         ours = {part for part, epoch in applied.epochs.items() if self._epochs.get(part) == epoch}
         is_whole = len(ours) == len(applied.epochs)
         outcomes, alerts, wallets = await self._from_tables(self._unsent(applied, ours))
-        decided = [one for one in book.decisions if is_whole or one.log_event.source.partition in ours]
+        decided = [
+            one for one in book.decisions if is_whole or one.log_event.source.partition in ours
+        ]
         outcomes += map(self._records.encode_outcome, decided)
         alerts += filter(None, map(self._records.encode_alert, decided))
         for key, wallet in book.changed_wallets.items():
             newer = wallets.get(key)
-            if (is_whole or wallet.partition in ours) and (newer is None or newer.version < wallet.version):
+            if (is_whole or wallet.partition in ours) and (
+                newer is None or newer.version < wallet.version
+            ):
                 wallets[key] = wallet
         balances = [self._records.encode_balance(wallet) for wallet in wallets.values()]
-        sends = [self._send(self._outcomes_topic, outcomes), self._send(self._balances_topic, balances)]
+        sends = [
+            self._send(self._outcomes_topic, outcomes),
+            self._send(self._balances_topic, balances),
+        ]
         if alerts and self._alerts_topic is not None:
             sends.append(self._send(self._alerts_topic, alerts))
         await asyncio.gather(*sends)
         for slice_ in (*applied.already_committed, *applied.newly_committed):
             if slice_.partition in ours:
-                self._published[slice_.partition] = max(self._published.get(slice_.partition, 0), slice_.next_offset)
+                self._published[slice_.partition] = max(
+                    self._published.get(slice_.partition, 0), slice_.next_offset
+                )
 
     def _unsent(self, applied: AppliedGroup, ours: Collection[int]) -> list[Slice]:
         """What the cursor has still to pass and memory does not hold."""
@@ -190,10 +219,16 @@ class Publisher:
         for stretch in stretches:
             rows = await self._database.query(
                 _SQL["outcomes_between"],
-                {"part": stretch.partition, "first": stretch.from_offset, "next": stretch.next_offset},
+                {
+                    "part": stretch.partition,
+                    "first": stretch.from_offset,
+                    "next": stretch.next_offset,
+                },
             )
             outcomes += [self._records.encode_outcome_row(row) for row in rows]
-            alerts += filter(None, (self._records.encode_alert_row(row, stretch.partition) for row in rows))
+            alerts += filter(
+                None, (self._records.encode_alert_row(row, stretch.partition) for row in rows)
+            )
             players = sorted({row[10] for row in rows if row[10] is not None})
             for row in await self._database.query(_SQL["wallets_of"], {"players": players}):
                 wallets[row[0], row[1]] = Wallet(*row)

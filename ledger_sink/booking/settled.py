@@ -1,4 +1,6 @@
-"""The records that tell the world what is settled: keys and values of outcomes, balances and alerts."""
+"""The records that tell the world what is settled: keys and values of outcomes, balances and
+alerts.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,23 @@ class MessageEncoder:
         """The answer to what has just been decided."""
         event, answer = decided.log_event.event, decided.answer
         return self._framed_outcome(
-            (event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id), event.attempt,
-            event.player_id, (answer.outcome, answer.reason, answer.currency, answer.available_minor, answer.version),
-        )  # fmt: skip
+            (event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id),
+            event.attempt,
+            event.player_id,
+            (
+                answer.outcome,
+                answer.reason,
+                answer.currency,
+                answer.available_minor,
+                answer.version,
+            ),
+        )
 
     def encode_outcome_row(self, row: Sequence[Any]) -> Message:
         """The same from a row of `outcomes_between`."""
-        return self._framed_outcome(tuple(row[1:6]), Attempt(*row[6:10]), row[10], tuple(row[11:16]))
+        return self._framed_outcome(
+            tuple(row[1:6]), Attempt(*row[6:10]), row[10], tuple(row[11:16])
+        )
 
     def encode_alert(self, decided: DecidedEvent) -> Message | None:
         """The alert about a debt, if this decision made one."""
@@ -45,9 +57,16 @@ class MessageEncoder:
             return None
         sourced, event = decided.log_event, decided.log_event.event
         return self._framed_alert(
-            event.event_id, event.brand, event.operation, event.player_id, answer.reason, answer.currency,
-            answer.available_minor, event.occurred_at, sourced.source,
-        )  # fmt: skip
+            event.event_id,
+            event.brand,
+            event.operation,
+            event.player_id,
+            answer.reason,
+            answer.currency,
+            answer.available_minor,
+            event.occurred_at,
+            sourced.source,
+        )
 
     def encode_alert_row(self, row: Sequence[Any], part: int) -> Message | None:
         """The same from a row of `outcomes_between`; a repeat has no time there, and is no news."""
@@ -60,27 +79,59 @@ class MessageEncoder:
         )
 
     def _framed_alert(
-        self, event_id: str, brand: str, operation: str, player_id: str | None, reason: str, currency: str | None,
-        available_minor: int | None, occurred_at: int, source: Position,
-    ) -> Message:  # fmt: skip
+        self,
+        event_id: str,
+        brand: str,
+        operation: str,
+        player_id: str | None,
+        reason: str,
+        currency: str | None,
+        available_minor: int | None,
+        occurred_at: int,
+        source: Position,
+    ) -> Message:
         assert player_id is not None
         assert currency is not None
         assert available_minor is not None
         alert = debts.debt_alert(
-            event_id, brand, player_id, operation, reason, currency, available_minor, occurred_at, source
-        )  # fmt: skip
+            event_id,
+            brand,
+            player_id,
+            operation,
+            reason,
+            currency,
+            available_minor,
+            occurred_at,
+            source,
+        )
         return alert.key.encode(), self._encode_alert(alert)
 
     def _framed_outcome(
-        self, identity: tuple[Any, ...], attempt: Attempt, player_id: str | None, answer: tuple[Any, ...]
+        self,
+        identity: tuple[Any, ...],
+        attempt: Attempt,
+        player_id: str | None,
+        answer: tuple[Any, ...],
     ) -> Message:
         event_id, brand, provider, operation, provider_tx_id = identity
         outcome, reason, currency, available_minor, version = answer
         scale = None if currency is None else exponent_of(currency)
         record = WalletOutcome(
-            event_id, brand, provider, operation, provider_tx_id, attempt, player_id, outcome, reason,
-            player_message(outcome), currency, scale, available_minor, version,
-        )  # fmt: skip
+            event_id,
+            brand,
+            provider,
+            operation,
+            provider_tx_id,
+            attempt,
+            player_id,
+            outcome,
+            reason,
+            player_message(outcome),
+            currency,
+            scale,
+            available_minor,
+            version,
+        )
         key = player_id if player_id is not None else record.provider_tx_id
         return key.encode(), self._encode_outcome(record)
 
@@ -88,8 +139,15 @@ class MessageEncoder:
         """A wallet as it stands."""
         available = wallet.available_minor
         record = WalletBalance(
-            wallet.player_id, wallet.currency, wallet.scale, available + wallet.held_minor, available,
-            wallet.held_minor, wallet.bonus_minor, wallet.version, wallet.event_id,
+            wallet.player_id,
+            wallet.currency,
+            wallet.scale,
+            available + wallet.held_minor,
+            available,
+            wallet.held_minor,
+            wallet.bonus_minor,
+            wallet.version,
+            wallet.event_id,
             Position(self._log_topic, wallet.partition, wallet.source_offset),
-        )  # fmt: skip
+        )
         return f"{wallet.player_id}:{wallet.currency}".encode(), self._encode_balance(record)

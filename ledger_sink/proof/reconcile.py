@@ -1,4 +1,5 @@
-"""The ledger against the two things that others go by: the topic of balances, and a provider's own statement.
+"""The ledger against the two things that others go by: the topic of balances, and a provider's own
+statement.
 
 Pure comparisons, and the reads they need. Amounts are in minor units.
 """
@@ -23,8 +24,9 @@ _PROBES_MAX: Final = 5_000
 class BalanceFault(msgspec.Struct, frozen=True):
     """A wallet whose last balance on the topic is not the ledger's.
 
-    MISSING: the topic has none. OLDER, NEWER: another version. DIFFERENT: the same version with other figures. UNKNOWN:
-    the ledger has no such wallet. Publishing again mends MISSING, OLDER and DIFFERENT.
+    MISSING: the topic has none. OLDER, NEWER: another version. DIFFERENT: the same version with
+    other figures. UNKNOWN: the ledger has no such wallet. Publishing again mends MISSING, OLDER and
+    DIFFERENT.
     """
 
     key: str
@@ -34,7 +36,9 @@ class BalanceFault(msgspec.Struct, frozen=True):
 
 
 class BalanceReport(msgspec.Struct, frozen=True):
-    """What differs, how many wallets were compared, and how many are on their way to the topic just now."""
+    """What differs, how many wallets were compared, and how many are on their way to the topic just
+    now.
+    """
 
     faults: tuple[BalanceFault, ...]
     compared: int
@@ -67,8 +71,9 @@ class BookedEvent(msgspec.Struct, frozen=True):
 class StatementFault(msgspec.Struct, frozen=True):
     """An item on which provider and ledger do not agree.
 
-    MISSING: on the statement, not in the ledger. EXTRA: the reverse. DIFFERENT: another amount or currency. NOT_BOOKED:
-    the ledger knows it and has moved nothing. TWICE: more than one line of the statement is this event.
+    MISSING: on the statement, not in the ledger. EXTRA: the reverse. DIFFERENT: another amount or
+    currency. NOT_BOOKED: the ledger knows it and has moved nothing. TWICE: more than one line of
+    the statement is this event.
     """
 
     what: Literal["MISSING", "EXTRA", "DIFFERENT", "NOT_BOOKED", "TWICE"]
@@ -84,8 +89,9 @@ def compare_balances(
 ) -> BalanceReport:
     """Hold the topic's last balances against the wallets.
 
-    `published` has to be read before the topic, and the topic before the wallets: then every wallet that was moved
-    before its partition's cursor must stand on the topic as it is, and the others are on their way.
+    `published` has to be read before the topic, and the topic before the wallets: then every wallet
+    that was moved before its partition's cursor must stand on the topic as it is, and the others
+    are on their way.
     """
     faults: list[BalanceFault] = []
     left = dict(balances)
@@ -101,7 +107,9 @@ def compare_balances(
         compared += 1
         what = _difference(wallet, balance)
         if what is not None:
-            faults.append(BalanceFault(key, what, wallet.version, balance.version if balance else None))
+            faults.append(
+                BalanceFault(key, what, wallet.version, balance.version if balance else None)
+            )
     faults += [BalanceFault(key, "UNKNOWN", None, balance.version) for key, balance in left.items()]
     return BalanceReport(tuple(sorted(faults, key=lambda fault: fault.key)), compared, in_flight)
 
@@ -113,8 +121,20 @@ def _difference(
         return "MISSING"
     if balance.version != wallet.version:
         return "OLDER" if balance.version < wallet.version else "NEWER"
-    ours = (wallet.scale, wallet.available_minor, wallet.held_minor, wallet.bonus_minor, wallet.event_id)
-    theirs = (balance.scale, balance.available_minor, balance.held_minor, balance.bonus_minor, balance.event_id)
+    ours = (
+        wallet.scale,
+        wallet.available_minor,
+        wallet.held_minor,
+        wallet.bonus_minor,
+        wallet.event_id,
+    )
+    theirs = (
+        balance.scale,
+        balance.available_minor,
+        balance.held_minor,
+        balance.bonus_minor,
+        balance.event_id,
+    )
     is_sum = balance.balance_minor == balance.available_minor + balance.held_minor
     return None if ours == theirs and is_sum else "DIFFERENT"
 
@@ -122,11 +142,17 @@ def _difference(
 def compare_statement(
     lines: Sequence[StatementLine], booked: Mapping[str, BookedEvent], moved: Iterable[BookedEvent]
 ) -> list[StatementFault]:
-    """Hold a statement against what is booked of its events, and what its provider has `moved` against it."""
+    """Hold a statement against what is booked of its events, and what its provider has `moved`
+    against it.
+    """
     faults: list[StatementFault] = []
     seen: set[str] = set()
     for line in lines:
-        said = "" if line.amount_minor is None else f"{line.amount_minor} {line.currency or ''}".strip()
+        said = (
+            ""
+            if line.amount_minor is None
+            else f"{line.amount_minor} {line.currency or ''}".strip()
+        )
         if line.event_id in seen:
             faults.append(_fault("TWICE", line, said, ""))
             continue
@@ -138,10 +164,18 @@ def compare_statement(
             faults.append(_fault("NOT_BOOKED", line, said, f"{entry.outcome} {entry.reason}"))
         elif line.amount_minor is not None and (
             line.amount_minor != entry.amount_minor
-            or (line.currency is not None and entry.currency is not None and line.currency != entry.currency)
+            or (
+                line.currency is not None
+                and entry.currency is not None
+                and line.currency != entry.currency
+            )
         ):
             faults.append(_fault("DIFFERENT", line, said, f"{entry.amount_minor} {entry.currency}"))
-    faults += [_fault("EXTRA", entry, "", entry.player_id or "") for entry in moved if entry.event_id not in seen]
+    faults += [
+        _fault("EXTRA", entry, "", entry.player_id or "")
+        for entry in moved
+        if entry.event_id not in seen
+    ]
     return faults
 
 
@@ -151,7 +185,9 @@ def _fault(
     statement: str,
     ledger: str,
 ) -> StatementFault:
-    return StatementFault(what, item.event_id, item.operation, item.provider_tx_id, statement, ledger)
+    return StatementFault(
+        what, item.event_id, item.operation, item.provider_tx_id, statement, ledger
+    )
 
 
 async def read_published(database: LedgerDatabase, topic: str) -> dict[int, int]:
@@ -164,7 +200,9 @@ async def read_wallets(database: LedgerDatabase) -> list[Wallet]:
     return [Wallet(*row) for row in await database.query(_SQL["wallets"])]
 
 
-async def read_booked_events(database: LedgerDatabase, event_ids: Sequence[str]) -> dict[str, BookedEvent]:
+async def read_booked_events(
+    database: LedgerDatabase, event_ids: Sequence[str]
+) -> dict[str, BookedEvent]:
     """What is booked of these events, by event id; one that the ledger does not know is not in it."""
     found: dict[str, BookedEvent] = {}
     for first in range(0, len(event_ids), _PROBES_MAX):
@@ -175,12 +213,22 @@ async def read_booked_events(database: LedgerDatabase, event_ids: Sequence[str])
 
 
 async def read_moved_events(
-    database: LedgerDatabase, *, provider: str, brand: str, operations: Sequence[str], from_ms: int, until_ms: int
+    database: LedgerDatabase,
+    *,
+    provider: str,
+    brand: str,
+    operations: Sequence[str],
+    from_ms: int,
+    until_ms: int,
 ) -> list[BookedEvent]:
     """Every event of a provider that moved money in a span of event time; reads all entries once."""
     parameters = {
-        "provider": provider, "brand": brand, "operations": list(operations), "from_ms": from_ms, "until_ms": until_ms,
-    }  # fmt: skip
+        "provider": provider,
+        "brand": brand,
+        "operations": list(operations),
+        "from_ms": from_ms,
+        "until_ms": until_ms,
+    }
     return [_booked_event(row) for row in await database.query(_SQL["moved_by"], parameters)]
 
 

@@ -1,7 +1,8 @@
-"""Sealing what is booked, and comparing what is in the tables with what was sealed. Works on its own connection.
+"""Sealing what is booked, and comparing what is in the tables with what was sealed. Works on its
+own connection.
 
-The sealer follows the ledger: in one snapshot it reads how far a partition is booked, and then the rows up to there. It
-needs to read entries and transfers and to add seals, nothing else.
+The sealer follows the ledger: in one snapshot it reads how far a partition is booked, and then the
+rows up to there. It needs to read entries and transfers and to add seals, nothing else.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class _Row(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-def seal_partitions(connection: Connection, topic: str, *, offsets_max: int = OFFSETS_PER_SEAL) -> list[Seal]:
+def seal_partitions(
+    connection: Connection, topic: str, *, offsets_max: int = OFFSETS_PER_SEAL
+) -> list[Seal]:
     """Seal everything that is booked and not sealed yet; the new seals.
 
     Raises Unavailable while another sealer is at work.
@@ -57,12 +60,18 @@ def seal_partitions(connection: Connection, topic: str, *, offsets_max: int = OF
         _only_one(connection)
         last = {seal.part: seal for seal in _seals(connection.execute(_SQL["last_seals"]))}
         made: list[Seal] = []
-        for part, booked in connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall():
+        for part, booked in connection.execute(
+            _SQL["positions"], {"consumer": CONSUMER, "topic": topic}
+        ).fetchall():
             seal = last.get(part)
             while (begin := seal.next_offset if seal else 0) < booked:
                 end = min(begin + offsets_max, booked)
-                seal = new_seal(seal, part, end, (row.digest for row in _rows(connection, part, begin, end)))
-                connection.execute(_SQL["insert_seal"], msgspec.to_builtins(seal, builtin_types=(bytes,)))
+                seal = new_seal(
+                    seal, part, end, (row.digest for row in _rows(connection, part, begin, end))
+                )
+                connection.execute(
+                    _SQL["insert_seal"], msgspec.to_builtins(seal, builtin_types=(bytes,))
+                )
                 made.append(seal)
     return made
 
@@ -87,9 +96,15 @@ def cluster_of(connection: Connection) -> str:
     return str(cluster_id)
 
 
-def find_seal_faults(connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]) -> Iterator[SealFault]:
-    """What is not as it was sealed, partition by partition in the order of the log; reads everything once."""
-    positions = dict(connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall())
+def find_seal_faults(
+    connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]
+) -> Iterator[SealFault]:
+    """What is not as it was sealed, partition by partition in the order of the log; reads
+    everything once.
+    """
+    positions = dict(
+        connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall()
+    )
     known: dict[tuple[int, int], Seal] = {}
     for (part,) in connection.execute(_SQL["sealed_parts"]).fetchall():
         previous: Seal | None = None
@@ -102,7 +117,9 @@ def find_seal_faults(connection: Connection, topic: str, checkpoints: Iterable[C
             previous = seal
         if previous is not None and previous.next_offset > positions.get(part, 0):
             where = f"{topic}-{part}@{positions.get(part, 0)}"
-            yield SealFault(where, f"the position was set back: it was sealed up to {previous.next_offset}")
+            yield SealFault(
+                where, f"the position was set back: it was sealed up to {previous.next_offset}"
+            )
     yield from _behind_positions(connection, topic, positions)
     yield from _closed_otherwise(connection, topic)
     yield from _not_as_witnessed(topic, known, checkpoints)
@@ -112,7 +129,9 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
     where = f"seal {seal.part}#{seal.number}"
     number, begin = (previous.number + 1, previous.next_offset) if previous else (1, 0)
     if (seal.number, seal.from_offset) != (number, begin):
-        return SealFault(where, f"it does not continue seal {seal.part}#{number - 1}, which ends at {begin}")
+        return SealFault(
+            where, f"it does not continue seal {seal.part}#{number - 1}, which ends at {begin}"
+        )
     if seal.form != FORM:
         raise UsageError(
             f"{where} has the form {seal.form}, this release knows {FORM}: verify with the one that sealed"
@@ -124,18 +143,22 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
 
 def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     rows = list(_rows(connection, seal.part, seal.from_offset, seal.next_offset))
-    sealed = [seal.digests[at : at + DIGEST_BYTES] for at in range(0, len(seal.digests), DIGEST_BYTES)]
+    sealed = [
+        seal.digests[at : at + DIGEST_BYTES] for at in range(0, len(seal.digests), DIGEST_BYTES)
+    ]
     if [row.digest for row in rows] == sealed:
         return None
     same = next(
-        (at for at, row in enumerate(rows[: len(sealed)]) if row.digest != sealed[at]), min(len(rows), len(sealed))
+        (at for at, row in enumerate(rows[: len(sealed)]) if row.digest != sealed[at]),
+        min(len(rows), len(sealed)),
     )
     there = {row.digest for row in rows}
     stretch = f"seal {seal.part}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
     if same < len(sealed) and len(rows) < len(sealed) and sealed[same] not in there:
         behind = rows[same - 1].name if same else f"the beginning of {stretch}"
         return SealFault(
-            f"behind {behind}", f"{len(sealed) - len(rows)} of {len(sealed)} sealed rows are gone; {stretch}"
+            f"behind {behind}",
+            f"{len(sealed) - len(rows)} of {len(sealed)} sealed rows are gone; {stretch}",
         )
     row = rows[same]
     if row.digest not in sealed and len(rows) > len(sealed):
@@ -143,15 +166,23 @@ def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     return SealFault(row.name, f"it is not as it was sealed; {stretch}")
 
 
-def _behind_positions(connection: Connection, topic: str, positions: dict[int, int]) -> Iterator[SealFault]:
+def _behind_positions(
+    connection: Connection, topic: str, positions: dict[int, int]
+) -> Iterator[SealFault]:
     for part, booked in positions.items():
-        for table, event_id, offset in connection.execute(_SQL["beyond"], {"part": part, "next": booked}).fetchall():
+        for table, event_id, offset in connection.execute(
+            _SQL["beyond"], {"part": part, "next": booked}
+        ).fetchall():
             yield SealFault(
-                f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, booked is up to {booked}"
+                f"{table} of event {event_id}",
+                f"it is from {topic}-{part}@{offset}, booked is up to {booked}",
             )
-    for table, event_id, part, offset in connection.execute(_SQL["strangers"], {"parts": list(positions)}).fetchall():
+    for table, event_id, part, offset in connection.execute(
+        _SQL["strangers"], {"parts": list(positions)}
+    ).fetchall():
         yield SealFault(
-            f"{table} of event {event_id}", f"it is from {topic}-{part}@{offset}, which is not this ledger's"
+            f"{table} of event {event_id}",
+            f"it is from {topic}-{part}@{offset}, which is not this ledger's",
         )
 
 
@@ -164,7 +195,8 @@ def _closed_otherwise(connection: Connection, topic: str) -> Iterator[SealFault]
         )
     for event_id, action, part, offset in connection.execute(_SQL["closed_by_nothing"]).fetchall():
         yield SealFault(
-            f"closing of event {event_id}", f"no entry of {topic}-{part}@{offset} has closed it as {action}"
+            f"closing of event {event_id}",
+            f"no entry of {topic}-{part}@{offset} has closed it as {action}",
         )
 
 

@@ -1,9 +1,11 @@
-"""Seals: hashes that chain what the ledger has booked, so that a row that is changed later is found. Pure.
+"""Seals: hashes that chain what the ledger has booked, so that a row that is changed later is
+found. Pure.
 
-A seal covers the entries and transfers of a stretch of one log partition. It keeps a digest of each row, in the order
-of the log, and a hash over them and over the seal before it. A checkpoint names the last seal of every partition,
-continues the checkpoint before it, and is signed with Ed25519 (RFC 8032). Whoever can write to the database can make
-new seals, but none that fit a checkpoint that is elsewhere: on a topic, in a file, with an auditor.
+A seal covers the entries and transfers of a stretch of one log partition. It keeps a digest of each
+row, in the order of the log, and a hash over them and over the seal before it. A checkpoint names
+the last seal of every partition, continues the checkpoint before it, and is signed with Ed25519
+(RFC 8032). Whoever can write to the database can make new seals, but none that fit a checkpoint
+that is elsewhere: on a topic, in a file, with an auditor.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ class SealReference(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """The last seals of all partitions at one time. `previous` is the hex SHA-256 of the checkpoint before it."""
+    """The last seals of all partitions at one time.
+
+    `previous` is the hex SHA-256 of the checkpoint before it.
+    """
 
     number: int
     at: str
@@ -83,7 +88,9 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
 
 
 def row_digest(table: str, row: Sequence[Any]) -> bytes:
-    """The digest of a row: of its table's name and its columns as JSON, which tells 1 from "1" and None from ""."""
+    """The digest of a row: of its table's name and its columns as JSON, which tells 1 from "1" and
+    None from "".
+    """
     return hashlib.sha256(msgspec.json.encode((table, *row))).digest()[:DIGEST_BYTES]
 
 
@@ -94,9 +101,13 @@ def seal_hash(seal: Seal, previous: bytes) -> bytes:
 
 
 def new_seal(last: Seal | None, part: int, next_offset: int, digests: Iterable[bytes]) -> Seal:
-    """The seal that continues a partition's last one (None: the first) up to an offset, not included."""
+    """The seal that continues a partition's last one (None: the first) up to an offset, not
+    included.
+    """
     number = last.number + 1 if last else 1
-    seal = Seal(part, number, FORM, last.next_offset if last else 0, next_offset, b"".join(digests), b"")
+    seal = Seal(
+        part, number, FORM, last.next_offset if last else 0, next_offset, b"".join(digests), b""
+    )
     return msgspec.structs.replace(seal, hash=seal_hash(seal, last.hash if last else GENESIS_HASH))
 
 
@@ -122,7 +133,9 @@ def load_private_key(pem: bytes) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError("that is no Ed25519 private key in PEM: `pitboss ledger seal --new-key FILE` makes one")
+        raise UsageError(
+            "that is no Ed25519 private key in PEM: `pitboss ledger seal --new-key FILE` makes one"
+        )
     return key
 
 
@@ -133,5 +146,7 @@ def load_public_key(pem: bytes) -> Ed25519PublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError("that is no Ed25519 public key in PEM: `pitboss ledger seal --new-key FILE` wrote FILE.pub")
+        raise UsageError(
+            "that is no Ed25519 public key in PEM: `pitboss ledger seal --new-key FILE` wrote FILE.pub"
+        )
     return key

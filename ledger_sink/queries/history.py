@@ -1,7 +1,9 @@
-"""A wallet's past, read from the ledger's own rows: what it held at any place of the log, and what moved it.
+"""A wallet's past, read from the ledger's own rows: what it held at any place of the log, and what
+moved it.
 
-Every question is a probe of a table's key, so it costs the same in the first month and in the tenth year. Money is in
-minor units with the currency's number of decimals beside it, times are epoch milliseconds.
+Every question is a probe of a table's key, so it costs the same in the first month and in the tenth
+year. Money is in minor units with the currency's number of decimals beside it, times are epoch
+milliseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class MonthAway(UsageError):
 
 
 class WalletAt(msgspec.Struct, frozen=True):
-    """A wallet as it stood behind one transfer; `available` is cash and bonus, `balance` is all three."""
+    """A wallet as it stood behind one transfer; `available` is cash and bonus, `balance` is all
+    three.
+    """
 
     currency: str
     scale: int
@@ -175,13 +179,18 @@ async def current_wallets(database: LedgerDatabase, player_id: str) -> list[Wall
     return await _read(database, _SQL["wallets"], WalletAt, player=player_id)
 
 
-async def wallets_before(database: LedgerDatabase, player_id: str, next_offset: int) -> list[WalletAt]:
-    """A player's wallets once the log was booked up to, not including, an offset of the player's partition.
+async def wallets_before(
+    database: LedgerDatabase, player_id: str, next_offset: int
+) -> list[WalletAt]:
+    """A player's wallets once the log was booked up to, not including, an offset of the player's
+    partition.
 
-    Raises MonthAway where a wallet may have stood at a version that is not in the tables: no answer is better than one
-    that leaves a wallet out, or tells an older balance.
+    Raises MonthAway where a wallet may have stood at a version that is not in the tables: no answer
+    is better than one that leaves a wallet out, or tells an older balance.
     """
-    found = await database.query(_SQL["wallets_at"], {"player": player_id, "next_offset": next_offset})
+    found = await database.query(
+        _SQL["wallets_at"], {"player": player_id, "next_offset": next_offset}
+    )
     for is_known, currency, _, version, *_ in found:
         if not is_known:
             await _not_known(database, f"{player_id}:{currency}", version)
@@ -192,29 +201,48 @@ async def _not_known(database: LedgerDatabase, wallet: str, version: int) -> NoR
     away = [str(month) for (month,) in await database.query(_SQL["months_away"])]
     where = f"wallet {wallet}: what moved it behind version {version} is not in the tables"
     if not away:
-        raise MonthAway(f"{where}, and no month was moved away: see what `pitboss ledger verify` says")
+        raise MonthAway(
+            f"{where}, and no month was moved away: see what `pitboss ledger verify` says"
+        )
     raise MonthAway(
         f"{where}: that month is away. `pitboss ledger months back` brings it back; away: {', '.join(away)}"
     )
 
 
 async def movements(
-    database: LedgerDatabase, player_id: str, currency: str, *, before_version: int = LAST_VERSION, count: int = 50
+    database: LedgerDatabase,
+    player_id: str,
+    currency: str,
+    *,
+    before_version: int = LAST_VERSION,
+    count: int = 50,
 ) -> list[Movement]:
     """What moved a wallet, newest first, below a version."""
     return await _read(
-        database, _SQL["movements"], Movement, player=player_id, currency=currency, before=before_version, count=count
+        database,
+        _SQL["movements"],
+        Movement,
+        player=player_id,
+        currency=currency,
+        before=before_version,
+        count=count,
     )
 
 
-async def event_history(database: LedgerDatabase, event_id: str, *, repeats_max: int = 100) -> EventHistory:
-    """Every decision about an event, what it moved, what closed it, and its repeats; empty for an unknown one."""
+async def event_history(
+    database: LedgerDatabase, event_id: str, *, repeats_max: int = 100
+) -> EventHistory:
+    """Every decision about an event, what it moved, what closed it, and its repeats; empty for an
+    unknown one.
+    """
     decisions = [
         msgspec.structs.replace(decision, moved=tuple(await _moved_by(database, decision)))
         for decision in await _read(database, _SQL["entries"], EventDecision, event_id=event_id)
     ]
     closed = await _read(database, _SQL["closings"], EventClosing, event_id=event_id)
-    repeats = await _read(database, _SQL["repeats"], RepeatedAttempt, event_id=event_id, count=repeats_max)
+    repeats = await _read(
+        database, _SQL["repeats"], RepeatedAttempt, event_id=event_id, count=repeats_max
+    )
     return EventHistory(tuple(decisions), tuple(closed), tuple(repeats))
 
 
@@ -228,16 +256,25 @@ async def round_events(
 ) -> list[RoundEvent]:
     """The events that name a round, in the order of the log within a partition.
 
-    With a player only what moved that player's money, found by key; without one all entries are read.
+    With a player only what moved that player's money, found by key; without one all entries are
+    read.
     """
     if player_id is not None:
         statement = _SQL["round_of_player"]
         return await _read(
-            database, statement, RoundEvent, round_id=round_id, provider=provider, player=player_id, count=count
+            database,
+            statement,
+            RoundEvent,
+            round_id=round_id,
+            provider=provider,
+            player=player_id,
+            count=count,
         )
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
-        cursor = await connection.execute(_SQL["round"], {"round_id": round_id, "provider": provider, "count": count})
+        cursor = await connection.execute(
+            _SQL["round"], {"round_id": round_id, "provider": provider, "count": count}
+        )
         return [RoundEvent(*row) for row in await cursor.fetchall()]
 
 
@@ -257,5 +294,7 @@ async def _moved_by(database: LedgerDatabase, decision: EventDecision) -> list[D
     )
 
 
-async def _read(database: LedgerDatabase, statement: LiteralString, row: type[Any], **parameters: Any) -> list[Any]:
+async def _read(
+    database: LedgerDatabase, statement: LiteralString, row: type[Any], **parameters: Any
+) -> list[Any]:
     return [row(*values) for values in await database.query(statement, parameters)]

@@ -1,9 +1,11 @@
-"""What was bet, won and given away, by provider, game, brand, region and day, with the proof that it is the ledger's.
+"""What was bet, won and given away, by provider, game, brand, region and day, with the proof that
+it is the ledger's.
 
-Gross gaming revenue is what the games kept: bets less wins less contributions to jackpots, with rolled back bets and
-wins taken off. Summed over all groups it is what the accounts of the providers gained; the jackpots' contributions less
-what they paid is what the pools gained; the bonus cost is what the promotions' accounts lost. Amounts are in minor
-units, sums without limit. A day is a UTC day of event time.
+Gross gaming revenue is what the games kept: bets less wins less contributions to jackpots, with
+rolled back bets and wins taken off. Summed over all groups it is what the accounts of the providers
+gained; the jackpots' contributions less what they paid is what the pools gained; the bonus cost is
+what the promotions' accounts lost. Amounts are in minor units, sums without limit. A day is a UTC
+day of event time.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _SQL: Final = statements("report")
 
 
 class ReportRow(msgspec.Struct, frozen=True):
-    """One group; a dimension that was not asked for is None, and so is one that its events do not name."""
+    """One group; a dimension that was not asked for is None, and so is one that its events do not
+    name.
+    """
 
     provider: str | None
     game: str | None
@@ -45,7 +49,10 @@ class ReportRow(msgspec.Struct, frozen=True):
 
 
 class AccountMismatch(msgspec.Struct, frozen=True):
-    """A sum of the report that is not what the house's accounts say. There is none, or the ledger has a fault."""
+    """A sum of the report that is not what the house's accounts say.
+
+    There is none, or the ledger has a fault.
+    """
 
     account: str
     currency: str
@@ -61,32 +68,52 @@ class RevenueReport(msgspec.Struct, frozen=True):
 
 
 async def make_report(
-    database: LedgerDatabase, by: Sequence[str], *, from_ms: int = ALWAYS_MS[0], until_ms: int = ALWAYS_MS[1]
+    database: LedgerDatabase,
+    by: Sequence[str],
+    *,
+    from_ms: int = ALWAYS_MS[0],
+    until_ms: int = ALWAYS_MS[1],
 ) -> RevenueReport:
-    """The report of a span of event time, the end not included. Raises UsageError for an unknown dimension."""
+    """The report of a span of event time, the end not included.
+
+    Raises UsageError for an unknown dimension.
+    """
     unknown = [name for name in by if name not in DIMENSIONS]
     if unknown:
-        raise UsageError(f"a report has no dimension {unknown[0]!r}: choose from {', '.join(DIMENSIONS)}")
+        raise UsageError(
+            f"a report has no dimension {unknown[0]!r}: choose from {', '.join(DIMENSIONS)}"
+        )
     span = {"from_ms": from_ms, "until_ms": until_ms}
     async with database.transaction() as connection:
         # Both statements have to see the same rows while the ledger goes on.
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         await connection.execute("SET LOCAL statement_timeout = 0")
-        groups = await (await connection.execute(_SQL["totals"], {"by": list(by), **span})).fetchall()
+        groups = await (
+            await connection.execute(_SQL["totals"], {"by": list(by), **span})
+        ).fetchall()
         house = await (await connection.execute(_SQL["house"], span)).fetchall()
     rows = tuple(_row(values) for values in groups)
     return RevenueReport(
-        rows, tuple(find_mismatches(rows, {(account, currency): int(sum_) for account, currency, sum_ in house}))
+        rows,
+        tuple(
+            find_mismatches(
+                rows, {(account, currency): int(sum_) for account, currency, sum_ in house}
+            )
+        ),
     )
 
 
 def _row(values: Sequence[str | int | None]) -> ReportRow:
     *group, currency, bets, wins, contributions, jackpots, bonus, transfers = values
-    numbers = [int(number or 0) for number in (bets, wins, contributions, jackpots, bonus, transfers)]
+    numbers = [
+        int(number or 0) for number in (bets, wins, contributions, jackpots, bonus, transfers)
+    ]
     return ReportRow(*group, currency, *numbers)  # type: ignore[call-arg, arg-type]  # as the statement lists them
 
 
-def find_mismatches(rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]) -> list[AccountMismatch]:
+def find_mismatches(
+    rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]
+) -> list[AccountMismatch]:
     """Where the sums of the rows are not what the accounts gained, by account class and currency."""
     reported: dict[tuple[str, str], int] = {}
     for row in rows:

@@ -1,8 +1,9 @@
-"""Rounds that nobody has ended, and what the sweeper proposes about those that are too old. Pure but for one query.
+"""Rounds that nobody has ended, and what the sweeper proposes about those that are too old. Pure
+but for one query.
 
-100HP leaves it to the wallet to roll a bet back after two weeks without a deposit or a rollback (Operator API 2.7.0).
-A proposal is an event of the log like any other: the ledger decides it in the log's order, and takes back no bet that a
-win has named meanwhile.
+100HP leaves it to the wallet to roll a bet back after two weeks without a deposit or a rollback
+(Operator API 2.7.0). A proposal is an event of the log like any other: the ledger decides it in the
+log's order, and takes back no bet that a win has named meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import msgspec
 from ledger_sink.rules.references import SWEEP
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
-from schemas.events import Attempt, Cause, Kind, Leg, Reference, SignatureVerdict, TimeSource, WalletTransaction
+from schemas.events import (
+    Attempt,
+    Cause,
+    Kind,
+    Leg,
+    Reference,
+    SignatureVerdict,
+    TimeSource,
+    WalletTransaction,
+)
 from schemas.identity import FINGERPRINT_VERSION, event_id, fingerprint
 from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 
@@ -26,7 +36,9 @@ _SQL = statements("rounds")
 
 
 class OpenBet(msgspec.Struct, frozen=True):
-    """A booked bet that nothing has ended; `staked_minor` is what it took, `part` and `source_offset` its place."""
+    """A booked bet that nothing has ended; `staked_minor` is what it took, `part` and
+    `source_offset` its place.
+    """
 
     event_id: str
     brand: str
@@ -62,9 +74,15 @@ class OpenRound(msgspec.Struct, frozen=True):
 
 
 async def read_open_rounds(
-    database: LedgerDatabase, until_ms: int, provider: str | None = None, player_id: str | None = None
+    database: LedgerDatabase,
+    until_ms: int,
+    provider: str | None = None,
+    player_id: str | None = None,
 ) -> list[OpenRound]:
-    """Rounds with an open bet from before `until_ms`, oldest first. Reads all entries: it is a report."""
+    """Rounds with an open bet from before `until_ms`, oldest first.
+
+    Reads all entries: it is a report.
+    """
     asked = {"until_ms": until_ms, "provider": provider, "player": player_id}
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
@@ -76,14 +94,24 @@ def group_into_rounds(bets: Iterable[OpenBet]) -> list[OpenRound]:
     """The bets gathered into their rounds, oldest round first."""
 
     def key(bet: OpenBet) -> tuple[str, ...]:
-        return (bet.brand, bet.provider, bet.player_id, bet.round_id or "", "" if bet.round_id else bet.event_id)
+        return (
+            bet.brand,
+            bet.provider,
+            bet.player_id,
+            bet.round_id or "",
+            "" if bet.round_id else bet.event_id,
+        )
 
     rounds = [OpenRound(tuple(group)) for _, group in groupby(sorted(bets, key=key), key)]
     return sorted(rounds, key=lambda found: (found.opened_at_ms, found.bets[0].event_id))
 
 
-def overdue_action(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int) -> str | None:
-    """ROLLBACK or CLOSE where the provider's policy says that the round is too old now; None where it may stay."""
+def overdue_action(
+    found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int
+) -> str | None:
+    """ROLLBACK or CLOSE where the provider's policy says that the round is too old now; None where
+    it may stay.
+    """
     policy = policies.get(found.bets[0].provider, DEFAULT_POLICY)
     most = policy.open_round_max_age_ms
     if most is None or now_ms - found.opened_at_ms < most:
@@ -92,7 +120,11 @@ def overdue_action(found: OpenRound, policies: Mapping[str, LedgerPolicy], now_m
 
 
 def propose_endings(
-    rounds: Iterable[OpenRound], policies: Mapping[str, LedgerPolicy], now_ms: int, actor: str, log_topic: str
+    rounds: Iterable[OpenRound],
+    policies: Mapping[str, LedgerPolicy],
+    now_ms: int,
+    actor: str,
+    log_topic: str,
 ) -> list[WalletTransaction]:
     """The events that end what is too old: one a bet to be rolled back, one a round to be closed.
 
@@ -108,7 +140,9 @@ def propose_endings(
     return events
 
 
-def _proposal(bet: OpenBet, action: str, now_ms: int, actor: str, log_topic: str) -> WalletTransaction:
+def _proposal(
+    bet: OpenBet, action: str, now_ms: int, actor: str, log_topic: str
+) -> WalletTransaction:
     is_rollback = action == "ROLLBACK"
     operation = ROLLBACK_OPERATION if is_rollback else CLOSE_OPERATION
     # Of one provider's ids only together with the operation one is unique (100HP, Play'n GO).
@@ -124,7 +158,9 @@ def _proposal(bet: OpenBet, action: str, now_ms: int, actor: str, log_topic: str
         region=bet.region,
         operation=operation,
         provider_tx_id=tx_id,
-        attempt=Attempt(log_topic, bet.partition, bet.source_offset, 0),  # no raw record: it comes from the bet's place
+        attempt=Attempt(
+            log_topic, bet.partition, bet.source_offset, 0
+        ),  # no raw record: it comes from the bet's place
         player_id=bet.player_id,
         legs=legs,
         reference=reference,

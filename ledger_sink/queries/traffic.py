@@ -13,25 +13,36 @@ ProviderVersion = tuple[str, str]
 
 
 class VersionTraffic(NamedTuple):
-    """Events of one provider version, and the last one: where its raw record is, and when it happened (epoch ms)."""
+    """Events of one provider version, and the last one: where its raw record is, and when it
+    happened (epoch ms).
+    """
 
     events: int
     last_record: str
     last_at_ms: int
 
 
-async def traffic_since(database: LedgerDatabase, since: Mapping[int, int]) -> dict[ProviderVersion, VersionTraffic]:
-    """Events decided from an offset of each partition of the log on, by (provider, version). Raises Unavailable."""
+async def traffic_since(
+    database: LedgerDatabase, since: Mapping[int, int]
+) -> dict[ProviderVersion, VersionTraffic]:
+    """Events decided from an offset of each partition of the log on, by (provider, version).
+
+    Raises Unavailable.
+    """
     counted: dict[ProviderVersion, VersionTraffic] = {}
     for part, first in since.items():
-        rows = await database.query(statements("traffic")["versions"], {"part": part, "first": first})
+        rows = await database.query(
+            statements("traffic")["versions"], {"part": part, "first": first}
+        )
         for provider, version, events, last in rows:
             add_traffic(counted, (provider, version), _traffic(events, last))
     return counted
 
 
 def add_traffic(
-    counted: dict[ProviderVersion, VersionTraffic], version: ProviderVersion, traffic: VersionTraffic
+    counted: dict[ProviderVersion, VersionTraffic],
+    version: ProviderVersion,
+    traffic: VersionTraffic,
 ) -> None:
     """Count further events of a version; the later of two last ones stays."""
     before = counted.get(version, traffic)

@@ -39,12 +39,15 @@ class ResolveSettings:
     normalise_group: str
     group_instance_id: str | None = None
     min_age_ms: int = 60_000
-    """Not found is final no sooner than this after parking, however far everything else has come."""
+    """Not found is final no sooner than this after parking, however far everything else has come.
+    """
     sweep_interval_ms: int = 100
 
 
 class ResolvePositions:
-    """Start positions of the unresolved topic, claimed in the database and tied to their topic like the ledger's."""
+    """Start positions of the unresolved topic, claimed in the database and tied to their topic like
+    the ledger's.
+    """
 
     def __init__(self, guard: PositionGuard, resolver: Resolver) -> None:
         self._guard = guard
@@ -52,9 +55,14 @@ class ResolvePositions:
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Take partitions over. Raises LogMismatch, Unavailable."""
-        claims = await self._guard.claim([partition.partition for partition in partitions], CONSUMER)
+        claims = await self._guard.claim(
+            [partition.partition for partition in partitions], CONSUMER
+        )
         self._resolver.epochs.update({part: claim.epoch for part, claim in claims.items()})
-        return {TopicPartition(self._guard.topic, part): claim.next_offset for part, claim in claims.items()}
+        return {
+            TopicPartition(self._guard.topic, part): claim.next_offset
+            for part, claim in claims.items()
+        }
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Forget partitions."""
@@ -80,7 +88,8 @@ class Sweeper(Service):
                 await self._resolver.sweep()
             except Unavailable as error:
                 self.log.warning("what waits for its player goes on waiting: %s", error)
-            # The more there is that waits, the longer a look takes: at most half of the time is spent on looking.
+            # The more there is that waits, the longer a look takes: at most half of the time is
+            # spent on looking.
             await self.sleep(max(self._interval_s, time.monotonic() - began_s))
 
     async def on_shutdown(self) -> None:
@@ -97,30 +106,48 @@ class ResolveHandler:
 
     async def handle(self, batch: RecordBatch) -> None:
         """Done when the rows are committed; a record that is no event of ours is buried."""
-        parked = [ParkedEvent(r.offset, event, r.value) for r, event in await self._contents.decode_batch(batch)]
+        parked = [
+            ParkedEvent(r.offset, event, r.value)
+            for r, event in await self._contents.decode_batch(batch)
+        ]
         last = batch.records[-1] if batch.records else None
         seal = None if last is None else (last.timestamp, checksum(last.key, last.value))
-        await self._resolver.park(batch.partition, batch.from_offset, batch.next_offset, parked, seal)
+        await self._resolver.park(
+            batch.partition, batch.from_offset, batch.next_offset, parked, seal
+        )
 
 
 def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
     """A worker that finds players for the events of its partitions; nothing is connected yet."""
     app = create_app(AppSettings("resolve", settings.bootstrap_servers))
-    topic, log_topic = qualified_name(UNRESOLVED, settings.namespace), qualified_name(TRANSACTIONS, settings.namespace)
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.resolve")))
+    topic, log_topic = (
+        qualified_name(UNRESOLVED, settings.namespace),
+        qualified_name(TRANSACTIONS, settings.namespace),
+    )
+    producer = app.supervise(
+        BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.resolve"))
+    )
     progress = app.supervise(
-        KafkaPipelineProgress(settings.bootstrap_servers, settings.namespace, settings.normalise_group)
+        KafkaPipelineProgress(
+            settings.bootstrap_servers, settings.namespace, settings.normalise_group
+        )
     )
     database = LedgerDatabase(settings.database_url, "pitboss.resolve")
 
     async def append(records: Sequence[tuple[bytes, bytes]]) -> None:
         await producer.send_keyed(log_topic, [(key, value, (), None) for key, value in records])
 
-    resolver = Resolver(database, append, progress, topic=topic, log_topic=log_topic, min_age_ms=settings.min_age_ms)
+    resolver = Resolver(
+        database, append, progress, topic=topic, log_topic=log_topic, min_age_ms=settings.min_age_ms
+    )
     app.supervise(Sweeper(resolver, database, settings.sweep_interval_ms))
     group = qualified_name(GROUP, settings.namespace)
     guard = PositionGuard(
-        database, settings.bootstrap_servers, group, topic, partial(producer.partition_count, log_topic)
+        database,
+        settings.bootstrap_servers,
+        group,
+        topic,
+        partial(producer.partition_count, log_topic),
     )
     add_agent(
         app,
@@ -130,7 +157,9 @@ def create_resolve_app(settings: ResolveSettings) -> PitbossApp:
             start="none",
             group_instance_id=settings.group_instance_id,
         ),
-        ResolveHandler(resolver, EventDecoder(KafkaDeadLetterSink(producer, "resolve", settings.code_version))).handle,
+        ResolveHandler(
+            resolver, EventDecoder(KafkaDeadLetterSink(producer, "resolve", settings.code_version))
+        ).handle,
         name="ledger.resolve",
         topics=[topic],
         positions=ResolvePositions(guard, resolver),

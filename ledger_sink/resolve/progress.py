@@ -1,4 +1,6 @@
-"""How far the raw topics reach, how far they are normalised, how far the log reaches: what barriers are made of."""
+"""How far the raw topics reach, how far they are normalised, how far the log reaches: what barriers
+are made of.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class KafkaPipelineProgress(Service):
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers, enable_auto_commit=False, metadata_max_age_ms=5_000
+            bootstrap_servers=self._bootstrap_servers,
+            enable_auto_commit=False,
+            metadata_max_age_ms=5_000,
         )
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
         try:
@@ -58,7 +62,9 @@ class KafkaPipelineProgress(Service):
         """The end of every raw partition that holds a record. Raises Unavailable."""
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                topics = [topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)]
+                topics = [
+                    topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)
+                ]
                 return await self.end_offsets(topics)
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say how far the raw topics reach: {error!r}"
@@ -76,7 +82,11 @@ class KafkaPipelineProgress(Service):
         except (TimeoutError, KafkaError) as error:
             message = f"the broker does not say what {group} has committed: {error!r}"
             raise Unavailable(message) from error
-        return {f"{tp.topic}-{tp.partition}": meta.offset for tp, meta in committed.items() if meta.offset >= 0}
+        return {
+            f"{tp.topic}-{tp.partition}": meta.offset
+            for tp, meta in committed.items()
+            if meta.offset >= 0
+        }
 
     async def log_ends(self) -> EndOffsets:
         """The end of every partition of the log that holds a record. Raises Unavailable."""
@@ -100,4 +110,6 @@ class KafkaPipelineProgress(Service):
         ends = await self._consumer.end_offsets(partitions)
         beginnings = await self._consumer.beginning_offsets(partitions)
         # A partition whose records are all deleted has nothing that anybody could still wait for.
-        return {f"{tp.topic}-{tp.partition}": end for tp, end in ends.items() if end > beginnings[tp]}
+        return {
+            f"{tp.topic}-{tp.partition}": end for tp, end in ends.items() if end > beginnings[tp]
+        }

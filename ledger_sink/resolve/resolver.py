@@ -1,14 +1,17 @@
-"""Events that name no player find theirs through what they refer to: a notice its deposit, a refund its payment.
+"""Events that name no player find theirs through what they refer to: a notice its deposit, a refund
+its payment.
 
-An event is parked in the database first. As soon as the ledger holds what it refers to, it is appended to the log
-under that player's key; appended twice it is the same event, so a crash in between is harmless. What is not found
-waits behind a barrier: first every raw record that was there at first sight must be normalised, then every record of
-the log and of the unresolved topic that was there after that must be booked or parked, and what it refers to must not
-itself be on its way from the unresolved topic through the log. Only then is "not found" final, and then it is an event
-in the log like any other: a replay never asks again.
+An event is parked in the database first. As soon as the ledger holds what it refers to, it is
+appended to the log under that player's key; appended twice it is the same event, so a crash in
+between is harmless. What is not found waits behind a barrier: first every raw record that was there
+at first sight must be normalised, then every record of the log and of the unresolved topic that was
+there after that must be booked or parked, and what it refers to must not itself be on its way from
+the unresolved topic through the log. Only then is "not found" final, and then it is an event in the
+log like any other: a replay never asks again.
 
-No lock is needed for that. A position and the rows of its records are committed together, so whoever reads a position
-first and looks for the rows afterwards sees all that the position stands for.
+No lock is needed for that. A position and the rows of its records are committed together, so
+whoever reads a position first and looks for the rows afterwards sees all that the position stands
+for.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ class ParkedEvent(msgspec.Struct, frozen=True):
 
 
 class Resolver:
-    """Parks, matches, appends and finalises the events of its own partitions of the unresolved topic."""
+    """Parks, matches, appends and finalises the events of its own partitions of the unresolved
+    topic.
+    """
 
     def __init__(
         self,
@@ -93,13 +98,17 @@ class Resolver:
         events: Sequence[ParkedEvent],
         last: tuple[int, int] | None = None,
     ) -> None:
-        """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole, Unavailable.
+        """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole,
+        Unavailable.
 
-        `last` is time and checksum of the batch's last record, which tie the position to this very topic.
+        `last` is time and checksum of the batch's last record, which tie the position to this very
+        topic.
         """
         async with self._database.transaction() as connection:
             position = {"consumer": CONSUMER, "topic": self._topic, "parts": [part]}
-            row = await (await connection.execute(_LEDGER_SQL["lock_positions"], position)).fetchone()
+            row = await (
+                await connection.execute(_LEDGER_SQL["lock_positions"], position)
+            ).fetchone()
             stored, epoch = self._check_position(part, from_offset, row)
             if next_offset <= stored:
                 return
@@ -107,12 +116,17 @@ class Resolver:
             await connection.execute(_SQL["park"], _columns(part, fresh))
             timestamp_ms, checksum = last or (None, None)
             moved = position | {
-                "froms": [stored], "nexts": [next_offset], "epochs": [epoch], "timestamps": [timestamp_ms],
+                "froms": [stored],
+                "nexts": [next_offset],
+                "epochs": [epoch],
+                "timestamps": [timestamp_ms],
                 "checksums": [checksum],
-            }  # fmt: skip
+            }
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
 
-    def _check_position(self, part: int, from_offset: int, row: tuple[int, int, int] | None) -> tuple[int, int]:
+    def _check_position(
+        self, part: int, from_offset: int, row: tuple[int, int, int] | None
+    ) -> tuple[int, int]:
         where = f"{self._topic}-{part}"
         ours = self.epochs.get(part)
         if ours is None:
@@ -126,12 +140,16 @@ class Resolver:
             message = f"{where}: claimed by another worker (epoch {epoch}, ours {ours})"
             raise Fenced(message)
         if from_offset > stored:
-            message = f"{where}@{stored}: the next batch begins at {from_offset}; nothing may be skipped"
+            message = (
+                f"{where}@{stored}: the next batch begins at {from_offset}; nothing may be skipped"
+            )
             raise OffsetHole(message)
         return stored, epoch
 
     async def sweep(self) -> int:
-        """Match what can be matched, append it, and look at the barriers of the rest; returns how many still wait."""
+        """Match what can be matched, append it, and look at the barriers of the rest; returns how
+        many still wait.
+        """
         parts = {"parts": sorted(self.epochs)}
         await self._database.query(_SQL["follow"], parts)
         await self._database.query(_SQL["match"], parts)
@@ -153,15 +171,25 @@ class Resolver:
         barriers = await self._database.query(_SQL["open_barriers"], parts)
         if any(log_ends is None for _, _, log_ends in barriers):
             normalised = await self._progress.normalised_offsets()
-            behind = [n for n, raw, log_ends in barriers if log_ends is None and has_passed(raw, normalised)]
+            behind = [
+                n
+                for n, raw, log_ends in barriers
+                if log_ends is None and has_passed(raw, normalised)
+            ]
             if behind:
                 ends = {**await self._progress.log_ends(), **await self._progress.unresolved_ends()}
-                await self._database.query(_SQL["set_log_ends"], {"barriers": behind, "ends": Jsonb(ends)})
+                await self._database.query(
+                    _SQL["set_log_ends"], {"barriers": behind, "ends": Jsonb(ends)}
+                )
         if any(log_ends is not None for _, _, log_ends in barriers):
             topics = {"log": self._log_topic, "unresolved": self._topic}
             rows = await self._database.query(_SQL["positions"], topics)
             reached = {f"{topic}-{part}": offset for topic, part, offset in rows}
-            passed = [n for n, _, log_ends in barriers if log_ends is not None and has_passed(log_ends, reached)]
+            passed = [
+                n
+                for n, _, log_ends in barriers
+                if log_ends is not None and has_passed(log_ends, reached)
+            ]
             if passed:
                 await self._database.query(
                     _SQL["finalise"], {**parts, "barriers": passed, "min_age_ms": self._min_age_ms}
@@ -188,7 +216,9 @@ def _columns(part: int, parked: Sequence[ParkedEvent]) -> dict[str, Any]:
         "offsets": [row.offset for row in parked],
         "event_ids": [event.event_id for event in events],
         "references": [
-            None if event.reference is None else referenced_event_id(event.brand, event.provider, event.reference)
+            None
+            if event.reference is None
+            else referenced_event_id(event.brand, event.provider, event.reference)
             for event in events
         ],
         "bodies": [row.body for row in parked],

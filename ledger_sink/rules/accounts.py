@@ -1,4 +1,7 @@
-"""The chart of accounts. A player's wallet has three accounts; all others belong to the house and are never locked."""
+"""The chart of accounts.
+
+A player's wallet has three accounts; all others belong to the house and are never locked.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ def player_account(player_id: str, purse: str) -> str:
 
 
 def purse_of(account: str) -> str | None:
-    """Which of a player's accounts an address names; None for a house account. A player id may contain colons."""
+    """Which of a player's accounts an address names; None for a house account.
+
+    A player id may contain colons.
+    """
     return account.rsplit(":", 1)[1] if account.startswith("player:") else None
 
 

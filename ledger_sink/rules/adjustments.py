@@ -1,7 +1,7 @@
 """Corrections by people, large ones by two of them. Pure.
 
-`adjustment.proposed` moves nothing and is remembered; `adjustment.approved` names it and moves its money, if another
-person says so. The log holds both, so a replay asks nobody.
+`adjustment.proposed` moves nothing and is remembered; `adjustment.approved` names it and moves its
+money, if another person says so. The log holds both, so a replay asks nobody.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def adjustment(posting: Posting, leg: Leg) -> Verdict:
 
 
 def move(posting: Posting, currency: str, amount_minor: int) -> None:
-    """Give cash from, or take cash to, the account of corrections; a player may be in debt after it."""
+    """Give cash from, or take cash to, the account of corrections; a player may be in debt after
+    it.
+    """
     wallet = posting.select_wallet(currency)
     if amount_minor >= 0:
         posting.credit(wallet, CASH, accounts.ADJUSTMENTS, amount_minor)
@@ -58,10 +60,16 @@ def note_event(posting: Posting, leg: Leg) -> Verdict:
     posting.select_wallet(leg.currency)
     if event.operation == PROPOSED and leg.amount is not None:
         posting.proposal = Proposal(
-            event.event_id, event.player_id, leg.currency, minor_of(leg), actor_of(posting),
-            "" if event.cause is None else event.cause.reason or "", event.brand, event.provider_tx_id,
+            event.event_id,
+            event.player_id,
+            leg.currency,
+            minor_of(leg),
+            actor_of(posting),
+            "" if event.cause is None else event.cause.reason or "",
+            event.brand,
+            event.provider_tx_id,
             event.occurred_at,
-        )  # fmt: skip
+        )
     return NOTED
 
 

@@ -14,7 +14,8 @@ Verdict = tuple[str, str]
 BOOKED: Final = (Outcome.POSTED.value, "BOOKED")
 NOTED: Final = (Outcome.INFORMATIONAL.value, "NOTED")
 
-# Whatever a provider sends, it must not be able to stop the ledger: nothing moves, and a person looks at it.
+# Whatever a provider sends, it must not be able to stop the ledger: nothing moves, and a person
+# looks at it.
 OUT_OF_RANGE: Final = "BALANCE_OUT_OF_RANGE"
 CURRENCY_UNKNOWN: Final = "CURRENCY_UNKNOWN"
 CURRENCIES_DIFFER: Final = "CURRENCIES_DIFFER"

@@ -6,7 +6,15 @@ from typing import Final
 
 from ledger_sink.rules import accounts, bonus
 from ledger_sink.rules.accounts import BONUS, CASH
-from ledger_sink.rules.amounts import BOOKED, NOTED, Verdict, amount_of, borrowed_minor_of, currency_of, minor_of
+from ledger_sink.rules.amounts import (
+    BOOKED,
+    NOTED,
+    Verdict,
+    amount_of,
+    borrowed_minor_of,
+    currency_of,
+    minor_of,
+)
 from ledger_sink.rules.book import Posting
 from ledger_sink.rules.references import borrowed_currency
 from schemas.events import Kind, Leg, Outcome
@@ -23,7 +31,11 @@ def bet(posting: Posting, leg: Leg) -> Verdict:
     amount = minor_of(leg)
     from_bonus = min(max(wallet.bonus_minor, 0), max(amount - max(wallet.cash_minor, 0), 0))
     provider = posting.event.provider
-    to_pool = 0 if len(posting.event.legs) == 1 else min(_contribution_minor(posting, wallet.currency), amount)
+    to_pool = (
+        0
+        if len(posting.event.legs) == 1
+        else min(_contribution_minor(posting, wallet.currency), amount)
+    )
     if to_pool:
         pool, pool_cash = accounts.jackpot_account(provider), min(to_pool, amount - from_bonus)
         posting.debit(wallet, CASH, pool, pool_cash)
@@ -32,11 +44,17 @@ def bet(posting: Posting, leg: Leg) -> Verdict:
     house = accounts.provider_account(provider)
     posting.debit(wallet, CASH, house, amount - to_pool - from_bonus)
     posting.debit(wallet, BONUS, house, from_bonus)
-    return bonus.count_bet(posting, wallet, amount) if wallet.player_id in posting.book.states else BOOKED
+    return (
+        bonus.count_bet(posting, wallet, amount)
+        if wallet.player_id in posting.book.states
+        else BOOKED
+    )
 
 
 def win(posting: Posting, leg: Leg) -> Verdict:
-    """From the provider, or from what the brand gives away if the round was free; to cash, or as its bet was split."""
+    """From the provider, or from what the brand gives away if the round was free; to cash, or as
+    its bet was split.
+    """
     if leg.currency is None:
         wallet = posting.select_wallet(borrowed_currency(posting))
         amount = borrowed_minor_of(leg, wallet.currency)
@@ -44,8 +62,16 @@ def win(posting: Posting, leg: Leg) -> Verdict:
         wallet = posting.select_wallet(leg.currency)
         amount = minor_of(leg)
     event = posting.event
-    payer = accounts.promotions_account(event.brand) if leg.is_free else accounts.provider_account(event.provider)
-    to_bonus = bonus.share_of_win(posting, wallet, amount) if wallet.player_id in posting.book.states else 0
+    payer = (
+        accounts.promotions_account(event.brand)
+        if leg.is_free
+        else accounts.provider_account(event.provider)
+    )
+    to_bonus = (
+        bonus.share_of_win(posting, wallet, amount)
+        if wallet.player_id in posting.book.states
+        else 0
+    )
     posting.credit(wallet, CASH, payer, amount - to_bonus)
     posting.credit(wallet, BONUS, payer, to_bonus)
     return BOOKED
@@ -54,7 +80,8 @@ def win(posting: Posting, leg: Leg) -> Verdict:
 def contribution(posting: Posting, leg: Leg) -> Verdict:
     """What a jackpot takes: beside a bet a part of it, else of what the provider has won before.
 
-    Providers tell it in fractions of a minor unit. Only whole ones are booked, so a pool here is what it is at least.
+    Providers tell it in fractions of a minor unit. Only whole ones are booked, so a pool here is
+    what it is at least.
     """
     currency, provider = currency_of(leg), posting.event.provider
     posting.select_wallet(currency)

@@ -1,8 +1,9 @@
 """Bonus money: what a player may bet and not withdraw until enough was bet. Pure.
 
-A grant says how much has to be bet before it becomes cash (a WAGERING leg beside the BONUS_GRANT): the log tells it, so
-a campaign that is changed later changes no replay. One requirement a wallet; further grants add to it. Every bet that
-is not free counts in full while a requirement is open. Its last minor unit turns the bonus into cash.
+A grant says how much has to be bet before it becomes cash (a WAGERING leg beside the BONUS_GRANT):
+the log tells it, so a campaign that is changed later changes no replay. One requirement a wallet;
+further grants add to it. Every bet that is not free counts in full while a requirement is open. Its
+last minor unit turns the bonus into cash.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ import msgspec
 
 from ledger_sink.rules import accounts
 from ledger_sink.rules.accounts import BONUS, CASH, purse_of
-from ledger_sink.rules.amounts import BOOKED, NOTED, OUT_OF_RANGE, Unpostable, Verdict, currency_of, minor_of
+from ledger_sink.rules.amounts import (
+    BOOKED,
+    NOTED,
+    OUT_OF_RANGE,
+    Unpostable,
+    Verdict,
+    currency_of,
+    minor_of,
+)
 from ledger_sink.rules.book import Posting
 from ledger_sink.rules.journal import Transfer, Wallet
 from ledger_sink.rules.references import booked_target
@@ -60,7 +69,8 @@ def release(posting: Posting, leg: Leg) -> Verdict:
 def forfeit(posting: Posting, leg: Leg) -> Verdict:
     """The house takes bonus money back: its amount, and no more than the player has not bet yet.
 
-    Where nothing is left then, the requirement ends with it; so a lost bonus is forfeited to end it.
+    Where nothing is left then, the requirement ends with it; so a lost bonus is forfeited to end
+    it.
     """
     wallet, amount = posting.select_wallet(currency_of(leg)), minor_of(leg)
     found = min(amount, max(wallet.bonus_minor, 0))
@@ -83,7 +93,10 @@ def count_bet(posting: Posting, wallet: Wallet, amount_minor: int) -> Verdict:
 
 
 def uncount_bet(posting: Posting, movements: Sequence[Transfer]) -> None:
-    """A bet that does not stand has not counted either. What was met stays met: its bonus share is cash at once."""
+    """A bet that does not stand has not counted either.
+
+    What was met stays met: its bonus share is cash at once.
+    """
     bets = _taken_by_bet(movements)
     if not bets or bets[0].version is None:
         return
@@ -93,7 +106,9 @@ def uncount_bet(posting: Posting, movements: Sequence[Transfer]) -> None:
     left, since = requirement
     wallet = posting.select_wallet(bets[0].currency)
     if left:
-        _set(posting, wallet, (min(left + sum(row.amount_minor for row in bets), AMOUNT_MAX), since))
+        _set(
+            posting, wallet, (min(left + sum(row.amount_minor for row in bets), AMOUNT_MAX), since)
+        )
         return
     returned = sum(row.amount_minor for row in bets if purse_of(row.debit) == BONUS)
     posting.shift(wallet, BONUS, CASH, min(returned, max(wallet.bonus_minor, 0)))
@@ -102,8 +117,9 @@ def uncount_bet(posting: Posting, movements: Sequence[Transfer]) -> None:
 def share_of_win(posting: Posting, wallet: Wallet, amount_minor: int) -> int:
     """How much of a win is bonus money: while a requirement is open, as much of it as its bet was.
 
-    A win that names no bet that we know goes where the next bet would come from: cash while there is any, else bonus.
-    Raises Unpostable where the bet is known and what it moved was moved away: to guess might make cash of bonus money.
+    A win that names no bet that we know goes where the next bet would come from: cash while there
+    is any, else bonus. Raises Unpostable where the bet is known and what it moved was moved away:
+    to guess might make cash of bonus money.
     """
     if _open(posting, wallet.currency) is None:
         return 0
@@ -119,7 +135,9 @@ def share_of_win(posting: Posting, wallet: Wallet, amount_minor: int) -> int:
 
 def _taken_by_bet(movements: Sequence[Transfer]) -> list[Transfer]:
     """What a bet has taken from the player."""
-    return [row for row in movements if row.player_id is not None and row.credit.startswith(_BETS_GO_TO)]
+    return [
+        row for row in movements if row.player_id is not None and row.credit.startswith(_BETS_GO_TO)
+    ]
 
 
 def _open(posting: Posting, currency: str) -> tuple[int, int] | None:
@@ -135,6 +153,10 @@ def _end_if_empty(posting: Posting, wallet: Wallet) -> None:
 
 def _set(posting: Posting, wallet: Wallet, requirement: tuple[int, int] | None) -> None:
     state = posting.player_state()
-    others = {currency: old for currency, old in state.wagering.items() if currency != wallet.currency}
+    others = {
+        currency: old for currency, old in state.wagering.items() if currency != wallet.currency
+    }
     changed = others if requirement is None else {**others, wallet.currency: requirement}
-    posting.state = msgspec.structs.replace(state, wagering=changed, event_id=posting.event.event_id)
+    posting.state = msgspec.structs.replace(
+        state, wagering=changed, event_id=posting.event.event_id
+    )

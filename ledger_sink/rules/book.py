@@ -1,8 +1,9 @@
-"""The part of the ledger that one group of batches can see and change, held in memory while it is decided.
+"""The part of the ledger that one group of batches can see and change, held in memory while it is
+decided.
 
-The store fills a book with what the events may touch, the posting rules change it, and the store writes down what is
-new. Nothing here reads a clock, a database or the order of a dictionary: the same events on the same book give the
-same rows, live and in a replay.
+The store fills a book with what the events may touch, the posting rules change it, and the store
+writes down what is new. Nothing here reads a clock, a database or the order of a dictionary: the
+same events on the same book give the same rows, live and in a replay.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Book:
     """Events whose movements the tables do not hold any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
-    """What further attempts of an event were told; an attempt that comes again must not hear anything else."""
+    """What further attempts of an event were told; an attempt that comes again must not hear
+    anything else.
+    """
 
     decisions: list[DecidedEvent] = field(default_factory=list)
     new_transfers: list[tuple[LogEvent, int, Transfer]] = field(default_factory=list)
@@ -103,7 +106,9 @@ class Book:
 
     def has_wallets(self, player_id: str) -> bool:
         """Whether money has ever moved for the player, in whatever currency."""
-        if not self._currencies:  # only who is asked for a currency that the player has not needs this
+        if (
+            not self._currencies
+        ):  # only who is asked for a currency that the player has not needs this
             for player, currency in self.wallets:
                 self._currencies.setdefault(player, set()).add(currency)
         wallets, known = self.wallets, self._currencies.get(player_id, ())
@@ -125,11 +130,17 @@ class Book:
         return closings.get((event_id, NO_PLAYER)) or own
 
     def movements(self, entry: Entry) -> list[Transfer]:
-        """What an entry moved, in order. One that moved nothing (a free round, a zero bet) has no rows to be read."""
+        """What an entry moved, in order.
+
+        One that moved nothing (a free round, a zero bet) has no rows to be read.
+        """
         return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
 
     def reversible_movements(self, entry: Entry) -> list[Transfer]:
-        """What an entry moved, to be moved back. Raises Unpostable if its month was moved away from the tables."""
+        """What an entry moved, to be moved back.
+
+        Raises Unpostable if its month was moved away from the tables.
+        """
         if entry.event_id in self.archived_event_ids:
             raise Unpostable(PERIOD_ARCHIVED)
         return self.movements(entry)
@@ -161,7 +172,9 @@ class Posting(msgspec.Struct, gc=False):
     """What the event asks a second person for."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
-    replaced_closings: list[tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]] = []
+    replaced_closings: list[
+        tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]
+    ] = []
     """What the event closes, and what stood there before."""
 
     def account(self, purse: str) -> str:
@@ -172,7 +185,8 @@ class Posting(msgspec.Struct, gc=False):
     def select_wallet(self, currency: str) -> Wallet:
         """The player's wallet in a currency; the answer tells how it stands.
 
-        Raises Unpostable for a second currency: an event is about one wallet, whether it moves anything in it or not.
+        Raises Unpostable for a second currency: an event is about one wallet, whether it moves
+        anything in it or not.
         """
         assert self.event.player_id is not None
         if self.wallet is not None and self.wallet.currency != currency:
@@ -186,52 +200,99 @@ class Posting(msgspec.Struct, gc=False):
         return self.state or self.book.player_state(self.event.player_id)
 
     def close(self, event_id: str, player_id: str, action: Action) -> None:
-        """Close an event, come or not come yet, for good; SETTLED only until something else closes it."""
+        """Close an event, come or not come yet, for good; SETTLED only until something else closes
+        it.
+        """
         book, key = self.book, (event_id, player_id)
         self.replaced_closings.append((key, book.closings.get(key), book.new_closings.get(key)))
         book.closings[key] = closing = Closing(event_id, player_id, action, self.event.event_id)
         book.new_closings[key] = (self.log_event, closing)
 
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
-        """Move money from a house account into one of the wallet's accounts. Nothing is no movement, here and below."""
+        """Move money from a house account into one of the wallet's accounts.
+
+        Nothing is no movement, here and below.
+        """
         if amount_minor:
             self._move(wallet, from_account, self.account(purse), amount_minor, None, purse)
 
     def debit(self, wallet: Wallet, purse: str, to_account: str, amount_minor: int) -> None:
-        """Move money from one of the wallet's accounts to a house account; funds are the caller's question."""
+        """Move money from one of the wallet's accounts to a house account; funds are the caller's
+        question.
+        """
         if amount_minor:
             self._move(wallet, self.account(purse), to_account, amount_minor, purse, None)
 
     def shift(self, wallet: Wallet, from_purse: str, to_purse: str, amount_minor: int) -> None:
         """Move money between two accounts of one wallet."""
         if amount_minor:
-            self._move(wallet, self.account(from_purse), self.account(to_purse), amount_minor, from_purse, to_purse)
+            self._move(
+                wallet,
+                self.account(from_purse),
+                self.account(to_purse),
+                amount_minor,
+                from_purse,
+                to_purse,
+            )
 
-    def move_between_house_accounts(self, currency: str, debit: str, credit: str, amount_minor: int) -> None:
-        """Move money that no wallet sees. Raises Unpostable for a second currency, and for what no column holds."""
+    def move_between_house_accounts(
+        self, currency: str, debit: str, credit: str, amount_minor: int
+    ) -> None:
+        """Move money that no wallet sees.
+
+        Raises Unpostable for a second currency, and for what no column holds.
+        """
         if self.transfers and self.transfers[-1].currency != currency:
             raise Unpostable(CURRENCIES_DIFFER)
         if amount_minor > AMOUNT_MAX:
             raise Unpostable(OUT_OF_RANGE)
         if amount_minor:
-            self._record(Transfer(None, currency, None, debit, credit, amount_minor, None, None, None))
+            self._record(
+                Transfer(None, currency, None, debit, credit, amount_minor, None, None, None)
+            )
 
     def _move(
-        self, wallet: Wallet, debit: str, credit: str, amount_minor: int, taken: str | None, given: str | None
+        self,
+        wallet: Wallet,
+        debit: str,
+        credit: str,
+        amount_minor: int,
+        taken: str | None,
+        given: str | None,
     ) -> None:
         if amount_minor < 0:
             message = f"{self.log_event}: a transfer of {amount_minor} minor units"
             raise InvariantBroken(message)
-        cash = wallet.cash_minor - (amount_minor if taken == CASH else 0) + (amount_minor if given == CASH else 0)
-        bonus = wallet.bonus_minor - (amount_minor if taken == BONUS else 0) + (amount_minor if given == BONUS else 0)
-        held = wallet.held_minor - (amount_minor if taken == HELD else 0) + (amount_minor if given == HELD else 0)
+        cash = (
+            wallet.cash_minor
+            - (amount_minor if taken == CASH else 0)
+            + (amount_minor if given == CASH else 0)
+        )
+        bonus = (
+            wallet.bonus_minor
+            - (amount_minor if taken == BONUS else 0)
+            + (amount_minor if given == BONUS else 0)
+        )
+        held = (
+            wallet.held_minor
+            - (amount_minor if taken == HELD else 0)
+            + (amount_minor if given == HELD else 0)
+        )
         # The sums of all three have to fit as well; nearly every wallet is too small to ask.
         is_small = -_SMALL < cash < _SMALL and -_SMALL < bonus < _SMALL and held < _SMALL
-        if not is_small and max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held)) > AMOUNT_MAX:
+        if (
+            not is_small
+            and max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held))
+            > AMOUNT_MAX
+        ):
             raise Unpostable(OUT_OF_RANGE)
         self._write(wallet, cash, bonus, held)
         player, currency = wallet.player_id, wallet.currency
-        self._record(Transfer(player, currency, wallet.version, debit, credit, amount_minor, cash, bonus, held))
+        self._record(
+            Transfer(
+                player, currency, wallet.version, debit, credit, amount_minor, cash, bonus, held
+            )
+        )
 
     def _write(self, wallet: Wallet, cash: int, bonus: int, held: int) -> None:
         key, changed = (wallet.player_id, wallet.currency), self.book.changed_wallets
@@ -240,7 +301,11 @@ class Posting(msgspec.Struct, gc=False):
         source = self.log_event.source
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
-        wallet.event_id, wallet.partition, wallet.source_offset = self.event.event_id, source.partition, source.offset
+        wallet.event_id, wallet.partition, wallet.source_offset = (
+            self.event.event_id,
+            source.partition,
+            source.offset,
+        )
         changed[key] = wallet
 
     def _record(self, transfer: Transfer) -> None:
@@ -248,7 +313,9 @@ class Posting(msgspec.Struct, gc=False):
         self.book.new_transfers.append((self.log_event, self.decision, transfer))
 
     def undo(self) -> None:
-        """Take back all that the event has moved and closed so far, as if it had not been looked at."""
+        """Take back all that the event has moved and closed so far, as if it had not been looked
+        at.
+        """
         book = self.book
         if self.wallet_before is not None:
             wallet, was_changed, standing = self.wallet_before
@@ -277,7 +344,15 @@ class Posting(msgspec.Struct, gc=False):
             available = wallet.cash_minor + wallet.bonus_minor
             answer = Answer(outcome, reason, wallet.currency, available, wallet.version)
         event_id, decision, moves = event.event_id, self.decision, self.transfers
-        entry = Entry(event_id, decision, event.player_id, event.fingerprint, event.attempt, answer, len(moves))
+        entry = Entry(
+            event_id,
+            decision,
+            event.player_id,
+            event.fingerprint,
+            event.attempt,
+            answer,
+            len(moves),
+        )
         if (earlier := book.entries.get(event_id)) is None:
             book.entries[event_id] = [entry]
         else:

@@ -1,7 +1,7 @@
 """Events that end other events: rollbacks, cancels, payments and refusals of withdrawals. Pure.
 
-An event can be closed once. The closing may come first (a retry overtakes, a provider rolls back what we never saw):
-then it stays as a tombstone, and the late event moves no money.
+An event can be closed once. The closing may come first (a retry overtakes, a provider rolls back
+what we never saw): then it stays as a tombstone, and the late event moves no money.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from ledger_sink.rules import accounts, bonus
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, purse_of
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
-from ledger_sink.rules.journal import CANCELLED, PAID, REFUSED, REVERSED, SETTLED, Action, Entry, Transfer
+from ledger_sink.rules.journal import (
+    CANCELLED,
+    PAID,
+    REFUSED,
+    REVERSED,
+    SETTLED,
+    Action,
+    Entry,
+    Transfer,
+)
 from ledger_sink.rules.references import (
     closing_of_target,
     decisions_of_target,
@@ -22,7 +31,9 @@ from ledger_sink.rules.references import (
 )
 from schemas.events import Kind, Leg, Outcome
 
-CLOSING_KINDS: Final = frozenset({Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL})
+CLOSING_KINDS: Final = frozenset(
+    {Kind.ROLLBACK, Kind.CANCEL, Kind.WITHDRAWAL, Kind.WITHDRAWAL_REVERSAL}
+)
 """The legs whose rules always look at what the event refers to."""
 
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
@@ -34,7 +45,10 @@ REFUSED_AFTER_PAYMENT: Final = (Outcome.UNRESOLVED.value, "REFUSED_AFTER_PAYMENT
 
 
 def withdrawal(posting: Posting, leg: Leg) -> Verdict:
-    """Without a reference the request: money is held. With one the payment: what was held leaves."""
+    """Without a reference the request: money is held.
+
+    With one the payment: what was held leaves.
+    """
     if posting.event.reference is None:
         posting.shift(posting.select_wallet(currency_of(leg)), CASH, HELD, minor_of(leg))
         return BOOKED
@@ -42,7 +56,9 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
     if isinstance(target, tuple):
         if target[0] == Outcome.TOMBSTONED:
             _close_target(posting, PAID)
-        elif target == NOTHING_TO_REVERSE or (target == ALREADY_CLOSED and not _is_closed_as(posting, PAID)):
+        elif target == NOTHING_TO_REVERSE or (
+            target == ALREADY_CLOSED and not _is_closed_as(posting, PAID)
+        ):
             return PAID_WITHOUT_HOLD
         return target
     _close_target(posting, PAID)
@@ -61,11 +77,17 @@ def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
     """The request is refused: what it held comes back."""
     del leg  # the amount is that of the request
     verdict = _reverse_target(posting, REFUSED)
-    return REFUSED_AFTER_PAYMENT if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID) else verdict
+    return (
+        REFUSED_AFTER_PAYMENT
+        if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID)
+        else verdict
+    )
 
 
 def rollback(posting: Posting, leg: Leg) -> Verdict:
-    """Take back what the reference means, unless the provider's policy protects what a win has named."""
+    """Take back what the reference means, unless the provider's policy protects what a win has
+    named.
+    """
     del leg  # a rollback's own amount is missing (Hub88, 100HP) or repeats the bet's; the bet knows how it was split
     refused = rollback_refusal(posting)
     if refused is not None:
@@ -75,9 +97,11 @@ def rollback(posting: Posting, leg: Leg) -> Verdict:
 
 
 def cancel(posting: Posting, leg: Leg) -> Verdict:
-    """The connector gave up on one attempt. An attempt that decided nothing leaves nothing to cancel.
+    """The connector gave up on one attempt. An attempt that decided nothing leaves nothing to
+    cancel.
 
-    No policy stops it: the provider was told an error, so the bet must not stand, whatever has named it since.
+    No policy stops it: the provider was told an error, so the bet must not stand, whatever has
+    named it since.
     """
     del leg
     event = posting.event
@@ -94,7 +118,9 @@ def _attempt_text(entry: Entry) -> str:
 
 
 def _reverse_target(posting: Posting, action: Action) -> Verdict:
-    """Move back what the target moved, account by account, so that a split between cash and bonus returns as it was."""
+    """Move back what the target moved, account by account, so that a split between cash and bonus
+    returns as it was.
+    """
     target = _open_target(posting)
     if target != ALREADY_CLOSED:
         _close_target(posting, action)
@@ -114,9 +140,13 @@ def _move_back(posting: Posting, transfer: Transfer) -> None:
     if took and gave:
         posting.shift(posting.select_wallet(transfer.currency), gave, took, transfer.amount_minor)
     elif took:
-        posting.credit(posting.select_wallet(transfer.currency), took, transfer.credit, transfer.amount_minor)
+        posting.credit(
+            posting.select_wallet(transfer.currency), took, transfer.credit, transfer.amount_minor
+        )
     elif gave:
-        posting.debit(posting.select_wallet(transfer.currency), gave, transfer.debit, transfer.amount_minor)
+        posting.debit(
+            posting.select_wallet(transfer.currency), gave, transfer.debit, transfer.amount_minor
+        )
 
 
 def _open_target(posting: Posting) -> Entry | Verdict:

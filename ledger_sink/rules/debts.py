@@ -1,7 +1,8 @@
-"""Alerts about debts: an event took an account of a player below zero, and somebody has to see to it. Pure.
+"""Alerts about debts: an event took an account of a player below zero, and somebody has to see to
+it. Pure.
 
-Made from an outcome's own fields, so the publisher makes the same alert from memory and, after a restart, from the
-tables: at least once, always under the same id.
+Made from an outcome's own fields, so the publisher makes the same alert from memory and, after a
+restart, from the tables: at least once, always under the same id.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def debt_alert(
     occurred_at: int,
     source: Position,
 ) -> FraudAlert:
-    """The alert about one event; `observed` is how far below zero cash and bonus together are, in minor units."""
+    """The alert about one event; `observed` is how far below zero cash and bonus together are, in
+    minor units.
+    """
     return FraudAlert(
         alert_id=alert_id(RULE, RULE_VERSION, event_id, occurred_at),
         rule_id=RULE,
@@ -45,5 +48,9 @@ def debt_alert(
         occurred_at=occurred_at,
         sources=[OffsetRange(source.topic, source.partition, source.offset, source.offset)],
         sample_event_ids=[event_id],
-        evidence={"operation": operation, "reason": reason, "available_minor": str(available_minor)},
+        evidence={
+            "operation": operation,
+            "reason": reason,
+            "available_minor": str(available_minor),
+        },
     )

@@ -1,4 +1,7 @@
-"""The ledger's rows as values: what a batch reads, what it decides and what it writes. Pure; times in epoch ms."""
+"""The ledger's rows as values: what a batch reads, what it decides and what it writes.
+
+Pure; times in epoch ms.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from schemas.events import Attempt
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"]
-"""SETTLED is no end: a win has named the bet, and whether a rollback may still come is its provider's policy."""
+"""SETTLED is no end: a win has named the bet, and whether a rollback may still come is its
+provider's policy.
+"""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +32,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Transfer(msgspec.Struct, frozen=True, gc=False):
-    """One movement. `version` and the balances after it are the wallet's; None between house accounts."""
+    """One movement.
+
+    `version` and the balances after it are the wallet's; None between house accounts.
+    """
 
     player_id: str | None
     currency: str
@@ -68,11 +76,15 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
 
 
 WalletSnapshot = tuple[int, int, int, int, str, int, int]
-"""How a wallet stood: cash, bonus and held, version, and the event and place that had moved it last."""
+"""How a wallet stood: cash, bonus and held, version, and the event and place that had moved it
+last.
+"""
 
 
 class Wallet(msgspec.Struct, gc=False):
-    """A player's money in one currency, in minor units; version 0 is a wallet that nothing has moved yet."""
+    """A player's money in one currency, in minor units; version 0 is a wallet that nothing has
+    moved yet.
+    """
 
     player_id: str
     currency: str
@@ -93,9 +105,14 @@ class Wallet(msgspec.Struct, gc=False):
     def snapshot(self) -> WalletSnapshot:
         """All that a movement changes."""
         return (
-            self.cash_minor, self.bonus_minor, self.held_minor, self.version, self.event_id, self.partition,
+            self.cash_minor,
+            self.bonus_minor,
+            self.held_minor,
+            self.version,
+            self.event_id,
+            self.partition,
             self.source_offset,
-        )  # fmt: skip
+        )
 
     def restore(self, before: WalletSnapshot) -> None:
         """Be again as `standing` said."""
@@ -104,11 +121,13 @@ class Wallet(msgspec.Struct, gc=False):
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
-    """What the log says of a player besides money. Each value of `standings` and `limits` ends with its time, epoch ms.
+    """What the log says of a player besides money. Each value of `standings` and `limits` ends with
+    its time, epoch ms.
 
-    `standings`: by source (kyc, alert, operator) BLOCKED, HELD or FREE. `limits`: by currency the largest single bet in
-    minor units, or None. `wagering`: by currency what is still to be bet before bonus money becomes cash, in minor
-    units, and the wallet version that it began at; 0 left is a requirement that was met.
+    `standings`: by source (kyc, alert, operator) BLOCKED, HELD or FREE. `limits`: by currency the
+    largest single bet in minor units, or None. `wagering`: by currency what is still to be bet
+    before bonus money becomes cash, in minor units, and the wallet version that it began at; 0 left
+    is a requirement that was met.
     """
 
     player_id: str

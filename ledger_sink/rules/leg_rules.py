@@ -16,7 +16,9 @@ LegRule = Callable[[Posting, Leg], Verdict]
 
 def _credit_from(account: Callable[[Posting], str]) -> LegRule:
     def rule(posting: Posting, leg: Leg) -> Verdict:
-        posting.credit(posting.select_wallet(currency_of(leg)), CASH, account(posting), minor_of(leg))
+        posting.credit(
+            posting.select_wallet(currency_of(leg)), CASH, account(posting), minor_of(leg)
+        )
         return BOOKED
 
     return rule
@@ -24,7 +26,10 @@ def _credit_from(account: Callable[[Posting], str]) -> LegRule:
 
 def _deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
     posting.debit(
-        posting.select_wallet(currency_of(leg)), CASH, accounts.psp_account(posting.event.provider), minor_of(leg)
+        posting.select_wallet(currency_of(leg)),
+        CASH,
+        accounts.psp_account(posting.event.provider),
+        minor_of(leg),
     )
     return BOOKED
 
@@ -32,7 +37,9 @@ def _deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
 LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BET: bets.bet,
     Kind.WIN: bets.win,
-    Kind.JACKPOT_WIN: _credit_from(lambda posting: accounts.jackpot_account(posting.event.provider)),
+    Kind.JACKPOT_WIN: _credit_from(
+        lambda posting: accounts.jackpot_account(posting.event.provider)
+    ),
     Kind.JACKPOT_CONTRIBUTION: bets.contribution,
     Kind.PROMO_WIN: _credit_from(lambda posting: accounts.promotions_account(posting.event.brand)),
     Kind.ROLLBACK: closings.rollback,

@@ -1,7 +1,7 @@
 """Events that are nobody's: the resolver has looked everywhere, and it is final. Pure.
 
-Money that has really moved waits in suspense for a person. A rollback leaves a tombstone all the same, so that a bet
-that comes after it, whoever bets, moves no money.
+Money that has really moved waits in suspense for a person. A rollback leaves a tombstone all the
+same, so that a bet that comes after it, whoever bets, moves no money.
 """
 
 from __future__ import annotations

@@ -1,15 +1,23 @@
 """The posting rules: what becomes of each event. Pure: a book in, a changed book out.
 
-Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a conflict is not
-(Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt need not burn its id (Microgaming),
-a rollback may come before its bet, and a correction may take a balance below zero while a bet may not.
+Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a
+conflict is not (Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt
+need not burn its id (Microgaming), a rollback may come before its bet, and a correction may take a
+balance below zero while a bet may not.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules.amounts import BOOKED, CURRENCIES_DIFFER, CURRENCY_UNKNOWN, NOTED, Unpostable, Verdict
+from ledger_sink.rules.amounts import (
+    BOOKED,
+    CURRENCIES_DIFFER,
+    CURRENCY_UNKNOWN,
+    NOTED,
+    Unpostable,
+    Verdict,
+)
 from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent, Posting
 from ledger_sink.rules.closings import pay_out
 from ledger_sink.rules.journal import CANCELLED, PAID, SETTLED, Answer, Entry
@@ -28,15 +36,22 @@ from schemas.errors import InvariantBroken, Rejected
 from schemas.events import Outcome
 from schemas.policies import LedgerPolicy
 
-_REFUSALS: Final = frozenset(outcome.value for outcome in Outcome if outcome.name.startswith("REFUSED_"))
+_REFUSALS: Final = frozenset(
+    outcome.value for outcome in Outcome if outcome.name.startswith("REFUSED_")
+)
 _STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value, Outcome.UNRESOLVED.value}
 
 DECISIONS_MAX: Final = 100
-"""How often a dialect may have one id decided; then its last refusal stands. All of them are read at each attempt."""
+"""How often a dialect may have one id decided; then its last refusal stands.
+
+All of them are read at each attempt.
+"""
 
 BOOKED_INTO_DEBT: Final = (Outcome.POSTED.value, "BOOKED_INTO_DEBT")
 REVERSED_INTO_DEBT: Final = (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT")
-"""Somebody has to hear of a debt, and is told by these reasons: they go before whatever else could be said."""
+"""Somebody has to hear of a debt, and is told by these reasons: they go before whatever else could
+be said.
+"""
 
 _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
 
@@ -44,7 +59,8 @@ _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
 def post(book: Book, sourced: LogEvent, policy: LedgerPolicy) -> None:
     """Decide one event of the log and write the decision into the book.
 
-    Raises InvariantBroken for what must never be skipped: a kind that no rule knows, an amount that is not exact.
+    Raises InvariantBroken for what must never be skipped: a kind that no rule knows, an amount that
+    is not exact.
     """
     event = sourced.event
     for leg in event.legs:
@@ -58,7 +74,9 @@ def post(book: Book, sourced: LogEvent, policy: LedgerPolicy) -> None:
             book.decisions.append(DecidedEvent(sourced, heard, None, redelivered=True))
             return
         if not _may_be_decided_anew(book, sourced, known, policy):
-            answer = book.repeats[event.event_id, event.attempt] = _repeat_answer(book, sourced, known[-1])
+            answer = book.repeats[event.event_id, event.attempt] = _repeat_answer(
+                book, sourced, known[-1]
+            )
             book.decisions.append(DecidedEvent(sourced, answer, None))
             return
     posting = Posting(book, sourced, event, len(known) if known else 0, policy)
@@ -76,7 +94,9 @@ def post(book: Book, sourced: LogEvent, policy: LedgerPolicy) -> None:
 
 
 def _earlier_answer(book: Book, sourced: LogEvent, known: list[Entry]) -> Answer | None:
-    """What this very attempt was told: a normaliser that was killed appends its last records once more."""
+    """What this very attempt was told: a normaliser that was killed appends its last records once
+    more.
+    """
     event = sourced.event
     for entry in known:
         if entry.attempt == event.attempt:
@@ -84,16 +104,20 @@ def _earlier_answer(book: Book, sourced: LogEvent, known: list[Entry]) -> Answer
     return book.repeats.get((event.event_id, event.attempt))
 
 
-def _may_be_decided_anew(book: Book, sourced: LogEvent, known: list[Entry], policy: LedgerPolicy) -> bool:
+def _may_be_decided_anew(
+    book: Book, sourced: LogEvent, known: list[Entry], policy: LedgerPolicy
+) -> bool:
     event, last = sourced.event, known[-1]
     if len(known) >= DECISIONS_MAX:
         return False
     verdict = (last.answer.outcome, last.answer.reason)
     if verdict == PLAYER_UNKNOWN and event.player_id is not None:
-        # The resolver had given up just before what it refers to came. What did move waits in suspense, for a person.
+        # The resolver had given up just before what it refers to came. What did move waits in
+        # suspense, for a person.
         return not last.transfers and event.fingerprint == last.fingerprint
     if verdict == BET_NOT_FOUND:
-        # Nothing was decided then but that the bet was missing; the player must not lose a win to the order of arrival.
+        # Nothing was decided then but that the bet was missing; the player must not lose a win to
+        # the order of arrival.
         return event.fingerprint == last.fingerprint and _has_come(book, sourced)
     return (
         policy.refused_id_reusable
@@ -106,7 +130,8 @@ def _may_be_decided_anew(book: Book, sourced: LogEvent, known: list[Entry], poli
 def _has_come(book: Book, sourced: LogEvent) -> bool:
     decided = book.entries.get(sourced.reference_id or "", ())
     return any(
-        entry.player_id == sourced.event.player_id and entry.answer.outcome == Outcome.POSTED for entry in decided
+        entry.player_id == sourced.event.player_id and entry.answer.outcome == Outcome.POSTED
+        for entry in decided
     )
 
 
@@ -121,7 +146,9 @@ def _repeat_answer(book: Book, sourced: LogEvent, last: Entry) -> Answer:
         return Answer(Outcome.CANCELLED, "CONNECTOR_TIMED_OUT")
     if first.outcome in _STILL_TRUE:
         return first
-    return Answer(Outcome.EXISTS, first.reason, first.currency, first.available_minor, first.version)
+    return Answer(
+        Outcome.EXISTS, first.reason, first.currency, first.available_minor, first.version
+    )
 
 
 def _decide(posting: Posting) -> Verdict:
@@ -162,7 +189,9 @@ def _verdict_of(verdicts: list[Verdict]) -> Verdict:
 
 
 def _in_debt(posting: Posting, verdict: Verdict) -> Verdict:
-    """The same verdict, with a reason that people are alerted by where the event took an account below zero."""
+    """The same verdict, with a reason that people are alerted by where the event took an account
+    below zero.
+    """
     if posting.wallet_before is None:
         return verdict
     wallet, _, (cash, bonus, *_) = posting.wallet_before

@@ -1,6 +1,7 @@
 """What an event refers to, and what providers let nobody do to it. Pure.
 
-Only the same player's event counts: another player's lives in another partition, where the order is not ours to see.
+Only the same player's event counts: another player's lives in another partition, where the order is
+not ours to see.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ BET_ROLLED_BACK: Final = (Outcome.REFUSED_REFERENCE.value, "BET_ROLLED_BACK")
 BET_SETTLED: Final = (Outcome.REFUSED_REFERENCE.value, "BET_SETTLED")
 
 SWEEP: Final = "sweep"
-"""The cause of events by which the ledger's own sweeper ends a round that its provider has forgotten."""
+"""The cause of events by which the ledger's own sweeper ends a round that its provider has
+forgotten.
+"""
 
 _TAKEN_BACK: Final = frozenset({REVERSED, CANCELLED})
 WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
@@ -26,7 +29,9 @@ WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
 
 
 def decisions_of_target(posting: Posting) -> list[Entry]:
-    """How the event that the reference means was decided, oldest first; empty for what has not come."""
+    """How the event that the reference means was decided, oldest first; empty for what has not
+    come.
+    """
     target_id = posting.log_event.reference_id
     known = posting.book.entries.get(target_id, []) if target_id else []
     return [entry for entry in known if entry.player_id == posting.event.player_id]
@@ -63,18 +68,28 @@ def checks_bet_of_win(policy: LedgerPolicy) -> bool:
 
 
 def protects_settled_bets(policy: LedgerPolicy) -> bool:
-    """Whether a rollback of this provider, or a sweep of its rounds, must not take back what a win has named."""
+    """Whether a rollback of this provider, or a sweep of its rounds, must not take back what a win
+    has named.
+    """
     return policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
 
 
 def win_refusal(posting: Posting) -> Verdict | None:
-    """Why a provider's policy does not let this win be booked; None for all that is no win, or names no bet."""
+    """Why a provider's policy does not let this win be booked; None for all that is no win, or
+    names no bet.
+    """
     policy, event = posting.policy, posting.event
-    if posting.log_event.reference_id is None or not any(leg.kind == Kind.WIN for leg in event.legs):
+    if posting.log_event.reference_id is None or not any(
+        leg.kind == Kind.WIN for leg in event.legs
+    ):
         return None
     closing = closing_of_target(posting)
     verdict = None
-    if policy.win_after_rollback == "REFUSE" and closing is not None and closing.action in _TAKEN_BACK:
+    if (
+        policy.win_after_rollback == "REFUSE"
+        and closing is not None
+        and closing.action in _TAKEN_BACK
+    ):
         verdict = BET_ROLLED_BACK
     elif policy.win_without_bet == "REFUSE" and booked_target(posting) is None:
         verdict = BET_NOT_FOUND
@@ -86,14 +101,20 @@ def win_refusal(posting: Posting) -> Verdict | None:
 def mark_settled(posting: Posting) -> None:
     """Remember that a win has named the bet, where that stops a rollback."""
     target_id, player_id = posting.log_event.reference_id, posting.event.player_id
-    if target_id is None or player_id is None or not any(leg.kind in WINS for leg in posting.event.legs):
+    if (
+        target_id is None
+        or player_id is None
+        or not any(leg.kind in WINS for leg in posting.event.legs)
+    ):
         return
     if posting.book.closing(target_id, player_id) is None:
         posting.close(target_id, player_id, SETTLED)
 
 
 def rollback_refusal(posting: Posting) -> Verdict | None:
-    """Why a bet that a win has named is not taken back, where the policy says so; a sweep never takes one back."""
+    """Why a bet that a win has named is not taken back, where the policy says so; a sweep never
+    takes one back.
+    """
     closing, cause = closing_of_target(posting), posting.event.cause
     if closing is None or closing.action != SETTLED:
         return None

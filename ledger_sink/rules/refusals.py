@@ -1,7 +1,8 @@
 """What may stop an event that awaits a decision: bets and requests to withdraw. Pure.
 
-Asked in this order: is it too late, is the player blocked or held, does the player have this currency, is the bet above
-a limit, is there enough money. Nothing else is ever refused here: a win or a rollback is booked, into debt if need be.
+Asked in this order: is it too late, is the player blocked or held, does the player have this
+currency, is the bet above a limit, is there enough money. Nothing else is ever refused here: a win
+or a rollback is booked, into debt if need be.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ NOT_ENOUGH_MONEY: Final = (Outcome.REFUSED_FUNDS.value, "NOT_ENOUGH_MONEY")
 
 
 def find_refusal(posting: Posting) -> Verdict | None:
-    """Why the event is refused; None if it is not. Decided against the book as it stands in the log."""
+    """Why the event is refused; None if it is not.
+
+    Decided against the book as it stands in the log.
+    """
     event, book = posting.event, posting.book
     assert event.player_id is not None
     if event.cause is not None and event.cause.type in DELAYED:
@@ -44,7 +48,11 @@ def find_refusal(posting: Posting) -> Verdict | None:
         if leg.is_free:
             continue
         amount = minor_of(leg)
-        if state is not None and leg.kind == Kind.BET and _is_over_limit(state, wallet.currency, amount):
+        if (
+            state is not None
+            and leg.kind == Kind.BET
+            and _is_over_limit(state, wallet.currency, amount)
+        ):
             return BET_OVER_LIMIT
         needed += amount
         if needed > _funds(wallet, leg.kind):
@@ -64,7 +72,9 @@ def _is_over_limit(state: PlayerState, currency: str, amount_minor: int) -> bool
 
 
 def _funds(wallet: Wallet, kind: str) -> int:
-    """Bonus money may be bet but not withdrawn, and no cash may leave that a bonus below zero has to cover."""
+    """Bonus money may be bet but not withdrawn, and no cash may leave that a bonus below zero has
+    to cover.
+    """
     funds = wallet.available_minor
     if kind == Kind.WITHDRAWAL:
         funds = min(funds, wallet.cash_minor)

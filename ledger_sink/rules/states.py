@@ -1,8 +1,9 @@
 """What the log says may stop a player: blocks and holds by source, and limits. Pure.
 
-A source (KYC, an alert, an operator) takes back only what it has said itself. Two statements of one source are ordered
-by their own time, not by the log: a KYC provider's old RED that comes after its newer GREEN changes nothing. A clock
-that runs ahead is cut to the broker's, or it would shut every later statement out.
+A source (KYC, an alert, an operator) takes back only what it has said itself. Two statements of one
+source are ordered by their own time, not by the log: a KYC provider's old RED that comes after its
+newer GREEN changes nothing. A clock that runs ahead is cut to the broker's, or it would shut every
+later statement out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.release
 def player_state(posting: Posting, leg: Leg) -> Verdict:
     """Write down what the event says of its player, unless its source has said something newer."""
     event = posting.event
-    said_at = event.appended_at if event.provider_at is None else min(event.provider_at, event.appended_at)
+    said_at = (
+        event.appended_at
+        if event.provider_at is None
+        else min(event.provider_at, event.appended_at)
+    )
     old = posting.player_state()
     if event.operation in LEVELS:
         source = SOURCE_DEFAULT if event.cause is None else event.cause.type

@@ -1,7 +1,8 @@
 """The ledger's rows as the text that COPY reads and prints, byte for byte. Pure.
 
-PostgreSQL prints each value in one way only, so that a row that was written can be made again with COPY TO and compared
-with what was sent. Text is quoted as PostgreSQL's manual says in "COPY, Text Format".
+PostgreSQL prints each value in one way only, so that a row that was written can be made again with
+COPY TO and compared with what was sent. Text is quoted as PostgreSQL's manual says in "COPY, Text
+Format".
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def escape(text: str | None) -> str:
 
 
 def needs_no_escape(text: str) -> bool:
-    """Whether it needs no quoting: a sure and quick look that says no to some texts that would need none."""
+    """Whether it needs no quoting: a sure and quick look that says no to some texts that would need
+    none.
+    """
     return text.isprintable() and "\\" not in text
 
 
@@ -42,10 +45,21 @@ def entry_row(decided: DecidedEvent) -> str:
     kind = legs[0].kind if len(legs) == 1 else "+".join([leg.kind for leg in legs])
     named = f"{event.brand}\t{event.provider}\t{event.provider_version}\t{event.region}\t{event.operation}"
     tx_id, topic = event.provider_tx_id, attempt.topic
-    if not needs_no_escape(f"{event.brand}{event.provider}{event.provider_version}{event.region}{event.operation}{kind}"
-                    f"{tx_id}{player}{round_id}{game}{topic}"):  # fmt: skip
+    if not needs_no_escape(
+        f"{event.brand}{event.provider}{event.provider_version}{event.region}{event.operation}{kind}"
+        f"{tx_id}{player}{round_id}{game}{topic}"
+    ):
         named = "\t".join(
-            map(escape, (event.brand, event.provider, event.provider_version, event.region, event.operation))
+            map(
+                escape,
+                (
+                    event.brand,
+                    event.provider,
+                    event.provider_version,
+                    event.region,
+                    event.operation,
+                ),
+            )
         )
         tx_id, topic, kind = escape(tx_id), escape(topic), escape(kind)
         player, round_id, game = escape(player), escape(round_id), escape(game)
@@ -66,12 +80,27 @@ def repeat_row(decided: DecidedEvent) -> str:
     event, source, answer = decided.log_event.event, decided.log_event.source, decided.answer
     attempt = event.attempt
     fields = (
-        source.partition, source.offset, event.event_id, escape(event.brand), escape(event.provider),
-        escape(event.operation), escape(event.provider_tx_id), escape(event.player_id), event.fingerprint,
-        escape(attempt.topic), attempt.partition, attempt.offset, attempt.record_index,
-        "t" if decided.redelivered else "f", answer.outcome, answer.reason,
-        *(NULL if value is None else value for value in (answer.currency, answer.available_minor, answer.version)),
-    )  # fmt: skip
+        source.partition,
+        source.offset,
+        event.event_id,
+        escape(event.brand),
+        escape(event.provider),
+        escape(event.operation),
+        escape(event.provider_tx_id),
+        escape(event.player_id),
+        event.fingerprint,
+        escape(attempt.topic),
+        attempt.partition,
+        attempt.offset,
+        attempt.record_index,
+        "t" if decided.redelivered else "f",
+        answer.outcome,
+        answer.reason,
+        *(
+            NULL if value is None else value
+            for value in (answer.currency, answer.available_minor, answer.version)
+        ),
+    )
     return "\t".join(map(str, fields)) + "\n"
 
 
@@ -84,7 +113,9 @@ def _month_of_day(days: int) -> int:
 
 
 def month_of(at_ms: int) -> int:
-    """The calendar month of a time in UTC: 202611 for November 2026; 0 for what is no time since 1970."""
+    """The calendar month of a time in UTC: 202611 for November 2026; 0 for what is no time since
+    1970.
+    """
     return _month_of_day(at_ms // DAY_MS)
 
 

@@ -9,9 +9,13 @@ __all__ = ["LedgerDatabase", "LockTimeout"]
 
 
 class LedgerDatabase(database.Database):
-    """One transaction after the other over one connection; see `runtime.postgres.database` for what it raises."""
+    """One transaction after the other over one connection; see `runtime.postgres.database` for what
+    it raises.
+    """
 
     owner = "the ledger's"
     remedy = "run `pitboss ledger migrate up`"
     retriable_constraints = frozenset({"entry_pkey"})
-    """Another partition's worker may just have booked the same identity: at the next try it is a repeat."""
+    """Another partition's worker may just have booked the same identity: at the next try it is a
+    repeat.
+    """

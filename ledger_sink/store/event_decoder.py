@@ -1,4 +1,6 @@
-"""Records of our own topics as events: what is no event of ours is buried, what we cannot read yet stops the worker."""
+"""Records of our own topics as events: what is no event of ours is buried, what we cannot read yet
+stops the worker.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from schemas.events import WalletTransaction
 from schemas.registry import UnknownSchema
 
 _RECORDS_AT_ONCE: Final = 100
-"""About 1 ms of decoding; then the connection, which other partitions' rows are waiting to go through, has its turn."""
+"""About 1 ms of decoding; then the connection, which other partitions' rows are waiting to go
+through, has its turn.
+"""
 
 
 class EventDecoder:
@@ -31,8 +35,8 @@ class EventDecoder:
     async def decode_batch(self, batch: RecordBatch) -> list[tuple[Any, WalletTransaction]]:
         """The records that are events, each with its event, once the rest is in its grave.
 
-        Raises SendFailed, and InvariantBroken for an event of a newer release: it may be money, and money is never
-        skipped.
+        Raises SendFailed, and InvariantBroken for an event of a newer release: it may be money, and
+        money is never skipped.
         """
         events: list[tuple[Any, WalletTransaction]] = []
         burials: list[Rejection] = []
@@ -69,5 +73,7 @@ def _sort(
 
 @cache
 def _our_schema_ids() -> range:
-    first, last = json.loads(files("schemas").joinpath("avro", "ids.lock.json").read_text(encoding="utf-8"))["range"]
+    first, last = json.loads(
+        files("schemas").joinpath("avro", "ids.lock.json").read_text(encoding="utf-8")
+    )["range"]
     return range(first, last + 1)

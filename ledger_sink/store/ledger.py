@@ -1,11 +1,13 @@
-"""One PostgreSQL transaction for a group of batches: position, entries, transfers and balances, or nothing of it.
+"""One PostgreSQL transaction for a group of batches: position, entries, transfers and balances, or
+nothing of it.
 
-The position is locked and compared first, so a redelivered batch is trimmed, a hole stops the worker and a zombie is
-fenced. A COMMIT whose reply was lost is no special case: the connection is dropped, and the next try reads from the
-position how far the database really is.
+The position is locked and compared first, so a redelivered batch is trimmed, a hole stops the
+worker and a zombie is fenced. A COMMIT whose reply was lost is no special case: the connection is
+dropped, and the next try reads from the position how far the database really is.
 
-While PostgreSQL writes one group, the next one is decided on top of it. That draft is written only if nothing else was
-committed in between that it hangs on: its positions are where they were, and no transaction has crossed partitions.
+While PostgreSQL writes one group, the next one is decided on top of it. That draft is written only
+if nothing else was committed in between that it hangs on: its positions are where they were, and no
+transaction has crossed partitions.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from ledger_sink.rules.book import Book, LogEvent
 from ledger_sink.rules.posting import post
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.player_cache import PlayerCache, carry_over
-from ledger_sink.store.reading import PendingReads, ReadSet, collect_read_set, read_follow_ups, send_reads
+from ledger_sink.store.reading import (
+    PendingReads,
+    ReadSet,
+    collect_read_set,
+    read_follow_ups,
+    send_reads,
+)
 from ledger_sink.store.statements import statements
 from ledger_sink.store.writing import FEW_EVENTS_MAX, CopyRows, RowsMoved, Statement, write_book
 from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
@@ -39,7 +47,9 @@ _EVENTS_PER_TURN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The events of one partition from `from_offset` up to, not including, `next_offset`; gaps of the log included."""
+    """The events of one partition from `from_offset` up to, not including, `next_offset`; gaps of
+    the log included.
+    """
 
     partition: int
     from_offset: int
@@ -51,7 +61,10 @@ class Slice:
 
 @dataclass(slots=True)
 class AppliedGroup:
-    """What a transaction did. What is in `known` was committed before: its answers are in the tables."""
+    """What a transaction did.
+
+    What is in `known` was committed before: its answers are in the tables.
+    """
 
     book: Book = field(default_factory=Book)
     newly_committed: list[Slice] = field(default_factory=list)
@@ -62,7 +75,9 @@ class AppliedGroup:
 
 @dataclass(slots=True)
 class PendingGroup:
-    """A group on its way to be written: what it wants to know, what was decided, and the rows that come of it."""
+    """A group on its way to be written: what it wants to know, what was decided, and the rows that
+    come of it.
+    """
 
     slices: Sequence[Slice]
     events: list[LogEvent]
@@ -98,15 +113,18 @@ class PostgresLedger:
         self._next: PendingGroup | None = None
         self._deciding: asyncio.Task[PendingGroup | None] | None = None
 
-    async def commit_group(self, slices: Sequence[Slice], following: Sequence[Slice] = ()) -> AppliedGroup:
+    async def commit_group(
+        self, slices: Sequence[Slice], following: Sequence[Slice] = ()
+    ) -> AppliedGroup:
         """Decide and commit a group of slices of different partitions, all or nothing.
 
-        `following`, of other partitions than these, is decided meanwhile; nothing of it is written before a call that
-        has that very sequence as its `slices`.
+        `following`, of other partitions than these, is decided meanwhile; nothing of it is written
+        before a call that has that very sequence as its `slices`.
 
-        Raises Fenced where another worker has claimed a partition, OffsetHole where the log would be skipped,
-        InvariantBroken for a bug, Unavailable while the database is away (nothing may be acknowledged then) and for a
-        partition that we have let go since (whoever has it now repeats the slice).
+        Raises Fenced where another worker has claimed a partition, OffsetHole where the log would
+        be skipped, InvariantBroken for a bug, Unavailable while the database is away (nothing may
+        be acknowledged then) and for a partition that we have let go since (whoever has it now
+        repeats the slice).
         """
         try:
             try:
@@ -121,7 +139,9 @@ class PostgresLedger:
             message = f"{culprit}: PostgreSQL stores no NUL; whoever wrote this to the log is not the normaliser"
             raise InvariantBroken(message) from error
 
-    async def _apply_once(self, slices: Sequence[Slice], following: Sequence[Slice]) -> AppliedGroup:
+    async def _apply_once(
+        self, slices: Sequence[Slice], following: Sequence[Slice]
+    ) -> AppliedGroup:
         draft, self._next = self._next, None
         if draft is None or draft.slices is not slices:
             draft = self._prepare(slices)
@@ -156,7 +176,11 @@ class PostgresLedger:
             later = None  # it has to wait for all that is under way elsewhere
         reading = reading_later = None
         async with connection.pipeline():
-            columns = {"consumer": CONSUMER, "topic": self._topic, "parts": [part.partition for part in draft.slices]}
+            columns = {
+                "consumer": CONSUMER,
+                "topic": self._topic,
+                "parts": [part.partition for part in draft.slices],
+            }
             if draft.read_set.crosses_partitions:
                 await connection.execute(_SQL["lock_all_positions"], columns)
             positions = await connection.execute(_SQL["lock_positions"], columns)
@@ -166,7 +190,9 @@ class PostgresLedger:
                 reading = await send_reads(connection, draft.read_set, draft.players_to_read)
             if later is not None:
                 reading_later = await send_reads(connection, later.read_set, later.players_to_read)
-        stored = {part: (next_offset, epoch) for part, next_offset, epoch in await positions.fetchall()}
+        stored = {
+            part: (next_offset, epoch) for part, next_offset, epoch in await positions.fetchall()
+        }
         [(crossed,)] = await crossings.fetchall()
         applied = AppliedGroup(draft.book)
         for part in draft.slices:
@@ -201,12 +227,18 @@ class PostgresLedger:
             self._players.clear()
             applied.book = draft.book = Book()
             async with connection.pipeline():
-                reading = await send_reads(connection, draft.read_set, sorted(draft.read_set.players))
+                reading = await send_reads(
+                    connection, draft.read_set, sorted(draft.read_set.players)
+                )
         await self._fill(connection, draft, reading)
         return await self._decide(draft)
 
     async def _fill(
-        self, connection: AsyncConnection[Any], draft: PendingGroup, reading: PendingReads, before: Book | None = None
+        self,
+        connection: AsyncConnection[Any],
+        draft: PendingGroup,
+        reading: PendingReads,
+        before: Book | None = None,
     ) -> None:
         await reading.fill(draft.book)
         if before is not None:
@@ -226,12 +258,14 @@ class PostgresLedger:
     async def _decide_ahead(self, draft: PendingGroup) -> PendingGroup | None:
         try:
             draft.rows = await self._decide(draft)
-        except Exception as error:  # noqa: BLE001  # its own turn comes, and the error with it
+        except Exception as error:  # its own turn comes, and the error with it
             logger.debug("a group could not be decided ahead: %s", error)
             return None
         return draft
 
-    def _trim_committed(self, part: Slice, stored: tuple[int, int] | None, applied: AppliedGroup) -> None:
+    def _trim_committed(
+        self, part: Slice, stored: tuple[int, int] | None, applied: AppliedGroup
+    ) -> None:
         """Tell the part of a slice that the database has from the part that it does not have yet."""
         where = f"{self._topic}-{part.partition}"
         ours = self.epochs.get(part.partition)
@@ -256,7 +290,14 @@ class PostgresLedger:
         if part.next_offset > next_offset:
             fresh = [sourced for sourced in part.events if sourced.source.offset >= next_offset]
             applied.newly_committed.append(
-                Slice(part.partition, next_offset, part.next_offset, fresh, part.last_timestamp_ms, part.last_checksum)
+                Slice(
+                    part.partition,
+                    next_offset,
+                    part.next_offset,
+                    fresh,
+                    part.last_timestamp_ms,
+                    part.last_checksum,
+                )
             )
 
     def _advance(self, applied: AppliedGroup, *, crosses: bool) -> list[Statement]:
@@ -278,11 +319,23 @@ class PostgresLedger:
 
 
 def _find_unstorable(slices: Iterable[Slice]) -> LogEvent | None:
-    """The first event with a character that PostgreSQL's text cannot hold. The normaliser lets none through."""
+    """The first event with a character that PostgreSQL's text cannot hold.
+
+    The normaliser lets none through.
+    """
     for part in slices:
         for sourced in part.events:
             event = sourced.event
-            texts = (event.brand, event.region, event.operation, event.provider_tx_id, event.player_id, event.round_id)
-            if any("\0" in text for text in (*texts, event.provider, event.game_id) if text is not None):
+            texts = (
+                event.brand,
+                event.region,
+                event.operation,
+                event.provider_tx_id,
+                event.player_id,
+                event.round_id,
+            )
+            if any(
+                "\0" in text for text in (*texts, event.provider, event.game_id) if text is not None
+            ):
                 return sourced
     return None

@@ -1,6 +1,8 @@
-"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its last record was.
+"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its
+last record was.
 
-And the other way round: how far its group has said that it was, which the database cannot be behind.
+And the other way round: how far its group has said that it was, which the database cannot be
+behind.
 """
 
 from __future__ import annotations
@@ -51,13 +53,19 @@ async def cluster_id(bootstrap_servers: str) -> str:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
-async def committed_offsets(bootstrap_servers: str, group: str, topic: str, parts: Collection[int]) -> dict[int, int]:
-    """What a group has committed of a topic, by partition; those are left out that it has nothing of.
+async def committed_offsets(
+    bootstrap_servers: str, group: str, topic: str, parts: Collection[int]
+) -> dict[int, int]:
+    """What a group has committed of a topic, by partition; those are left out that it has nothing
+    of.
 
-    Raises Unavailable, also where the broker cannot say yet: an older database must not pass for want of an answer.
+    Raises Unavailable, also where the broker cannot say yet: an older database must not pass for
+    want of an answer.
     """
     async with _admin(bootstrap_servers) as admin:
-        committed = await fetch_group_offsets(admin, group, [TopicPartition(topic, part) for part in parts])
+        committed = await fetch_group_offsets(
+            admin, group, [TopicPartition(topic, part) for part in parts]
+        )
     return {tp.partition: offset for tp, offset in committed.items() if offset is not None}
 
 
@@ -77,9 +85,16 @@ async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 def find_mismatch(
-    where: str, stored: StoredPosition, bounds: tuple[int, int], last: LogRecord | None, committed: int = 0
+    where: str,
+    stored: StoredPosition,
+    bounds: tuple[int, int],
+    last: LogRecord | None,
+    committed: int = 0,
 ) -> str | None:
-    """Why log and position do not belong together; None if they do. `committed` is what the group has said."""
+    """Why log and position do not belong together; None if they do.
+
+    `committed` is what the group has said.
+    """
     beginning, end = bounds
     if stored.next_offset < committed:
         # A worker commits to its group only what the database has.
@@ -88,29 +103,39 @@ def find_mismatch(
             " another; if that is meant and what it lacks is to be booked again, delete the group's offsets"
         )
     if stored.next_offset > end:
-        return (
-            f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
-        )
+        return f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
     if stored.next_offset < beginning:
         return f"{where}: the ledger is at {stored.next_offset}, the log begins at {beginning}: a stretch was deleted"
     if last is None or stored.last_checksum is None or last.offset != stored.next_offset - 1:
-        return None  # the record before the position is a marker or compacted away: nothing to compare
-    if (last.timestamp, checksum(last.key, last.value)) != (stored.last_timestamp_ms, stored.last_checksum):
-        return f"{where}@{last.offset}: the log holds another record there than the ledger has booked"
+        return (
+            None  # the record before the position is a marker or compacted away: nothing to compare
+        )
+    if (last.timestamp, checksum(last.key, last.value)) != (
+        stored.last_timestamp_ms,
+        stored.last_checksum,
+    ):
+        return (
+            f"{where}@{last.offset}: the log holds another record there than the ledger has booked"
+        )
     return None
 
 
-async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, StoredPosition]) -> None:
-    """Compare stored positions with the log and its group. Raises LogMismatch, and Unavailable without a broker.
+async def verify_log(
+    bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, StoredPosition]
+) -> None:
+    """Compare stored positions with the log and its group. Raises LogMismatch, and Unavailable
+    without a broker.
 
-    A position is never reset: a wiped broker under a kept database would book everything again, or nothing, and a
-    wiped database under a kept broker would give answers again that may differ.
+    A position is never reset: a wiped broker under a kept database would book everything again, or
+    nothing, and a wiped database under a kept broker would give answers again that may differ.
     """
     committed = await committed_offsets(bootstrap_servers, group, topic, stored)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="none",
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
         isolation_level="read_committed",
-    )  # fmt: skip
+    )
     try:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
             await consumer.start()
@@ -127,9 +152,13 @@ async def verify_log(bootstrap_servers: str, group: str, topic: str, stored: Map
     for partition in partitions:
         part = partition.partition
         bounds = (beginnings[partition], ends[partition])
-        why = find_mismatch(f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0))
+        why = find_mismatch(
+            f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0)
+        )
         if why is not None:
-            message = f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
+            message = (
+                f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
+            )
             raise LogMismatch(message)
 
 
@@ -158,9 +187,14 @@ async def _records_before(
             records = fetched.get(partition) or []
             if records:
                 first = records[0]
-                found[partition.partition] = LogRecord(first.offset, first.timestamp, first.key, first.value)
+                found[partition.partition] = LogRecord(
+                    first.offset, first.timestamp, first.key, first.value
+                )
             # A marker is skipped by the client: the position moves on without a record.
-            if records or await consumer.position(partition) >= stored[partition.partition].next_offset:
+            if (
+                records
+                or await consumer.position(partition) >= stored[partition.partition].next_offset
+            ):
                 wanted.remove(partition)
                 consumer.pause(partition)
     return found

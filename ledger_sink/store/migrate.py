@@ -9,7 +9,14 @@ from runtime.postgres.migrations import Migration, MigrationChanged, MigrationSe
 
 TABLES: Final = MigrationSet("ledger_sink.store", ("public", "dead_letters"))
 
-__all__ = ["TABLES", "Migration", "MigrationChanged", "migration_files", "migrate", "list_migrations"]
+__all__ = [
+    "TABLES",
+    "Migration",
+    "MigrationChanged",
+    "list_migrations",
+    "migrate",
+    "migration_files",
+]
 
 
 def migration_files() -> list[Migration]:
@@ -23,7 +30,12 @@ def list_migrations(database_url: str) -> list[Migration]:
 
 
 def migrate(database_url: str, *, dry_run: bool = False) -> list[Migration]:
-    """Apply what is missing, or only look, and return it; grant the rights. Raises as `runtime.postgres.migrations`."""
+    """Apply what is missing, or only look, and return it; grant the rights.
+
+    Raises as `runtime.postgres.migrations`.
+    """
     if dry_run:
-        return [migration for migration in list_migrations(database_url) if not migration.is_applied]
+        return [
+            migration for migration in list_migrations(database_url) if not migration.is_applied
+        ]
     return files.migrate(TABLES, database_url)

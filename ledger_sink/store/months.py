@@ -1,7 +1,9 @@
-"""The months of the transfers: partitions are made ahead, and old ones can be taken out of the ledger and put back.
+"""The months of the transfers: partitions are made ahead, and old ones can be taken out of the
+ledger and put back.
 
-Entries are not parted: they are the identities, and a retry after years must hear what the first attempt heard. What
-can only be decided by what a month that was taken out had moved is for a person: see `PERIOD_ARCHIVED`.
+Entries are not parted: they are the identities, and a retry after years must hear what the first
+attempt heard. What can only be decided by what a month that was taken out had moved is for a
+person: see `PERIOD_ARCHIVED`.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ class Month(msgspec.Struct, frozen=True):
 def list_months(database_url: str) -> list[Month]:
     """What there is, and what was taken out. Raises Unavailable."""
     with _connect(database_url, Role.READER) as connection:
-        found = [Month(_month_of(table), table, rows, size) for table, size, rows in connection.execute(_SQL["list"])]
+        found = [
+            Month(_month_of(table), table, rows, size)
+            for table, size, rows in connection.execute(_SQL["list"])
+        ]
         away = [month for (month,) in connection.execute(_SQL["away"])]
     return [*found, *(Month(month, f"away.{_PREFIX}{month}", 0, 0, is_away=True) for month in away)]
 
 
 def create_months(database_url: str, ahead: int, *, dry_run: bool = False) -> list[int]:
-    """Make this month's partition and those of so many that follow; return the months that had none.
+    """Make this month's partition and those of so many that follow; return the months that had
+    none.
 
     Raises Unavailable where a lock is not to be had, RightsMissing.
     """
@@ -56,12 +62,15 @@ def create_months(database_url: str, ahead: int, *, dry_run: bool = False) -> li
 
 
 def move_away(database_url: str, month: int) -> None:
-    """Take a month's transfers out of the ledger: their table stays in the schema `away`, to be copied and dropped.
+    """Take a month's transfers out of the ledger: their table stays in the schema `away`, to be
+    copied and dropped.
 
     Raises UsageError if it is no partition, Unavailable, RightsMissing.
     """
     if month not in {one.month for one in list_months(database_url) if not one.is_away}:
-        raise UsageError(f"{month} is no month of this ledger: `pitboss ledger months list` names those there are")
+        raise UsageError(
+            f"{month} is no month of this ledger: `pitboss ledger months list` names those there are"
+        )
     with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         for name in ("detach", "put_away"):
             connection.execute(_render(name, month))
@@ -71,10 +80,13 @@ def move_away(database_url: str, month: int) -> None:
 def bring_back(database_url: str, month: int) -> None:
     """Put a month's transfers back into the ledger, from the schema `away`. Raises as `move_away`.
 
-    A late event of the month may have moved money meanwhile: its rows, which wait in `transfer_other`, move in as well.
+    A late event of the month may have moved money meanwhile: its rows, which wait in
+    `transfer_other`, move in as well.
     """
     if month not in {one.month for one in list_months(database_url) if one.is_away}:
-        raise UsageError(f"{month} was not moved away: `pitboss ledger months list` names those that were")
+        raise UsageError(
+            f"{month} was not moved away: `pitboss ledger months list` names those that were"
+        )
     with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         try:
             connection.execute(_SQL["write_nothing"])
@@ -82,7 +94,9 @@ def bring_back(database_url: str, month: int) -> None:
             connection.execute(_render("gather", month), {"month": month})
             connection.execute(_render("attach", month))
         except psycopg.errors.UndefinedTable as error:
-            raise UsageError(f"there is no table away.{_PREFIX}{month}: restore it first") from error
+            raise UsageError(
+                f"there is no table away.{_PREFIX}{month}: restore it first"
+            ) from error
         connection.execute(_SQL["forget_away"], {"month": month})
 
 

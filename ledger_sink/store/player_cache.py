@@ -1,9 +1,10 @@
 """What a worker remembers of the players of its partitions from one transaction to the next. Pure.
 
-A player's wallets and state are changed by events under the player's key alone, so by the owner of one partition, and
-as long as nobody else has claimed it, what was committed last is what the tables hold. A claim counts up the epoch, so
-each player is remembered with the epoch that it was committed under, and is read anew under any other. After a
-transaction whose end is not known all is forgotten.
+A player's wallets and state are changed by events under the player's key alone, so by the owner of
+one partition, and as long as nobody else has claimed it, what was committed last is what the tables
+hold. A claim counts up the epoch, so each player is remembered with the epoch that it was committed
+under, and is read anew under any other. After a transaction whose end is not known all is
+forgotten.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ PLAYERS_MAX: Final = 100_000
 
 
 class CachedPlayer(msgspec.Struct, gc=False):
-    """All wallets of a player, and the state if there is one, as they were committed last: books get copies."""
+    """All wallets of a player, and the state if there is one, as they were committed last: books
+    get copies.
+    """
 
     partition: int
     epoch: int
@@ -42,7 +45,8 @@ class PlayerCache:
         self._players.clear()
 
     def fill(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
-        """Write into a book what is known of players, given with their partitions, and return those to be read.
+        """Write into a book what is known of players, given with their partitions, and return those
+        to be read.
 
         `epochs`: under which claim each of the partitions is ours now.
         """
@@ -75,25 +79,36 @@ class PlayerCache:
             if len(wallets) <= 1 and (not wallets or wallets[0].currency == currency):
                 player.wallets = (wallet,)  # as nearly everybody's
             else:
-                player.wallets = (*(other for other in wallets if other.currency != currency), wallet)
+                player.wallets = (
+                    *(other for other in wallets if other.currency != currency),
+                    wallet,
+                )
         for player_id, state in book.changed_states.items():
             remembered[player_id].state = state
         self._drop_oldest(len(remembered) - self._players_max)
 
     def _drop_oldest(self, count: int) -> None:
         if count > 0:
-            for player_id in [player_id for player_id, _ in zip(self._players, range(count), strict=False)]:
+            for player_id in [
+                player_id for player_id, _ in zip(self._players, range(count), strict=False)
+            ]:
                 del self._players[player_id]
 
 
-def carry_over(book: Book, before: Book, event_ids: frozenset[str], players: Mapping[str, int]) -> None:
-    """Add to a book what one decided just before it has changed and the tables did not hold yet when it was read."""
+def carry_over(
+    book: Book, before: Book, event_ids: frozenset[str], players: Mapping[str, int]
+) -> None:
+    """Add to a book what one decided just before it has changed and the tables did not hold yet
+    when it was read.
+    """
     for event_id in event_ids.intersection(before.entries):
         entries = before.entries[event_id]
         if len(entries) > len(book.entries.get(event_id, ())):
             book.entries[event_id] = entries[:]
             keys = [(event_id, entry.decision) for entry in entries]
-            book.transfers_of.update({key: before.transfers_of[key] for key in keys if key in before.transfers_of})
+            book.transfers_of.update(
+                {key: before.transfers_of[key] for key in keys if key in before.transfers_of}
+            )
     book.repeats.update(before.repeats)
     for key, (_, closing) in before.new_closings.items():
         book.closings[key] = closing

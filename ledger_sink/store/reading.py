@@ -10,7 +10,15 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger_sink.rules import closings
 from ledger_sink.rules.book import Book, LogEvent
-from ledger_sink.rules.journal import Answer, Closing, Entry, PlayerState, Proposal, Transfer, Wallet
+from ledger_sink.rules.journal import (
+    Answer,
+    Closing,
+    Entry,
+    PlayerState,
+    Proposal,
+    Transfer,
+    Wallet,
+)
 from ledger_sink.rules.references import WINS, checks_bet_of_win, protects_settled_bets
 from ledger_sink.store.statements import plain_array, statements
 from schemas.errors import InvariantBroken
@@ -32,7 +40,9 @@ class ReadSet:
     players: Mapping[str, int]
     """With the partition that their events come from."""
     bets: frozenset[tuple[str, str]]
-    """What wins refer to, and by which player: looked at only if part of it may have been bonus money."""
+    """What wins refer to, and by which player: looked at only if part of it may have been bonus
+    money.
+    """
     proposals: frozenset[str]
     newly_wagering: frozenset[str]
     """Players whose bonus money has to be wagered from within this group on."""
@@ -41,7 +51,9 @@ class ReadSet:
 
 
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
-    """What has to be known to decide these events; the same for an event, whatever group it comes in."""
+    """What has to be known to decide these events; the same for an event, whatever group it comes
+    in.
+    """
     event_ids: set[str] = set()
     reversible: set[str] = set()
     players: dict[str, int] = {}
@@ -50,10 +62,16 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
     granted: set[str] = set()
     crosses = False
     asking = {
-        provider for provider, policy in policies.items() if checks_bet_of_win(policy) or protects_settled_bets(policy)
+        provider
+        for provider, policy in policies.items()
+        if checks_bet_of_win(policy) or protects_settled_bets(policy)
     }
     for sourced in events:
-        event, reference_id, player_id = sourced.event, sourced.reference_id, sourced.event.player_id
+        event, reference_id, player_id = (
+            sourced.event,
+            sourced.reference_id,
+            sourced.event.player_id,
+        )
         event_ids.add(event.event_id)
         if player_id is not None:
             players[player_id] = sourced.source.partition
@@ -75,9 +93,14 @@ def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPo
             event_ids.add(reference_id)
             proposals.add(reference_id)
     return ReadSet(
-        frozenset(event_ids), frozenset(reversible), players, frozenset(bets),
-        frozenset(proposals), frozenset(granted), crosses,
-    )  # fmt: skip
+        frozenset(event_ids),
+        frozenset(reversible),
+        players,
+        frozenset(bets),
+        frozenset(proposals),
+        frozenset(granted),
+        crosses,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +142,12 @@ def _check_scale(wallet: Wallet) -> Wallet:
     return wallet
 
 
-async def send_reads(connection: AsyncConnection[Any], wanted: ReadSet, players: Sequence[str]) -> PendingReads:
-    """Ask for all that is wanted, of players for those given; meant for a pipeline, so that it costs one round trip."""
+async def send_reads(
+    connection: AsyncConnection[Any], wanted: ReadSet, players: Sequence[str]
+) -> PendingReads:
+    """Ask for all that is wanted, of players for those given; meant for a pipeline, so that it
+    costs one round trip.
+    """
     # PostgreSQL sorts them itself.
     ids = {"event_ids": plain_array(wanted.event_ids)}
     named = {"players": players}
@@ -135,35 +162,55 @@ async def send_reads(connection: AsyncConnection[Any], wanted: ReadSet, players:
 async def read_follow_ups(
     connection: AsyncConnection[Any], book: Book, wanted: ReadSet, events: Sequence[LogEvent]
 ) -> None:
-    """Add what only the answers to the first questions tell to ask for: few groups ask for any of it."""
+    """Add what only the answers to the first questions tell to ask for: few groups ask for any of
+    it.
+    """
     await read_repeats(connection, book, events)
     bets = await read_proposals_and_bets(connection, book, wanted)
     await read_reversible(connection, book, wanted.reversible | bets)
 
 
-async def read_proposals_and_bets(connection: AsyncConnection[Any], book: Book, wanted: ReadSet) -> frozenset[str]:
-    """Add what few groups ask for: bets that bonus money may have paid, and proposals. Returns those bets' ids."""
+async def read_proposals_and_bets(
+    connection: AsyncConnection[Any], book: Book, wanted: ReadSet
+) -> frozenset[str]:
+    """Add what few groups ask for: bets that bonus money may have paid, and proposals.
+
+    Returns those bets' ids.
+    """
     if wanted.proposals:
-        cursor = await connection.execute(_SQL["known_proposals"], {"event_ids": sorted(wanted.proposals)})
+        cursor = await connection.execute(
+            _SQL["known_proposals"], {"event_ids": sorted(wanted.proposals)}
+        )
         for row in await cursor.fetchall():
             book.proposals[row[0]] = Proposal(*row)
-    wagering = wanted.newly_wagering.union(player for player, state in book.states.items() if state.wagering)
+    wagering = wanted.newly_wagering.union(
+        player for player, state in book.states.items() if state.wagering
+    )
     bets = frozenset(bet for bet, player in wanted.bets if player in wagering)
     unknown = sorted(bets.difference(book.entries))
     if unknown:
-        cursor = await connection.execute(_SQL["known_entries"], {"event_ids": plain_array(unknown)})
+        cursor = await connection.execute(
+            _SQL["known_entries"], {"event_ids": plain_array(unknown)}
+        )
         _add_entries(book, await cursor.fetchall())
     return bets
 
 
-async def read_repeats(connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]) -> None:
-    """Add what attempts were told that may come again: those of events that another attempt had decided."""
+async def read_repeats(
+    connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]
+) -> None:
+    """Add what attempts were told that may come again: those of events that another attempt had
+    decided.
+    """
     further = [event for event in (sourced.event for sourced in events) if _is_further(event, book)]
     if not further:
         return
     cursor = await connection.execute(
         _SQL["known_repeats"],
-        {"event_ids": [event.event_id for event in further], "offsets": [event.attempt.offset for event in further]},
+        {
+            "event_ids": [event.event_id for event in further],
+            "offsets": [event.attempt.offset for event in further],
+        },
     )
     for event_id, topic, part, offset, index, *answer in await cursor.fetchall():
         book.repeats[event_id, Attempt(topic, part, offset, index)] = Answer(*answer)
@@ -174,13 +221,17 @@ def _is_further(event: WalletTransaction, book: Book) -> bool:
     return known is not None and all(entry.attempt != event.attempt for entry in known)
 
 
-async def read_reversible(connection: AsyncConnection[Any], book: Book, event_ids: Iterable[str]) -> None:
+async def read_reversible(
+    connection: AsyncConnection[Any], book: Book, event_ids: Iterable[str]
+) -> None:
     """Add the movements of stored events that may be reversed."""
     entries = [
         entry
         for event_id in sorted(event_ids)
         for entry in book.entries.get(event_id, ())
-        if entry.transfers and entry.player_id is not None and (event_id, entry.decision) not in book.transfers_of
+        if entry.transfers
+        and entry.player_id is not None
+        and (event_id, entry.decision) not in book.transfers_of
     ]
     if not entries:
         return

@@ -1,4 +1,6 @@
-"""The SQL of the ledger, from `sql/*.sql`: one named block a statement, so that an auditor can read it."""
+"""The SQL of the ledger, from `sql/*.sql`: one named block a statement, so that an auditor can read
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ def statements(file: str) -> dict[str, LiteralString]:
 
 
 def plain_array(values: Iterable[str | int]) -> str:
-    """A parameter for an array of numbers or UUIDs, which need no quotes; psycopg looks at each element for some."""
+    """A parameter for an array of numbers or UUIDs, which need no quotes; psycopg looks at each
+    element for some.
+    """
     return "{" + ",".join(map(str, values)) + "}"
 
 

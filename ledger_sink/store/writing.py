@@ -1,7 +1,7 @@
 """Writing a book down: COPY for what every event adds, one statement a table for the rest.
 
-A COPY takes two round trips of its own. The rows of few events go in with the rest instead, in one round trip for all:
-at a moderate rate it is round trips that a worker spends its time on.
+A COPY takes two round trips of its own. The rows of few events go in with the rest instead, in one
+round trip for all: at a moderate rate it is round trips that a worker spends its time on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ FEW_EVENTS_MAX: Final = 200
 """Above it COPY, which PostgreSQL reads faster, costs less than it saves."""
 
 _COPY_BYTES: Final = 1 << 18
-"""Between two writes whatever else is ready has its turn, for milliseconds: PostgreSQL must have rows meanwhile."""
+"""Between two writes whatever else is ready has its turn, for milliseconds: PostgreSQL must have
+rows meanwhile.
+"""
 
 _BY_PLAYER: Final = attrgetter("player_id")
 
@@ -46,9 +48,13 @@ class CopyRows:
     repeats: list[bytes] = field(default_factory=list)
     events: int = 0
     is_plain: bool = True
-    """Whether no text of theirs is quoted, so that they may be cut at their tabs by what knows no quotes."""
+    """Whether no text of theirs is quoted, so that they may be cut at their tabs by what knows no
+    quotes.
+    """
 
-    def add(self, decided: Sequence[DecidedEvent], transfers: Sequence[tuple[LogEvent, int, Transfer]]) -> None:
+    def add(
+        self, decided: Sequence[DecidedEvent], transfers: Sequence[tuple[LogEvent, int, Transfer]]
+    ) -> None:
         """Write down some of what a book has decided and moved."""
         entries = [entry_row(one) for one in decided if one.decision is not None]
         self.events += len(decided)
@@ -70,7 +76,8 @@ async def write_book(
     last: Sequence[Statement],
     few_events_max: int = FEW_EVENTS_MAX,
 ) -> int:
-    """Insert what is new, move the projections forward and execute what comes `last`, in the caller's transaction.
+    """Insert what is new, move the projections forward and execute what comes `last`, in the
+    caller's transaction.
 
     Returns how many rows the last statement of all has touched. Raises RowsMoved.
     """
@@ -97,15 +104,21 @@ async def write_book(
     return ended.rowcount if ended is not None else 0
 
 
-async def _copy(connection: AsyncConnection[Any], statement: LiteralString, pieces: Iterable[bytes]) -> None:
+async def _copy(
+    connection: AsyncConnection[Any], statement: LiteralString, pieces: Iterable[bytes]
+) -> None:
     data = b"".join(pieces)
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for start in range(0, len(data), _COPY_BYTES):
             await copy.write(data[start : start + _COPY_BYTES])
 
 
-async def _write_projections(connection: AsyncConnection[Any], book: Book) -> list[tuple[str, int, AsyncCursor[Any]]]:
-    """Execute the statements; of those that replace not every row return what they write, how much, and the cursor."""
+async def _write_projections(
+    connection: AsyncConnection[Any], book: Book
+) -> list[tuple[str, int, AsyncCursor[Any]]]:
+    """Execute the statements; of those that replace not every row return what they write, how much,
+    and the cursor.
+    """
     written = []
     if book.new_closings:
         cursor = await connection.execute(_SQL["insert_closings"], _closing_columns(book))

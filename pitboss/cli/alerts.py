@@ -43,7 +43,8 @@ def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None
     found = [
         told
         for told in _read(_runtime())
-        if (player is None or told.alert.player_id == player) and (rule is None or told.alert.rule_id == rule)
+        if (player is None or told.alert.player_id == player)
+        and (rule is None or told.alert.rule_id == rule)
     ]
     if as_json:
         click.echo(msgspec.json.encode([told.alert for told in found]))
@@ -65,7 +66,8 @@ def show(*, alert_id: str, as_json: bool) -> None:
     screen.show_pairs(_lines(told.alert))
     if told.is_contradicted:
         click.echo(
-            f"warning: {told.times_sent} copies of this alert differ, which is a bug: please report it", err=True
+            f"warning: {told.times_sent} copies of this alert differ, which is a bug: please report it",
+            err=True,
         )
 
 
@@ -84,7 +86,11 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
         raise UsageError(_told_by_the_ledger(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:
-        fields = {**msgspec.to_builtins(explanation), "agrees": explanation.agrees, "first_offset": first_offset}
+        fields = {
+            **msgspec.to_builtins(explanation),
+            "agrees": explanation.agrees,
+            "first_offset": first_offset,
+        }
         click.echo(msgspec.json.encode(fields))
     else:
         _show_explanation(alert, explanation, first_offset)
@@ -111,7 +117,9 @@ async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_js
             if as_json:
                 click.echo(msgspec.json.encode(alert))
             else:
-                click.echo(f"{_time(alert.occurred_at)}  {alert.alert_id}  {alert.severity:<6}  {alert.title}")
+                click.echo(
+                    f"{_time(alert.occurred_at)}  {alert.alert_id}  {alert.severity:<6}  {alert.title}"
+                )
             seen += 1
             if seen == count:
                 return
@@ -180,7 +188,9 @@ def _allowed(alert: FraudAlert) -> str:
 def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset: int) -> None:
     console = screen.console()
     console.print(Text(alert.title, "bold"))
-    console.print(f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more in any window")
+    console.print(
+        f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more in any window"
+    )
     window_s = (alert.window_end - alert.window_start) // 1_000
     headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
     table = screen.table(*headers, box=None, pad_edge=False)
@@ -202,15 +212,19 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
     where = f"{source.topic}-{source.partition}@{first_offset}..{source.last_offset}"
     word = "agrees" if explanation.agrees else "DOES NOT AGREE"
     console.print(
-        Text(f"run again over {explanation.records} records of the player in {where}: {word}",
-             "green" if explanation.agrees else "bold red")
-    )  # fmt: skip
+        Text(
+            f"run again over {explanation.records} records of the player in {where}: {word}",
+            "green" if explanation.agrees else "bold red",
+        )
+    )
     for difference in explanation.differences:
         console.print(Text(f"  {difference}", "red"))
 
 
 def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
-    sources = ", ".join(f"{s.topic}-{s.partition}@{s.first_offset}..{s.last_offset}" for s in alert.sources)
+    sources = ", ".join(
+        f"{s.topic}-{s.partition}@{s.first_offset}..{s.last_offset}" for s in alert.sources
+    )
     allowed = _allowed(alert)
     return [
         ("alert", alert.alert_id),

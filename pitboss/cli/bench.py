@@ -1,4 +1,6 @@
-"""`pitboss bench`: measurements, each with its peer in the same run, on a stack that is left as it was found."""
+"""`pitboss bench`: measurements, each with its peer in the same run, on a stack that is left as it
+was found.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,14 @@ from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
 from pitboss.ops.provision import deprovision, provision
-from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime, runtime_of, worker_environment
+from pitboss.settings import (
+    Runtime,
+    StackSettings,
+    read_settings,
+    resolve_runtime,
+    runtime_of,
+    worker_environment,
+)
 from pitboss.state import read_state
 from schemas.errors import UsageError
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
@@ -53,7 +62,13 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--pairs", default=5, show_default=True, type=click.IntRange(1, 100), help="Runs of each side, in turns.")
+@click.option(
+    "--pairs",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs of each side, in turns.",
+)
 @click.option(
     "--events",
     default=EVENTS,
@@ -62,7 +77,12 @@ def bench() -> None:
     help="Raw records of each of our runs; the peer gets an eighteenth, which takes it as long.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
+@click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Load servers that the environment names.",
+)
 def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> None:
     """The normalising worker against a plain Faust agent with the same mapping."""
     from lab.bench.normalise import run
@@ -78,7 +98,8 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
         on_exit.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True)
         runtimes = [
-            on_exit.enter_context(_namespace(servers, f"{name}{suffix}")) for suffix in ("", "_signed", "_peer")
+            on_exit.enter_context(_namespace(servers, f"{name}{suffix}"))
+            for suffix in ("", "_signed", "_peer")
         ]
         plan = _plan(settings, runtimes, folder, pairs, events)
         figures = asyncio.run(run(plan, progress))
@@ -86,36 +107,67 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
         click.echo(json.dumps(figures.as_json()))
     else:
         click.echo(
-            format_table("normalise: raw Hub88 records to wallet transactions", figures.rows(), figures.environment)
+            format_table(
+                "normalise: raw Hub88 records to wallet transactions",
+                figures.rows(),
+                figures.environment,
+            )
         )
 
 
 @bench.command()
 @click.option(
-    "--rounds", default=ROUNDS, show_default=True, type=click.IntRange(1, 1000), help="Looks at each adapter."
+    "--rounds",
+    default=ROUNDS,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Looks at each adapter.",
 )
 @click.option("--provider", multiple=True, help="Only these.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
-    """What each adapter costs on one core: mapping and encoding, and its signature beside it. Needs no server."""
+    """What each adapter costs on one core: mapping and encoding, and its signature beside it.
+
+    Needs no server.
+    """
     from lab.bench.adapters import run
     from lab.conformance.adapters import registered_versions
 
-    among = [each for each in registered_versions() if not provider or each.row.provider in provider]
+    among = [
+        each for each in registered_versions() if not provider or each.row.provider in provider
+    ]
     if not among:
-        raise UsageError(f"there is no provider {', '.join(provider)}: see `pitboss providers list`")
+        raise UsageError(
+            f"there is no provider {', '.join(provider)}: see `pitboss providers list`"
+        )
     figures = run(among, rounds, BenchProgress().begin)
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
         click.echo(
-            format_table("adapters: raw records to events, one core, CPU time", figures.rows(), figures.environment)
+            format_table(
+                "adapters: raw records to events, one core, CPU time",
+                figures.rows(),
+                figures.environment,
+            )
         )
 
 
 @bench.command("ledger")
-@click.option("--pairs", default=5, show_default=True, type=click.IntRange(1, 100), help="Runs of each side, in turns.")
-@click.option("--events", default=LEDGER_EVENTS, show_default=True, type=click.IntRange(10_000), help="Of each run.")
+@click.option(
+    "--pairs",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs of each side, in turns.",
+)
+@click.option(
+    "--events",
+    default=LEDGER_EVENTS,
+    show_default=True,
+    type=click.IntRange(10_000),
+    help="Of each run.",
+)
 @click.option(
     "--rows",
     default=FULL_ROWS,
@@ -124,7 +176,12 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     help="Compare with a ledger that holds so many rows already: as it is, some 5 minutes and 6 GB; 0 leaves it out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
+@click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Load servers that the environment names.",
+)
 def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
     """The ledger, from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows."""
     from lab.bench.ledger import LedgerBenchPlan as LedgerPlan
@@ -136,25 +193,50 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
     name = f"bench_{secrets.token_hex(4)}"
     with _servers(settings, progress) as servers, ExitStack() as on_exit:
         url = on_exit.enter_context(_ledger_database(servers, name))
-        filled = on_exit.enter_context(_ledger_database(servers, f"{name}_filled")) if rows else None
+        filled = (
+            on_exit.enter_context(_ledger_database(servers, f"{name}_filled")) if rows else None
+        )
         short = on_exit.enter_context(_ledger_database(servers, f"{name}_short")) if rows else None
         plan = LedgerPlan(url, filled, short, rows, pairs, events, _origin(settings))
         figures = asyncio.run(run(plan, progress))
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(format_table("ledger: encoded events to committed transfers", figures.rows(), figures.environment))
+        click.echo(
+            format_table(
+                "ledger: encoded events to committed transfers", figures.rows(), figures.environment
+            )
+        )
 
 
 @bench.command("latency")
 @click.option(
-    "--rate", "rates", multiple=True, type=click.IntRange(1, 100_000), help="Events a second; may be repeated."
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.IntRange(1, 100_000),
+    help="Events a second; may be repeated.",
 )
-@click.option("--seconds", default=LATENCY_SECONDS, show_default=True, type=click.IntRange(1), help="At each rate.")
+@click.option(
+    "--seconds",
+    default=LATENCY_SECONDS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="At each rate.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout, an object a rate.")
-@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Load servers that the environment names.")
-def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use_given: bool) -> None:
-    """From a raw record's append to its outcome in a connector's hands, at steady rates, through real workers."""
+@click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Load servers that the environment names.",
+)
+def latency_command(
+    rates: tuple[int, ...], seconds: int, as_json: bool, may_use_given: bool
+) -> None:
+    """From a raw record's append to its outcome in a connector's hands, at steady rates, through
+    real workers.
+    """
     from lab.bench.latency import RATES, run
 
     settings = read_settings()
@@ -172,11 +254,18 @@ def latency_command(rates: tuple[int, ...], seconds: int, as_json: bool, may_use
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(format_table("latency: raw append to outcome", figures.rows(), figures.environment))
+        click.echo(
+            format_table("latency: raw append to outcome", figures.rows(), figures.environment)
+        )
 
 
 def _latency_plan(
-    settings: StackSettings, runtime: Runtime, folder: Path, rates: Sequence[int], seconds: int, progress: BenchProgress
+    settings: StackSettings,
+    runtime: Runtime,
+    folder: Path,
+    rates: Sequence[int],
+    seconds: int,
+    progress: BenchProgress,
 ) -> LatencyPlan:
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
@@ -187,11 +276,15 @@ def _latency_plan(
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
     workers = {
-        role: ProcessCommand(_with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log")
+        role: ProcessCommand(
+            _with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log"
+        )
         for role in ("normalise", "ledger")
     }
     progress.begin("signing bets")
-    wanted = round(max(rates) * BROKER_WARM_UP_S) + sum(round(rate * (seconds + WARM_UP_S)) for rate in rates)
+    wanted = round(max(rates) * BROKER_WARM_UP_S) + sum(
+        round(rate * (seconds + WARM_UP_S)) for rate in rates
+    )
     bets = list(islice(endless_bets(keys, LATENCY_PLAYERS), wanted))
     return LatencyPlan(
         bootstrap_servers=runtime.bootstrap_servers,
@@ -220,7 +313,9 @@ def _ledger_database(servers: Runtime, name: str) -> Iterator[str]:
 
 def _refuse_given(settings: StackSettings, may_use_given: bool) -> None:
     if settings.uses_given_servers and not may_use_given:
-        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it")
+        raise UsageError(
+            "PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to load it"
+        )
 
 
 def _origin(settings: StackSettings) -> str:
@@ -237,7 +332,9 @@ def _plan(
     return NormaliseBenchPlan(
         bootstrap_servers=own.bootstrap_servers,
         ours=_our_worker("normaliser", own, folder / "normalise.log", None),
-        signed=_our_worker("normaliser checking signatures", signed, folder / "signed.log", keyring),
+        signed=_our_worker(
+            "normaliser checking signatures", signed, folder / "signed.log", keyring
+        ),
         peer=_plain_faust(peer, folder),
         records=hub88_records(keys, each_signed=False),
         signed_records=hub88_records(keys, each_signed=True),
@@ -255,7 +352,9 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
         "PITBOSS_KEYS_FILE": str(keyring or ""),
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
-    command = ProcessCommand(_with_lifeline("pitboss.workers.worker", "normalise"), environment, log)
+    command = ProcessCommand(
+        _with_lifeline("pitboss.workers.worker", "normalise"), environment, log
+    )
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     return MeasuredSubject(name, command, runtime.group("normalise"), source, sink)
 
@@ -263,7 +362,9 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
 def _plain_faust(runtime: Runtime, folder: Path) -> MeasuredSubject:
     group = runtime.group("plain_faust")
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
-    settings = PlainFaustSettings(runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust"))
+    settings = PlainFaustSettings(
+        runtime.bootstrap_servers, group, source, sink, PARTITIONS, str(folder / "faust")
+    )
     arguments = _with_lifeline("lab.bench.plain_faust", msgspec.json.encode(settings).decode())
     command = ProcessCommand(arguments, worker_environment(runtime), folder / "plain-faust.log")
     return MeasuredSubject("plain Faust", command, group, source, sink)
@@ -275,7 +376,9 @@ def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
 
 @contextmanager
 def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runtime]:
-    """The servers of the environment, or the embedded ones, which are stopped again if they were not running."""
+    """The servers of the environment, or the embedded ones, which are stopped again if they were
+    not running.
+    """
     with unwind_on_termination():
         if settings.uses_given_servers:
             yield resolve_runtime(settings)
@@ -283,7 +386,9 @@ def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runti
         stack = Stack.open(settings)
         state = read_state(settings.home)
         was_running = state is not None and state.is_running
-        progress.begin("finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL")
+        progress.begin(
+            "finding Kafka and PostgreSQL" if was_running else "starting Kafka and PostgreSQL"
+        )
         try:
             stack.up(progress.begin)
             yield stack.runtime()

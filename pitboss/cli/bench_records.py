@@ -1,4 +1,6 @@
-"""Raw records for measurements, from the sandbox's casino: bets, wins and rollbacks of thousands of players."""
+"""Raw records for measurements, from the sandbox's casino: bets, wins and rollbacks of thousands of
+players.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,31 @@ _STRETCH_EVENTS: Final = 20_000
 """Of all providers; about 9,000 of them are Hub88's."""
 
 _PAST_MS: Final = 10 * 60 * 1000
-"""A stretch is some minutes of play, which must be over by now: a connector's clock ahead of ours is not believed."""
+"""A stretch is some minutes of play, which must be over by now: a connector's clock ahead of ours
+is not believed.
+"""
 
 
 def hub88_records(keys: SandboxKeys, *, each_signed: bool) -> Iterator[list[OutRecord]]:
     """Stretches without end of valid records, no transaction twice.
 
-    A signature costs 0.25 ms to make. Where nobody checks it, one of the right length serves a whole stretch.
+    A signature costs 0.25 ms to make. Where nobody checks it, one of the right length serves a
+    whole stretch.
     """
     start_ms = time.time_ns() // 1_000_000 - _PAST_MS
     for seed in count(1):
         scenario = Scenario(
-            seed=seed, start_ms=start_ms, events=_STRETCH_EVENTS, poison=0, speeders=0, retry_share=0, reorder_share=0
+            seed=seed,
+            start_ms=start_ms,
+            events=_STRETCH_EVENTS,
+            poison=0,
+            speeders=0,
+            retry_share=0,
+            reorder_share=0,
         )
         records = _signed(scenario, keys) if each_signed else _unsigned(scenario, keys)
-        # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a list only.
+        # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
+        # list only.
         yield [(record.key, record.value, list(record.headers), None) for record in records]
 
 
@@ -52,39 +64,62 @@ def _signed(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
 def _unsigned(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
     signature = keys.hub88_signature(b"")
     return [
-        wrap_hub88_body(delivery, action, hub88_body(hub88_fields(action, delivery.nonce), None), signature)
+        wrap_hub88_body(
+            delivery, action, hub88_body(hub88_fields(action, delivery.nonce), None), signature
+        )
         for delivery in deliveries_of(scenario)
         if isinstance(action := delivery.request, GameAction) and action.session.provider == HUB88
     ]
 
 
 def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
-    """A correction of the cashier for each player, so that every bet of `endless_bets` can be booked."""
+    """A correction of the cashier for each player, so that every bet of `endless_bets` can be
+    booked.
+    """
     records: list[OutRecord] = []
     for number in range(players):
         player = _player(number)
         body = orjson.dumps(
             {
-                "operation": "adjustment", "id": f"opening-{number}", "player_id": player, "amount": "1000000.00",
-                "currency": "EUR", "actor": "bench", "reason": "money to bet with", "at": "2026-01-01T00:00:00.000Z",
+                "operation": "adjustment",
+                "id": f"opening-{number}",
+                "player_id": player,
+                "amount": "1000000.00",
+                "currency": "EUR",
+                "actor": "bench",
+                "reason": "money to bet with",
+                "at": "2026-01-01T00:00:00.000Z",
             }
-        )  # fmt: skip
-        records.append((player.encode(), body, [("x-house-signature", keys.house_signature(body))], None))
+        )
+        records.append(
+            (player.encode(), body, [("x-house-signature", keys.house_signature(body))], None)
+        )
     return records
 
 
 def endless_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
-    """Signed Hub88 bets without end, the players in turns; making one costs 0.3 ms, so make them ahead."""
+    """Signed Hub88 bets without end, the players in turns; making one costs 0.3 ms, so make them
+    ahead.
+    """
     for number in count():
         player = _player(number * 7919 % players)
         tx_id = uuid_of(number)
         body = orjson.dumps(
             {
-                "user": player, "transaction_uuid": tx_id, "round": f"r-{number}", "round_closed": False,
-                "request_uuid": tx_id, "game_code": "bench", "currency": "EUR", "amount": 10_000,
+                "user": player,
+                "transaction_uuid": tx_id,
+                "round": f"r-{number}",
+                "round_closed": False,
+                "request_uuid": tx_id,
+                "game_code": "bench",
+                "currency": "EUR",
+                "amount": 10_000,
             }
-        )  # fmt: skip
-        headers = [("http-path", b"/transaction/bet"), ("x-hub88-signature", keys.hub88_signature(body))]
+        )
+        headers = [
+            ("http-path", b"/transaction/bet"),
+            ("x-hub88-signature", keys.hub88_signature(body)),
+        ]
         yield player.encode(), body, headers, None
 
 

@@ -13,23 +13,46 @@ from pitboss.demo.run import ChecksFailed, DemoSettings, run_demo
 from pitboss.settings import read_settings
 
 EVENTS_MAX = 500_000
-"""Records, events and answers are in memory at the end: some 7 KB a record for the traffic alone."""
+"""Records, events and answers are in memory at the end: some 7 KB a record for the traffic alone.
+"""
 
 
 @click.command()
 @click.option(
-    "--events", default=20_000, show_default=True, type=click.IntRange(2_000, EVENTS_MAX), help="Raw records."
+    "--events",
+    default=20_000,
+    show_default=True,
+    type=click.IntRange(2_000, EVENTS_MAX),
+    help="Raw records.",
 )
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(0), help="The same seed, the same traffic.")
+@click.option(
+    "--seed",
+    default=42,
+    show_default=True,
+    type=click.IntRange(0),
+    help="The same seed, the same traffic.",
+)
 @click.option("--rate", type=RATE, help="Records a second; default: as fast as can be.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--keep", is_flag=True, help="Leave namespace, logs and servers for a look at them.")
-@click.option("--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names.")
-def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: bool, yes_use_these_servers: bool) -> None:
-    """Real providers' traffic through real workers, one of them killed, and six checks over what is left.
+@click.option(
+    "--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names."
+)
+def demo(
+    *,
+    events: int,
+    seed: int,
+    rate: float | None,
+    as_json: bool,
+    keep: bool,
+    yes_use_these_servers: bool,
+) -> None:
+    """Real providers' traffic through real workers, one of them killed, and six checks over what is
+    left.
 
-    Takes a fresh namespace and removes it afterwards; Ctrl-C and SIGTERM leave the servers as they were found. Exit
-    code 0 only if every check holds, and all that was fed came out as it was meant to.
+    Takes a fresh namespace and removes it afterwards; Ctrl-C and SIGTERM leave the servers as they
+    were found. Exit code 0 only if every check holds, and all that was fed came out as it was meant
+    to.
     """
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
     console = screen.console(stderr=True)
@@ -44,6 +67,8 @@ def demo(*, events: int, seed: int, rate: float | None, as_json: bool, keep: boo
         screen.show(figures_table(result.figures))
     out = console if as_json else screen.console()
     for line in check_lines(result.checks, result.figures.unmet):
-        out.print(line, markup=True, soft_wrap=not out.is_terminal)  # markup of our own, with what is told escaped
+        out.print(
+            line, markup=True, soft_wrap=not out.is_terminal
+        )  # markup of our own, with what is told escaped
     if not result.holds:
         raise SystemExit(1)

@@ -57,13 +57,24 @@ def list_command(
     runtime = _runtime()
     choice = parse_filter(runtime, codes, topics, sources, player)
     if states:
-        choice = msgspec.structs.replace(choice, states=frozenset(CaseState(state.upper()) for state in states))
+        choice = msgspec.structs.replace(
+            choice, states=frozenset(CaseState(state.upper()) for state in states)
+        )
     found = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
     groups = group_cases(case for case in found.cases if choice.matches(case))
     if as_json:
         click.echo(msgspec.json.encode(groups))
         return
-    columns = ("topic", "code", "open", "redriven", "dropped", "first (UTC)", "last (UTC)", "sample")
+    columns = (
+        "topic",
+        "code",
+        "open",
+        "redriven",
+        "dropped",
+        "first (UTC)",
+        "last (UTC)",
+        "sample",
+    )
     table = screen.table(*columns, whole=("sample",), box=None, pad_edge=False)
     for group in groups:
         table.add_row(
@@ -79,30 +90,46 @@ def list_command(
     if groups:
         screen.show(table)
     waiting = sum(jam.waiting for jam in found.holds)
-    behind = f"; {waiting} records wait behind {len(found.holds)} of them: see `pitboss dlt parked`" if waiting else ""
+    behind = (
+        f"; {waiting} records wait behind {len(found.holds)} of them: see `pitboss dlt parked`"
+        if waiting
+        else ""
+    )
     _say(f"{sum(group.open for group in groups)} open{behind}")
     if found.foreign_records:
-        _say(f"warning: {found.foreign_records} records on dead letter topics are no dead letters of ours")
+        _say(
+            f"warning: {found.foreign_records} records on dead letter topics are no dead letters of ours"
+        )
 
 
 @dlt.command()
 @click.argument("place", metavar="TOPIC-PART@OFFSET")
 @click.option("--reveal-secrets", is_flag=True, help="Do not blot out passwords and tokens.")
-@click.option("--raw", is_flag=True, help="The original bytes and nothing else; needs --reveal-secrets.")
+@click.option(
+    "--raw", is_flag=True, help="The original bytes and nothing else; needs --reveal-secrets."
+)
 @json_option
 def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
-    """One dead letter, by its source record's place or its own: bytes, headers, reason, and what was done."""
+    """One dead letter, by its source record's place or its own: bytes, headers, reason, and what
+    was done.
+    """
     if raw and not reveal_secrets:
-        raise UsageError("--raw gives every byte as it was received, secrets included: say --reveal-secrets as well")
+        raise UsageError(
+            "--raw gives every byte as it was received, secrets included: say --reveal-secrets as well"
+        )
     runtime = _runtime()
     wanted = parse_source(runtime, place)
     found = asyncio.run(
-        dead_letters.load_snapshot(runtime, lambda letter: letter.source == wanted or is_on_dead_letter_topic(wanted))
+        dead_letters.load_snapshot(
+            runtime, lambda letter: letter.source == wanted or is_on_dead_letter_topic(wanted)
+        )
     )
     case = find_case(found.cases, wanted)
     if raw:
         if case.letter.value is None:
-            raise UsageError(f"the dead letter holds no bytes: they are at {format_position(case.source)}")
+            raise UsageError(
+                f"the dead letter holds no bytes: they are at {format_position(case.source)}"
+            )
         click.get_binary_stream("stdout").write(case.letter.value)
         return
     secrets = [] if reveal_secrets else _known_secrets()
@@ -115,7 +142,9 @@ def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
 
 @dlt.command()
 @action_options
-@click.option("--force", is_flag=True, help="Also what was redriven or dropped before; only with --source.")
+@click.option(
+    "--force", is_flag=True, help="Also what was redriven or dropped before; only with --source."
+)
 @click.pass_context
 def redrive(
     context: click.Context,
@@ -140,7 +169,12 @@ def redrive(
     async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.redrive(cases, force=force, dry_run=dry_run)
 
-    _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "redriven", as_json=as_json)
+    _tell(
+        context,
+        asyncio.run(_do(runtime, choice, actor, reason, carry_out)),
+        "redriven",
+        as_json=as_json,
+    )
 
 
 @dlt.command()
@@ -166,7 +200,12 @@ def drop(
     async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.drop(cases, dry_run=dry_run)
 
-    _tell(context, asyncio.run(_do(runtime, choice, actor, reason, carry_out)), "dropped", as_json=as_json)
+    _tell(
+        context,
+        asyncio.run(_do(runtime, choice, actor, reason, carry_out)),
+        "dropped",
+        as_json=as_json,
+    )
 
 
 @dlt.command()
@@ -183,9 +222,14 @@ def parked(*, player: str | None, as_json: bool) -> None:
     table = screen.table(*columns, whole=("waits for",), box=None, pad_edge=False)
     for view in map(hold_view, jams):
         table.add_row(
-            view["player"], view["waits_for"], view["code"], format_time(view["since"]), str(view["waiting"]),
-            str(view["waiting_bytes"]), "full" if view["is_full"] else "",
-        )  # fmt: skip
+            view["player"],
+            view["waits_for"],
+            view["code"],
+            format_time(view["since"]),
+            str(view["waiting"]),
+            str(view["waiting_bytes"]),
+            "full" if view["is_full"] else "",
+        )
     if jams:
         screen.show(table)
     _say(f"{sum(jam.waiting for jam in jams)} records of {len(jams)} players wait")
@@ -195,7 +239,12 @@ def parked(*, player: str | None, as_json: bool) -> None:
 @filter_options
 @json_option
 def history(
-    *, codes: Sequence[str], topics: Sequence[str], sources: Sequence[str], player: str | None, as_json: bool
+    *,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
+    as_json: bool,
 ) -> None:
     """Every redrive and drop: who, when, why, and where it went."""
     runtime = _runtime()
@@ -209,7 +258,14 @@ def history(
     columns = ("time (UTC)", "what", "source", "by", "why", "appended as")
     table = screen.table(*columns, whole=("source",), box=None, pad_edge=False)
     for view in views:
-        table.add_row(format_time(view["at"]), view["action"], view["source"], view["by"], view["why"], view["went_to"])
+        table.add_row(
+            format_time(view["at"]),
+            view["action"],
+            view["source"],
+            view["by"],
+            view["why"],
+            view["went_to"],
+        )
     if views:
         screen.show(table)
 
@@ -223,22 +279,25 @@ async def _do(
 ) -> list[RedriveResult]:
     check_audit_text("--by", actor, ACTOR_MAX)
     check_audit_text("--why", reason, REASON_MAX)
-    async with dead_letters.open_redriver(runtime, actor, reason, lambda letter: _may_take(choice, letter)) as (
-        found,
-        redriver,
-    ):
+    async with dead_letters.open_redriver(
+        runtime, actor, reason, lambda letter: _may_take(choice, letter)
+    ) as (found, redriver):
         check_sources(found, choice)
         return await carry_out(redriver, [case for case in found.cases if choice.matches(case)])
 
 
 def _may_take(choice: CaseFilter, letter: DeadLetter) -> bool:
-    """Whether a letter's bytes may be needed; its code and player may be those of another item of its record."""
+    """Whether a letter's bytes may be needed; its code and player may be those of another item of
+    its record.
+    """
     return (not choice.sources or letter.source in choice.sources) and (
         not choice.topics or letter.source.topic in choice.topics
     )
 
 
-def _tell(context: click.Context, results: Sequence[RedriveResult], word: str, *, as_json: bool) -> None:
+def _tell(
+    context: click.Context, results: Sequence[RedriveResult], word: str, *, as_json: bool
+) -> None:
     refused = [result for result in results if result.status is RedriveStatus.REFUSED]
     if as_json:
         click.echo(msgspec.json.encode(results))
@@ -247,8 +306,12 @@ def _tell(context: click.Context, results: Sequence[RedriveResult], word: str, *
             to = "" if result.appended_at is None else f" → {format_position(result.appended_at)}"
             behind = f", {result.waiting} records go on behind it" if result.waiting else ""
             why = f": {result.detail}" if result.detail else ""
-            click.echo(f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}")
-        counts = {status: sum(result.status is status for result in results) for status in RedriveStatus}
+            click.echo(
+                f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}"
+            )
+        counts = {
+            status: sum(result.status is status for result in results) for status in RedriveStatus
+        }
         _say(
             f"{counts[RedriveStatus.DONE]} {word}, {counts[RedriveStatus.PLANNED]} would be, {counts[RedriveStatus.SKIPPED]} skipped, "
             f"{counts[RedriveStatus.REFUSED]} refused"

@@ -22,8 +22,12 @@ STATES = click.Choice([state.value.lower() for state in CaseState])
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--player", help="Only of this player, by key or content."),
-        click.option("--source", "sources", multiple=True, metavar="TOPIC-PART@OFFSET", help="This record."),
-        click.option("--topic", "topics", multiple=True, help="A source topic, or a provider's name."),
+        click.option(
+            "--source", "sources", multiple=True, metavar="TOPIC-PART@OFFSET", help="This record."
+        ),
+        click.option(
+            "--topic", "topics", multiple=True, help="A source topic, or a provider's name."
+        ),
         click.option("--code", "codes", multiple=True, help="A reject code, as in BAD_AMOUNT."),
     ):
         command = option(command)
@@ -53,13 +57,21 @@ def parse_required_filter(
 ) -> CaseFilter:
     """Of what is open; what is named by its source is looked at whatever its state, to say so."""
     if not (codes or topics or sources or player or is_all):
-        raise UsageError("say which: --code, --topic, --source, --player, or --all for every open one")
+        raise UsageError(
+            "say which: --code, --topic, --source, --player, or --all for every open one"
+        )
     choice = parse_filter(runtime, codes, topics, sources, player)
-    return choice if sources else msgspec.structs.replace(choice, states=frozenset({CaseState.OPEN}))
+    return (
+        choice if sources else msgspec.structs.replace(choice, states=frozenset({CaseState.OPEN}))
+    )
 
 
 def parse_filter(
-    runtime: Runtime, codes: Sequence[str], topics: Sequence[str], sources: Sequence[str], player: str | None
+    runtime: Runtime,
+    codes: Sequence[str],
+    topics: Sequence[str],
+    sources: Sequence[str],
+    player: str | None,
 ) -> CaseFilter:
     return CaseFilter(
         frozenset(code.upper() for code in codes),
@@ -83,7 +95,9 @@ def parse_source(runtime: Runtime, text: str) -> Position:
         raise UsageError(f"{text!r} is no place of a record: write <topic>-<partition>@<offset>")
     topic = _topic(runtime, place.topic)
     return Position(
-        dead_letter_topic(topic) if is_on_dead_letter_topic(place) else topic, place.partition, place.offset
+        dead_letter_topic(topic) if is_on_dead_letter_topic(place) else topic,
+        place.partition,
+        place.offset,
     )
 
 
@@ -95,15 +109,21 @@ def find_case(cases: Sequence[DeadLetterCase], place: Position) -> DeadLetterCas
     for case in cases:
         if case.source == place or any(letter.position == place for letter in case.letters):
             return case
-    raise UsageError(f"there is no dead letter of or at {format_position(place)}: see `pitboss dlt list`")
+    raise UsageError(
+        f"there is no dead letter of or at {format_position(place)}: see `pitboss dlt list`"
+    )
 
 
 def check_sources(found: DeadLetterSnapshot, choice: CaseFilter) -> None:
     known = {case.source for case in found.cases}
     for source in choice.sources - known:
-        raise UsageError(f"there is no dead letter of {format_position(source)}: see `pitboss dlt list`")
+        raise UsageError(
+            f"there is no dead letter of {format_position(source)}: see `pitboss dlt list`"
+        )
 
 
 def check_audit_text(option: str, text: str, characters_max: int) -> None:
     if not text.strip() or len(text) > characters_max or not text.isprintable():
-        raise UsageError(f"{option} goes on record: give 1 to {characters_max} printable characters")
+        raise UsageError(
+            f"{option} goes on record: give 1 to {characters_max} printable characters"
+        )

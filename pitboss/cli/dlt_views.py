@@ -15,12 +15,19 @@ from schemas.topics import provider_of
 from streams.providers.redaction import MASK, mask_secrets
 from streams.providers.registry import redact
 
-SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"})
+SECRET_HEADERS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"}
+)
 """Headers in which HTTP, and not a provider's own scheme, carries what lets somebody in."""
 
 
-def case_view(case: DeadLetterCase, waiting: int, secrets: Sequence[str], *, is_revealing: bool) -> dict[str, Any]:
-    """Everything about a case. The body is text where it can be, else base64; `secrets` are blotted out anywhere."""
+def case_view(
+    case: DeadLetterCase, waiting: int, secrets: Sequence[str], *, is_revealing: bool
+) -> dict[str, Any]:
+    """Everything about a case.
+
+    The body is text where it can be, else base64; `secrets` are blotted out anywhere.
+    """
     letter = case.letter
     body = letter.value if is_revealing else _hidden(letter, secrets)
     return {
@@ -30,23 +37,34 @@ def case_view(case: DeadLetterCase, waiting: int, secrets: Sequence[str], *, is_
         "waiting": waiting,
         "letters": [
             {
-                "place": format_position(one.position), "item": one.letter.record_index, "code": one.letter.code,
-                "detail": one.letter.detail, "stage": one.letter.stage, "code_version": one.letter.code_version,
+                "place": format_position(one.position),
+                "item": one.letter.record_index,
+                "code": one.letter.code,
+                "detail": one.letter.detail,
+                "stage": one.letter.stage,
+                "code_version": one.letter.code_version,
                 "player": one.letter.player_id,
             }
             for one in case.letters
         ],
         "key": None if letter.key is None else _text(letter.key),
-        "headers": [[one.name, _header(one.name, one.value, is_revealing=is_revealing)] for one in letter.headers],
+        "headers": [
+            [one.name, _header(one.name, one.value, is_revealing=is_revealing)]
+            for one in letter.headers
+        ],
         "value": None if body is None else _printable(body),
-        "value_base64": None if body is None or _printable(body) is not None else base64.b64encode(body).decode(),
+        "value_base64": None
+        if body is None or _printable(body) is not None
+        else base64.b64encode(body).decode(),
         "is_redacted": body != letter.value,
         "actions": [action_view(action) for action in case.actions],
-    }  # fmt: skip
+    }
 
 
 def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The view as lines for a person; a body that is no text in hex, with what is printable beside it."""
+    """The view as lines for a person; a body that is no text in hex, with what is printable beside
+    it.
+    """
     yield "source", f"{view['source']}, appended {format_time(view['source_at'])}"
     yield "state", view["state"]
     for one in view["letters"]:
@@ -69,20 +87,33 @@ def action_view(action: Action) -> dict[str, Any]:
     """An action with its places as text."""
     went_to = "" if action.appended_at is None else format_position(action.appended_at)
     return {
-        "id": action.id, "action": action.action, "source": format_position(action.source), "code": action.code,
-        "by": action.actor, "why": action.reason, "at": action.requested_at, "is_forced": action.is_forced,
-        "is_done": action.is_done, "went_to": went_to if action.is_done else "(not known to have been appended)",
-    }  # fmt: skip
+        "id": action.id,
+        "action": action.action,
+        "source": format_position(action.source),
+        "code": action.code,
+        "by": action.actor,
+        "why": action.reason,
+        "at": action.requested_at,
+        "is_forced": action.is_forced,
+        "is_done": action.is_done,
+        "went_to": went_to if action.is_done else "(not known to have been appended)",
+    }
 
 
 def hold_view(jam: OpenHold) -> dict[str, Any]:
     """A player who waits; times in epoch ms."""
     return {
-        "player": _text(jam.key), "topic": jam.topic,
-        "waits_for": f"{jam.topic}-{jam.partition}@{jam.waits_for}", "code": jam.code, "since": jam.since_ms,
-        "waiting": jam.waiting, "waiting_bytes": jam.waiting_bytes, "is_full": jam.full_from is not None,
-        "first_at": jam.first_ms, "last_at": jam.last_ms,
-    }  # fmt: skip
+        "player": _text(jam.key),
+        "topic": jam.topic,
+        "waits_for": f"{jam.topic}-{jam.partition}@{jam.waits_for}",
+        "code": jam.code,
+        "since": jam.since_ms,
+        "waiting": jam.waiting,
+        "waiting_bytes": jam.waiting_bytes,
+        "is_full": jam.full_from is not None,
+        "first_at": jam.first_ms,
+        "last_at": jam.last_ms,
+    }
 
 
 def format_time(epoch_ms: int) -> str:
@@ -91,7 +122,9 @@ def format_time(epoch_ms: int) -> str:
 
 
 def _hidden(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
-    """The body as its provider's dialects redact it, and without any key that we hold, whatever surrounds it."""
+    """The body as its provider's dialects redact it, and without any key that we hold, whatever
+    surrounds it.
+    """
     try:
         body = redact(provider_of(letter.source.topic), letter.value)
     except ValueError:
@@ -118,7 +151,11 @@ def _printable(raw: bytes) -> str | None:
         text = raw.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(character.isprintable() or character in "\n\r\t" for character in text) else None
+    return (
+        text
+        if all(character.isprintable() or character in "\n\r\t" for character in text)
+        else None
+    )
 
 
 def _body_text(view: dict[str, Any]) -> str:

@@ -16,14 +16,18 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileFailed(PitbossError):
-    """A file or folder cannot be read or written: it is not there, not ours, or on a disk that is full."""
+    """A file or folder cannot be read or written: it is not there, not ours, or on a disk that is
+    full.
+    """
 
     code: ClassVar[str] = "FILE_FAILED"
 
 
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """Let an error of what is done inside name its file: one of writing, as on a full disk, does not by itself."""
+    """Let an error of what is done inside name its file: one of writing, as on a full disk, does
+    not by itself.
+    """
     try:
         yield
     except OSError as error:
@@ -46,7 +50,9 @@ def file_failure(error: OSError) -> FileFailed | None:
 
 
 def _give_up_what_stdout_does_not_take() -> None:
-    """Or the interpreter tries once more while it ends, and ends with a traceback and a code of its own."""
+    """Or the interpreter tries once more while it ends, and ends with a traceback and a code of its
+    own.
+    """
     try:
         sys.stdout.flush()
     except OSError:

@@ -12,7 +12,8 @@ _AS_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def unwind_on_termination() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the block as Ctrl-C does. Raises SystemExit with the shell's code for that signal.
+    """SIGTERM and SIGHUP unwind the block as Ctrl-C does. Raises SystemExit with the shell's code
+    for that signal.
 
     Only for the main thread. A signal that was ignored, as by nohup, is ignored still.
     """

@@ -57,7 +57,9 @@ def up(*, dry_run: bool, as_json: bool) -> None:
 @migrate_group.command("check")
 def check() -> None:
     """Exit with 1 if a file of this release is not applied, or was changed after it was."""
-    missing = [migration.name for migration in list_migrations(_database_url()) if not migration.is_applied]
+    missing = [
+        migration.name for migration in list_migrations(_database_url()) if not migration.is_applied
+    ]
     if missing:
         click.echo(f"not applied: {', '.join(missing)}; run `pitboss ledger migrate up`", err=True)
         raise SystemExit(1)
@@ -69,7 +71,9 @@ def _database_url() -> str:
 
 def _show(found: list[Migration], *, as_json: bool, empty: str = "no migrations") -> None:
     if as_json:
-        rows = [{"name": one.name, "checksum": one.checksum, "applied": one.is_applied} for one in found]
+        rows = [
+            {"name": one.name, "checksum": one.checksum, "applied": one.is_applied} for one in found
+        ]
         click.echo(orjson.dumps(rows))
         return
     if not found:

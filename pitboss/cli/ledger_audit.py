@@ -1,4 +1,6 @@
-"""`pitboss ledger seal` and `verify`: evidence that no row was changed behind the ledger's back, and its test."""
+"""`pitboss ledger seal` and `verify`: evidence that no row was changed behind the ledger's back,
+and its test.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +28,39 @@ _CHECKING_MAX_S = 24 * 3600.0
 
 @click.command()
 @click.option(
-    "--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Private key, PEM."
+    "--key",
+    "key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key, PEM.",
 )
-@click.option("--new-key", type=click.Path(path_type=Path), help="Only make a key pair: FILE and FILE.pub.")
-@click.option("--file", "checkpoints", type=click.Path(path_type=Path), help="Append the checkpoint here as well.")
-@click.option("--every-s", type=FiniteFloat(min=0.1), help="Go on, once in so many seconds, until Ctrl-C.")
+@click.option(
+    "--new-key", type=click.Path(path_type=Path), help="Only make a key pair: FILE and FILE.pub."
+)
+@click.option(
+    "--file",
+    "checkpoints",
+    type=click.Path(path_type=Path),
+    help="Append the checkpoint here as well.",
+)
+@click.option(
+    "--every-s", type=FiniteFloat(min=0.1), help="Go on, once in so many seconds, until Ctrl-C."
+)
 @json_option
 def seal(
-    *, key_file: Path | None, new_key: Path | None, checkpoints: Path | None, every_s: float | None, as_json: bool
+    *,
+    key_file: Path | None,
+    new_key: Path | None,
+    checkpoints: Path | None,
+    every_s: float | None,
+    as_json: bool,
 ) -> None:
     """Seal what is booked, and sign a checkpoint of it to audit.checkpoints.v1 and to a file."""
     from pitboss.ops.checkpoints import connect, seal_and_publish, write_key_pair
 
     if new_key is not None:
-        click.echo(f"public key: {write_key_pair(new_key)}; keep {new_key} where the database's owner does not reach")
+        click.echo(
+            f"public key: {write_key_pair(new_key)}; keep {new_key} where the database's owner does not reach"
+        )
         return
     if key_file is None:
         raise UsageError("name the key to sign with: --key FILE; --new-key FILE makes one")
@@ -53,7 +74,10 @@ def seal(
             if as_json:
                 print_json({"seals": len(made), "rows": rows, "checkpoint": number})
             elif made or every_s is None:
-                click.echo(f"{rows} rows sealed" + (f", checkpoint {number}" if signed else ", nothing new to sign"))
+                click.echo(
+                    f"{rows} rows sealed"
+                    + (f", checkpoint {number}" if signed else ", nothing new to sign")
+                )
             if every_s is None:
                 return
             time.sleep(every_s)
@@ -61,16 +85,21 @@ def seal(
 
 @click.command()
 @click.option(
-    "--public-key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--public-key",
+    "key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Of the one who sealed; without it checkpoints are not looked at.",
-)  # fmt: skip
+)
 @click.option(
-    "--file", "checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--file",
+    "checkpoints",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoints that were kept in a file, instead of those on the topic.",
-)  # fmt: skip
+)
 @json_option
 def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) -> None:
-    """Walk seals, checkpoints, sums, versions and positions; name the first bad row of each partition.
+    """Walk seals, checkpoints, sums, versions and positions; name the first bad row of each
+    partition.
 
     Changes nothing: its session is read-only. Exit code 1 if anything is not as it was.
     """
@@ -78,7 +107,9 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
     key = load_public_key(key_file.read_bytes()) if key_file else None
     faults, looked_at = asyncio.run(_verified(runtime, key, checkpoints))
     if as_json:
-        print_json({"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at})
+        print_json(
+            {"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at}
+        )
     else:
         for line in looked_at:
             click.echo(f"looked at: {line}", err=True)
@@ -93,26 +124,43 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
 async def _verified(
     runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
 ) -> tuple[list[SealFault], list[str]]:
-    from pitboss.ops.checkpoints import connect, find_forgeries, read_checkpoint_file, read_published_checkpoints
+    from pitboss.ops.checkpoints import (
+        connect,
+        find_forgeries,
+        read_checkpoint_file,
+        read_published_checkpoints,
+    )
 
     faults: list[SealFault] = []
     told = []
     if key is not None:
-        told = read_checkpoint_file(checkpoints) if checkpoints else await read_published_checkpoints(runtime)
+        told = (
+            read_checkpoint_file(checkpoints)
+            if checkpoints
+            else await read_published_checkpoints(runtime)
+        )
         faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(told, key)]
     with connect(runtime, read_only=True) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        faults += find_seal_faults(connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told])
+        faults += find_seal_faults(
+            connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told]
+        )
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
         ).fetchall()
-    database = LedgerDatabase(runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S)
+    database = LedgerDatabase(
+        runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S
+    )
     try:
         checks = await check_tables(database)
     finally:
         await database.close()
     faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
-    looked_at = [f"{sealed} rows under {seals} seals", f"{len(told)} checkpoints", f"{checks[0].detail}"]
+    looked_at = [
+        f"{sealed} rows under {seals} seals",
+        f"{len(told)} checkpoints",
+        f"{checks[0].detail}",
+    ]
     return faults, looked_at
 
 

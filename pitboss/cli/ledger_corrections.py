@@ -1,4 +1,6 @@
-"""`pitboss ledger adjust | approve | proposals | debts`: corrections by people, large ones by two of them."""
+"""`pitboss ledger adjust | approve | proposals | debts`: corrections by people, large ones by two
+of them.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,13 @@ from schemas.money import exponent_of, format_minor
 @click.argument("amount")
 @click.argument("currency")
 @operator_options
-def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
+def adjust(
+    *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
+) -> None:
     """Give AMOUNT of cash to a player, or take it if it is below zero.
 
-    Above what one person may do alone (PITBOSS_ADJUST_ALONE) it is only proposed, and another one approves it.
+    Above what one person may do alone (PITBOSS_ADJUST_ALONE) it is only proposed, and another one
+    approves it.
     """
     code = currency.upper()
     minor = parse_minor_units(amount, code)
@@ -57,7 +62,9 @@ def adjust(*, player_id: str, amount: str, currency: str, actor: str, reason: st
         "reason": reason,
     }
     if needs_two and not how["as_json"] and not how["dry_run"]:
-        click.echo(f"a second person has to approve it: pitboss ledger approve {said['id']} --by <who>")
+        click.echo(
+            f"a second person has to approve it: pitboss ledger approve {said['id']} --by <who>"
+        )
     submit_and_print(said, **how)
 
 
@@ -73,8 +80,11 @@ def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
     target = event_id(brand, "house", "adjustment.proposed", proposal_id)
     found = query_ledger(partial(read_open_proposals, event_id=target))
     if not found:
-        raise UsageError(f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`")
-    # The ledger decides who may approve. The same id for the same approver: asked twice, it is booked once.
+        raise UsageError(
+            f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
+        )
+    # The ledger decides who may approve. The same id for the same approver: asked twice, it is
+    # booked once.
     submit_and_print(
         {
             "operation": "adjustment.approved",
@@ -116,15 +126,30 @@ def proposals(*, as_json: bool) -> None:
 @click.command()
 @json_option
 def debts(*, as_json: bool) -> None:
-    """Wallets with an account below zero: chargebacks, corrections and rollbacks of wins that were spent."""
+    """Wallets with an account below zero: chargebacks, corrections and rollbacks of wins that were
+    spent.
+    """
     found = query_ledger(debts_of)
-    columns = ("player_id", "currency", "scale", "cash_minor", "bonus_minor", "held_minor", "version")
+    columns = (
+        "player_id",
+        "currency",
+        "scale",
+        "cash_minor",
+        "bonus_minor",
+        "held_minor",
+        "version",
+    )
     if as_json:
-        click.echo(msgspec.json.encode([{name: getattr(one, name) for name in columns} for one in found]))
+        click.echo(
+            msgspec.json.encode([{name: getattr(one, name) for name in columns} for one in found])
+        )
         return
     table = screen.table("player", "currency", "cash", "bonus", "held")
     for one in found:
-        texts = [format_minor(minor, one.scale) for minor in (one.cash_minor, one.bonus_minor, one.held_minor)]
+        texts = [
+            format_minor(minor, one.scale)
+            for minor in (one.cash_minor, one.bonus_minor, one.held_minor)
+        ]
         table.add_row(one.player_id, one.currency, *texts)
     show_rows(table, "nobody is in debt", found)
 

@@ -14,7 +14,9 @@ MONTHS_AHEAD_DEFAULT = 3
 
 @click.group("months")
 def months_group() -> None:
-    """Transfers by the month in which their events came: made ahead, and moved away when they are old."""
+    """Transfers by the month in which their events came: made ahead, and moved away when they are
+    old.
+    """
 
 
 @months_group.command("list")
@@ -35,7 +37,10 @@ def list_command(*, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say which would be made.")
 @json_option
 def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
-    """Make what is missing of this month and those that follow. Run it once a month; late does no harm."""
+    """Make what is missing of this month and those that follow.
+
+    Run it once a month; late does no harm.
+    """
     made = create_months(_database_url(), ahead, dry_run=dry_run)
     if as_json:
         print_json({"made": [] if dry_run else made, "missing": made if dry_run else []})
@@ -48,8 +53,8 @@ def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
 def away_command(*, month: int) -> None:
     """Take a month, as in 202611, out of the ledger; its table stays in the schema `away`.
 
-    Whether money was conserved can then only be checked with what is there, and a rollback of what the month had moved
-    is for a person.
+    Whether money was conserved can then only be checked with what is there, and a rollback of what
+    the month had moved is for a person.
     """
     move_away(_database_url(), month)
     click.echo(f"away.transfer_{month} can be copied and dropped")

@@ -1,4 +1,6 @@
-"""What the ledger's views have in common: a reading of its database, and how tables and JSON are printed."""
+"""What the ledger's views have in common: a reading of its database, and how tables and JSON are
+printed.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,18 @@ _READING_MAX_S: Final = 3600.0
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
-def read_ledger(runtime: Runtime, read: Callable[[LedgerDatabase], Awaitable[T]], role: Role = Role.READER) -> T:
-    """What `read` finds in the ledger's database with a role's rights. Raises Unavailable, RightsMissing."""
+def read_ledger(
+    runtime: Runtime, read: Callable[[LedgerDatabase], Awaitable[T]], role: Role = Role.READER
+) -> T:
+    """What `read` finds in the ledger's database with a role's rights.
+
+    Raises Unavailable, RightsMissing.
+    """
 
     async def run() -> T:
-        database = LedgerDatabase(runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S)
+        database = LedgerDatabase(
+            runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S
+        )
         try:
             return await read(database)
         finally:
@@ -33,8 +42,12 @@ def read_ledger(runtime: Runtime, read: Callable[[LedgerDatabase], Awaitable[T]]
     return asyncio.run(run())
 
 
-def show_rows(table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()) -> None:
-    """A table with the numbered columns to the right, or a sentence on stderr where there are no rows."""
+def show_rows(
+    table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()
+) -> None:
+    """A table with the numbered columns to the right, or a sentence on stderr where there are no
+    rows.
+    """
     for index in as_numbers:
         table.columns[index].justify = "right"
     if rows:

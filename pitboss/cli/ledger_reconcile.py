@@ -1,4 +1,7 @@
-"""`pitboss ledger reconcile`: the ledger against its topics and what providers say. Exit code 1 if they differ."""
+"""`pitboss ledger reconcile`: the ledger against its topics and what providers say.
+
+Exit code 1 if they differ.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def reconcile() -> None:
 
 
 @reconcile.command()
-@click.option("--republish", "mend", is_flag=True, help="Publish again what is missing, older or different.")
+@click.option(
+    "--republish", "mend", is_flag=True, help="Publish again what is missing, older or different."
+)
 @click.option("--dry-run", is_flag=True, help="With --republish: only say what would be published.")
 @json_option
 def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
@@ -52,11 +57,22 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({**msgspec.to_builtins(report), "republished": sent})
     else:
-        table = screen.table("wallet", "what", "ledger's version", "topic's version", whole=("wallet",), box=None)
+        table = screen.table(
+            "wallet", "what", "ledger's version", "topic's version", whole=("wallet",), box=None
+        )
         for fault in report.faults[:_SHOWN_MAX]:
             versions = (fault.ledger_version, fault.topic_version)
-            table.add_row(fault.key, fault.what, *["" if version is None else str(version) for version in versions])
-        show_rows(table, f"{report.compared} wallets are on the topic as they are", report.faults, as_numbers=(2, 3))
+            table.add_row(
+                fault.key,
+                fault.what,
+                *["" if version is None else str(version) for version in versions],
+            )
+        show_rows(
+            table,
+            f"{report.compared} wallets are on the topic as they are",
+            report.faults,
+            as_numbers=(2, 3),
+        )
     click.echo(
         f"{report.compared} wallets compared, {report.in_flight} on their way, {len(report.faults)} differ"
         + (f", {sent} published again" if mend else ""),
@@ -69,17 +85,26 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
 @reconcile.command()
 @json_option
 def offsets(*, as_json: bool) -> None:
-    """Each source offset has its entry, repeat, parking or dead letter: reads every topic and table whole."""
+    """Each source offset has its entry, repeat, parking or dead letter: reads every topic and table
+    whole.
+    """
     from pitboss.ops.reconcile import reconcile_offsets
 
     runtime = resolve_runtime(read_settings())
-    check = read_ledger(runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR)
+    check = read_ledger(
+        runtime, lambda database: reconcile_offsets(runtime, database), Role.AUDITOR
+    )
     if as_json:
         print_json(msgspec.to_builtins(check))
     else:
-        click.echo(f"{'every offset is accounted for' if check.holds else 'NOT accounted for'}: {check.detail}")
+        click.echo(
+            f"{'every offset is accounted for' if check.holds else 'NOT accounted for'}: {check.detail}"
+        )
     if not check.holds:
-        click.echo("what came within the last seconds may be on its way: run it again before you search", err=True)
+        click.echo(
+            "what came within the last seconds may be on its way: run it again before you search",
+            err=True,
+        )
         raise SystemExit(1)
 
 
@@ -88,13 +113,27 @@ def offsets(*, as_json: bool) -> None:
 @click.option("--provider", required=True, help="Whose statement it is.")
 @click.option("--brand", default="default", show_default=True)
 @click.option(
-    "--csv/--native", "is_csv", default=True, help="A CSV, or a file that the provider's adapter reads (camt)."
+    "--csv/--native",
+    "is_csv",
+    default=True,
+    help="A CSV, or a file that the provider's adapter reads (camt).",
 )
-@click.option("--from", "from_text", help="RFC 3339; with --until: also look for what the statement does not have.")
+@click.option(
+    "--from",
+    "from_text",
+    help="RFC 3339; with --until: also look for what the statement does not have.",
+)
 @click.option("--until", "until_text", help="RFC 3339; up to here by event time, not included.")
 @json_option
 def statement(
-    *, file: Path, provider: str, brand: str, is_csv: bool, from_text: str | None, until_text: str | None, as_json: bool
+    *,
+    file: Path,
+    provider: str,
+    brand: str,
+    is_csv: bool,
+    from_text: str | None,
+    until_text: str | None,
+    as_json: bool,
 ) -> None:
     """A provider's own statement against what is booked of it: missing, extra and different items."""
     lines = _csv(file, provider, brand) if is_csv else _native(file, provider, brand)
@@ -111,7 +150,12 @@ def statement(
         moved = []
         if span is not None:
             moved = await read_moved_events(
-                database, provider=provider, brand=brand, operations=operations, from_ms=span[0], until_ms=span[1]
+                database,
+                provider=provider,
+                brand=brand,
+                operations=operations,
+                from_ms=span[0],
+                until_ms=span[1],
             )
         return compare_statement(lines, booked, moved)
 
@@ -119,10 +163,16 @@ def statement(
     if as_json:
         print_json({"lines": len(lines), "faults": msgspec.to_builtins(found)})
     else:
-        table = screen.table("what", "transaction", "statement", "ledger", "event", whole=("event",), box=None)
+        table = screen.table(
+            "what", "transaction", "statement", "ledger", "event", whole=("event",), box=None
+        )
         for fault in found[:_SHOWN_MAX]:
             table.add_row(
-                fault.what, f"{fault.operation} {fault.provider_tx_id}", fault.statement, fault.ledger, fault.event_id
+                fault.what,
+                f"{fault.operation} {fault.provider_tx_id}",
+                fault.statement,
+                fault.ledger,
+                fault.event_id,
             )
         show_rows(table, f"all {len(lines)} lines are booked as they say", found)
     click.echo(f"{len(lines)} lines, {len(found)} faults", err=True)
@@ -145,7 +195,9 @@ def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
     from streams.providers.registry import DIALECTS
 
     if provider not in DIALECTS:
-        raise UsageError(f"there is no adapter for {provider!r}: `pitboss providers list` names them")
+        raise UsageError(
+            f"there is no adapter for {provider!r}: `pitboss providers list` names them"
+        )
     at_ms = time.time_ns() // 1_000_000
     lines, unread = parse_native_statement(
         file.read_bytes(), DIALECTS[provider], provider=provider, brand=brand, at_ms=at_ms
@@ -154,5 +206,7 @@ def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
         where = "" if item.record_index is None else f", item {item.record_index}"
         click.echo(f"unread: {file}{where}: {item.code} {item.detail}", err=True)
     if unread:
-        raise UsageError(f"{len(unread)} items of {file} cannot be read, so the rest would prove nothing")
+        raise UsageError(
+            f"{len(unread)} items of {file} cannot be read, so the rest would prove nothing"
+        )
     return lines

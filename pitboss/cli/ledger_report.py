@@ -1,4 +1,6 @@
-"""`pitboss ledger report`: what was bet, won and given away, and that it is the ledger's to the cent."""
+"""`pitboss ledger report`: what was bet, won and given away, and that it is the ledger's to the
+cent.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,15 @@ from schemas.money import exponent_of, format_minor
 
 
 @click.command()
-@click.option("--by", default="provider", show_default=True, help=f"Comma-separated: {', '.join(DIMENSIONS)}.")
+@click.option(
+    "--by", default="provider", show_default=True, help=f"Comma-separated: {', '.join(DIMENSIONS)}."
+)
 @click.option("--from", "from_text", help="RFC 3339; events from here on, by event time.")
 @click.option("--until", "until_text", help="RFC 3339; up to here, not included.")
 @json_option
 def report(*, by: str, from_text: str | None, until_text: str | None, as_json: bool) -> None:
-    """Bets, wins, jackpots, bonus cost and gross gaming revenue, checked against the accounts of the house.
+    """Bets, wins, jackpots, bonus cost and gross gaming revenue, checked against the accounts of
+    the house.
 
     Exit code 1 if a sum is not the ledger's.
     """
@@ -36,7 +41,9 @@ def report(*, by: str, from_text: str | None, until_text: str | None, as_json: b
     made = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         rows = [{**msgspec.to_builtins(row), "ggr_minor": row.ggr_minor} for row in made.rows]
-        print_json({"by": dimensions, "rows": rows, "mismatches": msgspec.to_builtins(made.mismatches)})
+        print_json(
+            {"by": dimensions, "rows": rows, "mismatches": msgspec.to_builtins(made.mismatches)}
+        )
     else:
         _show_report(made, dimensions)
     for wrong in made.mismatches:
@@ -53,7 +60,9 @@ def _show_report(made: RevenueReport, dimensions: Sequence[str]) -> None:
     columns = ("bets", "wins", "contributions", "GGR", "jackpot wins", "bonus cost")
     table = screen.table(*dimensions, "currency", *columns, box=None)
     for row in made.rows:
-        table.add_row(*[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row))
+        table.add_row(
+            *[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row)
+        )
     first = len(dimensions) + 1
     show_rows(table, "nothing has moved", made.rows, as_numbers=range(first, first + len(columns)))
 

@@ -48,18 +48,28 @@ def parse_duration_ms(text: str) -> int:
 
 
 @click.command()
-@click.option("--open", "is_open", is_flag=True, default=True, help="Open ones; there are no others here.")
+@click.option(
+    "--open", "is_open", is_flag=True, default=True, help="Open ones; there are no others here."
+)
 @click.option("--older-than", default="0s", show_default=True, help="90s, 30m, 12h, 14d.")
 @_provider
 @_player
 @json_option
-def rounds(*, is_open: bool, older_than: str, provider: str | None, player_id: str | None, as_json: bool) -> None:
-    """Rounds with a bet that nothing has ended, oldest first. Reads all entries: not for every minute."""
+def rounds(
+    *, is_open: bool, older_than: str, provider: str | None, player_id: str | None, as_json: bool
+) -> None:
+    """Rounds with a bet that nothing has ended, oldest first.
+
+    Reads all entries: not for every minute.
+    """
     del is_open
     now_ms = time.time_ns() // 1_000_000
     found = query_ledger(
         partial(
-            read_open_rounds, until_ms=now_ms - parse_duration_ms(older_than), provider=provider, player_id=player_id
+            read_open_rounds,
+            until_ms=now_ms - parse_duration_ms(older_than),
+            provider=provider,
+            player_id=player_id,
         )
     )
     views = [_view(one, policies(), now_ms) for one in found]
@@ -114,7 +124,8 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
 def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> None:
     """Propose an end for rounds that are open for longer than their provider's policy allows.
 
-    Each proposal is an event of the log with the cause `sweep`; the ledger decides it like any other. For a daily job.
+    Each proposal is an event of the log with the cause `sweep`; the ledger decides it like any
+    other. For a daily job.
     """
     runtime, now_ms = resolve_runtime(read_settings()), time.time_ns() // 1_000_000
     found = query_ledger(partial(read_open_rounds, until_ms=now_ms, provider=provider))
@@ -122,22 +133,31 @@ def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> 
     if not dry_run and events:
         asyncio.run(append_events(runtime.bootstrap_servers, runtime.topic(TRANSACTIONS), events))
     if as_json:
-        rows = [(event.provider, event.player_id, event.round_id, event.operation, event.event_id) for event in events]
+        rows = [
+            (event.provider, event.player_id, event.round_id, event.operation, event.event_id)
+            for event in events
+        ]
         names = ("provider", "player_id", "round_id", "operation", "event_id")
         click.echo(msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]))
         return
     for event in events:
-        click.echo(f"{event.operation}  {event.provider}  {event.player_id}  {event.provider_tx_id}")
+        click.echo(
+            f"{event.operation}  {event.provider}  {event.player_id}  {event.provider_tx_id}"
+        )
     click.echo(f"{len(events)} {'would be proposed' if dry_run else 'proposed'}")
 
 
-async def append_events(bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]) -> None:
+async def append_events(
+    bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]
+) -> None:
     """Append events of our own to the log, each under its player's key. Raises Unavailable."""
     encode = codec.encoder(WalletTransaction)
     producer = BatchProducer(ProducerSettings(bootstrap_servers, APPLICATION_NAME))
     await producer.start()
     try:
-        await producer.send_keyed(topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events])
+        await producer.send_keyed(
+            topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events]
+        )
     finally:
         await producer.stop()
 

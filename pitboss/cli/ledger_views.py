@@ -1,4 +1,7 @@
-"""`pitboss ledger balance|history|entry|round`: the ledger's own rows, as tables or JSON. Nothing is written."""
+"""`pitboss ledger balance|history|entry|round`: the ledger's own rows, as tables or JSON.
+
+Nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -24,29 +27,48 @@ from schemas.money import exponent_of, format_minor
 @click.command()
 @click.argument("player")
 @click.option(
-    "--at", "place", help="A time (RFC 3339), an offset of the player's partition, or TOPIC-PARTITION@OFFSET."
+    "--at",
+    "place",
+    help="A time (RFC 3339), an offset of the player's partition, or TOPIC-PARTITION@OFFSET.",
 )
 @json_option
 def balance(*, player: str, place: str | None, as_json: bool) -> None:
     """What a player's wallets hold, now or when the log was booked up to a time or an offset.
 
-    A time is that of the log: what had been appended to it by then. The record at an offset is included.
+    A time is that of the log: what had been appended to it by then. The record at an offset is
+    included.
     """
     runtime = resolve_runtime(read_settings())
 
     async def read(database: LedgerDatabase) -> list[history.WalletAt]:
         if place is None:
             return await history.current_wallets(database, player)
-        return await history.wallets_before(database, player, await offset_after(runtime, database, player, place))
+        return await history.wallets_before(
+            database, player, await offset_after(runtime, database, player, place)
+        )
 
     found = read_ledger(runtime, read)
     if as_json:
         print_json([_wallet_fields(wallet) for wallet in found])
         return
-    columns = ("currency", "balance", "available", "held", "bonus", "version", "event", "booked from")
+    columns = (
+        "currency",
+        "balance",
+        "available",
+        "held",
+        "bonus",
+        "version",
+        "event",
+        "booked from",
+    )
     table = screen.table(*columns, whole=("event",), box=None)
     for wallet in found:
-        amounts = (wallet.balance_minor, wallet.available_minor, wallet.held_minor, wallet.bonus_minor)
+        amounts = (
+            wallet.balance_minor,
+            wallet.available_minor,
+            wallet.held_minor,
+            wallet.bonus_minor,
+        )
         table.add_row(
             wallet.currency,
             *[format_minor(amount, wallet.scale) for amount in amounts],
@@ -54,12 +76,26 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
             wallet.event_id,
             f"{wallet.part}@{wallet.source_offset}",
         )
-    show_rows(table, f"{player} has no wallet" + (" there" if place else ""), found, as_numbers=(1, 2, 3, 4, 5))
+    show_rows(
+        table,
+        f"{player} has no wallet" + (" there" if place else ""),
+        found,
+        as_numbers=(1, 2, 3, 4, 5),
+    )
 
 
 _MOVEMENT_COLUMNS: Final = (
-    "version", "time (UTC)", "event", "provider", "transaction", "moved", "cash", "bonus", "held", "booked from",
-)  # fmt: skip
+    "version",
+    "time (UTC)",
+    "event",
+    "provider",
+    "transaction",
+    "moved",
+    "cash",
+    "bonus",
+    "held",
+    "booked from",
+)
 
 
 def _movement_row(movement: history.Movement, scale: int) -> list[str]:
@@ -79,23 +115,42 @@ def _movement_row(movement: history.Movement, scale: int) -> list[str]:
 @click.command("history")
 @click.argument("player")
 @click.option("--currency", help="Only this wallet; needed where the player has several.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many, newest first.")
-@click.option("--before-version", type=click.IntRange(1), help="Only what came before this version: the next page.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="How many, newest first.",
+)
+@click.option(
+    "--before-version",
+    type=click.IntRange(1),
+    help="Only what came before this version: the next page.",
+)
 @json_option
 def history_command(
     *, player: str, currency: str | None, limit: int, before_version: int | None, as_json: bool
 ) -> None:
-    """What moved a player's wallet, newest first, with the balances after each movement and where it came from."""
+    """What moved a player's wallet, newest first, with the balances after each movement and where
+    it came from.
+    """
     before = before_version or history.LAST_VERSION
 
     async def read(database: LedgerDatabase) -> tuple[str, list[history.Movement]]:
         chosen = currency.upper() if currency else await _only_currency(database, player)
-        return chosen, await history.movements(database, player, chosen, before_version=before, count=limit)
+        return chosen, await history.movements(
+            database, player, chosen, before_version=before, count=limit
+        )
 
     chosen, found = read_ledger(resolve_runtime(read_settings()), read)
     scale = exponent_of(chosen)
     if as_json:
-        print_json([{"currency": chosen, "scale": scale, **msgspec.to_builtins(movement)} for movement in found])
+        print_json(
+            [
+                {"currency": chosen, "scale": scale, **msgspec.to_builtins(movement)}
+                for movement in found
+            ]
+        )
         return
     table = screen.table(*_MOVEMENT_COLUMNS, whole=("transaction",), box=None)
     for movement in found:
@@ -105,15 +160,25 @@ def history_command(
 
 @click.command()
 @click.argument("event_id", required=False)
-@click.option("--brand", default="default", show_default=True, help="With the next three: the event by its own names.")
+@click.option(
+    "--brand",
+    default="default",
+    show_default=True,
+    help="With the next three: the event by its own names.",
+)
 @click.option("--provider")
 @click.option("--operation")
 @click.option("--tx", "provider_tx_id", help="The provider's transaction id.")
 @json_option
 def entry(
-    *, event_id: str | None, brand: str, provider: str | None, operation: str | None, provider_tx_id: str | None,
+    *,
+    event_id: str | None,
+    brand: str,
+    provider: str | None,
+    operation: str | None,
+    provider_tx_id: str | None,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Every decision about an event, what it moved, what closed it, and who asked again.
 
     Exit code 1 if the ledger does not know it.
@@ -123,7 +188,9 @@ def entry(
             raise UsageError("name an event by its id, or by --provider, --operation and --tx")
         event_id = event_id_of(brand, provider, operation, provider_tx_id)
     wanted = event_id
-    found = read_ledger(resolve_runtime(read_settings()), lambda database: history.event_history(database, wanted))
+    found = read_ledger(
+        resolve_runtime(read_settings()), lambda database: history.event_history(database, wanted)
+    )
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -137,20 +204,36 @@ def entry(
 @click.command("round")
 @click.argument("round_id")
 @click.option("--provider", help="Two providers may use one round id.")
-@click.option("--player", help="Only what moved this player's money: by key, where otherwise every entry is read.")
+@click.option(
+    "--player",
+    help="Only what moved this player's money: by key, where otherwise every entry is read.",
+)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @json_option
-def round_command(*, round_id: str, provider: str | None, player: str | None, limit: int, as_json: bool) -> None:
+def round_command(
+    *, round_id: str, provider: str | None, player: str | None, limit: int, as_json: bool
+) -> None:
     """The events of a round and what became of them."""
 
     async def read(database: LedgerDatabase) -> list[history.RoundEvent]:
-        return await history.round_events(database, round_id, provider=provider, player_id=player, count=limit)
+        return await history.round_events(
+            database, round_id, provider=provider, player_id=player, count=limit
+        )
 
     found = read_ledger(resolve_runtime(read_settings()), read)
     if as_json:
         print_json([msgspec.to_builtins(event) for event in found])
         return
-    columns = ("time (UTC)", "player", "event", "transaction", "outcome", "since", "available", "booked from")
+    columns = (
+        "time (UTC)",
+        "player",
+        "event",
+        "transaction",
+        "outcome",
+        "since",
+        "available",
+        "booked from",
+    )
     table = screen.table(*columns, whole=("transaction",), box=None)
     for event in found:
         money = event.currency is not None and event.available_minor is not None
@@ -173,9 +256,13 @@ VIEWS: tuple[click.Command, ...] = (balance, history_command, entry, round_comma
 async def _only_currency(database: LedgerDatabase, player: str) -> str:
     currencies = [wallet.currency for wallet in await history.current_wallets(database, player)]
     if not currencies:
-        raise UsageError(f"{player!r} has no wallet: check the id, it is the provider's spelling of it")
+        raise UsageError(
+            f"{player!r} has no wallet: check the id, it is the provider's spelling of it"
+        )
     if len(currencies) > 1:
-        raise UsageError(f"{player!r} has wallets in {', '.join(currencies)}: choose one with --currency")
+        raise UsageError(
+            f"{player!r} has wallets in {', '.join(currencies)}: choose one with --currency"
+        )
     return currencies[0]
 
 
@@ -185,22 +272,44 @@ def _wallet_fields(wallet: history.WalletAt) -> dict[str, Any]:
 
 
 def _event_tables(found: history.EventHistory) -> list[Table]:
-    columns = ("decision", "time (UTC)", "transaction", "player", "outcome", "available", "attempt", "booked from")
+    columns = (
+        "decision",
+        "time (UTC)",
+        "transaction",
+        "player",
+        "outcome",
+        "available",
+        "attempt",
+        "booked from",
+    )
     decisions = screen.table(*columns, whole=("transaction",), box=None)
-    moved = screen.table("version", "moved", "from", "to", title="moved", title_justify="left", box=None)
+    moved = screen.table(
+        "version", "moved", "from", "to", title="moved", title_justify="left", box=None
+    )
     for one in found.decisions:
         known = one.currency is not None and one.available_minor is not None
         decisions.add_row(
-            str(one.decision), _time(one.occurred_at), f"{one.provider} {one.operation} {one.provider_tx_id}",
-            one.player_id or "", f"{one.outcome} {one.reason}",
+            str(one.decision),
+            _time(one.occurred_at),
+            f"{one.provider} {one.operation} {one.provider_tx_id}",
+            one.player_id or "",
+            f"{one.outcome} {one.reason}",
             _money(one.available_minor or 0, one.currency or "") if known else "",
-            f"{one.attempt_topic}-{one.attempt_part}@{one.attempt_offset}", f"{one.part}@{one.source_offset}",
-        )  # fmt: skip
+            f"{one.attempt_topic}-{one.attempt_part}@{one.attempt_offset}",
+            f"{one.part}@{one.source_offset}",
+        )
         for row in one.moved:
-            moved.add_row(str(row.version), _money(row.amount_minor, one.currency or ""), row.debit, row.credit)
+            moved.add_row(
+                str(row.version),
+                _money(row.amount_minor, one.currency or ""),
+                row.debit,
+                row.credit,
+            )
     tables = [decisions, moved]
     if found.closed_by:
-        closed = screen.table("closed", "by event", "player", "booked from", whole=("by event",), box=None)
+        closed = screen.table(
+            "closed", "by event", "player", "booked from", whole=("by event",), box=None
+        )
         for closing in found.closed_by:
             place = f"{closing.part}@{closing.source_offset}"
             closed.add_row(closing.action, closing.by_event_id, closing.player_id, place)

@@ -1,4 +1,6 @@
-"""The `pitboss` command: a group that imports a subcommand's module only when that subcommand is called."""
+"""The `pitboss` command: a group that imports a subcommand's module only when that subcommand is
+called.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,39 @@ from pitboss.cli.files import file_failure
 from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
 
-# Name → where it is, and what `pitboss --help` says of it without importing it. In the order of that help.
+# Name → where it is, and what `pitboss --help` says of it without importing it. In the order of
+# that help.
 COMMANDS = {
     "up": ("pitboss.cli.stack:up", "Start Kafka and PostgreSQL in the background."),
     "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
     "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
     "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
     "demo": ("pitboss.cli.demo:demo", "The main job end to end, with its checks."),
-    "provision": ("pitboss.cli.provision:provision", "Create what is missing of database, tables and topics."),
+    "provision": (
+        "pitboss.cli.provision:provision",
+        "Create what is missing of database, tables and topics.",
+    ),
     "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
-    "schemas": ("pitboss.cli.schemas:schemas", "The contracts of the topics, and whether they may be released."),
-    "providers": ("pitboss.cli.providers:providers", "Providers, their versions and their adapters."),
-    "topics": ("pitboss.cli.topics:topics", "Create and check topics, and see how far readers are behind."),
+    "schemas": (
+        "pitboss.cli.schemas:schemas",
+        "The contracts of the topics, and whether they may be released.",
+    ),
+    "providers": (
+        "pitboss.cli.providers:providers",
+        "Providers, their versions and their adapters.",
+    ),
+    "topics": (
+        "pitboss.cli.topics:topics",
+        "Create and check topics, and see how far readers are behind.",
+    ),
     "player": ("pitboss.cli.player:player", "One player: balances, blocks, holds and limits."),
     "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
     "dlt": ("pitboss.cli.dlt:dlt", "What could not be used: list, show, redrive, drop."),
     "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
-    "simulate": ("pitboss.cli.simulate:simulate", "Prove the ledger in a simulated world full of faults."),
+    "simulate": (
+        "pitboss.cli.simulate:simulate",
+        "Prove the ledger in a simulated world full of faults.",
+    ),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),
 }
@@ -37,11 +55,11 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands are named in a table and imported on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the table's order."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
@@ -56,7 +74,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours ends it with its message and exit code, not with a traceback.
+        """Run the command; an error of ours ends it with its message and exit code, not with a
+        traceback.
 
         So does a file of the operator's that cannot be read or written.
         """
@@ -76,7 +95,10 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
     ctx.exit(error.exit_code)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="pitboss")
 def cli() -> None:
     """Provider events in, settled balances and fraud alerts out."""

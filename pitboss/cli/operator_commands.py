@@ -1,4 +1,6 @@
-"""What commands share by which a person tells the ledger something: who and why, and the ledger's answer."""
+"""What commands share by which a person tells the ledger something: who and why, and the ledger's
+answer.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., None])
 
 APPLICATION_NAME = "pitboss.cli"
-ACCEPTED_OUTCOMES = frozenset({Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value})
+ACCEPTED_OUTCOMES = frozenset(
+    {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 by_option = click.option("--by", "actor", required=True, help="Who does it; kept in the log.")
 reason_option = click.option("--reason", required=True, help="Why; kept in the log.")
-brand_option = click.option("--brand", default="default", show_default=True, help="The brand that it is done for.")
+brand_option = click.option(
+    "--brand", default="default", show_default=True, help="The brand that it is done for."
+)
 wait_option = click.option(
     "--wait",
     "wait_s",
@@ -38,12 +44,21 @@ wait_option = click.option(
     type=FiniteFloat(0),
     help="Seconds to wait for the ledger.",
 )
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be written, and write nothing."
+)
 
 
 def operator_options(command: C) -> C:
     """The options of every command that appends to the log."""
-    for option in (json_option, dry_run_option, wait_option, brand_option, reason_option, by_option):
+    for option in (
+        json_option,
+        dry_run_option,
+        wait_option,
+        brand_option,
+        reason_option,
+        by_option,
+    ):
         command = option(command)
     return command
 
@@ -76,10 +91,16 @@ def parse_minor_units(amount: str, currency: str) -> int:
         raise UsageError(error.detail) from error
 
 
-def submit_and_print(said: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool) -> None:
+def submit_and_print(
+    said: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
+) -> None:
     """Append what a person says, print the ledger's answer, and exit with 1 if it refuses."""
     if dry_run:
-        click.echo(msgspec.json.encode(said) if as_json else f"would append: {msgspec.json.encode(said).decode()}")
+        click.echo(
+            msgspec.json.encode(said)
+            if as_json
+            else f"would append: {msgspec.json.encode(said).decode()}"
+        )
         return
     runtime, worker = resolve_runtime(read_settings()), read_worker_settings()
     attempt, outcome = asyncio.run(house.submit(runtime, worker, said, brand, wait_s))
@@ -87,7 +108,9 @@ def submit_and_print(said: Mapping[str, Any], *, brand: str, wait_s: float, dry_
     if as_json:
         click.echo(msgspec.json.encode({"attempt": where, "said": said, "outcome": outcome}))
     elif outcome is None:
-        click.echo(f"appended as {where}; the ledger has not answered within {wait_s:g} s, and will")
+        click.echo(
+            f"appended as {where}; the ledger has not answered within {wait_s:g} s, and will"
+        )
     else:
         click.echo(f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})")
     if outcome is not None and outcome.outcome not in ACCEPTED_OUTCOMES:

@@ -28,12 +28,17 @@ _source = click.option(
     show_default=True,
     help="Whose block it is: a source takes back only its own.",
 )
-_alert = click.option("--alert", "alert_id", help="The alert that led to it; its source is then `alert`.")
+_alert = click.option(
+    "--alert", "alert_id", help="The alert that led to it; its source is then `alert`."
+)
 
 
 @click.group()
 def player() -> None:
-    """One player: balances, blocks, holds and limits. What is changed here is an event of the log."""
+    """One player: balances, blocks, holds and limits.
+
+    What is changed here is an event of the log.
+    """
 
 
 @player.command()
@@ -48,11 +53,18 @@ def show(*, player_id: str, as_json: bool) -> None:
     if not found.wallets and not found.state.event_id:
         click.echo(f"the ledger knows no player {player_id}", err=True)
         return
-    table = screen.table("currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version")
+    table = screen.table(
+        "currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version"
+    )
     limits, wagering = found.state.limits, found.state.wagering
     for wallet in _with_wallets_of_limits(found):
-        left, most = wagering.get(wallet.currency, (0, 0))[0], limits.get(wallet.currency, (None, 0))[0]
-        texts = [format_minor(minor, wallet.scale) for minor in (wallet.cash_minor, wallet.bonus_minor)]
+        left, most = (
+            wagering.get(wallet.currency, (0, 0))[0],
+            limits.get(wallet.currency, (None, 0))[0],
+        )
+        texts = [
+            format_minor(minor, wallet.scale) for minor in (wallet.cash_minor, wallet.bonus_minor)
+        ]
         table.add_row(
             wallet.currency,
             *texts,
@@ -71,7 +83,9 @@ def _with_wallets_of_limits(found: PlayerView) -> list[Wallet]:
     """A limit may be set before there is a wallet."""
     there = {wallet.currency for wallet in found.wallets}
     missing = sorted(currency for currency in found.state.limits if currency not in there)
-    return found.wallets + [Wallet(found.player_id, currency, exponent_of(currency)) for currency in missing]
+    return found.wallets + [
+        Wallet(found.player_id, currency, exponent_of(currency)) for currency in missing
+    ]
 
 
 def _as_json(found: PlayerView) -> dict[str, Any]:
@@ -81,15 +95,28 @@ def _as_json(found: PlayerView) -> dict[str, Any]:
         "wallets": [
             {
                 name: getattr(wallet, name)
-                for name in ("currency", "scale", "cash_minor", "bonus_minor", "held_minor", "version")
+                for name in (
+                    "currency",
+                    "scale",
+                    "cash_minor",
+                    "bonus_minor",
+                    "held_minor",
+                    "version",
+                )
             }
             for wallet in found.wallets
         ],
         "is_blocked": state.is_blocked,
         "is_held": state.is_held,
-        "standings": {source: {"level": level, "at": at} for source, (level, at) in state.standings.items()},
-        "limits": {currency: {"bet_minor": most, "at": at} for currency, (most, at) in state.limits.items()},
-        "wagering": {currency: {"left_minor": left} for currency, (left, _) in state.wagering.items()},
+        "standings": {
+            source: {"level": level, "at": at} for source, (level, at) in state.standings.items()
+        },
+        "limits": {
+            currency: {"bet_minor": most, "at": at} for currency, (most, at) in state.limits.items()
+        },
+        "wagering": {
+            currency: {"left_minor": left} for currency, (left, _) in state.wagering.items()
+        },
     }
 
 
@@ -105,7 +132,9 @@ def _state(
 @_source
 @_alert
 @operator_options
-def block(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+def block(
+    *, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any
+) -> None:
     """Stop bets and withdrawals. Wins and rollbacks are booked all the same."""
     submit_and_print(_state("player.blocked", player_id, actor, reason, source, alert_id), **how)
 
@@ -115,7 +144,9 @@ def block(*, player_id: str, actor: str, reason: str, source: str, alert_id: str
 @_source
 @_alert
 @operator_options
-def hold(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+def hold(
+    *, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any
+) -> None:
     """Stop withdrawals only."""
     submit_and_print(_state("player.held", player_id, actor, reason, source, alert_id), **how)
 
@@ -125,7 +156,9 @@ def hold(*, player_id: str, actor: str, reason: str, source: str, alert_id: str 
 @_source
 @_alert
 @operator_options
-def release(*, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any) -> None:
+def release(
+    *, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any
+) -> None:
     """Take back a block or a hold of one source; those of others stay."""
     submit_and_print(_state("player.released", player_id, actor, reason, source, alert_id), **how)
 
@@ -135,7 +168,9 @@ def release(*, player_id: str, actor: str, reason: str, source: str, alert_id: s
 @click.argument("amount")
 @click.argument("currency")
 @operator_options
-def limit(*, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any) -> None:
+def limit(
+    *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
+) -> None:
     """The largest single bet in CURRENCY; AMOUNT `none` takes the limit away."""
     said = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
     if amount == "none":

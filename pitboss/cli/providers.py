@@ -1,4 +1,6 @@
-"""`pitboss providers`: the versions that are spoken, their traffic, and whether their adapters keep their promises."""
+"""`pitboss providers`: the versions that are spoken, their traffic, and whether their adapters keep
+their promises.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,17 @@ from schemas.errors import UsageError
 from schemas.events import SchemaDrift
 from streams.providers.registry import DIALECTS
 
-_COLUMNS = ("first seen (UTC)", "provider", "version", "message", "what", "where", "detail", "record", "refused")
+_COLUMNS = (
+    "first seen (UTC)",
+    "provider",
+    "version",
+    "message",
+    "what",
+    "where",
+    "detail",
+    "record",
+    "refused",
+)
 
 
 @click.command("drift")
@@ -25,7 +35,9 @@ _COLUMNS = ("first seen (UTC)", "provider", "version", "message", "what", "where
 @click.option("--since", help="Only what was first seen since: 7d, 24h, or a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the examples.")
 def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) -> None:
-    """Each way in which payloads differ from their declared schema, once, by when it was first seen."""
+    """Each way in which payloads differ from their declared schema, once, by when it was first
+    seen.
+    """
     from pitboss.integration_log.drift_log import read_drift
 
     unknown = set(providers) - set(DIALECTS)
@@ -49,6 +61,14 @@ def _show(found: Sequence[SchemaDrift]) -> None:
     for drift in found:
         at = datetime.fromtimestamp(drift.seen_at // 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
         source = f"{drift.source.topic}-{drift.source.partition}@{drift.source.offset}"
-        said = (drift.provider, drift.provider_version, drift.event, drift.what, drift.path, drift.detail, source)
+        said = (
+            drift.provider,
+            drift.provider_version,
+            drift.event,
+            drift.what,
+            drift.path,
+            drift.detail,
+            source,
+        )
         table.add_row(at, *said, drift.rejected or "")
     screen.show(table)

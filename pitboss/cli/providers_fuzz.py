@@ -1,4 +1,6 @@
-"""`pitboss providers fuzz`: traffic of every adapter, valid, hostile and broken, through the real normaliser."""
+"""`pitboss providers fuzz`: traffic of every adapter, valid, hostile and broken, through the real
+normaliser.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from typing import Any
 
 import click
 import orjson
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from lab.conformance.adapters import AdapterUnderTest, all_adapters
 from lab.conformance.cases import make_case
@@ -20,19 +29,34 @@ _COLUMNS = tuple(vars(Tally()))
 
 
 @click.command()
-@click.option("--count", default=10_000, show_default=True, type=click.IntRange(1), help="Messages in all.")
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on.")
+@click.option(
+    "--count", default=10_000, show_default=True, type=click.IntRange(1), help="Messages in all."
+)
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on."
+)
 @click.option("--only", type=click.IntRange(0), help="Send this one message again, and show it.")
-@click.option("--provider", multiple=True, help="Only these; the numbering of messages depends on which there are.")
+@click.option(
+    "--provider",
+    multiple=True,
+    help="Only these; the numbering of messages depends on which there are.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
 def fuzz(
-    context: click.Context, count: int, seed: int, only: int | None, provider: tuple[str, ...], as_json: bool
+    context: click.Context,
+    count: int,
+    seed: int,
+    only: int | None,
+    provider: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Send every adapter's examples, with odd contents, other spellings and broken bytes, through the normaliser.
+    """Send every adapter's examples, with odd contents, other spellings and broken bytes, through
+    the normaliser.
 
-    Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor rejected, or an event
-    says something else than its message. The same seed sends the same messages, whatever the count.
+    Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor
+    rejected, or an event says something else than its message. The same seed sends the same
+    messages, whatever the count.
     """
     among = _chosen(provider)
     if only is not None:
@@ -51,14 +75,24 @@ def _chosen(names: Sequence[str]) -> list[AdapterUnderTest]:
     unknown = set(names) - {subject.dialect.provider for subject in among}
     if unknown:
         known = ", ".join(sorted({subject.dialect.provider for subject in among}))
-        raise UsageError(f"there is no provider {', '.join(sorted(unknown))}: providers are {known}")
+        raise UsageError(
+            f"there is no provider {', '.join(sorted(unknown))}: providers are {known}"
+        )
     return [subject for subject in among if not names or subject.dialect.provider in names]
 
 
 def _run(seed: int, count: int, among: Sequence[AdapterUnderTest]) -> FuzzReport:
     console = screen.console(stderr=True)
-    columns = (TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    columns = (
+        TextColumn("fuzzing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         task = bars.add_task("fuzzing", total=count)
         return run_fuzz(seed, range(count), among, lambda done: bars.update(task, completed=done))
 
@@ -80,7 +114,10 @@ def _complain(report: FuzzReport, names: Sequence[str]) -> None:
         again = f"pitboss providers fuzz --seed {report.seed}{chosen} --only {failure.index}"
         click.echo(f"to see it: {again}", err=True)
     for name in report.too_few_accepted:
-        click.echo(f"{name}: less than {ACCEPTED_SHARE_MIN:.0%} accepted, so little of it was tried", err=True)
+        click.echo(
+            f"{name}: less than {ACCEPTED_SHARE_MIN:.0%} accepted, so little of it was tried",
+            err=True,
+        )
 
 
 def _show_one(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> int:

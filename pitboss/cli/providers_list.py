@@ -1,4 +1,6 @@
-"""`pitboss providers list`: every version of every provider, how long it has, and whether anybody still sends it."""
+"""`pitboss providers list`: every version of every provider, how long it has, and whether anybody
+still sends it.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,25 @@ from streams.providers.registry import DIALECTS
 from streams.providers.retirement import format_warnings
 from streams.providers.versions import VersionRow
 
-_COLUMNS = ("provider", "version", "state", "retires_on", "days_to_retirement", "events_24h", "last_sample")
+_COLUMNS = (
+    "provider",
+    "version",
+    "state",
+    "retires_on",
+    "days_to_retirement",
+    "events_24h",
+    "last_sample",
+)
 
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
-    """State, days to retirement, events of the last day and the last of them, by provider and version.
+    """State, days to retirement, events of the last day and the last of them, by provider and
+    version.
 
-    Without running servers the last two are left out. A version that is retired within 30 days and still has traffic is
-    warned of.
+    Without running servers the last two are left out. A version that is retired within 30 days and
+    still has traffic is warned of.
     """
     now_ms = time.time_ns() // 1_000_000
     today = datetime.fromtimestamp(now_ms // 1000, tz=UTC).date()
@@ -44,10 +55,18 @@ def list_command(as_json: bool) -> None:
 
 
 def describe_versions(
-    rows: Sequence[VersionRow], traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
+    rows: Sequence[VersionRow],
+    traffic: Mapping[tuple[str, str], VersionTraffic] | None,
+    today: date,
 ) -> list[dict[str, Any]]:
-    """One object a version; `traffic` None: nothing is known of it. `last_sample` is of the last day."""
-    return [_described(row, traffic, today) for row in sorted(rows, key=lambda row: (row.provider, row.version))]
+    """One object a version; `traffic` None: nothing is known of it.
+
+    `last_sample` is of the last day.
+    """
+    return [
+        _described(row, traffic, today)
+        for row in sorted(rows, key=lambda row: (row.provider, row.version))
+    ]
 
 
 def _described(
@@ -64,7 +83,9 @@ def _described(
         "retires_on": row.retires_on,
         "days_to_retirement": row.days_to_retirement(today),
         "events_24h": None if traffic is None else seen.events if seen is not None else 0,
-        "last_sample": None if seen is None else {"record": seen.last_record, "at": _text(seen.last_at_ms)},
+        "last_sample": None
+        if seen is None
+        else {"record": seen.last_record, "at": _text(seen.last_at_ms)},
         "adapter": row.adapter,
         "source": row.source,
     }

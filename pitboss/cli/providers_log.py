@@ -1,4 +1,6 @@
-"""`pitboss providers log`: what happened between this installation and its providers in a week, as a document."""
+"""`pitboss providers log`: what happened between this installation and its providers in a week, as
+a document.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,30 @@ PREFIX = "integration-log-"
 
 
 @click.command("log")
-@click.option("--since", default="7d", show_default=True, help="The period: 7d, 24h, or a time at which it begins.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Write Markdown and JSON into this folder."
+    "--since",
+    default="7d",
+    show_default=True,
+    help="The period: 7d, 24h, or a time at which it begins.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write Markdown and JSON into this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
-@click.option("--dry-run", is_flag=True, help="With --out: say what would be written, and write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --out: say what would be written, and write nothing."
+)
 @click.pass_context
-def log_command(context: click.Context, since: str, out: Path | None, as_json: bool, dry_run: bool) -> None:
-    """Versions and their traffic, drift, schema changes, rejected records by code, conformance of the adapters.
+def log_command(
+    context: click.Context, since: str, out: Path | None, as_json: bool, dry_run: bool
+) -> None:
+    """Versions and their traffic, drift, schema changes, rejected records by code, conformance of
+    the adapters.
 
-    Schema changes are told against an earlier log in the folder. Without running servers what only they know is left
-    out, and the log says so. Exit code 1 if an adapter fails its conformance run.
+    Schema changes are told against an earlier log in the folder. Without running servers what only
+    they know is left out, and the log says so. Exit code 1 if an adapter fails its conformance run.
     """
     from pitboss.integration_log.gather import gather_log
     from pitboss.integration_log.markdown import render_markdown
@@ -42,14 +56,20 @@ def log_command(context: click.Context, since: str, out: Path | None, as_json: b
     if out is not None:
         _write(log, out, dry_run=dry_run)
     if out is None or as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(log)) if as_json else render_markdown(log), nl=as_json)
+        click.echo(
+            msgspec.json.format(msgspec.json.encode(log)) if as_json else render_markdown(log),
+            nl=as_json,
+        )
     for reason in log.unknown:
         click.echo(f"warning: {reason}", err=True)
     context.exit(0 if all(one.has_passed for one in log.conformance) else 1)
 
 
 def _earlier(folder: Path) -> dict[str, EarlierLog]:
-    """The logs that were written into a folder before. Raises UsageError for one that cannot be read."""
+    """The logs that were written into a folder before.
+
+    Raises UsageError for one that cannot be read.
+    """
     from pitboss.integration_log.model import EarlierLog
 
     found = {}

@@ -38,10 +38,11 @@ _RESERVED: Final = frozenset({"examples"})
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
-    """Write adapter, examples, payload schema, test and page of a provider NAME, and print its row for the registry.
+    """Write adapter, examples, payload schema, test and page of a provider NAME, and print its row
+    for the registry.
 
-    What is written works as it is: an imagined JSON wallet that passes the conformance suite. docs/adapters.md tells
-    how to make the provider's own of it; every place to edit is marked EDIT.
+    What is written works as it is: an imagined JSON wallet that passes the conformance suite.
+    docs/adapters.md tells how to make the provider's own of it; every place to edit is marked EDIT.
     """
     checkout = _checkout(root)
     _check(name, checkout)
@@ -60,7 +61,10 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
                 target.write_text(_filled(_template(template), tokens), encoding="utf-8")
     row = _filled(_template("row.toml.txt"), tokens)
     if writes_row and not dry_run:
-        with naming_file(checkout / REGISTRY), (checkout / REGISTRY).open("a", encoding="utf-8") as registry:
+        with (
+            naming_file(checkout / REGISTRY),
+            (checkout / REGISTRY).open("a", encoding="utf-8") as registry,
+        ):
             registry.write(row)
         click.echo(f"wrote  {REGISTRY}: one row")
     else:
@@ -87,9 +91,15 @@ def _check(name: str, checkout: Path) -> None:
 
 def _checkout(root: Path | None) -> Path:
     checkout = (root or Path(__file__).parents[2]).resolve()
-    missing = [part for part in (REGISTRY, "schemas/providers", "tests/unit", "docs") if not (checkout / part).exists()]
+    missing = [
+        part
+        for part in (REGISTRY, "schemas/providers", "tests/unit", "docs")
+        if not (checkout / part).exists()
+    ]
     if missing:
-        raise UsageError(f"{checkout} is no checkout of Pitboss, {missing[0]} is missing: name one with --root")
+        raise UsageError(
+            f"{checkout} is no checkout of Pitboss, {missing[0]} is missing: name one with --root"
+        )
     return checkout
 
 

@@ -14,13 +14,24 @@ from pitboss.workers.supervisor import ROLES, Supervisor, workers_for
 
 @click.command()
 @click.argument("role", type=click.Choice([*ROLES, "all"]))
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes of each role.")
-@click.option("--provider", "providers", multiple=True, help="Create raw topics for this one only; may be repeated.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes of each role.",
+)
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    help="Create raw topics for this one only; may be repeated.",
+)
 def run(role: str, workers: int, providers: tuple[str, ...]) -> None:
     """Run workers and start them again when they end.
 
-    What is missing of the database, its tables and the topics is created first. SIGTERM or Ctrl-C drains the workers:
-    what is in work is finished and committed.
+    What is missing of the database, its tables and the topics is created first. SIGTERM or Ctrl-C
+    drains the workers: what is in work is finished and committed.
     """
     settings = read_settings()
     runtime = resolve_runtime(settings)

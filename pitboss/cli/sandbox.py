@@ -37,15 +37,43 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
-                "--events", default=20_000, show_default=True, type=click.IntRange(1), help="Raw records in all."
+                "--events",
+                default=20_000,
+                show_default=True,
+                type=click.IntRange(1),
+                help="Raw records in all.",
             ),
-            click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on."),
-            click.option("--players", type=click.IntRange(1), help="Default: one for each 50 events."),
-            click.option("--retries", "retry_share", default=0.01, show_default=True, help="Share sent again."),
             click.option(
-                "--reorder", "reorder_share", default=0.01, show_default=True, help="Share overtaken by others."
+                "--seed",
+                default=1,
+                show_default=True,
+                type=click.IntRange(0),
+                help="What chance hangs on.",
             ),
-            click.option("--poison", default=5, show_default=True, type=click.IntRange(0), help="Unusable records."),
+            click.option(
+                "--players", type=click.IntRange(1), help="Default: one for each 50 events."
+            ),
+            click.option(
+                "--retries",
+                "retry_share",
+                default=0.01,
+                show_default=True,
+                help="Share sent again.",
+            ),
+            click.option(
+                "--reorder",
+                "reorder_share",
+                default=0.01,
+                show_default=True,
+                help="Share overtaken by others.",
+            ),
+            click.option(
+                "--poison",
+                default=5,
+                show_default=True,
+                type=click.IntRange(0),
+                help="Unusable records.",
+            ),
             click.option(
                 "--speeders",
                 type=click.IntRange(0),
@@ -71,7 +99,10 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @sandbox.command()
 @_scenario_options
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="JSON lines, bytes in base64."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON lines, bytes in base64.",
 )
 def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
     """Write a scenario's raw records to a file."""
@@ -84,15 +115,23 @@ def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
 @sandbox.command()
 @_scenario_options
 @click.option("--rate", type=RATE, help="Records a second. Default: as fast as possible.")
-@click.option("--yes-use-these-servers", "may_use_given", is_flag=True, help="Feed servers that the environment names.")
+@click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Feed servers that the environment names.",
+)
 def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numbers: Any) -> None:
     """Play a scenario into the raw topics of a running installation.
 
-    Its workers verify signatures if PITBOSS_KEYS_FILE names the keyring that this command writes beside the secrets.
+    Its workers verify signatures if PITBOSS_KEYS_FILE names the keyring that this command writes
+    beside the secrets.
     """
     settings = read_settings()
     if settings.uses_given_servers and not may_use_given:
-        raise UsageError("PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to feed it")
+        raise UsageError(
+            "PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to feed it"
+        )
     runtime = resolve_runtime(settings)
     records, _ = _generated(_scenario(**numbers), _keys(settings, keys_file))
     began = time.monotonic()
@@ -107,7 +146,13 @@ async def _feed(runtime: Runtime, records: Sequence[RawEvent], rate: float | Non
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
     await producer.start()
     try:
-        await feed_records(records, producer, namespace=runtime.namespace, rate=rate, progress=_once_a_second("fed"))
+        await feed_records(
+            records,
+            producer,
+            namespace=runtime.namespace,
+            rate=rate,
+            progress=_once_a_second("fed"),
+        )
     finally:
         await producer.stop()
 

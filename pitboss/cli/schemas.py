@@ -16,7 +16,13 @@ import orjson
 
 from pitboss.cli import screen
 from pitboss.settings import read_settings, without_password
-from schemas.compatibility import Problem, checksum, find_incompatibility, problems, released_checksums
+from schemas.compatibility import (
+    Problem,
+    checksum,
+    find_incompatibility,
+    problems,
+    released_checksums,
+)
 from schemas.compiler.avro_types import parse
 from schemas.differences import differences
 from schemas.errors import UsageError
@@ -71,15 +77,20 @@ def show(name: str) -> None:
 def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
     """What changes from schema A to B, each SUBJECT[/vN] or a .avsc file.
 
-    Exit code 1 if either cannot read what the other wrote: the path of the offending field is shown.
+    Exit code 1 if either cannot read what the other wrote: the path of the offending field is
+    shown.
     """
     old, new = _schema(before, 1), _schema(after, 2)
     found = list(differences(parse(old.json), parse(new.json)))
     broken = [
-        problem for problem in (find_incompatibility(old, new), find_incompatibility(new, old)) if problem is not None
+        problem
+        for problem in (find_incompatibility(old, new), find_incompatibility(new, old))
+        if problem is not None
     ]
     if as_json:
-        click.echo(orjson.dumps({"differences": msgspec.to_builtins(found), "broken": _shown(broken)}))
+        click.echo(
+            orjson.dumps({"differences": msgspec.to_builtins(found), "broken": _shown(broken)})
+        )
     else:
         for difference in found:
             click.echo(str(difference))
@@ -101,18 +112,25 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
 @_as_json
 @click.pass_context
 def check(context: click.Context, mode: str, as_json: bool) -> None:
-    """Versions readable as each other, none edited since its release; exit code 1 otherwise. Needs no server."""
+    """Versions readable as each other, none edited since its release; exit code 1 otherwise.
+
+    Needs no server.
+    """
     found = problems(released_registry(), released_checksums())
     if mode == "backward":
         found = [problem for problem in found if problem.breaks != "FORWARD"]
-    reads = "each version reads every other" if mode == "full" else "each version reads every older one"
+    reads = (
+        "each version reads every other" if mode == "full" else "each version reads every older one"
+    )
     if as_json:
         click.echo(orjson.dumps(_shown(found)))
     elif found:
         for problem in found:
             click.echo(str(problem))
     else:
-        click.echo(f"{len(list(released_registry()))} schemas: unedited, and {reads} of its subject")
+        click.echo(
+            f"{len(list(released_registry()))} schemas: unedited, and {reads} of its subject"
+        )
     context.exit(1 if found else 0)
 
 
@@ -122,17 +140,26 @@ def check(context: click.Context, mode: str, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> None:
-    """Import every version into the Confluent-compatible registry at URL, under the ids that our records carry.
+    """Import every version into the Confluent-compatible registry at URL, under the ids that our
+    records carry.
 
-    Everything is compared first. Exit code 1, and nothing written, if any id, version or content differs there.
+    Everything is compared first. Exit code 1, and nothing written, if any id, version or content
+    differs there.
     """
-    from pitboss.schema_registry.schema_import import ImportStatus, RegistryClient, connect, import_schemas
+    from pitboss.schema_registry.schema_import import (
+        ImportStatus,
+        RegistryClient,
+        connect,
+        import_schemas,
+    )
 
     address, user, password = _address(url)
 
     async def carry_out() -> list[SchemaImport]:
         async with connect(user, password) as session:
-            return await import_schemas(RegistryClient(session, address), _subjects(), dry_run=dry_run)
+            return await import_schemas(
+                RegistryClient(session, address), _subjects(), dry_run=dry_run
+            )
 
     standings = asyncio.run(carry_out())
     if as_json:
@@ -140,7 +167,9 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
     else:
         for one in standings:
             why = f": {one.detail}" if one.detail else ""
-            click.echo(f"{one.standing.value.lower():<9}  {one.subject} v{one.version}, id {one.id}{why}")
+            click.echo(
+                f"{one.standing.value.lower():<9}  {one.subject} v{one.version}, id {one.id}{why}"
+            )
     differing = sum(one.standing is ImportStatus.DIFFERENT for one in standings)
     if differing:
         click.echo(f"{differing} differ: nothing was written", err=True)
@@ -149,15 +178,25 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
 
 @schemas.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-@click.option("--port", default=8081, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=8081,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="0 takes a free one.",
+)
 def serve(host: str, port: int) -> None:
-    """Answer the read API of a Confluent-compatible registry from the files, on loopback, until Ctrl-C."""
+    """Answer the read API of a Confluent-compatible registry from the files, on loopback, until
+    Ctrl-C.
+    """
     from pitboss.schema_registry.server import create_server, serve
     from pitboss.schema_registry.view import RegistryView
 
     async def until_told() -> None:
         async with serve(create_server(RegistryView(_subjects())), host, port) as url:
-            click.echo(f"{url}: {len(list(released_registry()))} schemas, read-only; Ctrl-C ends it")
+            click.echo(
+                f"{url}: {len(list(released_registry()))} schemas, read-only; Ctrl-C ends it"
+            )
             await asyncio.Event().wait()
 
     try:
@@ -174,7 +213,11 @@ def _schema(name: str, number: int) -> Schema:
         except (OSError, ValueError) as error:
             raise UsageError(f"{name} cannot be read as a schema: {error}") from error
     subject, _, version = name.partition("/v")
-    found = [schema for schema in released_registry().versions(subject) if version in {"", str(schema.version)}]
+    found = [
+        schema
+        for schema in released_registry().versions(subject)
+        if version in {"", str(schema.version)}
+    ]
     if not found:
         raise UsageError(f"there is no schema {name}: subjects are {', '.join(sorted(RECORDS))}")
     return found[-1]
@@ -188,14 +231,18 @@ def _subjects() -> Mapping[str, tuple[Schema, ...]]:
     from pitboss.schema_registry.subjects import subject_versions
     from streams.providers.registry import DIALECTS
 
-    return subject_versions(released_registry(), catalogue(sorted(DIALECTS)), read_settings().namespace)
+    return subject_versions(
+        released_registry(), catalogue(sorted(DIALECTS)), read_settings().namespace
+    )
 
 
 def _address(url: str) -> tuple[str, str | None, str | None]:
     """The URL without its credentials, and those."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"{without_password(url)} is no registry's address: write http://host:8081")
+        raise UsageError(
+            f"{without_password(url)} is no registry's address: write http://host:8081"
+        )
     netloc = parts.netloc.rpartition("@")[2]
     user = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)

@@ -20,15 +20,26 @@ SHOWN_MAX = 5
 
 
 @click.command()
-@click.option("--seeds", default=100, show_default=True, type=click.IntRange(1), help="How many simulations.")
-@click.option("--start", default=1, show_default=True, type=click.IntRange(0), help="The first seed.")
-@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Simulate so many at once.")
+@click.option(
+    "--seeds", default=100, show_default=True, type=click.IntRange(1), help="How many simulations."
+)
+@click.option(
+    "--start", default=1, show_default=True, type=click.IntRange(0), help="The first seed."
+)
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Simulate so many at once.",
+)
 @click.option("--trace", is_flag=True, help="Tell everything that happens; in one process.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bool) -> None:
     """Run the ledger over a broker and a database in memory, with faults drawn from each seed.
 
-    Nothing is connected, nothing is written. Ends with 1 if something did not hold; the same seed shows it again.
+    Nothing is connected, nothing is written. Ends with 1 if something did not hold; the same seed
+    shows it again.
     """
     numbers = range(start, start + seeds)
     results: list[SeedResult] = []
@@ -38,7 +49,10 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
             results.append(result)
             if result.failures:
                 failed.append(result)
-                _show(result, bar.console if isinstance(bar, Progress) else screen.console(stderr=True))
+                _show(
+                    result,
+                    bar.console if isinstance(bar, Progress) else screen.console(stderr=True),
+                )
             if isinstance(bar, Progress):
                 bar.advance(bar.task_ids[0])
     summary = {
@@ -55,7 +69,10 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
     else:
         table = screen.table(*[name.replace("_", " ") for name in summary])
         table.add_row(
-            *[", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in summary.values()]
+            *[
+                ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                for value in summary.values()
+            ]
         )
         screen.show(table)
     if failed:
@@ -86,9 +103,13 @@ def _progress(seeds: int) -> Progress | nullcontext[None]:
     if not console.is_terminal:
         return nullcontext()
     bar = Progress(
-        TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
         transient=True,
-    )  # fmt: skip
+    )
     bar.add_task("simulating", total=seeds)
     return bar
 

@@ -30,7 +30,9 @@ def up(as_json: bool) -> None:
     state = stack.up(lambda message: click.echo(message, err=True))
     if as_json:
         servers = _as_rows(stack.status())
-        click.echo(json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)}))
+        click.echo(
+            json.dumps({"servers": servers, "home": str(settings.home), "took_s": _since(began)})
+        )
         return
     click.echo(f"kafka     {state.kafka_bootstrap}  pid {state.kafka.pid}")
     click.echo(f"postgres  {without_password(state.database_url)}  pid {state.postgres.pid}")
@@ -56,7 +58,9 @@ def down(as_json: bool) -> None:
 def status(context: click.Context, as_json: bool) -> None:
     """Say whether the servers run, and where; exit code 3 if one does not answer."""
     settings = read_settings()
-    servers = _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
+    servers = (
+        _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
+    )
     is_ready = all(server.is_ready for server in servers)
     if as_json:
         click.echo(json.dumps({"ready": is_ready, "servers": _as_rows(servers)}))
@@ -64,7 +68,9 @@ def status(context: click.Context, as_json: bool) -> None:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
             word = "answers" if server.is_ready else "is away"
-            click.echo(f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip())
+            click.echo(
+                f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip()
+            )
         if not is_ready and not settings.uses_given_servers:
             click.echo("run `pitboss up` to start what is away", err=True)
     context.exit(0 if is_ready else 3)
@@ -83,14 +89,19 @@ def doctor(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps({"ok": is_well, "checks": [asdict(f) for f in findings]}))
     else:
         for finding in findings:
-            click.echo(f"{'OK' if finding.is_ok else 'FAIL':<5} {finding.name:<20} {finding.detail}")
+            click.echo(
+                f"{'OK' if finding.is_ok else 'FAIL':<5} {finding.name:<20} {finding.detail}"
+            )
             if not finding.is_ok:
                 click.echo(f"{'':<26} → {finding.way_out}")
     context.exit(0 if is_well else 1)
 
 
 def _as_rows(servers: Sequence[ServerStatus]) -> list[dict[str, Any]]:
-    return [{**asdict(server), "log": None if server.log is None else str(server.log)} for server in servers]
+    return [
+        {**asdict(server), "log": None if server.log is None else str(server.log)}
+        for server in servers
+    ]
 
 
 def _since(began: float) -> float:
@@ -116,5 +127,11 @@ def _given_servers(settings: StackSettings) -> list[ServerStatus]:
     assert settings.database is not None
     return [
         ServerStatus("kafka", kafka_answers(settings.kafka), None, settings.kafka, None),
-        ServerStatus("postgres", database_answers(settings.database), None, without_password(settings.database), None),
+        ServerStatus(
+            "postgres",
+            database_answers(settings.database),
+            None,
+            without_password(settings.database),
+            None,
+        ),
     ]

@@ -35,20 +35,29 @@ def topics() -> None:
 
 @topics.command()
 @_partitions
-@click.option("--dry-run", is_flag=True, help="Let the broker validate the request, and change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Let the broker validate the request, and change nothing."
+)
 @_as_json
 def create(partitions: int, dry_run: bool, as_json: bool) -> None:
-    """Create what is missing. Topics that exist are left as they are: see `pitboss topics check`."""
+    """Create what is missing.
+
+    Topics that exist are left as they are: see `pitboss topics check`.
+    """
     runtime = resolve_runtime(read_settings())
     done = asyncio.run(
-        topic_admin.create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions, dry_run)
+        topic_admin.create_topics(
+            runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions, dry_run
+        )
     )
     if as_json:
         click.echo(orjson.dumps({"dry_run": dry_run, **asdict(done)}))
         return
     for name in done.created:
         click.echo(f"{'would create' if dry_run else 'created'}  {name}")
-    click.echo(f"{len(done.created)} {'to be created' if dry_run else 'created'}, {len(done.existing)} there before")
+    click.echo(
+        f"{len(done.created)} {'to be created' if dry_run else 'created'}, {len(done.existing)} there before"
+    )
 
 
 @topics.command()
@@ -56,17 +65,24 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def check(context: click.Context, partitions: int, as_json: bool) -> None:
-    """Compare partitions, cleanup, retention and timestamps with the catalogue; exit code 1 on a difference."""
+    """Compare partitions, cleanup, retention and timestamps with the catalogue; exit code 1 on a
+    difference.
+    """
     runtime = resolve_runtime(read_settings())
     found = asyncio.run(
-        topic_admin.check_topics(runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions)
+        topic_admin.check_topics(
+            runtime.bootstrap_servers, runtime.namespace, sorted(DIALECTS), partitions
+        )
     )
     rows = [asdict(difference) for difference in found]
     if as_json:
         click.echo(orjson.dumps(rows))
     elif rows:
         _show(("topic", "what", "expected", "actual"), rows)
-        click.echo("missing topics: run `pitboss topics create`; others: mend with Kafka's own tools", err=True)
+        click.echo(
+            "missing topics: run `pitboss topics create`; others: mend with Kafka's own tools",
+            err=True,
+        )
     else:
         click.echo("all topics are as they should be")
     context.exit(1 if rows else 0)
@@ -91,7 +107,13 @@ def lag(each: bool, as_json: bool) -> None:
 def _by_topic(found: Iterable[PartitionLag]) -> Iterable[dict[str, Any]]:
     for (group, topic), lags in groupby(found, key=lambda one: (one.group, one.topic)):
         records = [one.records for one in lags]
-        yield {"group": group, "topic": topic, "partitions": len(records), "lag": sum(records), "most": max(records)}
+        yield {
+            "group": group,
+            "topic": topic,
+            "partitions": len(records),
+            "lag": sum(records),
+            "most": max(records),
+        }
 
 
 def _show(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,7 @@
-"""How a demo looks: progress on a terminal, one line a second in a pipe, a table at the end. All but JSON on stderr."""
+"""How a demo looks: progress on a terminal, one line a second in a pipe, a table at the end.
+
+All but JSON on stderr.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -47,7 +57,9 @@ class DemoDisplay:
 
     def print_line(self, line: str, *, is_loud: bool = False) -> None:
         """Tell what happens. What a file gets is one line, however long."""
-        text = Text.assemble((time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else ""))
+        text = Text.assemble(
+            (time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else "")
+        )
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def update_bar(self, name: str, done: int, total: int, note: str = "") -> None:
@@ -68,7 +80,9 @@ class DemoDisplay:
 
 def figures_table(figures: DemoFigures) -> Table:
     """The figures as a table."""
-    table = Table(show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left")
+    table = Table(
+        show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left"
+    )
     table.add_column(style="bold")
     table.add_column(justify="right")
     rows = [
@@ -77,7 +91,10 @@ def figures_table(figures: DemoFigures) -> Table:
         ("duplicates, moved nothing", f"{figures.duplicates:,}"),
         ("transfers", f"{figures.transfers:,}"),
         *((f"  outcome {code}", f"{count:,}") for code, count in figures.outcomes_by_code.items()),
-        *((f"  dead letter {code}", f"{count:,}") for code, count in figures.dead_letters_by_code.items()),
+        *(
+            (f"  dead letter {code}", f"{count:,}")
+            for code, count in figures.dead_letters_by_code.items()
+        ),
         ("alerts", f"{figures.alerts:,}"),
         ("events per second", f"{figures.events_per_s:,}"),
         ("raw append to settled balance, p50", f"{figures.latency_ms.p50:,} ms"),

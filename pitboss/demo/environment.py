@@ -1,4 +1,6 @@
-"""What a demo stands on: a stack that is left as it was found, and a namespace that is gone afterwards."""
+"""What a demo stands on: a stack that is left as it was found, and a namespace that is gone
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,12 @@ class DemoEnvironment:
 
 @contextmanager
 def demo_environment(
-    settings: StackSettings, prefix: str, say: Notify, *, use_given_servers: bool = False, keep: bool = False
+    settings: StackSettings,
+    prefix: str,
+    say: Notify,
+    *,
+    use_given_servers: bool = False,
+    keep: bool = False,
 ) -> Iterator[DemoEnvironment]:
     """A stack that is up and a namespace nobody has used; kept with its logs if the block raises.
 
@@ -66,14 +73,18 @@ def demo_environment(
         finally:
             if is_kept:
                 logs = display_path(folder)
-                say(f"kept for you to look at: logs in {logs}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}")
+                say(
+                    f"kept for you to look at: logs in {logs}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}"
+                )
         if not is_kept:
             deprovision(runtime)
             shutil.rmtree(folder)
 
 
 @contextmanager
-def _servers(settings: StackSettings, namespace: str, say: Notify, *, keep: bool) -> Iterator[Runtime]:
+def _servers(
+    settings: StackSettings, namespace: str, say: Notify, *, keep: bool
+) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
         yield runtime_of(given.bootstrap_servers, given.database_url, namespace)
@@ -88,7 +99,8 @@ def _servers(settings: StackSettings, namespace: str, say: Notify, *, keep: bool
         is_up = True
         yield stack.runtime(namespace)
     finally:
-        # One of them may run although `up` has not come to its end: it was interrupted, or the other did not start.
+        # One of them may run although `up` has not come to its end: it was interrupted, or the
+        # other did not start.
         if is_ours and not (keep and is_up):
             with suppress(OSError):  # nobody is left to be told, as after SIGHUP
                 say("stopping Kafka and PostgreSQL, as they were")
@@ -99,9 +111,11 @@ def _servers(settings: StackSettings, namespace: str, say: Notify, *, keep: bool
 def running_workers(
     runtime: Runtime, home: Path, say: Notify, keys: SandboxKeys | None = None
 ) -> Iterator[dict[str, WorkerProcess]]:
-    """One worker of each role as a separate process, by role: started again when it ends, drained at the end of all.
+    """One worker of each role as a separate process, by role: started again when it ends, drained
+    at the end of all.
 
-    Without keys no signature is checked. What the caller's environment says of workers is not for these.
+    Without keys no signature is checked. What the caller's environment says of workers is not for
+    these.
     """
     keys_file = None
     if keys is not None:

@@ -1,4 +1,6 @@
-"""What a demo must have shown besides its checks, which hold of a ledger in which nothing happened, too. Pure."""
+"""What a demo must have shown besides its checks, which hold of a ledger in which nothing happened,
+too. Pure.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from replay.audit.alerts import differing_alerts, rerun_detectors
 from replay.audit.evidence import TopicEvidence
 
 
-def unmet_expectations(records: Sequence[RawEvent], speeders: int, topics: TopicEvidence) -> list[str]:
+def unmet_expectations(
+    records: Sequence[RawEvent], speeders: int, topics: TopicEvidence
+) -> list[str]:
     """What was fed and did not come out as it was meant to, a sentence each.
 
     `records` are all that was fed, `speeders` the players among them who bet too fast.
@@ -25,7 +29,9 @@ def _raw(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterator[str]:
 
 
 def _dead_letters(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterator[str]:
-    meant = Counter(str(record.expected_reject) for record in records if record.expected_reject is not None)
+    meant = Counter(
+        str(record.expected_reject) for record in records if record.expected_reject is not None
+    )
     # A letter may come twice, after a crash, and is one all the same.
     letters = {(letter.source, letter.record_index, letter.code) for letter in topics.dead_letters}
     found = Counter(code for _, _, code in letters)

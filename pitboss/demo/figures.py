@@ -13,7 +13,9 @@ from replay.audit.evidence import TableEvidence, TopicEvidence
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """From the broker's append of the raw record to the producer's time on the balance that contains it."""
+    """From the broker's append of the raw record to the producer's time on the balance that
+    contains it.
+    """
 
     p50: int
     p99: int
@@ -36,7 +38,8 @@ class DemoFigures(msgspec.Struct, frozen=True):
     killed_at: int
     checks: dict[str, bool]
     unmet: list[str]
-    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.expectations`."""
+    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.expectations`.
+    """
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -48,13 +51,20 @@ def percentile(ordered: Sequence[int], share: float) -> int:
 
 
 def latencies_ms(
-    topics: TopicEvidence, tables: TableEvidence, published_at: Mapping[str, Sequence[tuple[int, int]]]
+    topics: TopicEvidence,
+    tables: TableEvidence,
+    published_at: Mapping[str, Sequence[tuple[int, int]]],
 ) -> list[int]:
-    """For each decided event with a wallet, ordered: how long until a balance of its version or later was out.
+    """For each decided event with a wallet, ordered: how long until a balance of its version or
+    later was out.
 
     `published_at` has (version, producer time) by `player:currency`, in the order of the topic.
     """
-    appended = {(part, sourced.source.offset): sourced.event for part, log in topics.log.items() for sourced in log}
+    appended = {
+        (part, sourced.source.offset): sourced.event
+        for part, log in topics.log.items()
+        for sourced in log
+    }
     waited = []
     for answer in tables.answers:
         event = appended.get((answer.partition, answer.source_offset))

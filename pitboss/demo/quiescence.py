@@ -30,14 +30,18 @@ class DemoProgress:
 
 
 class QuiescenceMonitor:
-    """Watches positions from outside: the broker's offsets and the database's rows, no worker's own word."""
+    """Watches positions from outside: the broker's offsets and the database's rows, no worker's own
+    word.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._fraud_group = runtime.group(FRAUD_GROUP)
         self._log = runtime.topic(TRANSACTIONS)
         self._unresolved = runtime.topic(UNRESOLVED)
         self._database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
-        self._kafka = KafkaPipelineProgress(runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP)
+        self._kafka = KafkaPipelineProgress(
+            runtime.bootstrap_servers, runtime.namespace, NORMALISE_GROUP
+        )
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -64,12 +68,18 @@ class QuiescenceMonitor:
         rows = await self._database.query(
             "SELECT consumer, topic, part, next_offset, published_offset FROM stream_position"
         )
-        resolved = {f"{topic}-{part}": done for consumer, topic, part, done, _ in rows if consumer == "resolve"}
+        resolved = {
+            f"{topic}-{part}": done
+            for consumer, topic, part, done, _ in rows
+            if consumer == "resolve"
+        }
         if not has_passed(await self._kafka.end_offsets([self._unresolved]), resolved):
             return DemoProgress(await self.read_booked_records(), "the resolver")
         [(waiting,)] = await self._database.query("SELECT count(*) FROM parked WHERE NOT appended")
         if waiting:
-            return DemoProgress(await self.read_booked_records(), f"the players of {waiting} parked events")
+            return DemoProgress(
+                await self.read_booked_records(), f"the players of {waiting} parked events"
+            )
         ends = await self._kafka.log_ends()
         for name, column in (("the ledger", 3), ("the publisher", 4)):
             done = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
@@ -79,16 +89,21 @@ class QuiescenceMonitor:
             return DemoProgress(await self.read_booked_records(), "the fraud agents")
         return DemoProgress(await self.read_booked_records(), "")
 
-    async def wait_until_quiet(self, stall_s: float, on_progress: Callable[[DemoProgress], None]) -> None:
+    async def wait_until_quiet(
+        self, stall_s: float, on_progress: Callable[[DemoProgress], None]
+    ) -> None:
         """Return once nothing is under way.
 
-        Raises Stalled, naming what it waited for, where nothing more was booked for so many seconds.
+        Raises Stalled, naming what it waited for, where nothing more was booked for so many
+        seconds.
         """
         booked, moved_s = 0, time.monotonic()
         while True:
             try:
                 progress = await self.read_progress()
-            except Unavailable as error:  # a server that was just started or killed answers in a moment
+            except (
+                Unavailable
+            ) as error:  # a server that was just started or killed answers in a moment
                 progress = DemoProgress(0, str(error))
             on_progress(progress)
             if not progress.waits_for:

@@ -28,7 +28,10 @@ from streams.providers.registry import policies
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to play. `rate` is raw records a second in each phase; None feeds as fast as the broker takes them."""
+    """What to play.
+
+    `rate` is raw records a second in each phase; None feeds as fast as the broker takes them.
+    """
 
     events: int
     seed: int
@@ -52,17 +55,24 @@ class DemoResult:
 
 
 def run_demo(stack: StackSettings, demo: DemoSettings, show: DemoDisplay) -> DemoResult:
-    """Play, kill, settle, check. Raises Stalled if something does not settle; the namespace is kept then."""
+    """Play, kill, settle, check.
+
+    Raises Stalled if something does not settle; the namespace is kept then.
+    """
     with demo_environment(
         stack, "demo", show.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
     ) as stage:
         scenario = _scenario(demo)
-        records = generate(scenario, stage.keys, lambda done, total: show.update_bar("signed", done, total))
+        records = generate(
+            scenario, stage.keys, lambda done, total: show.update_bar("signed", done, total)
+        )
         with running_workers(stage.runtime, stack.home, show.print_line, stage.keys) as workers:
             play = TrafficRun(stage.runtime, records, demo.rate, workers["ledger"], show)
             asyncio.run(play.run())
         if not play.killed_at:
-            raise Stalled("all was settled before the ledger's worker could be killed: nothing is shown by that")
+            raise Stalled(
+                "all was settled before the ledger's worker could be killed: nothing is shown by that"
+            )
         show.print_line("reading every topic and table anew")
         played = _Played(scenario, records, play.killed_at)
         result = asyncio.run(_inspect(played, stage, show))
@@ -122,8 +132,12 @@ async def _inspect(played: _Played, stage: DemoEnvironment, show: DemoDisplay) -
     return DemoResult(figures, checks)
 
 
-async def _replayed(runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, show: DemoDisplay) -> Check:
-    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
+async def _replayed(
+    runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, show: DemoDisplay
+) -> Check:
+    empty = runtime_of(
+        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
+    )
     create_database(empty)
     try:
         return await check_replay(

@@ -16,10 +16,15 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.errors import Stalled, Unavailable
 
 STALL_S = 240.0
-"""For so long nothing may be booked before the demo gives up; a killed worker is back in a fraction of it."""
+"""For so long nothing may be booked before the demo gives up; a killed worker is back in a fraction
+of it.
+"""
 
 REPEATS_MAX = 10
-"""A record holds few events. Where so many times the records were booked, a worker repeats itself and will not end."""
+"""A record holds few events.
+
+Where so many times the records were booked, a worker repeats itself and will not end.
+"""
 
 _LOOK_EVERY_S = 0.05
 
@@ -46,7 +51,9 @@ class TrafficRun:
 
     async def run(self) -> None:
         """Raises Stalled where something does not settle."""
-        producer = BatchProducer(ProducerSettings(self._runtime.bootstrap_servers, "pitboss.sandbox"))
+        producer = BatchProducer(
+            ProducerSettings(self._runtime.bootstrap_servers, "pitboss.sandbox")
+        )
         async with QuiescenceMonitor(self._runtime) as settling, producer:
 
             async def before_phase(_: int) -> None:
@@ -83,10 +90,14 @@ class TrafficRun:
                 f"{progress.booked_records:,} events were booked of {total:,} records: a worker repeats itself; see its log"
             )
         is_all = self._fed == total and not progress.waits_for
-        # Some records hold several events and some none, so the bar is full when nothing is under way.
+        # Some records hold several events and some none, so the bar is full when nothing is under
+        # way.
         booked = total if is_all else min(progress.booked_records, total - 1)
         self._show.update_bar(
-            "booked", booked, total, f"waiting for {progress.waits_for}" if progress.waits_for else "settled"
+            "booked",
+            booked,
+            total,
+            f"waiting for {progress.waits_for}" if progress.waits_for else "settled",
         )
         if not self.killed_at and progress.booked_records >= total // 2 and self._victim.is_alive:
             self.killed_at = progress.booked_records

@@ -36,10 +36,14 @@ def server_account(data: Path) -> Account | None:
     )
 
 
-def grant_access(account: Account, folder: Path, programs: Path, progress: Callable[[str], None]) -> None:
-    """Let the account reach its data and run the programs, where root's umask or home folder is in the way.
+def grant_access(
+    account: Account, folder: Path, programs: Path, progress: Callable[[str], None]
+) -> None:
+    """Let the account reach its data and run the programs, where root's umask or home folder is in
+    the way.
 
-    Adds no more than the right to pass through the folders above, and to read what came in the wheel.
+    Adds no more than the right to pass through the folders above, and to read what came in the
+    wheel.
     """
     for path in (folder, programs):
         for above in (path, *path.parents):
@@ -50,12 +54,12 @@ def grant_access(account: Account, folder: Path, programs: Path, progress: Calla
         package = programs.parent.parent
         for path in (package, package.with_name(f"{package.name}.libs")):
             progress(f"letting the account {account.name} read {path} (chmod -R o+rX)")
-            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)  # noqa: S603
+            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)
 
 
 def _can_run(account: Account, program: Path) -> bool:
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [str(program), "--version"],
             user=account.uid,
             group=account.gid,

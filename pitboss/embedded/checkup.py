@@ -1,4 +1,6 @@
-"""What `pitboss doctor` looks at: each part the embedded servers need, and where each setting came from."""
+"""What `pitboss doctor` looks at: each part the embedded servers need, and where each setting came
+from.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,7 @@ def _check(name: str, way_out: str, look: Callable[[], str]) -> CheckupFinding:
 
 
 def _version(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     return done.stdout.splitlines()[0]
 
 
@@ -88,7 +90,9 @@ def _account(settings: StackSettings) -> str:
 
 
 def _home(home: Path) -> CheckupFinding:
-    """Tried, since root is told that it may write where it cannot; the file has no name and is gone at once."""
+    """Tried, since root is told that it may write where it cannot; the file has no name and is gone
+    at once.
+    """
     present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
         with tempfile.TemporaryFile(dir=present):
@@ -97,20 +101,24 @@ def _home(home: Path) -> CheckupFinding:
         detail = f"no file can be made in {present}: {error.strerror}"
         return CheckupFinding("home", is_ok=False, detail=detail, way_out=way_out)
     return CheckupFinding(
-        "home", is_ok=True, detail=f"{home} " + ("can be written" if present == home else "can be made")
+        "home",
+        is_ok=True,
+        detail=f"{home} " + ("can be written" if present == home else "can be made"),
     )
 
 
 def _nearest(home: Path) -> Path:
     """What is there of a path; of `os.path`, which takes what it may not look into for missing."""
-    return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
+    return next(path for path in (home, *home.parents) if os.path.exists(path))
 
 
 def _disk(home: Path) -> CheckupFinding:
     present = _nearest(home)
     free = shutil.disk_usage(present).free
     detail = f"{free / 1024**3:.1f} GB free at {present}"
-    return CheckupFinding("disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk")
+    return CheckupFinding(
+        "disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk"
+    )
 
 
 def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
@@ -120,11 +128,16 @@ def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
     for server, port in zip(stack.status(), (stack.kafka.port, stack.postgres.port), strict=True):
         name = f"{server.name} server"
         if server.is_ready:
-            yield CheckupFinding(name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}")
+            yield CheckupFinding(
+                name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}"
+            )
         elif server.pid:
             detail = f"pid {server.pid} runs but does not answer on {server.address}"
             yield CheckupFinding(
-                name, is_ok=False, detail=detail, way_out=f"see {server.log}, or pitboss down; pitboss up"
+                name,
+                is_ok=False,
+                detail=detail,
+                way_out=f"see {server.log}, or pitboss down; pitboss up",
             )
         elif port is None or is_free(port):
             yield CheckupFinding(name, is_ok=True, detail="does not run; `pitboss up` starts it")

@@ -19,8 +19,11 @@ def create_database(runtime: Runtime) -> bool:
     with _connect(runtime) as connection:
         try:
             connection.execute(
-                # template0 has no connections that could be in the way of a second creation at the same time.
-                sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(runtime.database))
+                # template0 has no connections that could be in the way of a second creation at the
+                # same time.
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(
+                    sql.Identifier(runtime.database)
+                )
             )
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return False
@@ -36,9 +39,16 @@ def create_database(runtime: Runtime) -> bool:
 
 
 def drop_database(runtime: Runtime) -> None:
-    """Drop the namespace's database if it is there, disconnecting whoever uses it. Raises Unavailable."""
+    """Drop the namespace's database if it is there, disconnecting whoever uses it.
+
+    Raises Unavailable.
+    """
     with _connect(runtime) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(runtime.database)))
+        connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                sql.Identifier(runtime.database)
+            )
+        )
 
 
 def database_exists(runtime: Runtime) -> bool:

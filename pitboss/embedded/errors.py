@@ -20,7 +20,9 @@ class StackError(PitbossError):
 
 
 class PartMissing(StackError):
-    """Something the server is made of is not there: the wheel, the jars, an account to run it under."""
+    """Something the server is made of is not there: the wheel, the jars, an account to run it
+    under.
+    """
 
     code: ClassVar[str] = "STACK_PART_MISSING"
 

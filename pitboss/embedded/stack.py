@@ -16,7 +16,8 @@ from pitboss.settings import Runtime, StackSettings, runtime_of
 from pitboss.state import StackState, forget_state, read_state, write_state
 
 LOCK_S = 180.0
-"""How long to wait for another command that starts or stops the stack; a first start fetches 45 MB."""
+"""How long to wait for another command that starts or stops the stack; a first start fetches 45 MB.
+"""
 
 ReportProgress = Callable[[str], None]
 
@@ -47,7 +48,8 @@ class Stack:
         return cls(settings, kafka, PostgresServer(settings.home))
 
     def up(self, progress: ReportProgress | None = None) -> StackState:
-        """Start what does not run and wait until both answer; a running stack is found and left alone.
+        """Start what does not run and wait until both answer; a running stack is found and left
+        alone.
 
         A server that was killed starts again on its port with its data.
         """
@@ -62,8 +64,15 @@ class Stack:
             return self.write_state()
 
     def down(self, progress: ReportProgress | None = None) -> bool:
-        """Stop both servers and keep their data; False if neither ran. Makes nothing where no stack has ever been."""
-        if not self.lock_file.exists() and self.kafka.process() is None and self.postgres.process() is None:
+        """Stop both servers and keep their data; False if neither ran.
+
+        Makes nothing where no stack has ever been.
+        """
+        if (
+            not self.lock_file.exists()
+            and self.kafka.process() is None
+            and self.postgres.process() is None
+        ):
             return False
         with self.lock(progress or _silent), ThreadPoolExecutor(2) as pool:
             # First, so that nobody finds servers that are about to go.
@@ -79,7 +88,9 @@ class Stack:
             process = server.process()
             ready = process is not None and server.is_ready()
             address = f"127.0.0.1:{server.port}" if server.port else ""
-            found.append(ServerStatus(name, ready, process.pid if process else None, address, server.log))
+            found.append(
+                ServerStatus(name, ready, process.pid if process else None, address, server.log)
+            )
         return found
 
     def runtime(self, namespace: str | None = None) -> Runtime:
@@ -128,7 +139,9 @@ class Stack:
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"
-            raise StackError(f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}")
+            raise StackError(
+                f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}"
+            )
         state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
         write_state(self.settings.home, state)
         return state

@@ -13,7 +13,8 @@ from schemas.topics import DRIFT
 async def read_drift(
     runtime: Runtime, *, from_ms: int = 0, providers: frozenset[str] = frozenset()
 ) -> list[SchemaDrift]:
-    """Each shape once, of these providers (none: all), as it was first told, by the time of its first record.
+    """Each shape once, of these providers (none: all), as it was first told, by the time of its
+    first record.
 
     `from_ms`: only those first seen at that time or later. Raises Unavailable, UsageError.
     """
@@ -24,5 +25,9 @@ async def read_drift(
         except Rejected:
             continue  # a stranger's record, or a newer version's
         found.setdefault(drift.drift_id, drift)
-    wanted = (one for one in found.values() if one.seen_at >= from_ms and (not providers or one.provider in providers))
+    wanted = (
+        one
+        for one in found.values()
+        if one.seen_at >= from_ms and (not providers or one.provider in providers)
+    )
     return sorted(wanted, key=lambda drift: (drift.seen_at, drift.drift_id))

@@ -10,7 +10,13 @@ from typing import TypeVar
 from lab.conformance.adapters import all_adapters
 from lab.conformance.suite import run_suite
 from pitboss.integration_log.drift_log import read_drift
-from pitboss.integration_log.model import EarlierLog, IntegrationLog, assemble_log, read_rejected, version_lines
+from pitboss.integration_log.model import (
+    EarlierLog,
+    IntegrationLog,
+    assemble_log,
+    read_rejected,
+    version_lines,
+)
 from pitboss.ops.provider_traffic import read_traffic
 from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
 from schemas.errors import PitbossError
@@ -20,7 +26,10 @@ T = TypeVar("T")
 
 
 def gather_log(since: int, until: int, earlier: Mapping[str, EarlierLog]) -> IntegrationLog:
-    """The log of a period (epoch ms). What cannot be asked for is left out and named; raises UsageError only."""
+    """The log of a period (epoch ms).
+
+    What cannot be asked for is left out and named; raises UsageError only.
+    """
     unknown: list[str] = []
     runtime: Runtime | None = None
     try:
@@ -43,7 +52,9 @@ def gather_log(since: int, until: int, earlier: Mapping[str, EarlierLog]) -> Int
     rejected = asked("Rejected records are", lambda at: read_rejected(at, since))
     today = datetime.fromtimestamp(until // 1000, tz=UTC).date()
     versions = version_lines(DIALECTS.rows, traffic, today)
-    return assemble_log(since, until, versions, drift, rejected, run_suite(all_adapters()), earlier, unknown)
+    return assemble_log(
+        since, until, versions, drift, rejected, run_suite(all_adapters()), earlier, unknown
+    )
 
 
 async def _awaited(answer: Awaitable[T]) -> T:

@@ -30,12 +30,15 @@ def render_markdown(log: IntegrationLog) -> str:
 def _versions(log: IntegrationLog) -> str:
     rows = [
         (
-            line.provider, line.version, line.state or "in no row of the registry", line.retires_on or "",
+            line.provider,
+            line.version,
+            line.state or "in no row of the registry",
+            line.retires_on or "",
             "" if line.days_to_retirement is None else line.days_to_retirement,
             "not known" if line.events is None else f"{line.events:,}",
         )
         for line in log.versions
-    ]  # fmt: skip
+    ]
     return _table(("provider", "version", "state", "retires on", "days left", "events"), rows)
 
 
@@ -46,13 +49,29 @@ def _drift(drift: Sequence[SchemaDrift] | None) -> str:
         return "None was found."
     rows = [
         (
-            _time(one.seen_at), one.provider, one.provider_version, one.event, one.what, _code(one.path),
-            _code(one.detail[:_DETAIL_MAX]), _code(f"{one.source.topic}-{one.source.partition}@{one.source.offset}"),
+            _time(one.seen_at),
+            one.provider,
+            one.provider_version,
+            one.event,
+            one.what,
+            _code(one.path),
+            _code(one.detail[:_DETAIL_MAX]),
+            _code(f"{one.source.topic}-{one.source.partition}@{one.source.offset}"),
             one.rejected or "",
         )
         for one in drift
-    ]  # fmt: skip
-    heads = ("first seen", "provider", "version", "message", "what", "where", "detail", "record", "refused")
+    ]
+    heads = (
+        "first seen",
+        "provider",
+        "version",
+        "message",
+        "what",
+        "where",
+        "detail",
+        "record",
+        "refused",
+    )
     return _table(heads, rows)
 
 
@@ -70,24 +89,38 @@ def _rejected(log: IntegrationLog) -> str:
         return _UNKNOWN
     if not log.rejected:
         return "None was rejected."
-    rows = [(line.provider, line.code, f"{line.records:,}", f"{line.open:,}") for line in log.rejected]
+    rows = [
+        (line.provider, line.code, f"{line.records:,}", f"{line.open:,}") for line in log.rejected
+    ]
     return _table(("provider", "code", "records", "still open"), rows)
 
 
 def _conformance(log: IntegrationLog) -> str:
     rows = [
-        (one.adapter, "passed" if one.has_passed else "FAILED", one.examples, one.fuzzed, len(one.faults))
+        (
+            one.adapter,
+            "passed" if one.has_passed else "FAILED",
+            one.examples,
+            one.fuzzed,
+            len(one.faults),
+        )
         for one in log.conformance
     ]
     text = _table(("adapter", "result", "examples", "fuzzed messages", "faults"), rows)
     for one in log.conformance:
         if one.faults:
-            text += f"\n\n### {one.adapter}\n\n" + "\n".join(f"- {_code(fault)}" for fault in one.faults)
+            text += f"\n\n### {one.adapter}\n\n" + "\n".join(
+                f"- {_code(fault)}" for fault in one.faults
+            )
     return text
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *[" | ".join(map(str, row)) for row in rows]]
+    lines = [
+        " | ".join(heads),
+        " | ".join("---" for _ in heads),
+        *[" | ".join(map(str, row)) for row in rows],
+    ]
     return "\n".join(f"| {line} |" for line in lines)
 
 

@@ -1,7 +1,8 @@
-"""The integration log: what happened between this installation and its providers in a period, put together.
+"""The integration log: what happened between this installation and its providers in a period, put
+together.
 
-Nothing is remembered for it but the logs themselves: which schemas changed is told against an earlier log of the same
-folder, since a release carries only its own schemas.
+Nothing is remembered for it but the logs themselves: which schemas changed is told against an
+earlier log of the same folder, since a release carries only its own schemas.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _PAYLOAD_ENDINGS: Final = (".schema.json", ".xsd", ".avsc")
 
 
 class VersionLine(msgspec.Struct, frozen=True):
-    """A provider version: where it is in its life, and its events of the period; `state` None: in no row."""
+    """A provider version: where it is in its life, and its events of the period; `state` None: in
+    no row.
+    """
 
     provider: str
     version: str
@@ -42,7 +45,9 @@ class VersionLine(msgspec.Struct, frozen=True):
 
 
 class RejectedLine(msgspec.Struct, frozen=True):
-    """Rejected records of a provider by code, by the time of the raw record; and how many are still open."""
+    """Rejected records of a provider by code, by the time of the raw record; and how many are still
+    open.
+    """
 
     provider: str
     code: str
@@ -58,10 +63,11 @@ class SchemaChange(msgspec.Struct, frozen=True):
 
 
 class IntegrationLog(msgspec.Struct, frozen=True):
-    """The log of one period, times in epoch ms. A section is None where nothing is known; `unknown` says why.
+    """The log of one period, times in epoch ms. A section is None where nothing is known; `unknown`
+    says why.
 
-    `compared_with` is the name of the earlier log that `schema_changes` are told against, None for a first one;
-    `schemas` are the checksums to compare the next one with.
+    `compared_with` is the name of the earlier log that `schema_changes` are told against, None for
+    a first one; `schemas` are the checksums to compare the next one with.
     """
 
     since: int
@@ -77,7 +83,9 @@ class IntegrationLog(msgspec.Struct, frozen=True):
 
 
 def version_lines(
-    rows: Iterable[VersionRow], traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
+    rows: Iterable[VersionRow],
+    traffic: Mapping[tuple[str, str], VersionTraffic] | None,
+    today: date,
 ) -> list[VersionLine]:
     """Every version of the registry, and those that were seen without standing in it; sorted."""
     counts = {} if traffic is None else {version: seen.events for version, seen in traffic.items()}
@@ -85,9 +93,12 @@ def version_lines(
     for row in rows:
         events = None if traffic is None else counts.pop((row.provider, row.version), 0)
         days = row.days_to_retirement(today)
-        lines.append(VersionLine(row.provider, row.version, row.state.value, row.retires_on, days, events))
+        lines.append(
+            VersionLine(row.provider, row.version, row.state.value, row.retires_on, days, events)
+        )
     lines += [
-        VersionLine(provider, version, None, None, None, events) for (provider, version), events in counts.items()
+        VersionLine(provider, version, None, None, None, events)
+        for (provider, version), events in counts.items()
     ]
     return sorted(lines, key=lambda line: (line.provider, line.version))
 
@@ -102,7 +113,9 @@ def rejected_lines(cases: Iterable[DeadLetterCase], from_ms: int) -> list[Reject
         for code in case.codes:
             found.setdefault((provider, code), []).append(case)
     return [
-        RejectedLine(provider, code, len(members), sum(case.state is CaseState.OPEN for case in members))
+        RejectedLine(
+            provider, code, len(members), sum(case.state is CaseState.OPEN for case in members)
+        )
         for (provider, code), members in sorted(found.items())
     ]
 
@@ -120,7 +133,9 @@ async def read_rejected(runtime: Runtime, from_ms: int) -> list[RejectedLine]:
 
 
 def schema_checksums() -> dict[str, str]:
-    """Of every schema, ours and the providers', a checksum of what it says, whatever its layout, by its name."""
+    """Of every schema, ours and the providers', a checksum of what it says, whatever its layout, by
+    its name.
+    """
     found = {f"avro/{schema.name}": checksum(schema.json) for schema in released_registry()}
     folder = files("schemas") / "providers"
     for provider in folder.iterdir():
@@ -135,7 +150,9 @@ def schema_checksums() -> dict[str, str]:
 def _canonical(file: Traversable) -> bytes:
     text = file.read_bytes()
     if file.name.endswith(".xsd"):
-        tree = etree.fromstring(text, etree.XMLParser(remove_blank_text=True, remove_comments=True, no_network=True))
+        tree = etree.fromstring(
+            text, etree.XMLParser(remove_blank_text=True, remove_comments=True, no_network=True)
+        )
         return etree.tostring(tree, method="c14n")
     return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
 
@@ -161,7 +178,9 @@ class EarlierLog(msgspec.Struct, frozen=True):
 
 
 def baseline_name(earlier: Mapping[str, EarlierLog], since: int) -> str | None:
-    """The name of the log to tell schema changes against: the last one before the period, else the first one in it."""
+    """The name of the log to tell schema changes against: the last one before the period, else the
+    first one in it.
+    """
     before = [name for name, log in earlier.items() if log.until <= since]
     if before:
         return max(before, key=lambda name: earlier[name].until)
@@ -169,7 +188,9 @@ def baseline_name(earlier: Mapping[str, EarlierLog], since: int) -> str | None:
 
 
 def file_stamp(at_ms: int) -> str:
-    """A time in UTC as in file names: no log overwrites an earlier one, with which a later one may be compared."""
+    """A time in UTC as in file names: no log overwrites an earlier one, with which a later one may
+    be compared.
+    """
     return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H%M%SZ")
 
 
@@ -187,4 +208,6 @@ def assemble_log(
     schemas = schema_checksums()
     name = baseline_name(earlier, since)
     changes = None if name is None else schema_changes(earlier[name].schemas, schemas)
-    return IntegrationLog(since, until, versions, drift, rejected, name, changes, conformance, schemas, list(unknown))
+    return IntegrationLog(
+        since, until, versions, drift, rejected, name, changes, conformance, schemas, list(unknown)
+    )

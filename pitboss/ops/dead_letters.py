@@ -1,4 +1,6 @@
-"""Dead letters of an installation: read anew from their topics each time, beside what the database says was done."""
+"""Dead letters of an installation: read anew from their topics each time, beside what the database
+says was done.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ APPLICATION = "pitboss.dlt"
 
 @dataclass
 class DeadLetterSnapshot:
-    """What there is. `strays` counts records on dead letter topics that are no dead letters of ours."""
+    """What there is.
+
+    `strays` counts records on dead letter topics that are no dead letters of ours.
+    """
 
     cases: list[DeadLetterCase]
     holds: list[OpenHold] = field(default_factory=list)
@@ -39,8 +44,11 @@ class DeadLetterSnapshot:
         return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.holds}
 
 
-async def load_snapshot(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> DeadLetterSnapshot:
-    """Every case of the namespace. The bytes of the others are let go, so that a million letters fit into memory.
+async def load_snapshot(
+    runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]
+) -> DeadLetterSnapshot:
+    """Every case of the namespace. The bytes of the others are let go, so that a million letters
+    fit into memory.
 
     Raises Unavailable, and UsageError where the namespace was never provisioned.
     """
@@ -71,9 +79,14 @@ async def open_holds(runtime: Runtime) -> list[OpenHold]:
 async def open_redriver(
     runtime: Runtime, actor: str, reason: str, wants_bytes: Callable[[DeadLetter], bool]
 ) -> AsyncIterator[tuple[DeadLetterSnapshot, Redriver]]:
-    """What there is, and a redriver for it, while nobody else redrives or drops. Raises as `find` does."""
+    """What there is, and a redriver for it, while nobody else redrives or drops.
+
+    Raises as `find` does.
+    """
     actions = ActionStore(runtime.database_url, APPLICATION)
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX))
+    producer = BatchProducer(
+        ProducerSettings(runtime.bootstrap_servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX)
+    )
 
     async def append(source: Position, outgoing: OutgoingRecord) -> Position:
         sent = await producer.send(
@@ -84,7 +97,12 @@ async def open_redriver(
     async def read_source(source: Position) -> OutgoingRecord | None:
         try:
             [record] = await read_records(
-                runtime.bootstrap_servers, source.topic, source.partition, source.offset, source.offset, None
+                runtime.bootstrap_servers,
+                source.topic,
+                source.partition,
+                source.offset,
+                source.offset,
+                None,
             )
         except (UsageError, ValueError):  # deleted by its topic's retention, or by compaction
             return None
@@ -100,7 +118,9 @@ async def open_redriver(
         await actions.close()
 
 
-async def _read_letters(runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]) -> tuple[list[Letter], int]:
+async def _read_letters(
+    runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]
+) -> tuple[list[Letter], int]:
     topics = await dead_letter_topics(runtime.bootstrap_servers, runtime.namespace)
     decode = codec.decoder(DeadLetter)
     letters: list[Letter] = []

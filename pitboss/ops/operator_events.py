@@ -1,7 +1,8 @@
-"""What people do at the command line goes the way of everything else: a signed raw record of the house, into the log.
+"""What people do at the command line goes the way of everything else: a signed raw record of the
+house, into the log.
 
-So a block or a correction is in the log with who did it and why, a replay does it again, and no command writes to the
-ledger's tables.
+So a block or a correction is in the log with who did it and why, a replay does it again, and no
+command writes to the ledger's tables.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def build_record(
 
     `id` and `at` are added where `said` has none. Raises UsageError for a key that cannot sign.
     """
-    at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = (
+        datetime.fromtimestamp(now_ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
     body = orjson.dumps({"id": str(uuid.uuid4()), "at": at} | dict(said))
     headers: list[tuple[str, bytes | None]] = [
         ("content-type", b"application/json"),
@@ -60,7 +65,9 @@ def build_record(
 
 
 def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
-    """The house's key that is good now, of one entry or of several with windows; None if nothing is signed."""
+    """The house's key that is good now, of one entry or of several with windows; None if nothing is
+    signed.
+    """
     entry = keyring.get(PROVIDER)
     entries = entry if isinstance(entry, list) else [entry]
     good = [one for one in entries if isinstance(one, dict) and _is_valid_at(one, now_ms)]
@@ -84,20 +91,29 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
 async def submit(
     runtime: Runtime, worker: WorkerSettings, said: Mapping[str, Any], brand: str, wait_s: float
 ) -> tuple[Attempt, WalletOutcome | None]:
-    """Append what the house says of a player, and wait for the ledger's answer; None if none comes in time.
+    """Append what the house says of a player, and wait for the ledger's answer; None if none comes
+    in time.
 
     Raises Unavailable without a broker, UsageError without topics or a usable key.
     """
     now_ms = time.time_ns() // 1_000_000
-    body, headers = build_record(said, active_signing_key(read_keyring(worker), now_ms), brand, now_ms)
+    body, headers = build_record(
+        said, active_signing_key(read_keyring(worker), now_ms), brand, now_ms
+    )
     topic, key = runtime.topic(raw_topic(PROVIDER)), str(said["player_id"]).encode()
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.operator_events"))
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
+    producer = BatchProducer(
+        ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.operator_events")
+    )
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
+    )
     await producer.start()
     try:
         await start_client(consumer, runtime.bootstrap_servers)
         outcomes = runtime.topic(OUTCOMES)
-        partition = TopicPartition(outcomes, partition_for(key, await producer.partition_count(outcomes)))
+        partition = TopicPartition(
+            outcomes, partition_for(key, await producer.partition_count(outcomes))
+        )
         consumer.assign([partition])
         await consumer.seek_to_end(partition)
         await consumer.position(partition)  # the seek is lazy: from here on nothing is missed
@@ -112,7 +128,9 @@ async def submit(
         await producer.stop()
 
 
-async def _wait_for_outcome(consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float) -> WalletOutcome | None:
+async def _wait_for_outcome(
+    consumer: AIOKafkaConsumer, attempt: Attempt, wait_s: float
+) -> WalletOutcome | None:
     decode = codec.decoder(WalletOutcome)
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s):

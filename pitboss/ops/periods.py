@@ -24,11 +24,16 @@ def parse_instant_ms(text: str) -> int:
 
 
 def parse_since_ms(text: str, now_ms: int) -> int:
-    """Epoch ms of `7d`, `24h`, `90m`, `2w` before now, or of an RFC 3339 time. Raises UsageError."""
+    """Epoch ms of `7d`, `24h`, `90m`, `2w` before now, or of an RFC 3339 time.
+
+    Raises UsageError.
+    """
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
     try:
         return parse_instant_ms(text)
     except UsageError:
-        raise UsageError(f"{text!r} is no time: write 7d, 24h, or as in 2026-11-22T10:15:30Z") from None
+        raise UsageError(
+            f"{text!r} is no time: write 7d, 24h, or as in 2026-11-22T10:15:30Z"
+        ) from None

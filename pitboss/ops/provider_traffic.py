@@ -1,7 +1,8 @@
-"""How many events of each provider version came in a day or a week: from the ledger, and from the topics beside it.
+"""How many events of each provider version came in a day or a week: from the ledger, and from the
+topics beside it.
 
-What moves money is in the ledger, which counts faster than a topic is read. Player events and settlements of markets
-are in no ledger; the records of their topics are counted, up to a limit.
+What moves money is in the ledger, which counts faster than a topic is read. Player events and
+settlements of markets are in no ledger; the records of their topics are counted, up to a limit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
 
 READ_MAX: Final = 200_000
-"""Records of one topic; reading and decoding them takes some seconds. Of more, the newest are counted."""
+"""Records of one topic; reading and decoding them takes some seconds.
+
+Of more, the newest are counted.
+"""
 
 _IDLE_TIMEOUT_S: Final = 20.0
 _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
@@ -36,31 +40,44 @@ _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
 }
 
 
-async def read_daily_traffic(runtime: Runtime, now_ms: int) -> dict[ProviderVersion, VersionTraffic]:
-    """Events by (provider, version) that were appended in the day before `now_ms`. Raises as `read_traffic` does."""
+async def read_daily_traffic(
+    runtime: Runtime, now_ms: int
+) -> dict[ProviderVersion, VersionTraffic]:
+    """Events by (provider, version) that were appended in the day before `now_ms`.
+
+    Raises as `read_traffic` does.
+    """
     return await read_traffic(runtime, now_ms - DAY_MS)
 
 
 async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, VersionTraffic]:
-    """Events by (provider, version) that were appended at `from_ms` or later. Raises Unavailable, UsageError.
+    """Events by (provider, version) that were appended at `from_ms` or later. Raises Unavailable,
+    UsageError.
 
-    Of player events and settlements it counts the newest `READ_MAX` of a topic, and so may say too few.
+    Of player events and settlements it counts the newest `READ_MAX` of a topic, and so may say too
+    few.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
+        bootstrap_servers=runtime.bootstrap_servers,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     await start_client(consumer, runtime.bootstrap_servers)
     database = LedgerDatabase(runtime.database_url, "pitboss.providers", role=Role.READER)
     try:
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
         starts = await _starts(consumer, partitions[TRANSACTIONS], from_ms)
-        counted = await traffic_since(database, {part.partition: offset for part, offset in starts.items()})
+        counted = await traffic_since(
+            database, {part.partition: offset for part, offset in starts.items()}
+        )
         for topic, record in _REPORTED.items():
             starts = await _starts(consumer, partitions[topic], from_ms)
             for version, traffic in (await _read(consumer, starts, codec.decoder(record))).items():
                 add_traffic(counted, version, traffic)
     except (KafkaError, TimeoutError) as error:
-        raise Unavailable(f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}") from error
+        raise Unavailable(
+            f"the broker at {runtime.bootstrap_servers} does not answer: {error!r}"
+        ) from error
     except psycopg.Error as error:
         raise Unavailable(f"the ledger's database does not answer: {error}") from error
     finally:
@@ -81,7 +98,9 @@ async def _partitions(runtime: Runtime, topics: Collection[str]) -> dict[str, li
 async def _starts(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], from_ms: int
 ) -> dict[TopicPartition, int]:
-    """The first offset of each partition that was appended at `from_ms` or later; the end where there is none."""
+    """The first offset of each partition that was appended at `from_ms` or later; the end where
+    there is none.
+    """
     consumer.assign(partitions)
     ends = await consumer.end_offsets(partitions)
     found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
@@ -105,7 +124,9 @@ async def _read(
         async with asyncio.timeout(_IDLE_TIMEOUT_S):
             fetched = await consumer.getmany(*left, timeout_ms=500, max_records=5_000)
         for part, records in fetched.items():
-            _count(counted, [decode(record.value) for record in records if record.offset < ends[part]])
+            _count(
+                counted, [decode(record.value) for record in records if record.offset < ends[part]]
+            )
         for part in list(left):
             if await consumer.position(part) >= ends[part]:
                 left.discard(part)
@@ -113,7 +134,9 @@ async def _read(
     return counted
 
 
-def _count(counted: dict[ProviderVersion, VersionTraffic], events: Sequence[PlayerEvent | MarketSettlement]) -> None:
+def _count(
+    counted: dict[ProviderVersion, VersionTraffic], events: Sequence[PlayerEvent | MarketSettlement]
+) -> None:
     for event in events:
         at = event.attempt
         one = VersionTraffic(1, f"{at.topic}-{at.partition}@{at.offset}", event.occurred_at)

@@ -1,4 +1,7 @@
-"""Making a namespace ready: its database, tables of ledger and fraud agents, topics. All of it can be repeated."""
+"""Making a namespace ready: its database, tables of ledger and fraud agents, topics.
+
+All of it can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -36,24 +39,37 @@ def provision(
     providers: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> ProvisionResult:
-    """Create what is missing, with raw topics for `providers` (None: all that there is an adapter for).
+    """Create what is missing, with raw topics for `providers` (None: all that there is an adapter
+    for).
 
-    Each raw partition is one more that a normaliser asks for at every fetch: providers that nobody speaks with cost all
-    others time. A dry run only asks both servers. Raises Unavailable while a server is away, RightsMissing, and
-    UsageError for a provider without an adapter.
+    Each raw partition is one more that a normaliser asks for at every fetch: providers that nobody
+    speaks with cost all others time. A dry run only asks both servers. Raises Unavailable while a
+    server is away, RightsMissing, and UsageError for a provider without an adapter.
     """
     chosen = sorted(DIALECTS if providers is None else providers)
     for name in chosen:
         if name not in DIALECTS:
-            raise UsageError(f"there is no adapter for {name!r}: `pitboss providers list` names those there are")
+            raise UsageError(
+                f"there is no adapter for {name!r}: `pitboss providers list` names those there are"
+            )
     if dry_run:
         is_new = not database_exists(runtime)
-        found = [migration for tables in (LEDGER, FRAUD) for migration in _migrations(tables, runtime, is_new=is_new)]
+        found = [
+            migration
+            for tables in (LEDGER, FRAUD)
+            for migration in _migrations(tables, runtime, is_new=is_new)
+        ]
     else:
         is_new = create_database(runtime)
         found = [*migrate_ledger(runtime.database_url), *migrate_fraud(runtime.database_url)]
     topics = asyncio.run(
-        create_topics(runtime.bootstrap_servers, runtime.namespace, chosen, partitions=partitions, dry_run=dry_run)
+        create_topics(
+            runtime.bootstrap_servers,
+            runtime.namespace,
+            chosen,
+            partitions=partitions,
+            dry_run=dry_run,
+        )
     )
     return ProvisionResult(is_new, tuple(migration.name for migration in found), topics)
 

@@ -1,4 +1,6 @@
-"""Reconciling: the topic of balances read whole, what is wrong on it sent again, a provider's file read as it is."""
+"""Reconciling: the topic of balances read whole, what is wrong on it sent again, a provider's file
+read as it is.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ ATTEMPTS_MAX: Final = 3
 """A wallet may move between the comparison and its record: then it is looked at once more."""
 
 _MENDED: Final = frozenset({"MISSING", "OLDER", "DIFFERENT"})
-_WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE, Kind.PLAYER_STATE})
+_WITHOUT_MONEY: Final = frozenset(
+    {Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE, Kind.PLAYER_STATE}
+)
 _COLUMNS: Final = ("operation", "transaction_id", "amount", "currency")
 
 
@@ -60,11 +64,14 @@ async def reconcile_balances(runtime: Runtime, database: LedgerDatabase) -> Bala
     return report
 
 
-async def republish_balances(runtime: Runtime, database: LedgerDatabase) -> tuple[BalanceReport, int]:
-    """Publish again what is missing, older or different, and compare again; the last report, and how many were sent.
+async def republish_balances(
+    runtime: Runtime, database: LedgerDatabase
+) -> tuple[BalanceReport, int]:
+    """Publish again what is missing, older or different, and compare again; the last report, and
+    how many were sent.
 
-    A ledger that runs meanwhile may publish a wallet's next version at the same moment, so that ours comes last: that
-    is found by the next comparison. Raises Unavailable, SendFailed.
+    A ledger that runs meanwhile may publish a wallet's next version at the same moment, so that
+    ours comes last: that is found by the next comparison. Raises Unavailable, SendFailed.
     """
     records = MessageEncoder(runtime.topic(TRANSACTIONS))
     sent = 0
@@ -76,16 +83,20 @@ async def republish_balances(runtime: Runtime, database: LedgerDatabase) -> tupl
             if not wrong:
                 break
             messages = [records.encode_balance(wallet) for wallet in wrong]
-            await producer.send_keyed(runtime.topic(BALANCES), [(key, value, (), None) for key, value in messages])
+            await producer.send_keyed(
+                runtime.topic(BALANCES), [(key, value, (), None) for key, value in messages]
+            )
             sent += len(messages)
     report, _ = await _compare(runtime, database)
     return report, sent
 
 
 async def reconcile_offsets(runtime: Runtime, database: LedgerDatabase) -> Check:
-    """Whether every record of every source has its entry, repeat, parking or dead letter. Raises Unavailable.
+    """Whether every record of every source has its entry, repeat, parking or dead letter. Raises
+    Unavailable.
 
-    The tables are read last: what has come meanwhile may be booked and not yet seen, never the reverse.
+    The tables are read last: what has come meanwhile may be booked and not yet seen, never the
+    reverse.
     """
     async with admin_client(runtime.bootstrap_servers) as admin:
         there = set(await admin.list_topics())
@@ -95,7 +106,9 @@ async def reconcile_offsets(runtime: Runtime, database: LedgerDatabase) -> Check
     return check_offsets(topics, await read_tables(database))
 
 
-async def _compare(runtime: Runtime, database: LedgerDatabase) -> tuple[BalanceReport, Mapping[str, Wallet]]:
+async def _compare(
+    runtime: Runtime, database: LedgerDatabase
+) -> tuple[BalanceReport, Mapping[str, Wallet]]:
     published = await read_published(database, runtime.topic(TRANSACTIONS))
     decode = codec.decoder(WalletBalance)
     told: dict[str, WalletBalance] = {}
@@ -106,22 +119,29 @@ async def _compare(runtime: Runtime, database: LedgerDatabase) -> tuple[BalanceR
         else:
             told[key] = decode(record.value)
     wallets = await read_wallets(database)
-    return compare_balances(wallets, told, published), {f"{one.player_id}:{one.currency}": one for one in wallets}
+    return compare_balances(wallets, told, published), {
+        f"{one.player_id}:{one.currency}": one for one in wallets
+    }
 
 
 def parse_csv_statement(text: str, *, provider: str, brand: str) -> Iterator[StatementLine]:
-    """The lines of a CSV statement with the columns operation, transaction_id, amount (major units) and currency.
+    """The lines of a CSV statement with the columns operation, transaction_id, amount (major units)
+    and currency.
 
     Raises UsageError, naming the line, for a file that is none.
     """
     try:
-        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text[:4096], delimiters=",;\t")
+        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(
+            text[:4096], delimiters=",;\t"
+        )
     except csv.Error:
         dialect = csv.excel
     reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
     missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
-        raise UsageError(f"the statement has no column {missing[0]!r}: it needs {', '.join(_COLUMNS)}")
+        raise UsageError(
+            f"the statement has no column {missing[0]!r}: it needs {', '.join(_COLUMNS)}"
+        )
     try:
         for row in reader:
             yield _line(row, reader.line_num, provider, brand)
@@ -137,8 +157,12 @@ def _line(row: Mapping[str, Any], number: int, provider: str, brand: str) -> Sta
         code = currency.upper()
         minor = None if not amount else _minor(Decimal(amount), code)
     except (InvalidOperation, Rejected, ValueError) as error:
-        raise UsageError(f"line {number} of the statement: {amount!r} {currency!r} is no amount: {error}") from error
-    return StatementLine(event_id(brand, provider, operation, tx_id), operation, tx_id, code or None, minor)
+        raise UsageError(
+            f"line {number} of the statement: {amount!r} {currency!r} is no amount: {error}"
+        ) from error
+    return StatementLine(
+        event_id(brand, provider, operation, tx_id), operation, tx_id, code or None, minor
+    )
 
 
 def _minor(amount: Decimal, currency: str) -> int:
@@ -172,7 +196,9 @@ def _line_of(event: WalletTransaction) -> StatementLine | None:
     if not legs:
         return None
     amounts = [
-        (abs(minor_units(leg.amount, leg.currency)), leg.currency) for leg in legs if leg.amount and leg.currency
+        (abs(minor_units(leg.amount, leg.currency)), leg.currency)
+        for leg in legs
+        if leg.amount and leg.currency
     ]
     currency = amounts[0][1] if amounts else None
     total = sum(minor for minor, _ in amounts) if amounts else None

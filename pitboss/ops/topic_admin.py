@@ -1,7 +1,9 @@
-"""Topics as the catalogue wants them: create, compare, measure the lag of their readers, remove those of a trial.
+"""Topics as the catalogue wants them: create, compare, measure the lag of their readers, remove
+those of a trial.
 
-The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never changes a topic that
-exists: a differing one is reported by `check_topics`, and mending it is a person's decision.
+The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never
+changes a topic that exists: a differing one is reported by `check_topics`, and mending it is a
+person's decision.
 """
 
 from __future__ import annotations
@@ -37,10 +39,18 @@ from schemas.topics import (
 )
 
 REPLICAS_WANTED: Final = 3
-"""One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get fewer copies."""
+"""One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get
+fewer copies.
+"""
 _SETTLED_WITHIN_S: Final = 30.0
 _POLL_S: Final = 0.02
-_UNAVAILABLE: Final = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, TimeoutError, OSError)
+_UNAVAILABLE: Final = (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    TimeoutError,
+    OSError,
+)
 
 
 class TopicRefused(UsageError):
@@ -59,7 +69,9 @@ class TopicCreation:
 
 @dataclass(frozen=True)
 class TopicDifference:
-    """One property of a topic that is not as the catalogue wants it; `actual` is None for a missing topic."""
+    """One property of a topic that is not as the catalogue wants it; `actual` is None for a missing
+    topic.
+    """
 
     topic: str
     what: str
@@ -75,7 +87,9 @@ class TopicDifference:
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a consumer group is behind on one partition; `committed` is None where it never committed."""
+    """How far a consumer group is behind on one partition; `committed` is None where it never
+    committed.
+    """
 
     group: str
     topic: str
@@ -85,7 +99,9 @@ class PartitionLag:
 
     @property
     def records(self) -> int:
-        """Offsets between the committed position and the end; all of them where nothing is committed."""
+        """Offsets between the committed position and the end; all of them where nothing is
+        committed.
+        """
         return max(0, self.end - (self.committed or 0))
 
 
@@ -97,7 +113,9 @@ async def admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
         yield admin
     except _UNAVAILABLE as error:
-        raise Unavailable(f"no Kafka broker answers at {bootstrap} ({error}): run `pitboss up` or check it") from error
+        raise Unavailable(
+            f"no Kafka broker answers at {bootstrap} ({error}): run `pitboss up` or check it"
+        ) from error
     finally:
         await admin.close()
 
@@ -109,16 +127,19 @@ async def create_topics(
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
 ) -> TopicCreation:
-    """Create what is missing of the catalogue, in one request, and wait until each partition takes records.
+    """Create what is missing of the catalogue, in one request, and wait until each partition takes
+    records.
 
-    A raw topic that somebody else has made is read like any other, so it gets its dead letter topic, too. A dry run
-    lets the broker validate the request without carrying it out. Raises TopicRefused, Unavailable.
+    A raw topic that somebody else has made is read like any other, so it gets its dead letter
+    topic, too. A dry run lets the broker validate the request without carrying it out. Raises
+    TopicRefused, Unavailable.
     """
     async with admin_client(bootstrap) as admin:
         wanted = required_topics(providers, await admin.list_topics(), namespace)
         replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
         response = await admin.create_topics(
-            [_new_topic(topic, namespace, partitions, replicas) for topic in wanted], validate_only=dry_run
+            [_new_topic(topic, namespace, partitions, replicas) for topic in wanted],
+            validate_only=dry_run,
         )
         created, existing = [], []
         for name, error_code, message in response.topic_errors:
@@ -147,23 +168,32 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
         "cleanup.policy": topic.cleanup,
         "retention.ms": str(topic.retention_ms),
         "message.timestamp.type": topic.timestamp_type,
-        # An acknowledged record must outlive the loss of one broker, where there are brokers enough.
+        # An acknowledged record must outlive the loss of one broker, where there are brokers
+        # enough.
         "min.insync.replicas": "2" if replicas >= REPLICAS_WANTED else "1",
     }
 
 
-async def _wait_until_usable(bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
-    # The broker answers before it has made the partitions, which takes seconds for some hundred of them: whoever writes
-    # at once is refused and waits out a back-off. A leader that tells its end offset takes records, too.
+async def _wait_until_usable(
+    bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> None:
+    # The broker answers before it has made the partitions, which takes seconds for some hundred of
+    # them: whoever writes at once is refused and waits out a back-off. A leader that tells its end
+    # offset takes records, too.
     async with asyncio.timeout(_SETTLED_WITHIN_S):
         while True:
             topics = await admin.describe_topics(list(names))
             if all(
-                topic["partitions"] and not any(part["error_code"] for part in topic["partitions"]) for topic in topics
+                topic["partitions"] and not any(part["error_code"] for part in topic["partitions"])
+                for topic in topics
             ):
                 break
             await asyncio.sleep(_POLL_S)
-        parts = {TopicPartition(topic["topic"], part["partition"]) for topic in topics for part in topic["partitions"]}
+        parts = {
+            TopicPartition(topic["topic"], part["partition"])
+            for topic in topics
+            for part in topic["partitions"]
+        }
         with _without_logs("aiokafka.consumer.fetcher"):
             await _end_offsets(bootstrap, parts)
 
@@ -178,7 +208,8 @@ async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]
 
 @contextmanager
 def _without_logs(name: str) -> Iterator[None]:
-    # aiokafka logs an error for each partition that is not there yet, which is what we are waiting for.
+    # aiokafka logs an error for each partition that is not there yet, which is what we are waiting
+    # for.
     def drop(_record: logging.LogRecord) -> bool:
         return False
 
@@ -193,15 +224,20 @@ def _without_logs(name: str) -> Iterator[None]:
 async def check_topics(
     bootstrap: str, namespace: str, providers: Iterable[str], partitions: int = PARTITIONS_DEFAULT
 ) -> list[TopicDifference]:
-    """Every difference between the catalogue and the broker, in the catalogue's order. Raises Unavailable.
+    """Every difference between the catalogue and the broker, in the catalogue's order. Raises
+    Unavailable.
 
     Of a raw topic that somebody else has made only its dead letter topic is looked at.
     """
     async with admin_client(bootstrap) as admin:
         there = set(await admin.list_topics())
         wanted = required_topics(providers, there, namespace)
-        names = [name for topic in wanted if (name := qualified_name(topic.name, namespace)) in there]
-        described = {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
+        names = [
+            name for topic in wanted if (name := qualified_name(topic.name, namespace)) in there
+        ]
+        described = (
+            {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
+        )
         configs = await _topic_configs(admin, names)
     differences: list[TopicDifference] = []
     for topic in wanted:
@@ -221,10 +257,14 @@ async def check_topics(
     return differences
 
 
-async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+async def _topic_configs(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    responses = await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    )
     return {
         name: {entry[0]: entry[1] for entry in entries}
         for response in responses
@@ -232,16 +272,25 @@ async def _topic_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
     }
 
 
-async def measure_lag(bootstrap: str, namespace: str, groups: Collection[str] = ()) -> list[PartitionLag]:
-    """How far each consumer group is behind on each partition of a namespace's topics that it committed.
+async def measure_lag(
+    bootstrap: str, namespace: str, groups: Collection[str] = ()
+) -> list[PartitionLag]:
+    """How far each consumer group is behind on each partition of a namespace's topics that it
+    committed.
 
-    `groups` names some, as on the broker; otherwise all that the broker knows. What the ledger commits here follows
-    its true position, which is in PostgreSQL, within a second. Raises Unavailable.
+    `groups` names some, as on the broker; otherwise all that the broker knows. What the ledger
+    commits here follows its true position, which is in PostgreSQL, within a second. Raises
+    Unavailable.
     """
     async with admin_client(bootstrap) as admin:
         names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
-        committed = {name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace) for name in names}
-        ends = await _end_offsets(bootstrap, {part for offsets in committed.values() for part in offsets})
+        committed = {
+            name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace)
+            for name in names
+        }
+        ends = await _end_offsets(
+            bootstrap, {part for offsets in committed.values() for part in offsets}
+        )
     return [
         PartitionLag(group, part.topic, part.partition, offset if offset >= 0 else None, ends[part])
         for group, offsets in committed.items()
@@ -250,19 +299,27 @@ async def measure_lag(bootstrap: str, namespace: str, groups: Collection[str] = 
     ]
 
 
-def _of_namespace(offsets: Mapping[TopicPartition, Any], namespace: str) -> dict[TopicPartition, int]:
+def _of_namespace(
+    offsets: Mapping[TopicPartition, Any], namespace: str
+) -> dict[TopicPartition, int]:
     return {part: meta.offset for part, meta in offsets.items() if _belongs(part.topic, namespace)}
 
 
 def _belongs(topic: str, namespace: str) -> bool:
     if namespace:
         return topic.startswith(qualified_name("", namespace))
-    # Without a prefix to go by, only our own names are ours: other namespaces and other systems share the broker.
+    # Without a prefix to go by, only our own names are ours: other namespaces and other systems
+    # share the broker.
     source = topic.removesuffix(DEAD_LETTER_SUFFIX)
-    return source in {known.name for known in catalogue(())} or re.match(raw_pattern(""), source) is not None
+    return (
+        source in {known.name for known in catalogue(())}
+        or re.match(raw_pattern(""), source) is not None
+    )
 
 
-async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+async def _end_offsets(
+    bootstrap: str, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
     # Topics that are gone are left out: a group remembers them for a week.
     if not partitions:
         return {}
@@ -271,7 +328,8 @@ async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -
         await consumer.start()
         known = await consumer.topics()
         there = [part for part in partitions if part.topic in known]
-        # Only asked for offsets, aiokafka learns of one topic more every 100 ms; assigned, of all at once.
+        # Only asked for offsets, aiokafka learns of one topic more every 100 ms; assigned, of all
+        # at once.
         consumer.assign(there)
         ends = await consumer.end_offsets(there)
     finally:
@@ -280,19 +338,28 @@ async def _end_offsets(bootstrap: str, partitions: Collection[TopicPartition]) -
 
 
 async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
-    """The dead letter topics of a namespace that are there, as on the broker. Raises Unavailable."""
+    """The dead letter topics of a namespace that are there, as on the broker.
+
+    Raises Unavailable.
+    """
     async with admin_client(bootstrap) as admin:
         names = await admin.list_topics()
-    return sorted(name for name in names if name.endswith(DEAD_LETTER_SUFFIX) and _belongs(name, namespace))
+    return sorted(
+        name for name in names if name.endswith(DEAD_LETTER_SUFFIX) and _belongs(name, namespace)
+    )
 
 
 async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
-    """Delete every topic of a namespace and return their names: the end of a demo, a trial or a test.
+    """Delete every topic of a namespace and return their names: the end of a demo, a trial or a
+    test.
 
-    Raises UsageError for the empty namespace, which is the real installation; TopicRefused; Unavailable.
+    Raises UsageError for the empty namespace, which is the real installation; TopicRefused;
+    Unavailable.
     """
     if not namespace:
-        raise UsageError("topics without a namespace are the real ones and are not deleted by Pitboss")
+        raise UsageError(
+            "topics without a namespace are the real ones and are not deleted by Pitboss"
+        )
     async with admin_client(bootstrap) as admin:
         prefix = qualified_name("", namespace)
         names = sorted(name for name in await admin.list_topics() if name.startswith(prefix))

@@ -1,1 +1,3 @@
-"""The files of a new adapter: a working one of an imagined JSON wallet, to be turned into a provider's."""
+"""The files of a new adapter: a working one of an imagined JSON wallet, to be turned into a
+provider's.
+"""

@@ -1,8 +1,9 @@
 """Bringing our schemas into a Confluent-compatible registry under the ids that our records carry.
 
-A record names its schema by id, so an id that the registry gave away itself would be of no use: the registry's IMPORT
-mode takes ours. Everything is compared before anything is written; a difference writes nothing. Source: Confluent's
-"Schema Registry API Reference" and "Migrate Schemas" (mode IMPORT, explicit id and version).
+A record names its schema by id, so an id that the registry gave away itself would be of no use: the
+registry's IMPORT mode takes ours. Everything is compared before anything is written; a difference
+writes nothing. Source: Confluent's "Schema Registry API Reference" and "Migrate Schemas" (mode
+IMPORT, explicit id and version).
 """
 
 from __future__ import annotations
@@ -45,24 +46,33 @@ class SchemaImport(msgspec.Struct, frozen=True):
 
 
 class RegistryClient:
-    """What importing needs of a registry. Raises Unavailable, and UsageError for an answer that no registry gives."""
+    """What importing needs of a registry.
+
+    Raises Unavailable, and UsageError for an answer that no registry gives.
+    """
 
     def __init__(self, session: ClientSession, url: str) -> None:
         """`url` has no credentials in it: they are the session's."""
         self._session = session
         self._url = url.rstrip("/")
 
-    async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+    async def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, Any]:
         """Status and JSON of an answer."""
         headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
         data = None if body is None else json.dumps(body).encode()
         try:
-            async with self._session.request(method, self._url + path, data=data, headers=headers) as answer:
+            async with self._session.request(
+                method, self._url + path, data=data, headers=headers
+            ) as answer:
                 return answer.status, await answer.json(content_type=None)
         except (ClientError, TimeoutError) as error:
             raise Unavailable(f"the registry at {self._url} does not answer: {error!r}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self._url}{path} answers no JSON: is this a schema registry?") from error
+            raise UsageError(
+                f"{self._url}{path} answers no JSON: is this a schema registry?"
+            ) from error
 
     async def get_or_none(self, path: str) -> Any:
         """What is under a path; None if nothing is."""
@@ -91,7 +101,9 @@ def connect(user: str | None, password: str | None) -> ClientSession:
     return ClientSession(headers=headers, timeout=ClientTimeout(total=TIMEOUT_S))
 
 
-async def compare_versions(client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]) -> list[SchemaImport]:
+async def compare_versions(
+    client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]
+) -> list[SchemaImport]:
     """How each of our versions stands in the registry; nothing is written."""
     standings = []
     for subject, versions in subjects.items():
@@ -102,15 +114,25 @@ async def compare_versions(client: RegistryClient, subjects: Mapping[str, tuple[
 async def import_schemas(
     client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]], *, dry_run: bool
 ) -> list[SchemaImport]:
-    """Import what is missing, unless anything differs; a dry run only tells. Raises Unavailable, UsageError."""
+    """Import what is missing, unless anything differs; a dry run only tells.
+
+    Raises Unavailable, UsageError.
+    """
     standings = await compare_versions(client, subjects)
     if dry_run or any(one.standing is ImportStatus.DIFFERENT for one in standings):
         return standings
     missing = {one.subject for one in standings if one.standing is ImportStatus.MISSING}
     for subject in sorted(missing):
-        await _import(client, subject, subjects[subject], {one.version for one in standings if _is(one, subject)})
+        await _import(
+            client,
+            subject,
+            subjects[subject],
+            {one.version for one in standings if _is(one, subject)},
+        )
     return [
-        msgspec.structs.replace(one, standing=ImportStatus.IMPORTED) if one.standing is ImportStatus.MISSING else one
+        msgspec.structs.replace(one, standing=ImportStatus.IMPORTED)
+        if one.standing is ImportStatus.MISSING
+        else one
         for one in standings
     ]
 
@@ -123,7 +145,9 @@ async def _compared(client: RegistryClient, subject: str, schema: Schema) -> Sch
     def standing(word: ImportStatus, detail: str = "") -> SchemaImport:
         return SchemaImport(subject, schema.version, schema.id, word, detail)
 
-    theirs = await client.get_or_none(f"/subjects/{quote(subject, safe='')}/versions/{schema.version}")
+    theirs = await client.get_or_none(
+        f"/subjects/{quote(subject, safe='')}/versions/{schema.version}"
+    )
     if theirs is not None:
         if theirs["id"] != schema.id:
             return standing(ImportStatus.DIFFERENT, f"there it has the id {theirs['id']}")
@@ -136,10 +160,13 @@ async def _compared(client: RegistryClient, subject: str, schema: Schema) -> Sch
     return standing(ImportStatus.MISSING)
 
 
-async def _import(client: RegistryClient, subject: str, versions: tuple[Schema, ...], missing: set[int]) -> None:
+async def _import(
+    client: RegistryClient, subject: str, versions: tuple[Schema, ...], missing: set[int]
+) -> None:
     name = quote(subject, safe="")
     before = await client.get_or_none(f"/mode/{name}")
-    # A subject that has versions already takes IMPORT mode only by force; what is there was compared and is ours.
+    # A subject that has versions already takes IMPORT mode only by force; what is there was
+    # compared and is ours.
     await client.write("PUT", f"/mode/{name}?force=true", {"mode": "IMPORT"})
     try:
         for schema in versions:
@@ -152,7 +179,9 @@ async def _import(client: RegistryClient, subject: str, versions: tuple[Schema, 
                 {"schema": text, "schemaType": "AVRO", "id": schema.id, "version": schema.version},
             )
             if answer.get("id") != schema.id:
-                raise UsageError(f"{subject} v{schema.version}: the registry gave it the id {answer.get('id')}")
+                raise UsageError(
+                    f"{subject} v{schema.version}: the registry gave it the id {answer.get('id')}"
+                )
     finally:
         if before is None:  # it had no mode of its own
             await client.write("DELETE", f"/mode/{name}", {})

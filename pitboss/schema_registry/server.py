@@ -31,7 +31,8 @@ def create_server(view: RegistryView) -> web.Application:
     app.router.add_post("/subjects/{subject}", find)
     for method in ("POST", "PUT", "DELETE"):
         app.router.add_route(method, "/{anything:.*}", _refuse)
-    # Not 405: by a 404 Confluent's newer clients know that a registry has no associations, and go on without.
+    # Not 405: by a 404 Confluent's newer clients know that a registry has no associations, and go
+    # on without.
     app.router.add_get("/{anything:.*}", _not_found)
     return app
 
@@ -39,7 +40,9 @@ def create_server(view: RegistryView) -> web.Application:
 def _views(view: RegistryView) -> dict[str, _View]:
     return {
         "/": lambda _: {},
-        "/subjects": lambda request: view.subjects(request.query.get("subjectPrefix", "").removeprefix(":*:")),
+        "/subjects": lambda request: view.subjects(
+            request.query.get("subjectPrefix", "").removeprefix(":*:")
+        ),
         "/subjects/{subject}/versions": lambda request: view.versions(_subject(request)),
         "/subjects/{subject}/versions/{version}": lambda request: view.version(
             _subject(request), request.match_info["version"]
@@ -83,7 +86,9 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
     Raises UsageError for an address that is not loopback, or one that is taken.
     """
     if not _is_loopback(host):
-        raise UsageError(f"{host} is not a loopback address: a registry for others is a server of its own")
+        raise UsageError(
+            f"{host} is not a loopback address: a registry for others is a server of its own"
+        )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -91,7 +96,9 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
         try:
             await site.start()
         except OSError as error:
-            raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}; take another --port") from error
+            raise UsageError(
+                f"cannot listen on {host}:{port}: {error.strerror}; take another --port"
+            ) from error
         bound = runner.addresses[0][1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
     finally:
@@ -120,7 +127,9 @@ async def _not_found(request: web.Request) -> web.Response:
 
 async def _refuse(request: web.Request) -> web.Response:
     del request
-    raise RegistryError(422, 42205, "This registry is in read-only mode: its schemas are files of a release")
+    raise RegistryError(
+        422, 42205, "This registry is in read-only mode: its schemas are files of a release"
+    )
 
 
 @web.middleware

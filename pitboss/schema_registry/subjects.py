@@ -9,11 +9,14 @@ from schemas.registry import Registry, Schema
 from schemas.topics import Topic, qualified_name
 
 
-def subject_versions(registry: Registry, topics: Iterable[Topic], namespace: str) -> Mapping[str, tuple[Schema, ...]]:
+def subject_versions(
+    registry: Registry, topics: Iterable[Topic], namespace: str
+) -> Mapping[str, tuple[Schema, ...]]:
     """Every subject with its versions, oldest first, by name.
 
-    A topic's values are the subject `<topic>-value`, as serialisers of Confluent's clients expect it (their
-    TopicNameStrategy); and each schema stands under its own name (`wallet-balance`), whatever topics there are.
+    A topic's values are the subject `<topic>-value`, as serialisers of Confluent's clients expect
+    it (their TopicNameStrategy); and each schema stands under its own name (`wallet-balance`),
+    whatever topics there are.
     """
     named = {schema.subject: registry.versions(schema.subject) for schema in registry}
     by_topic = {

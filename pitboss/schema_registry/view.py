@@ -1,6 +1,8 @@
-"""The read API of a Confluent-compatible schema registry, answered from our files. Pure: a request in, JSON out.
+"""The read API of a Confluent-compatible schema registry, answered from our files. Pure: a request
+in, JSON out.
 
-Source: Confluent's "Schema Registry API Reference". What is written is refused as a registry in READONLY mode does.
+Source: Confluent's "Schema Registry API Reference". What is written is refused as a registry in
+READONLY mode does.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class RegistryView:
         return self._version(subject, version).json
 
     def find(self, subject: str, text: str) -> dict[str, Any]:
-        """The version of a subject that a schema's text is. Raises RegistryError 40401, 40403, 42201."""
+        """The version of a subject that a schema's text is.
+
+        Raises RegistryError 40401, 40403, 42201.
+        """
         versions = self._of(subject)
         try:
             sought = checksum(json.loads(text))

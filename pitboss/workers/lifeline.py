@@ -1,7 +1,8 @@
-"""Run a module for as long as the process that started it lives: no orphan is left, however that one ended.
+"""Run a module for as long as the process that started it lives: no orphan is left, however that
+one ended.
 
-The child's standard input is a pipe of which only the parent has the other end. Its end of file is the parent's end.
-(PR_SET_PDEATHSIG would follow the parent's *thread*, and knows Linux only.)
+The child's standard input is a pipe of which only the parent has the other end. Its end of file is
+the parent's end. (PR_SET_PDEATHSIG would follow the parent's *thread*, and knows Linux only.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 import threading
 
 ORPHANED = 113
-"""The exit code of a worker whose parent is gone: nobody is left to read it but the log of a container."""
+"""The exit code of a worker whose parent is gone: nobody is left to read it but the log of a
+container.
+"""
 
 
 def main() -> None:
@@ -25,7 +28,8 @@ def main() -> None:
 def _die_with_parent() -> None:
     while os.read(0, 1):
         pass
-    # As hard as SIGKILL, which every worker survives by design; a drain could wait for servers that went too.
+    # As hard as SIGKILL, which every worker survives by design; a drain could wait for servers that
+    # went too.
     os._exit(ORPHANED)
 
 

@@ -1,4 +1,6 @@
-"""Says in a normalising worker's log that a version which is about to be retired is still being sent."""
+"""Says in a normalising worker's log that a version which is about to be retired is still being
+sent.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def today_utc() -> date:
 
 
 class RetirementWatch(Service):
-    """Looks at what the worker has counted: the first event of a version warns at once, and then once a day."""
+    """Looks at what the worker has counted: the first event of a version warns at once, and then
+    once a day.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,9 @@ class RetirementWatch(Service):
             version = row.provider, row.version
             fresh = self._seen.get(version, 0) - self._counted.get(version, 0)
             if fresh and self._told.get(version) != today:
-                for warning in format_warnings(self._rows, {version: fresh}, today, "to this worker"):
+                for warning in format_warnings(
+                    self._rows, {version: fresh}, today, "to this worker"
+                ):
                     _LOG.warning("%s", warning)
                 self._told[version] = today
                 self._counted[version] = self._seen[version]

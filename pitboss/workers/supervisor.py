@@ -1,8 +1,9 @@
-"""Keeps workers running: starts them, starts them again when they end, and drains them when it is told to stop.
+"""Keeps workers running: starts them, starts them again when they end, and drains them when it is
+told to stop.
 
-A worker that meets something it cannot go on with ends, with a code that names it; that is its way to a clean state.
-So every end is followed by a start, ever later while it keeps ending early. What to do is decided by `RestartPolicy`,
-which knows no process and no clock.
+A worker that meets something it cannot go on with ends, with a code that names it; that is its way
+to a clean state. So every end is followed by a start, ever later while it keeps ending early. What
+to do is decided by `RestartPolicy`, which knows no process and no clock.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ DELAY_FIRST_S = 0.25
 DELAY_MAX_S = 30.0
 
 HEALTHY_S = 30.0
-"""A worker that ran this long has got over whatever it died of before; a rebalance takes up to 10 s of it."""
+"""A worker that ran this long has got over whatever it died of before; a rebalance takes up to 10 s
+of it.
+"""
 
 DRAIN_S = 25.0
 """Less than the 30 s that container platforms give before they kill us, and with us the workers."""
@@ -35,9 +38,11 @@ POLL_S = 0.05
 
 
 def next_delay_s(failures: int, jitter: float = 1.0) -> float:
-    """How long to wait after so many early ends in a row: doubling, bounded, with `chance` in [0, 1] as jitter.
+    """How long to wait after so many early ends in a row: doubling, bounded, with `chance` in [0,
+    1] as jitter.
 
-    Without jitter, workers that a server's restart has ended would all come back at the same moment.
+    Without jitter, workers that a server's restart has ended would all come back at the same
+    moment.
     """
     if failures <= 0:
         return 0.0
@@ -84,13 +89,14 @@ class WorkerProcess:
         self.wait(0)
         roll_log(self.log)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "pitboss.workers.lifeline", self._module, self.role],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(self._runtime, self.name) | self._environment,
-                # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us, in order.
+                # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us,
+                # in order.
                 start_new_session=True,
             )
 
@@ -163,7 +169,9 @@ class Supervisor:
         self._is_stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let `run` drain the workers and return; may be called from a signal handler or another thread."""
+        """Let `run` drain the workers and return; may be called from a signal handler or another
+        thread.
+        """
         self._is_stopping.set()
 
     def run(self) -> None:
@@ -186,7 +194,7 @@ class Supervisor:
                 self._report(f"{worker.name} started, pid {worker.pid}")
         elif worker.wait(0):
             uptime_s = now - charge.started_at
-            delay_s = charge.policy.on_end(uptime_s, random.random())  # noqa: S311 - jitter is no secret
+            delay_s = charge.policy.on_end(uptime_s, random.random())
             charge.start_at = now + delay_s
             self._report(
                 f"{worker.name} {_ending(worker.exit_code)} after {uptime_s:.1f} s; starts again in {delay_s:.1f} s"

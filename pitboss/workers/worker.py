@@ -1,4 +1,7 @@
-"""One worker process: `python -m pitboss.workers.worker ROLE`. The only module that is an entry point and nothing else."""
+"""One worker process: `python -m pitboss.workers.worker ROLE`.
+
+The only module that is an entry point and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ from typing import Any
 
 import orjson
 
-from pitboss.settings import Runtime, WorkerSettings, read_settings, read_worker_settings, resolve_runtime
+from pitboss.settings import (
+    Runtime,
+    WorkerSettings,
+    read_settings,
+    read_worker_settings,
+    resolve_runtime,
+)
 from runtime.kafka.app import PitbossApp, run_worker
 from runtime.kafka.control import Control
 from schemas.errors import UsageError
@@ -116,7 +125,10 @@ def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
 
 
 def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
-    """Decimals by currency, of those that this installation adds. Raises UsageError for a file that cannot be read."""
+    """Decimals by currency, of those that this installation adds.
+
+    Raises UsageError for a file that cannot be read.
+    """
     return _read_object(worker.currencies_file, "PITBOSS_CURRENCIES_FILE", "currency → decimals")
 
 
@@ -137,19 +149,26 @@ def _read_object(file: Path | None, name: str, what: str) -> Mapping[str, Any]:
 def main(arguments: Sequence[str]) -> int:
     """Run a role until it is told to drain, or until going on would lose or double something."""
     worker = read_worker_settings()
-    logging.basicConfig(level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
     for library in ("aiokafka", "faust", "mode"):
         # Each start of each service of theirs is a line at INFO; a worker that works says nothing.
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     if len(arguments) != 1 or arguments[0] not in ROLES:
-        sys.stderr.write(f"usage: python -m pitboss.workers.worker ROLE, one of {', '.join(ROLES)}\n")
+        sys.stderr.write(
+            f"usage: python -m pitboss.workers.worker ROLE, one of {', '.join(ROLES)}\n"
+        )
         return UsageError.exit_code
     [role] = arguments
     return run_worker(lambda: compose(role, resolve_runtime(read_settings()), worker))
 
 
 def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    """The role's app with what every worker has besides: an ear for commands. Nothing is connected yet."""
+    """The role's app with what every worker has besides: an ear for commands.
+
+    Nothing is connected yet.
+    """
     configure_currencies(read_currencies(worker))
     app = ROLES[role](runtime, worker)
     app.supervise(Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes))

@@ -19,10 +19,16 @@ def rerun_detectors(log: Mapping[int, Iterable[LogEvent]]) -> dict[str, FraudAle
         for sourced in records:
             event = sourced.event
             observation = tuple(getattr(event, name) for name in FIELDS)
-            found |= {alert.alert_id: alert for alert in watch.observe(observation, sourced.source.offset)}
+            found |= {
+                alert.alert_id: alert for alert in watch.observe(observation, sourced.source.offset)
+            }
     return found
 
 
-def differing_alerts(published: Mapping[str, FraudAlert], raised: Mapping[str, FraudAlert]) -> Sequence[str]:
+def differing_alerts(
+    published: Mapping[str, FraudAlert], raised: Mapping[str, FraudAlert]
+) -> Sequence[str]:
     """The ids under which two sets of alerts do not say the same."""
-    return sorted(name for name in published.keys() | raised.keys() if published.get(name) != raised.get(name))
+    return sorted(
+        name for name in published.keys() | raised.keys() if published.get(name) != raised.get(name)
+    )

@@ -1,4 +1,6 @@
-"""Six checks over topics and tables that were read anew; each names the first thing that does not hold."""
+"""Six checks over topics and tables that were read anew; each names the first thing that does not
+hold.
+"""
 
 from __future__ import annotations
 
@@ -54,21 +56,36 @@ async def check_tables(database: LedgerDatabase) -> list[Check]:
         _check(
             "conserved",
             [f"{c}: players hold {p}, the house {h}" for c, p, h in conserved]
-            + [f"decision {row[1]} of event {row[0]} says {row[2]} movements, there are {row[3]}" for row in movements],
+            + [
+                f"decision {row[1]} of event {row[0]} says {row[2]} movements, there are {row[3]}"
+                for row in movements
+            ],
             size,
         ),
         _check(
             "balances_match",
-            [f"wallet {row[0]}:{row[1]} is not the fold of its transfers: {row[2:]}" for row in folded]
-            + [f"transfer {row[0]}:{row[1]} v{row[2]} does not follow from the one before" for row in chain],
+            [
+                f"wallet {row[0]}:{row[1]} is not the fold of its transfers: {row[2:]}"
+                for row in folded
+            ]
+            + [
+                f"transfer {row[0]}:{row[1]} v{row[2]} does not follow from the one before"
+                for row in chain
+            ],
             size,
         ),
-        _check("versions_gapless", (f"wallet {row[0]}:{row[1]} has versions {row[2:]}" for row in versions), size),
-    ]  # fmt: skip
+        _check(
+            "versions_gapless",
+            (f"wallet {row[0]}:{row[1]} has versions {row[2:]}" for row in versions),
+            size,
+        ),
+    ]
 
 
 def check_offsets(topics: TopicEvidence, tables: TableEvidence) -> Check:
-    """Each source offset has its entry, repeat, parking or dead letter, item by item: nothing came in and vanished."""
+    """Each source offset has its entry, repeat, parking or dead letter, item by item: nothing came
+    in and vanished.
+    """
     dead = {letter.source for letter in topics.dead_letters}
     normalised = {(attempt.topic, attempt.partition, attempt.offset) for attempt in topics.attempts}
     answered = {(answer.partition, answer.source_offset) for answer in tables.answers}
@@ -102,20 +119,24 @@ def _sorted(places: Iterable[Any]) -> list[Any]:
 
 def _lost_on_the_way(topics: TopicEvidence, tables: TableEvidence) -> list[str]:
     """What no longer waits for its player must be in the log, with its player or finally without."""
-    came = {(line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log}
+    came = {
+        (line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log
+    }
     return [
         f"{where.topic}-{where.partition}@{where.offset} waits no more and never came into the log"
         for where in _sorted(topics.without_player)
-        if (where.partition, where.offset) not in tables.unappended and topics.without_player[where] not in came
+        if (where.partition, where.offset) not in tables.unappended
+        and topics.without_player[where] not in came
     ]
 
 
 def _missing_items(topics: TopicEvidence) -> list[str]:
-    """Items of one raw record are numbered from 0, and reading it again has told how many there are.
+    """Items of one raw record are numbered from 0, and reading it again has told how many there
+    are.
 
-    A dead letter of a whole record stands for those that have nothing of their own: a signature that was found wrong,
-    or so many rejected items that one letter tells of all. Whether an item beside those was lost cannot be told: what
-    was refused then is not known here without the keys.
+    A dead letter of a whole record stands for those that have nothing of their own: a signature
+    that was found wrong, or so many rejected items that one letter tells of all. Whether an item
+    beside those was lost cannot be told: what was refused then is not known here without the keys.
     """
     seen: dict[Position, set[int]] = {}
     for attempt in topics.attempts:
@@ -144,14 +165,18 @@ def check_topics(topics: TopicEvidence, tables: TableEvidence) -> Check:
         for key in sorted(published.keys() | tables.wallets.keys())
         if published.get(key) != tables.wallets.get(key)
     ]
-    # The topic is compacted: whoever begins to read later finds the last record of a key and nothing else.
+    # The topic is compacted: whoever begins to read later finds the last record of a key and
+    # nothing else.
     wrong += [
         f"wallet {key}: the last record says version {versions[-1][0]}, an earlier one {max(versions)[0]}"
         for key, versions in sorted(topics.balance_history.items())
         if versions[-1][0] != max(versions)[0]
     ]
     told = {key: _told(outcome, outcome.balance_minor) for key, outcome in topics.outcomes.items()}
-    decided = {(answer.event_id, answer.attempt): _told(answer, answer.available_minor) for answer in tables.answers}
+    decided = {
+        (answer.event_id, answer.attempt): _told(answer, answer.available_minor)
+        for answer in tables.answers
+    }
     wrong += [
         f"event {key[0]} of {key[1]}: the topic says {told.get(key)}, the database {decided.get(key)}"
         for key in told.keys() | decided.keys()
@@ -160,25 +185,42 @@ def check_topics(topics: TopicEvidence, tables: TableEvidence) -> Check:
     wrong += [
         f"event {read.event_id} of {read.attempt}: the topic counts in {read.scale} decimals, the wallet in {wallet[0]}"
         for read in topics.outcomes.values()
-        if (wallet := tables.wallets.get(f"{read.player_id}:{read.currency}")) and read.scale not in (None, wallet[0])
+        if (wallet := tables.wallets.get(f"{read.player_id}:{read.currency}"))
+        and read.scale not in (None, wallet[0])
     ]
     wrong += topics.contradictions
-    return _check("topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes")
+    return _check(
+        "topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes"
+    )
 
 
 def _told(answer: WalletOutcome | AnswerRow, available_minor: int | None) -> tuple[Any, ...]:
     return (
-        answer.outcome, answer.reason, answer.currency, available_minor, answer.version, answer.brand, answer.provider,
-        answer.operation, answer.provider_tx_id, answer.player_id,
-    )  # fmt: skip
+        answer.outcome,
+        answer.reason,
+        answer.currency,
+        available_minor,
+        answer.version,
+        answer.brand,
+        answer.provider,
+        answer.operation,
+        answer.provider_tx_id,
+        answer.player_id,
+    )
 
 
 def _wallet_row(balance: WalletBalance) -> tuple[Any, ...]:
     cash = balance.available_minor - balance.bonus_minor
     return (
-        balance.scale, cash, balance.bonus_minor, balance.held_minor, balance.version, balance.event_id,
-        balance.source.partition, balance.source.offset,
-    )  # fmt: skip
+        balance.scale,
+        cash,
+        balance.bonus_minor,
+        balance.held_minor,
+        balance.version,
+        balance.event_id,
+        balance.source.partition,
+        balance.source.offset,
+    )
 
 
 async def check_replay(
@@ -189,9 +231,13 @@ async def check_replay(
     policies: Mapping[str, LedgerPolicy],
     progress: Callable[[int, int], None],
 ) -> Check:
-    """The log into an empty ledger gives the same rows: balances, movements, outcomes, closings, player states."""
+    """The log into an empty ledger gives the same rows: balances, movements, outcomes, closings,
+    player states.
+    """
     try:
-        await replay_ledger(empty_database_url, log_topic, topics.log, tables.batches, policies, progress)
+        await replay_ledger(
+            empty_database_url, log_topic, topics.log, tables.batches, policies, progress
+        )
     except Fatal as error:
         return Check("replay_equal", holds=False, detail=f"the log cannot be replayed: {error}")
     database = LedgerDatabase(empty_database_url, "pitboss.replay", role=Role.AUDITOR)

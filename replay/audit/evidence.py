@@ -1,4 +1,7 @@
-"""What the checks look at: topics and tables read anew, whole. No counter of any worker is trusted."""
+"""What the checks look at: topics and tables read anew, whole.
+
+No counter of any worker is trusted.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ class TopicEvidence:
     alerts: dict[str, FraudAlert] = field(default_factory=dict)
     outcomes: dict[tuple[str, Attempt], WalletOutcome] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
-    """Two outcomes for one attempt that say different things; a record under another's key, or at odds with itself."""
+    """Two outcomes for one attempt that say different things; a record under another's key, or at
+    odds with itself.
+    """
 
 
 class AnswerRow(msgspec.Struct, frozen=True):
@@ -106,7 +111,9 @@ class TableEvidence:
 
 
 async def read_tables(database: LedgerDatabase) -> TableEvidence:
-    """Wallets by `player:currency`, answers by place, parked rows, batches in the order of their commits."""
+    """Wallets by `player:currency`, answers by place, parked rows, batches in the order of their
+    commits.
+    """
     wallets = await database.query(SQL["wallets"])
     answers = await database.query(SQL["answers"])
     parked = await database.query(SQL["parked_offsets"])
@@ -116,7 +123,9 @@ async def read_tables(database: LedgerDatabase) -> TableEvidence:
         parked={(part, offset) for part, offset, _ in parked},
         unappended={(part, offset) for part, offset, appended in parked if not appended},
         waiting_records={Position(*row) for row in await database.query(SQL["waiting_raw"])},
-        batches=[(part, first, after) for part, first, after in await database.query(SQL["batches"])],
+        batches=[
+            (part, first, after) for part, first, after in await database.query(SQL["batches"])
+        ],
         digests=dict(await database.query(SQL["digests"])),
     )
 
@@ -124,17 +133,21 @@ async def read_tables(database: LedgerDatabase) -> TableEvidence:
 def _answered(row: Sequence[Any]) -> AnswerRow:
     part, offset, event_id, outcome, reason, currency, available, version, *rest = row
     attempt, identity = Attempt(*rest[:4]), rest[4:]
-    return AnswerRow(part, offset, event_id, outcome, reason, currency, available, version, attempt, *identity)
+    return AnswerRow(
+        part, offset, event_id, outcome, reason, currency, available, version, attempt, *identity
+    )
 
 
-async def read_all_topics(bootstrap_servers: str, namespace: str, providers: Collection[str]) -> TopicEvidence:
+async def read_all_topics(
+    bootstrap_servers: str, namespace: str, providers: Collection[str]
+) -> TopicEvidence:
     """Every record of the topics that the checks compare. Raises Unavailable, UsageError."""
     topics = TopicEvidence()
     raw = {qualified_name(raw_topic(provider), namespace) for provider in providers}
     ours = {qualified_name(name, namespace) for name in _OURS}
-    dead = {qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers} | {
-        qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)
-    }
+    dead = {
+        qualified_name(dead_letter_topic(raw_topic(provider)), namespace) for provider in providers
+    } | {qualified_name(dead_letter_topic(name), namespace) for name in (TRANSACTIONS, UNRESOLVED)}
     readers = _TopicReaders(topics, namespace)
     async for record in read_topics(bootstrap_servers, raw | ours | dead):
         readers.read(record)
@@ -146,16 +159,25 @@ class _TopicReaders:
 
     def __init__(self, topics: TopicEvidence, namespace: str) -> None:
         self._topics = topics
-        self._transaction, self._player_event = codec.decoder(WalletTransaction), codec.decoder(PlayerEvent)
+        self._transaction, self._player_event = (
+            codec.decoder(WalletTransaction),
+            codec.decoder(PlayerEvent),
+        )
         self._balance, self._outcome = codec.decoder(WalletBalance), codec.decoder(WalletOutcome)
         self._settlement = codec.decoder(MarketSettlement)
         self._alert, self._dead_letter = codec.decoder(FraudAlert), codec.decoder(DeadLetter)
-        # Whatever key signs a record, its body has so many items; the events themselves are not wanted.
+        # Whatever key signs a record, its body has so many items; the events themselves are not
+        # wanted.
         self._normaliser = Normaliser(DIALECTS, {}, lambda _: b"")
         by_name = {
-            TRANSACTIONS: self._log, UNRESOLVED: self._unresolved, PLAYER_EVENTS: self._player,
-            SETTLEMENTS: self._settled, BALANCES: self._balances, OUTCOMES: self._outcomes, ALERTS: self._alerts,
-        }  # fmt: skip
+            TRANSACTIONS: self._log,
+            UNRESOLVED: self._unresolved,
+            PLAYER_EVENTS: self._player,
+            SETTLEMENTS: self._settled,
+            BALANCES: self._balances,
+            OUTCOMES: self._outcomes,
+            ALERTS: self._alerts,
+        }
         self._by_topic = {qualified_name(name, namespace): read for name, read in by_name.items()}
 
     def read(self, record: Any) -> None:
@@ -171,7 +193,9 @@ class _TopicReaders:
             self._contradicts(where, f"nobody can read it: {error}")
 
     def _contradicts(self, where: Position, what: str) -> None:
-        self._topics.contradictions.append(f"{where.topic}-{where.partition}@{where.offset}: {what}")
+        self._topics.contradictions.append(
+            f"{where.topic}-{where.partition}@{where.offset}: {what}"
+        )
 
     def _raw(self, where: Position, record: Any) -> None:
         self._topics.raw.add(where)
@@ -209,20 +233,26 @@ class _TopicReaders:
         topics, key, read = self._topics, _text(record.key), self._balance(record.value)
         topics.balance_history.setdefault(key, []).append((read.version, record.timestamp))
         if key != f"{read.player_id}:{read.currency}":
-            self._contradicts(where, f"under the key {key} stands the balance of {read.player_id}:{read.currency}")
+            self._contradicts(
+                where, f"under the key {key} stands the balance of {read.player_id}:{read.currency}"
+            )
         if read.balance_minor != read.available_minor + read.held_minor:
             self._contradicts(where, f"balance v{read.version} of {key} does not add up")
         known = topics.balances.get(key)
         if known is None or known.version < read.version:
             topics.balances[key] = read
         elif known.version == read.version and known != read:
-            self._contradicts(where, f"balance v{read.version} of {key} was {known.balance_minor} before")
+            self._contradicts(
+                where, f"balance v{read.version} of {key} was {known.balance_minor} before"
+            )
 
     def _outcomes(self, where: Position, record: Any) -> None:
         topics, read = self._topics, self._outcome(record.value)
         known = topics.outcomes.setdefault((read.event_id, read.attempt), read)
         if _text(record.key) != (read.provider_tx_id if read.player_id is None else read.player_id):
-            self._contradicts(where, f"the outcome of {read.attempt} stands under the key {record.key!r}")
+            self._contradicts(
+                where, f"the outcome of {read.attempt} stands under the key {record.key!r}"
+            )
         if known != read:
             self._contradicts(where, f"{read.attempt} was told {known.outcome} and {read.outcome}")
 

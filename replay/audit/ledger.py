@@ -25,11 +25,12 @@ async def replay_ledger(
     policies: Mapping[str, LedgerPolicy],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Book `events` (by partition, in offset order) into the empty database in the order of `batches`.
+    """Book `events` (by partition, in offset order) into the empty database in the order of
+    `batches`.
 
-    `batches` are (partition, from offset, next offset) as the live ledger committed them: what crosses partitions then
-    comes out alike. `progress` is told batches done and in
-    all. Raises UsageError if the database is not empty.
+    `batches` are (partition, from offset, next offset) as the live ledger committed them: what
+    crosses partitions then comes out alike. `progress` is told batches done and in all. Raises
+    UsageError if the database is not empty.
     """
     migrate(database_url)
     database = LedgerDatabase(database_url, "pitboss.replay")
@@ -37,9 +38,13 @@ async def replay_ledger(
     try:
         [(entries,)] = await database.query(_SQL["entries"])
         if entries:
-            message = f"the database to replay into already holds {entries} entries; it must be empty"
+            message = (
+                f"the database to replay into already holds {entries} entries; it must be empty"
+            )
             raise UsageError(message)
-        claims = await claim_positions(database, sorted({part for part, _, _ in batches}), topic=topic)
+        claims = await claim_positions(
+            database, sorted({part for part, _, _ in batches}), topic=topic
+        )
         ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
         done = 0
         for group in _groups(_slices(events, batches)):
@@ -50,7 +55,9 @@ async def replay_ledger(
         await database.close()
 
 
-def _slices(events: Mapping[int, Sequence[LogEvent]], batches: Sequence[tuple[int, int, int]]) -> Iterator[Slice]:
+def _slices(
+    events: Mapping[int, Sequence[LogEvent]], batches: Sequence[tuple[int, int, int]]
+) -> Iterator[Slice]:
     """The batches with their events."""
     taken = dict.fromkeys(events, 0)
     for part, from_offset, next_offset in batches:
@@ -63,7 +70,9 @@ def _slices(events: Mapping[int, Sequence[LogEvent]], batches: Sequence[tuple[in
 
 
 def _groups(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
-    """Slices in their order, as many to a transaction as it takes; a transaction knows each partition once."""
+    """Slices in their order, as many to a transaction as it takes; a transaction knows each
+    partition once.
+    """
     group: list[Slice] = []
     for slice_ in slices:
         if group and (

@@ -1,1 +1,3 @@
-"""What becomes of dead letters: read, redriven or dropped by a person, and what waits behind them meanwhile."""
+"""What becomes of dead letters: read, redriven or dropped by a person, and what waits behind them
+meanwhile.
+"""

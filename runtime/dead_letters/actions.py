@@ -1,4 +1,6 @@
-"""The record of what people did with dead letters, in PostgreSQL: who, what, when, why, and where it was appended."""
+"""The record of what people did with dead letters, in PostgreSQL: who, what, when, why, and where
+it was appended.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,18 @@ from schemas.events import Position
 
 
 class ActionStore(DeadLetterDatabase):
-    """Actions, never changed once they are done. Every method raises Unavailable while the database is away."""
+    """Actions, never changed once they are done.
+
+    Every method raises Unavailable while the database is away.
+    """
 
     async def by_source(self, prefix: str) -> dict[Position, list[Action]]:
         """Every action on records of topics whose names begin so, by source, oldest first."""
         escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
         async with self.transaction() as connection:
-            cursor = await connection.execute(statements("actions")["all"], {"prefix": escaped + "%"})
+            cursor = await connection.execute(
+                statements("actions")["all"], {"prefix": escaped + "%"}
+            )
             rows = await cursor.fetchall()
         found: dict[Position, list[Action]] = {}
         for row in rows:
@@ -28,14 +35,25 @@ class ActionStore(DeadLetterDatabase):
         return found
 
     async def begin(
-        self, cases: Sequence[DeadLetterCase], action: str, actor: str, reason: str, *, is_forced: bool
+        self,
+        cases: Sequence[DeadLetterCase],
+        action: str,
+        actor: str,
+        reason: str,
+        *,
+        is_forced: bool,
     ) -> list[int]:
         """Note what is going to be done, before it is; the ids in the order of the cases."""
         parameters = {
-            "action": action, "actor": actor, "reason": reason, "is_forced": is_forced,
-            "topics": [case.source.topic for case in cases], "parts": [case.source.partition for case in cases],
-            "offsets": [case.source.offset for case in cases], "codes": [",".join(case.codes) for case in cases],
-        }  # fmt: skip
+            "action": action,
+            "actor": actor,
+            "reason": reason,
+            "is_forced": is_forced,
+            "topics": [case.source.topic for case in cases],
+            "parts": [case.source.partition for case in cases],
+            "offsets": [case.source.offset for case in cases],
+            "codes": [",".join(case.codes) for case in cases],
+        }
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("actions")["begin"], parameters)
             return [row[0] for row in await cursor.fetchall()]
@@ -52,19 +70,51 @@ class ActionStore(DeadLetterDatabase):
 
     @asynccontextmanager
     async def exclusive_lock(self) -> AsyncIterator[None]:
-        """Nobody else redrives or drops until the block is left. Raises Unavailable where somebody does."""
+        """Nobody else redrives or drops until the block is left.
+
+        Raises Unavailable where somebody does.
+        """
         lock = DeadLetterDatabase(self._url, "pitboss.dlt.lock", silence_max_s=None)
         try:
             async with lock.transaction() as connection:
-                [(is_ours,)] = await (await connection.execute(statements("actions")["lock"])).fetchall()
+                [(is_ours,)] = await (
+                    await connection.execute(statements("actions")["lock"])
+                ).fetchall()
                 if not is_ours:
-                    raise Unavailable("somebody else is redriving or dropping dead letters just now: try again")
+                    raise Unavailable(
+                        "somebody else is redriving or dropping dead letters just now: try again"
+                    )
                 yield
         finally:
             await lock.close()
 
 
 def _action(row: Sequence[Any]) -> Action:
-    number, topic, part, offset, action, code, actor, reason, is_forced, asked_at, is_done, to_part, to_offset = row
+    (
+        number,
+        topic,
+        part,
+        offset,
+        action,
+        code,
+        actor,
+        reason,
+        is_forced,
+        asked_at,
+        is_done,
+        to_part,
+        to_offset,
+    ) = row
     to = None if to_offset is None else Position(topic, to_part, to_offset)
-    return Action(number, Position(topic, part, offset), action, code, actor, reason, is_forced, asked_at, is_done, to)
+    return Action(
+        number,
+        Position(topic, part, offset),
+        action,
+        code,
+        actor,
+        reason,
+        is_forced,
+        asked_at,
+        is_done,
+        to,
+    )

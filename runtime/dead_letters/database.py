@@ -40,10 +40,15 @@ class DeadLetterDatabase(Service):
         """Connect to nothing yet; see `runtime.postgres.database` for `silence_max_s`."""
         super().__init__(**kwargs)
         self._url = database_url
-        self._database = _Letters(database_url, application_name, role=role, silence_max_s=silence_max_s)
+        self._database = _Letters(
+            database_url, application_name, role=role, silence_max_s=silence_max_s
+        )
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        """A transaction that is committed at the end of the block. Raises UsageError where the tables are older."""
+        """A transaction that is committed at the end of the block.
+
+        Raises UsageError where the tables are older.
+        """
         return self._database.transaction()
 
     async def close(self) -> None:

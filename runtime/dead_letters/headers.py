@@ -1,8 +1,9 @@
-"""How a raw record says that it is a redrive, or that a dead letter was given up: headers, written and read here.
+"""How a raw record says that it is a redrive, or that a dead letter was given up: headers, written
+and read here.
 
-Like `cancel`, these headers belong to the operator of the log: a connector must not pass on a provider's own headers
-of these names. What they can do to a stranger's advantage is nothing: a redriven decision is refused, a fact is booked
-under the identity that it has anyway.
+Like `cancel`, these headers belong to the operator of the log: a connector must not pass on a
+provider's own headers of these names. What they can do to a stranger's advantage is nothing: a
+redriven decision is refused, a fact is booked under the identity that it has anyway.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ from schemas.events import Cause, Position
 HeaderList: TypeAlias = Sequence[tuple[str, bytes | None]]
 
 REDRIVE_OF: Final = "redrive-of"
-"""The dead letter's source, `<topic>-<partition>@<offset>`: what is here are its bytes once more."""
+"""The dead letter's source, `<topic>-<partition>@<offset>`: what is here are its bytes once more.
+"""
 REDRIVE_COUNT: Final = "redrive-count"
 """1 for the first redrive of a record; a redrive of what was redriven counts on."""
 DROP_OF: Final = "drop-of"
-"""The source of a dead letter that was given up; the record is a mark in the log and holds nothing else."""
+"""The source of a dead letter that was given up; the record is a mark in the log and holds nothing
+else.
+"""
 ACTOR: Final = "redrive-by"
 REASON: Final = "redrive-why"
 PARKED_BEHIND: Final = "parked-behind"
-"""Not on any topic: what a parked record carries when it goes on, with the source that it had waited for."""
+"""Not on any topic: what a parked record carries when it goes on, with the source that it had
+waited for.
+"""
 
-OPERATOR_HEADERS: Final = frozenset({REDRIVE_OF, REDRIVE_COUNT, DROP_OF, ACTOR, REASON, PARKED_BEHIND})
+OPERATOR_HEADERS: Final = frozenset(
+    {REDRIVE_OF, REDRIVE_COUNT, DROP_OF, ACTOR, REASON, PARKED_BEHIND}
+)
 ACTOR_MAX: Final = 64
 REASON_MAX: Final = 200
 
@@ -51,17 +59,28 @@ def parse_position(text: str) -> Position | None:
     return None if match is None else Position(match[1], int(match[2]), int(match[3]))
 
 
-def redrive_headers(original: HeaderList, source: Position, actor: str, reason: str) -> list[tuple[str, bytes | None]]:
+def redrive_headers(
+    original: HeaderList, source: Position, actor: str, reason: str
+) -> list[tuple[str, bytes | None]]:
     """The original headers, without traces of an earlier redrive, and who redrives what and why."""
     count = 1 + _count_of(dict(original).get(REDRIVE_COUNT))
-    said = {REDRIVE_OF: format_position(source), REDRIVE_COUNT: str(count), ACTOR: actor, REASON: reason}
+    said = {
+        REDRIVE_OF: format_position(source),
+        REDRIVE_COUNT: str(count),
+        ACTOR: actor,
+        REASON: reason,
+    }
     kept = [(name, value) for name, value in original if name not in OPERATOR_HEADERS]
     return [*kept, *((name, text.encode()) for name, text in said.items())]
 
 
 def drop_headers(source: Position, actor: str, reason: str) -> list[tuple[str, bytes]]:
     """The headers of a drop's mark."""
-    return [(DROP_OF, format_position(source).encode()), (ACTOR, actor.encode()), (REASON, reason.encode())]
+    return [
+        (DROP_OF, format_position(source).encode()),
+        (ACTOR, actor.encode()),
+        (REASON, reason.encode()),
+    ]
 
 
 def referenced_position(raw: bytes | None, record: RawRecord) -> Position:
@@ -71,9 +90,15 @@ def referenced_position(raw: bytes | None, record: RawRecord) -> Position:
     """
     place = parse_position((raw or b"").decode("utf-8", "replace"))
     if place is None or (place.topic, place.partition) != (record.topic, record.partition):
-        raise Rejected(RejectCode.BAD_FIELD, "a redrive or drop must name <this raw topic>-<this partition>@<offset>")
+        raise Rejected(
+            RejectCode.BAD_FIELD,
+            "a redrive or drop must name <this raw topic>-<this partition>@<offset>",
+        )
     if place.offset >= record.offset:
-        raise Rejected(RejectCode.BAD_FIELD, f"a redrive or drop names offset {place.offset}, which is not before it")
+        raise Rejected(
+            RejectCode.BAD_FIELD,
+            f"a redrive or drop names offset {place.offset}, which is not before it",
+        )
     return place
 
 
@@ -85,7 +110,10 @@ def cause_from_headers(headers: Mapping[str, bytes | None], record: RawRecord) -
     if REDRIVE_OF in headers:
         place = referenced_position(headers[REDRIVE_OF], record)
         return Cause(
-            REDRIVE, format_position(place), _text(headers, ACTOR, ACTOR_MAX), _text(headers, REASON, REASON_MAX)
+            REDRIVE,
+            format_position(place),
+            _text(headers, ACTOR, ACTOR_MAX),
+            _text(headers, REASON, REASON_MAX),
         )
     return Cause(PARKED, _text(headers, PARKED_BEHIND, _PLACE_MAX) or "")
 

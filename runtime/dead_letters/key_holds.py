@@ -1,9 +1,11 @@
-"""Which records wait behind a dead letter of their player: pure, and a function of the raw log alone.
+"""Which records wait behind a dead letter of their player: pure, and a function of the raw log
+alone.
 
-Every record of a raw partition is judged as of its own offset, so whoever reads a stretch again judges it alike: after
-a kill, after a rebalance, beside a worker that does not know yet that it was replaced. A jam begins at the rejected
-record and ends at a later record of the same partition: the redrive or the drop of what it waits for, or the first
-record that the broker appended more than `age_max_ms` after the rejected one. It is never deleted, only ended.
+Every record of a raw partition is judged as of its own offset, so whoever reads a stretch again
+judges it alike: after a kill, after a rebalance, beside a worker that does not know yet that it was
+replaced. A jam begins at the rejected record and ends at a later record of the same partition: the
+redrive or the drop of what it waits for, or the first record that the broker appended more than
+`age_max_ms` after the rejected one. It is never deleted, only ended.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Disposition(Enum):
     READ = auto()
     """Nothing stands before it. If it is rejected, a jam may begin with it."""
     READ_ONLY = auto()
-    """It began its jam or moved it once, and is read again: its items go out once more, and the jam stays as it is."""
+    """It began its jam or moved it once, and is read again: its items go out once more, and the jam
+    stays as it is.
+    """
     RELEASE = auto()
     """What its jam waits for: if it can be read now, the jam ends."""
     DROP = auto()
@@ -47,9 +51,10 @@ class Disposition(Enum):
 class KeyHold(msgspec.Struct):
     """A key whose records wait from `from_offset` on, until `until_offset` (not itself), or still.
 
-    `waits_for` is the offset of the dead letter to redrive or drop: the first one, or one that was found among the
-    waiting when they went on. `moved_at` is the offset of the record that made it so, and rises with every move.
-    `waiting` and `waiting_bytes` count what is parked now; `last_parked` is the highest offset that ever was.
+    `waits_for` is the offset of the dead letter to redrive or drop: the first one, or one that was
+    found among the waiting when they went on. `moved_at` is the offset of the record that made it
+    so, and rises with every move. `waiting` and `waiting_bytes` count what is parked now;
+    `last_parked` is the highest offset that ever was.
     """
 
     key: bytes
@@ -70,7 +75,9 @@ class PartitionHolds:
     """The jams of one raw partition, as one worker knows them."""
 
     def __init__(self, limits: ParkLimits, jams: Iterable[KeyHold] = ()) -> None:
-        """Begin with what was stored; open jams, and those that ended where the reading begins or later."""
+        """Begin with what was stored; open jams, and those that ended where the reading begins or
+        later.
+        """
         self._limits = limits
         self._by_key: dict[bytes, list[KeyHold]] = {}
         self._open: dict[int, KeyHold] = {}
@@ -90,13 +97,18 @@ class PartitionHolds:
         headers = dict(record.headers)
         if _named_offset(headers.get(REDRIVE_OF), record) == jam.waits_for:
             return Disposition.RELEASE, jam
-        if record.value == DROP_MARK and _named_offset(headers.get(DROP_OF), record) == jam.waits_for:
+        if (
+            record.value == DROP_MARK
+            and _named_offset(headers.get(DROP_OF), record) == jam.waits_for
+        ):
             return Disposition.DROP, jam
         return (Disposition.FULL if self._is_full(jam, record) else Disposition.PARK), jam
 
     def begin(self, record: RawRecord, code: str) -> KeyHold:
         """Let the later records of a rejected record's key wait for it."""
-        jam = KeyHold(record.key or b"", record.offset, record.offset, record.offset, record.timestamp, code)
+        jam = KeyHold(
+            record.key or b"", record.offset, record.offset, record.offset, record.timestamp, code
+        )
         self._add(jam)
         return jam
 
@@ -123,14 +135,18 @@ class PartitionHolds:
         last_ms = record.timestamp - self._limits.age_max_ms
         if self._oldest_ms is None or self._oldest_ms >= last_ms:
             return []
-        old = [b for b in self._open.values() if b.since_ms < last_ms and b.from_offset < record.offset]
+        old = [
+            b for b in self._open.values() if b.since_ms < last_ms and b.from_offset < record.offset
+        ]
         return sorted(old, key=lambda jam: jam.from_offset)
 
     def forget_ended(self, next_offset: int) -> None:
         """Drop what can concern no record from `next_offset` on."""
         for key in list(self._by_key):
             jams = self._by_key[key]
-            kept = [jam for jam in jams if jam.until_offset is None or jam.until_offset >= next_offset]
+            kept = [
+                jam for jam in jams if jam.until_offset is None or jam.until_offset >= next_offset
+            ]
             if kept:
                 self._by_key[key] = kept
             else:
@@ -140,7 +156,9 @@ class PartitionHolds:
         self._by_key.setdefault(jam.key, []).append(jam)
         if jam.until_offset is None:
             self._open[jam.from_offset] = jam
-            self._oldest_ms = jam.since_ms if self._oldest_ms is None else min(self._oldest_ms, jam.since_ms)
+            self._oldest_ms = (
+                jam.since_ms if self._oldest_ms is None else min(self._oldest_ms, jam.since_ms)
+            )
 
     def _jam_of(self, record: RawRecord) -> KeyHold | None:
         for jam in reversed(self._by_key.get(record.key or b"", ())):

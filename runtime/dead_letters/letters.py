@@ -1,4 +1,6 @@
-"""Dead letters as a person looks at them: by the record that they are of, with what was done about it. Pure."""
+"""Dead letters as a person looks at them: by the record that they are of, with what was done about
+it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ class CaseState(StrEnum):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """Who had what done and why; `asked_at` in epoch ms. Not `is_done`: it may or may not have come to the append."""
+    """Who had what done and why; `asked_at` in epoch ms.
+
+    Not `is_done`: it may or may not have come to the append.
+    """
 
     id: int
     source: Position
@@ -43,9 +48,11 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class DeadLetterCase(msgspec.Struct, frozen=True):
-    """A source record with its letters: one for the whole record, or one for each item that was unusable.
+    """A source record with its letters: one for the whole record, or one for each item that was
+    unusable.
 
-    Where the items were too many for that, there is one for the whole record beside the first item of each code.
+    Where the items were too many for that, there is one for the whole record beside the first item
+    of each code.
     """
 
     source: Position
@@ -68,7 +75,10 @@ class DeadLetterCase(msgspec.Struct, frozen=True):
     @property
     def letter(self) -> DeadLetter:
         """The letter that holds the record's bytes, key and headers; where none does, the first."""
-        return next((one.letter for one in self.letters if one.letter.value is not None), self.letters[0].letter)
+        return next(
+            (one.letter for one in self.letters if one.letter.value is not None),
+            self.letters[0].letter,
+        )
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -77,11 +87,15 @@ class DeadLetterCase(msgspec.Struct, frozen=True):
 
     def concerns(self, player: str) -> bool:
         """Whether a letter names a player, or the key does."""
-        return self.letter.key == player.encode() or any(one.letter.player_id == player for one in self.letters)
+        return self.letter.key == player.encode() or any(
+            one.letter.player_id == player for one in self.letters
+        )
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True):
-    """The cases of one source topic and code; times are the broker's, of the source records, in epoch ms."""
+    """The cases of one source topic and code; times are the broker's, of the source records, in
+    epoch ms.
+    """
 
     topic: str
     code: str
@@ -115,10 +129,13 @@ class CaseFilter(msgspec.Struct, frozen=True):
         )
 
 
-def collect_cases(letters: Iterable[Letter], actions: Mapping[Position, Sequence[Action]]) -> list[DeadLetterCase]:
+def collect_cases(
+    letters: Iterable[Letter], actions: Mapping[Position, Sequence[Action]]
+) -> list[DeadLetterCase]:
     """The cases in the order of their source topics, partitions and offsets.
 
-    A letter may be on its topic several times, since a batch is repeated after a crash: the newest copy counts.
+    A letter may be on its topic several times, since a batch is repeated after a crash: the newest
+    copy counts.
     """
     found: dict[Position, dict[tuple[str, int], Letter]] = {}
     for letter in letters:
@@ -126,20 +143,27 @@ def collect_cases(letters: Iterable[Letter], actions: Mapping[Position, Sequence
         item = -1 if said.record_index is None else said.record_index
         found.setdefault(said.source, {})[said.stage, item] = letter
     return [
-        DeadLetterCase(source, tuple(by_item[item] for item in sorted(by_item)), tuple(actions.get(source, ())))
+        DeadLetterCase(
+            source, tuple(by_item[item] for item in sorted(by_item)), tuple(actions.get(source, ()))
+        )
         for source, by_item in sorted(found.items(), key=lambda pair: _order(pair[0]))
     ]
 
 
 def group_cases(cases: Iterable[DeadLetterCase]) -> list[DeadLetterGroup]:
-    """The cases by topic and code, most first. A case with items of several codes counts under each of them."""
+    """The cases by topic and code, most first.
+
+    A case with items of several codes counts under each of them.
+    """
     found: dict[tuple[str, str, str], list[DeadLetterCase]] = {}
     for case in cases:
         for topic, code, stage in dict.fromkeys(
             (case.source.topic, one.letter.code, one.letter.stage) for one in case.letters
         ):
             found.setdefault((topic, code, stage), []).append(case)
-    groups = [_group(topic, code, stage, members) for (topic, code, stage), members in found.items()]
+    groups = [
+        _group(topic, code, stage, members) for (topic, code, stage), members in found.items()
+    ]
     return sorted(groups, key=lambda group: (-group.open, -group.count, group.topic, group.code))
 
 
@@ -153,7 +177,12 @@ def _group(topic: str, code: str, stage: str, cases: Sequence[DeadLetterCase]) -
     states = [case.state for case in cases]
     # Many records have one millisecond: the log's order tells which came last.
     sample = max(
-        cases, key=lambda case: (case.state is CaseState.OPEN, case.letter.source_timestamp, case.source.offset)
+        cases,
+        key=lambda case: (
+            case.state is CaseState.OPEN,
+            case.letter.source_timestamp,
+            case.source.offset,
+        ),
     ).source
     return DeadLetterGroup(
         topic,

@@ -42,7 +42,10 @@ class OpenHold(msgspec.Struct, frozen=True):
 
 
 class ParkStore(DeadLetterDatabase):
-    """The park table of all raw partitions. Every method raises Unavailable while the database is away."""
+    """The park table of all raw partitions.
+
+    Every method raises Unavailable while the database is away.
+    """
 
     async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
         """The jams that can concern a record at `from_offset` or later."""
@@ -51,12 +54,21 @@ class ParkStore(DeadLetterDatabase):
             cursor = await connection.execute(statements("parking")["load"], where)
             return [
                 KeyHold(
-                    key=row[0], from_offset=row[1], waits_for=row[2], moved_at=row[3], since_ms=row[4], code=row[5],
-                    until_offset=row[6], ended_by=row[7], full_from=row[8], waiting=row[9], waiting_bytes=row[10],
+                    key=row[0],
+                    from_offset=row[1],
+                    waits_for=row[2],
+                    moved_at=row[3],
+                    since_ms=row[4],
+                    code=row[5],
+                    until_offset=row[6],
+                    ended_by=row[7],
+                    full_from=row[8],
+                    waiting=row[9],
+                    waiting_bytes=row[10],
                     last_parked=row[11],
                 )
                 for row in await cursor.fetchall()
-            ]  # fmt: skip
+            ]
 
     async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
         """What waits in a jam, in the order of the raw partition."""
@@ -91,7 +103,9 @@ class ParkStore(DeadLetterDatabase):
         """What waits on the topics whose names begin so, longest first."""
         escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
         async with self.transaction() as connection:
-            cursor = await connection.execute(statements("parking")["open_jams"], {"prefix": escaped + "%"})
+            cursor = await connection.execute(
+                statements("parking")["open_jams"], {"prefix": escaped + "%"}
+            )
             return [OpenHold(*row) for row in await cursor.fetchall()]
 
 

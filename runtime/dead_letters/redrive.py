@@ -1,8 +1,10 @@
-"""Redriving and dropping: a note of who and why first, then the append, then a note of where it went.
+"""Redriving and dropping: a note of who and why first, then the append, then a note of where it
+went.
 
-What is appended is what was received: value, key and headers, on the partition that it came from, with headers of ours
-that say what it is. A crash between append and second note leaves a note that is not done, and the case open; redriving
-it once more appends it once more, which the identity of its events makes a repeat.
+What is appended is what was received: value, key and headers, on the partition that it came from,
+with headers of ours that say what it is. A crash between append and second note leaves a note that
+is not done, and the case open; redriving it once more appends it once more, which the identity of
+its events makes a repeat.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ import msgspec
 from msgspec.structs import replace
 
 from runtime.dead_letters.actions import ActionStore
-from runtime.dead_letters.headers import DROP_MARK, HeaderList, drop_headers, format_position, redrive_headers
+from runtime.dead_letters.headers import (
+    DROP_MARK,
+    HeaderList,
+    drop_headers,
+    format_position,
+    redrive_headers,
+)
 from runtime.dead_letters.letters import CaseState, DeadLetterCase
 from schemas import codec
 from schemas.causes import REDRIVE
@@ -29,7 +37,9 @@ CASES_AT_ONCE: Final = 200
 """Cases that are noted, appended and noted again together."""
 
 APPEND_BYTES_MAX: Final = 1_048_588
-"""Of a batch, by Kafka's own default: a record that its connector could append must go through once more."""
+"""Of a batch, by Kafka's own default: a record that its connector could append must go through once
+more.
+"""
 
 _RECORD_BYTES, _HEADER_BYTES = 100, 10
 """What a batch of one record, and a header, have at most besides what is in them."""
@@ -67,7 +77,10 @@ class OutgoingRecord(msgspec.Struct, frozen=True):
 
 
 AppendRecord = Callable[[Position, OutgoingRecord], Awaitable[Position]]
-"""Appends to the partition of a source and tells the offset, once it is durable. Raises SendFailed."""
+"""Appends to the partition of a source and tells the offset, once it is durable.
+
+Raises SendFailed.
+"""
 
 ReadSource = Callable[[Position], Awaitable[OutgoingRecord | None]]
 """The source record itself, where its topic still holds it."""
@@ -75,7 +88,10 @@ ReadSource = Callable[[Position], Awaitable[OutgoingRecord | None]]
 
 @dataclass(frozen=True)
 class Redriver:
-    """One person's doing, for one reason. `waiting` counts what waits behind each dead letter that holds others up."""
+    """One person's doing, for one reason.
+
+    `waiting` counts what waits behind each dead letter that holds others up.
+    """
 
     actions: ActionStore
     append: AppendRecord
@@ -87,7 +103,10 @@ class Redriver:
     async def redrive(
         self, cases: Sequence[DeadLetterCase], *, force: bool = False, dry_run: bool = False
     ) -> list[RedriveResult]:
-        """Append the bytes of each open case once more; of others only by force. Raises Unavailable, SendFailed."""
+        """Append the bytes of each open case once more; of others only by force.
+
+        Raises Unavailable, SendFailed.
+        """
         results: list[RedriveResult] = []
         ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
         for case in cases:
@@ -102,10 +121,14 @@ class Redriver:
                 ready.append((case, outgoing))
         return results + await self._carry_out("REDRIVE", ready, force=force, dry_run=dry_run)
 
-    async def drop(self, cases: Sequence[DeadLetterCase], *, dry_run: bool = False) -> list[RedriveResult]:
-        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as `redrive` does.
+    async def drop(
+        self, cases: Sequence[DeadLetterCase], *, dry_run: bool = False
+    ) -> list[RedriveResult]:
+        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as
+        `redrive` does.
 
-        One that was dropped before anybody waited behind it is dropped once more if somebody does by now.
+        One that was dropped before anybody waited behind it is dropped once more if somebody does
+        by now.
         """
         results: list[RedriveResult] = []
         ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
@@ -115,14 +138,21 @@ class Redriver:
             if why_not is not None and not (holds_up and _dropped_in_silence(case)):
                 results.append(self._result(case, RedriveStatus.SKIPPED, why_not))
             elif holds_up:
-                mark = OutgoingRecord(case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason))
+                mark = OutgoingRecord(
+                    case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason)
+                )
                 ready.append((case, mark))
             else:
                 ready.append((case, None))
         return results + await self._carry_out("DROP", ready, force=False, dry_run=dry_run)
 
     async def _carry_out(
-        self, action: str, ready: Sequence[tuple[DeadLetterCase, OutgoingRecord | None]], *, force: bool, dry_run: bool
+        self,
+        action: str,
+        ready: Sequence[tuple[DeadLetterCase, OutgoingRecord | None]],
+        *,
+        force: bool,
+        dry_run: bool,
     ) -> list[RedriveResult]:
         if dry_run:
             return [self._result(case, RedriveStatus.PLANNED, "") for case, _ in ready]
@@ -130,13 +160,21 @@ class Redriver:
         for first in range(0, len(ready), CASES_AT_ONCE):
             chunk = ready[first : first + CASES_AT_ONCE]
             cases = [case for case, _ in chunk]
-            numbers = await self.actions.begin(cases, action, self.actor, self.reason, is_forced=force)
+            numbers = await self.actions.begin(
+                cases, action, self.actor, self.reason, is_forced=force
+            )
             done: dict[int, Position | None] = {}
-            lanes: dict[tuple[str, int], list[tuple[int, DeadLetterCase, OutgoingRecord | None]]] = {}
+            lanes: dict[
+                tuple[str, int], list[tuple[int, DeadLetterCase, OutgoingRecord | None]]
+            ] = {}
             for number, (case, outgoing) in zip(numbers, chunk, strict=True):
-                lanes.setdefault((case.source.topic, case.source.partition), []).append((number, case, outgoing))
+                lanes.setdefault((case.source.topic, case.source.partition), []).append(
+                    (number, case, outgoing)
+                )
             try:
-                await asyncio.gather(*[self._append_in_order(lane, done) for lane in lanes.values()])
+                await asyncio.gather(
+                    *[self._append_in_order(lane, done) for lane in lanes.values()]
+                )
             finally:
                 await self.actions.complete(list(done.items()))
             results += [
@@ -146,7 +184,9 @@ class Redriver:
         return results
 
     async def _append_in_order(
-        self, lane: Sequence[tuple[int, DeadLetterCase, OutgoingRecord | None]], done: dict[int, Position | None]
+        self,
+        lane: Sequence[tuple[int, DeadLetterCase, OutgoingRecord | None]],
+        done: dict[int, Position | None],
     ) -> None:
         for number, case, outgoing in lane:
             done[number] = None if outgoing is None else await self.append(case.source, outgoing)
@@ -154,8 +194,12 @@ class Redriver:
     async def _outgoing(self, case: DeadLetterCase) -> OutgoingRecord | str:
         """What to append, or why nothing can be."""
         letter = case.letter
-        original = OutgoingRecord(letter.key, letter.value, [(one.name, one.value) for one in letter.headers])
-        if original.value is None:  # too large for an envelope, or without a value from the beginning
+        original = OutgoingRecord(
+            letter.key, letter.value, [(one.name, one.value) for one in letter.headers]
+        )
+        if (
+            original.value is None
+        ):  # too large for an envelope, or without a value from the beginning
             found = await self.read_source(case.source)
             if found is None:
                 return f"its bytes were left at {format_position(case.source)}, which is gone"
@@ -174,7 +218,9 @@ class Redriver:
     def _event(
         self, case: DeadLetterCase, key: bytes | None, value: bytes, headers: HeaderList
     ) -> OutgoingRecord | str:
-        """A record of our own topics, if it can be read by now; a decision says of itself that it comes late."""
+        """A record of our own topics, if it can be read by now; a decision says of itself that it
+        comes late.
+        """
         try:
             event = codec.decoder(WalletTransaction)(value)
         except Rejected as error:
@@ -187,7 +233,9 @@ class Redriver:
     def _result(
         self, case: DeadLetterCase, status: RedriveStatus, detail: str, at: Position | None = None
     ) -> RedriveResult:
-        return RedriveResult(case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0))
+        return RedriveResult(
+            case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0)
+        )
 
 
 def _settled(case: DeadLetterCase) -> str | None:
@@ -200,13 +248,17 @@ def _settled(case: DeadLetterCase) -> str | None:
 
 
 def _dropped_in_silence(case: DeadLetterCase) -> bool:
-    """Whether it was dropped and the log was not told: its letter is durable a moment before a jam waits for it."""
+    """Whether it was dropped and the log was not told: its letter is durable a moment before a jam
+    waits for it.
+    """
     last = case.last_done
     return last is not None and case.state is CaseState.DROPPED and last.appended_at is None
 
 
 def _size(outgoing: OutgoingRecord) -> int:
-    headers = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in outgoing.headers)
+    headers = sum(
+        len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in outgoing.headers
+    )
     return _RECORD_BYTES + len(outgoing.key or b"") + len(outgoing.value or b"") + headers
 
 

@@ -1,7 +1,7 @@
 """Where records go that cannot be used: byte for byte, with the reason, beside their source topic.
 
-A record may have several letters, one for each item that is unusable. Its bytes are in the first of them and in no
-other, so that what is written grows with what was received and not with its square.
+A record may have several letters, one for each item that is unusable. Its bytes are in the first of
+them and in no other, so that what is written grows with what was received and not with its square.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from schemas.topics import dead_letter_topic
 DETAIL_CHARACTERS_MAX = 2_000
 
 BYTES_AT_ONCE: Final = 4_000_000
-"""Of records whose letters are encoded and sent together: four batches of the producer's, each copied once or twice."""
+"""Of records whose letters are encoded and sent together: four batches of the producer's, each
+copied once or twice.
+"""
 
 ENVELOPE_BYTES: Final = 400
 """Of a letter besides its record and its detail, more or less."""
 
 KEY_BYTES_MAX: Final = 1_024
-"""Of a key in a letter without its record's bytes. Providers' keys are ids; a longer one is bytes like the value."""
+"""Of a key in a letter without its record's bytes.
+
+Providers' keys are ids; a longer one is bytes like the value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +82,24 @@ class KafkaDeadLetterSink:
         record_index: int | None = None,
         player_id: str | None = None,
     ) -> None:
-        """Bury one record and wait until it is durable. Raises SendFailed, and Unavailable as `reach` does."""
+        """Bury one record and wait until it is durable.
+
+        Raises SendFailed, and Unavailable as `reach` does.
+        """
         await self.publish_all([Rejection(record, code, detail, record_index, player_id)])
 
     async def ensure_topic(self, topic: str) -> None:
-        """Make sure that a topic's records can be buried. Raises Unavailable while the topic for that is missing."""
+        """Make sure that a topic's records can be buried.
+
+        Raises Unavailable while the topic for that is missing.
+        """
         await self._producer.partition_count(dead_letter_topic(topic))
 
     async def publish_all(self, burials: Sequence[Rejection]) -> None:
-        """Bury records and wait until all are durable: all the items of a record in one call. Raises as `bury` does."""
+        """Bury records and wait until all are durable: all the items of a record in one call.
+
+        Raises as `bury` does.
+        """
         by_topic: dict[str, list[_PendingLetter]] = {}
         seen: set[tuple[str, int, int]] = set()
         for burial in burials:
@@ -106,7 +120,8 @@ class KafkaDeadLetterSink:
             except TooLarge as error:
                 burial = graves[error.index].burial
                 if error.index in shortened:
-                    # Everything that is left of it is bounded. To try once more would be to try for ever.
+                    # Everything that is left of it is bounded. To try once more would be to try for
+                    # ever.
                     raise InvariantBroken(
                         f"the dead letter of {_place(burial)} is too large although it holds no bytes of the record: "
                         f"{error.detail}; report it"
@@ -114,13 +129,16 @@ class KafkaDeadLetterSink:
                 shortened.add(error.index)
                 letters[error.index] = self._letter(burial, has_bytes=False, is_too_large=True)
 
-    def _letter(self, burial: Rejection, *, has_bytes: bool, is_too_large: bool = False) -> OutRecord:
+    def _letter(
+        self, burial: Rejection, *, has_bytes: bool, is_too_large: bool = False
+    ) -> OutRecord:
         record = burial.record
         detail = burial.detail
         if is_too_large:
             # With its envelope the record no longer fits a batch. Its bytes stay where they are.
             detail = f"(the bytes are too large for a dead letter: read them at {_place(burial)}) {detail}"
-        # A drop's mark needs the key to reach those who wait, so it stays while it is what keys are.
+        # A drop's mark needs the key to reach those who wait, so it stays while it is what keys
+        # are.
         key = record.key if has_bytes or len(record.key or b"") <= KEY_BYTES_MAX else None
         letter = DeadLetter(
             source=Position(record.topic, record.partition, record.offset),
@@ -149,7 +167,9 @@ def _place(burial: Rejection) -> str:
 
 
 def _in_portions(graves: Iterable[_PendingLetter]) -> Iterator[list[_PendingLetter]]:
-    """In their order, as many at a time as `BYTES_AT_ONCE` holds; one that is larger than that stands alone."""
+    """In their order, as many at a time as `BYTES_AT_ONCE` holds; one that is larger than that
+    stands alone.
+    """
     portion: list[_PendingLetter] = []
     size = 0
     for grave in graves:

@@ -1,4 +1,6 @@
-"""How an agent works: partitions side by side, each in its order, and no error leaves the loop unnoticed."""
+"""How an agent works: partitions side by side, each in its order, and no error leaves the loop
+unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ from runtime.kafka.intake.intake import Intake
 from schemas.errors import PitbossError
 
 Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
-"""Makes the effects of a batch durable, whole or not at all or so that doing it again changes nothing.
+"""Makes the effects of a batch durable, whole or not at all or so that doing it again changes
+nothing.
 
-What it may raise: a retriable PitbossError, and it is called again with the same batch; anything else, and the process
-ends. Rejected is its own business: it buries the record and goes on.
+What it may raise: a retriable PitbossError, and it is called again with the same batch; anything
+else, and the process ends. Rejected is its own business: it buries the record and goes on.
 """
 
 logger = logging.getLogger(__name__)
@@ -34,10 +37,12 @@ async def process_batches(
     concurrency_max: int | None = None,
     records_max: int = 2_000,
 ) -> None:
-    """Handle every batch until cancelled: one at a time of a partition, and of all at most `concurrency_max`.
+    """Handle every batch until cancelled: one at a time of a partition, and of all at most
+    `concurrency_max`.
 
-    What arrived while the batch before was in work is handled as one batch of at most `records_max` records: work that
-    costs per batch falls behind no further. Raises what `handle` raised that cannot be tried again.
+    What arrived while the batch before was in work is handled as one batch of at most `records_max`
+    records: work that costs per batch falls behind no further. Raises what `handle` raised that
+    cannot be tried again.
     """
     turns = asyncio.Semaphore(concurrency_max) if concurrency_max else nullcontext()
     lanes: dict[TopicPartition, deque[RecordBatch]] = {}
@@ -82,7 +87,12 @@ async def _process(
                     raise
                 waiting = f"{error.code}: {error}"
                 # The watchdog goes on saying what is waited for.
-                logger.log(logging.DEBUG if backoff.tries else logging.WARNING, "%s is tried again: %s", batch, error)
+                logger.log(
+                    logging.DEBUG if backoff.tries else logging.WARNING,
+                    "%s is tried again: %s",
+                    batch,
+                    error,
+                )
             finally:
                 intake.end(batch, waiting=waiting)
         if waiting is None:
@@ -97,7 +107,9 @@ def take_batch(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
     while lane:
         last, following = taken[-1], lane[0]
         count += following.count
-        follows = following.assignment == last.assignment and following.from_offset == last.next_offset
+        follows = (
+            following.assignment == last.assignment and following.from_offset == last.next_offset
+        )
         if not follows or count > records_max:
             break
         taken.append(lane.popleft())

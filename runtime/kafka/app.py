@@ -1,13 +1,15 @@
 """A Faust app that runs agents on batches, and the process around it.
 
-Faust gives agents, channels and supervision. It gets no consumer, producer, tables or web server of its own: its boot
-strategy leaves Kafka out, so no rebalance of Faust's can touch our channels. A domain is put together so:
+Faust gives agents, channels and supervision. It gets no consumer, producer, tables or web server of
+its own: its boot strategy leaves Kafka out, so no rebalance of Faust's can touch our channels. A
+domain is put together so:
 
     app = create_app(AppSettings("ledger", bootstrap_servers))
     producer = app.supervise(BatchProducer(...))
     intake = add_agent(app, IntakeSettings(...), handle, topics=[...])
 
-where `handle` takes one `RecordBatch` and makes its effects durable; see `lanes.process_batches` for its contract.
+where `handle` takes one `RecordBatch` and makes its effects durable; see `lanes.process_batches`
+for its contract.
 """
 
 from __future__ import annotations
@@ -43,11 +45,15 @@ logger = logging.getLogger(__name__)
 S = TypeVar("S", bound=Service)
 
 STOP_TIMEOUT_S = 40.0
-"""Longer than an intake's drain and a producer's flush; what hangs beyond it is cut off, and repeated by others."""
+"""Longer than an intake's drain and a producer's flush; what hangs beyond it is cut off, and
+repeated by others.
+"""
 
 STDERR = 2
 BLOCKED_S = 120.0
-"""How long code may keep the event loop to itself before the process is ended with its stacks printed."""
+"""How long code may keep the event loop to itself before the process is ended with its stacks
+printed.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,11 @@ class PitbossApp(faust.App):
         super().__init__(*args, **kwargs)
 
     def supervise(self, service: S) -> S:
-        """Start a service with the app, after the agents and those before it; they stop in the opposite order.
+        """Start a service with the app, after the agents and those before it; they stop in the
+        opposite order.
 
-        So an intake that was added last drains while its agents and their producer still work. A crash of any of
-        them ends the app.
+        So an intake that was added last drains while its agents and their producer still work. A
+        crash of any of them ends the app.
         """
         self._supervised.append(service)
         return service
@@ -129,17 +136,25 @@ def add_agent(
     watchdog: WatchdogSettings | None = None,
     reader: Reader | None = None,
 ) -> Intake:
-    """Attach an intake with its watchdog, and a Faust agent that works off its batches with `handle`.
+    """Attach an intake with its watchdog, and a Faust agent that works off its batches with
+    `handle`.
 
-    Services that `handle` uses must be supervised before this is called. `concurrency_max` bounds how many partitions are
-    handled at the same time. With a `reader`, batches come without records, but with what it made of them.
+    Services that `handle` uses must be supervised before this is called. `concurrency_max` bounds
+    how many partitions are handled at the same time. With a `reader`, batches come without records,
+    but with what it made of them.
     """
     channel = BatchChannel(app)
-    intake = Intake(settings, channel, topics=topics, pattern=pattern, positions=positions, reader=reader)
+    intake = Intake(
+        settings, channel, topics=topics, pattern=pattern, positions=positions, reader=reader
+    )
 
     async def agent(stream: Any) -> None:
         await process_batches(
-            intake, stream, handle, concurrency_max=concurrency_max, records_max=settings.batch_records_max
+            intake,
+            stream,
+            handle,
+            concurrency_max=concurrency_max,
+            records_max=settings.batch_records_max,
         )
 
     app.agent(channel, name=name)(agent)
@@ -151,8 +166,8 @@ def add_agent(
 def run_worker(create: Callable[[], PitbossApp] | Callable[[], Awaitable[PitbossApp]]) -> int:
     """Run an app until SIGTERM, SIGINT or a crash, and return the process's exit code.
 
-    A signal drains: nothing more is fed, batches in work are finished and committed, clients are closed, 0 is
-    returned. A crash returns the error's own code.
+    A signal drains: nothing more is fed, batches in work are finished and committed, clients are
+    closed, 0 is returned. A crash returns the error's own code.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogThrottle())
@@ -190,8 +205,9 @@ async def _live(app: PitbossApp) -> None:
 
 
 def _limit_stop(code: int, until_ended: ExitStack) -> None:
-    # By a thread: mode's services shrug off a cancellation and go on to wait for the next of them, code that hangs may
-    # keep the event loop to itself, and what is left when all are stopped may hang as well.
+    # By a thread: mode's services shrug off a cancellation and go on to wait for the next of them,
+    # code that hangs may keep the event loop to itself, and what is left when all are stopped may
+    # hang as well.
     limit = threading.Timer(STOP_TIMEOUT_S, _cut_off, [code])
     limit.daemon = True
     limit.start()
@@ -205,7 +221,8 @@ def _cut_off(code: int) -> None:
 
 
 async def _show_life() -> None:
-    # Code that never returns to the event loop stops the watchdog with everything else; only a thread notices.
+    # Code that never returns to the event loop stops the watchdog with everything else; only a
+    # thread notices.
     try:
         while True:
             faulthandler.dump_traceback_later(BLOCKED_S, exit=True, file=STDERR)

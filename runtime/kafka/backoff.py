@@ -17,7 +17,9 @@ class Backoff:
         self._longest_ms = longest_ms
 
     def next_s(self) -> float:
-        """Seconds to wait now: the limit doubles with each try up to the longest; half of it is left to chance."""
+        """Seconds to wait now: the limit doubles with each try up to the longest; half of it is
+        left to chance.
+        """
         limit_ms = min(self._longest_ms, self._first_ms * 2 ** min(self.tries, 20))
         self.tries += 1
-        return random.uniform(limit_ms / 2, limit_ms) / 1000  # noqa: S311  # spreads load, guards nothing
+        return random.uniform(limit_ms / 2, limit_ms) / 1000  # spreads load, guards nothing

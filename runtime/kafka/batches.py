@@ -17,7 +17,8 @@ CHANNEL_BATCHES_MAX = 256
 class RecordBatch:
     """The records of one partition in `[from_offset, next_offset)`.
 
-    Offsets of that range that no record has are no records: markers of transactions, or removed by compaction.
+    Offsets of that range that no record has are no records: markers of transactions, or removed by
+    compaction.
     """
 
     topic: str
@@ -26,10 +27,15 @@ class RecordBatch:
     next_offset: int
     records: Sequence[ConsumerRecord[bytes, bytes]]
     assignment: int
-    """The intake's count of assignments when the batch was read; another one now means: leave it alone."""
+    """The intake's count of assignments when the batch was read; another one now means: leave it
+    alone.
+    """
     on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)
     readings: Sequence[Sized] = field(default=(), repr=False)
-    """What the intake's reader made of the records, a piece each; `records` is empty then. See `pieces`."""
+    """What the intake's reader made of the records, a piece each; `records` is empty then.
+
+    See `pieces`.
+    """
 
     @property
     def count(self) -> int:
@@ -42,7 +48,10 @@ class RecordBatch:
         return TopicPartition(self.topic, self.partition)
 
     def mark_done(self) -> None:
-        """Say that every effect of the batch is durable. For a stale batch this changes nothing: others repeat it."""
+        """Say that every effect of the batch is durable.
+
+        For a stale batch this changes nothing: others repeat it.
+        """
         self.on_done(self)
 
     def __str__(self) -> str:
@@ -50,7 +59,9 @@ class RecordBatch:
 
 
 def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
-    """One batch out of several of a partition that follow each other; it is done when it says so, all of it."""
+    """One batch out of several of a partition that follow each other; it is done when it says so,
+    all of it.
+    """
     first, last = batches[0], batches[-1]
     if first is last:
         return first
@@ -71,9 +82,9 @@ def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
 class BatchChannel(faust.Channel):  # type: ignore[type-arg]
     """A channel that Faust cannot clear.
 
-    Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a channel gets a
-    queue of its own. Here all clones share one queue, whose flow control is its own and is never suspended. The queue
-    is bounded: a full one makes the intake wait.
+    Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a
+    channel gets a queue of its own. Here all clones share one queue, whose flow control is its own
+    and is never suspended. The queue is bounded: a full one makes the intake wait.
     """
 
     def __init__(
@@ -86,7 +97,8 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]
     ) -> None:
         if queue is None:
             queue = ThrowableQueue(
-                maxsize=maxsize or CHANNEL_BATCHES_MAX, flow_control=FlowControlEvent(initially_suspended=False)
+                maxsize=maxsize or CHANNEL_BATCHES_MAX,
+                flow_control=FlowControlEvent(initially_suspended=False),
             )
         super().__init__(app, maxsize=maxsize, queue=queue, **kwargs)
 

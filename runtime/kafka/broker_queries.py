@@ -1,4 +1,6 @@
-"""What a group has committed, asked so that a broker that cannot say is not taken for a group that has nothing."""
+"""What a group has committed, asked so that a broker that cannot say is not taken for a group that
+has nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ async def fetch_group_offsets(
 
     Raises Unavailable where the broker did not say.
     """
-    return {tp: told and told.offset for tp, told in (await fetch_group_commits(admin, group, partitions)).items()}
+    return {
+        tp: told and told.offset
+        for tp, told in (await fetch_group_commits(admin, group, partitions)).items()
+    }
 
 
 async def fetch_group_commits(
@@ -26,15 +31,18 @@ async def fetch_group_commits(
 ) -> dict[TopicPartition, OffsetAndMetadata | None]:
     """What the group has committed of each of the partitions, None where it has nothing.
 
-    Raises Unavailable where the broker did not say. aiokafka does not look at the error of such an answer as a whole
-    (a coordinator that has just moved, or still loads its groups); but a partition that was asked for by name is in
-    every true answer, without an offset too, and in none of those.
+    Raises Unavailable where the broker did not say. aiokafka does not look at the error of such an
+    answer as a whole (a coordinator that has just moved, or still loads its groups); but a
+    partition that was asked for by name is in every true answer, without an offset too, and in none
+    of those.
     """
     if not partitions:
         return {}
     answer = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
     if missing := [f"{tp.topic}-{tp.partition}" for tp in partitions if tp not in answer]:
-        raise Unavailable(f"the broker does not say yet what {group} has committed of {', '.join(sorted(missing))}")
+        raise Unavailable(
+            f"the broker does not say yet what {group} has committed of {', '.join(sorted(missing))}"
+        )
     return {tp: answer[tp] if answer[tp].offset >= 0 else None for tp in partitions}
 
 

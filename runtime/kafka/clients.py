@@ -24,7 +24,9 @@ METADATA_AGE_MS = 5_000
 """How soon a new topic of a pattern is noticed, and a leader that has moved."""
 
 NO_POLL_LIMIT_MS = 2**31 - 1
-"""Progress is the watchdog's business: a worker that waits for its database must not drop out of its group."""
+"""Progress is the watchdog's business: a worker that waits for its database must not drop out of
+its group.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,35 @@ class IntakeSettings:
     bootstrap_servers: str
     group: str
     start: Literal["earliest", "latest", "none"] = "earliest"
-    """Where a partition begins that has neither a claimed nor a committed position; `none` ends the process."""
+    """Where a partition begins that has neither a claimed nor a committed position; `none` ends the
+    process.
+    """
     group_instance_id: str | None = None
-    """Static membership: a worker that comes back under it within the session time-out causes no rebalance."""
+    """Static membership: a worker that comes back under it within the session time-out causes no
+    rebalance.
+    """
     is_co_partitioned: bool = False
     """Partition n of every topic goes to one worker: for topics with equal counts and keys."""
     batch_records_max: int = 2_000
     records_ahead_max: int = 4_000
-    """Records of a partition that may be unfinished at a time: a full batch in work, and one that gathers meanwhile."""
+    """Records of a partition that may be unfinished at a time: a full batch in work, and one that
+    gathers meanwhile.
+    """
     fetch_bytes_max: int = 4_194_304
-    """Of one partition in one answer: with a quarter of it a batch of provider records was seldom full (ADR 10)."""
+    """Of one partition in one answer: with a quarter of it a batch of provider records was seldom
+    full (ADR 10).
+    """
     commit_interval_ms: int = 1_000
     drain_timeout_ms: int = 15_000
     session_timeout_ms: int = 10_000
 
 
 def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
-    """A consumer that never commits, resets or gives up its membership by itself; not started, not subscribed."""
-    # A member that drains holds the others up; nobody may be thrown out for it, nor give up waiting.
+    """A consumer that never commits, resets or gives up its membership by itself; not started, not
+    subscribed.
+    """
+    # A member that drains holds the others up; nobody may be thrown out for it, nor give up
+    # waiting.
     rebalance_timeout_ms = settings.drain_timeout_ms + 15_000
     return AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
@@ -76,7 +89,10 @@ def new_consumer(settings: IntakeSettings) -> AIOKafkaConsumer:
 
 
 async def start_client(client: Any, bootstrap_servers: str) -> None:
-    """Start a consumer, producer or admin client, or close it. Raises Unavailable if no broker answers."""
+    """Start a consumer, producer or admin client, or close it.
+
+    Raises Unavailable if no broker answers.
+    """
     try:
         await client.start()
     except BaseException as error:
@@ -89,11 +105,14 @@ async def start_client(client: Any, bootstrap_servers: str) -> None:
 async def stop_client(client: Any) -> None:
     """Stop a consumer, producer or admin client.
 
-    Without a broker aiokafka's consumer cancels fetches that it has under way, and lets their CancelledError out: to
-    whoever waits for it that looks as if he himself were told to end. So it is waited for in a task of its own, and
-    only a cancellation that is meant for the caller reaches him.
+    Without a broker aiokafka's consumer cancels fetches that it has under way, and lets their
+    CancelledError out: to whoever waits for it that looks as if he himself were told to end. So it
+    is waited for in a task of its own, and only a cancellation that is meant for the caller reaches
+    him.
     """
-    stopping = asyncio.ensure_future(client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+    stopping = asyncio.ensure_future(
+        client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop()
+    )
     try:
         await asyncio.wait([stopping])
     except asyncio.CancelledError:
@@ -106,7 +125,9 @@ async def stop_client(client: Any) -> None:
 
 
 def is_retriable(error: BaseException) -> bool:
-    """Whether the same call may succeed later; aiokafka does not say so of time-outs and damaged answers."""
+    """Whether the same call may succeed later; aiokafka does not say so of time-outs and damaged
+    answers.
+    """
     if isinstance(error, (KafkaTimeoutError, CorruptRecordException)):
         return True
     return isinstance(error, (KafkaError, PitbossError)) and bool(error.retriable)

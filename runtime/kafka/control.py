@@ -1,7 +1,8 @@
-"""Commands to all workers at once: `pitboss.control.v1`, read by each of them whole, from its end, in no group.
+"""Commands to all workers at once: `pitboss.control.v1`, read by each of them whole, from its end,
+in no group.
 
-A command is JSON: {"command": "pause" | "resume" | "reload", "component": name or "*"}. It reaches whoever runs; a
-worker that starts later begins unpaused.
+A command is JSON: {"command": "pause" | "resume" | "reload", "component": name or "*"}. It reaches
+whoever runs; a worker that starts later begins unpaused.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class ControlMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
 
 def read_command(value: bytes | None, component: str) -> ControlCommand | None:
-    """The command, if it is one and meant for this component. Raises ValueError for what is no command."""
+    """The command, if it is one and meant for this component.
+
+    Raises ValueError for what is no command.
+    """
     try:
         message = msgspec.json.decode(value or b"", type=ControlMessage)
     except msgspec.MsgspecError as error:
@@ -114,7 +118,9 @@ class Control(Service):
                     try:
                         command = read_command(record.value, self._component)
                     except ValueError as error:
-                        self.log.warning("%s-%d@%d: %s", record.topic, record.partition, record.offset, error)
+                        self.log.warning(
+                            "%s-%d@%d: %s", record.topic, record.partition, record.offset, error
+                        )
                         continue
                     if command is not None:
                         await self.execute(command)

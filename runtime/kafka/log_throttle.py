@@ -1,4 +1,6 @@
-"""Keeps an outage from filling the logs: aiokafka says the same thing twenty times in each 100 ms without a broker."""
+"""Keeps an outage from filling the logs: aiokafka says the same thing twenty times in each 100 ms
+without a broker.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ TEMPLATES_MAX = 1_000
 
 
 class LogThrottle(logging.Filter):
-    """Lets each message of a library through once in a while, and says how many like it were left out.
+    """Lets each message of a library through once in a while, and says how many like it were left
+    out.
 
     Messages are alike when logger, level and template are: their arguments may differ.
     """

@@ -1,7 +1,9 @@
-"""Which partition a key belongs to: the choice of Java's client, so that any producer's records of a key meet.
+"""Which partition a key belongs to: the choice of Java's client, so that any producer's records of
+a key meet.
 
-The hash is Austin Appleby's MurmurHash2 with the seed of `org.apache.kafka.common.utils.Utils.murmur2`; the partition
-is `toPositive(murmur2(key)) % count`, as in Kafka's `BuiltInPartitioner.partitionForKey`.
+The hash is Austin Appleby's MurmurHash2 with the seed of
+`org.apache.kafka.common.utils.Utils.murmur2`; the partition is `toPositive(murmur2(key)) % count`,
+as in Kafka's `BuiltInPartitioner.partitionForKey`.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ _UINT32: Final = 0xFFFFFFFF
 _INT32_MAX: Final = 0x7FFFFFFF
 
 KEYS_CACHED: Final = 131_072
-"""A hash costs 2 µs in Python and a look-up 0.1; at some 200 bytes a key this is at most 26 MB a process."""
+"""A hash costs 2 µs in Python and a look-up 0.1; at some 200 bytes a key this is at most 26 MB a
+process.
+"""
 
 KEY_BYTES_CACHED: Final = 256
-"""A longer key is no player's id, and whoever sends many of them must not fill the memory with them."""
+"""A longer key is no player's id, and whoever sends many of them must not fill the memory with
+them.
+"""
 
 _words = lru_cache(maxsize=256)(lambda count: Struct(f"<{count}I"))
 

@@ -1,4 +1,6 @@
-"""Which partitions topics have, asked of the broker: a consumer that is subscribed to nothing may not know."""
+"""Which partitions topics have, asked of the broker: a consumer that is subscribed to nothing may
+not know.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,21 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 
 
-async def list_partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> list[TopicPartition]:
-    """Every partition of the topics, in order. Raises UnknownTopicOrPartitionError for a topic that is not there."""
+async def list_partitions(
+    admin: AIOKafkaAdminClient, topics: Collection[str]
+) -> list[TopicPartition]:
+    """Every partition of the topics, in order.
+
+    Raises UnknownTopicOrPartitionError for a topic that is not there.
+    """
     if not topics:
         return []
     found: list[TopicPartition] = []
     for described in await admin.describe_topics(sorted(topics)):
         if described["error_code"]:
             raise UnknownTopicOrPartitionError(described["topic"])
-        found += [TopicPartition(described["topic"], part["partition"]) for part in described["partitions"]]
+        found += [
+            TopicPartition(described["topic"], part["partition"])
+            for part in described["partitions"]
+        ]
     return sorted(found)

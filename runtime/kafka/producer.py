@@ -1,7 +1,9 @@
-"""The way out: one idempotent producer, whole batches to a partition, and no way to go on after a failure.
+"""The way out: one idempotent producer, whole batches to a partition, and no way to go on after a
+failure.
 
-Records are packed per partition and awaited together; a batch costs what its bytes cost, not what its records cost. A
-send that fails for good ends the process: a later batch that succeeded would stand before one that is missing.
+Records are packed per partition and awaited together; a batch costs what its bytes cost, not what
+its records cost. A send that fails for good ends the process: a later batch that succeeded would
+stand before one that is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.structs import RecordMetadata
 from mode import Service
 
@@ -92,19 +99,25 @@ class BatchProducer(Service):
             try:
                 await asyncio.wait_for(stop_client(self._producer), STOP_TIMEOUT_S)
             except TimeoutError:
-                self.log.warning("some records were still unacknowledged when the producer was closed")
+                self.log.warning(
+                    "some records were still unacknowledged when the producer was closed"
+                )
 
     async def partition_count(self, topic: str) -> int:
-        """How many partitions a topic has, which never changes. Raises Unavailable while there is no such topic.
+        """How many partitions a topic has, which never changes. Raises Unavailable while there is
+        no such topic.
 
-        Somebody may make it meanwhile, so it is worth a wait: what needs other topics goes on without it.
+        Somebody may make it meanwhile, so it is worth a wait: what needs other topics goes on
+        without it.
         """
         count = self._counts.get(topic)
         if count is None:
             try:
                 count = self._counts[topic] = len(await self._client.partitions_for(topic))
             except UnknownTopicOrPartitionError as error:
-                raise Unavailable(f"there is no topic {topic}: run `pitboss topics create`") from error
+                raise Unavailable(
+                    f"there is no topic {topic}: run `pitboss topics create`"
+                ) from error
         return count
 
     async def send(
@@ -119,7 +132,8 @@ class BatchProducer(Service):
     ) -> RecordMetadata:
         """Append one record and wait for its acknowledgement; without a partition, the key's.
 
-        Raises TooLarge, SendFailed as `send_batch` does, and Unavailable while there is no such topic.
+        Raises TooLarge, SendFailed as `send_batch` does, and Unavailable while there is no such
+        topic.
         """
         if partition is None:
             partition = partition_for(key or b"", await self.partition_count(topic))
@@ -127,7 +141,12 @@ class BatchProducer(Service):
         while True:
             try:
                 sent = await self._client.send(
-                    topic, value, key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+                    topic,
+                    value,
+                    key,
+                    partition=partition,
+                    timestamp_ms=timestamp_ms,
+                    headers=list(headers),
                 )
                 break
             except MessageSizeTooLargeError as error:
@@ -141,8 +160,9 @@ class BatchProducer(Service):
     async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
         """Append records to a partition in their order and wait until all are acknowledged.
 
-        Calls for one partition take effect in the order they were made. Raises TooLarge before anything is sent, and
-        SendFailed when the append failed for good: the service has crashed then, and every later send fails alike.
+        Calls for one partition take effect in the order they were made. Raises TooLarge before
+        anything is sent, and SendFailed when the append failed for good: the service has crashed
+        then, and every later send fails alike.
         """
         await self._append(topic, partition, self._pack(topic, partition, records))
 
@@ -162,7 +182,9 @@ class BatchProducer(Service):
                 packed[partition] = self._pack(topic, partition, group)
             except TooLarge as error:
                 culprit = group[error.index]
-                raise TooLarge(error.detail, next(i for i, r in enumerate(records) if r is culprit)) from error
+                raise TooLarge(
+                    error.detail, next(i for i, r in enumerate(records) if r is culprit)
+                ) from error
         results = await asyncio.gather(
             *[self._append(topic, partition, batches) for partition, batches in packed.items()],
             return_exceptions=True,
@@ -176,7 +198,9 @@ class BatchProducer(Service):
         batch = create_batch()
         packed, firsts, append = [batch], [0], batch.append
         for index, (key, value, given, timestamp) in enumerate(records):
-            headers = list(given) if given else _NO_HEADERS  # aiokafka's builder in C takes nothing but a list
+            headers = (
+                list(given) if given else _NO_HEADERS
+            )  # aiokafka's builder in C takes nothing but a list
             if append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
                 batch = create_batch()
                 append = batch.append
@@ -186,7 +210,10 @@ class BatchProducer(Service):
         for batch, first in zip(packed, firsts, strict=True):
             # The first record of a batch is taken whatever its size, and then stays alone.
             if batch.size() > self.settings.batch_bytes_max:
-                raise TooLarge(f"a record of {batch.size():,} bytes is too large for {topic}-{partition}", first)
+                raise TooLarge(
+                    f"a record of {batch.size():,} bytes is too large for {topic}-{partition}",
+                    first,
+                )
         return packed
 
     async def _append(self, topic: str, partition: int, packed: Sequence[Any]) -> None:
@@ -209,7 +236,8 @@ class BatchProducer(Service):
                 return acknowledged
 
     def _log_wait(self, topic: str, partition: int) -> None:
-        # Not taken yet, since what came before it still waits for the broker: trying again sends nothing twice.
+        # Not taken yet, since what came before it still waits for the broker: trying again sends
+        # nothing twice.
         self.log.warning("%s-%d waits for the broker", topic, partition)
 
     async def _await_acks(

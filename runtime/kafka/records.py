@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class RawRecord(Protocol):
-    """What a connector appended; aiokafka's ConsumerRecord is one. `timestamp` is the broker's, epoch ms."""
+    """What a connector appended; aiokafka's ConsumerRecord is one.
+
+    `timestamp` is the broker's, epoch ms.
+    """
 
     @property
     def topic(self) -> str: ...

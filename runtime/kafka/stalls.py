@@ -1,4 +1,7 @@
-"""When lag without progress is a stall. Pure: the caller brings the sights and a clock that only goes forward."""
+"""When lag without progress is a stall.
+
+Pure: the caller brings the sights and a clock that only goes forward.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,18 @@ class LagSample:
     waiting: str | None = None
     """A reason for which standing still is all right: a database that is down, a pause."""
     liveness: str = ""
-    """What the holder of a partition that is not ours said last; each new sign of life is as good as a movement."""
+    """What the holder of a partition that is not ours said last; each new sign of life is as good
+    as a movement.
+    """
 
     @property
     def has_lag(self) -> bool:
         """Whether there is something to do, for all we know."""
-        return self.end_offset is None or self.reached_offset is None or self.reached_offset < self.end_offset
+        return (
+            self.end_offset is None
+            or self.reached_offset is None
+            or self.reached_offset < self.end_offset
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,16 @@ class Stall:
     def __str__(self) -> str:
         where = f"{self.tp.topic}-{self.tp.partition}"
         whose = "held by this worker" if self.sample.is_held else "not held by this worker"
-        at = "an unknown position" if self.sample.reached_offset is None else str(self.sample.reached_offset)
-        end = "unknown: the broker does not answer" if self.sample.end_offset is None else str(self.sample.end_offset)
+        at = (
+            "an unknown position"
+            if self.sample.reached_offset is None
+            else str(self.sample.reached_offset)
+        )
+        end = (
+            "unknown: the broker does not answer"
+            if self.sample.end_offset is None
+            else str(self.sample.end_offset)
+        )
         return f"{where} ({whose}) stands at {at}, the log's end is {end}, nothing has moved for {self.still_ms} ms"
 
 

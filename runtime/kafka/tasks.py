@@ -15,10 +15,11 @@ S = TypeVar("S", bound=Service)
 
 
 def crash_on_stray_cancel(task: Callable[[S], Awaitable[None]]) -> Callable[[S], Awaitable[None]]:
-    """Goes below `@Service.task`: a task that ends by a CancelledError which nobody sent to it crashes its service.
+    """Goes below `@Service.task`: a task that ends by a CancelledError which nobody sent to it
+    crashes its service.
 
-    Clients raise one when they give up a request of their own. To mode it is a task that was told to end, and the
-    service would live on without it.
+    Clients raise one when they give up a request of their own. To mode it is a task that was told
+    to end, and the service would live on without it.
     """
 
     @wraps(task)
@@ -30,6 +31,8 @@ def crash_on_stray_cancel(task: Callable[[S], Awaitable[None]]) -> Callable[[S],
             if service.should_stop or current is None or current.cancelling():
                 raise
             name = f"{type(service).__name__}.{task.__name__}"
-            raise InvariantBroken(f"{name} was ended by what it had called, and nobody had asked for it") from error
+            raise InvariantBroken(
+                f"{name} was ended by what it had called, and nobody had asked for it"
+            ) from error
 
     return run

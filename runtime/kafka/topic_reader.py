@@ -1,4 +1,6 @@
-"""Reading a topic whole, from its beginning to where it ends now, without a group and without leaving a trace."""
+"""Reading a topic whole, from its beginning to where it ends now, without a group and without
+leaving a trace.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ _IDLE_TIMEOUT_S = 30.0
 async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncIterator[Any]:
     """Every record of the topics, each partition in its order. Raises Unavailable, UsageError."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest",
-        isolation_level="read_committed", max_partition_fetch_bytes=4 * 1024 * 1024,
-    )  # fmt: skip
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
     try:
         await consumer.start()
         partitions = await _partitions(bootstrap_servers, topics)

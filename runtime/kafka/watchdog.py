@@ -1,6 +1,8 @@
-"""Ends a worker that stands still: a consumer can be stuck without an error (aiokafka #1154), and only lag shows it.
+"""Ends a worker that stands still: a consumer can be stuck without an error (aiokafka #1154), and
+only lag shows it.
 
-The log's ends come from a second client, because the high-water mark of a stuck consumer stands still with it.
+The log's ends come from a second client, because the high-water mark of a stuck consumer stands
+still with it.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ class WatchdogSettings:
     bootstrap_servers: str
     stall_ms: int = 60_000
     unheld_stall_ms: int = 120_000
-    """For partitions of the group's topics that another worker should have: its own watchdog comes first."""
+    """For partitions of the group's topics that another worker should have: its own watchdog comes
+    first.
+    """
     interval_ms: int = 5_000
     answer_timeout_ms: int = 5_000
 
 
 class Watchdog(Service):
-    """Compares what the intake has done with where the log ends; raises Stalled, which ends the process."""
+    """Compares what the intake has done with where the log ends; raises Stalled, which ends the
+    process.
+    """
 
     def __init__(self, settings: WatchdogSettings, intake: Intake, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -82,24 +88,33 @@ class Watchdog(Service):
         while not self.should_stop:
             await self.sleep(self.settings.interval_ms / 1000)
             sights = await self._samples()
-            reasons = Counter(sight.waiting for sight in sights.values() if sight.waiting and sight.has_lag)
+            reasons = Counter(
+                sight.waiting for sight in sights.values() if sight.waiting and sight.has_lag
+            )
             for reason, count in reasons.items():
                 self.log.warning("%d partitions wait: %s", count, reason)
             stalls = self._detector.observe(time.monotonic_ns() // 1_000_000, sights)
             if stalls and not self.should_stop:
                 shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))
-                raise Stalled(f"group {self._intake.settings.group}, {len(stalls)} partitions: {shown}")
+                raise Stalled(
+                    f"group {self._intake.settings.group}, {len(stalls)} partitions: {shown}"
+                )
 
     async def _samples(self) -> dict[TopicPartition, LagSample]:
         unheld = await self._in_time(self._ask_unheld()) or {}
         held = self._intake.status()
         ends = await self._in_time(self._ask_ends([*held])) or {}
-        # While all of ours wait or are paused, so do others, and those that have not begun cannot tell it.
+        # While all of ours wait or are paused, so do others, and those that have not begun cannot
+        # tell it.
         ours = {status.waiting for status in held.values()}
         waiting = None if None in ours else next(iter(ours), None)
-        sights = {tp: replace(sight, waiting=waiting) for tp, sight in unheld.items() if tp not in held}
+        sights = {
+            tp: replace(sight, waiting=waiting) for tp, sight in unheld.items() if tp not in held
+        }
         for tp, status in held.items():
-            sights[tp] = LagSample(ends.get(tp), status.reached_offset, is_held=True, waiting=status.waiting)
+            sights[tp] = LagSample(
+                ends.get(tp), status.reached_offset, is_held=True, waiting=status.waiting
+            )
         return sights
 
     async def _in_time(self, answer: Any) -> Any:
@@ -120,7 +135,9 @@ class Watchdog(Service):
         intake, held = self._intake, self._intake.status()
         names = await self._consumer.topics()
         wanted = (
-            {name for name in names if re.match(intake.pattern, name)} if intake.pattern else names & {*intake.topics}
+            {name for name in names if re.match(intake.pattern, name)}
+            if intake.pattern
+            else names & {*intake.topics}
         )
         unheld = [tp for tp in await list_partitions(self._admin, wanted) if tp not in held]
         if not unheld:

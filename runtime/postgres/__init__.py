@@ -1,1 +1,3 @@
-"""What every component that uses the database shares: the roles it works under, and how its tables come to be."""
+"""What every component that uses the database shares: the roles it works under, and how its tables
+come to be.
+"""

@@ -21,7 +21,9 @@ _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
 """Nor may a transaction that nobody continues hold up the others."""
 
 SILENCE_MAX_S: Final = 40.0
-"""Longer than any statement may take: a transaction that lasts longer has lost its server without being told."""
+"""Longer than any statement may take: a transaction that lasts longer has lost its server without
+being told.
+"""
 
 _TRY_AGAIN: Final = (
     psycopg.errors.SerializationFailure,
@@ -42,7 +44,8 @@ class LockTimeout(Unavailable):
 class Database:
     """One transaction after the other, whoever asks, with the rights of one role.
 
-    Every method raises Unavailable while the database is away, and RightsMissing where it does not let us do it.
+    Every method raises Unavailable while the database is away, and RightsMissing where it does not
+    let us do it.
     """
 
     owner: ClassVar[str]
@@ -50,12 +53,22 @@ class Database:
     remedy: ClassVar[str] = "run `pitboss provision`"
     """What to do where the tables are older than this code."""
     retriable_constraints: ClassVar[frozenset[str]] = frozenset()
-    """Unique constraints that another worker may have filled just before us: the next try finds out."""
+    """Unique constraints that another worker may have filled just before us: the next try finds
+    out.
+    """
 
     def __init__(
-        self, url: str, application_name: str, *, role: Role = Role.WRITER, silence_max_s: float | None = SILENCE_MAX_S
+        self,
+        url: str,
+        application_name: str,
+        *,
+        role: Role = Role.WRITER,
+        silence_max_s: float | None = SILENCE_MAX_S,
     ) -> None:
-        """Connect to nothing yet. With `silence_max_s` None a transaction may last for as long as its block."""
+        """Connect to nothing yet.
+
+        With `silence_max_s` None a transaction may last for as long as its block.
+        """
         self._url = url
         self._application_name = application_name
         self._role = role
@@ -67,8 +80,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
         """A transaction that is committed at the end of the block.
 
-        A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the database what is true.
-        Raises UsageError where the tables are older than this code, InvariantBroken for what would fail for ever.
+        A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the
+        database what is true. Raises UsageError where the tables are older than this code,
+        InvariantBroken for what would fail for ever.
         """
         async with self._turn:
             connection = await self._open()
@@ -93,7 +107,9 @@ class Database:
                 if connection.info.transaction_status is not TransactionStatus.IDLE:
                     await self.close()
 
-    async def query(self, statement: LiteralString, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+    async def query(
+        self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
+    ) -> list[Any]:
         """The rows of one statement, committed by itself; none for a statement without rows."""
         async with self.transaction() as connection:
             cursor = await connection.execute(statement, parameters)
@@ -142,12 +158,15 @@ class Database:
         if connection.closed or (isinstance(error, psycopg.OperationalError) and not is_limit):
             return Unavailable(f"{self.owner} database went away: {error}")
         if isinstance(error, _OLD_TABLES):
-            return UsageError(f"{self.owner} tables are not those of this release: {error}; {self.remedy}")
+            return UsageError(
+                f"{self.owner} tables are not those of this release: {error}; {self.remedy}"
+            )
         return InvariantBroken(f"{self.owner} database does not take this: {error}")
 
 
 def _check_open(connection: AsyncConnection[Any]) -> None:
-    # psycopg leaves a transaction block without a word if the connection is already known to be lost.
+    # psycopg leaves a transaction block without a word if the connection is already known to be
+    # lost.
     if connection.closed:
         message = "the connection was lost before COMMIT"
         raise psycopg.OperationalError(message)

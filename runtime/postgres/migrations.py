@@ -1,8 +1,9 @@
-"""Numbered SQL files, applied once each, in order, by one process at a time; and the rights on what they made.
+"""Numbered SQL files, applied once each, in order, by one process at a time; and the rights on what
+they made.
 
-A component has a folder `migrations` and a file `rights.sql`. The files are applied by the role that owns the tables.
-The rights are granted anew each time, after everything has been taken from the other roles: what the file does not say
-nobody may do.
+A component has a folder `migrations` and a file `rights.sql`. The files are applied by the role
+that owns the tables. The rights are granted anew each time, after everything has been taken from
+the other roles: what the file does not say nobody may do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from psycopg import Connection, sql
 from runtime.postgres.roles import RightsMissing, Role, take_role_sync
 from schemas.errors import Fatal, Unavailable
 
-_LOCK_KEY: Final = 0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
+_LOCK_KEY: Final = (
+    0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
+)
 _TURN_MAX: Final = "10min"
 _LOCK_MAX: Final = "5s"
 _STATEMENT_MAX: Final = "30min"
@@ -33,7 +36,10 @@ class MigrationChanged(Fatal):
 
 
 class MigrationFailed(Fatal):
-    """The database refuses a file, or takes longer over it than is sensible. Nothing of that file is applied."""
+    """The database refuses a file, or takes longer over it than is sensible.
+
+    Nothing of that file is applied.
+    """
 
     code: ClassVar[str] = "MIGRATION_FAILED"
 
@@ -54,7 +60,8 @@ class Migration:
 
 @dataclass(frozen=True)
 class MigrationSet:
-    """The tables of one component: the package with its files, and the database schemas that they fill.
+    """The tables of one component: the package with its files, and the database schemas that they
+    fill.
 
     The first schema also holds the list of what was applied.
     """
@@ -66,11 +73,16 @@ class MigrationSet:
         """The files of this release, in order."""
         folder = resources.files(self.package).joinpath("migrations")
         names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
-        return [Migration(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+        return [
+            Migration(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names
+        ]
 
 
 def read_migrations(tables: MigrationSet, database_url: str) -> list[Migration]:
-    """Each file and whether it is applied; changes nothing. Raises MigrationChanged, Unavailable, RightsMissing."""
+    """Each file and whether it is applied; changes nothing.
+
+    Raises MigrationChanged, Unavailable, RightsMissing.
+    """
     with _connect(database_url) as connection, _translate_errors("the list of migrations"):
         return _with_state(tables, connection)
 
@@ -78,15 +90,20 @@ def read_migrations(tables: MigrationSet, database_url: str) -> list[Migration]:
 def migrate(tables: MigrationSet, database_url: str) -> list[Migration]:
     """Apply the files that are missing and return them, and grant the rights anew.
 
-    A login that may not become the owner does no harm and no work where nothing is missing. Raises MigrationChanged,
-    MigrationFailed, RightsMissing, and Unavailable where another session is in the way.
+    A login that may not become the owner does no harm and no work where nothing is missing. Raises
+    MigrationChanged, MigrationFailed, RightsMissing, and Unavailable where another session is in
+    the way.
     """
     with _connect(database_url) as connection:
         with _translate_errors("another migration is still under way: this one"):
             connection.execute(f"SET lock_timeout = '{_TURN_MAX}'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         with _translate_errors("the list of migrations"):
-            missing = [migration for migration in _with_state(tables, connection) if not migration.is_applied]
+            missing = [
+                migration
+                for migration in _with_state(tables, connection)
+                if not migration.is_applied
+            ]
         try:
             _become_owner(tables, connection)
         except RightsMissing:
@@ -118,7 +135,9 @@ def _apply(tables: MigrationSet, connection: Connection[Any], migration: Migrati
     with _translate_errors(migration.name), connection.transaction():
         _limit(connection)
         connection.execute(migration.sql.encode())
-        noted = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)").format(_applied_in(tables))
+        noted = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)").format(
+            _applied_in(tables)
+        )
         connection.execute(noted, (migration.name, migration.checksum))
 
 
@@ -135,11 +154,21 @@ def _limit(connection: Connection[Any]) -> None:
     connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_MAX}'")
 
 
-def _text(name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Sequence[str] = ()) -> sql.Composed:
-    """A file of this package; what stands in braces is filled in, as blocks of PL/pgSQL take no parameters."""
-    text = resources.files("runtime.postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+def _text(
+    name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Sequence[str] = ()
+) -> sql.Composed:
+    """A file of this package; what stands in braces is filled in, as blocks of PL/pgSQL take no
+    parameters.
+    """
+    text = (
+        resources.files("runtime.postgres")
+        .joinpath("sql", f"{name}.sql")
+        .read_text(encoding="utf-8")
+    )
     return sql.SQL(text).format(
-        schema=sql.Identifier(schema), schemas=sql.Literal(list(schemas)), roles=sql.Literal(list(roles))
+        schema=sql.Identifier(schema),
+        schemas=sql.Literal(list(schemas)),
+        roles=sql.Literal(list(roles)),
     )
 
 
@@ -150,7 +179,9 @@ def _applied_in(tables: MigrationSet) -> sql.Identifier:
 def _with_state(tables: MigrationSet, connection: Connection[Any]) -> list[Migration]:
     files = tables.files()
     where = _applied_in(tables)
-    if connection.execute("SELECT to_regclass(%s)", (where.as_string(connection),)).fetchone() == (None,):
+    if connection.execute("SELECT to_regclass(%s)", (where.as_string(connection),)).fetchone() == (
+        None,
+    ):
         return files
     rows = connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(where)).fetchall()
     applied: dict[str, str] = dict(rows)
@@ -188,7 +219,9 @@ def _translate_errors(what: str) -> Iterator[None]:
             f"{what}: this login may not do it: {error}; run `pitboss provision` as an administrator of the server"
         ) from error
     except psycopg.errors.QueryCanceled as error:
-        raise MigrationFailed(f"{what} took longer than {_STATEMENT_MAX} and was undone: {error}") from error
+        raise MigrationFailed(
+            f"{what} took longer than {_STATEMENT_MAX} and was undone: {error}"
+        ) from error
     except psycopg.OperationalError as error:
         raise Unavailable(f"{what}: the database went away: {error}; run it again") from error
     except psycopg.Error as error:

@@ -1,7 +1,9 @@
-"""Database roles: what a component may do is the server's decision, whatever login the component was given.
+"""Database roles: what a component may do is the server's decision, whatever login the component
+was given.
 
-A login takes a role on after it has connected. The roles have fixed names and belong to the server, not to one
-database: dropping a namespace leaves nothing behind, and parallel provisioning makes the same four.
+A login takes a role on after it has connected. The roles have fixed names and belong to the server,
+not to one database: dropping a namespace leaves nothing behind, and parallel provisioning makes the
+same four.
 """
 
 from __future__ import annotations
@@ -60,7 +62,10 @@ def rights_missing(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing
 
 
 async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnection[Any]:
-    """The connection, with this role's rights from here on; closed where that fails. Raises RightsMissing."""
+    """The connection, with this role's rights from here on; closed where that fails.
+
+    Raises RightsMissing.
+    """
     silence = asyncio.get_running_loop().call_later(_ANSWER_MAX_S, shut_socket, connection)
     try:
         with _translate_errors(role):

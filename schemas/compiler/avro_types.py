@@ -1,7 +1,9 @@
-"""The part of Avro that our contracts use, as a small tree, and which of its fields repeat themselves.
+"""The part of Avro that our contracts use, as a small tree, and which of its fields repeat
+themselves.
 
-Records, arrays, maps, enums, strings, bytes, booleans, int, long, and unions of null with one other type. Anything
-else in a schema file is an error: a float has no place in money, and a wider union says nothing that a record does not.
+Records, arrays, maps, enums, strings, bytes, booleans, int, long, and unions of null with one other
+type. Anything else in a schema file is an error: a float has no place in money, and a wider union
+says nothing that a record does not.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ REPEATING: Final = frozenset(
         "unit",
     }
 )
-"""Strings with few different values: their encoded form is remembered. A wrong guess costs time, never a byte."""
+"""Strings with few different values: their encoded form is remembered.
+
+A wrong guess costs time, never a byte.
+"""
 
 TIMES: Final = frozenset(
     {
@@ -59,7 +64,9 @@ TIMES: Final = frozenset(
 
 
 class BadSchema(Fatal):
-    """A schema file is not usable: unknown type, unknown name, or not the fields of its record class."""
+    """A schema file is not usable: unknown type, unknown name, or not the fields of its record
+    class.
+    """
 
     code = "BAD_SCHEMA"
     exit_code = 78  # EX_CONFIG of sysexits.h
@@ -104,7 +111,10 @@ class Map:
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a record. `default` is the file's JSON value and means something only where `has_default`."""
+    """A field of a record.
+
+    `default` is the file's JSON value and means something only where `has_default`.
+    """
 
     name: str
     type: Type
@@ -145,7 +155,7 @@ def parse(schema: AvroJson) -> RecordType:
     return parsed
 
 
-def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one return a case
+def _parse(schema: Any, named: dict[str, Type]) -> Type:
     match schema:
         case str() if schema in PRIMITIVES:
             return Primitive(schema)
@@ -162,21 +172,28 @@ def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one 
         case {"type": "enum", "name": str(name), "symbols": [*symbols]}:
             return named.setdefault(name, Enum(name, tuple(symbols), schema.get("default")))
         case {"type": "record", "name": str(name), "fields": [*fields]}:
-            return named.setdefault(name, RecordType(name, tuple(_field(field, named) for field in fields)))
+            return named.setdefault(
+                name, RecordType(name, tuple(_field(field, named) for field in fields))
+            )
     raise BadSchema(f"{schema!r} is outside the part of Avro that our contracts use")
 
 
 def _field(field: AvroJson, named: dict[str, Type]) -> Field:
     if unknown := field.keys() - {"name", "type", "doc", "default"}:
-        raise BadSchema(f"field {field.get('name')}: {', '.join(sorted(unknown))} is not used in our contracts")
-    parsed = Field(field["name"], _parse(field["type"], named), "default" in field, field.get("default"))
+        raise BadSchema(
+            f"field {field.get('name')}: {', '.join(sorted(unknown))} is not used in our contracts"
+        )
+    parsed = Field(
+        field["name"], _parse(field["type"], named), "default" in field, field.get("default")
+    )
     if parsed.has_default and not _is_default(parsed.type, parsed.default):
         raise BadSchema(f"field {parsed.name}: {parsed.default!r} is no default for its type")
     return parsed
 
 
 def _is_default(type_: Type, value: Any) -> bool:
-    # A record, or a list or map with something in it, would be possible, and no contract has ever needed one.
+    # A record, or a list or map with something in it, would be possible, and no contract has ever
+    # needed one.
     match type_:
         case Nullable():
             return value is None
@@ -187,5 +204,7 @@ def _is_default(type_: Type, value: Any) -> bool:
         case Map():
             return bool(value == {})
         case Primitive(name):
-            return type(value) is {"string": str, "int": int, "long": int, "boolean": bool}.get(name)
+            return type(value) is {"string": str, "int": int, "long": int, "boolean": bool}.get(
+                name
+            )
     return False

@@ -1,4 +1,6 @@
-"""Which class holds which record of a schema, checked field by field: the compiled codec builds them positionally."""
+"""Which class holds which record of a schema, checked field by field: the compiled codec builds
+them positionally.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
-from schemas.compiler.avro_types import Array, BadSchema, Enum, Map, Nullable, Primitive, RecordType, Type
+from schemas.compiler.avro_types import (
+    Array,
+    BadSchema,
+    Enum,
+    Map,
+    Nullable,
+    Primitive,
+    RecordType,
+    Type,
+)
 
 Classes: TypeAlias = dict[str, type[msgspec.Struct]]
 """The class of each record in a schema, by the record's name."""
@@ -22,7 +33,10 @@ _PRIMITIVES: dict[str, type[inspect.Type]] = {
 
 
 def bind(record: RecordType, struct: type[msgspec.Struct]) -> Classes:
-    """The classes of a schema's records. Raises BadSchema where a class has not its record's fields, in order."""
+    """The classes of a schema's records.
+
+    Raises BadSchema where a class has not its record's fields, in order.
+    """
     classes: Classes = {}
     _bind_record(record, struct, classes)
     return classes
@@ -32,15 +46,20 @@ def _bind_record(record: RecordType, struct: type[msgspec.Struct], classes: Clas
     classes[record.name] = struct
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
-    expected, actual = [field.name for field in record.fields], [field.name for field in info.fields]
+    expected, actual = (
+        [field.name for field in record.fields],
+        [field.name for field in info.fields],
+    )
     if expected != actual:
         raise BadSchema(f"{struct.__name__} has the fields {actual}, its schema {expected}")
     for field, member in zip(record.fields, info.fields, strict=True):
         if not _fits(field.type, member.type, classes):
-            raise BadSchema(f"{struct.__name__}.{field.name} cannot hold what its schema says: {field.type}")
+            raise BadSchema(
+                f"{struct.__name__}.{field.name} cannot hold what its schema says: {field.type}"
+            )
 
 
-def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:  # noqa: PLR0911 - one return a case
+def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:
     match type_, member:
         case Primitive(), _:
             return isinstance(member, _PRIMITIVES[type_.name])
@@ -52,7 +71,9 @@ def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:  # noqa:
         case Array(), inspect.ListType():
             return _fits(type_.items, member.item_type, classes)
         case Map(), inspect.DictType():
-            return isinstance(member.key_type, inspect.StrType) and _fits(type_.values, member.value_type, classes)
+            return isinstance(member.key_type, inspect.StrType) and _fits(
+                type_.values, member.value_type, classes
+            )
         case RecordType(), inspect.StructType():
             _bind_record(type_, member.cls, classes)
             return True

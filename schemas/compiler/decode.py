@@ -37,8 +37,9 @@ class DecoderSpec:
 def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
     """The function that reads records beginning with the frame, and leaves all others to `other`.
 
-    It returns an event or a tuple of fields; of these it looks no further than the last. What it cannot read it refuses
-    with Rejected(BAD_CONTRACT), which names the schema, the field and the byte.
+    It returns an event or a tuple of fields; of these it looks no further than the last. What it
+    cannot read it refuses with Rejected(BAD_CONTRACT), which names the schema, the field and the
+    byte.
     """
     if decoding.fields:
         decoding = replace(decoding, plan=narrow(decoding.plan, decoding.fields))
@@ -48,7 +49,9 @@ def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
 def _exact(decoding: DecoderSpec) -> Decode:
     def refused(where: str, i: int, error: Exception) -> Rejected:
         reason = "the data ends too early" if isinstance(error, IndexError) else error
-        return Rejected(RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}")
+        return Rejected(
+            RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}"
+        )
 
     reader = ExactReader(decoding.classes)
     source = reader.source

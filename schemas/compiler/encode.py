@@ -42,7 +42,11 @@ def _map_text(values: dict[str, str]) -> str:
 
 
 def _array_text(items: list[Any], item_text: Callable[[Any], str]) -> str:
-    return f"{leaves.long_text(len(items))}{''.join([item_text(item) for item in items])}\0" if items else "\0"
+    return (
+        f"{leaves.long_text(len(items))}{''.join([item_text(item) for item in items])}\0"
+        if items
+        else "\0"
+    )
 
 
 _REPEATED: Final[Memo[str, str]] = Memo(leaves.string_text)
@@ -65,9 +69,11 @@ _NAMES: Final[dict[str, object]] = {
 
 
 def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
-    """The function that writes `frame` and the Avro body of an event, the same bytes as fastavro's writer.
+    """The function that writes `frame` and the Avro body of an event, the same bytes as fastavro's
+    writer.
 
-    It refuses with Rejected(BAD_CONTRACT) what the schema cannot hold, such as a number of more than 64 bits.
+    It refuses with Rejected(BAD_CONTRACT) what the schema cannot hold, such as a number of more
+    than 64 bits.
     """
     source = FunctionSource()
     writer = _Writer(source)
@@ -77,12 +83,16 @@ def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: byt
     source.add(3, *(f"{item}," for item in items))
     source.add(2, ")).encode('latin-1')")
     source.add(1, "except (AttributeError, LookupError, TypeError, ValueError):")
-    source.add(2, f"return {source.name('with_care', _careful_encoder(title, schema, record, frame))}(event)")
+    source.add(
+        2,
+        f"return {source.name('with_care', _careful_encoder(title, schema, record, frame))}(event)",
+    )
     return source.function("encode", f"{title} encoder")
 
 
 def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
-    # For what the compiled function does not take: a very long string is written, anything wrong is named.
+    # For what the compiled function does not take: a very long string is written, anything wrong is
+    # named.
     parsed = fastavro.parse_schema(schema)
 
     def encode(event: Any) -> bytes:
@@ -97,7 +107,9 @@ def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: by
 
 
 class _Writer:
-    """Expressions for the pieces of a record's text, in the order of its fields; `v` is the value at hand in each."""
+    """Expressions for the pieces of a record's text, in the order of its fields; `v` is the value
+    at hand in each.
+    """
 
     def __init__(self, source: FunctionSource) -> None:
         self._source = source
@@ -143,7 +155,9 @@ class _Writer:
             case Primitive("int" | "long"):
                 return f"SHORT[v] if 0 <= (v := {value}) <= {leaves.LOW_MASK} else {type_.name}_text(v)"
             case Enum():
-                symbols = {symbol: leaves.long_text(index) for index, symbol in enumerate(type_.symbols)}
+                symbols = {
+                    symbol: leaves.long_text(index) for index, symbol in enumerate(type_.symbols)
+                }
                 return f"{self._source.name(type_.name, symbols)}[{value}]"
             case Array():
                 # One item is the rule, for legs as for sources.
@@ -174,5 +188,6 @@ class _Writer:
 
 
 def _string(value: str) -> tuple[str, str]:
-    # An ASCII string is its own text; any other is replaced by its text, so that what follows can use `v`.
+    # An ASCII string is its own text; any other is replaced by its text, so that what follows can
+    # use `v`.
     return f"SHORT[len(v)] if {value}.isascii() else long_text(len(v := utf8_text(v)))", "v"

@@ -1,4 +1,6 @@
-"""Writes the lines that read any form of a record that Avro allows, and know at each point which field they are at."""
+"""Writes the lines that read any form of a record that Avro allows, and know at each point which
+field they are at.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class ExactReader:
         self._classes = classes
 
     def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
-        """Append the lines that read one value into a local variable, or past it where that is NOBODY's."""
+        """Append the lines that read one value into a local variable, or past it where that is
+        NOBODY's.
+        """
         match plan:
             case Skip():
                 self.value(skip_plan(plan.type), DISCARD, depth, is_time=is_time)
@@ -124,7 +128,9 @@ class ExactReader:
         self.value(plan.inner, to, depth + 1, is_time=is_time)
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
-        """Append the loop over the blocks of an array or map; `item` appends the lines for one of its items."""
+        """Append the loop over the blocks of an array or map; `item` appends the lines for one of
+        its items.
+        """
         counter = self.source.name("count_at", leaves.count_at)
         self.source.add(depth, f"{count}, i = {counter}(data, i)", f"while {count}:")
         self.source.add(depth + 1, f"for _ in range({count}):")

@@ -1,4 +1,6 @@
-"""Why a schema cannot hold a value: asked only when the quick way of writing has failed, so it may take its time."""
+"""Why a schema cannot hold a value: asked only when the quick way of writing has failed, so it may
+take its time.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,11 @@ _CLASSES: Final = {"string": str, "bytes": bytes, "int": int, "long": int, "bool
 _SHOWN_MAX: Final = 40
 
 
-def find_mismatch(type_: Type, value: Any, path: str = "") -> str | None:  # noqa: PLR0911 - one return a case
-    """What is wrong, after the path of the field: `legs[0].amount.scale: 'x' is no int`. None if nothing is."""
+def find_mismatch(type_: Type, value: Any, path: str = "") -> str | None:
+    """What is wrong, after the path of the field: `legs[0].amount.scale: 'x' is no int`.
+
+    None if nothing is.
+    """
     match type_:
         case Primitive(name):
             return _primitive(name, value, path)
@@ -24,17 +29,23 @@ def find_mismatch(type_: Type, value: Any, path: str = "") -> str | None:  # noq
         case Array(items):
             if not isinstance(value, list | tuple):
                 return f"{path}: {_shown(value)} is no list"
-            return _first(find_mismatch(items, item, f"{path}[{n}]") for n, item in enumerate(value))
+            return _first(
+                find_mismatch(items, item, f"{path}[{n}]") for n, item in enumerate(value)
+            )
         case Map(values):
             if not isinstance(value, dict):
                 return f"{path}: {_shown(value)} is no map"
             keys = _first(_primitive("string", key, f"{path} key") for key in value)
-            return keys or _first(find_mismatch(values, item, f"{path}[{key!r}]") for key, item in value.items())
+            return keys or _first(
+                find_mismatch(values, item, f"{path}[{key!r}]") for key, item in value.items()
+            )
         case RecordType(_, fields):
             return _first(
                 f"{_joined(path, field.name)}: there is no such field in {_shown(value)}"
                 if not hasattr(value, field.name)
-                else find_mismatch(field.type, getattr(value, field.name), _joined(path, field.name))
+                else find_mismatch(
+                    field.type, getattr(value, field.name), _joined(path, field.name)
+                )
                 for field in fields
             )
 

@@ -1,10 +1,11 @@
 """Avro's leaves: zigzag varints, strings and bytes, written as text and read from bytes.
 
-Written as text: the encoder builds a record as a `str` of characters below 256, one for each byte, and turns it into
-bytes once at the end (Latin-1 maps one to the other). So an ASCII string goes in as it is, not through `encode`.
+Written as text: the encoder builds a record as a `str` of characters below 256, one for each byte,
+and turns it into bytes once at the end (Latin-1 maps one to the other). So an ASCII string goes in
+as it is, not through `encode`.
 
-The readers take (data, position) and return (value, next position). They judge everything: they raise ValueError for
-what Avro does not allow and IndexError where the data ends too early.
+The readers take (data, position) and return (value, next position). They judge everything: they
+raise ValueError for what Avro does not allow and IndexError where the data ends too early.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ V = TypeVar("V")
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
 LOW_BITS: Final = 13
-"""Bits of a non-negative number that its first two bytes hold, the sign's bit being the fourteenth."""
+"""Bits of a non-negative number that its first two bytes hold, the sign's bit being the fourteenth.
+"""
 LOW_MASK: Final = 2**LOW_BITS - 1
 
 _MEMO_ENTRIES_MAX: Final = 4096
@@ -27,7 +29,10 @@ _VARINT_BYTES_MAX: Final = 10
 
 
 class Memo(dict[K, V], Generic[K, V]):
-    """Remembers what `make` returned. Bounded: a provider that invents values forgets them all, and costs only time."""
+    """Remembers what `make` returned.
+
+    Bounded: a provider that invents values forgets them all, and costs only time.
+    """
 
     def __init__(self, make: Callable[[K], V]) -> None:
         super().__init__()
@@ -54,12 +59,17 @@ def unsigned_text(number: int) -> str:
 SHORT: Final = tuple(unsigned_text(number << 1) for number in range(LOW_MASK + 1))
 """The numbers 0 to 8191, which is also every usual length."""
 
-LOW: Final = tuple(chr(number << 1 & 0x7F | 0x80) + chr(number >> 6 | 0x80) for number in range(LOW_MASK + 1))
+LOW: Final = tuple(
+    chr(number << 1 & 0x7F | 0x80) + chr(number >> 6 | 0x80) for number in range(LOW_MASK + 1)
+)
 """The lowest 13 bits of a number that has more."""
 
 
 def high_text(high: int) -> str:
-    """What follows LOW[number & LOW_MASK], of high = number >> LOW_BITS. Raises ValueError without such bits."""
+    """What follows LOW[number & LOW_MASK], of high = number >> LOW_BITS.
+
+    Raises ValueError without such bits.
+    """
     if not 0 < high <= LONG_MAX >> LOW_BITS:
         raise ValueError("not a large number")
     return unsigned_text(high)
@@ -75,7 +85,11 @@ def long_text(number: int) -> str:
         return SHORT[number]
     if not -LONG_MAX - 1 <= number <= LONG_MAX:
         raise ValueError(f"{number} does not fit 64 bits")
-    return LOW[number & LOW_MASK] + HIGH[number >> LOW_BITS] if number > 0 else unsigned_text(~number << 1 | 1)
+    return (
+        LOW[number & LOW_MASK] + HIGH[number >> LOW_BITS]
+        if number > 0
+        else unsigned_text(~number << 1 | 1)
+    )
 
 
 def int_text(number: int) -> str:
@@ -86,7 +100,10 @@ def int_text(number: int) -> str:
 
 
 def utf8_text(text: str) -> str:
-    """The bytes of a string's UTF-8 form, as characters. Raises ValueError for half a surrogate pair."""
+    """The bytes of a string's UTF-8 form, as characters.
+
+    Raises ValueError for half a surrogate pair.
+    """
     return text.encode().decode("latin-1")
 
 

@@ -1,7 +1,8 @@
 """Writes the lines that read the usual form of a record in place: what our own encoder writes.
 
-One byte for a length, a count and a small number, six for a time, one block an array. Nothing that would change a value
-is taken for granted: where an assumption fails, a builtin error stops the function and the exact one begins again.
+One byte for a length, a count and a small number, six for a time, one block an array. Nothing that
+would change a value is taken for granted: where an assumption fails, a builtin error stops the
+function and the exact one begins again.
 """
 
 from __future__ import annotations
@@ -15,25 +16,39 @@ from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Field
 from schemas.compiler.exact_reader import DISCARD, LEAVES, ExactReader, LeafReader
 from schemas.compiler.primitives import Memo
-from schemas.compiler.resolution import Plan, ReadEnum, ReadNullable, ReadPrimitive, ReadRecord, Skip, skip_plan
+from schemas.compiler.resolution import (
+    Plan,
+    ReadEnum,
+    ReadNullable,
+    ReadPrimitive,
+    ReadRecord,
+    Skip,
+    skip_plan,
+)
 from schemas.errors import InvariantBroken
 
 _BYTE: Final = range(256)
-# What one byte says where it is the whole of a number; None, which no arithmetic takes, where it is not.
+# What one byte says where it is the whole of a number; None, which no arithmetic takes, where it is
+# not.
 _NUMBER: Final = tuple((byte >> 1) ^ -(byte & 1) if byte < 128 else None for byte in _BYTE)
 _STRIDE: Final = tuple(1 + (byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
 _ONE: Final = tuple(1 if byte < 128 else None for byte in _BYTE)
 _COUNT: Final = tuple(range(byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
-# What a byte is worth as the first to the fourth of a number that is not negative: bits 0-5, 6-12, 13-19, 20-26.
-_FIRST, _SECOND, _THIRD, _FOURTH = (tuple((byte & 127) << shift >> 1 for byte in _BYTE) for shift in (0, 7, 14, 21))
+# What a byte is worth as the first to the fourth of a number that is not negative: bits 0-5, 6-12,
+# 13-19, 20-26.
+_FIRST, _SECOND, _THIRD, _FOURTH = (
+    tuple((byte & 127) << shift >> 1 for byte in _BYTE) for shift in (0, 7, 14, 21)
+)
 # A time has six bytes, and so its first two are never the last.
-_TIME_1: Final = tuple((byte & 127) >> 1 if byte > 127 and byte % 2 == 0 else None for byte in _BYTE)
+_TIME_1: Final = tuple(
+    (byte & 127) >> 1 if byte > 127 and byte % 2 == 0 else None for byte in _BYTE
+)
 _TIME_2: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in _BYTE)
 
 
 def _time_rest(four: bytes) -> int:
-    # Bits 13-40 change every 8 seconds only, so they are remembered. 41 bits of milliseconds last until 2039; from
-    # then on there are seven bytes, and the exact function reads them.
+    # Bits 13-40 change every 8 seconds only, so they are remembered. 41 bits of milliseconds last
+    # until 2039; from then on there are seven bytes, and the exact function reads them.
     a, b, c, d = four
     if not (a > 127 and b > 127 and c > 127 and d < 128):
         raise ValueError("not a time of six bytes")
@@ -60,7 +75,9 @@ def _long_at(data: bytes, i: int) -> tuple[int, int]:
 
 
 class QuickReader(ExactReader):
-    """Lines that read the usual forms of values in place, and stop with a builtin error at any other."""
+    """Lines that read the usual forms of values in place, and stop with a builtin error at any
+    other.
+    """
 
     def fields(self, plan: ReadRecord, prefix: str, depth: int) -> None:
         for is_run, group in groupby(plan.steps, key=_runs):
@@ -72,18 +89,26 @@ class QuickReader(ExactReader):
                 self.value(step, f"{prefix}__{field.name}", depth, is_time=field.is_time)
 
     def _run(self, steps: list[tuple[Field, Plan]], prefix: str, depth: int) -> None:
-        # Neighbours that repeat themselves are looked up as one: walk to where they end, then take all their bytes.
+        # Neighbours that repeat themselves are looked up as one: walk to where they end, then take
+        # all their bytes.
         plans = [_plan(step) for _, step in steps]
         self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
         self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
-        names = [DISCARD if isinstance(step, Skip) else f"{prefix}__{field.name}" for field, step in steps]
+        names = [
+            DISCARD if isinstance(step, Skip) else f"{prefix}__{field.name}"
+            for field, step in steps
+        ]
         if any(name != DISCARD for name in names):
             memo = self.source.name("run", Memo(_run_reader([_leaf(plan) for plan in plans])))
             self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
         self.source.add(depth, "i = j")
 
     def _stride(self, plan: Plan, at: str) -> str:
-        stride = self.source.name("STRIDE", _STRIDE) if _is_string(plan) else self.source.name("ONE", _ONE)
+        stride = (
+            self.source.name("STRIDE", _STRIDE)
+            if _is_string(plan)
+            else self.source.name("ONE", _ONE)
+        )
         if isinstance(plan, ReadNullable):
             return f"({stride}[data[{at} + 1]] + 1 if data[{at}] else 1)"
         return f"{stride}[data[{at}]]"
@@ -95,10 +120,14 @@ class QuickReader(ExactReader):
             case "time":
                 tables = ("TIME_1", _TIME_1), ("TIME_2", _TIME_2), ("TIME_REST", _TIME_REST)
                 first, second, rest = (self.source.name(*table) for table in tables)
-                line = f"{to} = {first}[data[i]] + {second}[data[i + 1]] + {rest}[data[i + 2 : i + 6]]"
+                line = (
+                    f"{to} = {first}[data[i]] + {second}[data[i + 1]] + {rest}[data[i + 2 : i + 6]]"
+                )
                 self.source.add(depth, line, "i += 6")
             case "boolean":
-                self.source.add(depth, f"{to} = {self.source.name('BOOLEAN', (False, True))}[data[i]]", "i += 1")
+                self.source.add(
+                    depth, f"{to} = {self.source.name('BOOLEAN', (False, True))}[data[i]]", "i += 1"
+                )
             case _:
                 self._number(name, to, depth)
 
@@ -118,7 +147,9 @@ class QuickReader(ExactReader):
         leaf = _long_at if name == "long" else LEAVES[name]
         self.source.add(depth, "n = data[i]", "if n < 128:")
         self.source.add(depth + 1, f"{to} = {self.source.name('NUMBER', _NUMBER)}[n]", "i += 1")
-        self.source.add(depth, "else:", f"    {to}, i = {self.source.name(leaf.__name__, leaf)}(data, i)")
+        self.source.add(
+            depth, "else:", f"    {to}, i = {self.source.name(leaf.__name__, leaf)}(data, i)"
+        )
 
     def enum(self, plan: ReadEnum, to: str, depth: int) -> None:
         symbols = {index << 1: symbol for index, symbol in enumerate(plan.symbols)}
@@ -131,10 +162,13 @@ class QuickReader(ExactReader):
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
         self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1")
-        # The loop comes before the question whether there was any: None is no empty block, and only the loop says so.
+        # The loop comes before the question whether there was any: None is no empty block, and only
+        # the loop says so.
         self.source.add(depth, f"for _ in {count}:")
         item(depth + 1)
-        self.source.add(depth, f"if {count}:", "    if data[i]:", "        raise ValueError", "    i += 1")
+        self.source.add(
+            depth, f"if {count}:", "    if data[i]:", "        raise ValueError", "    i += 1"
+        )
 
 
 def _plan(step: Plan) -> Plan:
@@ -148,7 +182,9 @@ def _is_string(plan: Plan) -> bool:
 
 def _is_small(plan: Plan) -> bool:
     # One byte, or so we hope: it may stand in a run, but alone it is read faster than looked up.
-    return isinstance(plan, ReadEnum) or (isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"})
+    return isinstance(plan, ReadEnum) or (
+        isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"}
+    )
 
 
 def _runs(step: tuple[Field, Plan]) -> bool:

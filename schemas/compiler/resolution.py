@@ -1,8 +1,10 @@
-"""How a reader makes its record from a writer's bytes: Avro's schema resolution, decided once for each pair.
+"""How a reader makes its record from a writer's bytes: Avro's schema resolution, decided once for
+each pair.
 
-The result is a plan: the writer's fields in their order, each read or skipped, then a class built from what was read
-and from the defaults of what the writer did not know. The decoder is generated from it, and two schemas are
-compatible where a plan exists. Source of the rules: Avro 1.12 specification, "Schema Resolution".
+The result is a plan: the writer's fields in their order, each read or skipped, then a class built
+from what was read and from the defaults of what the writer did not know. The decoder is generated
+from it, and two schemas are compatible where a plan exists. Source of the rules: Avro 1.12
+specification, "Schema Resolution".
 """
 
 from __future__ import annotations
@@ -11,7 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from schemas.compiler.avro_types import Array, Enum, Field, Map, Nullable, Primitive, RecordType, Type
+from schemas.compiler.avro_types import (
+    Array,
+    Enum,
+    Field,
+    Map,
+    Nullable,
+    Primitive,
+    RecordType,
+    Type,
+)
 from schemas.errors import Fatal
 
 
@@ -22,7 +33,9 @@ class Incompatible(Fatal):
     exit_code = 78  # EX_CONFIG of sysexits.h
 
     def __init__(self, where: str, why: str, path: str | None = None) -> None:
-        """`where` is the innermost type that was looked at, empty for the record; `path` the offending field."""
+        """`where` is the innermost type that was looked at, empty for the record; `path` the
+        offending field.
+        """
         super().__init__(f"{where or 'the record'}: {why}")
         self.path = where if path is None else path
 
@@ -82,8 +95,8 @@ class Default:
 class ReadRecord:
     """The writer's fields in order, and what becomes of them.
 
-    `arguments` are the reader's fields in its own order: names of `steps`, or defaults. Where it `builds`, they make
-    an instance of the record's class; otherwise only the values are wanted.
+    `arguments` are the reader's fields in its own order: names of `steps`, or defaults. Where it
+    `builds`, they make an instance of the record's class; otherwise only the values are wanted.
     """
 
     name: str
@@ -102,7 +115,7 @@ class ReadRecord:
 Plan: TypeAlias = Skip | ReadPrimitive | ReadEnum | ReadNullable | ReadArray | ReadMap | ReadRecord
 
 
-def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR0911 - one return a case
+def resolve(writer: Type, reader: Type, path: str = "") -> Plan:
     """The plan to read `writer`'s bytes as `reader`. Raises Incompatible."""
     match writer, reader:
         case Primitive(), Primitive():
@@ -128,7 +141,10 @@ def _resolve_enum(writer: Enum, reader: Enum, path: str) -> Plan:
     if unknown and reader.default is None:
         raise Incompatible(path, f"the reader has no symbol {', '.join(unknown)} and no default")
     default = reader.default or ""
-    return ReadEnum(reader.name, tuple(symbol if symbol in reader.symbols else default for symbol in writer.symbols))
+    return ReadEnum(
+        reader.name,
+        tuple(symbol if symbol in reader.symbols else default for symbol in writer.symbols),
+    )
 
 
 def _resolve_record(writer: RecordType, reader: RecordType, path: str) -> Plan:
@@ -136,7 +152,9 @@ def _resolve_record(writer: RecordType, reader: RecordType, path: str) -> Plan:
     for field in writer.fields:
         wanted = reader.field(field.name)
         inner = f"{path}.{field.name}" if path else field.name
-        steps.append((field, Skip(field.type) if wanted is None else resolve(field.type, wanted.type, inner)))
+        steps.append(
+            (field, Skip(field.type) if wanted is None else resolve(field.type, wanted.type, inner))
+        )
     arguments: list[str | Default] = []
     for wanted in reader.fields:
         if writer.field(wanted.name) is not None:
@@ -177,12 +195,16 @@ def skip_plan(type_: Type) -> Plan:
 
 
 def narrow(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
-    """The plan that reads no more than some fields; `attempt.offset` means one of a nested record. It builds nothing.
+    """The plan that reads no more than some fields; `attempt.offset` means one of a nested record.
+    It builds nothing.
 
-    What comes after the last of them is not even looked at. Raises KeyError for a field that does not exist.
+    What comes after the last of them is not even looked at. Raises KeyError for a field that does
+    not exist.
     """
     narrow = _narrowed(plan, fields)
-    last = max((n for n, (_, step) in enumerate(narrow.steps) if not isinstance(step, Skip)), default=-1)
+    last = max(
+        (n for n, (_, step) in enumerate(narrow.steps) if not isinstance(step, Skip)), default=-1
+    )
     return replace(narrow, steps=narrow.steps[: last + 1])
 
 

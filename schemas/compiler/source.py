@@ -19,7 +19,9 @@ class FunctionSource:
         self._lines.extend("    " * depth + line for line in lines)
 
     def name(self, stem: str, value: object) -> str:
-        """A free name for an object: the stem, with a number where the stem already stands for something else."""
+        """A free name for an object: the stem, with a number where the stem already stands for
+        something else.
+        """
         name, number = stem, 1
         while name in self._names and self._names[name] is not value:
             number += 1
@@ -33,11 +35,15 @@ class FunctionSource:
         return "\n".join(self._lines) + "\n"
 
     def function(self, name: str, title: str) -> Callable[..., Any]:
-        """Compile the lines and return the function they define. `title` stands for a file name in tracebacks."""
+        """Compile the lines and return the function they define.
+
+        `title` stands for a file name in tracebacks.
+        """
         file = f"<{title}>"
         text = self.text
-        # As doctest and attrs do: whoever meets the function in a traceback or a debugger sees its lines.
+        # As doctest and attrs do: whoever meets the function in a traceback or a debugger sees its
+        # lines.
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile(text, file, "exec"), self._names)  # noqa: S102 - from our own schema files, never from input
+        exec(compile(text, file, "exec"), self._names)
         function: Callable[..., Any] = self._names[name]
         return function

@@ -1,8 +1,9 @@
 """Avro bodies against a declared writer's schema, as shapes.
 
-An object container carries its writer's schema, so the two schemas are compared, field by field. A single-object body
-names its writer's schema by fingerprint: an undeclared one is told as a whole, since its fields cannot be known. Bare
-records are read with the declared schema; bytes that do not come out even were written with another.
+An object container carries its writer's schema, so the two schemas are compared, field by field. A
+single-object body names its writer's schema by fingerprint: an undeclared one is told as a whole,
+since its fields cannot be known. Bare records are read with the declared schema; bytes that do not
+come out even were written with another.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from typing import Any, Final, TypeAlias
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from streams.drift.shapes import NAME_MAX, VALUE_MAX, DriftKind, Shape, distinct_shapes, printable_excerpt
+from streams.drift.shapes import (
+    NAME_MAX,
+    VALUE_MAX,
+    DriftKind,
+    Shape,
+    distinct_shapes,
+    printable_excerpt,
+)
 
 AvroSchema: TypeAlias = Any
 
@@ -30,34 +38,53 @@ class AvroShapes:
     def __init__(self, schema: AvroSchema) -> None:
         """Raises fastavro's SchemaParseException for what is no schema."""
         self._schema = schema
-        self._fingerprint = bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
-        # Without logical types: a decimal of too many digits is its dialect's business, not a matter of shape.
+        self._fingerprint = bytes.fromhex(
+            fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+        )
+        # Without logical types: a decimal of too many digits is its dialect's business, not a
+        # matter of shape.
         self._parsed = fastavro.parse_schema(_plain(schema))
 
     def compare(self, value: bytes, record: bytes) -> list[Shape]:
-        """The shapes of a body; `record` is what of it is the record, without the frame that its dialect knows."""
+        """The shapes of a body; `record` is what of it is the record, without the frame that its
+        dialect knows.
+        """
         if value.startswith(_CONTAINER):
             return self._of_container(value)
         if value.startswith(_SINGLE_OBJECT):
             written = value[len(_SINGLE_OBJECT) :][:_FINGERPRINT_BYTES]
             if written != self._fingerprint:
-                return [Shape(DriftKind.UNREADABLE, "$", f"written with schema {written.hex()}, which is not declared")]
+                return [
+                    Shape(
+                        DriftKind.UNREADABLE,
+                        "$",
+                        f"written with schema {written.hex()}, which is not declared",
+                    )
+                ]
             record = value[len(_SINGLE_OBJECT) + _FINGERPRINT_BYTES :]
         stream = BytesIO(record)
         try:
             fastavro.schemaless_reader(stream, self._parsed, None)
-        except Exception as error:  # noqa: BLE001 - fastavro raises what its bytes lead it to
-            return [Shape(DriftKind.UNREADABLE, "$", f"not of the declared schema: {type(error).__name__}")]
+        except Exception as error:
+            return [
+                Shape(
+                    DriftKind.UNREADABLE, "$", f"not of the declared schema: {type(error).__name__}"
+                )
+            ]
         if stream.tell() != len(record):
-            return [Shape(DriftKind.UNREADABLE, "$", "not of the declared schema: bytes are left over")]
+            return [
+                Shape(DriftKind.UNREADABLE, "$", "not of the declared schema: bytes are left over")
+            ]
         return []
 
     def _of_container(self, value: bytes) -> list[Shape]:
         try:
             written = fastavro.reader(BytesIO(value)).metadata["avro.schema"]
             return distinct_shapes(differences(self._schema, json.loads(written), "$"))
-        except Exception as error:  # noqa: BLE001 - as above
-            return [Shape(DriftKind.UNREADABLE, "$", f"no object container: {type(error).__name__}")]
+        except Exception as error:
+            return [
+                Shape(DriftKind.UNREADABLE, "$", f"no object container: {type(error).__name__}")
+            ]
 
 
 def differences(declared: AvroSchema, written: AvroSchema, path: str) -> Iterator[Shape]:
@@ -74,7 +101,9 @@ def differences(declared: AvroSchema, written: AvroSchema, path: str) -> Iterato
                 yield Shape(DriftKind.NEW_VALUE, path, printable_excerpt(symbol, VALUE_MAX))
     elif kind in {"array", "map"}:
         inner = "items" if kind == "array" else "values"
-        yield from differences(declared[inner], written[inner], path + ("[*]" if kind == "array" else ".*"))
+        yield from differences(
+            declared[inner], written[inner], path + ("[*]" if kind == "array" else ".*")
+        )
     elif kind.startswith("union"):
         for one, other in zip(declared, written, strict=True):
             yield from differences(one, other, path)

@@ -1,8 +1,10 @@
-"""A raw record against what its provider declared: pure, one record in, findings out, whatever the bytes.
+"""A raw record against what its provider declared: pure, one record in, findings out, whatever the
+bytes.
 
-Which schema a record should fulfil is not asked of the dialect: the operations that it reads name the folders, else the
-request's path does, else the declared schema that the body is closest to is the one. So a rejected record, whose
-operation nobody could read, is compared with the message that it was most likely meant to be.
+Which schema a record should fulfil is not asked of the dialect: the operations that it reads name
+the folders, else the request's path does, else the declared schema that the body is closest to is
+the one. So a rejected record, whose operation nobody could read, is compared with the message that
+it was most likely meant to be.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _SEGMENT: Final = re.compile(rb"[/?.]+")
 
 
 class DriftFinding(NamedTuple):
-    """A shape in a record: of which version and event, against which schema ("" for none), and the record's fate."""
+    """A shape in a record: of which version and event, against which schema ("" for none), and the
+    record's fate.
+    """
 
     provider: str
     version: str
@@ -59,7 +63,10 @@ class DriftChecker:
         Raises UsageError for key material that cannot be used.
         """
         self._dialects = dialects
-        self._speakers = {name: ProviderRouter(dialects.versions(name), (keyring or {}).get(name)) for name in dialects}
+        self._speakers = {
+            name: ProviderRouter(dialects.versions(name), (keyring or {}).get(name))
+            for name in dialects
+        }
 
     def knows(self, provider: str) -> bool:
         """Whether any dialect speaks for it; of others nothing can be found."""
@@ -81,7 +88,10 @@ class DriftChecker:
                 [Shape(DriftKind.NEW_MESSAGE, "", printable_excerpt(read.detail, DETAIL_MAX))],
             )
         shapes = shapes[:SHAPES_MAX]
-        found = [DriftFinding(provider, read.version, event, schema, shape, read.rejected) for shape in shapes]
+        found = [
+            DriftFinding(provider, read.version, event, schema, shape, read.rejected)
+            for shape in shapes
+        ]
         return [*found, *_fallbacks(provider, read)]
 
     def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
@@ -95,12 +105,16 @@ class DriftChecker:
             _, items, fallen = speaker.read(record, headers)
         except Rejected as error:
             return DialectResult(version, (), error.reason, error.detail, ())
-        except Exception:  # noqa: BLE001 - the normaliser has buried it; its shape may say why the dialect failed
+        except Exception:
             return DialectResult(version, (), RejectCode.DIALECT_FAILED, "", ())
         refused = next((item for item in items if isinstance(item, Rejected)), None)
         code, detail = (None, "") if refused is None else (refused.reason, refused.detail)
         return DialectResult(
-            version, _operations(items), code, detail, tuple(fallback for _, fallback in fallen.values())
+            version,
+            _operations(items),
+            code,
+            detail,
+            tuple(fallback for _, fallback in fallen.values()),
         )
 
     def _closest(
@@ -112,7 +126,7 @@ class DriftChecker:
         value = record.value or b""
         try:
             payload = _payload(self._dialects[provider], value)
-        except Exception as error:  # noqa: BLE001 - a dialect may raise anything for a broken body
+        except Exception as error:
             text = f"the dialect finds no payload in it: {type(error).__name__}"
             return operation, "", [Shape(DriftKind.UNREADABLE, "", text)] if declared else []
         best: tuple[int, PayloadSchema, list[Shape]] | None = None

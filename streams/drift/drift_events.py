@@ -1,4 +1,7 @@
-"""From a finding to its event: the stable id, and an example that may be shown to a person. Pure."""
+"""From a finding to its event: the stable id, and an example that may be shown to a person.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def finding_id(finding: DriftFinding) -> str:
 def build_drift_events(
     record: RawRecord, findings: Sequence[DriftFinding], secrets: Sequence[str] = ()
 ) -> list[SchemaDrift]:
-    """The events that tell of what was found in one record; they share its example, which shows none of `secrets`."""
+    """The events that tell of what was found in one record; they share its example, which shows
+    none of `secrets`.
+    """
     if not findings:
         return []
     example = redacted_example(findings[0].provider, record.value or b"", secrets)
@@ -51,10 +56,12 @@ def _drift_of(record: RawRecord, finding: DriftFinding, example: str) -> SchemaD
 
 
 def redacted_example(provider: str, value: bytes, secrets: Sequence[str] = ()) -> str:
-    """A payload as text without what its dialect calls secret, and without `secrets`; in hex where it is no text."""
+    """A payload as text without what its dialect calls secret, and without `secrets`; in hex where
+    it is no text.
+    """
     try:
         shown = mask_secrets(redact(provider, value) or b"", secrets)
-    except Exception:  # noqa: BLE001 - what cannot be redacted is not shown, whatever its bytes did to the dialect
+    except Exception:
         return "(withheld: its secrets could not be told from the rest)"
     try:
         text = shown.decode()

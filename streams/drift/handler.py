@@ -1,14 +1,15 @@
 """The drift worker: raw topics by sampling, dead letters all, new shapes to `schema.drift.v1`.
 
-Why a role of its own, and no queue in the normaliser: what is dear (JSON Schema, XSD) would share a core and a lock
-with the records that players wait for, and a queue that may drop cannot promise to look at every rejected record. A
-group of its own reads the same topics, may be stopped, may fall behind or crash, and nobody upstream notices. The price
-is that every raw record is fetched once more; only the sampled ones are read. Of providers with several versions each
-record is read, but not validated, so that no fallback stays unseen.
+Why a role of its own, and no queue in the normaliser: what is dear (JSON Schema, XSD) would share a
+core and a lock with the records that players wait for, and a queue that may drop cannot promise to
+look at every rejected record. A group of its own reads the same topics, may be stopped, may fall
+behind or crash, and nobody upstream notices. The price is that every raw record is fetched once
+more; only the sampled ones are read. Of providers with several versions each record is read, but
+not validated, so that no fallback stays unseen.
 
-A batch is done when its new shapes are acknowledged; a crash before that finds them again, under the same ids. At start
-the worker reads what was told before, so a shape is told once; two workers that find one at the same moment may both
-tell it, and the topic is compacted by the id.
+A batch is done when its new shapes are acknowledged; a crash before that finds them again, under
+the same ids. At start the worker reads what was told before, so a shape is told once; two workers
+that find one at the same moment may both tell it, and the topic is compacted by the id.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class DriftSettings:
 
 @dataclass
 class DriftStats:
-    """Plain counters since the start: records that went by, those that were checked by provider, and shapes told."""
+    """Plain counters since the start: records that went by, those that were checked by provider,
+    and shapes told.
+    """
 
     seen: int = 0
     published: int = 0
@@ -94,7 +97,9 @@ class LetterRecord:
 class PublishedShapesLoader(Service):
     """Reads at start what was told by others before, so that it is not told again."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._bootstrap_servers, self._topic, self._known = bootstrap_servers, topic, known
 
@@ -105,7 +110,13 @@ class PublishedShapesLoader(Service):
             try:
                 self._known.learn(decode(record.value))
             except Rejected as error:
-                logger.warning("%s-%d@%d is no drift of ours: %s", self._topic, record.partition, record.offset, error)
+                logger.warning(
+                    "%s-%d@%d is no drift of ours: %s",
+                    self._topic,
+                    record.partition,
+                    record.offset,
+                    error,
+                )
 
 
 @dataclass(frozen=True)
@@ -118,13 +129,18 @@ class DriftWorker:
 
 
 def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> DriftWorker:
-    """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
+    """Compose a worker of its own; nothing is connected or started.
+
+    Raises UsageError for an unusable key.
+    """
     group = qualified_name(NAME, settings.namespace)
     topic = qualified_name(DRIFT, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     known, stats = PublishedShapes(), DriftStats()
     app.supervise(PublishedShapesLoader(settings.bootstrap_servers, topic, known))
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
+    producer = app.supervise(
+        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
+    )
     handle = create_handler(
         DriftChecker(dialects, settings.keyring),
         producer,
@@ -134,7 +150,9 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
         settings.rate,
         secrets_of(settings.keyring),
     )
-    intake = IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id)
+    intake = IntakeSettings(
+        settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
+    )
     add_agent(app, intake, handle, name=NAME, pattern=source_pattern(settings.namespace))
     return DriftWorker(app, stats, known)
 
@@ -169,11 +187,15 @@ def create_handler(
         overflown = sum(known.over_budget.values())
         fresh = known.take_new(found)
         if sum(known.over_budget.values()) > overflown:
-            logger.warning("%s shows more shapes than are told: %s", provider, dict(known.over_budget))
+            logger.warning(
+                "%s shows more shapes than are told: %s", provider, dict(known.over_budget)
+            )
         if not fresh:
             return
         try:
-            await producer.send_keyed(topic, [(drift.drift_id.encode(), encode(drift), (), None) for drift in fresh])
+            await producer.send_keyed(
+                topic, [(drift.drift_id.encode(), encode(drift), (), None) for drift in fresh]
+            )
         except BaseException:
             known.forget(fresh)
             raise
@@ -221,7 +243,9 @@ def _is_mark(record: RawRecord) -> bool:
 
 
 def _letters(batch: RecordBatch) -> list[RawRecord]:
-    """The raw records of dead letters, each once: of the letters of its items only the first holds its bytes."""
+    """The raw records of dead letters, each once: of the letters of its items only the first holds
+    its bytes.
+    """
     decode, found = codec.decoder(DeadLetter), dict[Position, RawRecord]()
     for record in batch.records:
         try:
@@ -232,9 +256,15 @@ def _letters(batch: RecordBatch) -> list[RawRecord]:
             continue
         source, headers = letter.source, [(header.name, header.value) for header in letter.headers]
         found[source] = LetterRecord(
-            source.topic, source.partition, source.offset, letter.source_timestamp, letter.key, letter.value, headers
+            source.topic,
+            source.partition,
+            source.offset,
+            letter.source_timestamp,
+            letter.key,
+            letter.value,
+            headers,
         )
     return list(found.values())
 
 
-__all__ = ["DriftSettings", "DriftWorker", "DriftFinding", "create_handler", "create_worker"]
+__all__ = ["DriftFinding", "DriftSettings", "DriftWorker", "create_handler", "create_worker"]

@@ -1,8 +1,9 @@
 """JSON values against a JSON Schema, as shapes. Forms and tables of text come here as objects.
 
-jsonschema finds what contradicts the schema. New fields contradict nothing, since no provider's schema forbids them, so
-they are found by walking schema and value together. What a schema leaves open (an object without declared properties,
-or one that says `"additionalProperties": true`) is not looked into.
+jsonschema finds what contradicts the schema. New fields contradict nothing, since no provider's
+schema forbids them, so they are found by walking schema and value together. What a schema leaves
+open (an object without declared properties, or one that says `"additionalProperties": true`) is not
+looked into.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ ITEMS_MAX: Final = 200
 """Of an array so many items are looked at: a file of thousands of lines has few shapes."""
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
-_JSON_TYPES: Final = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
+_JSON_TYPES: Final = {
+    dict: "object",
+    list: "array",
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+}
 _VALUES: Final = frozenset({"enum", "const"})
 
 
@@ -46,7 +54,9 @@ class JsonShapes:
     def compare(self, body: Any) -> list[Shape]:
         """The shapes of one body."""
         body = _clipped(body)
-        errors = [shape for error in self._validator.iter_errors(body) for shape in self._of_error(error)]
+        errors = [
+            shape for error in self._validator.iter_errors(body) for shape in self._of_error(error)
+        ]
         return distinct_shapes([*self._new_fields(self._schema, body, "$"), *errors])
 
     def _new_fields(self, schema: JsonSchema, value: Any, path: str) -> Iterator[Shape]:
@@ -66,7 +76,9 @@ class JsonShapes:
                 yield from self._new_fields(schema["items"], part, path + "[*]")
 
     def _followed(self, schema: JsonSchema) -> Mapping[str, Any]:
-        """The schema that a local reference means; an empty one for `true` and for what leads elsewhere."""
+        """The schema that a local reference means; an empty one for `true` and for what leads
+        elsewhere.
+        """
         for _ in range(8):
             if not isinstance(schema, dict) or "$ref" not in schema:
                 break
@@ -77,19 +89,31 @@ class JsonShapes:
         return schema if isinstance(schema, dict) else {}
 
     def _of_error(self, error: jsonschema.ValidationError) -> Iterator[Shape]:
-        path, keyword, wanted = self._path(error.absolute_path), error.validator, error.validator_value
+        path, keyword, wanted = (
+            self._path(error.absolute_path),
+            error.validator,
+            error.validator_value,
+        )
         if keyword == "required":
             for name in wanted:
                 if isinstance(error.instance, dict) and name not in error.instance:
                     yield Shape(DriftKind.MISSING_FIELD, path + _step(name))
         elif keyword == "type":
             types = [wanted] if isinstance(wanted, str) else wanted
-            yield Shape(DriftKind.CHANGED_TYPE, path, f"{_type_of(error.instance)} instead of {' or '.join(types)}")
+            yield Shape(
+                DriftKind.CHANGED_TYPE,
+                path,
+                f"{_type_of(error.instance)} instead of {' or '.join(types)}",
+            )
         elif keyword in _VALUES:
-            yield Shape(DriftKind.NEW_VALUE, path, printable_excerpt(_text_of(error.instance), VALUE_MAX))
+            yield Shape(
+                DriftKind.NEW_VALUE, path, printable_excerpt(_text_of(error.instance), VALUE_MAX)
+            )
         else:
             yield Shape(
-                DriftKind.CHANGED_FORMAT, path, printable_excerpt(f"not {keyword} {_text_of(wanted)}", DETAIL_MAX)
+                DriftKind.CHANGED_FORMAT,
+                path,
+                printable_excerpt(f"not {keyword} {_text_of(wanted)}", DETAIL_MAX),
             )
 
     def _path(self, steps: Sequence[str | int]) -> str:
@@ -108,12 +132,16 @@ class JsonShapes:
 def _clipped(value: Any) -> Any:
     if isinstance(value, list):
         return [_clipped(part) for part in value[:ITEMS_MAX]]
-    return {name: _clipped(part) for name, part in value.items()} if isinstance(value, dict) else value
+    return (
+        {name: _clipped(part) for name, part in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def _step(name: str) -> str:
     cut = name if len(name) <= NAME_MAX else name[: NAME_MAX - 1] + "…"
-    return f".{cut}" if _PLAIN_NAME.fullmatch(cut) else f"[{cut!r}]"  # which escapes what cannot be printed
+    return (
+        f".{cut}" if _PLAIN_NAME.fullmatch(cut) else f"[{cut!r}]"
+    )  # which escapes what cannot be printed
 
 
 def _type_of(value: Any) -> str:

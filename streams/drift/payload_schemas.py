@@ -1,4 +1,6 @@
-"""The payload schemas that providers declared: the files under `schemas/providers/<provider>/<event>/v<N>.*`."""
+"""The payload schemas that providers declared: the files under
+`schemas/providers/<provider>/<event>/v<N>.*`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class PayloadSchema:
 
 @cache
 def load_payload_schemas(provider: str) -> Mapping[str, Sequence[PayloadSchema]]:
-    """A provider's schemas by event, the newest version first; none for a provider without a folder."""
+    """A provider's schemas by event, the newest version first; none for a provider without a
+    folder.
+    """
     found: dict[str, list[tuple[int, PayloadSchema]]] = {}
     folder = files("schemas") / "providers" / provider
     if not folder.is_dir():
@@ -76,7 +80,9 @@ def _check(file: Traversable, ending: str) -> Check:
         return _xml_check(XmlShapes(text))
     if ending == ".avsc":
         avro = AvroShapes(json.loads(text))
-        return lambda body: avro.compare(body.value, body.payload if isinstance(body.payload, bytes) else body.value)
+        return lambda body: avro.compare(
+            body.value, body.payload if isinstance(body.payload, bytes) else body.value
+        )
     return _json_check(JsonShapes(json.loads(text)))
 
 
@@ -84,7 +90,9 @@ def _json_check(shapes: JsonShapes) -> Check:
     def check(body: Body) -> list[Shape]:
         payload = body.payload
         if isinstance(payload, bytes):
-            is_form = (body.headers.get("content-type") or b"").partition(b";")[0].strip().lower() == _FORM
+            is_form = (body.headers.get("content-type") or b"").partition(b";")[
+                0
+            ].strip().lower() == _FORM
             try:
                 payload = _form(payload) if is_form else json.loads(payload)
             except (ValueError, RecursionError):

@@ -10,8 +10,9 @@ from schemas.events import SchemaDrift
 from streams.drift.checking import SIGNATURE_REJECTIONS
 
 SHAPES_MAX: Final = 200
-"""Of one provider, version and event. A provider that sends names or values of its own making in each record would
-otherwise fill the topic; who looks at 200 shapes of one message has seen enough."""
+"""Of one provider, version and event. A provider that sends names or values of its own making in
+each record would otherwise fill the topic; who looks at 200 shapes of one message has seen enough.
+"""
 
 _UNSIGNED: Final = frozenset(code.value for code in SIGNATURE_REJECTIONS)
 _Budget = tuple[str, str, str, bool]
@@ -20,7 +21,8 @@ _Budget = tuple[str, str, str, bool]
 class PublishedShapes:
     """The ids of told shapes.
 
-    Records with a wrong signature have a budget of their own: a stranger's cannot use up the provider's.
+    Records with a wrong signature have a budget of their own: a stranger's cannot use up the
+    provider's.
     """
 
     def __init__(self) -> None:

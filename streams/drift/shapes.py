@@ -1,4 +1,6 @@
-"""A shape of drift: one way in which bodies differ from their declared payload schema, however many of them do."""
+"""A shape of drift: one way in which bodies differ from their declared payload schema, however many
+of them do.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class DriftKind(StrEnum):
     NEW_FIELD = "NEW_FIELD"
     MISSING_FIELD = "MISSING_FIELD"
     CHANGED_TYPE = "CHANGED_TYPE"
-    CHANGED_FORMAT = "CHANGED_FORMAT"  # the right type, but a text, length or range that was not declared
+    CHANGED_FORMAT = (
+        "CHANGED_FORMAT"  # the right type, but a text, length or range that was not declared
+    )
     NEW_VALUE = "NEW_VALUE"  # of what was declared as one of a few
     NEW_MESSAGE = "NEW_MESSAGE"  # a message as a whole that no schema is declared for
     UNREADABLE = "UNREADABLE"  # not JSON, not XML, not the declared Avro schema
@@ -26,7 +30,9 @@ class DriftKind(StrEnum):
 
 
 class Shape(NamedTuple):
-    """`path` is in the format's own spelling: `$.a[*].b`, `/a/b/@c`, a column's name; `detail` tells it from others."""
+    """`path` is in the format's own spelling: `$.a[*].b`, `/a/b/@c`, a column's name; `detail`
+    tells it from others.
+    """
 
     what: DriftKind
     path: str
@@ -40,7 +46,8 @@ _WEAKEST: Final = 3
 def distinct_shapes(shapes: Iterable[Shape]) -> list[Shape]:
     """Each shape once, in order; of several complaints about one path the strongest.
 
-    What has another type breaks its format too, and is told by its type alone; of formats the first one broken is told.
+    What has another type breaks its format too, and is told by its type alone; of formats the first
+    one broken is told.
     """
     once = list(dict.fromkeys(shapes))
     strongest: dict[str, int] = {}
@@ -67,4 +74,7 @@ def printable_excerpt(text: str, characters_max: int) -> str:
 
 def schema_distance(shapes: Iterable[Shape]) -> int:
     """How far a body is from a schema, to find the one that it was meant for."""
-    return sum(100 if shape.what in {DriftKind.NEW_MESSAGE, DriftKind.UNREADABLE} else 1 for shape in shapes)
+    return sum(
+        100 if shape.what in {DriftKind.NEW_MESSAGE, DriftKind.UNREADABLE} else 1
+        for shape in shapes
+    )

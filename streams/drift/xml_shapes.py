@@ -1,4 +1,7 @@
-"""XML bodies against an XSD, as shapes. Paths name elements without namespaces and positions: `/a/b/@c`."""
+"""XML bodies against an XSD, as shapes.
+
+Paths name elements without namespaces and positions: `/a/b/@c`.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,24 @@ from streams.drift.xsd_model import ElementDeclaration, XsdModel
 from streams.providers.xml_body import make_parser
 
 ERRORS_MAX: Final = 200
-"""Of one document so many complaints are looked at: to find the place of one costs a walk through its siblings."""
+"""Of one document so many complaints are looked at: to find the place of one costs a walk through
+its siblings.
+"""
 
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
 _ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
-_VALUE_ERRORS: Final = frozenset({"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"})  # not of a set; not the fixed one
+_VALUE_ERRORS: Final = frozenset(
+    {"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"}
+)  # not of a set; not the fixed one
 _TYPE_NAME_MAX: Final = 200
-"""Characters at the end of a complaint in which its type's name stands; before it the body is quoted, all of it."""
+"""Characters at the end of a complaint in which its type's name stands; before it the body is
+quoted, all of it.
+"""
 _TYPE_NAME: Final = re.compile(r"type '(?:\{[^}]*\})?([^']+)'\.?$")
 _ORDER: Final = "SCHEMAV_ELEMENT_CONTENT"
-_ABSENT: Final = frozenset({"SCHEMAV_CVC_COMPLEX_TYPE_4"})  # a required attribute; the model has found it
+_ABSENT: Final = frozenset(
+    {"SCHEMAV_CVC_COMPLEX_TYPE_4"}
+)  # a required attribute; the model has found it
 
 
 class XmlShapes:
@@ -45,7 +56,10 @@ class XmlShapes:
         self._model = XsdModel(root)
 
     def compare(self, root: etree._Element) -> list[Shape]:
-        """The shapes of one document. What is new is taken out of the tree, so that the rest can be validated."""
+        """The shapes of one document.
+
+        What is new is taken out of the tree, so that the rest can be validated.
+        """
         name = etree.QName(root)
         declared = self._model.root(name.localname)
         if declared is None or name.namespace != self._model.namespace:
@@ -54,10 +68,16 @@ class XmlShapes:
         self._schema.validate(root)
         has_gaps = any(shape.what is DriftKind.MISSING_FIELD for shape in walked)
         log: Any = self._schema.error_log
-        errors = [shape for error in islice(log, ERRORS_MAX) for shape in _of_error(error, root, has_gaps=has_gaps)]
+        errors = [
+            shape
+            for error in islice(log, ERRORS_MAX)
+            for shape in _of_error(error, root, has_gaps=has_gaps)
+        ]
         return distinct_shapes([*walked, *errors])
 
-    def _walk(self, node: ElementDeclaration, element: etree._Element, path: str) -> Iterator[Shape]:
+    def _walk(
+        self, node: ElementDeclaration, element: etree._Element, path: str
+    ) -> Iterator[Shape]:
         yield from _attributes(node, element, path)
         if node.is_simple or node.is_opaque:
             return
@@ -94,7 +114,10 @@ def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[S
     value = "" if element is None else element.text or ""
     attribute = _ATTRIBUTE.match(message)
     if attribute is not None:
-        path, value = _below(path, "@" + attribute[1]), "" if element is None else element.get(attribute[1]) or ""
+        path, value = (
+            _below(path, "@" + attribute[1]),
+            "" if element is None else element.get(attribute[1]) or "",
+        )
     if kind in _ABSENT:
         return
     if kind == _ORDER:
@@ -107,7 +130,11 @@ def _of_error(error: Any, root: etree._Element, *, has_gaps: bool) -> Iterator[S
         yield Shape(DriftKind.CHANGED_FORMAT, path, f"not {facet}")
     else:
         wanted = _TYPE_NAME.search(message[-_TYPE_NAME_MAX:])
-        yield Shape(DriftKind.CHANGED_TYPE, path, "not as declared" if wanted is None else f"not {wanted[1]}")
+        yield Shape(
+            DriftKind.CHANGED_TYPE,
+            path,
+            "not as declared" if wanted is None else f"not {wanted[1]}",
+        )
 
 
 def _element_at(root: etree._Element, path: str | None) -> etree._Element | None:

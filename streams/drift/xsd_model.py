@@ -1,8 +1,10 @@
-"""What an XSD declares, as far as drift asks: which attributes and children an element may and must have.
+"""What an XSD declares, as far as drift asks: which attributes and children an element may and must
+have.
 
-libxml2 validates, but tells nothing of what `xs:any` lets in, and after a child that it does not expect it looks at no
-further one. So new and missing ones are found with this. It reads the part of XSD that payload schemas use: sequence,
-all, choice, any, named and inline types, extensions, attribute groups; not substitution groups or imports.
+libxml2 validates, but tells nothing of what `xs:any` lets in, and after a child that it does not
+expect it looks at no further one. So new and missing ones are found with this. It reads the part of
+XSD that payload schemas use: sequence, all, choice, any, named and inline types, extensions,
+attribute groups; not substitution groups or imports.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ _CONTENTS: Final = frozenset({"simpleContent", "complexContent", "extension", "r
 
 @dataclass
 class ElementDeclaration:
-    """An element's declaration. `is_open`: other children are let by; `attributes_open`: other attributes are."""
+    """An element's declaration.
+
+    `is_open`: other children are let by; `attributes_open`: other attributes are.
+    """
 
     is_simple: bool = False
     children: dict[str, etree._Element] = field(default_factory=dict)
@@ -58,7 +63,9 @@ class XsdModel:
         return None if declared is None else self.node(declared)
 
     def node(self, declared: etree._Element) -> ElementDeclaration:
-        """What an `xs:element` declares; made when it is first asked for, so that types may contain themselves."""
+        """What an `xs:element` declares; made when it is first asked for, so that types may contain
+        themselves.
+        """
         if declared not in self._nodes:
             reference = declared.get("ref")
             if reference is not None:
@@ -91,9 +98,17 @@ class XsdModel:
                 node.is_open |= kind == "any"
                 node.attributes_open |= kind == "anyAttribute"
             elif kind == "attributeGroup":
-                self._gather(self._named["attributeGroup", _unprefixed(inner.get("ref") or "")], node, needed=needed)
+                self._gather(
+                    self._named["attributeGroup", _unprefixed(inner.get("ref") or "")],
+                    node,
+                    needed=needed,
+                )
             elif kind in _PARTICLES:
-                self._gather(inner, node, needed=needed and kind != "choice" and inner.get("minOccurs") != "0")
+                self._gather(
+                    inner,
+                    node,
+                    needed=needed and kind != "choice" and inner.get("minOccurs") != "0",
+                )
             elif kind in _CONTENTS:
                 base = self._named.get(("complexType", _unprefixed(inner.get("base") or "")))
                 if base is not None:

@@ -1,4 +1,6 @@
-"""What a batch of raw records came to, sorted by where it goes: events by topic, signals, dead letters, counts."""
+"""What a batch of raw records came to, sorted by where it goes: events by topic, signals, dead
+letters, counts.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,21 @@ from runtime.dead_letters.sink import Rejection
 from runtime.kafka.producer import OutRecord
 from runtime.kafka.records import RawRecord
 from schemas import codec
-from schemas.events import MarketSettlement, PlayerEvent, RiskSignal, SignatureVerdict, WalletTransaction
+from schemas.events import (
+    MarketSettlement,
+    PlayerEvent,
+    RiskSignal,
+    SignatureVerdict,
+    WalletTransaction,
+)
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
 from streams.normalise.mapping.cap_rejections import cap_rejections
-from streams.normalise.mapping.normaliser import AcceptedEvent, AcceptedTransaction, ItemResult, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedEvent,
+    AcceptedTransaction,
+    ItemResult,
+    RejectedItem,
+)
 from streams.normalise.mapping.signals import signal_for, signal_key
 from streams.normalise.stats import NormaliseStats
 from streams.providers.routing import Fallback
@@ -25,7 +38,9 @@ _STALE: Final = SignatureVerdict.STALE.value
 
 
 class FallbackUsed(NamedTuple):
-    """An item that another version than the expected one could read, with the record that it stands in."""
+    """An item that another version than the expected one could read, with the record that it stands
+    in.
+    """
 
     record: RawRecord
     provider: str
@@ -34,7 +49,9 @@ class FallbackUsed(NamedTuple):
 
 
 class NormalisedBatch:
-    """Filled in the order of the log with what a batch of one raw topic came to; sent, and counted once durable."""
+    """Filled in the order of the log with what a batch of one raw topic came to; sent, and counted
+    once durable.
+    """
 
     def __init__(self, provider: str) -> None:
         """Make an empty one for a batch of this provider's."""
@@ -48,7 +65,10 @@ class NormalisedBatch:
         self._records = 0
 
     def add_results(self, read: Iterable[tuple[RawRecord, list[ItemResult]]]) -> None:
-        """Sort the items of each record. Few events are remarkable, so the others must not pay for it."""
+        """Sort the items of each record.
+
+        Few events are remarkable, so the others must not pay for it.
+        """
         sinks = {topic: events.append for topic, events in self.outgoing.items()}
         add_version = self._versions.append
         rejected: list[RejectedItem] = []
@@ -72,7 +92,9 @@ class NormalisedBatch:
                 rejected = []
 
     def extend(self, later: NormalisedBatch) -> None:
-        """Put what a later piece of the batch came to behind what is here; the piece stays as it is."""
+        """Put what a later piece of the batch came to behind what is here; the piece stays as it
+        is.
+        """
         for topic, events in later.outgoing.items():
             if events:
                 self.outgoing[topic] += events
@@ -91,7 +113,9 @@ class NormalisedBatch:
         self._rejected.update(item.code for item in rejected)
         whole, few = cap_rejections(rejected)
         for item in few if whole is None else (whole, *few):
-            self.rejections.append(Rejection(record, item.code, item.detail, item.record_index, item.player_id))
+            self.rejections.append(
+                Rejection(record, item.code, item.detail, item.record_index, item.player_id)
+            )
         for item in few:
             self._signal(record, item)
 
@@ -104,14 +128,20 @@ class NormalisedBatch:
     def _signal(self, record: RawRecord, item: ItemResult) -> None:
         signal = signal_for(record, item)
         if signal is not None:
-            self.outgoing[SIGNALS].append((signal_key(signal), codec.encoder(RiskSignal)(signal), (), None))
+            self.outgoing[SIGNALS].append(
+                (signal_key(signal), codec.encoder(RiskSignal)(signal), (), None)
+            )
 
     def count_into(self, stats: NormaliseStats) -> None:
         """Add what is in here to a worker's counts."""
         provider = self._provider
         stats.records += self._records
         stats.clamped += self._clamped
-        stats.versions.update({(provider, version): times for version, times in Counter(self._versions).items()})
+        stats.versions.update(
+            {(provider, version): times for version, times in Counter(self._versions).items()}
+        )
         stats.sent.update({topic: len(events) for topic, events in self.outgoing.items() if events})
         stats.rejected.update(self._rejected)
-        stats.fallbacks.update((provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks)
+        stats.fallbacks.update(
+            (provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks
+        )

@@ -1,8 +1,10 @@
-"""The normaliser's agent: batches of raw records in, events and dead letters out. It decides nothing.
+"""The normaliser's agent: batches of raw records in, events and dead letters out. It decides
+nothing.
 
-The events of a batch are acknowledged first, what begins to wait behind a dead letter is committed next, its dead
-letters after that, then what waits no more, and only then is the batch done. A crash in between repeats the batch: the
-same events again, which the ledger knows by their ids, and the same dead letters again.
+The events of a batch are acknowledged first, what begins to wait behind a dead letter is committed
+next, its dead letters after that, then what waits no more, and only then is the batch done. A crash
+in between repeats the batch: the same events again, which the ledger knows by their ids, and the
+same dead letters again.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def ignore_fallback(_: FallbackUsed) -> None:
 
 
 class EventSender(Protocol):
-    """Appends records to the partitions of their keys, in order, and returns once all are acknowledged."""
+    """Appends records to the partitions of their keys, in order, and returns once all are
+    acknowledged.
+    """
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
 
@@ -80,22 +84,33 @@ class NormaliseWorker:
 
 
 def create_worker(
-    settings: NormaliseSettings, dialects: Mapping[str, Dialect] = DIALECTS, on_fallback: OnFallback = ignore_fallback
+    settings: NormaliseSettings,
+    dialects: Mapping[str, Dialect] = DIALECTS,
+    on_fallback: OnFallback = ignore_fallback,
 ) -> NormaliseWorker:
-    """Compose a worker of its own; nothing is connected or started. Raises UsageError for an unusable key."""
+    """Compose a worker of its own; nothing is connected or started.
+
+    Raises UsageError for an unusable key.
+    """
     normaliser = Normaliser(dialects, settings.keyring)
     group = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
     stats = NormaliseStats()
     app.supervise(StatsLogger(stats, lambda: sum(intake.gap_offsets for intake in app.intakes)))
-    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group)))
+    producer = app.supervise(
+        BatchProducer(ProducerSettings(settings.bootstrap_servers, client_id=group))
+    )
     parking = None
     if settings.park is not None:
         store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
-        parking = Parking(store, normaliser.normalise, parked_providers(settings), settings.park.limits)
+        parking = Parking(
+            store, normaliser.normalise, parked_providers(settings), settings.park.limits
+        )
     intake = register(
         app,
-        IntakeSettings(settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id),
+        IntakeSettings(
+            settings.bootstrap_servers, group, group_instance_id=settings.group_instance_id
+        ),
         normaliser=normaliser,
         producer=producer,
         dead_letters=KafkaDeadLetterSink(producer, NAME, settings.code_version),
@@ -134,14 +149,21 @@ def register(
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
 ) -> Intake:
-    """Attach the agent that reads every raw topic of the namespace; its producer must be supervised before."""
+    """Attach the agent that reads every raw topic of the namespace; its producer must be supervised
+    before.
+    """
     handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking)
-    # Who must wait is known only once the batch's turn has come: with parking, records are read then.
+    # Who must wait is known only once the batch's turn has come: with parking, records are read
+    # then.
     reader = create_reader(normaliser) if parking is None else None
-    return add_agent(app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader)
+    return add_agent(
+        app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader
+    )
 
 
-def create_reader(normaliser: Normaliser) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
+def create_reader(
+    normaliser: Normaliser,
+) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
     """What is made of records of a raw topic while they come in: a `Pile`."""
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
@@ -164,10 +186,12 @@ def create_handler(
 
     Its records were read as they came, by `create_reader`'s; with `parking` they are read here.
 
-    `on_fallback` hears of each item that only another version could read, after the batch is durable. It must not
-    wait or raise: whatever takes longer than putting it on a queue is done elsewhere.
+    `on_fallback` hears of each item that only another version could read, after the batch is
+    durable. It must not wait or raise: whatever takes longer than putting it on a queue is done
+    elsewhere.
 
-    An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not caught here.
+    An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not
+    caught here.
     """
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
@@ -175,11 +199,15 @@ def create_handler(
         turn = None if parking is None else await parking.split(batch)
         pile = _piled(batch, turn)
         if pile.rejections:
-            # First of all: while its dead letters have no place to go, a batch is tried again and again, and each time
-            # its events would go out once more.
+            # First of all: while its dead letters have no place to go, a batch is tried again and
+            # again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
         await asyncio.gather(
-            *[producer.send_keyed(names[topic], events) for topic, events in pile.outgoing.items() if events]
+            *[
+                producer.send_keyed(names[topic], events)
+                for topic, events in pile.outgoing.items()
+                if events
+            ]
         )
         if parking is not None and turn is not None:
             await parking.save_parked(turn)
@@ -199,7 +227,9 @@ def _piled(batch: RecordBatch, turn: BatchSplit | None) -> NormalisedBatch:
     if turn is not None:
         pile.add_results(turn.results)
     elif batch.records:
-        raise InvariantBroken(f"{batch}: nobody has read its records; the intake needs `create_reader`'s")
+        raise InvariantBroken(
+            f"{batch}: nobody has read its records; the intake needs `create_reader`'s"
+        )
     for reading in batch.readings:
         assert isinstance(reading, NormalisedBatch)
         pile.extend(reading)

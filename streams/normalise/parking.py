@@ -1,14 +1,16 @@
-"""Parking: the later records of a player wait behind a dead letter of his, so that a redrive keeps their order.
+"""Parking: the later records of a player wait behind a dead letter of his, so that a redrive keeps
+their order.
 
-It stands between the intake and the normaliser, for providers that it is switched on for. A batch is sorted into what
-is read now and what waits. What begins to wait is committed to PostgreSQL before the dead letter that it waits for is
-durable, so that nobody drops the letter and lets nobody go on; what waits no more, only after the dead letters of what
-was read are, so that none of them can be lost. A crash in between repeats the batch: every record is judged as of its
-own offset, so the same ones wait, and what went on goes on once more under attempts that the ledger has heard of.
+It stands between the intake and the normaliser, for providers that it is switched on for. A batch
+is sorted into what is read now and what waits. What begins to wait is committed to PostgreSQL
+before the dead letter that it waits for is durable, so that nobody drops the letter and lets nobody
+go on; what waits no more, only after the dead letters of what was read are, so that none of them
+can be lost. A crash in between repeats the batch: every record is judged as of its own offset, so
+the same ones wait, and what went on goes on once more under attempts that the ledger has heard of.
 
-Who may make a player wait? Only a record that names him by its key and in its body, and whose signature was found good
-before it was rejected: a stranger who sends rubbish in a player's name stops nobody. And no jam outlives
-`Limits.age_max_ms` of the log's time, redriven or not.
+Who may make a player wait? Only a record that names him by its key and in its body, and whose
+signature was found good before it was rejected: a stranger who sends rubbish in a player's name
+stops nobody. And no jam outlives `Limits.age_max_ms` of the log's time, redriven or not.
 """
 
 from __future__ import annotations
@@ -31,11 +33,20 @@ from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 
 HOLDING_CODES: Final = frozenset(
     {
-        RejectCode.UNKNOWN_OPERATION, RejectCode.MISSING_FIELD, RejectCode.BAD_FIELD, RejectCode.BAD_AMOUNT,
-        RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.BAD_TIME, RejectCode.BAD_CONTRACT,
+        RejectCode.UNKNOWN_OPERATION,
+        RejectCode.MISSING_FIELD,
+        RejectCode.BAD_FIELD,
+        RejectCode.BAD_AMOUNT,
+        RejectCode.AMOUNT_SCALE,
+        RejectCode.BAD_CURRENCY,
+        RejectCode.BAD_TIME,
+        RejectCode.BAD_CONTRACT,
     }
-)  # fmt: skip
-"""What is wrong with the content of a message that is the provider's own. Never a doubt about who sent it."""
+)
+"""What is wrong with the content of a message that is the provider's own.
+
+Never a doubt about who sent it.
+"""
 
 READ: Final = "READ"
 DROP: Final = "DROP"
@@ -44,7 +55,8 @@ EXPIRY: Final = "EXPIRY"
 
 @dataclass(frozen=True)
 class ParkSettings:
-    """Where parked records are kept, and for which providers a rejection makes the player's later records wait.
+    """Where parked records are kept, and for which providers a rejection makes the player's later
+    records wait.
 
     With no provider at all, what waits already goes on as it would, and nothing new begins to wait.
     """
@@ -71,7 +83,9 @@ class HoldStore(Protocol):
 
 @dataclass
 class BatchSplit:
-    """What one batch came to: records with their items in the order in which they go out, and what to write down."""
+    """What one batch came to: records with their items in the order in which they go out, and what
+    to write down.
+    """
 
     batch: RecordBatch
     holds: PartitionHolds
@@ -94,7 +108,9 @@ class Parking:
         providers: frozenset[str],
         limits: ParkLimits,
     ) -> None:
-        """`read` gives a record's items; `providers` are those whose rejections may make a player wait."""
+        """`read` gives a record's items; `providers` are those whose rejections may make a player
+        wait.
+        """
         self._store = store
         self._read = read
         self._providers = providers
@@ -103,7 +119,8 @@ class Parking:
 
     async def split(self, batch: RecordBatch) -> BatchSplit:
         """Read what may be read. Nothing is kept yet. Raises Unavailable."""
-        # Taken away until `save_released`: after any failure the next try begins with what is durable.
+        # Taken away until `save_released`: after any failure the next try begins with what is
+        # durable.
         assignment, lane = self._lanes.pop(batch.tp, (None, None))
         if lane is None or assignment != batch.assignment:
             stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
@@ -115,16 +132,26 @@ class Parking:
         return turn
 
     async def save_parked(self, turn: BatchSplit) -> None:
-        """Make durable who begins to wait: after the batch's events, before its dead letters. Raises Unavailable."""
+        """Make durable who begins to wait: after the batch's events, before its dead letters.
+
+        Raises Unavailable.
+        """
         if turn.new_holds or turn.parked:
             batch = turn.batch
-            await self._store.save(batch.topic, batch.partition, turn.new_holds, list(turn.parked.values()), ())
+            await self._store.save(
+                batch.topic, batch.partition, turn.new_holds, list(turn.parked.values()), ()
+            )
 
     async def save_released(self, turn: BatchSplit) -> None:
-        """Make durable what waits no more, once the batch's dead letters are. Raises Unavailable."""
+        """Make durable what waits no more, once the batch's dead letters are.
+
+        Raises Unavailable.
+        """
         batch = turn.batch
         if turn.changed_holds or turn.released:
-            await self._store.save(batch.topic, batch.partition, list(turn.changed_holds.values()), (), turn.released)
+            await self._store.save(
+                batch.topic, batch.partition, list(turn.changed_holds.values()), (), turn.released
+            )
         turn.holds.forget_ended(batch.next_offset)
         self._lanes[batch.tp] = (batch.assignment, turn.holds)
 
@@ -165,10 +192,14 @@ class Parking:
         turn.results.append((record, [item]))
 
     async def _release(self, turn: BatchSplit, jam: KeyHold, record: RawRecord, why: str) -> None:
-        """Read what waited, in its order; the next one that cannot be read holds up the rest, but for an expiry."""
+        """Read what waited, in its order; the next one that cannot be read holds up the rest, but
+        for an expiry.
+        """
         topic, partition = record.topic, record.partition
         stored = await self._store.waiting(topic, partition, jam)
-        waiting: dict[int, RawRecord] = {offset: held for offset, (owner, held) in turn.parked.items() if owner is jam}
+        waiting: dict[int, RawRecord] = {
+            offset: held for offset, (owner, held) in turn.parked.items() if owner is jam
+        }
         waiting = {**waiting, **{held.offset: held for held in stored}}
         behind = f"{topic}-{partition}@{jam.waits_for}".encode()
         turn.changed_holds[jam.from_offset] = jam
@@ -189,8 +220,8 @@ class Parking:
 def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
     """The code of a rejection behind which the player has to wait; None if he has not.
 
-    A dialect names the player of what it rejects only after it found the signature good, and the key must name him
-    too: else his other records are not the ones that stand behind this one.
+    A dialect names the player of what it rejects only after it found the signature good, and the
+    key must name him too: else his other records are not the ones that stand behind this one.
     """
     for item in items:
         if (
@@ -206,5 +237,11 @@ def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
 def _late(record: RawRecord, behind: bytes) -> ParkedRecord:
     headers = [*record.headers, (PARKED_BEHIND, behind)]
     return ParkedRecord(
-        record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, headers
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        headers,
     )

@@ -1,4 +1,6 @@
-"""Counts of what a normalising worker did since it started, and the line of its log that tells them."""
+"""Counts of what a normalising worker did since it started, and the line of its log that tells
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,10 @@ from schemas.topics import TRANSACTIONS, UNRESOLVED
 class NormaliseStats:
     """Plain counters; a batch is counted once it is durable, a repeated one again.
 
-    `sent` counts events by topic (unqualified) and `versions` by (provider, version) that they were read as;
-    `rejected` counts items by code. `clamped` events had a clock that was not believed. `fallbacks` counts items by
-    (provider, expected version, version that could read them). `telling.StatsLogger` puts them into the log.
+    `sent` counts events by topic (unqualified) and `versions` by (provider, version) that they were
+    read as; `rejected` counts items by code. `clamped` events had a clock that was not believed.
+    `fallbacks` counts items by (provider, expected version, version that could read them).
+    `telling.StatsLogger` puts them into the log.
     """
 
     records: int = 0
@@ -44,7 +47,8 @@ class NormaliseStats:
 def format_delta(now: NormaliseStats, before: NormaliseStats, gap_offsets: int) -> str | None:
     """What was counted in between, in a line; None where nothing was.
 
-    `gap_offsets` are offsets in which the raw topics hold no record, such as the markers of transactions.
+    `gap_offsets` are offsets in which the raw topics hold no record, such as the markers of
+    transactions.
     """
     records, clamped = now.records - before.records, now.clamped - before.clamped
     sent, rejected = now.sent - before.sent, now.rejected - before.rejected

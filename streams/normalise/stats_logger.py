@@ -1,4 +1,6 @@
-"""Says in a normalising worker's log what it has counted: what is flagged is looked at only where somebody sees it."""
+"""Says in a normalising worker's log what it has counted: what is flagged is looked at only where
+somebody sees it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ INTERVAL_S: Final = 60.0
 
 
 class StatsLogger(Service):
-    """One line a minute, and one at the end, of what came since the last one; nothing where nothing came.
+    """One line a minute, and one at the end, of what came since the last one; nothing where nothing
+    came.
 
-    It has to be supervised before the intake, to stop after it: the intake's last batches are finished while it stops.
+    It has to be supervised before the intake, to stop after it: the intake's last batches are
+    finished while it stops.
     """
 
     def __init__(

@@ -1,12 +1,14 @@
 """Adyen's standard webhooks: a batch of payment notices, each signed on its own.
 
-Sources: docs.adyen.com, webhooks and verify-hmac-signatures; Adyen's public libraries for what is signed. A notice
-knows the merchant's reference, not the player: AUTHORISATION names the `deposit.opened` of our cashier, what comes
-later names the payment. The decimals of four currencies differ from ISO 4217 (docs.adyen.com, currency-codes).
+Sources: docs.adyen.com, webhooks and verify-hmac-signatures; Adyen's public libraries for what is
+signed. A notice knows the merchant's reference, not the player: AUTHORISATION names the
+`deposit.opened` of our cashier, what comes later names the payment. The decimals of four currencies
+differ from ISO 4217 (docs.adyen.com, currency-codes).
 
-The operation is the event code, with `:false` behind it where the event did not succeed. One payment can be refused
-and, seconds later, succeed under the same pspReference (adyen-commercetools #1324, adyen-magento2 #607): were both one
-identity, the success would be a conflict and the player's money would not arrive.
+The operation is the event code, with `:false` behind it where the event did not succeed. One
+payment can be refused and, seconds later, succeed under the same pspReference (adyen-commercetools
+#1324, adyen-magento2 #607): were both one identity, the success would be a conflict and the
+player's money would not arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of, exponent_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, require_key
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    require_key,
+)
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -72,7 +83,9 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Batch(msgspec.Struct, frozen=True, gc=False):
-    items: Annotated[list[msgspec.Raw], Meta(min_length=1)] = msgspec.field(name="notificationItems")
+    items: Annotated[list[msgspec.Raw], Meta(min_length=1)] = msgspec.field(
+        name="notificationItems"
+    )
     live: Literal["true", "false"] = "true"
 
 
@@ -84,8 +97,9 @@ _ITEM: Final = msgspec.json.Decoder(_Item)
 def _signed_text(item: _Item) -> str:
     """What Adyen signs of an item: eight fields joined by colons, a missing one empty.
 
-    Nothing is escaped. The document once said that backslash and colon are, and libraries did so until real
-    notices with a colon failed (adyen-python-api-library #117 and #193, adyen-php-api-library #165).
+    Nothing is escaped. The document once said that backslash and colon are, and libraries did so
+    until real notices with a colon failed (adyen-python-api-library #117 and #193,
+    adyen-php-api-library #165).
     """
     amount = item.amount
     return ":".join(
@@ -103,22 +117,27 @@ def _signed_text(item: _Item) -> str:
 
 
 def _is_ambiguous(item: _Item) -> bool:
-    """Whether the signed text is that of other fields too, a part of one having been moved into the next.
+    """Whether the signed text is that of other fields too, a part of one having been moved into the
+    next.
 
-    A merchantReference is the merchant's own and may hold a colon, Adyen's references and account codes do not: with no
-    colon in those, one signed text has one reading. Else a signed notice could come again under another pspReference.
+    A merchantReference is the merchant's own and may hold a colon, Adyen's references and account
+    codes do not: with no colon in those, one signed text has one reading. Else a signed notice
+    could come again under another pspReference.
     """
     return any(
-        ":" in str(text or "") for text in (item.psp_reference, item.original_reference, item.merchant_account_code)
+        ":" in str(text or "")
+        for text in (item.psp_reference, item.original_reference, item.merchant_account_code)
     )
 
 
 @dataclass(frozen=True)
 class Adyen(Dialect):
-    """`unsigned_allowed` are event codes that may come without a signature: published chargebacks have none.
+    """`unsigned_allowed` are event codes that may come without a signature: published chargebacks
+    have none.
 
-    A missing signature is never a wrong one: a wrong one is always rejected. `accept_test` lets notices of the test
-    environment (`live` is "false") through; an installation with real money sets it to False.
+    A missing signature is never a wrong one: a wrong one is always rejected. `accept_test` lets
+    notices of the test environment (`live` is "false") through; an installation with real money
+    sets it to False.
     """
 
     provider: ClassVar[str] = "adyen"
@@ -135,20 +154,27 @@ class Adyen(Dialect):
         return partial(self._read, key)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`[accepted]`, also for what is a dead letter by now: Adyen holds back all later notices until it hears it.
+        """`[accepted]`, also for what is a dead letter by now: Adyen holds back all later notices
+        until it hears it.
 
-        Only where Adyen signed nothing of the request, 401: if the key is wrong and not the notice, Adyen repeats it.
+        Only where Adyen signed nothing of the request, 401: if the key is wrong and not the notice,
+        Adyen repeats it.
         """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
-        if results and all(isinstance(result, Rejected) and result.reason in forged for result in results):
+        if results and all(
+            isinstance(result, Rejected) and result.reason in forged for result in results
+        ):
             return Reply(401, "text/plain", b"")
         return Reply(200, "text/plain", b"[accepted]")
 
     def _read(self, key: HmacSha256 | None, record: RawRecord, _: Headers) -> list[Item]:
         batch = read_json(_BATCH, record.value or b"")
         if batch.live != "true" and not self.accept_test:
-            raise Rejected(RejectCode.BAD_FIELD, "a notice of the test environment where only live ones are accepted")
+            raise Rejected(
+                RejectCode.BAD_FIELD,
+                "a notice of the test environment where only live ones are accepted",
+            )
         results: list[Item] = []
         for entry in batch.items:
             try:
@@ -160,7 +186,9 @@ class Adyen(Dialect):
 
     def _draft(self, key: HmacSha256 | None, item: _Item) -> Draft:
         if item.event_code not in _KNOWN:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event code {item.event_code[:64]!r} is not mapped")
+            raise Rejected(
+                RejectCode.UNKNOWN_OPERATION, f"event code {item.event_code[:64]!r} is not mapped"
+            )
         verdict = self._verdict(key, item)
         leg, reference = _meaning(item)
         return Draft(
@@ -180,15 +208,22 @@ class Adyen(Dialect):
     def _verdict(self, key: HmacSha256 | None, item: _Item) -> str:
         if key is None:
             return SignatureVerdict.NOT_CHECKED.value
-        signature = item.additional_data.hmac_signature if item.additional_data is not None else None
+        signature = (
+            item.additional_data.hmac_signature if item.additional_data is not None else None
+        )
         if not signature:
             if item.event_code in self.unsigned_allowed:
                 return SignatureVerdict.MISSING_ALLOWED.value
-            raise Rejected(RejectCode.MISSING_SIGNATURE, f"{item.event_code} must carry an hmacSignature")
+            raise Rejected(
+                RejectCode.MISSING_SIGNATURE, f"{item.event_code} must carry an hmacSignature"
+            )
         if not key.matches_base64(_signed_text(item).encode(), signature.encode()):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hmacSignature does not sign this item")
         if _is_ambiguous(item):
-            raise Rejected(RejectCode.BAD_SIGNATURE, "hmacSignature may sign another item: a colon in what has none")
+            raise Rejected(
+                RejectCode.BAD_SIGNATURE,
+                "hmacSignature may sign another item: a colon in what has none",
+            )
         return SignatureVerdict.VALID.value
 
 
@@ -198,9 +233,13 @@ def _meaning(item: _Item) -> tuple[Leg, Reference | None]:
     original = optional_text(item.original_reference, "originalReference")
     succeeded = item.success == "true"
     if succeeded and item.event_code in _DEPOSITS:
-        return _money(Kind.DEPOSIT, item), Reference("deposit.opened", require(merchant, "merchantReference"))
+        return _money(Kind.DEPOSIT, item), Reference(
+            "deposit.opened", require(merchant, "merchantReference")
+        )
     if succeeded and item.event_code in _REVERSALS:
-        return _money(Kind.DEPOSIT_REVERSAL, item), Reference("AUTHORISATION", require(original, "originalReference"))
+        return _money(Kind.DEPOSIT_REVERSAL, item), Reference(
+            "AUTHORISATION", require(original, "originalReference")
+        )
     leg = Leg(Kind.INFORMATIONAL.value) if item.amount is None else _money(Kind.INFORMATIONAL, item)
     if merchant is not None:
         return leg, Reference("deposit.opened", merchant)

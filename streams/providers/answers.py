@@ -1,7 +1,7 @@
 """The answer to a provider in the language of the version that its record was read as.
 
-A connector has the record, and from `wallet.outcomes.v1` what became of each of its items; it needs no more to know
-which bytes to send back. Pure: the same record and results, the same bytes.
+A connector has the record, and from `wallet.outcomes.v1` what became of each of its items; it needs
+no more to know which bytes to send back. Pure: the same record and results, the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from streams.providers.routing import ProviderRouter
 
 
 class Answers:
-    """Answers for every provider of some dialects. Make one when a connector starts, not for each request."""
+    """Answers for every provider of some dialects.
+
+    Make one when a connector starts, not for each request.
+    """
 
     def __init__(self, dialects: Dialects = DIALECTS) -> None:
         """Take the dialects; a provider's are made ready when it first asks."""
@@ -26,7 +29,8 @@ class Answers:
         self._speakers: dict[str, ProviderRouter] = {}
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """What the provider wants to hear; `results` stand in the order of the body (`Dialect.answer`).
+        """What the provider wants to hear; `results` stand in the order of the body
+        (`Dialect.answer`).
 
         Raises Rejected(UNKNOWN_PROVIDER) for a topic that no dialect speaks on.
         """
@@ -34,11 +38,15 @@ class Answers:
             provider = provider_of(request.topic)
             versions = self._dialects.versions(provider)
         except (ValueError, KeyError):
-            raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {request.topic!r}") from None
+            raise Rejected(
+                RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {request.topic!r}"
+            ) from None
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)
         if provider not in self._speakers:
             # Without keys: who signed it was judged when it was read, here only its form counts.
             self._speakers[provider] = ProviderRouter(versions, None)
         read_as = self._speakers[provider].resolve_version(request)
-        return next(version for version in versions if version.row.version == read_as).dialect.answer(request, results)
+        return next(
+            version for version in versions if version.row.version == read_as
+        ).dialect.answer(request, results)

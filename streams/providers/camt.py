@@ -1,21 +1,25 @@
-"""ISO 20022 bank statements: camt.053 (statement) and camt.054 (notification), XML files with many entries.
+"""ISO 20022 bank statements: camt.053 (statement) and camt.054 (notification), XML files with many
+entries.
 
-Sources: the message definitions on iso20022.org (camt.05x.001.02 and later) and the samples of genkgo/camt. An entry of
-the account is one item, or one for each of its `TxDtls` where these say their own amounts. The operation is the
-direction, with `:PDNG` and the like behind it where the entry is not booked.
+Sources: the message definitions on iso20022.org (camt.05x.001.02 and later) and the samples of
+genkgo/camt. An entry of the account is one item, or one for each of its `TxDtls` where these say
+their own amounts. The operation is the direction, with `:PDNG` and the like behind it where the
+entry is not booked.
 
-What moves money: a booked credit is a DEPOSIT, a booked debit that returns an earlier credit (`RvslInd`, `RtrInf`) is a
-DEPOSIT_REVERSAL. Everything else is noted: payouts and their returns are the cashier's `withdrawal.paid`, and fees are
-our own. So is a detail whose direction is not its entry's: the entry says what the account saw.
+What moves money: a booked credit is a DEPOSIT, a booked debit that returns an earlier credit
+(`RvslInd`, `RtrInf`) is a DEPOSIT_REVERSAL. Everything else is noted: payouts and their returns are
+the cashier's `withdrawal.paid`, and fees are our own. So is a detail whose direction is not its
+entry's: the entry says what the account saw.
 
-Identity comes from the bank's own references and never from `EndToEndId` alone, which the payer chooses and repeats:
-the entry's `AcctSvcrRef`, or one of the detail's `AcctSvcrRef`, `UETR`, `TxId`; where there is none, from statement and
-content. What is the same in all that is counted within its file, ordered by content, so that two payments that share
-everything stay two in whichever order a copy lists them. `CpyDplctInd`, message ids and creation times have no part in
-it: a duplicate brings the same ids, and so does the other message about the same entry.
+Identity comes from the bank's own references and never from `EndToEndId` alone, which the payer
+chooses and repeats: the entry's `AcctSvcrRef`, or one of the detail's `AcctSvcrRef`, `UETR`,
+`TxId`; where there is none, from statement and content. What is the same in all that is counted
+within its file, ordered by content, so that two payments that share everything stay two in
+whichever order a copy lists them. `CpyDplctInd`, message ids and creation times have no part in it:
+a duplicate brings the same ids, and so does the other message about the same entry.
 
-The player is found through the cashier's `deposit.opened`, whose id the payer was asked to give. Money that names no
-deposit goes to suspense: it refers to `UNMATCHED`, which no event ever is.
+The player is found through the cashier's `deposit.opened`, whose id the payer was asked to give.
+Money that names no deposit goes to suspense: it refers to `UNMATCHED`, which no event ever is.
 """
 
 from __future__ import annotations
@@ -37,7 +41,14 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from schemas.events import Kind, Leg, Reference, SignatureVerdict
 from schemas.money import amount_from_text, minor_units
 from schemas.topics import DAY_MS
-from streams.providers.camt_file import BankEntry, Detail, Statement, read_entry, read_statements, text_of_element
+from streams.providers.camt_file import (
+    BankEntry,
+    Detail,
+    Statement,
+    read_entry,
+    read_statements,
+    text_of_element,
+)
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.times import ms_of_text, zone_of
@@ -69,10 +80,11 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 class Camt(Dialect):
     """Whose files differ, and how: each a setting.
 
-    `money_in`: the messages that are booked. A bank that gives references says the same of an entry in both, and it is
-    booked once; of one that gives none, only one may count. `unique_references`: whether the bank uses an
-    `AcctSvcrRef` once; if not, a reference only holds within its statement. `zone`: where a date without a time begins
-    its day. `deposit_pattern`: what the cashier's deposit ids look like within a sentence of the payer's.
+    `money_in`: the messages that are booked. A bank that gives references says the same of an entry
+    in both, and it is booked once; of one that gives none, only one may count. `unique_references`:
+    whether the bank uses an `AcctSvcrRef` once; if not, a reference only holds within its
+    statement. `zone`: where a date without a time begins its day. `deposit_pattern`: what the
+    cashier's deposit ids look like within a sentence of the payer's.
     """
 
     provider: ClassVar[str] = "camt"
@@ -86,12 +98,17 @@ class Camt(Dialect):
     time_tolerance_ms: int = 7 * DAY_MS
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader; files are signed by their channel, if at all. Raises UsageError for an unusable zone or pattern."""
+        """A reader; files are signed by their channel, if at all.
+
+        Raises UsageError for an unusable zone or pattern.
+        """
         del material
         try:
             pattern = re.compile(self.deposit_pattern)
         except re.error as error:
-            raise UsageError(f"camt: deposit_pattern {self.deposit_pattern!r} is no regular expression") from error
+            raise UsageError(
+                f"camt: deposit_pattern {self.deposit_pattern!r} is no regular expression"
+            ) from error
         return partial(self._read, make_parser(), zone_of(self.zone), pattern)
 
     def keys_of(self, statement: Statement, entry: BankEntry) -> frozenset[str]:
@@ -100,7 +117,12 @@ class Camt(Dialect):
         return frozenset(line.key for line in lines if isinstance(line, _Line))
 
     def _read(
-        self, reader: etree.XMLParser, zone: tzinfo, pattern: re.Pattern[str], record: RawRecord, _: Headers
+        self,
+        reader: etree.XMLParser,
+        zone: tzinfo,
+        pattern: re.Pattern[str],
+        record: RawRecord,
+        _: Headers,
     ) -> list[Item]:
         found: list[_Line | Rejected] = []
         empty: list[Item] = []
@@ -108,15 +130,20 @@ class Camt(Dialect):
             if not statement.entries:
                 empty.append(_nothing(statement))
             for element in statement.entries:
-                found += self._lines(statement, read_entry(element, statement.namespace), zone, pattern)
+                found += self._lines(
+                    statement, read_entry(element, statement.namespace), zone, pattern
+                )
         place = _places([line for line in found if isinstance(line, _Line)])
-        return [line if isinstance(line, Rejected) else _draft(line, next(place)) for line in found] + empty
+        return [
+            line if isinstance(line, Rejected) else _draft(line, next(place)) for line in found
+        ] + empty
 
     def _lines(
         self, statement: Statement, entry: BankEntry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         split = entry.is_divided
-        # Several details without amounts of their own do not divide the entry: nobody can say whose how much is.
+        # Several details without amounts of their own do not divide the entry: nobody can say whose
+        # how much is.
         single = entry.details[0] if len(entry.details) == 1 else None
         for detail in entry.details if split else [single]:
             try:
@@ -142,7 +169,9 @@ class Camt(Dialect):
         amount = amount_from_text(money.text)
         currency = currency_of(amount, money.currency)
         operation, kind = self._meaning(statement.message, entry, detail)
-        key = self._key(statement, entry, detail, split, f"{minor_units(amount, currency)}{currency}")
+        key = self._key(
+            statement, entry, detail, split, f"{minor_units(amount, currency)}{currency}"
+        )
         deposit = _deposit(entry, detail, pattern)
         reference = None if deposit is None else Reference("deposit.opened", deposit)
         if reference is None and kind is not Kind.INFORMATIONAL:
@@ -152,7 +181,10 @@ class Camt(Dialect):
         return _Line(operation, key, Leg(kind.value, amount, currency), reference, at, element)
 
     def _meaning(self, message: str, entry: BankEntry, detail: Detail | None) -> tuple[str, Kind]:
-        """The operation and what it does. What moves nothing by its message or status has an operation of its own."""
+        """The operation and what it does.
+
+        What moves nothing by its message or status has an operation of its own.
+        """
         operation = direction = _one_of(entry, "CdtDbtInd", _DIRECTIONS)
         status = _one_of(entry, "Sts", _STATUSES)
         kind = _kind(direction, entry, detail)
@@ -165,7 +197,9 @@ class Camt(Dialect):
             operation, kind = f"{message}:{operation}", Kind.INFORMATIONAL
         return operation, kind
 
-    def _key(self, statement: Statement, entry: BankEntry, detail: Detail | None, split: bool, money: str) -> str:
+    def _key(
+        self, statement: Statement, entry: BankEntry, detail: Detail | None, split: bool, money: str
+    ) -> str:
         """What a movement is called before equal ones are counted, by the first rule that applies."""
         reference = entry.fields.get("AcctSvcrRef", "")
         booked_as = reference if self.unique_references else ""
@@ -180,7 +214,11 @@ class Camt(Dialect):
         if booked_as:
             return _joined(statement.account, booked_as, money, *shared)
         own = entry.fields.get("NtryRef") or reference
-        texts = "" if detail is None else blake2b("\n".join(detail.texts).encode(), digest_size=8).hexdigest()
+        texts = (
+            ""
+            if detail is None
+            else blake2b("\n".join(detail.texts).encode(), digest_size=8).hexdigest()
+        )
         return _joined(statement.account, statement.id, own, entry.when[:10], money, *shared, texts)
 
 
@@ -188,7 +226,9 @@ def _kind(direction: str, entry: BankEntry, detail: Detail | None) -> Kind:
     """What a booked movement does to a player."""
     if detail is not None and detail.direction not in {"", direction}:
         return Kind.INFORMATIONAL
-    returned = entry.fields.get("RvslInd") in {"true", "1"} or (detail is not None and detail.is_returned)
+    returned = entry.fields.get("RvslInd") in {"true", "1"} or (
+        detail is not None and detail.is_returned
+    )
     if direction == "CRDT":
         return Kind.INFORMATIONAL if returned else Kind.DEPOSIT
     return Kind.DEPOSIT_REVERSAL if returned else Kind.INFORMATIONAL
@@ -204,7 +244,9 @@ def _deposit(entry: BankEntry, detail: Detail | None, pattern: re.Pattern[str]) 
 
 
 def _places(lines: list[_Line]) -> Iterator[str]:
-    """The id of each line: its key, and from the second of its like on the number it has among them by content."""
+    """The id of each line: its key, and from the second of its like on the number it has among them
+    by content.
+    """
     alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, line in enumerate(lines):
         alike[line.operation, line.key].append(index)
@@ -222,14 +264,28 @@ def _content(element: etree._Element) -> list[tuple[str, str]]:
 
 
 def _draft(line: _Line, tx_id: str) -> Draft:
-    return Draft(line.operation, tx_id, [line.leg], None, line.reference, None, False, None, line.at, False, _UNSIGNED)
+    return Draft(
+        line.operation,
+        tx_id,
+        [line.leg],
+        None,
+        line.reference,
+        None,
+        False,
+        None,
+        line.at,
+        False,
+        _UNSIGNED,
+    )
 
 
 def _nothing(statement: Statement) -> Draft:
     """A statement without entries says that nothing happened, and is an item all the same."""
     tx_id = _joined(statement.account, statement.id)
     leg = Leg(Kind.INFORMATIONAL.value)
-    return Draft(statement.message, tx_id, [leg], None, None, None, False, None, None, False, _UNSIGNED)
+    return Draft(
+        statement.message, tx_id, [leg], None, None, None, False, None, None, False, _UNSIGNED
+    )
 
 
 def _one_of(entry: BankEntry, name: str, known: frozenset[str]) -> str:
@@ -249,4 +305,6 @@ def _bounded(text: str, name: str) -> str:
 
 def _joined(*parts: str) -> str:
     """Parts as one readable id; a bar within a part is written otherwise, so that no two ids meet."""
-    return "|".join([_bounded(part, "a reference").replace("%", "%25").replace("|", "%7C") for part in parts])
+    return "|".join(
+        [_bounded(part, "a reference").replace("%", "%25").replace("|", "%7C") for part in parts]
+    )

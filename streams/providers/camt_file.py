@@ -1,7 +1,7 @@
 """The parts of a camt file: statements, entries, details, in any version; the namespace carries it.
 
-Each element is walked once and only as deep as something of it is used. Texts come with their white space made single
-spaces: files are printed with line breaks within long texts.
+Each element is walked once and only as deep as something of it is used. Texts come with their white
+space made single spaces: files are printed with line breaks within long texts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detail(msgspec.Struct, gc=False):
-    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it has `RtrInf`.
+    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it
+    has `RtrInf`.
 
     `doubled` is the name of an element that may be there once and is there twice.
     """
@@ -48,20 +49,27 @@ class Detail(msgspec.Struct, gc=False):
 
 
 class BankEntry(msgspec.Struct, gc=False):
-    """A `Ntry`: what the account saw. `count` is what its `Btch` says of the number of payments in it."""
+    """A `Ntry`: what the account saw.
+
+    `count` is what its `Btch` says of the number of payments in it.
+    """
 
     element: etree._Element
     details: list[Detail]
     money: Money | None = None
     fields: dict[str, str] = {}
-    """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or times."""
+    """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or
+    times.
+    """
     count: str = ""
     has_further_message: bool = False
     repeated_element: str = ""
 
     @property
     def is_divided(self) -> bool:
-        """Whether its details say whose how much is: several of them, or one of several, each with its amount."""
+        """Whether its details say whose how much is: several of them, or one of several, each with
+        its amount.
+        """
         several = len(self.details) > 1 or (bool(self.details) and self.count not in {"", "1"})
         return several and all(detail.money is not None for detail in self.details)
 
@@ -94,19 +102,27 @@ def read_statements(root: etree._Element) -> Iterator[Statement]:
     local = "" if match is None or body is None else str(body.tag).removeprefix(match[0])
     if match is None or body is None or local not in _MESSAGES:
         what = str(root.tag)[:64]
-        raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {what!r} is no camt.052, camt.053 or camt.054")
+        raise Rejected(
+            RejectCode.UNKNOWN_OPERATION, f"element {what!r} is no camt.052, camt.053 or camt.054"
+        )
     namespace, (message, container) = match[0], _MESSAGES[local]
     statements = body.findall(namespace + container)
     if not statements:
         raise Rejected(RejectCode.MISSING_FIELD, f"{container} is missing")
     for statement in statements:
-        account = _find(statement, namespace, "Acct/Id/IBAN") or _find(statement, namespace, "Acct/Id/Othr/Id")
-        page = _find(statement, namespace, f"{container}Pgntn/PgNb") or _find(body, namespace, "GrpHdr/MsgPgntn/PgNb")
+        account = _find(statement, namespace, "Acct/Id/IBAN") or _find(
+            statement, namespace, "Acct/Id/Othr/Id"
+        )
+        page = _find(statement, namespace, f"{container}Pgntn/PgNb") or _find(
+            body, namespace, "GrpHdr/MsgPgntn/PgNb"
+        )
         own_id = _find(statement, namespace, "Id")
         if not account or not own_id:
             raise Rejected(RejectCode.MISSING_FIELD, "Acct/Id or Id of the statement is missing")
         scope = own_id if page in {"", "1"} else f"{own_id} page {page}"
-        yield Statement(statement, namespace, message, account, scope, statement.findall(namespace + "Ntry"))
+        yield Statement(
+            statement, namespace, message, account, scope, statement.findall(namespace + "Ntry")
+        )
 
 
 def _find(element: etree._Element, namespace: str, path: str) -> str:
@@ -121,7 +137,8 @@ def read_entry(element: etree._Element, namespace: str) -> BankEntry:
     for part in element:
         name = part.tag[skip:]
         if name in {"BookgDt", "ValDt", "Sts"}:
-            # The first one has a choice of Dt and DtTm, the last one its code inside since version 8.
+            # The first one has a choice of Dt and DtTm, the last one its code inside since version
+            # 8.
             fields[name] = text_of_element(part[0] if len(part) else part)
         elif name == "Amt":
             entry.money = _money(part)
@@ -141,7 +158,9 @@ def _read_details(entry: BankEntry, element: etree._Element, skip: int) -> None:
         if name == "TxDtls":
             entry.details.append(_detail_of(part, skip))
         elif name == "Btch":
-            entry.count = next((text_of_element(leaf) for leaf in part if leaf.tag[skip:] == "NbOfTxs"), "")
+            entry.count = next(
+                (text_of_element(leaf) for leaf in part if leaf.tag[skip:] == "NbOfTxs"), ""
+            )
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
@@ -154,7 +173,13 @@ def _detail_of(element: etree._Element, skip: int) -> Detail:
         elif name == "Amt":
             detail.money = _money(part)
         elif name == "AmtDtls":
-            amounts = (leaf for kind in part if kind.tag[skip:] == "TxAmt" for leaf in kind if leaf.tag[skip:] == "Amt")
+            amounts = (
+                leaf
+                for kind in part
+                if kind.tag[skip:] == "TxAmt"
+                for leaf in kind
+                if leaf.tag[skip:] == "Amt"
+            )
             older = next((_money(leaf) for leaf in amounts), None)
         elif name == "CdtDbtInd":
             detail.direction = text_of_element(part)
@@ -174,7 +199,9 @@ def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None
         if part.tag[skip:] == "Ustrd":
             detail.texts.append(text_of_element(part))
         else:
-            detail.texts += [text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"]
+            detail.texts += [
+                text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"
+            ]
 
 
 def _doubled(element: etree._Element, skip: int) -> str:

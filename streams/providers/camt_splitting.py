@@ -1,7 +1,9 @@
-"""Cuts a camt file into files that fit a raw record, for connectors. Pure: the same file, the same parts.
+"""Cuts a camt file into files that fit a raw record, for connectors. Pure: the same file, the same
+parts.
 
-Every part is a whole file of its own, with the group header and the statement's head. What is the same in all that
-identity looks at stays in one part, where it is counted; so the parts say of every payment exactly what the file said.
+Every part is a whole file of its own, with the group header and the statement's head. What is the
+same in all that identity looks at stays in one part, where it is counted; so the parts say of every
+payment exactly what the file said.
 """
 
 from __future__ import annotations
@@ -28,10 +30,14 @@ class _Unit(NamedTuple):
     size: int
 
 
-def split_file(value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT_MAX_BYTES) -> list[bytes]:
-    """The file itself if it fits `max_bytes`, else files that do; `dialect` must be the one that will read them.
+def split_file(
+    value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT_MAX_BYTES
+) -> list[bytes]:
+    """The file itself if it fits `max_bytes`, else files that do; `dialect` must be the one that
+    will read them.
 
-    Raises Rejected: what the dialect raises for a file that is none, TOO_LARGE where even one payment does not fit.
+    Raises Rejected: what the dialect raises for a file that is none, TOO_LARGE where even one
+    payment does not fit.
     """
     root = root_of(make_parser(), value)
     statements = list(read_statements(root))
@@ -41,7 +47,11 @@ def split_file(value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT
     for number, statement in enumerate(statements):
         frame = _frame(root, statements, number)
         room = max_bytes - len(_printed(frame, []))
-        units = [unit for element in statement.entries for unit in _units(dialect or Camt(), statement, element, room)]
+        units = [
+            unit
+            for element in statement.entries
+            for unit in _units(dialect or Camt(), statement, element, room)
+        ]
         made += [_printed(frame, chosen) for chosen in _packed(_grouped(units), room)]
     return made
 
@@ -74,7 +84,9 @@ def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
     return etree.tostring(whole, encoding="UTF-8", xml_declaration=True)
 
 
-def _units(dialect: Camt, statement: Statement, element: etree._Element, room: int) -> Iterator[_Unit]:
+def _units(
+    dialect: Camt, statement: Statement, element: etree._Element, room: int
+) -> Iterator[_Unit]:
     """The entry, or, where it does not fit by itself, an entry for each of its details."""
     size = len(etree.tostring(element))
     entry = read_entry(element, statement.namespace)
@@ -115,15 +127,23 @@ def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
     groups: dict[int, list[_Unit]] = {}
     for index, unit in enumerate(units):
         groups.setdefault(first_of(index), []).append(unit)
-    return [([unit.element for unit in group], sum(unit.size for unit in group)) for group in groups.values()]
+    return [
+        ([unit.element for unit in group], sum(unit.size for unit in group))
+        for group in groups.values()
+    ]
 
 
-def _packed(groups: list[tuple[list[etree._Element], int]], room: int) -> Iterator[list[etree._Element]]:
+def _packed(
+    groups: list[tuple[list[etree._Element], int]], room: int
+) -> Iterator[list[etree._Element]]:
     chosen: list[etree._Element] = []
     used = 0
     for elements, size in groups:
         if size > room:
-            raise Rejected(RejectCode.TOO_LARGE, f"payments that belong together have {size} bytes; {room} are left")
+            raise Rejected(
+                RejectCode.TOO_LARGE,
+                f"payments that belong together have {size} bytes; {room} are left",
+            )
         if chosen and used + size > room:
             yield chosen
             chosen, used = [], 0

@@ -1,8 +1,9 @@
 """What a dialect is: everything that is peculiar to one provider, in one file.
 
-A dialect reads a raw record and says, as `Draft`s, what the provider meant: its own operation and transaction id, the
-legs, whom and what they refer to, and whether the provider waits for our decision. It knows nothing of brands, topics
-or event ids; `streams.normalise` completes its drafts. Reading is pure: same bytes, same drafts, no clock.
+A dialect reads a raw record and says, as `Draft`s, what the provider meant: its own operation and
+transaction id, the legs, whom and what they refer to, and whether the provider waits for our
+decision. It knows nothing of brands, topics or event ids; `streams.normalise` completes its drafts.
+Reading is pure: same bytes, same drafts, no clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
 
 ROLLBACK_PRECEDED: Final = "ROLLBACK_PRECEDED"
-"""The ledger's reason for an event that was rolled back before it came: nothing moved, however often it is asked."""
+"""The ledger's reason for an event that was rolled back before it came: nothing moved, however
+often it is asked.
+"""
 
 Headers: TypeAlias = Mapping[str, bytes | None]
 """Headers of a raw record by lower-case name; of a repeated one the last."""
@@ -31,7 +34,9 @@ KeyMaterial: TypeAlias = Mapping[str, str]
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """One provider transaction's effect on one player as the provider said it; `provider_at` is epoch ms."""
+    """One provider transaction's effect on one player as the provider said it; `provider_at` is
+    epoch ms.
+    """
 
     operation: str
     provider_tx_id: str
@@ -48,7 +53,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
-    """Something about a player that moves no money: the record of `player.events.v1`, as the provider said it.
+    """Something about a player that moves no money: the record of `player.events.v1`, as the
+    provider said it.
 
     `scope` is what of the player it holds for (`schemas.events.PlayerEvent`).
     """
@@ -64,10 +70,12 @@ class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
 
 
 class MarketDraft(msgspec.Struct, frozen=True, gc=False):
-    """What a feed says of one outcome of a market: the record of `sports.settlements.v1`. It names no player.
+    """What a feed says of one outcome of a market: the record of `sports.settlements.v1`. It names
+    no player.
 
-    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK; factors are decimal texts;
-    `specifiers` is sorted, so that one market has one spelling; a cancel has no outcome and names its window instead.
+    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK; factors are
+    decimal texts; `specifiers` is sorted, so that one market has one spelling; a cancel has no
+    outcome and names its window instead.
     """
 
     operation: str
@@ -97,7 +105,10 @@ class UnreadableItem(Rejected):
 Item: TypeAlias = Draft | PlayerDraft | MarketDraft | Rejected
 
 Reader: TypeAlias = Callable[[RawRecord, Headers], list[Item]]
-"""One element an item, in the order of the body. Raises Rejected where no item can be told from another."""
+"""One element an item, in the order of the body.
+
+Raises Rejected where no item can be told from another.
+"""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -112,10 +123,11 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Dialect(ABC):
     """A provider's mapping, units, time rule, signature scheme and policies.
 
-    `version` names the mapping; what goes into every event is that of its row in `versions.toml`. A later version keeps
-    the operations' words, also where the provider renames them: they are a part of the identity, and a retry under a
-    new word would be another event. An event time further than `time_tolerance_ms` before the broker's append is not
-    believed. `decides` are the operations whose provider awaits our answer: only those can be refused by the ledger.
+    `version` names the mapping; what goes into every event is that of its row in `versions.toml`. A
+    later version keeps the operations' words, also where the provider renames them: they are a part
+    of the identity, and a retry under a new word would be another event. An event time further than
+    `time_tolerance_ms` before the broker's append is not believed. `decides` are the operations
+    whose provider awaits our answer: only those can be refused by the ledger.
     """
 
     provider: ClassVar[str]
@@ -127,17 +139,20 @@ class Dialect(ABC):
 
     @abstractmethod
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks signatures with `material`; None means that no key is configured (NOT_CHECKED).
+        """A reader that checks signatures with `material`; None means that no key is configured
+        (NOT_CHECKED).
 
         Raises UsageError for a key that cannot be one.
         """
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """What the provider wants to hear, once each item of its request has its outcome or its rejection.
+        """What the provider wants to hear, once each item of its request has its outcome or its
+        rejection.
 
-        `results` stand in the order of the body; a whole record that was rejected has one. Amounts are in the
-        provider's own units. Raises nothing for any outcome: a new reason gets the provider's general error. This
-        default is for feeds and files, which nobody answers: 200, or 400 where nothing could be read.
+        `results` stand in the order of the body; a whole record that was rejected has one. Amounts
+        are in the provider's own units. Raises nothing for any outcome: a new reason gets the
+        provider's general error. This default is for feeds and files, which nobody answers: 200, or
+        400 where nothing could be read.
         """
         del request
         failed = bool(results) and all(isinstance(result, Rejected) for result in results)
@@ -148,17 +163,23 @@ class Dialect(ABC):
         return value
 
     def payload(self, value: bytes) -> Any:
-        """What of a body its payload schema (under `schemas/providers`) speaks of: what drift detection looks at.
+        """What of a body its payload schema (under `schemas/providers`) speaks of: what drift
+        detection looks at.
 
-        Bytes are read by what they are (JSON, a form, XML, an Avro record); anything else is taken as the JSON value
-        that the schema describes. May raise anything for a broken body.
+        Bytes are read by what they are (JSON, a form, XML, an Avro record); anything else is taken
+        as the JSON value that the schema describes. May raise anything for a broken body.
         """
         return value
 
 
 def require_key(material: KeyMaterial, name: str, provider: str) -> str:
-    """One named entry of a provider's key material. Raises UsageError, never showing what the entry holds."""
+    """One named entry of a provider's key material.
+
+    Raises UsageError, never showing what the entry holds.
+    """
     entry = material.get(name)
     if not entry:
-        raise UsageError(f"the keyring's entry for {provider!r} needs {name!r}: add it to the keys file")
+        raise UsageError(
+            f"the keyring's entry for {provider!r} needs {name!r}: add it to the keys file"
+        )
     return entry

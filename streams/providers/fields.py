@@ -1,7 +1,9 @@
-"""What every dialect asks of a field: ids that can be stored, money that is exact, JSON that is typed.
+"""What every dialect asks of a field: ids that can be stored, money that is exact, JSON that is
+typed.
 
-Money is read from the digits that were sent: `schemas.money.amount_from_text` takes text, `JsonMoney` a JSON number,
-which would already be a float elsewhere. Times are read in `streams.providers.times`.
+Money is read from the digits that were sent: `schemas.money.amount_from_text` takes text,
+`JsonMoney` a JSON number, which would already be a float elsewhere. Times are read in
+`streams.providers.times`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ Note: TypeAlias = Annotated[str, Meta(max_length=500)]
 """A sentence for people."""
 CurrencyText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16)]
 JsonMoney: TypeAlias = Decimal
-"""Of a JSON field that holds an amount as a number or as text: msgspec reads either from its digits, never by way of a
-float. For `amount_of_number`."""
+"""Of a JSON field that holds an amount as a number or as text: msgspec reads either from its
+digits, never by way of a float. For `amount_of_number`.
+"""
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
 """RFC 3339 with an offset; a naive time says nothing. For `ms_of_instant`."""
 
@@ -53,7 +56,10 @@ T = TypeVar("T")
 
 
 def text_of(value: str | int, field: str) -> str:
-    """An id as text. Raises Rejected(BAD_FIELD) for control characters: PostgreSQL cannot store a NUL."""
+    """An id as text.
+
+    Raises Rejected(BAD_FIELD) for control characters: PostgreSQL cannot store a NUL.
+    """
     if value.__class__ is int:
         return str(value)
     if not value.isprintable():  # type: ignore[union-attr]  # not an int, so text
@@ -86,7 +92,8 @@ def require(value: T | None, field: str) -> T:
 def currency_of(amount: Amount, currency: str) -> str:
     """The currency in upper case, after checking that a wallet can hold this amount of it.
 
-    Raises Rejected: BAD_AMOUNT below zero, AMOUNT_SCALE for parts of a minor unit, BAD_CURRENCY for an unknown code.
+    Raises Rejected: BAD_AMOUNT below zero, AMOUNT_SCALE for parts of a minor unit, BAD_CURRENCY for
+    an unknown code.
     """
     if amount.unscaled < 0:
         raise Rejected(RejectCode.BAD_AMOUNT, "an amount below zero")
@@ -115,9 +122,11 @@ def epoch_ms(at: datetime) -> int:
 
 
 def check_ms(ms: int, field: str) -> int:
-    """Epoch ms of a time that somebody told, from 1970 to the end of 9999. Raises Rejected(BAD_TIME) for any other.
+    """Epoch ms of a time that somebody told, from 1970 to the end of 9999. Raises
+    Rejected(BAD_TIME) for any other.
 
-    An offset takes the first and the last day of the calendar out of it: no reader could print such a time.
+    An offset takes the first and the last day of the calendar out of it: no reader could print such
+    a time.
     """
     if not 0 <= ms <= LAST_MS:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is before 1970 or after the year 9999")
@@ -130,7 +139,10 @@ def ms_of_instant(at: datetime, field: str) -> int:
 
 
 def received_at_of(headers: Headers) -> int | None:
-    """The connector's clock in epoch ms, where it told it. Raises Rejected(BAD_TIME) for a header that is none."""
+    """The connector's clock in epoch ms, where it told it.
+
+    Raises Rejected(BAD_TIME) for a header that is none.
+    """
     raw = headers.get("received-at")
     if raw is None:
         return None
@@ -140,13 +152,19 @@ def received_at_of(headers: Headers) -> int | None:
 
 
 def seen_at(record: RawRecord, headers: Headers) -> int:
-    """When a record was first seen, epoch ms: by its connector, else by the broker. Judges keys and replay windows."""
+    """When a record was first seen, epoch ms: by its connector, else by the broker.
+
+    Judges keys and replay windows.
+    """
     received_at = received_at_of(headers)
     return record.timestamp if received_at is None else received_at
 
 
 def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """A typed JSON body. Raises Rejected with the code of the field that does not fit, MALFORMED where none is."""
+    """A typed JSON body.
+
+    Raises Rejected with the code of the field that does not fit, MALFORMED where none is.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -161,9 +179,11 @@ def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
-    """Whom a JSON body names in `field`, though not all of it can be read; None where it names nobody.
+    """Whom a JSON body names in `field`, though not all of it can be read; None where it names
+    nobody.
 
-    None too where its signature was not found good (`verdict`): a stranger must make no player wait.
+    None too where its signature was not found good (`verdict`): a stranger must make no player
+    wait.
     """
     if verdict != _VALID:
         return None
@@ -177,8 +197,9 @@ def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
 def _code_of(message: str) -> RejectCode:
     """By the field at the end of msgspec's path, `$.items[0].amount` or `$.amounts[...]`.
 
-    No pattern is searched for: the message quotes what was sent, a megabyte of it if need be, and must be read once.
-    The quotation stands before the path, so that the last place is msgspec's own.
+    No pattern is searched for: the message quotes what was sent, a megabyte of it if need be, and
+    must be read once. The quotation stands before the path, so that the last place is msgspec's
+    own.
     """
     if message.startswith("Object missing required field"):
         return RejectCode.MISSING_FIELD

@@ -1,8 +1,10 @@
-"""The casino's own cashier and CRM: deposits opened, withdrawals, adjustments, bonuses, blocks, limits, heartbeats.
+"""The casino's own cashier and CRM: deposits opened, withdrawals, adjustments, bonuses, blocks,
+limits, heartbeats.
 
-POST JSON, one object an event, `x-house-signature` = hex HMAC-SHA256 over the raw body. Amounts are decimal strings in
-major units, times RFC 3339. `operation` tells what the object is, `id` is unique within its operation. A payment
-provider's notice finds its player through the `deposit.opened` that it names.
+POST JSON, one object an event, `x-house-signature` = hex HMAC-SHA256 over the raw body. Amounts are
+decimal strings in major units, times RFC 3339. `operation` tells what the object is, `id` is unique
+within its operation. A payment provider's notice finds its player through the `deposit.opened` that
+it names.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ SIGNATURE_HEADER: Final = "x-house-signature"
 
 @dataclass(frozen=True)
 class House(Dialect):
-    """Our own format. A field that it does not know is let by, so that the cashier can be upgraded first."""
+    """Our own format.
+
+    A field that it does not know is let by, so that the cashier can be upgraded first.
+    """
 
     provider: ClassVar[str] = "house"
     version: ClassVar[str] = "1"
@@ -52,9 +57,11 @@ class House(Dialect):
         return partial(self._read, matches)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{outcome, reason, message, event_id, currency, balance}`, the balance as text in major units.
+        """`{outcome, reason, message, event_id, currency, balance}`, the balance as text in major
+        units.
 
-        What was rejected has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for its signature.
+        What was rejected has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for
+        its signature.
         """
         del request
         [result] = results
@@ -69,20 +76,28 @@ class House(Dialect):
             said["balance"] = format_minor(result.balance_minor, result.scale or 0)
         return Reply(200, "application/json", msgspec.json.encode(said))
 
-    def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(
+        self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
+    ) -> list[Item]:
         value = record.value or b""
         verdict = SignatureVerdict.NOT_CHECKED.value
         if matches is not None:
             signature = headers.get(SIGNATURE_HEADER)
             if not signature:
-                raise Rejected(RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing")
+                raise Rejected(
+                    RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing"
+                )
             if not matches(value, signature):
-                raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
+                raise Rejected(
+                    RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body"
+                )
             verdict = SignatureVerdict.VALID.value
         try:
             said = read_json(BODY, value)
         except Rejected as error:
-            raise UnreadableItem(error.reason, error.detail, read_player_id(value, "player_id", verdict)) from error
+            raise UnreadableItem(
+                error.reason, error.detail, read_player_id(value, "player_id", verdict)
+            ) from error
         player_id = said.player()
         try:
             return [self._draft(said, player_id, verdict)]

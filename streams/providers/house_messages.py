@@ -1,4 +1,6 @@
-"""What the casino's own cashier and CRM can say: one class an operation, with its leg, reference and cause."""
+"""What the casino's own cashier and CRM can say: one class an operation, with its leg, reference
+and cause.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ from streams.providers.fields import (
 
 
 class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
-    """One object of the cashier's: what it is in the log. Its methods raise Rejected for fields that cannot be used."""
+    """One object of the cashier's: what it is in the log.
+
+    Its methods raise Rejected for fields that cannot be used.
+    """
 
     kind: ClassVar[Kind]
     id: Id
@@ -75,7 +80,9 @@ class _OfWithdrawal(_OfPlayer, frozen=True, gc=False, kw_only=True):
         return Reference("withdrawal.requested", text_of(self.withdrawal_id, "withdrawal_id"))
 
 
-class _WithdrawalApproved(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.approved"):
+class _WithdrawalApproved(
+    _OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.approved"
+):
     kind: ClassVar[Kind] = Kind.INFORMATIONAL
 
 
@@ -83,7 +90,9 @@ class _WithdrawalPaid(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="w
     kind: ClassVar[Kind] = Kind.WITHDRAWAL
 
 
-class _WithdrawalRefused(_OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.refused"):
+class _WithdrawalRefused(
+    _OfWithdrawal, frozen=True, gc=False, kw_only=True, tag="withdrawal.refused"
+):
     kind: ClassVar[Kind] = Kind.WITHDRAWAL_REVERSAL
     reason: Note
 
@@ -101,14 +110,20 @@ class _Adjustment(_Money, frozen=True, gc=False, kw_only=True, tag="adjustment")
         return Leg(self.kind.value, amount, signed_currency_of(amount, self.currency))
 
     def cause(self) -> Cause | None:
-        return Cause("operator", text_of(self.id, "id"), text_of(self.actor, "actor"), note_of(self.reason))
+        return Cause(
+            "operator", text_of(self.id, "id"), text_of(self.actor, "actor"), note_of(self.reason)
+        )
 
 
-class _AdjustmentProposed(_Adjustment, frozen=True, gc=False, kw_only=True, tag="adjustment.proposed"):
+class _AdjustmentProposed(
+    _Adjustment, frozen=True, gc=False, kw_only=True, tag="adjustment.proposed"
+):
     kind: ClassVar[Kind] = Kind.INFORMATIONAL
 
 
-class _AdjustmentApproved(_OfPlayer, frozen=True, gc=False, kw_only=True, tag="adjustment.approved"):
+class _AdjustmentApproved(
+    _OfPlayer, frozen=True, gc=False, kw_only=True, tag="adjustment.approved"
+):
     kind: ClassVar[Kind] = Kind.ADJUSTMENT
     proposal_id: Id
     actor: Id
@@ -126,13 +141,16 @@ class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
     def leg(self) -> Leg:
         amount = amount_from_text(self.amount)
         currency = currency_of(amount, self.currency)
-        return Leg(self.kind.value, amount, currency, False, text_of(self.campaign_id, "campaign_id"))
+        return Leg(
+            self.kind.value, amount, currency, False, text_of(self.campaign_id, "campaign_id")
+        )
 
 
 class _BonusGranted(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.granted"):
     kind: ClassVar[Kind] = Kind.BONUS_GRANT
     wagering_amount: str | None = None
-    """What has to be bet before the bonus is cash; without it the bonus waits for `bonus.released`."""
+    """What has to be bet before the bonus is cash; without it the bonus waits for `bonus.released`.
+    """
 
     def legs(self) -> list[Leg]:
         if self.wagering_amount is None:

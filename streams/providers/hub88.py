@@ -1,10 +1,13 @@
-"""Hub88, the operator's Wallet API: POST /transaction/bet, /transaction/win, /transaction/rollback, JSON.
+"""Hub88, the operator's Wallet API: POST /transaction/bet, /transaction/win, /transaction/rollback,
+JSON.
 
-Source: docs.hub88.io, operator-api-reference, wallet-api and seamless-wallet-response-statuses; the unit (1 = 1/100000
-of the currency) and a rollback without amount are what live integrations show. Nothing in a body tells the time.
+Source: docs.hub88.io, operator-api-reference, wallet-api and seamless-wallet-response-statuses; the
+unit (1 = 1/100000 of the currency) and a rollback without amount are what live integrations show.
+Nothing in a body tells the time.
 
-An answer is HTTP 200 with a status. Hub88 rolls a bet back after any status but RS_OK, RS_ERROR_NOT_ENOUGH_MONEY and
-RS_ERROR_LIMIT_REACHED, so where no status fits, RS_ERROR_UNKNOWN does: it brings a rollback, which is always booked.
+An answer is HTTP 200 with a status. Hub88 rolls a bet back after any status but RS_OK,
+RS_ERROR_NOT_ENOUGH_MONEY and RS_ERROR_LIMIT_REACHED, so where no status fits, RS_ERROR_UNKNOWN
+does: it brings a rollback, which is always booked.
 """
 
 from __future__ import annotations
@@ -110,45 +113,61 @@ _ECHOED: Final = msgspec.json.Decoder(_Echoed)
 class Hub88(Dialect):
     """`rollback_of` is the operation that a rollback's reference names.
 
-    The document speaks of the transaction to roll back without its kind; integrations see bets only, hence the default.
+    The document speaks of the transaction to roll back without its kind; integrations see bets
+    only, hence the default.
 
-    `unknown_rollback_succeeds`: whether a rollback of what never came is answered RS_OK. The document does not say;
-    integrators of other wallets do so, and Hub88 would go on sending it otherwise. A tombstone is written either way.
+    `unknown_rollback_succeeds`: whether a rollback of what never came is answered RS_OK. The
+    document does not say; integrators of other wallets do so, and Hub88 would go on sending it
+    otherwise. A tombstone is written either way.
 
-    A win whose bet cannot be found is refused, as the document has it (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet
-    that was rolled back is one that cannot be found. A win that names no bet is booked.
+    A win whose bet cannot be found is refused, as the document has it
+    (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet that was rolled back is one that cannot be
+    found. A win that names no bet is booked.
     """
 
     provider: ClassVar[str] = "hub88"
     version: ClassVar[str] = "1"
     decides: ClassVar[frozenset[str]] = frozenset({"bet"})
 
-    policy: LedgerPolicy = field(default=LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE"))
+    policy: LedgerPolicy = field(
+        default=LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE")
+    )
     rollback_of: str = "bet"
     unknown_rollback_succeeds: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body. Needs `public_key_pem`."""
+        """A reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body.
+
+        Needs `public_key_pem`.
+        """
         matches = None
         if material is not None:
             matches = RsaSha256(require_key(material, "public_key_pem", self.provider)).matches
         return partial(self._read, matches)
 
-    def _read(self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(
+        self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
+    ) -> list[Item]:
         value = record.value or b""
         verdict = _NOT_CHECKED
         if matches is not None:
             signature = headers.get(SIGNATURE_HEADER)
             if not signature:
-                raise Rejected(RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing")
+                raise Rejected(
+                    RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing"
+                )
             if not matches(value, signature):
-                raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
+                raise Rejected(
+                    RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body"
+                )
             verdict = _VALID
         try:
             operation = _operation_of(headers)
             body = read_json(_BODY, value)
         except Rejected as error:
-            raise UnreadableItem(error.reason, error.detail, read_player_id(value, "user", verdict)) from error
+            raise UnreadableItem(
+                error.reason, error.detail, read_player_id(value, "user", verdict)
+            ) from error
         player_id = text_of(body.user, "user")
         try:
             return [self._draft(operation, body, player_id, verdict)]
@@ -168,8 +187,11 @@ class Hub88(Dialect):
             currency = currency_of(amount, require(body.currency, "currency"))
             campaign_id = optional_text(body.reward_uuid, "reward_uuid")
             leg = Leg(_KINDS[operation], amount, currency, bool(body.is_free), campaign_id)
-        # The code is what the document calls the game; it may change inside a lobby's session, the id may be missing.
-        game_id = optional_text(body.game_code, "game_code") or optional_text(body.game_id, "game_id")
+        # The code is what the document calls the game; it may change inside a lobby's session, the
+        # id may be missing.
+        game_id = optional_text(body.game_code, "game_code") or optional_text(
+            body.game_id, "game_id"
+        )
         return Draft(
             operation,
             text_of(body.transaction_uuid, "transaction_uuid"),
@@ -185,12 +207,21 @@ class Hub88(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{user, status, request_uuid, currency, balance}`, the balance in 1/100000, always under HTTP 200."""
+        """`{user, status, request_uuid, currency, balance}`, the balance in 1/100000, always under
+        HTTP 200.
+        """
         [result] = results
         echoed = _echoed(request.value or b"")
-        said = {"user": echoed.user, "status": self._status(result), "request_uuid": echoed.request_uuid}
+        said = {
+            "user": echoed.user,
+            "status": self._status(result),
+            "request_uuid": echoed.request_uuid,
+        }
         if isinstance(result, WalletOutcome) and result.balance_minor is not None:
-            said |= {"currency": result.currency, "balance": _units(result.balance_minor, result.scale or 0)}
+            said |= {
+                "currency": result.currency,
+                "balance": _units(result.balance_minor, result.scale or 0),
+            }
         elif echoed.currency is not None:
             said["currency"] = echoed.currency
         return Reply(200, "application/json", msgspec.json.encode(said))
@@ -209,7 +240,9 @@ def _operation_of(headers: Headers) -> str:
     _, known, endpoint = (headers.get("http-path") or b"").rpartition(b"/transaction/")
     operation = _OPERATIONS.get(endpoint) if known else None
     if operation is None:
-        raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+        raise Rejected(
+            RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
+        )
     return operation
 
 
@@ -221,6 +254,8 @@ def _echoed(value: bytes) -> _Echoed:
 
 
 def _units(minor: int, scale: int) -> int:
-    """Minor units in 1/100000; parts of one (BTC has 8 decimals) are left out, so that nobody is told more."""
+    """Minor units in 1/100000; parts of one (BTC has 8 decimals) are left out, so that nobody is
+    told more.
+    """
     units: int = minor * 10**AMOUNT_SCALE // 10**scale
     return units

@@ -1,11 +1,13 @@
-"""100HP Gaming, Operator API 2.7.0: POST /withdrawal (bet), /deposit (win), /rollback, /bonusWin, JSON.
+"""100HP Gaming, Operator API 2.7.0: POST /withdrawal (bet), /deposit (win), /rollback, /bonusWin,
+JSON.
 
-Source: operator_api_docs.md in github.com/asyncc0xff/id-0492-2040295-docs, the vendor's document. One `txId` serves a
-withdrawal and what becomes of it, so the operation is a part of the identity; and a round is one `txId`: its deposit or
-rollback ends it. A deposit and a rollback name neither player nor currency: the ledger takes both from the withdrawal.
+Source: operator_api_docs.md in github.com/asyncc0xff/id-0492-2040295-docs, the vendor's document.
+One `txId` serves a withdrawal and what becomes of it, so the operation is a part of the identity;
+and a round is one `txId`: its deposit or rollback ends it. A deposit and a rollback name neither
+player nor currency: the ledger takes both from the withdrawal.
 
-A withdrawal names a session of the operator's own making. Which player and which currency that is, the connector knows,
-which answered /auth for it: it says so in the headers `player` and `currency`.
+A withdrawal names a session of the operator's own making. Which player and which currency that is,
+the connector knows, which answered /auth for it: it says so in the headers `player` and `currency`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,15 @@ from streams.providers.dialect import (
     UnreadableItem,
     require_key,
 )
-from streams.providers.fields import Id, OptionalId, currency_of, optional_text, read_json, require, text_of
+from streams.providers.fields import (
+    Id,
+    OptionalId,
+    currency_of,
+    optional_text,
+    read_json,
+    require,
+    text_of,
+)
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
 
@@ -50,7 +60,9 @@ _OPERATIONS: Final = {
     b"bonusWin": "bonusWin",
 }
 _HEX: Final = "[0-9a-fA-F]"
-_UUID7: Final = re.compile(f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
+_UUID7: Final = re.compile(
+    f"({_HEX}{{8}})-({_HEX}{{4}})-7{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}"
+)
 _DIGITS: Final = re.compile("[0-9]+")
 _DIGIT_ABOVE_0: Final = re.compile("[1-9]")
 # Possessive: what could be given back is remembered, and would be a hundred times the body.
@@ -70,7 +82,12 @@ _MESSAGES: Final = {
     _SETTLED: "Transaction already settled",
     _INTERNAL: "Internal Server Error",
 }
-_DONE_BEFORE: Final = {"withdrawal": _EXISTS, "deposit": _SETTLED, "rollback": _REFUNDED, "bonusWin": _EXISTS}
+_DONE_BEFORE: Final = {
+    "withdrawal": _EXISTS,
+    "deposit": _SETTLED,
+    "rollback": _REFUNDED,
+    "bonusWin": _EXISTS,
+}
 _ENDINGS: Final = frozenset({"deposit", "rollback"})
 _OF_REASON: Final = {
     "ALREADY_CLOSED": _REFUNDED,
@@ -109,12 +126,14 @@ _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
 
 @dataclass(frozen=True)
 class HundredHP(Dialect):
-    """`status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included, as the document asks.
+    """`status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included,
+    as the document asks.
 
-    RFC 9110 section 15 knows no status above 599; where a server or a proxy refuses to send one, set it to False:
-    errors are then 400.
+    RFC 9110 section 15 knows no status above 599; where a server or a proxy refuses to send one,
+    set it to False: errors are then 400.
 
-    Two weeks without deposit or rollback and the wallet rolls a withdrawal back itself (the document's recommendation).
+    Two weeks without deposit or rollback and the wallet rolls a withdrawal back itself (the
+    document's recommendation).
     """
 
     provider: ClassVar[str] = "hundredhp"
@@ -150,11 +169,17 @@ class HundredHP(Dialect):
             return [_ending(operation, body, verdict)]
         player_id = header_id(headers, PLAYER_HEADER)
         try:
-            return [self._draft(operation, body, player_id, header_id(headers, CURRENCY_HEADER), verdict)]
+            return [
+                self._draft(
+                    operation, body, player_id, header_id(headers, CURRENCY_HEADER), verdict
+                )
+            ]
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, operation: str, body: _HundredHPRequest, player_id: str, currency: str, verdict: str) -> Draft:
+    def _draft(
+        self, operation: str, body: _HundredHPRequest, player_id: str, currency: str, verdict: str
+    ) -> Draft:
         tx_id = text_of(body.tx_id, "txId")
         bet = operation == "withdrawal"
         amount = _amount(body, zero_allowed=not bet)
@@ -162,7 +187,9 @@ class HundredHP(Dialect):
         if bet:
             leg = Leg(Kind.BET.value, amount, code)
         else:
-            leg = Leg(Kind.PROMO_WIN.value, amount, code, False, optional_text(body.promo_id, "promoId"))
+            leg = Leg(
+                Kind.PROMO_WIN.value, amount, code, False, optional_text(body.promo_id, "promoId")
+            )
         return Draft(
             operation,
             tx_id,
@@ -178,7 +205,9 @@ class HundredHP(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{userId, currency, balance}`, with a withdrawal's `txId`; an error is `{data, message, errCode}`."""
+        """`{userId, currency, balance}`, with a withdrawal's `txId`; an error is `{data, message,
+        errCode}`.
+        """
         operation = _operation_or_none(dict(request.headers)) or ""
         [result] = results
         if isinstance(result, Rejected):
@@ -188,7 +217,9 @@ class HundredHP(Dialect):
         if code:
             return self._error(code, result.message if code == _VALIDATION else "")
         if result.player_id is None or result.currency is None or result.balance_minor is None:
-            return self._error(_INTERNAL, "")  # it was booked, and its answer needs what nobody told
+            return self._error(
+                _INTERNAL, ""
+            )  # it was booked, and its answer needs what nobody told
         said = {
             "userId": result.player_id,
             "currency": result.currency,
@@ -200,7 +231,9 @@ class HundredHP(Dialect):
 
     def _error(self, code: int, data: str) -> Reply:
         said: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
-        return Reply(code if self.status_as_code else 400, "application/json", msgspec.json.encode(said))
+        return Reply(
+            code if self.status_as_code else 400, "application/json", msgspec.json.encode(said)
+        )
 
 
 def _operation_or_none(headers: Headers) -> str | None:
@@ -210,7 +243,9 @@ def _operation_or_none(headers: Headers) -> str | None:
 def _operation_of(headers: Headers) -> str:
     operation = _operation_or_none(headers)
     if operation is None:
-        raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+        raise Rejected(
+            RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
+        )
     return operation
 
 
@@ -225,15 +260,22 @@ def _verdict(secret: bytes | None, given: str | None) -> str:
 
 
 def _ending(operation: str, body: _HundredHPRequest, verdict: str) -> Draft:
-    """A deposit or a rollback. Its id is the withdrawal's, and so is the time in it: that is not the time of this."""
+    """A deposit or a rollback.
+
+    Its id is the withdrawal's, and so is the time in it: that is not the time of this.
+    """
     tx_id = text_of(body.tx_id, "txId")
-    leg = Leg(Kind.ROLLBACK.value) if operation == "rollback" else Leg(Kind.WIN.value, _amount(body))
+    leg = (
+        Leg(Kind.ROLLBACK.value) if operation == "rollback" else Leg(Kind.WIN.value, _amount(body))
+    )
     reference = Reference("withdrawal", tx_id)
     return Draft(operation, tx_id, [leg], None, reference, tx_id, True, None, None, False, verdict)
 
 
 def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
-    """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits hold."""
+    """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits
+    hold.
+    """
     sent = require(body.amount, "amount")
     whole, _, fraction = sent.partition(".")
     if len(fraction) <= DECIMALS or not _DIGITS.fullmatch(fraction):
@@ -243,12 +285,16 @@ def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
     if amount.unscaled > 0:
         return amount
     if sent.startswith("-") or not (zero_allowed or _DIGIT_ABOVE_0.search(sent)):
-        raise Rejected(RejectCode.BAD_AMOUNT, "the amount must be above zero, a deposit's may be zero")
+        raise Rejected(
+            RejectCode.BAD_AMOUNT, "the amount must be above zero, a deposit's may be zero"
+        )
     return amount
 
 
 def _uuid7_ms(text: str) -> int | None:
-    """The time in a UUID of version 7 (RFC 9562 section 5.7), epoch ms; the document's own example is of version 4."""
+    """The time in a UUID of version 7 (RFC 9562 section 5.7), epoch ms; the document's own example
+    is of version 4.
+    """
     match = _UUID7.fullmatch(text)
     return None if match is None else int(match[1] + match[2], 16)
 
@@ -259,7 +305,10 @@ def _balance(minor: int, scale: int) -> str:
 
 
 def _code_of(operation: str, result: WalletOutcome) -> int:
-    """The errCode of an outcome, 0 for a success. What is not foreseen is an internal error, never a success."""
+    """The errCode of an outcome, 0 for a success.
+
+    What is not foreseen is an internal error, never a success.
+    """
     outcome = result.outcome
     if outcome in (Outcome.EXISTS, Outcome.CONFLICT):
         return _DONE_BEFORE.get(operation, _EXISTS)

@@ -1,7 +1,8 @@
 """A provider's keys over time: one entry, or several with the windows in which each is good.
 
-A window is judged by when the record was first seen (its `received-at`, else the broker's append), never by a clock of
-ours: read again after a rotation, or in a replay, a record gets the verdict that it had.
+A window is judged by when the record was first seen (its `received-at`, else the broker's append),
+never by a clock of ours: read again after a rotation, or in a replay, a record gets the verdict
+that it had.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from streams.providers.fields import seen_at
 from streams.providers.times import ms_of_text
 
 KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
-"""One provider's entry in the keyring: its key material, or a list of such, each with an `id` of its own and, where it
-is not good for ever, `valid_from` (included) and `valid_until` (not included), RFC 3339 or a date, UTC without a zone.
+"""One provider's entry in the keyring: its key material, or a list of such, each with an `id` of
+its own and, where it is not good for ever, `valid_from` (included) and `valid_until` (not
+included), RFC 3339 or a date, UTC without a zone.
 """
 
 Keyring: TypeAlias = Mapping[str, KeyEntry]
@@ -41,11 +43,12 @@ class _Key:
 
 
 def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
-    """The dialect's reader under its entry of the keyring; None where nothing is configured (NOT_CHECKED).
+    """The dialect's reader under its entry of the keyring; None where nothing is configured
+    (NOT_CHECKED).
 
-    With several keys those are tried that were valid when the record was first seen, the newest first; a record or
-    item that only another one signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that
-    cannot be used, never showing what it holds.
+    With several keys those are tried that were valid when the record was first seen, the newest
+    first; a record or item that only another one signs is BAD_SIGNATURE, and its detail says which.
+    Raises UsageError for an entry that cannot be used, never showing what it holds.
     """
     if entry is None or isinstance(entry, Mapping):
         return dialect.reader(entry)
@@ -55,20 +58,31 @@ def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
 
 def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
     whose = f"the keyring's entry for {dialect.provider!r}"
-    if isinstance(entry, str | bytes) or not entry or not all(isinstance(key, Mapping) for key in entry):
-        raise UsageError(f"{whose} must be an object, or a list of objects with id, valid_from and valid_until")
+    if (
+        isinstance(entry, str | bytes)
+        or not entry
+        or not all(isinstance(key, Mapping) for key in entry)
+    ):
+        raise UsageError(
+            f"{whose} must be an object, or a list of objects with id, valid_from and valid_until"
+        )
     keys = []
     for number, said in enumerate(entry, 1):
         name = said.get("id")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise UsageError(f'{whose}: key {number} needs an id, as in "2026-11"')
         since, until = (
-            _time(said.get(bound), f"{whose}: key {name!r}: {bound}") for bound in ("valid_from", "valid_until")
+            _time(said.get(bound), f"{whose}: key {name!r}: {bound}")
+            for bound in ("valid_from", "valid_until")
         )
         window = 0 if since is None else since, _EVER if until is None else until
         if window[0] >= window[1]:
-            raise UsageError(f"{whose}: key {name!r} is never valid: valid_from must come before valid_until")
-        keys.append(_Key(name, *window, dialect.reader({k: v for k, v in said.items() if k not in _OURS})))
+            raise UsageError(
+                f"{whose}: key {name!r} is never valid: valid_from must come before valid_until"
+            )
+        keys.append(
+            _Key(name, *window, dialect.reader({k: v for k, v in said.items() if k not in _OURS}))
+        )
     if len({key.id for key in keys}) < len(keys):
         raise UsageError(f"{whose}: two keys have the same id")
     return keys
@@ -93,7 +107,9 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
         others = None if key in valid else _first_right([key], record, headers)
         if others is None:
             continue
-        untimely = Rejected(RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then")
+        untimely = Rejected(
+            RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then"
+        )
         if items is not None:
             items = _told(items, others, untimely)
         elif not _forged(others):
@@ -105,7 +121,9 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
 
 
 def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item] | None:
-    """What is read with the first key that fits; items of a batch may be signed with different ones."""
+    """What is read with the first key that fits; items of a batch may be signed with different
+    ones.
+    """
     best: list[Item] | None = None
     for key in keys:
         try:
@@ -123,11 +141,15 @@ def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> l
 def _merged(one: list[Item], other: list[Item]) -> list[Item]:
     if len(one) != len(other):
         return min(one, other, key=lambda items: sum(map(_is_forged, items)))
-    return [second if _is_forged(first) else first for first, second in zip(one, other, strict=True)]
+    return [
+        second if _is_forged(first) else first for first, second in zip(one, other, strict=True)
+    ]
 
 
 def _told(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
-    """The items, of which those are `untimely` that only another key signs; what a valid key read stays as it is."""
+    """The items, of which those are `untimely` that only another key signs; what a valid key read
+    stays as it is.
+    """
     if len(items) != len(others):
         return items
     return [

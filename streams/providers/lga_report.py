@@ -1,12 +1,14 @@
-"""The monthly player report of Malta's Lotteries and Gaming Authority: a text file of fields between tabs.
+"""The monthly player report of Malta's Lotteries and Gaming Authority: a text file of fields
+between tabs.
 
-Source: gamingservicesmalta.com, player data. The first record names the licensee, what was selected and how far the
-timestamps are from Central European Time; the last one holds the headings and marks the end. A file without that mark
-was cut off on its way and is rejected whole. Each line between is one item that moves no money: four amounts as
-INFORMATIONAL legs in the order bet in the month, balance at its end, pending transfers, value of chips.
+Source: gamingservicesmalta.com, player data. The first record names the licensee, what was selected
+and how far the timestamps are from Central European Time; the last one holds the headings and marks
+the end. A file without that mark was cut off on its way and is rejected whole. Each line between is
+one item that moves no money: four amounts as INFORMATIONAL legs in the order bet in the month,
+balance at its end, pending transfers, value of chips.
 
-Columns are found by their headings, so one more of them changes nothing. Nationality and date of birth stay in the raw
-record and are not shown.
+Columns are found by their headings, so one more of them changes nothing. Nationality and date of
+birth stay in the raw record and are not shown.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
 from schemas.money import amount_from_text
 from schemas.topics import DAY_MS
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, UnreadableItem
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    UnreadableItem,
+)
 from streams.providers.fields import ID_MAX, signed_currency_of, text_of
 from streams.providers.times import ms_of_text
 
@@ -39,9 +49,11 @@ _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 @dataclass(frozen=True)
 class LgaReport(Dialect):
-    """`cet_offset_minutes` is how far Central European Time is taken to be from UTC: an hour, in summer too.
+    """`cet_offset_minutes` is how far Central European Time is taken to be from UTC: an hour, in
+    summer too.
 
-    The description says CET; whether a licensee's files mean local time in Malta instead, only the licensee can say.
+    The description says CET; whether a licensee's files mean local time in Malta instead, only the
+    licensee can say.
     """
 
     provider: ClassVar[str] = "lga_report"
@@ -58,7 +70,8 @@ class LgaReport(Dialect):
     def redact(self, value: bytes) -> bytes:
         """The file without nationalities and dates of birth; nothing of what could be one of them.
 
-        A file that was cut off has no headings, and a line of too many fields has its own idea of columns.
+        A file that was cut off has no headings, and a line of too many fields has its own idea of
+        columns.
         """
         lines = value.split(b"\n")
         end = max((index for index, line in enumerate(lines) if line.strip()), default=0)
@@ -70,13 +83,18 @@ class LgaReport(Dialect):
             fields = lines[index].split(b"\t")
             if len(fields) != len(headings):
                 fields = [b"***"]
-            lines[index] = b"\t".join(b"***" if place in personal else field for place, field in enumerate(fields))
+            lines[index] = b"\t".join(
+                b"***" if place in personal else field for place, field in enumerate(fields)
+            )
         return b"\n".join(lines)
 
     def payload(self, value: bytes) -> dict[str, Any]:
-        """The file as its payload schema describes it: the first line, the lines between by their headings."""
+        """The file as its payload schema describes it: the first line, the lines between by their
+        headings.
+        """
         first, *rows, headings = [
-            line.split("\t") for line in value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+            line.split("\t")
+            for line in value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
         ]
         names = [name.strip() for name in headings]
         return {
@@ -97,7 +115,21 @@ class LgaReport(Dialect):
                 items.append(error)
         if not items:
             leg = Leg(Kind.INFORMATIONAL.value)
-            items.append(Draft(OPERATION, licensee, [leg], None, None, None, False, None, None, False, _UNSIGNED))
+            items.append(
+                Draft(
+                    OPERATION,
+                    licensee,
+                    [leg],
+                    None,
+                    None,
+                    None,
+                    False,
+                    None,
+                    None,
+                    False,
+                    _UNSIGNED,
+                )
+            )
         return items
 
     def _parts(self, value: bytes) -> tuple[str, timezone, list[str], Mapping[str, int]]:
@@ -109,25 +141,35 @@ class LgaReport(Dialect):
         headings = [name.strip() for name in lines[-1].split("\t")]
         columns = {name: place for place, name in enumerate(headings)}
         if len(lines) < 2 or not columns.keys() >= _NEEDED:
-            raise Rejected(RejectCode.MALFORMED, "the last line does not hold the headings: the file was cut off")
+            raise Rejected(
+                RejectCode.MALFORMED,
+                "the last line does not hold the headings: the file was cut off",
+            )
         if len(columns) < len(headings):
             raise Rejected(RejectCode.MALFORMED, "a heading is there twice")
         first = [field.strip() for field in lines[0].split("\t")]
         match = _OFFSET.fullmatch(first[-1])
         if len(first) < 2 or match is None or not first[0]:
             raise Rejected(
-                RejectCode.BAD_TIME, "the first line does not name the licensee and end with the offset to CET"
+                RejectCode.BAD_TIME,
+                "the first line does not name the licensee and end with the offset to CET",
             )
         offset = timedelta(hours=int(match[2]), minutes=int(match[3] or 0))
-        ahead = timedelta(minutes=self.cet_offset_minutes) + (offset if match[1] == "+" else -offset)
+        ahead = timedelta(minutes=self.cet_offset_minutes) + (
+            offset if match[1] == "+" else -offset
+        )
         if abs(ahead) >= timedelta(days=1):
-            raise Rejected(RejectCode.BAD_TIME, "the first line is further from CET than any place is")
+            raise Rejected(
+                RejectCode.BAD_TIME, "the first line is further from CET than any place is"
+            )
         return _checked(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
 
 
 def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, int]) -> Draft:
     if len(row) != len(columns):
-        raise Rejected(RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings")
+        raise Rejected(
+            RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings"
+        )
     said = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
     player_id = _checked(said["PLAYER_ID"], "PLAYER_ID")
     try:

@@ -1,11 +1,14 @@
-"""Microgaming (Games Global) Vanguard: POST of `pkt/methodcall/call`, XML whose data are attributes.
+"""Microgaming (Games Global) Vanguard: POST of `pkt/methodcall/call`, XML whose data are
+attributes.
 
-Sources: sample messages in the vendor's "Operator Guidelines for Netherlands" (010-046), and the public code of two
-integrators, one of them with the examples of the integration document as its tests. `actionid` is the business id, and
-a refund carries its bet's; `seq` numbers requests and repeats over different actions. Amounts are whole cents.
+Sources: sample messages in the vendor's "Operator Guidelines for Netherlands" (010-046), and the
+public code of two integrators, one of them with the examples of the integration document as its
+tests. `actionid` is the business id, and a refund carries its bet's; `seq` numbers requests and
+repeats over different actions. Amounts are whole cents.
 
-A call names a session by its token, which is the operator's own: the connector, which answered login for it, says whose
-it is in the header `player`. What comes offline, without a session, tells it in its token.
+A call names a session by its token, which is the operator's own: the connector, which answered
+login for it, says whose it is in the header `player`. What comes offline, without a session, tells
+it in its token.
 """
 
 from __future__ import annotations
@@ -40,19 +43,39 @@ from streams.providers.fields import currency_of
 from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, TextFields, header_id
 from streams.providers.times import NAIVE_TOLERANCE_MS, ms_of_text, zone_of
-from streams.providers.xml_body import NOT_SHOWN, check_call_size, is_searchable, make_parser, root_of
+from streams.providers.xml_body import (
+    NOT_SHOWN,
+    check_call_size,
+    is_searchable,
+    make_parser,
+    root_of,
+)
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
 """What stands for our transaction's id where a refund's bet never came, or was refused."""
 
-_KINDS: Final = {"bet": Kind.BET, "win": Kind.WIN, "progressivewin": Kind.JACKPOT_WIN, "refund": Kind.ROLLBACK}
+_KINDS: Final = {
+    "bet": Kind.BET,
+    "win": Kind.WIN,
+    "progressivewin": Kind.JACKPOT_WIN,
+    "refund": Kind.ROLLBACK,
+}
 _END: Final = "endgame"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS_MAX: Final = 19
-_SECRET: Final = re.compile(rb"""\b((?:login|password)\s*=\s*)(?:"[^"]*|'[^']*|[^\s>]*)""", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    rb"""\b((?:login|password)\s*=\s*)(?:"[^"]*|'[^']*|[^\s>]*)""", re.IGNORECASE
+)
 
-_UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = "6000", "6003", "6102", "6501", "6503", "6505"
+_UNSPECIFIED, _CREDENTIALS, _LOCKED, _OTHER_DETAILS, _FUNDS, _LIMIT = (
+    "6000",
+    "6003",
+    "6102",
+    "6501",
+    "6503",
+    "6505",
+)
 _DESCRIPTIONS: Final = {
     _UNSPECIFIED: "Unspecified error.",
     _CREDENTIALS: "The authentication credentials for the API are incorrect.",
@@ -61,7 +84,9 @@ _DESCRIPTIONS: Final = {
     _FUNDS: "Player has insufficient funds.",
     _LIMIT: "A limit of the player is exceeded.",
 }
-_SUCCESS: Final = frozenset({Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value})
+_SUCCESS: Final = frozenset(
+    {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
+)
 _NO_BET: Final = frozenset({"NOTHING_TO_REVERSE", "BET_NOT_FOUND"})
 _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -78,19 +103,21 @@ _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
 class Microgaming(Dialect):
     """The doubtful points, each with what is known.
 
-    `zone`: times come without one. The vendor's samples do not say which it is; ask for your system's. A time is that
-    of the call, not of the game, so one that is minutes old was read in the wrong zone and is not believed.
+    `zone`: times come without one. The vendor's samples do not say which it is; ask for your
+    system's. A time is that of the call, not of the game, so one that is minutes old was read in
+    the wrong zone and is not believed.
 
-    `offline_suffix`: whether the token of an offline call is the login name with the call's `gameid`, and for some also
-    its `actionid`, behind it (`p-1_50_52160`: both integrators cut it so), or the login name alone. The header
-    `player` is taken before either.
+    `offline_suffix`: whether the token of an offline call is the login name with the call's
+    `gameid`, and for some also its `actionid`, behind it (`p-1_50_52160`: both integrators cut it
+    so), or the login name alone. The header `player` is taken before either.
 
-    `free_bets_cost`: whether a bet with a free game's marks is paid by the player. It comes with an amount, and both
-    integrators debit it; a bet of zero is a free one either way.
+    `free_bets_cost`: whether a bet with a free game's marks is paid by the player. It comes with an
+    amount, and both integrators debit it; a bet of zero is a free one either way.
 
-    `action_ids_per_player`: one integrator looks an action up within player and game, the other by its id alone. If
-    ids were unique only for each player, a second player's bet under the same id would be a conflict (6501); True
-    makes the player a part of the identity. The default is the safe side: it can refuse, but never pay twice.
+    `action_ids_per_player`: one integrator looks an action up within player and game, the other by
+    its id alone. If ids were unique only for each player, a second player's bet under the same id
+    would be a conflict (6501); True makes the player a part of the identity. The default is the
+    safe side: it can refuse, but never pay twice.
     """
 
     provider: ClassVar[str] = "microgaming"
@@ -108,7 +135,10 @@ class Microgaming(Dialect):
         """A reader that compares login and password of `auth`. Needs `login` and `password`."""
         secrets: dict[str, bytes] = {}
         if material is not None:
-            secrets = {name: require_key(material, name, self.provider).encode() for name in ("login", "password")}
+            secrets = {
+                name: require_key(material, name, self.provider).encode()
+                for name in ("login", "password")
+            }
         return partial(self._read, secrets, make_parser(), zone_of(self.zone))
 
     def redact(self, value: bytes) -> bytes:
@@ -120,7 +150,12 @@ class Microgaming(Dialect):
         return check_call_size(value)
 
     def _read(
-        self, secrets: Mapping[str, bytes], reader: etree.XMLParser, zone: tzinfo, record: RawRecord, headers: Headers
+        self,
+        secrets: Mapping[str, bytes],
+        reader: etree.XMLParser,
+        zone: tzinfo,
+        record: RawRecord,
+        headers: Headers,
     ) -> list[Item]:
         method = _method(root_of(reader, check_call_size(record.value or b"")))
         call, auth = TextFields(_attributes(method, "call")), _attributes(method, "auth")
@@ -145,15 +180,25 @@ class Microgaming(Dialect):
         for suffix in ([f"_{game}_{action}"] if action else []) + [f"_{game}"]:
             if token.endswith(suffix) and token != suffix:
                 return token.removesuffix(suffix)
-        raise Rejected(RejectCode.BAD_FIELD, "the token of an offline call does not end in its gameid")
+        raise Rejected(
+            RejectCode.BAD_FIELD, "the token of an offline call does not end in its gameid"
+        )
 
     def _play(
-        self, operation: str, call: TextFields, player_id: str, headers: Headers, at: int | None, verdict: str
+        self,
+        operation: str,
+        call: TextFields,
+        player_id: str,
+        headers: Headers,
+        at: int | None,
+        verdict: str,
     ) -> Draft:
         action_id = call.id_of("actionid")
         tx_id = f"{player_id}:{action_id}" if self.action_ids_per_player else action_id
         amount = _cents(call.text("amount"))
-        currency = currency_of(amount, call.optional("currency") or header_id(headers, CURRENCY_HEADER))
+        currency = currency_of(
+            amount, call.optional("currency") or header_id(headers, CURRENCY_HEADER)
+        )
         return Draft(
             operation,
             tx_id,
@@ -177,7 +222,9 @@ class Microgaming(Dialect):
         is_free = campaign_id is not None and costs_nothing
         return Leg(_KINDS[operation].value, amount, currency, is_free, campaign_id)
 
-    def _end(self, call: TextFields, player_id: str, headers: Headers, at: int | None, verdict: str) -> Draft:
+    def _end(
+        self, call: TextFields, player_id: str, headers: Headers, at: int | None, verdict: str
+    ) -> Draft:
         round_id = _round(call)
         currency = None
         if headers.get(CURRENCY_HEADER):  # for the balance in the answer
@@ -186,10 +233,14 @@ class Microgaming(Dialect):
         game_id = call.optional_id("gamereference")
         # It has no action; a round's number is one player's.
         tx_id = f"{player_id}:{round_id}"
-        return Draft(_END, tx_id, [leg], player_id, None, round_id, True, game_id, at, False, verdict)
+        return Draft(
+            _END, tx_id, [leg], player_id, None, round_id, True, game_id, at, False, verdict
+        )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance or an errorcode."""
+        """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance
+        or an errorcode.
+        """
         name, call = "", {}
         try:
             method = _method(root_of(make_parser(), check_call_size(request.value or b"")))
@@ -206,7 +257,9 @@ class Microgaming(Dialect):
             said |= {"token": call.get("token", ""), **_success(result)}
         pkt = etree.Element("pkt")
         at = (_EPOCH + timedelta(milliseconds=request.timestamp)).astimezone(zone_of(self.zone))
-        response = etree.SubElement(pkt, "methodresponse", {"name": name, "timestamp": _time_text(at)})
+        response = etree.SubElement(
+            pkt, "methodresponse", {"name": name, "timestamp": _time_text(at)}
+        )
         etree.SubElement(etree.SubElement(response, "result", said), "extinfo")
         return Reply(200, "application/xml", etree.tostring(pkt))
 
@@ -230,7 +283,9 @@ def _operation(method: etree._Element, call: TextFields) -> str:
         return _END
     playtype = call.optional("playtype") if method.get("name") == "play" else None
     if playtype not in _KINDS:
-        raise Rejected(RejectCode.UNKNOWN_OPERATION, "neither endgame nor play with a playtype that is mapped")
+        raise Rejected(
+            RejectCode.UNKNOWN_OPERATION, "neither endgame nor play with a playtype that is mapped"
+        )
     return playtype
 
 
@@ -273,14 +328,19 @@ def _error_of(result: WalletOutcome | Rejected) -> str | None:
 
 
 def _is_without_bet(result: WalletOutcome) -> bool:
-    return result.operation == "refund" and (result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET)
+    return result.operation == "refund" and (
+        result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET
+    )
 
 
 def _success(result: WalletOutcome) -> dict[str, str]:
     said: dict[str, str] = {}
     if result.balance_minor is not None:
         balance = truncate(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
-        said = {"balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)), "bonusbalance": "0"}
+        said = {
+            "balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)),
+            "bonusbalance": "0",
+        }
     if result.operation != _END:
         said["exttransactionid"] = NOT_RECEIVED if _is_without_bet(result) else result.event_id
     return said

@@ -1,8 +1,10 @@
-"""PG Soft, seamless wallet: POST Cash/TransferInOut and Cash/Adjustment, form-encoded; the answers are JSON.
+"""PG Soft, seamless wallet: POST Cash/TransferInOut and Cash/Adjustment, form-encoded; the answers
+are JSON.
 
-Source: the public code of integrators. One TransferInOut is a bet and its win: `transfer_amount` is the net that
-moves, and here the two stay apart and are decided together. Amounts are decimal text in major units, with an exponent
-at times (1.0E+7). The shared secrets travel in the body as `secret_key` and `operator_token`.
+Source: the public code of integrators. One TransferInOut is a bet and its win: `transfer_amount` is
+the net that moves, and here the two stay apart and are decided together. Amounts are decimal text
+in major units, with an exponent at times (1.0E+7). The shared secrets travel in the body as
+`secret_key` and `operator_token`.
 """
 
 from __future__ import annotations
@@ -53,14 +55,20 @@ _MESSAGES: Final = {
     _BET_EXCEPTION: "BetFailedException",
     _FUNDS: "Insufficient player balance",
 }
-_SUCCESS: Final = frozenset({Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value})
+_SUCCESS: Final = frozenset(
+    {Outcome.POSTED.value, Outcome.EXISTS.value, Outcome.INFORMATIONAL.value}
+)
 _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
     {
         Outcome.CONFLICT: _BET_EXISTS,
         Outcome.REFUSED_FUNDS: _FUNDS,
         Outcome.REFUSED_REFERENCE: _NO_BET,
-        **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT, Outcome.REFUSED_CURRENCY), _BET_FAILED),
-        **dict.fromkeys((Outcome.REFUSED_EXPIRED, Outcome.TOMBSTONED, Outcome.CANCELLED), _BET_FAILED),
+        **dict.fromkeys(
+            (Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT, Outcome.REFUSED_CURRENCY), _BET_FAILED
+        ),
+        **dict.fromkeys(
+            (Outcome.REFUSED_EXPIRED, Outcome.TOMBSTONED, Outcome.CANCELLED), _BET_FAILED
+        ),
     }
 )
 _OF_REJECTION: Final = {
@@ -78,8 +86,9 @@ _OF_REJECTION: Final = {
 class PGSoft(Dialect):
     """A message without a bet (a spin of a feature, a free game) is a win: it is always booked.
 
-    A free game may print a bet that nobody pays; then its transfer is the win alone, and the bet is taken for free.
-    That is inferred: no source shows one. Whatever else does not add up is rejected.
+    A free game may print a bet that nobody pays; then its transfer is the win alone, and the bet is
+    taken for free. That is inferred: no source shows one. Whatever else does not add up is
+    rejected.
 
     The same transaction again with `is_validate_bet`, which asks whether it arrived, is a retry.
     """
@@ -89,11 +98,14 @@ class PGSoft(Dialect):
     decides: ClassVar[frozenset[str]] = frozenset({TRANSFER})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares the body's `secret_key` and `operator_token`; needs both under these names."""
+        """A reader that compares the body's `secret_key` and `operator_token`; needs both under
+        these names.
+        """
         secrets: dict[str, bytes] = {}
         if material is not None:
             secrets = {
-                name: require_key(material, name, self.provider).encode() for name in ("secret_key", "operator_token")
+                name: require_key(material, name, self.provider).encode()
+                for name in ("secret_key", "operator_token")
             }
         return partial(self._read, secrets)
 
@@ -101,10 +113,14 @@ class PGSoft(Dialect):
         """The body without its secrets and its session."""
         return redact_form(value, _SECRETS.__contains__)
 
-    def _read(self, secrets: Mapping[str, bytes], record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(
+        self, secrets: Mapping[str, bytes], record: RawRecord, headers: Headers
+    ) -> list[Item]:
         operation = _operation_or_none(headers)
         if operation is None:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+            raise Rejected(
+                RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
+            )
         form = read_form(record.value or b"")
         verdict = _verdict(secrets, form)
         fields = TextFields(form)
@@ -124,7 +140,9 @@ class PGSoft(Dialect):
             return _error(_OF_OUTCOME.get(result.outcome, _INTERNAL))
         try:
             data = _data(request, result)
-        except Rejected:  # booked, yet the request that it is the answer to cannot be read: not ours
+        except (
+            Rejected
+        ):  # booked, yet the request that it is the answer to cannot be read: not ours
             return _error(_INTERNAL)
         return Reply(200, "application/json", msgspec.json.encode({"data": data, "error": None}))
 
@@ -134,7 +152,9 @@ def _operation_or_none(headers: Headers) -> str | None:
 
 
 def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
-    bet, win, net = (fields.amount(name) for name in ("bet_amount", "win_amount", "transfer_amount"))
+    bet, win, net = (
+        fields.amount(name) for name in ("bet_amount", "win_amount", "transfer_amount")
+    )
     currency = currency_of(bet, fields.text("currency_code"))
     currency_of(win, currency)
     campaign_id = fields.optional_id("free_game_transaction_id")
@@ -158,9 +178,14 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
 
 
 def _is_free_bet(bet: Amount, win: Amount, net: Amount, campaign_id: str | None) -> bool:
-    """Whether the net that moves leaves the bet out. Raises Rejected(BAD_AMOUNT) where the three do not add up."""
+    """Whether the net that moves leaves the bet out.
+
+    Raises Rejected(BAD_AMOUNT) where the three do not add up.
+    """
     scale = max(bet.scale, win.scale, net.scale)
-    of_bet, of_win, of_net = (amount.unscaled * 10 ** (scale - amount.scale) for amount in (bet, win, net))
+    of_bet, of_win, of_net = (
+        amount.unscaled * 10 ** (scale - amount.scale) for amount in (bet, win, net)
+    )
     if of_net == of_win - of_bet:
         return False
     if campaign_id is not None and of_net == of_win:
@@ -170,7 +195,9 @@ def _is_free_bet(bet: Amount, win: Amount, net: Amount, campaign_id: str | None)
 
 def _adjustment(fields: TextFields, player_id: str, verdict: str) -> Draft:
     amount = fields.amount("transfer_amount")
-    leg = Leg(Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, fields.text("currency_code")))
+    leg = Leg(
+        Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, fields.text("currency_code"))
+    )
     tx_id, at = fields.id_of("adjustment_transaction_id"), fields.epoch_ms("adjustment_time")
     return Draft(ADJUSTMENT, tx_id, [leg], player_id, None, None, False, None, at, False, verdict)
 

@@ -1,9 +1,11 @@
-"""Play'n GO: one bare XML element a POST; its name is the operation: reserve (bet), release (win), cancelReserve.
+"""Play'n GO: one bare XML element a POST; its name is the operation: reserve (bet), release (win),
+cancelReserve.
 
-Known from the public code of four integrators, not from the vendor; what they dispute is a setting of `PlayNGo`.
-Amounts are decimal text in major units, nothing tells the time, a cancel carries the id of its reserve. The shared
-password travels in the body as `accessToken`. An answer is an element of the same name with a `statusCode`: 0 ok,
-1 token, 4 user, 7 not enough money, 9 no such transaction, 12 anything else.
+Known from the public code of four integrators, not from the vendor; what they dispute is a setting
+of `PlayNGo`. Amounts are decimal text in major units, nothing tells the time, a cancel carries the
+id of its reserve. The shared password travels in the body as `accessToken`. An answer is an element
+of the same name with a `statusCode`: 0 ok, 1 token, 4 user, 7 not enough money, 9 no such
+transaction, 12 anything else.
 """
 
 from __future__ import annotations
@@ -34,15 +36,37 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import ID_MAX, currency_of, text_of
 from streams.providers.signatures import same_secret
-from streams.providers.xml_body import NOT_SHOWN, check_call_size, is_searchable, make_parser, root_of
+from streams.providers.xml_body import (
+    NOT_SHOWN,
+    check_call_size,
+    is_searchable,
+    make_parser,
+    root_of,
+)
 
 _OPERATIONS: Final = frozenset({"reserve", "release", "cancelReserve"})
 _USED: Final = frozenset(
-    {"externalId", "transactionId", "real", "currency", "gameId", "roundId", "accessToken", "freegameExternalId"}
+    {
+        "externalId",
+        "transactionId",
+        "real",
+        "currency",
+        "gameId",
+        "roundId",
+        "accessToken",
+        "freegameExternalId",
+    }
     | {"state", "jackpotGain"}
 )
 _ROOT: Final = re.compile(rb"<([A-Za-z]{1,32})[\s/>]")
-_ERROR_NAMES: Final = {0: "", 1: "token", 4: "user", 7: "not enough money", 9: "no such transaction", 12: "error"}
+_ERROR_NAMES: Final = {
+    0: "",
+    1: "token",
+    4: "user",
+    7: "not enough money",
+    9: "no such transaction",
+    12: "error",
+}
 _FAILED: Final = 12
 _CODES: Final[dict[str, int]] = {
     Outcome.POSTED: 0,
@@ -52,8 +76,9 @@ _CODES: Final[dict[str, int]] = {
     Outcome.REFUSED_BLOCKED: 4,
     Outcome.REFUSED_REFERENCE: 9,
 }
-# Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing, all the rest. Once
-# it has begun, nothing can keep it from matching, so that no byte is looked at for more than one beginning.
+# Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing,
+# all the rest. Once it has begun, nothing can keep it from matching, so that no byte is looked at
+# for more than one beginning.
 _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToken|\Z)", re.DOTALL)
 
 
@@ -61,11 +86,13 @@ _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToke
 class PlayNGo(Dialect):
     """The doubtful points, each with what is known.
 
-    `pays_on_close`: whether a release with state 1 (round closed) pays its `real`. One integrator moves no money
-    there, another pays whatever the state; the same transaction twice is one event either way. Ask the vendor.
+    `pays_on_close`: whether a release with state 1 (round closed) pays its `real`. One integrator
+    moves no money there, another pays whatever the state; the same transaction twice is one event
+    either way. Ask the vendor.
 
-    `jackpot_in_real`: whether `real` of a release already holds `jackpotGain`. No source says; paying both would
-    pay twice, so the default takes the gain out of `real` and rejects a gain above it.
+    `jackpot_in_real`: whether `real` of a release already holds `jackpotGain`. No source says;
+    paying both would pay twice, so the default takes the gain out of `real` and rejects a gain
+    above it.
     """
 
     provider: ClassVar[str] = "playngo"
@@ -83,19 +110,26 @@ class PlayNGo(Dialect):
         return partial(self._read, secret, make_parser())
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """The request's element with `statusCode`, and with `real` and `currency` where the balance is known.
+        """The request's element with `statusCode`, and with `real` and `currency` where the balance
+        is known.
 
-        A cancel of what never came is answered 0, as integrators do; so is everything that was booked before.
+        A cancel of what never came is answered 0, as integrators do; so is everything that was
+        booked before.
         """
         [result] = results
         root = _ROOT.search(request.value or b"")
-        answer = etree.Element(root[1].decode() if root and root[1].decode() in _OPERATIONS else "response")
+        answer = etree.Element(
+            root[1].decode() if root and root[1].decode() in _OPERATIONS else "response"
+        )
         code = _code_of(result)
         said = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
         if isinstance(result, WalletOutcome):
             said["externalTransactionId"] = result.event_id
             if result.balance_minor is not None and result.currency is not None:
-                said |= {"real": format_minor(result.balance_minor, result.scale or 0), "currency": result.currency}
+                said |= {
+                    "real": format_minor(result.balance_minor, result.scale or 0),
+                    "currency": result.currency,
+                }
         for name, text in said.items():
             etree.SubElement(answer, name).text = text
         return Reply(200, "application/xml", etree.tostring(answer))
@@ -108,10 +142,14 @@ class PlayNGo(Dialect):
         """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
         return check_call_size(value)
 
-    def _read(self, secret: bytes | None, reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
+    def _read(
+        self, secret: bytes | None, reader: etree.XMLParser, record: RawRecord, _: Headers
+    ) -> list[Item]:
         operation, fields = _elements(root_of(reader, check_call_size(record.value or b"")))
         if operation not in _OPERATIONS:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction")
+            raise Rejected(
+                RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction"
+            )
         verdict = _verdict(secret, fields)
         player_id = _id(fields, "externalId")
         try:
@@ -119,7 +157,9 @@ class PlayNGo(Dialect):
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, operation: str, fields: Mapping[str, str], player_id: str, verdict: str) -> Draft:
+    def _draft(
+        self, operation: str, fields: Mapping[str, str], player_id: str, verdict: str
+    ) -> Draft:
         transaction_id = _id(fields, "transactionId")
         amount = amount_from_text(_text(fields, "real"))
         currency = currency_of(amount, _text(fields, "currency"))
@@ -146,7 +186,9 @@ class PlayNGo(Dialect):
             verdict,
         )
 
-    def _release(self, amount: Amount, currency: str, closed: bool, fields: Mapping[str, str]) -> list[Leg]:
+    def _release(
+        self, amount: Amount, currency: str, closed: bool, fields: Mapping[str, str]
+    ) -> list[Leg]:
         if closed and not self.pays_on_close:
             return [Leg(Kind.ROUND_CLOSE.value)]
         gain = amount_from_text(fields.get("jackpotGain") or "0")
@@ -155,12 +197,19 @@ class PlayNGo(Dialect):
         currency_of(gain, currency)
         if self.jackpot_in_real:
             amount = _difference(amount, gain)
-        return [_leg(Kind.WIN, amount, currency, fields), Leg(Kind.JACKPOT_WIN.value, gain, currency)]
+        return [
+            _leg(Kind.WIN, amount, currency, fields),
+            Leg(Kind.JACKPOT_WIN.value, gain, currency),
+        ]
 
 
 def _code_of(result: WalletOutcome | Rejected) -> int:
     if isinstance(result, Rejected):
-        return 1 if result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE} else _FAILED
+        return (
+            1
+            if result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
+            else _FAILED
+        )
     if result.outcome == Outcome.TOMBSTONED and result.operation == "cancelReserve":
         return 0
     if result.reason == ROLLBACK_PRECEDED:
@@ -169,7 +218,10 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
 
 
 def _elements(root: etree._Element) -> tuple[str, dict[str, str]]:
-    """The root's name and its children's text. Raises Rejected, never quoting the body: it holds a secret."""
+    """The root's name and its children's text.
+
+    Raises Rejected, never quoting the body: it holds a secret.
+    """
     fields: dict[str, str] = {}
     for child in root:
         name = child.tag
@@ -221,5 +273,8 @@ def _difference(whole: Amount, part: Amount) -> Amount:
     scale = max(whole.scale, part.scale)
     rest = whole.unscaled * 10 ** (scale - whole.scale) - part.unscaled * 10 ** (scale - part.scale)
     if rest < 0:
-        raise Rejected(RejectCode.BAD_AMOUNT, "jackpotGain is above real: is the setting jackpot_in_real right?")
+        raise Rejected(
+            RejectCode.BAD_AMOUNT,
+            "jackpotGain is above real: is the setting jackpot_in_real right?",
+        )
     return amount_of(rest, scale)

@@ -1,9 +1,11 @@
-"""Pragmatic Play, seamless wallet: POST /bet.html, /result.html and so on, form-encoded; the answers are JSON.
+"""Pragmatic Play, seamless wallet: POST /bet.html, /result.html and so on, form-encoded; the
+answers are JSON.
 
-Sources: the public code of three integrators and a public summary of the vendor's specification (207 pages, 2026-03);
-of the specification itself (3.85) only its contents and change log. What they dispute is a setting of `Pragmatic`.
-Only promoWin names a currency; of the rest the connector, which answered authenticate.html, says it in the header
-`currency`. A result names the round and not its bet; a refund carries the reference of its bet as its own.
+Sources: the public code of three integrators and a public summary of the vendor's specification
+(207 pages, 2026-03); of the specification itself (3.85) only its contents and change log. What they
+dispute is a setting of `Pragmatic`. Only promoWin names a currency; of the rest the connector,
+which answered authenticate.html, says it in the header `currency`. A result names the round and not
+its bet; a refund carries the reference of its bet as its own.
 """
 
 from __future__ import annotations
@@ -34,15 +36,39 @@ from streams.providers.dialect import (
 )
 from streams.providers.fields import currency_of, signed_currency_of
 from streams.providers.signatures import Md5OfSorted
-from streams.providers.text_fields import CURRENCY_HEADER, TextFields, header_id, read_form, redact_form
+from streams.providers.text_fields import (
+    CURRENCY_HEADER,
+    TextFields,
+    header_id,
+    read_form,
+    redact_form,
+)
 
 _OPERATIONS: Final[Mapping[bytes, str]] = MappingProxyType(
     {
         f"{name}.html".encode(): name
-        for name in ("bet", "result", "bonusWin", "jackpotWin", "promoWin", "refund", "adjustment", "endRound")
+        for name in (
+            "bet",
+            "result",
+            "bonusWin",
+            "jackpotWin",
+            "promoWin",
+            "refund",
+            "adjustment",
+            "endRound",
+        )
     }
 )
-_FUNDS, _NOT_ALLOWED, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = 1, 3, 5, 6, 7, 50, 100, 120
+_FUNDS, _NOT_ALLOWED, _HASH, _FROZEN, _PARAMETERS, _LIMIT, _RETRY, _FINAL = (
+    1,
+    3,
+    5,
+    6,
+    7,
+    50,
+    100,
+    120,
+)
 _DESCRIPTIONS: Final = {
     0: "Success",
     _FUNDS: "Insufficient balance",
@@ -89,17 +115,18 @@ _NOTHING: Final = Amount(0, 0)
 class Pragmatic(Dialect):
     """The doubtful points, each with what is known.
 
-    `bonus_win_pays`: whether bonusWin, the sum of a series of free rounds, moves money. Two integrators pay each free
-    round in its result and let bonusWin tell the sum; paying both pays twice. Ask which setup the contract has.
+    `bonus_win_pays`: whether bonusWin, the sum of a series of free rounds, moves money. Two
+    integrators pay each free round in its result and let bonusWin tell the sum; paying both pays
+    twice. Ask which setup the contract has.
 
-    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source tells; a free round's bet of zero is
-    the same either way, so the default takes what the bet says.
+    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source tells; a free
+    round's bet of zero is the same either way, so the default takes what the bet says.
 
-    `unknown_refund_succeeds`: whether the refund of a bet that never came is answered 0 (two integrators; the
-    specification allows it) or 120 (one). Neither moves money.
+    `unknown_refund_succeeds`: whether the refund of a bet that never came is answered 0 (two
+    integrators; the specification allows it) or 120 (one). Neither moves money.
 
-    A refund of a bet whose round has a result is refused by one integrator (120). Here it is booked: a result names no
-    bet, and one round may have several.
+    A refund of a bet whose round has a result is refused by one integrator (120). Here it is
+    booked: a result names no bet, and one round may have several.
     """
 
     provider: ClassVar[str] = "pragmatic"
@@ -112,7 +139,11 @@ class Pragmatic(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """A reader that checks the body's `hash`. Needs `secret`."""
-        seal = None if material is None else Md5OfSorted(require_key(material, "secret", self.provider))
+        seal = (
+            None
+            if material is None
+            else Md5OfSorted(require_key(material, "secret", self.provider))
+        )
         return partial(self._read, seal)
 
     def redact(self, value: bytes) -> bytes:
@@ -122,7 +153,9 @@ class Pragmatic(Dialect):
     def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
         operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
         if operation is None:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction")
+            raise Rejected(
+                RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
+            )
         form = read_form(record.value or b"")
         verdict = _verdict(seal, form)
         fields = TextFields(form)
@@ -132,7 +165,9 @@ class Pragmatic(Dialect):
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, operation: str, fields: TextFields, player_id: str, headers: Headers, verdict: str) -> Draft:
+    def _draft(
+        self, operation: str, fields: TextFields, player_id: str, headers: Headers, verdict: str
+    ) -> Draft:
         ask_id = fields.id_of if operation in _OF_A_ROUND else fields.optional_id
         round_id, game_id = ask_id("roundId"), ask_id("gameId")
         ends = operation == "endRound"
@@ -159,7 +194,11 @@ class Pragmatic(Dialect):
         if operation == "endRound":
             return [Leg(Kind.ROUND_CLOSE.value, None, _balance_currency(headers))]
         amount = fields.amount("amount")
-        currency = fields.text("currency") if operation == "promoWin" else header_id(headers, CURRENCY_HEADER)
+        currency = (
+            fields.text("currency")
+            if operation == "promoWin"
+            else header_id(headers, CURRENCY_HEADER)
+        )
         if operation == "adjustment":
             return [Leg(Kind.ADJUSTMENT.value, amount, signed_currency_of(amount, currency))]
         currency = currency_of(amount, currency)
@@ -169,7 +208,9 @@ class Pragmatic(Dialect):
             return [Leg(Kind.PROMO_WIN.value, amount, currency, False, fields.id_of("campaignId"))]
         return self._legs_of_play(operation, fields, amount, currency)
 
-    def _legs_of_play(self, operation: str, fields: TextFields, amount: Amount, currency: str) -> list[Leg]:
+    def _legs_of_play(
+        self, operation: str, fields: TextFields, amount: Amount, currency: str
+    ) -> list[Leg]:
         bonus_code = fields.optional_id("bonusCode")
         if operation == "bet":
             is_free = bonus_code is not None and (self.bonus_code_is_free or amount.unscaled == 0)
@@ -189,9 +230,12 @@ class Pragmatic(Dialect):
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """`{transactionId, currency, cash, bonus, error, description}`, always under HTTP 200.
 
-        `cash` is all that the player may bet: bonus money is not told apart. A refund's answer holds no balance.
+        `cash` is all that the player may bet: bonus money is not told apart. A refund's answer
+        holds no balance.
         """
-        operation = _OPERATIONS.get((dict(request.headers).get("http-path") or b"").rpartition(b"/")[2], "")
+        operation = _OPERATIONS.get(
+            (dict(request.headers).get("http-path") or b"").rpartition(b"/")[2], ""
+        )
         [result] = results
         if isinstance(result, Rejected):
             return _reply(_OF_REJECTION.get(result.reason, _PARAMETERS), {})
@@ -201,14 +245,18 @@ class Pragmatic(Dialect):
         said: dict[str, Any] = {} if operation == "endRound" else {"transactionId": result.event_id}
         if operation != "refund" and result.balance_minor is not None:
             said["currency"] = result.currency
-            said["cash"] = msgspec.Raw(format_minor(result.balance_minor, result.scale or 0).encode())
+            said["cash"] = msgspec.Raw(
+                format_minor(result.balance_minor, result.scale or 0).encode()
+            )
             said["bonus"] = 0
             if operation == "bet":
                 said["usedPromo"] = 0
         return _reply(0, said)
 
     def _error_of(self, operation: str, result: WalletOutcome) -> int:
-        if operation == "refund" and (result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET):
+        if operation == "refund" and (
+            result.outcome == Outcome.TOMBSTONED or result.reason in _NO_BET
+        ):
             return 0 if self.unknown_refund_succeeds else _FINAL
         return _OF_OUTCOME.get(result.outcome, _FINAL)
 
@@ -227,7 +275,8 @@ def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
     if not given:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "hash is missing")
     if not seal.matches(form, given, "hash"):
-        # One integrator leaves empty fields out of the hash, the specification's summary does not say.
+        # One integrator leaves empty fields out of the hash, the specification's summary does not
+        # say.
         filled = {name: text for name, text in form.items() if text}
         if len(filled) == len(form) or not seal.matches(filled, given, "hash"):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
@@ -236,12 +285,17 @@ def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
 
 
 def _check_names(form: Mapping[str, str]) -> None:
-    """Raise Rejected(BAD_SIGNATURE) for a form whose hash signs another one of the fields that are read.
+    """Raise Rejected(BAD_SIGNATURE) for a form whose hash signs another one of the fields that are
+    read.
 
-    Nothing is escaped in what is hashed: one field `x` of "1&amount=2" has the hash of two, and so has a name with a
-    line break in it. Whoever saw a signed form could hide a part of it.
+    Nothing is escaped in what is hashed: one field `x` of "1&amount=2" has the hash of two, and so
+    has a name with a line break in it. Whoever saw a signed form could hide a part of it.
     """
-    text = "&".join(f"{name}={value}" for name, value in form.items()).replace("\r", "").replace("\n", "")
+    text = (
+        "&".join(f"{name}={value}" for name, value in form.items())
+        .replace("\r", "")
+        .replace("\n", "")
+    )
     if len(_SIGNED_NAME.findall(text)) != len(_READ & form.keys()):
         raise Rejected(RejectCode.BAD_SIGNATURE, "hash signs other fields than this form holds")
 

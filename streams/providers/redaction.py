@@ -1,7 +1,7 @@
 """Keys that we hold are hidden wherever they stand in what is shown, whatever surrounds them.
 
-A dialect knows where its provider puts a secret; this knows the secret itself, and so also finds it in a body that is
-broken, or of another format than the dialect reads.
+A dialect knows where its provider puts a secret; this knows the secret itself, and so also finds it
+in a body that is broken, or of another format than the dialect reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ SECRET_LENGTH_MIN: Final = 6
 
 
 def secrets_of(keyring: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every text of a keyring, however it is nested; what is no secret there does no harm when it is hidden."""
+    """Every text of a keyring, however it is nested; what is no secret there does no harm when it
+    is hidden.
+    """
     return tuple(text for text in _texts_of(keyring) if len(text) >= SECRET_LENGTH_MIN)
 
 

@@ -1,7 +1,7 @@
 """Which dialects there are: the rows of `versions.toml`, made into dialects. Nothing is discovered.
 
-Nothing is read or imported before it is asked for: the file when somebody wants names, an adapter's module when
-somebody wants the dialect.
+Nothing is read or imported before it is asked for: the file when somebody wants names, an adapter's
+module when somebody wants the dialect.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ class Version:
 
 
 class Dialects(Mapping[str, Dialect]):
-    """The dialects of some rows: by provider the current one, and all versions of a provider beside each other."""
+    """The dialects of some rows: by provider the current one, and all versions of a provider beside
+    each other.
+    """
 
-    def __init__(self, rows: Callable[[], Iterable[VersionRow]], make: Callable[[VersionRow], Dialect]) -> None:
+    def __init__(
+        self, rows: Callable[[], Iterable[VersionRow]], make: Callable[[VersionRow], Dialect]
+    ) -> None:
         """`rows` is called once, `make` once a row, each when it is first needed."""
         self._read = rows
         self._make = make
@@ -87,7 +91,9 @@ def dialect_of(row: VersionRow) -> Dialect:
     try:
         adapter = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise UsageError(f"{row.name}: adapter {row.adapter}: there is no module {error.name}") from error
+        raise UsageError(
+            f"{row.name}: adapter {row.adapter}: there is no module {error.name}"
+        ) from error
     if not isinstance(adapter, type) or not issubclass(adapter, Dialect):
         raise UsageError(f"{row.name}: adapter {row.adapter} is no Dialect")
     if adapter.provider != row.provider:
@@ -99,13 +105,17 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
     known = {field.name for field in fields(adapter)}
     for name in row.settings:
         if name not in known:
-            raise UsageError(f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}")
+            raise UsageError(
+                f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}"
+            )
     settings = dict(row.settings)
     if isinstance(settings.get("policy"), dict):
         rules = LedgerPolicy.__struct_fields__
         for name in settings["policy"]:
             if name not in rules:
-                raise UsageError(f"{row.name}: settings: a policy has no {name!r}; it has {', '.join(sorted(rules))}")
+                raise UsageError(
+                    f"{row.name}: settings: a policy has no {name!r}; it has {', '.join(sorted(rules))}"
+                )
         # What a row leaves out of a policy is as the adapter has it, not as LedgerPolicy.
         settings["policy"] = msgspec.structs.asdict(adapter.policy) | settings["policy"]
     try:
@@ -115,7 +125,10 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
 
 
 def by_provider(dialects: Iterable[Dialect]) -> Dialects:
-    """Dialects that are in no file, each its provider's live version. Raises ValueError for a provider twice."""
+    """Dialects that are in no file, each its provider's live version.
+
+    Raises ValueError for a provider twice.
+    """
     made: dict[str, Dialect] = {}
     for dialect in dialects:
         if dialect.provider in made:
@@ -145,7 +158,8 @@ def policies(dialects: Mapping[str, Dialect] = DIALECTS) -> Mapping[str, LedgerP
 
 
 def redact(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) -> bytes | None:
-    """A raw value as it may be shown to a person: without what any version of its provider calls a secret.
+    """A raw value as it may be shown to a person: without what any version of its provider calls a
+    secret.
 
     Whoever shows a raw record calls this. For a provider that nobody knows the value is withheld.
     """

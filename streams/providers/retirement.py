@@ -1,4 +1,7 @@
-"""When a provider version goes, and whether anybody still sends it. Pure: whoever asks brings the day."""
+"""When a provider version goes, and whether anybody still sends it.
+
+Pure: whoever asks brings the day.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,30 @@ from typing import Final
 from streams.providers.versions import VersionRow
 
 WARN_DAYS: Final = 30
-"""So long before its retirement a version that still has traffic is warned of, and from then on for ever."""
+"""So long before its retirement a version that still has traffic is warned of, and from then on for
+ever.
+"""
 
 
 def find_retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:
     """The versions whose retirement is at most 30 days away, or past, the most urgent first."""
-    due = [(days, row) for row in rows if (days := row.days_to_retirement(today)) is not None and days <= WARN_DAYS]
+    due = [
+        (days, row)
+        for row in rows
+        if (days := row.days_to_retirement(today)) is not None and days <= WARN_DAYS
+    ]
     return [row for _, row in sorted(due, key=lambda pair: pair[0])]
 
 
 def format_warnings(
-    rows: Iterable[VersionRow], events: Mapping[tuple[str, str], int], today: date, since: str = "in the last day"
+    rows: Iterable[VersionRow],
+    events: Mapping[tuple[str, str], int],
+    today: date,
+    since: str = "in the last day",
 ) -> list[str]:
-    """A sentence for each version that is about to be retired, or is, and had `events` all the same."""
+    """A sentence for each version that is about to be retired, or is, and had `events` all the
+    same.
+    """
     said = []
     for row in find_retiring(rows, today):
         count = events.get((row.provider, row.version), 0)
@@ -50,7 +64,11 @@ def _when(row: VersionRow, today: date) -> str:
 
 
 def _advice(row: VersionRow, rows: Iterable[VersionRow]) -> str:
-    others = [other.version for other in rows if other.provider == row.provider and other.version != row.version]
+    others = [
+        other.version
+        for other in rows
+        if other.provider == row.provider and other.version != row.version
+    ]
     if others:
         return f"have its connector speak version {' or '.join(others)}"
     return "no other version of it is registered: see docs/adapters.md"

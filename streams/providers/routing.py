@@ -1,9 +1,11 @@
-"""Which version of its provider a raw record is read as, and what happens where that one cannot read it.
+"""Which version of its provider a raw record is read as, and what happens where that one cannot
+read it.
 
-The rows of the registry say by what a record is known (`streams.providers.versions.VersionRow`). Where the expected
-version finds the record's structure broken, the others are tried: providers switch before the day that they announced,
-and go back without a word. A signature that is missing or wrong is no question of structure, and no other version is
-asked; nor may one read unchecked what the expected one would have checked.
+The rows of the registry say by what a record is known (`streams.providers.versions.VersionRow`).
+Where the expected version finds the record's structure broken, the others are tried: providers
+switch before the day that they announced, and go back without a word. A signature that is missing
+or wrong is no question of structure, and no other version is asked; nor may one read unchecked what
+the expected one would have checked.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class VersionReader(NamedTuple):
 
 
 class Fallback(msgspec.Struct, frozen=True, gc=False):
-    """That an item was `expected` in one version, which refused it for `code`, and could be read as `used`."""
+    """That an item was `expected` in one version, which refused it for `code`, and could be read as
+    `used`.
+    """
 
     expected: str
     used: str
@@ -80,7 +84,10 @@ class ProviderRouter:
     """One provider's versions side by side."""
 
     def __init__(self, versions: Sequence[Version], entry: KeyEntry | None) -> None:
-        """Make a reader for each version under the provider's entry of the keyring. Raises UsageError."""
+        """Make a reader for each version under the provider's entry of the keyring.
+
+        Raises UsageError.
+        """
         rows = [version.row for version in versions]
         voices = {version.row.version: _version_reader(version, entry) for version in versions}
         self._checks = entry is not None
@@ -102,7 +109,8 @@ class ProviderRouter:
         return self._candidate_for(record, headers).reader
 
     def read(self, record: RawRecord, headers: Headers) -> RoutedRecord:
-        """Read a record as the expected version, or as another where that one finds its structure broken.
+        """Read a record as the expected version, or as another where that one finds its structure
+        broken.
 
         Raises Rejected, as the expected version said it, where no version can read any of it.
         """
@@ -116,19 +124,25 @@ class ProviderRouter:
                 items = self._attempt(other, record, headers)
                 if any(map(_is_readable, items)):
                     fallback = Fallback(voice.version, other.version, error.reason, error.detail)
-                    return RoutedRecord(voice, items, dict.fromkeys(range(len(items)), (other, fallback)))
+                    return RoutedRecord(
+                        voice, items, dict.fromkeys(range(len(items)), (other, fallback))
+                    )
             raise
         broken = {
-            index: item for index, item in enumerate(items) if isinstance(item, Rejected) and item.reason in STRUCTURAL
+            index: item
+            for index, item in enumerate(items)
+            if isinstance(item, Rejected) and item.reason in STRUCTURAL
         }
         if not broken or not others:
             return RoutedRecord(voice, items)
         return self._retry_rejected_items(candidate, record, headers, items, broken)
 
     def resolve_version(self, record: RawRecord) -> str:
-        """The version that a record's first item is read as; the expected one where none can read it.
+        """The version that a record's first item is read as; the expected one where none can read
+        it.
 
-        The current one for a record whose own headers cannot be read: somebody waits for an answer to that too.
+        The current one for a record whose own headers cannot be read: somebody waits for an answer
+        to that too.
         """
         headers = dict(record.headers)
         try:
@@ -156,7 +170,9 @@ class ProviderRouter:
         items: list[Item],
         broken: dict[int, Rejected],
     ) -> RoutedRecord:
-        """A batch of which the expected version could read a part: the rest as another version reads it."""
+        """A batch of which the expected version could read a part: the rest as another version
+        reads it.
+        """
         mended, fallen = list(items), {}
         for other in candidate.others:
             others = self._attempt(other, record, headers)
@@ -166,14 +182,17 @@ class ProviderRouter:
                 if _is_readable(others[index]):
                     mended[index] = others[index]
                     version = candidate.reader.version
-                    fallen[index] = other, Fallback(version, other.version, error.reason, error.detail)
+                    fallen[index] = (
+                        other,
+                        Fallback(version, other.version, error.reason, error.detail),
+                    )
                     del broken[index]
         return RoutedRecord(candidate.reader, mended, fallen)
 
     def _attempt(self, voice: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
         try:
             items = voice.read(record, headers)
-        except Exception:  # noqa: BLE001 - a mistake in another version must not cost what the expected one has read
+        except Exception:
             return []
         if self._checks and any(getattr(item, "signature", None) == _NOT_CHECKED for item in items):
             # A key is configured, and this version would take anybody's word.
@@ -183,7 +202,9 @@ class ProviderRouter:
 
 def _version_reader(version: Version, entry: KeyEntry | None) -> VersionReader:
     dialect, row = version.dialect, version.row
-    return VersionReader(reader_of(dialect, entry), row.provider, row.version, dialect.time_tolerance_ms)
+    return VersionReader(
+        reader_of(dialect, entry), row.provider, row.version, dialect.time_tolerance_ms
+    )
 
 
 class _Keys(NamedTuple):

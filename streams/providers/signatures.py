@@ -1,4 +1,7 @@
-"""Signature schemes over exact bytes. Comparisons take the same time wherever two secrets differ."""
+"""Signature schemes over exact bytes.
+
+Comparisons take the same time wherever two secrets differ.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,22 @@ Digest: TypeAlias = Literal["sha1", "sha256", "sha512"]
 
 
 class RsaSha256:
-    """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2), the signature in base64: Hub88's scheme."""
+    """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2), the signature in base64: Hub88's
+    scheme.
+    """
 
     def __init__(self, public_key_pem: str) -> None:
         """Load a public key. Raises UsageError for anything but an RSA key of 2048 bits or more."""
         try:
             key = load_pem_public_key(public_key_pem.encode())
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise UsageError("the public key is not PEM (BEGIN PUBLIC KEY): check the keys file") from error
+            raise UsageError(
+                "the public key is not PEM (BEGIN PUBLIC KEY): check the keys file"
+            ) from error
         if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS_MIN:
-            raise UsageError(f"the public key must be RSA of at least {RSA_BITS_MIN} bits: check the keys file")
+            raise UsageError(
+                f"the public key must be RSA of at least {RSA_BITS_MIN} bits: check the keys file"
+            )
         self._key = key
         self._padding = PKCS1v15()
         self._hash = SHA256()
@@ -40,14 +49,18 @@ class RsaSha256:
     def matches(self, payload: bytes, signature_base64: bytes) -> bool:
         """Whether the holder of the private key signed exactly these bytes."""
         try:
-            self._key.verify(b64decode(signature_base64, validate=True), payload, self._padding, self._hash)
+            self._key.verify(
+                b64decode(signature_base64, validate=True), payload, self._padding, self._hash
+            )
         except (ValueError, InvalidSignature):  # binascii.Error is a ValueError
             return False
         return True
 
 
 class Hmac:
-    """HMAC (RFC 2104) with SHA-1, SHA-256 or SHA-512, the signature in hex or base64 as the provider writes it."""
+    """HMAC (RFC 2104) with SHA-1, SHA-256 or SHA-512, the signature in hex or base64 as the
+    provider writes it.
+    """
 
     def __init__(self, key: bytes, digest: Digest) -> None:
         """Keep a key as bytes. Raises UsageError for an empty one: everybody could sign with it."""
@@ -89,10 +102,11 @@ def _bytes_of(key_hex: str) -> bytes:
 
 
 class Md5OfSorted:
-    """MD5 over a form's other fields as name=value, sorted by name, joined by &, the secret behind them.
+    """MD5 over a form's other fields as name=value, sorted by name, joined by &, the secret behind
+    them.
 
-    Weak, and what Pragmatic Play has: whoever has the secret could sign, and MD5 is no HMAC. Values are hashed as they
-    are after decoding the form, without carriage returns and line feeds.
+    Weak, and what Pragmatic Play has: whoever has the secret could sign, and MD5 is no HMAC. Values
+    are hashed as they are after decoding the form, without carriage returns and line feeds.
     """
 
     def __init__(self, secret: str) -> None:
@@ -103,10 +117,15 @@ class Md5OfSorted:
 
     def matches(self, fields: Mapping[str, str], signature_hex: str, field: str) -> bool:
         """Whether `signature_hex` (either case), which stands in `field`, signs the other fields."""
-        text = "&".join(f"{name}={fields[name]}" for name in sorted(fields) if name != field) + self._secret
+        text = (
+            "&".join(f"{name}={fields[name]}" for name in sorted(fields) if name != field)
+            + self._secret
+        )
         payload = text.replace("\r", "").replace("\n", "").encode("utf-8", "surrogatepass")
         expected = md5(payload, usedforsecurity=False).hexdigest()
-        return hmac.compare_digest(expected.encode(), signature_hex.lower().encode("utf-8", "surrogatepass"))
+        return hmac.compare_digest(
+            expected.encode(), signature_hex.lower().encode("utf-8", "surrogatepass")
+        )
 
 
 def same_secret(given: bytes, expected: bytes) -> bool:
@@ -115,11 +134,12 @@ def same_secret(given: bytes, expected: bytes) -> bool:
 
 
 def window_verdict(signed_at: int, seen_at: int, window_ms: int) -> str:
-    """VALID, or STALE for a right signature whose time is further than the window from when it was first seen.
+    """VALID, or STALE for a right signature whose time is further than the window from when it was
+    first seen.
 
-    Both epoch ms; `seen_at` is `fields.seen_at`, never a clock of ours: read again, a record gets the same verdict.
-    A stale event is booked all the same, since only the provider can have signed it and its identity keeps it from
-    counting twice; the normaliser tells risk of it.
+    Both epoch ms; `seen_at` is `fields.seen_at`, never a clock of ours: read again, a record gets
+    the same verdict. A stale event is booked all the same, since only the provider can have signed
+    it and its identity keeps it from counting twice; the normaliser tells risk of it.
     """
     late = abs(seen_at - signed_at) > window_ms
     return (SignatureVerdict.STALE if late else SignatureVerdict.VALID).value

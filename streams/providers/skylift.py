@@ -1,12 +1,14 @@
-"""Skylift, a studio of crash games that speaks Avro: our own invention, to show that a dialect need not be text.
+"""Skylift, a studio of crash games that speaks Avro: our own invention, to show that a dialect need
+not be text.
 
-A body is one record in Avro's single-object encoding (Avro 1.12 specification, "Single-object encoding"): two marker
-bytes, the fingerprint of the schema it was written with, the record. So the version travels in the body, and bytes are
-never read as a schema that they were not written with, which bare Avro would do without a word and with other money.
-Records of version 1 are read as version 2: a renamed field by its alias, new ones by their defaults.
+A body is one record in Avro's single-object encoding (Avro 1.12 specification, "Single-object
+encoding"): two marker bytes, the fingerprint of the schema it was written with, the record. So the
+version travels in the body, and bytes are never read as a schema that they were not written with,
+which bare Avro would do without a word and with other money. Records of version 1 are read as
+version 2: a renamed field by its alias, new ones by their defaults.
 
-Amounts are decimals of 8 places in major units, taken as integers; times are microseconds. `X-Skylift-Signature` is
-the hex HMAC-SHA512 of the body. Answers are Avro too.
+Amounts are decimals of 8 places in major units, taken as integers; times are microseconds.
+`X-Skylift-Signature` is the hex HMAC-SHA512 of the body. Answers are Avro too.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ _KINDS: Final = MappingProxyType(
 )
 _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **dict.fromkeys((Outcome.POSTED, Outcome.EXISTS, Outcome.INFORMATIONAL, Outcome.PARKED), "OK"),
+        **dict.fromkeys(
+            (Outcome.POSTED, Outcome.EXISTS, Outcome.INFORMATIONAL, Outcome.PARKED), "OK"
+        ),
         Outcome.TOMBSTONED: "ROLLED_BACK",
         Outcome.CANCELLED: "ROLLED_BACK",
         Outcome.CONFLICT: "CONFLICT",
@@ -84,19 +88,33 @@ class Skylift(Dialect):
         """A reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
-            matches = Hmac.from_hex(require_key(material, "hmac_hex", self.provider), "sha512").matches_hex
+            matches = Hmac.from_hex(
+                require_key(material, "hmac_hex", self.provider), "sha512"
+            ).matches_hex
         return partial(self._read, matches, {prefix_of(n): schema_of("event", n) for n in VERSIONS})
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """A SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
         del request
         result = results[0] if results else None
-        said: dict[str, Any] = {"event_id": None, "status": "ERROR", "balance": None, "currency": None}
+        said: dict[str, Any] = {
+            "event_id": None,
+            "status": "ERROR",
+            "balance": None,
+            "currency": None,
+        }
         if isinstance(result, Rejected):
             said["status"] = "UNREADABLE"
         elif result is not None:
-            said |= {"event_id": result.provider_tx_id, "status": _STATUSES.get(result.outcome, "ERROR")}
-            if result.balance_minor is not None and result.scale is not None and result.scale <= AMOUNT_SCALE:
+            said |= {
+                "event_id": result.provider_tx_id,
+                "status": _STATUSES.get(result.outcome, "ERROR"),
+            }
+            if (
+                result.balance_minor is not None
+                and result.scale is not None
+                and result.scale <= AMOUNT_SCALE
+            ):
                 balance = result.balance_minor * 10 ** (AMOUNT_SCALE - result.scale)
                 said |= {"balance": decimal_bytes(balance), "currency": result.currency}
         return Reply(200, CONTENT_TYPE, encode("reply", 1, said))
@@ -117,9 +135,13 @@ class Skylift(Dialect):
         if matches is not None:
             signature = headers.get(SIGNATURE_HEADER)
             if not signature:
-                raise Rejected(RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing")
+                raise Rejected(
+                    RejectCode.MISSING_SIGNATURE, f"the header {SIGNATURE_HEADER} is missing"
+                )
             if not matches(value, signature):
-                raise Rejected(RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body")
+                raise Rejected(
+                    RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body"
+                )
             verdict = SignatureVerdict.VALID.value
         said = _decoded(writers, value)
         player_id = _id(said["player_id"], "player_id")
@@ -159,12 +181,22 @@ def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]
     """The record as version 2. Raises Rejected(MALFORMED)."""
     writer = writers.get(value[:_HEAD_BYTES])
     if writer is None:
-        raise Rejected(RejectCode.MALFORMED, "no single-object Avro of a schema that Skylift announced")
+        raise Rejected(
+            RejectCode.MALFORMED, "no single-object Avro of a schema that Skylift announced"
+        )
     stream = BytesIO(value)
     stream.seek(_HEAD_BYTES)
     try:
         said = fastavro.schemaless_reader(stream, writer, schema_of("event", VERSIONS[-1]))
-    except (EOFError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError, struct.error) as error:
+    except (
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        MemoryError,
+        struct.error,
+    ) as error:
         raise Rejected(RejectCode.MALFORMED, f"not Avro: {type(error).__name__}") from None
     if stream.tell() != len(value) or not isinstance(said, dict):
         raise Rejected(RejectCode.MALFORMED, "bytes after the record")
@@ -173,7 +205,8 @@ def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]
 
 @cache
 def schema_of(name: str, version: int) -> Schema:
-    """A schema under `schemas/providers/skylift`, parsed without logical types: decimals stay bytes, times integers.
+    """A schema under `schemas/providers/skylift`, parsed without logical types: decimals stay
+    bytes, times integers.
 
     fastavro would round a decimal to the schema's precision where the bytes hold more.
     """
@@ -189,12 +222,18 @@ def _plain(node: Any) -> Any:
 
 @cache
 def prefix_of(version: int, name: str = "event") -> bytes:
-    """What a single-object body begins with: the marker and the schema's CRC-64-AVRO, little-endian."""
-    return _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO"))
+    """What a single-object body begins with: the marker and the schema's CRC-64-AVRO,
+    little-endian.
+    """
+    return _MARKER + bytes.fromhex(
+        fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO")
+    )
 
 
 def encode(name: str, version: int, said: Mapping[str, Any]) -> bytes:
-    """A record of one of Skylift's schemas in the single-object encoding; decimals are given as bytes."""
+    """A record of one of Skylift's schemas in the single-object encoding; decimals are given as
+    bytes.
+    """
     stream = BytesIO()
     stream.write(prefix_of(version, name))
     fastavro.schemaless_writer(stream, schema_of(name, version), said)

@@ -1,18 +1,21 @@
 """Stripe's webhook events: POST JSON, one event a request, signed over time and body.
 
-Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types and refunds; the fixtures of
-dj-stripe for the shapes. The operation is the event's type. One event of each story becomes money, never two:
+Sources: docs.stripe.com, webhooks, webhooks/signature, currencies, api/events/types and refunds;
+the fixtures of dj-stripe for the shapes. The operation is the event's type. One event of each story
+becomes money, never two:
 
-- `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a charge that was
-  made without a payment intent is the deposit itself.
-- `charge.refunded` carries the sum of all refunds so far: the difference to `previous_attributes` goes back.
-  `refund.failed` brings one refund's money to the player again.
-- `charge.dispute.funds_withdrawn` takes what the cardholder disputes, `charge.dispute.funds_reinstated` gives it back.
-  The fee of a dispute is the casino's own cost and in no amount here, though it may exceed the payment.
+- `payment_intent.succeeded` is the deposit. The `charge.succeeded` beside it is information; only a
+  charge that was made without a payment intent is the deposit itself.
+- `charge.refunded` carries the sum of all refunds so far: the difference to `previous_attributes`
+  goes back. `refund.failed` brings one refund's money to the player again.
+- `charge.dispute.funds_withdrawn` takes what the cardholder disputes,
+  `charge.dispute.funds_reinstated` gives it back. The fee of a dispute is the casino's own cost and
+  in no amount here, though it may exceed the payment.
 
-An event knows our reference, not the player: the deposit names the cashier's `deposit.opened` in its metadata, what
-comes later names the payment. A payment succeeds once, so its identity is the payment's own id: Stripe may make two
-events of one occurrence. Of a charge there may be many refunds, each an event with an id of its own.
+An event knows our reference, not the player: the deposit names the cashier's `deposit.opened` in
+its metadata, what comes later names the payment. A payment succeeds once, so its identity is the
+payment's own id: Stripe may make two events of one occurrence. Of a charge there may be many
+refunds, each an event with an id of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +31,16 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, Reference, SignatureVerdict, WalletOutcome
 from schemas.money import amount_of
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply, require_key
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    Reply,
+    require_key,
+)
 from streams.providers.fields import (
     CurrencyText,
     Id,
@@ -54,16 +66,46 @@ _WITHDRAWN: Final = "charge.dispute.funds_withdrawn"
 _REINSTATED: Final = "charge.dispute.funds_reinstated"
 
 _NOTICES: Final = frozenset(
-    {f"payment_intent.{event}" for event in ("created", "processing", "requires_action", "payment_failed", "canceled")}
+    {
+        f"payment_intent.{event}"
+        for event in ("created", "processing", "requires_action", "payment_failed", "canceled")
+    }
     | {"payment_intent.amount_capturable_updated", "payment_intent.partially_funded"}
     | {f"charge.{event}" for event in ("expired", "failed", "pending", "updated", "refund.updated")}
     | {f"charge.dispute.{event}" for event in ("created", "updated", "closed")}
     | {f"refund.{event}" for event in ("created", "updated")}
-    | {f"payout.{event}" for event in ("created", "updated", "paid", "failed", "canceled", "reconciliation_completed")}
+    | {
+        f"payout.{event}"
+        for event in (
+            "created",
+            "updated",
+            "paid",
+            "failed",
+            "canceled",
+            "reconciliation_completed",
+        )
+    }
 )
 
-# docs.stripe.com/currencies, zero-decimal, three-decimal and special cases; UGX, ISK and MGA are not as in ISO 4217.
-_ZERO: Final = ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF")
+# docs.stripe.com/currencies, zero-decimal, three-decimal and special cases; UGX, ISK and MGA are
+# not as in ISO 4217.
+_ZERO: Final = (
+    "BIF",
+    "CLP",
+    "DJF",
+    "GNF",
+    "JPY",
+    "KMF",
+    "KRW",
+    "MGA",
+    "PYG",
+    "RWF",
+    "VND",
+    "VUV",
+    "XAF",
+    "XOF",
+    "XPF",
+)
 _THREE: Final = ("BHD", "JOD", "KWD", "OMR", "TND")
 _DECIMALS: Final = {**dict.fromkeys(_ZERO, 0), **dict.fromkeys(_THREE, 3)}
 _DECIMALS_ELSE: Final = 2
@@ -122,10 +164,12 @@ _DATA: Final = msgspec.json.Decoder(_Data)
 
 @dataclass(frozen=True)
 class Stripe(Dialect):
-    """`deposit_key` is the key in a payment's metadata under which the cashier put the id of its `deposit.opened`.
+    """`deposit_key` is the key in a payment's metadata under which the cashier put the id of its
+    `deposit.opened`.
 
-    `signature_tolerance_ms` is how far the signed time may be from the connector's receipt (Stripe's libraries: 300 s);
-    a retry is signed anew. `accept_test` lets events of test mode through; with real money it is False.
+    `signature_tolerance_ms` is how far the signed time may be from the connector's receipt
+    (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets events of test mode
+    through; with real money it is False.
     """
 
     provider: ClassVar[str] = "stripe"
@@ -144,7 +188,10 @@ class Stripe(Dialect):
         return partial(self._read, check)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """200 ends the retries: what could not be read is a dead letter by then. Only a forged request hears 400."""
+        """200 ends the retries: what could not be read is a dead letter by then.
+
+        Only a forged request hears 400.
+        """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
         if any(isinstance(result, Rejected) and result.reason in forged for result in results):
@@ -158,11 +205,27 @@ class Stripe(Dialect):
             verdict = check(value, headers, seen_at(record, headers))
         head = read_json(_HEAD, value)
         if not head.livemode and not self.accept_test:
-            raise Rejected(RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted")
+            raise Rejected(
+                RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted"
+            )
         said = self._said(head)
         at_ms = None if head.created is None else ms_of_epoch(head.created, "s", field="created")
         legs = [said.leg]
-        return [Draft(head.type, said.tx_id, legs, None, said.reference, None, False, None, at_ms, False, verdict)]
+        return [
+            Draft(
+                head.type,
+                said.tx_id,
+                legs,
+                None,
+                said.reference,
+                None,
+                False,
+                None,
+                at_ms,
+                False,
+                verdict,
+            )
+        ]
 
     def _said(self, head: _Head) -> _Said:
         kind = head.type
@@ -171,7 +234,9 @@ class Stripe(Dialect):
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"event type {kind[:64]!r} is not mapped")
         data = read_json(_DATA, bytes(head.data))
         event_id = text_of(head.id, "id")
-        deposit = optional_text((data.object.metadata or {}).get(self.deposit_key), self.deposit_key)
+        deposit = optional_text(
+            (data.object.metadata or {}).get(self.deposit_key), self.deposit_key
+        )
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
             return meaning(data, event_id, opened)
@@ -196,7 +261,9 @@ def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
 def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     if not data.object.payment_intent:
         # Its refunds could not tell it from a charge that was captured at once.
-        raise Rejected(RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent")
+        raise Rejected(
+            RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
+        )
     return _Said(_noted(data.object), opened, event_id)
 
 
@@ -205,7 +272,11 @@ def _refunded(data: _Data, event_id: str, opened: Reference | None) -> _Said:
     charge = data.object
     before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
     now = require(charge.amount_refunded, "amount_refunded")
-    leg = _leg(Kind.DEPOSIT_REVERSAL, now - require(before, "previous_attributes.amount_refunded"), charge.currency)
+    leg = _leg(
+        Kind.DEPOSIT_REVERSAL,
+        now - require(before, "previous_attributes.amount_refunded"),
+        charge.currency,
+    )
     return _Said(leg, _payment(charge.payment_intent, charge.id), event_id)
 
 
@@ -217,7 +288,9 @@ def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Sai
 
 
 def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None) -> _Said:
-    """The newest movement of the dispute in this direction says how much; it is in the account's own currency."""
+    """The newest movement of the dispute in this direction says how much; it is in the account's
+    own currency.
+    """
     del event_id, opened
     dispute = data.object
     whole = require(dispute.amount, "amount")
@@ -239,7 +312,9 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
     if sign < 0 or -sum(taken) == moved.amount:
         return require(dispute.amount, "amount")
     # A part, or another rate: nothing in the event says what it is in the player's currency.
-    raise Rejected(RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand")
+    raise Rejected(
+        RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand"
+    )
 
 
 _MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Said]]] = {
@@ -274,7 +349,8 @@ def _noted(thing: _Object) -> Leg:
 
 
 def _verdict(key: Hmac, tolerance_ms: int, body: bytes, headers: Headers, seen_at_ms: int) -> str:
-    """VALID, or STALE for a body that was signed further from its receipt than the tolerance; stored with the event.
+    """VALID, or STALE for a body that was signed further from its receipt than the tolerance;
+    stored with the event.
 
     Raises Rejected: MISSING_SIGNATURE without the header, BAD_SIGNATURE for a wrong one.
     """

@@ -1,12 +1,15 @@
-"""Sumsub's webhooks: POST JSON, one object a request, the results of identity checks. No money and no personal data.
+"""Sumsub's webhooks: POST JSON, one object a request, the results of identity checks. No money and
+no personal data.
 
-Sources: docs.sumsub.com, user-verification-webhooks, webhook-manager and receive-and-interpret-results-via-api. Each
-message is a player event; the verdict of a finished review is a player's state besides: RED with FINAL blocks, GREEN
-releases. Failed deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is when
-it was said, and the ledger goes by that, not by the order of arrival.
+Sources: docs.sumsub.com, user-verification-webhooks, webhook-manager and
+receive-and-interpret-results-via-api. Each message is a player event; the verdict of a finished
+review is a player's state besides: RED with FINAL blocks, GREEN releases. Failed deliveries are
+repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is when it was said,
+and the ledger goes by that, not by the order of arrival.
 
-`createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have `createdAt` with
-whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed with spaces around colons.
+`createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have
+`createdAt` with whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed
+with spaces around colons.
 """
 
 from __future__ import annotations
@@ -36,7 +39,14 @@ from streams.providers.dialect import (
     UnreadableItem,
     require_key,
 )
-from streams.providers.fields import Id, OptionalId, optional_text, read_json, read_player_id, text_of
+from streams.providers.fields import (
+    Id,
+    OptionalId,
+    optional_text,
+    read_json,
+    read_player_id,
+    text_of,
+)
 from streams.providers.signatures import Digest, Hmac
 from streams.providers.times import ms_of_text
 
@@ -106,10 +116,11 @@ _BODY: Final = msgspec.json.Decoder(_SumsubMessage)
 
 @dataclass(frozen=True)
 class Sumsub(Dialect):
-    """`deciding_levels` are the levels whose verdict blocks or releases a player; empty: every level's.
+    """`deciding_levels` are the levels whose verdict blocks or releases a player; empty: every
+    level's.
 
-    A rejection with RETRY blocks nobody: the applicant may try again. `accept_sandbox` lets messages of the sandbox
-    through; an installation with real players sets it to False.
+    A rejection with RETRY blocks nobody: the applicant may try again. `accept_sandbox` lets
+    messages of the sandbox through; an installation with real players sets it to False.
     """
 
     provider: ClassVar[str] = "sumsub"
@@ -119,15 +130,23 @@ class Sumsub(Dialect):
     accept_sandbox: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Payload-Digest` by the algorithm named beside it. Needs `secret`."""
+        """A reader that checks `X-Payload-Digest` by the algorithm named beside it.
+
+        Needs `secret`.
+        """
         check = None
         if material is not None:
             secret = require_key(material, "secret", self.provider).encode()
-            check = partial(_verdict, {name: Hmac(secret, digest) for name, digest in _DIGESTS.items()})
+            check = partial(
+                _verdict, {name: Hmac(secret, digest) for name, digest in _DIGESTS.items()}
+            )
         return partial(self._read, check)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """200 ends the repeats: what could not be read is a dead letter by then. Only a forged message hears 400."""
+        """200 ends the repeats: what could not be read is a dead letter by then.
+
+        Only a forged message hears 400.
+        """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
         wrong = any(isinstance(result, Rejected) and result.reason in forged for result in results)
@@ -153,25 +172,46 @@ class Sumsub(Dialect):
         if meaning is None:
             raise Rejected(RejectCode.UNKNOWN_OPERATION, f"type {body.type[:64]!r} is not mapped")
         if body.sandbox_mode and not self.accept_sandbox:
-            raise Rejected(RejectCode.BAD_FIELD, "a message of the sandbox where only live ones are accepted")
+            raise Rejected(
+                RejectCode.BAD_FIELD, "a message of the sandbox where only live ones are accepted"
+            )
         at, event_id = _time(body), _event_id(body)
         attributes = _attributes(body)
         scope = f"{attributes['applicant_id']}:{body.level_name or ''}"
-        items: list[Item] = [PlayerDraft(body.type, event_id, player_id, meaning, attributes, at, verdict, scope)]
+        items: list[Item] = [
+            PlayerDraft(body.type, event_id, player_id, meaning, attributes, at, verdict, scope)
+        ]
         operation = self._state(body)
         if operation is not None:
             reason = " ".join(attributes[name] for name in _REASONS if name in attributes)
             cause = Cause("kyc", event_id, self.provider, reason[:500])
             leg = Leg(Kind.PLAYER_STATE.value)
             items.append(
-                Draft(operation, event_id, [leg], player_id, None, None, False, None, at, False, verdict, cause)
+                Draft(
+                    operation,
+                    event_id,
+                    [leg],
+                    player_id,
+                    None,
+                    None,
+                    False,
+                    None,
+                    at,
+                    False,
+                    verdict,
+                    cause,
+                )
             )
         return items
 
     def _state(self, body: _SumsubMessage) -> str | None:
         """The player's state after this message; None where it decides nothing."""
         result = body.review_result
-        if body.type != "applicantReviewed" or result is None or body.review_status not in {None, "completed"}:
+        if (
+            body.type != "applicantReviewed"
+            or result is None
+            or body.review_status not in {None, "completed"}
+        ):
             return None
         if self.deciding_levels and body.level_name not in self.deciding_levels:
             return None
@@ -182,7 +222,9 @@ class Sumsub(Dialect):
 
 def _event_id(body: _SumsubMessage) -> str:
     """One message of one applicant: by its correlation id, in older messages by its time."""
-    told = optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
+    told = (
+        optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
+    )
     if told is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
     return f"{text_of(body.applicant_id, 'applicantId')}:{told}"
@@ -197,7 +239,9 @@ _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "leve
 
 
 def _attributes(body: _SumsubMessage) -> dict[str, str]:
-    """What was said, without comments: they are sentences for people, and may say who the player is."""
+    """What was said, without comments: they are sentences for people, and may say who the player
+    is.
+    """
     result = body.review_result or _Result()
     said = {
         "applicant_id": str(body.applicant_id),
@@ -222,7 +266,9 @@ def _verdict(keys: Mapping[bytes, Hmac], body: bytes, headers: Headers) -> str:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "the header X-Payload-Digest is missing")
     key = keys.get(headers.get(ALGORITHM_HEADER) or b"")
     if key is None:
-        raise Rejected(RejectCode.BAD_SIGNATURE, "X-Payload-Digest-Alg names no algorithm of Sumsub's")
+        raise Rejected(
+            RejectCode.BAD_SIGNATURE, "X-Payload-Digest-Alg names no algorithm of Sumsub's"
+        )
     if not key.matches_hex(body, given):
         raise Rejected(RejectCode.BAD_SIGNATURE, "X-Payload-Digest does not sign this body")
     return SignatureVerdict.VALID.value

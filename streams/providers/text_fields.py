@@ -1,4 +1,5 @@
-"""Bodies whose fields are all texts, as in forms and XML attributes, and headers in which a connector adds to them.
+"""Bodies whose fields are all texts, as in forms and XML attributes, and headers in which a
+connector adds to them.
 
 An empty text is a missing one. Money is read from the text as it was printed.
 """
@@ -20,7 +21,9 @@ FORM_FIELDS_MAX: Final = 200
 
 PLAYER_HEADER: Final = "player"
 CURRENCY_HEADER: Final = "currency"
-"""What the connector knows of the session and the body does not say: whose it is, and the wallet's currency."""
+"""What the connector knows of the session and the body does not say: whose it is, and the wallet's
+currency.
+"""
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -48,7 +51,9 @@ class TextFields:
         return self._texts.get(name) or None
 
     def id_of(self, name: str) -> str:
-        """An id that must be there: MISSING_FIELD; BAD_FIELD for one that is too long or cannot be stored."""
+        """An id that must be there: MISSING_FIELD; BAD_FIELD for one that is too long or cannot be
+        stored.
+        """
         return _checked_id(self.text(name), name)
 
     def optional_id(self, name: str) -> str | None:
@@ -79,13 +84,18 @@ class TextFields:
 def read_form(value: bytes) -> dict[str, str]:
     """The fields of an `application/x-www-form-urlencoded` body, decoded.
 
-    Raises Rejected: MALFORMED for what is no form, BAD_FIELD for a field that is there twice (which would be meant?).
+    Raises Rejected: MALFORMED for what is no form, BAD_FIELD for a field that is there twice (which
+    would be meant?).
     """
     try:
         text = value.decode()
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX
+        )
     except ValueError:  # UnicodeDecodeError is one
-        raise Rejected(RejectCode.MALFORMED, f"not a UTF-8 form of at most {FORM_FIELDS_MAX} fields") from None
+        raise Rejected(
+            RejectCode.MALFORMED, f"not a UTF-8 form of at most {FORM_FIELDS_MAX} fields"
+        ) from None
     if "=" not in text:
         raise Rejected(RejectCode.MALFORMED, "not a form")
     fields = dict(pairs)
@@ -108,7 +118,9 @@ def header_id(headers: Headers, name: str) -> str:
     """An id that the connector states in a header. Raises Rejected: MISSING_FIELD, BAD_FIELD."""
     raw = headers.get(name)
     if not raw:
-        raise Rejected(RejectCode.MISSING_FIELD, f"the header {name} is missing: the connector must set it")
+        raise Rejected(
+            RejectCode.MISSING_FIELD, f"the header {name} is missing: the connector must set it"
+        )
     try:
         return _checked_id(raw.decode(), f"the header {name}")
     except UnicodeDecodeError:

@@ -1,8 +1,10 @@
-"""Times as providers print them, to epoch milliseconds: with and without zone, dates, seconds to microseconds.
+"""Times as providers print them, to epoch milliseconds: with and without zone, dates, seconds to
+microseconds.
 
-A time without zone means nothing until the dialect says whose clock it is; taking one zone for another is the classic
-fault (14:03:20 UTC read as Malta's is an hour early). Zones come from the pinned package `tzdata` and not from the
-machine, so that the same bytes are the same time on every worker and in every replay.
+A time without zone means nothing until the dialect says whose clock it is; taking one zone for
+another is the classic fault (14:03:20 UTC read as Malta's is an hour early). Zones come from the
+pinned package `tzdata` and not from the machine, so that the same bytes are the same time on every
+worker and in every replay.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.fields import LAST_MS, check_ms, epoch_ms
 
 NAIVE_TOLERANCE_MS: Final = 14 * 60 * 1000
-"""`time_tolerance_ms` for a live provider that prints no zone: less than the 15 minutes by which any two zones differ
-at least (tz database, since 1972), so that a time read in the wrong zone is never believed, be it early or late."""
+"""`time_tolerance_ms` for a live provider that prints no zone: less than the 15 minutes by which
+any two zones differ at least (tz database, since 1972), so that a time read in the wrong zone is
+never believed, be it early or late.
+"""
 
 DIGITS_MAX: Final = 18
 
@@ -27,14 +31,18 @@ EpochUnit: TypeAlias = Literal["s", "ms", "us"]
 
 _PER_MS: Final = {"ms": 1, "us": 1000}
 _TEXT: Final = re.compile(
-    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII,
 )
 _ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
 
 
 @cache
 def zone_of(name: str) -> tzinfo:
-    """A zone of the tz database by its name, as in `Europe/Malta`. Raises UsageError for a name that is none."""
+    """A zone of the tz database by its name, as in `Europe/Malta`.
+
+    Raises UsageError for a name that is none.
+    """
     if name == "UTC":
         return UTC
     if _ZONE_NAME.fullmatch(name):
@@ -45,16 +53,19 @@ def zone_of(name: str) -> tzinfo:
                     return ZoneInfo.from_file(data, key=name)
             except ValueError:
                 pass  # a list or a module of the package, no zone
-    raise UsageError(f"time zone {name!r} is not in the tz database: name it as in Europe/Malta, or UTC")
+    raise UsageError(
+        f"time zone {name!r} is not in the tz database: name it as in Europe/Malta, or UTC"
+    )
 
 
 def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") -> int:
     """A printed time in epoch ms; what follows the milliseconds is cut off.
 
-    `2026-11-22 14:03:20`, `2026/11/22 14:03:20.123`, `2026-11-22T14:03:20.123456+01:00`, `2026-11-22`: the date with
-    dashes or slashes, T or a space, up to nine decimals, `Z` or an offset. Without an offset it is `zone`'s, an hour
-    that the clock showed twice being the first of the two; a date alone is the first moment of its day. Raises
-    Rejected(BAD_TIME) for anything else, before 1970, and where neither the text nor the dialect names a zone.
+    `2026-11-22 14:03:20`, `2026/11/22 14:03:20.123`, `2026-11-22T14:03:20.123456+01:00`,
+    `2026-11-22`: the date with dashes or slashes, T or a space, up to nine decimals, `Z` or an
+    offset. Without an offset it is `zone`'s, an hour that the clock showed twice being the first of
+    the two; a date alone is the first moment of its day. Raises Rejected(BAD_TIME) for anything
+    else, before 1970, and where neither the text nor the dialect names a zone.
     """
     match = _TEXT.fullmatch(text) if len(text) <= 40 else None
     if match is None:
@@ -72,10 +83,12 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
 
 
 def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> int:
-    """A count since 1970 in seconds, milliseconds or microseconds, in epoch ms; parts of one are cut off.
+    """A count since 1970 in seconds, milliseconds or microseconds, in epoch ms; parts of one are
+    cut off.
 
-    The unit is the dialect's to say: guessed from the size, a wrong one would be a plausible day of another year.
-    Raises Rejected(BAD_TIME) for anything but ASCII digits, and what is no time before the year 10000.
+    The unit is the dialect's to say: guessed from the size, a wrong one would be a plausible day of
+    another year. Raises Rejected(BAD_TIME) for anything but ASCII digits, and what is no time
+    before the year 10000.
     """
     text = str(number)
     if not text.isdigit() or not text.isascii() or len(text) > DIGITS_MAX:

@@ -1,13 +1,16 @@
-"""Sportradar's Unified Odds Feed: XML messages over AMQP, of which settlements and cancels become market events.
+"""Sportradar's Unified Odds Feed: XML messages over AMQP, of which settlements and cancels become
+market events.
 
-Sources: docs.sportradar.com, uof, messages; UnifiedFeed.xsd and the samples of sportradar/UnifiedOddsSdkNetCore. The
-feed knows matches and markets, no players and no money: whoever holds the bets evaluates them (`uof_payout`). One
-outcome of a `bet_settlement` is one item; `bet_cancel` and the rollbacks name whole markets. An outcome is often
-settled twice, live and again confirmed: two events of one market at two times, to be paid once.
+Sources: docs.sportradar.com, uof, messages; UnifiedFeed.xsd and the samples of
+sportradar/UnifiedOddsSdkNetCore. The feed knows matches and markets, no players and no money:
+whoever holds the bets evaluates them (`uof_payout`). One outcome of a `bet_settlement` is one item;
+`bet_cancel` and the rollbacks name whole markets. An outcome is often settled twice, live and again
+confirmed: two events of one market at two times, to be paid once.
 
-Odds, fixtures and the like are noted as information, so that every record is accounted for; a connector need not bind
-their routing keys at all. What the samples show and the schema forbids is read all the same: a byte order mark, no
-`certainty`, `extended_specifers`; specifiers come in any order, and are sorted because a market has one identity.
+Odds, fixtures and the like are noted as information, so that every record is accounted for; a
+connector need not bind their routing keys at all. What the samples show and the schema forbids is
+read all the same: a byte order mark, no `certainty`, `extended_specifers`; specifiers come in any
+order, and are sorted because a market has one identity.
 """
 
 from __future__ import annotations
@@ -23,7 +26,15 @@ from lxml import etree
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg, SignatureVerdict
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, Reader
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    MarketDraft,
+    Reader,
+)
 from streams.providers.fields import ID_MAX, text_of
 from streams.providers.times import ms_of_epoch
 from streams.providers.xml_body import make_parser, root_of
@@ -39,7 +50,9 @@ _ACTIONS: Final = MappingProxyType(
         "rollback_bet_cancel": "CANCELLATION_ROLLED_BACK",
     }
 )
-_NOTICES: Final = frozenset({"odds_change", "bet_stop", "fixture_change", "alive", "snapshot_complete"})
+_NOTICES: Final = frozenset(
+    {"odds_change", "bet_stop", "fixture_change", "alive", "snapshot_complete"}
+)
 _RESULTS: Final = frozenset({"0", "1", "-1"})
 # From 0 to 1: the schema lists 0.5 and 1 for a void, and leaves a dead heat open.
 _FACTOR: Final = re.compile(r"0(\.\d{1,18})?|1(\.0{1,18})?", re.ASCII)
@@ -48,7 +61,9 @@ _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 @dataclass(frozen=True)
 class Uof(Dialect):
-    """The feed signs nothing; it is read over TLS with an access token, so whoever reads the queue is believed."""
+    """The feed signs nothing; it is read over TLS with an access token, so whoever reads the queue
+    is believed.
+    """
 
     provider: ClassVar[str] = "uof"
     version: ClassVar[str] = "1"
@@ -68,7 +83,10 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     action = _ACTIONS.get(operation)
     if action is None:
         if operation not in _NOTICES:
-            raise Rejected(RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no message of the feed")
+            raise Rejected(
+                RejectCode.UNKNOWN_OPERATION,
+                f"element {operation[:64]!r} is no message of the feed",
+            )
         return [_notice(root, operation, at)]
     match_id = _id(root, "event_id")
     markets = root.findall("outcomes/market" if operation == _SETTLEMENT else "market")
@@ -84,13 +102,31 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
             items.append(error)
             continue
         if operation != _SETTLEMENT:
-            items.append(message(market_id, specifiers, None, action, None, None, None, None, *window, at, _UNSIGNED))
+            items.append(
+                message(
+                    market_id,
+                    specifiers,
+                    None,
+                    action,
+                    None,
+                    None,
+                    None,
+                    None,
+                    *window,
+                    at,
+                    _UNSIGNED,
+                )
+            )
             continue
-        items += _outcomes(partial(message, market_id, specifiers), market, root.get("certainty"), at)
+        items += _outcomes(
+            partial(message, market_id, specifiers), market, root.get("certainty"), at
+        )
     return _contradicted(items)
 
 
-def _outcomes(market: partial[MarketDraft], element: etree._Element, certainty: str | None, at: int) -> list[Item]:
+def _outcomes(
+    market: partial[MarketDraft], element: etree._Element, certainty: str | None, at: int
+) -> list[Item]:
     items: list[Item] = []
     for outcome in element.iterfind("outcome"):
         try:
@@ -114,24 +150,43 @@ def _outcomes(market: partial[MarketDraft], element: etree._Element, certainty: 
 
 
 def _contradicted(items: list[Item]) -> list[Item]:
-    # One outcome with two results in one message: neither can be believed, and both would have one identity.
+    # One outcome with two results in one message: neither can be believed, and both would have one
+    # identity.
     results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
     for item in items:
         if isinstance(item, MarketDraft):
             results.setdefault((item.market_id, item.specifiers, item.outcome_id), set()).add(item)
     return [
-        Rejected(RejectCode.BAD_FIELD, f"market {item.market_id} tells outcome {item.outcome_id} in two ways")
-        if isinstance(item, MarketDraft) and len(results[item.market_id, item.specifiers, item.outcome_id]) > 1
+        Rejected(
+            RejectCode.BAD_FIELD,
+            f"market {item.market_id} tells outcome {item.outcome_id} in two ways",
+        )
+        if isinstance(item, MarketDraft)
+        and len(results[item.market_id, item.specifiers, item.outcome_id]) > 1
         else item
         for item in items
     ]
 
 
 def _notice(root: etree._Element, operation: str, at: int) -> Draft:
-    """What settles nothing: kept under the producer, the match and the feed's time, without a player."""
+    """What settles nothing: kept under the producer, the match and the feed's time, without a
+    player.
+    """
     about = [_short(root.get(name) or "", name) for name in ("product", "event_id", "request_id")]
     tx_id = ":".join([part for part in (*about, str(at)) if part])
-    return Draft(operation, tx_id, [Leg(Kind.INFORMATIONAL.value)], None, None, None, False, None, at, False, _UNSIGNED)
+    return Draft(
+        operation,
+        tx_id,
+        [Leg(Kind.INFORMATIONAL.value)],
+        None,
+        None,
+        None,
+        False,
+        None,
+        at,
+        False,
+        _UNSIGNED,
+    )
 
 
 def _short(text: str, name: str) -> str:
@@ -155,7 +210,9 @@ def _ms(element: etree._Element, name: str) -> int | None:
 def _specifiers(market: etree._Element) -> str:
     text = market.get("specifiers") or ""
     if len(text) > SPECIFIERS_MAX:
-        raise Rejected(RejectCode.BAD_FIELD, f"specifiers are longer than {SPECIFIERS_MAX} characters")
+        raise Rejected(
+            RejectCode.BAD_FIELD, f"specifiers are longer than {SPECIFIERS_MAX} characters"
+        )
     return text_of("|".join(sorted(part for part in text.split("|") if part)), "specifiers")
 
 

@@ -1,8 +1,10 @@
-"""The version registry as data: which versions of which providers there are, and how a record of each is known.
+"""The version registry as data: which versions of which providers there are, and how a record of
+each is known.
 
-`versions.toml` beside this module has one row a provider version. A row names the adapter and is all that the rest of
-the code needs to know of a new provider; `streams.providers.registry` makes dialects of it. Reading is pure: text in,
-typed rows out, or a UsageError that names the row and what to write instead.
+`versions.toml` beside this module has one row a provider version. A row names the adapter and is
+all that the rest of the code needs to know of a new provider; `streams.providers.registry` makes
+dialects of it. Reading is pure: text in, typed rows out, or a UsageError that names the row and
+what to write instead.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ _HEADER: Final = re.compile(r"[a-z0-9-]+(=.+)?", re.ASCII)
 
 
 class VersionState(StrEnum):
-    """Where a version is in its life. A retired one is still read: what a provider sends is never thrown away."""
+    """Where a version is in its life.
+
+    A retired one is still read: what a provider sends is never thrown away.
+    """
 
     ANNOUNCED = "announced"
     LIVE = "live"
@@ -35,17 +40,22 @@ class VersionState(StrEnum):
     RETIRED = "retired"
 
 
-class VersionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """One row: a version of a provider's API, its life, its adapter, and by what its records are known.
+class VersionRow(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}
+):
+    """One row: a version of a provider's API, its life, its adapter, and by what its records are
+    known.
 
-    `adapter` is `module:Class`, `settings` its fields where they differ from the defaults, `source` says where the
-    provider gave notice. A record belongs to a row whose keys all fit: `header` (`name=value`, or a name that need only
-    be there), `path` (a regular expression somewhere in the header http-path), `content` (a text somewhere in the
-    value) and `from` (the day, in UTC, from which on it is expected). Of several the one with most of header, path and
-    content is taken, then the latest `from`, then a live one before a deprecated, announced or retired one.
+    `adapter` is `module:Class`, `settings` its fields where they differ from the defaults, `source`
+    says where the provider gave notice. A record belongs to a row whose keys all fit: `header`
+    (`name=value`, or a name that need only be there), `path` (a regular expression somewhere in the
+    header http-path), `content` (a text somewhere in the value) and `from` (the day, in UTC, from
+    which on it is expected). Of several the one with most of header, path and content is taken,
+    then the latest `from`, then a live one before a deprecated, announced or retired one.
 
-    `fallback` are the versions to try, in their order, where this one cannot read a record; left out, all others of the
-    provider, the newest first. Say `fallback = []` where another version would read the same bytes as other money.
+    `fallback` are the versions to try, in their order, where this one cannot read a record; left
+    out, all others of the provider, the newest first. Say `fallback = []` where another version
+    would read the same bytes as other money.
     """
 
     provider: str
@@ -85,7 +95,12 @@ class VersionRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return None if self.retires_on is None else (self.retires_on - today).days
 
 
-_RANK: Final = {VersionState.LIVE: 0, VersionState.DEPRECATED: 1, VersionState.ANNOUNCED: 2, VersionState.RETIRED: 3}
+_RANK: Final = {
+    VersionState.LIVE: 0,
+    VersionState.DEPRECATED: 1,
+    VersionState.ANNOUNCED: 2,
+    VersionState.RETIRED: 3,
+}
 
 
 def read_rows(text: str, name: str) -> tuple[VersionRow, ...]:
@@ -131,7 +146,11 @@ def _wrong(row: VersionRow) -> Iterable[str]:
         yield "path and content must not be empty: every record would fit"
     if row.path is not None and not _compiles(row.path):
         yield "path must be a regular expression"
-    life = [day for day in (row.announced_on, row.live_on, row.deprecated_on, row.retires_on) if day is not None]
+    life = [
+        day
+        for day in (row.announced_on, row.live_on, row.deprecated_on, row.retires_on)
+        if day is not None
+    ]
     if life != sorted(life):
         yield "announced_on, live_on, deprecated_on and retires_on must not come before each other"
 
@@ -158,22 +177,39 @@ def _check_together(rows: Sequence[VersionRow], name: str) -> None:
             )
         for other in row.fallback or ():
             if other == row.version or (row.provider, other) not in versions:
-                raise UsageError(f"{name}: {row.name} falls back on {other!r}, which is no other version of it")
+                raise UsageError(
+                    f"{name}: {row.name} falls back on {other!r}, which is no other version of it"
+                )
 
 
 def sort_by_preference(rows: Iterable[VersionRow]) -> list[VersionRow]:
     """Rows of one provider in the order in which a record is asked whether it fits."""
-    return sorted(rows, key=lambda row: (-sum(key is not None for key in row.keys), -row.from_ms, _RANK[row.state]))
+    return sorted(
+        rows,
+        key=lambda row: (-sum(key is not None for key in row.keys), -row.from_ms, _RANK[row.state]),
+    )
 
 
 def current_row(rows: Iterable[VersionRow]) -> VersionRow:
-    """The version of a provider that its policies and settings are taken from: live before deprecated, newest first."""
-    return min(rows, key=lambda row: (_RANK[row.state], -(row.live_on or date.min).toordinal(), -row.from_ms))
+    """The version of a provider that its policies and settings are taken from: live before
+    deprecated, newest first.
+    """
+    return min(
+        rows,
+        key=lambda row: (_RANK[row.state], -(row.live_on or date.min).toordinal(), -row.from_ms),
+    )
 
 
 def fallbacks(row: VersionRow, rows: Iterable[VersionRow]) -> list[VersionRow]:
     """The versions of the same provider to try where `row`'s cannot read a record, in their order."""
-    others = {other.version: other for other in rows if other.provider == row.provider and other is not row}
+    others = {
+        other.version: other
+        for other in rows
+        if other.provider == row.provider and other is not row
+    }
     if row.fallback is not None:
         return [others[version] for version in row.fallback]
-    return sorted(others.values(), key=lambda other: (-other.from_ms, -(other.live_on or date.min).toordinal()))
+    return sorted(
+        others.values(),
+        key=lambda other: (-other.from_ms, -(other.live_on or date.min).toordinal()),
+    )

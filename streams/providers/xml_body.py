@@ -1,4 +1,6 @@
-"""What every dialect that speaks XML asks of a body: one tree, nothing read from outside it, nothing expanded in it."""
+"""What every dialect that speaks XML asks of a body: one tree, nothing read from outside it,
+nothing expanded in it.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,26 @@ from schemas.errors import RejectCode, Rejected
 NOT_SHOWN: Final = b"(not shown: this is no UTF-8, and what is secret could not be found in it)"
 
 CALL_MAX_BYTES: Final = 32 * 1024
-"""Of one wallet call. Real ones have under one KiB, and each that is longer costs memory for good: see `parser`."""
+"""Of one wallet call.
+
+Real ones have under one KiB, and each that is longer costs memory for good: see `parser`.
+"""
 
 _DECLARATION: Final = re.compile(rb"<\?xml\s", re.IGNORECASE)
 _DECLARATION_MAX: Final = 200
 _OTHER_ENCODING: Final = re.compile(
-    rb"""\bencoding\s*=\s*["']\s*(?!utf-8\b|us-ascii\b|ascii\b|iso-8859-|windows-125)""", re.IGNORECASE
+    rb"""\bencoding\s*=\s*["']\s*(?!utf-8\b|us-ascii\b|ascii\b|iso-8859-|windows-125)""",
+    re.IGNORECASE,
 )
 
 
 def is_searchable(value: bytes) -> bool:
-    """Whether what is secret in a body stands there in ASCII, so that it can be found and blotted out.
+    """Whether what is secret in a body stands there in ASCII, so that it can be found and blotted
+    out.
 
-    lxml reads UTF-16, UTF-7 and others as well, as the XML declaration has it. There may be one, and its end must be
-    near: whoever shows a body has no time to look for an encoding in a megabyte of beginnings.
+    lxml reads UTF-16, UTF-7 and others as well, as the XML declaration has it. There may be one,
+    and its end must be near: whoever shows a body has no time to look for an encoding in a megabyte
+    of beginnings.
     """
     if b"\0" in value:
         return False
@@ -38,18 +46,25 @@ def is_searchable(value: bytes) -> bool:
 
 
 def check_call_size(value: bytes) -> bytes:
-    """The body of one wallet call. Raises Rejected(TOO_LARGE) for what is longer than any: it must not be parsed."""
+    """The body of one wallet call.
+
+    Raises Rejected(TOO_LARGE) for what is longer than any: it must not be parsed.
+    """
     if len(value) > CALL_MAX_BYTES:
-        raise Rejected(RejectCode.TOO_LARGE, f"{len(value)} bytes; a call has at most {CALL_MAX_BYTES}")
+        raise Rejected(
+            RejectCode.TOO_LARGE, f"{len(value)} bytes; a call has at most {CALL_MAX_BYTES}"
+        )
     return value
 
 
 def make_parser() -> etree.XMLParser:
-    """A parser for hostile bodies: no network, no entities; libxml2's own limits on size and depth stay on.
+    """A parser for hostile bodies: no network, no entities; libxml2's own limits on size and depth
+    stay on.
 
-    What stays behind: lxml keeps the name of every element and attribute that a thread has ever parsed, for as long as
-    the thread lives. A body of new names costs its own size for good, so let no stranger send what need not be read:
-    wallet calls go through `check_call_size`. Feeds and files, which come over channels of their own, may be large.
+    What stays behind: lxml keeps the name of every element and attribute that a thread has ever
+    parsed, for as long as the thread lives. A body of new names costs its own size for good, so let
+    no stranger send what need not be read: wallet calls go through `check_call_size`. Feeds and
+    files, which come over channels of their own, may be large.
     """
     return etree.XMLParser(
         resolve_entities=False,
@@ -63,7 +78,10 @@ def make_parser() -> etree.XMLParser:
 
 
 def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
-    """The root element. Raises Rejected(MALFORMED), never quoting the body: it may hold a secret."""
+    """The root element.
+
+    Raises Rejected(MALFORMED), never quoting the body: it may hold a secret.
+    """
     try:
         root = etree.fromstring(value, reader)
     except etree.XMLSyntaxError as error:

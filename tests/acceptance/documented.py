@@ -22,7 +22,11 @@ def documents() -> list[Path]:
 
 def blocks(path: Path, language: str) -> list[str]:
     """The bodies of the fenced blocks of a language."""
-    return [match["body"] for match in _FENCE.finditer(path.read_text()) if match["language"] == language]
+    return [
+        match["body"]
+        for match in _FENCE.finditer(path.read_text())
+        if match["language"] == language
+    ]
 
 
 def prose(path: Path) -> str:

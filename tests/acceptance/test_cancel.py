@@ -44,12 +44,22 @@ def connector_class(tmp_path: Path) -> Any:
 
 
 def adjustment(player: str) -> bytes:
-    said = {"operation": "adjustment", "id": f"a-{player}", "player_id": player, "at": "2026-11-22T10:15:30.123Z",
-            "amount": "10.00", "currency": "EUR", "actor": "test", "reason": "something to bet"}  # fmt: skip
+    said = {
+        "operation": "adjustment",
+        "id": f"a-{player}",
+        "player_id": player,
+        "at": "2026-11-22T10:15:30.123Z",
+        "amount": "10.00",
+        "currency": "EUR",
+        "actor": "test",
+        "reason": "something to bet",
+    }
     return json.dumps(said).encode()
 
 
-def hub88(player: str, transaction: str, units: int | None = STAKE_UNITS, of: str | None = None) -> bytes:
+def hub88(
+    player: str, transaction: str, units: int | None = STAKE_UNITS, of: str | None = None
+) -> bytes:
     said: dict[str, Any] = {"user": player, "transaction_uuid": transaction, "round": "R-1"}
     if units is not None:
         said |= {"amount": units, "currency": "EUR"}
@@ -76,7 +86,9 @@ async def decide(connector: Any, *request: Any) -> tuple[str, str]:
 async def balances(runtime: Runtime) -> dict[str, tuple[int, int]]:
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
-        rows = await database.query("SELECT player_id, cash_minor, bonus_minor + held_minor FROM wallet")
+        rows = await database.query(
+            "SELECT player_id, cash_minor, bonus_minor + held_minor FROM wallet"
+        )
     finally:
         await database.close()
     return {player: (cash, rest) for player, cash, rest in rows}
@@ -93,7 +105,10 @@ async def race(connector: Any, players: list[str], chance: random.Random) -> dic
     middle_s = 0.05
     for start in range(0, len(players), RACING_AT_ONCE):
         wave = players[start : start + RACING_AT_ONCE]
-        bets = [connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, chance.uniform(0, 2 * middle_s)) for p in wave]
+        bets = [
+            connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, chance.uniform(0, 2 * middle_s))
+            for p in wave
+        ]
         answers = await asyncio.gather(*bets)
         raced |= zip(wave, answers, strict=True)
         in_time = sum(answer is not None for answer in answers)
@@ -102,51 +117,80 @@ async def race(connector: Any, players: list[str], chance: random.Random) -> dic
 
 
 @pytest.mark.timeout(180)
-async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(runtime, tmp_path, connector_class):
+async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
+    runtime, tmp_path, connector_class
+):
     await asyncio.to_thread(provision, runtime, partitions=4)
     chance = random.Random(SEED)
-    early, racing, late = ([f"{when}-{n}" for n in range(count)] for when, count in (("e", 40), ("r", 120), ("l", 20)))
-    async with connector_class(runtime.bootstrap_servers, ROOT / "schemas" / "avro", runtime.namespace) as connector:
+    early, racing, late = (
+        [f"{when}-{n}" for n in range(count)] for when, count in (("e", 40), ("r", 120), ("l", 20))
+    )
+    async with connector_class(
+        runtime.bootstrap_servers, ROOT / "schemas" / "avro", runtime.namespace
+    ) as connector:
         # Before: nobody decides anything yet, and the connector has given up on everything.
         for player in early:
             await connector.append("house", player, adjustment(player), {})
         gave_up = await asyncio.gather(
-            *[connector.decide("hub88", player, hub88(player, f"b-{player}"), BET, 0) for player in early]
+            *[
+                connector.decide("hub88", player, hub88(player, f"b-{player}"), BET, 0)
+                for player in early
+            ]
         )
         assert gave_up == [None] * len(early)
         with running_workers(runtime, tmp_path, print):
             funded = await asyncio.gather(
-                *[decide(connector, "house", player, adjustment(player), {}) for player in (*racing, *late)]
+                *[
+                    decide(connector, "house", player, adjustment(player), {})
+                    for player in (*racing, *late)
+                ]
             )
             assert set(funded) == {("POSTED", "BOOKED")}
             # At: patience ends somewhere around the decision.
             raced = await race(connector, racing, chance)
             # After: the answer was there, and the provider could not be reached with it.
-            answers = [await connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, PATIENT_S) for p in late]
+            answers = [
+                await connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, PATIENT_S) for p in late
+            ]
             attempts = [
-                await connector.append("hub88", p, hub88(p, f"b-{p}"), BET | cancel_of(attempt_of(answer)))
+                await connector.append(
+                    "hub88", p, hub88(p, f"b-{p}"), BET | cancel_of(attempt_of(answer))
+                )
                 for p, answer in zip(late, answers, strict=True)
             ]
             told = [await connector.answer_to(attempt, PATIENT_S) for attempt in attempts]
             assert {(one["outcome"], one["reason"]) for one in told} == {("CANCELLED", "REVERSED")}
 
-            cancelled = [*early, *late, *(player for player, answer in raced.items() if answer is None)]
+            cancelled = [
+                *early,
+                *late,
+                *(player for player, answer in raced.items() if answer is None),
+            ]
             standing = {player: answer for player, answer in raced.items() if answer is not None}
             assert {answer["outcome"] for answer in standing.values()} == {"POSTED"}
             print(f"seed {SEED}: {len(standing)} of {len(racing)} were answered in time")
             assert len(cancelled) > len(early) + len(late), "nobody gave up"
 
             # What a provider does next: it sends the bet again, and at last rolls it back.
-            again = Counter([await decide(connector, "hub88", p, hub88(p, f"b-{p}"), BET) for p in cancelled])
+            again = Counter(
+                [await decide(connector, "hub88", p, hub88(p, f"b-{p}"), BET) for p in cancelled]
+            )
             assert set(again) == {("CANCELLED", "CONNECTOR_TIMED_OUT")}
             back = Counter(
-                [await decide(connector, "hub88", p, hub88(p, f"r-{p}", None, f"b-{p}"), ROLLBACK) for p in cancelled]
+                [
+                    await decide(
+                        connector, "hub88", p, hub88(p, f"r-{p}", None, f"b-{p}"), ROLLBACK
+                    )
+                    for p in cancelled
+                ]
             )
             assert set(back) == {("POSTED", "ALREADY_CLOSED")}
             await wait_until_quiescent(runtime)
     found = await balances(runtime)
     assert {p: found[p] for p in cancelled} == dict.fromkeys(cancelled, (START_MINOR, 0))
-    assert {p: found[p] for p in standing} == dict.fromkeys(standing, (START_MINOR - STAKE_MINOR, 0))
+    assert {p: found[p] for p in standing} == dict.fromkeys(
+        standing, (START_MINOR - STAKE_MINOR, 0)
+    )
     checks, _ = await check_everything(runtime)
     assert failures(checks) == {}
 
@@ -160,7 +204,10 @@ async def test_what_a_cancel_does_not_touch(installation, connector_class):
         async def tell(body: bytes, headers: dict[str, str]) -> tuple[str, str]:
             return await decide(connector, "hub88", player, body, headers)
 
-        assert await decide(connector, "house", player, adjustment(player), {}) == ("POSTED", "BOOKED")
+        assert await decide(connector, "house", player, adjustment(player), {}) == (
+            "POSTED",
+            "BOOKED",
+        )
 
         # A retry's cancel: the bet that the first attempt made stands.
         first = await connector.decide("hub88", player, hub88(player, "u-b-1"), BET, PATIENT_S)
@@ -171,13 +218,17 @@ async def test_what_a_cancel_does_not_touch(installation, connector_class):
             "ATTEMPT_MOVED_NOTHING",
         )
         # A win's cancel: its provider sends it until it hears an answer.
-        win = await connector.decide("hub88", player, hub88(player, "u-w-1", of="u-b-1"), WIN, PATIENT_S)
+        win = await connector.decide(
+            "hub88", player, hub88(player, "u-w-1", of="u-b-1"), WIN, PATIENT_S
+        )
         assert await tell(hub88(player, "u-w-1", of="u-b-1"), WIN | cancel_of(attempt_of(win))) == (
             "INFORMATIONAL",
             "NOTED",
         )
         # A refused bet's cancel: there is nothing to take back.
-        refused = await connector.decide("hub88", player, hub88(player, "u-b-2", 10**9), BET, PATIENT_S)
+        refused = await connector.decide(
+            "hub88", player, hub88(player, "u-b-2", 10**9), BET, PATIENT_S
+        )
         assert refused["outcome"] == "REFUSED_FUNDS"
         assert await tell(hub88(player, "u-b-2", 10**9), BET | cancel_of(attempt_of(refused))) == (
             "CANCELLED",
@@ -189,4 +240,7 @@ async def test_what_a_cancel_does_not_touch(installation, connector_class):
         assert await tell(hub88(player, "u-b-3"), cancel) == ("CANCELLED", "REVERSED")
         assert await tell(hub88(player, "u-b-3"), cancel) == ("EXISTS", "REVERSED")
         await wait_until_quiescent(installation)
-    assert (await balances(installation))[player] == (START_MINOR, 0)  # the bet of b-1, and its win of the same amount
+    assert (await balances(installation))[player] == (
+        START_MINOR,
+        0,
+    )  # the bet of b-1, and its win of the same amount

@@ -53,7 +53,9 @@ SOURCES = {".py", ".sql", ".avsc", ".json", ".yml"}
 OTHERS_WORDS = {"exactly_once", "consistent_random", "murmur2_random"}  # Faust's, librdkafka's
 OTHERS_WORDS |= {"spin_id", "gift_id"}  # the made-up provider's of docs/adapters.md
 
-every_document = pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+every_document = pytest.mark.parametrize(
+    "path", documents(), ids=lambda path: str(path.relative_to(ROOT))
+)
 
 
 # --- the examples -----------------------------------------------------------------------------------------------------
@@ -62,7 +64,13 @@ every_document = pytest.mark.parametrize("path", documents(), ids=lambda path: s
 def run_example(document: str, file: Path, runtime: Runtime) -> str:
     [source] = blocks(DOCS / document, "python")
     file.write_text(source)
-    command = [sys.executable, str(file), runtime.bootstrap_servers, str(SCHEMAS), runtime.namespace]
+    command = [
+        sys.executable,
+        str(file),
+        runtime.bootstrap_servers,
+        str(SCHEMAS),
+        runtime.namespace,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -135,7 +143,11 @@ def test_every_relative_link_leads_somewhere(path: Path):
 def test_every_file_and_module_that_is_named_exists(path: Path):
     for name in names(path):
         if re.fullmatch(r"[\w./-]+/[\w.-]*\.(py|sql|avsc|yml|json|md|toml)", name):
-            near = [ROOT / name, *(ROOT / package / name for package in PACKAGES), path.parent / name]
+            near = [
+                ROOT / name,
+                *(ROOT / package / name for package in PACKAGES),
+                path.parent / name,
+            ]
             assert any(file.exists() for file in near) or name.startswith("faust/"), name
         elif re.fullmatch(rf"(?!.*\.v\d+$)({'|'.join(PACKAGES[:8])})(\.\w+)+", name):
             assert is_there(name), name
@@ -176,7 +188,9 @@ def test_every_identifier_that_is_named_occurs_in_the_sources(path: Path):
             assert name in known or name in OTHERS_WORDS, name
 
 
-NAME_IN_FILE = re.compile(r"`_?(?:[A-Z]\w*\.)?(_?[a-z]\w*)(?:\(\))?`\s+\(\[([\w/]+\.py)\]\([^)]*\)\)")
+NAME_IN_FILE = re.compile(
+    r"`_?(?:[A-Z]\w*\.)?(_?[a-z]\w*)(?:\(\))?`\s+\(\[([\w/]+\.py)\]\([^)]*\)\)"
+)
 
 
 @every_document
@@ -187,7 +201,8 @@ def test_what_is_named_with_its_file_stands_in_that_file(path: Path):
 
 def test_every_table_of_the_ledger_is_explained():
     migrations = "".join(
-        file.read_text() for file in sorted((ROOT / "ledger_sink" / "store" / "migrations").glob("*.sql"))
+        file.read_text()
+        for file in sorted((ROOT / "ledger_sink" / "store" / "migrations").glob("*.sql"))
     )
     tables = set(re.findall(r"^CREATE TABLE (?!IF)([\w.]+)", migrations, re.MULTILINE))
     assert "transfer" in tables
@@ -198,7 +213,12 @@ def test_every_table_of_the_ledger_is_explained():
 @cache
 def source_words() -> frozenset[str]:
     """Every word of the sources: code, statements, tables, fields of schemas."""
-    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*") if file.suffix in SOURCES]
+    files = [
+        file
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.suffix in SOURCES
+    ]
     return frozenset(word for file in files for word in re.findall(r"\w+", file.read_text()))
 
 
@@ -223,7 +243,9 @@ def test_every_test_that_is_named_exists():
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    named = {name for path in documents() for name in names(path) if re.fullmatch(r"test_\w+", name)}
+    named = {
+        name for path in documents() for name in names(path) if re.fullmatch(r"test_\w+", name)
+    }
     assert named
     assert named <= tests, named - tests
 
@@ -232,11 +254,17 @@ def test_every_test_that_is_named_exists():
 
 
 def codes_below(document: Path, heading: str, column: int = 0) -> set[str]:
-    return {code for row in table_rows(document, heading) for code in re.findall(r"`([^`]+)`", row[column])}
+    return {
+        code
+        for row in table_rows(document, heading)
+        for code in re.findall(r"`([^`]+)`", row[column])
+    }
 
 
 def test_every_reject_code_is_documented_and_no_other():
-    assert codes_below(DOCS / "guarantees.md", "Reject codes") == {code.value for code in RejectCode}
+    assert codes_below(DOCS / "guarantees.md", "Reject codes") == {
+        code.value for code in RejectCode
+    }
 
 
 def test_every_outcome_is_documented_and_no_other():
@@ -254,7 +282,8 @@ def test_every_reason_that_the_rules_give_is_documented_and_no_other():
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and re.fullmatch(r"[A-Z]+(_[A-Z]+)*", node.value)
-            and node.value not in ("REFUSED_", "REFUSE")  # the prefix of outcomes, and a policy's word
+            and node.value
+            not in ("REFUSED_", "REFUSE")  # the prefix of outcomes, and a policy's word
         }
     assert codes_below(DOCS / "guarantees.md", "Outcomes", column=1) == given
 
@@ -320,7 +349,9 @@ def test_every_command_is_documented():
 def test_every_topic_is_documented():
     said = (DOCS / "consumers.md").read_text()
     ours = {
-        topic.name for topic in catalogue(DIALECTS) if not topic.name.endswith(".dlt") and "provider." not in topic.name
+        topic.name
+        for topic in catalogue(DIALECTS)
+        if not topic.name.endswith(".dlt") and "provider." not in topic.name
     }
     assert {name for name in ours if f"`{name}`" not in said} == set()
 
@@ -329,4 +360,6 @@ def test_every_provider_is_documented():
     for name in DIALECTS:
         page = DOCS / "providers" / f"{name}.md"
         assert page.exists(), f"{name} has no page: write {page.relative_to(ROOT)}"
-        assert f"`provider.{name}.raw.v1`" in page.read_text(), f"{page.relative_to(ROOT)} does not name its topic"
+        assert f"`provider.{name}.raw.v1`" in page.read_text(), (
+            f"{page.relative_to(ROOT)} does not name its topic"
+        )

@@ -56,7 +56,13 @@ def run(copy: Path, *arguments: str) -> str:
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
         environment.pop(name, None)
     done = subprocess.run(
-        [PYTHON, "-m", *arguments], cwd=copy, env=environment, capture_output=True, text=True, timeout=240, check=False
+        [PYTHON, "-m", *arguments],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -87,7 +93,17 @@ def conforms(copy: Path, name: str) -> None:
 def is_documented(copy: Path, name: str) -> None:
     """Its page is there, names nothing that is not, and is linked to nothing that is not."""
     checks = f"every_provider_is_documented or (providers/{name}.md and not command)"
-    out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", "tests/acceptance/test_docs.py", "-k", checks)
+    out = run(
+        copy,
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n0",
+        "tests/acceptance/test_docs.py",
+        "-k",
+        checks,
+    )
     [passed] = re.findall(r"(\d+) passed", out)
     assert int(passed) >= 5, out
 
@@ -115,16 +131,26 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     sources = [path for path in after if "luckywheel" in path and path.endswith(".py")]
     run(copy, "ruff", "check", "--no-cache", *sources)
     run(copy, "mypy", "--no-incremental", "--follow-imports=silent", *sources)
-    fuzzed = json.loads(pitboss(copy, "providers", "fuzz", "--provider", "luckywheel", "--count", "2000", "--json"))
+    fuzzed = json.loads(
+        pitboss(copy, "providers", "fuzz", "--provider", "luckywheel", "--count", "2000", "--json")
+    )
     assert fuzzed["exceptions"] == fuzzed["unaccounted"] == fuzzed["inexact"] == 0
     assert fuzzed["accepted"] > 200
-    [row] = [row for row in json.loads(pitboss(copy, "providers", "list", "--json")) if row["provider"] == "luckywheel"]
+    [row] = [
+        row
+        for row in json.loads(pitboss(copy, "providers", "list", "--json"))
+        if row["provider"] == "luckywheel"
+    ]
     assert (row["version"], row["state"]) == ("1", "live")
     topics = "from pitboss.cli.topics import DIALECTS; from schemas.topics import catalogue; "
     names = subprocess.run(
         [PYTHON, "-c", topics + "print([topic.name for topic in catalogue(DIALECTS)])"],
-        cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "'provider.luckywheel.raw.v1'" in names
     assert "'provider.luckywheel.raw.v1.dlt'" in names
 
@@ -140,14 +166,22 @@ def test_what_is_written_conforms_as_it_is(copy):
     run(copy, "ruff", "check", "--no-cache", *sources)
     run(copy, "ruff", "format", "--no-cache", "--check", *sources)
     run(
-        copy, "mypy", "--no-incremental", "--follow-imports=silent", *[path for path in sources if "tests/" not in path]
+        copy,
+        "mypy",
+        "--no-incremental",
+        "--follow-imports=silent",
+        *[path for path in sources if "tests/" not in path],
     )
 
 
 def test_an_adapter_that_is_wrong_does_not_conform(copy):
     pitboss(copy, "providers", "new", "acme", "--write")
     adapter = copy / "streams" / "providers" / "acme.py"
-    adapter.write_text(adapter.read_text().replace('"game"', '"round"').replace("text_of(body.id, ", "str(body.at or "))
+    adapter.write_text(
+        adapter.read_text()
+        .replace('"game"', '"round"')
+        .replace("text_of(body.id, ", "str(body.at or ")
+    )
     with pytest.raises(AssertionError, match="failed"):
         conforms(copy, "acme")
 
@@ -161,12 +195,21 @@ def test_an_adapter_without_examples_does_not_conform(copy):
 
 def test_nothing_is_written_over(copy, tmp_path_factory):
     before = digest(copy)
-    for name, complaint in (("hub88", "there is"), ("Hub", "cannot be"), ("examples", "cannot be"), ("x", "cannot be")):
+    for name, complaint in (
+        ("hub88", "there is"),
+        ("Hub", "cannot be"),
+        ("examples", "cannot be"),
+        ("x", "cannot be"),
+    ):
         with pytest.raises(AssertionError, match=complaint):
             pitboss(copy, "providers", "new", name)
     with pytest.raises(AssertionError, match="is no checkout"):
-        pitboss(copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere")))
-    assert "would write  streams/providers/acme.py" in pitboss(copy, "providers", "new", "acme", "--dry-run", "--write")
+        pitboss(
+            copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere"))
+        )
+    assert "would write  streams/providers/acme.py" in pitboss(
+        copy, "providers", "new", "acme", "--dry-run", "--write"
+    )
     assert digest(copy) == before
     assert 'provider = "acme"' in pitboss(copy, "providers", "new", "acme")
     after = digest(copy)

@@ -34,8 +34,10 @@ WHO = ["--by", "kim", "--reason", "a test", "--wait", str(WAIT_S)]
 
 def run(runtime: Runtime, *arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(
-        cli, list(arguments), env={**worker_environment(runtime), "PITBOSS_WORKER_ID": "", **environment}
-    )  # fmt: skip
+        cli,
+        list(arguments),
+        env={**worker_environment(runtime), "PITBOSS_WORKER_ID": "", **environment},
+    )
 
 
 def said_json(result: Result) -> Any:
@@ -62,16 +64,24 @@ def shown(runtime: Runtime, player: str) -> dict[str, Any]:
 
 def withdraws(runtime: Runtime, player: str, tx_id: str) -> str:
     return says(
-        runtime, operation="withdrawal.requested", id=tx_id, player_id=player, amount="1.00", currency="EUR"
-    )  # fmt: skip
+        runtime,
+        operation="withdrawal.requested",
+        id=tx_id,
+        player_id=player,
+        amount="1.00",
+        currency="EUR",
+    )
 
 
 def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     player = "ruled"
-    assert told(installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50") == (
-        0, "POSTED BOOKED",
-    )  # fmt: skip
-    assert told(installation, "player", "block", player, "--alert", "A-1", *WHO) == (0, "POSTED BOOKED")
+    assert told(
+        installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50"
+    ) == (0, "POSTED BOOKED")
+    assert told(installation, "player", "block", player, "--alert", "A-1", *WHO) == (
+        0,
+        "POSTED BOOKED",
+    )
     assert told(installation, "player", "release", player, *WHO) == (0, "POSTED BOOKED")
     assert withdraws(installation, player, "w-1") == "REFUSED_BLOCKED PLAYER_BLOCKED"
     assert told(installation, "player", "release", player, "--alert", "A-1", *WHO)[0] == 0
@@ -79,7 +89,11 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     assert withdraws(installation, player, "w-2") == "REFUSED_BLOCKED WITHDRAWALS_HELD"
     assert told(installation, "player", "limit", player, "2.50", "eur", *WHO)[0] == 0
     found = shown(installation, player)
-    assert (found["is_blocked"], found["is_held"], found["limits"]["EUR"]["bet_minor"]) == (False, True, 250)
+    assert (found["is_blocked"], found["is_held"], found["limits"]["EUR"]["bet_minor"]) == (
+        False,
+        True,
+        250,
+    )
     assert found["standings"]["alert"]["level"] == "FREE"
     assert [wallet["cash_minor"] for wallet in found["wallets"]] == [5_000]
     assert told(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
@@ -93,7 +107,15 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
     dry = run(installation, "ledger", "adjust", player, "-20.00", "EUR", "--dry-run", *WHO)
     assert "adjustment.proposed" in dry.output
     proposed = run(
-        installation, "ledger", "adjust", player, "-20.00", "EUR", *WHO, "--json", PITBOSS_ADJUST_ALONE="EUR:19"
+        installation,
+        "ledger",
+        "adjust",
+        player,
+        "-20.00",
+        "EUR",
+        *WHO,
+        "--json",
+        PITBOSS_ADJUST_ALONE="EUR:19",
     )
     said = said_json(proposed)["said"]
     assert said["operation"] == "adjustment.proposed"
@@ -104,7 +126,9 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
     assert "no open proposal" in run(installation, *approve, "--by", "lee").output
     assert [w["cash_minor"] for w in shown(installation, player)["wallets"]] == [-2_000]
     assert player in run(installation, "ledger", "debts").output
-    assert player in {one["player_id"] for one in said_json(run(installation, "ledger", "debts", "--json"))}
+    assert player in {
+        one["player_id"] for one in said_json(run(installation, "ledger", "debts", "--json"))
+    }
     assert asyncio.run(_alert_of(installation, player)).observed == 2_000
 
 
@@ -112,7 +136,8 @@ async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
     decode, deadline = codec.decoder(FraudAlert), time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         alerts = [
-            decode(record.value) async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)})
+            decode(record.value)
+            async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)})
         ]
         for alert in alerts:
             if alert.player_id == player:
@@ -121,7 +146,9 @@ async def _alert_of(runtime: Runtime, player: str) -> FraudAlert:
     raise AssertionError(message)
 
 
-def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_written(installation: Runtime):
+def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_written(
+    installation: Runtime,
+):
     for arguments in (
         ["ledger", "adjust", "p", "1.001", "EUR", *WHO],
         ["ledger", "adjust", "p", "0", "EUR", *WHO],
@@ -135,7 +162,19 @@ def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_writ
 
 def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     player = "forgetful"
-    assert told(installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50")[0] == 0
+    assert (
+        told(
+            installation,
+            "ledger",
+            "adjust",
+            player,
+            "50",
+            "EUR",
+            *WHO,
+            PITBOSS_ADJUST_ALONE="EUR:50",
+        )[0]
+        == 0
+    )
     bets = [f"01929c5e-7e3d-7000-8000-00000000000{n}" for n in (1, 2)]
 
     async def play() -> None:
@@ -143,7 +182,9 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
         raw = installation.topic("provider.hundredhp.raw.v1")
         async with producer:
             for tx_id in bets:
-                body = json.dumps({"secret": "s", "sessionId": "x", "txId": tx_id, "amount": "10.00"}).encode()
+                body = json.dumps(
+                    {"secret": "s", "sessionId": "x", "txId": tx_id, "amount": "10.00"}
+                ).encode()
                 headers = {"http-path": "/withdrawal", "player": player, "currency": "EUR"}
                 encoded = [(name, value.encode()) for name, value in headers.items()]
                 await producer.send(raw, player.encode(), body, encoded)
@@ -152,7 +193,10 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
             await producer.send(raw, bets[0].encode(), body, [("http-path", b"/deposit")])
 
     async def until(cash_minor: int, rounds: int) -> list[Any]:
-        database, deadline = LedgerDatabase(installation.database_url, "test"), time.monotonic() + WAIT_S
+        database, deadline = (
+            LedgerDatabase(installation.database_url, "test"),
+            time.monotonic() + WAIT_S,
+        )
         try:
             while True:
                 view = await read_player(database, player)
@@ -180,4 +224,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     asyncio.run(sweep())
     listed = run(installation, "ledger", "rounds", "--open", "--player", player)
     assert "no round is open" in listed.output
-    assert "0 would be proposed" in run(installation, "ledger", "sweep", "--by", "kim", "--dry-run").output
+    assert (
+        "0 would be proposed"
+        in run(installation, "ledger", "sweep", "--by", "kim", "--dry-run").output
+    )

@@ -78,7 +78,9 @@ def _avro_complaint(path: Path, example: Example, payload: Callable[[Example], A
             list(fastavro.reader(io.BytesIO(example.value), reader_schema=schema))
         else:
             # `payload` says what there is before and behind the record: a schema id, a frame.
-            fastavro.schemaless_reader(io.BytesIO(payload(example) if payload else example.value), schema, None)
-    except Exception as error:  # noqa: BLE001 - fastavro raises what its bytes lead it to
+            fastavro.schemaless_reader(
+                io.BytesIO(payload(example) if payload else example.value), schema, None
+            )
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -35,13 +35,21 @@ from schemas import money
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Outcome, SignatureVerdict, WalletTransaction
 from schemas.money import EXPONENTS
-from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.providers.dialect import Dialect, Reply
 from streams.providers.registry import by_provider
 from tests.contract.payload_schemas import complaint, schema_files
 
 VALID, NOT_CHECKED = SignatureVerdict.VALID.value, SignatureVerdict.NOT_CHECKED.value
-ADAPTERS = {f"{version.row.provider}-{version.row.version}": version.dialect for version in registered_versions()}
+ADAPTERS = {
+    f"{version.row.provider}-{version.row.version}": version.dialect
+    for version in registered_versions()
+}
 
 every_adapter = pytest.mark.parametrize("name", sorted(ADAPTERS))
 
@@ -68,7 +76,9 @@ def identities(results: Iterable[ItemResult]) -> list[tuple[str, str]]:
             found.append((item.code.value, ""))
         else:
             said = event_of(item)
-            found.append((said.event_id, said.fingerprint if isinstance(said, WalletTransaction) else ""))
+            found.append(
+                (said.event_id, said.fingerprint if isinstance(said, WalletTransaction) else "")
+            )
     return found
 
 
@@ -97,7 +107,9 @@ def test_an_example_fulfils_its_payload_schema(name):
             if all(expected.code is not None for expected in example.expects):
                 continue
             versions = schema_files(provider(name), example)
-            assert versions, f"{example.name}: no folder with a schema under schemas/providers/{provider(name)}"
+            assert versions, (
+                f"{example.name}: no folder with a schema under schemas/providers/{provider(name)}"
+            )
             complaints = [complaint(path, example, examples) for path in versions]
             assert "" in complaints, f"{example.name}: {complaints[0]}"
 
@@ -114,11 +126,10 @@ def test_amounts_are_exact_in_every_currency(name):
             for example in subject(name).make_examples(fill):
                 results = read(name, example)
                 verdict = None if subject(name).examples.keys else NOT_CHECKED
-                assert check_soundness(results) + check_expectations(example, fill, results, verdict) == [], (
-                    currency,
-                    seed,
-                    example,
-                )
+                assert (
+                    check_soundness(results) + check_expectations(example, fill, results, verdict)
+                    == []
+                ), (currency, seed, example)
 
 
 @pytest.fixture
@@ -141,7 +152,11 @@ def test_amounts_are_exact_in_currencies_that_an_installation_adds(name, further
             assert fill.scale == EXPONENTS[currency]
             for example in subject(name).make_examples(fill):
                 verdict = None if examples.keys else NOT_CHECKED
-                assert check_expectations(example, fill, read(name, example), verdict) == [], (currency, seed, example)
+                assert check_expectations(example, fill, read(name, example), verdict) == [], (
+                    currency,
+                    seed,
+                    example,
+                )
 
 
 @every_adapter
@@ -153,11 +168,10 @@ def test_odd_text_and_huge_amounts_are_exact_or_rejected(name):
             for example in subject(name).make_examples(fill):
                 results = read(name, example)
                 verdict = None if subject(name).examples.keys else NOT_CHECKED
-                assert check_soundness(results) + check_expectations(example, fill, results, verdict) == [], (
-                    currency,
-                    seed,
-                    example,
-                )
+                assert (
+                    check_soundness(results) + check_expectations(example, fill, results, verdict)
+                    == []
+                ), (currency, seed, example)
                 accepted += any(not isinstance(item, RejectedItem) for item in results)
     assert accepted
 
@@ -194,7 +208,11 @@ def test_each_version_is_known_among_all_others():
         for example in each.make_examples(Fill(1)):
             for normaliser in (each.keyed, each.unkeyed):
                 results = normaliser.normalise(record(example, each.dialect.provider))
-                read_as = {event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)}
+                read_as = {
+                    event_of(item).provider_version
+                    for item in results
+                    if not isinstance(item, RejectedItem)
+                }
                 assert read_as <= {each.version}, example
 
 
@@ -210,10 +228,14 @@ def test_a_retry_is_the_same_event(name, seed):
     fill = Fill(seed, rng.choice(subject(name).examples.currencies))
     again = subject(name).make_examples(fill.again())
     for first, second in zip(subject(name).make_examples(fill), again, strict=True):
-        assert identities(read(name, first)) == identities(read(name, second, partition=5, offset=10**9))
+        assert identities(read(name, first)) == identities(
+            read(name, second, partition=5, offset=10**9)
+        )
         content_type = second.headers.get("content-type", b"").decode()
         other = replace(second, value=respell(second.value, content_type, rng))
-        assert identities(read(name, other, keyed=False)) == identities(read(name, first, keyed=False)), other
+        assert identities(read(name, other, keyed=False)) == identities(
+            read(name, first, keyed=False)
+        ), other
 
 
 @every_adapter
@@ -226,7 +248,10 @@ def test_a_retry_differs_in_its_bytes(name):
         for seed in range(5)
     }
     retried = subject(name).make_examples(fill.again())
-    headers_differ = [a.headers != b.headers for a, b in zip(subject(name).make_examples(fill), retried, strict=True)]
+    headers_differ = [
+        a.headers != b.headers
+        for a, b in zip(subject(name).make_examples(fill), retried, strict=True)
+    ]
     assert len(texts) > len(retried) or all(headers_differ)
 
 
@@ -238,7 +263,9 @@ def test_a_round_in_any_order_is_the_same_events(name, seed, data):
     made = subject(name).make_examples(Fill(seed))
     order = data.draw(st.permutations(range(len(made))))
     results = {number: read(name, made[number], offset=at) for at, number in enumerate(order)}
-    assert [identities(results[n]) for n in range(len(made))] == [identities(read(name, each)) for each in made]
+    assert [identities(results[n]) for n in range(len(made))] == [
+        identities(read(name, each)) for each in made
+    ]
 
 
 @every_adapter
@@ -255,14 +282,18 @@ def test_items_cut_into_other_messages_are_the_same_events(name):
         first = sorted(pair for example in made(fill) for pair in identities(read(name, example)))
         again = rebatched(fill)
         assert [example.value for example in again] != [example.value for example in made(fill)]
-        assert sorted(pair for example in again for pair in identities(read(name, example))) == first
+        assert (
+            sorted(pair for example in again for pair in identities(read(name, example))) == first
+        )
 
 
 @every_adapter
 def test_no_two_items_of_a_round_are_one_event(name):
     for seed in range(20):
         ids = [
-            pair[0] for example in subject(name).make_examples(Fill(seed)) for pair in identities(read(name, example))
+            pair[0]
+            for example in subject(name).make_examples(Fill(seed))
+            for pair in identities(read(name, example))
         ]
         events = [each for each in ids if each not in RejectCode.__members__]
         assert len(set(events)) == len(events)
@@ -279,7 +310,9 @@ def test_other_amounts_under_the_same_ids_are_no_retry(name):
         )
         for first, second in zip(once, again, strict=True):
             pairs = zip(identities(read(name, first)), identities(read(name, second)), strict=True)
-            for (one, other), expected, changed in zip(pairs, first.expects, second.expects, strict=True):
+            for (one, other), expected, changed in zip(
+                pairs, first.expects, second.expects, strict=True
+            ):
                 assert (one == other) == (expected.legs == changed.legs), (first, second)
 
 
@@ -305,12 +338,16 @@ def _alter_key(text: str) -> str:
 def test_a_signature_of_somebody_else_is_rejected(name):
     if not subject(name).examples.keys:
         return
-    stranger = Normaliser(by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])})
+    stranger = Normaliser(
+        by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])}
+    )
     signed = 0
     for example in subject(name).make_examples(Fill(1)):
         results = stranger.normalise(record(example, provider(name)))
         whole = len(results) == 1 and len(example.expects) > 1
-        for item, expected in zip(results, example.expects[:1] if whole else example.expects, strict=True):
+        for item, expected in zip(
+            results, example.expects[:1] if whole else example.expects, strict=True
+        ):
             if expected.signature == VALID and expected.code is None:
                 assert isinstance(item, RejectedItem), example
                 assert item.code is RejectCode.BAD_SIGNATURE
@@ -330,11 +367,17 @@ def test_no_secret_is_shown(name):
     """Secrets that travel inside a body are blotted out, also in one that was cut off."""
     secrets = [text.encode() for text in subject(name).examples.keys.values()]
     for example in subject(name).make_examples(Fill(1)):
-        for value in (example.value, example.value[: len(example.value) * 2 // 3], example.value[:-1]):
+        for value in (
+            example.value,
+            example.value[: len(example.value) * 2 // 3],
+            example.value[:-1],
+        ):
             shown = ADAPTERS[name].redact(value)
             assert not [secret for secret in secrets if secret in shown], example.name
         for item in read(name, replace(example, value=example.value[:-1])):
-            assert not isinstance(item, RejectedItem) or not [s for s in secrets if s.decode() in item.detail]
+            assert not isinstance(item, RejectedItem) or not [
+                s for s in secrets if s.decode() in item.detail
+            ]
 
 
 # --- answers ------------------------------------------------------------------------------------------------------------
@@ -363,9 +406,12 @@ def test_every_outcome_has_an_answer(name):
             for reason in REASONS:
                 for knows in (True, False):
                     answer = ADAPTERS[name].answer(
-                        record(example, provider(name)), outcomes_for(results, outcome, reason, with_balance=knows)
+                        record(example, provider(name)),
+                        outcomes_for(results, outcome, reason, with_balance=knows),
                     )
-                    assert 200 <= answer.status <= 999  # three digits: 100HP wants its own codes there, 6xx and 702
+                    assert (
+                        200 <= answer.status <= 999
+                    )  # three digits: 100HP wants its own codes there, 6xx and 702
                     parse_body(answer)
 
 
@@ -375,8 +421,12 @@ def test_every_rejection_has_an_answer(name):
         for code in RejectCode:
             for value in (example.value, b"", b"\xff<{&"):
                 request = record(replace(example, value=value), provider(name))
-                answer = ADAPTERS[name].answer(request, [Rejected(code, 'a detail <&" that stays inside')])
-                assert 200 <= answer.status <= 999  # three digits: 100HP wants its own codes there, 6xx and 702
+                answer = ADAPTERS[name].answer(
+                    request, [Rejected(code, 'a detail <&" that stays inside')]
+                )
+                assert (
+                    200 <= answer.status <= 999
+                )  # three digits: 100HP wants its own codes there, 6xx and 702
                 parse_body(answer)
 
 
@@ -387,7 +437,8 @@ def decisions(name: str) -> Iterator[tuple[Example, list[ItemResult]]]:
             for example in subject(name).make_examples(fill):
                 results = read(name, example)
                 if any(
-                    isinstance(item, AcceptedTransaction) and item.transaction.decision_required for item in results
+                    isinstance(item, AcceptedTransaction) and item.transaction.decision_required
+                    for item in results
                 ):
                     yield example, results
 
@@ -398,11 +449,23 @@ def test_a_refusal_is_told_from_a_success(name):
         request = record(example, provider(name))
         said = {
             outcome: ADAPTERS[name].answer(request, outcomes_for(results, outcome))
-            for outcome in (Outcome.POSTED, Outcome.REFUSED_FUNDS, Outcome.REFUSED_BLOCKED, Outcome.CONFLICT)
+            for outcome in (
+                Outcome.POSTED,
+                Outcome.REFUSED_FUNDS,
+                Outcome.REFUSED_BLOCKED,
+                Outcome.CONFLICT,
+            )
         }
-        assert said[Outcome.POSTED] not in [said[outcome] for outcome in said if outcome is not Outcome.POSTED]
-        assert ADAPTERS[name].answer(request, [Rejected(RejectCode.BAD_SIGNATURE, "")]) != said[Outcome.POSTED]
-        assert said[Outcome.POSTED] == ADAPTERS[name].answer(request, outcomes_for(results, Outcome.POSTED))
+        assert said[Outcome.POSTED] not in [
+            said[outcome] for outcome in said if outcome is not Outcome.POSTED
+        ]
+        assert (
+            ADAPTERS[name].answer(request, [Rejected(RejectCode.BAD_SIGNATURE, "")])
+            != said[Outcome.POSTED]
+        )
+        assert said[Outcome.POSTED] == ADAPTERS[name].answer(
+            request, outcomes_for(results, Outcome.POSTED)
+        )
 
 
 @every_adapter
@@ -411,11 +474,15 @@ def test_an_answer_tells_the_balance_exactly(name):
     told = [(example, results) for example, results in decisions(name)]
     if not told:
         return
-    assert examples.has_balance, f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
+    assert examples.has_balance, (
+        f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
+    )
     if examples.balance_decimals is None:
         return
     for example, results in told:
-        answer = ADAPTERS[name].answer(record(example, provider(name)), outcomes_for(results, Outcome.POSTED))
+        answer = ADAPTERS[name].answer(
+            record(example, provider(name)), outcomes_for(results, Outcome.POSTED)
+        )
         item = next(item for item in results if isinstance(item, AcceptedTransaction))
         currency = next(leg.currency for leg in item.transaction.legs if leg.currency is not None)
         units = Decimal(BALANCE_MINOR).scaleb(examples.balance_decimals - EXPONENTS[currency])
@@ -456,7 +523,13 @@ def test_any_bytes_at_all_raise_nothing(name, data, value, keyed):
 @every_adapter
 def test_a_large_body_of_nonsense_is_rejected(name):
     example = made_once(name, 0)[0]
-    for value in (b"[" * 900_000, b"<a>" * 300_000, b'{"a":' * 180_000, b'"' + b"a" * 900_000, b"&a=1" * 200_000):
+    for value in (
+        b"[" * 900_000,
+        b"<a>" * 300_000,
+        b'{"a":' * 180_000,
+        b'"' + b"a" * 900_000,
+        b"&a=1" * 200_000,
+    ):
         check_any(name, replace(example, value=value), False)
 
 

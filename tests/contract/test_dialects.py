@@ -25,7 +25,15 @@ from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider, policies
 from streams.providers.signatures import HmacSha256, RsaSha256
-from tests.support.dialect_records import PROVIDERS, SAMPLES, Vector, as_vector_result, keyring, raw_record, vectors
+from tests.support.dialect_records import (
+    PROVIDERS,
+    SAMPLES,
+    Vector,
+    as_vector_result,
+    keyring,
+    raw_record,
+    vectors,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,9 @@ def _case_name(vector: Vector) -> str:
 
 @pytest.mark.parametrize("vector", vectors(), ids=_case_name)
 def test_a_vector_comes_out_as_written(normaliser: Normaliser, vector: Vector) -> None:
-    assert [as_vector_result(item) for item in normaliser.normalise(vector.record)] == vector.results
+    assert [
+        as_vector_result(item) for item in normaliser.normalise(vector.record)
+    ] == vector.results
 
 
 @pytest.mark.parametrize("vector", vectors(), ids=_case_name)
@@ -63,7 +73,12 @@ def test_retries_in_the_vectors_are_one_event() -> None:
 
 
 def test_every_code_that_a_raw_record_can_earn_has_a_vector() -> None:
-    seen = {result["rejected"] for vector in vectors() for result in vector.results if "rejected" in result}
+    seen = {
+        result["rejected"]
+        for vector in vectors()
+        for result in vector.results
+        if "rejected" in result
+    }
     elsewhere = {
         RejectCode.UNKNOWN_PROVIDER,
         RejectCode.TOO_LARGE,
@@ -131,9 +146,15 @@ def test_a_body_of_a_wrong_shape_fulfils_no_schema(vector: Vector) -> None:
 
 def test_every_operation_of_the_vectors_has_a_payload_schema() -> None:
     root = Path(str(files("schemas"))) / "providers"
-    have = {(path.parts[-3], path.parts[-2]) for path in root.glob("*/*/v1.*") if path.parts[-3] in PROVIDERS}
+    have = {
+        (path.parts[-3], path.parts[-2])
+        for path in root.glob("*/*/v1.*")
+        if path.parts[-3] in PROVIDERS
+    }
     used = {
-        (vector.provider, vector.schema) for vector in vectors() if vector.schema and vector.results[0].get("event")
+        (vector.provider, vector.schema)
+        for vector in vectors()
+        if vector.schema and vector.results[0].get("event")
     }
     assert used == have
 
@@ -165,12 +186,47 @@ def test_hub88_signs_as_its_public_vectors_do() -> None:
 
 
 _ADYEN_SAMPLES = {
-    "authorisation-true.json": (UNRESOLVED, "AUTHORISATION", "DEPOSIT", 10100, "EUR", "8313842560770001"),
-    "cancellation-true.json": (UNRESOLVED, "CANCELLATION", "DEPOSIT_REVERSAL", 500, "EUR", "8313547924770610"),
-    "capture-false.json": (TRANSACTIONS, "CAPTURE:false", "INFORMATIONAL", 23623, "USD", "00000001"),
+    "authorisation-true.json": (
+        UNRESOLVED,
+        "AUTHORISATION",
+        "DEPOSIT",
+        10100,
+        "EUR",
+        "8313842560770001",
+    ),
+    "cancellation-true.json": (
+        UNRESOLVED,
+        "CANCELLATION",
+        "DEPOSIT_REVERSAL",
+        500,
+        "EUR",
+        "8313547924770610",
+    ),
+    "capture-false.json": (
+        TRANSACTIONS,
+        "CAPTURE:false",
+        "INFORMATIONAL",
+        23623,
+        "USD",
+        "00000001",
+    ),
     "capture-true.json": (TRANSACTIONS, "CAPTURE", "INFORMATIONAL", 23623, "USD", "00000001"),
-    "chargeback.json": (UNRESOLVED, "CHARGEBACK", "DEPOSIT_REVERSAL", 1000, "EUR", "9913333333333333"),
-    "refund-false.json": (TRANSACTIONS, "REFUND:false", "INFORMATIONAL", 1500, "EUR", "payment-2017-1-17-11-refund"),
+    "chargeback.json": (
+        UNRESOLVED,
+        "CHARGEBACK",
+        "DEPOSIT_REVERSAL",
+        1000,
+        "EUR",
+        "9913333333333333",
+    ),
+    "refund-false.json": (
+        TRANSACTIONS,
+        "REFUND:false",
+        "INFORMATIONAL",
+        1500,
+        "EUR",
+        "payment-2017-1-17-11-refund",
+    ),
     "refund-true.json": (UNRESOLVED, "REFUND", "DEPOSIT_REVERSAL", 1500, "EUR", "ORIGINAL_PSP"),
 }
 
@@ -182,10 +238,20 @@ def test_adyens_samples(name: str) -> None:
     [item] = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", body))
     assert isinstance(item, AcceptedTransaction)
     said = item.transaction
-    assert (item.topic, said.operation, said.player_id, said.signature) == (topic, operation, None, "NOT_CHECKED")
+    assert (item.topic, said.operation, said.player_id, said.signature) == (
+        topic,
+        operation,
+        None,
+        "NOT_CHECKED",
+    )
     [leg] = said.legs
     assert leg.amount is not None
-    assert (leg.kind, leg.amount.unscaled, leg.amount.scale, leg.currency) == (kind, value, 2, currency)
+    assert (leg.kind, leg.amount.unscaled, leg.amount.scale, leg.currency) == (
+        kind,
+        value,
+        2,
+        currency,
+    )
     assert said.reference is not None
     assert said.reference.tx_id == referred
     assert said.provider_at is not None
@@ -193,7 +259,9 @@ def test_adyens_samples(name: str) -> None:
     assert _fulfils("adyen", "notification", body)
 
 
-def test_adyens_samples_under_a_foreign_key_are_wrong_or_missing_never_valid(normaliser: Normaliser) -> None:
+def test_adyens_samples_under_a_foreign_key_are_wrong_or_missing_never_valid(
+    normaliser: Normaliser,
+) -> None:
     # Their keys are unknown and references in them are replaced: only a missing signature of a chargeback may pass.
     verdicts = {}
     for name in _ADYEN_SAMPLES:
@@ -222,7 +290,9 @@ _ADYEN_PUBLIC_VECTORS = [
 
 @pytest.mark.parametrize(("key", "signature", "said"), _ADYEN_PUBLIC_VECTORS)
 @pytest.mark.parametrize("tampered", [False, True])
-def test_adyens_public_signature_vectors(key: str, signature: str, said: tuple[Any, ...], tampered: bool) -> None:
+def test_adyens_public_signature_vectors(
+    key: str, signature: str, said: tuple[Any, ...], tampered: bool
+) -> None:
     code, psp, account, merchant, value = said
     item = {
         "eventCode": code,
@@ -234,7 +304,9 @@ def test_adyens_public_signature_vectors(key: str, signature: str, said: tuple[A
         "additionalData": {"hmacSignature": signature},
     }
     body = json.dumps({"live": "false", "notificationItems": [{"NotificationRequestItem": item}]})
-    [result] = Normaliser(DIALECTS, {"adyen": {"hmac_hex": key}}).normalise(raw_record("adyen", body))
+    [result] = Normaliser(DIALECTS, {"adyen": {"hmac_hex": key}}).normalise(
+        raw_record("adyen", body)
+    )
     if tampered:
         assert isinstance(result, RejectedItem)
         assert result.code is RejectCode.BAD_SIGNATURE
@@ -255,15 +327,25 @@ def test_adyens_public_vector_of_a_report() -> None:
 
 def test_the_sandbox_and_the_dialects_agree() -> None:
     keys = SandboxKeys.generate()
-    scenario = Scenario(seed=7, start_ms=1_790_000_000_000, events=1_200, poison=len(CATALOGUE), retry_share=0.05)
+    scenario = Scenario(
+        seed=7, start_ms=1_790_000_000_000, events=1_200, poison=len(CATALOGUE), retry_share=0.05
+    )
     normaliser = Normaliser(DIALECTS, keys.keyring())
     fingerprints: dict[str, set[str]] = defaultdict(set)
     seen: set[tuple[str, Origin]] = set()
     for offset, raw in enumerate(generate(scenario, keys)):
-        record = raw_record(raw.provider, raw.value, dict(raw.headers), offset=offset, timestamp=raw.event_time_ms + 5)
+        record = raw_record(
+            raw.provider,
+            raw.value,
+            dict(raw.headers),
+            offset=offset,
+            timestamp=raw.event_time_ms + 5,
+        )
         items = normaliser.normalise(record)
         if raw.origin is Origin.POISON:
-            assert [item.code for item in items if isinstance(item, RejectedItem)] == [raw.expected_reject]
+            assert [item.code for item in items if isinstance(item, RejectedItem)] == [
+                raw.expected_reject
+            ]
             continue
         seen.add((raw.provider, raw.origin))
         for item in items:

@@ -63,9 +63,13 @@ class NextPlayerEvent(msgspec.Struct, frozen=True):
 def next_version() -> dict[str, Any]:
     """Fields added in the middle, at the end and in a nested record; one dropped; one symbol more."""
     schema = copy.deepcopy(PLAYER_EVENT.json)
-    fields = schema["fields"] = [field for field in schema["fields"] if field["name"] != "provider_at"]
+    fields = schema["fields"] = [
+        field for field in schema["fields"] if field["name"] != "provider_at"
+    ]
     by_name = {field["name"]: field for field in fields}
-    by_name["attempt"]["type"]["fields"].append({"name": "connector", "type": "string", "default": "unknown"})
+    by_name["attempt"]["type"]["fields"].append(
+        {"name": "connector", "type": "string", "default": "unknown"}
+    )
     by_name["time_source"]["type"]["symbols"] = ["OPERATOR", "PROVIDER", "CONNECTOR", "BROKER"]
     fields.insert(4, {"name": "device_id", "type": ["null", "string"], "default": None})
     fields.insert(12, {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []})
@@ -84,7 +88,9 @@ EVENTS: st.SearchStrategy[PlayerEvent] = RECORDS[PlayerEvent]
 def next_events(draw: st.DrawFn) -> NextPlayerEvent:
     old = msgspec.structs.asdict(draw(EVENTS))
     del old["provider_at"]
-    old["attempt"] = NextAttempt(**msgspec.structs.asdict(old["attempt"]), connector=draw(st.text("abé", max_size=5)))
+    old["attempt"] = NextAttempt(
+        **msgspec.structs.asdict(old["attempt"]), connector=draw(st.text("abé", max_size=5))
+    )
     old["time_source"] = draw(st.sampled_from(["OPERATOR", "PROVIDER", "CONNECTOR", "BROKER"]))
     return NextPlayerEvent(
         **old,
@@ -128,7 +134,9 @@ def test_new_records_are_read_by_old_code(event):
     plan = resolve(parse(NEXT.json), reader)
     assert isinstance(plan, ReadRecord)
     frame = codec.frame_of(NEXT.id)
-    decode = compile_decoder(DecoderSpec(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer)
+    decode = compile_decoder(
+        DecoderSpec(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer
+    )
     data = encode_next(event)
     assert decode(data) == msgspec.convert(resolved(data, PARSED_NEXT, PARSED), PlayerEvent)
     if event.time_source == "OPERATOR":
@@ -139,17 +147,58 @@ def test_new_records_are_read_by_old_code(event):
 
 @given(EVENTS, next_events())
 def test_a_partial_decoder_knows_both_versions(old, new):
-    fields = ("player_id", "device_id", "attempt.connector", "attempt", "score", "tags", "attempt.offset")
+    fields = (
+        "player_id",
+        "device_id",
+        "attempt.connector",
+        "attempt",
+        "score",
+        "tags",
+        "attempt.offset",
+    )
     decode = codec.build_decoder(NextPlayerEvent, BOTH, "player-event", fields)
     attempt = NextAttempt(**msgspec.structs.asdict(old.attempt), connector="unknown")
-    assert decode(encode(old)) == (old.player_id, None, "unknown", attempt, -1, [], old.attempt.offset)
-    new_values = (new.device_id, new.attempt.connector, new.attempt, new.score, new.tags, new.attempt.offset)
+    assert decode(encode(old)) == (
+        old.player_id,
+        None,
+        "unknown",
+        attempt,
+        -1,
+        [],
+        old.attempt.offset,
+    )
+    new_values = (
+        new.device_id,
+        new.attempt.connector,
+        new.attempt,
+        new.score,
+        new.tags,
+        new.attempt.offset,
+    )
     assert decode(encode_next(new)) == (new.player_id, *new_values)
 
 
 def an_event() -> PlayerEvent:
     attempt = Attempt("t", 0, 0)
-    return PlayerEvent("e", "b", "p", "1", "", "o", "x", attempt, "p", "t", {}, 1, "PROVIDER", None, None, 1, "VALID")
+    return PlayerEvent(
+        "e",
+        "b",
+        "p",
+        "1",
+        "",
+        "o",
+        "x",
+        attempt,
+        "p",
+        "t",
+        {},
+        1,
+        "PROVIDER",
+        None,
+        None,
+        1,
+        "VALID",
+    )
 
 
 def test_a_default_list_belongs_to_one_event_only():
@@ -159,7 +208,9 @@ def test_a_default_list_belongs_to_one_event_only():
 
 
 def test_code_that_does_not_know_a_version_says_so():
-    data = encode_next(msgspec.convert(resolved(encode(an_event()), PARSED, PARSED_NEXT), NextPlayerEvent))
+    data = encode_next(
+        msgspec.convert(resolved(encode(an_event()), PARSED, PARSED_NEXT), NextPlayerEvent)
+    )
     with pytest.raises(UnknownSchema, match="810303"):
         codec.decoder(PlayerEvent)(data)
 
@@ -224,11 +275,17 @@ def test_a_reader_of_version_2_reads_version_1(event):
 
 
 def reads(writer: dict[str, Any], reader: dict[str, Any]) -> str | None:
-    return compatibility.incompatibility_text(Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader))
+    return compatibility.incompatibility_text(
+        Schema("made-up", 1, 1, writer), Schema("made-up", 2, 2, reader)
+    )
 
 
 def record(*fields: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "record", "name": "MadeUp", "fields": [{"name": "kept", "type": "string"}, *fields]}
+    return {
+        "type": "record",
+        "name": "MadeUp",
+        "fields": [{"name": "kept", "type": "string"}, *fields],
+    }
 
 
 AMOUNT = {"name": "amount", "type": "long"}
@@ -242,9 +299,24 @@ ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
         (record(), record(AMOUNT | {"default": 0}), True, True),
         (record(), record(AMOUNT), False, True),
         (record({"name": "n", "type": "int"}), record({"name": "n", "type": "long"}), True, False),
-        (record({"name": "n", "type": "string"}), record({"name": "n", "type": ["null", "string"]}), True, False),
-        (record({"name": "n", "type": "string"}), record({"name": "n", "type": "bytes"}), False, False),
-        (record({"name": "n", "type": "long"}), record({"name": "n", "type": "boolean"}), False, False),
+        (
+            record({"name": "n", "type": "string"}),
+            record({"name": "n", "type": ["null", "string"]}),
+            True,
+            False,
+        ),
+        (
+            record({"name": "n", "type": "string"}),
+            record({"name": "n", "type": "bytes"}),
+            False,
+            False,
+        ),
+        (
+            record({"name": "n", "type": "long"}),
+            record({"name": "n", "type": "boolean"}),
+            False,
+            False,
+        ),
         (
             record({"name": "e", "type": ENUM}),
             record({"name": "e", "type": ENUM | {"symbols": ["A", "B", "C"]}}),
@@ -257,8 +329,18 @@ ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
             True,
             True,
         ),
-        (record({"name": "e", "type": ENUM}), record({"name": "e", "type": ENUM | {"name": "F"}}), False, False),
-        (record({"name": "r", "type": RECORD}), record({"name": "r", "type": RECORD | {"name": "S"}}), False, False),
+        (
+            record({"name": "e", "type": ENUM}),
+            record({"name": "e", "type": ENUM | {"name": "F"}}),
+            False,
+            False,
+        ),
+        (
+            record({"name": "r", "type": RECORD}),
+            record({"name": "r", "type": RECORD | {"name": "S"}}),
+            False,
+            False,
+        ),
         (
             record({"name": "a", "type": {"type": "array", "items": "int"}}),
             record({"name": "a", "type": {"type": "array", "items": "long"}}),

@@ -28,7 +28,8 @@ from streams.normalise.mapping.normaliser import ItemResult, RejectedItem
 from streams.providers.xml_body import NOT_SHOWN, is_searchable
 
 SUBJECTS = {
-    f"{version.row.provider}-{version.row.version}": adapter_of(version.dialect) for version in registered_versions()
+    f"{version.row.provider}-{version.row.version}": adapter_of(version.dialect)
+    for version in registered_versions()
 }
 SECONDS = 5.0
 SIZE = 900_000
@@ -59,7 +60,9 @@ def normalised(subject: AdapterUnderTest, example: Example, what: object) -> lis
     with soon(what):
         results = subject.unkeyed.normalise(record(example, subject.dialect.provider))
     for item in results:
-        assert not isinstance(item, RejectedItem) or item.code is not RejectCode.DIALECT_FAILED, what
+        assert not isinstance(item, RejectedItem) or item.code is not RejectCode.DIALECT_FAILED, (
+            what
+        )
     return results
 
 
@@ -68,7 +71,13 @@ def normalised(subject: AdapterUnderTest, example: Example, what: object) -> lis
 
 def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Where a value stands that is no object and no list."""
-    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    pairs = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
     for key, value in pairs:
         yield from places(value, (*path, key))
     if path and not isinstance(node, dict | list):
@@ -94,7 +103,14 @@ JSON = sorted(name for name, subject in SUBJECTS.items() if any(objects(subject)
 
 
 def test_these_speak_json():
-    assert {name.partition("-")[0] for name in JSON} >= {"adyen", "house", "hub88", "hundredhp", "stripe", "sumsub"}
+    assert {name.partition("-")[0] for name in JSON} >= {
+        "adyen",
+        "house",
+        "hub88",
+        "hundredhp",
+        "stripe",
+        "sumsub",
+    }
 
 
 @pytest.mark.parametrize("name", JSON)
@@ -116,16 +132,26 @@ def test_a_megabyte_in_any_field_of_json_is_read_once(name):
     ("name", "path", "code"),
     [
         ("adyen-1", ("live",), RejectCode.BAD_FIELD),
-        ("adyen-1", ("notificationItems", 0, "NotificationRequestItem", "success"), RejectCode.BAD_FIELD),
+        (
+            "adyen-1",
+            ("notificationItems", 0, "NotificationRequestItem", "success"),
+            RejectCode.BAD_FIELD,
+        ),
         ("house-1", ("operation",), RejectCode.UNKNOWN_OPERATION),
         ("sumsub-1", ("reviewResult", "reviewAnswer"), RejectCode.BAD_FIELD),
         ("sumsub-1", ("reviewResult", "reviewRejectType"), RejectCode.BAD_FIELD),
     ],
 )
-@pytest.mark.parametrize("text", [TEXT, " - at `$.amount`", "` - at `$.amount`" * 50_000, "`$" * 400_000])
+@pytest.mark.parametrize(
+    "text", [TEXT, " - at `$.amount`", "` - at `$.amount`" * 50_000, "`$" * 400_000]
+)
 def test_a_word_of_few_that_is_quoted_whole(name, path, code, text):
     """These quote what was sent; a path in the quotation is not the field that does not fit."""
-    example, body = next(found for found in objects(SUBJECTS[name]) if path in set(places(found[1])) or len(path) == 1)
+    example, body = next(
+        found
+        for found in objects(SUBJECTS[name])
+        if path in set(places(found[1])) or len(path) == 1
+    )
     hostile = replace(example, value=spoilt(body, path, text))
     items = normalised(SUBJECTS[name], hostile, (name, path))
     assert [item.code for item in items if isinstance(item, RejectedItem)][:1] == [code]
@@ -134,13 +160,46 @@ def test_a_word_of_few_that_is_quoted_whole(name, path, code, text):
 # --- what is shown of a body ------------------------------------------------------------------------------------------
 
 OPENERS = [
-    b"<accessToken", b"<accessToken ", b"<accessToken\t", b"<accessToken/", b"<accessToken>", b"<accessTokenX", b"<",
-    b"<?xml ", b"<?xml", b'<?xml version="1.0" ', b"<?xml encoding ", b"<?xml encoding='utf-8' ", b"encoding='",
-    b"login", b"login ", b"login=", b'login="', b"password='", b" password = ",
-    b'"secret"', b'"secret" ', b'"secret": ', b'"secret":"', b'"secret":"\\', b'"',
-    b"token", b"token=", b"&token=%", b"&secret_key", b"%", b"+", b"&", b"=", b"\t", b"\n", b" ", b"\\",
-    b"REG_DOB\t", b"REG_DOB\n",
-]  # fmt: skip
+    b"<accessToken",
+    b"<accessToken ",
+    b"<accessToken\t",
+    b"<accessToken/",
+    b"<accessToken>",
+    b"<accessTokenX",
+    b"<",
+    b"<?xml ",
+    b"<?xml",
+    b'<?xml version="1.0" ',
+    b"<?xml encoding ",
+    b"<?xml encoding='utf-8' ",
+    b"encoding='",
+    b"login",
+    b"login ",
+    b"login=",
+    b'login="',
+    b"password='",
+    b" password = ",
+    b'"secret"',
+    b'"secret" ',
+    b'"secret": ',
+    b'"secret":"',
+    b'"secret":"\\',
+    b'"',
+    b"token",
+    b"token=",
+    b"&token=%",
+    b"&secret_key",
+    b"%",
+    b"+",
+    b"&",
+    b"=",
+    b"\t",
+    b"\n",
+    b" ",
+    b"\\",
+    b"REG_DOB\t",
+    b"REG_DOB\n",
+]
 
 
 @every_adapter
@@ -149,7 +208,9 @@ def test_a_body_of_beginnings_is_shown_as_soon_as_any(name):
     for opener in OPENERS:
         for front in (b"", b"<reserve>", SUBJECTS[name].make_examples(Fill(1))[0].value):
             with soon((name, front[:20], opener)):
-                assert isinstance(dialect.redact(front + opener * (BEGINNINGS // len(opener))), bytes)
+                assert isinstance(
+                    dialect.redact(front + opener * (BEGINNINGS // len(opener))), bytes
+                )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +225,10 @@ def test_a_body_of_beginnings_is_shown_as_soon_as_any(name):
         (b"<?xml\nversion='1.0'\n encoding\n=\n'utf-7'?><a/>", False),
         (b"<?XML version='1.0' encoding='utf-7'?><a/>", False),
         (b'<?xml version=">" encoding="utf-7"?><a/>', False),
-        (b"<?xml" + b" " * 300 + b"version='1.0' encoding='utf-7'?><a/>", False),  # lxml reads it as UTF-7
+        (
+            b"<?xml" + b" " * 300 + b"version='1.0' encoding='utf-7'?><a/>",
+            False,
+        ),  # lxml reads it as UTF-7
         (b'<?xml version="1.0" encoding="utf-7"', False),
         (b'<?xml version="1.0"?><a><?xml version="1.0" encoding="utf-7"?></a>', False),
         (b"<a>\0</a>", False),
@@ -211,7 +275,9 @@ def test_a_document_of_quotations_is_compared_with_its_schema_soon(name, quoted)
     body = Body(etree.tostring(root), {}, None)
     with soon((name, quoted)):
         shapes = [
-            one.check(body) for versions in load_payload_schemas(subject.dialect.provider).values() for one in versions
+            one.check(body)
+            for versions in load_payload_schemas(subject.dialect.provider).values()
+            for one in versions
         ]
     assert any(shapes)
 
@@ -223,7 +289,9 @@ def test_a_body_of_beginnings_is_compared_with_its_schemas_as_soon_as_any(name):
     example = subject.make_examples(Fill(1))[0]
     for opener in OPENERS:
         for front in (b"", example.value):
-            raw = record(replace(example, value=front + opener * (BEGINNINGS // len(opener))), provider)
+            raw = record(
+                replace(example, value=front + opener * (BEGINNINGS // len(opener))), provider
+            )
             with soon((name, opener)):
                 subject.unkeyed.normalise(raw)
                 build_drift_events(raw, checker.check(provider, raw))

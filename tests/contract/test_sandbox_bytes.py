@@ -14,7 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lxml import etree
 from msgspec.structs import replace
 
-from lab.sandbox.actions import Delivery, GameAction, GameSession, HouseAction, PspBatch, PspItem, Verb
+from lab.sandbox.actions import (
+    Delivery,
+    GameAction,
+    GameSession,
+    HouseAction,
+    PspBatch,
+    PspItem,
+    Verb,
+)
 from lab.sandbox.adyen_writer import adyen_item, signed_text
 from lab.sandbox.encoders import json_body, xml_body
 from lab.sandbox.keys import SandboxKeys
@@ -29,7 +37,9 @@ AT_MS = 1_792_664_130_123  # 2026-10-22T10:15:30.123Z
 KEYS = SandboxKeys(
     hub88_private_key=rsa.generate_private_key(public_exponent=65537, key_size=2048),
     playngo_access_token="tok",
-    adyen_hmac_key=bytes.fromhex("DFB1EB5485895CFA84146406857104ABB4CBCABDC8AAF103A624C8F6A3EAAB00"),
+    adyen_hmac_key=bytes.fromhex(
+        "DFB1EB5485895CFA84146406857104ABB4CBCABDC8AAF103A624C8F6A3EAAB00"
+    ),
     house_hmac_key=b"\x0b" * 20,
 )
 
@@ -87,7 +97,9 @@ def test_hub88_counts_in_hundred_thousandths_of_the_unit(currency, minor, amount
 
 
 def test_hub88_rollback_has_neither_amount_nor_currency_and_names_the_bet():
-    body = json.loads(record(game("hub88", Verb.ROLLBACK, bet_tx_id="bet-1", round_closed=True)).value)
+    body = json.loads(
+        record(game("hub88", Verb.ROLLBACK, bet_tx_id="bet-1", round_closed=True)).value
+    )
     assert body["reference_transaction_uuid"] == "bet-1"
     assert not {"amount", "currency", "is_free"} & set(body)
 
@@ -119,19 +131,24 @@ def test_playngo_cancel_bears_the_id_of_its_reserve_and_a_release_its_own():
     assert cancel.tag == "cancelReserve"
     assert cancel.findtext("transactionId") == "550001"
     assert cancel.find("gameSessionId") is None
-    release = etree.fromstring(record(game("playngo", Verb.WIN, tx_id="550009", bet_tx_id="550001")).value)
+    release = etree.fromstring(
+        record(game("playngo", Verb.WIN, tx_id="550009", bet_tx_id="550001")).value
+    )
     assert release.tag == "release"
     assert (release.findtext("transactionId"), release.findtext("roundId")) == ("550009", "77001")
 
 
-@pytest.mark.parametrize(("amount_minor", "closed", "state"), [(0, True, "1"), (300, True, "0"), (0, False, "0")])
+@pytest.mark.parametrize(
+    ("amount_minor", "closed", "state"), [(0, True, "1"), (300, True, "0"), (0, False, "0")]
+)
 def test_playngo_state_1_never_carries_money(amount_minor, closed, state):
     win = game("playngo", Verb.WIN, amount_minor=amount_minor, round_closed=closed)
     assert etree.fromstring(record(win).value).findtext("state") == state
 
 
 @pytest.mark.parametrize(
-    ("minor", "scale", "text"), [(150, 2, "1.50"), (150, 0, "150.00"), (1_505, 3, "1.505"), (5, 3, "0.005")]
+    ("minor", "scale", "text"),
+    [(150, 2, "1.50"), (150, 0, "150.00"), (1_505, 3, "1.505"), (5, 3, "0.005")],
 )
 def test_playngo_prints_major_units(minor, scale, text):
     assert amount_text(minor, scale) == text
@@ -163,7 +180,11 @@ def test_adyen_signs_the_eight_fields_in_their_order():
 
 
 def test_adyen_batch():
-    raw = record(PspBatch(AT_MS, (notice("REFUND", original_reference="PSP-1"), notice(psp_reference="PSP-3"))))
+    raw = record(
+        PspBatch(
+            AT_MS, (notice("REFUND", original_reference="PSP-1"), notice(psp_reference="PSP-3"))
+        )
+    )
     body = json.loads(raw.value)
     first, second = [entry["NotificationRequestItem"] for entry in body["notificationItems"]]
     assert (body["live"], first["success"]) == ("false", "true")
@@ -176,7 +197,10 @@ def test_adyen_batch():
 
 
 def test_adyen_chargeback_comes_unsigned():
-    assert "hmacSignature" not in adyen_item(notice("CHARGEBACK", original_reference="PSP-1"), KEYS)["additionalData"]
+    assert (
+        "hmacSignature"
+        not in adyen_item(notice("CHARGEBACK", original_reference="PSP-1"), KEYS)["additionalData"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +209,10 @@ def test_adyen_chargeback_comes_unsigned():
         ("authorisation-true", notice()),
         ("capture-true", notice("CAPTURE", original_reference="PSP-1")),
         ("refund-true", notice("REFUND", original_reference="PSP-1")),
-        ("refund-false", notice("REFUND", original_reference="PSP-1", success=False, reason="Insufficient")),
+        (
+            "refund-false",
+            notice("REFUND", original_reference="PSP-1", success=False, reason="Insufficient"),
+        ),
         ("chargeback", notice("CHARGEBACK", original_reference="PSP-1")),
     ],
 )
@@ -199,11 +226,15 @@ def test_adyen_items_have_the_fields_and_types_of_the_public_samples(sample, ite
     assert set(theirs) - optional == set(ours) - optional
     for name in set(ours) - optional:
         assert type(ours[name]) is type(theirs[name]), name
-    assert ("hmacSignature" in ours["additionalData"]) == ("hmacSignature" in theirs["additionalData"])
+    assert ("hmacSignature" in ours["additionalData"]) == (
+        "hmacSignature" in theirs["additionalData"]
+    )
 
 
 def test_house_withdrawal():
-    action = HouseAction(AT_MS, "withdrawal.requested", "w-1", player(), (("amount", "5.00"), ("currency", "EUR")))
+    action = HouseAction(
+        AT_MS, "withdrawal.requested", "w-1", player(), (("amount", "5.00"), ("currency", "EUR"))
+    )
     raw = record(action)
     assert raw.value == (
         b'{"operation":"withdrawal.requested","id":"w-1","player_id":"p-1001","at":"2026-10-22T10:15:30.123Z",'
@@ -225,7 +256,13 @@ def test_an_unnamed_brand_and_region_leave_their_headers_out():
 
 @pytest.mark.parametrize("nonce", range(40))
 def test_a_restyled_body_says_the_same(nonce):
-    content = {"a": "x/y", "b": None, "n": 15, "list": [{"k": "ü", "f": False}, {"k": ""}], "o": {"p": "q"}}
+    content = {
+        "a": "x/y",
+        "b": None,
+        "n": 15,
+        "list": [{"k": "ü", "f": False}, {"k": ""}],
+        "o": {"p": "q"},
+    }
     assert json.loads(json_body(content, Random(nonce))) == content
     elements = {"externalId": "p<&>1", "contextId": "", "real": "1.50"}
     root = etree.fromstring(xml_body("reserve", elements.items(), Random(nonce)))

@@ -72,7 +72,10 @@ def client(url: str) -> Iterator[SchemaRegistryClient]:
 
 def ask(url: str, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any, str]:
     async def once() -> tuple[int, Any, str]:
-        async with ClientSession() as session, session.request(method, url + path, json=body) as answer:
+        async with (
+            ClientSession() as session,
+            session.request(method, url + path, json=body) as answer,
+        ):
             return answer.status, await answer.json(content_type=None), answer.content_type
 
     return asyncio.run(once())
@@ -90,7 +93,9 @@ def test_confluents_deserialiser_reads_wallet_balances_through_it(client):
         assert read(bytes.fromhex(example["value_hex"]), context) == example["event"]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "schemas" / "golden").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "schemas" / "golden").glob("*.json")), ids=lambda path: path.stem
+)
 def test_confluents_deserialiser_reads_every_record_of_ours(client, path: Path):
     golden = json.loads(path.read_text())
     for example in golden["examples"]:
@@ -100,7 +105,9 @@ def test_confluents_deserialiser_reads_every_record_of_ours(client, path: Path):
 
 
 def test_confluents_serialiser_writes_our_bytes_when_it_may_not_register(client):
-    balance = WalletBalance("p", "EUR", 2, 100, 90, 10, 5, 7, "e", Position("wallet.transactions.v1", 3, 9))
+    balance = WalletBalance(
+        "p", "EUR", 2, 100, 90, 10, 5, 7, "e", Position("wallet.transactions.v1", 3, 9)
+    )
     schema = json.dumps(released_registry().get("wallet-balance", 1).json)
     write = AvroSerializer(client, schema, conf={"auto.register.schemas": False})
     context = SerializationContext("wallet.balances.v1", MessageField.VALUE)
@@ -127,15 +134,22 @@ def test_confluents_client_finds_its_way_around(client):
 
 @pytest.mark.parametrize("schema", list(released_registry()), ids=lambda schema: schema.name)
 def test_every_schema_stands_under_its_id_and_its_subject(url, schema):
-    for path in (f"/subjects/{schema.subject}/versions/{schema.version}", f"/schemas/ids/{schema.id}"):
+    for path in (
+        f"/subjects/{schema.subject}/versions/{schema.version}",
+        f"/schemas/ids/{schema.id}",
+    ):
         status, body, content_type = ask(url, path)
         assert (status, content_type) == (200, "application/vnd.schemaregistry.v1+json")
         assert json.loads(body["schema"]) == schema.json
     assert ask(url, f"/schemas/ids/{schema.id}/schema")[1] == schema.json
-    assert ask(url, f"/subjects/{schema.subject}/versions/{schema.version}/schema")[1] == schema.json
+    assert (
+        ask(url, f"/subjects/{schema.subject}/versions/{schema.version}/schema")[1] == schema.json
+    )
     places = ask(url, f"/schemas/ids/{schema.id}/versions")[1]
     assert {"subject": schema.subject, "version": schema.version} in places
-    assert ask(url, f"/schemas/ids/{schema.id}/subjects")[1] == [place["subject"] for place in places]
+    assert ask(url, f"/schemas/ids/{schema.id}/subjects")[1] == [
+        place["subject"] for place in places
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +189,10 @@ def test_the_small_answers(url):
     assert ask(url, "/config/wallet-balance")[1] == {"compatibilityLevel": "FULL_TRANSITIVE"}
     assert ask(url, "/schemas/types")[1] == ["AVRO"]
     assert ask(url, "/subjects?subjectPrefix=wallet.balances")[1] == [BALANCES]
-    assert ask(url, f"/subjects/{BALANCES}/versions/latest")[1]["id"] == released_registry().latest("wallet-balance").id
+    assert (
+        ask(url, f"/subjects/{BALANCES}/versions/latest")[1]["id"]
+        == released_registry().latest("wallet-balance").id
+    )
 
 
 def test_topics_of_a_namespace_are_subjects_of_that_namespace():
@@ -195,7 +212,9 @@ def test_it_serves_nobody_but_this_machine(host):
 
 def test_a_port_that_is_taken_is_said(url):
     async def again() -> None:
-        async with serve(create_server(RegistryView(SUBJECTS)), "127.0.0.1", int(url.rpartition(":")[2])):
+        async with serve(
+            create_server(RegistryView(SUBJECTS)), "127.0.0.1", int(url.rpartition(":")[2])
+        ):
             pass
 
     with pytest.raises(UsageError, match="--port"):
@@ -231,21 +250,29 @@ class StandIn:
         self.texts[schema_id] = text
 
     async def _version(self, request: web.Request) -> web.Response:
-        schema_id = self.subjects.get(request.match_info["subject"], {}).get(int(request.match_info["version"]))
+        schema_id = self.subjects.get(request.match_info["subject"], {}).get(
+            int(request.match_info["version"])
+        )
         if schema_id is None:
-            return web.json_response({"error_code": 40402, "message": "Version not found."}, status=404)
+            return web.json_response(
+                {"error_code": 40402, "message": "Version not found."}, status=404
+            )
         return web.json_response({"id": schema_id, "schema": self.texts[schema_id]})
 
     async def _by_id(self, request: web.Request) -> web.Response:
         text = self.texts.get(int(request.match_info["id"]))
         if text is None:
-            return web.json_response({"error_code": 40403, "message": "Schema not found"}, status=404)
+            return web.json_response(
+                {"error_code": 40403, "message": "Schema not found"}, status=404
+            )
         return web.json_response({"schema": text})
 
     async def _mode(self, request: web.Request) -> web.Response:
         mode = self.modes.get(request.match_info["subject"])
         if mode is None:
-            return web.json_response({"error_code": 40409, "message": "no subject-level mode"}, status=404)
+            return web.json_response(
+                {"error_code": 40409, "message": "no subject-level mode"}, status=404
+            )
         return web.json_response({"mode": mode})
 
     async def _set_mode(self, request: web.Request) -> web.Response:
@@ -287,7 +314,9 @@ def register(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.delenv("PITBOSS_NAMESPACE", raising=False)
     for url in in_thread(stand_in.app()):
         command = ["schemas", "register", url]
-        yield lambda *options, command=command: CliRunner().invoke(cli, [*command, *options], catch_exceptions=False)
+        yield lambda *options, command=command: CliRunner().invoke(
+            cli, [*command, *options], catch_exceptions=False
+        )
 
 
 def standings(result: Result) -> set[str]:
@@ -337,7 +366,9 @@ def test_a_difference_writes_nothing(register, stand_in, different):
 
 def test_what_the_registry_says_when_it_refuses_is_passed_on(register, stand_in, monkeypatch):
     async def refuse(_: web.Request) -> web.Response:
-        return web.json_response({"error_code": 42205, "message": "imports are forbidden here"}, status=422)
+        return web.json_response(
+            {"error_code": 42205, "message": "imports are forbidden here"}, status=422
+        )
 
     monkeypatch.setattr(stand_in, "_set_mode", refuse)
     for url in in_thread(stand_in.app()):
@@ -364,7 +395,9 @@ def test_the_credentials_of_the_address_are_sent(monkeypatch, stand_in):
     app = stand_in.app()
     app.middlewares.append(note)
     for url in in_thread(app):
-        result = CliRunner().invoke(cli, ["schemas", "register", url.replace("//", "//ann:s%40cret@"), "--dry-run"])
+        result = CliRunner().invoke(
+            cli, ["schemas", "register", url.replace("//", "//ann:s%40cret@"), "--dry-run"]
+        )
     assert result.exit_code == 0
     assert seen == {"Basic YW5uOnNAY3JldA=="}
 
@@ -405,7 +438,9 @@ def test_a_breaking_change_is_shown_with_the_path_of_the_field(tmp_path):
     assert "source.partition: type was int, is long" in lines
     assert any(line.startswith("BACKWARD: source.segment: ") for line in lines)
     assert any(line.startswith("FORWARD: source.partition: ") for line in lines)
-    told = json.loads(pitboss_schemas("diff", "wallet-balance/v1", changed(tmp_path, nested), "--json").stdout)
+    told = json.loads(
+        pitboss_schemas("diff", "wallet-balance/v1", changed(tmp_path, nested), "--json").stdout
+    )
     assert {one["path"] for one in told["differences"]} == {"source.segment", "source.partition"}
     assert {(one["breaks"], one["path"]) for one in told["broken"]} == {
         ("BACKWARD", "source.segment"),
@@ -433,12 +468,16 @@ def test_check_knows_backward_and_full(monkeypatch, tmp_path):
     """A new reader that reads every old record, and an old one that does not read the new: backward, not full."""
     old = released_registry().get("wallet-balance", 1)
     wider = json.loads(Path(changed(tmp_path, lambda schema: None)).read_text())
-    wider["fields"][2]["type"] = "long" if wider["fields"][2]["type"] == "int" else ["null", wider["fields"][2]["type"]]
+    wider["fields"][2]["type"] = (
+        "long" if wider["fields"][2]["type"] == "int" else ["null", wider["fields"][2]["type"]]
+    )
     new = Schema("wallet-balance", 2, old.id + 1, wider)
     both = Registry({**{schema.id: schema for schema in released_registry()}, new.id: new})
     monkeypatch.setattr(pitboss.cli.schemas, "released", lambda: both)
     monkeypatch.setattr(
-        pitboss.cli.schemas, "released_checksums", lambda: {one.name: checksum(one.json) for one in both}
+        pitboss.cli.schemas,
+        "released_checksums",
+        lambda: {one.name: checksum(one.json) for one in both},
     )
     full = json.loads(pitboss_schemas("check", "--json").stdout)
     assert [(one["schema"], one["breaks"], one["path"]) for one in full if one["breaks"]] == [

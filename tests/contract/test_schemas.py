@@ -17,18 +17,30 @@ from schemas import codec, topics
 from schemas.compatibility import checksum, problems, released_checksums
 from schemas.compiler.avro_types import BadSchema, parse
 from schemas.compiler.binding import bind
-from schemas.registry import RECORDS, BadRegistry, Schema, UnknownSchema, load, released_registry, subject_of
+from schemas.registry import (
+    RECORDS,
+    BadRegistry,
+    Schema,
+    UnknownSchema,
+    load,
+    released_registry,
+    subject_of,
+)
 
 SUBJECTS = sorted(RECORDS)
 GOLDEN = [
     (schema, example)
     for schema in released_registry()
     for example in json.loads(
-        (files("schemas") / "golden" / f"{schema.subject}.v{schema.version}.json").read_text(encoding="utf-8")
+        (files("schemas") / "golden" / f"{schema.subject}.v{schema.version}.json").read_text(
+            encoding="utf-8"
+        )
     )["examples"]
 ]
 AS_GOLDEN = pytest.mark.parametrize(
-    ("schema", "example"), GOLDEN, ids=[f"{schema.name}: {example['about']}" for schema, example in GOLDEN]
+    ("schema", "example"),
+    GOLDEN,
+    ids=[f"{schema.name}: {example['about']}" for schema, example in GOLDEN],
 )
 
 
@@ -41,7 +53,9 @@ def avro(tmp_path: Path) -> Path:
 
 def edit_lock(avro: Path, **changes: Any) -> None:
     lock = json.loads((avro / "ids.lock.json").read_text())
-    lock["ids"].update({name.replace("_", "-").replace("-v", "/v"): id_ for name, id_ in changes.items()})
+    lock["ids"].update(
+        {name.replace("_", "-").replace("-v", "/v"): id_ for name, id_ in changes.items()}
+    )
     lock["ids"] = {name: id_ for name, id_ in lock["ids"].items() if id_ is not None}
     (avro / "ids.lock.json").write_text(json.dumps(lock))
 
@@ -64,9 +78,14 @@ def test_golden_bytes_are_those_of_the_reference(schema, example):
     parsed = fastavro.parse_schema(schema.json)
     said = msgspec.to_builtins(event, builtin_types=(bytes,))
     body = BytesIO()
-    fastavro.schemaless_writer(body, parsed, {field["name"]: said[field["name"]] for field in schema.json["fields"]})
+    fastavro.schemaless_writer(
+        body, parsed, {field["name"]: said[field["name"]] for field in schema.json["fields"]}
+    )
     assert value == b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
-    assert msgspec.convert(fastavro.schemaless_reader(BytesIO(value[5:]), parsed, None), record) == event
+    assert (
+        msgspec.convert(fastavro.schemaless_reader(BytesIO(value[5:]), parsed, None), record)
+        == event
+    )
 
 
 def test_every_released_version_has_golden_examples():
@@ -193,7 +212,9 @@ def test_a_class_with_other_fields_than_its_schema_is_refused():
     schema = released_registry().latest("wallet-balance")
     with pytest.raises(BadSchema, match="has the fields"):
         bind(parse(schema.json), RECORDS["wallet-outcome"])
-    as_text = json.loads(json.dumps(schema.json).replace('"scale", "type": "int"', '"scale", "type": "string"'))
+    as_text = json.loads(
+        json.dumps(schema.json).replace('"scale", "type": "int"', '"scale", "type": "string"')
+    )
     with pytest.raises(BadSchema, match="scale cannot hold"):
         bind(parse(as_text), RECORDS["wallet-balance"])
 

@@ -20,14 +20,18 @@ MUTANTS = 20
 def test_what_a_stranger_sends_in_a_players_name_makes_nobody_wait(name):
     if not subject(name).examples.keys:
         return  # nothing is signed: such a provider cannot be named in PITBOSS_PARK
-    stranger = Normaliser(by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])})
+    stranger = Normaliser(
+        by_provider([ADAPTERS[name]]), {provider(name): other_keys(ADAPTERS[name])}
+    )
     random = Random(7)
     for seed in range(5):
         fill = Fill(seed)
         examples = subject(name).make_examples(fill)
         for example in examples:
             for _ in range(MUTANTS):
-                sent = replace(mutate(example, random.choice(examples), random), key=fill.player.encode())
+                sent = replace(
+                    mutate(example, random.choice(examples), random), key=fill.player.encode()
+                )
                 rejected = stranger.normalise(raw := record(sent, provider(name)))
                 assert holding_code(raw, rejected) is None, (sent.name, sent.value, rejected)
 

@@ -68,12 +68,16 @@ class Scene:
     async def append(self, events, topic=TRANSACTIONS) -> None:
         records = [
             ((e.player_id or e.reference.tx_id).encode(), self.encode(e), (), None) for e in events
-        ]  # fmt: skip
-        async with BatchProducer(ProducerSettings(self.runtime.bootstrap_servers, "test")) as producer:
+        ]
+        async with BatchProducer(
+            ProducerSettings(self.runtime.bootstrap_servers, "test")
+        ) as producer:
             await producer.send_keyed(self.runtime.topic(topic), records)
 
     @contextmanager
-    def worker(self, name: str, point: str = "none", role: str = "ledger") -> Iterator[subprocess.Popen[bytes]]:
+    def worker(
+        self, name: str, point: str = "none", role: str = "ledger"
+    ) -> Iterator[subprocess.Popen[bytes]]:
         runtime = self.runtime
         places = (runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test")
         settings = (
@@ -84,7 +88,9 @@ class Scene:
         command = [sys.executable, "-m", "tests.faults.ledger_worker", role]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*command, json.dumps(asdict(settings)), point, str(self.arm)], stdout=log, stderr=log
+                [*command, json.dumps(asdict(settings)), point, str(self.arm)],
+                stdout=log,
+                stderr=log,
             )
             try:
                 yield process
@@ -95,7 +101,9 @@ class Scene:
     async def frozen(self, process: subprocess.Popen[bytes]) -> None:
         def is_frozen() -> bool:
             assert process.poll() is None, self.logs()
-            return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            return (
+                Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            )
 
         assert await asyncio.to_thread(poll, is_frozen, PATIENCE_S), self.logs()
 
@@ -128,17 +136,25 @@ class Scene:
         tables = await read_tables(database)
         checks = await check_tables(database)
         await database.close()
-        empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r")
+        empty = runtime_of(
+            runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r"
+        )
         create_database(empty)
         try:
             checks.append(check_topics(topics, tables))
             log = runtime.topic(TRANSACTIONS)
-            checks.append(await check_replay(empty.database_url, log, topics, tables, policies(), lambda *_: None))
+            checks.append(
+                await check_replay(
+                    empty.database_url, log, topics, tables, policies(), lambda *_: None
+                )
+            )
         finally:
             drop_database(empty)
         assert {check.name: check.detail for check in checks if not check.holds} == {}, self.logs()
         assert {(a.partition, a.source_offset) for a in tables.answers} == {
-            (sourced.source.partition, sourced.source.offset) for log in topics.log.values() for sourced in log
+            (sourced.source.partition, sourced.source.offset)
+            for log in topics.log.values()
+            for sourced in log
         }
 
     def rows(self, query: str):
@@ -147,7 +163,9 @@ class Scene:
 
     def claims(self) -> int:
         """How often partitions were claimed."""
-        [(claims,)] = self.rows("SELECT sum(epoch)::int FROM stream_position WHERE consumer = 'ledger'")
+        [(claims,)] = self.rows(
+            "SELECT sum(epoch)::int FROM stream_position WHERE consumer = 'ledger'"
+        )
         return claims
 
     def assignments(self, name: str) -> int:
@@ -155,11 +173,16 @@ class Scene:
         return (self.folder / f"{name}.log").read_text().count(" begins at ")
 
     def logs(self) -> str:
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-4_000:]}" for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-4_000:]}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
 
 
 async def new_scene(runtime, folder: Path) -> Scene:
     """Empty tables and topics."""
     migrate(runtime.database_url)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+    )
     return Scene(runtime, folder)

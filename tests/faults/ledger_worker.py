@@ -70,7 +70,7 @@ def fail_sending(arm: Path) -> None:
     original = Publisher._publish
 
     async def wrapped(self: Publisher, applied: Any) -> None:
-        if arm.exists():  # noqa: ASYNC240
+        if arm.exists():
             raise SendFailed("a test says so")
         await original(self, applied)
 
@@ -129,15 +129,21 @@ POINTS: dict[str, Callable[[Path], None]] = {
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
     "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
     "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
-    "before the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=True),
-    "after the offsets are committed": lambda arm: freeze_around(AIOKafkaConsumer, "commit", arm, before=False),
+    "before the offsets are committed": lambda arm: freeze_around(
+        AIOKafkaConsumer, "commit", arm, before=True
+    ),
+    "after the offsets are committed": lambda arm: freeze_around(
+        AIOKafkaConsumer, "commit", arm, before=False
+    ),
     "inside the claim": lambda arm: freeze_after("positions", "claim", arm),
     "after the claim": lambda arm: freeze_around(positions, "claim_positions", arm, before=False),
     "before it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=True),
     "after it is sent again": lambda arm: freeze_around(Publisher, "resend", arm, before=False),
     "before it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=True),
     "after it is parked": lambda arm: freeze_around(Resolver, "park", arm, before=False),
-    "before it is appended": lambda arm: freeze_around(Resolver, "_append_decided", arm, before=True),
+    "before it is appended": lambda arm: freeze_around(
+        Resolver, "_append_decided", arm, before=True
+    ),
     "after it is appended": freeze_marking,
 }
 

@@ -13,7 +13,10 @@ def main(role: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif role == "steady":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"{role} {os.getpid()} {os.environ['PITBOSS_NAMESPACE']} {os.environ['PITBOSS_WORKER_ID']}", flush=True)
+    print(
+        f"{role} {os.getpid()} {os.environ['PITBOSS_NAMESPACE']} {os.environ['PITBOSS_WORKER_ID']}",
+        flush=True,
+    )
     if role == "failing":
         sys.exit(71)
     while True:

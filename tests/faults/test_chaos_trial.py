@@ -69,7 +69,11 @@ def create_copier(bootstrap: str, name: str, pace_ms: int) -> PitbossApp:
     add_agent(
         app,
         IntakeSettings(
-            bootstrap, GROUP, commit_interval_ms=COMMIT_MS, session_timeout_ms=6_000, drain_timeout_ms=5_000
+            bootstrap,
+            GROUP,
+            commit_interval_ms=COMMIT_MS,
+            session_timeout_ms=6_000,
+            drain_timeout_ms=5_000,
         ),
         copy,
         name="copy",
@@ -94,7 +98,9 @@ class Workers:
     def start(self, name: str) -> None:
         command = [sys.executable, __file__, self.bootstrap, name, str(self.pace_ms)]
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+            self.running[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=Path(__file__).parents[2]
+            )
 
     def kill(self, name: str) -> None:
         process = self.running.pop(name)
@@ -120,7 +126,10 @@ class Workers:
         return codes
 
     def logs(self) -> str:
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-3_000:]}" for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-3_000:]}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
 
 
 async def create_topics(bootstrap: str) -> None:
@@ -147,10 +156,15 @@ class Feeder:
                 numbers = range(self.fed, min(self.fed + chunk, self.allowed))
                 begin = time.monotonic()
                 if numbers:
-                    records = [(b"key-%d" % (n % KEYS), b"%09d" % n + b"." * 200, (), None) for n in numbers]
+                    records = [
+                        (b"key-%d" % (n % KEYS), b"%09d" % n + b"." * 200, (), None)
+                        for n in numbers
+                    ]
                     await producer.send_keyed(SOURCE, records)
                     self.fed = numbers.stop
-                await asyncio.sleep(max(0.0, begin + FEED_S * chunk / self.count - time.monotonic()))
+                await asyncio.sleep(
+                    max(0.0, begin + FEED_S * chunk / self.count - time.monotonic())
+                )
 
 
 class Group:
@@ -209,7 +223,9 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     return time.monotonic() - begin
 
 
-async def read(bootstrap: str, topic: str) -> tuple[dict[TopicPartition, int], list[tuple[bytes, int]]]:
+async def read(
+    bootstrap: str, topic: str
+) -> tuple[dict[TopicPartition, int], list[tuple[bytes, int]]]:
     """The ends of a topic's partitions, and its records as (key, number) in the order of each partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
@@ -249,7 +265,9 @@ def assert_copied(count: int, copies: list[tuple[bytes, int]]) -> int:
 @pytest.mark.faults
 @pytest.mark.integration
 @pytest.mark.parametrize("count", [60_000, pytest.param(500_000, marks=pytest.mark.prove)])
-async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(private_stack: Stack, tmp_path, count, capsys):
+async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
+    private_stack: Stack, tmp_path, count, capsys
+):
     bootstrap = private_stack.runtime("").bootstrap_servers
     await create_topics(bootstrap)
     workers, feeder = Workers(bootstrap, tmp_path), Feeder(bootstrap, count)

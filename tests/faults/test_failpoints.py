@@ -20,18 +20,32 @@ from tests.unit.ledger_events import deposit, house, leg, transaction
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(240)]
 
 LEDGER_POINTS = (
-    "inside the claim", "after the claim", "before it is sent again", "after it is sent again",
-    "before the transaction", "between two rows", "between two tables", "inside the transaction", "before the commit",
+    "inside the claim",
+    "after the claim",
+    "before it is sent again",
+    "after it is sent again",
+    "before the transaction",
+    "between two rows",
+    "between two tables",
+    "inside the transaction",
+    "before the commit",
     "after the commit",
-    "before it is published", "after it is published", "before the offsets are committed",
+    "before it is published",
+    "after it is published",
+    "before the offsets are committed",
     "after the offsets are committed",
-)  # fmt: skip
+)
 """In the order in which a worker comes to them."""
 
 RESOLVER_POINTS = (
-    "inside the claim", "after the claim", "before it is parked", "after it is parked", "before it is appended",
-    "after it is appended", "before the offsets are committed",
-)  # fmt: skip
+    "inside the claim",
+    "after the claim",
+    "before it is parked",
+    "after it is parked",
+    "before it is appended",
+    "after it is appended",
+    "before the offsets are committed",
+)
 
 ROUNDS = 10
 NOTICES = 12
@@ -89,18 +103,27 @@ async def append_notices(scene, number):
 
 
 def opened(number: int):
-    return house("deposit.opened", f"dep-{number}", leg("INFORMATIONAL", 2_500), player=f"p-{number % 12}")
+    return house(
+        "deposit.opened", f"dep-{number}", leg("INFORMATIONAL", 2_500), player=f"p-{number % 12}"
+    )
 
 
 def notice(number: int):
-    return deposit(f"psp-{number}", 2_500, player=None, reference=("deposit.opened", f"dep-{number}"))
+    return deposit(
+        f"psp-{number}", 2_500, player=None, reference=("deposit.opened", f"dep-{number}")
+    )
 
 
 def refund(number: int):
     return transaction(
-        "REFUND", f"ref-{number}", leg("DEPOSIT_REVERSAL", 500), provider="adyen", player=None,
-        reference=("AUTHORISATION", f"psp-{number}"), round_id=None,
-    )  # fmt: skip
+        "REFUND",
+        f"ref-{number}",
+        leg("DEPOSIT_REVERSAL", 500),
+        provider="adyen",
+        player=None,
+        reference=("AUTHORISATION", f"psp-{number}"),
+        round_id=None,
+    )
 
 
 async def resolver_killed_at(scene, points):
@@ -113,7 +136,9 @@ async def resolver_killed_at(scene, points):
 
             def is_resolved() -> bool:
                 assert (process.poll(), ledger.poll()) == (None, None), scene.logs()
-                return scene.rows("SELECT count(*) FILTER (WHERE appended) FROM parked") == [(events,)]
+                return scene.rows("SELECT count(*) FILTER (WHERE appended) FROM parked") == [
+                    (events,)
+                ]
 
             assert await asyncio.to_thread(poll, is_resolved, PATIENCE_S), scene.logs()
             process.send_signal(signal.SIGTERM)
@@ -122,7 +147,9 @@ async def resolver_killed_at(scene, points):
     await scene.proven()
     paid = (2_500 - 500) * NOTICES // 2 * rounds
     assert scene.rows("SELECT sum(cash_minor) FROM wallet") == [(paid,)]
-    assert scene.rows("SELECT count(*) FROM entry WHERE outcome = 'UNRESOLVED'") == [(NOTICES * rounds,)]
+    assert scene.rows("SELECT count(*) FROM entry WHERE outcome = 'UNRESOLVED'") == [
+        (NOTICES * rounds,)
+    ]
     suspense = "SELECT sum(CASE WHEN credit = 'suspense:adyen' THEN amount_minor ELSE -amount_minor END) FROM transfer"
     assert scene.rows(f"{suspense} WHERE 'suspense:adyen' IN (debit, credit)") == [(paid,)]
 

@@ -43,13 +43,17 @@ async def log(runtime):
 
 
 def production_worker(runtime) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-m", "pitboss.workers.worker", "fraud"], worker_environment(runtime, "fraud-0")
+    return [sys.executable, "-m", "pitboss.workers.worker", "fraud"], worker_environment(
+        runtime, "fraud-0"
+    )
 
 
 def saving_worker(runtime) -> tuple[list[str], dict[str, str]]:
     settings = asdict(settings_of(runtime, snapshot_records=1, group_instance_id="fraud-0"))
     del settings["rules"]
-    return [sys.executable, "-m", "tests.faults.fraud_worker", json.dumps(settings)], dict(os.environ)
+    return [sys.executable, "-m", "tests.faults.fraud_worker", json.dumps(settings)], dict(
+        os.environ
+    )
 
 
 @contextmanager
@@ -139,7 +143,9 @@ async def test_killed_over_and_over_while_catching_up(log, tmp_path):
         def saved() -> int:
             if connection.execute("SELECT to_regclass('fraud.snapshot')").fetchone() == (None,):
                 return 0
-            [[offsets]] = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM fraud.snapshot").fetchall()
+            [[offsets]] = connection.execute(
+                "SELECT coalesce(sum(next_offset), 0) FROM fraud.snapshot"
+            ).fetchall()
             return int(offsets)
 
         for share in sorted(chance.uniform(0.02, 0.8) for _ in range(6)):

@@ -133,7 +133,9 @@ async def play(
                 await killing
             await settled()
     ends = [line.partition(";")[0] for line in said if " after " in line]
-    print(f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}")
+    print(
+        f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}"
+    )
     checks, topics = await check_everything(runtime)
     assert failures(checks) == {}, (f"seed {seed}", said)
     assert len(topics.raw) >= len(records)

@@ -36,15 +36,21 @@ async def test_a_kind_that_no_rule_knows_ends_every_worker_that_meets_it(scene):
     with scene.worker("ledger-1") as process:
         await scene.published(processes=[process])
         unknown = transaction("teleport", "t", Leg("TELEPORT"), player="p-1")
-        await scene.append([deposit("before", 7, player="p-1"), unknown, bet("after", 1, player="p-1")])
+        await scene.append(
+            [deposit("before", 7, player="p-1"), unknown, bet("after", 1, player="p-1")]
+        )
         await ends_soon_with(scene, process, InvariantBroken.exit_code)
     with scene.worker("ledger-1") as process:
         await ends_soon_with(scene, process, InvariantBroken.exit_code)
     assert "no posting rule for kind 'TELEPORT'" in scene.logs()
     part = partition_for(b"p-1", PARTITIONS)
     # Not a record of its batch is booked, neither before nor behind it.
-    assert scene.rows("SELECT count(*) FROM entry WHERE provider_tx_id IN ('before', 't', 'after')") == [(0,)]
-    assert scene.rows(f"SELECT next_offset = published_offset FROM stream_position WHERE part = {part}") == [(True,)]
+    assert scene.rows(
+        "SELECT count(*) FROM entry WHERE provider_tx_id IN ('before', 't', 'after')"
+    ) == [(0,)]
+    assert scene.rows(
+        f"SELECT next_offset = published_offset FROM stream_position WHERE part = {part}"
+    ) == [(True,)]
 
 
 async def test_a_publisher_that_fails_for_good_ends_the_worker_whatever_waits_for_it(scene):
@@ -68,18 +74,31 @@ async def test_amounts_and_ids_of_a_hostile_provider_stop_nobody(scene):
     most = Amount(2**63 - 1, 2)
     hostile = [transaction("win", f"w{n}", Leg("WIN", most, "EUR"), player="p-1") for n in range(4)]
     hostile += [
-        transaction("bet", f"f{n}", Leg("BET", Amount(1, 2), "EUR", is_free=True), decide=True, player="p-1")
+        transaction(
+            "bet", f"f{n}", Leg("BET", Amount(1, 2), "EUR", is_free=True), decide=True, player="p-1"
+        )
         for n in range(3)
     ]
     hostile += [
-        transaction("rollback", f"r{n}", Leg("ROLLBACK"), reference=("bet", f"f{n}"), player="p-1") for n in range(3)
+        transaction("rollback", f"r{n}", Leg("ROLLBACK"), reference=("bet", f"f{n}"), player="p-1")
+        for n in range(3)
     ]
     odd = ["\\N", "\\.", "a\tb", "'; DROP TABLE wallet; --", "🎰" * 128, "player:p-1:cash"]
-    hostile += [transaction("win", text, Leg("WIN", Amount(1, 2), "EUR"), player=text, round_id=text) for text in odd]
+    hostile += [
+        transaction("win", text, Leg("WIN", Amount(1, 2), "EUR"), player=text, round_id=text)
+        for text in odd
+    ]
     with scene.worker("ledger-1") as process:
-        for event in hostile:  # each in a transaction of its own, so that nothing is still in memory
+        for (
+            event
+        ) in hostile:  # each in a transaction of its own, so that nothing is still in memory
             await scene.append(
-                [event, msgspec.structs.replace(event, attempt=msgspec.structs.replace(event.attempt, offset=10**9))]
+                [
+                    event,
+                    msgspec.structs.replace(
+                        event, attempt=msgspec.structs.replace(event.attempt, offset=10**9)
+                    ),
+                ]
             )
             await scene.published(processes=[process])
         await scene.append(traffic(1))
@@ -87,7 +106,9 @@ async def test_amounts_and_ids_of_a_hostile_provider_stop_nobody(scene):
         process.send_signal(signal.SIGTERM)
         assert await scene.ended(process) == 0, scene.logs()
     # The ordinary wins of p-1 behind them find no room either; which of those there are is for the traffic to say.
-    refused = scene.rows("SELECT provider_tx_id FROM entry WHERE reason = 'BALANCE_OUT_OF_RANGE' AND kind = 'WIN'")
+    refused = scene.rows(
+        "SELECT provider_tx_id FROM entry WHERE reason = 'BALANCE_OUT_OF_RANGE' AND kind = 'WIN'"
+    )
     assert {("w1",), ("w2",), ("w3",)} <= set(refused)
     assert ("w0",) not in refused
     await scene.proven()

@@ -25,7 +25,8 @@ async def scene(runtime, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "point", ["before the transaction", "inside the transaction", "between two rows", "after the commit"]
+    "point",
+    ["before the transaction", "inside the transaction", "between two rows", "after the commit"],
 )
 async def test_a_worker_that_was_frozen_finds_itself_fenced(scene, point):
     """It slept through its session, another has its partitions and has gone on; then it wakes in mid-sentence."""
@@ -68,7 +69,9 @@ async def is_fenced_or_joins_anew(scene, zombie, assignments: int) -> None:
 
 async def no_newer_balance_is_missing(scene) -> None:
     """What a worker sends that was frozen between COMMIT and send is older: readers who drop `version <= seen` are right."""
-    topics = await read_all_topics(scene.runtime.bootstrap_servers, scene.runtime.namespace, PROVIDERS)
+    topics = await read_all_topics(
+        scene.runtime.bootstrap_servers, scene.runtime.namespace, PROVIDERS
+    )
     wallets = scene.rows("SELECT player_id || ':' || currency, version FROM wallet ORDER BY 1")
     assert sorted((key, balance.version) for key, balance in topics.balances.items()) == wallets
     assert topics.contradictions == []

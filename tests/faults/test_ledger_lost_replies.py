@@ -114,14 +114,19 @@ FREE = transaction("bet", "f", leg("BET", 10, is_free=True), decide=True)
 PARTS = {
     0: [
         [deposit("d", 1_000), bet("a", 100), FREE],
-        [bet("a", 100), win("w", 30, "a"), rollback("r", "a"), house("player.blocked", "x", leg("PLAYER_STATE", None, None))],
+        [
+            bet("a", 100),
+            win("w", 30, "a"),
+            rollback("r", "a"),
+            house("player.blocked", "x", leg("PLAYER_STATE", None, None)),
+        ],
         [bet("b", 10), rollback("rf", "f"), bet("b", 10)],
     ],
     1: [
         [deposit("e", 500, player="p-2")],
         [rollback("r9", "z", player="p-2"), bet("z", 50, player="p-2"), bet("y", 70, player="p-2")],
     ],
-}  # fmt: skip
+}
 
 
 async def until_it_works(act) -> None:
@@ -140,7 +145,12 @@ async def play(url: str) -> Topics:
     publishing = LedgerDatabase(url, "pitboss.publisher", silence_max_s=SILENCE_MAX_S)
     claiming = LedgerDatabase(url, "pitboss.claim", silence_max_s=SILENCE_MAX_S)
     publisher = Publisher(
-        publishing, topics.send, ledger.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES, outcomes_topic=OUTCOMES
+        publishing,
+        topics.send,
+        ledger.epochs,
+        log_topic=TRANSACTIONS,
+        balances_topic=BALANCES,
+        outcomes_topic=OUTCOMES,
     )
     committer = Committer(ledger, publisher)
     tasks = [asyncio.ensure_future(publisher.run()), asyncio.ensure_future(committer.run())]
@@ -183,11 +193,14 @@ TABLES = {
 
 def everything(connection) -> dict:
     found = {
-        table: connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3").fetchall() if table != "player_state"
+        table: connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3").fetchall()
+        if table != "player_state"
         else connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1").fetchall()
         for table, columns in TABLES.items()
-    }  # fmt: skip
-    rows = connection.execute("SELECT part, from_offset, next_offset FROM batch ORDER BY sequence").fetchall()
+    }
+    rows = connection.execute(
+        "SELECT part, from_offset, next_offset FROM batch ORDER BY sequence"
+    ).fetchall()
     for part, batches in PARTS.items():
         reached = 0
         for _, first, after in [row for row in rows if row[0] == part]:
@@ -198,8 +211,12 @@ def everything(connection) -> dict:
 
 
 def said(topics: Topics) -> tuple:
-    outcomes = sorted((o.provider_tx_id, o.attempt.offset, o.outcome, o.version) for o in topics.outcomes.values())
-    return outcomes, sorted((b.player_id, b.version, b.available_minor) for b in topics.balances.values())
+    outcomes = sorted(
+        (o.provider_tx_id, o.attempt.offset, o.outcome, o.version) for o in topics.outcomes.values()
+    )
+    return outcomes, sorted(
+        (b.player_id, b.version, b.available_minor) for b in topics.balances.values()
+    )
 
 
 @pytest.fixture

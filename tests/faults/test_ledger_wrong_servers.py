@@ -26,7 +26,9 @@ async def play(scene) -> None:
     """Some traffic, booked and resolved; then the workers are drained, so that their groups have committed all of it."""
     await scene.append(traffic(1))
     await scene.append([house("deposit.opened", "dep", leg("INFORMATIONAL", 100), player="p-1")])
-    await scene.append([deposit("psp", 100, player=None, reference=("deposit.opened", "dep"))], UNRESOLVED)
+    await scene.append(
+        [deposit("psp", 100, player=None, reference=("deposit.opened", "dep"))], UNRESOLVED
+    )
     with scene.worker("ledger-1") as ledger, scene.worker("resolve-1", role="resolve") as resolve:
         while scene.rows("SELECT count(*) FROM parked WHERE appended") != [(1,)]:
             assert (ledger.poll(), resolve.poll()) == (None, None), scene.logs()
@@ -40,7 +42,11 @@ async def play(scene) -> None:
 async def refused(scene, role: str = "ledger") -> str:
     with scene.worker(f"{role}-1", role=role) as process:
         assert await scene.ended(process) == LogMismatch.exit_code, scene.logs()
-    said = [line for line in (scene.folder / f"{role}-1.log").read_text().splitlines() if "LOG_MISMATCH" in line]
+    said = [
+        line
+        for line in (scene.folder / f"{role}-1.log").read_text().splitlines()
+        if "LOG_MISMATCH" in line
+    ]
     assert said, scene.logs()
     return "\n".join(said)
 
@@ -48,7 +54,16 @@ async def refused(scene, role: str = "ledger") -> str:
 def everything(scene):
     return {
         table: scene.rows(f"SELECT t::text FROM {table} t ORDER BY 1")
-        for table in ("entry", "repeat", "transfer", "wallet", "closing", "parked", "batch", "installation")
+        for table in (
+            "entry",
+            "repeat",
+            "transfer",
+            "wallet",
+            "closing",
+            "parked",
+            "batch",
+            "installation",
+        )
     } | {
         "position": scene.rows(
             "SELECT consumer, part, next_offset, published_offset FROM stream_position ORDER BY 1, 2"
@@ -70,7 +85,9 @@ async def test_a_wiped_broker_under_a_kept_database(private_stack, tmp_path):
     await asyncio.to_thread(private_stack.kill_kafka)
     shutil.rmtree(private_stack.kafka.folder / "data")
     await asyncio.to_thread(private_stack.restart_kafka)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+    )
     for phase in (5, 6):  # as long as the old log, and longer: no offset alone would tell
         assert "belongs to cluster and partition count" in await refused(scene)
         assert "belongs to cluster and partition count" in await refused(scene, "resolve")
@@ -92,7 +109,9 @@ async def test_a_wiped_database_under_a_kept_broker(scene):
 async def test_a_database_that_is_an_older_copy(scene, role):
     await play(scene)
     with psycopg.connect(scene.runtime.database_url) as connection:
-        connection.execute("UPDATE stream_position SET next_offset = next_offset - 1 WHERE next_offset > 0")
+        connection.execute(
+            "UPDATE stream_position SET next_offset = next_offset - 1 WHERE next_offset > 0"
+        )
     before = everything(scene)
     assert "it is an older copy, or another" in await refused(scene, role)
     assert everything(scene) == before
@@ -114,12 +133,18 @@ async def test_a_topic_that_was_deleted_and_made_again(scene, role, refilled):
 
     await wait_until(is_gone, f"{topic} to be gone")
     await admin.close()
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+    )
     if refilled and role == "ledger":
         await scene.append(traffic(1, count=900))
     elif refilled:
         await scene.append(
-            [deposit(f"x-{n}", 1, player=None, reference=("deposit.opened", "dep")) for n in range(9)], topic
+            [
+                deposit(f"x-{n}", 1, player=None, reference=("deposit.opened", "dep"))
+                for n in range(9)
+            ],
+            topic,
         )
     said = await refused(scene, role)
     assert ("the log holds another record there" if refilled else "the log ends at 0") in said
@@ -131,7 +156,9 @@ async def test_another_partition_count(scene):
     before = everything(scene)
     admin = AIOKafkaAdminClient(bootstrap_servers=scene.runtime.bootstrap_servers)
     await admin.start()
-    await admin.create_partitions({scene.runtime.topic(TRANSACTIONS): NewPartitions(total_count=PARTITIONS * 2)})
+    await admin.create_partitions(
+        {scene.runtime.topic(TRANSACTIONS): NewPartitions(total_count=PARTITIONS * 2)}
+    )
     await admin.close()
     assert "belongs to cluster and partition count" in await refused(scene)
     assert everything(scene) == before

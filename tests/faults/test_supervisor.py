@@ -111,7 +111,9 @@ def test_all_means_every_role_so_many_times(nowhere, tmp_path):
     assert names == [f"{role}-{n}" for role in ROLES for n in (1, 2)]
 
 
-def test_a_worker_knows_its_servers_and_its_name_and_logs_under_its_namespace(worker, tmp_path, monkeypatch):
+def test_a_worker_knows_its_servers_and_its_name_and_logs_under_its_namespace(
+    worker, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PITBOSS_WORKER_ID", "rack-7")
     steady = worker("steady", number=3)
     steady.start()
@@ -187,7 +189,9 @@ Supervisor(workers, print).run()
 @pytest.mark.faults
 def test_no_worker_outlives_a_supervisor_that_was_killed(tmp_path):
     logs = [tmp_path / "faults" / "log" / f"{role}-1.log" for role in ("steady", "stubborn")]
-    with subprocess.Popen([sys.executable, "-c", SUPERVISE, str(tmp_path)], stdout=subprocess.DEVNULL) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISE, str(tmp_path)], stdout=subprocess.DEVNULL
+    ) as parent:
         until(lambda: all(log.exists() and log.read_text() for log in logs))
         workers = [ProcessId.of(int(log.read_text().split()[1])) for log in logs]
         assert all(worker is not None and worker.is_alive for worker in workers)
@@ -208,7 +212,9 @@ def test_a_thread_that_started_a_worker_may_end(worker):
 def test_an_orphan_ends_with_a_code_of_its_own(tmp_path):
     environ = {**os.environ, "PITBOSS_NAMESPACE": "", "PITBOSS_WORKER_ID": ""}
     command = [sys.executable, "-m", "pitboss.workers.lifeline", STUB, "steady"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as orphan:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+    ) as orphan:
         assert orphan.stdout is not None
         assert orphan.stdin is not None
         assert orphan.stdout.readline().startswith(b"steady")

@@ -28,7 +28,10 @@ pytestmark = pytest.mark.integration
 async def _prepare(runtime) -> list[FraudAlert]:
     await fraud_log.make_topics(runtime)
     await append(
-        runtime, burst("slow", T0, 450) + burst("fast", T0, 520) + burst("faster", T0 + 9_000, 600, every_ms=50)
+        runtime,
+        burst("slow", T0, 450)
+        + burst("fast", T0, 520)
+        + burst("faster", T0 + 9_000, 600, every_ms=50),
     )
     async with running_agent(settings_of(runtime)):
         await fraud_log.wait_until_processed(runtime)
@@ -58,7 +61,9 @@ def pitboss(runtime, monkeypatch):
     for name, value in worker_environment(runtime).items():
         if name.startswith("PITBOSS_"):
             monkeypatch.setenv(name, value)
-    return lambda *arguments: CliRunner().invoke(cli, ["alerts", *arguments], catch_exceptions=False)
+    return lambda *arguments: CliRunner().invoke(
+        cli, ["alerts", *arguments], catch_exceptions=False
+    )
 
 
 def test_list_show_and_explain(alerts, pitboss, runtime):
@@ -68,15 +73,21 @@ def test_list_show_and_explain(alerts, pitboss, runtime):
     lines = listed.stdout.splitlines()
     assert [first.alert_id in lines[1], second.alert_id in lines[2], len(lines)] == [True, True, 3]
     assert listed.stderr == "2 alerts\n"
-    assert json.loads(pitboss("list", "--json").stdout) == [msgspec.to_builtins(alert) for alert in alerts]
-    assert json.loads(pitboss("list", "--json", "--player", "fast").stdout)[0]["key"] == "default:fast"
+    assert json.loads(pitboss("list", "--json").stdout) == [
+        msgspec.to_builtins(alert) for alert in alerts
+    ]
+    assert (
+        json.loads(pitboss("list", "--json", "--player", "fast").stdout)[0]["key"] == "default:fast"
+    )
     assert json.loads(pitboss("list", "--json", "--rule", "D02").stdout) == []
 
     shown = pitboss("show", first.alert_id[:8])
     assert shown.exit_code == 0
     assert "inter_arrival_p50_ms" in shown.stdout
     assert first.sample_event_ids[49] in shown.stdout
-    assert json.loads(pitboss("show", first.alert_id, "--json").stdout) == msgspec.to_builtins(first)
+    assert json.loads(pitboss("show", first.alert_id, "--json").stdout) == msgspec.to_builtins(
+        first
+    )
 
     explained = pitboss("explain", first.alert_id)
     assert explained.exit_code == 0
@@ -133,7 +144,9 @@ def test_watch_shows_each_alert_once_and_ends_with_ctrl_c(alerts, runtime):
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["alert_id"] for line in lines} == {alert.alert_id for alert in alerts}
-    with subprocess.Popen([*command, "--from-start"], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--from-start"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for _ in range(2):
             assert json.loads(process.stdout.readline())["rule_id"] == "D01"

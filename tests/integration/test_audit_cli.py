@@ -30,7 +30,9 @@ def run(runtime):
         connection.execute("UPDATE stream_position SET topic = %s", (topic,))
 
     def run(*arguments, code=0):
-        result = CliRunner().invoke(cli, ["ledger", *map(str, arguments)], env=worker_environment(runtime))
+        result = CliRunner().invoke(
+            cli, ["ledger", *map(str, arguments)], env=worker_environment(runtime)
+        )
         assert result.exit_code == code, (result.output, result.stderr, result.exception)
         return json.loads(result.stdout) if "--json" in arguments else result.stdout
 
@@ -44,7 +46,11 @@ def test_an_auditor_finds_the_row_that_was_changed(run, runtime, tmp_path):
     run("seal", "--new-key", key, code=2)
     first = run("seal", "--key", key, "--file", file, "--json")
     assert (first["checkpoint"], first["rows"] > 300) == (1, True)
-    assert run("seal", "--key", key, "--file", file, "--json") == {"seals": 0, "rows": 0, "checkpoint": None}
+    assert run("seal", "--key", key, "--file", file, "--json") == {
+        "seals": 0,
+        "rows": 0,
+        "checkpoint": None,
+    }
     public = ["--public-key", f"{key}.pub"]
     assert run("verify", *public, "--json")["holds"]
     assert run("verify", *public, "--file", file, "--json")["holds"]
@@ -75,7 +81,9 @@ def test_checkpoints_of_another_key_and_lost_ones_are_told(run, tmp_path, runtim
     run("seal", "--key", key, "--file", file)
     with psycopg.connect(runtime.database_url) as owner:
         owner.execute("DELETE FROM seal WHERE part = 0")
-    run("seal", "--key", key, "--file", file)  # sealed anew: the same rows, so the same seals, and nothing to sign
+    run(
+        "seal", "--key", key, "--file", file
+    )  # sealed anew: the same rows, so the same seals, and nothing to sign
     assert len(file.read_bytes().splitlines()) == 1
     found = run("verify", "--public-key", f"{other}.pub", "--json", code=1)["faults"]
     assert [fault["what"] for fault in found] == [found[0]["what"]]
@@ -84,7 +92,9 @@ def test_checkpoints_of_another_key_and_lost_ones_are_told(run, tmp_path, runtim
     file.write_text(line + line)
     assert (
         "does not continue"
-        in run("verify", "--public-key", f"{key}.pub", "--file", file, "--json", code=1)["faults"][0]["what"]
+        in run("verify", "--public-key", f"{key}.pub", "--file", file, "--json", code=1)["faults"][
+            0
+        ]["what"]
     )
     file.write_text("{}\n")
     run("verify", "--public-key", f"{key}.pub", "--file", file, code=2)

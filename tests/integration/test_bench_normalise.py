@@ -49,7 +49,13 @@ async def loaded(subject: MeasuredSubject, runtime: Runtime, events: int) -> Non
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     await producer.start()
     try:
-        await load(producer, subject.source, chain([RECORDS], hub88_records(KEYS, each_signed=False)), events, seen)
+        await load(
+            producer,
+            subject.source,
+            chain([RECORDS], hub88_records(KEYS, each_signed=False)),
+            events,
+            seen,
+        )
     finally:
         await producer.stop()
 
@@ -65,10 +71,14 @@ async def appended(topic: str, value: bytes, runtime: Runtime) -> None:
     await producer.stop()
 
 
-async def events_on(subject: MeasuredSubject, runtime: Runtime) -> list[tuple[int, bytes, WalletTransaction]]:
+async def events_on(
+    subject: MeasuredSubject, runtime: Runtime
+) -> list[tuple[int, bytes, WalletTransaction]]:
     decode = codec.decoder(WalletTransaction)
     partitions = [TopicPartition(subject.sink, number) for number in range(PARTITIONS)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
+    )
     await consumer.start()
     try:
         consumer.assign(partitions)
@@ -77,7 +87,9 @@ async def events_on(subject: MeasuredSubject, runtime: Runtime) -> list[tuple[in
         found: list[tuple[int, Any]] = []
         while len(found) < missing:
             batches = await consumer.getmany(timeout_ms=500)
-            found += [(tp.partition, record) for tp, records in batches.items() for record in records]
+            found += [
+                (tp.partition, record) for tp, records in batches.items() for record in records
+            ]
     finally:
         await consumer.stop()
     return [(partition, record.key, decode(record.value)) for partition, record in found]
@@ -87,7 +99,11 @@ def said(found: list[tuple[int, bytes, WalletTransaction]]) -> set[tuple[int, by
     """Everything but what must differ between two copies of one raw record: its topic and when the broker got it."""
     encode = msgspec.json.encode
     return {
-        (partition, key, encode(replace(event, attempt=replace(event.attempt, topic=""), appended_at=0)))
+        (
+            partition,
+            key,
+            encode(replace(event, attempt=replace(event.attempt, topic=""), appended_at=0)),
+        )
         for partition, key, event in found
     }
 
@@ -162,12 +178,26 @@ def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path
     def everything() -> tuple[set[str], set[str]]:
         with psycopg.connect(stack.database_url) as connection:
             databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-        return {name for name in databases if name.startswith("pitboss_bench_")}, asyncio.run(_topics(stack.kafka))
+        return {name for name in databases if name.startswith("pitboss_bench_")}, asyncio.run(
+            _topics(stack.kafka)
+        )
 
     before = everything()
     command = "from pitboss.cli.bench import bench; bench()"
-    options = ["normalise", "--pairs", "1", "--events", "20000", "--json", "--yes-use-these-servers"]
-    servers = {"PITBOSS_KAFKA": stack.kafka, "PITBOSS_DATABASE": stack.database_url, "PITBOSS_HOME": str(tmp_path)}
+    options = [
+        "normalise",
+        "--pairs",
+        "1",
+        "--events",
+        "20000",
+        "--json",
+        "--yes-use-these-servers",
+    ]
+    servers = {
+        "PITBOSS_KAFKA": stack.kafka,
+        "PITBOSS_DATABASE": stack.database_url,
+        "PITBOSS_HOME": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, "-c", command, *options],
         env={**os.environ, **servers},
@@ -186,7 +216,9 @@ def test_the_command_prints_one_object_and_leaves_nothing_behind(stack, tmp_path
     assert report["servers"]["origin"] == "named in the environment"
     assert "pair 1 of 1, plain Faust" in done.stderr
     # Another test's benchmark may run beside this one, and ends.
-    assert poll(lambda: not (everything()[0] - before[0] or everything()[1] - before[1]), timeout_s=120)
+    assert poll(
+        lambda: not (everything()[0] - before[0] or everything()[1] - before[1]), timeout_s=120
+    )
     assert not list(islice(tmp_path.glob("bench_*"), 1))
 
 

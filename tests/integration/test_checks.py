@@ -37,7 +37,9 @@ EVENTS = (
     deposit("nobody's", 70, player=None),
     house("player.blocked", "x", leg("PLAYER_STATE", None, None), player="p-2"),
     # A brand may be called anything: its account is no player's purse.
-    msgspec.structs.replace(house("bonus.granted", "g2", leg("BONUS_GRANT", 5), player="p-2"), brand="acme:bonus"),
+    msgspec.structs.replace(
+        house("bonus.granted", "g2", leg("BONUS_GRANT", 5), player="p-2"), brand="acme:bonus"
+    ),
 )
 
 
@@ -59,7 +61,19 @@ async def story(runtime):
         unresolved={Position(UNRESOLVED, 0, 0)},
         attempts={event.attempt for event in EVENTS},
         dead_letters=[
-            DeadLetter(Position("raw", 0, 7), None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
+            DeadLetter(
+                Position("raw", 0, 7),
+                None,
+                None,
+                None,
+                [],
+                0,
+                "MALFORMED",
+                "",
+                "normalise",
+                "0",
+                None,
+            )
         ],
     )
 
@@ -73,7 +87,12 @@ async def story(runtime):
                 topics.outcomes[outcome.event_id, outcome.attempt] = outcome
 
     publisher = Publisher(
-        database, keep, ledger.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES, outcomes_topic=OUTCOMES
+        database,
+        keep,
+        ledger.epochs,
+        log_topic=TRANSACTIONS,
+        balances_topic=BALANCES,
+        outcomes_topic=OUTCOMES,
     )
     await publisher._publish(applied)
     tables = await read_tables(database)
@@ -88,7 +107,11 @@ async def ticks(database):
 
 async def test_everything_holds_before_anything_is_spoiled(story):
     database, topics, tables = story
-    assert await ticks(database) == {"conserved": True, "balances_match": True, "versions_gapless": True}
+    assert await ticks(database) == {
+        "conserved": True,
+        "balances_match": True,
+        "versions_gapless": True,
+    }
     assert check_offsets(topics, tables).holds, check_offsets(topics, tables).detail
     assert check_topics(topics, tables).holds, check_topics(topics, tables).detail
 
@@ -96,20 +119,32 @@ async def test_everything_holds_before_anything_is_spoiled(story):
 @pytest.mark.parametrize(
     ("spoil", "fallen"),
     [
-        ("UPDATE wallet SET cash_minor = cash_minor + 1 WHERE player_id = 'p-1'", {"conserved", "balances_match"}),
+        (
+            "UPDATE wallet SET cash_minor = cash_minor + 1 WHERE player_id = 'p-1'",
+            {"conserved", "balances_match"},
+        ),
         (
             "UPDATE transfer SET amount_minor = amount_minor + 1 WHERE version = 2 AND player_id = 'p-1'",
             {"conserved", "balances_match"},
         ),
-        ("DELETE FROM transfer WHERE version = 3", {"conserved", "balances_match", "versions_gapless"}),
+        (
+            "DELETE FROM transfer WHERE version = 3",
+            {"conserved", "balances_match", "versions_gapless"},
+        ),
         ("UPDATE transfer SET cash_minor = cash_minor + 1 WHERE version = 3", {"balances_match"}),
-        ("UPDATE transfer SET credit = 'provider:other' WHERE version = 2 AND player_id = 'p-1'", set()),
+        (
+            "UPDATE transfer SET credit = 'provider:other' WHERE version = 2 AND player_id = 'p-1'",
+            set(),
+        ),
         ("UPDATE entry SET transfers = transfers + 1 WHERE source_offset = 4", {"conserved"}),
         ("DELETE FROM transfer WHERE player_id IS NULL", {"conserved"}),
         ("DELETE FROM entry WHERE source_offset = 1", {"conserved"}),
         ("UPDATE wallet SET version = version + 1 WHERE player_id = 'p-2'", {"versions_gapless"}),
         ("UPDATE transfer SET version = 9 WHERE version = 4", {"versions_gapless"}),
-        ("DELETE FROM wallet WHERE player_id = 'p-2'", {"conserved", "balances_match", "versions_gapless"}),
+        (
+            "DELETE FROM wallet WHERE player_id = 'p-2'",
+            {"conserved", "balances_match", "versions_gapless"},
+        ),
     ],
 )
 async def test_a_spoiled_row_takes_the_tick_away(story, runtime, spoil, fallen):
@@ -123,7 +158,12 @@ async def test_a_version_that_is_there_twice_does_not_hide_one_that_is_missing(s
     """No key forbids it in two months; count, first and last version are those of a chain without gaps."""
     database, _, _ = story
     with psycopg.connect(runtime.database_url) as connection:
-        assert connection.execute("UPDATE transfer SET version = 2, month = 0 WHERE version = 3").rowcount == 1
+        assert (
+            connection.execute(
+                "UPDATE transfer SET version = 2, month = 0 WHERE version = 3"
+            ).rowcount
+            == 1
+        )
     assert not (await ticks(database))["versions_gapless"]
 
 
@@ -133,7 +173,7 @@ async def test_an_offset_that_vanished_is_noticed(story, lost):
     if lost == "attempts":
         topics.attempts.remove(EVENTS[1].attempt)
     elif lost == "dead":
-        topics.dead.clear()
+        topics.dead_letters.clear()
     elif lost == "log_offsets":
         topics.log_offsets.add(Position(TRANSACTIONS, 0, 99))
     else:
@@ -173,10 +213,13 @@ async def test_the_last_item_of_a_batch_is_missed_and_a_letter_speaks_for_its_ow
     topics.items[source] = 3
     topics.attempts.add(msgspec.structs.replace(first, record_index=1))
     assert "has items [0, 1] of 3" in check_offsets(topics, tables).detail
-    assert check_offsets(replace(topics, dead=[*topics.dead, letter]), tables).holds
+    assert check_offsets(replace(topics, dead=[*topics.dead_letters, letter]), tables).holds
     topics.attempts -= {first, msgspec.structs.replace(first, record_index=1)}
     of_first = msgspec.structs.replace(letter, record_index=0)
-    assert "has items [0] of 3" in check_offsets(replace(topics, dead=[*topics.dead, of_first]), tables).detail
+    assert (
+        "has items [0] of 3"
+        in check_offsets(replace(topics, dead=[*topics.dead_letters, of_first]), tables).detail
+    )
 
 
 async def test_a_letter_of_the_whole_record_speaks_for_what_has_nothing_of_its_own(story):
@@ -186,7 +229,7 @@ async def test_a_letter_of_the_whole_record_speaks_for_what_has_nothing_of_its_o
     source = Position(first.topic, first.partition, first.offset)
     letter = DeadLetter(source, None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
     topics.items[source] = 40
-    topics.dead += [letter, msgspec.structs.replace(letter, record_index=7)]
+    topics.dead_letters += [letter, msgspec.structs.replace(letter, record_index=7)]
     assert check_offsets(topics, tables).holds
 
 
@@ -194,12 +237,16 @@ async def test_a_wrong_or_missing_record_on_a_topic_is_noticed(story):
     _, topics, tables = story
     key, balance = next(iter(topics.balances.items()))
     changed = msgspec.structs.replace(balance, available_minor=balance.available_minor + 1)
-    assert not check_topics(replace(topics, balances={**topics.balances, key: changed}), tables).holds
+    assert not check_topics(
+        replace(topics, balances={**topics.balances, key: changed}), tables
+    ).holds
     missing = {other: value for other, value in topics.balances.items() if other != key}
     assert not check_topics(replace(topics, balances=missing), tables).holds
     place, outcome = next(iter(topics.outcomes.items()))
     lied = msgspec.structs.replace(outcome, outcome="REFUSED_FUNDS")
-    assert not check_topics(replace(topics, outcomes={**topics.outcomes, place: lied}), tables).holds
+    assert not check_topics(
+        replace(topics, outcomes={**topics.outcomes, place: lied}), tables
+    ).holds
     assert not check_topics(replace(topics, contradictions=["two answers"]), tables).holds
 
 
@@ -208,10 +255,14 @@ async def test_what_is_told_of_another_event_or_player_is_noticed(story):
     place, outcome = next(iter(topics.outcomes.items()))
     for field in ("player_id", "provider_tx_id", "operation", "provider", "brand"):
         lied = msgspec.structs.replace(outcome, **{field: "other"})
-        assert not check_topics(replace(topics, outcomes={**topics.outcomes, place: lied}), tables).holds, field
+        assert not check_topics(
+            replace(topics, outcomes={**topics.outcomes, place: lied}), tables
+        ).holds, field
     key, balance = next(iter(topics.balances.items()))
     elsewhere = msgspec.structs.replace(balance, source=Position(TRANSACTIONS, 0, 99))
-    assert not check_topics(replace(topics, balances={**topics.balances, key: elsewhere}), tables).holds
+    assert not check_topics(
+        replace(topics, balances={**topics.balances, key: elsewhere}), tables
+    ).holds
 
 
 async def test_an_older_balance_that_came_last_is_noticed(story):
@@ -249,7 +300,9 @@ async def test_a_log_without_a_record_is_noticed(story, empty):
     _, topics, tables = story
     assert (await replayed(empty, topics, tables)).holds
     with psycopg.connect(empty) as connection:
-        connection.execute("TRUNCATE entry, repeat, transfer, wallet, closing, player_state, batch, stream_position")
+        connection.execute(
+            "TRUNCATE entry, repeat, transfer, wallet, closing, player_state, batch, stream_position"
+        )
     del topics.log[0][2]
     assert not (await replayed(empty, topics, tables)).holds
 
@@ -276,14 +329,18 @@ async def test_a_log_without_a_record_is_noticed(story, empty):
         "DELETE FROM batch",
     ],
 )
-async def test_a_row_that_the_log_does_not_say_is_noticed_by_the_replay(story, runtime, empty, spoil):
+async def test_a_row_that_the_log_does_not_say_is_noticed_by_the_replay(
+    story, runtime, empty, spoil
+):
     database, topics, _ = story
     with psycopg.connect(runtime.database_url) as connection:
         assert connection.execute(spoil).rowcount == 1
     assert not (await replayed(empty, topics, await read_tables(database))).holds
 
 
-async def test_a_batch_that_is_missing_in_the_middle_is_a_failed_check_and_no_crash(story, runtime, empty):
+async def test_a_batch_that_is_missing_in_the_middle_is_a_failed_check_and_no_crash(
+    story, runtime, empty
+):
     database, topics, _ = story
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE batch SET from_offset = 3")

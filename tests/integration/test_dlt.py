@@ -80,8 +80,16 @@ def pitboss(installed: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return lambda *arguments: CliRunner().invoke(cli, ["dlt", *arguments], catch_exceptions=False)
 
 
-def hub88(operation: str, tx: str, player: str, units: int = 1, bet: str | None = None) -> dict[str, Any]:
-    body = {"user": player, "transaction_uuid": tx, "round": "R", "amount": units * 1000, "currency": "EUR"}
+def hub88(
+    operation: str, tx: str, player: str, units: int = 1, bet: str | None = None
+) -> dict[str, Any]:
+    body = {
+        "user": player,
+        "transaction_uuid": tx,
+        "round": "R",
+        "amount": units * 1000,
+        "currency": "EUR",
+    }
     if bet is not None:
         body["reference_transaction_uuid"] = bet
     value = json.dumps(body).encode()
@@ -94,7 +102,9 @@ def hub88(operation: str, tx: str, player: str, units: int = 1, bet: str | None 
     return {"key": player.encode(), "value": value, "headers": headers, "partition": 1}
 
 
-async def append(runtime: Runtime, records: Sequence[dict[str, Any]], topic: str = raw_topic("hub88")) -> list[str]:
+async def append(
+    runtime: Runtime, records: Sequence[dict[str, Any]], topic: str = raw_topic("hub88")
+) -> list[str]:
     """The places of the appended records, as text."""
     producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all")
     await producer.start()
@@ -106,9 +116,15 @@ async def append(runtime: Runtime, records: Sequence[dict[str, Any]], topic: str
 
 
 def normaliser(runtime: Runtime, *, key: SandboxKeys = KEYS, park: bool = False) -> NormaliseWorker:
-    settings = ParkSettings(runtime.database_url, frozenset({"hub88"}), ParkLimits(records_max=5)) if park else None
+    settings = (
+        ParkSettings(runtime.database_url, frozenset({"hub88"}), ParkLimits(records_max=5))
+        if park
+        else None
+    )
     return create_worker(
-        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings),
+        NormaliseSettings(
+            runtime.bootstrap_servers, runtime.namespace, "test-1", key.keyring(), park=settings
+        ),
         by_provider([Adyen(), Picky(), PlayNGo()]),
     )
 
@@ -125,13 +141,15 @@ async def running(*apps: Any) -> AsyncIterator[None]:
 
 
 def ledger(runtime: Runtime) -> Any:
-    settings = LedgerSettings(runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test-1")
+    settings = LedgerSettings(
+        runtime.bootstrap_servers, runtime.database_url, runtime.namespace, "test-1"
+    )
     return create_ledger_app(settings, {"hub88": DEFAULT_POLICY})
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - counters and tables know no event
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -139,13 +157,18 @@ async def normalised(runtime: Runtime, count: int, **options: Any) -> NormaliseW
     """A normaliser from where the last one ended, until it has handled so many more records."""
     worker = normaliser(runtime, **options)
     async with running(worker.app):
-        await until(lambda: worker.stats.records + waiting(runtime) >= count, f"{count} records read or waiting")
+        await until(
+            lambda: worker.stats.records + waiting(runtime) >= count,
+            f"{count} records read or waiting",
+        )
     return worker
 
 
 def waiting(runtime: Runtime) -> int:
     with psycopg.connect(runtime.database_url) as connection:
-        [(count,)] = connection.execute("SELECT count(*) FROM dead_letters.parked WHERE released_at IS NULL").fetchall()
+        [(count,)] = connection.execute(
+            "SELECT count(*) FROM dead_letters.parked WHERE released_at IS NULL"
+        ).fetchall()
     return count
 
 
@@ -153,7 +176,9 @@ async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTrans
     """The events of a player (or of nobody) in their order; across partitions there is none."""
     decode = codec.decoder(WalletTransaction)
     topic = {runtime.topic(TRANSACTIONS)}
-    events = [decode(record.value) async for record in read_topics(runtime.bootstrap_servers, topic)]
+    events = [
+        decode(record.value) async for record in read_topics(runtime.bootstrap_servers, topic)
+    ]
     return [event for event in events if event.player_id == player]
 
 
@@ -187,7 +212,14 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     """Facts are booked, decisions come too late, and doing it again changes nothing."""
     wrong = SandboxKeys.generate()
     bet, win, other = asyncio.run(
-        append(installed, [hub88("bet", "b", "p"), hub88("win", "w", "p", 7, "b"), hub88("win", "w2", "q", 5, "x")])
+        append(
+            installed,
+            [
+                hub88("bet", "b", "p"),
+                hub88("win", "w", "p", 7, "b"),
+                hub88("win", "w2", "q", 5, "x"),
+            ],
+        )
     )
     asyncio.run(normalised(installed, 3, key=wrong))
 
@@ -207,17 +239,25 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     planned = pitboss("redrive", "--topic", "hub88", *DO, "--dry-run")
     assert (planned.exit_code, planned.stdout.count("planned")) == (0, 3)
     assert "3 would be" in planned.stderr
-    done = json.loads(pitboss("redrive", "--code", "bad_signature", "--player", "p", *DO, "--json").stdout)
+    done = json.loads(
+        pitboss("redrive", "--code", "bad_signature", "--player", "p", *DO, "--json").stdout
+    )
     assert [one["status"] for one in done] == ["DONE", "DONE"]
     bet_again, win_again = (place_of(one["appended_at"]) for one in done)
     asyncio.run(normalised(installed, 2))
     told = asyncio.run(booked(installed, 2))
-    assert (told[bet_again].outcome, told[bet_again].reason) == ("REFUSED_EXPIRED", "DECISION_EXPIRED")
+    assert (told[bet_again].outcome, told[bet_again].reason) == (
+        "REFUSED_EXPIRED",
+        "DECISION_EXPIRED",
+    )
     assert (told[win_again].outcome, told[win_again].balance_minor) == ("POSTED", 7)
 
     again = pitboss("redrive", "--source", win, *DO)
     assert again.exit_code == 0
-    assert f"skipped  {win}: redriven by ann before as {win_again}: the key was rotated" in again.stdout
+    assert (
+        f"skipped  {win}: redriven by ann before as {win_again}: the key was rotated"
+        in again.stdout
+    )
     [forced] = json.loads(pitboss("redrive", "--source", win, *DO, "--force", "--json").stdout)
     asyncio.run(normalised(installed, 1))
     told = asyncio.run(booked(installed, 3))
@@ -231,7 +271,10 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     assert {(cause.actor, cause.reason) for cause in causes} == {("ann", "the key was rotated")}
     assert {cause.id for cause in causes} == {bet, win}
 
-    assert pitboss("drop", "--source", other, "--by", "bob", "--why", "a test of theirs").exit_code == 0
+    assert (
+        pitboss("drop", "--source", other, "--by", "bob", "--why", "a test of theirs").exit_code
+        == 0
+    )
     assert "dropped by bob" in pitboss("redrive", "--source", other, *DO).stdout
     [group] = json.loads(pitboss("list", "--json").stdout)
     assert (group["open"], group["redriven"], group["dropped"]) == (0, 2, 1)
@@ -251,7 +294,9 @@ def place_of(position: dict[str, Any]) -> str:
     return f"{position['topic']}-{position['partition']}@{position['offset']}"
 
 
-def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(installed, pitboss, monkeypatch):
+def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(
+    installed, pitboss, monkeypatch
+):
     [win] = asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
     asyncio.run(normalised(installed, 1, key=SandboxKeys.generate()))
 
@@ -273,14 +318,14 @@ def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(install
 
 def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path):
     token = KEYS.playngo_access_token
-    body = (
-        f"<reserve><externalId>p</externalId><accessToken>{token}</accessToken><real>1.00001</real></reserve>".encode()
-    )
+    body = f"<reserve><externalId>p</externalId><accessToken>{token}</accessToken><real>1.00001</real></reserve>".encode()
     # A body that is not what the dialect expects may hide the secret from its redaction.
     odd = f"<?xml?>{token}".encode("utf-16")
     [place, oddly] = asyncio.run(
         append(
-            installed, [{"key": b"p", "value": value, "partition": 0} for value in (body, odd)], raw_topic("playngo")
+            installed,
+            [{"key": b"p", "value": value, "partition": 0} for value in (body, odd)],
+            raw_topic("playngo"),
         )
     )
     [signed] = asyncio.run(append(installed, [hub88("bet", "b", "p")]))
@@ -308,16 +353,29 @@ def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path
     assert "(not shown: this is no UTF-8" in pitboss("show", oddly).stdout
 
     headers = dict(json.loads(pitboss("show", signed, "--json").stdout)["headers"])
-    assert (headers["authorization"], headers["http-path"], headers["empty"]) == ("***", "/transaction/bet", None)
+    assert (headers["authorization"], headers["http-path"], headers["empty"]) == (
+        "***",
+        "/transaction/bet",
+        None,
+    )
     assert "s3cret" in pitboss("show", signed, "--reveal-secrets").stdout
 
 
 def notice(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    body = {"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]}
-    return {"key": b"merchant", "value": json.dumps(body, separators=(",", ":")).encode(), "partition": 1}
+    body = {
+        "live": "true",
+        "notificationItems": [{"NotificationRequestItem": item} for item in items],
+    }
+    return {
+        "key": b"merchant",
+        "value": json.dumps(body, separators=(",", ":")).encode(),
+        "partition": 1,
+    }
 
 
-def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_dropped(installed, pitboss):
+def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_dropped(
+    installed, pitboss
+):
     good = {"eventCode": "CHARGEBACK", "success": "false"}
     late = {"eventCode": "CAPTURE", "success": "true", "pspReference": "unsigned"}
     items = [good | {"pspReference": "c1"}, *[{}] * 2_000, late, good | {"pspReference": "c2"}]
@@ -331,7 +389,9 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
         return [record async for record in read_topics(installed.bootstrap_servers, dead)]
 
     written = asyncio.run(letters())
-    assert sum(len(record.key) + len(record.value) for record in written) < len(sent["value"]) + 3_000
+    assert (
+        sum(len(record.key) + len(record.value) for record in written) < len(sent["value"]) + 3_000
+    )
     groups = json.loads(pitboss("list", "--json").stdout)
     assert {(group["code"], group["count"], group["sample"]) for group in groups} == {
         ("MISSING_FIELD", 1, place),
@@ -339,14 +399,19 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
     }
     for shown in (place, f"provider.adyen.raw.v1.dlt-{written[-1].partition}@{written[-1].offset}"):
         view = json.loads(pitboss("show", shown, "--json").stdout)
-        assert (view["source"], view["key"], view["value"]) == (place, "merchant", sent["value"].decode())
+        assert (view["source"], view["key"], view["value"]) == (
+            place,
+            "merchant",
+            sent["value"].decode(),
+        )
         assert [(one["item"], one["code"]) for one in view["letters"]] == [
             (None, "MISSING_FIELD"),
             (1, "MISSING_FIELD"),
             (2_001, "MISSING_SIGNATURE"),
         ]
     assert (
-        "2,000 MISSING_FIELD (items 1, 2, 3, 4, 5, …); 1 MISSING_SIGNATURE (item 2001)" in pitboss("show", place).stdout
+        "2,000 MISSING_FIELD (items 1, 2, 3, 4, 5, …); 1 MISSING_SIGNATURE (item 2001)"
+        in pitboss("show", place).stdout
     )
     assert pitboss("show", place, "--raw", "--reveal-secrets").stdout_bytes == sent["value"]
     asyncio.run(booked(installed, 1))
@@ -356,21 +421,27 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
     again = place_of(done["appended_at"])
     asyncio.run(normalised(installed, 1))
     told = asyncio.run(booked(installed, 2))
-    assert (told[place].outcome, told[again].outcome) == ("INFORMATIONAL", "EXISTS"), "what was good of it counts once"
+    assert (told[place].outcome, told[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
+        "what was good of it counts once"
+    )
     dropped = pitboss("drop", "--source", again, "--by", "bob", "--why", "rubbish")
     assert (dropped.exit_code, "1 dropped" in dropped.stderr) == (0, True)
     assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
     asyncio.run(accounted(installed))
 
 
-def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_up_nobody(installed, pitboss):
+def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_up_nobody(
+    installed, pitboss
+):
     huge = {"key": b"k" * 1_040_000, "value": b"{}", "partition": 1}
     headers = [("h", b"x" * 1_040_000)]
     large = {"key": b"p", "value": b"{}", "headers": headers, "partition": 1}
 
     async def append_large() -> list[str]:
         producer = AIOKafkaProducer(
-            bootstrap_servers=installed.bootstrap_servers, max_request_size=1_048_588, max_batch_size=1_048_588
+            bootstrap_servers=installed.bootstrap_servers,
+            max_request_size=1_048_588,
+            max_batch_size=1_048_588,
         )
         await producer.start()
         try:
@@ -386,10 +457,17 @@ def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_hold
     assert (worker.stats.accepted_count, worker.stats.rejected.total()) == (1, 2)
     for place, key in ((first, None), (second, "p")):
         view = json.loads(pitboss("show", place, "--json").stdout)
-        assert (view["key"], view["headers"], view["value"], len(view["letters"])) == (key, [], None, 1)
+        assert (view["key"], view["headers"], view["value"], len(view["letters"])) == (
+            key,
+            [],
+            None,
+            1,
+        )
         assert f"read them at {place}" in view["letters"][0]["detail"]
     done = json.loads(pitboss("redrive", "--all", *DO, "--json").stdout)
-    assert [one["status"] for one in done] == ["DONE", "DONE"], "the bytes were fetched where they are"
+    assert [one["status"] for one in done] == ["DONE", "DONE"], (
+        "the bytes were fetched where they are"
+    )
     asyncio.run(normalised(installed, 2))
     assert "2 dropped" in pitboss("drop", "--all", *DO).stderr
     asyncio.run(booked(installed, 1))
@@ -411,7 +489,9 @@ def test_what_makes_no_sense_is_refused_with_a_way_out(installed, pitboss):
 
 def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed, pitboss):
     async def garbage() -> list[str]:
-        return await append(installed, [{"key": b"p", "value": b"rubbish", "partition": 1}], TRANSACTIONS)
+        return await append(
+            installed, [{"key": b"p", "value": b"rubbish", "partition": 1}], TRANSACTIONS
+        )
 
     [place] = asyncio.run(garbage())
 
@@ -422,7 +502,7 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed,
 
     async def buried() -> None:
         async with running(ledger(installed)), asyncio.timeout(60):
-            while not await is_buried():  # noqa: ASYNC110 - a topic knows no event
+            while not await is_buried():
                 await asyncio.sleep(0.05)
 
     asyncio.run(buried())
@@ -443,7 +523,10 @@ def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installed, 
         "DELETE FROM dead_letters.action",
         "TRUNCATE dead_letters.action",
     ):
-        with psycopg.connect(installed.database_url) as connection, pytest.raises(psycopg.errors.RaiseException):
+        with (
+            psycopg.connect(installed.database_url) as connection,
+            pytest.raises(psycopg.errors.RaiseException),
+        ):
             connection.execute(statement)
 
 
@@ -478,7 +561,9 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     asyncio.run(normalised(installed, 5, park=True))
     assert waiting(installed) == 2
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1"]
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installed, "p-other"))] == ["p-other"]
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installed, "p-other"))] == [
+        "p-other"
+    ]
     [jam] = json.loads(pitboss("parked", "--json").stdout)
     assert (jam["player"], jam["waits_for"], jam["code"]) == ("p", places[1], "BAD_AMOUNT")
     assert (jam["waiting"], jam["is_full"]) == (2, False)
@@ -495,9 +580,18 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     asyncio.run(until_nobody_waits(installed, 4))
     events = asyncio.run(log_of(installed))
     assert [event.provider_tx_id for event in events] == ["p-1", "p-13", "p-3", "p-4", "p-new"]
-    assert [event.cause and event.cause.type for event in events] == [None, "redrive", "parked", "parked", None]
+    assert [event.cause and event.cause.type for event in events] == [
+        None,
+        "redrive",
+        "parked",
+        "parked",
+        None,
+    ]
     told = asyncio.run(booked(installed, 6))
-    assert [told[place].outcome for place in (places[2], places[3])] == ["POSTED", "REFUSED_EXPIRED"]
+    assert [told[place].outcome for place in (places[2], places[3])] == [
+        "POSTED",
+        "REFUSED_EXPIRED",
+    ]
     assert json.loads(pitboss("parked", "--json").stdout) == []
     asyncio.run(accounted(installed))
 
@@ -505,7 +599,9 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
 async def until_nobody_waits(runtime: Runtime, handled: int) -> None:
     worker = normaliser(runtime, park=True)
     async with running(worker.app):
-        await until(lambda: worker.stats.records >= handled and waiting(runtime) == 0, "nobody waits")
+        await until(
+            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "nobody waits"
+        )
 
 
 def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
@@ -514,7 +610,11 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
     dropped = pitboss("drop", "--code", "BAD_AMOUNT", *DO)
     assert f"{places[1]} → " in dropped.stdout
     asyncio.run(until_nobody_waits(installed, 3))
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1", "p-3", "p-4"]
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == [
+        "p-1",
+        "p-3",
+        "p-4",
+    ]
     [mark] = asyncio.run(log_of(installed, None))
     assert mark.cause is not None
     assert (mark.operation, mark.cause.type, mark.cause.actor, mark.cause.id) == (
@@ -528,10 +628,14 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
 
 
 @pytest.mark.parametrize("broken", ["keep", "bury"])
-def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(installed, pitboss, monkeypatch, broken):
+def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
+    installed, pitboss, monkeypatch, broken
+):
     """Before the park table is written, and after it while the dead letter is not: nothing is lost, nobody overtakes."""
     asyncio.run(append(installed, story_of("p")))
-    owner, name = {"keep": (ParkStore, "keep"), "bury": (KafkaDeadLetterSink, "publish_all")}[broken]
+    owner, name = {"keep": (ParkStore, "keep"), "bury": (KafkaDeadLetterSink, "publish_all")}[
+        broken
+    ]
 
     async def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("killed")
@@ -555,14 +659,18 @@ def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(in
         cut.setattr(ParkStore, "keep", fail)
         asyncio.run(crashing())
     asyncio.run(until_nobody_waits(installed, 3))
-    first_seen = list(dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installed))))
+    first_seen = list(
+        dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installed)))
+    )
     assert first_seen == ["p-1", "p-13", "p-3", "p-4"]
     asyncio.run(booked(installed, 5))
     asyncio.run(accounted(installed))
 
 
 def test_no_more_wait_than_the_limit(installed, pitboss):
-    asyncio.run(append(installed, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)]))
+    asyncio.run(
+        append(installed, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)])
+    )
     worker = asyncio.run(normalised(installed, 8, park=True))
     assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
     [jam] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)

@@ -40,7 +40,9 @@ def bets() -> list[Example]:
     for copy in range(COPIES):
         for place, change in enumerate(changes):
             made = next(
-                one for one in adapter_of(DIALECTS["hub88"]).make_examples(Fill(10 * copy + place)) if one.name == "bet"
+                one
+                for one in adapter_of(DIALECTS["hub88"]).make_examples(Fill(10 * copy + place))
+                if one.name == "bet"
             )
             sent.append(changed(made, **change))
     return sent
@@ -63,13 +65,16 @@ async def append(runtime: Runtime, provider: str, sent: list[Example]) -> None:
     async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
         for one in sent:
             await producer.send_and_wait(
-                runtime.topic(raw_topic(provider)), one.value, one.key, headers=list(one.headers.items())
+                runtime.topic(raw_topic(provider)),
+                one.value,
+                one.key,
+                headers=list(one.headers.items()),
             )
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - plain counters have nothing to wait on
+        while not condition():
             await asyncio.sleep(0.05)
     assert condition(), what
 
@@ -101,7 +106,10 @@ async def watched(runtime: Runtime, count: int, rate: float) -> int:
 
 async def read(runtime: Runtime, topic: str, record: type) -> list[Any]:
     decode: Callable[[bytes], Any] = codec.decoder(record)
-    return [decode(one.value) async for one in read_topics(runtime.bootstrap_servers, [runtime.topic(topic)])]
+    return [
+        decode(one.value)
+        async for one in read_topics(runtime.bootstrap_servers, [runtime.topic(topic)])
+    ]
 
 
 async def story(runtime: Runtime) -> tuple[list[SchemaDrift], list[WalletTransaction], list[int]]:
@@ -114,7 +122,11 @@ async def story(runtime: Runtime) -> tuple[list[SchemaDrift], list[WalletTransac
     # The same again, under other offsets, for a worker that has to learn what was told.
     await append(runtime, "hub88", sent[0])
     told.append(await watched(runtime, len(sent[0]), 1.0))
-    return await read(runtime, DRIFT, SchemaDrift), await read(runtime, TRANSACTIONS, WalletTransaction), told
+    return (
+        await read(runtime, DRIFT, SchemaDrift),
+        await read(runtime, TRANSACTIONS, WalletTransaction),
+        told,
+    )
 
 
 @pytest.fixture
@@ -122,7 +134,9 @@ def pitboss(runtime: Runtime, monkeypatch):
     for name, value in worker_environment(runtime).items():
         if name.startswith("PITBOSS_"):
             monkeypatch.setenv(name, value)
-    return lambda *arguments: CliRunner().invoke(cli, ["providers", *arguments], catch_exceptions=False)
+    return lambda *arguments: CliRunner().invoke(
+        cli, ["providers", *arguments], catch_exceptions=False
+    )
 
 
 def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitboss, tmp_path):
@@ -155,7 +169,9 @@ def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitbos
     [said] = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
     assert "`$.bonus_round`" in text
     assert {one["drift_id"] for one in said["drift"]} == {one.drift_id for one in drift}
-    assert said["rejected"] == [{"provider": "sumsub", "code": "BAD_FIELD", "records": COPIES, "open": COPIES}]
+    assert said["rejected"] == [
+        {"provider": "sumsub", "code": "BAD_FIELD", "records": COPIES, "open": COPIES}
+    ]
     assert "| sumsub | BAD_FIELD | 3 | 3 |" in text
     assert said["unknown"] == []
     assert all(line["events"] == 0 for line in said["versions"]), "no ledger has booked them"

@@ -46,7 +46,10 @@ def test_two_ups_at_once_start_one_stack(private_settings):
     environ = {**os.environ, "PITBOSS_HOME": str(private_settings.home)}
     command = [sys.executable, "-c", script]
     try:
-        both = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        both = [
+            subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         outputs = [process.communicate()[0] for process in both]
         assert outputs[0] == outputs[1] != ""
     finally:
@@ -67,7 +70,10 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
     assert not before.is_running
     assert not any(server.is_ready for server in private_stack.status())
     after = private_stack.up()
-    assert (after.kafka_bootstrap, after.database_url) == (before.kafka_bootstrap, before.database_url)
+    assert (after.kafka_bootstrap, after.database_url) == (
+        before.kafka_bootstrap,
+        before.database_url,
+    )
     assert after.kafka != before.kafka
     with psycopg.connect(runtime.database_url) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
@@ -92,7 +98,11 @@ def test_servers_without_their_files_are_found_and_not_started_twice(private_sta
     home = private_stack.settings.home
     before = read_state(home)
     assert before is not None
-    for file in (home / "stack.json", home / "kafka" / "server.pid", home / "postgres" / "server.pid"):
+    for file in (
+        home / "stack.json",
+        home / "kafka" / "server.pid",
+        home / "postgres" / "server.pid",
+    ):
         file.unlink()
     after = private_stack.up()
     assert (after.kafka.pid, after.postgres.pid) == (before.kafka.pid, before.postgres.pid)
@@ -141,7 +151,11 @@ def test_a_zombie_is_not_alive():
 
 def test_a_launched_process_is_nobodys_child_and_known_before_it_runs(tmp_path):
     pid_file = tmp_path / "server.pid"
-    program = [sys.executable, "-c", f"import json; print(json.load(open({str(pid_file)!r}))['pid'])"]
+    program = [
+        sys.executable,
+        "-c",
+        f"import json; print(json.load(open({str(pid_file)!r}))['pid'])",
+    ]
     process = launch(program, log=tmp_path / "log", pid_file=pid_file, cwd=tmp_path, environ={})
     assert process.wait(10)
     assert (tmp_path / "log").read_text().strip() == str(process.pid)
@@ -197,7 +211,7 @@ def test_a_jar_that_is_not_the_listed_one_is_refused(tmp_path, monkeypatch):
 def test_a_held_lock_is_waited_for_and_then_reported(tmp_path):
     waits = []
     lock = tmp_path / "stack.lock"
-    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):  # noqa: SIM117
+    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):
         with exclusive_lock(lock, timeout_s=0.1, on_wait=lambda: waits.append(1)):
             pass
     assert waits == [1]
@@ -254,7 +268,9 @@ def test_servers_of_others_are_not_started_or_stopped(private_settings):
 
 
 def test_the_start_up_cache_is_kept_when_the_broker_stops(private_settings, tmp_path):
-    fetched = class_path(private_settings.cache, maven=private_settings.maven, progress=lambda _: None)[0].parent
+    fetched = class_path(
+        private_settings.cache, maven=private_settings.maven, progress=lambda _: None
+    )[0].parent
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / fetched.name).symlink_to(fetched)
     server = kafka.KafkaServer(tmp_path / "pitboss", tmp_path / "cache", private_settings.maven)

@@ -65,7 +65,9 @@ async def test_bursts_on_the_log_become_alerts_on_their_topic(log):
     # The sources really are the records: the 500th bet is the last of them.
     [source] = alert.sources
     own = [
-        r for r in await fraud_log.read_all(log, TRANSACTIONS) if r.partition == source.partition and r.key == b"fast"
+        r
+        for r in await fraud_log.read_all(log, TRANSACTIONS)
+        if r.partition == source.partition and r.key == b"fast"
     ]
     assert source == OffsetRange(TRANSACTIONS, partition_of("fast"), own[0].offset, own[499].offset)
 
@@ -78,7 +80,10 @@ async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_wat
     async with running_agent(settings_of(log)):
         await fraud_log.wait_until_processed(log)
     assert [alert.observed for alert in await read_alerts(log)] == [500]
-    buried = [codec.decoder(DeadLetter)(r.value) for r in await fraud_log.read_all(log, TRANSACTIONS + ".dlt")]
+    buried = [
+        codec.decoder(DeadLetter)(r.value)
+        for r in await fraud_log.read_all(log, TRANSACTIONS + ".dlt")
+    ]
     assert [(letter.code, letter.value, letter.stage) for letter in buried] == [
         ("BAD_CONTRACT", b"no avro", "fraud"),
         ("BAD_CONTRACT", None, "fraud"),
@@ -141,7 +146,10 @@ async def test_snapshots_come_while_it_runs(log):
 
 
 async def test_other_rules_go_on_from_the_snapshot_and_the_change_is_on_record(log):
-    old, new = DEFAULT_RULES, (msgspec.structs.replace(D01_BET_VELOCITY, version=2, threshold=400, close_below=300),)
+    old, new = (
+        DEFAULT_RULES,
+        (msgspec.structs.replace(D01_BET_VELOCITY, version=2, threshold=400, close_below=300),),
+    )
     fast = burst("fast", T0, 400)
     await append(log, fast[:399])
     async with running_agent(settings_of(log)):
@@ -162,10 +170,15 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
     def admit(is_open: bool) -> None:
         name = sql.Identifier(log.database)
         with psycopg.connect(log.maintenance_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(name, sql.SQL(str(is_open))))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(
+                    name, sql.SQL(str(is_open))
+                )
+            )
             if not is_open:
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (log.database,)
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                    (log.database,),
                 )
 
     async with running_agent(settings_of(log, snapshot_records=100)) as app:
@@ -183,7 +196,9 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
             await append(log, burst("fast", T0 + 100_000, 1_000, first=2_000))
 
             async def waits() -> bool:
-                return any("UNAVAILABLE" in (status.waiting or "") for status in intake.status().values())
+                return any(
+                    "UNAVAILABLE" in (status.waiting or "") for status in intake.status().values()
+                )
 
             await fraud_log.wait_until(waits, "a partition that says what it waits for")
             assert app.crash_reason is None
@@ -211,7 +226,12 @@ async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     assert (first.part, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
     await old.save(7, first.epoch, 10, "rules", b"ten")
     [second] = await new.claim([7], "rules")
-    assert (second.epoch, second.next_offset, second.rule_set, second.state) == (2, 10, "rules", b"ten")
+    assert (second.epoch, second.next_offset, second.rule_set, second.state) == (
+        2,
+        10,
+        "rules",
+        b"ten",
+    )
     with pytest.raises(Fenced, match="7@99"):
         await old.save(7, first.epoch, 99, "rules", b"zombie")
     await new.save(7, second.epoch, 20, "rules", b"twenty")
@@ -231,7 +251,10 @@ async def test_a_save_whose_reply_was_lost_can_be_repeated(stores):
 async def test_a_lost_connection_is_unavailable_once_and_then_opened_again(stores, runtime):
     store, _ = stores
     [claim] = await store.claim([0], "rules")
-    query(runtime, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.fraud'")
+    query(
+        runtime,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pitboss.fraud'",
+    )
     with pytest.raises(Unavailable):
         await store.save(0, claim.epoch, 5, "rules", b"five")
     await store.save(0, claim.epoch, 5, "rules", b"five")
@@ -248,7 +271,9 @@ async def test_a_megabyte_of_state_comes_back_as_it_was(stores):
 
 async def test_claims_of_many_at_once_do_not_lock_each_other_out(stores):
     first, second = stores
-    claims = await asyncio.gather(first.claim(range(24), "rules"), second.claim(reversed(range(24)), "rules"))
+    claims = await asyncio.gather(
+        first.claim(range(24), "rules"), second.claim(reversed(range(24)), "rules")
+    )
     assert {claim.epoch for side in claims for claim in side} == {1, 2}
 
 
@@ -262,7 +287,9 @@ def test_migrations_run_once_however_many_begin_together(runtime):
 def test_a_migration_that_was_edited_is_refused(runtime, monkeypatch):
     migration.migrate(runtime.database_url)
     [file] = migration.TABLES.files()
-    monkeypatch.setattr(MigrationSet, "files", lambda _: [replace(file, sql=file.sql + "-- edited")])
+    monkeypatch.setattr(
+        MigrationSet, "files", lambda _: [replace(file, sql=file.sql + "-- edited")]
+    )
     with pytest.raises(MigrationChanged, match=file.name):
         migration.migrate(runtime.database_url)
 

@@ -31,7 +31,9 @@ async def no_count() -> int:
 
 
 @pytest.mark.parametrize(("is_overtaken", "error"), [(True, Fenced), (False, LogMismatch)])
-async def test_who_was_overtaken_is_fenced_and_does_not_accuse_the_log(runtime, is_overtaken, error):
+async def test_who_was_overtaken_is_fenced_and_does_not_accuse_the_log(
+    runtime, is_overtaken, error
+):
     migrate(runtime.database_url)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     guard = Overtaken(database, "", "ledger", "wallet.transactions.v1", no_count)

@@ -38,19 +38,25 @@ PARTITIONS = 4
 class Cluster:
     """What a test does to the broker beside the code under test."""
 
-    def __init__(self, runtime: Runtime, admin: AIOKafkaAdminClient, producer: BatchProducer) -> None:
+    def __init__(
+        self, runtime: Runtime, admin: AIOKafkaAdminClient, producer: BatchProducer
+    ) -> None:
         self.runtime, self.admin, self.producer = runtime, admin, producer
         self.group = runtime.group("work")
 
     async def create(self, *names: str, partitions: int = PARTITIONS) -> None:
-        await self.admin.create_topics([NewTopic(self.runtime.topic(name), partitions, 1) for name in names])
+        await self.admin.create_topics(
+            [NewTopic(self.runtime.topic(name), partitions, 1) for name in names]
+        )
 
     async def fill(self, name: str, count: int, first: int = 0) -> None:
         records = [(b"k%d" % (i % 50), b"%d" % i, (), None) for i in range(first, first + count)]
         await self.producer.send_keyed(self.runtime.topic(name), records)
 
     async def committed(self) -> dict[TopicPartition, int]:
-        offsets: dict[TopicPartition, OffsetAndMetadata] = await self.admin.list_consumer_group_offsets(self.group)
+        offsets: dict[
+            TopicPartition, OffsetAndMetadata
+        ] = await self.admin.list_consumer_group_offsets(self.group)
         return {tp: offset.offset for tp, offset in offsets.items()}
 
 
@@ -70,12 +76,18 @@ class Worker:
 
     def __init__(self, cluster: Cluster, **options: Any) -> None:
         runtime = cluster.runtime
-        settings = {"commit_interval_ms": 50, "drain_timeout_ms": 5_000, **options.pop("settings", {})}
+        settings = {
+            "commit_interval_ms": 50,
+            "drain_timeout_ms": 5_000,
+            **options.pop("settings", {}),
+        }
         self.records: list[Any] = []
         self.batches: list[RecordBatch] = []
         self.on_batch: Callable[[RecordBatch], Any] | None = None
         self.app: PitbossApp = create_app(AppSettings("work", runtime.bootstrap_servers))
-        self.producer = self.app.supervise(BatchProducer(ProducerSettings(runtime.bootstrap_servers, "work")))
+        self.producer = self.app.supervise(
+            BatchProducer(ProducerSettings(runtime.bootstrap_servers, "work"))
+        )
         watchdog = WatchdogSettings(runtime.bootstrap_servers, **options.pop("watchdog", {}))
         self.intake: Intake = add_agent(
             self.app,
@@ -124,7 +136,9 @@ class Looks:
         self._at_ms: defaultdict[StallDetector, list[int]] = defaultdict(list)
         look = StallDetector.observe
 
-        def noted(judge: StallDetector, now_ms: int, sights: Mapping[TopicPartition, LagSample]) -> list[Stall]:
+        def noted(
+            judge: StallDetector, now_ms: int, sights: Mapping[TopicPartition, LagSample]
+        ) -> list[Stall]:
             stalls = look(judge, now_ms, sights)
             self._at_ms[judge].append(now_ms)
             return stalls
@@ -156,8 +170,12 @@ def numbers(count: int) -> set[bytes]:
 def assert_joined(batches: Sequence[RecordBatch]) -> None:
     ends: dict[TopicPartition, int] = defaultdict(int)
     for batch in batches:
-        assert batch.from_offset == ends[batch.tp], "each batch begins where the one before it ended"
-        assert all(batch.from_offset <= record.offset < batch.next_offset for record in batch.records)
+        assert batch.from_offset == ends[batch.tp], (
+            "each batch begins where the one before it ended"
+        )
+        assert all(
+            batch.from_offset <= record.offset < batch.next_offset for record in batch.records
+        )
         ends[batch.tp] = batch.next_offset
 
 
@@ -179,7 +197,9 @@ async def test_everything_of_a_pattern_is_read_once_in_order_and_committed(clust
     reached: dict[TopicPartition, int] = {}
     for batch in worker.batches:
         reached[batch.tp] = batch.next_offset
-    assert await cluster.committed() == reached, "what is done is committed at the latest when the worker stops"
+    assert await cluster.committed() == reached, (
+        "what is done is committed at the latest when the worker stops"
+    )
     assert not any(tp.topic.endswith(".dlt") for tp in reached)
 
 
@@ -203,7 +223,9 @@ async def test_a_successor_goes_on_where_the_last_one_stopped(cluster):
 async def test_a_worker_that_joins_takes_over_without_loss(cluster):
     await cluster.create("in")
     topic = cluster.runtime.topic("in")
-    workers = [Worker(cluster, topics=[topic], settings={"batch_records_max": 20}) for _ in range(3)]
+    workers = [
+        Worker(cluster, topics=[topic], settings={"batch_records_max": 20}) for _ in range(3)
+    ]
     enough, count = asyncio.Event(), 0
 
     async def keep_filling() -> None:
@@ -236,7 +258,9 @@ async def test_positions_that_are_claimed_win_over_committed_ones(cluster):
     topic = cluster.runtime.topic("in")
     first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
     for number in (0, 1):
-        await cluster.producer.send_batch(topic, number, [(b"k", b"%d" % i, (), None) for i in range(100)])
+        await cluster.producer.send_batch(
+            topic, number, [(b"k", b"%d" % i, (), None) for i in range(100)]
+        )
     async with running(worker := Worker(cluster, topics=[topic])):
         await until(lambda: len(worker.records) == 200)
 
@@ -255,7 +279,9 @@ async def test_positions_that_are_claimed_win_over_committed_ones(cluster):
         await until(lambda: len(worker.records) >= 10)
         await cluster.producer.send_batch(topic, 1, [(b"k", b"new", (), None)])
         await until(lambda: b"new" in worker.values)
-    assert [(r.partition, r.offset) for r in worker.records if r.partition == 0] == [(0, i) for i in range(90, 100)]
+    assert [(r.partition, r.offset) for r in worker.records if r.partition == 0] == [
+        (0, i) for i in range(90, 100)
+    ]
     assert [r.value for r in worker.records if r.partition == 1] == [b"new"]
     assert positions.released == [{first, second}]
 
@@ -264,18 +290,27 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     transactional = AIOKafkaProducer(
-        bootstrap_servers=cluster.runtime.bootstrap_servers, transactional_id=cluster.runtime.topic("tx")
+        bootstrap_servers=cluster.runtime.bootstrap_servers,
+        transactional_id=cluster.runtime.topic("tx"),
     )
     await transactional.start()
     try:
         for number in range(12):
             await transactional.begin_transaction()
             await transactional.send_and_wait(topic, b"%d" % number, b"k")
-            await (transactional.abort_transaction() if number % 3 == 2 else transactional.commit_transaction())
+            await (
+                transactional.abort_transaction()
+                if number % 3 == 2
+                else transactional.commit_transaction()
+            )
     finally:
         await transactional.stop()
     watchdog = {"stall_ms": 1_200, "interval_ms": 200}
-    async with running(worker := Worker(cluster, topics=[topic], watchdog=watchdog, settings={"batch_records_max": 3})):
+    async with running(
+        worker := Worker(
+            cluster, topics=[topic], watchdog=watchdog, settings={"batch_records_max": 3}
+        )
+    ):
         await until(lambda: len(worker.records) == 8)
         tp = TopicPartition(topic, 0)
         await until(lambda: worker.intake.status()[tp].reached_offset == 24)
@@ -283,7 +318,9 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
         async def is_committed() -> bool:
             return await cluster.committed() == {tp: 24}
 
-        await until(is_committed)  # or it would be lag to the others of the group, and missing once it is deleted
+        await until(
+            is_committed
+        )  # or it would be lag to the others of the group, and missing once it is deleted
         await looks.go_on_for(1_200, worker)
         assert not worker.app.crashed, "an aborted record and a marker at the end are no stall"
         await cluster.producer.send_batch(topic, 0, [(b"k", b"last", (), None)])
@@ -299,7 +336,9 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
 async def test_a_compressed_record_of_a_connector_is_read(cluster, compression):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
-    settings = ProducerSettings(cluster.runtime.bootstrap_servers, "connector", compression=compression)
+    settings = ProducerSettings(
+        cluster.runtime.bootstrap_servers, "connector", compression=compression
+    )
     async with BatchProducer(settings) as producer:
         await producer.send_batch(topic, 0, [(b"k", b"%d" % i, (), None) for i in range(100)])
     async with running(worker := Worker(cluster, topics=[topic])):
@@ -314,7 +353,9 @@ async def test_records_deleted_before_they_were_read_end_the_worker_by_name(clus
     async with running(worker := Worker(cluster, topics=[topic])):
         await until(lambda: len(worker.records) == 10)
     await cluster.producer.send_batch(topic, 0, [(b"k", b"v", (), None)] * 10)
-    await cluster.admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=15)})
+    await cluster.admin.delete_records(
+        {TopicPartition(topic, 0): RecordsToDelete(before_offset=15)}
+    )
     async with running(worker := Worker(cluster, topics=[topic])):
         await until(lambda: worker.app.crashed)
     assert isinstance(worker.app.crash_reason, OffsetHole)
@@ -341,11 +382,15 @@ async def append_with_header_name(bootstrap_servers: str, topic: str, name: byte
         await producer.stop()
 
 
-async def test_a_header_that_the_client_cannot_read_ends_the_worker_by_its_place_and_can_be_passed(cluster):
+async def test_a_header_that_the_client_cannot_read_ends_the_worker_by_its_place_and_can_be_passed(
+    cluster,
+):
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     await cluster.producer.send_batch(topic, 0, [(b"k", b"%d" % n, (), None) for n in range(40)])
-    offset = await append_with_header_name(cluster.runtime.bootstrap_servers, topic, b"\xff\xfename")
+    offset = await append_with_header_name(
+        cluster.runtime.bootstrap_servers, topic, b"\xff\xfename"
+    )
     await cluster.producer.send_batch(topic, 0, [(b"k", b"behind", (), None)])
     async with running(worker := Worker(cluster, topics=[topic])):
         await until(lambda: worker.app.crashed)
@@ -358,7 +403,9 @@ async def test_a_header_that_the_client_cannot_read_ends_the_worker_by_its_place
     # What the message says, as Kafka's own tool does it.
     tp = TopicPartition(topic, 0)
     tool = AIOKafkaConsumer(
-        bootstrap_servers=cluster.runtime.bootstrap_servers, group_id=cluster.group, enable_auto_commit=False
+        bootstrap_servers=cluster.runtime.bootstrap_servers,
+        group_id=cluster.group,
+        enable_auto_commit=False,
     )
     await tool.start()
     try:
@@ -375,7 +422,10 @@ async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
     topic = cluster.runtime.topic("in")
     await cluster.fill("in", 100)
     worker = Worker(
-        cluster, topics=[topic], watchdog={"stall_ms": 1_000, "interval_ms": 200}, settings={"drain_timeout_ms": 100}
+        cluster,
+        topics=[topic],
+        watchdog={"stall_ms": 1_000, "interval_ms": 200},
+        settings={"drain_timeout_ms": 100},
     )
 
     async def stuck(batch: RecordBatch) -> None:
@@ -385,7 +435,9 @@ async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
     async with running(worker):
         await until(lambda: worker.app.crashed)
     assert isinstance(worker.app.crash_reason, Stalled)
-    assert f"{topic}-0 (held by this worker) stands at 0, the log's end is 100" in str(worker.app.crash_reason)
+    assert f"{topic}-0 (held by this worker) stands at 0, the log's end is 100" in str(
+        worker.app.crash_reason
+    )
 
 
 async def test_waiting_for_a_database_is_reported_and_not_killed(cluster, looks):
@@ -405,7 +457,9 @@ async def test_waiting_for_a_database_is_reported_and_not_killed(cluster, looks)
         await until(lambda: tp in worker.intake.status() and worker.intake.status()[tp].waiting)
         await looks.go_on_for(500, worker)
         assert not worker.app.crashed
-        await until(lambda: worker.intake.status()[tp].waiting == "UNAVAILABLE: the database is down")
+        await until(
+            lambda: worker.intake.status()[tp].waiting == "UNAVAILABLE: the database is down"
+        )
         is_down = False
         await until(lambda: len(worker.records) == 100)
         assert worker.intake.status()[tp].waiting is None
@@ -424,7 +478,9 @@ async def test_lag_on_a_partition_that_nobody_reads_ends_a_worker(cluster):
     holder.on_batch = stuck
     async with running(holder):
         await until(holder.intake.status)
-        other = Worker(cluster, topics=[topic], watchdog={"unheld_stall_ms": 1_000, "interval_ms": 200})
+        other = Worker(
+            cluster, topics=[topic], watchdog={"unheld_stall_ms": 1_000, "interval_ms": 200}
+        )
         other.on_batch = stuck
         async with running(other):
             await until(lambda: holder.app.crashed or other.app.crashed)
@@ -449,12 +505,18 @@ async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(
     async with running(*workers):
         await until(lambda: all(len(worker.intake.status()) == 1 for worker in workers))
         await cluster.fill("in", 100)
-        [holder, other] = sorted(workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status())
-        await until(lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting)
+        [holder, other] = sorted(
+            workers, key=lambda worker: TopicPartition(topic, 0) not in worker.intake.status()
+        )
+        await until(
+            lambda: other.records and holder.intake.status()[TopicPartition(topic, 0)].waiting
+        )
         await looks.go_on_for(2_000, *workers)
         assert not any(worker.app.crashed for worker in workers)
         told = await cluster.admin.list_consumer_group_offsets(cluster.group)
-        assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), "others are not told what it waits for"
+        assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), (
+            "others are not told what it waits for"
+        )
         waits_for = None
         await until(lambda: len(holder.records) + len(other.records) == 100)
 
@@ -505,7 +567,13 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
     for worker in workers:
         worker.app.supervise(
-            Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake], on_reload=reload)
+            Control(
+                cluster.runtime.bootstrap_servers,
+                control,
+                "work",
+                [worker.intake],
+                on_reload=reload,
+            )
         )
 
     async def command(text: bytes) -> None:
@@ -526,7 +594,9 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
         await until(lambda: all(s.waiting for w in workers for s in w.intake.status().values()))
         await cluster.fill("in", 100)
         await looks.go_on_for(800, *workers)
-        assert not any(worker.records or worker.app.crashed for worker in workers), "a pause is no stall"
+        assert not any(worker.records or worker.app.crashed for worker in workers), (
+            "a pause is no stall"
+        )
         await command(b'{"command":"resume","component":"*"}')
         await until(lambda: sum(len(worker.records) for worker in workers) == 100)
 

@@ -34,7 +34,9 @@ def say(**event: object) -> None:
     sys.stdout.flush()
 
 
-def create_worker(bootstrap: str, topic: str, group: str, instance: str, behaviour: str) -> PitbossApp:
+def create_worker(
+    bootstrap: str, topic: str, group: str, instance: str, behaviour: str
+) -> PitbossApp:
     app = create_app(AppSettings("worker", bootstrap))
 
     async def handle(batch: RecordBatch) -> None:
@@ -55,7 +57,9 @@ def create_worker(bootstrap: str, topic: str, group: str, instance: str, behavio
             bootstrap,
             group,
             group_instance_id=instance if instance != "-" else None,
-            session_timeout_ms=30_000 if instance != "-" else 10_000,  # a busy machine's start-up is well within it
+            session_timeout_ms=30_000
+            if instance != "-"
+            else 10_000,  # a busy machine's start-up is well within it
             drain_timeout_ms=3_000,
             commit_interval_ms=60_000,  # only an orderly end commits
         ),
@@ -76,7 +80,10 @@ pytestmark = pytest.mark.integration
 class Process:
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
+            [sys.executable, __file__, *arguments],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            text=True,
         )
         self.events: list[dict] = []
         self._reading = asyncio.create_task(self._read())
@@ -89,7 +96,7 @@ class Process:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(90):
-            while not condition():  # noqa: ASYNC110
+            while not condition():
                 await asyncio.sleep(0.02)
 
     async def code(self) -> int:
@@ -114,9 +121,13 @@ async def start(runtime: Runtime) -> AsyncIterator[Callable[..., Process]]:
     await admin.close()
     processes: list[Process] = []
 
-    def make(behaviour: str = "plain", instance: str = "-", bootstrap: str | None = None) -> Process:
+    def make(
+        behaviour: str = "plain", instance: str = "-", bootstrap: str | None = None
+    ) -> Process:
         server = bootstrap or runtime.bootstrap_servers
-        processes.append(Process(server, runtime.topic("in"), runtime.group("g"), instance, behaviour))
+        processes.append(
+            Process(server, runtime.topic("in"), runtime.group("g"), instance, behaviour)
+        )
         return processes[-1]
 
     yield make
@@ -128,7 +139,9 @@ async def start(runtime: Runtime) -> AsyncIterator[Callable[..., Process]]:
 
 async def fill(runtime: Runtime, count: int = 100) -> None:
     async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "fill")) as producer:
-        await producer.send_keyed(runtime.topic("in"), [(b"%d" % i, b"v", (), None) for i in range(count)])
+        await producer.send_keyed(
+            runtime.topic("in"), [(b"%d" % i, b"v", (), None) for i in range(count)]
+        )
 
 
 async def committed(runtime: Runtime) -> int:
@@ -147,11 +160,15 @@ async def test_a_signal_drains_commits_and_ends_with_0(runtime, start, number):
     worker = start("slow")
     await worker.until(lambda: len(worker.events) == PARTITIONS)  # and none of them is done yet
     assert await worker.end(number) == 0
-    assert await committed(runtime) == worker.got == 100, "the work in hand was finished and committed"
+    assert await committed(runtime) == worker.got == 100, (
+        "the work in hand was finished and committed"
+    )
 
 
 @pytest.mark.parametrize(("behaviour", "code"), [("fenced", 72), ("bug", 1), ("hang", 75)])
-async def test_an_error_ends_the_process_with_its_code_and_commits_nothing_of_it(runtime, start, behaviour, code):
+async def test_an_error_ends_the_process_with_its_code_and_commits_nothing_of_it(
+    runtime, start, behaviour, code
+):
     await fill(runtime)
     assert await start(behaviour).code() == code
     assert await committed(runtime) == 0
@@ -161,7 +178,9 @@ async def test_without_a_broker_a_worker_ends_with_unavailable(start):
     assert await start(bootstrap="127.0.0.1:1").code() == 69
 
 
-async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_nobody(runtime, start):
+async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_nobody(
+    runtime, start
+):
     first, second = start(instance="worker-1"), start(instance="worker-2")
     async with asyncio.timeout(90):
         while not (first.got and second.got):

@@ -72,7 +72,13 @@ def any_event(chance: random.Random, part: int):
         case _ if chance.random() < 0.8:
             return deposit(other, 1, player=player)
         case _:
-            return transaction("rollback", f"n{tx}", leg("ROLLBACK", None, None), player=None, reference=("bet", other))
+            return transaction(
+                "rollback",
+                f"n{tx}",
+                leg("ROLLBACK", None, None),
+                player=None,
+                reference=("bet", other),
+            )
 
 
 def any_groups(chance: random.Random, count: int):
@@ -104,16 +110,26 @@ async def test_groups_decided_ahead_are_as_if_one_came_after_the_other(worker, r
             post(book, event, POLICIES.get(event.event.provider, DEFAULT_POLICY))
     expected = {
         (one.log_event.source.partition, one.log_event.source.offset): (
-            one.answer.outcome, one.answer.reason, one.answer.available_minor, one.answer.version, one.decision is None,
+            one.answer.outcome,
+            one.answer.reason,
+            one.answer.available_minor,
+            one.answer.version,
+            one.decision is None,
         )
         for one in book.decisions
-    }  # fmt: skip
+    }
     query = "SELECT part, source_offset, outcome, reason, available_minor, version, {} FROM {}"
-    found = rows(runtime, query.format("false", "entry")) + rows(runtime, query.format("true", "repeat"))
+    found = rows(runtime, query.format("false", "entry")) + rows(
+        runtime, query.format("true", "repeat")
+    )
     assert {row[:2]: row[2:] for row in found} == expected
-    wallets = rows(runtime, "SELECT player_id, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1")
+    wallets = rows(
+        runtime,
+        "SELECT player_id, cash_minor, bonus_minor, held_minor, version FROM wallet ORDER BY 1",
+    )
     assert wallets == sorted(
-        (w.player_id, w.cash_minor, w.bonus_minor, w.held_minor, w.version) for w in book.changed_wallets.values()
+        (w.player_id, w.cash_minor, w.bonus_minor, w.held_minor, w.version)
+        for w in book.changed_wallets.values()
     )
 
 
@@ -121,7 +137,9 @@ FIRST = cut(0, 0, [deposit("d", 1_000, player="a"), bet("b", 100, player="a")])
 SECOND = cut(1, 0, [deposit("e", 500, player="c"), bet("f", 500, player="c")])
 
 
-async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(worker, runtime, monkeypatch):
+async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(
+    worker, runtime, monkeypatch
+):
     ledger = await worker()
     first, second = [FIRST], [SECOND]
 
@@ -137,7 +155,10 @@ async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(wor
     assert ledger._next is None
     await ledger.apply(second, first)
     await ledger.apply(first)
-    assert rows(runtime, "SELECT player_id, cash_minor FROM wallet ORDER BY 1") == [("a", 900), ("c", 0)]
+    assert rows(runtime, "SELECT player_id, cash_minor FROM wallet ORDER BY 1") == [
+        ("a", 900),
+        ("c", 0),
+    ]
 
 
 async def test_what_is_only_known_already_teaches_nothing_of_its_players(worker, runtime):
@@ -174,27 +195,37 @@ async def test_a_draft_does_not_miss_what_crossed_partitions_meanwhile(worker, r
     first, second = [FIRST], [SECOND]
     await ours.apply(first, second)
     assert ours._next is not None
-    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f"))
+    lost = transaction(
+        "rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f")
+    )
     await other.apply([cut(2, 0, [lost])])
     await ours.apply(second)
-    assert rows(runtime, "SELECT provider_tx_id, outcome FROM entry WHERE part = 1 ORDER BY source_offset") == [
-        ("e", "POSTED"), ("f", "TOMBSTONED"),
-    ]  # fmt: skip
+    assert rows(
+        runtime, "SELECT provider_tx_id, outcome FROM entry WHERE part = 1 ORDER BY source_offset"
+    ) == [("e", "POSTED"), ("f", "TOMBSTONED")]
 
 
-async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_the_partition(worker, runtime):
+async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_the_partition(
+    worker, runtime
+):
     ours, other = await worker([0, 1]), await worker([2])
     first, second = [FIRST], [SECOND]
     await ours.apply(first, second)
-    lost = transaction("rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f"))
+    lost = transaction(
+        "rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f")
+    )
     await other.apply([cut(2, 0, [lost])])
-    await ours.apply(second)  # not as it was decided ahead: all that was remembered was forgotten on the way
+    await ours.apply(
+        second
+    )  # not as it was decided ahead: all that was remembered was forgotten on the way
     await (await worker([1])).apply([cut(1, 2, [deposit("g", 70, player="c")])])
     ours.epochs[1] = (await claim_positions(ours.database, [1]))[1].epoch
     # It moves nothing, so no row count tells that the wallet is another.
     free = transaction("bet", "h", leg("BET", 1, is_free=True), player="c", decide=True)
     await ours.apply([cut(1, 3, [free])])
-    assert rows(runtime, "SELECT available_minor, version FROM entry WHERE provider_tx_id = 'h'") == [(570, 2)]
+    assert rows(
+        runtime, "SELECT available_minor, version FROM entry WHERE provider_tx_id = 'h'"
+    ) == [(570, 2)]
 
 
 async def test_a_draft_that_cannot_be_decided_fails_at_its_own_turn(worker, runtime):

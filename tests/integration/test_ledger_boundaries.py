@@ -16,13 +16,25 @@ from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from schemas.events import Amount, Cause, Leg
 from schemas.policies import LedgerPolicy
-from tests.unit.ledger_events import bet, book_of, deposit, house, leg, log_event, rollback, transaction, win
+from tests.unit.ledger_events import (
+    bet,
+    book_of,
+    deposit,
+    house,
+    leg,
+    log_event,
+    rollback,
+    transaction,
+    win,
+)
 
 pytestmark = pytest.mark.integration
 
 POLICIES = [
     LedgerPolicy(refused_id_reusable=True),
-    LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE"),
+    LedgerPolicy(
+        win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE"
+    ),
     LedgerPolicy(win_after_rollback="REFUSE", open_round_max_age_ms=1),
 ]
 MOST = 2**63 - 1
@@ -43,9 +55,14 @@ ROWS = {
 def cancelled(event):
     text = f"{event.attempt.topic}-{event.attempt.partition}@{event.attempt.offset}#{event.attempt.record_index}"
     return transaction(
-        "cancel", text, leg("CANCEL", None, None), reference=(event.operation, event.provider_tx_id),
-        provider=event.provider, player=event.player_id, cause=Cause("connector", text),
-    )  # fmt: skip
+        "cancel",
+        text,
+        leg("CANCEL", None, None),
+        reference=(event.operation, event.provider_tx_id),
+        provider=event.provider,
+        player=event.player_id,
+        cause=Cause("connector", text),
+    )
 
 
 @st.composite
@@ -60,7 +77,9 @@ def of_one_bet(draw):
         win(f"{tx_id}-w", draw(st.sampled_from([0, 30])), tx_id, player=player),
         rollback(f"{tx_id}-r", tx_id, player=player),
         rollback(f"{tx_id}-r2", tx_id, player=player),
-        transaction("jackpot", f"{tx_id}-j", leg("JACKPOT_WIN", 7), reference=("bet", tx_id), player=player),
+        transaction(
+            "jackpot", f"{tx_id}-j", leg("JACKPOT_WIN", 7), reference=("bet", tx_id), player=player
+        ),
         cancelled(first),
         transaction("win", f"{tx_id}-big", Leg("WIN", Amount(MOST, 2), "EUR"), player=player),
     ]
@@ -70,13 +89,35 @@ def of_one_bet(draw):
 def of_one_withdrawal(draw):
     player, reference = draw(st.sampled_from(["p-1", "p-2"])), ("withdrawal.requested", "w")
     request = house(
-        "withdrawal.requested", "w", leg("WITHDRAWAL", draw(st.sampled_from([0, 60]))), decide=True, player=player
+        "withdrawal.requested",
+        "w",
+        leg("WITHDRAWAL", draw(st.sampled_from([0, 60]))),
+        decide=True,
+        player=player,
     )
     return [
         request,
-        house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference, player=player),
-        house("withdrawal.paid", "wp2", leg("WITHDRAWAL", None, None), reference=reference, player=player),
-        house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference, player=player),
+        house(
+            "withdrawal.paid",
+            "wp",
+            leg("WITHDRAWAL", None, None),
+            reference=reference,
+            player=player,
+        ),
+        house(
+            "withdrawal.paid",
+            "wp2",
+            leg("WITHDRAWAL", None, None),
+            reference=reference,
+            player=player,
+        ),
+        house(
+            "withdrawal.refused",
+            "wr",
+            leg("WITHDRAWAL_REVERSAL", None, None),
+            reference=reference,
+            player=player,
+        ),
         cancelled(request),
         house("bonus.granted", "g", leg("BONUS_GRANT", 70), player=player),
         house("player.blocked", f"x-{player}", leg("PLAYER_STATE", None, None), player=player),
@@ -92,7 +133,12 @@ def of_one_bonus(draw):
     """A grant that has to be wagered, bets that it pays, and wins that find theirs in another transaction."""
     player, tx_id = "p-1", draw(st.sampled_from("ab"))
     first = bet(tx_id, draw(st.sampled_from([50, 150, 2_000])), player=player)
-    grant = house("bonus.granted", "g", leg("BONUS_GRANT", 500), leg("WAGERING", draw(st.sampled_from([200, 5_000]))))
+    grant = house(
+        "bonus.granted",
+        "g",
+        leg("BONUS_GRANT", 500),
+        leg("WAGERING", draw(st.sampled_from([200, 5_000]))),
+    )
     return [
         grant,
         first,
@@ -100,8 +146,16 @@ def of_one_bonus(draw):
         bet(f"{tx_id}-2", 100, player=player),
         win(f"{tx_id}-w", 300, tx_id, player=player),
         transaction("win", f"{tx_id}-w2", leg("WIN", 40, None), reference=("bet", tx_id)),
-        transaction("win", f"{tx_id}-w3", leg("WIN", 40), leg("JACKPOT_CONTRIBUTION", 3), reference=("bet", tx_id)),
-        transaction("bet", f"{tx_id}-3", leg("BET", 90), leg("JACKPOT_CONTRIBUTION", 3), decide=True),
+        transaction(
+            "win",
+            f"{tx_id}-w3",
+            leg("WIN", 40),
+            leg("JACKPOT_CONTRIBUTION", 3),
+            reference=("bet", tx_id),
+        ),
+        transaction(
+            "bet", f"{tx_id}-3", leg("BET", 90), leg("JACKPOT_CONTRIBUTION", 3), decide=True
+        ),
         rollback(f"{tx_id}-r", tx_id, player=player),
         rollback(f"{tx_id}-r3", f"{tx_id}-3", player=player),
         rollback("nobody's", tx_id, player=None),
@@ -117,18 +171,30 @@ def of_one_adjustment(draw):
         return Cause("operator", "c", actor, "goodwill")
 
     proposed = house(
-        "adjustment.proposed", "a", leg("INFORMATIONAL", draw(st.sampled_from([70, -70]))), cause=by("ann")
+        "adjustment.proposed",
+        "a",
+        leg("INFORMATIONAL", draw(st.sampled_from([70, -70]))),
+        cause=by("ann"),
     )
     return [
         proposed,
         *[
             house(
-                "adjustment.approved", tx_id, leg("ADJUSTMENT", None, None), reference=("adjustment.proposed", "a"),
-                cause=by(actor), player=player,
+                "adjustment.approved",
+                tx_id,
+                leg("ADJUSTMENT", None, None),
+                reference=("adjustment.proposed", "a"),
+                cause=by(actor),
+                player=player,
             )
-            for tx_id, actor, player in [("1", "ann", "p-1"), ("2", "bob", "p-1"), ("3", "cy", "p-1"), ("4", "bob", "p-2")]
+            for tx_id, actor, player in [
+                ("1", "ann", "p-1"),
+                ("2", "bob", "p-1"),
+                ("3", "cy", "p-1"),
+                ("4", "bob", "p-2"),
+            ]
         ],
-    ]  # fmt: skip
+    ]
 
 
 @st.composite
@@ -138,7 +204,11 @@ def cut_histories(draw):
     some = draw(st.lists(st.sampled_from(draw(pool)), min_size=2, max_size=5))
     events = draw(st.lists(st.sampled_from(some), min_size=1, max_size=12))
     funds = draw(st.sampled_from([0, 200, 10_000]))
-    history = [deposit("first", funds, player="p-1"), deposit("second", funds, player="p-2"), *events]
+    history = [
+        deposit("first", funds, player="p-1"),
+        deposit("second", funds, player="p-2"),
+        *events,
+    ]
     cuts = sorted(draw(st.sets(st.integers(1, len(history) - 1), max_size=6)))
     return history, [0, *cuts, len(history)]
 
@@ -150,18 +220,32 @@ def lists(values):
 def expected(history, policy):
     book = book_of(*history, policy=policy)
     told = [
-        (at, d.log_event.event.event_id, d.decision, d.answer, d.redelivered) for at, d in enumerate(book.decisions)
-    ]  # fmt: skip
-    answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)  # noqa: E731
+        (at, d.log_event.event.event_id, d.decision, d.answer, d.redelivered)
+        for at, d in enumerate(book.decisions)
+    ]
+    answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)
     return {
         "entry": [
-            (at, e, n, *answer(a), len(book.transfers_of[e, n])) for at, e, n, a, _ in told if n is not None
+            (at, e, n, *answer(a), len(book.transfers_of[e, n]))
+            for at, e, n, a, _ in told
+            if n is not None
         ],
         "repeat": [(at, e, *answer(a), again) for at, e, n, a, again in told if n is None],
         "transfer": sorted(
             (
-                (t.player_id, t.currency, t.version, t.debit, t.credit, t.amount_minor, t.cash_minor, t.bonus_minor,
-                 t.held_minor, s.event.event_id, n)
+                (
+                    t.player_id,
+                    t.currency,
+                    t.version,
+                    t.debit,
+                    t.credit,
+                    t.amount_minor,
+                    t.cash_minor,
+                    t.bonus_minor,
+                    t.held_minor,
+                    s.event.event_id,
+                    n,
+                )
                 for s, n, t in book.new_transfers
             ),
             key=lambda row: (row[0] is None, row[:3]),
@@ -170,15 +254,28 @@ def expected(history, policy):
             (w.player_id, w.currency, w.cash_minor, w.bonus_minor, w.held_minor, w.version)
             for _, w in sorted(book.changed_wallets.items())
         ],
-        "closing": sorted((c.event_id, c.player_id, c.action, c.by_event_id) for c in book.closings.values()),
+        "closing": sorted(
+            (c.event_id, c.player_id, c.action, c.by_event_id) for c in book.closings.values()
+        ),
         "player_state": [
             (s.player_id, lists(s.standings), lists(s.limits), lists(s.wagering), s.event_id)
             for _, s in sorted(book.changed_states.items())
         ],
         "proposal": sorted(
-            (p.event_id, p.player_id, p.currency, p.amount_minor, p.actor, p.reason, p.brand, p.id, p.occurred_at_ms) for p in book.proposals.values()
+            (
+                p.event_id,
+                p.player_id,
+                p.currency,
+                p.amount_minor,
+                p.actor,
+                p.reason,
+                p.brand,
+                p.id,
+                p.occurred_at_ms,
+            )
+            for p in book.proposals.values()
         ),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +297,16 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
         )
         database = LedgerDatabase(tables, "pitboss.ledger")
         ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))
-        ledger.epochs.update({part: c.epoch for part, c in (await claim_positions(database, [0])).items()})
+        ledger.epochs.update(
+            {part: c.epoch for part, c in (await claim_positions(database, [0])).items()}
+        )
         for start, end in pairwise(cuts):
-            rows = [log_event(event, 0, offset) for offset, event in enumerate(history[start:end], start)]
+            rows = [
+                log_event(event, 0, offset)
+                for offset, event in enumerate(history[start:end], start)
+            ]
             await ledger.commit_group([Slice(0, start, end, rows)])
         await database.close()
-        assert {name: connection.execute(query).fetchall() for name, query in ROWS.items()} == expected(history, policy)
+        assert {
+            name: connection.execute(query).fetchall() for name, query in ROWS.items()
+        } == expected(history, policy)

@@ -19,7 +19,10 @@ from tests.unit.ledger_events import bet, deposit, leg, log_event, rollback, tra
 
 pytestmark = pytest.mark.integration
 
-POLICIES = {"refuse": LedgerPolicy(rollback_after_win="REFUSE"), "open rounds": LedgerPolicy(open_round_max_age_ms=1)}
+POLICIES = {
+    "refuse": LedgerPolicy(rollback_after_win="REFUSE"),
+    "open rounds": LedgerPolicy(open_round_max_age_ms=1),
+}
 
 
 @pytest.fixture
@@ -48,14 +51,22 @@ def jackpot(tx_id, of):
 
 
 HISTORIES = {
-    "after": [deposit("d", 1_000), bet("b", 100), rollback("r1", "b"), jackpot("j", "b"), rollback("r2", "b")],
+    "after": [
+        deposit("d", 1_000),
+        bet("b", 100),
+        rollback("r1", "b"),
+        jackpot("j", "b"),
+        rollback("r2", "b"),
+    ],
     "before": [deposit("d", 1_000), rollback("r1", "b"), jackpot("j", "b"), bet("b", 100)],
 }
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("history", HISTORIES)
-async def test_a_bet_that_was_taken_back_stays_so_whatever_jackpot_names_it(book, runtime, policy, history):
+async def test_a_bet_that_was_taken_back_stays_so_whatever_jackpot_names_it(
+    book, runtime, policy, history
+):
     await book(POLICIES[policy], HISTORIES[history])
     assert rows(runtime, "SELECT action FROM closing") == [("REVERSED",)]
     assert rows(runtime, "SELECT cash_minor FROM wallet") == [(1_005,)]
@@ -64,7 +75,10 @@ async def test_a_bet_that_was_taken_back_stays_so_whatever_jackpot_names_it(book
 async def test_an_end_that_was_not_read_is_not_overwritten(book, runtime, monkeypatch):
 
     def forgetful(events, policies):
-        return replace(collect_read_set(events, policies), event_ids=frozenset(one.event.event_id for one in events))
+        return replace(
+            collect_read_set(events, policies),
+            event_ids=frozenset(one.event.event_id for one in events),
+        )
 
     monkeypatch.setattr(store, "required_topics", forgetful)
     with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):

@@ -63,10 +63,16 @@ async def test_a_transfer_goes_to_the_month_in_which_its_event_came(runtime):
     await booked(url, [deposit("d", 100), later(bet("b", 10))])
     # Nobody had made September; it is kept all the same, and moves as soon as there is a place for it.
     assert rows(url, PLACES) == [("transfer_other", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
-    assert rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)") == [(True, False)]
+    assert rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)") == [
+        (True, False)
+    ]
     assert rows(url, PLACES) == [("transfer_202609", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
     await booked(url, [win("w", 5, "b")])
-    assert [place for place, _, _ in rows(url, PLACES)] == ["transfer_202609", "transfer_202610", "transfer_202609"]
+    assert [place for place, _, _ in rows(url, PLACES)] == [
+        "transfer_202609",
+        "transfer_202610",
+        "transfer_202609",
+    ]
     with pytest.raises(psycopg.errors.UniqueViolation):
         rows(url, "INSERT INTO transfer SELECT * FROM transfer WHERE version = 1")
     with pytest.raises(psycopg.errors.RaiseException, match="202613 is no month"):
@@ -96,17 +102,24 @@ def shape(url):
     )
 
 
-async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(runtime, stack, namespaces, monkeypatch):
+async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(
+    runtime, stack, namespaces, monkeypatch
+):
     from pitboss.embedded.databases import create_database, drop_database
 
     url, new = runtime.database_url, stack.runtime(namespaces())
     older = [one for one in migrations.migration_files() if one.name < "0060"]
     with monkeypatch.context() as patched:
         patched.setattr(MigrationSet, "files", lambda _: older)
-        patched.setattr("runtime.postgres.migrations._grant", lambda *_: None)  # rights of tables that come later
+        patched.setattr(
+            "runtime.postgres.migrations._grant", lambda *_: None
+        )  # rights of tables that come later
         migrate(url)
-    rows(url, "INSERT INTO transfer SELECT 'p-1', 'EUR', n, 'psp:adyen', 'player:p-1:cash', 5, 5 * n, 0, 0,"
-         " gen_random_uuid(), 0, 0, n - 1, 0 FROM generate_series(1, 3) n")  # fmt: skip
+    rows(
+        url,
+        "INSERT INTO transfer SELECT 'p-1', 'EUR', n, 'psp:adyen', 'player:p-1:cash', 5, 5 * n, 0, 0,"
+        " gen_random_uuid(), 0, 0, n - 1, 0 FROM generate_series(1, 3) n",
+    )
     rows(url, "INSERT INTO wallet VALUES ('p-1', 'EUR', 2, 15, 0, 0, 3, gen_random_uuid(), 0, 2)")
     assert [one.name for one in migrate(url)] == [
         one.name for one in migrations.migration_files() if one.name >= "0060"
@@ -119,8 +132,11 @@ async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(runtime, stack, na
         drop_database(new)
     await booked(url, [bet("b", 4)])
     assert rows(url, "SELECT version, cash_minor, month FROM transfer ORDER BY version") == [
-        (1, 5, 0), (2, 10, 0), (3, 15, 0), (4, 11, SEPTEMBER),
-    ]  # fmt: skip
+        (1, 5, 0),
+        (2, 10, 0),
+        (3, 15, 0),
+        (4, 11, SEPTEMBER),
+    ]
 
 
 async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtime):
@@ -134,9 +150,9 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     again = bet("b", 10)
     await booked(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
     assert rows(url, "SELECT outcome, reason FROM repeat") == [("EXISTS", "BOOKED")]
-    assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE source_offset > 2 ORDER BY 1") == [
-        ("r", "UNRESOLVED", "PERIOD_ARCHIVED"), ("w", "POSTED", "BOOKED"),
-    ]  # fmt: skip
+    assert rows(
+        url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE source_offset > 2 ORDER BY 1"
+    ) == [("r", "UNRESOLVED", "PERIOD_ARCHIVED"), ("w", "POSTED", "BOOKED")]
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(75, 4)]
     assert [one.month for one in list_months(url) if one.is_away] == [SEPTEMBER]
     with pytest.raises(UsageError, match="is no month of this ledger"):
@@ -163,15 +179,25 @@ async def test_a_balance_at_a_place_is_found_behind_a_month_that_is_away(runtime
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(url, [deposit(f"d{n}", 100) for n in range(100)], [later(bet(f"b{n}", 1)) for n in range(100)])
+    await booked(
+        url,
+        [deposit(f"d{n}", 100) for n in range(100)],
+        [later(bet(f"b{n}", 1)) for n in range(100)],
+    )
     there = [await stood(url, offset) for offset in range(0, 201, 10)]
     move_away(url, SEPTEMBER)
     assert [await stood(url, offset) for offset in (101, 150, 199, 200)] == [101, 150, 199, 200]
     for offset in (1, 50, 100):
-        with pytest.raises(history.MonthAway, match=r"version 0 is not in the tables.*months back.*202609"):
+        with pytest.raises(
+            history.MonthAway, match=r"version 0 is not in the tables.*months back.*202609"
+        ):
             await stood(url, offset)
     bring_back(url, SEPTEMBER)
-    assert [await stood(url, offset) for offset in range(0, 201, 10)] == there == list(range(0, 201, 10))
+    assert (
+        [await stood(url, offset) for offset in range(0, 201, 10)]
+        == there
+        == list(range(0, 201, 10))
+    )
 
 
 async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hole(runtime):
@@ -180,7 +206,12 @@ async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hol
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
     await booked(
         url,
-        [later(deposit("d", 100)), deposit("late", 7), deposit("later", 8), *map(later, (bet("b", 1), bet("c", 1)))],
+        [
+            later(deposit("d", 100)),
+            deposit("late", 7),
+            deposit("later", 8),
+            *map(later, (bet("b", 1), bet("c", 1))),
+        ],
     )
     move_away(url, SEPTEMBER)
     assert [await stood(url, offset) for offset in (0, 1, 4, 5)] == [0, 1, 4, 5]
@@ -220,20 +251,35 @@ async def test_what_moved_between_house_accounts_alone_is_not_taken_for_away(run
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(url, [deposit("d", 100), later(contribution("here")), later(bet("b", 1)), contribution("gone")])
+    await booked(
+        url,
+        [deposit("d", 100), later(contribution("here")), later(bet("b", 1)), contribution("gone")],
+    )
     move_away(url, SEPTEMBER)
     assert rows(url, "SELECT version FROM transfer ORDER BY 1") == [(2,), (None,)]
     undone = [
-        later(transaction("undo", f"u{tx_id}", leg("ROLLBACK", None, None), reference=("contribution", tx_id)))
+        later(
+            transaction(
+                "undo", f"u{tx_id}", leg("ROLLBACK", None, None), reference=("contribution", tx_id)
+            )
+        )
         for tx_id in ("here", "gone")
     ]
     of_deposit = transaction(
-        "undo", "ud", leg("ROLLBACK", None, None), provider="adyen", reference=("AUTHORISATION", "d")
+        "undo",
+        "ud",
+        leg("ROLLBACK", None, None),
+        provider="adyen",
+        reference=("AUTHORISATION", "d"),
     )
     await booked(url, [*undone, later(of_deposit)])
-    assert rows(url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE operation = 'undo' ORDER BY 1") == [
-        ("ud", "UNRESOLVED", "PERIOD_ARCHIVED"), ("ugone", "POSTED", "BOOKED"), ("uhere", "POSTED", "BOOKED"),
-    ]  # fmt: skip
+    assert rows(
+        url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE operation = 'undo' ORDER BY 1"
+    ) == [
+        ("ud", "UNRESOLVED", "PERIOD_ARCHIVED"),
+        ("ugone", "POSTED", "BOOKED"),
+        ("uhere", "POSTED", "BOOKED"),
+    ]
 
 
 async def test_a_month_comes_back_to_what_came_late_for_it_meanwhile(runtime):
@@ -245,7 +291,11 @@ async def test_a_month_comes_back_to_what_came_late_for_it_meanwhile(runtime):
     await booked(url, [win("late", 5, "b")])
     assert rows(url, PLACES) == [("transfer_202610", 2, 202610), ("transfer_other", 3, SEPTEMBER)]
     bring_back(url, SEPTEMBER)
-    assert [place for place, _, _ in rows(url, PLACES)] == ["transfer_202609", "transfer_202610", "transfer_202609"]
+    assert [place for place, _, _ in rows(url, PLACES)] == [
+        "transfer_202609",
+        "transfer_202610",
+        "transfer_202609",
+    ]
     assert rows(url, "SELECT count(*) FROM month_away") == [(0,)]
 
 
@@ -274,7 +324,14 @@ def test_months_are_made_ahead_and_listed(runtime, monkeypatch):
 
 @pytest.mark.parametrize(
     ("at_ms", "month"),
-    [(0, 197001), (-1, 0), (NOW, SEPTEMBER), (2**62, 0), (1_798_761_599_999, 202612), (1_798_761_600_000, 202701)],
+    [
+        (0, 197001),
+        (-1, 0),
+        (NOW, SEPTEMBER),
+        (2**62, 0),
+        (1_798_761_599_999, 202612),
+        (1_798_761_600_000, 202701),
+    ],
 )
 def test_a_time_has_a_month(at_ms, month):
     assert month_of(at_ms) == month

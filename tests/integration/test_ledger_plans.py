@@ -38,10 +38,14 @@ READS = {
     "known_states": {"players": PLAYERS},
     "known_repeats": {"event_ids": IDS, "offsets": [1] * 500},
     "transfers_of": {
-        "event_ids": IDS, "decisions": [0] * 500, "players": PLAYERS, "currencies": ["EUR"] * 500, "firsts": [1] * 500,
+        "event_ids": IDS,
+        "decisions": [0] * 500,
+        "players": PLAYERS,
+        "currencies": ["EUR"] * 500,
+        "firsts": [1] * 500,
         "lasts": [2] * 500,
     },
-}  # fmt: skip
+}
 
 # Months in which nothing has come yet may well be read whole.
 SCANNED = re.compile(r"Seq Scan on (?!transfer_(\d|other))")
@@ -62,7 +66,9 @@ def test_whatever_is_known_is_found_by_an_index(full):
         full.execute(f"SET plan_cache_mode = {mode}")
         for name, parameters in READS.items():
             statement = statements("ledger")[name]
-            plan = "\n".join(row[0] for row in full.execute("EXPLAIN " + statement, parameters, prepare=True))
+            plan = "\n".join(
+                row[0] for row in full.execute("EXPLAIN " + statement, parameters, prepare=True)
+            )
             assert not SCANNED.search(plan), (mode, name, plan)
 
 
@@ -73,24 +79,37 @@ def test_history_is_probed_and_not_searched(full):
         "wallets_at": {**player, "next_offset": 50},
         "movements": {**player, "currency": "EUR", "before": 9, "count": 50},
         "entries": {"event_id": IDS[0]},
-        "movements_of": {**player, "currency": "EUR", "first": 1, "last": 2, "event_id": IDS[0], "decision": 0},
+        "movements_of": {
+            **player,
+            "currency": "EUR",
+            "first": 1,
+            "last": 2,
+            "event_id": IDS[0],
+            "decision": 0,
+        },
         "closings": {"event_id": IDS[0]},
         "round_of_player": {**player, "round_id": "r", "provider": None, "count": 100},
         "repeats": {"event_id": IDS[0], "count": 100},
     }
     for name, parameters in questions.items():
-        plan = "\n".join(row[0] for row in full.execute("EXPLAIN " + statements("history")[name], parameters))
+        plan = "\n".join(
+            row[0] for row in full.execute("EXPLAIN " + statements("history")[name], parameters)
+        )
         assert not SCANNED.search(plan), (name, plan)
 
 
 def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full):
     for part in (0, 5):
-        [[end]] = full.execute("SELECT max(source_offset) FROM entry WHERE part = %s", (part,)).fetchall()
+        [[end]] = full.execute(
+            "SELECT max(source_offset) FROM entry WHERE part = %s", (part,)
+        ).fetchall()
         rows = full.execute(
             "EXPLAIN (ANALYZE, BUFFERS) " + statements("positions")["outcomes_between"],
             {"part": part, "first": end - 200, "next": end + 1},
         ).fetchall()
         plan = "\n".join(row[0] for row in rows)
         assert "Bitmap Heap Scan on entry" in plan, (part, plan)
-        removed = sum(map(int, re.findall(r"Rows Removed by (?:Index Recheck|Filter): (\d+)", plan)))
+        removed = sum(
+            map(int, re.findall(r"Rows Removed by (?:Index Recheck|Filter): (\d+)", plan))
+        )
         assert removed < ROWS / 10, (part, plan)

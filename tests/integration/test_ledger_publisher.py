@@ -61,11 +61,18 @@ class Worker:
         self.ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), {})
         self.database = LedgerDatabase(runtime.database_url, "pitboss.publisher")
         self.publisher = Publisher(
-            self.database, topics.send, self.ledger.epochs, log_topic=TRANSACTIONS, balances_topic=BALANCES,
+            self.database,
+            topics.send,
+            self.ledger.epochs,
+            log_topic=TRANSACTIONS,
+            balances_topic=BALANCES,
             outcomes_topic=OUTCOMES,
-        )  # fmt: skip
+        )
         self.committer = Committer(self.ledger, self.publisher)
-        self.tasks = [asyncio.ensure_future(self.publisher.run()), asyncio.ensure_future(self.committer.run())]
+        self.tasks = [
+            asyncio.ensure_future(self.publisher.run()),
+            asyncio.ensure_future(self.committer.run()),
+        ]
 
     async def claim(self, *parts):
         claims = await claim_positions(self.ledger.database, parts)
@@ -111,7 +118,10 @@ async def workers(runtime, topics):
 
 def slice_of(*events, part=0, start=0):
     return Slice(
-        part, start, start + len(events), [log_event(event, part, start + n) for n, event in enumerate(events)]
+        part,
+        start,
+        start + len(events),
+        [log_event(event, part, start + n) for n, event in enumerate(events)],
     )
 
 
@@ -174,7 +184,9 @@ async def test_a_worker_that_is_killed_anywhere_leaves_nothing_unsent(workers, t
     assert sorted(topics.told) == ["a", "b", "d", "x"]
     assert topics.last_versions == {"p-1": 3, "p-2": 1}
     third = workers()
-    await soon(third.claim(0, 1))  # the second was killed before it stored its cursor: all of it again
+    await soon(
+        third.claim(0, 1)
+    )  # the second was killed before it stored its cursor: all of it again
     assert sorted(topics.told) == sorted(["a", "b", "d", "x"] * 2)
     assert [await third.cursor(0), await third.cursor(1)] == [3, 1]
 
@@ -270,7 +282,9 @@ async def test_a_revocation_waits_for_no_database_and_no_broker(workers, topics,
     topics.is_open.set()
 
 
-async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(workers, topics, monkeypatch):
+async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(
+    workers, topics, monkeypatch
+):
     worker = workers()
     await worker.claim(0)
     await worker.ledger.apply([slice_of(*EVENTS[:2])])
@@ -300,16 +314,23 @@ async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(wor
     given = {"parts": [1, 0], "offsets": [7, 5], "epochs": [epochs[1], epochs[0]]}
     columns = {"consumer": CONSUMER, "topic": TRANSACTIONS, **given}
     locked = "SELECT FROM stream_position WHERE part = %s FOR UPDATE"
-    async with await psycopg.AsyncConnection.connect(runtime.database_url) as other, asyncio.timeout(PATIENCE_S):
+    async with (
+        await psycopg.AsyncConnection.connect(runtime.database_url) as other,
+        asyncio.timeout(PATIENCE_S),
+    ):
         await other.execute("ANALYZE stream_position")
         await other.commit()
         await other.execute(locked, (0,))
-        storing = asyncio.create_task(worker.database.query(statements("positions")["published"], columns))
+        storing = asyncio.create_task(
+            worker.database.query(statements("positions")["published"], columns)
+        )
         waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
-        while not await worker.ledger.database.query(waiting):  # noqa: ASYNC110 - locks know no event
+        while not await worker.ledger.database.query(waiting):
             await asyncio.sleep(0.01)
         await other.execute(locked, (1,))
         await other.commit()
         await storing
-    rows = await worker.database.query("SELECT part, published_offset FROM stream_position ORDER BY part")
+    rows = await worker.database.query(
+        "SELECT part, published_offset FROM stream_position ORDER BY part"
+    )
     assert rows == [(0, 5), (1, 7)]

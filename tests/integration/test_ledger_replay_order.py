@@ -38,7 +38,9 @@ def contended(chance: random.Random, part: int, count: int):
                 [
                     bet(shared, 100, player=player),
                     bet(shared, chance.choice([100, 9_000]), player=player),
-                    transaction("bet", shared, leg("BET", 10, is_free=True), decide=True, player=player),
+                    transaction(
+                        "bet", shared, leg("BET", 10, is_free=True), decide=True, player=player
+                    ),
                     win(shared, 50, shared, player=player),
                     rollback(shared, shared, player=player),
                     rollback(f"{part}-{n}", shared, player=player),
@@ -58,8 +60,9 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
     migrate(runtime.database_url)
     parts = range(WORKERS * PARTS_EACH)
     log = {
-        part: [log_event(event, part, n) for n, event in enumerate(contended(chance, part, 120))] for part in parts
-    }  # fmt: skip
+        part: [log_event(event, part, n) for n, event in enumerate(contended(chance, part, 120))]
+        for part in parts
+    }
     again = 0
 
     async def work(mine) -> None:
@@ -71,7 +74,10 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
         while any(reached[part] < len(log[part]) for part in mine):
             group = []
             for part in chance.sample(mine, chance.randint(1, len(mine))):
-                start, end = reached[part], min(len(log[part]), reached[part] + chance.randint(1, 12))
+                start, end = (
+                    reached[part],
+                    min(len(log[part]), reached[part] + chance.randint(1, 12)),
+                )
                 if start < end:
                     group.append(Slice(part, start, end, log[part][start:end]))
             try:
@@ -83,16 +89,25 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
                 reached |= {slice_.partition: slice_.next_offset for slice_ in group}
         await ledger.database.close()
 
-    await asyncio.gather(*[work(list(parts[w * PARTS_EACH : (w + 1) * PARTS_EACH])) for w in range(WORKERS)])
+    await asyncio.gather(
+        *[work(list(parts[w * PARTS_EACH : (w + 1) * PARTS_EACH])) for w in range(WORKERS)]
+    )
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     live, checks = await read_tables(database), await check_tables(database)
     await database.close()
     assert {check.name: check.detail for check in checks if not check.holds} == {}
-    assert {answer.outcome for answer in live.answers} >= {"CONFLICT", "REFUSED_FUNDS", "TOMBSTONED", "EXISTS"}
+    assert {answer.outcome for answer in live.answers} >= {
+        "CONFLICT",
+        "REFUSED_FUNDS",
+        "TOMBSTONED",
+        "EXISTS",
+    }
     empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_r")
     create_database(empty)
     try:
-        await replay_ledger(empty.database_url, TRANSACTIONS, log, live.batches, POLICIES, lambda *_: None)
+        await replay_ledger(
+            empty.database_url, TRANSACTIONS, log, live.batches, POLICIES, lambda *_: None
+        )
         database = LedgerDatabase(empty.database_url, "pitboss.test")
         replayed = await read_tables(database)
         await database.close()

@@ -53,26 +53,41 @@ EVENTS = (
 async def test_what_the_rules_say_is_what_the_tables_hold(ledger, runtime):
     await ledger.apply([slice_of(*EVENTS)])
     assert rows(runtime, "SELECT outcome FROM entry ORDER BY source_offset") == [
-        ("POSTED",), ("POSTED",), ("POSTED",), ("REFUSED_FUNDS",), ("TOMBSTONED",), ("TOMBSTONED",), ("POSTED",),
         ("POSTED",),
-    ]  # fmt: skip
-    assert rows(runtime, "SELECT player_id, currency, cash_minor, version FROM wallet") == [("p-1", "EUR", 10_400, 4)]
+        ("POSTED",),
+        ("POSTED",),
+        ("REFUSED_FUNDS",),
+        ("TOMBSTONED",),
+        ("TOMBSTONED",),
+        ("POSTED",),
+        ("POSTED",),
+    ]
+    assert rows(runtime, "SELECT player_id, currency, cash_minor, version FROM wallet") == [
+        ("p-1", "EUR", 10_400, 4)
+    ]
     assert rows(runtime, "SELECT version, cash_minor FROM transfer ORDER BY version") == [
-        (1, 10_000), (2, 9_850), (3, 10_250), (4, 10_400),
-    ]  # fmt: skip
+        (1, 10_000),
+        (2, 9_850),
+        (3, 10_250),
+        (4, 10_400),
+    ]
     assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(8,)]
 
 
 async def test_one_event_a_transaction_or_all_in_one_comes_out_alike(ledger, runtime):
     for offset, event in enumerate(EVENTS):
         await ledger.apply([slice_of(event, part=1, start=offset)])
-    one_by_one = rows(runtime, "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset")
+    one_by_one = rows(
+        runtime,
+        "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset",
+    )
     with psycopg.connect(runtime.database_url) as connection:
         for table in ("entry", "transfer", "wallet", "closing", "player_state"):
             connection.execute(f"DELETE FROM {table}")
     await ledger.apply([slice_of(*EVENTS)])
     assert one_by_one == rows(
-        runtime, "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset"
+        runtime,
+        "SELECT event_id, outcome, available_minor, version FROM entry ORDER BY source_offset",
     )
 
 
@@ -85,7 +100,10 @@ async def test_a_redelivered_batch_is_trimmed_to_what_is_new(ledger, runtime):
     # What was trimmed off may never have been published: its COMMIT's reply was lost.
     assert [(known.from_offset, known.next_offset) for known in overlapping.known] == [(0, 3)]
     assert rows(runtime, "SELECT count(*) FROM entry") == [(8,)]
-    assert rows(runtime, "SELECT from_offset, next_offset FROM batch ORDER BY sequence") == [(0, 3), (3, 8)]
+    assert rows(runtime, "SELECT from_offset, next_offset FROM batch ORDER BY sequence") == [
+        (0, 3),
+        (3, 8),
+    ]
 
 
 async def test_a_hole_stops_the_ledger(ledger):
@@ -112,7 +130,9 @@ async def test_a_batch_whose_partition_was_let_go_is_not_applied_and_ends_nobody
     await ledger.apply(both[:1])
 
 
-async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger, runtime, monkeypatch):
+async def test_a_partition_that_is_let_go_during_its_commit_is_committed(
+    ledger, runtime, monkeypatch
+):
 
     async def write_and_let_go(*what):
         moved = await write_book(*what)
@@ -125,21 +145,29 @@ async def test_a_partition_that_is_let_go_during_its_commit_is_committed(ledger,
     assert rows(runtime, "SELECT next_offset FROM stream_position WHERE part = 0") == [(2,)]
 
 
-@pytest.mark.parametrize("event", [win("w\0", 1, "b"), win("w", 1, "b", player="p\0"), win("w", 1, "b", round_id="\0")])
+@pytest.mark.parametrize(
+    "event", [win("w\0", 1, "b"), win("w", 1, "b", player="p\0"), win("w", 1, "b", round_id="\0")]
+)
 async def test_what_postgresql_cannot_store_is_named_and_never_skipped(ledger, runtime, event):
-    with pytest.raises(InvariantBroken, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"):
+    with pytest.raises(
+        InvariantBroken, match=r"wallet\.transactions\.v1-0@1: PostgreSQL stores no NUL"
+    ):
         await ledger.apply([slice_of(deposit("d", 10), event)])
     assert rows(runtime, "SELECT count(*) FROM entry") == [(0,)]
 
 
-@pytest.mark.parametrize("odd", ["\\N", "a\tb\nc\rd", "\\.", "ł🎰'\"$1%s", "x" * 128, "🎰" * 128, ":cash", " "])
+@pytest.mark.parametrize(
+    "odd", ["\\N", "a\tb\nc\rd", "\\.", "ł🎰'\"$1%s", "x" * 128, "🎰" * 128, ":cash", " "]
+)
 async def test_any_other_text_comes_back_as_it_went_in(ledger, runtime, odd):
     await ledger.apply([slice_of(win(odd, 10, odd, player=odd, round_id=odd))])
     await ledger.apply([slice_of(bet(odd, 4, player=odd), start=1)])
     await ledger.apply([slice_of(rollback(odd, odd, player=odd), start=2)])
     assert rows(runtime, "SELECT player_id, provider_tx_id, round_id, outcome FROM entry") == [
-        (odd, odd, odd, "POSTED"), (odd, odd, "r-1", "POSTED"), (odd, odd, "r-1", "POSTED"),
-    ]  # fmt: skip
+        (odd, odd, odd, "POSTED"),
+        (odd, odd, "r-1", "POSTED"),
+        (odd, odd, "r-1", "POSTED"),
+    ]
     assert rows(runtime, "SELECT player_id, cash_minor, version FROM wallet") == [(odd, 10, 3)]
 
 
@@ -187,10 +215,21 @@ ABOUT_IT = ("withdrawal.requested", "w")
     ("ending", "purse"),
     [
         (house("withdrawal.paid", "p", leg("WITHDRAWAL", None, None), reference=ABOUT_IT), (40, 0)),
-        (house("withdrawal.refused", "r", leg("WITHDRAWAL_REVERSAL", None, None), reference=ABOUT_IT), (100, 0)),
+        (
+            house(
+                "withdrawal.refused",
+                "r",
+                leg("WITHDRAWAL_REVERSAL", None, None),
+                reference=ABOUT_IT,
+            ),
+            (100, 0),
+        ),
         (house("cancel", "c", leg("CANCEL", None, None), reference=ABOUT_IT), (100, 0)),
         (house("x", "x", leg("ROLLBACK", None, None), reference=ABOUT_IT), (100, 0)),
-        (house("withdrawal.approved", "a", leg("INFORMATIONAL", None, None), reference=ABOUT_IT), (40, 60)),
+        (
+            house("withdrawal.approved", "a", leg("INFORMATIONAL", None, None), reference=ABOUT_IT),
+            (40, 60),
+        ),
     ],
 )
 async def test_a_withdrawal_is_ended_in_a_later_transaction(ledger, runtime, ending, purse):
@@ -202,7 +241,10 @@ async def test_a_withdrawal_is_ended_in_a_later_transaction(ledger, runtime, end
 
 async def test_identity_holds_across_partitions(ledger, runtime):
     await ledger.apply(
-        [slice_of(deposit("d", 1_000), bet("b", 100)), slice_of(deposit("e", 1_000, player="p-2"), part=1)]
+        [
+            slice_of(deposit("d", 1_000), bet("b", 100)),
+            slice_of(deposit("e", 1_000, player="p-2"), part=1),
+        ]
     )
     await ledger.apply([slice_of(bet("b", 100, player="p-2"), part=1, start=1)])
     assert rows(runtime, "SELECT outcome FROM repeat") == [("CONFLICT",)]

@@ -69,7 +69,9 @@ async def booked(runtime):
 
 async def run(runtime, *arguments: str, code: int = 0):
     command = ["ledger", *arguments, "--json"]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, command, env=worker_environment(runtime))
+    result = await asyncio.to_thread(
+        CliRunner().invoke, cli, command, env=worker_environment(runtime)
+    )
     assert result.exit_code == code, (result.output, result.stderr, result.exception)
     return json.loads(result.stdout) if result.stdout else None
 
@@ -80,7 +82,9 @@ async def test_a_balance_at_any_offset_is_what_it_was_there(booked):
     for offset, wallets in enumerate(stood):
         assert await history.wallets_before(database, "p-1", offset + 1) == wallets
     assert await history.wallets_before(database, "p-1", 10**12) == stood[-1]
-    assert len({wallets[0].version for wallets in stood}) > 10  # a history that stands still proves nothing
+    assert (
+        len({wallets[0].version for wallets in stood}) > 10
+    )  # a history that stands still proves nothing
 
 
 async def test_the_commands_say_the_same(booked, runtime):
@@ -88,9 +92,11 @@ async def test_the_commands_say_the_same(booked, runtime):
     now = await run(runtime, "balance", "p-1")
     assert [wallet["balance_minor"] for wallet in now] == [stood[-1][0].balance_minor]
     assert (await run(runtime, "balance", "p-1", "--at", "3"))[0]["version"] == stood[3][0].version
-    assert (await run(runtime, "balance", "p-1", "--at", f"{runtime.topic('wallet.transactions.v1')}-0@0"))[0][
-        "version"
-    ] == 1
+    assert (
+        await run(
+            runtime, "balance", "p-1", "--at", f"{runtime.topic('wallet.transactions.v1')}-0@0"
+        )
+    )[0]["version"] == 1
     await run(runtime, "balance", "p-1", "--at", "wallet.transactions.v1-7@0", code=2)
     await run(runtime, "balance", "p-1", "--at", "yesterday", code=2)
     assert await run(runtime, "balance", "nobody") == []
@@ -101,7 +107,13 @@ async def test_a_history_is_a_chain_that_can_be_paged(booked, runtime):
     assert [movement["version"] for movement in whole] == list(range(len(whole), 0, -1))
     paged: list[dict[str, Any]] = []
     while page := await run(
-        runtime, "history", "p-1", "--limit", "4", "--before-version", str(paged[-1]["version"] if paged else 99)
+        runtime,
+        "history",
+        "p-1",
+        "--limit",
+        "4",
+        "--before-version",
+        str(paged[-1]["version"] if paged else 99),
     ):
         paged += page
     assert paged == whole
@@ -114,13 +126,26 @@ async def test_a_history_is_a_chain_that_can_be_paged(booked, runtime):
 
 
 async def test_an_entry_tells_what_it_moved_and_what_became_of_it(booked, runtime):
-    found = await run(runtime, "entry", "--brand", "acme", "--provider", "hub88", "--operation", "bet", "--tx", "b2")
+    found = await run(
+        runtime,
+        "entry",
+        "--brand",
+        "acme",
+        "--provider",
+        "hub88",
+        "--operation",
+        "bet",
+        "--tx",
+        "b2",
+    )
     assert [moved["amount_minor"] for moved in found["decisions"][0]["moved"]] == [2_000]
     assert [closing["action"] for closing in found["closed_by"]] == ["REVERSED"]
     assert found["closed_by"][0]["by_event_id"] == event_id("acme", "hub88", "rollback", "r2")
     again = await run(runtime, "entry", event_id("acme", "hub88", "bet", "b1"))
     assert [repeat["outcome"] for repeat in again["repeats"]] == ["EXISTS"]
-    both = (await run(runtime, "entry", event_id("acme", "hub88", "bet", "b4")))["decisions"][0]["moved"]
+    both = (await run(runtime, "entry", event_id("acme", "hub88", "bet", "b4")))["decisions"][0][
+        "moved"
+    ]
     assert sum(moved["amount_minor"] for moved in both) == 300
     await run(runtime, "entry", "00000000-0000-4000-8000-000000000000", code=1)
     await run(runtime, "entry", "--tx", "b1", code=2)
@@ -141,8 +166,15 @@ async def test_a_report_is_the_ledgers_to_the_cent(booked, runtime):
     hub88 = next(row for row in report["rows"] if row["provider"] == "hub88")
     # b1, b3 and b4 were bet; w1 was taken back and so is no win; the free win and the promotion are the house's gifts.
     assert (hub88["bets_minor"], hub88["wins_minor"], hub88["contributions_minor"]) == (500, 0, 3)
-    assert (hub88["ggr_minor"], hub88["jackpot_wins_minor"], hub88["bonus_cost_minor"]) == (497, 5_000, 95)
-    assert next(row for row in report["rows"] if row["provider"] == "house")["bonus_cost_minor"] == 1_000
+    assert (hub88["ggr_minor"], hub88["jackpot_wins_minor"], hub88["bonus_cost_minor"]) == (
+        497,
+        5_000,
+        95,
+    )
+    assert (
+        next(row for row in report["rows"] if row["provider"] == "house")["bonus_cost_minor"]
+        == 1_000
+    )
     for by in (",".join(DIMENSIONS), "", "day", "game,region"):
         other = await run(runtime, "report", "--by", by)
         assert other["mismatches"] == []
@@ -167,17 +199,28 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
                 (
                     bet(f"b{n}", amount, player=player),
                     transaction(
-                        "bet", f"b{n}", leg("BET", amount), leg("JACKPOT_CONTRIBUTION", 1), decide=True, player=player
+                        "bet",
+                        f"b{n}",
+                        leg("BET", amount),
+                        leg("JACKPOT_CONTRIBUTION", 1),
+                        decide=True,
+                        player=player,
                     ),
                     win(f"w{n}", amount, of, player=player),
                     rollback(f"r{n}", of, player=player),
                     transaction(
-                        "rollback", f"rw{n}", leg("ROLLBACK", None, None), reference=("win", f"w{n - 1}"), player=player
+                        "rollback",
+                        f"rw{n}",
+                        leg("ROLLBACK", None, None),
+                        reference=("win", f"w{n - 1}"),
+                        player=player,
                     ),
                     house("bonus.granted", f"g{n}", leg("BONUS_GRANT", amount), player=player),
                     house("bonus.forfeited", f"o{n}", leg("BONUS_FORFEIT", amount), player=player),
                     transaction("jackpot", f"j{n}", leg("JACKPOT_WIN", amount), player=player),
-                    transaction("contribution", f"c{n}", leg("JACKPOT_CONTRIBUTION", amount), player=player),
+                    transaction(
+                        "contribution", f"c{n}", leg("JACKPOT_CONTRIBUTION", amount), player=player
+                    ),
                 )
             )
         )
@@ -189,7 +232,8 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
         await database.close()
     assert report.mismatches == ()
     assert all(
-        sum(getattr(row, name) for row in report.rows) for name in ("bets_minor", "wins_minor", "jackpot_wins_minor")
+        sum(getattr(row, name) for row in report.rows)
+        for name in ("bets_minor", "wins_minor", "jackpot_wins_minor")
     )
 
 
@@ -197,5 +241,9 @@ def test_a_sum_that_is_not_the_ledgers_is_told():
     row = ReportRow("hub88", None, None, None, None, "EUR", 500, 100, 3, 0, 25, 9)
     right = {("provider", "EUR"): 397, ("jackpot", "EUR"): 3, ("promotions", "EUR"): -25}
     assert find_mismatches([row], right) == []
-    assert [wrong.account for wrong in find_mismatches([row], {**right, ("jackpot", "EUR"): 4})] == ["jackpot"]
-    assert [wrong.currency for wrong in find_mismatches([row], {**right, ("provider", "USD"): 1})] == ["USD"]
+    assert [
+        wrong.account for wrong in find_mismatches([row], {**right, ("jackpot", "EUR"): 4})
+    ] == ["jackpot"]
+    assert [
+        wrong.currency for wrong in find_mismatches([row], {**right, ("provider", "USD"): 1})
+    ] == ["USD"]

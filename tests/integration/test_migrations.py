@@ -52,7 +52,11 @@ def test_a_database_that_grew_with_its_rows_in_it_is_the_one_that_is_made_today(
     load_yesterday(other)
     steps = 0
     for tables in BOTH:
-        missing = [migration for migration in migrations.read_migrations(tables, other) if not migration.is_applied]
+        missing = [
+            migration
+            for migration in migrations.read_migrations(tables, other)
+            if not migration.is_applied
+        ]
         for number, migration in enumerate(missing, 1):
             with psycopg.connect(other, autocommit=True) as connection:
                 fill(connection, number)
@@ -97,13 +101,21 @@ async def test_the_ledger_goes_on_where_it_was_yesterday(runtime):
     database = LedgerDatabase(url, "pitboss.test")
     book = PostgresLedger(database, {})
     claims = await claim_positions(database, [0, 1])
-    assert {part: (claim.next_offset, claim.epoch) for part, claim in claims.items()} == {0: (13, 2), 1: (7, 2)}
+    assert {part: (claim.next_offset, claim.epoch) for part, claim in claims.items()} == {
+        0: (13, 2),
+        1: (7, 2),
+    }
     book.epochs.update({part: claim.epoch for part, claim in claims.items()})
     mine = [bet("today", 6_000), rollback("r1", "b1"), bet("b2", 700)]
     theirs = [bet("blocked", 1, player="p-2"), bet("too", 901, player="p-3")]
     await book.commit_group(
         [
-            Slice(part, start, start + len(its), [log_event(event, part, start + n) for n, event in enumerate(its)])
+            Slice(
+                part,
+                start,
+                start + len(its),
+                [log_event(event, part, start + n) for n, event in enumerate(its)],
+            )
             for part, start, its in ((0, 13, mine), (1, 7, theirs))
         ]
     )
@@ -112,11 +124,20 @@ async def test_the_ledger_goes_on_where_it_was_yesterday(runtime):
            UNION ALL SELECT part, source_offset, outcome FROM repeat WHERE part = 0 AND source_offset >= 13 ORDER BY 1, 2"""
     )
     assert [outcome for _, _, outcome in rows] == [
-        "REFUSED_LIMIT", "POSTED", "EXISTS", "REFUSED_BLOCKED", "REFUSED_BLOCKED",
-    ]  # fmt: skip
+        "REFUSED_LIMIT",
+        "POSTED",
+        "EXISTS",
+        "REFUSED_BLOCKED",
+        "REFUSED_BLOCKED",
+    ]
     assert all(check.holds for check in await check_tables(database))
-    assert await database.query("SELECT state FROM parked ORDER BY source_offset") == [("WAITING",), ("WAITING",)]
-    assert await database.query("SELECT next_offset, state FROM fraud.snapshot") == [(5, b"state of yesterday")]
+    assert await database.query("SELECT state FROM parked ORDER BY source_offset") == [
+        ("WAITING",),
+        ("WAITING",),
+    ]
+    assert await database.query("SELECT next_offset, state FROM fraud.snapshot") == [
+        (5, b"state of yesterday")
+    ]
     await database.close()
 
 
@@ -146,7 +167,9 @@ def test_a_file_that_takes_too_long_is_undone(runtime, monkeypatch):
     before = provisioned(runtime.database_url)
     monkeypatch.setattr(migrations, "_STATEMENT_MAX", "50ms")
     with pytest.raises(MigrationFailed, match=r"9999_test\.sql took longer than 50ms"):
-        migrations.migrate(one_more("CREATE TABLE slow (); SELECT pg_sleep(5)"), runtime.database_url)
+        migrations.migrate(
+            one_more("CREATE TABLE slow (); SELECT pg_sleep(5)"), runtime.database_url
+        )
     assert provisioned(runtime.database_url) == before
 
 
@@ -158,7 +181,9 @@ def test_a_file_does_not_make_the_workers_wait_for_a_lock_that_somebody_keeps(ru
         connection.execute("SELECT FROM wallet")
         with pytest.raises(Unavailable, match=r"9999_test\.sql waited too long for a lock"):
             migrations.migrate(tables, runtime.database_url)
-    assert [migration.name for migration in migrations.migrate(tables, runtime.database_url)] == ["9999_test.sql"]
+    assert [migration.name for migration in migrations.migrate(tables, runtime.database_url)] == [
+        "9999_test.sql"
+    ]
 
 
 def test_who_waits_for_another_migration_says_so(runtime, monkeypatch):
@@ -170,7 +195,9 @@ def test_who_waits_for_another_migration_says_so(runtime, monkeypatch):
 
 
 def test_looking_changes_nothing(runtime):
-    assert {migration.is_applied for migration in ledger.list_migrations(runtime.database_url)} == {False}
+    assert {migration.is_applied for migration in ledger.list_migrations(runtime.database_url)} == {
+        False
+    }
     assert ledger.migrate(runtime.database_url, dry_run=True) == ledger.migration_files()
     with psycopg.connect(runtime.database_url) as connection:
         assert catalogue(connection)["relations"] == []
@@ -193,5 +220,6 @@ def test_namespaces_of_one_server_make_the_same_roles_at_the_same_time(runtime, 
 
 def test_every_part_of_a_release_is_shipped():
     assert all(
-        (Path(__file__).parents[2] / tables.package.replace(".", "/") / "rights.sql").exists() for tables in BOTH
+        (Path(__file__).parents[2] / tables.package.replace(".", "/") / "rights.sql").exists()
+        for tables in BOTH
     )

@@ -60,20 +60,28 @@ def keys() -> SandboxKeys:
 
 @pytest.fixture(scope="module")
 def traffic(keys: SandboxKeys) -> list[RawEvent]:
-    scenario = Scenario(seed=11, start_ms=START_MS, events=1_500, poison=len(CATALOGUE), retry_share=0.05)
+    scenario = Scenario(
+        seed=11, start_ms=START_MS, events=1_500, poison=len(CATALOGUE), retry_share=0.05
+    )
     return generate(scenario, keys)
 
 
 @pytest.fixture
 async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+    )
     await append(runtime, traffic)
     return runtime
 
 
-async def append(runtime: Runtime, traffic: Sequence[RawEvent], partitions: int = PARTITIONS) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5)
+async def append(
+    runtime: Runtime, traffic: Sequence[RawEvent], partitions: int = PARTITIONS
+) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5
+    )
     await producer.start()
     try:
         acknowledgements = [
@@ -92,7 +100,9 @@ async def append(runtime: Runtime, traffic: Sequence[RawEvent], partitions: int 
 
 
 def worker_of(runtime: Runtime, keys: SandboxKeys) -> NormaliseWorker:
-    return create_worker(NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keys.keyring()))
+    return create_worker(
+        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keys.keyring())
+    )
 
 
 @asynccontextmanager
@@ -119,10 +129,14 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], w
 async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord[Any, Any]]:
     """Every record of a topic up to its present end."""
     name = qualified_name(topic, runtime.namespace)
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
+    )
     await consumer.start()
     try:
-        partitions = [TopicPartition(name, number) for number in sorted(await _numbers(consumer, name))]
+        partitions = [
+            TopicPartition(name, number) for number in sorted(await _numbers(consumer, name))
+        ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
@@ -155,7 +169,9 @@ async def all_committed(runtime: Runtime) -> bool:
     await consumer.start()
     try:
         names = [qualified_name(raw_topic(provider), runtime.namespace) for provider in PROVIDERS]
-        partitions = [TopicPartition(name, number) for name in names for number in range(PARTITIONS)]
+        partitions = [
+            TopicPartition(name, number) for name in names for number in range(PARTITIONS)
+        ]
         ends = await consumer.end_offsets(partitions)
         committed = {tp: await consumer.committed(tp) for tp in partitions}
         return all((committed[tp] or 0) == end for tp, end in ends.items())
@@ -171,10 +187,23 @@ def events_of(records: Sequence[ConsumerRecord[Any, Any]]) -> list[WalletTransac
 def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
     """By topic, how often each event is said in the traffic."""
     normaliser = Normaliser(DIALECTS, keys.keyring())
-    times: dict[str, dict[str, int]] = {TRANSACTIONS: defaultdict(int), UNRESOLVED: defaultdict(int)}
+    times: dict[str, dict[str, int]] = {
+        TRANSACTIONS: defaultdict(int),
+        UNRESOLVED: defaultdict(int),
+    }
     for offset, raw in enumerate(traffic):
         record = ConsumerRecord(
-            raw_topic(raw.provider), 0, offset, raw.event_time_ms, 1, raw.key, raw.value, None, 0, 0, list(raw.headers)
+            raw_topic(raw.provider),
+            0,
+            offset,
+            raw.event_time_ms,
+            1,
+            raw.key,
+            raw.value,
+            None,
+            0,
+            0,
+            list(raw.headers),
         )
         for item in normaliser.normalise(record):
             if isinstance(item, AcceptedTransaction):
@@ -198,7 +227,10 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
         await until(lambda: all_committed(fed), "all offsets committed")
     log, unresolved = await read_all(fed, TRANSACTIONS), await read_all(fed, UNRESOLVED)
     assert {TRANSACTIONS: counted(log), UNRESOLVED: counted(unresolved)} == expected(traffic, keys)
-    assert (worker.stats.accepted_count, worker.stats.unresolved_count) == (len(log), len(unresolved))
+    assert (worker.stats.accepted_count, worker.stats.unresolved_count) == (
+        len(log),
+        len(unresolved),
+    )
     for record in [*log, *unresolved]:
         assert record.partition == partition_for(record.key, PARTITIONS)
     assert all(event.player_id is None for event in events_of(unresolved))
@@ -227,7 +259,9 @@ def _places(said: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int
 
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["sumsub", "uof"], partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, ["sumsub", "uof"], partitions=PARTITIONS
+    )
     fill = Fill(7)
     sent = [
         RawEvent(name, example.key, example.value, tuple(example.headers.items()), fill.at_ms, 0)
@@ -240,8 +274,14 @@ async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> N
     worker = create_worker(settings)
     async with working(worker):
         await until(lambda: worker.stats.records == len(sent), "all records handled")
-    players = [codec.decoder(PlayerEvent)(record.value) for record in await read_all(runtime, PLAYER_EVENTS)]
-    markets = [codec.decoder(MarketSettlement)(record.value) for record in await read_all(runtime, SETTLEMENTS)]
+    players = [
+        codec.decoder(PlayerEvent)(record.value)
+        for record in await read_all(runtime, PLAYER_EVENTS)
+    ]
+    markets = [
+        codec.decoder(MarketSettlement)(record.value)
+        for record in await read_all(runtime, SETTLEMENTS)
+    ]
     assert len(players) == worker.stats.sent[PLAYER_EVENTS] > 1
     assert len(markets) == worker.stats.sent[SETTLEMENTS] > 1
     assert {event.provider for event in players} == {"sumsub"}
@@ -254,16 +294,31 @@ async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> N
 async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtime) -> None:
     rows = read_rows((RENAMING / "after.toml").read_text(), "after.toml")
     dialects = Dialects(lambda: rows, dialect_of)
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, sorted(dialects), partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, sorted(dialects), partitions=PARTITIONS
+    )
     update = {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}
-    bodies = [{"balance_update": update}, {"funds_update": update | {"id": "t-2"}}, {"balance_update": update}, {}]
+    bodies = [
+        {"balance_update": update},
+        {"funds_update": update | {"id": "t-2"}},
+        {"balance_update": update},
+        {},
+    ]
     headers = (("x-secret", b"s3cret"), ("received-at", str(START_MS).encode()))
     await append(
         runtime,
-        [RawEvent("acme", b"p-1", json.dumps(body).encode(), headers, START_MS, 0) for body in bodies],
+        [
+            RawEvent("acme", b"p-1", json.dumps(body).encode(), headers, START_MS, 0)
+            for body in bodies
+        ],
     )
     heard: list[FallbackUsed] = []
-    keyring = {"acme": [{"id": "a", "secret": "0ld", "valid_until": "2026-01-01"}, {"id": "b", "secret": "s3cret"}]}
+    keyring = {
+        "acme": [
+            {"id": "a", "secret": "0ld", "valid_until": "2026-01-01"},
+            {"id": "b", "secret": "s3cret"},
+        ]
+    }
     settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
     worker = create_worker(settings, dialects, heard.append)
     async with working(worker):
@@ -275,13 +330,17 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
         ("t-1", "1"),
     ]
     assert said[0].event_id == said[2].event_id
-    assert [(fell.record.offset, fell.fallback.expected, fell.fallback.used) for fell in heard] == [(1, "1", "2")]
+    assert [(fell.record.offset, fell.fallback.expected, fell.fallback.used) for fell in heard] == [
+        (1, "1", "2")
+    ]
     assert worker.stats.fallbacks == {("acme", "1", "2"): 1}
     [letter] = await read_all(runtime, dead_letter_topic(raw_topic("acme")))
     assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.MISSING_FIELD
 
 
-async def test_the_order_of_a_source_partition_is_kept_for_each_key(fed: Runtime, keys: SandboxKeys) -> None:
+async def test_the_order_of_a_source_partition_is_kept_for_each_key(
+    fed: Runtime, keys: SandboxKeys
+) -> None:
     worker = worker_of(fed, keys)
     async with working(worker):
         await until(lambda: all_committed(fed), "all offsets committed")
@@ -330,7 +389,9 @@ async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_o
 async def test_a_cancel_comes_after_its_attempt_and_names_it(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
+    )
     bet = next(raw for raw in traffic if raw.provider == "hub88" and raw.origin is Origin.FIRST)
     await append(runtime, [bet])
     attempt = f"{qualified_name(raw_topic('hub88'), runtime.namespace)}-{partition_for(bet.key, PARTITIONS)}@0"
@@ -338,19 +399,26 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
     async with working(worker):
         await until(lambda: worker.stats.accepted_count == 1, "the bet is in the log")
         headers = (*bet.headers, ("cancel", attempt.encode()))
-        await append(runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)])
+        await append(
+            runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)]
+        )
         await until(lambda: worker.stats.accepted_count == 2, "the cancel is in the log")
     said, cancel = events_of(await read_all(runtime, TRANSACTIONS))
     assert (cancel.operation, cancel.provider_tx_id) == ("cancel", attempt + "#0")
     assert cancel.reference is not None
-    assert (cancel.reference.operation, cancel.reference.tx_id) == (said.operation, said.provider_tx_id)
+    assert (cancel.reference.operation, cancel.reference.tx_id) == (
+        said.operation,
+        said.provider_tx_id,
+    )
     assert cancel.player_id == said.player_id
 
 
 async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_nobody(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS)
+    await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS
+    )
     raw = qualified_name(raw_topic("newone"), runtime.namespace)
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.create_topics([NewTopic(raw, PARTITIONS, 1)])
@@ -361,12 +429,21 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
         await until(lambda: TopicPartition(raw, 0) in worker.intake.status(), "the topic is found")
         await append(runtime, [RawEvent("newone", b"p", b"{}", (), START_MS, 0)])
         waits = f"UNAVAILABLE: there is no topic {raw}.dlt: run `pitboss topics create`"
-        await until(lambda: waits in {status.waiting for status in worker.intake.status().values()}, "it is told")
+        await until(
+            lambda: waits in {status.waiting for status in worker.intake.status().values()},
+            "it is told",
+        )
         await append(runtime, hub88)
-        await until(lambda: worker.stats.records == len(hub88), "the records of the others are handled")
+        await until(
+            lambda: worker.stats.records == len(hub88), "the records of the others are handled"
+        )
         assert not worker.app.crashed
-        await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS)
-        await until(lambda: worker.stats.records == len(hub88) + 1, "the stranger's record is handled")
+        await create_topics(
+            runtime.bootstrap_servers, runtime.namespace, ["hub88"], partitions=PARTITIONS
+        )
+        await until(
+            lambda: worker.stats.records == len(hub88) + 1, "the stranger's record is handled"
+        )
     [letter] = await read_all(runtime, dead_letter_topic(raw_topic("newone")))
     assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.UNKNOWN_PROVIDER
 
@@ -379,7 +456,11 @@ async def test_no_event_goes_out_again_while_a_dead_letter_has_no_place_to_go(
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.delete_topics([letters])
     good = next(one for one in traffic if one.provider == "hub88" and one.origin is Origin.FIRST)
-    await append(runtime, [good, RawEvent("hub88", b"p", b"{broken", good.headers, START_MS, 0)], partitions=1)
+    await append(
+        runtime,
+        [good, RawEvent("hub88", b"p", b"{broken", good.headers, START_MS, 0)],
+        partitions=1,
+    )
     worker = worker_of(runtime, keys)
     worker.producer.settings = replace(worker.producer.settings, request_timeout_ms=3_000)
     tries = 0

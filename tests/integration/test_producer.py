@@ -30,7 +30,9 @@ async def create(runtime: Runtime, name: str, **configs: str) -> str:
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(runtime.topic(name), PARTITIONS, 1, topic_configs=configs)])
+        await admin.create_topics(
+            [NewTopic(runtime.topic(name), PARTITIONS, 1, topic_configs=configs)]
+        )
     finally:
         await admin.close()
     return runtime.topic(name)
@@ -45,7 +47,9 @@ async def producer(runtime: Runtime):
 
 
 async def read_all(runtime: Runtime, topic: str) -> dict[int, list]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
@@ -64,26 +68,39 @@ async def read_all(runtime: Runtime, topic: str) -> dict[int, list]:
 
 async def test_records_keep_key_value_headers_time_and_order(runtime, topic, producer):
     records = [
-        (b"k%d" % i, b"v%d" % i if i % 5 else None, (("h", b"%d" % i),) if i % 2 else (), 1_700_000_000_000 + i)
+        (
+            b"k%d" % i,
+            b"v%d" % i if i % 5 else None,
+            (("h", b"%d" % i),) if i % 2 else (),
+            1_700_000_000_000 + i,
+        )
         for i in range(500)
     ]
     await producer.send_batch(topic, 3, records)
     found = (await read_all(runtime, topic))[3]
-    assert [(r.key, r.value, r.headers, r.timestamp) for r in found] == [(k, v, tuple(h), t) for k, v, h, t in records]
+    assert [(r.key, r.value, r.headers, r.timestamp) for r in found] == [
+        (k, v, tuple(h), t) for k, v, h, t in records
+    ]
 
 
 async def test_more_than_a_batch_holds_goes_in_several_and_stays_in_order(runtime, topic):
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test", batch_bytes_max=2_000))
+    producer = BatchProducer(
+        ProducerSettings(runtime.bootstrap_servers, "test", batch_bytes_max=2_000)
+    )
     await producer.start()
     try:
         records = [(b"k", b"%06d" % i + b"x" * 100, (), None) for i in range(300)]
         await producer.send_batch(topic, 0, records)
     finally:
         await producer.stop()
-    assert [r.value for r in (await read_all(runtime, topic))[0]] == [value for _, value, _, _ in records]
+    assert [r.value for r in (await read_all(runtime, topic))[0]] == [
+        value for _, value, _, _ in records
+    ]
 
 
-async def test_calls_for_one_partition_take_effect_in_the_order_they_were_made(runtime, topic, producer):
+async def test_calls_for_one_partition_take_effect_in_the_order_they_were_made(
+    runtime, topic, producer
+):
     calls = [[(b"k", b"%d.%d" % (call, i), (), None) for i in range(20)] for call in range(30)]
     await asyncio.gather(*[producer.send_batch(topic, 1, records) for records in calls])
     found = [r.value for r in (await read_all(runtime, topic))[1]]
@@ -132,11 +149,17 @@ async def test_what_fits_our_limit_fits_the_broker(runtime, topic, producer):
     await producer.send(topic, b"k", b"x" * (limit - 200), partition=1)
     await producer.send_batch(topic, 2, [(b"k", b"x" * 990, (), None)] * 3_000)
     found = await read_all(runtime, topic)
-    assert {partition: len(records) for partition, records in found.items()} == {0: 1, 1: 1, 2: 3_000}
+    assert {partition: len(records) for partition, records in found.items()} == {
+        0: 1,
+        1: 1,
+        2: 3_000,
+    }
 
 
 async def test_a_topic_that_is_not_there_is_waited_for_with_word_of_what_to_do(runtime):
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test", request_timeout_ms=300))
+    producer = BatchProducer(
+        ProducerSettings(runtime.bootstrap_servers, "test", request_timeout_ms=300)
+    )
     await producer.start()
     try:
         with pytest.raises(Unavailable, match="pitboss topics create"):

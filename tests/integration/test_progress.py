@@ -28,7 +28,9 @@ async def append(runtime, topic, *values, partition=0):
             await producer.send_and_wait(runtime.topic(topic), value, partition=partition)
 
 
-async def test_ends_are_those_of_partitions_that_hold_records_and_of_no_dead_letters(progress, runtime):
+async def test_ends_are_those_of_partitions_that_hold_records_and_of_no_dead_letters(
+    progress, runtime
+):
     raw = raw_topic("hub88")
     await append(runtime, raw, b"1", b"2", partition=1)
     await append(runtime, dead_letter_topic(raw), b"x")
@@ -42,7 +44,9 @@ async def test_committed_is_what_the_group_said(progress, runtime):
     topic = runtime.topic(raw_topic("hub88"))
     await append(runtime, raw_topic("hub88"), b"1", b"2")
     group = runtime.group("normalise")
-    client = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False)
+    client = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
+    )
     async with client as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
@@ -53,7 +57,10 @@ async def test_a_topic_is_read_whole_and_a_missing_one_is_named(progress, runtim
     topic = runtime.topic(TRANSACTIONS)
     await append(runtime, TRANSACTIONS, b"1", b"2", partition=1)
     await append(runtime, TRANSACTIONS, b"3", partition=0)
-    read = [(record.partition, record.value) async for record in read_topics(runtime.bootstrap_servers, [topic])]
+    read = [
+        (record.partition, record.value)
+        async for record in read_topics(runtime.bootstrap_servers, [topic])
+    ]
     assert sorted(read) == [(0, b"3"), (1, b"1"), (1, b"2")]
     with pytest.raises(UsageError, match="nowhere"):
         [record async for record in read_topics(runtime.bootstrap_servers, ["nowhere"])]

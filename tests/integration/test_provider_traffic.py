@@ -28,23 +28,49 @@ pytestmark = pytest.mark.integration
 
 def player_event(number: int, at_ms: int) -> PlayerEvent:
     return PlayerEvent(
-        f"00000000-0000-5000-8000-{number:012d}", "acme", "sumsub", "1", "", "applicantReviewed", f"s-{number}",
-        Attempt("provider.sumsub.raw.v1", 1, number), "p-1", "KYC", {}, at_ms, "PROVIDER", at_ms, None, at_ms, "VALID",
-    )  # fmt: skip
+        f"00000000-0000-5000-8000-{number:012d}",
+        "acme",
+        "sumsub",
+        "1",
+        "",
+        "applicantReviewed",
+        f"s-{number}",
+        Attempt("provider.sumsub.raw.v1", 1, number),
+        "p-1",
+        "KYC",
+        {},
+        at_ms,
+        "PROVIDER",
+        at_ms,
+        None,
+        at_ms,
+        "VALID",
+    )
 
 
 async def fill(runtime, now_ms: int) -> None:
     """Two events of the day before yesterday, four of now; of the latter one is an older version's."""
-    events = [deposit("d0", 500), bet("b0", 1), deposit("d1", 10_000), bet("b1", 1), bet("b2", 2), bet("b3", 3)]
+    events = [
+        deposit("d0", 500),
+        bet("b0", 1),
+        deposit("d1", 10_000),
+        bet("b1", 1),
+        bet("b2", 2),
+        bet("b3", 3),
+    ]
     events[5] = replace(events[5], provider_version="0")
     times = [now_ms - 2 * DAY_MS] * 2 + [now_ms - 5_000 + n for n in range(4)]
     events = [replace(event, occurred_at=at) for event, at in zip(events, times, strict=True)]
     async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers) as producer:
         for at in times:
-            await producer.send_and_wait(runtime.topic(TRANSACTIONS), b"x", partition=1, timestamp_ms=at)
+            await producer.send_and_wait(
+                runtime.topic(TRANSACTIONS), b"x", partition=1, timestamp_ms=at
+            )
         for number in range(3):
             value = codec.encoder(PlayerEvent)(player_event(number, now_ms - 3_000 + number))
-            await producer.send_and_wait(runtime.topic(PLAYER_EVENTS), value, timestamp_ms=now_ms - 3_000)
+            await producer.send_and_wait(
+                runtime.topic(PLAYER_EVENTS), value, timestamp_ms=now_ms - 3_000
+            )
     database = LedgerDatabase(runtime.database_url, "test")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [1])
@@ -75,7 +101,9 @@ def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, listed):
     now_ms = time.time_ns() // 1_000_000
     asyncio.run(fill(runtime, now_ms))
     rows = listed()
-    assert rows["hub88", "1"]["events_24h"] == 2  # b1 and b2: b0 is of another day, b3 of a version without a row
+    assert (
+        rows["hub88", "1"]["events_24h"] == 2
+    )  # b1 and b2: b0 is of another day, b3 of a version without a row
     assert rows["adyen", "1"]["events_24h"] == 1
     assert rows["playngo", "1"]["events_24h"] == 0
     assert rows["playngo", "1"]["last_sample"] is None

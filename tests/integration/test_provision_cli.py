@@ -25,7 +25,11 @@ def test_a_dry_run_tells_what_is_then_created(provision, runtime):
     drop_database(runtime)
     would = json.loads(provision("--dry-run", "--json").stdout)
     assert (would["database"], would["namespace"]) == (runtime.database, runtime.namespace)
-    assert (would["dry_run"], would["has_new_database"], would["topics"]["existing"]) == (True, True, [])
+    assert (would["dry_run"], would["has_new_database"], would["topics"]["existing"]) == (
+        True,
+        True,
+        [],
+    )
     assert not database_exists(runtime)
     lines = provision("--dry-run").stdout.splitlines()
     assert f"would create  database {runtime.database}" in lines
@@ -37,6 +41,12 @@ def test_a_dry_run_tells_what_is_then_created(provision, runtime):
     assert database_exists(runtime)
 
     again = json.loads(provision("--dry-run", "--json").stdout)
-    assert (again["has_new_database"], again["migrations"], again["topics"]["created"]) == (False, [], [])
+    assert (again["has_new_database"], again["migrations"], again["topics"]["created"]) == (
+        False,
+        [],
+        [],
+    )
     assert again["topics"]["existing"] == done["topics"]["created"]
-    assert provision().stdout == f"ready: database {runtime.database}, namespace {runtime.namespace}\n"
+    assert (
+        provision().stdout == f"ready: database {runtime.database}, namespace {runtime.namespace}\n"
+    )

@@ -51,14 +51,19 @@ async def booked(ledger, events):
 
 async def run(runtime, *arguments: str, code: int):
     command = ["ledger", "reconcile", *arguments, "--json"]
-    result = await asyncio.to_thread(CliRunner().invoke, cli, command, env=worker_environment(runtime))
+    result = await asyncio.to_thread(
+        CliRunner().invoke, cli, command, env=worker_environment(runtime)
+    )
     assert result.exit_code == code, (result.output, result.stderr, result.exception)
     return json.loads(result.stdout) if result.stdout else None
 
 
 async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_again(ledger, runtime):
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1)
-    await booked(ledger, [deposit(f"d{n}", 1_000, player=f"p-{n}") for n in range(5)] + [bet("b", 10, player="p-0")])
+    await booked(
+        ledger,
+        [deposit(f"d{n}", 1_000, player=f"p-{n}") for n in range(5)] + [bet("b", 10, player="p-0")],
+    )
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("UPDATE stream_position SET published_offset = next_offset")
     wallets = {wallet.player_id: wallet for wallet in await read_wallets(ledger.database)}
@@ -72,7 +77,9 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     told += [records.encode_balance(old), records.encode_balance(other)]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     async with producer:
-        await producer.send_keyed(runtime.topic(BALANCES), [(key, value, (), None) for key, value in told])
+        await producer.send_keyed(
+            runtime.topic(BALANCES), [(key, value, (), None) for key, value in told]
+        )
     wrong = [("p-0:EUR", "OLDER"), ("p-3:EUR", "DIFFERENT"), ("p-4:EUR", "MISSING")]
     for arguments in ([], ["--republish", "--dry-run"]):
         found = await run(runtime, "balances", *arguments, code=1)
@@ -89,12 +96,19 @@ async def test_a_record_that_nobody_booked_is_found(ledger, runtime):
     async with producer:
         value = codec.encoder(WalletTransaction)(bet("b1", 10))
         await producer.send_keyed(runtime.topic(TRANSACTIONS), [(b"p-1", value, (), None)])
-    assert "wallet.transactions.v1-0@0 has no entry" in (await run(runtime, "offsets", code=1))["detail"]
+    assert (
+        "wallet.transactions.v1-0@0 has no entry"
+        in (await run(runtime, "offsets", code=1))["detail"]
+    )
 
 
 async def test_a_banks_own_file_is_held_against_what_is_booked(ledger, runtime, tmp_path):
     normaliser = Normaliser({"camt": DIALECTS["camt"]}, {})
-    items = [item for example in camt.examples(Fill(5)) for item in normaliser.normalise(record(example, "camt"))]
+    items = [
+        item
+        for example in camt.examples(Fill(5))
+        for item in normaliser.normalise(record(example, "camt"))
+    ]
     events = [
         msgspec.structs.replace(item.transaction, player_id="p-1")
         for item in items
@@ -110,23 +124,32 @@ async def test_a_banks_own_file_is_held_against_what_is_booked(ledger, runtime, 
     for example in camt.examples(Fill(5)):
         (tmp_path / "statement.xml").write_bytes(example.value)
         result = await asyncio.to_thread(
-            CliRunner().invoke, cli, ["ledger", "reconcile", *native, "--json"], env=worker_environment(runtime)
+            CliRunner().invoke,
+            cli,
+            ["ledger", "reconcile", *native, "--json"],
+            env=worker_environment(runtime),
         )
         found += json.loads(result.stdout)["faults"]
     assert {fault["event_id"] for fault in found} == {events[0].event_id}
     (tmp_path / "broken.xml").write_bytes(b"<Document/>")
-    await run(runtime, "statement", str(tmp_path / "broken.xml"), "--provider", "camt", "--native", code=2)
+    await run(
+        runtime, "statement", str(tmp_path / "broken.xml"), "--provider", "camt", "--native", code=2
+    )
 
 
 async def booked_nothing_of(runtime, event_id):
     with psycopg.connect(runtime.database_url) as connection:
-        connection.execute("UPDATE entry SET outcome = 'UNRESOLVED' WHERE event_id = %s", (event_id,))
+        connection.execute(
+            "UPDATE entry SET outcome = 'UNRESOLVED' WHERE event_id = %s", (event_id,)
+        )
 
 
 async def test_a_csv_statement_finds_what_either_side_lacks(ledger, runtime, tmp_path):
     await booked(ledger, [deposit("d", 1_000), bet("b1", 10), bet("b2", 20), bet("b3", 30)])
     file = tmp_path / "hub88.csv"
-    file.write_text("operation,transaction_id,amount,currency\nbet,b1,0.10,EUR\nbet,b2,0.21,EUR\nbet,b9,1.00,EUR\n")
+    file.write_text(
+        "operation,transaction_id,amount,currency\nbet,b1,0.10,EUR\nbet,b2,0.21,EUR\nbet,b9,1.00,EUR\n"
+    )
     options = ["statement", str(file), "--provider", "hub88", "--brand", "acme"]
     found = await run(runtime, *options, code=1)
     assert [(fault["what"], fault["provider_tx_id"]) for fault in found["faults"]] == [
@@ -134,7 +157,12 @@ async def test_a_csv_statement_finds_what_either_side_lacks(ledger, runtime, tmp
         ("MISSING", "b9"),
     ]
     found = await run(runtime, *options, "--from", "2020-01-01T00:00:00Z", code=1)
-    assert [(fault["what"], fault["provider_tx_id"]) for fault in found["faults"]][2:] == [("EXTRA", "b3")]
-    assert [(fault["what"]) for fault in (await run(runtime, *options, "--until", "2020-01-01T00:00:00Z", code=1))["faults"]] == [
-        "DIFFERENT", "MISSING",
-    ]  # fmt: skip
+    assert [(fault["what"], fault["provider_tx_id"]) for fault in found["faults"]][2:] == [
+        ("EXTRA", "b3")
+    ]
+    assert [
+        (fault["what"])
+        for fault in (await run(runtime, *options, "--until", "2020-01-01T00:00:00Z", code=1))[
+            "faults"
+        ]
+    ] == ["DIFFERENT", "MISSING"]

@@ -32,7 +32,9 @@ class Log:
         self.while_asked_for_raw_ends = None
 
     async def append(self, records):
-        self.records += [(key.decode(), codec.decoder(WalletTransaction)(value)) for key, value in records]
+        self.records += [
+            (key.decode(), codec.decoder(WalletTransaction)(value)) for key, value in records
+        ]
 
     async def raw_ends(self):
         answer = dict(self.raw)
@@ -58,7 +60,9 @@ async def parts(runtime):
     claims = await claim_positions(ledger.database, [0])
     ledger.epochs.update({0: claims[0].epoch})
     log = Log()
-    resolver = Resolver(database, log.append, log, topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=0)
+    resolver = Resolver(
+        database, log.append, log, topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=0
+    )
     claims = await claim_positions(database, [0], consumer=CONSUMER, topic=UNRESOLVED)
     resolver.epochs[0] = claims[0].epoch
     yield resolver, ledger, log
@@ -76,13 +80,21 @@ def opened(tx_id="dep-1"):
 
 def refund(tx_id="ref-1", of="psp-1"):
     return transaction(
-        "REFUND", tx_id, leg("DEPOSIT_REVERSAL", 2_500), provider="adyen", player=None,
-        reference=("AUTHORISATION", of), round_id=None,
-    )  # fmt: skip
+        "REFUND",
+        tx_id,
+        leg("DEPOSIT_REVERSAL", 2_500),
+        provider="adyen",
+        player=None,
+        reference=("AUTHORISATION", of),
+        round_id=None,
+    )
 
 
 def parked(*events, start=0):
-    return [ParkedEvent(n, event, codec.encoder(WalletTransaction)(event)) for n, event in enumerate(events, start)]
+    return [
+        ParkedEvent(n, event, codec.encoder(WalletTransaction)(event))
+        for n, event in enumerate(events, start)
+    ]
 
 
 async def sweep(resolver, times=4):
@@ -100,7 +112,9 @@ async def test_a_notice_is_appended_under_the_player_who_opened_the_deposit(part
     await book(ledger, opened())
     await resolver.park(0, 0, 1, parked(notice()))
     await resolver.sweep()
-    assert [(key, event.player_id, event.event_id) for key, event in log.records] == [("p-1", "p-1", notice().event_id)]
+    assert [(key, event.player_id, event.event_id) for key, event in log.records] == [
+        ("p-1", "p-1", notice().event_id)
+    ]
     await resolver.sweep()
     assert len(log.records) == 1
 
@@ -140,7 +154,10 @@ async def test_a_refund_waits_while_its_payment_waits_and_until_it_is_booked(par
     assert [key for key, _ in log.records] == ["p-1"]
     await book(ledger, log.records[0][1], start=1)
     await resolver.sweep()
-    assert [(key, event.operation) for key, event in log.records] == [("p-1", "AUTHORISATION"), ("p-1", "REFUND")]
+    assert [(key, event.operation) for key, event in log.records] == [
+        ("p-1", "AUTHORISATION"),
+        ("p-1", "REFUND"),
+    ]
 
 
 async def test_a_refund_waits_for_a_payment_that_is_not_parked_yet(parts):
@@ -157,7 +174,10 @@ async def test_a_refund_waits_for_a_payment_that_is_not_parked_yet(parts):
     await sweep(resolver)
     await book(ledger, log.records[0][1], start=1)
     await sweep(resolver)
-    assert [(key, event.operation) for key, event in log.records] == [("p-1", "AUTHORISATION"), ("p-1", "REFUND")]
+    assert [(key, event.operation) for key, event in log.records] == [
+        ("p-1", "AUTHORISATION"),
+        ("p-1", "REFUND"),
+    ]
 
 
 async def test_a_refund_of_a_payment_without_a_player_is_final_after_it(parts):
@@ -169,7 +189,10 @@ async def test_a_refund_of_a_payment_without_a_player_is_final_after_it(parts):
     assert [(key, event.operation) for key, event in log.records] == [("psp-1", "AUTHORISATION")]
     await book(ledger, log.records[0][1], start=1)
     await sweep(resolver)
-    assert [(key, event.player_id) for key, event in log.records] == [("psp-1", None), ("ref-1", None)]
+    assert [(key, event.player_id) for key, event in log.records] == [
+        ("psp-1", None),
+        ("ref-1", None),
+    ]
 
 
 async def test_what_is_parked_while_the_ends_are_asked_for_gets_a_barrier_of_its_own(parts):
@@ -199,7 +222,9 @@ async def test_the_same_notice_parked_twice_is_one_payment(parts, runtime):
     await sweep(resolver)
     await book(ledger, *[event for _, event in log.records], start=1)
     with psycopg.connect(runtime.database_url) as connection:
-        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [(2_500, 1)]
+        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [
+            (2_500, 1)
+        ]
         assert connection.execute("SELECT outcome FROM repeat").fetchall() == [("EXISTS",)]
 
 
@@ -214,10 +239,12 @@ async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(
     await sweep(resolver)
     await book(ledger, log.records[1][1], start=3)
     with psycopg.connect(runtime.database_url) as connection:
-        assert connection.execute("SELECT outcome, reason FROM repeat").fetchall() == [("UNRESOLVED", "PLAYER_UNKNOWN")]
-        assert connection.execute("SELECT debit, credit, amount_minor FROM transfer WHERE version IS NULL").fetchall() == [
-            ("psp:adyen", "suspense:adyen", 2_500)
-        ]  # fmt: skip
+        assert connection.execute("SELECT outcome, reason FROM repeat").fetchall() == [
+            ("UNRESOLVED", "PLAYER_UNKNOWN")
+        ]
+        assert connection.execute(
+            "SELECT debit, credit, amount_minor FROM transfer WHERE version IS NULL"
+        ).fetchall() == [("psp:adyen", "suspense:adyen", 2_500)]
 
 
 async def test_an_attempt_that_comes_again_goes_where_it_went_before(parts):
@@ -230,9 +257,10 @@ async def test_an_attempt_that_comes_again_goes_where_it_went_before(parts):
     await resolver.park(0, 1, 3, parked(attempt, further, start=1))
     await passed_by_all(resolver, log)
     assert [(key, event.player_id, event.attempt.offset) for key, event in log.records] == [
-        ("psp-1", None, attempt.attempt.offset), ("psp-1", None, attempt.attempt.offset),
+        ("psp-1", None, attempt.attempt.offset),
+        ("psp-1", None, attempt.attempt.offset),
         ("p-1", "p-1", further.attempt.offset),
-    ]  # fmt: skip
+    ]
 
 
 async def passed_by_all(resolver, log):
@@ -247,7 +275,13 @@ async def test_an_event_that_refers_to_itself_does_not_wait_for_itself(parts):
     resolver, ledger, log = parts
     log.done["raw-0"] = 5
     itself = transaction(
-        "X", "x", leg("DEPOSIT", 1), provider="adyen", player=None, reference=("X", "x"), round_id=None
+        "X",
+        "x",
+        leg("DEPOSIT", 1),
+        provider="adyen",
+        player=None,
+        reference=("X", "x"),
+        round_id=None,
     )
     await resolver.park(0, 0, 1, parked(itself))
     await book(ledger, deposit("other", 100))
@@ -259,7 +293,9 @@ async def test_a_zombie_that_appends_again_appends_the_same(parts, runtime):
     resolver, ledger, log = parts
     await book(ledger, opened())
     await resolver.park(0, 0, 1, parked(notice()))
-    zombie = Resolver(resolver._database, log.append, log, topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=0)
+    zombie = Resolver(
+        resolver._database, log.append, log, topic=UNRESOLVED, log_topic=TRANSACTIONS, min_age_ms=0
+    )
     zombie.epochs[0] = 0
     marked = resolver._database.query
 
@@ -276,7 +312,9 @@ async def test_a_zombie_that_appends_again_appends_the_same(parts, runtime):
     assert len({event.event_id for _, event in log.records}) == 1 < len(log.records)
     await book(ledger, *[event for _, event in log.records], start=1)
     with psycopg.connect(runtime.database_url) as connection:
-        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [(2_500, 1)]
+        assert connection.execute("SELECT cash_minor, version FROM wallet").fetchall() == [
+            (2_500, 1)
+        ]
         assert connection.execute("SELECT count(*) FROM barrier").fetchone() == (0,)
 
 
@@ -294,7 +332,14 @@ async def test_no_query_of_a_sweep_reads_what_is_long_settled(parts, runtime):
         connection.execute("ANALYZE parked")
         sql = statements("resolver")
         known = {"parts": [0], "barriers": [1], "min_age_ms": 0}
-        for name in ("match", "waiting", "unappended", "open_barriers", "finalise", "drop_barriers"):
+        for name in (
+            "match",
+            "waiting",
+            "unappended",
+            "open_barriers",
+            "finalise",
+            "drop_barriers",
+        ):
             plan = "\n".join(row[0] for row in connection.execute("EXPLAIN " + sql[name], known))
             assert "Seq Scan on parked" not in plan, (name, plan)
 

@@ -29,19 +29,36 @@ from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
-S, I, U, D = "SELECT", "INSERT", "UPDATE", "DELETE"  # noqa: E741
+S, I, U, D = "SELECT", "INSERT", "UPDATE", "DELETE"
 WRITER = {
-    "public.entry": {S, I}, "public.repeat": {S, I}, "public.transfer": {S, I}, "public.seal": {S, I},
-    "public.batch": {S, I}, "public.proposal": {S, I}, "public.installation": {S, I},
-    "public.wallet": {S, I, U}, "public.closing": {S, I, U}, "public.player_state": {S, I, U},
-    "public.stream_position": {S, I, U}, "public.parked": {S, I, U}, "public.crossing": {S, U},
-    "public.barrier": {S, I, U, D}, "public.month_away": {S},
-    "dead_letters.action": {S, I}, "dead_letters.jam": {S, I, U}, "dead_letters.parked": {S, I, U},
-    "fraud.snapshot": {S, I, U}, "fraud.activation": {S, I, U},
-}  # fmt: skip
+    "public.entry": {S, I},
+    "public.repeat": {S, I},
+    "public.transfer": {S, I},
+    "public.seal": {S, I},
+    "public.batch": {S, I},
+    "public.proposal": {S, I},
+    "public.installation": {S, I},
+    "public.wallet": {S, I, U},
+    "public.closing": {S, I, U},
+    "public.player_state": {S, I, U},
+    "public.stream_position": {S, I, U},
+    "public.parked": {S, I, U},
+    "public.crossing": {S, U},
+    "public.barrier": {S, I, U, D},
+    "public.month_away": {S},
+    "dead_letters.action": {S, I},
+    "dead_letters.jam": {S, I, U},
+    "dead_letters.parked": {S, I, U},
+    "fraud.snapshot": {S, I, U},
+    "fraud.activation": {S, I, U},
+}
 HIDDEN_FROM_READERS = {
-    "public.stream_position", "public.parked", "public.barrier", "public.crossing", "fraud.snapshot",
-}  # fmt: skip
+    "public.stream_position",
+    "public.parked",
+    "public.barrier",
+    "public.crossing",
+    "fraud.snapshot",
+}
 MAY = {
     Role.WRITER: WRITER,
     Role.READER: {name: {S} for name in WRITER if name not in HIDDEN_FROM_READERS},
@@ -68,7 +85,12 @@ def attempts(connection, schema, table):
     yield S, sql.SQL("SELECT * FROM {}").format(name)
     yield I, row_of(connection, schema, table, 7)
     for (column,) in columns:
-        yield U, sql.SQL("UPDATE {} SET {column} = {column}").format(name, column=sql.Identifier(column))
+        yield (
+            U,
+            sql.SQL("UPDATE {} SET {column} = {column}").format(
+                name, column=sql.Identifier(column)
+            ),
+        )
     for kind, text in (
         (D, "DELETE FROM {}"),
         ("TRUNCATE", "TRUNCATE {}"),
@@ -95,16 +117,22 @@ def test_a_role_may_do_what_it_needs_and_nothing_else(url, role):
     with psycopg.connect(url, autocommit=True) as connection:
         fill(connection, 1)
         found = tables(connection)
-        assert {f"{schema}.{table}" for schema, table in found} <= set(WRITER), "say in rights.sql and here who may"
+        assert {f"{schema}.{table}" for schema, table in found} <= set(WRITER), (
+            "say in rights.sql and here who may"
+        )
         for schema, table in found:
             may = MAY[role].get(f"{schema}.{table}", set())
             for kind, statement in attempts(connection, schema, table):
                 text = statement.as_string(connection)
                 if (schema, table, kind, role) == ("dead_letters", "action", U, Role.WRITER):
-                    may_complete = any(f'SET "{column}"' in text for column in ("is_done", "to_part", "to_offset"))
+                    may_complete = any(
+                        f'SET "{column}"' in text for column in ("is_done", "to_part", "to_offset")
+                    )
                     assert is_allowed(connection, role, statement) is may_complete, text
                 else:
-                    assert is_allowed(connection, role, statement) is (kind in may), f"{role}: {text}"
+                    assert is_allowed(connection, role, statement) is (kind in may), (
+                        f"{role}: {text}"
+                    )
 
 
 @pytest.mark.parametrize("role", [Role.WRITER, Role.READER, Role.AUDITOR])
@@ -137,22 +165,32 @@ def test_rows_are_not_reached_through_a_partition_either(url):
         connection.execute("RESET ROLE")
         assert is_allowed(connection, Role.WRITER, "INSERT INTO month VALUES (1)")
         assert is_allowed(connection, Role.AUDITOR, "SELECT n FROM month_1")
-        for statement in ("UPDATE month_1 SET n = 2", "DELETE FROM month_1", "INSERT INTO month_1 VALUES (1)"):
+        for statement in (
+            "UPDATE month_1 SET n = 2",
+            "DELETE FROM month_1",
+            "INSERT INTO month_1 VALUES (1)",
+        ):
             assert not is_allowed(connection, Role.WRITER, statement)
 
 
 async def test_a_superusers_session_works_with_its_roles_rights(url):
     for role in (Role.WRITER, Role.READER, Role.AUDITOR):
         database = LedgerDatabase(url, "pitboss.test", role=role)
-        assert await database.query("SELECT current_user::text, session_user::text") == [(role.value, "postgres")]
+        assert await database.query("SELECT current_user::text, session_user::text") == [
+            (role.value, "postgres")
+        ]
         await database.close()
     letters = DeadLetterDatabase(url, "pitboss.test")
     async with letters.transaction() as connection:
-        assert await (await connection.execute("SELECT current_user::text")).fetchone() == (Role.WRITER.value,)
+        assert await (await connection.execute("SELECT current_user::text")).fetchone() == (
+            Role.WRITER.value,
+        )
     await letters.close()
     snapshots = SnapshotStore(url, "fraud.detect", TRANSACTIONS)
     async with snapshots._database.transaction() as connection:
-        assert await (await connection.execute("SELECT current_user::text")).fetchone() == (Role.WRITER.value,)
+        assert await (await connection.execute("SELECT current_user::text")).fetchone() == (
+            Role.WRITER.value,
+        )
     await snapshots.on_stop()
 
 
@@ -206,9 +244,13 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     database = LedgerDatabase(login(Role.WRITER), "pitboss.test")
     await check_installation(database, "a cluster", 1)
     ledger = PostgresLedger(database, {})
-    ledger.epochs.update({part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()})
+    ledger.epochs.update(
+        {part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()}
+    )
     events = [deposit("d", 1_000), bet("b", 100), bet("b", 100)]
-    await ledger.commit_group([Slice(0, 0, 3, [log_event(event, 0, n) for n, event in enumerate(events)])])
+    await ledger.commit_group(
+        [Slice(0, 0, 3, [log_event(event, 0, n) for n, event in enumerate(events)])]
+    )
     assert await database.query("SELECT cash_minor FROM wallet") == [(900,)]
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL ROLE NONE")  # its own login has nothing besides
@@ -234,7 +276,10 @@ def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runt
         assert is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
         assert migrate(owner) == []
         assert not is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
-    writer, tables = login(Role.READER, Role.WRITER), one_more("ALTER TABLE wallet ADD COLUMN colour text")
+    writer, tables = (
+        login(Role.READER, Role.WRITER),
+        one_more("ALTER TABLE wallet ADD COLUMN colour text"),
+    )
     assert migrate(writer) == []
     with pytest.raises(RightsMissing, match="administrator"):
         migrations.migrate(tables, writer)
@@ -247,7 +292,11 @@ def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(ru
         connection.execute("REVOKE INSERT ON installation FROM pitboss_writer")
     done = subprocess.run(
         [sys.executable, "-m", "pitboss.workers.worker", "ledger"],
-        env=worker_environment(runtime), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        env=worker_environment(runtime),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == RightsMissing.exit_code, done.stderr
     assert "permission denied for table installation" in done.stderr

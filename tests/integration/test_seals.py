@@ -42,7 +42,10 @@ async def book(url, events, first=0):
     ledger = PostgresLedger(database, {"hundredhp": LedgerPolicy(rollback_after_win="REFUSE")})
     claims = await claim_positions(database, range(PARTS))
     ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
-    by_part = [[event for event in events if int(event.player_id[2:]) % PARTS == part] for part in range(PARTS)]
+    by_part = [
+        [event for event in events if int(event.player_id[2:]) % PARTS == part]
+        for part in range(PARTS)
+    ]
     for part, its in enumerate(by_part):
         placed = [log_event(event, part, first + n) for n, event in enumerate(its)]
         await ledger.commit_group([Slice(part, first, first + len(placed), placed)])
@@ -81,7 +84,9 @@ def test_sealing_goes_on_where_it_was_left(url, owner):
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     before = witnessed(owner)
     further = [deposit(f"further{n}", 7, player="p-0") for n in range(3)]
-    next_offset = max(after for (after,) in owner.execute("SELECT next_offset FROM stream_position"))
+    next_offset = max(
+        after for (after,) in owner.execute("SELECT next_offset FROM stream_position")
+    )
     owner.execute("UPDATE stream_position SET next_offset = %s", (next_offset,))
     asyncio.run(book(url, further, next_offset))
     made = seal_partitions(owner, TRANSACTIONS)
@@ -128,12 +133,24 @@ TAMPERINGS = {
 
 A_CLOSING = "(SELECT ctid FROM closing WHERE part = 0 ORDER BY source_offset OFFSET 5 LIMIT 1)"
 A_BET = "(SELECT event_id FROM entry WHERE provider_tx_id = 'x3')"
-OF_A_CLOSING, OF_A_BET = f"FROM closing WHERE ctid = {A_CLOSING}", f"FROM entry WHERE event_id = {A_BET}"
+OF_A_CLOSING, OF_A_BET = (
+    f"FROM closing WHERE ctid = {A_CLOSING}",
+    f"FROM entry WHERE event_id = {A_BET}",
+)
 OF_CLOSINGS = {
     "gone": (f"DELETE FROM closing WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
-    "no end any more": (f"UPDATE closing SET action = 'SETTLED' WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
-    "another end": (f"UPDATE closing SET action = 'PAID' WHERE ctid = {A_CLOSING}", "closed it as PAID"),
-    "another player's": (f"UPDATE closing SET player_id = 'p-77' WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
+    "no end any more": (
+        f"UPDATE closing SET action = 'SETTLED' WHERE ctid = {A_CLOSING}",
+        "is gone, or ends nothing",
+    ),
+    "another end": (
+        f"UPDATE closing SET action = 'PAID' WHERE ctid = {A_CLOSING}",
+        "closed it as PAID",
+    ),
+    "another player's": (
+        f"UPDATE closing SET player_id = 'p-77' WHERE ctid = {A_CLOSING}",
+        "is gone, or ends nothing",
+    ),
     "made up": (
         f"INSERT INTO closing SELECT {A_BET}, player_id, action, by_event_id, part, source_offset {OF_A_CLOSING}",
         "closed it as REVERSED",
@@ -157,7 +174,9 @@ def test_a_closing_that_the_sealed_entries_do_not_tell_of_is_found(owner, what):
 def test_every_way_of_closing_is_told_by_its_entry(url, owner):
     """Nothing that was booked as it should be is taken for a fault, whatever closed it and in whatever order."""
     seal_partitions(owner, TRANSACTIONS)
-    next_offset = max(after for (after,) in owner.execute("SELECT next_offset FROM stream_position"))
+    next_offset = max(
+        after for (after,) in owner.execute("SELECT next_offset FROM stream_position")
+    )
     owner.execute("UPDATE stream_position SET next_offset = %s", (next_offset,))
     asyncio.run(book(url, list(endings()), next_offset))
     seal_partitions(owner, TRANSACTIONS)
@@ -169,7 +188,9 @@ def test_every_way_of_closing_is_told_by_its_entry(url, owner):
 def endings():
     def of(operation, tx_id, kind, reference, provider="hub88", minor=None, **more):
         the_leg = leg(kind, minor, "EUR" if minor else None)
-        return transaction(operation, tx_id, the_leg, reference=reference, provider=provider, player="p-0", **more)
+        return transaction(
+            operation, tx_id, the_leg, reference=reference, provider=provider, player="p-0", **more
+        )
 
     yield rollback("early", "late", player="p-0")
     yield bet("late", 5, player="p-0")
@@ -180,14 +201,30 @@ def endings():
     for tx_id in ("w1", "w2"):
         yield of("withdrawal.requested", tx_id, "WITHDRAWAL", None, "house", 10)
     yield of("withdrawal.paid", "p1", "WITHDRAWAL", ("withdrawal.requested", "w1"), "house", 10)
-    yield of("withdrawal.refused", "r2", "WITHDRAWAL_REVERSAL", ("withdrawal.requested", "w2"), "house")
+    yield of(
+        "withdrawal.refused", "r2", "WITHDRAWAL_REVERSAL", ("withdrawal.requested", "w2"), "house"
+    )
     yield of("withdrawal.paid", "p2", "WITHDRAWAL", ("withdrawal.requested", "w2"), "house", 10)
     yield of("withdrawal.paid", "p3", "WITHDRAWAL", ("withdrawal.requested", "w3"), "house", 10)
     yield of("withdrawal.requested", "w3", "WITHDRAWAL", None, "house", 10)
     by_ann, by_bob = (Cause("operator", "o", name, "why") for name in ("ann", "bob"))
-    yield transaction("adjustment.proposed", "a", leg("INFORMATIONAL", 7), provider="house", player="p-0", cause=by_ann)
+    yield transaction(
+        "adjustment.proposed",
+        "a",
+        leg("INFORMATIONAL", 7),
+        provider="house",
+        player="p-0",
+        cause=by_ann,
+    )
     for tx_id in ("a", "a2"):
-        yield of("adjustment.approved", tx_id, "ADJUSTMENT", ("adjustment.proposed", "a"), "house", cause=by_bob)
+        yield of(
+            "adjustment.approved",
+            tx_id,
+            "ADJUSTMENT",
+            ("adjustment.proposed", "a"),
+            "house",
+            cause=by_bob,
+        )
     yield bet("settled", 5, player="p-0", provider="hundredhp")
     yield win("s", 4, "settled", player="p-0", provider="hundredhp")
     yield bet("both", 5, player="p-0", provider="hundredhp")
@@ -237,11 +274,35 @@ def test_any_column_of_any_row_matters(owner):
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     chance = random.Random()
     columns = {
-        "transfer": ("debit", "credit", "amount_minor", "cash_minor", "bonus_minor", "held_minor", "version", "occurred_at_ms"),
-        "entry": ("brand", "provider", "region", "operation", "provider_tx_id", "kind", "round_id", "game_id", "fingerprint",
-                  "attempt_offset", "reason", "available_minor", "version"),
-    }  # fmt: skip
-    for table, column in itertools.chain(*[[(table, name) for name in names] for table, names in columns.items()]):
+        "transfer": (
+            "debit",
+            "credit",
+            "amount_minor",
+            "cash_minor",
+            "bonus_minor",
+            "held_minor",
+            "version",
+            "occurred_at_ms",
+        ),
+        "entry": (
+            "brand",
+            "provider",
+            "region",
+            "operation",
+            "provider_tx_id",
+            "kind",
+            "round_id",
+            "game_id",
+            "fingerprint",
+            "attempt_offset",
+            "reason",
+            "available_minor",
+            "version",
+        ),
+    }
+    for table, column in itertools.chain(
+        *[[(table, name) for name in names] for table, names in columns.items()]
+    ):
         is_number = column.endswith(("minor", "ms", "version", "offset"))
         change = f"coalesce({column}, 0) + 1000" if is_number else f"coalesce({column}, '') || 'x'"
         with owner.transaction(force_rollback=True):

@@ -7,12 +7,7 @@ import json
 import msgspec
 import pytest
 
-from schemas.events import (
-    Attempt,
-    Position,
-    WalletBalance,
-    WalletOutcome,
-)
+from schemas.events import Attempt, Position, WalletBalance, WalletOutcome
 from schemas.topics import (
     ALERTS,
     BALANCES,
@@ -43,7 +38,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 async def test_everything_holds_before_anything_bad_is_appended(look):
     assert look.wrong() == {}
-    assert (len(look.topics.raw), len(look.topics.balances), len(look.topics.outcomes)) == (10, 2, 8)
+    assert (len(look.topics.raw), len(look.topics.balances), len(look.topics.outcomes)) == (
+        10,
+        2,
+        8,
+    )
     assert [line.event for line in look.topics.log[0]] == log_events(look.settled)
 
 
@@ -157,7 +156,9 @@ async def test_a_bad_balance_or_outcome_takes_the_tick_away(look, spoil):
     assert wrong["topic_equals_database"].startswith(expected)
 
 
-THREE_NOTICES = json.dumps({"live": "true", "notificationItems": 3 * [{"NotificationRequestItem": {}}]}).encode()
+THREE_NOTICES = json.dumps(
+    {"live": "true", "notificationItems": 3 * [{"NotificationRequestItem": {}}]}
+).encode()
 """Three items, whatever is in them: how many there are is what the checks want to know."""
 
 
@@ -253,12 +254,16 @@ async def test_a_record_that_leads_nowhere_takes_the_tick_away_and_is_named(look
     assert wrong["offsets_accounted"].startswith(expected)
 
 
-async def test_a_batch_is_accounted_for_by_what_became_of_each_item_or_by_one_letter_for_the_rest(look):
+async def test_a_batch_is_accounted_for_by_what_became_of_each_item_or_by_one_letter_for_the_rest(
+    look,
+):
     for letter in (2, None):
         place = await look.put(RAW["adyen"], "k", THREE_NOTICES)
         for index in (0, 1) if letter else (1,):
             await look.put(PLAYER_EVENTS, "p-1", player_event(attempt_at(place, index)))
-        await look.put(dead_letter_topic(RAW["adyen"]), "k", dead_letter(source_at(place), index=letter))
+        await look.put(
+            dead_letter_topic(RAW["adyen"]), "k", dead_letter(source_at(place), index=letter)
+        )
         assert look.wrong() == {}
 
 
@@ -278,26 +283,33 @@ async def test_what_has_its_dead_letter_is_accounted_for_on_every_topic(look):
 
 @pytest.mark.parametrize("value", [UNREADABLE, None], ids=["no bytes of ours", "no value"])
 @pytest.mark.parametrize(
-    "topic", [BALANCES, OUTCOMES, PLAYER_EVENTS, SETTLEMENTS, ALERTS, dead_letter_topic(RAW["hub88"])]
+    "topic",
+    [BALANCES, OUTCOMES, PLAYER_EVENTS, SETTLEMENTS, ALERTS, dead_letter_topic(RAW["hub88"])],
 )
 async def test_a_record_that_nobody_can_read_is_named(look, topic, value):
     # Our own workers alone write to these topics; none of them would bury what nobody can read there.
     place = await look.put(topic, "p-1:EUR", value)
     assert look.wrong().keys() == {"topic_equals_database"}
-    assert look.wrong()["topic_equals_database"].startswith(f"{place}: nobody can read it: BAD_CONTRACT")
+    assert look.wrong()["topic_equals_database"].startswith(
+        f"{place}: nobody can read it: BAD_CONTRACT"
+    )
 
 
 async def test_an_outcome_in_other_decimals_than_its_wallets_is_noticed(look):
     known = outcome(look, "b")
     assert known.scale is not None
-    look.topics.outcomes[known.event_id, known.attempt] = msgspec.structs.replace(known, scale=known.scale + 1)
+    look.topics.outcomes[known.event_id, known.attempt] = msgspec.structs.replace(
+        known, scale=known.scale + 1
+    )
     assert "decimals" in look.wrong()["topic_equals_database"]
 
 
 async def test_a_version_that_repeats_with_other_content_is_noticed(look):
     # Compaction leaves the second, so whoever begins to read later is told another balance than the ledger's.
     last = look.settled.balances["p-1:EUR"]
-    more = balance(look, balance_minor=last.balance_minor + 1, available_minor=last.available_minor + 1)
+    more = balance(
+        look, balance_minor=last.balance_minor + 1, available_minor=last.available_minor + 1
+    )
     await look.put(BALANCES, "p-1:EUR", more)
     assert look.wrong().keys() == {"topic_equals_database"}
 

@@ -14,7 +14,14 @@ from click.testing import CliRunner, Result
 
 from pitboss.cli.main import cli
 from pitboss.embedded.ports import choose_port
-from pitboss.ops.topic_admin import TopicCreation, admin_client, check_topics, create_topics, delete_topics, measure_lag
+from pitboss.ops.topic_admin import (
+    TopicCreation,
+    admin_client,
+    check_topics,
+    create_topics,
+    delete_topics,
+    measure_lag,
+)
 from pitboss.settings import Runtime
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import catalogue, qualified_name
@@ -34,7 +41,9 @@ async def created(runtime: Runtime) -> TopicCreation:
 
 @pytest.fixture
 async def producer(runtime: Runtime) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all") as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=runtime.bootstrap_servers, acks="all"
+    ) as producer:
         yield producer
 
 
@@ -47,18 +56,28 @@ async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, 
     expected = {qualified_name(topic.name, runtime.namespace) for topic in catalogue(PROVIDERS)}
     assert set(created.created) == expected == await names_on_broker(runtime)
     assert created.existing == ()
-    assert await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS) == []
+    assert (
+        await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+        == []
+    )
 
 
 async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, created):
     again = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
     assert again == TopicCreation((), created.created)
-    more = await create_topics(runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS)
-    assert set(more.created) == {runtime.topic("provider.house.raw.v1"), runtime.topic("provider.house.raw.v1.dlt")}
+    more = await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS
+    )
+    assert set(more.created) == {
+        runtime.topic("provider.house.raw.v1"),
+        runtime.topic("provider.house.raw.v1.dlt"),
+    }
 
 
 async def test_a_dry_run_creates_nothing(runtime):
-    would = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, dry_run=True)
+    would = await create_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS, dry_run=True
+    )
     assert len(would.created) == len(catalogue(PROVIDERS))
     assert await names_on_broker(runtime) == set()
 
@@ -68,12 +87,18 @@ async def test_differences_are_named_one_by_one(runtime):
         runtime.topic(LOG),
         num_partitions=2,
         replication_factor=1,
-        topic_configs={"cleanup.policy": "compact", "retention.ms": "1000", "message.timestamp.type": "LogAppendTime"},
+        topic_configs={
+            "cleanup.policy": "compact",
+            "retention.ms": "1000",
+            "message.timestamp.type": "LogAppendTime",
+        },
     )
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.create_topics([wrong])
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
-    found = await check_topics(runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS)
+    found = await check_topics(
+        runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS
+    )
     log = {one.what: (one.expected, one.actual) for one in found if one.topic == runtime.topic(LOG)}
     assert log == {
         "partitions": (str(PARTITIONS), "2"),
@@ -82,9 +107,14 @@ async def test_differences_are_named_one_by_one(runtime):
         "message.timestamp.type": ("CreateTime", "LogAppendTime"),
     }
     missing = {one.topic for one in found if one.actual is None}
-    assert missing == {runtime.topic("provider.house.raw.v1"), runtime.topic("provider.house.raw.v1.dlt")}
+    assert missing == {
+        runtime.topic("provider.house.raw.v1"),
+        runtime.topic("provider.house.raw.v1.dlt"),
+    }
     assert len(found) == len(log) + len(missing)
-    assert f"{runtime.topic(LOG)}: retention.ms is 1000, should be -1" in {str(one) for one in found}
+    assert f"{runtime.topic(LOG)}: retention.ms is 1000, should be -1" in {
+        str(one) for one in found
+    }
 
 
 async def test_a_raw_topic_that_somebody_else_has_made_gets_its_dead_letter_topic(runtime, created):
@@ -93,16 +123,21 @@ async def test_a_raw_topic_that_somebody_else_has_made_gets_its_dead_letter_topi
     async with admin_client(runtime.bootstrap_servers) as admin:
         await admin.create_topics([NewTopic(runtime.topic(name), 3, 1) for name in (raw, *others)])
     await until_there(runtime, {runtime.topic(name) for name in (raw, *others)})
-    [missing] = await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+    [missing] = await check_topics(
+        runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS
+    )
     assert str(missing) == f"{runtime.topic(raw)}.dlt: topic is missing"
     more = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
     assert more.created == (f"{runtime.topic(raw)}.dlt",)
-    assert await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS) == []
+    assert (
+        await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
+        == []
+    )
 
 
 async def until_there(runtime: Runtime, names: set[str]) -> None:
     async with asyncio.timeout(20):
-        while not names <= await names_on_broker(runtime):  # noqa: ASYNC110  # the broker tells nobody
+        while not names <= await names_on_broker(runtime):  # the broker tells nobody
             await asyncio.sleep(0.05)
 
 
@@ -122,7 +157,10 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created,
     ) as consumer:
         consumer.assign(parts)
         await consumer.commit({parts[0]: 2, parts[1]: 3})
-    found = {(one.group, one.partition): one for one in await measure_lag(runtime.bootstrap_servers, runtime.namespace)}
+    found = {
+        (one.group, one.partition): one
+        for one in await measure_lag(runtime.bootstrap_servers, runtime.namespace)
+    }
     assert found.keys() == {(group, 0), (group, 1)}
     assert (found[group, 0].committed, found[group, 0].end, found[group, 0].records) == (2, 5, 3)
     assert found[group, 1].records == 0
@@ -133,7 +171,9 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created,
 async def test_a_group_of_deleted_topics_has_no_lag(runtime, created):
     part = TopicPartition(runtime.topic(LOG), 0)
     async with AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, group_id=runtime.group("gone"), enable_auto_commit=False
+        bootstrap_servers=runtime.bootstrap_servers,
+        group_id=runtime.group("gone"),
+        enable_auto_commit=False,
     ) as consumer:
         consumer.assign([part])
         await consumer.commit({part: 0})
@@ -145,7 +185,9 @@ async def test_deleting_removes_the_namespace_and_no_other(runtime, created):
     other = replace(runtime, namespace=f"{runtime.namespace}x")
     await create_topics(other.bootstrap_servers, other.namespace, (), 1)
     try:
-        assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(created.created)
+        assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(
+            created.created
+        )
         assert await names_on_broker(runtime) == set()
         assert await delete_topics(runtime.bootstrap_servers, runtime.namespace) == ()
         assert len(await names_on_broker(other)) == len(catalogue(()))

@@ -69,15 +69,24 @@ async def test_a_transaction_that_was_booked_under_two_ids_is_noticed(ledger, sc
 
 
 async def test_a_refusal_before_the_decision_is_no_second_one(ledger, scene):
-    spoil(scene, "UPDATE entry SET provider_tx_id = 'b', outcome = 'REFUSED_REFERENCE' WHERE provider_tx_id = 'c'")
+    spoil(
+        scene,
+        "UPDATE entry SET provider_tx_id = 'b', outcome = 'REFUSED_REFERENCE' WHERE provider_tx_id = 'c'",
+    )
     assert (await _check_single_decisions(ledger)).holds
 
 
 async def test_the_same_id_elsewhere_is_another_transaction(ledger, scene):
     for field, value in (("brand", "acme"), ("provider", "hub88"), ("operation", "bet")):
-        spoil(scene, f"UPDATE entry SET provider_tx_id = 'b', {field} = 'other' WHERE provider_tx_id = 'c'")
+        spoil(
+            scene,
+            f"UPDATE entry SET provider_tx_id = 'b', {field} = 'other' WHERE provider_tx_id = 'c'",
+        )
         assert (await _check_single_decisions(ledger)).holds, field
-        spoil(scene, f"UPDATE entry SET provider_tx_id = 'c', {field} = '{value}' WHERE {field} = 'other'")
+        spoil(
+            scene,
+            f"UPDATE entry SET provider_tx_id = 'c', {field} = '{value}' WHERE {field} = 'other'",
+        )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,9 @@ async def bursts(runtime):
 
     async def looked_at(*published: FraudAlert):
         """The check over a topic that got these alerts, in their order."""
-        async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
+        async with BatchProducer(
+            ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+        ) as producer:
             records = [(b"k", encode(alert), (), None) for alert in published]
             await producer.send_batch(runtime.topic(ALERTS), 0, records)
         return await _check_alerts(runtime, TopicEvidence(log={0: log}))
@@ -158,6 +169,14 @@ async def test_an_alert_that_is_told_once_and_wrongly_is_noticed(bursts):
 async def test_the_ledgers_own_alerts_are_no_detectors(bursts):
     alerts, looked_at = bursts
     debt = debt_alert(
-        "event", "acme", "p-1", "chargeback", "BOOKED_INTO_DEBT", "EUR", -5, T0, Position(TRANSACTIONS, 0, 0)
+        "event",
+        "acme",
+        "p-1",
+        "chargeback",
+        "BOOKED_INTO_DEBT",
+        "EUR",
+        -5,
+        T0,
+        Position(TRANSACTIONS, 0, 0),
     )
     assert (await looked_at(*alerts, debt)).holds

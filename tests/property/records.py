@@ -10,18 +10,26 @@ from hypothesis import strategies as st
 from schemas import events
 
 INT = st.integers(-(2**31), 2**31 - 1)
-LONG = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20_000) | st.integers(1_500_000_000_000, 1_900_000_000_000)
+LONG = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.integers(0, 20_000)
+    | st.integers(1_500_000_000_000, 1_900_000_000_000)
+)
 # UTF-8 has no half surrogate pairs; the lengths around 63 and 8191 are where the encoder changes its way of writing.
 TEXT = (
     st.text(st.characters(exclude_categories=["Cs"]), max_size=70)
     | st.text(st.sampled_from("abc0-é€😀"), min_size=60, max_size=70)
-    | st.sampled_from(["", "a" * 63, "a" * 64, "é" * 32, "a" * 8191, "a" * 8192, "\0", "\x7f\x80\xff"])
+    | st.sampled_from(
+        ["", "a" * 63, "a" * 64, "é" * 32, "a" * 8191, "a" * 8192, "\0", "\x7f\x80\xff"]
+    )
 )
 BYTES = st.binary(max_size=80) | st.sampled_from([b"x" * 63, b"x" * 64, b"\xff" * 9000])
 INTS = {"scale", "partition", "record_index", "fingerprint_version", "rule_version"}
 
 
-def _fields(struct: type[msgspec.Struct], **special: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _fields(
+    struct: type[msgspec.Struct], **special: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
     strategies = {}
     for field in msgspec.structs.fields(struct):
         strategy = special.get(field.name)
@@ -43,7 +51,9 @@ def _of_type(annotation: Any, integers: st.SearchStrategy[int]) -> st.SearchStra
 
 def _some(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     # More than 63 items make a count of two bytes.
-    return st.lists(strategy, max_size=4) | st.integers(64, 70).flatmap(lambda n: strategy.map(lambda item: [item] * n))
+    return st.lists(strategy, max_size=4) | st.integers(64, 70).flatmap(
+        lambda n: strategy.map(lambda item: [item] * n)
+    )
 
 
 ATTEMPT = _fields(events.Attempt)
@@ -64,9 +74,15 @@ RECORDS: dict[type[msgspec.Struct], st.SearchStrategy[Any]] = {
     ),
     events.WalletBalance: _fields(events.WalletBalance, source=POSITION),
     events.WalletOutcome: _fields(events.WalletOutcome, attempt=ATTEMPT, scale=st.none() | INT),
-    events.PlayerEvent: _fields(events.PlayerEvent, attempt=ATTEMPT, attributes=TEXT_MAP, time_source=TIME_SOURCE),
-    events.MarketSettlement: _fields(events.MarketSettlement, attempt=ATTEMPT, time_source=TIME_SOURCE),
-    events.RiskSignal: _fields(events.RiskSignal, source=POSITION, record_index=st.none() | INT, attributes=TEXT_MAP),
+    events.PlayerEvent: _fields(
+        events.PlayerEvent, attempt=ATTEMPT, attributes=TEXT_MAP, time_source=TIME_SOURCE
+    ),
+    events.MarketSettlement: _fields(
+        events.MarketSettlement, attempt=ATTEMPT, time_source=TIME_SOURCE
+    ),
+    events.RiskSignal: _fields(
+        events.RiskSignal, source=POSITION, record_index=st.none() | INT, attributes=TEXT_MAP
+    ),
     events.FraudAlert: _fields(
         events.FraudAlert,
         sources=_some(_fields(events.OffsetRange)),

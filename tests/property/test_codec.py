@@ -24,7 +24,9 @@ from schemas.registry import RECORDS as CLASSES
 from schemas.registry import UnknownSchema, released_registry, subject_of
 from tests.property.records import ANY_RECORD, RECORDS
 
-RECORD_CLASSES = pytest.mark.parametrize("record", list(CLASSES.values()), ids=lambda record: record.__name__)
+RECORD_CLASSES = pytest.mark.parametrize(
+    "record", list(CLASSES.values()), ids=lambda record: record.__name__
+)
 
 
 @cache
@@ -35,12 +37,16 @@ def parsed(record: type[msgspec.Struct]) -> Any:
 def reference_bytes(event: msgspec.Struct) -> bytes:
     out = BytesIO()
     out.write(codec.frame_of(released_registry().latest(subject_of(type(event))).id))
-    fastavro.schemaless_writer(out, parsed(type(event)), msgspec.to_builtins(event, builtin_types=(bytes,)))
+    fastavro.schemaless_writer(
+        out, parsed(type(event)), msgspec.to_builtins(event, builtin_types=(bytes,))
+    )
     return out.getvalue()
 
 
 def reference_event(record: type[msgspec.Struct], data: bytes) -> msgspec.Struct:
-    return msgspec.convert(fastavro.schemaless_reader(BytesIO(data[5:]), parsed(record), None), record)
+    return msgspec.convert(
+        fastavro.schemaless_reader(BytesIO(data[5:]), parsed(record), None), record
+    )
 
 
 def read_or_reason(decode: Callable[[bytes], Any], data: bytes) -> Any:
@@ -76,7 +82,9 @@ def test_a_partial_decoder_returns_the_fields_of_the_whole_event(record, data):
         if field.type in {events.Attempt, events.Position}
         for inner in msgspec.structs.fields(field.type)
     }
-    fields = tuple(data.draw(st.lists(st.sampled_from([*names, *sorted(nested)]), min_size=1, unique=True)))
+    fields = tuple(
+        data.draw(st.lists(st.sampled_from([*names, *sorted(nested)]), min_size=1, unique=True))
+    )
     event = data.draw(RECORDS[record])
     expected = []
     for name in fields:
@@ -141,7 +149,9 @@ def test_a_partial_decoder_of_a_record_cut_short_refuses_it_or_needs_no_more(rec
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 8192])
 def test_arrays_of_every_length_are_read_whole_by_a_partial_decoder(count):
     # From 64 items on the count has more than one byte; it was once taken for an empty array's.
-    letter = DeadLetter(Position("t", 0, 0), 0, None, None, [Header("", None)] * count, 0, "", "", "", "", None)
+    letter = DeadLetter(
+        Position("t", 0, 0), 0, None, None, [Header("", None)] * count, 0, "", "", "", "", None
+    )
     written = codec.encoder(DeadLetter)(letter)
     decode = codec.decoder(DeadLetter, ("headers",))
     assert decode(written) == (letter.headers,)
@@ -167,7 +177,9 @@ def test_a_wrong_frame_is_refused(event: msgspec.Struct, schema_id, magic):
 
 @given(st.integers(-(2**70), 2**70), st.integers(-(2**40), 2**40))
 def test_numbers_out_of_range_are_refused_not_cut(unscaled, scale):
-    balance = events.WalletBalance("p", "EUR", scale, unscaled, 0, 0, 0, 1, "e", events.Position("t", 0, 0))
+    balance = events.WalletBalance(
+        "p", "EUR", scale, unscaled, 0, 0, 0, 1, "e", events.Position("t", 0, 0)
+    )
     if -(2**63) <= unscaled < 2**63 and -(2**31) <= scale < 2**31:
         written = codec.encoder(events.WalletBalance)(balance)
         assert codec.decoder(events.WalletBalance)(written) == balance
@@ -185,10 +197,15 @@ def varint(number: int) -> bytes:
     return bytes(out + bytes([number]))
 
 
-@given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=1), max_size=5), st.booleans())
+@given(
+    st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), min_size=1), max_size=5),
+    st.booleans(),
+)
 def test_arrays_in_any_number_of_blocks_are_read(blocks, sized):
     """Other writers cut arrays into blocks, with a negative count and the block's size before it."""
-    alert = events.FraudAlert("a", "D01", 1, "info", "k", None, "t", 0, 0, 1, 2, 3, "bets", 4, [], [], {"a": "b"})
+    alert = events.FraudAlert(
+        "a", "D01", 1, "info", "k", None, "t", 0, 0, 1, 2, 3, "bets", 4, [], [], {"a": "b"}
+    )
     written = codec.encoder(events.FraudAlert)(alert)
     assert written.endswith(b"\0\0\2\2a\2b\0")  # no sources, no samples, one piece of evidence
     array = b""
@@ -196,14 +213,22 @@ def test_arrays_in_any_number_of_blocks_are_read(blocks, sized):
         items = b"".join(varint(len(item.encode())) + item.encode() for item in block)
         array += (varint(-len(block)) + varint(len(items)) if sized else varint(len(block))) + items
     data = written[: -len(b"\0\2\2a\2b\0")] + array + b"\0\2\2a\2b\0"
-    expected = msgspec.structs.replace(alert, sample_event_ids=[item for block in blocks for item in block])
-    assert codec.decoder(events.FraudAlert)(data) == expected == reference_event(events.FraudAlert, data)
+    expected = msgspec.structs.replace(
+        alert, sample_event_ids=[item for block in blocks for item in block]
+    )
+    assert (
+        codec.decoder(events.FraudAlert)(data)
+        == expected
+        == reference_event(events.FraudAlert, data)
+    )
 
 
 @given(st.integers(0, 2**40), st.integers(1, 3))
 def test_numbers_with_more_bytes_than_needed_are_read(number, padding):
     """Wasteful but well-formed; and 11 bytes are too many for any number."""
-    balance = events.WalletBalance("p", "EUR", 2, 0, 0, 0, 0, number, "e", events.Position("t", 0, 0))
+    balance = events.WalletBalance(
+        "p", "EUR", 2, 0, 0, 0, 0, number, "e", events.Position("t", 0, 0)
+    )
     written = codec.encoder(events.WalletBalance)(balance)
     plain = varint(number)
     padded = plain[:-1] + bytes([plain[-1] | 0x80]) + b"\x80" * (padding - 1) + b"\0"
@@ -286,7 +311,9 @@ def test_what_a_schema_cannot_hold_is_refused_and_named(changes):
 
 def test_what_is_wrong_is_said_with_its_place():
     legs = [events.Leg("WIN"), events.Leg("BET", events.Amount(2**63, 2), "EUR")]
-    with pytest.raises(Rejected, match=r"legs\[1\]\.amount\.unscaled: 9223372036854775808 does not fit 64 bits"):
+    with pytest.raises(
+        Rejected, match=r"legs\[1\]\.amount\.unscaled: 9223372036854775808 does not fit 64 bits"
+    ):
         codec.encoder(events.WalletTransaction)(a_bet(legs=legs))
     with pytest.raises(Rejected, match=r"attributes\['a'\]: 7 is no string"):
         codec.encoder(events.PlayerEvent)(player_event(attributes={"a": 7}))
@@ -298,14 +325,32 @@ def test_what_is_wrong_is_said_with_its_place():
 
 def player_event(**changes: Any) -> events.PlayerEvent:
     event = events.PlayerEvent(
-        "e", "b", "p", "1", "", "o", "x", events.Attempt("t", 0, 0), "p", "t", {}, 1, "BROKER", None, None, 1, "VALID"
+        "e",
+        "b",
+        "p",
+        "1",
+        "",
+        "o",
+        "x",
+        events.Attempt("t", 0, 0),
+        "p",
+        "t",
+        {},
+        1,
+        "BROKER",
+        None,
+        None,
+        1,
+        "VALID",
     )
     return msgspec.structs.replace(event, **changes)
 
 
 def test_members_of_our_enums_are_written_as_their_words():
     event = a_bet(time_source=events.TimeSource.BROKER, signature=events.SignatureVerdict.VALID)
-    assert codec.encoder(events.WalletTransaction)(event) == codec.encoder(events.WalletTransaction)(a_bet())
+    assert codec.encoder(events.WalletTransaction)(event) == codec.encoder(
+        events.WalletTransaction
+    )(a_bet())
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\0", b"\0\0\x0c\\", b"{}"])
@@ -317,7 +362,9 @@ def test_what_is_too_short_for_a_frame_is_refused(value):
 
 def test_a_refusal_names_the_field_and_the_place():
     written = codec.encoder(events.WalletTransaction)(a_bet())
-    with pytest.raises(Rejected, match=r"wallet-transaction/v1: provider, near byte 9: the data ends too early"):
+    with pytest.raises(
+        Rejected, match=r"wallet-transaction/v1: provider, near byte 9: the data ends too early"
+    ):
         codec.decoder(events.WalletTransaction)(written[:12])
 
 

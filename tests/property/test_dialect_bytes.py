@@ -19,7 +19,12 @@ from schemas.errors import RejectCode
 from schemas.events import WalletTransaction
 from schemas.money import EXPONENTS
 from schemas.topics import TRANSACTIONS, UNRESOLVED
-from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import (
     APPENDED_AT,
@@ -59,33 +64,60 @@ def check(items: list[ItemResult]) -> None:
         for leg in said.legs:
             if leg.amount is not None:
                 assert leg.currency in EXPONENTS
-                assert leg.amount.unscaled >= 0 or said.operation in {"adjustment", "adjustment.proposed"}
+                assert leg.amount.unscaled >= 0 or said.operation in {
+                    "adjustment",
+                    "adjustment.proposed",
+                }
 
 
 # --- any bytes ------------------------------------------------------------------------------------------------------
 
-header_values = st.one_of(st.none(), st.binary(max_size=40), st.sampled_from([b"/transaction/bet", b"0", b"x"]))
+header_values = st.one_of(
+    st.none(), st.binary(max_size=40), st.sampled_from([b"/transaction/bet", b"0", b"x"])
+)
 header_names = st.sampled_from(
-    ["http-path", "brand", "region", "received-at", "cancel", "x-hub88-signature", "x-house-signature", "other"]
+    [
+        "http-path",
+        "brand",
+        "region",
+        "received-at",
+        "cancel",
+        "x-hub88-signature",
+        "x-house-signature",
+        "other",
+    ]
 )
 header_maps = st.dictionaries(header_names, header_values, max_size=8)
 
 
-@given(provider=st.sampled_from(PROVIDERS), body=st.binary(max_size=400), headers=header_maps, keyed=st.booleans())
+@given(
+    provider=st.sampled_from(PROVIDERS),
+    body=st.binary(max_size=400),
+    headers=header_maps,
+    keyed=st.booleans(),
+)
 def test_no_bytes_raise(provider: str, body: bytes, headers: dict[str, Any], keyed: bool) -> None:
     check((KEYED if keyed else OPEN).normalise(raw_record(provider, body, headers)))
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
 def _paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path] if path else []
-    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    pairs = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
     for key, child in pairs:
         found += _paths(child, (*path, key))
     return found
@@ -97,7 +129,9 @@ def _set(node: Any, path: tuple[Any, ...], value: Any) -> None:
     node[path[-1]] = value
 
 
-GOOD = [v for v in vectors() if v.schema is not None and all("event" in result for result in v.results)]
+GOOD = [
+    v for v in vectors() if v.schema is not None and all("event" in result for result in v.results)
+]
 GOOD_JSON = [v for v in GOOD if v.provider != "playngo"]
 
 
@@ -125,8 +159,12 @@ def test_a_good_body_with_any_bytes_changed(vector: Vector, data: st.DataObject)
     check(KEYED.normalise(record))
 
 
-@given(vector=st.sampled_from([v for v in GOOD if v.provider in {"hub88", "house"}]), data=st.data())
-def test_a_signed_body_with_one_bit_changed_is_never_valid(vector: Vector, data: st.DataObject) -> None:
+@given(
+    vector=st.sampled_from([v for v in GOOD if v.provider in {"hub88", "house"}]), data=st.data()
+)
+def test_a_signed_body_with_one_bit_changed_is_never_valid(
+    vector: Vector, data: st.DataObject
+) -> None:
     assert vector.record.value is not None
     body = bytearray(vector.record.value)
     body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -147,14 +185,20 @@ def _respelt(vector: Vector, rng: Random) -> bytes:
         for child in children:
             child.tail = rng.choice(["", "\n  ", "\t"])
         root[:] = children
-        spelt = etree.tostring(root, xml_declaration=rng.random() < 0.5, encoding=rng.choice(["UTF-8", "UTF-16"]))
+        spelt = etree.tostring(
+            root, xml_declaration=rng.random() < 0.5, encoding=rng.choice(["UTF-8", "UTF-16"])
+        )
         assert isinstance(spelt, bytes)
         return spelt
     body = json.loads(vector.record.value)
     items = list(body.items())
     rng.shuffle(items)
-    again = dict(items) | ({"request_uuid": f"again-{rng.random()}"} if vector.provider == "hub88" else {})
-    return json.dumps(again, indent=rng.choice([None, 1, 4]), ensure_ascii=rng.random() < 0.5).encode()
+    again = dict(items) | (
+        {"request_uuid": f"again-{rng.random()}"} if vector.provider == "hub88" else {}
+    )
+    return json.dumps(
+        again, indent=rng.choice([None, 1, 4]), ensure_ascii=rng.random() < 0.5
+    ).encode()
 
 
 RETRIED = [v for v in GOOD if v.provider != "adyen" and "cancel" not in dict(v.record.headers)]
@@ -169,7 +213,14 @@ def test_a_retry_is_the_same_event(vector: Vector, seed: int, offset: int) -> No
     if vector.provider == "house":
         headers["x-house-signature"] = house_signature(body)
     [again] = KEYED.normalise(
-        raw_record(vector.provider, body, headers, partition=5, offset=offset, timestamp=APPENDED_AT + 1_000)
+        raw_record(
+            vector.provider,
+            body,
+            headers,
+            partition=5,
+            offset=offset,
+            timestamp=APPENDED_AT + 1_000,
+        )
     )
     assert isinstance(again, AcceptedTransaction)
     first = vector.results[0]["event"]
@@ -179,19 +230,26 @@ def test_a_retry_is_the_same_event(vector: Vector, seed: int, offset: int) -> No
 
 # --- a batch is only an envelope ------------------------------------------------------------------------------------
 
-references = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+references = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12
+)
 
 
 @st.composite
 def adyen_items(draw: st.DrawFn) -> dict[str, Any]:
     item = {
-        "eventCode": draw(st.sampled_from(["AUTHORISATION", "CAPTURE", "REFUND", "CANCELLATION", "CHARGEBACK"])),
+        "eventCode": draw(
+            st.sampled_from(["AUTHORISATION", "CAPTURE", "REFUND", "CANCELLATION", "CHARGEBACK"])
+        ),
         "success": draw(st.sampled_from(["true", "false"])),
         "pspReference": draw(references),
         "originalReference": draw(references),
         "merchantAccountCode": "Acme",
         "merchantReference": draw(references),
-        "amount": {"currency": draw(st.sampled_from(["EUR", "JPY", "KWD"])), "value": draw(st.integers(0, 10**12))},
+        "amount": {
+            "currency": draw(st.sampled_from(["EUR", "JPY", "KWD"])),
+            "value": draw(st.integers(0, 10**12)),
+        },
         "eventDate": "2026-09-21T16:13:20+02:00",
     }
     item["additionalData"] = {"hmacSignature": adyen_signature(item)}
@@ -204,7 +262,10 @@ def _facts(batches: list[list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
     facts: list[tuple[Any, ...]] = []
     for items in batches:
         body = orjson.dumps(
-            {"live": "false", "notificationItems": [{"NotificationRequestItem": item} for item in items]}
+            {
+                "live": "false",
+                "notificationItems": [{"NotificationRequestItem": item} for item in items],
+            }
         )
         results = KEYED.normalise(raw_record("adyen", body))
         assert len(results) == len(items)
@@ -220,7 +281,9 @@ def _facts(batches: list[list[dict[str, Any]]]) -> list[tuple[Any, ...]]:
 
 
 @given(items=st.lists(adyen_items(), min_size=1, max_size=6), data=st.data())
-def test_items_keep_their_identity_in_any_order_and_batching(items: list[dict[str, Any]], data: st.DataObject) -> None:
+def test_items_keep_their_identity_in_any_order_and_batching(
+    items: list[dict[str, Any]], data: st.DataObject
+) -> None:
     other = data.draw(st.permutations(items))
     cut = data.draw(st.integers(0, len(other)))
     batches = [batch for batch in (other[:cut], other[cut:]) if batch]
@@ -229,14 +292,27 @@ def test_items_keep_their_identity_in_any_order_and_batching(items: list[dict[st
 
 # --- money is exact or rejected -------------------------------------------------------------------------------------
 
-decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=0, max_value=10**13, places=None)
+decimals = st.decimals(
+    allow_nan=False, allow_infinity=False, min_value=0, max_value=10**13, places=None
+)
 
 
-@given(number=decimals, currency=st.sampled_from(sorted(EXPONENTS)), provider=st.sampled_from(["house", "playngo"]))
-def test_decimal_text_becomes_exactly_that_number(number: Decimal, currency: str, provider: str) -> None:
+@given(
+    number=decimals,
+    currency=st.sampled_from(sorted(EXPONENTS)),
+    provider=st.sampled_from(["house", "playngo"]),
+)
+def test_decimal_text_becomes_exactly_that_number(
+    number: Decimal, currency: str, provider: str
+) -> None:
     text = str(number)
     if provider == "house":
-        fields = {"operation": "withdrawal.requested", "id": "1", "player_id": "p", "at": "2026-09-21T14:13:20Z"}
+        fields = {
+            "operation": "withdrawal.requested",
+            "id": "1",
+            "player_id": "p",
+            "at": "2026-09-21T14:13:20Z",
+        }
         body = json.dumps(fields | {"amount": text, "currency": currency})
     else:
         elements = {"externalId": "p", "transactionId": "1", "real": text, "currency": currency}

@@ -69,7 +69,9 @@ class Worker:
             expected = self.nexts.get((batch.assignment, tp), self.broker.committed.get(tp, 0))
             # Only what two fetches showed to be no record, behind all that was done, is left out (`tails.py`).
             left_out = batch.from_offset - expected
-            assert 0 <= left_out <= self.intake.gap_offsets, f"{batch} begins elsewhere than at {expected}"
+            assert 0 <= left_out <= self.intake.gap_offsets, (
+                f"{batch} begins elsewhere than at {expected}"
+            )
             assert not self.broker.records(tp, expected, batch.from_offset)
             self.nexts[batch.assignment, tp] = batch.next_offset
             assert offsets == self.broker.records(tp, batch.from_offset, batch.next_offset)
@@ -79,20 +81,28 @@ class Worker:
             assert self.intake._current._progress[tp].unfinished_records <= AHEAD
         assert offsets == self.tried[batch], "a batch that is tried again is the same"
         await asyncio.sleep(self.rng.choice([0, 0, 0.001, 0.03, 0.2]))
-        self.broker.durable[tp].update(self.rng.sample(offsets, k=self.rng.randint(0, len(offsets))))
+        self.broker.durable[tp].update(
+            self.rng.sample(offsets, k=self.rng.randint(0, len(offsets)))
+        )
         if self.rng.random() < 0.2:
             raise Unavailable("the database is down")
         self.broker.durable[tp].update(offsets)
 
     async def live(self, *, is_killed: bool) -> None:
         """Until all is done and committed, or the client was told to end it; then stop, or just vanish."""
-        agent = asyncio.ensure_future(process_batches(self.intake, self.batches(), self.handle, records_max=BATCH))
+        agent = asyncio.ensure_future(
+            process_batches(self.intake, self.batches(), self.handle, records_max=BATCH)
+        )
         await self.intake.start()
         ended = asyncio.ensure_future(self.client.ended.wait())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not (ended.done() or agent.done() or self.intake.crashed or self.broker.is_through):
-                    await asyncio.wait([ended, agent], timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+                while not (
+                    ended.done() or agent.done() or self.intake.crashed or self.broker.is_through
+                ):
+                    await asyncio.wait(
+                        [ended, agent], timeout=0.05, return_when=asyncio.FIRST_COMPLETED
+                    )
             if self.intake.crash_reason:
                 raise self.intake.crash_reason
         finally:
@@ -113,7 +123,9 @@ class Worker:
             yield await self.channel.queue.get()
 
 
-async def story(seed: int, sizes: Sequence[int], faults: list[tuple[int, str]], *, reads: bool) -> None:
+async def story(
+    seed: int, sizes: Sequence[int], faults: list[tuple[int, str]], *, reads: bool
+) -> None:
     rng = random.Random(seed)
     broker = Broker(rng, sizes)
     app = create_app(AppSettings("test", "127.0.0.1:1"))
@@ -126,7 +138,9 @@ async def story(seed: int, sizes: Sequence[int], faults: list[tuple[int, str]], 
             patch.setattr(intake_module, "new_consumer", lambda _, client=client: client)
             patch.setattr(starts, "query_group_offsets", client.query_group)
             patch.setattr(intake_module, "CHUNK_RECORDS", PIECE)
-            patch.setattr(gathering, "LINGER_S_PER_RECORD", gathering.LINGER_MAX_S)  # behind few records, too
+            patch.setattr(
+                gathering, "LINGER_S_PER_RECORD", gathering.LINGER_MAX_S
+            )  # behind few records, too
             await worker.live(is_killed=is_killed)
         if broker.is_through:
             break

@@ -42,19 +42,42 @@ def other_events(draw):
             [
                 deposit(tx_id, minor, player=player),
                 transaction(
-                    "CHARGEBACK", tx_id, leg("DEPOSIT_REVERSAL", minor), provider="adyen", player=player, round_id=None
+                    "CHARGEBACK",
+                    tx_id,
+                    leg("DEPOSIT_REVERSAL", minor),
+                    provider="adyen",
+                    player=player,
+                    round_id=None,
                 ),
                 granted(tx_id, minor, draw(st.sampled_from([0, 0, 150, 900])), player),
                 house("bonus.forfeited", tx_id, leg("BONUS_FORFEIT", minor), player=player),
                 house("bonus.released", tx_id, leg("BONUS_RELEASE", minor), player=player),
                 *[
-                    house(f"player.{what}", f"{tx_id}{source}", state, player=player, cause=Cause(source, tx_id))
+                    house(
+                        f"player.{what}",
+                        f"{tx_id}{source}",
+                        state,
+                        player=player,
+                        cause=Cause(source, tx_id),
+                    )
                     for source in ("kyc", "operator")
                     for what in ("blocked", "held", "released")
                 ],
                 house("player.limited", tx_id, leg("PLAYER_STATE", minor), player=player),
-                house("withdrawal.requested", tx_id, leg("WITHDRAWAL", minor), player=player, decide=True),
-                transaction("release", tx_id, leg("WIN", minor), leg("JACKPOT_CONTRIBUTION", 7), player=player),
+                house(
+                    "withdrawal.requested",
+                    tx_id,
+                    leg("WITHDRAWAL", minor),
+                    player=player,
+                    decide=True,
+                ),
+                transaction(
+                    "release",
+                    tx_id,
+                    leg("WIN", minor),
+                    leg("JACKPOT_CONTRIBUTION", 7),
+                    player=player,
+                ),
             ]
         )
     )
@@ -73,8 +96,14 @@ def histories(draw):
     if draw(st.booleans()):  # bonus money is only bet where there is little cash
         opening = [deposit(f"first-{player}", funds % 100, player=player) for player in PLAYERS]
         required = draw(st.integers(0, 3_000))
-        opening += [granted(f"first-{player}", draw(st.integers(100, 900)), required, player) for player in PLAYERS]
-    lanes = [*draw(st.lists(rounds(), min_size=1, max_size=5)), draw(st.lists(other_events(), max_size=5))]
+        opening += [
+            granted(f"first-{player}", draw(st.integers(100, 900)), required, player)
+            for player in PLAYERS
+        ]
+    lanes = [
+        *draw(st.lists(rounds(), min_size=1, max_size=5)),
+        draw(st.lists(other_events(), max_size=5)),
+    ]
     lanes = [lane[:] for lane in lanes if lane]
     history = []
     while lanes:
@@ -99,7 +128,7 @@ class Oracle:
         self.requirement = dict.fromkeys(PLAYERS, 0)
         self.told = set()
         self.took = {}
-        self.dead = set()
+        self.dead_letters = set()
 
     def tell(self, event):
         if event.event_id in self.told:
@@ -114,9 +143,11 @@ class Oracle:
 
     def bet(self, event, player, amount):
         tx_id, most = event.provider_tx_id, self.limit[player]
-        if tx_id in self.dead or "blocked" in self.standings[player].values():
+        if tx_id in self.dead_letters or "blocked" in self.standings[player].values():
             return
-        if (most is not None and amount > most) or amount > max(self.cash[player] + self.bonus[player], 0):
+        if (most is not None and amount > most) or amount > max(
+            self.cash[player] + self.bonus[player], 0
+        ):
             return
         cash = amount if amount <= self.cash[player] else max(self.cash[player], 0)
         self.cash[player] -= cash
@@ -131,7 +162,9 @@ class Oracle:
     def win(self, event, player, amount):
         bonus = 0
         if self.left[player]:
-            cash, taken = self.took.get(event.reference.tx_id, (0, 0)) if event.reference else (0, 0)
+            cash, taken = (
+                self.took.get(event.reference.tx_id, (0, 0)) if event.reference else (0, 0)
+            )
             if cash + taken:
                 bonus = amount * taken // (cash + taken)
             elif self.cash[player] <= 0:
@@ -144,27 +177,33 @@ class Oracle:
 
     def rollback(self, event, player, amount):
         tx_id = event.reference.tx_id
-        if tx_id in self.dead:
+        if tx_id in self.dead_letters:
             return
-        self.dead.add(tx_id)
+        self.dead_letters.add(tx_id)
         cash, bonus = self.took.get(tx_id, (0, 0))
         self.cash[player] += cash
         self.bonus[player] += bonus
-        if self.left[player] is not None and cash + bonus and self.under[tx_id] == self.requirement[player]:
+        if (
+            self.left[player] is not None
+            and cash + bonus
+            and self.under[tx_id] == self.requirement[player]
+        ):
             if self.left[player]:
                 self.left[player] += cash + bonus
             else:
                 self.to_cash(player, min(bonus, self.bonus[player]))
 
-    def AUTHORISATION(self, event, player, amount):  # noqa: N802 - the provider's own word
+    def AUTHORISATION(self, event, player, amount):
         self.cash[player] += amount
 
-    def CHARGEBACK(self, event, player, amount):  # noqa: N802
+    def CHARGEBACK(self, event, player, amount):
         self.cash[player] -= amount
 
     def withdrawal_requested(self, event, player, amount):
         stopped = {"blocked", "held"} & set(self.standings[player].values())
-        if not stopped and amount <= max(min(self.cash[player], self.cash[player] + self.bonus[player]), 0):
+        if not stopped and amount <= max(
+            min(self.cash[player], self.cash[player] + self.bonus[player]), 0
+        ):
             self.cash[player] -= amount
             self.held[player] += amount
 

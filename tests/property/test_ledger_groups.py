@@ -32,17 +32,22 @@ IDS = st.sampled_from("ab")
 AMOUNTS = st.sampled_from([0, 5, 50, 100, 301])
 CURRENCIES = st.sampled_from(["EUR"] * 7 + ["USD"])
 TREATMENTS = st.sampled_from(["BOOK", "BOOK", "REFUSE"])
-POLICIES = st.builds(LedgerPolicy, st.booleans(), TREATMENTS, TREATMENTS, TREATMENTS, st.sampled_from([None, 1]))
+POLICIES = st.builds(
+    LedgerPolicy, st.booleans(), TREATMENTS, TREATMENTS, TREATMENTS, st.sampled_from([None, 1])
+)
 
 
 async def apply_all(server, events, policy, sizes):
     ledger = PostgresLedger(
-        SimulatedDatabase(server, Process("ledger", Random(1), lambda _: None), "db"), {"hub88": policy}
+        SimulatedDatabase(server, Process("ledger", Random(1), lambda _: None), "db"),
+        {"hub88": policy},
     )
     ledger.epochs[0] = (await claim_positions(ledger.database, [0]))[0].epoch
     at = 0
     for size in sizes:
-        placed = [log_event(event, 0, offset) for offset, event in enumerate(events[at : at + size], at)]
+        placed = [
+            log_event(event, 0, offset) for offset, event in enumerate(events[at : at + size], at)
+        ]
         await ledger.commit_group([Slice(0, at, at + size, placed)])
         at += size
         if size % 2:
@@ -66,7 +71,9 @@ def booked(events, policy, sizes):
 
 def rows(server):
     return {
-        name: sorted(repr(sorted(row.items(), key=repr)) for row in server.tables[name].rows.values())
+        name: sorted(
+            repr(sorted(row.items(), key=repr)) for row in server.tables[name].rows.values()
+        )
         for name in TABLES
     }
 
@@ -74,9 +81,14 @@ def rows(server):
 def cancelled(event):
     text = f"{event.attempt.topic}-{event.attempt.partition}@{event.attempt.offset}#{event.attempt.record_index}"
     return transaction(
-        "cancel", text, leg("CANCEL", None, None), player=event.player_id, provider=event.provider,
-        reference=(event.operation, event.provider_tx_id), cause=Cause("connector", text),
-    )  # fmt: skip
+        "cancel",
+        text,
+        leg("CANCEL", None, None),
+        player=event.player_id,
+        provider=event.provider,
+        reference=(event.operation, event.provider_tx_id),
+        cause=Cause("connector", text),
+    )
 
 
 def found(event, player):
@@ -89,11 +101,31 @@ def of_a_bet(draw):
     """A bet and what names it, wins and jackpots, alone and together, and what takes any of them back."""
     player, tx_id, minor, currency = draw(PLAYERS), draw(IDS), draw(AMOUNTS), draw(CURRENCIES)
     stake, won, jackpot, share = (
-        leg("BET", minor, currency), leg("WIN", draw(AMOUNTS), currency), leg("JACKPOT_WIN", 7, currency),
+        leg("BET", minor, currency),
+        leg("WIN", draw(AMOUNTS), currency),
+        leg("JACKPOT_WIN", 7, currency),
         leg("JACKPOT_CONTRIBUTION", 3, currency),
-    )  # fmt: skip
-    kinds = ["bet", "bet", "share", "free", "net", "win", "win", "unnamed", "all", "all", "jackpot", "jackpot",
-             "rollback", "rollback", "rollback", "sweep", "nobody", "found"]  # fmt: skip
+    )
+    kinds = [
+        "bet",
+        "bet",
+        "share",
+        "free",
+        "net",
+        "win",
+        "win",
+        "unnamed",
+        "all",
+        "all",
+        "jackpot",
+        "jackpot",
+        "rollback",
+        "rollback",
+        "rollback",
+        "sweep",
+        "nobody",
+        "found",
+    ]
     story = []
     for number, kind in enumerate(draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=7))):
         other = f"{tx_id}{number % 2}"
@@ -102,7 +134,9 @@ def of_a_bet(draw):
         back = ("rollback", other, leg("ROLLBACK", None, None))
         taken = {
             "player": player,
-            "reference": draw(st.sampled_from([of, of, of, ("win", f"{tx_id}0"), ("jackpot", f"{tx_id}0")])),
+            "reference": draw(
+                st.sampled_from([of, of, of, ("win", f"{tx_id}0"), ("jackpot", f"{tx_id}0")])
+            ),
         }
         nobodys = draw(st.sampled_from([back, ("win", other, won)]))
         match kind:
@@ -111,7 +145,13 @@ def of_a_bet(draw):
             case "share":
                 event = transaction("bet", tx_id, stake, share, player=player, decide=True)
             case "free":
-                event = transaction("bet", tx_id, leg("BET", minor, currency, is_free=True), player=player, decide=True)
+                event = transaction(
+                    "bet",
+                    tx_id,
+                    leg("BET", minor, currency, is_free=True),
+                    player=player,
+                    decide=True,
+                )
             case "net":
                 event = transaction("bet", tx_id, stake, won, player=player, decide=True)
             case "win":
@@ -120,7 +160,13 @@ def of_a_bet(draw):
                 event = transaction("win", other, leg("WIN", 50, None), **by)
             case "all":
                 event = transaction(
-                    "win", other, won, jackpot, share, player=player, reference=draw(st.sampled_from([of, None]))
+                    "win",
+                    other,
+                    won,
+                    jackpot,
+                    share,
+                    player=player,
+                    reference=draw(st.sampled_from([of, None])),
                 )
             case "jackpot":
                 event = transaction("jackpot", other, jackpot, **by)
@@ -142,28 +188,78 @@ def of_the_house(draw):
     player, tx_id, minor, currency = draw(PLAYERS), draw(IDS), draw(AMOUNTS), draw(CURRENCIES)
     request, proposal = ("withdrawal.requested", draw(IDS)), ("adjustment.proposed", draw(IDS))
     money: dict[str, Any] = {"provider": "adyen", "round_id": None}
-    return draw(st.sampled_from([
-        deposit(tx_id, minor, player=player),
-        transaction("AUTHORISATION", tx_id, leg("DEPOSIT", minor, currency), player=None, **money),
-        transaction("CHARGEBACK", tx_id, leg("DEPOSIT_REVERSAL", minor, currency), player=player, **money),
-        house("bonus.granted", tx_id, leg("BONUS_GRANT", 300), leg("WAGERING", draw(st.sampled_from([0, 100, 400]))), player=player),
-        house("bonus.granted", tx_id, leg("BONUS_GRANT", minor, currency), player=player),
-        house("bonus.released", tx_id, leg("BONUS_RELEASE", minor), player=player),
-        house("bonus.forfeited", tx_id, leg("BONUS_FORFEIT", minor), player=player),
-        house("withdrawal.requested", tx_id, leg("WITHDRAWAL", minor, currency), player=player, decide=True),
-        house("withdrawal.paid", tx_id, leg("WITHDRAWAL", None, None), player=player, reference=request),
-        house("withdrawal.refused", tx_id, leg("WITHDRAWAL_REVERSAL", None, None), player=player, reference=request),
-        house("adjustment.proposed", tx_id, leg("INFORMATIONAL", -minor), player=player, cause=Cause("operator", "x", "A")),
-        house("adjustment.approved", tx_id, leg("ADJUSTMENT", None, None), player=player, reference=proposal,
-              cause=Cause("operator", "x", draw(st.sampled_from("AB")))),
-        house("player.limited", tx_id, leg("PLAYER_STATE", minor), player=player),
-    ]))  # fmt: skip
+    return draw(
+        st.sampled_from(
+            [
+                deposit(tx_id, minor, player=player),
+                transaction(
+                    "AUTHORISATION", tx_id, leg("DEPOSIT", minor, currency), player=None, **money
+                ),
+                transaction(
+                    "CHARGEBACK",
+                    tx_id,
+                    leg("DEPOSIT_REVERSAL", minor, currency),
+                    player=player,
+                    **money,
+                ),
+                house(
+                    "bonus.granted",
+                    tx_id,
+                    leg("BONUS_GRANT", 300),
+                    leg("WAGERING", draw(st.sampled_from([0, 100, 400]))),
+                    player=player,
+                ),
+                house("bonus.granted", tx_id, leg("BONUS_GRANT", minor, currency), player=player),
+                house("bonus.released", tx_id, leg("BONUS_RELEASE", minor), player=player),
+                house("bonus.forfeited", tx_id, leg("BONUS_FORFEIT", minor), player=player),
+                house(
+                    "withdrawal.requested",
+                    tx_id,
+                    leg("WITHDRAWAL", minor, currency),
+                    player=player,
+                    decide=True,
+                ),
+                house(
+                    "withdrawal.paid",
+                    tx_id,
+                    leg("WITHDRAWAL", None, None),
+                    player=player,
+                    reference=request,
+                ),
+                house(
+                    "withdrawal.refused",
+                    tx_id,
+                    leg("WITHDRAWAL_REVERSAL", None, None),
+                    player=player,
+                    reference=request,
+                ),
+                house(
+                    "adjustment.proposed",
+                    tx_id,
+                    leg("INFORMATIONAL", -minor),
+                    player=player,
+                    cause=Cause("operator", "x", "A"),
+                ),
+                house(
+                    "adjustment.approved",
+                    tx_id,
+                    leg("ADJUSTMENT", None, None),
+                    player=player,
+                    reference=proposal,
+                    cause=Cause("operator", "x", draw(st.sampled_from("AB"))),
+                ),
+                house("player.limited", tx_id, leg("PLAYER_STATE", minor), player=player),
+            ]
+        )
+    )
 
 
 @st.composite
 def histories(draw):
     """The stories of one or two bets and some of the house's, shuffled into each other; cancels, and some of it again."""
-    some = [event for story in draw(st.lists(of_a_bet(), min_size=1, max_size=2)) for event in story]
+    some = [
+        event for story in draw(st.lists(of_a_bet(), min_size=1, max_size=2)) for event in story
+    ]
     some += draw(st.lists(of_the_house(), max_size=4))
     some += [cancelled(event) for event in some if event.decision_required and draw(st.booleans())]
     order = draw(st.permutations(some))
@@ -183,7 +279,9 @@ def test_however_events_are_grouped_they_come_out_alike(history, policy, data):
     assert rows(booked(history, policy, sizes)) == expected
     assert list(gaps_of(whole)) == []
     # And whoever has fallen below zero, or further below, is told of.
-    told = {row["event_id"] for row in whole.tables["entry"].rows.values() if row["reason"] in REASONS}
+    told = {
+        row["event_id"] for row in whole.tables["entry"].rows.values() if row["reason"] in REASONS
+    }
     assert told == {event_id for chain in chains_of(whole).values() for event_id in debts_of(chain)}
 
 
@@ -191,7 +289,13 @@ def jackpot(tx_id, minor, of):
     return transaction("jackpot", tx_id, leg("JACKPOT_WIN", minor), reference=("bet", of))
 
 
-REFUNDED_TWICE = [deposit("d", 1_000), bet("b", 100), rollback("r1", "b"), jackpot("j", 5, "b"), rollback("r2", "b")]
+REFUNDED_TWICE = [
+    deposit("d", 1_000),
+    bet("b", 100),
+    rollback("r1", "b"),
+    jackpot("j", 5, "b"),
+    rollback("r2", "b"),
+]
 REFUNDED_BEFORE = [deposit("d", 1_000), rollback("r1", "b"), jackpot("j", 5, "b"), bet("b", 100)]
 MARKS = [LedgerPolicy(rollback_after_win="REFUSE"), LedgerPolicy(open_round_max_age_ms=1)]
 
@@ -227,9 +331,11 @@ def test_an_end_that_was_not_read_is_not_overwritten(monkeypatch):
 def test_a_win_is_taken_back_and_not_what_came_before_the_share_that_it_gave_to_the_pool():
     share = leg("JACKPOT_CONTRIBUTION", 3)
     history = [
-        deposit("d", 1_000), win("w0", 500, "b"), transaction("win", "w", leg("WIN", 40), share),
+        deposit("d", 1_000),
+        win("w0", 500, "b"),
+        transaction("win", "w", leg("WIN", 40), share),
         transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("win", "w")),
-    ]  # fmt: skip
+    ]
     for sizes in ([4], [1, 1, 1, 1]):
         [wallet] = booked(history, LedgerPolicy(), sizes).tables["wallet"].rows.values()
         assert wallet["cash_minor"] == 1_500

@@ -13,7 +13,13 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lab.simulator.checks import find_failures
 from lab.simulator.clock import SimulatedLoop
@@ -28,7 +34,12 @@ IDS = st.sampled_from(["a", "b", "c"])
 AMOUNTS = st.integers(0, 400)
 TREATMENTS = st.sampled_from(["BOOK", "REFUSE"])
 STRIKES = st.sampled_from(
-    [(role, point, blow) for role, points in FAULT_POINTS.items() for point, blows in points.items() for blow in blows]
+    [
+        (role, point, blow)
+        for role, points in FAULT_POINTS.items()
+        for point, blows in points.items()
+        for blow in blows
+    ]
 )
 
 
@@ -41,21 +52,36 @@ class Casino(RuleBasedStateMachine):
     """Two players, three ids: everything meets everything."""
 
     @initialize(
-        seed=st.integers(0, 2**16), workers=st.integers(1, 3), reusable=st.booleans(),
-        treatments=st.tuples(TREATMENTS, TREATMENTS, TREATMENTS), funds=st.integers(0, 1_000),
-    )  # fmt: skip
+        seed=st.integers(0, 2**16),
+        workers=st.integers(1, 3),
+        reusable=st.booleans(),
+        treatments=st.tuples(TREATMENTS, TREATMENTS, TREATMENTS),
+        funds=st.integers(0, 1_000),
+    )
     def begin(self, seed, workers, reusable, treatments, funds):
         logging.getLogger("ledger_sink").setLevel(logging.CRITICAL)
         without_bet, after_rollback, rollback = treatments
         policy = LedgerPolicy(
-            refused_id_reusable=reusable, win_without_bet=without_bet, win_after_rollback=after_rollback,
+            refused_id_reusable=reusable,
+            win_without_bet=without_bet,
+            win_after_rollback=after_rollback,
             rollback_after_win=rollback,
-        )  # fmt: skip
+        )
         self.loop = SimulatedLoop()
         self.records = []
-        self.loop.run_until_complete(self.make(Random(seed), {"hub88": policy, "playngo": policy}, workers))
+        self.loop.run_until_complete(
+            self.make(Random(seed), {"hub88": policy, "playngo": policy}, workers)
+        )
         for player in ("p-1", "p-2"):
-            self.say(told("adjustment", "house", f"first-{player}", player, (IntentLeg("ADJUSTMENT", funds, "EUR"),)))
+            self.say(
+                told(
+                    "adjustment",
+                    "house",
+                    f"first-{player}",
+                    player,
+                    (IntentLeg("ADJUSTMENT", funds, "EUR"),),
+                )
+            )
 
     async def make(self, chance, policies, workers):
         self.world = Simulation(chance, policies, lambda _: None, partitions=2)
@@ -79,7 +105,14 @@ class Casino(RuleBasedStateMachine):
         bet = ("acme", "hub88", "bet", of)
         self.say(
             told(
-                "win", "hub88", tx_id, player, (IntentLeg("WIN", minor, "EUR"),), reference=bet, round_id="r", game="7"
+                "win",
+                "hub88",
+                tx_id,
+                player,
+                (IntentLeg("WIN", minor, "EUR"),),
+                reference=bet,
+                round_id="r",
+                game="7",
             )
         )
 
@@ -87,7 +120,16 @@ class Casino(RuleBasedStateMachine):
     def rollback(self, player, tx_id, of):
         bet = ("acme", "hub88", "bet", of)
         self.say(
-            told("rollback", "hub88", tx_id, player, (IntentLeg("ROLLBACK"),), reference=bet, round_id="r", game="7")
+            told(
+                "rollback",
+                "hub88",
+                tx_id,
+                player,
+                (IntentLeg("ROLLBACK"),),
+                reference=bet,
+                round_id="r",
+                game="7",
+            )
         )
 
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_cancelled=st.booleans())
@@ -99,7 +141,18 @@ class Casino(RuleBasedStateMachine):
         )
         legs = (IntentLeg(kind, minor, "EUR"),)
         decides = not is_cancelled
-        self.say(told(operation, "playngo", tx_id, player, legs, reference=reference, round_id="r", decides=decides))
+        self.say(
+            told(
+                operation,
+                "playngo",
+                tx_id,
+                player,
+                legs,
+                reference=reference,
+                round_id="r",
+                decides=decides,
+            )
+        )
 
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, wagering=st.none() | AMOUNTS)
     def bonus(self, player, tx_id, minor, wagering):
@@ -107,7 +160,13 @@ class Casino(RuleBasedStateMachine):
         legs = (leg,) if wagering is None else (leg, leg._replace(kind="WAGERING", minor=wagering))
         self.say(told("bonus.granted", "house", tx_id, player, legs))
 
-    @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS, what=st.sampled_from(["requested", "paid", "refused"]))
+    @rule(
+        player=PLAYERS,
+        tx_id=IDS,
+        of=IDS,
+        minor=AMOUNTS,
+        what=st.sampled_from(["requested", "paid", "refused"]),
+    )
     def withdrawal(self, player, tx_id, of, minor, what):
         request = ("acme", "house", "withdrawal.requested", of)
         if what == "requested":
@@ -117,12 +176,22 @@ class Casino(RuleBasedStateMachine):
             leg = IntentLeg("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
             self.say(told(f"withdrawal.{what}", "house", tx_id, player, (leg,), reference=request))
 
-    @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS, is_opened=st.booleans(), is_refund=st.booleans())
+    @rule(
+        player=PLAYERS,
+        tx_id=IDS,
+        of=IDS,
+        minor=AMOUNTS,
+        is_opened=st.booleans(),
+        is_refund=st.booleans(),
+    )
     def deposit(self, player, tx_id, of, minor, is_opened, is_refund):
         leg = IntentLeg("INFORMATIONAL", minor, "EUR")
         if is_opened:
             self.say(told("deposit.opened", "house", of, player, (leg,)))
-        opened, paid = ("acme", "house", "deposit.opened", of), ("acme", "adyen", "AUTHORISATION", tx_id)
+        opened, paid = (
+            ("acme", "house", "deposit.opened", of),
+            ("acme", "adyen", "AUTHORISATION", tx_id),
+        )
         self.say(Intent(paid, None, (leg._replace(kind="DEPOSIT"),), opened))
         if is_refund:
             refund = ("acme", "adyen", "REFUND", tx_id)
@@ -176,7 +245,10 @@ class Casino(RuleBasedStateMachine):
 
 def played(examples: int, steps: int):
     return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
 
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Amount
-from schemas.money import AMOUNT_MAX, EXPONENTS, SCALE_MAX, amount_from_text, format_minor, minor_units, truncate
+from schemas.money import (
+    AMOUNT_MAX,
+    EXPONENTS,
+    SCALE_MAX,
+    amount_from_text,
+    format_minor,
+    minor_units,
+    truncate,
+)
 
 DIGITS = st.text("0123456789", max_size=25)
 EXACT = Context(prec=200)
@@ -27,7 +35,9 @@ def printed(draw: st.DrawFn) -> str:
 
 
 AMOUNTS = st.builds(
-    Amount, st.integers(-AMOUNT_MAX, AMOUNT_MAX) | st.integers(-(10**6), 10**6), st.integers(0, SCALE_MAX)
+    Amount,
+    st.integers(-AMOUNT_MAX, AMOUNT_MAX) | st.integers(-(10**6), 10**6),
+    st.integers(0, SCALE_MAX),
 )
 CURRENCIES = st.sampled_from(sorted(EXPONENTS))
 
@@ -59,7 +69,11 @@ def fits(text: str) -> bool:
         exponent = int(number.as_tuple().exponent)
         scale = max(0, -int(number.normalize().as_tuple().exponent))
         # Zero times 10^31 would fit, and nobody's number it is.
-        return len(text) <= 64 and abs(exponent) <= SCALE_MAX and abs(number.scaleb(scale)) <= AMOUNT_MAX
+        return (
+            len(text) <= 64
+            and abs(exponent) <= SCALE_MAX
+            and abs(number.scaleb(scale)) <= AMOUNT_MAX
+        )
 
 
 @given(st.text(max_size=70))
@@ -95,7 +109,9 @@ def test_minor_units_are_exact_or_refused(amount, currency):
 
 @given(st.integers(-(10**12), 10**12), CURRENCIES)
 def test_minor_units_come_back_from_what_a_person_reads(minor, currency):
-    assert minor_units(amount_from_text(format_minor(minor, EXPONENTS[currency])), currency) == minor
+    assert (
+        minor_units(amount_from_text(format_minor(minor, EXPONENTS[currency])), currency) == minor
+    )
 
 
 @given(AMOUNTS, st.integers(0, SCALE_MAX))

@@ -15,7 +15,12 @@ VALUES = ("good", "good", "bad", "bad", "forged")
 """A player waits behind what is bad; what is forged is a dead letter that holds nobody up."""
 
 ACTIONS = st.one_of(
-    st.tuples(st.just("append"), st.sampled_from(KEYS), st.sampled_from(VALUES), st.sampled_from([1, 1, 1, 400])),
+    st.tuples(
+        st.just("append"),
+        st.sampled_from(KEYS),
+        st.sampled_from(VALUES),
+        st.sampled_from([1, 1, 1, 400]),
+    ),
     st.tuples(st.just("handle"), st.integers(1, 6), st.integers(0, 6), st.integers(0, 8)),
     st.tuples(st.just("redrive"), st.integers(0, 3), st.booleans()),
     st.tuples(st.just("drop"), st.integers(0, 3)),
@@ -25,7 +30,9 @@ ACTIONS = st.one_of(
 def act(story: Story, action: tuple[Any, ...]) -> None:
     match action:
         case ("append", key, value, after_ms):
-            story.append(key, f"bad-{len(story.log)}" if value == "bad" else value, after_ms=after_ms)
+            story.append(
+                key, f"bad-{len(story.log)}" if value == "bad" else value, after_ms=after_ms
+            )
         case ("handle", count, killed_after, back):
             for step, _ in enumerate(story.steps(count)):
                 if step == killed_after:
@@ -49,7 +56,9 @@ def settle(story: Story) -> None:
     while True:
         while story.next_offset < len(story.log):
             story.handle()
-        waited_for = [jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None]
+        waited_for = [
+            jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None
+        ]
         if not waited_for:
             return
         for offset in waited_for:
@@ -75,6 +84,8 @@ def test_nothing_is_lost_and_the_order_of_a_player_is_kept(actions, limits):
         plain = [
             offset
             for offset in story.first_emissions(key)
-            if story.log[offset].value == b"good" and not story.log[offset].headers and offset not in full
+            if story.log[offset].value == b"good"
+            and not story.log[offset].headers
+            and offset not in full
         ]
         assert plain == sorted(plain)

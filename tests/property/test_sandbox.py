@@ -64,7 +64,10 @@ def _amounts(record):
     """What the bytes say, read without any of our own code but the table of currencies."""
     if record.provider == "playngo":
         text = record.value.decode()
-        yield re.findall("<real>(.*?)</real>", text)[0], re.findall("<currency>(.*?)</currency>", text)[0]
+        yield (
+            re.findall("<real>(.*?)</real>", text)[0],
+            re.findall("<currency>(.*?)</currency>", text)[0],
+        )
         return
     body = orjson.loads(record.value)
     if record.provider == "hub88" and "amount" in body:
@@ -76,7 +79,10 @@ def _amounts(record):
         for entry in body["notificationItems"]:
             amount = entry["NotificationRequestItem"]["amount"]
             assert isinstance(amount["value"], int)
-            yield Decimal(amount["value"]).scaleb(-EXPONENTS[amount["currency"]]), amount["currency"]
+            yield (
+                Decimal(amount["value"]).scaleb(-EXPONENTS[amount["currency"]]),
+                amount["currency"],
+            )
 
 
 @settings(max_examples=25)

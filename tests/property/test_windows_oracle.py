@@ -49,7 +49,8 @@ class Oracle:
 
 # Quarter seconds put events on borders and between them; few ids make duplicates, also with another time.
 arrivals = st.lists(
-    st.tuples(st.integers(0, 80).map(lambda quarter: quarter * 250), st.integers(0, 40).map(str)), max_size=60
+    st.tuples(st.integers(0, 80).map(lambda quarter: quarter * 250), st.integers(0, 40).map(str)),
+    max_size=60,
 )
 drifting = st.lists(st.tuples(st.integers(-16, 6), st.integers(0, 40).map(str)), max_size=80)
 
@@ -76,7 +77,9 @@ def same_as_oracle(spec: WindowSpec, events: list[tuple[int, str]]) -> None:
             assert found.size == best.size
             assert found.start_ms <= at_ms < found.end_ms
             assert found.end_ms - found.start_ms == spec.window_ms
-            inside = [event for event in oracle.counted if found.start_ms <= event[0] < found.end_ms]
+            inside = [
+                event for event in oracle.counted if found.start_ms <= event[0] < found.end_ms
+            ]
             contributions = list(window.contributions(found.start_ms, found.end_ms))
             assert sorted((c.at_ms, c.event_id) for c in contributions) == sorted(inside)
             assert window.peak(at_ms, best.size) == found
@@ -117,7 +120,18 @@ WIN = [Leg("WIN")]
 def run(watch: PartitionDetectors, events, start: int = 0) -> list[FraudAlert]:
     alerts = []
     for offset, (at_ms, event_id, player, legs) in enumerate(events, start):
-        observation = (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms)
+        observation = (
+            event_id,
+            "default",
+            "hub88",
+            "DE",
+            player,
+            legs,
+            f"g{event_id[-1]}",
+            at_ms,
+            None,
+            at_ms,
+        )
         alerts += watch.observe(observation, offset)
     return alerts
 
@@ -145,7 +159,9 @@ def log_of(seed: int, length: int) -> list[tuple[int, str, str, list[Leg]]]:
     hurry = chance.choice([0.5, 0.7, 0.9])
     while len(out) < length:
         player = chance.choice("pppq")
-        now += chance.choice([0, 1]) if chance.random() < hurry else chance.choice([2, 4, 8, 30, 45])
+        now += (
+            chance.choice([0, 1]) if chance.random() < hurry else chance.choice([2, 4, 8, 30, 45])
+        )
         back = chance.randrange(1, 22) if chance.random() < 0.1 else 0
         is_copy = chance.random() < 0.1
         event_id = chance.choice(seen[player][-12:]) if is_copy else f"{player}{len(out)}"
@@ -162,7 +178,9 @@ logs = st.builds(log_of, st.integers(0, 2**32), st.integers(0, 250))
 def test_each_alert_is_one_that_the_definition_demands(log):
     """Per player: silent below the threshold, one alert when it is first reached, distinct ids for distinct episodes."""
     # Nothing is forgotten here, so that the oracle needs no watermark.
-    rule = RULE.__class__(**{**{n: getattr(RULE, n) for n in RULE.__struct_fields__}, "idle_ms": 10**9})
+    rule = RULE.__class__(
+        **{**{n: getattr(RULE, n) for n in RULE.__struct_fields__}, "idle_ms": 10**9}
+    )
     alerts = run(PartitionDetectors([rule], 0), log)
     assert len({alert.alert_id for alert in alerts}) == len(alerts)
     for player in "pq":
@@ -178,7 +196,9 @@ def test_each_alert_is_one_that_the_definition_demands(log):
                 expected.append((at_ms, size))
             elif busy_ms is not None and size >= rule.close_below:
                 busy_ms = max(busy_ms, at_ms)
-        found = [(alert.occurred_at, alert.observed) for alert in alerts if alert.player_id == player]
+        found = [
+            (alert.occurred_at, alert.observed) for alert in alerts if alert.player_id == player
+        ]
         assert found == expected
         assert all(observed == rule.threshold for _, observed in found)
 
@@ -209,13 +229,34 @@ def test_every_alert_can_be_explained_from_its_own_offsets(log):
     an event that was already forgotten may need a longer way back: see `pitboss alerts explain`.
     """
     times: dict[str, int] = {}
-    log = [(times.setdefault(event_id, at_ms), event_id, player, legs) for at_ms, event_id, player, legs in log]
+    log = [
+        (times.setdefault(event_id, at_ms), event_id, player, legs)
+        for at_ms, event_id, player, legs in log
+    ]
     events = [
-        (offset, (event_id, "default", "hub88", "DE", player, legs, f"g{event_id[-1]}", at_ms, None, at_ms))
+        (
+            offset,
+            (
+                event_id,
+                "default",
+                "hub88",
+                "DE",
+                player,
+                legs,
+                f"g{event_id[-1]}",
+                at_ms,
+                None,
+                at_ms,
+            ),
+        )
         for offset, (at_ms, event_id, player, legs) in enumerate(log)
     ]
     for alert in run(PartitionDetectors([RULE], 0), log):
-        own = [event for event in events if event[0] >= first_offset_of(alert) and event[1][4] == alert.player_id]
+        own = [
+            event
+            for event in events
+            if event[0] >= first_offset_of(alert) and event[1][4] == alert.player_id
+        ]
         explanation = explain(alert, own, [RULE])
         assert explanation.differences == []
         assert explanation.seconds[-1].running == alert.observed

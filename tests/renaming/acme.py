@@ -12,7 +12,15 @@ from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.money import amount_from_text
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, require_key
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    Reader,
+    require_key,
+)
 from streams.providers.fields import Id, currency_of, read_json, text_of
 from streams.providers.signatures import same_secret
 
@@ -40,7 +48,11 @@ class Acme(Dialect):
     checks: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        secret = None if material is None or not self.checks else require_key(material, "secret", "acme").encode()
+        secret = (
+            None
+            if material is None or not self.checks
+            else require_key(material, "secret", "acme").encode()
+        )
         return partial(self._read, secret)
 
     def update(self, value: bytes) -> Update:
@@ -55,4 +67,6 @@ class Acme(Dialect):
         player_id = text_of(said.player, "player")
         verdict = "NOT_CHECKED" if secret is None else "VALID"
         tx_id = text_of(said.id, "id")
-        return [Draft(OPERATION, tx_id, [leg], player_id, None, None, False, None, None, False, verdict)]
+        return [
+            Draft(OPERATION, tx_id, [leg], player_id, None, None, False, None, None, False, verdict)
+        ]

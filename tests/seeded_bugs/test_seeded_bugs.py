@@ -40,16 +40,23 @@ for seed in map(int, sys.argv[1:]):
 @pytest.fixture
 def copy(tmp_path):
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package)  # with what is compiled: it is told by the files' times
+        shutil.copytree(
+            ROOT / package, tmp_path / package
+        )  # with what is compiled: it is told by the files' times
     return tmp_path
 
 
 def simulated(copy: Path, seeds: Sequence[int]) -> list[str]:
     """What the first seed that fails says; nothing if none does."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, seeds)], cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)},
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, *map(str, seeds)],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2_000:]
     where, *said = done.stdout.splitlines()
     assert where == str(copy / "ledger_sink" / "__init__.py")
@@ -63,11 +70,17 @@ def test_there_are_five_at_least():
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
 def test_a_seeded_bug_is_found(copy, patch):
     applied = subprocess.run(
-        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", f"--input={patch}"], cwd=copy,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["patch", "--strip=1", "--fuzz=1", "--no-backup-if-mismatch", f"--input={patch}"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert applied.returncode == 0, f"{patch.name} applies no more; make it anew:\n{applied.stdout}"
-    known = [int(seed) for seed in re.findall(r"\AFound by seed (\d+)\.$", patch.read_text(), re.MULTILINE)]
+    known = [
+        int(seed)
+        for seed in re.findall(r"\AFound by seed (\d+)\.$", patch.read_text(), re.MULTILINE)
+    ]
     found = simulated(copy, [*known, *range(1, SEEDS_MAX + 1)])
     assert found, f"{SEEDS_MAX} seeds find nothing wrong with {patch.stem}"
     print(f"{patch.stem}: {found[0][:200]}")

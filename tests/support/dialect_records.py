@@ -48,9 +48,14 @@ def raw_record(
     topic: str | None = None,
 ) -> ConsumerRecord[bytes, bytes]:
     value = body.encode() if isinstance(body, str) else body
-    pairs = [(name, text.encode() if isinstance(text, str) else text) for name, text in (headers or {}).items()]
+    pairs = [
+        (name, text.encode() if isinstance(text, str) else text)
+        for name, text in (headers or {}).items()
+    ]
     name = topic or f"provider.{provider}.raw.v1"
-    return ConsumerRecord(name, partition, offset, timestamp, 1, b"key", value, None, 3, len(value or b""), pairs)
+    return ConsumerRecord(
+        name, partition, offset, timestamp, 1, b"key", value, None, 3, len(value or b""), pairs
+    )
 
 
 @cache
@@ -86,7 +91,11 @@ def as_vector_result(item: ItemResult) -> dict[str, Any]:
         said = {"rejected": item.code.value, "detail": item.detail}
         return said | {"record_index": item.record_index, "player_id": item.player_id}
     assert isinstance(item, AcceptedTransaction)
-    event = {name: value for name, value in msgspec.to_builtins(item.transaction).items() if value is not None}
+    event = {
+        name: value
+        for name, value in msgspec.to_builtins(item.transaction).items()
+        if value is not None
+    }
     return {"topic": item.topic, "key": item.key.decode(), "clamped": item.clamped, "event": event}
 
 
@@ -109,7 +118,11 @@ def house_signature(body: bytes) -> bytes:
 def adyen_signature(item: Mapping[str, Any]) -> str:
     amount = item.get("amount", {})
     parts = [item["pspReference"], item.get("originalReference", ""), item["merchantAccountCode"]]
-    parts += [item.get("merchantReference", ""), str(amount.get("value", "")), amount.get("currency", "")]
+    parts += [
+        item.get("merchantReference", ""),
+        str(amount.get("value", "")),
+        amount.get("currency", ""),
+    ]
     parts += [item["eventCode"], item["success"]]
     key = bytes.fromhex(keyring()["adyen"]["hmac_hex"])
     return base64.b64encode(hmac.digest(key, ":".join(parts).encode(), "sha256")).decode()

@@ -22,7 +22,13 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import create_topics, delete_topics
 from pitboss.settings import Runtime
 from replay.audit.checks import check_offsets, check_topics
-from replay.audit.evidence import TableEvidence, TopicEvidence, _TopicReaders, read_all_topics, read_tables
+from replay.audit.evidence import (
+    TableEvidence,
+    TopicEvidence,
+    _TopicReaders,
+    read_all_topics,
+    read_tables,
+)
 from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
@@ -66,7 +72,9 @@ class SettledScene:
     balances: dict[str, WalletBalance] = field(default_factory=dict)
     outcomes: list[WalletOutcome] = field(default_factory=list)
 
-    async def put(self, topic: str, key: str | None, value: msgspec.Struct | bytes | None) -> Position:
+    async def put(
+        self, topic: str, key: str | None, value: msgspec.Struct | bytes | None
+    ) -> Position:
         """Append one record, as whoever writes to that topic would, and say where it stands."""
         data = codec.encoder(type(value))(value) if isinstance(value, msgspec.Struct) else value
         name = self.runtime.topic(topic)
@@ -77,7 +85,9 @@ class SettledScene:
         return Attempt(self.runtime.topic(RAW[provider]), 0, offset, index)
 
     async def read_everything(self) -> tuple[TopicEvidence, TableEvidence]:
-        topics = await read_all_topics(self.runtime.bootstrap_servers, self.runtime.namespace, PROVIDERS)
+        topics = await read_all_topics(
+            self.runtime.bootstrap_servers, self.runtime.namespace, PROVIDERS
+        )
         return topics, await read_tables(self.database)
 
 
@@ -129,15 +139,54 @@ def waiting_event(scene: SettledScene, tx_id: str = "waits", offset: int = 3) ->
 
 def player_event(attempt: Attempt) -> PlayerEvent:
     return PlayerEvent(
-        "event", "acme", "hub88", "1", "MT", "login", "l", attempt, "p-1", "LOGIN", {}, 0, "BROKER", None, None, 0, "VALID",
-    )  # fmt: skip
+        "event",
+        "acme",
+        "hub88",
+        "1",
+        "MT",
+        "login",
+        "l",
+        attempt,
+        "p-1",
+        "LOGIN",
+        {},
+        0,
+        "BROKER",
+        None,
+        None,
+        0,
+        "VALID",
+    )
 
 
 def settlement(attempt: Attempt) -> MarketSettlement:
     return MarketSettlement(
-        "event", "acme", "hub88", "1", "MT", "settle", "s", attempt, "match", "market", "", "home", "SETTLED", "WON", None,
-        None, None, None, None, 0, "BROKER", None, None, 0, "VALID",
-    )  # fmt: skip
+        "event",
+        "acme",
+        "hub88",
+        "1",
+        "MT",
+        "settle",
+        "s",
+        attempt,
+        "match",
+        "market",
+        "",
+        "home",
+        "SETTLED",
+        "WON",
+        None,
+        None,
+        None,
+        None,
+        None,
+        0,
+        "BROKER",
+        None,
+        None,
+        0,
+        "VALID",
+    )
 
 
 def dead_letter(source: Position, index: int | None = None) -> DeadLetter:
@@ -155,7 +204,9 @@ async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
     ):
         scene = SettledScene(runtime, database, producer)
         for provider, count in RECORDS.items():
-            await producer.send_batch(runtime.topic(RAW[provider]), 0, [(b"k", b"{}", (), None)] * count)
+            await producer.send_batch(
+                runtime.topic(RAW[provider]), 0, [(b"k", b"{}", (), None)] * count
+            )
         await scene.put(PLAYER_EVENTS, "p-1", player_event(scene.attempt("hub88", 4)))
         await scene.put(SETTLEMENTS, "match", settlement(scene.attempt("hub88", 5, 0)))
         last = Position(runtime.topic(RAW["hub88"]), 0, 5)
@@ -163,7 +214,9 @@ async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
         await _park(scene)
         await _book(scene)
         for topic in (TRANSACTIONS, UNRESOLVED):
-            await scene.put(dead_letter_topic(topic), "k", dead_letter(await scene.put(topic, "k", UNREADABLE)))
+            await scene.put(
+                dead_letter_topic(topic), "k", dead_letter(await scene.put(topic, "k", UNREADABLE))
+            )
         yield scene
 
 
@@ -181,7 +234,8 @@ async def _park(scene: SettledScene) -> None:
     await scene.put(UNRESOLVED, event.provider_tx_id, event)
     with psycopg.connect(scene.runtime.database_url) as connection:
         connection.execute(
-            "INSERT INTO parked (part, source_offset, event_id, body) VALUES (0, 0, %s, '')", (event.event_id,)
+            "INSERT INTO parked (part, source_offset, event_id, body) VALUES (0, 0, %s, '')",
+            (event.event_id,),
         )
 
 
@@ -204,7 +258,12 @@ async def _book(scene: SettledScene) -> None:
 
     topics = [scene.runtime.topic(topic) for topic in (TRANSACTIONS, BALANCES, OUTCOMES)]
     publisher = Publisher(
-        scene.database, send, ledger.epochs, log_topic=topics[0], balances_topic=topics[1], outcomes_topic=topics[2]
+        scene.database,
+        send,
+        ledger.epochs,
+        log_topic=topics[0],
+        balances_topic=topics[1],
+        outcomes_topic=topics[2],
     )
     await publisher._publish(applied)
 

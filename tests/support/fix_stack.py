@@ -108,7 +108,9 @@ def _given_servers() -> Servers | None:
         return None
     settings = read_settings()
     if settings.kafka is None or settings.database is None:
-        pytest.exit("PITBOSS_TEST_USE_SERVERS=yes, but PITBOSS_KAFKA and PITBOSS_DATABASE are not set", 2)
+        pytest.exit(
+            "PITBOSS_TEST_USE_SERVERS=yes, but PITBOSS_KAFKA and PITBOSS_DATABASE are not set", 2
+        )
     return Servers("the environment", settings.kafka, settings.database)
 
 
@@ -151,7 +153,9 @@ def _containers(on_exit: ExitStack) -> Servers | None:
             .with_env("KAFKA_LISTENERS", "PLAINTEXT://:9092,CONTROLLER://:9093")
             .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://127.0.0.1:{port}")
             .with_env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER")
-            .with_env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT")
+            .with_env(
+                "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            )
             .with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
             .with_env("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1")
             .with_env("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1")
@@ -168,7 +172,9 @@ def _containers(on_exit: ExitStack) -> Servers | None:
         on_exit.enter_context(postgres)
     except DockerException as error:
         # Most often an engine without a registry: the images cannot be had.
-        warnings.warn(pytest.PytestWarning(f"no containers, using the embedded stack: {error}"), stacklevel=1)
+        warnings.warn(
+            pytest.PytestWarning(f"no containers, using the embedded stack: {error}"), stacklevel=1
+        )
         return None
     url = f"postgresql://postgres:pitboss@127.0.0.1:{postgres.get_exposed_port(5432)}/postgres"
     servers = Servers("containers", f"127.0.0.1:{port}", url)

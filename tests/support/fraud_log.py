@@ -28,7 +28,9 @@ PARTITIONS = 3
 _encode = codec.encoder(WalletTransaction)
 
 
-def bet(player: str, at_ms: int, tx: str, *, kind: str = "BET", game: str = "slot-1") -> WalletTransaction:
+def bet(
+    player: str, at_ms: int, tx: str, *, kind: str = "BET", game: str = "slot-1"
+) -> WalletTransaction:
     return WalletTransaction(
         event_id=event_id("default", "hub88", kind.lower(), tx),
         brand="default",
@@ -57,7 +59,9 @@ def bet(player: str, at_ms: int, tx: str, *, kind: str = "BET", game: str = "slo
     )
 
 
-def burst(player: str, start_ms: int, count: int, every_ms: int = 100, first: int = 0) -> list[WalletTransaction]:
+def burst(
+    player: str, start_ms: int, count: int, every_ms: int = 100, first: int = 0
+) -> list[WalletTransaction]:
     return [bet(player, start_ms + n * every_ms, f"{player}-{first + n}") for n in range(count)]
 
 
@@ -81,7 +85,9 @@ def _keyed(event: WalletTransaction) -> tuple[str, bytes]:
 
 
 async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | None]]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=runtime.bootstrap_servers, acks="all", linger_ms=5
+    )
     await producer.start()
     try:
         topic = runtime.topic(TRANSACTIONS)
@@ -96,7 +102,9 @@ async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | No
 
 async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
     """Everything that a topic holds now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
+    )
     await consumer.start()
     try:
         name = runtime.topic(topic)
@@ -115,7 +123,11 @@ async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
 
 async def _parts(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
     await consumer._client.force_metadata_update()
-    return sorted(consumer.partitions_for_topic(topic) or consumer._client.cluster.partitions_for_topic(topic) or ())
+    return sorted(
+        consumer.partitions_for_topic(topic)
+        or consumer._client.cluster.partitions_for_topic(topic)
+        or ()
+    )
 
 
 async def read_alerts(runtime: Runtime) -> list[FraudAlert]:
@@ -133,7 +145,9 @@ def snapshots(runtime: Runtime) -> dict[int, int]:
     return dict(rows)
 
 
-async def wait_until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60) -> None:
+async def wait_until(
+    condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -143,13 +157,17 @@ async def wait_until(condition: Callable[[], Awaitable[object]], what: str, time
 async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     """Partition → the group's committed offset, which the agent moves when a batch and its alerts are through."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=runtime.bootstrap_servers, group_id=runtime.group("fraud.detect"), enable_auto_commit=False
+        bootstrap_servers=runtime.bootstrap_servers,
+        group_id=runtime.group("fraud.detect"),
+        enable_auto_commit=False,
     )
     await consumer.start()
     try:
         found = {}
         for part in range(PARTITIONS):
-            found[part] = await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), part)) or 0
+            found[part] = (
+                await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), part)) or 0
+            )
         return found
     finally:
         await consumer.stop()
@@ -180,7 +198,11 @@ async def delete_before(runtime: Runtime, part: int, before_offset: int) -> None
     await admin.start()
     try:
         await admin.delete_records(
-            {TopicPartition(runtime.topic(TRANSACTIONS), part): RecordsToDelete(before_offset=before_offset)}
+            {
+                TopicPartition(runtime.topic(TRANSACTIONS), part): RecordsToDelete(
+                    before_offset=before_offset
+                )
+            }
         )
     finally:
         await admin.close()

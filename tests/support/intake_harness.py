@@ -27,7 +27,9 @@ class FakeConsumer:
     """Follows aiokafka's rules for positions: a fetch moves them, also when its records never arrive."""
 
     def __init__(
-        self, logs: dict[TopicPartition, list[int]], committed: dict[TopicPartition, int] | None = None
+        self,
+        logs: dict[TopicPartition, list[int]],
+        committed: dict[TopicPartition, int] | None = None,
     ) -> None:
         self.logs = logs
         self.group_offsets = dict(committed or {})
@@ -89,16 +91,26 @@ class FakeConsumer:
     async def commit(self, offsets) -> None:
         if self.commit_errors:
             raise self.commit_errors.pop()
-        told = {tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()}
+        told = {
+            tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()
+        }
         self.commits.append(told)
-        self.liveness_notes += [offset[1] for offset in offsets.values() if not isinstance(offset, int)]
+        self.liveness_notes += [
+            offset[1] for offset in offsets.values() if not isinstance(offset, int)
+        ]
         self.group_offsets.update(told)
 
-    async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
+    async def getmany(
+        self, *tps, timeout_ms=0, max_records=None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
         await self.flowing.wait()
         found, left = {}, max_records
         for tp in tps:
-            ready = [offset for offset in self.logs.get(tp, ()) if offset >= self.positions.get(tp, 1 << 60)][:left]
+            ready = [
+                offset
+                for offset in self.logs.get(tp, ())
+                if offset >= self.positions.get(tp, 1 << 60)
+            ][:left]
             if not ready:
                 if tp in self.tails and self.positions.get(tp, 1 << 60) < self.tails[tp]:
                     self.positions[tp] = self.tails[tp]
@@ -149,7 +161,7 @@ class Harness:
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(3):
-            while not condition():  # noqa: ASYNC110  # whatever it is, it has no event
+            while not condition():  # whatever it is, it has no event
                 await asyncio.sleep(0.002)
 
 
@@ -164,7 +176,12 @@ def harness(monkeypatch):
         monkeypatch.setattr(starts, "query_group_offsets", consumer.query_group)
         app = create_app(AppSettings("test", "127.0.0.1:1"))
         channel = BatchChannel(app)
-        defaults = {"commit_interval_ms": 10, "drain_timeout_ms": 100, "batch_records_max": 10, "records_ahead_max": 20}
+        defaults = {
+            "commit_interval_ms": 10,
+            "drain_timeout_ms": 100,
+            "batch_records_max": 10,
+            "records_ahead_max": 20,
+        }
         intake = Intake(
             IntakeSettings("127.0.0.1:1", "g", **{**defaults, **settings}),
             channel,

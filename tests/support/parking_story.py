@@ -33,7 +33,9 @@ class MemoryStore:
         found = []
         for jam in self.holds.values():
             if jam.until_offset is None or jam.until_offset >= from_offset:
-                mine = [record for owner, record in self.parked.values() if owner == jam.from_offset]
+                mine = [
+                    record for owner, record in self.parked.values() if owner == jam.from_offset
+                ]
                 waiting = [record for record in mine if record.offset not in self.released]
                 loaded = copy.copy(jam)
                 loaded.waiting = len(waiting)
@@ -44,7 +46,15 @@ class MemoryStore:
 
     async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
         return [
-            ParkedRecord(TOPIC, PARTITION, record.offset, record.timestamp, record.key, record.value, record.headers)
+            ParkedRecord(
+                TOPIC,
+                PARTITION,
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                record.headers,
+            )
             for offset, (owner, record) in sorted(self.parked.items())
             if owner == jam.from_offset and offset not in self.released
         ]
@@ -83,7 +93,9 @@ def _last_move(jam: KeyHold) -> tuple[int, bool, int]:
 class Story:
     """The log is a list of records; a value `bad-<n>` cannot be read until `repaired` holds it."""
 
-    def __init__(self, limits: ParkLimits | None = None, providers: frozenset[str] = frozenset({"hub88"})) -> None:
+    def __init__(
+        self, limits: ParkLimits | None = None, providers: frozenset[str] = frozenset({"hub88"})
+    ) -> None:
         self.limits = limits or ParkLimits()
         self.providers = providers
         self.log: list[ParkedRecord] = []
@@ -106,13 +118,25 @@ class Story:
         if value.startswith(b"bad") and value not in self.repaired:
             return [RejectedItem(RejectCode.BAD_AMOUNT, "no", 0, (record.key or b"").decode())]
         if value.startswith(b"forged"):
-            return [RejectedItem(RejectCode.BAD_SIGNATURE, "no", None, (record.key or b"").decode())]
+            return [
+                RejectedItem(RejectCode.BAD_SIGNATURE, "no", None, (record.key or b"").decode())
+            ]
         return [(record.offset, "parked-behind" in headers or "redrive-of" in headers)]
 
-    def append(self, key: str, value: str, headers: Sequence[tuple[str, bytes | None]] = (), after_ms: int = 1) -> int:
+    def append(
+        self,
+        key: str,
+        value: str,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        after_ms: int = 1,
+    ) -> int:
         self.now_ms += after_ms
         offset = len(self.log)
-        self.log.append(ParkedRecord(TOPIC, PARTITION, offset, self.now_ms, key.encode(), value.encode(), headers))
+        self.log.append(
+            ParkedRecord(
+                TOPIC, PARTITION, offset, self.now_ms, key.encode(), value.encode(), headers
+            )
+        )
         return offset
 
     def redrive(self, offset: int) -> int:
@@ -130,7 +154,12 @@ class Story:
     def batch(self, count: int) -> RecordBatch:
         records = self.log[self.next_offset : self.next_offset + count]
         return RecordBatch(
-            TOPIC, PARTITION, self.next_offset, self.next_offset + len(records), records, self.assignment
+            TOPIC,
+            PARTITION,
+            self.next_offset,
+            self.next_offset + len(records),
+            records,
+            self.assignment,
         )
 
     def send(self, turn: BatchSplit) -> None:

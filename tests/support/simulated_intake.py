@@ -57,7 +57,9 @@ class Broker:
         self.rng = rng
         self.ends = dict(zip(PARTITIONS, sizes, strict=True))
         # The other offsets are markers, or compacted.
-        self.logs = {tp: sorted(rng.sample(range(end), k=end * 4 // 5)) for tp, end in self.ends.items()}
+        self.logs = {
+            tp: sorted(rng.sample(range(end), k=end * 4 // 5)) for tp, end in self.ends.items()
+        }
         self.committed = {tp: 0 for tp in PARTITIONS if rng.random() < 0.5}
         self.durable: dict[TopicPartition, set[int]] = defaultdict(set)
 
@@ -81,7 +83,9 @@ class Broker:
 
     @property
     def is_through(self) -> bool:
-        return not any(self.records(tp, self.committed.get(tp, 0), end) for tp, end in self.ends.items())
+        return not any(
+            self.records(tp, self.committed.get(tp, 0), end) for tp, end in self.ends.items()
+        )
 
 
 class Client:
@@ -181,7 +185,9 @@ class Client:
             if not offsets.keys() <= self.assigned:
                 raise IllegalStateError(offsets)
             # A sign of life has its reason beside the offset.
-            self.broker.commit({tp: told if isinstance(told, int) else told[0] for tp, told in offsets.items()})
+            self.broker.commit(
+                {tp: told if isinstance(told, int) else told[0] for tp, told in offsets.items()}
+            )
             if self.rng.random() < 0.1:
                 raise CommitFailedError  # the answer was lost
             await self.sleep_briefly()
@@ -202,7 +208,10 @@ class Client:
                     self.run_beside(self.pause())
                 case "corrupt":
                     self.to_corrupt = True
-                case "error" if self.assigned and (tp := self.rng.choice(sorted(self.assigned))) not in self.answers:
+                case "error" if (
+                    self.assigned
+                    and (tp := self.rng.choice(sorted(self.assigned))) not in self.answers
+                ):
                     self.answers[tp] = Answer(0, 0, CorruptRecordException())
                 case "lose":
                     self.to_lose = self.rng.randint(1, 4)
@@ -222,9 +231,13 @@ class Client:
                     self.answers[tp] = Answer(0, 0, NoOffsetForPartitionError(tp))
                     continue
             if position < self.broker.ends[tp]:
-                self.answers[tp] = Answer(position, min(position + self.rng.randint(1, 40), self.broker.ends[tp]))
+                self.answers[tp] = Answer(
+                    position, min(position + self.rng.randint(1, 40), self.broker.ends[tp])
+                )
 
-    async def getmany(self, *tps, timeout_ms=0, max_records=None) -> dict[TopicPartition, list[ConsumerRecord]]:
+    async def getmany(
+        self, *tps, timeout_ms=0, max_records=None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
         if self.is_stopped:
             raise ConsumerStoppedError
         self.misbehave()
@@ -234,7 +247,9 @@ class Client:
         while True:
             while not self.settled.is_set():
                 await self.settled.wait()
-                await self.sleep_briefly()  # the intake may be faster to begin than whoever waits here
+                await (
+                    self.sleep_briefly()
+                )  # the intake may be faster to begin than whoever waits here
             self.prefetch()
             if (found := self.drain(tps, max_records)) or not waits:
                 return found
@@ -260,12 +275,15 @@ class Client:
                 del self.answers[tp]
             # Only at a place without a gap: there, two answers that differ end the worker, as they should.
             now = self.listener._current
-            is_looked_at = now.gaps.is_pending(tp) or now._tails.get(tp, (-1,))[0] == now.next_offset(tp)
+            is_looked_at = now.gaps.is_pending(tp) or now._tails.get(tp, (-1,))[
+                0
+            ] == now.next_offset(tp)
             if offsets and self.to_lose and now.next_offset(tp) == offsets[0] and not is_looked_at:
                 offsets, self.to_lose = offsets[self.to_lose :], 0
             if offsets:
                 found[tp] = [
-                    ConsumerRecord(tp.topic, tp.partition, o, 0, 0, None, None, None, 0, 0, ()) for o in offsets
+                    ConsumerRecord(tp.topic, tp.partition, o, 0, 0, None, None, None, 0, 0, ())
+                    for o in offsets
                 ]
                 left -= len(offsets)
         if self.to_corrupt and found:

@@ -64,7 +64,9 @@ def row_of(connection: Connection[Any], schema: str, table: str, number: int) ->
         return sql.SQL("INSERT INTO {} DEFAULT VALUES ON CONFLICT DO NOTHING").format(where)
     columns = sql.SQL(", ").join(sql.Identifier(name) for name, _, _ in needed)
     values = sql.SQL(", ").join(_value(name, kind, number, place) for name, kind, place in needed)
-    return sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(where, columns, values)
+    return sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
+        where, columns, values
+    )
 
 
 def _value(name: str, kind: str, number: int, place: int) -> sql.Composable:

@@ -33,7 +33,9 @@ SECOND_APPEND_S = 0.2
 
 def make_traffic(seed: int, events: int, keys: SandboxKeys) -> list[RawEvent]:
     """Raw records of a casino whose clock ends now, with retries, poison, and one player who bets too fast."""
-    scenario = Scenario(seed=seed, start_ms=0, events=events, retry_share=0.03, reorder_share=0.03, speeders=1)
+    scenario = Scenario(
+        seed=seed, start_ms=0, events=events, retry_share=0.03, reorder_share=0.03, speeders=1
+    )
     start_ms = int(time.time() * 1000) - duration_ms(scenario)
     return generate(msgspec.structs.replace(scenario, start_ms=start_ms), keys)
 
@@ -55,7 +57,9 @@ async def feed_all(
             fed = before + done
 
         try:
-            async with BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.test")) as producer:
+            async with BatchProducer(
+                ProducerSettings(runtime.bootstrap_servers, "pitboss.test")
+            ) as producer:
                 await feed_records(
                     rest,
                     producer,
@@ -82,11 +86,15 @@ async def check_everything(runtime: Runtime) -> tuple[list[Check], TopicEvidence
     finally:
         await database.close()
     checks.append(await _check_alerts(runtime, topics))
-    empty = runtime_of(runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay")
+    empty = runtime_of(
+        runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
+    )
     create_database(empty)
     try:
         log = runtime.topic(TRANSACTIONS)
-        checks.append(await check_replay(empty.database_url, log, topics, tables, policies(), lambda *_: None))
+        checks.append(
+            await check_replay(empty.database_url, log, topics, tables, policies(), lambda *_: None)
+        )
     finally:
         drop_database(empty)
     return checks, topics

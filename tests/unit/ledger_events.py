@@ -68,11 +68,15 @@ def win(tx_id: str, minor: int, of: str, **more: Any) -> WalletTransaction:
 
 
 def rollback(tx_id: str, of: str, **more: Any) -> WalletTransaction:
-    return transaction("rollback", tx_id, leg("ROLLBACK", None, None), reference=("bet", of), **more)
+    return transaction(
+        "rollback", tx_id, leg("ROLLBACK", None, None), reference=("bet", of), **more
+    )
 
 
 def deposit(tx_id: str, minor: int, **more: Any) -> WalletTransaction:
-    return transaction("AUTHORISATION", tx_id, leg("DEPOSIT", minor), provider="adyen", round_id=None, **more)
+    return transaction(
+        "AUTHORISATION", tx_id, leg("DEPOSIT", minor), provider="adyen", round_id=None, **more
+    )
 
 
 def house(operation: str, tx_id: str, *legs: Leg, **more: Any) -> WalletTransaction:

@@ -17,7 +17,9 @@ from streams.providers.hub88 import Hub88
 from streams.providers.playngo import PlayNGo
 from tests.support.dialect_records import raw_record
 
-HUB88_BET = '{"user":"p-1","request_uuid":"r-1","transaction_uuid":"t-1","amount":150000,"currency":"EUR"}'
+HUB88_BET = (
+    '{"user":"p-1","request_uuid":"r-1","transaction_uuid":"t-1","amount":150000,"currency":"EUR"}'
+)
 
 
 def outcome(word: str, reason: str = "", operation: str = "bet", **said: Any) -> WalletOutcome:
@@ -41,7 +43,9 @@ def outcome(word: str, reason: str = "", operation: str = "bet", **said: Any) ->
 
 
 def nothing_known(word: str, operation: str = "bet") -> WalletOutcome:
-    return outcome(word, operation=operation, currency=None, scale=None, balance_minor=None, version=None)
+    return outcome(
+        word, operation=operation, currency=None, scale=None, balance_minor=None, version=None
+    )
 
 
 def reply(dialect: Dialect, body: str | bytes, *results: WalletOutcome | Rejected) -> Reply:
@@ -75,8 +79,14 @@ def test_hub88_hears_its_request_again_with_status_and_balance() -> None:
         (outcome("REFUSED_LIMIT"), "RS_ERROR_LIMIT_REACHED"),
         (outcome("REFUSED_CURRENCY"), "RS_ERROR_WRONG_CURRENCY"),
         (outcome("REFUSED_EXPIRED"), "RS_ERROR_UNKNOWN"),
-        (outcome("REFUSED_REFERENCE", "BET_NOT_FOUND", "win"), "RS_ERROR_TRANSACTION_DOES_NOT_EXIST"),
-        (outcome("REFUSED_REFERENCE", "BET_ROLLED_BACK", "win"), "RS_ERROR_TRANSACTION_DOES_NOT_EXIST"),
+        (
+            outcome("REFUSED_REFERENCE", "BET_NOT_FOUND", "win"),
+            "RS_ERROR_TRANSACTION_DOES_NOT_EXIST",
+        ),
+        (
+            outcome("REFUSED_REFERENCE", "BET_ROLLED_BACK", "win"),
+            "RS_ERROR_TRANSACTION_DOES_NOT_EXIST",
+        ),
         (outcome("TOMBSTONED", "REFERENCE_NOT_SEEN_YET", "rollback"), "RS_OK"),
         (outcome("TOMBSTONED", "ROLLBACK_PRECEDED"), "RS_ERROR_UNKNOWN"),
         (outcome("EXISTS", "ROLLBACK_PRECEDED"), "RS_ERROR_UNKNOWN"),
@@ -97,7 +107,9 @@ def test_hub88_status(result: WalletOutcome | Rejected, status: str) -> None:
 
 
 def test_every_outcome_has_been_thought_of() -> None:
-    shown = {case[0].outcome for case in _cases(test_hub88_status) if isinstance(case[0], WalletOutcome)}
+    shown = {
+        case[0].outcome for case in _cases(test_hub88_status) if isinstance(case[0], WalletOutcome)
+    }
     assert set(Outcome) <= shown
 
 
@@ -125,11 +137,15 @@ def test_hub88_may_want_to_hear_of_a_rollback_without_a_bet() -> None:
 def test_hub88_balance_is_in_its_own_units_and_never_more_than_there_is(
     currency: str, scale: int, minor: int, units: int
 ) -> None:
-    said = reply(Hub88(), HUB88_BET, outcome("POSTED", currency=currency, scale=scale, balance_minor=minor))
+    said = reply(
+        Hub88(), HUB88_BET, outcome("POSTED", currency=currency, scale=scale, balance_minor=minor)
+    )
     assert json.loads(said.body)["balance"] == units
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"user":"\xff"}', b"[" * 100_000, b'{"user":{"a":[1]}}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[1]", b'{"user":"\xff"}', b"[" * 100_000, b'{"user":{"a":[1]}}']
+)
 def test_hub88_answers_what_it_cannot_read(body: bytes) -> None:
     said = json.loads(reply(Hub88(), body, Rejected(RejectCode.MALFORMED, "no")).body)
     assert said["status"] == "RS_ERROR_WRONG_SYNTAX"
@@ -219,7 +235,9 @@ def test_adyen_hears_accepted_unless_nothing_was_adyens(results: Any, status: in
 
 
 def test_the_cashier_hears_the_outcome_as_it_is() -> None:
-    said = reply(House(), "{}", outcome("POSTED", "BOOKED", currency="BTC", scale=8, balance_minor=123456))
+    said = reply(
+        House(), "{}", outcome("POSTED", "BOOKED", currency="BTC", scale=8, balance_minor=123456)
+    )
     assert (said.status, said.content_type) == (200, "application/json")
     assert json.loads(said.body) == {
         "outcome": "POSTED",
@@ -232,8 +250,14 @@ def test_the_cashier_hears_the_outcome_as_it_is() -> None:
     assert "balance" not in json.loads(reply(House(), "{}", nothing_known("UNRESOLVED")).body)
 
 
-@pytest.mark.parametrize(("code", "status"), [(RejectCode.BAD_SIGNATURE, 401), (RejectCode.MISSING_FIELD, 400)])
+@pytest.mark.parametrize(
+    ("code", "status"), [(RejectCode.BAD_SIGNATURE, 401), (RejectCode.MISSING_FIELD, 400)]
+)
 def test_the_cashier_hears_what_was_rejected(code: RejectCode, status: int) -> None:
     said = reply(House(), "{}", Rejected(code, "player_id is missing"))
     assert said.status == status
-    assert json.loads(said.body) == {"outcome": "REJECTED", "reason": code, "message": "player_id is missing"}
+    assert json.loads(said.body) == {
+        "outcome": "REJECTED",
+        "reason": code,
+        "message": "player_id is missing",
+    }

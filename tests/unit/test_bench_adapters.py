@@ -26,9 +26,15 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
     assert figures(199.0, wallet=False).holds
     assert not figures(201.0, wallet=False).holds
     said = figures(25.0, wallet=True).as_json()
-    assert (said["events_per_s"], said["with_signature_per_s"], said["target_per_s"]) == (40_000, 33_333, 40_000)
+    assert (said["events_per_s"], said["with_signature_per_s"], said["target_per_s"]) == (
+        40_000,
+        33_333,
+        40_000,
+    )
     assert not AdapterBenchFigures(
-        [figures(10, wallet=True), figures(300, wallet=False)], 1, BenchEnvironment(this_machine(), None, {})
+        [figures(10, wallet=True), figures(300, wallet=False)],
+        1,
+        BenchEnvironment(this_machine(), None, {}),
     ).holds
 
 
@@ -61,7 +67,9 @@ def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
 def test_the_command_prints_one_object(monkeypatch):
     monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
     monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
-    result = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"])
+    result = CliRunner().invoke(
+        cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"]
+    )
     assert result.exit_code == 0, result.stderr
     said = json.loads(result.stdout)
     assert [adapter["adapter"] for adapter in said["adapters"]] == ["hub88/1"]

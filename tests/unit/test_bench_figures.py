@@ -23,11 +23,27 @@ MACHINE = Machine("a CPU", 2, 8.0, "Linux 6", "CPython 3.11", {"aiokafka": "0.14
 def figures(*ratios: float) -> NormaliseBenchFigures:
     subject = MeasuredSubject("x", ProcessCommand([], {}, Path()), "group", "source", "sink")
     plan = NormaliseBenchPlan(
-        "kafka:1", subject, subject, subject, iter(()), iter(()), len(ratios), 360_000, 8, "embedded stack"
+        "kafka:1",
+        subject,
+        subject,
+        subject,
+        iter(()),
+        iter(()),
+        len(ratios),
+        360_000,
+        8,
+        "embedded stack",
     )
-    pairs = [Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio, 0.5), Rate(50, 1.0, 0.4, 0.7)) for ratio in ratios]
+    pairs = [
+        Pair(Rate(round(50 * ratio), 1.0, 0.001 * ratio, 0.5), Rate(50, 1.0, 0.4, 0.7))
+        for ratio in ratios
+    ]
     return NormaliseBenchFigures(
-        plan, pairs, Rate(500, 1.0, 0.05), 12.25, BenchEnvironment(MACHINE, "abc1234", {"kafka": {}})
+        plan,
+        pairs,
+        Rate(500, 1.0, 0.05),
+        12.25,
+        BenchEnvironment(MACHINE, "abc1234", {"kafka": {}}),
     )
 
 
@@ -45,7 +61,11 @@ def test_the_object_says_what_was_measured_and_where():
     assert said["elsewhere_cores"] == 0.6
     assert said["pairs"][0]["ours"]["elsewhere_cores"] == 0.5
     assert said["with_signature_per_s"] == 500
-    assert (said["events"], said["events_plain_faust"], said["events_with_signature"]) == (360_000, 20_000, 180_000)
+    assert (said["events"], said["events_plain_faust"], said["events_with_signature"]) == (
+        360_000,
+        20_000,
+        180_000,
+    )
     assert said["partitions"] == 8
     assert said["machine"]["cpu"] == "a CPU"
     assert said["commit"] == "abc1234"
@@ -61,7 +81,10 @@ def test_peers_that_did_not_run_are_null():
 
 @pytest.mark.parametrize(
     ("ratios", "holds"),
-    [((TARGET_RATIO - 5, TARGET_RATIO, 40), True), ((TARGET_RATIO - 5, TARGET_RATIO - 0.1, 90), False)],
+    [
+        ((TARGET_RATIO - 5, TARGET_RATIO, 40), True),
+        ((TARGET_RATIO - 5, TARGET_RATIO - 0.1, 90), False),
+    ],
     ids=["the middle one reaches it", "only the best one does"],
 )
 def test_the_target_is_reached_by_the_middle_pair(ratios, holds):

@@ -15,7 +15,9 @@ from lab.bench.processes import BenchFailed, MeasuredProcess, ProcessCommand, ma
 
 
 def python(code: str, tmp_path: Path) -> MeasuredProcess:
-    return MeasuredProcess(ProcessCommand([sys.executable, "-c", code], dict(os.environ), tmp_path / "log" / "run.log"))
+    return MeasuredProcess(
+        ProcessCommand([sys.executable, "-c", code], dict(os.environ), tmp_path / "log" / "run.log")
+    )
 
 
 def wait_until(condition, deadline_s: float = 20.0) -> None:
@@ -26,7 +28,9 @@ def wait_until(condition, deadline_s: float = 20.0) -> None:
 
 
 def test_cpu_time_is_that_of_the_process_with_all_its_threads(tmp_path):
-    busy = "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()"
+    busy = (
+        "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()"
+    )
     with python(busy, tmp_path) as process:
         before_s = process.cpu_s()
         wait_until(lambda: process.cpu_s() >= before_s + 0.2)
@@ -44,7 +48,9 @@ def test_the_machine_spends_at_least_what_a_process_does(tmp_path):
 
 
 def test_a_process_that_ends_is_noticed_and_quoted(tmp_path):
-    with python("import sys; print('no such topic', file=sys.stderr); sys.exit(3)", tmp_path) as process:
+    with python(
+        "import sys; print('no such topic', file=sys.stderr); sys.exit(3)", tmp_path
+    ) as process:
         wait_until(lambda: not alive(process))
         with pytest.raises(BenchFailed, match=r"(?s)ended with code 3.*no such topic"):
             process.cpu_s()
@@ -52,9 +58,7 @@ def test_a_process_that_ends_is_noticed_and_quoted(tmp_path):
 
 def test_leaving_ends_the_process_even_one_that_will_not(tmp_path, monkeypatch):
     monkeypatch.setattr("lab.bench.processes.STOP_TIMEOUT_S", 0.2)
-    deaf = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     with python(deaf, tmp_path) as process:
         wait_until(lambda: "deaf" in process.log_tail())
     assert not alive(process)

@@ -45,7 +45,13 @@ def test_what_else_the_machine_did_is_told_apart():
 
 
 def test_a_slow_start_is_left_out():
-    samples = [Sample(0, 0, 0), Sample(10, 50, 3), Sample(20, 100, 6), Sample(21, 300, 7), Sample(22, 500, 8)]
+    samples = [
+        Sample(0, 0, 0),
+        Sample(10, 50, 3),
+        Sample(20, 100, 6),
+        Sample(21, 300, 7),
+        Sample(22, 500, 8),
+    ]
     assert rate_of(samples, edge=100).per_s == pytest.approx(200)
 
 
@@ -69,9 +75,7 @@ def test_a_run_that_was_over_at_the_first_look_has_no_rate(samples):
 
 
 @given(
-    st.lists(st.integers(1, 1_000), min_size=2, max_size=30),
-    st.integers(0, 100),
-    st.integers(0, 5),
+    st.lists(st.integers(1, 1_000), min_size=2, max_size=30), st.integers(0, 100), st.integers(0, 5)
 )
 def test_a_rate_lies_between_its_slowest_and_its_fastest_second(steps, edge, idle_tail):
     total, samples = 0, [Sample(0.0, 0, 0.0)]

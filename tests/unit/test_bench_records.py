@@ -26,12 +26,21 @@ def signed() -> list[OutRecord]:
 
 
 def test_records_are_valid_calls_of_every_kind_and_no_transaction_comes_twice():
-    records = [record for stretch in islice(hub88_records(KEYS, each_signed=False), 2) for record in stretch]
+    records = [
+        record
+        for stretch in islice(hub88_records(KEYS, each_signed=False), 2)
+        for record in stretch
+    ]
     assert len(records) > 10_000
     said = [
-        (dict(headers)["http-path"], json.loads(value or b"")["transaction_uuid"]) for _, value, headers, _ in records
+        (dict(headers)["http-path"], json.loads(value or b"")["transaction_uuid"])
+        for _, value, headers, _ in records
     ]
-    assert {path for path, _ in said} == {b"/transaction/bet", b"/transaction/win", b"/transaction/rollback"}
+    assert {path for path, _ in said} == {
+        b"/transaction/bet",
+        b"/transaction/win",
+        b"/transaction/rollback",
+    }
     assert len(set(said)) == len(said)
     assert len({key for key, *_ in records}) > 500
 
@@ -44,7 +53,17 @@ def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
         assert value is not None
         (item,) = normaliser.normalise(
             ConsumerRecord(
-                "x.provider.hub88.raw.v1", 0, 1, int(received_at), 1, key, value, None, 1, len(value), tuple(headers)
+                "x.provider.hub88.raw.v1",
+                0,
+                1,
+                int(received_at),
+                1,
+                key,
+                value,
+                None,
+                1,
+                len(value),
+                tuple(headers),
             )
         )
         assert isinstance(item, AcceptedTransaction)

@@ -19,12 +19,15 @@ from tests.unit.ledger_events import (
 
 
 def grant(tx_id="g", bonus=100, required=1_000):
-    legs = [leg("BONUS_GRANT", bonus, campaign_id="c"), *([leg("WAGERING", required)] if required else [])]
+    legs = [
+        leg("BONUS_GRANT", bonus, campaign_id="c"),
+        *([leg("WAGERING", required)] if required else []),
+    ]
     return house("bonus.granted", tx_id, *legs)
 
 
 def left(book, currency="EUR", player="p-1"):
-    requirement = book.state(player).wagering.get(currency)
+    requirement = book.player_state(player).wagering.get(currency)
     return None if requirement is None else requirement[0]
 
 
@@ -59,7 +62,9 @@ def test_a_grant_without_a_requirement_waits_for_the_house():
 
 
 def test_a_win_is_bonus_as_far_as_its_bet_was_while_the_requirement_is_open():
-    book = book_of(deposit("d", 50), grant(), bet("b", 150), win("w", 100, "b"), win("w2", 301, "b"))
+    book = book_of(
+        deposit("d", 50), grant(), bet("b", 150), win("w", 100, "b"), win("w2", 301, "b")
+    )
     # A third of the bet was cash: 33.3 and 100.3 of the wins; halves of minor units go to cash.
     assert purse(book) == (34 + 101, 66 + 200, 0)
     book = book_of(deposit("d", 150), grant(), bet("b", 150), win("w", 100, "b"))
@@ -78,13 +83,17 @@ def test_bet_and_win_of_one_event_are_split_alike():
 
 
 def test_jackpots_prizes_and_wins_after_the_requirement_was_met_are_cash():
-    jackpot = transaction("jackpot", "j", leg("JACKPOT_WIN", 30), leg("PROMO_WIN", 5), reference=("bet", "b"))
+    jackpot = transaction(
+        "jackpot", "j", leg("JACKPOT_WIN", 30), leg("PROMO_WIN", 5), reference=("bet", "b")
+    )
     assert purse(book_of(grant(), bet("b", 100), jackpot)) == (35, 0, 0)
     assert purse(book_of(grant(required=100), bet("b", 100), win("w", 70, "b"))) == (70, 0, 0)
 
 
 def test_a_bet_taken_back_returns_its_split_and_has_not_counted():
-    book = book_of(deposit("d", 50), grant(), bet("b", 120), rollback("r", "b"), rollback("r2", "b"))
+    book = book_of(
+        deposit("d", 50), grant(), bet("b", 120), rollback("r", "b"), rollback("r2", "b")
+    )
     assert (purse(book), left(book)) == ((50, 100, 0), 1_000)
 
 
@@ -97,7 +106,9 @@ def test_what_was_met_stays_met_when_its_last_bet_is_taken_back():
     book = book_of(deposit("d", 100), grant(required=150), bet("b", 150), rollback("r", "b"))
     assert (purse(book), left(book)) == ((200, 0, 0), 0)
     # The 50 that stayed were released by the bet; the 50 that came back followed them.
-    assert [row.debit[-5:] for _, _, row in book.new_transfers if row.credit == "player:p-1:cash"].count("bonus") == 2
+    assert [
+        row.debit[-5:] for _, _, row in book.new_transfers if row.credit == "player:p-1:cash"
+    ].count("bonus") == 2
 
 
 def test_forfeiting_takes_what_is_left_and_ends_the_requirement():
@@ -117,7 +128,11 @@ def test_wallets_of_other_currencies_and_players_are_not_concerned():
     in_dollars = transaction("bet", "b", leg("BET", 200, "USD"), decide=True)
     other = bet("o", 100, player="p-2")
     book = book_of(grant(), dollars, in_dollars, deposit("d", 100, player="p-2"), other)
-    assert (left(book), purse(book, currency="USD"), purse(book, "p-2")) == (1_000, (300, 0, 0), (0, 0, 0))
+    assert (left(book), purse(book, currency="USD"), purse(book, "p-2")) == (
+        1_000,
+        (300, 0, 0),
+        (0, 0, 0),
+    )
 
 
 def test_amounts_that_no_requirement_can_hold_move_nothing():
@@ -140,9 +155,13 @@ def test_a_contribution_beside_a_bet_is_a_part_of_it_and_comes_back_with_it():
     stake = transaction("bet", "b", leg("BET", 150), contribution(37, 3), decide=True)
     book = book_of(deposit("d", 50), grant(), stake)
     assert totals(book) | {} == {
-        "psp:adyen": -50, "promotions:acme": -100, "player:p-1:cash": 0, "player:p-1:bonus": 0, "jackpot:hub88": 3,
+        "psp:adyen": -50,
+        "promotions:acme": -100,
+        "player:p-1:cash": 0,
+        "player:p-1:bonus": 0,
+        "jackpot:hub88": 3,
         "provider:hub88": 147,
-    }  # fmt: skip
+    }
     assert purse(book_of(deposit("d", 50), grant(), stake, rollback("r", "b"))) == (50, 100, 0)
     most = transaction("bet", "b", leg("BET", 150), contribution(200), decide=True)
     assert totals(book_of(deposit("d", 50), grant(), most))["jackpot:hub88"] == 150
@@ -151,6 +170,14 @@ def test_a_contribution_beside_a_bet_is_a_part_of_it_and_comes_back_with_it():
 def test_a_contribution_without_a_bet_moves_between_the_houses_accounts():
     released = transaction("release", "w", leg("WIN", 10), contribution(59, 3))
     payout = transaction("release", "j", leg("JACKPOT_WIN", 1_000))
-    book = book_of(released, payout, transaction("undo", "u", leg("ROLLBACK", None, None), reference=("release", "w")))
-    assert totals(book) == {"provider:hub88": -5, "jackpot:hub88": 5 - 1_000, "player:p-1:cash": 1_000}
+    book = book_of(
+        released,
+        payout,
+        transaction("undo", "u", leg("ROLLBACK", None, None), reference=("release", "w")),
+    )
+    assert totals(book) == {
+        "provider:hub88": -5,
+        "jackpot:hub88": 5 - 1_000,
+        "player:p-1:cash": 1_000,
+    }
     assert purse(book) == (1_000, 0, 0)

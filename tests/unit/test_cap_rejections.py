@@ -31,7 +31,15 @@ FORGED = json.dumps(
         }
     }
 )
-GOOD = json.dumps({"NotificationRequestItem": {"eventCode": "CHARGEBACK", "success": "false", "pspReference": "c"}})
+GOOD = json.dumps(
+    {
+        "NotificationRequestItem": {
+            "eventCode": "CHARGEBACK",
+            "success": "false",
+            "pspReference": "c",
+        }
+    }
+)
 
 
 def rejected(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedItem:
@@ -41,12 +49,16 @@ def rejected(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedIte
 def notice(items: list[str]) -> ConsumerRecord[Any, Any]:
     value = f'{{"live":"true","notificationItems":[{",".join(items)}]}}'.encode()
     headers = (("connector", b"c-1"), ("http-path", b"/" + b"x" * 190))
-    return ConsumerRecord(raw_topic("adyen"), 0, 7, 1_790_000_000_000, 1, b"k", value, None, 1, len(value), headers)
+    return ConsumerRecord(
+        raw_topic("adyen"), 0, 7, 1_790_000_000_000, 1, b"k", value, None, 1, len(value), headers
+    )
 
 
 def piled(record: ConsumerRecord[Any, Any]) -> NormalisedBatch:
     pile = NormalisedBatch("adyen")
-    pile.add_results([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
+    pile.add_results(
+        [(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))]
+    )
     return pile
 
 
@@ -58,7 +70,9 @@ class Broker:
     async def send_keyed(self, topic, records) -> None:
         assert topic == raw_topic("adyen") + ".dlt"
         for key, value, headers, _ in records:
-            self.bytes += len(key) + len(value) + sum(len(name) + len(held) for name, held in headers)
+            self.bytes += (
+                len(key) + len(value) + sum(len(name) + len(held) for name, held in headers)
+            )
             self.letters.append(codec.decoder(DeadLetter)(value))
 
 
@@ -75,7 +89,12 @@ def test_a_few_speak_for_themselves():
 
 
 def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
-    codes = [RejectCode.BAD_TIME, *[RejectCode.BAD_AMOUNT] * 1_200, RejectCode.BAD_TIME, RejectCode.BAD_CURRENCY]
+    codes = [
+        RejectCode.BAD_TIME,
+        *[RejectCode.BAD_AMOUNT] * 1_200,
+        RejectCode.BAD_TIME,
+        RejectCode.BAD_CURRENCY,
+    ]
     whole, few = cap_rejections([rejected(n, code) for n, code in enumerate(codes)])
     assert whole == RejectedItem(
         RejectCode.BAD_AMOUNT,
@@ -103,7 +122,10 @@ async def test_the_letters_of_a_record_cost_twice_its_bytes_at_most(count):
     pile, stats = piled(record), NormaliseStats()
     broker = await buried(pile)
     assert broker.bytes <= 2 * len(record.value)
-    assert [letter.value for letter in broker.letters] == [record.value, *[None] * (len(broker.letters) - 1)]
+    assert [letter.value for letter in broker.letters] == [
+        record.value,
+        *[None] * (len(broker.letters) - 1),
+    ]
     pile.count_into(stats)
     assert stats.rejected == {"MISSING_FIELD": count}, "each item is counted"
 
@@ -132,4 +154,7 @@ async def test_what_can_be_used_of_such_a_record_goes_on():
         (1, "MISSING_FIELD"),
         (42, "BAD_SIGNATURE"),
     ]
-    assert "40 MISSING_FIELD (items 1, 2, 3, 4, 5, …); 3 BAD_SIGNATURE (items 42, 43, 44)" in broker.letters[0].detail
+    assert (
+        "40 MISSING_FIELD (items 1, 2, 3, 4, 5, …); 3 BAD_SIGNATURE (items 42, 43, 44)"
+        in broker.letters[0].detail
+    )

@@ -13,7 +13,15 @@ from schemas.events import Position
 
 EVENT = "01929c5e-7e3d-7000-8000-000000000001"
 DEBT = debt_alert(
-    EVENT, "acme", "p-1", "chargeback", "BOOKED_INTO_DEBT", "EUR", -250, 1_760_000_000_000, Position("t", 0, 1)
+    EVENT,
+    "acme",
+    "p-1",
+    "chargeback",
+    "BOOKED_INTO_DEBT",
+    "EUR",
+    -250,
+    1_760_000_000_000,
+    Position("t", 0, 1),
 )
 
 

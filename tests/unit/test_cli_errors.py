@@ -39,12 +39,18 @@ GENERATE = ("sandbox", "generate", "--events", "200")
     [
         ((*GENERATE, "--out", "/nonexistent/x"), None, "/nonexistent/x: No such file or directory"),
         ((*GENERATE, "--out", "/dev/full"), None, "/dev/full: No space left on device"),
-        ((*GENERATE, "--out", "x", "--keys", "/nonexistent/k"), None, "/nonexistent/k: No such file or directory"),
+        (
+            (*GENERATE, "--out", "x", "--keys", "/nonexistent/k"),
+            None,
+            "/nonexistent/k: No such file or directory",
+        ),
         ((*GENERATE, "--out", "x"), "/proc/nope", "/proc/nope: No such file or directory"),
         (("up",), "/proc/nope", "/proc/nope: No such file or directory"),
     ],
 )
-def test_a_file_that_cannot_be_had_is_named_on_one_line(pitboss, arguments, home, named, tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_had_is_named_on_one_line(
+    pitboss, arguments, home, named, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     done = pitboss(*arguments, **({"PITBOSS_HOME": home} if home else {}))
     assert done.exit_code == FileFailed.exit_code == 1
@@ -58,10 +64,18 @@ def test_a_full_disk_behind_stdout_is_said_once_with_the_exit_code(unbuffered):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pitboss.cli.main", "schemas", "list"],
-            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False, timeout=60,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+            timeout=60,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, "error: FILE_FAILED the output: No space left on device\n")
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: FILE_FAILED the output: No space left on device\n",
+    )
 
 
 def test_an_error_that_is_about_no_file_keeps_its_traceback():
@@ -79,7 +93,20 @@ def test_who_writes_names_the_file_where_the_system_does_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kafka", ["localhost:abc", ":::", "", "a:1,", ":9092", "a:65536", "a:", "http://a:1", "a b", "[::1", "[::1]9092"]
+    "kafka",
+    [
+        "localhost:abc",
+        ":::",
+        "",
+        "a:1,",
+        ":9092",
+        "a:65536",
+        "a:",
+        "http://a:1",
+        "a b",
+        "[::1",
+        "[::1]9092",
+    ],
 )
 def test_brokers_that_are_no_addresses_are_refused(kafka):
     with pytest.raises(UsageError, match="PITBOSS_KAFKA"):
@@ -87,7 +114,8 @@ def test_brokers_that_are_no_addresses_are_refused(kafka):
 
 
 @pytest.mark.parametrize(
-    "kafka", ["a", "a:1", "a_b.c-d:9092, b:2", "10.0.0.1:65535", "[::1]:9092", "[fe80::1%e0]", "::1"]
+    "kafka",
+    ["a", "a:1", "a_b.c-d:9092, b:2", "10.0.0.1:65535", "[::1]:9092", "[fe80::1%e0]", "::1"],
 )
 def test_brokers_that_the_client_takes_are_taken(kafka):
     assert read_settings({"PITBOSS_KAFKA": kafka, "PITBOSS_DATABASE": DATABASE}).kafka == kafka
@@ -110,7 +138,9 @@ def test_a_database_that_is_no_url_is_refused_without_its_password(url):
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["//u@[::1]:5432/d", "//u@a:1,b:2/d", "///d?host=/tmp", "//%2Ftmp/d", "//u@h:/d"])
+@pytest.mark.parametrize(
+    "url", ["//u@[::1]:5432/d", "//u@a:1,b:2/d", "///d?host=/tmp", "//%2Ftmp/d", "//u@h:/d"]
+)
 def test_databases_that_the_client_takes_are_taken(url):
     assert read_settings({"PITBOSS_KAFKA": "b:1", "PITBOSS_DATABASE": f"postgresql:{url}"}).database
 
@@ -134,7 +164,9 @@ def test_a_command_says_so_in_one_line(pitboss):
         (*GENERATE, "--out", "x", "--start-ms", "-1"),
     ],
 )
-def test_a_number_that_is_none_is_refused_with_its_option(pitboss, arguments, tmp_path, monkeypatch):
+def test_a_number_that_is_none_is_refused_with_its_option(
+    pitboss, arguments, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     done = pitboss(*arguments)
     assert done.exit_code == 2
@@ -165,7 +197,9 @@ def test_too_few_events_are_counted_without_speeders_where_there_are_none():
 
 @pytest.mark.parametrize("home", ["/etc/passwd", "/etc/passwd/below", "/proc/nope"])
 def test_the_doctor_sees_a_home_that_cannot_be_written(home):
-    [finding] = [one for one in run_checkup(read_settings({"PITBOSS_HOME": home})) if one.name == "home"]
+    [finding] = [
+        one for one in run_checkup(read_settings({"PITBOSS_HOME": home})) if one.name == "home"
+    ]
     assert not finding.is_ok
     assert "no file can be made in /" in finding.detail
     assert "PITBOSS_HOME" in finding.way_out
@@ -174,6 +208,8 @@ def test_the_doctor_sees_a_home_that_cannot_be_written(home):
 @pytest.mark.parametrize(("there", "word"), [(True, "can be written"), (False, "can be made")])
 def test_the_doctor_leaves_no_trace_of_trying(tmp_path, there, word):
     home = tmp_path if there else tmp_path / "a" / "b"
-    [finding] = [one for one in run_checkup(read_settings({"PITBOSS_HOME": str(home)})) if one.name == "home"]
+    [finding] = [
+        one for one in run_checkup(read_settings({"PITBOSS_HOME": str(home)})) if one.name == "home"
+    ]
     assert (finding.is_ok, finding.detail) == (True, f"{home} {word}")
     assert not [*tmp_path.iterdir()]

@@ -31,9 +31,13 @@ STARTING, RUNNING = "time.sleep(60)", "print('ready', flush=True); asyncio.run(a
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-@pytest.mark.parametrize(("then", "told_at"), [(STARTING, 1), (RUNNING, 2)], ids=["while it starts", "in a loop"])
+@pytest.mark.parametrize(
+    ("then", "told_at"), [(STARTING, 1), (RUNNING, 2)], ids=["while it starts", "in a loop"]
+)
 def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, told_at):
-    with subprocess.Popen([sys.executable, "-c", COMMAND.format(then=then)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(then=then)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         said: list[str] = []
         while said.count("ready") < told_at:
@@ -42,11 +46,17 @@ def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, told_at
         said += process.stdout.read().decode().split()
         assert process.wait(30) == 128 + number
     assert said[-1] == "stopped"
-    assert "".join(said).count("started") == 2, "what was starting was not waited for, and would outlive the clean-up"
+    assert "".join(said).count("started") == 2, (
+        "what was starting was not waited for, and would outlive the clean-up"
+    )
 
 
 def test_what_nohup_ignores_is_ignored_still():
-    command = [sys.executable, "-c", COMMAND.format(then="print('ready', flush=True); time.sleep(1)")]
+    command = [
+        sys.executable,
+        "-c",
+        COMMAND.format(then="print('ready', flush=True); time.sleep(1)"),
+    ]
     ignoring = f"import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv({command[0]!r}, {command!r})"
     with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -67,7 +67,9 @@ def filled(kind: Any, **given: Any) -> Any:
     values = {}
     for field in msgspec.structs.fields(kind):
         types = getattr(field.type, "__args__", (field.type,))
-        values[field.name] = given.get(field.name, next((WORDS[one] for one in types if one in WORDS), NASTY))
+        values[field.name] = given.get(
+            field.name, next((WORDS[one] for one in types if one in WORDS), NASTY)
+        )
     return kind(**values)
 
 
@@ -77,7 +79,11 @@ def run(command: click.Command, *arguments: str) -> str:
 
 
 ALERT = filled(
-    FraudAlert, sources=[OffsetRange("t", 0, 1, 2)], sample_event_ids=[NASTY], evidence={"x": NASTY}, severity="hold"
+    FraudAlert,
+    sources=[OffsetRange("t", 0, 1, 2)],
+    sample_event_ids=[NASTY],
+    evidence={"x": NASTY},
+    severity="hold",
 )
 CASE = DeadLetterCase(
     PLACE,
@@ -85,7 +91,9 @@ CASE = DeadLetterCase(
     (filled(Action, is_done=True, appended_at=None),),
 )
 DECISION = filled(history.EventDecision, currency="EUR", moved=(filled(history.DecisionMovement),))
-EVENT = history.EventHistory((DECISION,), (filled(history.EventClosing),), (filled(history.RepeatedAttempt),))
+EVENT = history.EventHistory(
+    (DECISION,), (filled(history.EventClosing),), (filled(history.RepeatedAttempt),)
+)
 WALLET = filled(Wallet, currency="EUR", scale=2)
 
 
@@ -113,24 +121,32 @@ def of_alerts(patch, *arguments):
 
 def of_explanation(patch):
     told = Explanation(NASTY, [], 1, [NASTY])
-    no_server(patch, alerts, _runtime=answers(None), _read=answers([PublishedAlert(ALERT)]), _explain=coming((0, told)))
+    no_server(
+        patch,
+        alerts,
+        _runtime=answers(None),
+        _read=answers([PublishedAlert(ALERT)]),
+        _explain=coming((0, told)),
+    )
     return run(alerts.alerts, "explain", NASTY)
 
 
 def of_dlt(patch, *arguments):
     found = dead_letters.DeadLetterSnapshot([CASE])
     no_server(patch, dlt, _runtime=answers(RUNTIME), _known_secrets=answers([]))
-    no_server(patch, dead_letters, find=coming(found), open_jams=coming([filled(OpenHold)]))
+    no_server(
+        patch, dead_letters, load_snapshot=coming(found), open_holds=coming([filled(OpenHold)])
+    )
     return run(dlt.dlt, *arguments)
 
 
 def of_reading(patch, module, command, found, *arguments):
-    no_server(patch, module, resolve_runtime=answers(RUNTIME), reading=answers(found))
+    no_server(patch, module, resolve_runtime=answers(RUNTIME), read_ledger=answers(found))
     return run(command, *arguments)
 
 
 def of_asking(patch, module, command, found, *arguments):
-    no_server(patch, module, asked=answers(found))
+    no_server(patch, module, query_ledger=answers(found))
     return run(command, *arguments)
 
 
@@ -139,7 +155,7 @@ def of_statement(patch):
     fault = filled(StatementFault, what="MISSING")
     return of_reading(
         patch, ledger_reconcile, ledger_reconcile.statement, [fault], __file__, "--provider", "acme"
-    )  # fmt: skip
+    )
 
 
 def of_calls(show):
@@ -159,13 +175,20 @@ def of_fuzz():
 
 def of_schemas(patch):
     row = type("Row", (), {"name": NASTY, "id": 1, "json": {"type": "string"}, "subject": NASTY})
-    no_server(patch, schemas, released=answers([row]))
+    no_server(patch, schemas, released_registry=answers([row]))
     return run(schemas.schemas, "list")
 
 
-ROWS = [filled(VersionRow, state=VersionState.LIVE, adapter="x:Y", settings={}, fallback=None, **dict.fromkeys(
-    ("announced_on", "live_on", "deprecated_on", "retires_on", "from_")
-))]  # fmt: skip
+ROWS = [
+    filled(
+        VersionRow,
+        state=VersionState.LIVE,
+        adapter="x:Y",
+        settings={},
+        fallback=None,
+        **dict.fromkeys(("announced_on", "live_on", "deprecated_on", "retires_on", "from_")),
+    )
+]
 ROUND = OpenRound((filled(OpenBet, currency="EUR"),))
 MOVEMENT = filled(history.Movement, debit="a:b", credit="c:d")
 REPORT = RevenueReport((filled(ReportRow, currency="EUR"),), ())
@@ -181,29 +204,49 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "ledger proposals": lambda patch: of_asking(
         patch, ledger_corrections, ledger_corrections.proposals, [filled(Proposal, currency="EUR")]
     ),
-    "ledger debts": lambda patch: of_asking(patch, ledger_corrections, ledger_corrections.debts, [
-        filled(Wallet, currency="EUR", scale=2)
-    ]),
+    "ledger debts": lambda patch: of_asking(
+        patch,
+        ledger_corrections,
+        ledger_corrections.debts,
+        [filled(Wallet, currency="EUR", scale=2)],
+    ),
     "ledger rounds": lambda patch: of_asking(patch, ledger_rounds, ledger_rounds.rounds, [ROUND]),
     "ledger balance": lambda patch: of_reading(
-        patch, ledger_views, ledger_views.balance, [filled(history.WalletAt, currency="EUR", scale=2)], "p"
+        patch,
+        ledger_views,
+        ledger_views.balance,
+        [filled(history.WalletAt, currency="EUR", scale=2)],
+        "p",
     ),
     "ledger history": lambda patch: of_reading(
         patch, ledger_views, ledger_views.history_command, ("EUR", [MOVEMENT]), "p"
     ),
     "ledger entry": lambda patch: of_reading(patch, ledger_views, ledger_views.entry, EVENT, "e"),
     "ledger round": lambda patch: of_reading(
-        patch, ledger_views, ledger_views.round_command, [filled(history.RoundEvent, currency="EUR")], "r"
+        patch,
+        ledger_views,
+        ledger_views.round_command,
+        [filled(history.RoundEvent, currency="EUR")],
+        "r",
     ),
     "ledger report": lambda patch: of_reading(patch, ledger_report, ledger_report.report, REPORT),
     "ledger reconcile balances": lambda patch: of_reading(
-        patch, ledger_reconcile, ledger_reconcile.balances, (BalanceReport((filled(BalanceFault),), 1, 0), 0)
+        patch,
+        ledger_reconcile,
+        ledger_reconcile.balances,
+        (BalanceReport((filled(BalanceFault),), 1, 0), 0),
     ),
     "ledger reconcile statement": of_statement,
-    "ledger months list": of_calls(lambda: ledger_months._show([Month(1, NASTY, 1, 1)], as_json=False)),
+    "ledger months list": of_calls(
+        lambda: ledger_months._show([Month(1, NASTY, 1, 1)], as_json=False)
+    ),
     "ledger migrate list": of_calls(lambda: ledger._show([Migration(NASTY, "")], as_json=False)),
     "player show": lambda patch: of_asking(
-        patch, player, player.show, PlayerView("p", [WALLET], PlayerState("p", {NASTY: ("HELD", 1)})), "p"
+        patch,
+        player,
+        player.show,
+        PlayerView("p", [WALLET], PlayerState("p", {NASTY: ("HELD", 1)})),
+        "p",
     ),
     "topics": of_calls(lambda: topics._show(("topic",), [{"topic": NASTY}])),
     "providers list": of_calls(
@@ -213,7 +256,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "providers fuzz": of_calls(of_fuzz),
     "schemas list": of_schemas,
     "simulate": of_simulation,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -224,7 +267,7 @@ def test_every_table_shows_other_peoples_words_as_they_are(monkeypatch, name):
 def test_a_pipe_gets_every_id_whole_however_long_the_rest_is(monkeypatch):
     one = filled(
         Proposal, id="ba2afe00-7e3d-7000-8000-000000000001", currency="EUR", reason="because " * 200
-    )  # fmt: skip
+    )
     said = of_asking(monkeypatch, ledger_corrections, ledger_corrections.proposals, [one])
     [line] = [line for line in said.splitlines() if "ba2afe" in line]
     assert one.id in line
@@ -233,7 +276,9 @@ def test_a_pipe_gets_every_id_whole_however_long_the_rest_is(monkeypatch):
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120])
 def test_a_terminal_gets_every_id_too_if_need_be_on_several_lines(monkeypatch, capsys, width):
-    one = filled(Proposal, id="ba2afe00-7e3d-7000-8000-000000000001", currency="EUR", reason="because " * 20)
+    one = filled(
+        Proposal, id="ba2afe00-7e3d-7000-8000-000000000001", currency="EUR", reason="because " * 20
+    )
     narrow = screen.console()
     narrow.width = width
     monkeypatch.setattr(screen, "console", lambda: narrow)
@@ -255,7 +300,7 @@ def test_a_terminal_gets_every_id_too_if_need_be_on_several_lines(monkeypatch, c
     ],
 )
 def test_that_there_is_nothing_is_no_output(monkeypatch, module, command, said):
-    no_server(monkeypatch, module, asked=answers([]))
+    no_server(monkeypatch, module, query_ledger=answers([]))
     done = CliRunner().invoke(command)
     assert (done.stdout, done.stderr) == ("", f"{said}\n")
     assert CliRunner().invoke(command, ["--json"]).stdout == "[]\n"
@@ -276,7 +321,8 @@ def test_only_the_screen_makes_consoles_and_tables(file):
     made = {
         ast.unparse(node.func)
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] in ("Console", "Table", "rich")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).split(".")[0] in ("Console", "Table", "rich")
     }
     assert made == ({"Console", "Table"} if file.name == "screen.py" else set())
 

@@ -34,10 +34,14 @@ def test_down_makes_nothing_where_nothing_ever_ran(pitboss, tmp_path):
 def test_up_tells_as_json_what_status_tells(pitboss, tmp_path, monkeypatch):
     process = ProcessId.of(os.getpid())
     assert process is not None
-    state = StackState("127.0.0.1:1", "postgresql://u:secret@127.0.0.1:2/postgres", kafka=process, postgres=process)
+    state = StackState(
+        "127.0.0.1:1", "postgresql://u:secret@127.0.0.1:2/postgres", kafka=process, postgres=process
+    )
     monkeypatch.setattr(Stack, "up", lambda *_: state)
     monkeypatch.setattr(
-        Stack, "status", lambda _: [ServerStatus("kafka", True, 7, "127.0.0.1:1", tmp_path / "kafka.log")]
+        Stack,
+        "status",
+        lambda _: [ServerStatus("kafka", True, 7, "127.0.0.1:1", tmp_path / "kafka.log")],
     )
     done = pitboss("up", "--json")
     said = json.loads(done.stdout)

@@ -13,7 +13,12 @@ import msgspec
 import pytest
 
 from fraud_agents.detectors import BetVelocity, Detector
-from fraud_agents.detectors.evidence import counts_text, even_sample, median_text, variation_thousandths
+from fraud_agents.detectors.evidence import (
+    counts_text,
+    even_sample,
+    median_text,
+    variation_thousandths,
+)
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, Rule, rule_set_name
 from schemas import codec
@@ -34,12 +39,22 @@ class Log:
         self.alerts: list[FraudAlert] = []
 
     def bet(
-        self, at_ms, *, brand="default", player="p1", tx=None, legs=BET, game="slot-1", provider="hub88",
-        provider_at=None, received_at=None,
-    ):  # fmt: skip
+        self,
+        at_ms,
+        *,
+        brand="default",
+        player="p1",
+        tx=None,
+        legs=BET,
+        game="slot-1",
+        provider="hub88",
+        provider_at=None,
+        received_at=None,
+    ):
         identity = event_id(brand, provider, "bet", tx or f"tx{self.offset}")
         alert = self.detector.observe(
-            (identity, brand, provider, "DE", player, legs, game, at_ms, provider_at, received_at), self.offset
+            (identity, brand, provider, "DE", player, legs, game, at_ms, provider_at, received_at),
+            self.offset,
         )
         self.offset += 1
         if alert is not None:
@@ -47,7 +62,9 @@ class Log:
         return alert
 
     def burst(self, start_ms, count, every_ms=100, **names):
-        return [alert for n in range(count) if (alert := self.bet(start_ms + n * every_ms, **names))]
+        return [
+            alert for n in range(count) if (alert := self.bet(start_ms + n * every_ms, **names))
+        ]
 
 
 def changed(**numbers) -> Rule:
@@ -275,10 +292,18 @@ def test_the_default_rule_is_the_one_whose_alerts_are_out_there():
     numbers = {name: getattr(D01_BET_VELOCITY, name) for name in D01_BET_VELOCITY.__struct_fields__}
     del numbers["reason"]
     assert numbers == {
-        "rule_id": "D01", "version": 1, "severity": "hold", "threshold": 500, "unit": "bets", "window_ms": 60_000,
-        "grace_ms": 120_000, "dedup_horizon_ms": 180_000, "close_below": 400, "cooldown_ms": 300_000,
+        "rule_id": "D01",
+        "version": 1,
+        "severity": "hold",
+        "threshold": 500,
+        "unit": "bets",
+        "window_ms": 60_000,
+        "grace_ms": 120_000,
+        "dedup_horizon_ms": 180_000,
+        "close_below": 400,
+        "cooldown_ms": 300_000,
         "idle_ms": 600_000,
-    }  # fmt: skip
+    }
     assert changed(threshold=501).digest != D01_BET_VELOCITY.digest
 
 
@@ -341,6 +366,8 @@ def test_a_snapshot_is_the_same_in_every_process(tmp_path):
     digests = set()
     for hash_seed in "01":
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path.cwd())}
-        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+        )
         digests.add(done.stdout)
     assert len(digests) == 1

@@ -46,9 +46,13 @@ def test_the_same_records_raise_the_same_alert(story):
 def test_the_seconds_of_the_window_add_up(story):
     alert, log = story
     seconds = explain(alert, log, RULES).seconds
-    assert [second.at_ms for second in seconds] == list(range(alert.window_start, alert.window_end, 1_000))
+    assert [second.at_ms for second in seconds] == list(
+        range(alert.window_start, alert.window_end, 1_000)
+    )
     assert sum(second.counted for second in seconds) == alert.observed == seconds[-1].running == 500
-    assert [second.counted for second in seconds if T0 <= second.at_ms < T0 + 55_000] == [10] * 30 + [0] * 5 + [10] * 20
+    assert [second.counted for second in seconds if T0 <= second.at_ms < T0 + 55_000] == [
+        10
+    ] * 30 + [0] * 5 + [10] * 20
     assert [second.at_ms for second in seconds if second.is_crossing] == [T0 + 54_000]
     # What came before the window still counts for its first seconds.
     assert seconds[0].running > seconds[0].counted
@@ -63,7 +67,9 @@ def test_records_after_the_alert_change_nothing(story):
 def test_a_missing_record_is_noticed(story):
     alert, log = story
     explanation = explain(alert, [one for one in log if one[1][0] != "e1234"], RULES)
-    assert explanation.differences == ["the rule does not raise this alert over these records; it raises none"]
+    assert explanation.differences == [
+        "the rule does not raise this alert over these records; it raises none"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,17 +30,29 @@ RAW = "provider.hub88.raw.v1"
 _places = count()
 
 
-def letter(offset: int, code: str = "BAD_AMOUNT", *, item: int | None = None, **more: Any) -> Letter:
+def letter(
+    offset: int, code: str = "BAD_AMOUNT", *, item: int | None = None, **more: Any
+) -> Letter:
     fields: dict[str, Any] = {
-        "source": Position(RAW, 0, offset), "record_index": item, "key": b"p", "value": b"body",
-        "headers": [Header("a", b"b")], "source_timestamp": 1_000 + offset, "code": code, "detail": "no",
-        "stage": "normalise", "code_version": "1", "player_id": None,
-    }  # fmt: skip
+        "source": Position(RAW, 0, offset),
+        "record_index": item,
+        "key": b"p",
+        "value": b"body",
+        "headers": [Header("a", b"b")],
+        "source_timestamp": 1_000 + offset,
+        "code": code,
+        "detail": "no",
+        "stage": "normalise",
+        "code_version": "1",
+        "player_id": None,
+    }
     return Letter(Position(RAW + ".dlt", 0, next(_places)), DeadLetter(**(fields | more)))
 
 
 def action(offset: int, what: str = "REDRIVE", *, number: int = 1, is_done: bool = True) -> Action:
-    return Action(number, Position(RAW, 0, offset), what, "X", "ann", "why", False, 0, is_done, None)
+    return Action(
+        number, Position(RAW, 0, offset), what, "X", "ann", "why", False, 0, is_done, None
+    )
 
 
 class Actions:
@@ -50,7 +62,13 @@ class Actions:
         self.noted: list[Any] = []
 
     async def begin(
-        self, cases: Sequence[DeadLetterCase], what: str, actor: str, reason: str, *, is_forced: bool
+        self,
+        cases: Sequence[DeadLetterCase],
+        what: str,
+        actor: str,
+        reason: str,
+        *,
+        is_forced: bool,
     ) -> list[int]:
         self.noted += [("begin", what, case.source.offset) for case in cases]
         return list(range(len(cases)))
@@ -87,21 +105,28 @@ def cases(*letters: Letter, actions: Sequence[Action] = ()) -> list[DeadLetterCa
 
 def test_a_batch_with_two_bad_items_is_one_case_and_a_copy_is_none():
     first, second = letter(5, item=2), letter(5, "BAD_TIME", item=0)
-    copy = msgspec.structs.replace(first, place=Position("x", 0, 99))
+    copy = msgspec.structs.replace(first, position=Position("x", 0, 99))
     [case] = cases(first, second, copy)
     assert [one.letter.record_index for one in case.letters] == [0, 2]
     assert case.codes == ("BAD_TIME", "BAD_AMOUNT")
     assert case.letters[1].position.offset == 99
-    assert [(group.code, group.count) for group in group_cases([case])] == [("BAD_AMOUNT", 1), ("BAD_TIME", 1)]
+    assert [(group.code, group.count) for group in group_cases([case])] == [
+        ("BAD_AMOUNT", 1),
+        ("BAD_TIME", 1),
+    ]
 
 
 def test_the_bytes_of_a_case_are_those_of_the_letter_that_holds_them():
     # The first one is from a release that read the record otherwise, before a crash.
-    [case] = cases(letter(5, item=0, value=None, headers=[]), letter(5, item=1), letter(5, item=2, value=None))
+    [case] = cases(
+        letter(5, item=0, value=None, headers=[]), letter(5, item=1), letter(5, item=2, value=None)
+    )
     assert (case.letter.value, len(case.letter.headers)) == (b"body", 1)
     doer, _, sent = redriver()
     asyncio.run(doer.redrive([case]))
-    assert [(outgoing.value, dict(outgoing.headers)["a"]) for _, outgoing in sent] == [(b"body", b"b")]
+    assert [(outgoing.value, dict(outgoing.headers)["a"]) for _, outgoing in sent] == [
+        (b"body", b"b")
+    ]
 
 
 def test_a_case_of_many_items_is_found_by_any_code_and_begins_with_the_letter_of_the_record():
@@ -110,7 +135,10 @@ def test_a_case_of_many_items_is_found_by_any_code_and_begins_with_the_letter_of
     assert [one.letter.record_index for one in case.letters] == [None, 1, 3]
     assert case.codes == ("BAD_AMOUNT", "BAD_TIME")
     assert all(CaseFilter(codes=frozenset({code})).matches(case) for code in case.codes)
-    assert [(group.code, group.count) for group in group_cases([case])] == [("BAD_AMOUNT", 1), ("BAD_TIME", 1)]
+    assert [(group.code, group.count) for group in group_cases([case])] == [
+        ("BAD_AMOUNT", 1),
+        ("BAD_TIME", 1),
+    ]
 
 
 def test_the_state_is_what_the_last_finished_action_made_of_it():
@@ -118,12 +146,22 @@ def test_the_state_is_what_the_last_finished_action_made_of_it():
     assert cases(letter(1), actions=[action(1, is_done=False)])[0].state is CaseState.OPEN
     redriven = [action(1), action(1, "DROP", number=2, is_done=False)]
     assert cases(letter(1), actions=redriven)[0].state is CaseState.REDRIVEN
-    assert cases(letter(1), actions=[*redriven, action(1, "DROP", number=3)])[0].state is CaseState.DROPPED
+    assert (
+        cases(letter(1), actions=[*redriven, action(1, "DROP", number=3)])[0].state
+        is CaseState.DROPPED
+    )
 
 
 def test_groups_tell_states_times_and_the_newest_open_one():
     groups = group_cases(
-        cases(letter(1), letter(7), letter(3), letter(9, "BAD_TIME"), letter(8), actions=[action(8), action(3, "DROP")])
+        cases(
+            letter(1),
+            letter(7),
+            letter(3),
+            letter(9, "BAD_TIME"),
+            letter(8),
+            actions=[action(8), action(3, "DROP")],
+        )
     )
     assert [(g.code, g.count, g.open, g.redriven, g.dropped) for g in groups] == [
         ("BAD_AMOUNT", 4, 2, 1, 1),
@@ -150,8 +188,13 @@ def test_the_newest_of_one_millisecond_is_the_last_of_the_log():
     ],
 )
 def test_what_is_chosen(choice, offsets):
-    found = cases(letter(1), letter(2, "BAD_TIME"), letter(3, key=b"round", player_id="q"), actions=[action(3)])
-    assert [case.source.offset for case in found if choice.takes(case)] == offsets
+    found = cases(
+        letter(1),
+        letter(2, "BAD_TIME"),
+        letter(3, key=b"round", player_id="q"),
+        actions=[action(3)],
+    )
+    assert [case.source.offset for case in found if choice.matches(case)] == offsets
 
 
 def test_a_redrive_is_noted_before_and_after_and_appends_what_was_received():
@@ -164,7 +207,14 @@ def test_a_redrive_is_noted_before_and_after_and_appends_what_was_received():
     assert [offset for offset, _ in sent] == [1, 2]
     assert (sent[0][1].key, sent[0][1].value) == (b"p", b"body")
     assert dict(sent[0][1].headers)["redrive-of"] == f"{RAW}-0@1".encode()
-    assert [note[0] for note in actions.noted] == ["begin", "begin", "append", "append", "complete", "complete"]
+    assert [note[0] for note in actions.noted] == [
+        "begin",
+        "begin",
+        "append",
+        "append",
+        "complete",
+        "complete",
+    ]
 
 
 def test_a_dry_run_notes_and_appends_nothing():
@@ -203,12 +253,17 @@ def test_bytes_that_are_nowhere_cannot_be_redriven(held, why):
 def test_what_no_batch_can_hold_is_refused_before_anything_is_noted():
     doer, actions, sent = redriver(held=OutgoingRecord(b"k" * 1_040_000, b"x" * 9_000, []))
     [refused, done] = sorted(
-        asyncio.run(doer.redrive(cases(letter(1, value=None), letter(2)))), key=lambda one: one.source.offset
+        asyncio.run(doer.redrive(cases(letter(1, value=None), letter(2)))),
+        key=lambda one: one.source.offset,
     )
     assert (refused.status, done.status) == (RedriveStatus.REFUSED, RedriveStatus.DONE)
     assert "no batch holds more than 1,048,588" in refused.detail
     assert [offset for offset, _ in sent] == [2]
-    assert [note[:2] for note in actions.noted] == [("begin", "REDRIVE"), ("append", 2), ("complete", 0)]
+    assert [note[:2] for note in actions.noted] == [
+        ("begin", "REDRIVE"),
+        ("append", 2),
+        ("complete", 0),
+    ]
 
 
 def test_only_force_redrives_what_was_redriven_or_dropped():
@@ -220,7 +275,9 @@ def test_only_force_redrives_what_was_redriven_or_dropped():
         (RedriveStatus.SKIPPED, "dropped by ann before: why"),
     ]
     assert sent == []
-    assert [one.status for one in asyncio.run(doer.redrive(found, force=True))] == [RedriveStatus.DONE] * 2
+    assert [one.status for one in asyncio.run(doer.redrive(found, force=True))] == [
+        RedriveStatus.DONE
+    ] * 2
     assert [one.status for one in asyncio.run(doer.drop(found))] == [RedriveStatus.SKIPPED] * 2
 
 

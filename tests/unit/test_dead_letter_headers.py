@@ -43,7 +43,9 @@ def test_a_place_is_written_and_read(topic):
     assert parse_position(format_position(place)) == place
 
 
-@pytest.mark.parametrize("text", ["", "t", "t-3", "t-3@", "t-x@1", "t-3@-1", "-3@1", "t-3@1 ", "t-3@1\n", "t-٣@1"])
+@pytest.mark.parametrize(
+    "text", ["", "t", "t-3", "t-3@", "t-x@1", "t-3@-1", "-3@1", "t-3@1 ", "t-3@1\n", "t-٣@1"]
+)
 def test_what_is_no_place_is_none(text):
     assert parse_position(text) is None
 
@@ -54,18 +56,27 @@ def test_a_redrive_keeps_the_headers_and_says_who_and_why():
     assert first[:3] == original
     said = dict(first[3:])
     assert said[REDRIVE_OF] == b"provider.hub88.raw.v1-3@41"
-    assert (said[REDRIVE_COUNT], said["redrive-by"], said["redrive-why"]) == (b"1", b"ann", b"mapping repaired")
+    assert (said[REDRIVE_COUNT], said["redrive-by"], said["redrive-why"]) == (
+        b"1",
+        b"ann",
+        b"mapping repaired",
+    )
     second = redrive_headers(first, Position(SOURCE.topic, 3, 77), "bob", "again")
     assert second[:3] == original
     assert len(second) == len(first)
-    assert (dict(second)[REDRIVE_COUNT], dict(second)[REDRIVE_OF]) == (b"2", b"provider.hub88.raw.v1-3@77")
+    assert (dict(second)[REDRIVE_COUNT], dict(second)[REDRIVE_OF]) == (
+        b"2",
+        b"provider.hub88.raw.v1-3@77",
+    )
 
 
 def test_a_redriven_event_says_who_redrove_it_and_is_otherwise_the_same():
     plain, late = read({}), read(dict(redrive_headers([], SOURCE, "ann", "mapping repaired")))
     assert isinstance(plain, AcceptedTransaction)
     assert isinstance(late, AcceptedTransaction)
-    assert late.transaction.cause == Cause(REDRIVE, "provider.hub88.raw.v1-3@41", "ann", "mapping repaired")
+    assert late.transaction.cause == Cause(
+        REDRIVE, "provider.hub88.raw.v1-3@41", "ann", "mapping repaired"
+    )
     assert (late.transaction.event_id, late.transaction.fingerprint) == (
         plain.transaction.event_id,
         plain.transaction.fingerprint,
@@ -113,12 +124,17 @@ def test_a_name_that_cannot_be_shown_is_refused(value):
 
 
 def test_a_drop_is_an_event_that_moves_nothing_and_tells_who_and_why():
-    mark = raw_record("hub88", DROP_MARK, dict(drop_headers(SOURCE, "ann", "test traffic")), offset=42)
+    mark = raw_record(
+        "hub88", DROP_MARK, dict(drop_headers(SOURCE, "ann", "test traffic")), offset=42
+    )
     [item] = Normaliser(DIALECTS, {}).normalise(mark)
     assert isinstance(item, AcceptedTransaction)
     said = item.transaction
     assert [leg.kind for leg in said.legs] == [Kind.INFORMATIONAL]
-    assert (said.operation, said.provider_tx_id) == ("dead_letter.dropped", "provider.hub88.raw.v1-3@41")
+    assert (said.operation, said.provider_tx_id) == (
+        "dead_letter.dropped",
+        "provider.hub88.raw.v1-3@41",
+    )
     assert said.cause == Cause("drop", "provider.hub88.raw.v1-3@41", "ann", "test traffic")
     assert (said.player_id, item.topic, said.decision_required) == (None, TRANSACTIONS, False)
 

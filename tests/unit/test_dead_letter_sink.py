@@ -26,8 +26,15 @@ class Producer:
         self.sent.append((topic, list(records)))
 
 
-def record(offset=7, value=b"{broken", topic="provider.hub88.raw.v1", headers=(("content-type", b"application/json"),)):
-    return ConsumerRecord(topic, 2, offset, 1_700_000_000_000, 1, b"player-1", value, None, 8, len(value), headers)
+def record(
+    offset=7,
+    value=b"{broken",
+    topic="provider.hub88.raw.v1",
+    headers=(("content-type", b"application/json"),),
+):
+    return ConsumerRecord(
+        topic, 2, offset, 1_700_000_000_000, 1, b"player-1", value, None, 8, len(value), headers
+    )
 
 
 async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
@@ -69,7 +76,10 @@ async def test_records_of_several_topics_go_to_their_own_graves():
     await KafkaDeadLetterSink(producer, "s", "v").publish_all(
         [Rejection(record(topic=topic, offset=i), "X", "d") for i, topic in enumerate("abab")]
     )
-    assert [(topic, len(records)) for topic, records in producer.sent] == [("a.dlt", 2), ("b.dlt", 2)]
+    assert [(topic, len(records)) for topic, records in producer.sent] == [
+        ("a.dlt", 2),
+        ("b.dlt", 2),
+    ]
 
 
 async def test_a_letter_that_no_batch_can_hold_is_written_without_the_bytes():
@@ -104,16 +114,22 @@ class Sized(Producer):
         self.calls += 1
         assert self.calls < 100, "nobody would ever hear of it: nothing in between waits"
         for index, (key, value, headers, _) in enumerate(records):
-            size = len(key or b"") + len(value) + sum(len(name) + len(held) for name, held in headers)
+            size = (
+                len(key or b"") + len(value) + sum(len(name) + len(held) for name, held in headers)
+            )
             if size > self.limit:
                 raise TooLarge(f"{size} bytes", index)
         self.sent.append((topic, list(records)))
 
     def letters(self) -> list[DeadLetter]:
-        return [codec.decoder(DeadLetter)(value) for _, sent in self.sent for _, value, _, _ in sent]
+        return [
+            codec.decoder(DeadLetter)(value) for _, sent in self.sent for _, value, _, _ in sent
+        ]
 
     def bytes_sent(self) -> list[int]:
-        return [sum(len(key or b"") + len(value) for key, value, _, _ in sent) for _, sent in self.sent]
+        return [
+            sum(len(key or b"") + len(value) for key, value, _, _ in sent) for _, sent in self.sent
+        ]
 
 
 async def test_the_bytes_of_a_record_are_in_its_first_letter_and_in_no_other():
@@ -139,14 +155,18 @@ async def test_what_is_encoded_at_once_is_bounded():
     assert len(producer.sent) == 13
     assert max(producer.bytes_sent()) < BYTES_AT_ONCE * 1.01
     few: Any = Sized()
-    await KafkaDeadLetterSink(few, "s", "v").publish_all([Rejection(record(n), "X", "d") for n in range(2_000)])
+    await KafkaDeadLetterSink(few, "s", "v").publish_all(
+        [Rejection(record(n), "X", "d") for n in range(2_000)]
+    )
     assert len(few.sent) == 1, "what is small goes out as before"
 
 
 async def test_many_small_letters_are_bounded_too(monkeypatch):
     monkeypatch.setattr(dead_letters, "BYTES_AT_ONCE", 50_000)
     producer: Any = Sized()
-    await KafkaDeadLetterSink(producer, "s", "v").publish_all([Rejection(record(n), "X", "") for n in range(500)])
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(
+        [Rejection(record(n), "X", "") for n in range(500)]
+    )
     assert max(producer.bytes_sent()) < 50_000
     assert len(producer.letters()) == 500
 
@@ -179,12 +199,19 @@ async def test_whatever_is_too_large_of_a_record_it_has_one_letter(huge):
 async def test_the_other_letters_of_a_record_do_not_repeat_a_long_key():
     producer: Any = Sized(limit=1_000_000)
     long = replace(record(), key=b"k" * 400_000)
-    await KafkaDeadLetterSink(producer, "s", "v").publish_all([Rejection(long, "X", "d", n) for n in range(16)])
-    assert [letter.key and len(letter.key) for letter in producer.letters()] == [400_000, *[None] * 15]
+    await KafkaDeadLetterSink(producer, "s", "v").publish_all(
+        [Rejection(long, "X", "d", n) for n in range(16)]
+    )
+    assert [letter.key and len(letter.key) for letter in producer.letters()] == [
+        400_000,
+        *[None] * 15,
+    ]
     assert sum(producer.bytes_sent()) < 3 * 400_000
 
 
 async def test_a_letter_that_does_not_fit_without_the_bytes_either_ends_the_process():
     producer: Any = Sized(limit=10)
-    with pytest.raises(InvariantBroken, match=r"provider\.hub88\.raw\.v1-2@7 is too large although"):
+    with pytest.raises(
+        InvariantBroken, match=r"provider\.hub88\.raw\.v1-2@7 is too large although"
+    ):
         await KafkaDeadLetterSink(producer, "s", "v").publish(record(), "X", "d")

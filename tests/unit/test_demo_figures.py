@@ -51,20 +51,41 @@ def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values, sh
     assert percentile(values, share) == expected
 
 
-def answered(offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR") -> AnswerRow:
+def answered(
+    offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR"
+) -> AnswerRow:
     return AnswerRow(
-        0, offset, "event", outcome, "", currency, 0, version, ATTEMPT, "acme", "hub88", "bet", "t", "p-1"
-    )  # fmt: skip
+        0,
+        offset,
+        "event",
+        outcome,
+        "",
+        currency,
+        0,
+        version,
+        ATTEMPT,
+        "acme",
+        "hub88",
+        "bet",
+        "t",
+        "p-1",
+    )
 
 
 def log_of(*players: str) -> TopicEvidence:
     events = [bet(f"b{offset}", 1, player=player) for offset, player in enumerate(players)]
-    return TopicEvidence(log={0: [log_event(event, 0, offset) for offset, event in enumerate(events)]})
+    return TopicEvidence(
+        log={0: [log_event(event, 0, offset) for offset, event in enumerate(events)]}
+    )
 
 
-def waited(topics: TopicEvidence, answers: list[AnswerRow], **published_after_ms: list[tuple[int, int]]) -> list[int]:
+def waited(
+    topics: TopicEvidence, answers: list[AnswerRow], **published_after_ms: list[tuple[int, int]]
+) -> list[int]:
     published = {
-        f"{key.replace('_', '-')}:EUR": [(version, APPENDED_AT + after_ms) for version, after_ms in versions]
+        f"{key.replace('_', '-')}:EUR": [
+            (version, APPENDED_AT + after_ms) for version, after_ms in versions
+        ]
         for key, versions in published_after_ms.items()
     }
     return latencies_ms(topics, TableEvidence(answers=answers), published)
@@ -96,26 +117,55 @@ def test_each_players_own_balance_counts():
         answered(0, version=3),
         answered(9),
     ],
-    ids=["no wallet", "refused", "a repeat", "another wallet", "not published yet", "not in the log"],
+    ids=[
+        "no wallet",
+        "refused",
+        "a repeat",
+        "another wallet",
+        "not published yet",
+        "not in the log",
+    ],
 )
 def test_what_moved_nothing_or_is_not_out_has_no_latency(answer):
     assert waited(log_of("p-1"), [answer], p_1=[(1, 10), (2, 20)]) == []
 
 
 def letter(code: str, offset: int) -> DeadLetter:
-    return DeadLetter(Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None)
+    return DeadLetter(
+        Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None
+    )
 
 
 def test_the_figures_are_those_of_topics_and_tables():
     topics = log_of("p-1", "p-1", "p-1")
     topics.raw = {Position("raw", 0, offset) for offset in range(10)}
-    topics.dead_letters = [letter("MALFORMED", 1), letter("BAD_SIGNATURE", 2), letter("BAD_SIGNATURE", 3)]
-    answers = [answered(0, 1), answered(1, 2), answered(2, None, "REFUSED_FUNDS"), answered(3, None, "EXISTS")]
-    checks = [Check("conserved", holds=True, detail=""), Check("replay_equal", holds=False, detail="")]
+    topics.dead_letters = [
+        letter("MALFORMED", 1),
+        letter("BAD_SIGNATURE", 2),
+        letter("BAD_SIGNATURE", 3),
+    ]
+    answers = [
+        answered(0, 1),
+        answered(1, 2),
+        answered(2, None, "REFUSED_FUNDS"),
+        answered(3, None, "EXISTS"),
+    ]
+    checks = [
+        Check("conserved", holds=True, detail=""),
+        Check("replay_equal", holds=False, detail=""),
+    ]
     figures = figures_of(
-        topics, TableEvidence(answers=answers), checks, seed=9, killed_at=5, transfers=2, alerts=1, duplicates=1,
-        published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]}, unmet=["no alert"],
-    )  # fmt: skip
+        topics,
+        TableEvidence(answers=answers),
+        checks,
+        seed=9,
+        killed_at=5,
+        transfers=2,
+        alerts=1,
+        duplicates=1,
+        published_at={"p-1:EUR": [(1, APPENDED_AT + 100), (2, APPENDED_AT + 2_000)]},
+        unmet=["no alert"],
+    )
     assert figures == DemoFigures(
         seed=9,
         events_in=10,
@@ -133,12 +183,22 @@ def test_the_figures_are_those_of_topics_and_tables():
         unmet=["no alert"],
     )
     assert next(iter(figures.outcomes_by_code)) == "POSTED"
-    assert list(figures.dead_letters_by_code) == ["BAD_SIGNATURE", "MALFORMED"], "the most frequent comes first"
+    assert list(figures.dead_letters_by_code) == ["BAD_SIGNATURE", "MALFORMED"], (
+        "the most frequent comes first"
+    )
 
 
 def test_nothing_at_all_still_has_figures():
     figures = figures_of(
-        TopicEvidence(), TableEvidence(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0, published_at={}
+        TopicEvidence(),
+        TableEvidence(),
+        [],
+        seed=0,
+        killed_at=0,
+        transfers=0,
+        alerts=0,
+        duplicates=0,
+        published_at={},
     )
     assert (figures.events_in, figures.settled, figures.events_per_s) == (0, 0, 0)
     assert figures.latency_ms == Latency(0, 0)
@@ -148,9 +208,16 @@ def test_all_in_one_millisecond_is_a_rate_too():
     topics = log_of("p-1")
     topics.raw = {Position("raw", 0, 0)}
     figures = figures_of(
-        topics, TableEvidence(), [], seed=0, killed_at=0, transfers=0, alerts=0, duplicates=0,
+        topics,
+        TableEvidence(),
+        [],
+        seed=0,
+        killed_at=0,
+        transfers=0,
+        alerts=0,
+        duplicates=0,
         published_at={"p-1:EUR": [(1, APPENDED_AT)]},
-    )  # fmt: skip
+    )
     assert figures.events_per_s == 1_000
 
 
@@ -181,7 +248,11 @@ def printed(*what: object) -> str:
 
 
 def test_the_table_has_every_figure():
-    rows = [line.strip("│ ").split("│") for line in printed(figures_table(FIGURES)).splitlines() if "│" in line]
+    rows = [
+        line.strip("│ ").split("│")
+        for line in printed(figures_table(FIGURES)).splitlines()
+        if "│" in line
+    ]
     assert {name.strip(): value.strip() for name, value in rows} == {
         "events in": "20,000",
         "settled": "18,000",
@@ -201,7 +272,9 @@ def test_the_table_has_every_figure():
 
 
 def test_a_check_has_a_tick_or_a_cross_and_what_it_saw():
-    good, bad = check_lines([ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")])
+    good, bad = check_lines(
+        [ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")]
+    )
     assert printed(good).split() == ["✔", "conserved", "conserved", "looked", "at"]
     assert printed(bad).split() == ["✘", "replay_equal", "raw-0@7", "differs"]
 
@@ -234,7 +307,9 @@ def played(monkeypatch, tmp_path):
 def result_of(*failing: str) -> DemoResult:
     checks = [Check(name, holds=name not in failing, detail=f"{name} looked at") for name in NAMES]
     figures = {field: getattr(FIGURES, field) for field in FIGURES.__struct_fields__}
-    return DemoResult(DemoFigures(**figures | {"checks": {check.name: check.holds for check in checks}}), checks)
+    return DemoResult(
+        DemoFigures(**figures | {"checks": {check.name: check.holds for check in checks}}), checks
+    )
 
 
 COUNTS = (
@@ -254,12 +329,21 @@ def test_json_is_one_object_on_stdout_with_these_keys(played):
     done = played(result_of(), "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)  # which takes one object and nothing after it
-    assert said.keys() == {*COUNTS, "latency_ms", "outcomes_by_code", "dead_letters_by_code", "checks", "unmet"}
+    assert said.keys() == {
+        *COUNTS,
+        "latency_ms",
+        "outcomes_by_code",
+        "dead_letters_by_code",
+        "checks",
+        "unmet",
+    }
     assert all(type(said[name]) is int for name in COUNTS)
     assert said["latency_ms"] == {"p50": 61, "p99": 1_234}
     assert said["outcomes_by_code"] == FIGURES.outcomes_by_code
     assert said["dead_letters_by_code"] == FIGURES.dead_letters_by_code
-    assert {name: said[name] for name in COUNTS} == {name: getattr(FIGURES, name) for name in COUNTS}
+    assert {name: said[name] for name in COUNTS} == {
+        name: getattr(FIGURES, name) for name in COUNTS
+    }
     assert said["checks"] == {
         "conserved": True,
         "balances_match": True,
@@ -288,7 +372,10 @@ def test_a_check_that_fails_is_false_in_the_object_and_no_success(played, failin
 def test_what_did_not_come_out_as_meant_is_told_and_no_success(played):
     result = result_of()
     result = DemoResult(
-        msgspec.structs.replace(result.figures, unmet=["1 players bet too fast, and D01 tells of 0"]), result.checks
+        msgspec.structs.replace(
+            result.figures, unmet=["1 players bet too fast, and D01 tells of 0"]
+        ),
+        result.checks,
     )
     for arguments in ((), ("--json",)):
         done = played(ChecksFailed(result), *arguments)

@@ -102,9 +102,14 @@ async def test_settling_takes_as_long_as_something_moves(clock):
     assert len(seen) == 50
 
 
-@pytest.mark.parametrize("last", [DemoProgress(3, "the ledger"), Unavailable("the database is away")])
+@pytest.mark.parametrize(
+    "last", [DemoProgress(3, "the ledger"), Unavailable("the database is away")]
+)
 async def test_where_nothing_moves_any_more_it_says_what_is_waited_for(clock, last):
-    with pytest.raises(Stalled, match=r"nothing was booked for 5 s.*waiting for .*(the ledger|the database is away)"):
+    with pytest.raises(
+        Stalled,
+        match=r"nothing was booked for 5 s.*waiting for .*(the ledger|the database is away)",
+    ):
         await Scripted(DemoProgress(3, "the normaliser"), last).wait_until_quiet(5, lambda _: None)
 
 

@@ -22,7 +22,9 @@ def fed(poison: RejectCode | None = None) -> RawEvent:
 
 
 def letter(code: RejectCode, offset: int) -> DeadLetter:
-    return DeadLetter(Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None)
+    return DeadLetter(
+        Position("raw", 0, offset), None, None, None, [], 0, code, "", "normalise", "0", None
+    )
 
 
 @pytest.fixture
@@ -46,26 +48,30 @@ def test_what_came_out_as_it_was_meant_to(played):
 
 def test_a_letter_that_came_twice_is_one(played):
     records, topics = played
-    topics.dead.append(topics.dead[0])
+    topics.dead_letters.append(topics.dead_letters[0])
     assert unmet_expectations(records, 1, topics) == []
 
 
 def test_a_debt_is_no_detectors_alert(played):
     records, topics = played
     [alert] = topics.alerts.values()
-    topics.alerts["debt"] = msgspec.structs.replace(alert, alert_id="debt", rule_id="L01", player_id="other")
+    topics.alerts["debt"] = msgspec.structs.replace(
+        alert, alert_id="debt", rule_id="L01", player_id="other"
+    )
     assert unmet_expectations(records, 1, topics) == []
 
 
 def test_a_record_that_the_broker_does_not_have(played):
     records, topics = played
     topics.raw.pop()
-    assert unmet_expectations(records, 1, topics) == ["602 raw records were fed, and the topics hold 601"]
+    assert unmet_expectations(records, 1, topics) == [
+        "602 raw records were fed, and the topics hold 601"
+    ]
 
 
 def test_a_rejection_that_nobody_meant(played):
     records, topics = played
-    topics.dead.append(letter(RejectCode.BAD_SIGNATURE, 3))
+    topics.dead_letters.append(letter(RejectCode.BAD_SIGNATURE, 3))
     assert unmet_expectations(records, 1, topics) == [
         "the poison is 1 BAD_AMOUNT, 1 MALFORMED, and the dead letters are 1 BAD_AMOUNT, 1 BAD_SIGNATURE, 1 MALFORMED"
     ]
@@ -73,7 +79,7 @@ def test_a_rejection_that_nobody_meant(played):
 
 def test_poison_that_went_through(played):
     records, topics = played
-    del topics.dead[0]
+    del topics.dead_letters[0]
     [told] = unmet_expectations(records, 1, topics)
     assert told.endswith("the dead letters are 1 BAD_AMOUNT")
 
@@ -90,7 +96,9 @@ def test_an_alert_with_another_count(played):
     records, topics = played
     [(name, alert)] = topics.alerts.items()
     topics.alerts[name] = msgspec.structs.replace(alert, observed=501)
-    assert unmet_expectations(records, 1, topics) == [f"alert {name} is not what the detectors find in the log"]
+    assert unmet_expectations(records, 1, topics) == [
+        f"alert {name} is not what the detectors find in the log"
+    ]
 
 
 def test_nothing_at_all_is_no_success():

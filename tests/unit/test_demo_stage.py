@@ -56,8 +56,12 @@ def settings(tmp_path):
 def scene(monkeypatch):
     scene = Scene(set())
     monkeypatch.setattr(Stack, "open", lambda _: scene)
-    monkeypatch.setattr(stage, "provision", lambda runtime, **_: scene.done.append(f"made {runtime.namespace}"))
-    monkeypatch.setattr(stage, "unprovision", lambda runtime: scene.done.append(f"removed {runtime.namespace}"))
+    monkeypatch.setattr(
+        stage, "provision", lambda runtime, **_: scene.done.append(f"made {runtime.namespace}")
+    )
+    monkeypatch.setattr(
+        stage, "deprovision", lambda runtime: scene.done.append(f"removed {runtime.namespace}")
+    )
     return scene
 
 
@@ -80,7 +84,10 @@ def test_servers_are_left_as_they_were_found(scene, settings, running, is_stoppe
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), StackError("Kafka ended while starting")])
 def test_what_was_started_half_is_stopped(scene, settings, error, keep):
     scene.on_up = error
-    with pytest.raises(type(error)), demo_environment(settings, "demo", scene.said.append, keep=keep):
+    with (
+        pytest.raises(type(error)),
+        demo_environment(settings, "demo", scene.said.append, keep=keep),
+    ):
         pass
     assert scene.done == ["up", "down"]
 
@@ -105,7 +112,10 @@ def test_each_namespace_is_new(scene, settings):
 
 
 def test_a_play_that_fails_leaves_its_namespace_and_logs_to_be_looked_at(scene, settings):
-    with pytest.raises(ZeroDivisionError), demo_environment(settings, "demo", scene.said.append) as found:
+    with (
+        pytest.raises(ZeroDivisionError),
+        demo_environment(settings, "demo", scene.said.append) as found,
+    ):
         raise ZeroDivisionError
     assert found.folder.is_dir()
     assert [what.split()[0] for what in scene.done] == ["up", "made", "down"]
@@ -120,7 +130,9 @@ def test_what_is_to_be_kept_is_kept_with_its_servers(scene, settings):
 
 
 def test_servers_of_the_environment_are_filled_only_on_request(scene, settings, tmp_path):
-    given = StackSettings(tmp_path / "home", tmp_path / "cache", kafka="10.0.0.1:9092", database=URL)
+    given = StackSettings(
+        tmp_path / "home", tmp_path / "cache", kafka="10.0.0.1:9092", database=URL
+    )
     with (
         pytest.raises(UsageError, match="--yes-use-these-servers"),
         demo_environment(given, "demo", scene.said.append),
@@ -130,7 +142,9 @@ def test_servers_of_the_environment_are_filled_only_on_request(scene, settings, 
     with demo_environment(given, "demo", scene.said.append, use_given_servers=True) as found:
         assert found.runtime.bootstrap_servers == "10.0.0.1:9092"
     namespace = found.runtime.namespace
-    assert scene.done == [f"made {namespace}", f"removed {namespace}"], "started or stopped what is not ours"
+    assert scene.done == [f"made {namespace}", f"removed {namespace}"], (
+        "started or stopped what is not ours"
+    )
 
 
 class Idle:
@@ -153,7 +167,12 @@ def test_workers_get_the_keys_and_no_option_of_the_shell(monkeypatch, tmp_path):
     runtime = runtime_of("127.0.0.1:1", URL, "demo_x")
     with running_workers(runtime, tmp_path, print, keys) as workers:
         told = workers["ledger"]._environment
-    assert told["PITBOSS_PARK"] == told["PITBOSS_CURRENCIES_FILE"] == told["PITBOSS_DRIFT_SAMPLE"] == ""
+    assert (
+        told["PITBOSS_PARK"]
+        == told["PITBOSS_CURRENCIES_FILE"]
+        == told["PITBOSS_DRIFT_SAMPLE"]
+        == ""
+    )
     file = Path(told["PITBOSS_KEYS_FILE"])
     assert orjson.loads(file.read_bytes()) == orjson.loads(orjson.dumps(keys.keyring()))
     assert file.stat().st_mode & 0o077 == 0, "others may read the keys"

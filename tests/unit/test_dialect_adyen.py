@@ -27,8 +27,13 @@ def signed(item: dict[str, Any]) -> dict[str, Any]:
     return item | {"additionalData": {"hmacSignature": adyen_signature(item)}}
 
 
-def read(*items: dict[str, Any], dialect: Adyen | None = None, key: bool = False, live: str = "false") -> Any:
-    batch = {"live": live, "notificationItems": [{"NotificationRequestItem": item} for item in items]}
+def read(
+    *items: dict[str, Any], dialect: Adyen | None = None, key: bool = False, live: str = "false"
+) -> Any:
+    batch = {
+        "live": live,
+        "notificationItems": [{"NotificationRequestItem": item} for item in items],
+    }
     reader = (dialect or Adyen()).reader(keyring()["adyen"] if key else None)
     return reader(raw_record("adyen", json.dumps(batch)), {})
 
@@ -97,8 +102,13 @@ def test_nothing_is_escaped_before_signing() -> None:
 def test_a_missing_signature_is_not_a_wrong_one() -> None:
     chargeback = ITEM | {"eventCode": "CHARGEBACK", "originalReference": "PSP0"}
     assert one(chargeback, key=True).signature == "MISSING_ALLOWED"
-    assert one(chargeback | {"additionalData": {"hmacSignature": ""}}, key=True).signature == "MISSING_ALLOWED"
-    assert codes(chargeback | {"additionalData": {"hmacSignature": "x"}}, key=True) == [RejectCode.BAD_SIGNATURE]
+    assert (
+        one(chargeback | {"additionalData": {"hmacSignature": ""}}, key=True).signature
+        == "MISSING_ALLOWED"
+    )
+    assert codes(chargeback | {"additionalData": {"hmacSignature": "x"}}, key=True) == [
+        RejectCode.BAD_SIGNATURE
+    ]
     assert codes(ITEM, key=True) == [RejectCode.MISSING_SIGNATURE]
     strict = Adyen(unsigned_allowed=frozenset())
     assert codes(chargeback, key=True, dialect=strict) == [RejectCode.MISSING_SIGNATURE]
@@ -122,8 +132,20 @@ def test_every_signed_field_counts(change: dict[str, Any]) -> None:
 
 
 def test_a_bad_item_does_not_spoil_its_batch() -> None:
-    items = [ITEM, ITEM | {"amount": 5}, {}, ITEM | {"pspReference": "PSP2"}, ITEM | {"eventDate": "soon"}]
-    assert codes(*items) == [None, RejectCode.BAD_AMOUNT, RejectCode.MISSING_FIELD, None, RejectCode.BAD_TIME]
+    items = [
+        ITEM,
+        ITEM | {"amount": 5},
+        {},
+        ITEM | {"pspReference": "PSP2"},
+        ITEM | {"eventDate": "soon"},
+    ]
+    assert codes(*items) == [
+        None,
+        RejectCode.BAD_AMOUNT,
+        RejectCode.MISSING_FIELD,
+        None,
+        RejectCode.BAD_TIME,
+    ]
 
 
 def test_an_entry_of_another_form_does_not_spoil_its_batch_either() -> None:
@@ -140,11 +162,19 @@ def test_an_entry_of_another_form_does_not_spoil_its_batch_either() -> None:
         RejectCode.MISSING_FIELD,
     ]
     results = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", batch))
-    assert [item.transaction.attempt.record_index for item in results if isinstance(item, AcceptedTransaction)] == [
-        1,
-        6,
+    assert [
+        item.transaction.attempt.record_index
+        for item in results
+        if isinstance(item, AcceptedTransaction)
+    ] == [1, 6]
+    assert [item.record_index for item in results if isinstance(item, RejectedItem)] == [
+        0,
+        2,
+        3,
+        4,
+        5,
+        7,
     ]
-    assert [item.record_index for item in results if isinstance(item, RejectedItem)] == [0, 2, 3, 4, 5, 7]
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999-14:00"])
@@ -170,7 +200,12 @@ def test_a_key_that_is_none_ends_the_start_without_showing_it(material: dict[str
 @pytest.mark.parametrize(
     "moved",
     [
-        {"pspReference": "PSP1:", "originalReference": "Acme", "merchantAccountCode": "dep", "merchantReference": "1"},
+        {
+            "pspReference": "PSP1:",
+            "originalReference": "Acme",
+            "merchantAccountCode": "dep",
+            "merchantReference": "1",
+        },
         {"originalReference": ":Acme", "merchantAccountCode": "dep", "merchantReference": "1"},
         {"originalReference": "", "merchantAccountCode": "Acme:dep", "merchantReference": "1"},
     ],
@@ -178,5 +213,7 @@ def test_a_key_that_is_none_ends_the_start_without_showing_it(material: dict[str
 def test_one_signature_signs_one_reading_of_a_reference_with_a_colon(moved: dict[str, str]) -> None:
     item = signed(ITEM | {"merchantReference": "dep:1"})
     assert one(item, key=True).provider_tx_id == "PSP1"
-    assert adyen_signature(ITEM | moved) == adyen_signature(ITEM | {"merchantReference": "dep:1"}), "else no attack"
+    assert adyen_signature(ITEM | moved) == adyen_signature(
+        ITEM | {"merchantReference": "dep:1"}
+    ), "else no attack"
     assert codes(item | moved, key=True) == [RejectCode.BAD_SIGNATURE]

@@ -29,7 +29,12 @@ DEPOSIT = Reference("deposit.opened", "dep-1")
 
 
 def detail(
-    end_to_end: str = "dep-1", amount: str | None = "3.2", more: str = "", *, refs: str = "", direction: str = ""
+    end_to_end: str = "dep-1",
+    amount: str | None = "3.2",
+    more: str = "",
+    *,
+    refs: str = "",
+    direction: str = "",
 ) -> str:
     said = f'<Amt Ccy="EUR">{amount}</Amt>' if amount is not None else ""
     way = f"<CdtDbtInd>{direction}</CdtDbtInd>" if direction else ""
@@ -53,7 +58,12 @@ def entry(
 
 
 def file(
-    *entries: str, message: str = "054", version: str = "08", statement: str = "S1", more: str = "", head: str = "M1"
+    *entries: str,
+    message: str = "054",
+    version: str = "08",
+    statement: str = "S1",
+    more: str = "",
+    head: str = "M1",
 ) -> str:
     root, container = ROOTS[message]
     return (
@@ -84,7 +94,10 @@ def ids(body: str, dialect: Camt | None = None) -> list[tuple[str, str]]:
 def facts(body: str, dialect: Camt | None = None) -> list[Any]:
     """What a retry must not change: who each item is and what it says."""
     items = read(body, dialect)
-    return sorted((item.operation, item.provider_tx_id, repr(item.legs), repr(item.reference)) for item in items)
+    return sorted(
+        (item.operation, item.provider_tx_id, repr(item.legs), repr(item.reference))
+        for item in items
+    )
 
 
 # --- what moves money -------------------------------------------------------------------------------------------------
@@ -115,7 +128,9 @@ def test_what_moves_money(direction: str, more: str, own: str, returned: str, ki
 
 @pytest.mark.parametrize("spelt", ["<Sts>{}</Sts>", "<Sts><Cd>{}</Cd></Sts>"])
 @pytest.mark.parametrize("status", ["PDNG", "INFO", "FUTR"])
-def test_what_is_not_booked_is_noted_and_does_not_stand_in_the_booking_s_way(spelt: str, status: str) -> None:
+def test_what_is_not_booked_is_noted_and_does_not_stand_in_the_booking_s_way(
+    spelt: str, status: str
+) -> None:
     waiting, booked = (one(entry(detail(), status=spelt.format(code))) for code in (status, "BOOK"))
     assert (waiting.operation, waiting.legs[0].kind) == (f"CRDT:{status}", "INFORMATIONAL")
     assert (booked.operation, booked.legs[0].kind) == ("CRDT", "DEPOSIT")
@@ -133,7 +148,10 @@ def test_an_intraday_report_and_an_excluded_message_move_nothing() -> None:
 def test_a_sum_that_another_message_divides_moves_nothing() -> None:
     batch = "<Btch><NbOfTxs>{}</NbOfTxs></Btch>"
     assert one(entry(batch=batch.format(3))).operation == "CRDT:BTCH"
-    assert one(entry(more="<AddtlInfInd><MsgNmId>camt.054</MsgNmId></AddtlInfInd>")).legs[0].kind == "INFORMATIONAL"
+    assert (
+        one(entry(more="<AddtlInfInd><MsgNmId>camt.054</MsgNmId></AddtlInfInd>")).legs[0].kind
+        == "INFORMATIONAL"
+    )
     assert one(entry(batch=batch.format(1))).legs[0].kind == "DEPOSIT"
 
 
@@ -159,7 +177,11 @@ def test_older_versions_keep_a_detail_s_amount_elsewhere() -> None:
 
 @pytest.mark.parametrize(
     ("text", "currency", "amount"),
-    [("8.85000", "EUR", Amount(885000, 5)), ("100", "JPY", Amount(100, 0)), ("1.234", "KWD", Amount(1234, 3))],
+    [
+        ("8.85000", "EUR", Amount(885000, 5)),
+        ("100", "JPY", Amount(100, 0)),
+        ("1.234", "KWD", Amount(1234, 3)),
+    ],
 )
 def test_amounts_are_as_printed(text: str, currency: str, amount: Amount) -> None:
     assert one(entry(amount=text, currency=currency)).legs[0].amount == amount
@@ -176,7 +198,9 @@ def test_amounts_are_as_printed(text: str, currency: str, amount: Amount) -> Non
         ("1", "XQQ", RejectCode.BAD_CURRENCY),
     ],
 )
-def test_an_amount_that_does_not_fit_spoils_its_entry_only(text: str, currency: str, reason: RejectCode) -> None:
+def test_an_amount_that_does_not_fit_spoils_its_entry_only(
+    text: str, currency: str, reason: RejectCode
+) -> None:
     bad, good = read(file(entry(amount=text, currency=currency), entry(ref="ACSR2")))
     assert isinstance(bad, Rejected)
     assert bad.reason is reason
@@ -195,7 +219,9 @@ def test_an_amount_that_does_not_fit_spoils_its_entry_only(text: str, currency: 
         ("UTC", "<DtTm>2026-11-20T00:00:00.123456789Z</DtTm>", 1_795_132_800_123),
     ],
 )
-def test_a_day_begins_in_the_bank_s_zone_and_a_time_is_what_it_says(zone: str, text: str, at: int) -> None:
+def test_a_day_begins_in_the_bank_s_zone_and_a_time_is_what_it_says(
+    zone: str, text: str, at: int
+) -> None:
     assert one(entry(when=f"<BookgDt>{text}</BookgDt>"), dialect=Camt(zone=zone)).provider_at == at
 
 
@@ -214,7 +240,9 @@ def test_the_value_date_stands_in_and_nothing_is_nothing() -> None:
     [
         detail("NOTPROVIDED", more="<RmtInf><Ustrd>my deposit dep-1, thanks</Ustrd></RmtInf>"),
         detail("NOTPROVIDED", more="<RmtInf><Ustrd>my deposit\n   dep-1</Ustrd></RmtInf>"),
-        detail("X", more="<RmtInf><Strd><CdtrRefInf><Tp/><Ref>dep-1</Ref></CdtrRefInf></Strd></RmtInf>"),
+        detail(
+            "X", more="<RmtInf><Strd><CdtrRefInf><Tp/><Ref>dep-1</Ref></CdtrRefInf></Strd></RmtInf>"
+        ),
         detail("X", more="<RmtInf><Ustrd>dep-1</Ustrd><Ustrd>again dep-1</Ustrd></RmtInf>"),
         detail("X", more="<AddtlTxInf>dep-1</AddtlTxInf>"),
         detail("dep-1"),
@@ -241,7 +269,10 @@ def test_the_pattern_is_a_setting() -> None:
 
 def test_both_messages_and_every_copy_say_the_same_of_an_entry() -> None:
     first = facts(file(entry(detail())))
-    assert facts(file(entry(detail()), message="053", version="02", statement="OTHER", head="M2")) == first
+    assert (
+        facts(file(entry(detail()), message="053", version="02", statement="OTHER", head="M2"))
+        == first
+    )
     assert facts(file(entry(detail()), more="<CpyDplctInd>DUPL</CpyDplctInd>", head="M3")) == first
     assert facts(file(entry(detail()), version="13")) == first
 
@@ -256,7 +287,9 @@ def test_two_payments_that_share_everything_stay_two() -> None:
 
 
 def test_the_end_to_end_id_alone_is_no_identity() -> None:
-    assert len(set(ids(file(entry(detail("MUELL"), ref="A"), entry(detail("MUELL"), ref="B"))))) == 2
+    assert (
+        len(set(ids(file(entry(detail("MUELL"), ref="A"), entry(detail("MUELL"), ref="B"))))) == 2
+    )
     assert ids(file(entry(detail("X"), ref="A"))) == ids(file(entry(detail("Y"), ref="A")))
 
 
@@ -271,7 +304,9 @@ def test_a_reference_of_the_detail_s_own_is_enough() -> None:
     for name in ("AcctSvcrRef", "UETR", "TxId"):
         refs = f"<{name}>own-1</{name}>"
         alone = file(entry(detail(refs=refs), detail("dep-2", "1"), ref="A"))
-        beside = file(entry(detail("dep-3", "9"), detail("changed-dep-1", refs=refs), ref="B"), statement="S9")
+        beside = file(
+            entry(detail("dep-3", "9"), detail("changed-dep-1", refs=refs), ref="B"), statement="S9"
+        )
         assert ids(alone)[0] == ids(beside)[1] == ("CRDT", f"{ACCOUNT}|{name}=own-1|320EUR")
 
 
@@ -294,7 +329,10 @@ def test_without_references_statement_and_content_say_who() -> None:
         file(entry(detail(), ref=None), more="<NtfctnPgntn><PgNb>2</PgNb></NtfctnPgntn>"),
     ]
     assert len({tuple(ids(body)) for body in others} | {tuple(first)}) == len(others) + 1
-    assert ids(file(entry(detail(), ref=None), more="<NtfctnPgntn><PgNb>1</PgNb></NtfctnPgntn>")) == first
+    assert (
+        ids(file(entry(detail(), ref=None), more="<NtfctnPgntn><PgNb>1</PgNb></NtfctnPgntn>"))
+        == first
+    )
 
 
 def test_a_bank_that_uses_references_again_is_known_by_its_statements() -> None:
@@ -316,7 +354,9 @@ def test_no_two_references_meet_in_one_id() -> None:
 PAYMENTS = st.tuples(
     st.sampled_from(["dep-1", "dep-2", "NOTPROVIDED"]),
     st.sampled_from(["1", "1.00", "2.5"]),
-    st.sampled_from(["", "<RmtInf><Ustrd>for dep-3</Ustrd></RmtInf>", "<RmtInf><Ustrd>hello</Ustrd></RmtInf>"]),
+    st.sampled_from(
+        ["", "<RmtInf><Ustrd>for dep-3</Ustrd></RmtInf>", "<RmtInf><Ustrd>hello</Ustrd></RmtInf>"]
+    ),
     st.sampled_from(["", "<TxId>T1</TxId>", "<UETR>U1</UETR>"]),
 )
 BATCHES = st.lists(st.lists(PAYMENTS, min_size=2, max_size=5), min_size=1, max_size=4)
@@ -324,7 +364,9 @@ BATCHES = st.lists(st.lists(PAYMENTS, min_size=2, max_size=5), min_size=1, max_s
 
 @settings(max_examples=200)
 @given(batches=BATCHES, data=st.data())
-def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(batches: Any, data: st.DataObject) -> None:
+def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
+    batches: Any, data: st.DataObject
+) -> None:
     """Few values, so that nearly everything has its like somewhere."""
 
     def printed(order: list[int], shuffled: bool) -> str:
@@ -350,7 +392,9 @@ def _plain(fact: Any) -> str:
 
 
 @given(st.lists(st.sampled_from("ABCDEF"), unique=True, min_size=2), st.data())
-def test_entries_with_references_may_be_cut_into_any_files(refs: list[str], data: st.DataObject) -> None:
+def test_entries_with_references_may_be_cut_into_any_files(
+    refs: list[str], data: st.DataObject
+) -> None:
     entries = [entry(detail(), detail(), detail("dep-2", "1"), ref=ref) for ref in refs]
     cut = data.draw(st.integers(1, len(entries) - 1))
     parts = facts(file(*entries[cut:], statement="T", head="2")) + facts(file(*entries[:cut]))
@@ -362,14 +406,20 @@ def test_entries_with_references_may_be_cut_into_any_files(refs: list[str], data
 
 def test_a_statement_in_which_nothing_happened_is_an_item() -> None:
     draft = one(message="053", statement="S7")
-    assert (draft.operation, draft.provider_tx_id, draft.legs[0].kind) == ("camt.053", f"{ACCOUNT}|S7", "INFORMATIONAL")
+    assert (draft.operation, draft.provider_tx_id, draft.legs[0].kind) == (
+        "camt.053",
+        f"{ACCOUNT}|S7",
+        "INFORMATIONAL",
+    )
 
 
 def test_several_statements_in_one_file() -> None:
     body = file(entry(detail()))
     statement = re.search("<Ntfctn>.*</Ntfctn>", body)
     assert statement is not None
-    both = body.replace(statement[0], statement[0] + statement[0].replace("S1", "S2").replace("ACSR1", "ACSR2"))
+    both = body.replace(
+        statement[0], statement[0] + statement[0].replace("S1", "S2").replace("ACSR1", "ACSR2")
+    )
     assert len(set(ids(both))) == 2
 
 
@@ -377,15 +427,23 @@ def test_several_statements_in_one_file() -> None:
     ("body", "reason"),
     [
         ("<Document/>", RejectCode.UNKNOWN_OPERATION),
-        ("<Document xmlns='urn:iso:std:iso:20022:tech:xsd:pain.001.001.03'><A/></Document>", RejectCode.UNKNOWN_OPERATION),
-        (file().replace("<BkToCstmrDbtCdtNtfctn>", "<Other>").replace("</BkToCstmrDbtCdtNtfctn>", "</Other>"), RejectCode.UNKNOWN_OPERATION),
+        (
+            "<Document xmlns='urn:iso:std:iso:20022:tech:xsd:pain.001.001.03'><A/></Document>",
+            RejectCode.UNKNOWN_OPERATION,
+        ),
+        (
+            file()
+            .replace("<BkToCstmrDbtCdtNtfctn>", "<Other>")
+            .replace("</BkToCstmrDbtCdtNtfctn>", "</Other>"),
+            RejectCode.UNKNOWN_OPERATION,
+        ),
         (file().replace("Ntfctn>", "Stmt>"), RejectCode.UNKNOWN_OPERATION),
         (file().replace(ACCOUNT, ""), RejectCode.MISSING_FIELD),
         (file(statement=""), RejectCode.MISSING_FIELD),
         (file()[:-5], RejectCode.MALFORMED),
         ("<!DOCTYPE x [<!ENTITY a 'b'>]>" + file(), RejectCode.MALFORMED),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_none_is_rejected_whole(body: str, reason: RejectCode) -> None:
     with pytest.raises(Rejected) as caught:
         read(body)
@@ -410,7 +468,9 @@ def test_an_entry_that_is_none_is_rejected_alone(said: str, reason: RejectCode) 
     assert isinstance(good, Draft)
 
 
-WHOLE = file(entry(detail(), detail(refs="<TxId>T</TxId>"), detail("X", more=RETURN)), entry(ref=None)).encode()
+WHOLE = file(
+    entry(detail(), detail(refs="<TxId>T</TxId>"), detail("X", more=RETURN)), entry(ref=None)
+).encode()
 
 
 @settings(max_examples=400)
@@ -419,13 +479,16 @@ def test_no_bytes_raise(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(WHOLE) - 1))
     end = data.draw(st.integers(start, min(len(WHOLE), start + 30)))
     middle = data.draw(
-        st.binary(max_size=12) | st.sampled_from([b"<Amt/>", b"<Refs/>", b"&amp;", b"<!--x-->", b"<?x?>"])
+        st.binary(max_size=12)
+        | st.sampled_from([b"<Amt/>", b"<Refs/>", b"&amp;", b"<!--x-->", b"<?x?>"])
     )
     with suppress(Rejected):
         assert read(WHOLE[:start] + middle + WHOLE[end:])
 
 
-@pytest.mark.parametrize("settings_", [{"zone": "Europe/Atlantis"}, {"zone": "../etc"}, {"deposit_pattern": "("}])
+@pytest.mark.parametrize(
+    "settings_", [{"zone": "Europe/Atlantis"}, {"zone": "../etc"}, {"deposit_pattern": "("}]
+)
 def test_a_setting_that_is_none_ends_the_start(settings_: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"Atlantis|etc|deposit_pattern"):
         Camt(**settings_).reader(None)  # type: ignore[arg-type]
@@ -442,40 +505,63 @@ def parted(body: str, max_bytes: int) -> list[Any]:
 
 
 @settings(max_examples=100)
-@given(batches=BATCHES, references=st.lists(st.sampled_from([None, "R0", "R1", "R2"]), min_size=4, max_size=4))
-def test_the_parts_of_a_file_say_what_the_file_says(batches: Any, references: list[str | None]) -> None:
+@given(
+    batches=BATCHES,
+    references=st.lists(st.sampled_from([None, "R0", "R1", "R2"]), min_size=4, max_size=4),
+)
+def test_the_parts_of_a_file_say_what_the_file_says(
+    batches: Any, references: list[str | None]
+) -> None:
     entries = [
-        entry(*[detail(e2e, amount, more, refs=refs) for e2e, amount, more, refs in payments], ref=ref)
+        entry(
+            *[detail(e2e, amount, more, refs=refs) for e2e, amount, more, refs in payments], ref=ref
+        )
         for payments, ref in zip(batches, references, strict=False)
     ]
-    body = file(*entries, entry(direction="DBIT", amount="12", ref="P1"), more="<ElctrncSeqNb>1</ElctrncSeqNb>")
+    body = file(
+        *entries,
+        entry(direction="DBIT", amount="12", ref="P1"),
+        more="<ElctrncSeqNb>1</ElctrncSeqNb>",
+    )
     for room in (2_500, len(body) * 2 // 3):
         with suppress(Rejected):  # too many that belong together
             assert parted(body, max(room, 1_200)) == facts(body)
 
 
 def test_an_entry_too_large_for_a_record_is_cut_between_its_payments() -> None:
-    payments = [detail(f"dep-{n}", refs=f"<TxId>T{n}</TxId>") for n in range(200)] + [detail("dep-1")] * 3
+    payments = [detail(f"dep-{n}", refs=f"<TxId>T{n}</TxId>") for n in range(200)] + [
+        detail("dep-1")
+    ] * 3
     body = file(entry(*payments), entry(ref="B"), entry(detail("dep-3"), ref=None))
     assert parted(body, 4_000) == facts(body)
     batch = "<Btch><MsgId>x</MsgId><NbOfTxs>203</NbOfTxs></Btch>"
-    assert parted(file(entry(*payments, batch=batch)), 4_000) == facts(file(entry(*payments, batch=batch)))
+    assert parted(file(entry(*payments, batch=batch)), 4_000) == facts(
+        file(entry(*payments, batch=batch))
+    )
 
 
 def test_each_statement_of_a_file_is_cut_by_itself() -> None:
     body = file(*[entry(ref=f"A{n}") for n in range(20)], message="053")
     statement = re.search("<Stmt>.*</Stmt>", body)
     assert statement is not None
-    body = body.replace(statement[0], statement[0] + statement[0].replace("S1", "S2").replace(">A", ">B"))
     body = body.replace(
-        "</BkToCstmrStmt>", statement[0].split("<Ntry>")[0].replace("S1", "S3") + "</Stmt></BkToCstmrStmt>"
+        statement[0], statement[0] + statement[0].replace("S1", "S2").replace(">A", ">B")
+    )
+    body = body.replace(
+        "</BkToCstmrStmt>",
+        statement[0].split("<Ntry>")[0].replace("S1", "S3") + "</Stmt></BkToCstmrStmt>",
     )
     assert len(facts(body)) == 41
     assert parted(body, 2_000) == facts(body)
 
 
 def test_a_file_of_many_megabytes_becomes_records() -> None:
-    body = file(*[entry(detail(more="<AddtlTxInf>" + "x" * 400 + "</AddtlTxInf>"), ref=f"A{n}") for n in range(5_000)])
+    body = file(
+        *[
+            entry(detail(more="<AddtlTxInf>" + "x" * 400 + "</AddtlTxInf>"), ref=f"A{n}")
+            for n in range(5_000)
+        ]
+    )
     cut = split_file(body.encode())
     assert len(body) > 3_000_000
     assert max(map(len, cut)) <= 1_000_000
@@ -503,8 +589,16 @@ def _sample(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "schema", "said"),
     [
-        ("camt053.v2.five.decimals.xml", "camt.053/v2.xsd", [("CRDT", "DEPOSIT", Amount(8850, 3), "EUR")]),
-        ("camt054.v2.xml", "camt.054/v2.xsd", [("DBIT", "INFORMATIONAL", Amount(200000, 0), "SEK")]),
+        (
+            "camt053.v2.five.decimals.xml",
+            "camt.053/v2.xsd",
+            [("CRDT", "DEPOSIT", Amount(8850, 3), "EUR")],
+        ),
+        (
+            "camt054.v2.xml",
+            "camt.054/v2.xsd",
+            [("DBIT", "INFORMATIONAL", Amount(200000, 0), "SEK")],
+        ),
         (
             "camt054.v8.xml",
             "camt.054/v8.xsd",
@@ -516,7 +610,10 @@ def _sample(name: str) -> bytes:
 def test_the_samples(name: str, schema: str, said: list[Any]) -> None:
     body = _sample(name)
     items = read(body)
-    assert [(item.operation, item.legs[0].kind, item.legs[0].amount, item.legs[0].currency) for item in items] == said
+    assert [
+        (item.operation, item.legs[0].kind, item.legs[0].amount, item.legs[0].currency)
+        for item in items
+    ] == said
     assert len(set(ids(body.decode()))) == len(items)
     assert ids(body.decode()) == ids(body.replace(b"CODU", b"DUPL").decode())
     assert etree.XMLSchema(etree.parse(ROOT / "camt" / schema)).validate(etree.fromstring(body))

@@ -119,11 +119,31 @@ class Other(msgspec.Struct, tag_field="operation", tag="else"):
         ('{"at":"x"}', "Invalid RFC3339 encoded datetime - at `$.at`", RejectCode.BAD_TIME),
         ('{"items":7}', "Expected `array`, got `int` - at `$.items`", RejectCode.BAD_FIELD),
         ('{"items":[7]}', "Expected `object`, got `int` - at `$.items[0]`", RejectCode.BAD_FIELD),
-        ('{"items":[{}]}', "Object missing required field `value` - at `$.items[0]`", RejectCode.MISSING_FIELD),
-        ('{"items":[{"value":"1"}]}', "Expected `int`, got `str` - at `$.items[0].value`", RejectCode.BAD_AMOUNT),
-        ('{"amounts":{"a":1}}', "Expected `object`, got `int` - at `$.amounts[...]`", RejectCode.BAD_FIELD),
-        ('{"amounts":{"a":{"value":""}}}', "got `str` - at `$.amounts[...].value`", RejectCode.BAD_AMOUNT),
-        ('{"counts":{"a":1}}', "Expected `int`, got `str` - at `key` in `$.counts`", RejectCode.MALFORMED),
+        (
+            '{"items":[{}]}',
+            "Object missing required field `value` - at `$.items[0]`",
+            RejectCode.MISSING_FIELD,
+        ),
+        (
+            '{"items":[{"value":"1"}]}',
+            "Expected `int`, got `str` - at `$.items[0].value`",
+            RejectCode.BAD_AMOUNT,
+        ),
+        (
+            '{"amounts":{"a":1}}',
+            "Expected `object`, got `int` - at `$.amounts[...]`",
+            RejectCode.BAD_FIELD,
+        ),
+        (
+            '{"amounts":{"a":{"value":""}}}',
+            "got `str` - at `$.amounts[...].value`",
+            RejectCode.BAD_AMOUNT,
+        ),
+        (
+            '{"counts":{"a":1}}',
+            "Expected `int`, got `str` - at `key` in `$.counts`",
+            RejectCode.MALFORMED,
+        ),
         ('{"pair":[1]}', "Expected `array` of length 2 - at `$.pair`", RejectCode.BAD_FIELD),
         ('{"pair":[1,""]}', "Expected `int`, got `str` - at `$.pair[1]`", RejectCode.BAD_FIELD),
         ('{"value":-1}', "Expected `int` >= 0 - at `$.value`", RejectCode.BAD_AMOUNT),
@@ -131,13 +151,21 @@ class Other(msgspec.Struct, tag_field="operation", tag="else"):
         # What is quoted comes before the path, and a path in it is not the one.
         ('{"colour":"x` - at `$.amount`"}', "' - at `$.colour`", RejectCode.BAD_FIELD),
         ('{"colour":" - at `$"}', "' - at `$.colour`", RejectCode.BAD_FIELD),
-        ('{"operation":"Object missing required field"}', "' - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
+        (
+            '{"operation":"Object missing required field"}',
+            "' - at `$.operation`",
+            RejectCode.UNKNOWN_OPERATION,
+        ),
         ('{"operation":"x - at `$.at[0]`"}', "' - at `$.operation`", RejectCode.UNKNOWN_OPERATION),
     ],
 )
 def test_the_code_is_in_msgspecs_own_words(body: str, message: str, code: RejectCode) -> None:
     """If a release of msgspec says it otherwise, the codes must not change unnoticed."""
-    told = body.replace('{"', '{"operation":"said","', 1) if not body.startswith('{"operation"') else body
+    told = (
+        body.replace('{"', '{"operation":"said","', 1)
+        if not body.startswith('{"operation"')
+        else body
+    )
     with pytest.raises(Rejected) as caught:
         read_json(msgspec.json.Decoder(Word | Other), told.encode())
     assert message in caught.value.detail
@@ -329,7 +357,9 @@ def test_a_json_number_is_read_from_its_digits(number: str, amount: Amount) -> N
     assert amount_of_number(read_json(PRICED, b'{"amount":%s}' % number.encode()).amount) == amount
 
 
-@pytest.mark.parametrize("number", ["1e31", "1e-31", "1e999999999", "-1e-999999999", '"NaN"', '"Infinity"', "9" * 4000])
+@pytest.mark.parametrize(
+    "number", ["1e31", "1e-31", "1e999999999", "-1e-999999999", '"NaN"', '"Infinity"', "9" * 4000]
+)
 def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> None:
     with pytest.raises(Rejected) as rejection:
         amount_of_number(read_json(PRICED, b'{"amount":%s}' % number.encode()).amount)

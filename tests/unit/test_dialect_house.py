@@ -24,10 +24,22 @@ OPERATIONS: list[tuple[str, dict[str, Any], str, bool, str | None]] = [
     ("withdrawal.requested", MONEY, "WITHDRAWAL", True, None),
     ("withdrawal.approved", WITHDRAWAL, "INFORMATIONAL", False, "withdrawal.requested"),
     ("withdrawal.paid", WITHDRAWAL, "WITHDRAWAL", False, "withdrawal.requested"),
-    ("withdrawal.refused", WITHDRAWAL | {"reason": "x"}, "WITHDRAWAL_REVERSAL", False, "withdrawal.requested"),
+    (
+        "withdrawal.refused",
+        WITHDRAWAL | {"reason": "x"},
+        "WITHDRAWAL_REVERSAL",
+        False,
+        "withdrawal.requested",
+    ),
     ("adjustment", MONEY | WHO, "ADJUSTMENT", True, None),
     ("adjustment.proposed", MONEY | WHO, "INFORMATIONAL", True, None),
-    ("adjustment.approved", {"actor": "lee", "proposal_id": "wd-1"}, "ADJUSTMENT", False, "adjustment.proposed"),
+    (
+        "adjustment.approved",
+        {"actor": "lee", "proposal_id": "wd-1"},
+        "ADJUSTMENT",
+        False,
+        "adjustment.proposed",
+    ),
     ("bonus.granted", BONUS, "BONUS_GRANT", True, None),
     ("bonus.released", BONUS, "BONUS_RELEASE", True, None),
     ("bonus.forfeited", BONUS, "BONUS_FORFEIT", True, None),
@@ -57,7 +69,12 @@ def test_what_each_operation_means(
 ) -> None:
     draft = read(operation, **said)
     [leg] = draft.legs
-    assert (draft.operation, draft.provider_tx_id, draft.player_id, leg.kind) == (operation, "i-1", "p-1", kind)
+    assert (draft.operation, draft.provider_tx_id, draft.player_id, leg.kind) == (
+        operation,
+        "i-1",
+        "p-1",
+        kind,
+    )
     assert (leg.amount is not None, leg.currency) == (has_money, "EUR" if has_money else None)
     assert leg.campaign_id == said.get("campaign_id")
     assert (draft.reference.operation if draft.reference else None) == referred
@@ -84,13 +101,17 @@ def test_a_heartbeat_names_no_player() -> None:
 
 def test_who_is_the_cause() -> None:
     assert read("player.blocked", **WHO).cause == Cause("operator", "i-1", "kim", "because")
-    assert read("player.blocked", **WHO, alert_id="A-1").cause == Cause("alert", "A-1", "kim", "because")
+    assert read("player.blocked", **WHO, alert_id="A-1").cause == Cause(
+        "alert", "A-1", "kim", "because"
+    )
     assert read("adjustment", **MONEY, **WHO).cause == Cause("operator", "i-1", "kim", "because")
     assert read("deposit.opened", **MONEY, psp="adyen").cause is None
 
 
 def test_whose_block_it_is_can_be_said() -> None:
-    assert read("player.released", **WHO, source="kyc").cause == Cause("kyc", "i-1", "kim", "because")
+    assert read("player.released", **WHO, source="kyc").cause == Cause(
+        "kyc", "i-1", "kim", "because"
+    )
     assert read("adjustment.approved", actor="lee", proposal_id="a").cause == Cause(
         "operator", "i-1", "lee", "approved"
     )
@@ -147,7 +168,9 @@ def test_an_amount_is_what_is_printed(amount: str) -> None:
     assert leg.amount.unscaled * 2 == 3 * 10**leg.amount.scale
 
 
-@pytest.mark.parametrize("amount", ["", " ", "1,5", "0x1", "Infinity", "1_0", chr(0x661), "9" * 40, "1e30"])
+@pytest.mark.parametrize(
+    "amount", ["", " ", "1,5", "0x1", "Infinity", "1_0", chr(0x661), "9" * 40, "1e30"]
+)
 def test_what_is_no_amount(amount: str) -> None:
     assert reason("withdrawal.requested", amount=amount, currency="EUR") is RejectCode.BAD_AMOUNT
 
@@ -166,7 +189,9 @@ def test_a_key_that_is_none_ends_the_start() -> None:
         House().reader({})
 
 
-def test_a_reason_that_postgresql_could_not_store_is_written_otherwise_and_books_all_the_same() -> None:
+def test_a_reason_that_postgresql_could_not_store_is_written_otherwise_and_books_all_the_same() -> (
+    None
+):
     for operation, more in [
         ("adjustment.proposed", MONEY | WHO),
         ("withdrawal.refused", WITHDRAWAL),

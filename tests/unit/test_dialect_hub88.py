@@ -21,7 +21,9 @@ BET: dict[str, Any] = {
 }
 
 
-def read(body: dict[str, Any] | bytes, path: str = "/transaction/bet", dialect: Hub88 | None = None) -> Draft:
+def read(
+    body: dict[str, Any] | bytes, path: str = "/transaction/bet", dialect: Hub88 | None = None
+) -> Draft:
     value = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers: dict[str, bytes | None] = {"http-path": path.encode()}
     [draft] = (dialect or Hub88()).reader(None)(raw_record("hub88", value), headers)
@@ -29,7 +31,9 @@ def read(body: dict[str, Any] | bytes, path: str = "/transaction/bet", dialect: 
     return draft
 
 
-@pytest.mark.parametrize(("operation", "waits"), [("bet", True), ("win", False), ("rollback", False)])
+@pytest.mark.parametrize(
+    ("operation", "waits"), [("bet", True), ("win", False), ("rollback", False)]
+)
 def test_only_a_bet_awaits_our_answer(operation: str, waits: bool) -> None:
     draft = read(BET | {"reference_transaction_uuid": "t-0"}, f"/transaction/{operation}")
     assert draft.operation == operation
@@ -73,7 +77,16 @@ def test_a_rollbacks_own_amount_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/user/balance", "/user/info", "/transaction", "/transaction/", "/transaction/bet/x", "bet"]
+    "path",
+    [
+        "",
+        "/user/balance",
+        "/user/info",
+        "/transaction",
+        "/transaction/",
+        "/transaction/bet/x",
+        "bet",
+    ],
 )
 def test_any_other_path_is_no_wallet_transaction(path: str) -> None:
     with pytest.raises(Rejected) as caught:
@@ -88,11 +101,22 @@ def test_no_path_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["user", "transaction_uuid", "round", "game_code", "game_id", "reward_uuid", "reference_transaction_uuid"]
+    "field",
+    [
+        "user",
+        "transaction_uuid",
+        "round",
+        "game_code",
+        "game_id",
+        "reward_uuid",
+        "reference_transaction_uuid",
+    ],
 )
 def test_no_id_holds_what_a_database_cannot(field: str) -> None:
     with pytest.raises(Rejected) as caught:
-        read({k: v for k, v in BET.items() if k != "game_code"} | {field: "a\0b"}, "/transaction/win")
+        read(
+            {k: v for k, v in BET.items() if k != "game_code"} | {field: "a\0b"}, "/transaction/win"
+        )
     assert caught.value.reason is RejectCode.BAD_FIELD
     assert field in caught.value.detail
 
@@ -106,7 +130,10 @@ def test_the_player_is_known_once_the_body_is() -> None:
 def test_the_signature_is_over_the_exact_bytes() -> None:
     reader = Hub88().reader(keyring()["hub88"])
     body = json.dumps(BET).encode()
-    headers: dict[str, bytes | None] = {"http-path": b"/transaction/bet", "x-hub88-signature": hub88_signature(body)}
+    headers: dict[str, bytes | None] = {
+        "http-path": b"/transaction/bet",
+        "x-hub88-signature": hub88_signature(body),
+    }
     [draft] = reader(raw_record("hub88", body), headers)
     assert isinstance(draft, Draft)
     assert draft.signature == "VALID"

@@ -45,7 +45,12 @@ def refusal(*args: Any, **kwargs: Any) -> Rejected:
 
 def money(draft: Draft) -> list[tuple[str, int | None, int | None, str | None]]:
     return [
-        (leg.kind, leg.amount.unscaled if leg.amount else None, leg.amount.scale if leg.amount else None, leg.currency)
+        (
+            leg.kind,
+            leg.amount.unscaled if leg.amount else None,
+            leg.amount.scale if leg.amount else None,
+            leg.currency,
+        )
         for leg in draft.legs
     ]
 
@@ -64,11 +69,16 @@ def test_one_id_is_a_bet_its_win_and_its_rollback() -> None:
 
 
 def test_an_ending_names_neither_player_nor_currency_and_waits_for_its_bet() -> None:
-    for operation, leg in (("deposit", ("WIN", 10412, 2, None)), ("rollback", ("ROLLBACK", None, None, None))):
+    for operation, leg in (
+        ("deposit", ("WIN", 10412, 2, None)),
+        ("rollback", ("ROLLBACK", None, None, None)),
+    ):
         draft = read(operation)
         assert draft.player_id is None
         assert money(draft) == [leg]
-        record = raw_record("hundredhp", json.dumps(BODY), {"http-path": f"/{operation}", **HEADERS})
+        record = raw_record(
+            "hundredhp", json.dumps(BODY), {"http-path": f"/{operation}", **HEADERS}
+        )
         [item] = Normaliser({"hundredhp": HundredHP()}, {}).normalise(record)
         assert isinstance(item, AcceptedTransaction)
         assert (item.topic, item.key) == (UNRESOLVED, TX.encode())
@@ -86,7 +96,14 @@ def test_the_time_in_a_bets_id_is_the_bets_alone() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7", "017f22e2-79b0-7cc3-98c4-dc0c0c07398", "017f22e2_79b0-7cc3-98c4-dc0c0c07398f", "x" * 36, "\u0667" * 36],
+    [
+        "",
+        "7",
+        "017f22e2-79b0-7cc3-98c4-dc0c0c07398",
+        "017f22e2_79b0-7cc3-98c4-dc0c0c07398f",
+        "x" * 36,
+        "\u0667" * 36,
+    ],
 )
 def test_an_id_that_is_no_uuid_of_version_7_tells_no_time(text: str) -> None:
     if text:
@@ -128,7 +145,23 @@ def test_zero_is_a_lost_bet_and_no_bet() -> None:
 
 
 @pytest.mark.parametrize(
-    "amount", ["-1", "-0.001", "1.2.3", "1.12x", "", "NaN", "1,5", " 1", "\u0661", "9" * 30, 104.12, 104, None, True]
+    "amount",
+    [
+        "-1",
+        "-0.001",
+        "1.2.3",
+        "1.12x",
+        "",
+        "NaN",
+        "1,5",
+        " 1",
+        "\u0661",
+        "9" * 30,
+        104.12,
+        104,
+        None,
+        True,
+    ],
 )
 @pytest.mark.parametrize("operation", ["withdrawal", "deposit", "bonusWin"])
 def test_what_is_no_amount(operation: str, amount: Any) -> None:
@@ -143,9 +176,16 @@ def test_whose_session_it_is_the_connector_says() -> None:
         missing = refusal("withdrawal", headers={k: v for k, v in HEADERS.items() if k != name})
         assert missing.reason is RejectCode.MISSING_FIELD
         assert name in missing.detail
-    assert refusal("withdrawal", headers=HEADERS | {"player": b"\xff"}).reason is RejectCode.BAD_FIELD
-    assert refusal("withdrawal", headers=HEADERS | {"player": b"a\0b"}).reason is RejectCode.BAD_FIELD
-    assert refusal("withdrawal", headers=HEADERS | {"player": b"x" * 129}).reason is RejectCode.BAD_FIELD
+    assert (
+        refusal("withdrawal", headers=HEADERS | {"player": b"\xff"}).reason is RejectCode.BAD_FIELD
+    )
+    assert (
+        refusal("withdrawal", headers=HEADERS | {"player": b"a\0b"}).reason is RejectCode.BAD_FIELD
+    )
+    assert (
+        refusal("withdrawal", headers=HEADERS | {"player": b"x" * 129}).reason
+        is RejectCode.BAD_FIELD
+    )
     unknown = refusal("withdrawal", headers=HEADERS | {"currency": b"XQQ"})
     assert isinstance(unknown, UnreadableItem)
     assert (unknown.reason, unknown.player_id) == (RejectCode.BAD_CURRENCY, "p-1")
@@ -161,9 +201,18 @@ def test_the_secret() -> None:
     key = {"secret": SECRET}
     assert read("withdrawal").signature == "NOT_CHECKED"
     assert read("withdrawal", material=key).signature == "VALID"
-    assert refusal("rollback", BODY | {"secret": "guess"}, material=key).reason is RejectCode.BAD_SIGNATURE
-    assert refusal("rollback", BODY | {"secret": ""}, material=key).reason is RejectCode.MISSING_SIGNATURE
-    assert refusal("rollback", BODY | {"secret": "gäss"}, material=key).reason is RejectCode.BAD_SIGNATURE
+    assert (
+        refusal("rollback", BODY | {"secret": "guess"}, material=key).reason
+        is RejectCode.BAD_SIGNATURE
+    )
+    assert (
+        refusal("rollback", BODY | {"secret": ""}, material=key).reason
+        is RejectCode.MISSING_SIGNATURE
+    )
+    assert (
+        refusal("rollback", BODY | {"secret": "gäss"}, material=key).reason
+        is RejectCode.BAD_SIGNATURE
+    )
     with pytest.raises(UsageError):
         HundredHP().reader({})
 
@@ -179,10 +228,14 @@ def test_a_body_can_be_shown_without_its_secret() -> None:
     assert b"b906" not in HundredHP().redact(cut)
 
 
-@pytest.mark.parametrize("path", [b"", b"/balance", b"/auth", b"/withdrawal/", b"/withdrawal/x", b"/Withdrawal"])
+@pytest.mark.parametrize(
+    "path", [b"", b"/balance", b"/auth", b"/withdrawal/", b"/withdrawal/x", b"/Withdrawal"]
+)
 def test_any_other_path_is_no_wallet_transaction(path: bytes) -> None:
     with pytest.raises(Rejected) as caught:
-        HundredHP().reader(None)(raw_record("hundredhp", json.dumps(BODY)), HEADERS | {"http-path": path})
+        HundredHP().reader(None)(
+            raw_record("hundredhp", json.dumps(BODY)), HEADERS | {"http-path": path}
+        )
     assert caught.value.reason is RejectCode.UNKNOWN_OPERATION
 
 
@@ -194,11 +247,26 @@ def outcome(
 ) -> WalletOutcome:
     attempt = Attempt("provider.hundredhp.raw.v1", 3, 42)
     return WalletOutcome(
-        "e-1", "default", "hundredhp", operation, TX, attempt, "p-1", what, reason, "No.", "EUR", scale, balance, 7
+        "e-1",
+        "default",
+        "hundredhp",
+        operation,
+        TX,
+        attempt,
+        "p-1",
+        what,
+        reason,
+        "No.",
+        "EUR",
+        scale,
+        balance,
+        7,
     )
 
 
-def answer(operation: str, result: WalletOutcome | Rejected, dialect: HundredHP | None = None) -> tuple[int, Any]:
+def answer(
+    operation: str, result: WalletOutcome | Rejected, dialect: HundredHP | None = None
+) -> tuple[int, Any]:
     request = raw_record("hundredhp", json.dumps(BODY), {"http-path": f"/w/{operation}"})
     reply = (dialect or HundredHP()).answer(request, [result])
     assert reply.content_type == "application/json"
@@ -210,8 +278,14 @@ def test_a_success_tells_the_balance_cut_to_two_decimals() -> None:
     assert answer("withdrawal", outcome("withdrawal", Outcome.POSTED)) == (200, told | {"txId": TX})
     for operation in ("deposit", "rollback", "bonusWin"):
         assert answer(operation, outcome(operation, Outcome.POSTED)) == (200, told)
-    assert answer("deposit", outcome("deposit", Outcome.POSTED, balance=-49, scale=4))[1]["balance"] == "0.00"
-    assert answer("deposit", outcome("deposit", Outcome.POSTED, balance=150, scale=0))[1]["balance"] == "150"
+    assert (
+        answer("deposit", outcome("deposit", Outcome.POSTED, balance=-49, scale=4))[1]["balance"]
+        == "0.00"
+    )
+    assert (
+        answer("deposit", outcome("deposit", Outcome.POSTED, balance=150, scale=0))[1]["balance"]
+        == "150"
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,21 +313,29 @@ def test_a_success_tells_the_balance_cut_to_two_decimals() -> None:
         ("bonusWin", "EXISTS", "BOOKED", 607),
     ],
 )
-def test_errors_as_the_document_lists_them(operation: str, what: str, reason: str, code: int) -> None:
+def test_errors_as_the_document_lists_them(
+    operation: str, what: str, reason: str, code: int
+) -> None:
     status, said = answer(operation, outcome(operation, what, reason))
     assert status == said["errCode"] == code
     assert said["data"] == ("No." if code == 400 else "")
-    plain, same = answer(operation, outcome(operation, what, reason), HundredHP(status_as_code=False))
+    plain, same = answer(
+        operation, outcome(operation, what, reason), HundredHP(status_as_code=False)
+    )
     assert (plain, same) == (400, said)
 
 
 def test_rejections() -> None:
     assert answer("deposit", Rejected(RejectCode.BAD_SIGNATURE, "x"))[1] == {
-        "data": "", "message": "Invalid secret key", "errCode": 601
-    }  # fmt: skip
+        "data": "",
+        "message": "Invalid secret key",
+        "errCode": 601,
+    }
     assert answer("deposit", Rejected(RejectCode.BAD_AMOUNT, "why"))[1] == {
-        "data": "why", "message": "Validation error", "errCode": 400
-    }  # fmt: skip
+        "data": "why",
+        "message": "Validation error",
+        "errCode": 400,
+    }
 
 
 def test_what_was_booked_and_tells_no_balance_is_asked_for_again() -> None:
@@ -262,7 +344,9 @@ def test_what_was_booked_and_tells_no_balance_is_asked_for_again() -> None:
 
 def test_policies_are_the_documents() -> None:
     policy = HundredHP().policy
-    assert (policy.win_without_bet, policy.win_after_rollback, policy.rollback_after_win) == ("REFUSE",) * 3
+    assert (policy.win_without_bet, policy.win_after_rollback, policy.rollback_after_win) == (
+        "REFUSE",
+    ) * 3
     assert policy.open_round_max_age_ms == 14 * 24 * 3600 * 1000
     assert not policy.refused_id_reusable
 
@@ -271,11 +355,19 @@ def test_policies_are_the_documents() -> None:
     operation=st.sampled_from(["withdrawal", "deposit", "rollback", "bonusWin", "other"]),
     field=st.sampled_from([*BODY, "promoId"]),
     value=st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=200),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**70), 2**70)
+        | st.floats()
+        | st.text(max_size=200),
+        lambda inner: (
+            st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+        ),
         max_leaves=4,
     ),
-    headers=st.dictionaries(st.sampled_from(["player", "currency"]), st.none() | st.binary(max_size=140)),
+    headers=st.dictionaries(
+        st.sampled_from(["player", "currency"]), st.none() | st.binary(max_size=140)
+    ),
 )
 def test_nothing_but_a_rejection_comes_of_any_field(
     operation: str, field: str, value: Any, headers: dict[str, bytes | None]

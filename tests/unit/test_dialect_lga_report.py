@@ -44,7 +44,10 @@ def test_a_line_is_an_item_with_four_amounts() -> None:
         ("INFORMATIONAL", Amount(0, 0), "EUR"),
         ("INFORMATIONAL", None, "EUR"),
     ]
-    assert (draft.player_id, draft.provider_tx_id) == ("p-1", "Acme Gaming Ltd|2026-11-01T00:00:00|p-1|EUR")
+    assert (draft.player_id, draft.provider_tx_id) == (
+        "p-1",
+        "Acme Gaming Ltd|2026-11-01T00:00:00|p-1|EUR",
+    )
     assert draft.provider_at == 1_793_487_600_000  # midnight in CET is 23:00 UTC
 
 
@@ -59,7 +62,10 @@ def test_a_line_is_an_item_with_four_amounts() -> None:
 )
 def test_timestamps_are_as_far_from_cet_as_the_first_line_says(offset: str, at: int) -> None:
     assert read(text(ROW, first=f"Acme\t{offset}"))[0].provider_at == at
-    assert read(text(ROW, first=f"Acme\t{offset}"), LgaReport(cet_offset_minutes=0))[0].provider_at == at + 3_600_000
+    assert (
+        read(text(ROW, first=f"Acme\t{offset}"), LgaReport(cet_offset_minutes=0))[0].provider_at
+        == at + 3_600_000
+    )
 
 
 def test_a_file_that_was_cut_off_anywhere_is_rejected_whole() -> None:
@@ -82,7 +88,10 @@ def test_columns_are_found_by_their_headings() -> None:
 
 def test_nobody_played() -> None:
     [draft] = read(text())
-    assert (draft.provider_tx_id, [leg.kind for leg in draft.legs]) == ("Acme Gaming Ltd", ["INFORMATIONAL"])
+    assert (draft.provider_tx_id, [leg.kind for leg in draft.legs]) == (
+        "Acme Gaming Ltd",
+        ["INFORMATIONAL"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,10 +111,14 @@ def test_a_bad_line_does_not_spoil_the_others(old: str, new: str, reason: Reject
     bad, good = read(text(ROW.replace(old, new), ROW.replace("p-1", "p-2")))
     assert (bad.reason, good.player_id) == (reason, "p-2")
     named = old not in {"p-1", "p-1\t"}
-    assert (bad.player_id if isinstance(bad, UnreadableItem) else None) == ("p-1" if named else None)
+    assert (bad.player_id if isinstance(bad, UnreadableItem) else None) == (
+        "p-1" if named else None
+    )
 
 
-@pytest.mark.parametrize("first", ["Acme", "Acme\t2026-10", "\t+00:00", "Acme\t+0:0:0", "Acme\t+99:00"])
+@pytest.mark.parametrize(
+    "first", ["Acme", "Acme\t2026-10", "\t+00:00", "Acme\t+0:0:0", "Acme\t+99:00"]
+)
 def test_a_first_line_without_offset_or_licensee_is_rejected(first: str) -> None:
     assert code(text(ROW, first=first)) is RejectCode.BAD_TIME
 

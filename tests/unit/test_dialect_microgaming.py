@@ -36,7 +36,9 @@ TIME = "2026/11/22 14:03:20.123"
 TIME_MS = 1_795_356_200_123
 
 
-def body(method: str = "play", time: str = TIME, auth: dict[str, str] = KEY, **said: str | None) -> bytes:
+def body(
+    method: str = "play", time: str = TIME, auth: dict[str, str] = KEY, **said: str | None
+) -> bytes:
     attributes = {name: text for name, text in (CALL | said).items() if text is not None}
     call = " ".join(f"{name}={quoteattr(text)}" for name, text in attributes.items())
     who = " ".join(f"{name}={quoteattr(text)}" for name, text in auth.items())
@@ -84,7 +86,11 @@ def test_play(playtype: str, kind: str, waits: bool) -> None:
     assert (leg.kind, leg.amount.unscaled, leg.amount.scale, leg.currency) == (kind, 225, 2, "EUR")
     assert (draft.operation, draft.provider_tx_id, draft.player_id) == (playtype, "12157", "p-1")
     assert draft.decision_required is waits
-    assert (draft.round_id, draft.round_closed, draft.game_id) == ("ACME_Demo:20", False, "ACME_Demo")
+    assert (draft.round_id, draft.round_closed, draft.game_id) == (
+        "ACME_Demo:20",
+        False,
+        "ACME_Demo",
+    )
 
 
 def test_a_refund_is_under_its_bets_action() -> None:
@@ -102,15 +108,24 @@ def test_seq_is_nobodys_identity() -> None:
 def test_a_refused_bet_may_come_again_with_another_amount() -> None:
     assert Microgaming().policy.refused_id_reusable
     refused, accepted = read(body(amount="20000")), read(body(amount="225"))
-    assert (refused.operation, refused.provider_tx_id) == (accepted.operation, accepted.provider_tx_id)
+    assert (refused.operation, refused.provider_tx_id) == (
+        accepted.operation,
+        accepted.provider_tx_id,
+    )
     assert refused.legs != accepted.legs
 
 
 def test_the_end_of_a_round() -> None:
     value = body("endgame", playtype=None, actionid=None, amount=None, currency=None)
     draft = read(value)
-    assert [(leg.kind, leg.amount, leg.currency) for leg in draft.legs] == [("ROUND_CLOSE", None, None)]
-    assert (draft.operation, draft.provider_tx_id, draft.round_closed) == ("endgame", "p-1:ACME_Demo:20", True)
+    assert [(leg.kind, leg.amount, leg.currency) for leg in draft.legs] == [
+        ("ROUND_CLOSE", None, None)
+    ]
+    assert (draft.operation, draft.provider_tx_id, draft.round_closed) == (
+        "endgame",
+        "p-1:ACME_Demo:20",
+        True,
+    )
     assert read(value, headers=HEADERS | {"currency": b"eur"}).legs[0].currency == "EUR"
     assert read(body(finish="true")).round_closed
     assert read(body(finish="TRUE")).round_closed
@@ -136,12 +151,16 @@ def test_a_free_game() -> None:
 
 @pytest.mark.parametrize("amount", ["", "-1", "+1", "1.5", "1e2", " 1", "9" * 20, "\u0661"])
 def test_cents_are_whole_and_without_a_sign(amount: str) -> None:
-    assert reason(body(amount=amount)) is (RejectCode.MISSING_FIELD if not amount else RejectCode.BAD_AMOUNT)
+    assert reason(body(amount=amount)) is (
+        RejectCode.MISSING_FIELD if not amount else RejectCode.BAD_AMOUNT
+    )
 
 
 def test_currencies() -> None:
     assert read(body(currency="USD")).legs[0].currency == "USD"
-    assert read(body(currency=None), headers=HEADERS | {"currency": b"SEK"}).legs[0].currency == "SEK"
+    assert (
+        read(body(currency=None), headers=HEADERS | {"currency": b"SEK"}).legs[0].currency == "SEK"
+    )
     assert reason(body(currency=None)) is RejectCode.MISSING_FIELD
     assert reason(body(currency="XQQ")) is RejectCode.BAD_CURRENCY
     assert reason(body(currency="JPY", amount="150")) is RejectCode.AMOUNT_SCALE
@@ -177,7 +196,9 @@ def test_whose_session_it_is_the_connector_says() -> None:
         ("p_20_20_12157", "p_20"),
     ],
 )
-def test_an_offline_token_is_the_login_name_with_round_and_action_behind_it(token: str, player: str) -> None:
+def test_an_offline_token_is_the_login_name_with_round_and_action_behind_it(
+    token: str, player: str
+) -> None:
     assert read(body(playtype="win", offline="true", token=token), headers={}).player_id == player
     with_header = read(body(playtype="win", offline="true", token=token))
     assert with_header.player_id == "p-1"
@@ -185,7 +206,10 @@ def test_an_offline_token_is_the_login_name_with_round_and_action_behind_it(toke
 
 @pytest.mark.parametrize("token", ["LD_77", "_20", "LD_77_21", "LD_77_20_1", "LD_77_12157_20x"])
 def test_an_offline_token_of_another_form_pays_nobody(token: str) -> None:
-    assert reason(body(playtype="win", offline="true", token=token), headers={}) is RejectCode.BAD_FIELD
+    assert (
+        reason(body(playtype="win", offline="true", token=token), headers={})
+        is RejectCode.BAD_FIELD
+    )
 
 
 def test_an_offline_token_without_a_tail_is_a_setting() -> None:
@@ -211,7 +235,9 @@ def test_a_time_is_that_of_the_configured_zone(zone: str, text: str, at: int | N
     assert read(body(time=text), Microgaming(zone=zone)).provider_at == at
 
 
-@pytest.mark.parametrize("text", ["2026/13/01 00:00:00.000", "2026/02/30 00:00:00.000", "yesterday", "1790000000123"])
+@pytest.mark.parametrize(
+    "text", ["2026/13/01 00:00:00.000", "2026/02/30 00:00:00.000", "yesterday", "1790000000123"]
+)
 def test_what_is_no_time(text: str) -> None:
     assert reason(body(time=text)) is RejectCode.BAD_TIME
 
@@ -237,7 +263,9 @@ def test_login_and_password() -> None:
         assert reason(body(auth=KEY | {name: ""}), material=KEY) is RejectCode.MISSING_SIGNATURE
         with pytest.raises(UsageError):
             Microgaming().reader({k: v for k, v in KEY.items() if k != name})
-    assert reason(body().replace(b"<auth ", b"<other "), material=KEY) is RejectCode.MISSING_SIGNATURE
+    assert (
+        reason(body().replace(b"<auth ", b"<other "), material=KEY) is RejectCode.MISSING_SIGNATURE
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,14 +340,31 @@ def test_what_a_bet_cannot_do_without(name: str) -> None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def outcome(operation: str, what: str, why: str = "", balance: int | None = 77_500, scale: int = 2) -> WalletOutcome:
+def outcome(
+    operation: str, what: str, why: str = "", balance: int | None = 77_500, scale: int = 2
+) -> WalletOutcome:
     attempt = Attempt("provider.microgaming.raw.v1", 3, 42)
     return WalletOutcome(
-        "e-1", "default", "microgaming", operation, "12157", attempt, "p-1", what, why, "No.", "EUR", scale, balance, 7
+        "e-1",
+        "default",
+        "microgaming",
+        operation,
+        "12157",
+        attempt,
+        "p-1",
+        what,
+        why,
+        "No.",
+        "EUR",
+        scale,
+        balance,
+        7,
     )
 
 
-def answer(value: bytes, result: WalletOutcome | Rejected, dialect: Microgaming | None = None) -> dict[str, Any]:
+def answer(
+    value: bytes, result: WalletOutcome | Rejected, dialect: Microgaming | None = None
+) -> dict[str, Any]:
     reply = (dialect or Microgaming()).answer(raw_record("microgaming", value), [result])
     assert (reply.status, reply.content_type) == (200, "application/xml")
     response = etree.fromstring(reply.body).find("methodresponse")
@@ -344,16 +389,20 @@ def test_a_success() -> None:
     ended = answer(body("endgame"), outcome("endgame", Outcome.INFORMATIONAL))
     assert ended["name"] == "endgame"
     assert "exttransactionid" not in ended
-    assert answer(body(), outcome("bet", Outcome.POSTED), Microgaming(zone="Asia/Manila"))["at"].startswith(
-        "2026/09/21 22"
-    )
+    assert answer(body(), outcome("bet", Outcome.POSTED), Microgaming(zone="Asia/Manila"))[
+        "at"
+    ].startswith("2026/09/21 22")
 
 
 @pytest.mark.parametrize(
-    ("balance", "scale", "cents"), [(1, 0, "100"), (1_239, 3, "123"), (-1_239, 3, "-123"), (0, 8, "0")]
+    ("balance", "scale", "cents"),
+    [(1, 0, "100"), (1_239, 3, "123"), (-1_239, 3, "-123"), (0, 8, "0")],
 )
 def test_a_balance_is_in_cents(balance: int, scale: int, cents: str) -> None:
-    assert answer(body(), outcome("bet", Outcome.POSTED, balance=balance, scale=scale))["balance"] == cents
+    assert (
+        answer(body(), outcome("bet", Outcome.POSTED, balance=balance, scale=scale))["balance"]
+        == cents
+    )
 
 
 def test_a_refund_of_what_never_came_succeeds() -> None:
@@ -402,14 +451,21 @@ def test_what_came_is_escaped_when_it_goes_back() -> None:
 # --- anything at all --------------------------------------------------------------------------------------------------
 
 texts = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), max_size=140
+    st.characters(
+        codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"
+    ),
+    max_size=140,
 )
 
 
 @given(
     method=st.sampled_from(["play", "endgame", "login"]),
-    said=st.dictionaries(st.sampled_from([*CALL, "freegame", "freegameofferinstanceid"]), texts, max_size=3),
-    headers=st.dictionaries(st.sampled_from(["player", "currency"]), st.none() | st.binary(max_size=140)),
+    said=st.dictionaries(
+        st.sampled_from([*CALL, "freegame", "freegameofferinstanceid"]), texts, max_size=3
+    ),
+    headers=st.dictionaries(
+        st.sampled_from(["player", "currency"]), st.none() | st.binary(max_size=140)
+    ),
 )
 def test_nothing_but_a_rejection_comes_of_any_attribute(
     method: str, said: dict[str, Any], headers: dict[str, bytes | None]

@@ -48,7 +48,9 @@ CORRECTION = {
 
 
 def read(
-    form: dict[str, str] | bytes = FORM, call: str = "TransferInOut", material: dict[str, str] | None = None
+    form: dict[str, str] | bytes = FORM,
+    call: str = "TransferInOut",
+    material: dict[str, str] | None = None,
 ) -> Draft:
     value = form if isinstance(form, bytes) else urlencode(form).encode()
     headers: dict[str, bytes | None] = {"http-path": f"/pg/Cash/{call}".encode()}
@@ -82,16 +84,35 @@ def test_one_message_is_a_bet_and_its_win() -> None:
     assert money(draft) == [("BET", Decimal("1.50")), ("WIN", Decimal("0.40"))]
     assert draft.decision_required
     assert (draft.player_id, draft.provider_tx_id) == ("p-1001", FORM["transaction_id"])
-    assert (draft.round_id, draft.round_closed, draft.game_id) == (FORM["parent_bet_id"], True, "65")
+    assert (draft.round_id, draft.round_closed, draft.game_id) == (
+        FORM["parent_bet_id"],
+        True,
+        "65",
+    )
     assert draft.provider_at == 1790000000456
     assert read(FORM | {"updated_time": ""}).provider_at == 1790000000123
 
 
 def test_the_question_whether_a_bet_arrived_is_a_retry() -> None:
-    asked = read(FORM | {"is_validate_bet": "True", "updated_time": "1790000009999", "operator_player_session": ""})
+    asked = read(
+        FORM
+        | {
+            "is_validate_bet": "True",
+            "updated_time": "1790000009999",
+            "operator_player_session": "",
+        }
+    )
     first = read()
-    assert (asked.operation, asked.provider_tx_id, asked.legs) == (first.operation, first.provider_tx_id, first.legs)
-    assert (asked.player_id, asked.round_id, asked.game_id) == (first.player_id, first.round_id, first.game_id)
+    assert (asked.operation, asked.provider_tx_id, asked.legs) == (
+        first.operation,
+        first.provider_tx_id,
+        first.legs,
+    )
+    assert (asked.player_id, asked.round_id, asked.game_id) == (
+        first.player_id,
+        first.round_id,
+        first.game_id,
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,14 +153,18 @@ def test_sums_that_are_wrong(bet: str, win: str, net: str) -> None:
 @given(
     bet=st.decimals(0, 10**9, places=2),
     win=st.decimals(0, 10**9, places=2),
-    off=st.sampled_from([Decimal(0), Decimal("0.01"), Decimal("-0.01"), Decimal("0.0001"), Decimal(1)]),
+    off=st.sampled_from(
+        [Decimal(0), Decimal("0.01"), Decimal("-0.01"), Decimal("0.0001"), Decimal(1)]
+    ),
 )
 def test_the_net_must_be_exact(bet: Decimal, win: Decimal, off: Decimal) -> None:
     form = amounts(str(bet), str(win), f"{win - bet + off:f}")
     if off:
         assert reason(form) is RejectCode.BAD_AMOUNT
     else:
-        assert money(read(form)) == [leg for leg in (("BET", bet), ("WIN", win)) if leg != ("BET", Decimal(0))]
+        assert money(read(form)) == [
+            leg for leg in (("BET", bet), ("WIN", win)) if leg != ("BET", Decimal(0))
+        ]
 
 
 def test_a_message_without_a_bet_is_a_win_that_nobody_decides() -> None:
@@ -165,13 +190,27 @@ def test_a_free_game() -> None:
 def test_a_correction_has_a_sign() -> None:
     draft = read(CORRECTION, "Adjustment")
     assert money(draft) == [("ADJUSTMENT", Decimal(-25))]
-    assert (draft.provider_tx_id, draft.provider_at, draft.decision_required) == ("a-1", 1790000000789, False)
-    assert money(read(CORRECTION | {"transfer_amount": "2.5E+1"}, "Adjustment")) == [("ADJUSTMENT", Decimal(25))]
+    assert (draft.provider_tx_id, draft.provider_at, draft.decision_required) == (
+        "a-1",
+        1790000000789,
+        False,
+    )
+    assert money(read(CORRECTION | {"transfer_amount": "2.5E+1"}, "Adjustment")) == [
+        ("ADJUSTMENT", Decimal(25))
+    ]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["player_name", "parent_bet_id", "currency_code", "bet_amount", "win_amount", "transfer_amount", "transaction_id"],
+    [
+        "player_name",
+        "parent_bet_id",
+        "currency_code",
+        "bet_amount",
+        "win_amount",
+        "transfer_amount",
+        "transaction_id",
+    ],
 )
 def test_what_a_transfer_cannot_do_without(name: str) -> None:
     assert reason({k: v for k, v in FORM.items() if k != name}) is RejectCode.MISSING_FIELD
@@ -215,12 +254,26 @@ def outcome(call: str, what: str, balance: int | None = 123_456, scale: int = 2)
     attempt = Attempt("provider.pgsoft.raw.v1", 3, 42)
     known = balance is not None
     return WalletOutcome(
-        "e-1", "default", "pgsoft", call, "t", attempt, "p-1001", what, "", "No.",
-        "EUR" if known else None, scale if known else None, balance, 7 if known else None,
-    )  # fmt: skip
+        "e-1",
+        "default",
+        "pgsoft",
+        call,
+        "t",
+        attempt,
+        "p-1001",
+        what,
+        "",
+        "No.",
+        "EUR" if known else None,
+        scale if known else None,
+        balance,
+        7 if known else None,
+    )
 
 
-def answer(call: str, result: WalletOutcome | Rejected, form: dict[str, str] | None = None) -> bytes:
+def answer(
+    call: str, result: WalletOutcome | Rejected, form: dict[str, str] | None = None
+) -> bytes:
     body = form or (FORM if call == "TransferInOut" else CORRECTION)
     request = raw_record("pgsoft", urlencode(body), {"http-path": f"/pg/Cash/{call}"})
     reply = PGSoft().answer(request, [result])
@@ -285,7 +338,9 @@ def test_a_success_without_a_balance_is_asked_for_again() -> None:
 @given(
     call=st.sampled_from(["TransferInOut", "Adjustment", "x"]),
     fields=st.dictionaries(
-        st.sampled_from([*FORM, *CORRECTION, "free_game_transaction_id"]), st.text(max_size=140), max_size=3
+        st.sampled_from([*FORM, *CORRECTION, "free_game_transaction_id"]),
+        st.text(max_size=140),
+        max_size=3,
     ),
 )
 def test_nothing_but_a_rejection_comes_of_any_field(call: str, fields: dict[str, str]) -> None:

@@ -16,12 +16,20 @@ KEY = {"access_token": TOKEN}
 
 
 def body(operation: str, **said: str) -> bytes:
-    elements = {"externalId": "p-1", "transactionId": "55", "real": "1.50", "currency": "EUR", "roundId": "R-1"}
+    elements = {
+        "externalId": "p-1",
+        "transactionId": "55",
+        "real": "1.50",
+        "currency": "EUR",
+        "roundId": "R-1",
+    }
     elements |= {"accessToken": TOKEN} | said
     return f"<{operation}>{''.join(f'<{k}>{v}</{k}>' for k, v in elements.items())}</{operation}>".encode()
 
 
-def read(value: bytes, dialect: PlayNGo | None = None, material: dict[str, str] | None = None) -> Draft:
+def read(
+    value: bytes, dialect: PlayNGo | None = None, material: dict[str, str] | None = None
+) -> Draft:
     [draft] = (dialect or PlayNGo()).reader(material)(raw_record("playngo", value), {})
     assert isinstance(draft, Draft)
     return draft
@@ -35,7 +43,9 @@ def reason(value: bytes, material: dict[str, str] | None = None) -> RejectCode:
     return caught.value.reason
 
 
-@pytest.mark.parametrize(("operation", "waits"), [("reserve", True), ("release", False), ("cancelReserve", False)])
+@pytest.mark.parametrize(
+    ("operation", "waits"), [("reserve", True), ("release", False), ("cancelReserve", False)]
+)
 def test_only_a_reserve_awaits_our_answer(operation: str, waits: bool) -> None:
     assert read(body(operation)).decision_required is waits
 
@@ -98,7 +108,11 @@ def test_a_body_can_be_shown_without_its_secret(value: bytes) -> None:
 
 def test_text_around_values_is_cut_and_unknown_elements_are_let_by() -> None:
     plain = read(body("reserve"))
-    spaced = read(body("reserve", real=" 1.50\n", novelty="1").replace(b"<reserve>", b"<reserve >\n<!-- x -->"))
+    spaced = read(
+        body("reserve", real=" 1.50\n", novelty="1").replace(
+            b"<reserve>", b"<reserve >\n<!-- x -->"
+        )
+    )
     assert spaced == plain
 
 
@@ -116,7 +130,9 @@ LAUGHS = (
         b'<!DOCTYPE reserve SYSTEM "http://127.0.0.1:9/x.dtd"><reserve/>',
         b"<!DOCTYPE reserve><reserve/>",
         b'<!DOCTYPE r [<!ENTITY % x SYSTEM "file:///etc/passwd"> %x;]><reserve/>',
-        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE r [<!ENTITY x "1">]><reserve/>'.encode("utf-16"),
+        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE r [<!ENTITY x "1">]><reserve/>'.encode(
+            "utf-16"
+        ),
         b"<reserve>&undefined;</reserve>",
         b"<a>" * 10_000,
         b"\xff\xfe\x00",
@@ -161,14 +177,18 @@ def test_the_parser_itself_expands_nothing_and_reads_no_file(tmp_path: Path) -> 
     canary = tmp_path / "canary"
     canary.write_text("p-from-file")
     for entity in (f'SYSTEM "{canary.as_uri()}"', '"p-from-entity"'):
-        root = etree.fromstring(f"<!DOCTYPE r [<!ENTITY x {entity}>]><r><a>&x;</a></r>".encode(), make_parser())
+        root = etree.fromstring(
+            f"<!DOCTYPE r [<!ENTITY x {entity}>]><r><a>&x;</a></r>".encode(), make_parser()
+        )
         assert "p-from" not in "".join(map(str, root.itertext(tag=etree.Element)))
 
 
 def test_no_file_is_read(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.write_text("p-from-file")
-    value = f'<!DOCTYPE reserve [<!ENTITY x SYSTEM "{canary.as_uri()}">]>'.encode() + body("reserve", externalId="&x;")
+    value = f'<!DOCTYPE reserve [<!ENTITY x SYSTEM "{canary.as_uri()}">]>'.encode() + body(
+        "reserve", externalId="&x;"
+    )
     with pytest.raises(Rejected) as caught:
         PlayNGo().reader(None)(raw_record("playngo", value), {})
     assert "p-from-file" not in str(caught.value)
@@ -177,9 +197,9 @@ def test_no_file_is_read(tmp_path: Path) -> None:
 def test_names_that_only_look_like_ours() -> None:
     assert reason(b'<x:reserve xmlns:x="u"/>') is RejectCode.UNKNOWN_OPERATION
     assert reason(b"<balance/>") is RejectCode.UNKNOWN_OPERATION
-    assert reason(body("reserve").replace(b"<real>", b"<Real>").replace(b"</real>", b"</Real>")) is (
-        RejectCode.MISSING_FIELD
-    )
+    assert reason(
+        body("reserve").replace(b"<real>", b"<Real>").replace(b"</real>", b"</Real>")
+    ) is (RejectCode.MISSING_FIELD)
     assert reason(body("reserve", transactionId="x" * 129)) is RejectCode.BAD_FIELD
 
 
@@ -193,16 +213,24 @@ def test_an_amount_may_be_written_as_xml_allows(real: str) -> None:
     assert kinds(read(body("reserve", real=real))) == [("BET", 150)]
 
 
-@pytest.mark.parametrize("token", [f"<![CDATA[{TOKEN}]]>", f"<!-- x -->{TOKEN}", f"{TOKEN}<x/>", TOKEN])
+@pytest.mark.parametrize(
+    "token", [f"<![CDATA[{TOKEN}]]>", f"<!-- x -->{TOKEN}", f"{TOKEN}<x/>", TOKEN]
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-7"])
 def test_no_spelling_of_the_access_token_is_shown(token: str, encoding: str) -> None:
-    value = f'<?xml version="1.0" encoding="{encoding}"?>{body("reserve", accessToken=token).decode()}'.encode(encoding)
+    value = f'<?xml version="1.0" encoding="{encoding}"?>{body("reserve", accessToken=token).decode()}'.encode(
+        encoding
+    )
     shown = PlayNGo().redact(value)
-    assert TOKEN not in shown.replace(b"\0", b"").decode("utf-7" if encoding == "utf-7" else "latin-1")
+    assert TOKEN not in shown.replace(b"\0", b"").decode(
+        "utf-7" if encoding == "utf-7" else "latin-1"
+    )
     assert (b"p-1" in shown) is (encoding == "utf-8")
 
 
 def test_what_is_cut_off_in_the_access_token_is_not_shown_either() -> None:
     value = body("reserve", real=f"<accessToken>{TOKEN}")
     assert TOKEN.encode() not in PlayNGo().redact(value[: value.index(b"</real>")])
-    assert b"<real>1.50</real>" in PlayNGo().redact(b"<reserve><accessToken/><real>1.50</real></reserve>")
+    assert b"<real>1.50</real>" in PlayNGo().redact(
+        b"<reserve><accessToken/><real>1.50</real></reserve>"
+    )

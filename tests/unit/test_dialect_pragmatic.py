@@ -32,7 +32,11 @@ FORM = {
 
 
 def sealed(form: dict[str, str], secret: str = SECRET) -> dict[str, str]:
-    text = "&".join(f"{name}={form[name]}" for name in sorted(form)).replace("\r", "").replace("\n", "")
+    text = (
+        "&".join(f"{name}={form[name]}" for name in sorted(form))
+        .replace("\r", "")
+        .replace("\n", "")
+    )
     return {"hash": md5((text + secret).encode()).hexdigest(), **form}
 
 
@@ -45,7 +49,9 @@ def read(
 ) -> Draft:
     value = form if isinstance(form, bytes) else urlencode(form).encode()
     path = {"http-path": f"/pp/{call}.html".encode()}
-    [draft] = (dialect or Pragmatic()).reader(material)(raw_record("pragmatic", value), headers | path)
+    [draft] = (dialect or Pragmatic()).reader(material)(
+        raw_record("pragmatic", value), headers | path
+    )
     assert isinstance(draft, Draft)
     return draft
 
@@ -58,7 +64,9 @@ def reason(*args: Any, **kwargs: Any) -> RejectCode:
 
 
 def money(draft: Draft) -> list[tuple[str, int | None, str | None]]:
-    return [(leg.kind, leg.amount.unscaled if leg.amount else None, leg.currency) for leg in draft.legs]
+    return [
+        (leg.kind, leg.amount.unscaled if leg.amount else None, leg.currency) for leg in draft.legs
+    ]
 
 
 # --- the hash ---------------------------------------------------------------------------------------------------------
@@ -70,7 +78,9 @@ def test_the_hash_of_the_integrators() -> None:
     assert read("bet", dict(reversed(form.items())), material=KEY).signature == "VALID"
     assert read("bet", form | {"hash": form["hash"].upper()}, material=KEY).signature == "VALID"
     for name in FORM:
-        assert reason("bet", form | {name: form[name] + "1"}, material=KEY) is RejectCode.BAD_SIGNATURE
+        assert (
+            reason("bet", form | {name: form[name] + "1"}, material=KEY) is RejectCode.BAD_SIGNATURE
+        )
     assert reason("bet", form | {"novelty": "1"}, material=KEY) is RejectCode.BAD_SIGNATURE
     assert reason("bet", FORM, material=KEY) is RejectCode.MISSING_SIGNATURE
     assert reason("bet", form | {"hash": "ü"}, material=KEY) is RejectCode.BAD_SIGNATURE
@@ -86,8 +96,13 @@ def test_the_hash_is_over_values_as_decoded_and_without_line_breaks() -> None:
 def test_empty_fields_may_or_may_not_count() -> None:
     form = FORM | {"bonusCode": "", "token": ""}
     assert read("bet", sealed(form), material=KEY).signature == "VALID"
-    assert read("bet", sealed(FORM) | {"bonusCode": "", "token": ""}, material=KEY).signature == "VALID"
-    assert reason("bet", sealed(FORM) | {"bonusCode": "x"}, material=KEY) is RejectCode.BAD_SIGNATURE
+    assert (
+        read("bet", sealed(FORM) | {"bonusCode": "", "token": ""}, material=KEY).signature
+        == "VALID"
+    )
+    assert (
+        reason("bet", sealed(FORM) | {"bonusCode": "x"}, material=KEY) is RejectCode.BAD_SIGNATURE
+    )
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -109,7 +124,11 @@ def test_calls(call: str, legs: list[Any], waits: bool) -> None:
     draft = read(call)
     assert money(draft) == legs
     assert (draft.operation, draft.player_id, draft.decision_required) == (call, "p-1001", waits)
-    assert (draft.round_id, draft.game_id, draft.provider_at) == ("7000001234", "vs20demo", 1790000000123)
+    assert (draft.round_id, draft.game_id, draft.provider_at) == (
+        "7000001234",
+        "vs20demo",
+        1790000000123,
+    )
     assert draft.round_closed is (call == "endRound")
 
 
@@ -117,7 +136,10 @@ def test_a_refund_is_under_its_bets_reference() -> None:
     few = {name: FORM[name] for name in ("providerId", "userId", "reference")}
     draft = read("refund", few, headers={})
     assert draft.reference is not None
-    assert (draft.reference.operation, draft.reference.tx_id, draft.provider_tx_id) == ("bet", *[FORM["reference"]] * 2)
+    assert (draft.reference.operation, draft.reference.tx_id, draft.provider_tx_id) == (
+        "bet",
+        *[FORM["reference"]] * 2,
+    )
     assert (draft.round_id, draft.game_id, draft.provider_at) == (None, None, None)
 
 
@@ -167,7 +189,10 @@ def test_an_adjustment_has_a_sign() -> None:
 
 
 def test_the_end_of_a_round_is_the_players_own() -> None:
-    first, again = read("endRound"), read("endRound", FORM | {"timestamp": "", "roundDetails": "x", "win": "7"})
+    first, again = (
+        read("endRound"),
+        read("endRound", FORM | {"timestamp": "", "roundDetails": "x", "win": "7"}),
+    )
     other = read("endRound", FORM | {"userId": "p-1002"})
     assert first.provider_tx_id == again.provider_tx_id != other.provider_tx_id
     assert money(read("endRound", headers={})) == [("ROUND_CLOSE", None, None)]
@@ -209,7 +234,9 @@ def test_what_is_no_form_of_theirs(body: bytes, expected: RejectCode) -> None:
     assert reason("bet", body) is expected
 
 
-@pytest.mark.parametrize("path", [b"", b"/bet", b"/Bet.html", b"/balance.html", b"/bet.html/", b"/roundDetails.html"])
+@pytest.mark.parametrize(
+    "path", [b"", b"/bet", b"/Bet.html", b"/balance.html", b"/bet.html/", b"/roundDetails.html"]
+)
 def test_any_other_path_is_no_wallet_transaction(path: bytes) -> None:
     with pytest.raises(Rejected) as caught:
         Pragmatic().reader(None)(raw_record("pragmatic", urlencode(FORM)), {"http-path": path})
@@ -227,13 +254,27 @@ def test_a_body_can_be_shown_without_its_session() -> None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def outcome(call: str, what: str, why: str = "", balance: int | None = 123_456, scale: int = 2) -> WalletOutcome:
+def outcome(
+    call: str, what: str, why: str = "", balance: int | None = 123_456, scale: int = 2
+) -> WalletOutcome:
     attempt = Attempt("provider.pragmatic.raw.v1", 3, 42)
     known = balance is not None
     return WalletOutcome(
-        "e-1", "default", "pragmatic", call, "r", attempt, "p-1001", what, why, "No.",
-        "EUR" if known else None, scale if known else None, balance, 7 if known else None,
-    )  # fmt: skip
+        "e-1",
+        "default",
+        "pragmatic",
+        call,
+        "r",
+        attempt,
+        "p-1001",
+        what,
+        why,
+        "No.",
+        "EUR" if known else None,
+        scale if known else None,
+        balance,
+        7 if known else None,
+    )
 
 
 def answer(call: str, result: WalletOutcome | Rejected, dialect: Pragmatic | None = None) -> bytes:
@@ -249,20 +290,32 @@ def test_a_success_tells_the_balance_exactly() -> None:
         b'{"transactionId":"e-1","currency":"EUR","cash":1234.56,"bonus":0,"usedPromo":0,"error":0,'
         b'"description":"Success"}'
     )
-    exact = answer("result", outcome("result", Outcome.EXISTS, balance=9_007_199_254_740_993, scale=8))
+    exact = answer(
+        "result", outcome("result", Outcome.EXISTS, balance=9_007_199_254_740_993, scale=8)
+    )
     assert b'"cash":90071992.54740993,' in exact
     assert b"usedPromo" not in exact
-    assert b'"cash":-0.05,' in answer("adjustment", outcome("adjustment", Outcome.POSTED, balance=-5))
+    assert b'"cash":-0.05,' in answer(
+        "adjustment", outcome("adjustment", Outcome.POSTED, balance=-5)
+    )
 
 
 def test_what_an_answer_leaves_out() -> None:
     assert set(json.loads(answer("refund", outcome("refund", Outcome.POSTED)))) == {
-        "transactionId", "error", "description"
-    }  # fmt: skip
+        "transactionId",
+        "error",
+        "description",
+    }
     assert set(json.loads(answer("endRound", outcome("endRound", Outcome.INFORMATIONAL)))) == {
-        "currency", "cash", "bonus", "error", "description"
-    }  # fmt: skip
-    assert "cash" not in json.loads(answer("result", outcome("result", Outcome.POSTED, balance=None)))
+        "currency",
+        "cash",
+        "bonus",
+        "error",
+        "description",
+    }
+    assert "cash" not in json.loads(
+        answer("result", outcome("result", Outcome.POSTED, balance=None))
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,7 +359,17 @@ def test_rejections() -> None:
 
 # --- anything at all --------------------------------------------------------------------------------------------------
 
-CALLS = ["bet", "result", "bonusWin", "jackpotWin", "promoWin", "refund", "adjustment", "endRound", "other"]
+CALLS = [
+    "bet",
+    "result",
+    "bonusWin",
+    "jackpotWin",
+    "promoWin",
+    "refund",
+    "adjustment",
+    "endRound",
+    "other",
+]
 NAMES = [*FORM, "hash", "promoWinAmount", "campaignId", "currency", "bonusCode"]
 
 
@@ -315,7 +378,9 @@ NAMES = [*FORM, "hash", "promoWinAmount", "campaignId", "currency", "bonusCode"]
     fields=st.dictionaries(st.sampled_from(NAMES), st.text(max_size=140), max_size=3),
     keyed=st.booleans(),
 )
-def test_nothing_but_a_rejection_comes_of_any_field(call: str, fields: dict[str, str], keyed: bool) -> None:
+def test_nothing_but_a_rejection_comes_of_any_field(
+    call: str, fields: dict[str, str], keyed: bool
+) -> None:
     with suppress(Rejected):
         draft = read(call, FORM | fields, material=KEY if keyed else None)
         assert draft.legs
@@ -324,7 +389,9 @@ def test_nothing_but_a_rejection_comes_of_any_field(call: str, fields: dict[str,
 
 @given(fields=st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20), max_size=6))
 def test_any_form_signed_as_they_sign_is_valid(fields: dict[str, str]) -> None:
-    form = sealed(FORM | {name: text for name, text in fields.items() if name not in FORM and name != "hash"})
+    form = sealed(
+        FORM | {name: text for name, text in fields.items() if name not in FORM and name != "hash"}
+    )
     assert dict(parse_qsl(urlencode(form), keep_blank_values=True)) == form
     assert read("refund", form, material=KEY).signature == "VALID"
 
@@ -343,9 +410,14 @@ PRIZE = {"promoWinAmount": "25.00", "promoCampaignID": "c-1"}
 )
 def test_a_hash_does_not_sign_a_form_in_which_a_field_is_hidden(hidden: dict[str, str]) -> None:
     signed = sealed(FORM | PRIZE)
-    assert money(read("result", signed, material=KEY)) == [("WIN", 150, "EUR"), ("PROMO_WIN", 2500, "EUR")]
+    assert money(read("result", signed, material=KEY)) == [
+        ("WIN", 150, "EUR"),
+        ("PROMO_WIN", 2500, "EUR"),
+    ]
     forged = {"hash": signed["hash"], **FORM, **hidden}
-    assert sealed({name: forged[name] for name in forged if name != "hash"})["hash"] == signed["hash"], "else no attack"
+    assert (
+        sealed({name: forged[name] for name in forged if name != "hash"})["hash"] == signed["hash"]
+    ), "else no attack"
     assert reason("result", forged, material=KEY) is RejectCode.BAD_SIGNATURE
 
 

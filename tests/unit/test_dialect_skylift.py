@@ -52,21 +52,35 @@ def code(value: bytes) -> RejectCode:
 def test_both_versions_say_the_same() -> None:
     old, new = one(V1, 1), one(V2)
     assert old == new
-    assert (old.operation, old.provider_tx_id, old.player_id, old.round_id) == ("BET", "e-1", "p-1", "F-7")
+    assert (old.operation, old.provider_tx_id, old.player_id, old.round_id) == (
+        "BET",
+        "e-1",
+        "p-1",
+        "F-7",
+    )
     assert old.legs[0].amount == Amount(150_000_000, 8)
-    assert (old.provider_at, old.decision_required, old.round_closed) == (1_790_000_000_123, True, False)
+    assert (old.provider_at, old.decision_required, old.round_closed) == (
+        1_790_000_000_123,
+        True,
+        False,
+    )
     assert encode("event", 1, V1) != encode("event", 2, V2)
 
 
 def test_what_version_2_added() -> None:
     draft = one(V2 | {"type": "JACKPOT", "bet_id": "e-0", "campaign": "c-1", "flight_over": True})
     assert draft.legs[0].kind == "JACKPOT_WIN"
-    assert (draft.legs[0].is_free, draft.legs[0].campaign_id, draft.round_closed) == (True, "c-1", True)
+    assert (draft.legs[0].is_free, draft.legs[0].campaign_id, draft.round_closed) == (
+        True,
+        "c-1",
+        True,
+    )
     assert draft.reference == Reference("BET", "e-0")
 
 
 @pytest.mark.parametrize(
-    ("kind", "leg", "decides"), [("BET", "BET", True), ("CASHOUT", "WIN", False), ("REFUND", "ROLLBACK", False)]
+    ("kind", "leg", "decides"),
+    [("BET", "BET", True), ("CASHOUT", "WIN", False), ("REFUND", "ROLLBACK", False)],
 )
 def test_what_each_event_does(kind: str, leg: str, decides: bool) -> None:
     draft = one(V2 | {"type": kind, "bet_id": "e-0"})
@@ -119,14 +133,18 @@ def test_money_is_the_integer_that_was_sent(scaled: int) -> None:
         (decimal_bytes(100_000_000), "XQQ", RejectCode.BAD_CURRENCY),
     ],
 )
-def test_money_that_does_not_fit_is_rejected(amount: bytes, currency: str, reason: RejectCode) -> None:
+def test_money_that_does_not_fit_is_rejected(
+    amount: bytes, currency: str, reason: RejectCode
+) -> None:
     assert code(encode("event", 2, V2 | {"amount": amount, "currency": currency})) is reason
 
 
 def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
     body = encode("event", 2, V2)
     assert code(body[10:]) is RejectCode.MALFORMED  # bare
-    assert code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED  # a schema nobody announced
+    assert (
+        code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED
+    )  # a schema nobody announced
     assert code(prefix_of(1, "reply") + body[10:]) is RejectCode.MALFORMED
     assert code(body + b"\0") is RejectCode.MALFORMED
     assert {code(body[:cut]) for cut in range(len(body))} == {RejectCode.MALFORMED}
@@ -152,7 +170,20 @@ ATTEMPT = Attempt("provider.skylift.raw.v1", 0, 1)
 
 def answer(outcome: str, balance_minor: int | None = 1234, scale: int | None = 2) -> dict[str, Any]:
     told = WalletOutcome(
-        "id", "b", "skylift", "BET", "e-1", ATTEMPT, "p-1", outcome, "", "", "EUR", scale, balance_minor, 1
+        "id",
+        "b",
+        "skylift",
+        "BET",
+        "e-1",
+        ATTEMPT,
+        "p-1",
+        outcome,
+        "",
+        "",
+        "EUR",
+        scale,
+        balance_minor,
+        1,
     )
     return decoded(Skylift().answer(raw_record("skylift", encode("event", 2, V2)), [told]))
 
@@ -169,17 +200,28 @@ def test_each_outcome_has_its_status() -> None:
     assert statuses["POSTED"] == statuses["EXISTS"] == "OK"
     assert statuses["REFUSED_FUNDS"] == "NO_FUNDS"
     assert statuses["CONFLICT"] == "CONFLICT"
-    assert {name: status for name, status in statuses.items() if status == "ERROR"} == {"UNRESOLVED": "ERROR"}
+    assert {name: status for name, status in statuses.items() if status == "ERROR"} == {
+        "UNRESOLVED": "ERROR"
+    }
     assert answer("SOMETHING_NEW")["status"] == "ERROR"
 
 
-@pytest.mark.parametrize(("minor", "scale", "raw"), [(1234, 2, 1_234_000_000), (0, 0, 0), (-5, 3, -500_000), (7, 8, 7)])
-def test_the_balance_is_told_in_major_units_of_eight_places(minor: int, scale: int, raw: int) -> None:
+@pytest.mark.parametrize(
+    ("minor", "scale", "raw"), [(1234, 2, 1_234_000_000), (0, 0, 0), (-5, 3, -500_000), (7, 8, 7)]
+)
+def test_the_balance_is_told_in_major_units_of_eight_places(
+    minor: int, scale: int, raw: int
+) -> None:
     assert int.from_bytes(answer("POSTED", minor, scale)["balance"], "big", signed=True) == raw
 
 
 def test_what_is_not_known_is_not_told() -> None:
     assert answer("POSTED", None, None)["balance"] is None
     reply = Skylift().answer(raw_record("skylift", b""), [Rejected(RejectCode.MALFORMED, "")])
-    assert decoded(reply) == {"event_id": None, "status": "UNREADABLE", "balance": None, "currency": None}
+    assert decoded(reply) == {
+        "event_id": None,
+        "status": "UNREADABLE",
+        "balance": None,
+        "currency": None,
+    }
     assert decoded(Skylift().answer(raw_record("skylift", b""), []))["status"] == "ERROR"

@@ -19,15 +19,27 @@ OPENED = Reference("deposit.opened", "dep-1")
 PAYMENT = Reference("payment_intent.succeeded", "pi_1")
 
 
-def event(kind: str, thing: dict[str, Any], previous: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def event(
+    kind: str, thing: dict[str, Any], previous: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
     data: dict[str, Any] = {"object": {"currency": "eur", "metadata": META} | thing}
     if previous is not None:
         data["previous_attributes"] = previous
-    return {"id": "evt_1", "type": kind, "created": SIGNED_AT, "livemode": True, "data": data} | more
+    return {
+        "id": "evt_1",
+        "type": kind,
+        "created": SIGNED_AT,
+        "livemode": True,
+        "data": data,
+    } | more
 
 
 def read(
-    said: Any, *, dialect: Stripe | None = None, headers: dict[str, bytes] | None = None, key: bool = False
+    said: Any,
+    *,
+    dialect: Stripe | None = None,
+    headers: dict[str, bytes] | None = None,
+    key: bool = False,
 ) -> Any:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     reader = (dialect or Stripe()).reader(KEYS if key else None)
@@ -48,7 +60,11 @@ def code(said: Any, **how: Any) -> RejectCode:
 
 def money(draft: Draft) -> tuple[str, int | None, int | None, str | None]:
     [leg] = draft.legs
-    return (leg.kind, *((leg.amount.unscaled, leg.amount.scale) if leg.amount else (None, None)), leg.currency)
+    return (
+        leg.kind,
+        *((leg.amount.unscaled, leg.amount.scale) if leg.amount else (None, None)),
+        leg.currency,
+    )
 
 
 PAID = event("payment_intent.succeeded", {"id": "pi_1", "amount": 1500, "amount_received": 1500})
@@ -65,12 +81,23 @@ def test_a_payment_is_the_deposit_and_its_charge_is_not() -> None:
 
 def test_what_was_received_counts_not_what_was_asked_for() -> None:
     assert (
-        money(one(event("payment_intent.succeeded", {"id": "pi_1", "amount": 1500, "amount_received": 700})))[1] == 700
+        money(
+            one(
+                event(
+                    "payment_intent.succeeded",
+                    {"id": "pi_1", "amount": 1500, "amount_received": 700},
+                )
+            )
+        )[1]
+        == 700
     )
 
 
 def test_two_events_of_one_payment_are_one_deposit() -> None:
-    assert one(PAID | {"id": "evt_2", "created": SIGNED_AT + 1}).provider_tx_id == one(PAID).provider_tx_id
+    assert (
+        one(PAID | {"id": "evt_2", "created": SIGNED_AT + 1}).provider_tx_id
+        == one(PAID).provider_tx_id
+    )
 
 
 def test_a_charge_without_an_intent_is_the_deposit_and_its_refund_names_it() -> None:
@@ -91,7 +118,14 @@ def test_an_authorised_charge_is_no_deposit_yet() -> None:
 def test_refunds_add_up_to_what_was_paid() -> None:
     steps = [(0, 500), (500, 600), (600, 1500)]
     backs = [
-        one(event("charge.refunded", CHARGE | {"amount_refunded": now}, {"amount_refunded": before}, id=f"evt_{now}"))
+        one(
+            event(
+                "charge.refunded",
+                CHARGE | {"amount_refunded": now},
+                {"amount_refunded": before},
+                id=f"evt_{now}",
+            )
+        )
         for before, now in steps
     ]
     assert [money(back)[:2] for back in backs] == [("DEPOSIT_REVERSAL", n) for n in (500, 100, 900)]
@@ -100,8 +134,13 @@ def test_refunds_add_up_to_what_was_paid() -> None:
 
 
 @pytest.mark.parametrize("previous", [None, {}, {"refunded": False}])
-def test_a_refund_that_does_not_say_what_was_refunded_before_is_rejected(previous: dict[str, Any] | None) -> None:
-    assert code(event("charge.refunded", CHARGE | {"amount_refunded": 500}, previous)) is RejectCode.MISSING_FIELD
+def test_a_refund_that_does_not_say_what_was_refunded_before_is_rejected(
+    previous: dict[str, Any] | None,
+) -> None:
+    assert (
+        code(event("charge.refunded", CHARGE | {"amount_refunded": 500}, previous))
+        is RejectCode.MISSING_FIELD
+    )
 
 
 def test_a_sum_of_refunds_that_sinks_is_rejected() -> None:
@@ -110,9 +149,21 @@ def test_a_sum_of_refunds_that_sinks_is_rejected() -> None:
 
 
 def test_a_failed_refund_comes_back() -> None:
-    failed = one(event("refund.failed", {"id": "re_1", "amount": 500, "charge": "ch_1", "payment_intent": "pi_1"}))
-    assert (money(failed)[:2], failed.reference, failed.provider_tx_id) == (("DEPOSIT", 500), PAYMENT, "re_1")
-    assert money(one(event("charge.refund.updated", {"id": "re_1", "amount": 500})))[0] == "INFORMATIONAL"
+    failed = one(
+        event(
+            "refund.failed",
+            {"id": "re_1", "amount": 500, "charge": "ch_1", "payment_intent": "pi_1"},
+        )
+    )
+    assert (money(failed)[:2], failed.reference, failed.provider_tx_id) == (
+        ("DEPOSIT", 500),
+        PAYMENT,
+        "re_1",
+    )
+    assert (
+        money(one(event("charge.refund.updated", {"id": "re_1", "amount": 500})))[0]
+        == "INFORMATIONAL"
+    )
 
 
 # --- disputes: the figures of dj-stripe's dispute_dp_funds_reinstated_full.json ---------------------------------------
@@ -123,7 +174,9 @@ DISPUTE = {"id": "dp_1", "amount": 1000, "charge": "ch_1", "payment_intent": "pi
 
 
 def dispute(what: str, *moved: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return event(f"charge.dispute.funds_{what}", DISPUTE | {"balance_transactions": list(moved)} | more)
+    return event(
+        f"charge.dispute.funds_{what}", DISPUTE | {"balance_transactions": list(moved)} | more
+    )
 
 
 def test_a_dispute_takes_the_payment_and_never_its_fee() -> None:
@@ -143,7 +196,10 @@ def test_a_part_that_comes_back_is_that_part() -> None:
 
 
 def test_in_another_currency_only_the_whole_is_known() -> None:
-    taken, given = TAKEN | {"currency": "usd", "amount": -1100}, GIVEN | {"currency": "usd", "amount": 1100}
+    taken, given = (
+        TAKEN | {"currency": "usd", "amount": -1100},
+        GIVEN | {"currency": "usd", "amount": 1100},
+    )
     assert money(one(dispute("withdrawn", taken))) == ("DEPOSIT_REVERSAL", 1000, 2, "EUR")
     assert money(one(dispute("reinstated", taken, given))) == ("DEPOSIT", 1000, 2, "EUR")
     assert code(dispute("reinstated", taken, given | {"amount": 1050})) is RejectCode.BAD_AMOUNT
@@ -159,23 +215,39 @@ def test_a_dispute_without_its_movements_goes_by_its_own_id() -> None:
 
 @pytest.mark.parametrize(
     ("currency", "scale"),
-    [("eur", 2), ("jpy", 0), ("krw", 0), ("clp", 0), ("kwd", 3), ("ugx", 2), ("isk", 2), ("mga", 0)],
+    [
+        ("eur", 2),
+        ("jpy", 0),
+        ("krw", 0),
+        ("clp", 0),
+        ("kwd", 3),
+        ("ugx", 2),
+        ("isk", 2),
+        ("mga", 0),
+    ],
 )
 def test_the_decimals_are_stripes(currency: str, scale: int) -> None:
-    said = event("payment_intent.succeeded", {"id": "pi_1", "amount_received": 500, "currency": currency})
+    said = event(
+        "payment_intent.succeeded", {"id": "pi_1", "amount_received": 500, "currency": currency}
+    )
     assert money(one(said)) == ("DEPOSIT", 500, scale, currency.upper())
 
 
 def test_parts_of_a_krona_fit_no_wallet() -> None:
-    said = event("payment_intent.succeeded", {"id": "pi_1", "amount_received": 510, "currency": "isk"})
+    said = event(
+        "payment_intent.succeeded", {"id": "pi_1", "amount_received": 510, "currency": "isk"}
+    )
     assert code(said) is RejectCode.AMOUNT_SCALE
 
 
 @pytest.mark.parametrize(
-    "amount", ["15.0", "1e3", '"1500"', "-1", "9223372036854775808", "123456789012345678901234567890"]
+    "amount",
+    ["15.0", "1e3", '"1500"', "-1", "9223372036854775808", "123456789012345678901234567890"],
 )
 def test_money_is_a_whole_number_of_64_bits(amount: str) -> None:
-    body = json.dumps(PAID).replace('"amount_received": 1500', f'"amount_received": {amount}').encode()
+    body = (
+        json.dumps(PAID).replace('"amount_received": 1500', f'"amount_received": {amount}').encode()
+    )
     assert code(body) in {RejectCode.BAD_AMOUNT, RejectCode.BAD_FIELD}
 
 
@@ -183,21 +255,33 @@ def test_money_is_a_whole_number_of_64_bits(amount: str) -> None:
 
 
 def test_money_for_no_deposit_is_rejected_and_news_of_it_is_not() -> None:
-    assert code(event("payment_intent.succeeded", {"id": "pi_1", "amount_received": 1, "metadata": {}})) is (
-        RejectCode.MISSING_FIELD
-    )
+    assert code(
+        event("payment_intent.succeeded", {"id": "pi_1", "amount_received": 1, "metadata": {}})
+    ) is (RejectCode.MISSING_FIELD)
     assert one(event("payment_intent.created", {"id": "pi_1", "metadata": None})).reference is None
-    other = event("payment_intent.succeeded", {"id": "pi_1", "amount_received": 1, "metadata": {"order": "dep-9"}})
-    assert one(other, dialect=Stripe(deposit_key="order")).reference == Reference("deposit.opened", "dep-9")
+    other = event(
+        "payment_intent.succeeded",
+        {"id": "pi_1", "amount_received": 1, "metadata": {"order": "dep-9"}},
+    )
+    assert one(other, dialect=Stripe(deposit_key="order")).reference == Reference(
+        "deposit.opened", "dep-9"
+    )
 
 
 def test_a_payout_is_ours_and_an_unknown_type_is_nobodys() -> None:
-    assert money(one(event("payout.paid", {"id": "po_1", "amount": 99}))) == ("INFORMATIONAL", 99, 2, "EUR")
+    assert money(one(event("payout.paid", {"id": "po_1", "amount": 99}))) == (
+        "INFORMATIONAL",
+        99,
+        2,
+        "EUR",
+    )
     assert code(event("customer.created", {"id": "cus_1"})) is RejectCode.UNKNOWN_OPERATION
 
 
 def test_test_mode_can_be_kept_out() -> None:
-    assert code(PAID | {"livemode": False}, dialect=Stripe(accept_test=False)) is RejectCode.BAD_FIELD
+    assert (
+        code(PAID | {"livemode": False}, dialect=Stripe(accept_test=False)) is RejectCode.BAD_FIELD
+    )
     assert one(PAID, dialect=Stripe(accept_test=False)).provider_tx_id == "pi_1"
 
 
@@ -217,35 +301,67 @@ def signed(text: str, received_at: int | None = SIGNED_AT * 1000 + 50) -> dict[s
 
 def test_a_published_signature() -> None:
     # The example of the webhook documents' scheme: this body, time and secret give this digest.
-    assert v1(b'{"id":"evt_1"}', SIGNED_AT) == "e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259"
-    header = signed(f"t={SIGNED_AT},v1=e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259")
-    assert code(b'{"id":"evt_1"}', headers=header, key=True) is RejectCode.MISSING_FIELD  # signed, and no event
+    assert (
+        v1(b'{"id":"evt_1"}', SIGNED_AT)
+        == "e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259"
+    )
+    header = signed(
+        f"t={SIGNED_AT},v1=e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259"
+    )
+    assert (
+        code(b'{"id":"evt_1"}', headers=header, key=True) is RejectCode.MISSING_FIELD
+    )  # signed, and no event
     assert code(b'{"id":"evt_2"}', headers=header, key=True) is RejectCode.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize(
     ("seen_at", "verdict"),
-    [(0, "VALID"), (300_000, "VALID"), (-300_000, "VALID"), (300_001, "STALE"), (-300_001, "STALE"), (10**9, "STALE")],
+    [
+        (0, "VALID"),
+        (300_000, "VALID"),
+        (-300_000, "VALID"),
+        (300_001, "STALE"),
+        (-300_001, "STALE"),
+        (10**9, "STALE"),
+    ],
 )
 def test_an_old_signature_is_told_and_the_receipt_judges_it(seen_at: int, verdict: str) -> None:
     header = f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}"
-    assert one(BODY, headers=signed(header, SIGNED_AT * 1000 + seen_at), key=True).signature == verdict
+    assert (
+        one(BODY, headers=signed(header, SIGNED_AT * 1000 + seen_at), key=True).signature == verdict
+    )
 
 
 def test_without_a_receipt_the_append_judges() -> None:
     late = APPENDED_AT // 1000 - 301
-    assert one(BODY, headers=signed(f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}", None), key=True).signature == "VALID"
-    assert one(BODY, headers=signed(f"t={late},v1={v1(BODY, late)}", None), key=True).signature == "STALE"
+    assert (
+        one(
+            BODY, headers=signed(f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}", None), key=True
+        ).signature
+        == "VALID"
+    )
+    assert (
+        one(BODY, headers=signed(f"t={late},v1={v1(BODY, late)}", None), key=True).signature
+        == "STALE"
+    )
 
 
 def test_any_of_several_signatures_may_fit() -> None:
     right, wrong = v1(BODY, SIGNED_AT), v1(BODY, SIGNED_AT, "whsec_old")
-    assert one(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong},v1={right},v0=x"), key=True).signature == "VALID"
+    assert (
+        one(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong},v1={right},v0=x"), key=True).signature
+        == "VALID"
+    )
     assert one(BODY, headers=signed(f"t={SIGNED_AT}, v1={right}"), key=True).signature == "VALID"
-    assert code(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong}"), key=True) is RejectCode.BAD_SIGNATURE
+    assert (
+        code(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong}"), key=True)
+        is RejectCode.BAD_SIGNATURE
+    )
 
 
-@pytest.mark.parametrize("header", ["t=,v1=x", "v1=x", "t=1", f"t={SIGNED_AT},v0=x", "t=1,t=2,v1=x", "é", "t=-1,v1=x"])
+@pytest.mark.parametrize(
+    "header", ["t=,v1=x", "v1=x", "t=1", f"t={SIGNED_AT},v0=x", "t=1,t=2,v1=x", "é", "t=-1,v1=x"]
+)
 def test_a_header_of_another_form_signs_nothing(header: str) -> None:
     assert code(BODY, headers=signed(header), key=True) is RejectCode.BAD_SIGNATURE
 

@@ -21,17 +21,27 @@ BODY: dict[str, Any] = {
     "externalUserId": "p-1001",
     "type": "applicantReviewed",
     "reviewStatus": "completed",
-    "reviewResult": {"reviewAnswer": "RED", "rejectLabels": ["FORGERY", "BAD_FACE"], "reviewRejectType": "FINAL"},
+    "reviewResult": {
+        "reviewAnswer": "RED",
+        "rejectLabels": ["FORGERY", "BAD_FACE"],
+        "reviewRejectType": "FINAL",
+    },
     "createdAtMs": "2026-11-22 10:15:30.123",
 }
 AT = 1_795_342_530_123
 
 
 def read(
-    body: Any, *, dialect: Sumsub | None = None, headers: dict[str, bytes] | None = None, key: bool = False
+    body: Any,
+    *,
+    dialect: Sumsub | None = None,
+    headers: dict[str, bytes] | None = None,
+    key: bool = False,
 ) -> Any:
     value = body if isinstance(body, bytes) else json.dumps(body, separators=(",", " : ")).encode()
-    return (dialect or Sumsub()).reader(KEYS if key else None)(raw_record("sumsub", value), headers or {})
+    return (dialect or Sumsub()).reader(KEYS if key else None)(
+        raw_record("sumsub", value), headers or {}
+    )
 
 
 def code(body: Any, **how: Any) -> RejectCode:
@@ -66,7 +76,11 @@ def test_a_final_rejection_is_told_and_blocks() -> None:
         "a1:basic",
     )
     assert isinstance(state, Draft)
-    assert (state.operation, state.provider_tx_id, state.player_id) == ("player.blocked", "a1:c1", "p-1001")
+    assert (state.operation, state.provider_tx_id, state.player_id) == (
+        "player.blocked",
+        "a1:c1",
+        "p-1001",
+    )
     assert [leg.kind for leg in state.legs] == ["PLAYER_STATE"]
     assert (state.provider_at, state.decision_required) == (AT, False)
     assert state.cause is not None
@@ -104,7 +118,9 @@ def test_only_deciding_levels_decide() -> None:
 def test_a_late_red_carries_the_time_it_was_said() -> None:
     # Repeats go on for a day: arrival says nothing about what stands.
     red = read(BODY)[1]
-    green = read(BODY | result("GREEN") | {"correlationId": "c2", "createdAtMs": "2026-11-22 12:00:00.000"})[1]
+    green = read(
+        BODY | result("GREEN") | {"correlationId": "c2", "createdAtMs": "2026-11-22 12:00:00.000"}
+    )[1]
     assert red.provider_at < green.provider_at
     assert red.provider_tx_id != green.provider_tx_id
 
@@ -135,17 +151,24 @@ def test_another_time_is_none(text: str) -> None:
 def test_an_older_message_goes_by_its_time_and_one_without_either_by_nothing() -> None:
     older = {name: value for name, value in BODY.items() if name != "correlationId"}
     assert read(older)[0].provider_event_id == "a1:2026-11-22 10:15:30.123"
-    assert code({name: value for name, value in older.items() if name != "createdAtMs"}) is RejectCode.MISSING_FIELD
+    assert (
+        code({name: value for name, value in older.items() if name != "createdAtMs"})
+        is RejectCode.MISSING_FIELD
+    )
 
 
 def test_comments_about_a_person_stay_in_the_raw_record() -> None:
-    comments = {"moderationComment": "Mr Smith, take a sharper photo", "clientComment": "known to the police"}
+    comments = {
+        "moderationComment": "Mr Smith, take a sharper photo",
+        "clientComment": "known to the police",
+    }
     told = read(BODY | {"reviewResult": BODY["reviewResult"] | comments})[0]
     assert not any("Smith" in value or "police" in value for value in told.attributes.values())
 
 
 @pytest.mark.parametrize(
-    "body", [BODY | result("YELLOW"), BODY | result("RED", "MAYBE"), BODY | {"externalUserId": None}]
+    "body",
+    [BODY | result("YELLOW"), BODY | result("RED", "MAYBE"), BODY | {"externalUserId": None}],
 )
 def test_a_verdict_that_nobody_knows_is_never_guessed(body: dict[str, Any]) -> None:
     assert code(body) is RejectCode.BAD_FIELD
@@ -153,10 +176,16 @@ def test_a_verdict_that_nobody_knows_is_never_guessed(body: dict[str, Any]) -> N
 
 def test_what_cannot_be_used() -> None:
     assert code(BODY | {"type": "applicantSneezed"}) is RejectCode.UNKNOWN_OPERATION
-    assert code({name: value for name, value in BODY.items() if name != "externalUserId"}) is RejectCode.MISSING_FIELD
+    assert (
+        code({name: value for name, value in BODY.items() if name != "externalUserId"})
+        is RejectCode.MISSING_FIELD
+    )
     assert code(BODY | {"levelName": "x" * 129}) is RejectCode.BAD_FIELD
     assert code(BODY | {"levelName": "a\x00b"}) is RejectCode.BAD_FIELD
-    assert code(BODY | {"sandboxMode": True}, dialect=Sumsub(accept_sandbox=False)) is RejectCode.BAD_FIELD
+    assert (
+        code(BODY | {"sandboxMode": True}, dialect=Sumsub(accept_sandbox=False))
+        is RejectCode.BAD_FIELD
+    )
     assert read(BODY | {"sandboxMode": True})[0].attributes["sandbox"] == "true"
 
 
@@ -167,7 +196,10 @@ RAW = json.dumps(BODY, indent=2, separators=(",", " : ")).encode()
 
 def digest(body: bytes, name: str, secret: bytes = b"s3cret") -> dict[str, bytes]:
     signature = hmac.digest(secret, body, name).hex().encode()
-    return {"x-payload-digest": signature, "x-payload-digest-alg": f"HMAC_{name.upper()}_HEX".encode()}
+    return {
+        "x-payload-digest": signature,
+        "x-payload-digest-alg": f"HMAC_{name.upper()}_HEX".encode(),
+    }
 
 
 @pytest.mark.parametrize("name", ["sha1", "sha256", "sha512"])
@@ -178,7 +210,10 @@ def test_the_algorithm_is_named_beside_the_digest(name: str) -> None:
 
 
 def test_the_raw_bytes_are_signed_not_what_they_say() -> None:
-    assert code(json.dumps(BODY).encode(), headers=digest(RAW, "sha256"), key=True) is RejectCode.BAD_SIGNATURE
+    assert (
+        code(json.dumps(BODY).encode(), headers=digest(RAW, "sha256"), key=True)
+        is RejectCode.BAD_SIGNATURE
+    )
 
 
 @pytest.mark.parametrize("name", [b"", b"HMAC_MD5_HEX", b"sha256"])

@@ -42,15 +42,32 @@ HALVES = (
 def test_each_outcome_is_an_item() -> None:
     won, lost = read(settlement(HALVES))
     assert won == MarketDraft(
-        "bet_settlement", "sr:match:700001", "16", "hcp=-0.75", "1714", "SETTLED", "1", "0.5", None, "2", None, None, AT,
+        "bet_settlement",
+        "sr:match:700001",
+        "16",
+        "hcp=-0.75",
+        "1714",
+        "SETTLED",
+        "1",
+        "0.5",
+        None,
+        "2",
+        None,
+        None,
+        AT,
         "NOT_CHECKED",
-    )  # fmt: skip
+    )
     assert (lost.outcome_id, lost.result, lost.void_factor) == ("1715", "0", "0.5")
 
 
 def test_live_and_confirmed_say_the_same_twice() -> None:
     [live], [confirmed] = (
-        read(settlement('<market id="1"><outcome id="1" result="1"/></market>', more=f'certainty="{n}"')) for n in "12"
+        read(
+            settlement(
+                '<market id="1"><outcome id="1" result="1"/></market>', more=f'certainty="{n}"'
+            )
+        )
+        for n in "12"
     )
     assert (live.result, live.certainty, confirmed.certainty) == ("1", "1", "2")
 
@@ -59,13 +76,19 @@ def test_what_the_samples_do_and_the_schema_forbids() -> None:
     body = "\ufeff" + settlement('<market id="1"><outcome id="1" result="1"/></market>', more="")
     [item] = read(body.encode())
     assert item.certainty is None
-    [cancel] = read(f'<bet_cancel {HEAD}><market id="16" extended_specifers="x=1" void_reason="3"/></bet_cancel>')
+    [cancel] = read(
+        f'<bet_cancel {HEAD}><market id="16" extended_specifers="x=1" void_reason="3"/></bet_cancel>'
+    )
     assert (cancel.specifiers, cancel.action) == ("", "CANCELLED")
 
 
-@pytest.mark.parametrize("spelt", ["setnr=4|pointnr=45", "pointnr=45|setnr=4", "|setnr=4||pointnr=45"])
+@pytest.mark.parametrize(
+    "spelt", ["setnr=4|pointnr=45", "pointnr=45|setnr=4", "|setnr=4||pointnr=45"]
+)
 def test_a_market_has_one_spelling(spelt: str) -> None:
-    [item] = read(settlement(f'<market id="204" specifiers="{spelt}"><outcome id="4" result="0"/></market>'))
+    [item] = read(
+        settlement(f'<market id="204" specifiers="{spelt}"><outcome id="4" result="0"/></market>')
+    )
     assert item.specifiers == "pointnr=45|setnr=4"
 
 
@@ -112,7 +135,11 @@ def test_cancels_and_rollbacks_mean_whole_markets(operation: str, action: str) -
 def test_what_settles_nothing_is_noted_and_not_lost(body: str) -> None:
     [item] = read(body)
     assert isinstance(item, Draft)
-    assert ([leg.kind for leg in item.legs], item.player_id, item.provider_at) == (["INFORMATIONAL"], None, AT)
+    assert ([leg.kind for leg in item.legs], item.player_id, item.provider_at) == (
+        ["INFORMATIONAL"],
+        None,
+        AT,
+    )
     assert str(AT) in item.provider_tx_id
 
 
@@ -141,8 +168,14 @@ def test_what_cannot_be_used() -> None:
     assert code("<fixture/>") is RejectCode.MISSING_FIELD
     assert code(f"<cashout {HEAD}/>") is RejectCode.UNKNOWN_OPERATION
     assert code("<alive timestamp='soon'/>") is RejectCode.BAD_TIME
-    assert code(f"<bet_cancel timestamp='{AT}'><market id='1'/></bet_cancel>") is RejectCode.MISSING_FIELD
-    assert code("<!DOCTYPE a [<!ENTITY b 'c'>]><alive timestamp='1'>&b;</alive>") is RejectCode.MALFORMED
+    assert (
+        code(f"<bet_cancel timestamp='{AT}'><market id='1'/></bet_cancel>")
+        is RejectCode.MISSING_FIELD
+    )
+    assert (
+        code("<!DOCTYPE a [<!ENTITY b 'c'>]><alive timestamp='1'>&b;</alive>")
+        is RejectCode.MALFORMED
+    )
     assert code("") is RejectCode.MALFORMED
 
 
@@ -162,7 +195,9 @@ PAYOUTS = [
 
 
 @pytest.mark.parametrize(("result", "void", "heat", "paid"), PAYOUTS)
-def test_the_table_of_the_document(result: str, void: str | None, heat: str | None, paid: int) -> None:
+def test_the_table_of_the_document(
+    result: str, void: str | None, heat: str | None, paid: int
+) -> None:
     assert payout_minor(1000, Decimal("2.5"), result, void, heat) == paid
 
 
@@ -175,7 +210,9 @@ def test_a_payout_is_exact_and_rounded_down_once(
     stake: int, odds: Decimal, result: str, void: str | None, heat: str | None
 ) -> None:
     v, h = Decimal(void or "0"), Decimal("1" if heat is None else heat)
-    exact = stake * (v + (1 - v) * int(result) * h * odds)  # at most 12 + 4 + 4 + 7 digits: decimal is exact here
+    exact = stake * (
+        v + (1 - v) * int(result) * h * odds
+    )  # at most 12 + 4 + 4 + 7 digits: decimal is exact here
     assert payout_minor(stake, odds, result, void, heat) == exact.to_integral_value(ROUND_FLOOR)
 
 
@@ -200,16 +237,16 @@ def test_a_loss_pays_no_more_than_a_win(stake: int, odds: Decimal, void: str | N
         (AMOUNT_MAX, "2", "1", None, RejectCode.BAD_AMOUNT),
     ],
 )
-def test_what_has_no_payout(stake: int, odds: str, result: str, void: str | None, reason: RejectCode) -> None:
+def test_what_has_no_payout(
+    stake: int, odds: str, result: str, void: str | None, reason: RejectCode
+) -> None:
     with pytest.raises(Rejected) as caught:
         payout_minor(stake, Decimal(odds), result, void)
     assert caught.value.reason is reason
 
 
 def test_an_outcome_that_is_told_in_two_ways_is_believed_in_neither():
-    market = (
-        '<market id="1"><outcome id="1" result="1"/><outcome id="2" result="0"/><outcome id="1" result="{}"/></market>'
-    )
+    market = '<market id="1"><outcome id="1" result="1"/><outcome id="2" result="0"/><outcome id="1" result="{}"/></market>'
     same = read(settlement(market.format(1)))
     assert same[0] == same[2]
     assert [type(item) for item in same] == [MarketDraft] * 3

@@ -35,7 +35,9 @@ from streams.providers.versions import read_rows
 
 RENAMING = Path(__file__).parents[1] / "renaming"
 SUBJECTS = {subject.dialect.provider: subject for subject in all_adapters()}
-KEYRING = {name: subject.examples.keys for name, subject in SUBJECTS.items() if subject.examples.keys}
+KEYRING = {
+    name: subject.examples.keys for name, subject in SUBJECTS.items() if subject.examples.keys
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +51,19 @@ def open_checker() -> DriftChecker:
 
 
 def example(provider: str, name: str) -> Example:
-    return next(one for one in SUBJECTS[provider].make_examples(Fill(1)) if one.name.startswith(name))
+    return next(
+        one for one in SUBJECTS[provider].make_examples(Fill(1)) if one.name.startswith(name)
+    )
 
 
 def changed(made: Example, **fields: Any) -> Example:
     said = json.loads(made.value) | fields
-    return replace(made, value=json.dumps({name: value for name, value in said.items() if value is not ...}).encode())
+    return replace(
+        made,
+        value=json.dumps(
+            {name: value for name, value in said.items() if value is not ...}
+        ).encode(),
+    )
 
 
 def shapes(checker: DriftChecker, provider: str, made: Example) -> list[Shape]:
@@ -72,7 +81,9 @@ def test_what_a_provider_sends_by_its_document_is_no_drift(checker, provider):
         for made in subject.make_examples(fill):
             if all(expected.code is not None for expected in made.expects):
                 continue
-            found = [shape for shape in shapes(checker, provider, made) if "novelty" not in shape.path]
+            found = [
+                shape for shape in shapes(checker, provider, made) if "novelty" not in shape.path
+            ]
             assert found == [], made.name
 
 
@@ -88,7 +99,10 @@ def test_a_finding_says_which_message_of_which_version(checker):
 def test_a_rejected_record_is_held_against_the_message_that_it_was_meant_to_be(open_checker):
     made = changed(example("hub88", "bet"), amount="1.50")
     [finding] = open_checker.check("hub88", record(made, "hub88"))
-    assert (finding.event, finding.shape) == ("bet", (DriftKind.CHANGED_TYPE, "$.amount", "string instead of integer"))
+    assert (finding.event, finding.shape) == (
+        "bet",
+        (DriftKind.CHANGED_TYPE, "$.amount", "string instead of integer"),
+    )
     assert finding.rejected is not None
 
 
@@ -98,7 +112,9 @@ def test_the_requests_path_says_more_than_likeness(open_checker):
     found = open_checker.check("hub88", record(made, "hub88"))
     assert {finding.event for finding in found} == {"win"}
     nowhere = replace(made, headers={**made.headers, "http-path": b"/elsewhere"})
-    assert {finding.event for finding in open_checker.check("hub88", record(nowhere, "hub88"))} == {"bet"}
+    assert {finding.event for finding in open_checker.check("hub88", record(nowhere, "hub88"))} == {
+        "bet"
+    }
 
 
 def test_without_a_path_it_is_the_message_that_it_is_closest_to(open_checker):
@@ -121,7 +137,11 @@ def test_xml_and_avro_are_held_against_theirs(open_checker):
     more = replace(made, value=made.value.replace(b"</reserve>", b"<mood>good</mood></reserve>"))
     assert shapes(open_checker, "playngo", more) == [(DriftKind.NEW_FIELD, "/reserve/mood", "")]
     flight = SUBJECTS["skylift"].make_examples(Fill(1))[0]
-    [shape] = shapes(open_checker, "skylift", replace(flight, value=b"\xc3\x01" + b"\x01" * 8 + flight.value[10:]))
+    [shape] = shapes(
+        open_checker,
+        "skylift",
+        replace(flight, value=b"\xc3\x01" + b"\x01" * 8 + flight.value[10:]),
+    )
     assert shape.what is DriftKind.UNREADABLE
     assert "0101010101010101" in shape.detail
 
@@ -129,8 +149,18 @@ def test_xml_and_avro_are_held_against_theirs(open_checker):
 def test_no_bytes_stop_it(checker):
     for provider, subject in SUBJECTS.items():
         made = subject.make_examples(Fill(1))[0]
-        for value in (b"", b"\x00", b"[" * 50_000, b"<" * 5_000, made.value[:-3], made.value + b"}", None):
-            assert isinstance(checker.check(provider, replace(record(made, provider), value=value)), list)
+        for value in (
+            b"",
+            b"\x00",
+            b"[" * 50_000,
+            b"<" * 5_000,
+            made.value[:-3],
+            made.value + b"}",
+            None,
+        ):
+            assert isinstance(
+                checker.check(provider, replace(record(made, provider), value=value)), list
+            )
 
 
 def test_huge_bodies_cost_little_and_are_told_in_short(open_checker):
@@ -139,13 +169,19 @@ def test_huge_bodies_cost_little_and_are_told_in_short(open_checker):
     outcome = b'<outcome id="1" result="7" void_factor="9" dead_heat_factor="x"/>'
     markets = b'<market id="1">' + outcome * 12_000 + b"</market>"
     settled = (
-        b'<bet_settlement product="1" timestamp="1" event_id="e"><outcomes>' + markets + b"</outcomes></bet_settlement>"
+        b'<bet_settlement product="1" timestamp="1" event_id="e"><outcomes>'
+        + markets
+        + b"</outcomes></bet_settlement>"
     )
     began = time.process_time()
     for provider, value in (("hub88", fields), ("hub88", deep), ("uof", settled), ("stripe", deep)):
-        found = open_checker.check(provider, ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ()))
+        found = open_checker.check(
+            provider, ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ())
+        )
         assert 0 < len(found) <= SHAPES_OF_RECORD
-        assert build_drift_events(ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ()), found)
+        assert build_drift_events(
+            ExampleRecord(raw_topic(provider), 0, 0, 0, None, value, ()), found
+        )
     assert time.process_time() - began < 10
 
 
@@ -154,7 +190,9 @@ def test_headers_of_any_kind_stop_nothing(open_checker):
     for name in ("received-at", "content-type", "http-path", "brand", "redrive-of"):
         for value in (b"", b"\xff\xfe", b"9" * 400, None):
             odd = replace(made, headers={**made.headers, name: value})
-            assert isinstance(open_checker.check("hub88", record(odd, "hub88", appended_at_ms=1)), list)
+            assert isinstance(
+                open_checker.check("hub88", record(odd, "hub88", appended_at_ms=1)), list
+            )
             assert isinstance(renamed().check("acme", record(odd, "acme", appended_at_ms=1)), list)
 
 
@@ -173,9 +211,15 @@ def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
     checker = renamed()
     assert checker.has_versions("acme")
     assert not DriftChecker().has_versions("hub88")
-    early, in_time = update("funds_update", date(2026, 11, 30)), update("funds_update", date(2026, 12, 2))
+    early, in_time = (
+        update("funds_update", date(2026, 11, 30)),
+        update("funds_update", date(2026, 12, 2)),
+    )
     [finding] = checker.check_fallbacks("acme", early)
-    assert (finding.version, finding.shape) == ("1", (DriftKind.FALLBACK, "", "read as version 2: MISSING_FIELD"))
+    assert (finding.version, finding.shape) == (
+        "1",
+        (DriftKind.FALLBACK, "", "read as version 2: MISSING_FIELD"),
+    )
     assert checker.check("acme", early) == [finding]
     assert checker.check_fallbacks("acme", in_time) == checker.check("acme", in_time) == []
 
@@ -214,8 +258,13 @@ def test_an_example_shows_no_secret_and_is_short():
     for secret in KEYRING["pgsoft"].values():
         assert secret.encode() in made.value
         assert secret not in drift.example
-    flight = record(replace(SUBJECTS["skylift"].make_examples(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20), "skylift")
-    assert build_drift_events(flight, DriftChecker().check("skylift", flight))[0].example.startswith("hex:c301ff")
+    flight = record(
+        replace(SUBJECTS["skylift"].make_examples(Fill(1))[0], value=b"\xc3\x01" + b"\xff" * 20),
+        "skylift",
+    )
+    assert build_drift_events(flight, DriftChecker().check("skylift", flight))[
+        0
+    ].example.startswith("hex:c301ff")
 
 
 def test_a_key_that_we_hold_is_hidden_in_a_format_that_its_dialect_does_not_read():
@@ -226,7 +275,9 @@ def test_a_key_that_we_hold_is_hidden_in_a_format_that_its_dialect_does_not_read
 
 
 def drift(n: int, **fields: Any) -> SchemaDrift:
-    made = SchemaDrift(f"id-{n}", "p", "1", "bet", "", "NEW_FIELD", f"$.f{n}", "", "", Position("t", 0, n), 0, None)
+    made = SchemaDrift(
+        f"id-{n}", "p", "1", "bet", "", "NEW_FIELD", f"$.f{n}", "", "", Position("t", 0, n), 0, None
+    )
     return replace(made, **fields)
 
 
@@ -268,9 +319,13 @@ class Sender:
 class Bench:
     def __init__(self, rate: float = 1.0) -> None:
         self.sender, self.known, self.stats = Sender(), PublishedShapes(), DriftStats()
-        self.handle = create_handler(DriftChecker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate)
+        self.handle = create_handler(
+            DriftChecker(), self.sender, "t.schema.drift.v1", self.known, self.stats, rate
+        )
 
-    async def take(self, records: list[Any], topic: str = raw_topic("hub88")) -> list[tuple[str, str]]:
+    async def take(
+        self, records: list[Any], topic: str = raw_topic("hub88")
+    ) -> list[tuple[str, str]]:
         before = len(self.sender.sent)
         await self.handle(RecordBatch("t." + topic, 0, 0, len(records), records, 1))
         return [(told.what, told.path) for told in self.sender.sent[before:]]
@@ -304,10 +359,18 @@ async def test_of_dead_letters_all_are_looked_at_and_of_others_none_at_rate_zero
     assert await bench.take(many(50, bonus=1)) == []
     source = many(1, amount="1.50")[0]
     letter = DeadLetter(
-        Position("t." + source.topic, 7, 4711), None, source.key, source.value,
-        [Header(name, value) for name, value in source.headers], source.timestamp,
-        "BAD_AMOUNT", "no integer", "normalise", "1", None,
-    )  # fmt: skip
+        Position("t." + source.topic, 7, 4711),
+        None,
+        source.key,
+        source.value,
+        [Header(name, value) for name, value in source.headers],
+        source.timestamp,
+        "BAD_AMOUNT",
+        "no integer",
+        "normalise",
+        "1",
+        None,
+    )
     encode = codec.encoder(DeadLetter)
     other_item = replace(letter, record_index=1, value=None, headers=[])
     values = [encode(letter), encode(other_item), b"a stray"]
@@ -339,5 +402,9 @@ def test_the_worker_reads_raw_topics_and_their_dead_letters_only():
     pattern = re.compile(source_pattern("t"))
     assert pattern.fullmatch("t.provider.hub88.raw.v1")
     assert pattern.fullmatch("t.provider.hub88.raw.v1.dlt")
-    for other in ("provider.hub88.raw.v1", "t.wallet.transactions.v1.dlt", "t.provider.hub88.raw.v1.dlt.dlt"):
+    for other in (
+        "provider.hub88.raw.v1",
+        "t.wallet.transactions.v1.dlt",
+        "t.provider.hub88.raw.v1.dlt.dlt",
+    ):
         assert not pattern.fullmatch(other)

@@ -27,11 +27,23 @@ SCHEMA = {
         "state": {"type": ["string", "null"], "enum": ["OPEN", "DONE", None]},
         "code": {"type": "string", "pattern": "^[A-Z]{3}$"},
         "meta": {"type": "object"},
-        "tags": {"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}},
-        "loose": {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True},
+        "tags": {
+            "type": "object",
+            "properties": {"a": {}},
+            "additionalProperties": {"type": "string"},
+        },
+        "loose": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}},
+            "additionalProperties": True,
+        },
         "items": {
             "type": "array",
-            "items": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+            "items": {
+                "type": "object",
+                "properties": {"n": {"type": "integer"}},
+                "required": ["n"],
+            },
         },
         "child": {"$ref": "#/$defs/child"},
     },
@@ -53,15 +65,24 @@ def of_json(**body: object) -> list[Shape]:
         ({"bonus": 1}, (DriftKind.NEW_FIELD, "$.bonus", "")),
         ({"odd name": 1}, (DriftKind.NEW_FIELD, "$['odd name']", "")),
         ({"new": {"deep": {"er": 1}}}, (DriftKind.NEW_FIELD, "$.new", "")),
-        ({"items": [{"n": 1}, {"n": 2, "m": 3}, {"n": 4, "m": 5}]}, (DriftKind.NEW_FIELD, "$.items[*].m", "")),
+        (
+            {"items": [{"n": 1}, {"n": 2, "m": 3}, {"n": 4, "m": 5}]},
+            (DriftKind.NEW_FIELD, "$.items[*].m", ""),
+        ),
         ({"child": {"y": 1}}, (DriftKind.NEW_FIELD, "$.child.y", "")),
         ({"items": [{}, {"n": 1}, {}]}, (DriftKind.MISSING_FIELD, "$.items[*].n", "")),
         ({"amount": "1"}, (DriftKind.CHANGED_TYPE, "$.amount", "string instead of integer")),
         ({"amount": None}, (DriftKind.CHANGED_TYPE, "$.amount", "null instead of integer")),
         ({"amount": 1.5}, (DriftKind.CHANGED_TYPE, "$.amount", "number instead of integer")),
         ({"amount": True}, (DriftKind.CHANGED_TYPE, "$.amount", "boolean instead of integer")),
-        ({"items": [{"n": "1"}, {"n": "2"}]}, (DriftKind.CHANGED_TYPE, "$.items[*].n", "string instead of integer")),
-        ({"tags": {"b": 1, "c": 2}}, (DriftKind.CHANGED_TYPE, "$.tags.*", "integer instead of string")),
+        (
+            {"items": [{"n": "1"}, {"n": "2"}]},
+            (DriftKind.CHANGED_TYPE, "$.items[*].n", "string instead of integer"),
+        ),
+        (
+            {"tags": {"b": 1, "c": 2}},
+            (DriftKind.CHANGED_TYPE, "$.tags.*", "integer instead of string"),
+        ),
         ({"child": {"x": "1"}}, (DriftKind.CHANGED_TYPE, "$.child.x", "string instead of number")),
         ({"loose": {"a": "1"}}, (DriftKind.CHANGED_TYPE, "$.loose.a", "string instead of integer")),
         ({"state": "HELD"}, (DriftKind.NEW_VALUE, "$.state", "HELD")),
@@ -75,7 +96,13 @@ def test_a_json_body_shows_its_shape_once(body, shape):
 
 
 def test_a_json_body_that_fulfils_its_schema_shows_nothing():
-    whole = {"state": None, "code": "EUR", "meta": {"any": 1}, "tags": {"any": "1"}, "items": [{"n": 1}]}
+    whole = {
+        "state": None,
+        "code": "EUR",
+        "meta": {"any": 1},
+        "tags": {"any": "1"},
+        "items": [{"n": 1}],
+    }
     assert of_json(**whole, loose={"a": 1, "other": []}, child={"x": 1.5}) == []
 
 
@@ -132,7 +159,9 @@ XSD = b"""<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:p="urn:p"
 </xs:schema>"""
 
 
-def of_xml(inner: str, attributes: str = 'v="1"', namespace: str = "urn:p", root: str = "note") -> list[Shape]:
+def of_xml(
+    inner: str, attributes: str = 'v="1"', namespace: str = "urn:p", root: str = "note"
+) -> list[Shape]:
     text = f'<{root} xmlns="{namespace}" {attributes}>{inner}</{root}>'
     return XmlShapes(XSD).compare(root_of(make_parser(), text.encode()))
 
@@ -145,14 +174,29 @@ def of_xml(inner: str, attributes: str = 'v="1"', namespace: str = "urn:p", root
             "<id>1</id><paid/><line><n>1</n><m/></line><line><n>1</n><m/></line>",
             (DriftKind.NEW_FIELD, "/note/line/m", ""),
         ),
-        ("<id>1</id><paid/><line><n>1</n><m xmlns='urn:q'/></line>", (DriftKind.NEW_FIELD, "/note/line/m", "")),
-        ("<id>1</id><money ccy='EUR' unit='c'>1</money><paid/>", (DriftKind.NEW_FIELD, "/note/money/@unit", "")),
+        (
+            "<id>1</id><paid/><line><n>1</n><m xmlns='urn:q'/></line>",
+            (DriftKind.NEW_FIELD, "/note/line/m", ""),
+        ),
+        (
+            "<id>1</id><money ccy='EUR' unit='c'>1</money><paid/>",
+            (DriftKind.NEW_FIELD, "/note/money/@unit", ""),
+        ),
         ("<paid/>", (DriftKind.MISSING_FIELD, "/note/id", "")),
         ("<id>1</id><money>1</money><paid/>", (DriftKind.MISSING_FIELD, "/note/money/@ccy", "")),
-        ("<id>1</id><paid/><line><n>1</n><line/></line>", (DriftKind.MISSING_FIELD, "/note/line/line/n", "")),
+        (
+            "<id>1</id><paid/><line><n>1</n><line/></line>",
+            (DriftKind.MISSING_FIELD, "/note/line/line/n", ""),
+        ),
         ("<id>one</id><paid/>", (DriftKind.CHANGED_TYPE, "/note/id", "not xs:int")),
-        ("<id>1</id><money ccy='EUR'>1,5</money><paid/>", (DriftKind.CHANGED_TYPE, "/note/money", "not xs:decimal")),
-        ("<paid/><id>1</id>", (DriftKind.CHANGED_FORMAT, "/note/paid", "not in the declared order or number")),
+        (
+            "<id>1</id><money ccy='EUR'>1,5</money><paid/>",
+            (DriftKind.CHANGED_TYPE, "/note/money", "not xs:decimal"),
+        ),
+        (
+            "<paid/><id>1</id>",
+            (DriftKind.CHANGED_FORMAT, "/note/paid", "not in the declared order or number"),
+        ),
     ],
 )
 def test_an_xml_body_shows_its_shape_once(inner, shape):
@@ -162,13 +206,22 @@ def test_an_xml_body_shows_its_shape_once(inner, shape):
 def test_attributes_values_and_roots_of_xml():
     assert of_xml("<id>1</id><paid/>", "") == [(DriftKind.MISSING_FIELD, "/note/@v", "")]
     assert of_xml("<id>1</id><paid/>", 'v="1" w="2"') == [(DriftKind.NEW_FIELD, "/note/@w", "")]
-    assert of_xml("<id>1</id><paid/>", 'v="1" kind="C"') == [(DriftKind.NEW_VALUE, "/note/@kind", "C")]
-    assert of_xml("<id>1</id><paid/>", namespace="urn:q") == [(DriftKind.NEW_MESSAGE, "/", "{urn:q}note")]
+    assert of_xml("<id>1</id><paid/>", 'v="1" kind="C"') == [
+        (DriftKind.NEW_VALUE, "/note/@kind", "C")
+    ]
+    assert of_xml("<id>1</id><paid/>", namespace="urn:q") == [
+        (DriftKind.NEW_MESSAGE, "/", "{urn:q}note")
+    ]
     assert of_xml("", root="letter") == [(DriftKind.NEW_MESSAGE, "/", "{urn:p}letter")]
 
 
 def test_an_xml_body_that_fulfils_its_schema_shows_nothing():
-    assert of_xml('<id>1</id><money ccy="EUR">1.5</money><free/><line><n>1</n></line><extra a="1"><b/></extra>') == []
+    assert (
+        of_xml(
+            '<id>1</id><money ccy="EUR">1.5</money><free/><line><n>1</n></line><extra a="1"><b/></extra>'
+        )
+        == []
+    )
 
 
 def test_what_is_new_hides_nothing_behind_it():
@@ -186,7 +239,10 @@ AVRO: dict[str, Any] = {
     "name": "Bet",
     "fields": [
         {"name": "id", "type": "string"},
-        {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}},
+        {
+            "name": "amount",
+            "type": {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2},
+        },
         {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["BET", "WIN"]}},
         {"name": "tags", "type": {"type": "array", "items": "string"}},
     ],
@@ -207,7 +263,10 @@ def container(**changes: object) -> bytes:
     [
         ({"seat": {"name": "seat", "type": "int"}}, (DriftKind.NEW_FIELD, "$.seat", "")),
         ({"id": None}, (DriftKind.MISSING_FIELD, "$.id", "")),
-        ({"id": {"name": "id", "type": "long"}}, (DriftKind.CHANGED_TYPE, "$.id", "long instead of string")),
+        (
+            {"id": {"name": "id", "type": "long"}},
+            (DriftKind.CHANGED_TYPE, "$.id", "long instead of string"),
+        ),
         (
             {"id": {"name": "id", "type": ["null", "string"]}},
             (DriftKind.CHANGED_TYPE, "$.id", "union of null, string instead of string"),
@@ -217,7 +276,12 @@ def container(**changes: object) -> bytes:
             (DriftKind.CHANGED_TYPE, "$.tags[*]", "int instead of string"),
         ),
         (
-            {"kind": {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["BET", "WIN", "TIP"]}}},
+            {
+                "kind": {
+                    "name": "kind",
+                    "type": {"type": "enum", "name": "Kind", "symbols": ["BET", "WIN", "TIP"]},
+                }
+            },
             (DriftKind.NEW_VALUE, "$.kind", "TIP"),
         ),
     ],
@@ -236,7 +300,9 @@ def test_avro_bodies_that_are_as_declared_show_nothing():
     assert AvroShapes(AVRO).compare(stream.getvalue(), stream.getvalue()) == []
 
 
-@pytest.mark.parametrize("record", [b"", b"\x02", b"\x02a\x02\x01\x00\x00\x00left over", b"\xff" * 40])
+@pytest.mark.parametrize(
+    "record", [b"", b"\x02", b"\x02a\x02\x01\x00\x00\x00left over", b"\xff" * 40]
+)
 def test_bare_avro_of_another_schema_is_unreadable(record):
     [shape] = AvroShapes(AVRO).compare(record, record)
     assert shape.what is DriftKind.UNREADABLE
@@ -244,7 +310,11 @@ def test_bare_avro_of_another_schema_is_unreadable(record):
 
 def test_single_object_avro_of_an_unknown_schema_is_told_by_its_fingerprint():
     [shape] = AvroShapes(AVRO).compare(b"\xc3\x01" + bytes(range(8)) + b"body", b"body")
-    assert shape == (DriftKind.UNREADABLE, "$", "written with schema 0001020304050607, which is not declared")
+    assert shape == (
+        DriftKind.UNREADABLE,
+        "$",
+        "written with schema 0001020304050607, which is not declared",
+    )
     [broken] = AvroShapes(AVRO).compare(b"Obj\x01rest", b"")
     assert broken.what is DriftKind.UNREADABLE
 
@@ -260,14 +330,24 @@ def check(provider: str, event: str, value: bytes, content_type: bytes = b"") ->
 
 def test_a_form_is_held_against_its_schema_field_by_field():
     form = b"application/x-www-form-urlencoded; charset=UTF-8"
-    value = b"hash=" + b"a" * 32 + b"&providerId=P&userId=u&gameId=g&roundId=r&amount=1%2C50&reference=x&extra=1"
+    value = (
+        b"hash="
+        + b"a" * 32
+        + b"&providerId=P&userId=u&gameId=g&roundId=r&amount=1%2C50&reference=x&extra=1"
+    )
     assert check("pragmatic", "bet", value, form) == [
         (DriftKind.NEW_FIELD, "$.extra", ""),
-        (DriftKind.CHANGED_FORMAT, "$.amount", r"not pattern ^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"),
+        (
+            DriftKind.CHANGED_FORMAT,
+            "$.amount",
+            r"not pattern ^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$",
+        ),
         (DriftKind.MISSING_FIELD, "$.timestamp", ""),
     ]
     assert check("pragmatic", "bet", b"\xff", form) == [(DriftKind.UNREADABLE, "$", "no form")]
-    assert check("pragmatic", "bet", b"{", b"application/json") == [(DriftKind.UNREADABLE, "$", "no JSON")]
+    assert check("pragmatic", "bet", b"{", b"application/json") == [
+        (DriftKind.UNREADABLE, "$", "no JSON")
+    ]
 
 
 def test_columns_of_a_text_file_are_held_against_their_schema():
@@ -288,7 +368,11 @@ def test_columns_of_a_text_file_are_held_against_their_schema():
     row[3] = "1,5"
     lines = ["L\tall\t+0", "\t".join(row[:-1]), "\t".join(needed[:-1])]
     assert check("lga_report", "report", "\n".join(lines).encode()) == [
-        (DriftKind.CHANGED_FORMAT, "$.players[*].BET_IN_MONTH", r"not pattern ^([+-]?\d+(\.\d+)?)?$"),
+        (
+            DriftKind.CHANGED_FORMAT,
+            "$.players[*].BET_IN_MONTH",
+            r"not pattern ^([+-]?\d+(\.\d+)?)?$",
+        ),
         (DriftKind.MISSING_FIELD, "$.players[*].CASINO_CHIPS_VALUE", ""),
     ]
 
@@ -302,7 +386,9 @@ def test_no_bytes_are_an_error(value):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -316,7 +402,8 @@ def test_a_field_more_is_one_shape_more_whatever_else_is_there(body, name):
     assert [shape for shape in after if "x-" not in shape.path[:5]] == before
     assert len(after) == len(before) + 1
     assert all(
-        shape.path.isprintable() and shape.detail.isprintable() for shape in shapes.compare({"meta": body, name: body})
+        shape.path.isprintable() and shape.detail.isprintable()
+        for shape in shapes.compare({"meta": body, name: body})
     )
 
 

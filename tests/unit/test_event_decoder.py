@@ -28,7 +28,10 @@ class RecordingSink(KafkaDeadLetterSink):
 
 
 def batch_of(*values):
-    records = [SimpleNamespace(topic="log", partition=3, offset=n, value=value) for n, value in enumerate(values)]
+    records = [
+        SimpleNamespace(topic="log", partition=3, offset=n, value=value)
+        for n, value in enumerate(values)
+    ]
     return RecordBatch("log", 3, 0, len(records), records, 1)
 
 
@@ -37,7 +40,8 @@ def under(schema_id):
 
 
 @pytest.mark.parametrize(
-    "poison", [None, b"", b"{}", BODY[:40], under(1), under(released_registry().latest("wallet-balance").id)]
+    "poison",
+    [None, b"", b"{}", BODY[:40], under(1), under(released_registry().latest("wallet-balance").id)],
 )
 async def test_what_is_no_event_is_buried_and_the_rest_goes_on(poison):
     dead = RecordingSink()
@@ -57,5 +61,7 @@ async def test_a_batch_that_is_tried_again_is_not_buried_again():
 
 async def test_an_event_of_a_newer_release_stops_the_worker():
     newer = max(schema.id for schema in released_registry()) + 1
-    with pytest.raises(InvariantBroken, match=rf"log-3@1 was written under schema id {newer}.*upgrade"):
+    with pytest.raises(
+        InvariantBroken, match=rf"log-3@1 was written under schema id {newer}.*upgrade"
+    ):
         await EventDecoder(RecordingSink()).decode_batch(batch_of(BODY, under(newer)))

@@ -37,9 +37,13 @@ def test_an_alert_id_is_the_uuid5_of_rule_version_key_and_start(rule_id, rule_ve
 def test_ids_are_fixed_for_ever():
     """Journals are full of them: a change of any of these is a change of history."""
     assert event_id("default", "hub88", "bet", "16d2dcfe") == "cd6805d7-c8a0-51b2-9d88-37f1354a6aa4"
-    assert alert_id("D01", 1, "player-1", 1_772_366_400_000) == "ff4c89b9-f94c-588a-9963-79c15cf3719e"
+    assert (
+        alert_id("D01", 1, "player-1", 1_772_366_400_000) == "ff4c89b9-f94c-588a-9963-79c15cf3719e"
+    )
     legs = [Leg("BET", Amount(1250, 2), "EUR")]
-    assert fingerprint("player-1", legs, None, "round-1", None) == "1c081817b25194c54310e553d672e612"
+    assert (
+        fingerprint("player-1", legs, None, "round-1", None) == "1c081817b25194c54310e553d672e612"
+    )
 
 
 @given(st.tuples(TEXT, TEXT, TEXT, TEXT), st.tuples(TEXT, TEXT, TEXT, TEXT))
@@ -48,7 +52,9 @@ def test_parts_never_run_into_each_other(one, other):
 
 
 def test_the_operation_keeps_a_bet_and_its_win_apart():
-    ids = {event_id("default", "100hp", operation, "tx-1") for operation in ("bet", "win", "rollback")}
+    ids = {
+        event_id("default", "100hp", operation, "tx-1") for operation in ("bet", "win", "rollback")
+    }
     assert len(ids) == 3
 
 
@@ -77,7 +83,15 @@ def test_trailing_zeros_are_no_other_amount(unscaled, scale, zeros):
 
 
 def test_zero_is_zero_in_any_format():
-    assert len({fingerprint("p", [Leg("WIN", Amount(0, n), "EUR")], None, None, None) for n in range(31)}) == 1
+    assert (
+        len(
+            {
+                fingerprint("p", [Leg("WIN", Amount(0, n), "EUR")], None, None, None)
+                for n in range(31)
+            }
+        )
+        == 1
+    )
 
 
 SAID: dict[str, Any] = {
@@ -126,7 +140,9 @@ def test_another_thing_said_is_another_fingerprint(change):
 @given(st.lists(LEGS, max_size=3))
 def test_the_order_of_legs_is_said_and_a_copy_says_the_same(legs):
     copies = [msgspec.structs.replace(leg) for leg in legs]
-    assert fingerprint("p", legs, None, None, None) == fingerprint("p", tuple(copies), None, None, None)
+    assert fingerprint("p", legs, None, None, None) == fingerprint(
+        "p", tuple(copies), None, None, None
+    )
     if len(legs) > 1 and legs != legs[::-1] and len({str(leg) for leg in legs}) == len(legs):
         reversed_ = fingerprint("p", legs[::-1], None, None, None)
         assert (fingerprint("p", legs, None, None, None) == reversed_) is (
@@ -145,9 +161,13 @@ def normal(leg: Leg) -> tuple[object, ...]:
 
 
 def test_a_reference_means_an_event_of_the_same_provider_or_of_the_cashier():
-    assert referenced_event_id("b", "hub88", Reference("bet", "t")) == event_id("b", "hub88", "bet", "t")
+    assert referenced_event_id("b", "hub88", Reference("bet", "t")) == event_id(
+        "b", "hub88", "bet", "t"
+    )
     for operation in ("deposit.opened", "withdrawal.requested"):
-        assert referenced_event_id("b", "adyen", Reference(operation, "t")) == event_id("b", "house", operation, "t")
+        assert referenced_event_id("b", "adyen", Reference(operation, "t")) == event_id(
+            "b", "house", operation, "t"
+        )
 
 
 def test_nothing_said_and_the_word_none_are_two_things():

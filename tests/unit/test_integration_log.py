@@ -40,15 +40,21 @@ NOW = 1_792_000_000_000
 
 
 def row(version: str, state: VersionState, **fields: Any) -> VersionRow:
-    return VersionRow(provider="acme", version=version, adapter="a:B", state=state, source="x", **fields)
+    return VersionRow(
+        provider="acme", version=version, adapter="a:B", state=state, source="x", **fields
+    )
 
 
 def drift(path: str = "$.a") -> SchemaDrift:
     place = Position("provider.acme.raw.v1", 1, 2)
-    return SchemaDrift("id", "acme", "1", "bet", "acme/bet/v1", "NEW_FIELD", path, "", "{}", place, NOW, None)
+    return SchemaDrift(
+        "id", "acme", "1", "bet", "acme/bet/v1", "NEW_FIELD", path, "", "{}", place, NOW, None
+    )
 
 
-def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, dropped: bool = False) -> DeadLetterCase:
+def case(
+    topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, dropped: bool = False
+) -> DeadLetterCase:
     source = Position(topic, 0, offset)
     letters = tuple(
         Letter(
@@ -57,7 +63,9 @@ def case(topic: str, offset: int, codes: tuple[str, ...], at_ms: int = NOW, *, d
         )
         for index, code in enumerate(codes)
     )
-    actions = (Action(1, source, "DROP", codes[0], "me", "why", False, 0, True, None),) if dropped else ()
+    actions = (
+        (Action(1, source, "DROP", codes[0], "me", "why", False, 0, True, None),) if dropped else ()
+    )
     return DeadLetterCase(source, letters, actions)
 
 
@@ -82,7 +90,10 @@ def test_what_is_no_period_is_said(text):
 
 
 def test_versions_have_their_events_and_strangers_are_not_left_out():
-    rows = [row("1", VersionState.DEPRECATED, retires_on=date(2026, 12, 1)), row("2", VersionState.LIVE)]
+    rows = [
+        row("1", VersionState.DEPRECATED, retires_on=date(2026, 12, 1)),
+        row("2", VersionState.LIVE),
+    ]
     traffic = {("acme", "1"): VersionTraffic(5, "x", 0), ("acme", "9"): VersionTraffic(1, "y", 0)}
     lines = version_lines(rows, traffic, date(2026, 11, 22))
     assert [(line.version, line.state, line.events) for line in lines] == [
@@ -150,7 +161,9 @@ def test_the_document_says_what_there_is_and_what_is_not_known():
         "| acme/1 | passed | 3 | 5 | 0 |",
     ):
         assert said in text
-    unknown = render_markdown(written(drift=None, rejected=None, unknown=["Drift is not known: gone"]))
+    unknown = render_markdown(
+        written(drift=None, rejected=None, unknown=["Drift is not known: gone"])
+    )
     assert unknown.count("Not known, see above.") == 2
     assert "> Drift is not known: gone" in unknown
     changed = written(compared_with="x.json", schema_changes=[SchemaChange("a|b", "ADDED")])
@@ -193,8 +206,12 @@ def log(tmp_path, monkeypatch):
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path / "home"))
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pitboss.integration_log.gather.conformance", lambda _: [Conformance("acme/1", 3, 5, [])])
-    return lambda *arguments: CliRunner().invoke(cli, ["providers", "log", *arguments], catch_exceptions=False)
+    monkeypatch.setattr(
+        "pitboss.integration_log.gather.run_suite", lambda _: [Conformance("acme/1", 3, 5, [])]
+    )
+    return lambda *arguments: CliRunner().invoke(
+        cli, ["providers", "log", *arguments], catch_exceptions=False
+    )
 
 
 def test_without_servers_it_tells_what_it_can(log):
@@ -233,7 +250,9 @@ def test_a_log_that_cannot_be_read_is_named(log, tmp_path):
 
 
 def test_a_failing_adapter_ends_with_1(log, monkeypatch):
-    monkeypatch.setattr("pitboss.integration_log.gather.conformance", lambda _: [Conformance("acme/1", 3, 5, ["x"])])
+    monkeypatch.setattr(
+        "pitboss.integration_log.gather.run_suite", lambda _: [Conformance("acme/1", 3, 5, ["x"])]
+    )
     assert log().exit_code == 1
 
 

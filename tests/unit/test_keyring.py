@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from schemas.errors import RejectCode, UsageError
-from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.providers.house import House
 from streams.providers.keyring import reader_of
 from streams.providers.registry import DIALECTS
@@ -21,18 +26,27 @@ OLD, NEW, LEAKED = "aa" * 32, "bb" * 32, "cc" * 32
 ENTRY = [
     {"id": "old", "hmac_hex": OLD, "valid_until": "2026-11-22T12:00:00Z"},
     {"id": "new", "hmac_hex": NEW, "valid_from": "2026-11-22"},
-    {"id": "leaked", "hmac_hex": LEAKED, "valid_from": "2026-01-01", "valid_until": "2026-02-01T01:00:00+01:00"},
+    {
+        "id": "leaked",
+        "hmac_hex": LEAKED,
+        "valid_from": "2026-01-01",
+        "valid_until": "2026-02-01T01:00:00+01:00",
+    },
 ]
 BODY = json.dumps({"operation": "heartbeat", "id": "h-1", "at": "2026-11-22T00:00:00Z"}).encode()
 NORMALISER = Normaliser(DIALECTS, {"house": ENTRY})
 
 
-def beat(key_hex: str, seen: str, *, appended: str | None = None, normaliser: Normaliser = NORMALISER) -> ItemResult:
+def beat(
+    key_hex: str, seen: str, *, appended: str | None = None, normaliser: Normaliser = NORMALISER
+) -> ItemResult:
     signature = hmac.digest(bytes.fromhex(key_hex), BODY, "sha256").hex()
     headers = {"x-house-signature": signature}
     if appended is not None:
         headers["received-at"] = str(ms_of_text(seen))
-    [item] = normaliser.normalise(raw_record("house", BODY, headers, timestamp=ms_of_text(appended or seen)))
+    [item] = normaliser.normalise(
+        raw_record("house", BODY, headers, timestamp=ms_of_text(appended or seen))
+    )
     return item
 
 
@@ -61,7 +75,10 @@ def test_a_key_is_good_in_its_window(key: str, seen: str, said: str) -> None:
 
 def test_read_again_after_the_rotation_a_record_keeps_its_verdict() -> None:
     assert verdict(beat(OLD, "2026-11-22T06:00:00Z", appended="2027-01-01T00:00:00Z")) == "VALID"
-    assert verdict(beat(NEW, "2026-11-21T06:00:00Z", appended="2027-01-01T00:00:00Z")) == RejectCode.BAD_SIGNATURE
+    assert (
+        verdict(beat(NEW, "2026-11-21T06:00:00Z", appended="2027-01-01T00:00:00Z"))
+        == RejectCode.BAD_SIGNATURE
+    )
 
 
 def test_a_key_out_of_its_window_is_named_and_no_secret_is() -> None:
@@ -100,9 +117,19 @@ def signed(key_hex: str, reference: str) -> dict[str, Any]:
 
 def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
     """During a rotation: an unsigned notice that may come, one of the key that went, one of the key that came."""
-    unsigned = {"eventCode": "CHARGEBACK", "success": "true", "pspReference": "u", "originalReference": "o"}
+    unsigned = {
+        "eventCode": "CHARGEBACK",
+        "success": "true",
+        "pspReference": "u",
+        "originalReference": "o",
+    }
     money = {"amount": {"currency": "EUR", "value": 100}}
-    items = [{"NotificationRequestItem": unsigned | money}, signed(OLD, "a"), signed("dd" * 32, "b"), signed(NEW, "c")]
+    items = [
+        {"NotificationRequestItem": unsigned | money},
+        signed(OLD, "a"),
+        signed("dd" * 32, "b"),
+        signed(NEW, "c"),
+    ]
     keys = [
         {"id": "old", "hmac_hex": OLD, "valid_until": "2026-09-01"},
         {"id": "new", "hmac_hex": NEW, "valid_from": "2026-08-01"},
@@ -110,13 +137,24 @@ def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
     normaliser = Normaliser(DIALECTS, {"adyen": keys})
     for batch in (items, items[:2], items[1:3], items[1:2]):
         value = json.dumps({"live": "true", "notificationItems": batch})
-        results = normaliser.normalise(raw_record("adyen", value, timestamp=ms_of_text("2026-11-22T06:00:00Z")))
-        said = {"u": "MISSING_ALLOWED", "a": RejectCode.BAD_SIGNATURE, "b": RejectCode.BAD_SIGNATURE, "c": "VALID"}
+        results = normaliser.normalise(
+            raw_record("adyen", value, timestamp=ms_of_text("2026-11-22T06:00:00Z"))
+        )
+        said = {
+            "u": "MISSING_ALLOWED",
+            "a": RejectCode.BAD_SIGNATURE,
+            "b": RejectCode.BAD_SIGNATURE,
+            "c": "VALID",
+        }
         names = [item["NotificationRequestItem"]["pspReference"] for item in batch]
         assert [verdict(item) for item in results] == [said[name] for name in names]
-        details = {item.record_index: item.detail for item in results if isinstance(item, RejectedItem)}
+        details = {
+            item.record_index: item.detail for item in results if isinstance(item, RejectedItem)
+        }
         assert details[names.index("a")] == "signed with key 'old', which was not valid then"
-        assert "b" not in names or details[names.index("b")] == "hmacSignature does not sign this item"
+        assert (
+            "b" not in names or details[names.index("b")] == "hmacSignature does not sign this item"
+        )
 
 
 def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
@@ -124,12 +162,15 @@ def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
     value = json.dumps({"live": "true", "notificationItems": items})
     keys = [{"id": "1", "hmac_hex": OLD}, {"id": "2", "hmac_hex": NEW}]
     results = Normaliser(DIALECTS, {"adyen": keys}).normalise(raw_record("adyen", value))
-    assert [verdict(item) for item in results] == ["VALID", "VALID", RejectCode.BAD_SIGNATURE, "VALID"]
-    assert [item.transaction.provider_tx_id for item in results if isinstance(item, AcceptedTransaction)] == [
-        "a",
-        "b",
-        "d",
+    assert [verdict(item) for item in results] == [
+        "VALID",
+        "VALID",
+        RejectCode.BAD_SIGNATURE,
+        "VALID",
     ]
+    assert [
+        item.transaction.provider_tx_id for item in results if isinstance(item, AcceptedTransaction)
+    ] == ["a", "b", "d"]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +182,15 @@ def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
         ([{"hmac_hex": OLD}], "key 1 needs an id"),
         ([{"id": 7, "hmac_hex": OLD}], "key 1 needs an id"),
         ([{"id": "a", "hmac_hex": OLD}, {"id": "a", "hmac_hex": NEW}], "the same id"),
-        ([{"id": "a", "hmac_hex": OLD, "valid_from": "tomorrow"}], "key 'a': valid_from must be a time"),
+        (
+            [{"id": "a", "hmac_hex": OLD, "valid_from": "tomorrow"}],
+            "key 'a': valid_from must be a time",
+        ),
         ([{"id": "a", "hmac_hex": OLD, "valid_until": 7}], "key 'a': valid_until must be a time"),
-        ([{"id": "a", "hmac_hex": OLD, "valid_from": "2026-02-01", "valid_until": "2026-02-01"}], "is never valid"),
+        (
+            [{"id": "a", "hmac_hex": OLD, "valid_from": "2026-02-01", "valid_until": "2026-02-01"}],
+            "is never valid",
+        ),
         ([{"id": "a"}], "needs 'hmac_hex'"),
         ([{"id": "a", "hmac_hex": "zz"}], "not hexadecimal"),
     ],

@@ -133,7 +133,17 @@ def test_what_cannot_be_exact_is_refused(amount, currency, reason):
 
 @pytest.mark.parametrize(
     ("currency", "exponent"),
-    [("EUR", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4), ("ISK", 0), ("TND", 3), ("BTC", 8), ("USDT", 6), ("HUF", 2)],
+    [
+        ("EUR", 2),
+        ("JPY", 0),
+        ("KWD", 3),
+        ("CLF", 4),
+        ("ISK", 0),
+        ("TND", 3),
+        ("BTC", 8),
+        ("USDT", 6),
+        ("HUF", 2),
+    ],
 )
 def test_decimals_of_currencies(currency, exponent):
     assert exponent_of(currency) == exponent
@@ -160,7 +170,14 @@ def test_truncation_goes_toward_zero():
 
 @pytest.mark.parametrize(
     ("minor", "scale", "text"),
-    [(1234, 2, "12.34"), (-5, 2, "-0.05"), (0, 2, "0.00"), (5, 0, "5"), (-5, 0, "-5"), (1, 8, "0.00000001")],
+    [
+        (1234, 2, "12.34"),
+        (-5, 2, "-0.05"),
+        (0, 2, "0.00"),
+        (5, 0, "5"),
+        (-5, 0, "-5"),
+        (1, 8, "0.00000001"),
+    ],
 )
 def test_minor_units_as_a_person_reads_them(minor, scale, text):
     assert format_minor(minor, scale) == text

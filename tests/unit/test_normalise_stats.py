@@ -47,7 +47,9 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
     service = StatsLogger(counted, lambda: gaps[-1], interval_s=3_600)
 
     def said() -> list[str]:
-        lines = [record.getMessage() for record in caplog.records if record.msg.startswith("counted")]
+        lines = [
+            record.getMessage() for record in caplog.records if record.msg.startswith("counted")
+        ]
         caplog.clear()
         return lines
 
@@ -66,5 +68,7 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
 def test_a_worker_tells_and_stops_telling_after_its_intake():
     worker = create_worker(NormaliseSettings("nowhere:1", "t", "1", {}))
     services = worker.app._supervised
-    [telling] = [place for place, service in enumerate(services) if isinstance(service, StatsLogger)]
+    [telling] = [
+        place for place, service in enumerate(services) if isinstance(service, StatsLogger)
+    ]
     assert telling < services.index(worker.intake), "services stop in the opposite order"

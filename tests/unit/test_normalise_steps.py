@@ -21,12 +21,19 @@ NOTICE = {
 
 
 def bet(number: int, **changes):
-    body = {"user": f"p-{number}", "transaction_uuid": f"t-{number}", "amount": 100_000, "currency": "EUR"}
+    body = {
+        "user": f"p-{number}",
+        "transaction_uuid": f"t-{number}",
+        "amount": 100_000,
+        "currency": "EUR",
+    }
     return raw_record("hub88", json.dumps(body | changes), {"http-path": "/transaction/bet"})
 
 
 def notices(number: int):
-    items = [{"NotificationRequestItem": {**NOTICE, "pspReference": f"r-{number}-{n}"}} for n in range(3)]
+    items = [
+        {"NotificationRequestItem": {**NOTICE, "pspReference": f"r-{number}-{n}"}} for n in range(3)
+    ]
     items[1] = {"NotificationRequestItem": {}}
     return raw_record("adyen", json.dumps({"live": "false", "notificationItems": items}), {})
 
@@ -46,7 +53,9 @@ def test_together_is_as_one_by_one(count):
     together = normaliser.normalise_all(records)
     assert together == [normaliser.normalise(record) for record in records]
     if count >= len(kinds):
-        codes = [[getattr(item, "code", None) for item in items] for items in together[: len(kinds)]]
+        codes = [
+            [getattr(item, "code", None) for item in items] for items in together[: len(kinds)]
+        ]
         assert [len(items) for items in together[: len(kinds)]] == [1, 1, 1, 1, 1, 3]
         assert codes[0] == [None]
         assert isinstance(together[0][0], AcceptedTransaction)

@@ -30,11 +30,17 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
     topic = raw_topic(provider)
     records = [
         # Appended long after it was received: some clocks are not believed.
-        ConsumerRecord(topic, 0, n, START_MS + 7 * 86_400_000, 1, raw.key, raw.value, None, 0, 0, raw.headers)
+        ConsumerRecord(
+            topic, 0, n, START_MS + 7 * 86_400_000, 1, raw.key, raw.value, None, 0, 0, raw.headers
+        )
         for n, raw in enumerate(raw for raw in generate(scenario, keys) if raw.provider == provider)
     ]
     read = create_reader(Normaliser(DIALECTS, keys.keyring()))
-    whole, together, seed = read(topic, records), NormalisedBatch(provider), random.randrange(1 << 30)
+    whole, together, seed = (
+        read(topic, records),
+        NormalisedBatch(provider),
+        random.randrange(1 << 30),
+    )
     print("seed", seed)
     rng, start = random.Random(seed), 0
     while start < len(records):
@@ -60,5 +66,7 @@ async def test_a_batch_that_nobody_has_read_is_not_passed_over():
     nothing: Any = None
     handle = create_handler(nothing, nothing, "t", NormaliseStats())
     record = ConsumerRecord(raw_topic("house"), 0, 0, START_MS, 1, b"k", b"{}", None, 1, 2, ())
-    with pytest.raises(InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"):
+    with pytest.raises(
+        InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"
+    ):
         await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))

@@ -20,7 +20,16 @@ from streams.normalise.mapping.normaliser import (
     Normaliser,
     RejectedItem,
 )
-from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, MarketDraft, PlayerDraft, Reader
+from streams.providers.dialect import (
+    Dialect,
+    Draft,
+    Headers,
+    Item,
+    KeyMaterial,
+    MarketDraft,
+    PlayerDraft,
+    Reader,
+)
 from streams.providers.hub88 import Hub88
 from streams.providers.registry import DIALECTS, by_provider
 from tests.support.dialect_records import APPENDED_AT, raw_record
@@ -90,9 +99,13 @@ def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[ItemResul
 def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
     plain = accepted(normaliser, raw_record("hub88", BET, PATH)).transaction
     assert (plain.brand, plain.region) == ("default", "")
-    empty = accepted(normaliser, raw_record("hub88", BET, PATH | {"brand": "", "region": None})).transaction
+    empty = accepted(
+        normaliser, raw_record("hub88", BET, PATH | {"brand": "", "region": None})
+    ).transaction
     assert (empty.brand, empty.region) == ("default", "")
-    named = accepted(normaliser, raw_record("hub88", BET, PATH | {"brand": "acme", "region": "mt"})).transaction
+    named = accepted(
+        normaliser, raw_record("hub88", BET, PATH | {"brand": "acme", "region": "mt"})
+    ).transaction
     assert (named.brand, named.region) == ("acme", "mt")
     assert named.event_id != plain.event_id  # two brands of one provider never share an identity
 
@@ -100,7 +113,10 @@ def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
 @pytest.mark.parametrize("name", ["brand", "region"])
 @pytest.mark.parametrize("value", [b"\xff", b"a\nb", b"a" * 65])
 def test_a_context_header_that_is_no_name(normaliser: Normaliser, name: str, value: bytes) -> None:
-    assert rejected(normaliser, raw_record("hub88", BET, PATH | {name: value})).code is RejectCode.BAD_FIELD
+    assert (
+        rejected(normaliser, raw_record("hub88", BET, PATH | {name: value})).code
+        is RejectCode.BAD_FIELD
+    )
 
 
 def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
@@ -112,7 +128,9 @@ def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
 
 
 def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
-    record = raw_record("hub88", BET, PATH, partition=7, offset=99, topic="ns.provider.hub88.raw.v1")
+    record = raw_record(
+        "hub88", BET, PATH, partition=7, offset=99, topic="ns.provider.hub88.raw.v1"
+    )
     attempt = accepted(normaliser, record).transaction.attempt
     assert (attempt.topic, attempt.partition, attempt.offset) == ("ns.provider.hub88.raw.v1", 7, 99)
     assert attempt.record_index == 0
@@ -121,8 +139,15 @@ def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
 def test_items_are_counted_but_their_place_is_no_part_of_their_identity() -> None:
     first, second = draft(provider_tx_id="a"), draft(provider_tx_id="b")
     here, there = echo(first, second), echo(second, first)
-    assert [item.transaction.attempt.record_index for item in here if isinstance(item, AcceptedTransaction)] == [0, 1]
-    ids = [{i.transaction.event_id for i in items if isinstance(i, AcceptedTransaction)} for items in (here, there)]
+    assert [
+        item.transaction.attempt.record_index
+        for item in here
+        if isinstance(item, AcceptedTransaction)
+    ] == [0, 1]
+    ids = [
+        {i.transaction.event_id for i in items if isinstance(i, AcceptedTransaction)}
+        for items in (here, there)
+    ]
     assert ids[0] == ids[1]
     assert len(ids[0]) == 2
 
@@ -173,7 +198,10 @@ def test_the_tolerance_is_the_dialects() -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "1_000", " 1", "9" * 16, "\u0661"])
 def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -> None:
-    assert rejected(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code is RejectCode.BAD_TIME
+    assert (
+        rejected(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code
+        is RejectCode.BAD_TIME
+    )
 
 
 # --- where it goes --------------------------------------------------------------------------------------------------
@@ -185,13 +213,21 @@ def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -
         ({"player_id": "p-ж"}, TRANSACTIONS, "p-ж"),
         ({"player_id": None, "reference": Reference("bet", "t-0")}, UNRESOLVED, "t-0"),
         (
-            {"player_id": None, "legs": [Leg(Kind.INFORMATIONAL)], "reference": Reference("x", "t-0")},
+            {
+                "player_id": None,
+                "legs": [Leg(Kind.INFORMATIONAL)],
+                "reference": Reference("x", "t-0"),
+            },
             TRANSACTIONS,
             "t-1",
         ),
         ({"player_id": None, "legs": [Leg(Kind.HEARTBEAT)]}, TRANSACTIONS, "t-1"),
         (
-            {"player_id": None, "legs": [Leg(Kind.INFORMATIONAL), Leg(Kind.WIN)], "reference": Reference("x", "t-0")},
+            {
+                "player_id": None,
+                "legs": [Leg(Kind.INFORMATIONAL), Leg(Kind.WIN)],
+                "reference": Reference("x", "t-0"),
+            },
             UNRESOLVED,
             "t-0",
         ),
@@ -238,8 +274,12 @@ def test_a_cancel_takes_back_the_attempt_it_names(normaliser: Normaliser) -> Non
     assert said.attempt.offset == 42
 
 
-def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard(normaliser: Normaliser) -> None:
-    win = json.dumps({**json.loads(BET), "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"})
+def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard(
+    normaliser: Normaliser,
+) -> None:
+    win = json.dumps(
+        {**json.loads(BET), "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"}
+    )
     said = accepted(
         normaliser, raw_record("hub88", win, {"http-path": "/transaction/win"} | CANCEL, offset=42)
     ).transaction
@@ -273,7 +313,10 @@ def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normalise
     ],
 )
 def test_a_cancel_names_an_earlier_record_of_its_topic(normaliser: Normaliser, header: str) -> None:
-    assert rejected(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code is RejectCode.BAD_FIELD
+    assert (
+        rejected(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code
+        is RejectCode.BAD_FIELD
+    )
 
 
 def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
@@ -283,16 +326,23 @@ def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
         draft(provider_tx_id="b"),
         headers={"cancel": "provider.echo.raw.v1-3@7"},
     )
-    tx_ids = [item.transaction.provider_tx_id for item in items if isinstance(item, AcceptedTransaction)]
+    tx_ids = [
+        item.transaction.provider_tx_id for item in items if isinstance(item, AcceptedTransaction)
+    ]
     assert tx_ids == ["provider.echo.raw.v1-3@7#0", "provider.echo.raw.v1-3@7#2"]
 
 
 # --- what cannot be used --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("topic", ["provider.nobody.raw.v1", "provider.hub88.raw.v1.dlt", "wallet.transactions.v1"])
+@pytest.mark.parametrize(
+    "topic", ["provider.nobody.raw.v1", "provider.hub88.raw.v1.dlt", "wallet.transactions.v1"]
+)
 def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
-    assert rejected(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code is RejectCode.UNKNOWN_PROVIDER
+    assert (
+        rejected(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code
+        is RejectCode.UNKNOWN_PROVIDER
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,7 +424,11 @@ def reported(item: Any) -> AcceptedEvent:
 
 
 def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
-    items = echo(player_draft(), draft(legs=[Leg(Kind.PLAYER_STATE)]), headers={"brand": "acme", "region": "mt"})
+    items = echo(
+        player_draft(),
+        draft(legs=[Leg(Kind.PLAYER_STATE)]),
+        headers={"brand": "acme", "region": "mt"},
+    )
     told, booked = reported(items[0]), items[1]
     assert isinstance(booked, AcceptedTransaction)
     assert (told.topic, told.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
@@ -382,8 +436,18 @@ def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
     said = told.event
     assert isinstance(said, PlayerEvent)
     assert said.event_id == event_id("acme", "echo", "applicantReviewed", "c-1")
-    assert (said.brand, said.region, said.provider_version, said.scope) == ("acme", "mt", "9", "a-1:basic")
-    assert (said.occurred_at, said.time_source, said.provider_at, told.clamped) == (A - 5, "PROVIDER", A - 5, False)
+    assert (said.brand, said.region, said.provider_version, said.scope) == (
+        "acme",
+        "mt",
+        "9",
+        "a-1:basic",
+    )
+    assert (said.occurred_at, said.time_source, said.provider_at, told.clamped) == (
+        A - 5,
+        "PROVIDER",
+        A - 5,
+        False,
+    )
     assert [said.attempt.record_index, booked.transaction.attempt.record_index] == [0, 1]
 
 
@@ -397,9 +461,22 @@ def test_a_feeds_settlement_goes_to_its_match() -> None:
 
 def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_another() -> None:
     others: list[dict[str, Any]]
-    others = [{"outcome_id": "1715"}, {"outcome_id": None}, {"provider_at": A + 8}, {"market_id": "161"}]
-    others += [{"specifiers": ""}, {"match_id": "sr:match:11"}, {"operation": "rollback_bet_settlement"}]
-    said = [market_draft(), market_draft(result="0", certainty="1"), *(market_draft(**other) for other in others)]
+    others = [
+        {"outcome_id": "1715"},
+        {"outcome_id": None},
+        {"provider_at": A + 8},
+        {"market_id": "161"},
+    ]
+    others += [
+        {"specifiers": ""},
+        {"match_id": "sr:match:11"},
+        {"operation": "rollback_bet_settlement"},
+    ]
+    said = [
+        market_draft(),
+        market_draft(result="0", certainty="1"),
+        *(market_draft(**other) for other in others),
+    ]
     ids = [reported(item).event.event_id for item in echo(*said)]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 1 + len(others)
@@ -421,7 +498,11 @@ def test_a_cancel_takes_back_money_and_repeats_what_is_none() -> None:
 
 def test_a_text_that_no_record_can_hold_is_rejected() -> None:
     items = echo(player_draft(attributes={"a": "\ud800"}), market_draft(result="\ud800"), draft())
-    assert [getattr(item, "code", None) for item in items] == [RejectCode.BAD_CONTRACT, RejectCode.BAD_CONTRACT, None]
+    assert [getattr(item, "code", None) for item in items] == [
+        RejectCode.BAD_CONTRACT,
+        RejectCode.BAD_CONTRACT,
+        None,
+    ]
 
 
 class Broken(Echo):

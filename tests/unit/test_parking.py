@@ -150,7 +150,9 @@ def test_nobody_waits_for_longer_than_the_log_says():
     story.append("p", "b", after_ms=1_000)
     story.handle()
     assert story.store.still_waiting() == [1]
-    story.append("q", "c", after_ms=1)  # the clock is the broker's, and any record of the partition tells it
+    story.append(
+        "q", "c", after_ms=1
+    )  # the clock is the broker's, and any record of the partition tells it
     story.append("p", "d")
     story.handle()
     assert [offset for offset, _ in story.emitted] == [1, 2, 3]
@@ -226,7 +228,10 @@ def test_parking_needs_a_key_of_the_provider():
     settings = NormaliseSettings("", "", "", {"hub88": {}}, park=park)
     with pytest.raises(UsageError, match="players of house"):
         parked_providers(settings)
-    assert parked_providers(NormaliseSettings("", "", "", {"hub88": {}, "house": {}}, park=park)) == park.providers
+    assert (
+        parked_providers(NormaliseSettings("", "", "", {"hub88": {}, "house": {}}, park=park))
+        == park.providers
+    )
 
 
 def test_a_message_with_the_header_of_a_drop_lets_nothing_go_on():
@@ -243,8 +248,18 @@ def test_a_message_with_the_header_of_a_drop_lets_nothing_go_on():
 
 NORMALISER = Normaliser(DIALECTS, keyring() | {"sumsub": {"secret": "s3cret"}})
 BET = {"user": "p-1", "transaction_uuid": "t-1", "amount": 150_000, "currency": "EUR"}
-PAID = {"operation": "withdrawal.requested", "id": "w-1", "player_id": "p-1", "at": "2026-09-21T14:13:20Z"}
-REVIEW = {"type": "applicantReviewed", "applicantId": "a-1", "externalUserId": "p-1", "correlationId": "c-1"}
+PAID = {
+    "operation": "withdrawal.requested",
+    "id": "w-1",
+    "player_id": "p-1",
+    "at": "2026-09-21T14:13:20Z",
+}
+REVIEW = {
+    "type": "applicantReviewed",
+    "applicantId": "a-1",
+    "externalUserId": "p-1",
+    "correlationId": "c-1",
+}
 
 
 def jam_of(provider, body, headers=None, *, key=b"p-1"):
@@ -277,12 +292,19 @@ def jam_of(provider, body, headers=None, *, key=b"p-1"):
         ("house", PAID | {"amount": "1.00"}, {}, "MISSING_FIELD"),
         ("house", PAID | {"amount": "1.00", "currency": "EUR", "at": "soon"}, {}, "BAD_TIME"),
         ("house", PAID | {"operation": "withdrawal.imagined"}, {}, "UNKNOWN_OPERATION"),
-        ("house", PAID | {"amount": "1.00", "currency": "EUR", "at": "0001-01-01T00:00:00+14:00"}, {}, "BAD_TIME"),
+        (
+            "house",
+            PAID | {"amount": "1.00", "currency": "EUR", "at": "0001-01-01T00:00:00+14:00"},
+            {},
+            "BAD_TIME",
+        ),
         ("sumsub", REVIEW, {}, None),
         ("sumsub", REVIEW | {"reviewResult": {"reviewAnswer": "BLUE"}}, {}, "BAD_FIELD"),
     ],
 )
-def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(provider, body, headers, code):
+def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(
+    provider, body, headers, code
+):
     assert jam_of(provider, body, headers) == code
     assert jam_of(provider, body, headers, key=b"p-2") is None
     # Nobody may speak for him without the provider's signature.
@@ -292,7 +314,9 @@ def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(pr
     assert jam_of(provider, body, headers | forged) is None
 
 
-@pytest.mark.parametrize("body", [b"", b"nope", b"[]", b'{"user":"p-1","player_id":"p-1"', b'"p-1"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"nope", b"[]", b'{"user":"p-1","player_id":"p-1"', b'"p-1"']
+)
 def test_what_is_no_json_holds_up_nobody(body):
     for provider in ("hub88", "house", "sumsub"):
         assert jam_of(provider, body) is None

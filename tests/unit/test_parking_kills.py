@@ -30,7 +30,9 @@ STEPS = range(5)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("end", ["redrive", "drop", "expiry"])
 @pytest.mark.parametrize("value", ["forged", "bad-1"])
-def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_is_killed(value, end, step):
+def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_is_killed(
+    value, end, step
+):
     story = Story(ParkLimits(age_max_ms=1_000))
     for each in ("bad-0", value, "c"):
         story.append("p", each)
@@ -66,7 +68,9 @@ def test_a_jam_that_begins_and_moves_in_one_batch_is_the_same_when_it_is_read_ag
     _killed_after(story, step, 5)
     story.handle()
     [jam] = story.store.holds.values()
-    assert story.letters.keys() == {0, again}, "the first one was made to wait behind its own redrive"
+    assert story.letters.keys() == {0, again}, (
+        "the first one was made to wait behind its own redrive"
+    )
     assert jam.waits_for == again
     assert story.store.still_waiting() == [1, 2, 4]
 

@@ -31,7 +31,9 @@ from tests.unit.test_dialect_stripe import CHARGE, GIVEN, PAID, TAKEN, dispute, 
 from tests.unit.test_dialect_sumsub import BODY as REVIEWED
 from tests.unit.test_dialect_sumsub import result
 
-DIALECTS: dict[str, Dialect] = {dialect.provider: dialect for dialect in (House(), Stripe(), Camt(), Sumsub())}
+DIALECTS: dict[str, Dialect] = {
+    dialect.provider: dialect for dialect in (House(), Stripe(), Camt(), Sumsub())
+}
 NORMALISER = Normaliser(DIALECTS, {})
 
 
@@ -59,7 +61,12 @@ def test_whatever_an_adapter_reads_the_ledger_can_decide(name: str, hostile: boo
 
 
 def house(n: int, amount: str = "15.00") -> tuple[str, Any]:
-    said = {"operation": "deposit.opened", "id": f"dep-{n}", "at": "2026-09-21T14:00:00Z", "player_id": "p-1"}
+    said = {
+        "operation": "deposit.opened",
+        "id": f"dep-{n}",
+        "at": "2026-09-21T14:00:00Z",
+        "player_id": "p-1",
+    }
     return "house", said | {"amount": amount, "currency": "EUR", "psp": "any"}
 
 
@@ -92,7 +99,9 @@ def stripe(*said: dict[str, Any]) -> list[tuple[str, Any]]:
     return [("stripe", each) for each in said]
 
 
-PART = event("charge.refunded", CHARGE | {"amount_refunded": 500}, {"amount_refunded": 0}, id="evt_part")
+PART = event(
+    "charge.refunded", CHARGE | {"amount_refunded": 500}, {"amount_refunded": 0}, id="evt_part"
+)
 LIFE = stripe(
     PAID,
     event("charge.succeeded", CHARGE, id="evt_charge"),
@@ -109,7 +118,10 @@ def test_a_payment_s_life_at_stripe() -> None:
 
 def test_a_retry_of_anything_at_any_time_changes_nothing() -> None:
     for n in range(len(LIFE)):
-        again = [("stripe", said | {"pending_webhooks": 2, "created": 1_790_000_900}) for _, said in LIFE[: n + 1]]
+        again = [
+            ("stripe", said | {"pending_webhooks": 2, "created": 1_790_000_900})
+            for _, said in LIFE[: n + 1]
+        ]
         assert cash(house(1), *LIFE[: n + 1], *again) == cash(house(1), *LIFE[: n + 1])
 
 
@@ -138,16 +150,19 @@ def test_two_like_payments_are_two_deposits_however_often_the_bank_tells_of_them
 
 def test_what_is_expected_first_is_booked_when_it_comes() -> None:
     waiting = entry(detail(), amount="3.2", status="<Sts>PDNG</Sts>")
-    assert [cash(house(1), bank(waiting)), cash(house(1), bank(waiting), bank(entry(detail(), amount="3.2")))] == [
-        0,
-        320,
-    ]
+    assert [
+        cash(house(1), bank(waiting)),
+        cash(house(1), bank(waiting), bank(entry(detail(), amount="3.2"))),
+    ] == [0, 320]
 
 
 def test_nobody_s_money_is_in_suspense_once_and_in_no_wallet() -> None:
     nameless = bank(entry(detail("NOTPROVIDED"), amount="3.2"))
     book = ledger_after([house(1), nameless, nameless])
-    moved = [(transfer.debit, transfer.credit, transfer.amount_minor) for _, _, transfer in book.new_transfers]
+    moved = [
+        (transfer.debit, transfer.credit, transfer.amount_minor)
+        for _, _, transfer in book.new_transfers
+    ]
     assert moved == [("psp:camt", "suspense:camt", 320)]
     assert purse(book) == (0, 0, 0)
 

@@ -11,7 +11,7 @@ IN_PART_0 = {"p-1": 0}
 def entered(known, epoch, part=0):
     """Whom it does not know, and the cash of whom it does."""
     book = book_of()
-    missing = known.enter(book, {"p-1": part}, {part: epoch})
+    missing = known.fill(book, {"p-1": part}, {part: epoch})
     return missing, [wallet.cash_minor for wallet in book.wallets.values()]
 
 

@@ -14,20 +14,30 @@ START, STAKE, WON = 1_000, 100, 250
 EITHER: list[Literal["BOOK", "REFUSE"]] = ["BOOK", "REFUSE"]
 POLICIES = [
     LedgerPolicy(reusable, unbacked, after_rollback, after_win)
-    for reusable, unbacked, after_rollback, after_win in product((False, True), EITHER, EITHER, EITHER)
+    for reusable, unbacked, after_rollback, after_win in product(
+        (False, True), EITHER, EITHER, EITHER
+    )
 ]
 ORDERS = list(permutations(["bet", "bet again", "win", "win again", "rollback"]))
 
 
 def named(policy: LedgerPolicy) -> str:
-    return "-".join([
-        "reusable" if policy.refused_id_reusable else "burnt", policy.win_without_bet, policy.win_after_rollback,
-        policy.rollback_after_win,
-    ])  # fmt: skip
+    return "-".join(
+        [
+            "reusable" if policy.refused_id_reusable else "burnt",
+            policy.win_without_bet,
+            policy.win_after_rollback,
+            policy.rollback_after_win,
+        ]
+    )
 
 
 def events_of(order):
-    make = {"bet": lambda: bet("b", STAKE), "win": lambda: win("w", WON, "b"), "rollback": lambda: rollback("r", "b")}
+    make = {
+        "bet": lambda: bet("b", STAKE),
+        "win": lambda: win("w", WON, "b"),
+        "rollback": lambda: rollback("r", "b"),
+    }
     return [deposit("d", START), *[make[name.split()[0]]() for name in order]]
 
 
@@ -44,7 +54,9 @@ class Told:
             self.is_bet_known, self.is_booked = True, not self.is_closed
 
     def win_comes(self):
-        if self.win not in (None, "BET_NOT_FOUND") or (self.win == "BET_NOT_FOUND" and not self.is_booked):
+        if self.win not in (None, "BET_NOT_FOUND") or (
+            self.win == "BET_NOT_FOUND" and not self.is_booked
+        ):
             return
         if self.is_closed and self.policy.win_after_rollback == "REFUSE":
             self.win = "BET_ROLLED_BACK"
@@ -77,7 +89,9 @@ def test_every_order_ends_as_the_policy_says_and_money_is_conserved(policy):
         for decided in book.decisions[1:]:
             last[decided.log_event.event.operation] = decided.answer
         if told.win != "paid":
-            assert (last["win"].outcome, last["win"].reason) == ("REFUSED_REFERENCE", told.win), order
+            assert (last["win"].outcome, last["win"].reason) == ("REFUSED_REFERENCE", told.win), (
+                order
+            )
         assert (last["rollback"].reason == "BET_SETTLED") == (told.rollback == "BET_SETTLED"), order
         accounts: dict[str, int] = {}
         for _, _, row in book.new_transfers:
@@ -95,7 +109,9 @@ def test_telling_every_attempt_again_changes_nothing(policy):
         events = events_of(order)
         once, twice = book_of(*events, policy=policy), book_of(*events, *events, policy=policy)
         assert purse(once) == purse(twice)
-        assert [d.answer for d in twice.decisions[len(events) :]] == [d.answer for d in once.decisions]
+        assert [d.answer for d in twice.decisions[len(events) :]] == [
+            d.answer for d in once.decisions
+        ]
 
 
 def test_without_refusals_a_bet_and_its_rollback_net_to_zero_in_every_order():
@@ -104,32 +120,50 @@ def test_without_refusals_a_bet_and_its_rollback_net_to_zero_in_every_order():
 
 
 def test_with_every_refusal_nobody_gets_both_the_win_and_the_bet_back():
-    policy = LedgerPolicy(win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE")
+    policy = LedgerPolicy(
+        win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE"
+    )
     ends = {purse(book_of(*events_of(order), policy=policy))[0] for order in ORDERS}
     assert ends == {START, START - STAKE + WON}
 
 
 def test_a_win_that_came_before_its_bet_is_paid_when_it_comes_again():
     policy = LedgerPolicy(win_without_bet="REFUSE")
-    early, stake, again, other = win("w", WON, "b"), bet("b", STAKE), win("w", WON, "b"), win("w", WON + 1, "b")
-    book = book_of(deposit("d", START), early, win("w", WON, "b"), stake, other, again, early, policy=policy)
+    early, stake, again, other = (
+        win("w", WON, "b"),
+        bet("b", STAKE),
+        win("w", WON, "b"),
+        win("w", WON + 1, "b"),
+    )
+    book = book_of(
+        deposit("d", START), early, win("w", WON, "b"), stake, other, again, early, policy=policy
+    )
     told = [(decided.answer.outcome, decided.answer.reason) for decided in book.decisions[1:]]
     refused = ("REFUSED_REFERENCE", "BET_NOT_FOUND")
     assert told == [
-        refused, refused, ("POSTED", "BOOKED"), ("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"), ("POSTED", "BOOKED"), refused
-    ]  # fmt: skip
+        refused,
+        refused,
+        ("POSTED", "BOOKED"),
+        ("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"),
+        ("POSTED", "BOOKED"),
+        refused,
+    ]
     assert purse(book) == (START - STAKE + WON, 0, 0)
 
 
 def test_a_win_of_a_refused_bet_is_a_win_without_a_bet():
-    book = book_of(bet("b", STAKE), win("w", WON, "b"), policy=LedgerPolicy(win_without_bet="REFUSE"))
+    book = book_of(
+        bet("b", STAKE), win("w", WON, "b"), policy=LedgerPolicy(win_without_bet="REFUSE")
+    )
     assert book.decisions[1].answer.reason == "BET_NOT_FOUND"
     assert purse(book_of(bet("b", STAKE), win("w", WON, "b"))) == (WON, 0, 0)
 
 
 def test_another_players_bet_backs_no_win():
     policy = LedgerPolicy(win_without_bet="REFUSE")
-    book = book_of(deposit("d", START), bet("b", STAKE), win("w", WON, "b", player="p-2"), policy=policy)
+    book = book_of(
+        deposit("d", START), bet("b", STAKE), win("w", WON, "b", player="p-2"), policy=policy
+    )
     assert book.decisions[2].answer.reason == "BET_NOT_FOUND"
 
 
@@ -145,7 +179,9 @@ def test_policies_leave_wins_alone_that_name_no_bet_and_jackpots():
 
 def test_a_refused_rollback_burns_no_win_and_a_win_of_zero_settles_too():
     policy = LedgerPolicy(rollback_after_win="REFUSE")
-    book = book_of(deposit("d", START), bet("b", STAKE), win("w", 0, "b"), rollback("r", "b"), policy=policy)
+    book = book_of(
+        deposit("d", START), bet("b", STAKE), win("w", 0, "b"), rollback("r", "b"), policy=policy
+    )
     assert book.decisions[3].answer.reason == "BET_SETTLED"
     assert book.decisions[3].answer.available_minor == START - STAKE
     assert purse(book) == (START - STAKE, 0, 0)

@@ -43,9 +43,12 @@ def cancel(event):
 
 def house_cancel(event):
     return house(
-        "cancel", attempt_text(event), leg("CANCEL", None, None), reference=(event.operation, event.provider_tx_id),
+        "cancel",
+        attempt_text(event),
+        leg("CANCEL", None, None),
+        reference=(event.operation, event.provider_tx_id),
         cause=Cause("connector", attempt_text(event)),
-    )  # fmt: skip
+    )
 
 
 def totals(book: Book) -> dict[str, int]:
@@ -67,7 +70,9 @@ def test_the_same_event_twice_changes_nothing_and_hears_the_first_answer():
     first, again = bet("b", 150), bet("b", 150)
     book = book_of(deposit("d", 10_000), first, again, win("w", 400, "b"), bet("b", 150))
     assert outcomes(book) == ["POSTED", "POSTED", "EXISTS", "POSTED", "EXISTS"]
-    assert last(book).answer.available_minor == 9_850  # as it stood after the first, not as it stands now
+    assert (
+        last(book).answer.available_minor == 9_850
+    )  # as it stood after the first, not as it stands now
     assert purse(book) == (10_250, 0, 0)
 
 
@@ -78,7 +83,9 @@ def test_the_same_attempt_again_hears_exactly_what_it_heard_before():
     assert last(book).redelivered
 
 
-@pytest.mark.parametrize("other", [bet("b", 151), bet("b", 150, player="p-2"), bet("b", 150, round_id="r-2")])
+@pytest.mark.parametrize(
+    "other", [bet("b", 151), bet("b", 150, player="p-2"), bet("b", 150, round_id="r-2")]
+)
 def test_other_content_under_one_id_is_a_conflict_and_moves_nothing(other):
     book = book_of(deposit("d", 10_000), bet("b", 150), other)
     assert last(book).answer.outcome == "CONFLICT"
@@ -98,7 +105,9 @@ def test_a_bet_never_overdraws():
 
 
 def test_a_correction_may_overdraw_but_a_bet_in_debt_may_not():
-    chargeback = transaction("CHARGEBACK", "c", leg("DEPOSIT_REVERSAL", 300), provider="adyen", round_id=None)
+    chargeback = transaction(
+        "CHARGEBACK", "c", leg("DEPOSIT_REVERSAL", 300), provider="adyen", round_id=None
+    )
     book = book_of(deposit("d", 300), bet("b", 100), chargeback, bet("b2", 1))
     assert outcomes(book)[2:] == ["POSTED", "REFUSED_FUNDS"]
     assert purse(book) == (-100, 0, 0)
@@ -124,7 +133,14 @@ def test_refused_attempts_hear_their_refusals_for_ever_though_the_id_may_be_deci
     first, second = bet("b", 150), bet("b", 150)
     policy = LedgerPolicy(refused_id_reusable=True)
     book = book_of(first, second, deposit("d", 1_000), first, second, bet("b", 150), policy=policy)
-    assert outcomes(book) == ["REFUSED_FUNDS", "REFUSED_FUNDS", "POSTED", "REFUSED_FUNDS", "REFUSED_FUNDS", "POSTED"]
+    assert outcomes(book) == [
+        "REFUSED_FUNDS",
+        "REFUSED_FUNDS",
+        "POSTED",
+        "REFUSED_FUNDS",
+        "REFUSED_FUNDS",
+        "POSTED",
+    ]
     assert purse(book) == (850, 0, 0)
 
 
@@ -139,7 +155,10 @@ def test_a_retry_that_comes_again_hears_what_it_heard_though_the_bet_was_cancell
 def test_an_id_is_decided_anew_only_so_often():
     policy = LedgerPolicy(refused_id_reusable=True)
     book = book_of(
-        *[bet("b", 150) for _ in range(DECISIONS_MAX + 1)], deposit("d", 1_000), bet("b", 150), policy=policy
+        *[bet("b", 150) for _ in range(DECISIONS_MAX + 1)],
+        deposit("d", 1_000),
+        bet("b", 150),
+        policy=policy,
     )
     assert len(book.entries[last(book).log_event.event.event_id]) == DECISIONS_MAX
     assert last(book).answer.outcome == "REFUSED_FUNDS"
@@ -147,7 +166,13 @@ def test_an_id_is_decided_anew_only_so_often():
 
 
 def test_a_rollback_takes_the_bet_back_once():
-    book = book_of(deposit("d", 1_000), bet("b", 150), rollback("r", "b"), rollback("r", "b"), rollback("r2", "b"))
+    book = book_of(
+        deposit("d", 1_000),
+        bet("b", 150),
+        rollback("r", "b"),
+        rollback("r", "b"),
+        rollback("r2", "b"),
+    )
     assert outcomes(book)[2:] == ["POSTED", "EXISTS", "POSTED"]
     assert last(book).answer.reason == "ALREADY_CLOSED"
     assert purse(book) == (1_000, 0, 0)
@@ -161,7 +186,9 @@ def test_a_rollback_before_its_bet_leaves_a_tombstone():
 
 def test_a_rollback_of_a_refused_bet_moves_nothing_and_burns_its_id():
     policy = LedgerPolicy(refused_id_reusable=True)
-    book = book_of(bet("b", 150), rollback("r", "b"), deposit("d", 1_000), bet("b", 150), policy=policy)
+    book = book_of(
+        bet("b", 150), rollback("r", "b"), deposit("d", 1_000), bet("b", 150), policy=policy
+    )
     assert outcomes(book) == ["REFUSED_FUNDS", "POSTED", "POSTED", "TOMBSTONED"]
     assert purse(book) == (1_000, 0, 0)
 
@@ -183,8 +210,18 @@ def test_a_bet_takes_cash_first_and_its_rollback_returns_the_same_split():
 
 def test_a_withdrawal_is_held_then_paid_once():
     request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
-    paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "w"))
-    again = house("withdrawal.paid", "wp2", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "w"))
+    paid = house(
+        "withdrawal.paid",
+        "wp",
+        leg("WITHDRAWAL", None, None),
+        reference=("withdrawal.requested", "w"),
+    )
+    again = house(
+        "withdrawal.paid",
+        "wp2",
+        leg("WITHDRAWAL", None, None),
+        reference=("withdrawal.requested", "w"),
+    )
     book = book_of(deposit("d", 1_000), request)
     assert purse(book) == (400, 0, 600)
     book = book_of(deposit("d", 1_000), request, paid, again)
@@ -195,7 +232,9 @@ def test_a_withdrawal_is_held_then_paid_once():
 def test_a_refused_withdrawal_comes_back_and_one_paid_before_its_request_still_nets_out():
     request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
     reference = ("withdrawal.requested", "w")
-    refused = house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference)
+    refused = house(
+        "withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference
+    )
     assert purse(book_of(deposit("d", 1_000), request, refused)) == (1_000, 0, 0)
     paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference)
     assert purse(book_of(deposit("d", 1_000), paid, request)) == (400, 0, 0)
@@ -205,15 +244,23 @@ def test_a_refused_withdrawal_comes_back_and_one_paid_before_its_request_still_n
 def test_a_payment_whose_hold_was_given_back_is_for_a_person_and_moves_nothing(ended_by):
     request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 600), decide=True)
     reference = ("withdrawal.requested", "w")
-    refused = house("withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference)
+    refused = house(
+        "withdrawal.refused", "wr", leg("WITHDRAWAL_REVERSAL", None, None), reference=reference
+    )
     paid = house("withdrawal.paid", "wp", leg("WITHDRAWAL", None, None), reference=reference)
     given_back = refused if ended_by == "refused" else house_cancel(request)
     book = book_of(deposit("d", 1_000), request, given_back, paid)
-    assert (last(book).answer.outcome, last(book).answer.reason) == ("UNRESOLVED", "PAID_WITHOUT_HOLD")
+    assert (last(book).answer.outcome, last(book).answer.reason) == (
+        "UNRESOLVED",
+        "PAID_WITHOUT_HOLD",
+    )
     assert purse(book) == (1_000, 0, 0)
     # And the other way round: what is said to have come back after it was paid.
     book = book_of(deposit("d", 1_000), request, paid, refused)
-    assert (last(book).answer.outcome, last(book).answer.reason) == ("UNRESOLVED", "REFUSED_AFTER_PAYMENT")
+    assert (last(book).answer.outcome, last(book).answer.reason) == (
+        "UNRESOLVED",
+        "REFUSED_AFTER_PAYMENT",
+    )
     assert purse(book) == (400, 0, 0)
 
 
@@ -229,7 +276,16 @@ def test_cash_that_a_bonus_below_zero_has_to_cover_cannot_be_withdrawn():
     back = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("win", "w"))
     request = house("withdrawal.requested", "w", leg("WITHDRAWAL", 101), decide=True)
     less = house("withdrawal.requested", "w2", leg("WITHDRAWAL", 100), decide=True)
-    book = book_of(grant, bet("b", 100), win("w", 200, "b"), bet("c", 200), deposit("d", 300), back, request, less)
+    book = book_of(
+        grant,
+        bet("b", 100),
+        win("w", 200, "b"),
+        bet("c", 200),
+        deposit("d", 300),
+        back,
+        request,
+        less,
+    )
     assert outcomes(book)[5:] == ["POSTED", "REFUSED_FUNDS", "POSTED"]
     assert book.decisions[5].answer.reason == "BOOKED_INTO_DEBT"
     assert purse(book) == (200, -200, 100)
@@ -245,9 +301,15 @@ def test_a_block_stops_bets_but_not_wins_and_rollbacks():
     block = house("player.blocked", "x", leg("PLAYER_STATE", None, None))
     release = house("player.released", "y", leg("PLAYER_STATE", None, None))
     book = book_of(
-        deposit("d", 1_000), bet("b", 100), block, bet("c", 100), win("w", 50, "b"), rollback("r", "b"), release,
+        deposit("d", 1_000),
+        bet("b", 100),
+        block,
+        bet("c", 100),
+        win("w", 50, "b"),
+        rollback("r", "b"),
+        release,
         bet("e", 100),
-    )  # fmt: skip
+    )
     assert outcomes(book)[3:] == ["REFUSED_BLOCKED", "POSTED", "POSTED", "POSTED", "POSTED"]
 
 
@@ -267,7 +329,10 @@ def test_a_cancelled_attempt_nets_to_zero_and_its_retry_is_told_so():
 def test_cancelling_a_retry_leaves_the_bet_that_the_first_attempt_made():
     first, retry = bet("b", 150), bet("b", 150)
     book = book_of(deposit("d", 1_000), first, retry, cancel(retry))
-    assert (last(book).answer.outcome, last(book).answer.reason) == ("CANCELLED", "ATTEMPT_MOVED_NOTHING")
+    assert (last(book).answer.outcome, last(book).answer.reason) == (
+        "CANCELLED",
+        "ATTEMPT_MOVED_NOTHING",
+    )
     assert purse(book) == (850, 0, 0)
 
 
@@ -291,13 +356,16 @@ def test_money_without_a_player_waits_in_suspense():
 
 
 def test_free_rounds_and_zero_wins_are_events_without_movements():
-    book = book_of(transaction("bet", "f", leg("BET", 150, is_free=True), decide=True), win("w", 0, "f"))
+    book = book_of(
+        transaction("bet", "f", leg("BET", 150, is_free=True), decide=True), win("w", 0, "f")
+    )
     assert outcomes(book) == ["POSTED", "POSTED"]
     assert book.new_transfers == []
 
 
 @pytest.mark.parametrize(
-    ("operation", "kind"), [("win", "WIN"), ("bonus.granted", "BONUS_GRANT"), ("adjustment", "ADJUSTMENT")]
+    ("operation", "kind"),
+    [("win", "WIN"), ("bonus.granted", "BONUS_GRANT"), ("adjustment", "ADJUSTMENT")],
 )
 def test_amounts_that_no_wallet_can_hold_stop_nobody_and_move_nothing(operation, kind):
     most = 2**63 - 1
@@ -332,7 +400,9 @@ def test_an_unknown_kind_stops_the_ledger_and_is_never_skipped():
 
 
 def test_every_version_is_there_and_every_balance_follows_from_the_one_before():
-    book = book_of(deposit("d", 1_000), bet("b", 150), win("w", 30, "b"), rollback("r", "b"), bet("c", 10))
+    book = book_of(
+        deposit("d", 1_000), bet("b", 150), win("w", 30, "b"), rollback("r", "b"), bet("c", 10)
+    )
     versions = [transfer.version for _, _, transfer in book.new_transfers]
     assert versions == list(range(1, len(versions) + 1))
 
@@ -359,7 +429,12 @@ def test_a_late_free_round_is_refused_and_a_late_request_that_is_paid_is_booked(
     late = Cause(PARKED, "t-0@1")
     free = transaction("bet", "f", leg("BET", 100, is_free=True), decide=True, cause=late)
     request = house("withdrawal.requested", "x", leg("WITHDRAWAL", 500), decide=True)
-    paid = house("withdrawal.paid", "y", leg("WITHDRAWAL", None, None), reference=("withdrawal.requested", "x"))
+    paid = house(
+        "withdrawal.paid",
+        "y",
+        leg("WITHDRAWAL", None, None),
+        reference=("withdrawal.requested", "x"),
+    )
     book = book_of(deposit("d", 10_000), free, paid, msgspec.structs.replace(request, cause=late))
     assert outcomes(book) == ["POSTED", "REFUSED_EXPIRED", "TOMBSTONED", "POSTED"]
     assert last(book).answer.reason == "PAYMENT_PRECEDED"

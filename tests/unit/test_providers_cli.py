@@ -27,7 +27,9 @@ def test_fuzz_counts_by_adapter():
 
 
 def test_the_same_seed_gives_the_same_counts():
-    first, second = (run("fuzz", "--count", "300", "--seed", "5", "--json").stdout for _ in range(2))
+    first, second = (
+        run("fuzz", "--count", "300", "--seed", "5", "--json").stdout for _ in range(2)
+    )
     assert first == second != run("fuzz", "--count", "300", "--seed", "6", "--json").stdout
 
 
@@ -70,9 +72,15 @@ def test_the_list_works_where_nothing_runs(monkeypatch, tmp_path):
     rows = json.loads(result.stdout)
     assert {row["provider"] for row in rows} == set(DIALECTS)
     assert len(rows) == len(DIALECTS.rows)
-    assert {"provider", "version", "state", "retires_on", "events_24h", "days_to_retirement", "last_sample"} <= set(
-        rows[0]
-    )
+    assert {
+        "provider",
+        "version",
+        "state",
+        "retires_on",
+        "events_24h",
+        "days_to_retirement",
+        "last_sample",
+    } <= set(rows[0])
     assert {row["events_24h"] for row in rows} == {None}
     assert "no stack was started" in result.stderr
     table = run("list")

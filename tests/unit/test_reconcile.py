@@ -5,7 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.proof.reconcile import BookedEvent, StatementLine, compare_balances, compare_statement
+from ledger_sink.proof.reconcile import (
+    BookedEvent,
+    StatementLine,
+    compare_balances,
+    compare_statement,
+)
 from ledger_sink.rules.journal import Wallet
 from pitboss.ops.reconcile import parse_csv_statement
 from schemas.errors import UsageError
@@ -13,7 +18,9 @@ from schemas.events import Position, WalletBalance
 from schemas.identity import event_id
 
 WALLET = Wallet("p-1", "EUR", 2, 900, 50, 10, 7, "e-7", 3, 40)
-BALANCE = WalletBalance("p-1", "EUR", 2, 960, 950, 10, 50, 7, "e-7", Position("wallet.transactions.v1", 3, 40))
+BALANCE = WalletBalance(
+    "p-1", "EUR", 2, 960, 950, 10, 50, 7, "e-7", Position("wallet.transactions.v1", 3, 40)
+)
 
 
 def faults(wallets, told, published=None):
@@ -50,9 +57,9 @@ def test_what_is_on_its_way_is_no_fault_and_what_came_before_it_is():
     assert faults([WALLET], {}, {}) == ([], 1)
     assert faults([WALLET], older, {3: 41}) == ([("p-1:EUR", "OLDER")], 0)
     # The cursor may lag: what is there in spite of it is judged.
-    assert faults([WALLET], {"p-1:EUR": msgspec.structs.replace(BALANCE, version=8)}, {3: 40})[0] == [
-        ("p-1:EUR", "NEWER")
-    ]
+    assert faults([WALLET], {"p-1:EUR": msgspec.structs.replace(BALANCE, version=8)}, {3: 40})[
+        0
+    ] == [("p-1:EUR", "NEWER")]
 
 
 def line(tx_id, minor=100, currency="EUR"):
@@ -60,7 +67,9 @@ def line(tx_id, minor=100, currency="EUR"):
 
 
 def booked(tx_id, minor=100, outcome="POSTED"):
-    return BookedEvent(event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor)
+    return BookedEvent(
+        event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor
+    )
 
 
 def test_a_statement_and_the_ledger_are_compared_both_ways():
@@ -80,7 +89,9 @@ def test_a_statement_and_the_ledger_are_compared_both_ways():
         line("dollars", currency="USD"),
     ]
     lines.append(line("unsaid", None, None))
-    found = compare_statement(lines, {one.event_id: one for one in known}, [*known, booked("only ours")])
+    found = compare_statement(
+        lines, {one.event_id: one for one in known}, [*known, booked("only ours")]
+    )
     assert [(fault.what, fault.provider_tx_id) for fault in found] == [
         ("DIFFERENT", "more"),
         ("NOT_BOOKED", "refused"),
@@ -100,10 +111,9 @@ def test_a_csv_is_read_exactly(delimiter):
     ]
     text = "\r\n".join(delimiter.join(row) for row in rows)
     lines = list(parse_csv_statement(text, provider="hub88", brand="b"))
-    assert [(one.operation, one.provider_tx_id, one.currency, one.amount_minor) for one in lines] == [
-        ("bet", "t1", "EUR", 10),
-        ("win", "t2", "JPY", 7),
-    ]
+    assert [
+        (one.operation, one.provider_tx_id, one.currency, one.amount_minor) for one in lines
+    ] == [("bet", "t1", "EUR", 10), ("win", "t2", "JPY", 7)]
     assert lines[0].event_id == event_id("b", "hub88", "bet", "t1")
 
 
@@ -118,6 +128,12 @@ def test_a_csv_is_read_exactly(delimiter):
 )
 def test_a_line_that_cannot_be_read_is_named(row, message):
     with pytest.raises(UsageError, match=message):
-        list(parse_csv_statement(f"operation,transaction_id,amount,currency\n{row}\n", provider="hub88", brand="b"))
+        list(
+            parse_csv_statement(
+                f"operation,transaction_id,amount,currency\n{row}\n", provider="hub88", brand="b"
+            )
+        )
     with pytest.raises(UsageError, match="no column 'amount'"):
-        list(parse_csv_statement("operation,transaction_id,currency\n", provider="hub88", brand="b"))
+        list(
+            parse_csv_statement("operation,transaction_id,currency\n", provider="hub88", brand="b")
+        )

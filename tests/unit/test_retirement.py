@@ -37,7 +37,10 @@ def test_thirty_days_before_it_begins_and_never_ends():
 @pytest.mark.parametrize(
     ("days", "text"),
     [
-        (30, "acme 1 is retired in 30 days (2026-12-22), and 1,234 events of it came in the last day"),
+        (
+            30,
+            "acme 1 is retired in 30 days (2026-12-22), and 1,234 events of it came in the last day",
+        ),
         (1, "acme 1 is retired in 1 day (2026-11-23)"),
         (0, "acme 1 is retired today (2026-11-22)"),
         (-1, "acme 1 was retired 1 day ago (2026-11-21)"),
@@ -51,11 +54,18 @@ def test_a_warning_says_when_how_much_and_what_to_do(days, text):
 
 
 def test_nobody_is_warned_of_a_version_that_nobody_sends():
-    assert format_warnings([row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY) == []
+    assert (
+        format_warnings(
+            [row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY
+        )
+        == []
+    )
 
 
 def test_without_another_version_the_warning_says_so():
-    [warning] = format_warnings([row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start")
+    [warning] = format_warnings(
+        [row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start"
+    )
     assert warning.endswith(
         "1 event of it came since the start: no other version of it is registered: see docs/adapters.md"
     )
@@ -67,7 +77,10 @@ def test_a_row_without_traffic_is_told_from_one_of_which_nothing_is_known():
     first, second = describe_versions(rows, traffic, TODAY)
     assert (first["version"], first["events_24h"], first["last_sample"]) == ("1", 0, None)
     assert (second["events_24h"], second["days_to_retirement"]) == (7, 12)
-    assert second["last_sample"] == {"record": "provider.acme.raw.v1-3@42", "at": "2026-11-20T14:03:20Z"}
+    assert second["last_sample"] == {
+        "record": "provider.acme.raw.v1-3@42",
+        "at": "2026-11-20T14:03:20Z",
+    }
     assert {each["events_24h"] for each in describe_versions(rows, None, TODAY)} == {None}
 
 
@@ -86,7 +99,9 @@ def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
     assert said() == []
     seen["acme", "1"] += 1
     [first] = said()
-    assert first.startswith("acme 1 is retired in 3 days (2026-11-25), and 1 event of it came to this worker")
+    assert first.startswith(
+        "acme 1 is retired in 3 days (2026-11-25), and 1 event of it came to this worker"
+    )
     seen["acme", "1"] += 1
     assert said() == []
     days.append(TODAY + timedelta(days=1))
@@ -98,9 +113,11 @@ def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
 
 
 async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):
-    watch = RetirementWatch([row("1", 3)], Counter({("acme", "1"): 2}), lambda: TODAY, interval_s=0.01)
+    watch = RetirementWatch(
+        [row("1", 3)], Counter({("acme", "1"): 2}), lambda: TODAY, interval_s=0.01
+    )
     async with watch:
         async with asyncio.timeout(5):
-            while not caplog.records:  # noqa: ASYNC110 - a log line sends no event
+            while not caplog.records:
                 await asyncio.sleep(0.01)
     assert "acme 1 is retired in 3 days" in caplog.text

@@ -36,7 +36,10 @@ BODY = json.dumps(
 
 def pile_of(body: str = BODY, *, offset: int = 42, **headers: Any) -> NormalisedBatch:
     record = raw_record(
-        "house", body, {name.replace("_", "-"): value for name, value in headers.items()}, offset=offset
+        "house",
+        body,
+        {name.replace("_", "-"): value for name, value in headers.items()},
+        offset=offset,
     )
     pile = NormalisedBatch("house")
     pile.add_results([(record, NORMALISER.normalise(record))])
@@ -44,11 +47,17 @@ def pile_of(body: str = BODY, *, offset: int = 42, **headers: Any) -> Normalised
 
 
 def signals_of(pile: NormalisedBatch) -> list[RiskSignal]:
-    return [codec.decoder(RiskSignal)(value) for _, value, _, _ in pile.outgoing[SIGNALS] if value is not None]
+    return [
+        codec.decoder(RiskSignal)(value)
+        for _, value, _, _ in pile.outgoing[SIGNALS]
+        if value is not None
+    ]
 
 
 def test_a_wrong_signature_is_a_dead_letter_and_a_signal() -> None:
-    pile = pile_of(x_house_signature="00", brand="acme", connector="c-7", received_at=str(APPENDED_AT - 80))
+    pile = pile_of(
+        x_house_signature="00", brand="acme", connector="c-7", received_at=str(APPENDED_AT - 80)
+    )
     [burial] = pile.rejections
     [signal] = signals_of(pile)
     assert burial.code == RejectCode.BAD_SIGNATURE
@@ -94,13 +103,22 @@ def test_a_clock_ahead_of_the_broker_is_not_believed() -> None:
 
 def test_each_forged_item_of_a_batch_is_told() -> None:
     items = [
-        {"eventCode": "CAPTURE", "success": "true", "pspReference": name, "additionalData": {"hmacSignature": "x"}}
+        {
+            "eventCode": "CAPTURE",
+            "success": "true",
+            "pspReference": name,
+            "additionalData": {"hmacSignature": "x"},
+        }
         for name in "ab"
     ]
-    value = json.dumps({"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]})
+    value = json.dumps(
+        {"live": "true", "notificationItems": [{"NotificationRequestItem": item} for item in items]}
+    )
     record = raw_record("adyen", value)
     pile, stats = NormalisedBatch("adyen"), NormaliseStats()
-    pile.add_results([(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))])
+    pile.add_results(
+        [(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))]
+    )
     pile.count_into(stats)
     assert [signal.record_index for signal in signals_of(pile)] == [0, 1]
     assert len({signal.signal_id for signal in signals_of(pile)}) == 2

@@ -18,7 +18,12 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, Leg
 from schemas.topics import TRANSACTIONS
 from streams.normalise.batch import NormalisedBatch
-from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.normalise.stats import NormaliseStats
 from streams.providers.answers import Answers
 from streams.providers.dialect import Dialect, Draft, Headers, Item, KeyMaterial, Reader, Reply
@@ -40,7 +45,9 @@ def dialects_of(file: str) -> Dialects:
 
 
 def body(word: str, **said: Any) -> bytes:
-    return json.dumps({word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | said}).encode()
+    return json.dumps(
+        {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | said}
+    ).encode()
 
 
 def one(results: list[ItemResult]) -> AcceptedTransaction:
@@ -59,7 +66,9 @@ def test_a_rename_is_one_adapter_file_and_one_row() -> None:
     before, after = ((RENAMING / name).read_text() for name in ("before.toml", "after.toml"))
     assert after.startswith(before)
     assert after[len(before) :].count("[[version]]") == 1
-    assert {path.name for path in RENAMING.glob("*.py")} - {"__init__.py", "acme.py"} == {"acme_v2.py"}
+    assert {path.name for path in RENAMING.glob("*.py")} - {"__init__.py", "acme.py"} == {
+        "acme_v2.py"
+    }
     # Before, the new word cannot be read; after, both can, and no other line of the project knows of either.
     [dead] = Normaliser(dialects_of("before.toml"), KEYS).normalise(raw_record("acme", NEW, SIGNED))
     assert isinstance(dead, RejectedItem)
@@ -133,7 +142,9 @@ def test_fallbacks_are_counted_and_told_off_the_way() -> None:
 @pytest.mark.parametrize("value", [OLD, NEW])
 @pytest.mark.parametrize("headers", [{}, {"x-secret": "guess"}])
 def test_a_wrong_signature_asks_no_other_version(value: bytes, headers: Mapping[str, str]) -> None:
-    [item] = Normaliser(dialects_of("after.toml"), KEYS).normalise(raw_record("acme", value, headers))
+    [item] = Normaliser(dialects_of("after.toml"), KEYS).normalise(
+        raw_record("acme", value, headers)
+    )
     assert isinstance(item, RejectedItem)
     assert item.code is RejectCode.BAD_SIGNATURE
 
@@ -142,13 +153,21 @@ def test_a_version_that_checks_nothing_is_no_way_round_one_that_does() -> None:
     row: dict[str, Any] = {"provider": "acme", "state": "live", "source": "x"}
     rows = [
         VersionRow(**row, version="2", adapter="tests.renaming.acme_v2:AcmeV2"),
-        VersionRow(**row, version="1", adapter="tests.renaming.acme:Acme", settings={"checks": False}, header="x-old"),
+        VersionRow(
+            **row,
+            version="1",
+            adapter="tests.renaming.acme:Acme",
+            settings={"checks": False},
+            header="x-old",
+        ),
     ]
     dialects = Dialects(lambda: rows, dialect_of)
     [item] = Normaliser(dialects, KEYS).normalise(raw_record("acme", OLD, SIGNED))
     assert isinstance(item, RejectedItem)
     assert item.code is RejectCode.MISSING_FIELD
-    one(Normaliser(dialects, {}).normalise(raw_record("acme", OLD, SIGNED)))  # nobody asked for checks
+    one(
+        Normaliser(dialects, {}).normalise(raw_record("acme", OLD, SIGNED))
+    )  # nobody asked for checks
 
 
 def test_what_nobody_can_read_is_rejected_as_the_expected_version_says() -> None:
@@ -160,7 +179,9 @@ def test_what_nobody_can_read_is_rejected_as_the_expected_version_says() -> None
 
 
 def test_an_amount_that_no_wallet_can_hold_is_no_question_of_structure() -> None:
-    assert STRUCTURAL.isdisjoint({RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.TOO_LARGE})
+    assert STRUCTURAL.isdisjoint(
+        {RejectCode.AMOUNT_SCALE, RejectCode.BAD_CURRENCY, RejectCode.TOO_LARGE}
+    )
     assert STRUCTURAL.isdisjoint({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
 
 
@@ -190,7 +211,9 @@ def item(said: Any) -> Item:
         raise said
     if isinstance(said, RejectCode):
         return Rejected(said, "no")
-    return Draft("op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED")
+    return Draft(
+        "op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED"
+    )
 
 
 def router(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> ProviderRouter:
@@ -212,9 +235,14 @@ def router(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> Pr
     return ProviderRouter(made, None)
 
 
-def expected_version(one: ProviderRouter, value: bytes = b"x", timestamp: int = DECEMBER, **headers: str) -> str:
+def expected_version(
+    one: ProviderRouter, value: bytes = b"x", timestamp: int = DECEMBER, **headers: str
+) -> str:
     record = raw_record(
-        "acme", value, {name.replace("_", "-"): text for name, text in headers.items()}, timestamp=timestamp
+        "acme",
+        value,
+        {name.replace("_", "-"): text for name, text in headers.items()},
+        timestamp=timestamp,
     )
     return one.expected_reader(record, dict(record.headers)).version
 
@@ -244,19 +272,19 @@ def test_the_closest_description_wins_and_all_of_it_must_fit() -> None:
 
 
 def test_the_latest_day_that_has_come() -> None:
-    versions = router(({}, {}), ({"from_": date(2026, 12, 1)}, {}), ({"from_": date(2027, 1, 1)}, {}))
+    versions = router(
+        ({}, {}), ({"from_": date(2026, 12, 1)}, {}), ({"from_": date(2027, 1, 1)}, {})
+    )
     assert [
-        expected_version(versions, timestamp=DECEMBER + ms) for ms in (-1, 0, 31 * 86_400_000 - 1, 31 * 86_400_000)
-    ] == [
-        "1",
-        "2",
-        "2",
-        "3",
-    ]
+        expected_version(versions, timestamp=DECEMBER + ms)
+        for ms in (-1, 0, 31 * 86_400_000 - 1, 31 * 86_400_000)
+    ] == ["1", "2", "2", "3"]
 
 
 def test_what_fits_no_row_is_read_as_the_current_version() -> None:
-    versions = router(({"path": "/v1/", "state": VersionState.DEPRECATED}, {}), ({"path": "/v2/"}, {}))
+    versions = router(
+        ({"path": "/v1/", "state": VersionState.DEPRECATED}, {}), ({"path": "/v2/"}, {})
+    )
     assert expected_version(versions, http_path="/v3/") == "2"
 
 
@@ -271,8 +299,13 @@ def draft_of(item: Item) -> Draft:
 def read(one: ProviderRouter, value: bytes) -> tuple[list[str], dict[int, tuple[str, str, str]]]:
     record = raw_record("acme", value)
     reading = one.read(record, dict(record.headers))
-    said = [item.reason if isinstance(item, Rejected) else draft_of(item).provider_tx_id for item in reading.items]
-    return said, {n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallbacks_by_index.items()}
+    said = [
+        item.reason if isinstance(item, Rejected) else draft_of(item).provider_tx_id
+        for item in reading.items
+    ]
+    return said, {
+        n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallbacks_by_index.items()
+    }
 
 
 NEWEST = {"from_": date(2026, 1, 1)}
@@ -281,7 +314,9 @@ NEWEST = {"from_": date(2026, 1, 1)}
 def test_versions_are_tried_in_the_order_of_the_row() -> None:
     scripts = {b"a": ("from-1",)}, {b"a": ("from-2",)}
     for order, used in ((("1", "2"), "1"), (("2", "1"), "2")):
-        versions = router(({}, scripts[0]), ({"path": "x"}, scripts[1]), (NEWEST | {"fallback": order}, {}))
+        versions = router(
+            ({}, scripts[0]), ({"path": "x"}, scripts[1]), (NEWEST | {"fallback": order}, {})
+        )
         assert read(versions, b"a") == ([f"from-{used}"], {0: ("3", used, used)})
 
 
@@ -292,7 +327,10 @@ def test_no_version_is_tried_where_the_row_forbids_it() -> None:
 
 @pytest.mark.parametrize("code", sorted(set(RejectCode) - STRUCTURAL))
 def test_other_rejections_are_final(code: RejectCode) -> None:
-    versions = router(({}, {b"a": ("from-1",), b"b": ("from-1",)}), (NEWEST, {b"a": ("raise", code), b"b": (code,)}))
+    versions = router(
+        ({}, {b"a": ("from-1",), b"b": ("from-1",)}),
+        (NEWEST, {b"a": ("raise", code), b"b": (code,)}),
+    )
     assert read(versions, b"b") == ([code], {})
     with pytest.raises(Rejected) as rejection:
         read(versions, b"a")
@@ -308,7 +346,9 @@ def test_only_the_broken_items_of_a_batch_fall_back() -> None:
 
 
 def test_a_version_that_counts_other_items_mends_nothing() -> None:
-    versions = router(({}, {b"a": ("o-0", "o-1", "o-2")}), (NEWEST, {b"a": ("n-0", RejectCode.BAD_FIELD)}))
+    versions = router(
+        ({}, {b"a": ("o-0", "o-1", "o-2")}), (NEWEST, {b"a": ("n-0", RejectCode.BAD_FIELD)})
+    )
     assert read(versions, b"a") == (["n-0", RejectCode.BAD_FIELD], {})
 
 
@@ -325,7 +365,10 @@ def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
 
 @pytest.mark.parametrize(
     ("said", "left"),
-    [(("n-0", RejectCode.BAD_FIELD), ["n-0", RejectCode.BAD_FIELD]), (("raise", RejectCode.BAD_FIELD), None)],
+    [
+        (("n-0", RejectCode.BAD_FIELD), ["n-0", RejectCode.BAD_FIELD]),
+        (("raise", RejectCode.BAD_FIELD), None),
+    ],
 )
 def test_a_mistake_in_another_version_costs_nothing_that_was_read(said: Any, left: Any) -> None:
     versions = router(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": said}))
@@ -364,7 +407,12 @@ class Answering(Scripted):
 def answers(*scripts: dict[bytes, tuple[Any, ...]]) -> Answers:
     rows = [
         VersionRow(
-            provider="acme", version=str(n), adapter="x:Y", state=VersionState.LIVE, source="x", from_=date(2026, 1, n)
+            provider="acme",
+            version=str(n),
+            adapter="x:Y",
+            state=VersionState.LIVE,
+            source="x",
+            from_=date(2026, 1, n),
         )
         for n in range(1, len(scripts) + 1)
     ]
@@ -375,10 +423,14 @@ def answers(*scripts: dict[bytes, tuple[Any, ...]]) -> Answers:
     return Answers(Dialects(lambda: rows, lambda row: made[row.version]))
 
 
-@pytest.mark.parametrize(("value", "version"), [(b"new", b"2"), (b"old", b"1"), (b"nobody's", b"2"), (b"", b"2")])
+@pytest.mark.parametrize(
+    ("value", "version"), [(b"new", b"2"), (b"old", b"1"), (b"nobody's", b"2"), (b"", b"2")]
+)
 def test_a_provider_hears_the_version_that_it_spoke(value: bytes, version: bytes) -> None:
     both = answers({b"old": ("t",)}, {b"new": ("t",)})
-    assert both.answer(raw_record("acme", value), [Rejected(RejectCode.MALFORMED, "")]).body == version
+    assert (
+        both.answer(raw_record("acme", value), [Rejected(RejectCode.MALFORMED, "")]).body == version
+    )
 
 
 def test_a_bad_header_keeps_nobody_from_an_answer() -> None:
@@ -388,7 +440,10 @@ def test_a_bad_header_keeps_nobody_from_an_answer() -> None:
 
 
 def test_one_version_answers_whatever_it_was() -> None:
-    assert answers({}).answer(raw_record("acme", b"x"), [Rejected(RejectCode.MALFORMED, "")]).body == b"1"
+    assert (
+        answers({}).answer(raw_record("acme", b"x"), [Rejected(RejectCode.MALFORMED, "")]).body
+        == b"1"
+    )
 
 
 @pytest.mark.parametrize("topic", ["provider.nobody.raw.v1", "wallet.outcomes.v1"])
@@ -401,17 +456,21 @@ def test_nobody_answers_for_a_provider_that_nobody_knows(topic: str) -> None:
 # --- whatever the versions make of it ---------------------------------------------------------------------------------
 
 SAID = st.sampled_from(["t-0", "t-1", *sorted(RejectCode)])
-SCRIPT = st.lists(SAID, min_size=1, max_size=3).map(tuple) | st.sampled_from(sorted(RejectCode)).map(
-    lambda c: ("raise", c)
-)
+SCRIPT = st.lists(SAID, min_size=1, max_size=3).map(tuple) | st.sampled_from(
+    sorted(RejectCode)
+).map(lambda c: ("raise", c))
 
 
 @given(st.lists(SCRIPT, min_size=1, max_size=4))
-def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_changes(scripts: list[Any]) -> None:
+def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_changes(
+    scripts: list[Any],
+) -> None:
     made = [({"from_": date(2026, 1, n)}, {b"a": script}) for n, script in enumerate(scripts, 1)]
     first, *others = reversed(scripts)
     broken_whole = first[0] == "raise"
-    if broken_whole and (first[1] not in STRUCTURAL or not any(is_read(one) for other in others for one in other)):
+    if broken_whole and (
+        first[1] not in STRUCTURAL or not any(is_read(one) for other in others for one in other)
+    ):
         with pytest.raises(Rejected) as rejection:
             read(router(*made), b"a")
         assert rejection.value.reason is first[1]
@@ -423,7 +482,9 @@ def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_ch
         assert set(fallen) == set(range(len(used)))
         return
     for index, one in enumerate(first):
-        candidates = [other[index] for other in others if other[0] != "raise" and len(other) == len(first)]
+        candidates = [
+            other[index] for other in others if other[0] != "raise" and len(other) == len(first)
+        ]
         mended = next((other for other in candidates if is_read(other)), None)
         if one in STRUCTURAL and mended is not None:
             assert (said[index], index in fallen) == (mended, True)

@@ -26,7 +26,17 @@ def pitboss(tmp_path, monkeypatch):
 
 def test_generate_writes_the_very_records_of_the_scenario(pitboss, tmp_path):
     out = tmp_path / "traffic.jsonl"
-    done = pitboss("generate", "--events", "400", "--seed", "9", "--start-ms", "1760000000000", "--out", str(out))
+    done = pitboss(
+        "generate",
+        "--events",
+        "400",
+        "--seed",
+        "9",
+        "--start-ms",
+        "1760000000000",
+        "--out",
+        str(out),
+    )
     assert done.exit_code == 0, done.output
     keys = SandboxKeys.load(tmp_path / "home" / "sandbox-keys.json")
     records = generate(Scenario(seed=9, start_ms=1_760_000_000_000, events=400, speeders=0), keys)
@@ -44,7 +54,17 @@ def test_generate_writes_the_very_records_of_the_scenario(pitboss, tmp_path):
         )
         for line in lines
     ] == [
-        (r.provider, r.key, r.value, r.headers, r.event_time_ms, r.phase, r.origin, r.expected_reject) for r in records
+        (
+            r.provider,
+            r.key,
+            r.value,
+            r.headers,
+            r.event_time_ms,
+            r.phase,
+            r.origin,
+            r.expected_reject,
+        )
+        for r in records
     ]
 
 
@@ -60,12 +80,18 @@ def test_keys_are_made_once_and_the_keyring_follows_them(pitboss, tmp_path):
     first = pitboss("generate", "--events", "200", "--out", out, "--keys", str(keys))
     assert f"PITBOSS_KEYS_FILE={ring}" in first.output
     made = keys.read_bytes()
-    assert "PITBOSS_KEYS_FILE" not in pitboss("generate", "--events", "200", "--out", out, "--keys", str(keys)).output
+    assert (
+        "PITBOSS_KEYS_FILE"
+        not in pitboss("generate", "--events", "200", "--out", out, "--keys", str(keys)).output
+    )
     assert keys.read_bytes() == made
     assert json.loads(ring.read_bytes()) == SandboxKeys.load(keys).keyring()
     assert stat.S_IMODE(ring.stat().st_mode) == 0o600
     SandboxKeys.generate().save(keys)
-    assert "PITBOSS_KEYS_FILE" in pitboss("generate", "--events", "200", "--out", out, "--keys", str(keys)).output
+    assert (
+        "PITBOSS_KEYS_FILE"
+        in pitboss("generate", "--events", "200", "--out", out, "--keys", str(keys)).output
+    )
     assert json.loads(ring.read_bytes()) == SandboxKeys.load(keys).keyring()
 
 

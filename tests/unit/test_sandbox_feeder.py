@@ -41,14 +41,18 @@ def expected(records, namespace="") -> dict[str, list]:
     topics = defaultdict(list)
     prefix = f"{namespace}." if namespace else ""
     for record in records:
-        topics[prefix + raw_topic(record.provider)].append((record.key, record.value, list(record.headers), None))
+        topics[prefix + raw_topic(record.provider)].append(
+            (record.key, record.value, list(record.headers), None)
+        )
     return topics
 
 
 @pytest.mark.parametrize("namespace", ["", "trial"])
 async def test_every_record_goes_to_its_providers_topic_once_and_in_order(records, namespace):
     memory, told = Memory(), []
-    await feed_records(records, memory, namespace=namespace, progress=lambda *done: told.append(done))
+    await feed_records(
+        records, memory, namespace=namespace, progress=lambda *done: told.append(done)
+    )
     assert memory.topics == expected(records, namespace)
     assert told[-1] == (2_600, 2_600)
     assert sum(memory.calls) == 2_600
@@ -114,7 +118,9 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
     finally:
         await producer.stop()
 
-    consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=runtime.bootstrap_servers, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         consumer.assign([TopicPartition(name, number) for name in wanted for number in range(4)])

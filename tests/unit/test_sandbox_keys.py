@@ -57,7 +57,9 @@ def test_secrets_are_not_in_the_printed_form(keys):
     assert repr(keys.adyen_hmac_key) not in repr(keys)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"hub88": {"private_key_pem": "nonsense"}}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"hub88": {"private_key_pem": "nonsense"}}', "\x00\xff"]
+)
 def test_a_file_without_keys_is_refused_with_its_name(tmp_path, content):
     path = tmp_path / "broken.json"
     path.write_text(content)

@@ -28,7 +28,9 @@ def item(number: int, at_ms: int, player=PLAYERS[0]) -> PspItem:
 
 
 def house(at_ms: int, phase: int = 1) -> Delivery:
-    return Delivery(HouseAction(at_ms, "heartbeat", f"h-{phase}-{at_ms}", PLAYERS[0]), at_ms, phase, nonce=at_ms)
+    return Delivery(
+        HouseAction(at_ms, "heartbeat", f"h-{phase}-{at_ms}", PLAYERS[0]), at_ms, phase, nonce=at_ms
+    )
 
 
 def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
@@ -38,7 +40,11 @@ def test_a_displaced_delivery_is_overtaken_by_few_and_never_leaves_its_phase():
     assert [d.phase for d in moved] == sorted(d.phase for d in moved)
     places = {d.nonce: place for place, d in enumerate(moved)}
     # One that moves lets up to 200 pass and may land behind others that move; all the rest only move up.
-    late = {d.nonce: places[d.nonce] - place for place, d in enumerate(stream) if places[d.nonce] > place}
+    late = {
+        d.nonce: places[d.nonce] - place
+        for place, d in enumerate(stream)
+        if places[d.nonce] > place
+    }
     assert 30 <= len(late) <= 40
     assert max(late.values()) <= 200
     assert min(places[d.nonce] - place for place, d in enumerate(stream)) >= -40
@@ -65,7 +71,8 @@ def test_a_duplicate_stands_behind_its_original_and_differs_in_nothing_but_its_o
 
 def test_a_retried_batch_carries_all_of_its_items_and_only_what_was_sent_by_then():
     batches = [
-        Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at) for at in range(0, 100_000, 2_000)
+        Delivery(PspBatch(at, (item(at, at), item(at + 1, at))), at, 1, nonce=at)
+        for at in range(0, 100_000, 2_000)
     ]
     again = draw_retries(batches, 30, Random(3))
     sent = [d.request for d in batches if isinstance(d.request, PspBatch)]

@@ -15,7 +15,12 @@ from schemas.errors import RejectCode
 from schemas.events import Kind, SignatureVerdict, WalletTransaction
 from schemas.money import minor_units
 from schemas.topics import raw_topic
-from streams.normalise.mapping.normaliser import AcceptedTransaction, ItemResult, Normaliser, RejectedItem
+from streams.normalise.mapping.normaliser import (
+    AcceptedTransaction,
+    ItemResult,
+    Normaliser,
+    RejectedItem,
+)
 from streams.providers.registry import DIALECTS
 
 START_MS = 1_760_000_000_000
@@ -36,7 +41,9 @@ class Appended:
 
 
 def appended(offset: int, raw: RawEvent) -> Appended:
-    return Appended(raw_topic(raw.provider), 0, offset, APPENDED_MS, raw.key, raw.value, raw.headers)
+    return Appended(
+        raw_topic(raw.provider), 0, offset, APPENDED_MS, raw.key, raw.value, raw.headers
+    )
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,19 @@ def stream() -> list[Read]:
     normaliser = Normaliser(DIALECTS, keys.keyring())
     scenario = Scenario(seed=7, start_ms=START_MS, events=20_000, poison=len(CATALOGUE))
     records = generate(scenario, keys)
-    return [Read(raw, normaliser.normalise(appended(offset, raw))) for offset, raw in enumerate(records)]
+    return [
+        Read(raw, normaliser.normalise(appended(offset, raw))) for offset, raw in enumerate(records)
+    ]
 
 
 @pytest.fixture(scope="module")
 def good(stream):
-    return [(read.raw, item) for read in stream for item in read.items if isinstance(item, AcceptedTransaction)]
+    return [
+        (read.raw, item)
+        for read in stream
+        for item in read.items
+        if isinstance(item, AcceptedTransaction)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +126,10 @@ def test_a_retry_comes_later_and_signed_anew(stream):
             origin = [first[item.transaction.event_id] for item in read.items]
             assert all(read.raw.event_time_ms >= raw.event_time_ms for raw in origin)
             if read.raw.provider == "hub88":
-                assert dict(read.raw.headers)["x-hub88-signature"] != dict(origin[0].headers)["x-hub88-signature"]
+                assert (
+                    dict(read.raw.headers)["x-hub88-signature"]
+                    != dict(origin[0].headers)["x-hub88-signature"]
+                )
 
 
 def test_notices_are_sent_again_among_others(stream):
@@ -120,7 +137,9 @@ def test_notices_are_sent_again_among_others(stream):
     for read in stream:
         if read.raw.provider == "adyen" and read.raw.origin in {Origin.FIRST, Origin.RETRY}:
             members = frozenset(
-                item.transaction.event_id for item in read.items if isinstance(item, AcceptedTransaction)
+                item.transaction.event_id
+                for item in read.items
+                if isinstance(item, AcceptedTransaction)
             )
             sets[read.raw.origin].append(members)
     original = set(sets[Origin.FIRST])
@@ -136,14 +155,21 @@ def test_an_exact_duplicate_repeats_a_record_to_the_byte(stream):
 
 def test_an_event_is_sent_for_the_first_time_once(stream):
     ids = Counter(
-        item.transaction.event_id for read in stream if read.raw.origin is Origin.FIRST for item in read.items
+        item.transaction.event_id
+        for read in stream
+        if read.raw.origin is Origin.FIRST
+        for item in read.items
     )
     assert set(ids.values()) == {1}
 
 
 def test_every_signature_is_right_and_only_the_chargeback_has_none(good):
-    unsigned = [item.transaction for _, item in good if item.transaction.signature != SignatureVerdict.VALID]
-    assert {(t.operation, t.signature) for t in unsigned} == {("CHARGEBACK", SignatureVerdict.MISSING_ALLOWED)}
+    unsigned = [
+        item.transaction for _, item in good if item.transaction.signature != SignatureVerdict.VALID
+    ]
+    assert {(t.operation, t.signature) for t in unsigned} == {
+        ("CHARGEBACK", SignatureVerdict.MISSING_ALLOWED)
+    }
 
 
 def test_no_clock_is_doubted(good):
@@ -178,7 +204,9 @@ def test_every_kind_of_event_of_v0_is_there(first_seen):
 
 
 def test_currencies_with_none_two_and_three_decimals_all_move(first_seen):
-    moved = Counter(leg.currency for _, t in first_seen.values() for leg in t.legs if leg.amount is not None)
+    moved = Counter(
+        leg.currency for _, t in first_seen.values() for leg in t.legs if leg.amount is not None
+    )
     assert set(moved) == {"EUR", "GBP", "SEK", "JPY", "KWD"}
     assert min(moved.values()) > 300
 
@@ -187,13 +215,17 @@ def test_a_player_has_one_currency_and_one_brand(first_seen):
     owned: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for _, t in first_seen.values():
         if t.player_id is not None:
-            owned[t.player_id] |= {(t.brand, leg.currency) for leg in t.legs if leg.currency is not None}
+            owned[t.player_id] |= {
+                (t.brand, leg.currency) for leg in t.legs if leg.currency is not None
+            }
     assert {len(pairs) for pairs in owned.values()} == {1}
     assert "default" in {brand for pairs in owned.values() for brand, _ in pairs}
 
 
 def test_wins_and_rollbacks_refer_to_bets_and_a_few_bets_never_come(first_seen):
-    bets = {(t.provider, t.provider_tx_id) for _, t in first_seen.values() if t.legs[0].kind == Kind.BET}
+    bets = {
+        (t.provider, t.provider_tx_id) for _, t in first_seen.values() if t.legs[0].kind == Kind.BET
+    }
     wins = [t for _, t in first_seen.values() if t.provider == "hub88" and t.operation == "win"]
     assert all((t.provider, t.reference.tx_id) in bets for t in wins)
     assert any(t.legs[0].amount.unscaled == 0 and t.round_closed for t in wins)
@@ -226,12 +258,20 @@ def test_free_rounds_cost_nothing_and_name_their_campaign(first_seen):
 
 def test_references_of_the_cashier_and_the_payment_provider_meet(first_seen):
     opened = {t.provider_tx_id for _, t in first_seen.values() if t.operation == "deposit.opened"}
-    asked = {t.provider_tx_id for _, t in first_seen.values() if t.operation == "withdrawal.requested"}
-    authorised = {t.provider_tx_id for _, t in first_seen.values() if t.operation == "AUTHORISATION"}
+    asked = {
+        t.provider_tx_id for _, t in first_seen.values() if t.operation == "withdrawal.requested"
+    }
+    authorised = {
+        t.provider_tx_id for _, t in first_seen.values() if t.operation == "AUTHORISATION"
+    }
     for _, t in first_seen.values():
         if t.reference is None:
             continue
-        known = {"deposit.opened": opened, "withdrawal.requested": asked, "AUTHORISATION": authorised}
+        known = {
+            "deposit.opened": opened,
+            "withdrawal.requested": asked,
+            "AUTHORISATION": authorised,
+        }
         if t.reference.operation in known:
             assert t.reference.tx_id in known[t.reference.operation]
 
@@ -256,7 +296,9 @@ def test_one_account_and_only_one_speeds(first_seen):
     (speeder, most), (_, next_most) = _most_bets_within(first_seen, 60_000).most_common(2)
     assert most == 600
     assert next_most < 60
-    bets = [t for _, t in first_seen.values() if t.player_id == speeder and t.legs[0].kind == Kind.BET]
+    bets = [
+        t for _, t in first_seen.values() if t.player_id == speeder and t.legs[0].kind == Kind.BET
+    ]
     assert len(bets) == 600  # nothing before and nothing after: one episode
     assert max(t.occurred_at for t in bets) - min(t.occurred_at for t in bets) < 56_000
 
@@ -273,7 +315,11 @@ def test_the_speeder_can_pay_for_all_of_it(first_seen):
 
 def test_a_few_bets_are_above_what_the_player_has(first_seen):
     # A plain purse a player, in the stream's order; it only has to show that such bets are there, and rare.
-    owner = {t.provider_tx_id: t.player_id for _, t in first_seen.values() if t.operation == "deposit.opened"}
+    owner = {
+        t.provider_tx_id: t.player_id
+        for _, t in first_seen.values()
+        if t.operation == "deposit.opened"
+    }
     funds: Counter[str] = Counter()
     stakes: dict[tuple[str, str], int] = {}
     above = 0

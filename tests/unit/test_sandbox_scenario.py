@@ -145,9 +145,17 @@ def test_the_simulated_time_is_that_of_a_casino(canonical):
     assert 100_000 < duration_ms(Scenario(seed=7, start_ms=START_MS)) - PLAY_AFTER_MS < 240_000
     bets: dict[str, list[int]] = {}
     for d in canonical:
-        if isinstance(d.request, GameAction) and d.request.verb is Verb.BET and d.origin is Origin.FIRST:
+        if (
+            isinstance(d.request, GameAction)
+            and d.request.verb is Verb.BET
+            and d.origin is Origin.FIRST
+        ):
             bets.setdefault(d.request.player.id, []).append(d.at_ms)
-    spans = [(max(times) - min(times)) / (len(times) - 1) for times in bets.values() if 10 < len(times) < 600]
+    spans = [
+        (max(times) - min(times)) / (len(times) - 1)
+        for times in bets.values()
+        if 10 < len(times) < 600
+    ]
     assert len(spans) > 350
     assert 3_000 < sum(spans) / len(spans) < 6_500  # pauses between sittings included
 
@@ -190,7 +198,9 @@ def test_shares_of_the_dialects(keys):
 def test_an_adyen_batch_holds_one_account_and_at_most_a_few_notices(canonical):
     batches = [d.request for d in canonical if isinstance(d.request, PspBatch)]
     assert {len({item.player.brand for item in batch.items}) for batch in batches} == {1}
-    first = [d.request for d in canonical if isinstance(d.request, PspBatch) and d.origin is Origin.FIRST]
+    first = [
+        d.request for d in canonical if isinstance(d.request, PspBatch) and d.origin is Origin.FIRST
+    ]
     sizes = Counter(len(batch.items) for batch in first)
     assert set(sizes) == {1, 2, 3, 4, 5}
     assert any(len({item.player.id for item in batch.items}) > 1 for batch in batches)
@@ -198,7 +208,11 @@ def test_an_adyen_batch_holds_one_account_and_at_most_a_few_notices(canonical):
 
 def test_progress_is_told_up_to_the_end(keys):
     told: list[tuple[int, int]] = []
-    generate(Scenario(seed=1, start_ms=START_MS, events=900, speeders=0), keys, lambda *done: told.append(done))
+    generate(
+        Scenario(seed=1, start_ms=START_MS, events=900, speeders=0),
+        keys,
+        lambda *done: told.append(done),
+    )
     assert [total for _, total in told] == [900] * len(told)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (900, 900)
@@ -222,7 +236,9 @@ def test_headers_name_the_connectors_context(keys):
 
 
 def test_the_key_is_the_player_or_the_first_reference(keys):
-    for record in generate(Scenario(seed=1, start_ms=START_MS, events=900, speeders=0, poison=0), keys):
+    for record in generate(
+        Scenario(seed=1, start_ms=START_MS, events=900, speeders=0, poison=0), keys
+    ):
         if record.provider == "adyen":
             body = json.loads(record.value)
             expected = body["notificationItems"][0]["NotificationRequestItem"]["merchantReference"]

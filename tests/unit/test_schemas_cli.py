@@ -21,7 +21,10 @@ def test_every_schema_is_listed_with_id_topics_and_checksum():
     rows = {row["schema"]: row for row in json.loads(run("list", "--json").stdout)}
     assert {name: row["sha256"] for name, row in rows.items()} == released_checksums()
     assert rows["wallet-transaction/v1"]["id"] == 810001
-    assert rows["wallet-transaction/v1"]["topics"] == ["wallet.transactions.v1", "wallet.transactions.unresolved.v1"]
+    assert rows["wallet-transaction/v1"]["topics"] == [
+        "wallet.transactions.v1",
+        "wallet.transactions.unresolved.v1",
+    ]
     table = run("list")
     assert table.exit_code == 0
     assert all(schema.name in table.stdout for schema in released_registry())

@@ -25,7 +25,10 @@ from pitboss.state import StackState, forget_state, read_state, write_state
 from pitboss.workers.worker import read_currencies
 from schemas.errors import UsageError
 
-GIVEN = {"PITBOSS_KAFKA": "broker:9092", "PITBOSS_DATABASE": "postgresql://u:p%40ss@db:5432/postgres?sslmode=require"}
+GIVEN = {
+    "PITBOSS_KAFKA": "broker:9092",
+    "PITBOSS_DATABASE": "postgresql://u:p%40ss@db:5432/postgres?sslmode=require",
+}
 
 
 def test_defaults_are_the_embedded_stack_under_the_working_directory(tmp_path):
@@ -37,7 +40,9 @@ def test_defaults_are_the_embedded_stack_under_the_working_directory(tmp_path):
 
 
 def test_the_environment_overrides_and_is_named_as_the_source(tmp_path):
-    settings = read_settings({**GIVEN, "PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "load_1"})
+    settings = read_settings(
+        {**GIVEN, "PITBOSS_HOME": str(tmp_path), "PITBOSS_NAMESPACE": "load_1"}
+    )
     assert (settings.home, settings.namespace) == (tmp_path, "load_1")
     assert settings.sources["kafka"] == "PITBOSS_KAFKA"
     assert settings.uses_given_servers
@@ -66,9 +71,13 @@ def test_a_namespace_prefixes_topics_and_groups_and_names_the_database(namespace
     runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], namespace)
     assert runtime.topic("wallet.transactions.v1") == f"{namespace}.wallet.transactions.v1"
     assert runtime.group("ledger") == f"{namespace}.ledger"
-    assert runtime.database_url == f"postgresql://u:p%40ss@db:5432/pitboss_{namespace}?sslmode=require"
+    assert (
+        runtime.database_url == f"postgresql://u:p%40ss@db:5432/pitboss_{namespace}?sslmode=require"
+    )
     assert runtime.maintenance_url == GIVEN["PITBOSS_DATABASE"]
-    assert len(runtime.database) <= 63, "PostgreSQL cuts longer names off, and two namespaces would share one"
+    assert len(runtime.database) <= 63, (
+        "PostgreSQL cuts longer names off, and two namespaces would share one"
+    )
 
 
 def test_without_a_namespace_nothing_is_prefixed():
@@ -96,7 +105,9 @@ def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
     assert id_on("b.example") != id_on("a.example")
     assert id_on("örtlich host") == "_rtlich_host-ledger-1", "Kafka takes no other characters"
     assert id_on("localhost", ours="rack-7") == "rack-7-ledger-1"
-    assert id_on("a.example", ours="rack-7", worker="") == "", "without a name it is no member that comes back"
+    assert id_on("a.example", ours="rack-7", worker="") == "", (
+        "without a name it is no member that comes back"
+    )
 
 
 def test_no_stack_says_what_to_do(tmp_path):
@@ -172,7 +183,9 @@ def test_what_one_person_may_adjust_alone_is_said_by_currency():
 def test_currencies_of_an_installation_are_read_from_a_file(tmp_path):
     file = tmp_path / "currencies.json"
     file.write_text('{"KVND": 0}')
-    assert read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)})) == {"KVND": 0}
+    assert read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)})) == {
+        "KVND": 0
+    }
     assert read_currencies(read_worker_settings({})) == {}
     file.write_text("[]")
     with pytest.raises(UsageError, match="currency"):
@@ -194,7 +207,9 @@ def test_whose_players_wait_is_a_list_of_providers(text, providers):
     assert read_worker_settings(env).park_providers == providers
 
 
-@pytest.mark.parametrize("name", ["PITBOSS_PARK_RECORDS_MAX", "PITBOSS_PARK_AGE_MAX_MS", "PITBOSS_RESOLVE_MIN_AGE_MS"])
+@pytest.mark.parametrize(
+    "name", ["PITBOSS_PARK_RECORDS_MAX", "PITBOSS_PARK_AGE_MAX_MS", "PITBOSS_RESOLVE_MIN_AGE_MS"]
+)
 def test_a_number_that_is_none_is_named(name):
     with pytest.raises(UsageError, match=name):
         read_worker_settings({name: "an hour"})

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from streams.providers.signatures import Hmac, HmacSha256, Md5OfSorted, RsaSha256, same_secret, window_verdict
+from streams.providers.signatures import (
+    Hmac,
+    HmacSha256,
+    Md5OfSorted,
+    RsaSha256,
+    same_secret,
+    window_verdict,
+)
 
 # RFC 2202 section 3 and RFC 4231 section 4.3: test case 2 of each.
 _CASE_2 = (b"Jefe", b"what do ya want for nothing?")
@@ -42,10 +49,14 @@ def test_no_bytes_are_a_signature_by_chance_or_raise(payload, signature, digest)
     one = Hmac(b"k", digest)
     right = hmac.digest(b"k", payload, digest).hex().encode()
     assert one.matches_hex(payload, signature) == (signature.lower() == right)
-    assert one.matches_base64(payload, signature) == (signature == base64.b64encode(bytes.fromhex(right.decode())))
+    assert one.matches_base64(payload, signature) == (
+        signature == base64.b64encode(bytes.fromhex(right.decode()))
+    )
 
 
-@pytest.mark.parametrize("make", [lambda: Hmac(b"", "sha1"), lambda: HmacSha256(""), lambda: Md5OfSorted("")])
+@pytest.mark.parametrize(
+    "make", [lambda: Hmac(b"", "sha1"), lambda: HmacSha256(""), lambda: Md5OfSorted("")]
+)
 def test_an_empty_key_is_none(make) -> None:
     with pytest.raises(UsageError, match="empty"):
         make()
@@ -58,7 +69,9 @@ def test_a_key_that_is_no_hex_is_not_shown() -> None:
     assert refusal.value.__cause__ is None
 
 
-@pytest.mark.parametrize("key", ["", "hunter2", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+@pytest.mark.parametrize(
+    "key", ["", "hunter2", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
+)
 def test_a_key_that_is_no_rsa_key_is_not_shown(key) -> None:
     with pytest.raises(UsageError) as refusal:
         RsaSha256(key)
@@ -102,7 +115,13 @@ def test_a_secret_is_the_same_or_not() -> None:
 
 @pytest.mark.parametrize(
     ("signed_at", "verdict"),
-    [(700_000, "VALID"), (699_999, "STALE"), (1_000_000, "VALID"), (1_300_000, "VALID"), (1_300_001, "STALE")],
+    [
+        (700_000, "VALID"),
+        (699_999, "STALE"),
+        (1_000_000, "VALID"),
+        (1_300_000, "VALID"),
+        (1_300_001, "STALE"),
+    ],
 )
 def test_a_signature_grows_stale_on_either_side_of_its_window(signed_at, verdict) -> None:
     assert window_verdict(signed_at, 1_000_000, 300_000) == verdict

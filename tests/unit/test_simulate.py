@@ -32,7 +32,9 @@ def test_nothing_is_lost_doubled_or_made_up():
 @pytest.mark.prove
 @pytest.mark.timeout(3_600)
 def test_a_thousand_seeds():
-    code, said = simulated("--seeds", "1000", "--start", "1", "--processes", str(os.cpu_count() or 1))
+    code, said = simulated(
+        "--seeds", "1000", "--start", "1", "--processes", str(os.cpu_count() or 1)
+    )
     assert (code, said["failures"], said["failing_seeds"], said["seeds"]) == (0, 0, [], 1000)
     assert (said["events_min"] >= EVENTS_MIN, said["faults_min"] >= FAULTS_MIN) == (True, True)
 
@@ -42,7 +44,10 @@ def test_a_seed_does_the_same_again_to_the_last_step():
     program = "from lab.simulator.run import simulate; print(simulate(3, print))"
     told = [
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     ]

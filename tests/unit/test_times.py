@@ -155,7 +155,16 @@ def test_milliseconds_taken_for_seconds_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Malta/Europe", "../../etc/passwd", "Europe", "zone1970.tab", "Europe/__init__.py", "Europe/Malta/x/y"]
+    "name",
+    [
+        "",
+        "Malta/Europe",
+        "../../etc/passwd",
+        "Europe",
+        "zone1970.tab",
+        "Europe/__init__.py",
+        "Europe/Malta/x/y",
+    ],
 )
 def test_a_zone_that_is_none(name) -> None:
     with pytest.raises(UsageError, match="Europe/Malta"):
@@ -179,8 +188,12 @@ ZONES = (files("tzdata") / "zones").read_text().split()
 
 def test_1403_utc_read_in_any_other_zone_is_never_believed() -> None:
     """The provider prints UTC without saying so, 80 ms before the append; the setting names another zone."""
-    context = RecordContext(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
-    right = event_time(context, NAIVE_TOLERANCE_MS, ms_of_text("2026/11/22 14:03:20", zone_of("UTC")))
+    context = RecordContext(
+        raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None
+    )
+    right = event_time(
+        context, NAIVE_TOLERANCE_MS, ms_of_text("2026/11/22 14:03:20", zone_of("UTC"))
+    )
     assert right == (UTC_MS, "PROVIDER", False)
     wrong = 0
     for name in ZONES:
@@ -196,6 +209,8 @@ def test_1403_utc_read_in_any_other_zone_is_never_believed() -> None:
 
 def test_with_a_days_tolerance_the_fault_would_pass() -> None:
     """Why a provider without zone needs a narrow one: an hour early looks like any late message."""
-    context = RecordContext(raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None)
+    context = RecordContext(
+        raw_record("microgaming", b"x", timestamp=UTC_MS + 80), "acme", "mt", None
+    )
     _, _, clamped = event_time(context, DAY_MS, ms_of_text("2026/11/22 14:03:20", MALTA))
     assert not clamped

@@ -50,7 +50,13 @@ def test_no_other_topic_is_taken_for_raw_input(provider, namespace, other):
 
 @pytest.mark.parametrize(
     "name",
-    ["wallet.transactions.v1", "provider.hub88.raw.v1.dlt", "provider.hub88.raw.v2", "a.b.provider.x.raw.v1", ""],
+    [
+        "wallet.transactions.v1",
+        "provider.hub88.raw.v1.dlt",
+        "provider.hub88.raw.v2",
+        "a.b.provider.x.raw.v1",
+        "",
+    ],
 )
 def test_other_names_have_no_provider(name):
     with pytest.raises(ValueError, match="is not a raw topic"):
@@ -61,15 +67,29 @@ def test_names_are_unique_and_every_source_has_a_dead_letter_topic():
     topics = catalogue(["hub88", "adyen"])
     names = [topic.name for topic in topics]
     assert len(names) == len(set(names))
-    sources = {raw_topic("hub88"), raw_topic("adyen"), "wallet.transactions.v1", "wallet.transactions.unresolved.v1"}
-    assert {name for name in names if name.endswith(".dlt")} == {dead_letter_topic(name) for name in sources}
+    sources = {
+        raw_topic("hub88"),
+        raw_topic("adyen"),
+        "wallet.transactions.v1",
+        "wallet.transactions.unresolved.v1",
+    }
+    assert {name for name in names if name.endswith(".dlt")} == {
+        dead_letter_topic(name) for name in sources
+    }
 
 
 def test_what_must_never_be_lost_is_kept_for_ever():
     topics = by_name(["hub88"])
-    for name in ("wallet.transactions.v1", "wallet.balances.v1", "risk.alerts.v1", "provider.hub88.raw.v1.dlt"):
+    for name in (
+        "wallet.transactions.v1",
+        "wallet.balances.v1",
+        "risk.alerts.v1",
+        "provider.hub88.raw.v1.dlt",
+    ):
         assert topics[name].retention_ms == -1
-    assert topics["wallet.transactions.v1"].cleanup == "delete"  # compaction would take history away
+    assert (
+        topics["wallet.transactions.v1"].cleanup == "delete"
+    )  # compaction would take history away
     assert topics["wallet.balances.v1"].cleanup == "compact"
 
 

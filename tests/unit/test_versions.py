@@ -12,8 +12,22 @@ from schemas.errors import UsageError
 from schemas.policies import LedgerPolicy
 from schemas.topics import catalogue, raw_topic
 from streams.providers.adyen import Adyen
-from streams.providers.registry import DIALECTS, Dialects, dialect_of, policies, redact, released_rows
-from streams.providers.versions import VersionRow, VersionState, current_row, fallbacks, read_rows, sort_by_preference
+from streams.providers.registry import (
+    DIALECTS,
+    Dialects,
+    dialect_of,
+    policies,
+    redact,
+    released_rows,
+)
+from streams.providers.versions import (
+    VersionRow,
+    VersionState,
+    current_row,
+    fallbacks,
+    read_rows,
+    sort_by_preference,
+)
 
 ROW = {
     "provider": "acme",
@@ -29,7 +43,10 @@ def toml(*rows: dict[str, str]) -> str:
     lines = []
     for row in rows:
         lines.append("[[version]]")
-        lines += [f"{name} = {value}" for name, value in ({k: f'"{v}"' for k, v in ROW.items()} | row).items()]
+        lines += [
+            f"{name} = {value}"
+            for name, value in ({k: f'"{v}"' for k, v in ROW.items()} | row).items()
+        ]
     return "\n".join(lines)
 
 
@@ -57,7 +74,11 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
     )
     assert (read.name, read.state, read.source) == ("acme 1", "live", "a letter")
     assert read.keys == ("x-api-version=2", "^/v2/", '"api":2')
-    assert (read.from_ms, read.fallback, read.settings) == (1769904000000, (), {"accept_test": False})
+    assert (read.from_ms, read.fallback, read.settings) == (
+        1769904000000,
+        (),
+        {"accept_test": False},
+    )
     assert read.days_to_retirement(date(2026, 11, 22)) == 30
     assert read.days_to_retirement(date(2027, 1, 1)) == -10
     [plain] = read_rows(toml({}), "test.toml")
@@ -126,35 +147,54 @@ def test_which_row_is_asked_first() -> None:
 
 
 def test_which_version_is_current() -> None:
-    old, new = row(version="1", live_on=date(2025, 1, 1)), row(version="2", live_on=date(2026, 1, 1))
+    old, new = (
+        row(version="1", live_on=date(2025, 1, 1)),
+        row(version="2", live_on=date(2026, 1, 1)),
+    )
     assert current_row([old, new]) is new
     assert current_row([old, row(version="3", state=VersionState.ANNOUNCED)]) is old
     assert (
         current_row(
-            [row(version="1", state=VersionState.RETIRED), row(version="2", state=VersionState.DEPRECATED)]
+            [
+                row(version="1", state=VersionState.RETIRED),
+                row(version="2", state=VersionState.DEPRECATED),
+            ]
         ).version
         == "2"
     )
 
 
 def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
-    rows = [row(version="1"), row(version="2", from_=date(2026, 1, 1)), row(version="3", from_=date(2026, 2, 1))]
+    rows = [
+        row(version="1"),
+        row(version="2", from_=date(2026, 1, 1)),
+        row(version="3", from_=date(2026, 2, 1)),
+    ]
     stranger = row(provider="other")
     assert [one.version for one in fallbacks(rows[0], [*rows, stranger])] == ["3", "2"]
     assert fallbacks(row(version="1", fallback=()), rows) == []
-    assert [one.version for one in fallbacks(row(version="1", fallback=("2", "3")), rows)] == ["2", "3"]
+    assert [one.version for one in fallbacks(row(version="1", fallback=("2", "3")), rows)] == [
+        "2",
+        "3",
+    ]
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"adapter": "streams.providers.nobody:Nobody"}, "there is no module streams.providers.nobody"),
+        (
+            {"adapter": "streams.providers.nobody:Nobody"},
+            "there is no module streams.providers.nobody",
+        ),
         ({"adapter": "streams.providers.adyen:Nobody"}, "is no Dialect"),
         ({"adapter": "streams.providers.adyen:RejectCode"}, "is no Dialect"),
         ({"provider": "acme"}, "speaks for 'adyen'"),
         ({"settings": {"accept": True}}, "has no setting 'accept'; it has accept_test"),
         ({"settings": {"accept_test": "yes"}}, "settings: Expected `bool`"),
-        ({"settings": {"policy": {"win_without_bet": "PAY"}}}, "settings: Invalid enum value 'PAY'"),
+        (
+            {"settings": {"policy": {"win_without_bet": "PAY"}}},
+            "settings: Invalid enum value 'PAY'",
+        ),
         (
             {"settings": {"policy": {"win_without_bets": "REFUSE"}}},
             "a policy has no 'win_without_bets'; it has open_round_action",
@@ -168,7 +208,11 @@ def test_an_adapter_that_cannot_be_made(said, message) -> None:
 
 
 def test_settings_are_the_adapters_fields() -> None:
-    settings = {"accept_test": False, "unsigned_allowed": ["A"], "policy": {"win_without_bet": "REFUSE"}}
+    settings = {
+        "accept_test": False,
+        "unsigned_allowed": ["A"],
+        "policy": {"win_without_bet": "REFUSE"},
+    }
     made = dialect_of(row(provider="adyen", settings=settings))
     policy = LedgerPolicy(win_without_bet="REFUSE")
     assert made == Adyen(accept_test=False, unsigned_allowed=frozenset({"A"}), policy=policy)

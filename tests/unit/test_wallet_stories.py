@@ -41,7 +41,11 @@ class Wallet:
         self.book = Book()
         self._normaliser = Normaliser({dialect.provider: dialect}, {})
         self._offset = 0
-        self._post(replace(house("adjustment", "a-1", leg("ADJUSTMENT", cash_minor, currency)), brand="default"))
+        self._post(
+            replace(
+                house("adjustment", "a-1", leg("ADJUSTMENT", cash_minor, currency)), brand="default"
+            )
+        )
 
     @property
     def cash(self) -> int:
@@ -52,21 +56,38 @@ class Wallet:
         answer = self.book.decisions[-1].answer
         scale = None if answer.currency is None else exponent_of(answer.currency)
         return WalletOutcome(
-            event.event_id, event.brand, event.provider, event.operation, event.provider_tx_id, event.attempt,
-            event.player_id, answer.outcome, answer.reason, "No.", answer.currency, scale, answer.available_minor,
+            event.event_id,
+            event.brand,
+            event.provider,
+            event.operation,
+            event.provider_tx_id,
+            event.attempt,
+            event.player_id,
+            answer.outcome,
+            answer.reason,
+            "No.",
+            answer.currency,
+            scale,
+            answer.available_minor,
             answer.version,
-        )  # fmt: skip
+        )
 
-    def send(self, path: str, value: bytes, more: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    def send(
+        self, path: str, value: bytes, more: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         self._offset += 1
-        headers = {"http-path": path, "player": PLAYER, "currency": self.currency} | dict(more or {})
+        headers = {"http-path": path, "player": PLAYER, "currency": self.currency} | dict(
+            more or {}
+        )
         record = raw_record(self.dialect.provider, value, headers, offset=self._offset)
         [item] = self._normaliser.normalise(record)
         assert isinstance(item, AcceptedTransaction), item
         event = item.transaction
         if item.topic == UNRESOLVED:
             assert event.reference is not None
-            known = self.book.entries.get(referenced_event_id(event.brand, event.provider, event.reference))
+            known = self.book.entries.get(
+                referenced_event_id(event.brand, event.provider, event.reference)
+            )
             event = replace(event, player_id=known[-1].player_id if known else None)
         reply = self.dialect.answer(record, [self._post(event)])
         return reply.status, reply.body
@@ -76,7 +97,9 @@ class Wallet:
 
 
 def hundredhp(wallet: Wallet, call: str, tx_id: str, amount: str | None = None) -> tuple[int, str]:
-    body = {"secret": "s", "sessionId": "x", "txId": tx_id} | ({} if amount is None else {"amount": amount})
+    body = {"secret": "s", "sessionId": "x", "txId": tx_id} | (
+        {} if amount is None else {"amount": amount}
+    )
     status, answer = wallet.send(f"/{call}", json.dumps(body).encode())
     said = json.loads(answer)
     assert said.get("errCode", 200) == status
@@ -128,8 +151,16 @@ def test_100hp_cents_of_a_currency_without_them_stop_nobody() -> None:
 # --- Microgaming ------------------------------------------------------------------------------------------------------
 
 
-def microgaming(wallet: Wallet, playtype: str, action: str, cents: int, **more: str) -> dict[str, Any]:
-    said = {"seq": "always-the-same", "playtype": playtype, "token": "t", "gameid": "20", "gamereference": "ACME"}
+def microgaming(
+    wallet: Wallet, playtype: str, action: str, cents: int, **more: str
+) -> dict[str, Any]:
+    said = {
+        "seq": "always-the-same",
+        "playtype": playtype,
+        "token": "t",
+        "gameid": "20",
+        "gamereference": "ACME",
+    }
     said |= {"actionid": action, "amount": str(cents), "currency": "eur"} | more
     pkt = etree.Element("pkt")
     method = etree.SubElement(pkt, "methodcall", {"name": "play", "timestamp": ""})
@@ -145,7 +176,12 @@ def microgaming(wallet: Wallet, playtype: str, action: str, cents: int, **more: 
 def test_microgaming_the_integration_documents_example() -> None:
     wallet = Wallet(Microgaming(), 1_000)
     assert microgaming(wallet, "bet", "12157", 20_000)["errorcode"] == "6503"
-    assert microgaming(wallet, "bet", "12158", 225, freegame="offer", freegameofferinstanceid="1")["balance"] == "775"
+    assert (
+        microgaming(wallet, "bet", "12158", 225, freegame="offer", freegameofferinstanceid="1")[
+            "balance"
+        ]
+        == "775"
+    )
     assert microgaming(wallet, "win", "12159", 1_225)["balance"] == "2000"
     assert microgaming(wallet, "progressivewin", "12160", 1_001_225)["balance"] == "1003225"
     assert microgaming(wallet, "bet", "12157", 225)["balance"] == "1003000"
@@ -154,9 +190,13 @@ def test_microgaming_the_integration_documents_example() -> None:
     assert refund["exttransactionid"] != "DEBIT-NOT-RECEIVED"
     unknown = microgaming(wallet, "refund", "512157", 225)
     assert (unknown["exttransactionid"], unknown["balance"]) == ("DEBIT-NOT-RECEIVED", "1003225")
-    offline = microgaming(wallet, "win", "52160", 1_225, gameid="50", offline="true", token="p-1_50_52160")
+    offline = microgaming(
+        wallet, "win", "52160", 1_225, gameid="50", offline="true", token="p-1_50_52160"
+    )
     assert offline["balance"] == "1004450"
-    assert microgaming(wallet, "bet", "512157", 225)["errorcode"] == "6501"  # it comes after its refund
+    assert (
+        microgaming(wallet, "bet", "512157", 225)["errorcode"] == "6501"
+    )  # it comes after its refund
     assert wallet.cash == 1_004_450
 
 
@@ -170,8 +210,16 @@ def test_microgaming_the_refund_of_a_refused_bet_moves_nothing() -> None:
 # --- Pragmatic Play ---------------------------------------------------------------------------------------------------
 
 
-def pragmatic(wallet: Wallet, call: str, reference: str, amount: str | None = None, **more: str) -> dict[str, Any]:
-    form = {"userId": PLAYER, "gameId": "vs20", "roundId": "7", "reference": reference, "timestamp": "1790000000123"}
+def pragmatic(
+    wallet: Wallet, call: str, reference: str, amount: str | None = None, **more: str
+) -> dict[str, Any]:
+    form = {
+        "userId": PLAYER,
+        "gameId": "vs20",
+        "roundId": "7",
+        "reference": reference,
+        "timestamp": "1790000000123",
+    }
     form |= ({} if amount is None else {"amount": amount}) | more
     status, answer = wallet.send(f"/{call}.html", urlencode(form).encode())
     assert status == 200
@@ -208,8 +256,19 @@ def test_pragmatic_a_round_with_every_message_sent_twice() -> None:
 
 
 def pgsoft(wallet: Wallet, tx_id: str, bet: str, win: str, net: str) -> dict[str, Any]:
-    form = {"player_name": PLAYER, "currency_code": "EUR", "parent_bet_id": "1", "bet_id": "2", "transaction_id": tx_id}
-    form |= {"bet_amount": bet, "win_amount": win, "transfer_amount": net, "updated_time": "1790000000123"}
+    form = {
+        "player_name": PLAYER,
+        "currency_code": "EUR",
+        "parent_bet_id": "1",
+        "bet_id": "2",
+        "transaction_id": tx_id,
+    }
+    form |= {
+        "bet_amount": bet,
+        "win_amount": win,
+        "transfer_amount": net,
+        "updated_time": "1790000000123",
+    }
     _, answer = wallet.send("/Cash/TransferInOut", urlencode(form).encode())
     said: dict[str, Any] = json.loads(answer)
     return said
@@ -223,6 +282,8 @@ def test_pgsoft_bet_and_win_are_decided_together() -> None:
     assert pgsoft(wallet, "t-2", "100", "150", "50")["error"]["code"] == "3202"
     assert wallet.cash == 3_500
     assert pgsoft(wallet, "t-3", "0", "7.25", "7.25")["data"] == {
-        "currency_code": "EUR", "balance_amount": 42.25, "updated_time": 1790000000123
-    }  # fmt: skip
+        "currency_code": "EUR",
+        "balance_amount": 42.25,
+        "updated_time": 1790000000123,
+    }
     assert pgsoft(wallet, "t-1", "20", "6", "-14")["error"]["code"] == "3032"

@@ -101,7 +101,10 @@ def test_a_flood_keeps_memory_bounded_and_the_count_above_any_threshold():
 
 def test_contributions_come_by_time_then_arrival():
     window = window_of(T0 + 5, T0 + 9, T0 + 3, T0 + 5)
-    found = [(event.at_ms - T0, event.offset, event.event_id) for event in window.contributions(T0, T0 + 60_000)]
+    found = [
+        (event.at_ms - T0, event.offset, event.event_id)
+        for event in window.contributions(T0, T0 + 60_000)
+    ]
     assert found == [(3, 2, "e2"), (5, 0, "e0"), (5, 3, "e3"), (9, 1, "e1")]
     assert window.first_offset() == 0
 

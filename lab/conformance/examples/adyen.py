@@ -1,4 +1,6 @@
-"""Adyen's notices of a deposit's life: one request with several items, and single ones; each item signed by itself."""
+"""Adyen's notices of a deposit's life: one request with several items, and single ones; each item
+signed by itself.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,17 @@ from lab.conformance.examples.fill import Example, Expected, Fill, units
 from schemas.events import SignatureVerdict
 from streams.providers.dialect import KeyMaterial
 
-KEYS: Final[KeyMaterial] = {"hmac_hex": "5d0f3c1b7a92e8466cb1d5f00e4a7793c2b8f61a0d9e35478812fa6c3be7d091"}
+KEYS: Final[KeyMaterial] = {
+    "hmac_hex": "5d0f3c1b7a92e8466cb1d5f00e4a7793c2b8f61a0d9e35478812fa6c3be7d091"
+}
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "BTC", "ISK", "CLP", "CVE", "IDR")
 
-_DECIMALS: Final = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # docs.adyen.com, currency-codes; all others: ISO 4217
+_DECIMALS: Final = {
+    "CLP": 2,
+    "CVE": 0,
+    "IDR": 0,
+    "ISK": 2,
+}  # docs.adyen.com, currency-codes; all others: ISO 4217
 _MERCHANT: Final = "AcmeECOM"
 _AMSTERDAM: Final = timezone(timedelta(hours=1))
 
@@ -36,7 +45,9 @@ def examples(fill: Fill) -> list[Example]:
 def rebatch(fill: Fill) -> list[Example]:
     """The same items from the last to the first, two a request."""
     items = _items(fill)[::-1]
-    return [_batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)]
+    return [
+        _batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)
+    ]
 
 
 _Item = tuple[dict[str, Any], Expected]
@@ -48,12 +59,55 @@ def _items(fill: Fill) -> list[_Item]:
     opened, original = ("deposit.opened", fill.tx(0)), ("AUTHORISATION", psp)
     return [
         _item(fill, "AUTHORISATION", psp, paid, "DEPOSIT", opened),
-        _item(fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp),
-        _item(fill, "REFUND", _psp_reference(fill, 3), back, "DEPOSIT_REVERSAL", original, original=psp),
-        _item(fill, "REFUND", _psp_reference(fill, 4), back, "INFORMATIONAL", opened, original=psp, success=False),
-        _item(fill, "CANCELLATION", _psp_reference(fill, 5), paid, "DEPOSIT_REVERSAL", original, original=psp),
-        _item(fill, "CHARGEBACK", _psp_reference(fill, 6), back, "DEPOSIT_REVERSAL", original, original=psp),
-        _item(fill, "AUTHORISATION", _psp_reference(fill, 7), paid, "INFORMATIONAL", opened, success=False),
+        _item(
+            fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp
+        ),
+        _item(
+            fill,
+            "REFUND",
+            _psp_reference(fill, 3),
+            back,
+            "DEPOSIT_REVERSAL",
+            original,
+            original=psp,
+        ),
+        _item(
+            fill,
+            "REFUND",
+            _psp_reference(fill, 4),
+            back,
+            "INFORMATIONAL",
+            opened,
+            original=psp,
+            success=False,
+        ),
+        _item(
+            fill,
+            "CANCELLATION",
+            _psp_reference(fill, 5),
+            paid,
+            "DEPOSIT_REVERSAL",
+            original,
+            original=psp,
+        ),
+        _item(
+            fill,
+            "CHARGEBACK",
+            _psp_reference(fill, 6),
+            back,
+            "DEPOSIT_REVERSAL",
+            original,
+            original=psp,
+        ),
+        _item(
+            fill,
+            "AUTHORISATION",
+            _psp_reference(fill, 7),
+            paid,
+            "INFORMATIONAL",
+            opened,
+            success=False,
+        ),
     ]
 
 
@@ -90,14 +144,20 @@ def _item(
     if original:
         item["originalReference"] = original
     operation = code if success else f"{code}:false"
-    return item, Expected(operation, psp, None, ((kind, amount),), reference, signature=verdict.value)
+    return item, Expected(
+        operation, psp, None, ((kind, amount),), reference, signature=verdict.value
+    )
 
 
 def _batch(fill: Fill, name: str, *items: _Item) -> Example:
     said = [{"NotificationRequestItem": item} for item, _ in items]
-    body = json.dumps({"live": "false", "notificationItems": said}, separators=(",", ":"), ensure_ascii=False)
+    body = json.dumps(
+        {"live": "false", "notificationItems": said}, separators=(",", ":"), ensure_ascii=False
+    )
     headers = fill.headers("application/json", "/adyen/notifications")
-    return Example(name, headers, fill.tx(0).encode(), body.encode(), tuple(expected for _, expected in items))
+    return Example(
+        name, headers, fill.tx(0).encode(), body.encode(), tuple(expected for _, expected in items)
+    )
 
 
 def _psp_reference(fill: Fill, n: int) -> str:

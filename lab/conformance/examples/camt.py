@@ -1,4 +1,6 @@
-"""A day of the casino's bank: a notification and a statement with deposits, a return, a payout, twins, nothing."""
+"""A day of the casino's bank: a notification and a statement with deposits, a return, a payout,
+twins, nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "CHF")
 
 _ACCOUNT: Final = "CH5604835012345678009"
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
-_ROOTS: Final = {"camt.053": ("BkToCstmrStmt", "Stmt"), "camt.054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn")}
+_ROOTS: Final = {
+    "camt.053": ("BkToCstmrStmt", "Stmt"),
+    "camt.054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn"),
+}
 
 _NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd"
 _BALANCE: Final = "<Bal><Tp><CdOrPrtry><Cd>CLBD</Cd></CdOrPrtry></Tp></Bal>"
@@ -36,9 +41,17 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """An entry a file, the last one first: what has the bank's reference needs no statement around it."""
-    files = [_file(fill, "camt.054", "08", f"N{n}", [entry]) for n, entry in enumerate(_notified(fill)[::-1], 5)]
-    rest = [_file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]), *examples(fill)[2:]]
+    """An entry a file, the last one first: what has the bank's reference needs no statement around
+    it.
+    """
+    files = [
+        _file(fill, "camt.054", "08", f"N{n}", [entry])
+        for n, entry in enumerate(_notified(fill)[::-1], 5)
+    ]
+    rest = [
+        _file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]),
+        *examples(fill)[2:],
+    ]
     return files + rest
 
 
@@ -47,11 +60,17 @@ def _notified(fill: Fill) -> list[_Entry]:
 
 
 def _batch(fill: Fill) -> _Entry:
-    """Four payments under one booking: one with an id of its own, one that names no deposit, two alike in all."""
+    """Four payments under one booking: one with an id of its own, one that names no deposit, two
+    alike in all.
+    """
     amounts = [fill.amount(n) for n in range(3)]
     entry_ref, transaction = f"ACSR{fill.uuid(10)[:18]}", fill.uuid(11)
     payer = _spaced(fill.tx(1))
-    twin = (_order(fill, 12, "NOTPROVIDED"), amounts[2], f"<Ustrd>deposit {_deposit(fill, 2)}, thank you</Ustrd>")
+    twin = (
+        _order(fill, 12, "NOTPROVIDED"),
+        amounts[2],
+        f"<Ustrd>deposit {_deposit(fill, 2)}, thank you</Ustrd>",
+    )
     own = (
         f"<UETR>{transaction}</UETR>",
         amounts[0],
@@ -61,14 +80,24 @@ def _batch(fill: Fill) -> _Entry:
     inner = "".join(_detail(fill, *part) for part in (own, nameless, twin, twin))
     total = sum(amounts, amounts[2])
     key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escaped(payer)}||"
-    twins = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
+    twins = (
+        f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
+    )
     expects = (
-        _deposited(f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}", amounts[0], _deposit(fill, 0)),
-        Expected("CRDT", key, None, (("DEPOSIT", amounts[1]),), ("unmatched", key[:128]), _UNSIGNED),
+        _deposited(
+            f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
+            amounts[0],
+            _deposit(fill, 0),
+        ),
+        Expected(
+            "CRDT", key, None, (("DEPOSIT", amounts[1]),), ("unmatched", key[:128]), _UNSIGNED
+        ),
         _deposited(twins, amounts[2], _deposit(fill, 2)),
         _deposited(f"{twins}#2", amounts[2], _deposit(fill, 2)),
     )
-    return _entry(fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"), expects
+    return _entry(
+        fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
+    ), expects
 
 
 def _returned(fill: Fill) -> _Entry:
@@ -79,7 +108,9 @@ def _returned(fill: Fill) -> _Entry:
         "<RtrInf><Rsn><Cd>MD06</Cd></Rsn></RtrInf></TxDtls>"
     )
     leg, reference = ("DEPOSIT_REVERSAL", amount), ("deposit.opened", _deposit(fill, 0))
-    expected = Expected("DBIT", f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}", None, (leg,), reference, _UNSIGNED)
+    expected = Expected(
+        "DBIT", f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}", None, (leg,), reference, _UNSIGNED
+    )
     return _entry(fill, "DBIT", amount, entry_ref, inner), (expected,)
 
 
@@ -111,7 +142,9 @@ def _pending(fill: Fill) -> _Entry:
 
 
 def _deposited(tx_id: str, amount: Decimal, deposit: str) -> Expected:
-    return Expected("CRDT", tx_id, None, (("DEPOSIT", amount),), ("deposit.opened", deposit), _UNSIGNED)
+    return Expected(
+        "CRDT", tx_id, None, (("DEPOSIT", amount),), ("deposit.opened", deposit), _UNSIGNED
+    )
 
 
 def _deposit(fill: Fill, n: int) -> str:
@@ -140,7 +173,9 @@ def _escaped(text: str) -> str:
 
 def _printed(fill: Fill, amount: Decimal) -> str:
     """With up to five decimals, of which those beyond the currency's are zeros."""
-    return plain(amount) + ("0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else "")
+    return plain(amount) + (
+        "0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else ""
+    )
 
 
 def _detail(fill: Fill, refs: str, amount: Decimal, remittance: str) -> str:
@@ -151,7 +186,12 @@ def _detail(fill: Fill, refs: str, amount: Decimal, remittance: str) -> str:
 
 
 def _entry(
-    fill: Fill, direction: str, amount: Decimal, ref: str, details: str, status: str = "<Sts><Cd>BOOK</Cd></Sts>"
+    fill: Fill,
+    direction: str,
+    amount: Decimal,
+    ref: str,
+    details: str,
+    status: str = "<Sts><Cd>BOOK</Cd></Sts>",
 ) -> str:
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}+00:00"
     inner = f"<NtryDtls>{details}</NtryDtls>" if details else ""
@@ -162,7 +202,9 @@ def _entry(
     )
 
 
-def _file(fill: Fill, message: str, version: str, statement: str, entries: Sequence[_Entry]) -> Example:
+def _file(
+    fill: Fill, message: str, version: str, statement: str, entries: Sequence[_Entry]
+) -> Example:
     root, container = _ROOTS[message]
     own_id = f"{statement}-{fill.uuid(40)[:18]}"
     at = f"{datetime.fromtimestamp(fill.at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}Z"
@@ -174,7 +216,11 @@ def _file(fill: Fill, message: str, version: str, statement: str, entries: Seque
         f"<{container}><Id>{own_id}</Id><CreDtTm>{at}</CreDtTm>{copy}<Acct><Id><IBAN>{_ACCOUNT}</IBAN></Id></Acct>"
         f"{balance}{''.join(text for text, _ in entries)}</{container}></{root}></Document>"
     )
-    nothing = Expected(message, f"{_ACCOUNT}|{own_id}", None, (("INFORMATIONAL", None),), None, _UNSIGNED)
+    nothing = Expected(
+        message, f"{_ACCOUNT}|{own_id}", None, (("INFORMATIONAL", None),), None, _UNSIGNED
+    )
     expects = tuple(expected for _, several in entries for expected in several) or (nothing,)
     headers = fill.headers("application/xml", f"/files/{message}")
-    return Example(f"{message} {statement}", headers, _ACCOUNT.encode(), body.encode(), expects, message)
+    return Example(
+        f"{message} {statement}", headers, _ACCOUNT.encode(), body.encode(), expects, message
+    )

@@ -1,24 +1,29 @@
-"""What an adapter's examples are made of: contents to fill in, the messages made of them, and what must be read there.
+"""What an adapter's examples are made of: contents to fill in, the messages made of them, and what
+must be read there.
 
-The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the name of the module
-that holds the adapter's class: those of `streams.providers.hub88:Hub88` in `hub88.py`. Nothing else names them. Such a
-module exposes
+The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the
+name of the module that holds the adapter's class: those of `streams.providers.hub88:Hub88` in
+`hub88.py`. Nothing else names them. Such a module exposes
 
-- `KEYS`: the key material that the keyring would hold for this provider, secrets of its own made up for it. An empty
-  mapping says that the provider signs nothing that its adapter could check. For RSA take the pair of `rsa_keys.py`.
-- `examples(fill)`: the messages of a whole round (bet, win, rollback, a free round, a win of zero, odd but legal
-  spellings) as this provider would send and sign them, each with what must be read in it. Pure: same fill, same bytes.
-- `CURRENCIES` (optional): the codes that this provider can print, if they are not `CURRENCIES` here.
-- `rebatched(fill)`: only where messages have several items: the same items as in `examples(fill)`, in another order and
-  cut into other messages.
-- `OTHER_KEYS` (optional): key material of somebody else, under which nothing of this provider's is signed rightly; by
-  default every entry of `KEYS` with one digit or letter changed.
-- `payload(example)`: only where bodies are neither JSON, XML, Avro nor a form: the body as the value that the payload
-  schema describes.
-- `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers tell the balance in units of
-  10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they tell no balance.
+- `KEYS`: the key material that the keyring would hold for this provider, secrets of its own made up
+  for it. An empty mapping says that the provider signs nothing that its adapter could check. For
+  RSA take the pair of `rsa_keys.py`.
+- `examples(fill)`: the messages of a whole round (bet, win, rollback, a free round, a win of zero,
+  odd but legal spellings) as this provider would send and sign them, each with what must be read in
+  it. Pure: same fill, same bytes.
+- `CURRENCIES` (optional): the codes that this provider can print, if they are not `CURRENCIES`
+  here.
+- `rebatch(fill)`: only where messages have several items: the same items as in `examples(fill)`, in
+  another order and cut into other messages.
+- `OTHER_KEYS` (optional): key material of somebody else, under which nothing of this provider's is
+  signed rightly; by default every entry of `KEYS` with one digit or letter changed.
+- `payload(example)`: only where bodies are neither JSON, XML, Avro nor a form: the body as the
+  value that the payload schema describes.
+- `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers tell the balance in
+  units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they tell no balance.
 
-Text of a hostile fill must be escaped as the format asks for (`&lt;`, `%20`): the provider's code did that too.
+Text of a hostile fill must be escaped as the format asks for (`&lt;`, `%20`): the provider's code
+did that too.
 
 The conformance suite, `pitboss providers fuzz` and `pitboss bench adapters` live on these modules.
 """
@@ -39,7 +44,9 @@ from schemas.money import AMOUNT_MAX, EXPONENTS
 from schemas.topics import raw_topic
 
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC", "ISK", "CLP")
-"""One of each number of decimals that a wallet can have (2, 0, 3, 4, 6, 8), and two that Adyen counts otherwise."""
+"""One of each number of decimals that a wallet can have (2, 0, 3, 4, 6, 8), and two that Adyen
+counts otherwise.
+"""
 
 AT_MS: Final = 1_795_183_400_123
 """14:03:20.123 UTC on 20 November 2026: not a whole hour, and no time at which two zones agree."""
@@ -48,23 +55,53 @@ _MS_BETWEEN_SENDINGS: Final = 1_700
 _CONNECTOR_LAG_MS: Final = 40
 _BROKER_LAG_MS: Final = 60
 
-# Valid amounts have at most this many major units: in the smallest unit of any provider they still fit 64 bits.
+# Valid amounts have at most this many major units: in the smallest unit of any provider they still
+# fit 64 bits.
 _MAJOR_MAX: Final = 10_000_000
 
 _HOSTILE_TEXTS: Final = (
-    "a<b>&amp;c", "]]><x/>", "a\"b'c", "a&b=c%20d+e", "{'$ne':1}\\u0000", "ünï-çødé-玩家-🎰", "٣٤٥", "two  spaces",
-    "x" * 128, "x" * 129, "00012", "1e5", "-1", "null", "../../etc/passwd", "a;b|c:d,e", "NaN",
-)  # fmt: skip
-_HOSTILE_MINOR: Final = (0, 1, 9, 10**15, 2**31 - 1, 2**31, 2**53 + 1, 2**62, AMOUNT_MAX, AMOUNT_MAX + 1, 10**25)
+    "a<b>&amp;c",
+    "]]><x/>",
+    "a\"b'c",
+    "a&b=c%20d+e",
+    "{'$ne':1}\\u0000",
+    "ünï-çødé-玩家-🎰",
+    "٣٤٥",
+    "two  spaces",
+    "x" * 128,
+    "x" * 129,
+    "00012",
+    "1e5",
+    "-1",
+    "null",
+    "../../etc/passwd",
+    "a;b|c:d,e",
+    "NaN",
+)
+_HOSTILE_MINOR: Final = (
+    0,
+    1,
+    9,
+    10**15,
+    2**31 - 1,
+    2**31,
+    2**53 + 1,
+    2**62,
+    AMOUNT_MAX,
+    AMOUNT_MAX + 1,
+    10**25,
+)
 
 
 @dataclass(frozen=True)
 class Fill:
-    """The content of one round, a pure function of `seed`; each part can be asked for again and stays what it is.
+    """The content of one round, a pure function of `seed`; each part can be asked for again and
+    stays what it is.
 
-    `sending` counts how often the provider has sent this content: `request_id` and the times differ between two
-    sendings, everything else is the same. A `hostile` fill has legal text that careless code breaks on, and amounts up
-    to and beyond what 64 bits hold: an adapter may reject it, but must never read anything else than what it says.
+    `sending` counts how often the provider has sent this content: `request_id` and the times differ
+    between two sendings, everything else is the same. A `hostile` fill has legal text that careless
+    code breaks on, and amounts up to and beyond what 64 bits hold: an adapter may reject it, but
+    must never read anything else than what it says.
     """
 
     seed: int
@@ -116,7 +153,10 @@ class Fill:
         return self._hostile_text("campaign") or f"camp-{self._number('campaign') % 10**4:04d}"
 
     def tx(self, n: int = 0) -> str:
-        """The n-th transaction id of this round. Unique over fills; may be odd text in a hostile one."""
+        """The n-th transaction id of this round.
+
+        Unique over fills; may be odd text in a hostile one.
+        """
         return self._hostile_text(f"tx{n}") or f"tx-{self.uuid(n)}"
 
     def uuid(self, n: int = 0) -> str:
@@ -128,7 +168,9 @@ class Fill:
         return 1 + self._number(f"number{n}") % (2**53 - 1)
 
     def request_id(self, n: int = 0) -> str:
-        """A UUID that differs between two sendings of the same content: request ids, sequence numbers, nonces."""
+        """A UUID that differs between two sendings of the same content: request ids, sequence
+        numbers, nonces.
+        """
         return _uuid_text(self._digest(f"request{n}/{self.sending}"))
 
     def pick(self, n: int, of: int) -> int:
@@ -136,7 +178,8 @@ class Fill:
         return self._number(f"pick{n}") % of
 
     def amount(self, n: int = 0, decimals: int | None = None) -> Decimal:
-        """The n-th amount in major units: at most the currency's decimals, and at most `decimals` where given.
+        """The n-th amount in major units: at most the currency's decimals, and at most `decimals`
+        where given.
 
         Above zero in a valid fill; a hostile one has zeros and amounts that no wallet can hold.
         """
@@ -145,7 +188,8 @@ class Fill:
         if self.hostile and chance % 4 == 0:
             minor = _HOSTILE_MINOR[(chance >> 8) % len(_HOSTILE_MINOR)]
         elif self.hostile and chance % 4 == 1:
-            # More digits than a float holds, and fewer than 64 bits do: who takes a detour over a float shows here.
+            # More digits than a float holds, and fewer than 64 bits do: who takes a detour over a
+            # float shows here.
             minor = 1 + (chance >> 16) % 10 ** (13 + (chance >> 8) % 7)
         else:
             # Sizes as they come: one minor unit, some coins, a day's pay, a jackpot.
@@ -153,8 +197,12 @@ class Fill:
             minor = 1 + (chance >> 16) % size
         return Decimal(minor).scaleb(-scale)
 
-    def headers(self, content_type: str, path: str, more: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-        """A connector's headers around a POST to `path`; `more` are the provider's own, by lower-case name."""
+    def headers(
+        self, content_type: str, path: str, more: Mapping[str, bytes] | None = None
+    ) -> dict[str, bytes]:
+        """A connector's headers around a POST to `path`; `more` are the provider's own, by
+        lower-case name.
+        """
         return {
             "content-type": content_type.encode(),
             "http-method": b"POST",
@@ -179,15 +227,17 @@ class Fill:
         if not self.hostile:
             return None
         chance = self._number("hostile" + name)
-        # Half of them stay tame: in a message where everything is odd, the first oddity hides the others.
+        # Half of them stay tame: in a message where everything is odd, the first oddity hides the
+        # others.
         return None if chance % 2 else _HOSTILE_TEXTS[(chance >> 1) % len(_HOSTILE_TEXTS)]
 
 
 class Expected(msgspec.Struct, frozen=True):
     """What must be read of one item of a message.
 
-    `legs` are (kind, amount in major units or None). `reference` is (operation, transaction id). `signature` is the
-    verdict under `KEYS`. Make those of player events, market events and rejections with `event` and `rejected`.
+    `legs` are (kind, amount in major units or None). `reference` is (operation, transaction id).
+    `signature` is the verdict under `KEYS`. Make those of player events, market events and
+    rejections with `event` and `rejected`.
     """
 
     operation: str
@@ -199,7 +249,10 @@ class Expected(msgspec.Struct, frozen=True):
     currency: str | None = None
     """Of the legs' amounts, where it is not the fill's."""
     at_ms: int | None = None
-    """The provider's clock as read from the message. None: none, or the fill's (of the first sending, or of this)."""
+    """The provider's clock as read from the message.
+
+    None: none, or the fill's (of the first sending, or of this).
+    """
     is_event: bool = False
     code: RejectCode | None = None
 
@@ -227,11 +280,12 @@ def market_id_text(match_id: str, market_id: str, specifiers: str, outcome_id: s
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One message as it reaches the raw topic: headers by lower-case name, the raw key, the exact bytes.
+    """One message as it reaches the raw topic: headers by lower-case name, the raw key, the exact
+    bytes.
 
-    `schema` names the payload schema (the folder under `schemas/providers/<provider>`) that the body fulfils. None:
-    the folder named as the first item's operation, or the provider's only folder. A message whose items are all
-    rejected need not fulfil any.
+    `schema` names the payload schema (the folder under `schemas/providers/<provider>`) that the
+    body fulfils. None: the folder named as the first item's operation, or the provider's only
+    folder. A message whose items are all rejected need not fulfil any.
     """
 
     name: str
@@ -255,15 +309,24 @@ class ExampleRecord(msgspec.Struct, frozen=True):
 
 
 def record(
-    example: Example, provider: str, *, partition: int = 0, offset: int = 0, appended_at_ms: int | None = None
+    example: Example,
+    provider: str,
+    *,
+    partition: int = 0,
+    offset: int = 0,
+    appended_at_ms: int | None = None,
 ) -> ExampleRecord:
-    """The raw record of an example; by default the broker appends it shortly after its `received-at`."""
+    """The raw record of an example; by default the broker appends it shortly after its
+    `received-at`.
+    """
     if appended_at_ms is None:
         received_at = example.headers.get("received-at", b"")
         usable = received_at.isdigit() and len(received_at) < 15
         appended_at_ms = int(received_at) + _BROKER_LAG_MS - _CONNECTOR_LAG_MS if usable else AT_MS
     headers = tuple(example.headers.items())
-    return ExampleRecord(raw_topic(provider), partition, offset, appended_at_ms, example.key, example.value, headers)
+    return ExampleRecord(
+        raw_topic(provider), partition, offset, appended_at_ms, example.key, example.value, headers
+    )
 
 
 def plain(amount: Decimal) -> str:
@@ -272,7 +335,10 @@ def plain(amount: Decimal) -> str:
 
 
 def units(amount: Decimal, decimals: int) -> int:
-    """An amount in units of 10**-decimals, exactly. Raises ValueError where it does not come out even."""
+    """An amount in units of 10**-decimals, exactly.
+
+    Raises ValueError where it does not come out even.
+    """
     scaled = amount.scaleb(decimals)
     whole = int(scaled)
     if whole != scaled:

@@ -19,7 +19,10 @@ Make: TypeAlias = Callable[[Fill], list[Example]]
 
 
 class Examples(msgspec.Struct, frozen=True):
-    """What an examples module exposes; `fill.py` says what each is. `has_balance`: whether it says anything of it."""
+    """What an examples module exposes; `fill.py` says what each is.
+
+    `has_balance`: whether it says anything of it.
+    """
 
     keys: KeyMaterial
     make: Make
@@ -32,14 +35,19 @@ class Examples(msgspec.Struct, frozen=True):
 
 
 def examples_of(dialect: Dialect) -> Examples:
-    """The examples of this dialect. Raises UsageError where there are none or the module lacks something."""
+    """The examples of this dialect.
+
+    Raises UsageError where there are none or the module lacks something.
+    """
     name = examples_module(dialect)
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise UsageError(f"the adapter of {dialect.provider} has no examples: write {name}") from error
+        raise UsageError(
+            f"the adapter of {dialect.provider} has no examples: write {name}"
+        ) from error
     return _read(module)
 
 
@@ -57,7 +65,7 @@ def _read(module: ModuleType) -> Examples:
         module.examples,
         getattr(module, "CURRENCIES", CURRENCIES),
         getattr(module, "OTHER_KEYS", None),
-        getattr(module, "rebatched", None),
+        getattr(module, "rebatch", None),
         getattr(module, "payload", None),
         hasattr(module, "BALANCE_DECIMALS"),
         getattr(module, "BALANCE_DECIMALS", None),

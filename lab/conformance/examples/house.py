@@ -12,7 +12,9 @@ from typing import Final
 from lab.conformance.examples.fill import Example, Expected, Fill, plain
 from streams.providers.dialect import KeyMaterial
 
-KEYS: Final[KeyMaterial] = {"hmac_hex": "a81c6f40d2937be5540f1e9d8c3b7a26e7f5d4c3b2a1908f7e6d5c4b3a291807"}
+KEYS: Final[KeyMaterial] = {
+    "hmac_hex": "a81c6f40d2937be5540f1e9d8c3b7a26e7f5d4c3b2a1908f7e6d5c4b3a291807"
+}
 BALANCE_DECIMALS: Final = 0
 
 _ACTOR: Final = {"actor": "ops-7", "reason": 'said <so> & "meant" it'}
@@ -30,14 +32,25 @@ def examples(fill: Fill) -> list[Example]:
         _said(fill, "withdrawal.approved", 2, ("INFORMATIONAL", None), of_withdrawal, requested),
         _said(fill, "withdrawal.paid", 3, ("WITHDRAWAL", None), of_withdrawal, requested),
         _said(
-            fill, "withdrawal.refused", 4, ("WITHDRAWAL_REVERSAL", None), of_withdrawal | {"reason": "no"}, requested
+            fill,
+            "withdrawal.refused",
+            4,
+            ("WITHDRAWAL_REVERSAL", None),
+            of_withdrawal | {"reason": "no"},
+            requested,
         ),
         _money(fill, "adjustment", 5, "ADJUSTMENT", _ACTOR),
         _money(fill, "adjustment", 6, "ADJUSTMENT", _ACTOR, below_zero=True),
         _money(fill, "bonus.granted", 7, "BONUS_GRANT", campaign),
         _money(fill, "bonus.released", 8, "BONUS_RELEASE", campaign),
         _money(fill, "bonus.forfeited", 9, "BONUS_FORFEIT", campaign),
-        _said(fill, "player.blocked", 10, ("PLAYER_STATE", None), {**_ACTOR, "alert_id": fill.uuid(99)}),
+        _said(
+            fill,
+            "player.blocked",
+            10,
+            ("PLAYER_STATE", None),
+            {**_ACTOR, "alert_id": fill.uuid(99)},
+        ),
         _said(fill, "player.released", 11, ("PLAYER_STATE", None), _ACTOR),
         _money(fill, "player.limited", 12, "PLAYER_STATE", _ACTOR),
         _money(fill, "adjustment.proposed", 13, "INFORMATIONAL", _ACTOR),
@@ -50,14 +63,26 @@ def examples(fill: Fill) -> list[Example]:
             ("adjustment.proposed", fill.tx(13)),
         ),
         _said(fill, "player.held", 15, ("PLAYER_STATE", None), _ACTOR | {"source": "kyc"}),
-        _said(fill, "player.unlimited", 16, ("PLAYER_STATE", None), _ACTOR | {"currency": fill.currency}),
+        _said(
+            fill,
+            "player.unlimited",
+            16,
+            ("PLAYER_STATE", None),
+            _ACTOR | {"currency": fill.currency},
+        ),
         _wagered_bonus(fill, 17),
         _heartbeat(fill),
     ]
 
 
 def _money(
-    fill: Fill, operation: str, n: int, kind: str, more: Mapping[str, str] | None = None, *, below_zero: bool = False
+    fill: Fill,
+    operation: str,
+    n: int,
+    kind: str,
+    more: Mapping[str, str] | None = None,
+    *,
+    below_zero: bool = False,
 ) -> Example:
     amount = -fill.amount(n) if below_zero else fill.amount(n)
     fields = {"amount": plain(amount), "currency": fill.currency, **(more or {})}
@@ -66,7 +91,12 @@ def _money(
 
 def _wagered_bonus(fill: Fill, n: int) -> Example:
     amount, wagering = fill.amount(n), fill.amount(n + 1)
-    fields = {"operation": "bonus.granted", "id": fill.tx(n), "player_id": fill.player, "at": _at(fill)}
+    fields = {
+        "operation": "bonus.granted",
+        "id": fill.tx(n),
+        "player_id": fill.player,
+        "at": _at(fill),
+    }
     fields |= {"campaign_id": fill.campaign, "currency": fill.currency, "amount": plain(amount)}
     legs = (("BONUS_GRANT", amount), ("WAGERING", wagering))
     expected = Expected("bonus.granted", fill.tx(n), fill.player, legs)
@@ -83,7 +113,13 @@ def _said(
     reference: tuple[str, str] | None = None,
 ) -> Example:
     name = f"{operation} below zero" if leg[1] is not None and leg[1] < 0 else operation
-    fields = {"operation": operation, "id": fill.tx(n), "player_id": fill.player, "at": _at(fill), **more}
+    fields = {
+        "operation": operation,
+        "id": fill.tx(n),
+        "player_id": fill.player,
+        "at": _at(fill),
+        **more,
+    }
     expected = Expected(operation, fill.tx(n), fill.player, (leg,), reference)
     return _sealed(fill, name, fields, fill.player, expected)
 
@@ -94,7 +130,9 @@ def _heartbeat(fill: Fill) -> Example:
     return _sealed(fill, "heartbeat", fields, fill.uuid(50), expected)
 
 
-def _sealed(fill: Fill, name: str, fields: Mapping[str, str], key: str, expected: Expected) -> Example:
+def _sealed(
+    fill: Fill, name: str, fields: Mapping[str, str], key: str, expected: Expected
+) -> Example:
     body = json.dumps(fields, ensure_ascii=False).encode()
     signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), body, "sha256").hex().encode()
     headers = fill.headers("application/json", "/house/v1", {"x-house-signature": signature})

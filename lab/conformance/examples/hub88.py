@@ -1,4 +1,6 @@
-"""A round at Hub88: bets, wins, a rollback, free rounds; fields in the order in which Hub88 prints them."""
+"""A round at Hub88: bets, wins, a rollback, free rounds; fields in the order in which Hub88 prints
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its win, a second bet that is rolled back, a free round, a win of zero, and what may be left out."""
+    """A bet, its win, a second bet that is rolled back, a free round, a win of zero, and what may
+    be left out.
+    """
     bet, win, second, back = (fill.uuid(n) for n in range(4))
     paid, won, lost = (fill.amount(n, _DECIMALS) for n in range(3))
     referred = ("bet", bet)
@@ -27,7 +31,15 @@ def examples(fill: Fill) -> list[Example]:
         _message(fill, "win", win, won, ("WIN", won), reference=referred),
         _message(fill, "bet", second, lost, ("BET", lost), name="a second bet"),
         _message(fill, "rollback", back, None, ("ROLLBACK", None), reference=("bet", second)),
-        _message(fill, "bet", fill.uuid(4), _ZERO, ("BET", _ZERO), name="a free bet", reward_uuid=fill.uuid(9)),
+        _message(
+            fill,
+            "bet",
+            fill.uuid(4),
+            _ZERO,
+            ("BET", _ZERO),
+            name="a free bet",
+            reward_uuid=fill.uuid(9),
+        ),
         _message(
             fill,
             "win",
@@ -91,7 +103,9 @@ def _message(
 
 
 def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """Only what a bet cannot do without; the token belongs to the envelope of their API and is always there."""
+    """Only what a bet cannot do without; the token belongs to the envelope of their API and is
+    always there.
+    """
     fields = {
         "user": fill.player,
         "transaction_uuid": tx_id,
@@ -103,12 +117,22 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "amount": units(amount, _DECIMALS),
     }
     expected = Expected("bet", tx_id, fill.player, (("BET", amount),))
-    return _sealed(fill, "a bet with nothing that may be missing, its currency in lower case", "bet", fields, expected)
+    return _sealed(
+        fill,
+        "a bet with nothing that may be missing, its currency in lower case",
+        "bet",
+        fields,
+        expected,
+    )
 
 
-def _sealed(fill: Fill, name: str, operation: str, fields: dict[str, Any], expected: Expected) -> Example:
+def _sealed(
+    fill: Fill, name: str, operation: str, fields: dict[str, Any], expected: Expected
+) -> Example:
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     headers = fill.headers(
-        "application/json", f"/transaction/{operation}", {"x-hub88-signature": rsa_sha256_base64(body)}
+        "application/json",
+        f"/transaction/{operation}",
+        {"x-hub88-signature": rsa_sha256_base64(body)},
     )
     return Example(name, headers, fill.player.encode(), body, (expected,))

@@ -1,4 +1,6 @@
-"""A round at 100HP: withdrawals and what becomes of each under the same txId, and a promotional win."""
+"""A round at 100HP: withdrawals and what becomes of each under the same txId, and a promotional
+win.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A withdrawal and its deposit, one that is lost, one that is rolled back, a promotion, too many decimals."""
+    """A withdrawal and its deposit, one that is lost, one that is rolled back, a promotion, too
+    many decimals.
+    """
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     bet, lost, back, odd = (_uuid7(fill, n) for n in range(4))
     return [
@@ -35,14 +39,22 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def _uuid7(fill: Fill, n: int) -> str:
-    """A UUID of version 7 with the fill's time of the first sending in it, so that a retry has the same."""
+    """A UUID of version 7 with the fill's time of the first sending in it, so that a retry has the
+    same.
+    """
     tail = fill.uuid(n)
     time = f"{fill.first_at_ms:012x}"
     return f"{time[:8]}-{time[8:]}-7{tail[15:]}"
 
 
 def _of_session(
-    fill: Fill, operation: str, tx_id: str, amount: Decimal, leg: tuple[str, Decimal], *, name: str | None = None
+    fill: Fill,
+    operation: str,
+    tx_id: str,
+    amount: Decimal,
+    leg: tuple[str, Decimal],
+    *,
+    name: str | None = None,
 ) -> Example:
     fields = {
         "sessionId": fill.uuid(80),
@@ -67,13 +79,17 @@ def _ending(
     name: str | None = None,
 ) -> Example:
     """A deposit or a rollback: it names neither player nor currency."""
-    fields = {"txId": tx_id, "secret": KEYS["secret"]} | ({} if amount is None else {"amount": amount})
+    fields = {"txId": tx_id, "secret": KEYS["secret"]} | (
+        {} if amount is None else {"amount": amount}
+    )
     expected = Expected(operation, tx_id, None, (leg,), ("withdrawal", tx_id))
     return _message(fill, name or operation, operation, fields, expected, {})
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A withdrawal with more decimals than are counted, its currency in lower case and fields that nobody knows."""
+    """A withdrawal with more decimals than are counted, its currency in lower case and fields that
+    nobody knows.
+    """
     more = plain(amount) + ("" if fill.scale else ".00") + "9"
     fields = {
         "amount": more,
@@ -84,14 +100,26 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     }
     headers = {PLAYER_HEADER: fill.player.encode(), CURRENCY_HEADER: fill.currency.lower().encode()}
     expected = Expected("withdrawal", tx_id, fill.player, (("BET", amount),))
-    return _message(fill, "a withdrawal whose decimals are cut off", "withdrawal", fields, expected, headers)
+    return _message(
+        fill, "a withdrawal whose decimals are cut off", "withdrawal", fields, expected, headers
+    )
 
 
 def _message(
-    fill: Fill, name: str, operation: str, fields: dict[str, Any], expected: Expected, headers: dict[str, bytes]
+    fill: Fill,
+    name: str,
+    operation: str,
+    fields: dict[str, Any],
+    expected: Expected,
+    headers: dict[str, bytes],
 ) -> Example:
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     key = (expected.player_id or expected.tx_id).encode()
     return Example(
-        name, fill.headers("application/json", f"/wallet/{operation}", headers), key, body, (expected,), operation
+        name,
+        fill.headers("application/json", f"/wallet/{operation}", headers),
+        key,
+        body,
+        (expected,),
+        operation,
     )

@@ -14,9 +14,17 @@ KEYS: Final[KeyMaterial] = {}
 
 _LICENSEE: Final = "Acme Gaming Ltd"
 _HEADINGS: Final = (
-    "TIMESTAMP", "PLAYER_ID", "REG_NATION", "REG_DOB", "LAST_LOGIN", "CURRENCY",
-    "BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASINO_CHIPS_VALUE",
-)  # fmt: skip
+    "TIMESTAMP",
+    "PLAYER_ID",
+    "REG_NATION",
+    "REG_DOB",
+    "LAST_LOGIN",
+    "CURRENCY",
+    "BET_IN_MONTH",
+    "BALANCE_MONTH_END",
+    "PENDING_TRANSFER",
+    "CASINO_CHIPS_VALUE",
+)
 _PLAYERS: Final = 3
 _AHEAD: Final = timedelta(hours=2)  # of UTC: an hour ahead of CET
 _NOTED: Final = "INFORMATIONAL"
@@ -35,7 +43,10 @@ def rebatch(fill: Fill) -> list[Example]:
     """The same lines in two files, the last player first."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     files = (("later", rows[:0:-1]), ("earlier", rows[:1]))
-    return [*(_file(fill, name, _LICENSEE, some, "\r\n") for name, some in files), examples(fill)[1]]
+    return [
+        *(_file(fill, name, _LICENSEE, some, "\r\n") for name, some in files),
+        examples(fill)[1],
+    ]
 
 
 def payload(example: Example) -> dict[str, Any]:
@@ -55,23 +66,34 @@ def _row(fill: Fill, n: int) -> tuple[str, Expected]:
     at = fill.first_at_ms // 1000 + n
     time = f"{datetime.fromtimestamp(at, UTC) + _AHEAD:%Y-%m-%dT%H:%M:%S}"
     player = _tabless(f"{fill.player}-{n}" if not fill.hostile else fill.player)
-    amounts: list[Decimal | None] = [fill.amount(3 * n), fill.amount(3 * n + 1), fill.amount(3 * n + 2), None]
+    amounts: list[Decimal | None] = [
+        fill.amount(3 * n),
+        fill.amount(3 * n + 1),
+        fill.amount(3 * n + 2),
+        None,
+    ]
     fields = [time, player, "MT", "1980-02-29", time, fill.currency]
     fields += ["" if amount is None else plain(amount) for amount in amounts]
     legs = tuple((_NOTED, amount) for amount in amounts)
     tx_id = f"{_LICENSEE}|{time}|{player}|{fill.currency}"
     unsigned = SignatureVerdict.NOT_CHECKED.value
-    return "\t".join(fields), Expected("player_data", tx_id, player, legs, None, unsigned, at_ms=at * 1000)
+    return "\t".join(fields), Expected(
+        "player_data", tx_id, player, legs, None, unsigned, at_ms=at * 1000
+    )
 
 
 def _tabless(text: str) -> str:
     return " ".join(text.split())
 
 
-def _file(fill: Fill, name: str, licensee: str, rows: list[tuple[str, Expected]], end: str) -> Example:
+def _file(
+    fill: Fill, name: str, licensee: str, rows: list[tuple[str, Expected]], end: str
+) -> Example:
     lines = [f"{licensee}\t2026-10\t+01:00", *(text for text, _ in rows), "\t".join(_HEADINGS)]
     unsigned = SignatureVerdict.NOT_CHECKED.value
     nobody = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
     headers = fill.headers("text/tab-separated-values", "/lga")
     expects = tuple(expected for _, expected in rows) or (nobody,)
-    return Example(name, headers, licensee.encode(), (end.join(lines) + end).encode(), expects, "report")
+    return Example(
+        name, headers, licensee.encode(), (end.join(lines) + end).encode(), expects, "report"
+    )

@@ -24,7 +24,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its win, a refunded bet, a free game, a jackpot, a win without a session, the end of the round."""
+    """A bet, its win, a refunded bet, a free game, a jackpot, a win without a session, the end of
+    the round.
+    """
     paid, won, second = (fill.amount(n, AMOUNT_SCALE) for n in range(3))
     ids = [fill.tx(n) for n in range(8)]
     free = {"freegame": fill.campaign, "freegameofferinstanceid": "1"}
@@ -35,7 +37,15 @@ def examples(fill: Fill) -> list[Example]:
         _play(fill, "bet", ids[2], second, "BET", name="a second bet"),
         _play(fill, "refund", ids[2], second, "ROLLBACK", reference=("bet", ids[2])),
         _play(fill, "bet", ids[3], paid, "BET", free, name="a free game"),
-        _play(fill, "win", ids[4], _ZERO, "WIN", {**free, "finish": "true"}, name="a free game's win of zero"),
+        _play(
+            fill,
+            "win",
+            ids[4],
+            _ZERO,
+            "WIN",
+            {**free, "finish": "true"},
+            name="a free game's win of zero",
+        ),
         _play(fill, "progressivewin", ids[5], won, "JACKPOT_WIN"),
         _offline(fill, ids[6], won),
         _end_game(fill),
@@ -78,7 +88,9 @@ def _call(fill: Fill, playtype: str, tx_id: str, amount: Decimal) -> dict[str, s
 
 
 def _offline(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A win without a session: the token is the login name with round and action behind it, and no header helps."""
+    """A win without a session: the token is the login name with round and action behind it, and no
+    header helps.
+    """
     call = _call(fill, "win", tx_id, amount)
     call |= {"offline": "true", "token": f"{fill.player}_{fill.round}_{tx_id}"}
     expected = Expected("win", tx_id, fill.player, (("WIN", amount),))
@@ -86,17 +98,28 @@ def _offline(fill: Fill, tx_id: str, amount: Decimal) -> Example:
 
 
 def _end_game(fill: Fill) -> Example:
-    call = {"seq": fill.request_id(), "token": fill.uuid(90), "gamereference": fill.game, "gameid": fill.round}
-    expected = Expected("endgame", f"{fill.player}:{fill.game}:{fill.round}", fill.player, (("ROUND_CLOSE", None),))
+    call = {
+        "seq": fill.request_id(),
+        "token": fill.uuid(90),
+        "gamereference": fill.game,
+        "gameid": fill.round,
+    }
+    expected = Expected(
+        "endgame", f"{fill.player}:{fill.game}:{fill.round}", fill.player, (("ROUND_CLOSE", None),)
+    )
     return _message(fill, "endgame", "endgame", call, expected)
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A bet in another order, in upper case, with a prolog, white space, comments and attributes that nobody knows."""
+    """A bet in another order, in upper case, with a prolog, white space, comments and attributes
+    that nobody knows.
+    """
     call = dict(reversed(_call(fill, "bet", tx_id, amount).items()))
     call |= {"currency": fill.currency.upper(), "novelty": "<&>", "finish": "TRUE"}
     expected = Expected("bet", tx_id, fill.player, (("BET", amount),))
-    return _message(fill, "a bet spelt oddly", "play", call, expected, between="\n  <!-- x -->\n", prolog=True)
+    return _message(
+        fill, "a bet spelt oddly", "play", call, expected, between="\n  <!-- x -->\n", prolog=True
+    )
 
 
 def _message(
@@ -123,4 +146,6 @@ def _message(
     if with_player:
         more[PLAYER_HEADER] = fill.player.encode()
     headers = fill.headers("application/xml", "/microgaming", more)
-    return Example(name, headers, fill.player.encode(), body.encode(), (expected,), expected.operation)
+    return Example(
+        name, headers, fill.player.encode(), body.encode(), (expected,), expected.operation
+    )

@@ -1,4 +1,6 @@
-"""A round at PG Soft: bets and wins in one message, the spins of a feature, a free game, a tournament's prize."""
+"""A round at PG Soft: bets and wins in one message, the spins of a feature, a free game, a
+tournament's prize.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,29 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A spin that wins, one that loses, a spin of a feature, a free game, the question after a spin, corrections."""
+    """A spin that wins, one that loses, a spin of a feature, a free game, the question after a
+    spin, corrections.
+    """
     bet, won, lost, prize = (fill.amount(n) for n in range(4))
-    free = {"free_game_transaction_id": fill.campaign, "free_game_name": "weekend", "free_game_id": "12"}
+    free = {
+        "free_game_transaction_id": fill.campaign,
+        "free_game_name": "weekend",
+        "free_game_id": "12",
+    }
     return [
         _transfer(fill, 0, bet, won, (("BET", bet), ("WIN", won))),
-        _transfer(fill, 1, lost, _ZERO, (("BET", lost), ("WIN", _ZERO)), {"is_end_round": "True"}, name="a lost spin"),
-        _transfer(fill, 2, _ZERO, won, (("WIN", won),), {"is_feature": "True"}, name="a feature's spin"),
+        _transfer(
+            fill,
+            1,
+            lost,
+            _ZERO,
+            (("BET", lost), ("WIN", _ZERO)),
+            {"is_end_round": "True"},
+            name="a lost spin",
+        ),
+        _transfer(
+            fill, 2, _ZERO, won, (("WIN", won),), {"is_feature": "True"}, name="a feature's spin"
+        ),
         _transfer(fill, 3, _ZERO, won, (("WIN", won),), free, name="a free game"),
         _transfer(
             fill,
@@ -75,7 +93,9 @@ def _transfer(
     return _message(fill, name or "TransferInOut", "TransferInOut", fields, expected)
 
 
-def _read_of(legs: tuple[tuple[str, Decimal | None], ...]) -> tuple[tuple[str, Decimal | None], ...]:
+def _read_of(
+    legs: tuple[tuple[str, Decimal | None], ...],
+) -> tuple[tuple[str, Decimal | None], ...]:
     """A bet of zero is none: the message is a win."""
     return tuple(leg for leg in legs if leg != ("BET", _ZERO))
 
@@ -92,12 +112,18 @@ def _adjustment(fill: Fill, n: int, amount: Decimal, *, name: str) -> Example:
         "bet_type": "1",
     }
     return _message(
-        fill, name, "Adjustment", fields, Expected("Adjustment", tx_id, fill.player, (("ADJUSTMENT", amount),))
+        fill,
+        name,
+        "Adjustment",
+        fields,
+        Expected("Adjustment", tx_id, fill.player, (("ADJUSTMENT", amount),)),
     )
 
 
 def _odd(fill: Fill, n: int, bet: Decimal) -> Example:
-    """A spin in scientific notation, its currency in lower case, with empty fields and one that nobody knows."""
+    """A spin in scientific notation, its currency in lower case, with empty fields and one that
+    nobody knows.
+    """
     tx_id = fill.tx(n)
     fields = {
         "transaction_id": tx_id,
@@ -115,7 +141,9 @@ def _odd(fill: Fill, n: int, bet: Decimal) -> Example:
         "is_end_round": "",
         **_head(fill),
     }
-    expected = Expected("TransferInOut", tx_id, fill.player, _read_of((("BET", bet), ("WIN", _ZERO))))
+    expected = Expected(
+        "TransferInOut", tx_id, fill.player, _read_of((("BET", bet), ("WIN", _ZERO)))
+    )
     return _message(fill, "a spin in scientific notation", "TransferInOut", fields, expected)
 
 
@@ -123,6 +151,8 @@ def _head(fill: Fill) -> dict[str, str]:
     return {**KEYS, "player_name": fill.player}
 
 
-def _message(fill: Fill, name: str, operation: str, fields: Mapping[str, str], expected: Expected) -> Example:
+def _message(
+    fill: Fill, name: str, operation: str, fields: Mapping[str, str], expected: Expected
+) -> Example:
     headers = fill.headers("application/x-www-form-urlencoded", f"/pgsoft/Cash/{operation}")
     return Example(name, headers, fill.player.encode(), urlencode(fields).encode(), (expected,))

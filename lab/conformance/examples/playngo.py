@@ -1,4 +1,6 @@
-"""A round at Play'n GO: elements in the order in which integrators' code prints them, empty ones left in."""
+"""A round at Play'n GO: elements in the order in which integrators' code prints them, empty ones
+left in.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A reserve, its release, one that is cancelled, a free game, a jackpot, the closing summary, odd spellings."""
+    """A reserve, its release, one that is cancelled, a free game, a jackpot, the closing summary,
+    odd spellings.
+    """
     bet, won, gain = (fill.amount(n) for n in range(3))
     ids = [str(fill.number(n)) for n in range(7)]
     campaign = {"freegameExternalId": fill.campaign}
@@ -25,20 +29,38 @@ def examples(fill: Fill) -> list[Example]:
         _message(fill, "reserve", ids[0], bet, (("BET", bet),)),
         _message(fill, "release", ids[1], won, (("WIN", won),)),
         _message(fill, "reserve", ids[2], won, (("BET", won),), name="a second reserve"),
-        _message(fill, "cancelReserve", ids[2], won, (("ROLLBACK", won),), reference=("reserve", ids[2])),
+        _message(
+            fill, "cancelReserve", ids[2], won, (("ROLLBACK", won),), reference=("reserve", ids[2])
+        ),
         _message(fill, "reserve", ids[3], _ZERO, (("BET", _ZERO),), campaign, name="a free game"),
-        _message(fill, "release", ids[4], won, (("WIN", won),), campaign | {"type": "1"}, name="a free game's win"),
+        _message(
+            fill,
+            "release",
+            ids[4],
+            won,
+            (("WIN", won),),
+            campaign | {"type": "1"},
+            name="a free game's win",
+        ),
         _message(
             fill,
             "release",
             ids[5],
             won + gain,
-            (("WIN", won), ("JACKPOT_WIN", gain)) if gain else (("WIN", won),),  # a gain of zero is none
+            (("WIN", won), ("JACKPOT_WIN", gain))
+            if gain
+            else (("WIN", won),),  # a gain of zero is none
             {"jackpotGain": plain(gain)},
             name="a jackpot inside a win",
         ),
         _message(
-            fill, "release", ids[6], _ZERO, (("WIN", _ZERO),), {"state": "1"}, name="the summary that closes the round"
+            fill,
+            "release",
+            ids[6],
+            _ZERO,
+            (("WIN", _ZERO),),
+            {"state": "1"},
+            name="the summary that closes the round",
         ),
         _odd(fill, fill.tx(8), bet),
     ]
@@ -64,7 +86,11 @@ def _message(
         "gameId": fill.game,
     }
     if operation != "cancelReserve":
-        elements |= {"gameSessionId": str(fill.number(90)), "externalGameSessionId": fill.uuid(91), "contextId": ""}
+        elements |= {
+            "gameSessionId": str(fill.number(90)),
+            "externalGameSessionId": fill.uuid(91),
+            "contextId": "",
+        }
     elements |= {"accessToken": KEYS["access_token"], "roundId": fill.round, "channel": "1"}
     if operation == "release":
         elements |= {"state": "0", "type": "0", "jackpotGain": "0.00", "jackpotLoss": "0.00"}
@@ -78,7 +104,9 @@ def _message(
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A reserve with a prolog, further zeros, white space in its elements and an element that nobody knows."""
+    """A reserve with a prolog, further zeros, white space in its elements and an element that
+    nobody knows.
+    """
     elements = {
         "accessToken": KEYS["access_token"],
         "transactionId": tx_id,
@@ -89,12 +117,28 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
     }
     expected = Expected("reserve", tx_id, fill.player, (("BET", amount),))
-    return _sealed(fill, "a reserve spelt oddly", "reserve", elements, expected, prolog='<?xml version="1.0"?>\n')
+    return _sealed(
+        fill,
+        "a reserve spelt oddly",
+        "reserve",
+        elements,
+        expected,
+        prolog='<?xml version="1.0"?>\n',
+    )
 
 
 def _sealed(
-    fill: Fill, name: str, operation: str, elements: Mapping[str, str], expected: Expected, prolog: str = ""
+    fill: Fill,
+    name: str,
+    operation: str,
+    elements: Mapping[str, str],
+    expected: Expected,
+    prolog: str = "",
 ) -> Example:
-    inner = "".join(f"<{tag}>{escape(text)}</{tag}>" if text else f"<{tag}/>" for tag, text in elements.items())
+    inner = "".join(
+        f"<{tag}>{escape(text)}</{tag}>" if text else f"<{tag}/>" for tag, text in elements.items()
+    )
     body = f"{prolog}<{operation}>{inner}</{operation}>".encode()
-    return Example(name, fill.headers("application/xml", "/playngo"), fill.player.encode(), body, (expected,))
+    return Example(
+        name, fill.headers("application/xml", "/playngo"), fill.player.encode(), body, (expected,)
+    )

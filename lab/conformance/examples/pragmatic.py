@@ -19,11 +19,17 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its result, a bet that is refunded, a free round, a prize in a result, awards, a correction, the end."""
+    """A bet, its result, a bet that is refunded, a free round, a prize in a result, awards, a
+    correction, the end.
+    """
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     ids = [fill.tx(n) for n in range(11)]
     code = {"bonusCode": fill.campaign}
-    prize = {"promoWinAmount": plain(promo), "promoWinReference": fill.tx(20), "promoCampaignID": "1042"}
+    prize = {
+        "promoWinAmount": plain(promo),
+        "promoWinReference": fill.tx(20),
+        "promoCampaignID": "1042",
+    }
     return [
         _play(fill, "bet", ids[0], paid, (("BET", paid),)),
         _play(fill, "result", ids[1], won, (("WIN", won),)),
@@ -75,7 +81,9 @@ def _play(
         "roundDetails": "spin,totalBet:1.50",
         **(more or {}),
     }
-    return _sealed(fill, name or operation, operation, fields, Expected(operation, tx_id, fill.player, legs))
+    return _sealed(
+        fill, name or operation, operation, fields, Expected(operation, tx_id, fill.player, legs)
+    )
 
 
 def _refund(fill: Fill, bet_id: str) -> Example:
@@ -101,12 +109,18 @@ def _end_round(fill: Fill) -> Example:
     fields = _head(fill) | {"gameId": fill.game, "roundId": fill.round}
     tx_id = f"{fill.player}:{fill.game}:{fill.round}"
     return _sealed(
-        fill, "endRound", "endRound", fields, Expected("endRound", tx_id, fill.player, (("ROUND_CLOSE", None),))
+        fill,
+        "endRound",
+        "endRound",
+        fields,
+        Expected("endRound", tx_id, fill.player, (("ROUND_CLOSE", None),)),
     )
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A bet with fields that nobody knows, empty ones, line breaks in its details, further zeros, in no order."""
+    """A bet with fields that nobody knows, empty ones, line breaks in its details, further zeros,
+    in no order.
+    """
     fields = {
         "reference": tx_id,
         "amount": plain(amount) + ("000" if fill.scale else ".000"),
@@ -120,7 +134,13 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
         "providerId": "PragmaticPlay",
     }
-    return _sealed(fill, "a bet spelt oddly", "bet", fields, Expected("bet", tx_id, fill.player, (("BET", amount),)))
+    return _sealed(
+        fill,
+        "a bet spelt oddly",
+        "bet",
+        fields,
+        Expected("bet", tx_id, fill.player, (("BET", amount),)),
+    )
 
 
 def _head(fill: Fill) -> dict[str, str]:
@@ -128,11 +148,25 @@ def _head(fill: Fill) -> dict[str, str]:
 
 
 def _sealed(
-    fill: Fill, name: str, operation: str, fields: Mapping[str, str], expected: Expected, *, with_currency: bool = True
+    fill: Fill,
+    name: str,
+    operation: str,
+    fields: Mapping[str, str],
+    expected: Expected,
+    *,
+    with_currency: bool = True,
 ) -> Example:
     signed = "&".join(f"{field}={text}" for field, text in sorted(fields.items()))
     signed = signed.replace("\r", "").replace("\n", "") + KEYS["secret"]
     seal = md5(signed.encode(), usedforsecurity=False).hexdigest()
     more = {CURRENCY_HEADER: fill.currency.encode()} if with_currency else {}
-    headers = fill.headers("application/x-www-form-urlencoded", f"/pragmatic/{operation}.html", more)
-    return Example(name, headers, fill.player.encode(), urlencode({"hash": seal, **fields}).encode(), (expected,))
+    headers = fill.headers(
+        "application/x-www-form-urlencoded", f"/pragmatic/{operation}.html", more
+    )
+    return Example(
+        name,
+        headers,
+        fill.player.encode(),
+        urlencode({"hash": seal, **fields}).encode(),
+        (expected,),
+    )

@@ -1,6 +1,7 @@
 """An RSA key pair for examples: made for this file, committed, and worth nothing.
 
-It is fixed rather than generated, so that the same example has the same bytes on every machine and in every run.
+It is fixed rather than generated, so that the same example has the same bytes on every machine and
+in every run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A flight at Skylift, in Avro: bets from both seats, a cash-out, a refund, a free bet, a jackpot; in both versions."""
+"""A flight at Skylift, in Avro: bets from both seats, a cash-out, a refund, a free bet, a jackpot;
+in both versions.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
 from streams.providers.skylift import AMOUNT_SCALE, CONTENT_TYPE, decimal_bytes, encode, prefix_of
 
-KEYS: Final[KeyMaterial] = {"hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"}
+KEYS: Final[KeyMaterial] = {
+    "hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"
+}
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
 BALANCE_DECIMALS: Final = None  # told, but in bytes: the adapter's own test reads them
 
@@ -18,7 +22,9 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Two bets, one cashed out and one taken back, in version 1; a free bet and a jackpot in version 2."""
+    """Two bets, one cashed out and one taken back, in version 1; a free bet and a jackpot in
+    version 2.
+    """
     bet, won = fill.amount(0), fill.amount(1)
     ids = [fill.tx(n) for n in range(8)]
     first, free = ("BET", ids[0]), ("BET", ids[3])
@@ -29,7 +35,9 @@ def examples(fill: Fill) -> list[Example]:
         _event(fill, 1, "BET", ids[2], won, "BET", seat=1),
         _event(fill, 1, "REFUND", ids[2], won, "ROLLBACK", ("BET", ids[2]), seat=1),
         _event(fill, 2, "BET", ids[3], bet, "BET", more=campaign),
-        _event(fill, 2, "CASHOUT", ids[4], _ZERO, "WIN", free, more=campaign | {"flight_over": True}),
+        _event(
+            fill, 2, "CASHOUT", ids[4], _ZERO, "WIN", free, more=campaign | {"flight_over": True}
+        ),
         _event(fill, 2, "JACKPOT", ids[5], won, "JACKPOT_WIN", first),
         _event(fill, 2, "CASHOUT", ids[6], won, "WIN"),
     ]
@@ -69,4 +77,6 @@ def _event(
     signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), value, "sha512").hex().encode()
     headers = fill.headers(CONTENT_TYPE, "/skylift/event", {"x-skylift-signature": signature})
     expected = Expected(kind, event_id, fill.player, ((leg, amount),), bet)
-    return Example(f"{kind} {event_id} v{version}", headers, fill.player.encode(), value, (expected,), "event")
+    return Example(
+        f"{kind} {event_id} v{version}", headers, fill.player.encode(), value, (expected,), "event"
+    )

@@ -1,4 +1,6 @@
-"""A deposit's life at Stripe: paid, refunded in part, disputed and won back, with the notices beside each."""
+"""A deposit's life at Stripe: paid, refunded in part, disputed and won back, with the notices
+beside each.
+"""
 
 from __future__ import annotations
 
@@ -21,40 +23,122 @@ _PAID: Final = "payment_intent.succeeded"
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct charge; a payout."""
+    """A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct
+    charge; a payout.
+    """
     paid, back = fill.amount(0), fill.amount(1)
-    intent, charge, dispute = (f"{kind}_{fill.uuid(n)}" for n, kind in enumerate(("pi", "ch", "dp")))
+    intent, charge, dispute = (
+        f"{kind}_{fill.uuid(n)}" for n, kind in enumerate(("pi", "ch", "dp"))
+    )
     opened, original = ("deposit.opened", fill.tx(0)), (_PAID, intent)
     meta = {"metadata": {"deposit_id": fill.tx(0), "channel": "web"}}
     about = {"payment_intent": intent, "charge": charge, **meta}
     value, rest = _units(fill, paid), _units(fill, back)
-    taken = {"id": "txn_1" + charge, "amount": -rest, "currency": fill.currency.lower(), "created": 1, "fee": 1500}
-    given = {"id": "txn_2" + charge, "amount": rest, "currency": fill.currency.lower(), "created": 2, "fee": -1500}
+    taken = {
+        "id": "txn_1" + charge,
+        "amount": -rest,
+        "currency": fill.currency.lower(),
+        "created": 1,
+        "fee": 1500,
+    }
+    given = {
+        "id": "txn_2" + charge,
+        "amount": rest,
+        "currency": fill.currency.lower(),
+        "created": 2,
+        "fee": -1500,
+    }
     disputed = {"id": dispute, "amount": rest, **about}
     # A dispute about nothing moves nothing: then it goes by its own id.
     lost, won = (taken["id"], given["id"]) if rest else (dispute, dispute)
     alone = {"amount": value, "captured": True, "payment_intent": None, **meta}
     refund, direct = f"re_{fill.uuid(3)}", f"ch_{fill.uuid(4)}"
     return [
-        _event(fill, 0, _PAID, {"id": intent, "amount": value, "amount_received": value, **meta}, intent,
-               ("DEPOSIT", paid), opened),
-        _event(fill, 1, "charge.succeeded", {"id": charge, "amount": value, "captured": True, **about}, None,
-               ("INFORMATIONAL", paid), opened),
-        _event(fill, 2, "charge.refunded", {"id": charge, "amount_refunded": rest, **about}, None,
-               ("DEPOSIT_REVERSAL", back), original, {"amount_refunded": 0, "refunded": False}),
-        _event(fill, 3, "charge.refunded", {"id": charge, "amount_refunded": rest + value, **about}, None,
-               ("DEPOSIT_REVERSAL", paid), original, {"amount_refunded": rest}),
-        _event(fill, 4, "refund.failed", {"id": refund, "amount": rest, "status": "failed", **about}, refund,
-               ("DEPOSIT", back), original),
-        _event(fill, 5, "charge.dispute.funds_withdrawn", {**disputed, "balance_transactions": [taken]}, lost,
-               ("DEPOSIT_REVERSAL", back), original),
-        _event(fill, 6, "charge.dispute.funds_reinstated", {**disputed, "balance_transactions": [taken, given]},
-               won, ("DEPOSIT", back), original),
-        _event(fill, 7, "charge.succeeded", {"id": direct, **alone}, direct,
-                ("DEPOSIT", paid), opened, name="a charge without a payment intent"),
-        _event(fill, 8, "payout.paid", {"id": f"po_{fill.uuid(5)}", "amount": value}, None,
-               ("INFORMATIONAL", paid), None),
-    ]  # fmt: skip
+        _event(
+            fill,
+            0,
+            _PAID,
+            {"id": intent, "amount": value, "amount_received": value, **meta},
+            intent,
+            ("DEPOSIT", paid),
+            opened,
+        ),
+        _event(
+            fill,
+            1,
+            "charge.succeeded",
+            {"id": charge, "amount": value, "captured": True, **about},
+            None,
+            ("INFORMATIONAL", paid),
+            opened,
+        ),
+        _event(
+            fill,
+            2,
+            "charge.refunded",
+            {"id": charge, "amount_refunded": rest, **about},
+            None,
+            ("DEPOSIT_REVERSAL", back),
+            original,
+            {"amount_refunded": 0, "refunded": False},
+        ),
+        _event(
+            fill,
+            3,
+            "charge.refunded",
+            {"id": charge, "amount_refunded": rest + value, **about},
+            None,
+            ("DEPOSIT_REVERSAL", paid),
+            original,
+            {"amount_refunded": rest},
+        ),
+        _event(
+            fill,
+            4,
+            "refund.failed",
+            {"id": refund, "amount": rest, "status": "failed", **about},
+            refund,
+            ("DEPOSIT", back),
+            original,
+        ),
+        _event(
+            fill,
+            5,
+            "charge.dispute.funds_withdrawn",
+            {**disputed, "balance_transactions": [taken]},
+            lost,
+            ("DEPOSIT_REVERSAL", back),
+            original,
+        ),
+        _event(
+            fill,
+            6,
+            "charge.dispute.funds_reinstated",
+            {**disputed, "balance_transactions": [taken, given]},
+            won,
+            ("DEPOSIT", back),
+            original,
+        ),
+        _event(
+            fill,
+            7,
+            "charge.succeeded",
+            {"id": direct, **alone},
+            direct,
+            ("DEPOSIT", paid),
+            opened,
+            name="a charge without a payment intent",
+        ),
+        _event(
+            fill,
+            8,
+            "payout.paid",
+            {"id": f"po_{fill.uuid(5)}", "amount": value},
+            None,
+            ("INFORMATIONAL", paid),
+            None,
+        ),
+    ]
 
 
 def _units(fill: Fill, amount: Decimal) -> int:
@@ -73,10 +157,17 @@ def _event(
     *,
     name: str | None = None,
 ) -> Example:
-    """One event; `tx_id` None: it goes by the event's own id. A retry has the same id and time and a new signature."""
+    """One event; `tx_id` None: it goes by the event's own id.
+
+    A retry has the same id and time and a new signature.
+    """
     event_id = f"evt_{fill.uuid(100 + n)}"
     data: dict[str, Any] = {
-        "object": {"object": kind.split(".", maxsplit=1)[0], "currency": fill.currency.lower(), **thing}
+        "object": {
+            "object": kind.split(".", maxsplit=1)[0],
+            "currency": fill.currency.lower(),
+            **thing,
+        }
     }
     if previous is not None:
         data["previous_attributes"] = previous
@@ -91,7 +182,9 @@ def _event(
         "type": kind,
     }
     value = json.dumps(body, indent=2).encode()
-    headers = fill.headers("application/json; charset=utf-8", "/stripe", {"stripe-signature": _signature(fill, value)})
+    headers = fill.headers(
+        "application/json; charset=utf-8", "/stripe", {"stripe-signature": _signature(fill, value)}
+    )
     expected = Expected(kind, tx_id or event_id, None, (leg,), reference)
     return Example(name or f"{kind} {n}", headers, event_id.encode(), value, (expected,))
 

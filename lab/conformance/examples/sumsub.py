@@ -1,4 +1,6 @@
-"""Identity checks at Sumsub: an application from its beginning to a final rejection, and another that passes."""
+"""Identity checks at Sumsub: an application from its beginning to a final rejection, and another
+that passes.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,56 @@ _DIGESTS: Final = ("sha256", "sha512", "sha1")
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Started, pending, rejected with another try, rejected for good, passed, an older spelling, another level."""
+    """Started, pending, rejected with another try, rejected for good, passed, an older spelling,
+    another level.
+    """
     retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}
-    final = {"reviewAnswer": "RED", "reviewRejectType": "FINAL", "rejectLabels": ["FORGERY", "FRAUDSTER"]}
+    final = {
+        "reviewAnswer": "RED",
+        "reviewRejectType": "FINAL",
+        "rejectLabels": ["FORGERY", "FRAUDSTER"],
+    }
     green = {"reviewAnswer": "GREEN"}
     return [
         _message(fill, 0, "applicantCreated", {"reviewStatus": "init"}),
         _message(fill, 1, "applicantPending", {"reviewStatus": "pending"}),
-        _message(fill, 2, "applicantReviewed", {"reviewStatus": "completed", "reviewResult": retry}),
-        _message(fill, 3, "applicantReviewed", {"reviewStatus": "completed", "reviewResult": final}, "player.blocked"),
-        _message(fill, 4, "applicantReviewed", {"reviewStatus": "completed", "reviewResult": green}, "player.released"),
+        _message(
+            fill, 2, "applicantReviewed", {"reviewStatus": "completed", "reviewResult": retry}
+        ),
+        _message(
+            fill,
+            3,
+            "applicantReviewed",
+            {"reviewStatus": "completed", "reviewResult": final},
+            "player.blocked",
+        ),
+        _message(
+            fill,
+            4,
+            "applicantReviewed",
+            {"reviewStatus": "completed", "reviewResult": green},
+            "player.released",
+        ),
         _older(fill, 5, green),
-        _message(fill, 6, "applicantLevelChanged", {"previousLevelName": "basic", "levelName": "enhanced"}),
+        _message(
+            fill,
+            6,
+            "applicantLevelChanged",
+            {"previousLevelName": "basic", "levelName": "enhanced"},
+        ),
     ]
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """A message is one applicant's, so there is nothing to cut: the same messages, the last one first."""
+    """A message is one applicant's, so there is nothing to cut: the same messages, the last one
+    first.
+    """
     return examples(fill)[::-1]
 
 
-def _message(fill: Fill, n: int, kind: str, more: dict[str, Any], state: str | None = None) -> Example:
+def _message(
+    fill: Fill, n: int, kind: str, more: dict[str, Any], state: str | None = None
+) -> Example:
     correlation = fill.uuid(100 + n)
     at = datetime.fromtimestamp(fill.first_at_ms / 1000, UTC)
     body = _body(fill, kind) | {
@@ -51,7 +82,13 @@ def _older(fill: Fill, n: int, result: dict[str, Any]) -> Example:
     """Older messages have no correlation id, and whole seconds with an offset."""
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}+0000"
     more = {"createdAt": at, "reviewStatus": "completed", "reviewResult": result}
-    return _signed(fill, n, _body(fill, "applicantReviewed") | more, f"{_applicant(fill)}:{at}", "player.released")
+    return _signed(
+        fill,
+        n,
+        _body(fill, "applicantReviewed") | more,
+        f"{_applicant(fill)}:{at}",
+        "player.released",
+    )
 
 
 def _applicant(fill: Fill) -> str:
@@ -82,4 +119,6 @@ def _signed(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str 
     if state is not None:
         expects.append(Expected(state, event_id, fill.player, (("PLAYER_STATE", None),)))
     sent = fill.headers("application/json", "/sumsub", headers)
-    return Example(f"{body['type']} {n}", sent, fill.player.encode(), value, tuple(expects), "webhook")
+    return Example(
+        f"{body['type']} {n}", sent, fill.player.encode(), value, tuple(expects), "webhook"
+    )

@@ -1,4 +1,6 @@
-"""A match on the Unified Odds Feed: settled live and again confirmed, rolled back, cancelled, and what it is not."""
+"""A match on the Unified Odds Feed: settled live and again confirmed, rolled back, cancelled, and
+what it is not.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,20 @@ _Market = tuple[str, str, tuple[_Outcome, ...]]
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Live and confirmed settlements, halves and dead heats, a cancel and rollbacks, odds and a sign of life."""
+    """Live and confirmed settlements, halves and dead heats, a cancel and rollbacks, odds and a
+    sign of life.
+    """
     half: _Market = (
         "16",
         "hcp=-0.75",
         (("1714", 'result="1" void_factor="0.5"'), ("1715", 'result="0" void_factor="0.5"')),
     )
     tennis: _Market = ("204", "setnr=4|pointnr=45", (("4", 'result="0"'), ("5", 'result="1"')))
-    golf: _Market = ("534", "", (("sr:player:7001", 'result="1" dead_heat_factor="0.5"'), ("9", 'result="-1"')))
+    golf: _Market = (
+        "534",
+        "",
+        (("sr:player:7001", 'result="1" dead_heat_factor="0.5"'), ("9", 'result="-1"')),
+    )
     player: _Market = ("40", f"player={fill.player}", (("7", 'result="0" void_factor="1"'),))
     since = f' start_time="{fill.first_at_ms - 90_000}"'
     return [
@@ -34,18 +42,29 @@ def examples(fill: Fill) -> list[Example]:
         _settlement(fill, 1, (half, tennis), 'certainty="2"'),
         _settlement(fill, 2, (golf, player), ""),
         _markets(
-            fill, 3, "bet_cancel", (half,), f' start_time="{fill.first_at_ms - 90_000}" end_time="{fill.first_at_ms}"'
+            fill,
+            3,
+            "bet_cancel",
+            (half,),
+            f' start_time="{fill.first_at_ms - 90_000}" end_time="{fill.first_at_ms}"',
         ),
         _markets(fill, 4, "rollback_bet_settlement", (half, tennis), ""),
         _markets(fill, 5, "rollback_bet_cancel", (half,), since),
-        _notice(fill, 6, "odds_change", '<odds><market id="1"><outcome id="1" odds="1.85"/></market></odds>'),
+        _notice(
+            fill,
+            6,
+            "odds_change",
+            '<odds><market id="1"><outcome id="1" odds="1.85"/></market></odds>',
+        ),
         _notice(fill, 7, "fixture_change", ""),
         _alive(fill, 8),
     ]
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The first two settlements a market a message, the later market first; everything else as it was."""
+    """The first two settlements a market a message, the later market first; everything else as it
+    was.
+    """
     made = examples(fill)
     half: _Market = (
         "16",
@@ -53,7 +72,11 @@ def rebatch(fill: Fill) -> list[Example]:
         (("1715", 'result="0" void_factor="0.5"'), ("1714", 'result="1" void_factor="0.5"')),
     )
     tennis: _Market = ("204", "pointnr=45|setnr=4", (("5", 'result="1"'), ("4", 'result="0"')))
-    cut = [_settlement(fill, n, (market,), f'certainty="{n + 1}"') for n in (0, 1) for market in (tennis, half)]
+    cut = [
+        _settlement(fill, n, (market,), f'certainty="{n + 1}"')
+        for n in (0, 1)
+        for market in (tennis, half)
+    ]
     return [*cut, *made[2:]]
 
 
@@ -62,7 +85,8 @@ def _match(fill: Fill) -> str:
 
 
 def _at(fill: Fill, n: int) -> int:
-    # The feed's own time is a part of the identity: one message has one, however often it is delivered.
+    # The feed's own time is a part of the identity: one message has one, however often it is
+    # delivered.
     return fill.first_at_ms + n
 
 
@@ -86,30 +110,56 @@ def _settlement(fill: Fill, n: int, markets: tuple[_Market, ...], certainty: str
     return _example(fill, f"bet_settlement {n}", body, tuple(expects))
 
 
-def _markets(fill: Fill, n: int, operation: str, markets: tuple[_Market, ...], more: str) -> Example:
+def _markets(
+    fill: Fill, n: int, operation: str, markets: tuple[_Market, ...], more: str
+) -> Example:
     named = "".join(
         f'<market id="{market_id}" specifiers="{escape(specifiers)}" extended_specifers="score=2:1"/>'
         for market_id, specifiers, _ in markets
     )
-    expects = tuple(_expected(fill, n, operation, market_id, text, None) for market_id, text, _ in markets)
-    return _example(fill, operation, f"<{operation} {_head(fill, n)}{more}>{named}</{operation}>", expects)
+    expects = tuple(
+        _expected(fill, n, operation, market_id, text, None) for market_id, text, _ in markets
+    )
+    return _example(
+        fill, operation, f"<{operation} {_head(fill, n)}{more}>{named}</{operation}>", expects
+    )
 
 
 def _notice(fill: Fill, n: int, operation: str, inner: str) -> Example:
     tx_id = f"3:{_match(fill)}:{_at(fill, n)}"
-    expected = Expected(operation, tx_id, None, (("INFORMATIONAL", None),), signature=_NOT_CHECKED, at_ms=_at(fill, n))
-    return _example(fill, operation, f"<{operation} {_head(fill, n)}>{inner}</{operation}>", (expected,))
+    expected = Expected(
+        operation,
+        tx_id,
+        None,
+        (("INFORMATIONAL", None),),
+        signature=_NOT_CHECKED,
+        at_ms=_at(fill, n),
+    )
+    return _example(
+        fill, operation, f"<{operation} {_head(fill, n)}>{inner}</{operation}>", (expected,)
+    )
 
 
 def _alive(fill: Fill, n: int) -> Example:
     tx_id = f"3:{_at(fill, n)}"
-    expected = Expected("alive", tx_id, None, (("INFORMATIONAL", None),), signature=_NOT_CHECKED, at_ms=_at(fill, n))
-    return _example(fill, "alive", f'<alive product="3" timestamp="{_at(fill, n)}" subscribed="1"/>', (expected,))
+    expected = Expected(
+        "alive", tx_id, None, (("INFORMATIONAL", None),), signature=_NOT_CHECKED, at_ms=_at(fill, n)
+    )
+    return _example(
+        fill,
+        "alive",
+        f'<alive product="3" timestamp="{_at(fill, n)}" subscribed="1"/>',
+        (expected,),
+    )
 
 
-def _expected(fill: Fill, n: int, operation: str, market_id: str, specifiers: str, outcome: str | None) -> Expected:
+def _expected(
+    fill: Fill, n: int, operation: str, market_id: str, specifiers: str, outcome: str | None
+) -> Expected:
     name = market_id_text(_match(fill), market_id, _sorted(specifiers), outcome)
-    return Expected(operation, name, None, signature=_NOT_CHECKED, is_event=True, at_ms=_at(fill, n))
+    return Expected(
+        operation, name, None, signature=_NOT_CHECKED, is_event=True, at_ms=_at(fill, n)
+    )
 
 
 def _example(fill: Fill, name: str, body: str, expects: tuple[Expected, ...]) -> Example:

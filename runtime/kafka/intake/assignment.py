@@ -1,4 +1,5 @@
-"""What one worker holds between two rebalances: which batches are out, which are done, what may be committed.
+"""What one worker holds between two rebalances: which batches are out, which are done, what may be
+committed.
 
 Pure, but for a clock that says how long a try has lasted.
 """
@@ -17,7 +18,9 @@ from runtime.kafka.intake.offset_gaps import OffsetGaps
 from runtime.kafka.intake.progress import PartitionProgress
 
 TRY_MAX_S: Final = 40.0
-"""For how long a new try may go on waiting for what the last one waited for: as long as a database may say nothing."""
+"""For how long a new try may go on waiting for what the last one waited for: as long as a database
+may say nothing.
+"""
 
 LIVENESS_CHARACTERS_MAX: Final = 500
 """Of a reason that is committed: the broker takes 4,096 bytes of metadata."""
@@ -29,14 +32,19 @@ class PartitionStatus:
 
     done_offset: int | None
     reached_offset: int | None
-    """`done`, or what follows it without a record: where nothing is unfinished, trailing markers are behind us too."""
+    """`done`, or what follows it without a record: where nothing is unfinished, trailing markers
+    are behind us too.
+    """
     unfinished_batches: int
     waiting: str | None
     """Why it is all right that nothing moves."""
 
 
 class Assignment:
-    """The partitions of one assignment. Closed until their starts are known, and again when they are revoked."""
+    """The partitions of one assignment.
+
+    Closed until their starts are known, and again when they are revoked.
+    """
 
     def __init__(
         self,
@@ -63,7 +71,9 @@ class Assignment:
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
         """Begin at these offsets; claimed ones are not what the group has committed."""
         self._progress = {
-            tp: PartitionProgress(offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}")
+            tp: PartitionProgress(
+                offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}"
+            )
             for tp, offset in starts.items()
         }
         self._are_committed = are_committed
@@ -76,7 +86,9 @@ class Assignment:
         self.is_open = False
 
     def next_offset(self, tp: TopicPartition) -> int | None:
-        """Where the next fetch of the partition must begin; None while nothing of it may be handed out."""
+        """Where the next fetch of the partition must begin; None while nothing of it may be handed
+        out.
+        """
         progress = self._progress.get(tp) if self.is_open else None
         return None if progress is None else progress.next_offset
 
@@ -88,7 +100,11 @@ class Assignment:
         """Partitions of which at most so many records are unfinished."""
         if not self.is_open:
             return []
-        return [tp for tp, progress in self._progress.items() if progress.unfinished_records <= records_max]
+        return [
+            tp
+            for tp, progress in self._progress.items()
+            if progress.unfinished_records <= records_max
+        ]
 
     def issue_batch(
         self,
@@ -99,7 +115,9 @@ class Assignment:
     ) -> RecordBatch:
         """The next batch of a partition: from where the last one ended up to `next_offset`."""
         from_offset = self._progress[tp].issue(next_offset, len(records))
-        return RecordBatch(tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done)
+        return RecordBatch(
+            tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done
+        )
 
     def begin(self, batch: RecordBatch) -> bool:
         """Whether work on the batch may begin; if so, it is in work until `end`."""
@@ -129,13 +147,20 @@ class Assignment:
             self.end_try([batch.tp], waiting)
 
     def finish(self, batch: RecordBatch) -> None:
-        """The effects of the batch are durable. One of another assignment changes nothing: others repeat it."""
+        """The effects of the batch are durable.
+
+        One of another assignment changes nothing: others repeat it.
+        """
         if batch.assignment == self.number:
             self._progress[batch.tp].finish(batch.from_offset)
 
     def committable(self) -> dict[TopicPartition, int]:
         """The offsets that may be committed and are not."""
-        return {tp: p.done_offset for tp, p in self._progress.items() if p.done_offset > p.committed_offset}
+        return {
+            tp: p.done_offset
+            for tp, p in self._progress.items()
+            if p.done_offset > p.committed_offset
+        }
 
     def note_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The group has these offsets now."""
@@ -143,7 +168,9 @@ class Assignment:
             self._progress[tp].committed_offset = offset
 
     def liveness_notes(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
-        """Of each partition that waits, what is done and why it waits, told otherwise than the last time."""
+        """Of each partition that waits, what is done and why it waits, told otherwise than the last
+        time.
+        """
         self._signs += 1
         return {
             tp: (progress.done_offset, f"{self._signs} {reason[:LIVENESS_CHARACTERS_MAX]}")
@@ -156,10 +183,12 @@ class Assignment:
         return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
 
     def note_position(self, tp: TopicPartition, position: int) -> int | None:
-        """An idle partition was read up to there, without a record; returns from where to read it again, if it is.
+        """An idle partition was read up to there, without a record; returns from where to read it
+        again, if it is.
 
-        A client may have lost what lay there, so only what two fetches agree on is passed over. With claimed starts
-        nothing is: who keeps the position knows only batches, which must join, and the group is never ahead of him.
+        A client may have lost what lay there, so only what two fetches agree on is passed over.
+        With claimed starts nothing is: who keeps the position knows only batches, which must join,
+        and the group is never ahead of him.
         """
         self._positions[tp] = position
         progress = self._progress[tp]
@@ -187,12 +216,14 @@ class Assignment:
             reached = progress.done_offset
             if not progress.unfinished_batches:
                 reached = max(reached, self._positions.get(tp, 0))
-            found[tp] = PartitionStatus(progress.done_offset, reached, progress.unfinished_batches, waiting)
+            found[tp] = PartitionStatus(
+                progress.done_offset, reached, progress.unfinished_batches, waiting
+            )
         return found
 
     def _reason(self, tp: TopicPartition) -> str | None:
-        # A try that never ends is a stall. One that ends in time with what it has waited for before is none: a lock
-        # that is held is waited for by trying, not by pausing.
+        # A try that never ends is a stall. One that ends in time with what it has waited for before
+        # is none: a lock that is held is waited for by trying, not by pausing.
         since = self._tried_since.get(tp)
         has_hung = since is not None and self._clock() - since >= TRY_MAX_S
         return None if has_hung else self.waiting.get(tp)

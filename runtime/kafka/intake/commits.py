@@ -1,7 +1,9 @@
-"""What a worker tells its group: how far its work is done, and of what stands still for a reason, that it lives.
+"""What a worker tells its group: how far its work is done, and of what stands still for a reason,
+that it lives.
 
-Of a partition that another worker holds, a watchdog sees nothing but what is committed. So a partition that waits has
-its offset committed again and again, each time with other metadata: a sign of life, and why nothing moves.
+Of a partition that another worker holds, a watchdog sees nothing but what is committed. So a
+partition that waits has its offset committed again and again, each time with other metadata: a sign
+of life, and why nothing moves.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ NO_NOTES: Final[Mapping[TopicPartition, tuple[int, str]]] = {}
 
 
 async def commit(
-    client: AIOKafkaConsumer, now: Assignment, signs: Mapping[TopicPartition, tuple[int, str]] = NO_NOTES
+    client: AIOKafkaConsumer,
+    now: Assignment,
+    signs: Mapping[TopicPartition, tuple[int, str]] = NO_NOTES,
 ) -> None:
     """Commit what is done and not committed, and the signs of life of what waits."""
     done = now.committable()
@@ -38,7 +42,8 @@ async def commit(
         async with asyncio.timeout(COMMIT_TIMEOUT_S):
             await client.commit({**done, **signs})
     except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-        # Rebalanced under our hands, or no broker: the next commit, or the next owner, goes on from the last one.
+        # Rebalanced under our hands, or no broker: the next commit, or the next owner, goes on from
+        # the last one.
         logger.warning("not committed: %r", error)
     else:
         now.note_committed(done)

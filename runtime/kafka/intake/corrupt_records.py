@@ -1,4 +1,6 @@
-"""Which record the client cannot take apart: found by asking for records one by one, so that a person can skip it."""
+"""Which record the client cannot take apart: found by asking for records one by one, so that a
+person can skip it.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ _WAIT_MS = 1_000
 async def corrupt_record_error(
     client: AIOKafkaConsumer, expected: Mapping[TopicPartition, int], group: str, records_max: int
 ) -> Unfetchable:
-    """The error of a fetch that raised UnicodeDecodeError: names the record, and how to go on behind it.
+    """The error of a fetch that raised UnicodeDecodeError: names the record, and how to go on
+    behind it.
 
-    Kafka's headers have names in UTF-8, yet its brokers do not look. `expected` is where each partition was to be read
-    from, `records_max` how many records the fetch had asked for. Moves positions: nothing may be read after this.
+    Kafka's headers have names in UTF-8, yet its brokers do not look. `expected` is where each
+    partition was to be read from, `records_max` how many records the fetch had asked for. Moves
+    positions: nothing may be read after this.
     """
     try:
         async with asyncio.timeout(SEARCH_S):

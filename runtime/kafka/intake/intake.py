@@ -2,19 +2,23 @@
 
 Why nothing can be lost, in the order of a record's life:
 
-1. A partition begins at an offset that was written down after everything before it was durable: a claimed position or
-   the group's committed offset (`_start_assignment`). The client never chooses or moves a position: its reset policy is `none`.
-2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's position after the
-   fetch (`_cut`). So batches join, and no record lies outside all of them. A fetch that begins elsewhere than it should
-   is thrown away, asked for again, and judged by the log (`holes.py`). Batches of one partition that were cut one after
-   the other are handed out as one (`pieces.py`). Only what two fetches showed to be no record, behind all that is done,
-   may be left out of them, where no position is claimed (`tails.py`).
+1. A partition begins at an offset that was written down after everything before it was durable: a
+   claimed position or the group's committed offset (`_start_assignment`). The client never chooses
+   or moves a position: its reset policy is `none`.
+2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's
+   position after the fetch (`_cut`). So batches join, and no record lies outside all of them. A
+   fetch that begins elsewhere than it should is thrown away, asked for again, and judged by the log
+   (`holes.py`). Batches of one partition that were cut one after the other are handed out as one
+   (`pieces.py`). Only what two fetches showed to be no record, behind all that is done, may be left
+   out of them, where no position is claimed (`tails.py`).
 3. Only `batch.done()` moves what may be committed, and only along an unbroken run (`progress.py`).
-4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is committed, and the
-   assignment is forgotten: a batch of it that is still around can mark nothing as done any more (`_revoke`).
+4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is
+   committed, and the assignment is forgotten: a batch of it that is still around can mark nothing
+   as done any more (`_revoke`).
 
-So a crash anywhere repeats some work and skips none. Back-pressure: a partition whose next batch could exceed
-`records_ahead_max` unfinished records is not read further, and the channel bounds all partitions together.
+So a crash anywhere repeats some work and skips none. Back-pressure: a partition whose next batch
+could exceed `records_ahead_max` unfinished records is not read further, and the channel bounds all
+partitions together.
 """
 
 from __future__ import annotations
@@ -36,9 +40,21 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
 from runtime.kafka.batches import BatchChannel, RecordBatch
-from runtime.kafka.clients import IntakeSettings, is_retriable, new_consumer, start_client, stop_client
+from runtime.kafka.clients import (
+    IntakeSettings,
+    is_retriable,
+    new_consumer,
+    start_client,
+    stop_client,
+)
 from runtime.kafka.intake.assignment import Assignment, PartitionStatus
-from runtime.kafka.intake.chunked_reads import CHUNK_RECORDS, YIELD_RECORDS, Reader, join_chunks, read_chunk
+from runtime.kafka.intake.chunked_reads import (
+    CHUNK_RECORDS,
+    YIELD_RECORDS,
+    Reader,
+    join_chunks,
+    read_chunk,
+)
 from runtime.kafka.intake.commits import LIVENESS_EVERY_COMMITS, NO_NOTES, commit
 from runtime.kafka.intake.corrupt_records import corrupt_record_error
 from runtime.kafka.intake.linger import Linger
@@ -55,7 +71,9 @@ BUSY_POLL_MS = 20
 """While a partition has no room: how soon it is looked at again."""
 
 NO_PARTITION, GROUP_ERROR_POLL_S = TopicPartition("", 0), 1.0
-"""Fetched from while nothing may be: only who fetches is told what is wrong with the group, and it rests until then."""
+"""Fetched from while nothing may be: only who fetches is told what is wrong with the group, and it
+rests until then.
+"""
 
 RETRY_S = 0.5
 
@@ -111,7 +129,9 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         return self._current.begin(batch)
 
     def end(self, batch: RecordBatch, *, waiting: str | None = None) -> None:
-        """Work on the batch is over for now; `waiting` says what it waits for until it is tried again."""
+        """Work on the batch is over for now; `waiting` says what it waits for until it is tried
+        again.
+        """
         self._current.end(batch, waiting)
         self._changed.set()
 
@@ -138,19 +158,27 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(topics=self.topics, pattern=self.pattern, listener=self)
 
     async def on_stop(self) -> None:
-        """Let everything go and leave the group: others take over, of a static member when its session has ended."""
+        """Let everything go and leave the group: others take over, of a static member when its
+        session has ended.
+        """
         if self._consumer is not None:
             await self._or_crash(self._revoke)
             await stop_client(self._consumer)
 
-    # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by hand.
+    # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by
+    # hand.
 
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002  # always all
+    async def on_partitions_revoked(
+        self, revoked: Collection[TopicPartition]
+    ) -> None:  # always all
         """Called before the consumer rejoins its group; it rejoins when this returns."""
         await self._or_crash(self._revoke)
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Called when the consumer has joined. Returns at once: no heartbeat is sent while it runs."""
+        """Called when the consumer has joined.
+
+        Returns at once: no heartbeat is sent while it runs.
+        """
         if self.should_stop:
             return  # the consumer may join once more on its way out
         self._current = Assignment(self._current.number, frozenset(assigned))
@@ -159,7 +187,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
     async def _or_crash(self, act: Callable[[], Awaitable[None]]) -> None:
         try:
             await act()
-        except Exception as error:  # noqa: BLE001  # see above
+        except Exception as error:  # see above
             await self.crash(error)
 
     async def _start_assignment(self) -> None:
@@ -167,7 +195,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         starts = await await_start_offsets(self._client, now, self._positions, self.settings)
         if not now.partitions <= self._client.assignment():
             return  # on the way to the next assignment
-        # No await from here on: a fetch is either from before the seek, and dropped, or begins at the start.
+        # No await from here on: a fetch is either from before the seek, and dropped, or begins at
+        # the start.
         for tp, offset in starts.items():
             self._client.seek(tp, offset)
         now.open(starts, are_committed=self._positions is None)
@@ -193,7 +222,9 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self._positions.release(now.partitions)
             except Unavailable as error:
-                self.log.warning("positions are not released, the next claim takes them over: %s", error)
+                self.log.warning(
+                    "positions are not released, the next claim takes them over: %s", error
+                )
 
     # Feeding.
 
@@ -252,11 +283,16 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         if unknown := now.gaps.unknown_log_starts():
             now.gaps.set_log_starts(await self._client.beginning_offsets(unknown))
         try:
-            fetched = await self._client.getmany(*partitions, timeout_ms=wait_ms, max_records=records_max)
+            fetched = await self._client.getmany(
+                *partitions, timeout_ms=wait_ms, max_records=records_max
+            )
         except UnicodeDecodeError as error:  # aiokafka's own: the record does not come to be one
             expected = {tp: offset for tp, offset in now.next_offsets().items() if tp in partitions}
-            raise await corrupt_record_error(self._client, expected, self.settings.group, records_max) from error
-        # Cut before anything else is awaited: what two fetches or two assignments brought is never mixed.
+            raise await corrupt_record_error(
+                self._client, expected, self.settings.group, records_max
+            ) from error
+        # Cut before anything else is awaited: what two fetches or two assignments brought is never
+        # mixed.
         batches = await self._to_batches(fetched)
         if self._must_check_trailing:
             self._must_check_trailing = False
@@ -279,7 +315,9 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         return (
             []
             if self._paused
-            else self._current.partitions_with_room(settings.records_ahead_max - settings.batch_records_max)
+            else self._current.partitions_with_room(
+                settings.records_ahead_max - settings.batch_records_max
+            )
         )
 
     async def _to_batches(
@@ -293,7 +331,8 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             if self._paused or now.gaps.must_refetch(tp, expected, records[0].offset):
                 self._client.seek(tp, expected)
                 continue
-            # The position is known, so this does not wait: nothing can come between the fetch and its batches.
+            # The position is known, so this does not wait: nothing can come between the fetch and
+            # its batches.
             next_offset = await self._client.position(tp)
             batch = now.issue_batch(tp, records, next_offset, self._finish)
             batches.append(read_chunk(self._reader, batch) if self._reader else batch)
@@ -304,8 +343,11 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._changed.set()
 
     def _recover(self, error: KafkaError) -> bool:
-        # At once, before anything else is awaited: what the error says holds for the assignment as it is now.
-        if not self._current.is_open and isinstance(error, (NoOffsetForPartitionError, OffsetOutOfRangeError)):
+        # At once, before anything else is awaited: what the error says holds for the assignment as
+        # it is now.
+        if not self._current.is_open and isinstance(
+            error, (NoOffsetForPartitionError, OffsetOutOfRangeError)
+        ):
             return False  # the client looked for a position before our seek
         if isinstance(error, OffsetOutOfRangeError):
             raise outside_log_error(str(error)) from error
@@ -327,7 +369,11 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await self.sleep(self.settings.commit_interval_ms / 1000)
             if self.should_stop:
                 return
-            signs = self._current.liveness_notes(self._paused) if number % LIVENESS_EVERY_COMMITS == 0 else NO_NOTES
+            signs = (
+                self._current.liveness_notes(self._paused)
+                if number % LIVENESS_EVERY_COMMITS == 0
+                else NO_NOTES
+            )
             await commit(self._client, self._current, signs)
             self._must_check_trailing = True
 

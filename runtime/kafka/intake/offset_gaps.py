@@ -1,7 +1,8 @@
 """What to do when a fetch does not begin where the last one ended. Pure.
 
-Kafka's offsets have true gaps: transaction markers, aborted records, what compaction removed. A client can also lose
-records that it had fetched. The two look alike, and only the log can tell: so it is asked once more.
+Kafka's offsets have true gaps: transaction markers, aborted records, what compaction removed. A
+client can also lose records that it had fetched. The two look alike, and only the log can tell: so
+it is asked once more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class OffsetGap:
     expected: int
     first: int
     log_start: int | None = None
-    """The earliest offset that the log held after this was seen; None until the broker has said it."""
+    """The earliest offset that the log held after this was seen; None until the broker has said it.
+    """
 
     def __str__(self) -> str:
         return f"{self.tp.topic}-{self.tp.partition}@{self.expected}"
@@ -37,7 +39,8 @@ class OffsetGaps:
         self._pending: dict[TopicPartition, OffsetGap] = {}
 
     def must_refetch(self, tp: TopicPartition, expected: int, first: int) -> bool:
-        """Whether a fetch that begins at `first` is to be thrown away and asked for again from `expected`.
+        """Whether a fetch that begins at `first` is to be thrown away and asked for again from
+        `expected`.
 
         Raises OffsetHole where a second answer shows that records are missing.
         """

@@ -1,7 +1,7 @@
 """What was read of one partition, what of it is done, and so which offset may be committed. Pure.
 
-Batches are handed out in order and may be done in any order. Only the run of done batches that begins at the start
-may be committed: a batch that is done ahead of an earlier one waits for it.
+Batches are handed out in order and may be done in any order. Only the run of done batches that
+begins at the start may be committed: a batch that is done ahead of an earlier one waits for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class PartitionProgress:
         self.done_offset = start
         """The end of the contiguous run of done batches: what may be committed."""
         self.committed_offset = start if is_committed else -1
-        """What the group is known to have committed. A claimed start is not: until it is, the lag shown is not true."""
+        """What the group is known to have committed.
+
+        A claimed start is not: until it is, the lag shown is not true.
+        """
         self.unfinished_records = 0
         """Records handed out and not done."""
         self._unfinished: dict[int, tuple[int, int]] = {}
@@ -42,19 +45,27 @@ class PartitionProgress:
         return len(self._unfinished)
 
     def issue(self, next_offset: int, records: int) -> int:
-        """Take note of a batch of so many records up to `next_offset`, exclusive; returns the offset it begins at."""
+        """Take note of a batch of so many records up to `next_offset`, exclusive; returns the
+        offset it begins at.
+        """
         from_offset = self.next_offset
         if next_offset <= from_offset:
-            raise InvariantBroken(f"{self._where}: a batch [{from_offset}, {next_offset}) covers nothing")
+            raise InvariantBroken(
+                f"{self._where}: a batch [{from_offset}, {next_offset}) covers nothing"
+            )
         self._unfinished[from_offset] = (next_offset, records)
         self.unfinished_records += records
         self.next_offset = next_offset
         return from_offset
 
     def skip_to(self, position: int) -> None:
-        """Take note that no record lies between here and `position`; only where nothing is unfinished."""
+        """Take note that no record lies between here and `position`; only where nothing is
+        unfinished.
+        """
         if self._unfinished or position < self.next_offset:
-            raise InvariantBroken(f"{self._where}: up to {position} lie records that are handed out and not done")
+            raise InvariantBroken(
+                f"{self._where}: up to {position} lie records that are handed out and not done"
+            )
         self.next_offset = self.done_offset = position
 
     def finish(self, from_offset: int) -> None:

@@ -1,7 +1,8 @@
-"""Passing over what lies behind the last record of a partition: markers, and records of a transaction that was aborted.
+"""Passing over what lies behind the last record of a partition: markers, and records of a
+transaction that was aborted.
 
-Left alone it would never be committed: to others of the group it is lag, and once the log's retention has removed it,
-the position before it is none that the log holds.
+Left alone it would never be committed: to others of the group it is lag, and once the log's
+retention has removed it, the position before it is none that the log holds.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from runtime.kafka.intake.assignment import Assignment
 
 
 async def check_trailing_offsets(client: AIOKafkaConsumer, now: Assignment) -> None:
-    """Note how far idle partitions were read, and read once more what is not believed at first sight.
+    """Note how far idle partitions were read, and read once more what is not believed at first
+    sight.
 
-    Only whoever fetches may call this, when all that was fetched has been cut: at any other moment a position may have
-    moved past records that nobody has.
+    Only whoever fetches may call this, when all that was fetched has been cut: at any other moment
+    a position may have moved past records that nobody has.
     """
     if not now.is_open:
         return

@@ -1,7 +1,8 @@
-"""Drafts to events of our own topics: what a dialect said, with where it came from, when, and who it is.
+"""Drafts to events of our own topics: what a dialect said, with where it came from, when, and who
+it is.
 
-Three clocks are kept and one is believed: the provider's, else the connector's, else the broker's, never after the
-broker's append and never further before it than the dialect's tolerance.
+Three clocks are kept and one is believed: the provider's, else the connector's, else the broker's,
+never after the broker's append and never further before it than the dialect's tolerance.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class RecordContext(msgspec.Struct, frozen=True, gc=False):
 
 
 EventTime: TypeAlias = tuple[int, str, bool]
-"""The time that is believed, whose it is, and whether it had to be moved to be believed. A bare tuple: each event has
-one, and a named one would cost as much as the rest of it."""
+"""The time that is believed, whose it is, and whether it had to be moved to be believed. A bare
+tuple: each event has one, and a named one would cost as much as the rest of it.
+"""
 
 
 def event_time(context: RecordContext, tolerance_ms: int, provider_at: int | None) -> EventTime:
@@ -154,8 +156,9 @@ def build_settlement(
 def settlement_id(draft: MarketDraft) -> str:
     """What a feed without ids says once: match, market, specifiers, outcome and its own time.
 
-    A length before each part, so that no two markets share a spelling; the operation is part of the event id anyway.
-    A settlement that comes live and again confirmed has two times: two events, for the reader to count once.
+    A length before each part, so that no two markets share a spelling; the operation is part of the
+    event id anyway. A settlement that comes live and again confirmed has two times: two events, for
+    the reader to count once.
     """
     at = "" if draft.provider_at is None else str(draft.provider_at)
     parts = (draft.match_id, draft.market_id, draft.specifiers, draft.outcome_id or "", at)

@@ -1,7 +1,8 @@
 """Raw records to events of the log: pure, one record in, its items out, in order.
 
-The dialect says what the provider meant; this adds where it came from (brand, region, attempt), when (three
-clocks, one of them believed), who it is (event id), what it says (fingerprint) and where it goes (topic, key, bytes).
+The dialect says what the provider meant; this adds where it came from (brand, region, attempt),
+when (three clocks, one of them believed), who it is (event id), what it says (fingerprint) and
+where it goes (topic, key, bytes).
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
 from streams.normalise.mapping.cancel import CANCEL_HEADER, build_cancels, parse_cancel_header
-from streams.normalise.mapping.events import RecordContext, build_player_event, build_settlement, build_transaction
+from streams.normalise.mapping.events import (
+    RecordContext,
+    build_player_event,
+    build_settlement,
+    build_transaction,
+)
 from streams.normalise.mapping.operator_marks import read_drop_mark, with_cause
 from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, UnreadableItem
 from streams.providers.fields import received_at_of
@@ -41,7 +47,9 @@ Encode: TypeAlias = Callable[[WalletTransaction], bytes]
 
 
 class AcceptedTransaction(msgspec.Struct, frozen=True, gc=False):
-    """An event with the topic (unqualified), key and bytes it goes out with; `clamped`: its clock was not believed."""
+    """An event with the topic (unqualified), key and bytes it goes out with; `clamped`: its clock
+    was not believed.
+    """
 
     transaction: WalletTransaction
     topic: str
@@ -52,7 +60,9 @@ class AcceptedTransaction(msgspec.Struct, frozen=True, gc=False):
 
 
 class AcceptedEvent(msgspec.Struct, frozen=True, gc=False):
-    """The same for what no ledger books: something about a player, or a market that a feed has settled."""
+    """The same for what no ledger books: something about a player, or a market that a feed has
+    settled.
+    """
 
     event: PlayerEvent | MarketSettlement
     topic: str
@@ -85,19 +95,27 @@ _Made: TypeAlias = tuple[
     Fallback | None,
     int,
 ]
-"""An event still to be written: what it becomes, what writes it, itself, where it goes, and which item it is."""
+"""An event still to be written: what it becomes, what writes it, itself, where it goes, and which
+item it is.
+"""
 
 
 class Normaliser:
-    """Reads raw records of every provider that it has a dialect for, each version beside the others."""
+    """Reads raw records of every provider that it has a dialect for, each version beside the
+    others.
+    """
 
-    def __init__(self, dialects: Mapping[str, Dialect], keyring: Keyring, encode: Encode | None = None) -> None:
+    def __init__(
+        self, dialects: Mapping[str, Dialect], keyring: Keyring, encode: Encode | None = None
+    ) -> None:
         """`keyring` holds key material by provider; one without an entry is not checked.
 
         Raises UsageError for key material that cannot be used.
         """
         known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
-        self._speakers = {name: ProviderRouter(known.versions(name), keyring.get(name)) for name in known}
+        self._speakers = {
+            name: ProviderRouter(known.versions(name), keyring.get(name)) for name in known
+        }
         self._by_topic: dict[str, ProviderRouter] = {}
         self._origins: dict[tuple[bytes | None, bytes | None], tuple[str, str]] = {}
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
@@ -107,9 +125,11 @@ class Normaliser:
         return [self._written(item) for item in self._made(self._read(record))]
 
     def normalise_all(self, records: Sequence[RawRecord]) -> list[list[ItemResult]]:
-        """The same for each record, all of them going through each step together: the code of one stays in the caches.
+        """The same for each record, all of them going through each step together: the code of one
+        stays in the caches.
 
-        Of hundreds at a time, what a step made has left them when the next one comes (docs/adr/0011).
+        Of hundreds at a time, what a step made has left them when the next one comes
+        (docs/adr/0011).
         """
         read = [self._read(record) for record in records]
         made = [self._made(said) for said in read]
@@ -131,7 +151,7 @@ class Normaliser:
                 items = with_cause(items, cause_from_headers(headers, record))
         except Rejected as error:
             return _rejected(error, None)
-        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whoever is to blame
+        except Exception as error:
             return _rejected(_failure(record, error), None)
         return context, voice, items, fallen
 
@@ -141,14 +161,22 @@ class Normaliser:
         context, voice, items, fallen = said
         if fallen:
             return [
-                self._item(context, index, item, *fallen.get(index, (voice, None))) for index, item in enumerate(items)
+                self._item(context, index, item, *fallen.get(index, (voice, None)))
+                for index, item in enumerate(items)
             ]
-        if len(items) == 1:  # most records, and the way of those through a loop is a fiftieth of their cost
+        if (
+            len(items) == 1
+        ):  # most records, and the way of those through a loop is a fiftieth of their cost
             return [self._item(context, 0, items[0], voice, None)]
         return [self._item(context, index, item, voice, None) for index, item in enumerate(items)]
 
     def _item(
-        self, context: RecordContext, index: int, item: Item, voice: VersionReader, fallback: Fallback | None
+        self,
+        context: RecordContext,
+        index: int,
+        item: Item,
+        voice: VersionReader,
+        fallback: Fallback | None,
     ) -> _Made | RejectedItem:
         if isinstance(item, Rejected):
             return _rejected(item, index)
@@ -156,16 +184,43 @@ class Normaliser:
             if isinstance(item, Draft):
                 topic, key = _route(item)
                 transaction, clamped = build_transaction(context, voice, index, item)
-                return AcceptedTransaction, self._encode, transaction, topic, key, clamped, fallback, index
+                return (
+                    AcceptedTransaction,
+                    self._encode,
+                    transaction,
+                    topic,
+                    key,
+                    clamped,
+                    fallback,
+                    index,
+                )
             if isinstance(item, PlayerDraft):
                 event, clamped = build_player_event(context, voice, index, item)
                 key = item.player_id.encode()
-                return AcceptedEvent, _encode_player_event, event, PLAYER_EVENTS, key, clamped, fallback, index
+                return (
+                    AcceptedEvent,
+                    _encode_player_event,
+                    event,
+                    PLAYER_EVENTS,
+                    key,
+                    clamped,
+                    fallback,
+                    index,
+                )
             settlement, clamped = build_settlement(context, voice, index, item)
             key = item.match_id.encode()
         except Rejected as error:
             return _rejected(error, index)
-        return AcceptedEvent, _encode_settlement, settlement, SETTLEMENTS, key, clamped, fallback, index
+        return (
+            AcceptedEvent,
+            _encode_settlement,
+            settlement,
+            SETTLEMENTS,
+            key,
+            clamped,
+            fallback,
+            index,
+        )
 
     @staticmethod
     def _written(made: _Made | RejectedItem) -> ItemResult:
@@ -187,7 +242,10 @@ class Normaliser:
     def _origin(self, said: tuple[bytes | None, bytes | None]) -> tuple[str, str]:
         """Brand and region as text: few different pairs, decoded and checked once."""
         brand, region = said
-        origin = (_context_text(brand) if brand else BRAND_DEFAULT, _context_text(region) if region else "")
+        origin = (
+            _context_text(brand) if brand else BRAND_DEFAULT,
+            _context_text(region) if region else "",
+        )
         if len(self._origins) >= _CACHE_MAX:
             self._origins.clear()
         self._origins[said] = origin
@@ -217,7 +275,9 @@ def _check_usable(record: RawRecord) -> None:
     if not record.value:
         raise Rejected(RejectCode.MALFORMED, "the record has no value")
     if len(record.value) > VALUE_MAX_BYTES:
-        raise Rejected(RejectCode.TOO_LARGE, f"{len(record.value)} bytes; {VALUE_MAX_BYTES} are allowed")
+        raise Rejected(
+            RejectCode.TOO_LARGE, f"{len(record.value)} bytes; {VALUE_MAX_BYTES} are allowed"
+        )
     if record.timestamp < 0:
         raise Rejected(RejectCode.BAD_TIME, "the broker gave the record no timestamp")
 
@@ -237,7 +297,9 @@ def _failure(record: RawRecord, error: Exception) -> Rejected:
     # Not the error's text: it may quote a secret of the body.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {place.name}, line {place.lineno}"
-    return Rejected(RejectCode.DIALECT_FAILED, f"the dialect of {provider_of(record.topic)} failed: {where}")
+    return Rejected(
+        RejectCode.DIALECT_FAILED, f"the dialect of {provider_of(record.topic)} failed: {where}"
+    )
 
 
 def _rejected(error: Rejected, index: int | None) -> RejectedItem:
@@ -254,5 +316,7 @@ def _context_text(raw: bytes) -> str:
     except UnicodeDecodeError:
         raise Rejected(RejectCode.BAD_FIELD, "the headers brand and region must be UTF-8") from None
     if len(text) > _CONTEXT_TEXT_MAX or not text.isprintable():
-        raise Rejected(RejectCode.BAD_FIELD, "the headers brand and region must be short and printable")
+        raise Rejected(
+            RejectCode.BAD_FIELD, "the headers brand and region must be short and printable"
+        )
     return text

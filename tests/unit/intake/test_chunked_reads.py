@@ -54,8 +54,8 @@ async def test_pieces_are_read_one_by_one_and_handed_out_as_one_batch(harness):
         assert first.readings == [[0, 1, 2], [3, 4, 5], [6, 7]]
         assert (str(first), first.count, list(first.records)) == ("t-0@[0,8)", 8, [])
         assert (str(second), second.count) == ("t-0@[8,10)", 2)
-        second.done()
-        first.done()
+        second.mark_done()
+        first.mark_done()
         await h.until(lambda: h.consumer.group_offsets == {A: 10})
 
 
@@ -73,14 +73,18 @@ async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
         seen.append(turns)
         return [r.offset for r in records]
 
-    async with harness({A: [*range(24)]}, reader=reader, batch_records_max=24, records_ahead_max=48) as h:
+    async with harness(
+        {A: [*range(24)]}, reader=reader, batch_records_max=24, records_ahead_max=48
+    ) as h:
         beside = asyncio.create_task(another())
         h.consumer.assign(A)
         batch = await h.take()
         beside.cancel()
     assert batch.count == 24
     turns_at_every_second = seen[::2]
-    assert turns_at_every_second == sorted(set(turns_at_every_second)), "somebody else ran after each two pieces"
+    assert turns_at_every_second == sorted(set(turns_at_every_second)), (
+        "somebody else ran after each two pieces"
+    )
     assert seen[::2] == seen[1::2], "and nobody within them"
 
 
@@ -88,12 +92,17 @@ async def test_partitions_that_share_a_piece_have_batches_of_their_own(harness):
     async with harness({A: [0, 1], B: [*range(9)]}, reader=offsets_of, batch_records_max=8) as h:
         h.consumer.assign(A, B)
         batches = [await h.take() for _ in range(3)]
-        read = {tp: [x for b in batches if b.tp == tp for piece in b.readings for x in piece] for tp in (A, B)}
+        read = {
+            tp: [x for b in batches if b.tp == tp for piece in b.readings for x in piece]
+            for tp in (A, B)
+        }
         assert read == {A: [0, 1], B: [*range(9)]}
 
 
 async def test_a_partition_is_read_no_further_in_pieces_either(harness):
-    async with harness({A: [*range(100)]}, reader=offsets_of, batch_records_max=8, records_ahead_max=16) as h:
+    async with harness(
+        {A: [*range(100)]}, reader=offsets_of, batch_records_max=8, records_ahead_max=16
+    ) as h:
         h.consumer.assign(A)
         taken = [await h.take() for _ in range(2)]
         assert await h.nothing_comes()

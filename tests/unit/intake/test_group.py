@@ -24,7 +24,9 @@ class Admin:
     def __init__(self, answer: dict[TopicPartition, int]) -> None:
         self.answer = answer
 
-    async def list_consumer_group_offsets(self, group: str, *, partitions: list[TopicPartition]) -> dict[Any, Any]:
+    async def list_consumer_group_offsets(
+        self, group: str, *, partitions: list[TopicPartition]
+    ) -> dict[Any, Any]:
         assert group == "g"
         assert partitions == [A, B]
         return {tp: OffsetAndMetadata(offset, "") for tp, offset in self.answer.items()}
@@ -82,7 +84,9 @@ class Failing(FakeConsumer):
         return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
 
 
-async def test_a_join_that_is_refused_ends_the_process_although_nothing_is_assigned(harness, monkeypatch):  # rule 10
+async def test_a_join_that_is_refused_ends_the_process_although_nothing_is_assigned(
+    harness, monkeypatch
+):  # rule 10
     monkeypatch.setattr(intake_module, "GROUP_ERROR_POLL_S", 0.01)
     async with harness({}, consumer=Failing(GroupAuthorizationFailedError("g"))) as h:
         await h.until(lambda: h.intake.crashed)
@@ -99,7 +103,9 @@ async def test_a_join_that_may_be_tried_again_is(harness, monkeypatch):  # rule 
         assert not h.intake.crashed
 
 
-async def test_a_paused_worker_hears_what_is_wrong_with_its_group(harness, monkeypatch):  # rules 9 and 10
+async def test_a_paused_worker_hears_what_is_wrong_with_its_group(
+    harness, monkeypatch
+):  # rules 9 and 10
     monkeypatch.setattr(intake_module, "GROUP_ERROR_POLL_S", 0.01)
     consumer = Failing(GroupAuthorizationFailedError("g"))
     error, consumer.error = consumer.error, None

@@ -30,7 +30,9 @@ __all__ = ["harness"]
 def test_the_consumer_never_commits_resets_or_leaves_by_itself(monkeypatch):  # rule 1
     given: dict[str, Any] = {}
     monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **options: given.update(options))
-    consumers.new_consumer(IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True))
+    consumers.new_consumer(
+        IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True)
+    )
     assert given["enable_auto_commit"] is False
     assert given["auto_offset_reset"] == "none"
     assert given["isolation_level"] == "read_committed"
@@ -58,11 +60,11 @@ async def test_only_done_batches_are_committed_and_only_in_a_row(harness):  # ru
     async with harness({A: [*range(30)]}, records_ahead_max=30) as h:
         h.consumer.assign(A)
         first, second, third = [await h.take() for _ in range(3)]
-        third.done()
-        second.done()
+        third.mark_done()
+        second.mark_done()
         assert await h.nothing_comes()
         assert h.consumer.commits == []
-        first.done()
+        first.mark_done()
         await h.until(lambda: h.consumer.commits)
         assert h.consumer.commits == [{A: 30}]
 
@@ -75,16 +77,18 @@ async def test_a_partition_is_read_no_further_than_its_unfinished_records_allow(
         slow = next(batch for batch in taken if batch.tp == A)
         for batch in taken:
             if batch is not slow:
-                batch.done()
+                batch.mark_done()
         more = [await h.take() for _ in range(3)]
-        assert sorted(batch.partition for batch in more) == [0, 1, 1], "the slow partition holds up only itself"
+        assert sorted(batch.partition for batch in more) == [0, 1, 1], (
+            "the slow partition holds up only itself"
+        )
 
 
 async def test_commit_failures_of_a_rebalance_are_survived(harness):
     async with harness({A: [*range(10)]}) as h:
         h.consumer.commit_errors.append(CommitFailedError())
         h.consumer.assign(A)
-        (await h.take()).done()
+        (await h.take()).mark_done()
         await h.until(lambda: h.consumer.commits)
         assert h.consumer.group_offsets == {A: 10}
 
@@ -99,17 +103,19 @@ async def test_revoke_waits_for_work_commits_it_and_forgets_the_rest(harness):  
         await asyncio.sleep(0.02)
         assert not revoked.done(), "the work in hand is waited for"
         assert not h.intake.begin(queued), "but nothing new begins"
-        in_work.done()
+        in_work.mark_done()
         h.intake.end(in_work)
         await revoked
         assert h.consumer.commits == [{A: 10}]
         assert h.intake.assignment == before + 1
         assert not h.intake.is_current(queued)
 
-        queued.done()
+        queued.mark_done()
         again = await h.take()
-        assert (again.from_offset, again.assignment) == (10, before + 1), "it comes again, under the new assignment"
-        assert h.intake.status()[A].done == 10, "a stale batch marks nothing done"
+        assert (again.from_offset, again.assignment) == (10, before + 1), (
+            "it comes again, under the new assignment"
+        )
+        assert h.intake.status()[A].done_offset == 10, "a stale batch marks nothing done"
 
 
 async def test_revoke_waits_only_a_bounded_time(harness):  # rule 5
@@ -118,7 +124,7 @@ async def test_revoke_waits_only_a_bounded_time(harness):  # rule 5
         stuck = await h.take()
         assert h.intake.begin(stuck)
         await asyncio.wait_for(h.consumer.rebalance(A), 1)
-        stuck.done()
+        stuck.mark_done()
         assert h.consumer.commits == []
         assert (await h.take()).from_offset == 0
 
@@ -129,7 +135,11 @@ async def test_assign_begins_at_claimed_else_committed_else_earliest(harness):  
     consumer = FakeConsumer(logs, {A: 7, B: 30})
     consumer.log_starts[c] = 20
     async with harness(
-        {}, consumer=consumer, positions=Positions({A: 33}), batch_records_max=100, records_ahead_max=200
+        {},
+        consumer=consumer,
+        positions=Positions({A: 33}),
+        batch_records_max=100,
+        records_ahead_max=200,
     ) as h:
         consumer.assign(A, B, c)
         starts = {(batch := await h.take()).tp: batch.from_offset for _ in range(3)}
@@ -255,7 +265,10 @@ async def test_a_failed_fetch_loses_nothing_of_the_others(harness):
         h.consumer.to_raise.append(CorruptRecordException())
         h.consumer.assign(A, B)
         batches = [await h.take(), await h.take()]
-        assert {(batch.tp, batch.from_offset, len(batch.records)) for batch in batches} == {(A, 0, 10), (B, 0, 10)}
+        assert {(batch.tp, batch.from_offset, len(batch.records)) for batch in batches} == {
+            (A, 0, 10),
+            (B, 0, 10),
+        }
 
 
 async def test_a_position_outside_the_log_ends_the_process(harness):
@@ -267,12 +280,14 @@ async def test_a_position_outside_the_log_ends_the_process(harness):
 
 
 @pytest.mark.parametrize("error", [NoOffsetForPartitionError(A), OffsetOutOfRangeError({A: 0})])
-async def test_what_the_client_makes_of_a_partition_before_our_seek_counts_for_nothing(harness, error):
+async def test_what_the_client_makes_of_a_partition_before_our_seek_counts_for_nothing(
+    harness, error
+):
     # A fetch that waits through a rebalance may return with the client's own idea of where to begin.
     positions = Positions({A: 5})
     async with harness({A: [*range(10)]}, positions=positions) as h:
         h.consumer.assign(A)
-        (await h.take()).done()
+        (await h.take()).mark_done()
         h.consumer.flowing.clear()
         await asyncio.sleep(0.02)
         positions.failures = 1
@@ -300,7 +315,7 @@ async def test_stop_lets_go_of_everything_in_order(harness):
     positions = Positions({A: 0})
     async with harness({A: [*range(10)]}, positions=positions, commit_interval_ms=60_000) as h:
         h.consumer.assign(A)
-        (await h.take()).done()
+        (await h.take()).mark_done()
     assert h.consumer.group_offsets == {A: 10}
     assert positions.released == [{A}]
     assert h.consumer.stopped
@@ -314,14 +329,18 @@ class Undecodable(FakeConsumer):
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None):
         tp, offset = self.at
-        ready = [each for each in self.logs[tp] if each >= self.positions.get(tp, 1 << 60)][:max_records]
+        ready = [each for each in self.logs[tp] if each >= self.positions.get(tp, 1 << 60)][
+            :max_records
+        ]
         self.searches += max_records == 1
         if tp in tps and offset in ready:
             raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
         return await super().getmany(*tps, timeout_ms=timeout_ms, max_records=max_records)
 
 
-async def test_a_record_that_the_client_cannot_take_apart_ends_the_process_by_its_place(harness):  # rule 10
+async def test_a_record_that_the_client_cannot_take_apart_ends_the_process_by_its_place(
+    harness,
+):  # rule 10
     consumer = Undecodable({A: [*range(10)], B: [*range(10)]}, {A: 3, B: 0})
     async with harness({}, consumer=consumer) as h:
         consumer.assign(A, B)
@@ -331,12 +350,15 @@ async def test_a_record_that_the_client_cannot_take_apart_ends_the_process_by_it
         assert str(error).startswith("t-0@7 has a header whose name is not UTF-8")
         assert "set its offset on that partition to 8" in str(error)
         assert consumer.searches > 1
-        assert h.intake.status()[A].done == 3
+        assert h.intake.status()[A].done_offset == 3
 
 
 async def test_where_it_cannot_be_found_the_error_says_where_the_reading_stood(harness):  # rule 10
     async with harness({A: [*range(10)]}, committed={A: 4}) as h:
-        h.consumer.to_raise += [KafkaTimeoutError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")]
+        h.consumer.to_raise += [
+            KafkaTimeoutError(),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        ]
         h.consumer.assign(A)
         await h.until(lambda: h.intake.crashed)
         assert isinstance(h.intake.crash_reason, Unfetchable)
@@ -346,6 +368,6 @@ async def test_where_it_cannot_be_found_the_error_says_where_the_reading_stood(h
 async def test_gaps_are_counted_over_assignments(harness):
     async with harness({A: [*range(12, 20)]}, committed={A: 5}) as h:
         h.consumer.assign(A)
-        (await h.take()).done()
+        (await h.take()).mark_done()
         await h.consumer.rebalance(A)
         assert h.intake.gap_offsets == 7

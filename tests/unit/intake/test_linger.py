@@ -15,7 +15,9 @@ def offsets_of(_topic, records):
 
 
 def read(batch):
-    return [offset for reading in batch.readings for offset in reading] + [r.offset for r in batch.records]
+    return [offset for reading in batch.readings for offset in reading] + [
+        r.offset for r in batch.records
+    ]
 
 
 class GrowingConsumer(FakeConsumer):
@@ -37,7 +39,8 @@ class GrowingConsumer(FakeConsumer):
 
 
 @pytest.mark.parametrize(
-    ("records", "wait_s"), [(0, 0.0), (1, 0.001), (3, 0.003), (15, LINGER_MAX_S), (499, LINGER_MAX_S)]
+    ("records", "wait_s"),
+    [(0, 0.0), (1, 0.001), (3, 0.003), (15, LINGER_MAX_S), (499, LINGER_MAX_S)],
 )
 def test_the_wait_grows_with_what_came(records, wait_s):
     assert Linger().after_fetch(records, is_much=False) == pytest.approx(wait_s)
@@ -58,9 +61,13 @@ def test_only_after_a_long_wait_something_lies_behind():
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])
-async def test_what_gathered_is_one_batch_with_what_came_first_and_no_more_than_fits(harness, reader):
+async def test_what_gathered_is_one_batch_with_what_came_first_and_no_more_than_fits(
+    harness, reader
+):
     consumer = GrowingConsumer([20, 40, 500])
-    async with harness({}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=10_000) as h:
+    async with harness(
+        {}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=10_000
+    ) as h:
         consumer.assign(A)
         assert read(await h.take()) == [*range(20)]
         consumer.logs[A] = [*range(22)]
@@ -86,7 +93,9 @@ async def test_nothing_is_nothing_and_is_asked_for_once(harness):
 async def test_records_that_are_lost_behind_are_fetched_again(harness, reader):
     # Both were put together once, and only the first of them was looked at.
     consumer = GrowingConsumer([20, 40], lost=4)
-    async with harness({}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=400) as h:
+    async with harness(
+        {}, consumer=consumer, reader=reader, batch_records_max=100, records_ahead_max=400
+    ) as h:
         consumer.assign(A)
         assert read(await h.take()) == [*range(20)]
         consumer.logs[A] = [*range(30)]

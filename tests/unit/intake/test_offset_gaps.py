@@ -43,7 +43,9 @@ def test_a_hole_is_not_judged_before_the_broker_has_said_how_far_the_log_reaches
     second=st.integers(0, 100),
     log_start=st.integers(0, 100),
 )
-def test_a_gap_is_accepted_only_if_two_fetches_agree_and_the_log_reaches_back(expected, first, second, log_start):
+def test_a_gap_is_accepted_only_if_two_fetches_agree_and_the_log_reaches_back(
+    expected, first, second, log_start
+):
     holes = OffsetGaps()
     if not holes.must_refetch(TP, expected, first):
         assert first == expected

@@ -93,7 +93,7 @@ async def test_the_end_of_an_aborted_transaction_is_committed(harness):
     consumer.tails = {A: 17, B: 4}
     async with harness({}, consumer=consumer) as h:
         consumer.assign(A, B)
-        (await h.take()).done()
+        (await h.take()).mark_done()
         await h.until(lambda: consumer.group_offsets == {A: 17, B: 4})
         consumer.logs[A] += [17, 18]
         batch = await h.take()
@@ -102,7 +102,9 @@ async def test_the_end_of_an_aborted_transaction_is_committed(harness):
 
 
 @pytest.mark.parametrize("positions", [None, Positions({A: 0})])
-async def test_records_that_the_client_lost_at_the_end_of_the_log_are_fetched_again(harness, positions):
+async def test_records_that_the_client_lost_at_the_end_of_the_log_are_fetched_again(
+    harness, positions
+):
     async with harness({A: [*range(10)]}, positions=positions) as h:
         h.consumer.to_lose[A] = 10  # all, so that no later one tells of them
         h.consumer.assign(A)
@@ -116,7 +118,7 @@ async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harnes
     consumer.tails[A] = 17
     async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
         consumer.assign(A)
-        (await h.take()).done()
+        (await h.take()).mark_done()
         await h.until(lambda: h.intake.status()[A].reached == 17)
         assert await h.nothing_comes()
     assert consumer.group_offsets == {A: 10}

@@ -46,7 +46,9 @@ def _no_wait(monkeypatch):
 
 @pytest.fixture
 def batch(journal):
-    return lambda partition, begin: RecordBatch("t", partition, begin, begin + 1, (None,), 1, journal.done)
+    return lambda partition, begin: RecordBatch(
+        "t", partition, begin, begin + 1, (None,), 1, journal.mark_done
+    )
 
 
 async def stream(*batches) -> AsyncIterator[RecordBatch]:
@@ -64,7 +66,9 @@ async def test_a_batch_is_done_only_after_it_was_handled(journal, batch):
     assert [event for event, _ in journal.events] == ["begin", "done", "end"]
 
 
-async def test_a_retriable_error_is_tried_again_without_done_and_says_what_it_waits_for(journal, batch):
+async def test_a_retriable_error_is_tried_again_without_done_and_says_what_it_waits_for(
+    journal, batch
+):
     errors = [Unavailable("the database is down"), Unavailable("still")]
 
     async def handle(given):
@@ -79,7 +83,9 @@ async def test_a_retriable_error_is_tried_again_without_done_and_says_what_it_wa
     ]
 
 
-@pytest.mark.parametrize("error", [Fenced("another worker"), ValueError("a bug"), Rejected(RejectCode.MALFORMED, "x")])
+@pytest.mark.parametrize(
+    "error", [Fenced("another worker"), ValueError("a bug"), Rejected(RejectCode.MALFORMED, "x")]
+)
 async def test_any_other_error_ends_the_agent_and_nothing_is_done(journal, batch, error):
     async def handle(given):
         raise error
@@ -145,7 +151,9 @@ async def test_at_once_bounds_the_work_but_not_the_waiting(journal, batch):
             tries += 1
             raise Unavailable("down")
 
-    await process_batches(journal, stream(*[batch(p, 0) for p in range(8)]), handle, concurrency_max=2)
+    await process_batches(
+        journal, stream(*[batch(p, 0) for p in range(8)]), handle, concurrency_max=2
+    )
     assert most == 2
     assert len(journal.of("done")) == 8
 
@@ -160,7 +168,7 @@ async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, 
     async def gather():
         for begin in range(5):
             yield batch(0, begin)
-        while not handled:  # noqa: ASYNC110
+        while not handled:
             await asyncio.sleep(0)
         for begin in range(5, 9):
             yield batch(0, begin)
@@ -180,7 +188,7 @@ async def test_cancelling_the_agent_cancels_its_work(journal, batch):
         await asyncio.Event().wait()
 
     agent = asyncio.ensure_future(process_batches(journal, endless(), handle))
-    while not journal.of("begin"):  # noqa: ASYNC110
+    while not journal.of("begin"):
         await asyncio.sleep(0)
     agent.cancel()
     with pytest.raises(asyncio.CancelledError):

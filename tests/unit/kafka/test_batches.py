@@ -46,7 +46,9 @@ def test_only_the_unbroken_run_of_done_batches_is_committable(start, sizes, orde
         progress.finish(begin)
         done.add((begin, end))
         first_unfinished = next((b for b, e in bounds if (b, e) not in done), progress.next_offset)
-        assert progress.done_offset == first_unfinished, "everything before it is done, and it is not"
+        assert progress.done_offset == first_unfinished, (
+            "everything before it is done, and it is not"
+        )
         assert progress.done_offset >= before
     assert progress.unfinished_batches == len(bounds) - len(done)
     assert progress.unfinished_records == sum(end - begin for begin, end in set(bounds) - done)
@@ -93,7 +95,9 @@ def test_nothing_is_handed_out_or_begun_once_closed():
     assert assignment.partitions_with_room(2) == []
     assert not assignment.begin(batch)
     batch.mark_done()
-    assert assignment.committable() == {TP: 9}, "work that ends while the partition is let go still counts"
+    assert assignment.committable() == {TP: 9}, (
+        "work that ends while the partition is let go still counts"
+    )
 
 
 def test_a_partition_with_too_many_unfinished_records_has_no_room():
@@ -146,7 +150,9 @@ def test_batches_are_joined_in_order_without_gaps_and_up_to_the_limit(sizes, bre
         assert batch.assignment == first.assignment
     for one, other in pairwise(taken):
         follows = one.next_offset == other.from_offset and one.assignment == other.assignment
-        assert not follows or len(one.records) + len(starts[other.from_offset].records) > records_max
+        assert (
+            not follows or len(one.records) + len(starts[other.from_offset].records) > records_max
+        )
 
 
 def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end():
@@ -155,14 +161,20 @@ def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end
     assignment.open({TP: 0})
     batch = assignment.issue_batch(TP, [RECORD], 3, assignment.finish)
     assert assignment.begin(batch)
-    assert assignment.status(None)[TP].waiting is None, "the first try waits for nothing that is known"
+    assert assignment.status(None)[TP].waiting is None, (
+        "the first try waits for nothing that is known"
+    )
     assignment.end(batch, "the database is down")
     now_s = 1_000.0
-    assert assignment.status(None)[TP].waiting == "the database is down", "a pause between two tries is a wait"
+    assert assignment.status(None)[TP].waiting == "the database is down", (
+        "a pause between two tries is a wait"
+    )
     for _ in range(3):
         assert assignment.begin(batch)
         now_s += TRY_MAX_S - 1
-        assert assignment.status(None)[TP].waiting == "the database is down", "so is a try for the same"
+        assert assignment.status(None)[TP].waiting == "the database is down", (
+            "so is a try for the same"
+        )
         now_s += 1
         assert assignment.status(None)[TP].waiting is None, "a try that never ends is a stall"
         assert assignment.status("paused")[TP].waiting == "paused"

@@ -34,7 +34,11 @@ async def fetcher_without_a_broker() -> Fetcher:
 
     cluster = SimpleNamespace(leader_for_partition=lambda _: 1, broker_metadata=lambda node: node)
     client = SimpleNamespace(
-        _loop=loop, _metadata_max_age_ms=5_000, send=send, force_metadata_update=updated, cluster=cluster
+        _loop=loop,
+        _metadata_max_age_ms=5_000,
+        send=send,
+        force_metadata_update=updated,
+        cluster=cluster,
     )
     subscription = SubscriptionState(loop=loop)
     fetcher = Fetcher(client, subscription, auto_offset_reset="none")
@@ -42,7 +46,7 @@ async def fetcher_without_a_broker() -> Fetcher:
     subscription.assign_from_user({partition})
     subscription.seek(partition, 0)
     async with asyncio.timeout(5):
-        while not fetcher._pending_tasks:  # noqa: ASYNC110 - aiokafka tells nobody that it has asked
+        while not fetcher._pending_tasks:
             await asyncio.sleep(0.01)
     return fetcher
 
@@ -57,7 +61,9 @@ async def test_a_consumer_that_is_stopped_without_a_broker_does_not_cancel_who_s
     await stop_client(Client(fetcher.close))
     fetcher = await fetcher_without_a_broker()
     with pytest.raises(asyncio.CancelledError):
-        await fetcher.close()  # what this is about; where it no longer is, `stop_client` has no reason any more
+        await (
+            fetcher.close()
+        )  # what this is about; where it no longer is, `stop_client` has no reason any more
 
 
 async def test_whoever_is_cancelled_while_a_client_stops_is_cancelled_and_so_is_the_stop():
@@ -122,7 +128,7 @@ async def test_a_task_that_is_cancelled_by_what_it_calls_crashes_its_service():
 
     async with Worker(give_up) as worker:
         async with asyncio.timeout(5):
-            while not worker.crashed:  # noqa: ASYNC110
+            while not worker.crashed:
                 await asyncio.sleep(0.01)
         assert isinstance(worker.crash_reason, InvariantBroken)
         assert "Worker._work" in str(worker.crash_reason)

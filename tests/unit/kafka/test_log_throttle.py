@@ -5,7 +5,9 @@ import logging
 from runtime.kafka.log_throttle import LogThrottle
 
 
-def record(name: str = "aiokafka.client", message: str = "no broker %s", *args: object) -> logging.LogRecord:
+def record(
+    name: str = "aiokafka.client", message: str = "no broker %s", *args: object
+) -> logging.LogRecord:
     return logging.LogRecord(name, logging.ERROR, __file__, 1, message, args or ("x",), None)
 
 
@@ -13,7 +15,9 @@ def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
     now = 100.0
     monkeypatch.setattr("runtime.kafka.log_throttle.time.monotonic", lambda: now)
     once = LogThrottle(every_s=10)
-    assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [True] + [False] * 4
+    assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [
+        True
+    ] + [False] * 4
     assert once.filter(record(message="another %s")), "what is not alike passes"
     assert once.filter(record("aiokafka.conn")), "another logger's passes, too"
     now = 111.0

@@ -26,7 +26,9 @@ print(json.dumps({"later": sum(later), "threshold": gc.get_threshold()[0], "froz
 
 
 def seen_by(how: str) -> dict[str, int]:
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True
+    )
     seen: dict[str, int] = json.loads(ended.stdout)
     return seen
 

@@ -33,7 +33,9 @@ def java_murmur2(data: bytes) -> int:
     length = len(data)
     h = wrap(wrap(0x9747B28C) ^ length)
     for i in range(length // 4):
-        k = wrap(data[4 * i] + (data[4 * i + 1] << 8) + (data[4 * i + 2] << 16) + (data[4 * i + 3] << 24))
+        k = wrap(
+            data[4 * i] + (data[4 * i + 1] << 8) + (data[4 * i + 2] << 16) + (data[4 * i + 3] << 24)
+        )
         k = wrap(k * m)
         k ^= wrap((k & 0xFFFFFFFF) >> r)
         k = wrap(k * m)

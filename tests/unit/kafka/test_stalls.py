@@ -59,7 +59,9 @@ def test_a_sign_of_life_of_its_holder_is_as_good_as_a_movement():
     unheld = replace(BEHIND, is_held=False)
     alive = [replace(unheld, liveness=f"{i // 10} the database is down") for i in range(100)]
     assert stalls_after(alive) == []
-    assert stalls_after([*alive, *[alive[-1]] * 12]) == [110, 111], "the holder is gone and so are its signs"
+    assert stalls_after([*alive, *[alive[-1]] * 12]) == [110, 111], (
+        "the holder is gone and so are its signs"
+    )
 
 
 def test_a_partition_that_was_away_begins_anew():
@@ -74,11 +76,16 @@ def test_the_message_says_where_and_how_long():
     judge = StallDetector(5_000, 20_000)
     judge.observe(0, {TP: BEHIND})
     (stall,) = judge.observe(7_000, {TP: BEHIND})
-    assert str(stall) == "t-0 (held by this worker) stands at 40, the log's end is 100, nothing has moved for 7000 ms"
+    assert (
+        str(stall)
+        == "t-0 (held by this worker) stands at 40, the log's end is 100, nothing has moved for 7000 ms"
+    )
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 3_000), st.booleans(), st.booleans()), min_size=1, max_size=60),
+    st.lists(
+        st.tuples(st.integers(1, 3_000), st.booleans(), st.booleans()), min_size=1, max_size=60
+    )
 )
 def test_a_stall_means_the_whole_limit_without_movement(steps):
     judge, now, reached, still_since = StallDetector(5_000, 20_000), 0, 0, 0
@@ -86,7 +93,9 @@ def test_a_stall_means_the_whole_limit_without_movement(steps):
     for elapsed, moves, waits in steps:
         now += elapsed
         reached += moves
-        stalls = judge.observe(now, {TP: LagSample(100, reached, is_held=True, waiting="x" if waits else None)})
+        stalls = judge.observe(
+            now, {TP: LagSample(100, reached, is_held=True, waiting="x" if waits else None)}
+        )
         if moves or waits or reached >= 100:
             still_since = now
         assert bool(stalls) == (now - still_since >= 5_000)

@@ -28,7 +28,7 @@ class Hangs(Service):
 
     async def on_stop(self) -> None:
         if self.blocks:
-            time.sleep(1_000)  # noqa: ASYNC251  # as code would that keeps the loop to itself
+            time.sleep(1_000)  # as code would that keeps the loop to itself
         await asyncio.Event().wait()
 
 
@@ -64,7 +64,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(("crashes", "code"), [("crashes", Fenced.exit_code), ("is told", 1)])
 def test_a_worker_that_hangs_is_cut_off(crashes, code, blocks):
     process = subprocess.Popen(
-        [sys.executable, __file__, crashes, blocks], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        [sys.executable, __file__, crashes, blocks],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
     )
     try:
         assert process.stdout is not None
