@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Most of a test's time is waiting for a server: more processes than cores pay.
 PROCESSES ?= 3
+# The folders whose tests start no broker and no database.
+SERVERLESS := tests/unit tests/property tests/contract
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -37,6 +39,10 @@ lint: $(STAMP) ## Style, types, layers
 format: $(STAMP) ## Write the one style
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
+
+.PHONY: check
+check: $(STAMP) lint ## Style, types, layers, and every test that needs no server
+	$(BIN)/pytest -m 'not prove and not integration' --numprocesses $(PROCESSES) --dist worksteal $(SERVERLESS)
 
 .PHONY: test
 test: $(STAMP) ## All tests but the long proofs, on the real broker and database
