@@ -99,7 +99,7 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     assert told(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
     assert shown(installation, player)["limits"]["EUR"]["bet_minor"] is None
     assert "held by kyc since" in run(installation, "player", "show", player).output
-    assert "knows no player" in run(installation, "player", "show", "nobody-at-all").output
+    assert "does not know player" in run(installation, "player", "show", "nobody-at-all").output
 
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):

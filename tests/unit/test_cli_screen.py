@@ -296,7 +296,7 @@ def test_a_terminal_gets_every_id_too_if_need_be_on_several_lines(monkeypatch, c
     [
         (ledger_rounds, ledger_rounds.rounds, "no round is open"),
         (ledger_corrections, ledger_corrections.proposals, "nothing waits for a second person"),
-        (ledger_corrections, ledger_corrections.debts, "nobody is in debt"),
+        (ledger_corrections, ledger_corrections.debts, "no wallet is in debt"),
     ],
 )
 def test_that_there_is_nothing_is_no_output(monkeypatch, module, command, said):

@@ -85,7 +85,7 @@ def test_since_is_a_time_or_how_long_ago(text, expected):
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-1d", "0d", "7 d", "yesterday", "7y"])
 def test_what_is_no_period_is_said(text):
-    with pytest.raises(UsageError, match="is no time: write 7d"):
+    with pytest.raises(UsageError, match="is not a time: write 7d"):
         parse_since_ms(text, NOW)
 
 
@@ -157,7 +157,7 @@ def test_the_document_says_what_there_is_and_what_is_not_known():
     for said in (
         "None was found.",
         "None was rejected.",
-        "no earlier log to compare with",
+        "No earlier log to compare with",
         "| acme/1 | passed | 3 | 5 | 0 |",
     ):
         assert said in text
@@ -246,7 +246,7 @@ def test_a_log_that_cannot_be_read_is_named(log, tmp_path):
     (tmp_path / "integration-log-x.json").write_text("{}")
     done = log("--out", str(tmp_path))
     assert done.exit_code == UsageError.exit_code
-    assert "integration-log-x.json is no integration log" in done.stderr
+    assert "integration-log-x.json is not an integration log" in done.stderr
 
 
 def test_a_failing_adapter_ends_with_1(log, monkeypatch):
@@ -259,4 +259,4 @@ def test_a_failing_adapter_ends_with_1(log, monkeypatch):
 def test_drift_of_a_stranger_is_no_question():
     done = CliRunner().invoke(cli, ["providers", "drift", "--provider", "nobody"])
     assert done.exit_code == UsageError.exit_code
-    assert "there is no provider nobody" in done.stderr
+    assert "provider nobody is not known" in done.stderr

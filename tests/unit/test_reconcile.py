@@ -120,10 +120,10 @@ def test_a_csv_is_read_exactly(delimiter):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("bet,t1,0.101,EUR", "line 2.*no amount"),
-        ("bet,t1,NaN,EUR", "line 2.*no amount"),
-        ("bet,t1,1,XXY", "line 2.*no amount"),
-        ("bet,,1,EUR", "line 2 .*names no"),
+        ("bet,t1,0.101,EUR", "line 2.*not an amount"),
+        ("bet,t1,NaN,EUR", "line 2.*not an amount"),
+        ("bet,t1,1,XXY", "line 2.*not an amount"),
+        ("bet,,1,EUR", "line 2 .*lacks its operation"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(row, message):
