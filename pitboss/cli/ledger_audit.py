@@ -99,7 +99,7 @@ def seal(
 def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) -> None:
     """Check seals, checkpoints, sums, versions and positions; name each partition's first bad row.
 
-    Changes nothing: its session is read-only. Exit code 1 if anything was changed.
+    Changes nothing: its session is read-only. Exit code 1 if there is a fault.
     """
     runtime = resolve_runtime(read_settings())
     key = load_public_key(key_file.read_bytes()) if key_file else None

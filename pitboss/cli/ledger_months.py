@@ -14,7 +14,7 @@ MONTHS_AHEAD_DEFAULT = 3
 
 @click.group("months")
 def months_group() -> None:
-    """Monthly partitions of the transfers: created ahead, and moved away when they are old."""
+    """List, create and move the monthly partitions of the transfers."""
 
 
 @months_group.command("list")

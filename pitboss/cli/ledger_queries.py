@@ -30,8 +30,8 @@ def read_ledger(
 ) -> T:
     """Run `read` on the ledger's database with a role's rights and return its result.
 
-    A statement or transaction may be silent for `silence_max_s` seconds. Raises Unavailable,
-    RightsMissing.
+    A transaction of more than `silence_max_s` seconds counts as a lost connection. Raises
+    Unavailable, RightsMissing.
     """
 
     async def run() -> T:

@@ -35,9 +35,9 @@ _alert = click.option(
 
 @click.group()
 def player() -> None:
-    """One player: balances, blocks, holds and limits.
+    """Show, block, hold or limit a player.
 
-    What is changed here is an event of the log.
+    Each change is an event of the log.
     """
 
 
