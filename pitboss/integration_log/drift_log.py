@@ -1,4 +1,4 @@
-"""The findings of the drift workers, read from their topic."""
+"""What the drift workers told, read anew from the topic each time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from schemas.topics import DRIFT
 async def read_drift(
     runtime: Runtime, *, from_ms: int = 0, providers: frozenset[str] = frozenset()
 ) -> list[SchemaDrift]:
-    """Return each drifting shape once, as first reported, ordered by the time of its first record.
+    """Each shape once, of these providers (none: all), as it was first told, by the time of its
+    first record.
 
-    `from_ms` (epoch ms) keeps shapes first seen at that time or later; empty `providers` means all.
-    Raises Unavailable, UsageError.
+    `from_ms`: only those first seen at that time or later. Raises Unavailable, UsageError.
     """
     decode, found = codec.decoder(SchemaDrift), dict[str, SchemaDrift]()
     async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(DRIFT)]):
         try:
             drift = decode(record.value)
         except Rejected:
-            continue  # written by another program, or by a newer version
+            continue  # a stranger's record, or a newer version's
         found.setdefault(drift.drift_id, drift)
     wanted = (
         one

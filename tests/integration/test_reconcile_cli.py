@@ -69,16 +69,16 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     wallets = {wallet.player_id: wallet for wallet in await read_wallets(ledger.database)}
     records = MessageEncoder(runtime.topic(TRANSACTIONS))
     earlier = (wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].snapshot()[4:])
-    messages = [records.encode_balance(wallets["p-1"]), records.encode_balance(wallets["p-2"])]
+    told = [records.encode_balance(wallets["p-1"]), records.encode_balance(wallets["p-2"])]
     old = copy.copy(wallets["p-0"])
     old.restore(earlier)
     other = copy.copy(wallets["p-3"])
     other.cash_minor += 1
-    messages += [records.encode_balance(old), records.encode_balance(other)]
+    told += [records.encode_balance(old), records.encode_balance(other)]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     async with producer:
         await producer.send_keyed(
-            runtime.topic(BALANCES), [(key, value, (), None) for key, value in messages]
+            runtime.topic(BALANCES), [(key, value, (), None) for key, value in told]
         )
     wrong = [("p-0:EUR", "OLDER"), ("p-3:EUR", "DIFFERENT"), ("p-4:EUR", "MISSING")]
     for arguments in ([], ["--republish", "--dry-run"]):

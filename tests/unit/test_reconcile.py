@@ -42,8 +42,8 @@ def faults(wallets, balances, published=None):
     ],
 )
 def test_a_balance_that_differs_is_reported(change, what):
-    published_balances = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
-    assert faults([WALLET], published_balances) == ([("p-1:EUR", what)] if what else [], 0)
+    balances = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
+    assert faults([WALLET], balances) == ([("p-1:EUR", what)] if what else [], 0)
 
 
 def test_a_wallet_is_missing_on_either_side():
