@@ -31,12 +31,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from pitboss.embedded.stack import Stack
-from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.partitioner import partition_for
+from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
+from tests.support.stack_faults import kill_server, restart_server
 
 SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
 PARTITIONS = 8
@@ -215,9 +217,9 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     await until(workers, lambda: has_copied(1 / 2), "half copied")
     feeder.allowed = feeder.count
     await until(workers, lambda: has_copied(3 / 5), "three fifths copied")
-    stack.kill_kafka()
+    kill_server(stack.kafka)
     await asyncio.sleep(0.5)  # long enough for everybody to notice
-    await asyncio.to_thread(stack.restart_kafka)
+    await asyncio.to_thread(restart_server, stack, stack.kafka)
     begin = time.monotonic()
     await until(workers, lambda: has_copied(1), "everything copied")
     return time.monotonic() - begin

@@ -27,9 +27,11 @@ from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
-from pitboss.workers.supervisor import ROLES, WorkerProcess
+from pitboss.workers import ROLES
+from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
+from tests.support.stack_faults import kill_server, restart_server
 from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -79,18 +81,18 @@ def kill_worker(worker: WorkerProcess) -> Kill:
     return kill
 
 
-def kill_server(server: KafkaServer | PostgresServer, restart: Callable[[], object]) -> Kill:
+def server_kill(stack: Stack, server: KafkaServer | PostgresServer) -> Kill:
     async def kill_and_restart() -> None:
-        await asyncio.to_thread(kill_for_good, server)
-        await asyncio.to_thread(restart)
+        await asyncio.to_thread(kill_until_port_is_free, server)
+        await asyncio.to_thread(restart_server, stack, server)
 
     return kill_and_restart
 
 
-def kill_for_good(server: KafkaServer | PostgresServer) -> None:
+def kill_until_port_is_free(server: KafkaServer | PostgresServer) -> None:
     """SIGKILL, and wait for the port too: a thread may outlive its process's leader for a moment and still hold it."""
     port = server.port
-    server.kill()
+    kill_server(server)
     assert port is not None
     assert poll(lambda: is_free(port), 30)
 
@@ -100,7 +102,9 @@ def kill_everything(stack: Stack, workers: dict[str, WorkerProcess]) -> Kill:
 
     async def kill() -> None:
         kills = [worker.kill for worker in workers.values() if worker.is_alive]
-        kills += [partial(kill_for_good, server) for server in (stack.kafka, stack.postgres)]
+        kills += [
+            partial(kill_until_port_is_free, server) for server in (stack.kafka, stack.postgres)
+        ]
         await asyncio.gather(*[asyncio.to_thread(kill) for kill in kills])
         await asyncio.to_thread(stack.up)
 
@@ -186,7 +190,7 @@ async def test_a_storm_of_kills(private_stack, tmp_path, number):
 
 def server_kills(stack: Stack, workers: dict[str, WorkerProcess]) -> list[Kill]:
     return [
-        kill_server(stack.kafka, stack.restart_kafka),
-        kill_server(stack.postgres, stack.restart_postgres),
+        server_kill(stack, stack.kafka),
+        server_kill(stack, stack.postgres),
         kill_everything(stack, workers),
     ]

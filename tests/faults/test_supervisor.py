@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from pitboss.embedded.processes import ProcessId, poll
 from pitboss.settings import Runtime, runtime_of
+from pitboss.workers import ROLES
 from pitboss.workers import supervisor as module
 from pitboss.workers.lifeline import ORPHANED
 from pitboss.workers.supervisor import (
     DELAY_MAX_S,
     HEALTHY_S,
-    ROLES,
     RestartPolicy,
     Supervisor,
     WorkerProcess,

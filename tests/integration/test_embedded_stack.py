@@ -25,8 +25,8 @@ from pitboss.embedded.jars import checksums, class_path, jar_folder
 from pitboss.embedded.ports import PORTS, choose_port
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
-from pitboss.settings import resolve_runtime
-from pitboss.state import read_state
+from pitboss.embedded.state import read_state, resolve_runtime
+from tests.support.stack_faults import kill_server
 
 pytestmark = pytest.mark.integration
 
@@ -64,8 +64,8 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     topic_id = _create_topic(runtime.bootstrap_servers, "kept")
-    private_stack.kill_kafka()
-    private_stack.kill_postgres()
+    kill_server(private_stack.kafka)
+    kill_server(private_stack.postgres)
     assert before is not None
     assert not before.is_running
     assert not any(server.is_ready for server in private_stack.status())
@@ -129,8 +129,8 @@ def test_a_foreign_process_with_a_recycled_pid_is_never_signalled(private_settin
             folder.mkdir(parents=True)
             (folder / "server.pid").write_text(stale)
         assert not stack.down()
-        stack.kill_kafka()
-        stack.kill_postgres()
+        kill_server(stack.kafka)
+        kill_server(stack.postgres)
         assert theirs is not None
         assert theirs.is_alive
         assert foreign.stdin is not None

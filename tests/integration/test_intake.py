@@ -558,22 +558,11 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     await cluster.create("in", partitions=2)
     await cluster.create("control", partitions=1)
     topic, control = cluster.runtime.topic("in"), cluster.runtime.topic("control")
-    reloads: list[int] = []
-
-    async def reload() -> None:
-        reloads.append(1)
-
     limits = {"stall_ms": 800, "unheld_stall_ms": 800, "interval_ms": 100}
     workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
     for worker in workers:
         worker.app.supervise(
-            Control(
-                cluster.runtime.bootstrap_servers,
-                control,
-                "work",
-                [worker.intake],
-                on_reload=reload,
-            )
+            Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake])
         )
 
     async def command(text: bytes) -> None:
@@ -582,16 +571,22 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     async with running(*workers):
         await until(lambda: all(worker.intake.status() for worker in workers))
 
-        async def reloaded() -> bool:
-            await command(b"nonsense")
-            await command(b'{"command":"reload","component":"*"}')
-            await asyncio.sleep(0.1)
-            return len(reloads) >= 4
+        def waiting() -> list[str | None]:
+            return [status.waiting for w in workers for status in w.intake.status().values()]
 
-        await until(reloaded)  # both listen now; commands from before that are not meant for them
+        async def all_obey() -> bool:
+            await command(b"nonsense")
+            await command(b'{"command":"reload","component":"*"}')  # of an earlier release
+            await command(b'{"command":"pause","component":"*"}')
+            await asyncio.sleep(0.1)
+            return all(waiting())
+
+        await until(all_obey)  # both listen now; commands from before do not reach them
+        await command(b'{"command":"resume","component":"*"}')
+        await until(lambda: not any(waiting()))
         await command(b'{"command":"pause","component":"other"}')
         await command(b'{"command":"pause","component":"work"}')
-        await until(lambda: all(s.waiting for w in workers for s in w.intake.status().values()))
+        await until(lambda: all(waiting()))
         await cluster.fill("in", 100)
         await looks.go_on_for(800, *workers)
         assert not any(worker.records or worker.app.crashed for worker in workers), (

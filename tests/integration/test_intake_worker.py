@@ -19,9 +19,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pitboss.settings import Runtime
-from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
 from schemas.errors import Fenced

@@ -291,7 +291,7 @@ def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(ru
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("REVOKE INSERT ON installation FROM pitboss_writer")
     done = subprocess.run(
-        [sys.executable, "-m", "pitboss.workers.worker", "ledger"],
+        [sys.executable, "-m", "pitboss.workers", "ledger"],
         env=worker_environment(runtime),
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pitboss.cli.main import cli
 from pitboss.embedded.processes import ProcessId
 from pitboss.embedded.stack import ServerStatus, Stack
-from pitboss.state import StackState
+from pitboss.embedded.state import StackState
 
 
 @pytest.fixture

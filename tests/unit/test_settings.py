@@ -9,20 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitboss.embedded.processes import ProcessId
+from pitboss.embedded.state import (
+    NoStack,
+    StackState,
+    forget_state,
+    read_state,
+    resolve_runtime,
+    write_state,
+)
 from pitboss.settings import (
     NAMESPACE_PATTERN,
-    NoStack,
     check_namespace,
+    read_currencies,
     read_operator_settings,
     read_settings,
     read_worker_settings,
-    resolve_runtime,
     runtime_of,
     without_password,
     worker_environment,
 )
-from pitboss.state import StackState, forget_state, read_state, write_state
-from pitboss.workers.worker import read_currencies
 from schemas.errors import UsageError
 
 GIVEN = {
@@ -188,7 +193,7 @@ def test_currencies_of_an_installation_are_read_from_a_file(tmp_path):
     }
     assert read_currencies(read_worker_settings({})) == {}
     file.write_text("[]")
-    with pytest.raises(UsageError, match="currency"):
+    with pytest.raises(UsageError, match="currencies to decimals, got a list"):
         read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)}))
 
 

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings
+from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.workers import ROLES
+from pitboss.workers.__main__ import main
+from pitboss.workers.compose import compose
 from pitboss.workers.retirement_watch import RetirementWatch
-from pitboss.workers.worker import ROLES, compose, main, read_keyring
 from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.control import Control
 from schemas.errors import UsageError

@@ -43,21 +43,24 @@ class GrowingConsumer(FakeConsumer):
     [(0, 0.0), (1, 0.001), (3, 0.003), (15, LINGER_MAX_S), (499, LINGER_MAX_S)],
 )
 def test_the_wait_grows_with_what_came(records, wait_s):
-    assert Linger().after_fetch(records, is_much=False) == pytest.approx(wait_s)
+    assert Linger(2_000).after_fetch(records) == pytest.approx(wait_s)
 
 
-def test_behind_a_large_batch_nobody_waits():
-    gathering = Linger()
-    assert gathering.after_fetch(500, is_much=True) == 0.0
-    assert gathering.second_fetch_ms is None
+def test_behind_a_large_batch_there_is_no_wait_and_more_is_expected():
+    linger = Linger(2_000)
+    assert linger.after_fetch(500) == 0.0
+    assert linger.second_fetch_ms is None
+    assert linger.expects_more
+    linger.after_fetch(499)
+    assert not linger.expects_more
 
 
-def test_only_after_a_long_wait_something_lies_behind():
-    gathering = Linger()
-    gathering.after_fetch(2, is_much=False)
-    assert gathering.second_fetch_ms is None
-    gathering.after_fetch(20, is_much=False)
-    assert gathering.second_fetch_ms == 5
+def test_only_a_long_wait_is_followed_by_a_second_fetch():
+    linger = Linger(2_000)
+    linger.after_fetch(2)
+    assert linger.second_fetch_ms is None
+    linger.after_fetch(20)
+    assert linger.second_fetch_ms == 5
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])

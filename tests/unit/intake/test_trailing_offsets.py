@@ -119,6 +119,6 @@ async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harnes
     async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
         consumer.assign(A)
         (await h.take()).mark_done()
-        await h.until(lambda: h.intake.status()[A].reached == 17)
+        await h.until(lambda: h.intake.status()[A].reached_offset == 17)
         assert await h.nothing_comes()
     assert consumer.group_offsets == {A: 10}

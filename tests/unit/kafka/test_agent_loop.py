@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runtime.kafka.agent_loop import process_batches
-from runtime.kafka.backoff import Backoff
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.tasks import Backoff
 from schemas.errors import Fenced, RejectCode, Rejected, Unavailable
 
 

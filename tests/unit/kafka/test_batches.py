@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from runtime.kafka.agent_loop import take_batch
 from runtime.kafka.app import AppSettings, create_app
-from runtime.kafka.backoff import Backoff
 from runtime.kafka.batches import BatchChannel, RecordBatch, join_batches
 from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
 from runtime.kafka.intake.progress import PartitionProgress
 from runtime.kafka.stalls import LagSample, StallDetector
+from runtime.kafka.tasks import Backoff
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import InvariantBroken
 
