@@ -31,7 +31,10 @@ class Linger:
     """The wait of one read loop before its next fetch."""
 
     def __init__(self, batch_records_max: int) -> None:
-        """Start without a wait, for an intake whose batches hold at most so many records."""
+        """Start without a wait.
+
+        `batch_records_max` is the number of records in a full batch.
+        """
         self.linger_s = 0.0
         """Seconds to wait after the last fetch."""
         self.expects_more = False
