@@ -31,8 +31,9 @@ def server_account(data: Path) -> Account | None:
     ):
         if entry is not None:
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    candidates = " or ".join(CANDIDATES)
     raise PartMissing(
-        "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it "
+        f"PostgreSQL does not run as root, and this machine has no account {candidates} to run it "
         f"under: start pitboss as an ordinary user, {OWN_SERVERS}"
     )
 

@@ -175,7 +175,7 @@ class Group:
     def __init__(self, admin: AIOKafkaAdminClient) -> None:
         self._admin = admin
 
-    async def committed(self) -> dict[TopicPartition, int]:
+    async def committed_offsets(self) -> dict[TopicPartition, int]:
         offsets = await self._admin.list_consumer_group_offsets(GROUP)
         return {tp: offset.offset for tp, offset in offsets.items()}
 
@@ -200,7 +200,7 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     """Let the faults happen while records flow; returns how long it took to catch up after the last one."""
 
     async def has_copied(share: float) -> bool:
-        return sum((await group.committed()).values()) >= share * feeder.count
+        return sum((await group.committed_offsets()).values()) >= share * feeder.count
 
     async def is_pair() -> bool:
         return await group.members() == 2
@@ -218,7 +218,7 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     feeder.allowed = feeder.count
     await until(workers, lambda: has_copied(3 / 5), "three fifths copied")
     kill_server(stack.kafka)
-    await asyncio.sleep(0.5)  # long enough for everybody to notice
+    await asyncio.sleep(0.5)  # long enough for all of them to notice
     await asyncio.to_thread(restart_server, stack, stack.kafka)
     begin = time.monotonic()
     await until(workers, lambda: has_copied(1), "everything copied")
@@ -279,7 +279,7 @@ async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
     try:
         caught_up_s = await torment(private_stack, Group(admin), workers, feeder)
         await feeding
-        committed = await Group(admin).committed()
+        committed = await Group(admin).committed_offsets()
     finally:
         feeding.cancel()
         codes = workers.stop()

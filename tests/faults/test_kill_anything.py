@@ -62,14 +62,14 @@ class Schedule:
             await asyncio.sleep(LOOK_S)
 
 
-def instants(chance: random.Random, records: int, count: int) -> list[int]:
+def instants(rng: random.Random, records: int, count: int) -> list[int]:
     """When to kill, in events booked: one instant in each of `count` equal parts of the play, and work after the last.
 
     Drawn from the whole at once, several would fall on a worker that has not done anything yet.
     """
     first, after = records // 10, records * 9 // 10
     share = (after - first) // count
-    return [first + part * share + chance.randrange(share) for part in range(count)]
+    return [first + n * share + rng.randrange(share) for n in range(count)]
 
 
 def kill_worker(worker: WorkerProcess) -> Kill:
@@ -121,27 +121,27 @@ async def play(
     seed: int,
 ) -> None:
     keys = SandboxKeys.generate()
-    said: list[str] = []
+    lines: list[str] = []
     records = make_traffic(seed % 100_000, events, keys)
-    with running_workers(runtime, home, said.append, keys) as workers:
+    with running_workers(runtime, home, lines.append, keys) as workers:
         kills = kills_of(workers, random.Random(seed), len(records))
         schedule = Schedule(kills)
         async with QuiescenceMonitor(runtime) as settling:
 
-            async def settled(_: int = 0) -> None:
+            async def settle(_: int = 0) -> None:
                 await settling.wait_until_quiet(SETTLE_S, lambda _: None)
 
             async with asyncio.timeout(2 * SETTLE_S):
                 killing = asyncio.create_task(schedule.run(settling))
-                again = await feed_all(records, runtime, rate=rate, before_phase=settled)
+                again = await feed_all(records, runtime, rate=rate, before_phase=settle)
                 await killing
-            await settled()
-    ends = [line.partition(";")[0] for line in said if " after " in line]
+            await settle()
+    ends = [line.partition(";")[0] for line in lines if " after " in line]
     print(
         f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}"
     )
     checks, topics = await check_everything(runtime)
-    assert failures(checks) == {}, (f"seed {seed}", said)
+    assert failures(checks) == {}, (f"seed {seed}", lines)
     assert len(topics.raw) >= len(records)
     assert topics.alerts, "the player who bets too fast was not noticed"
 
@@ -150,10 +150,10 @@ async def play(
 async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         victims = [*ROLES, "ledger", "normalise"]
-        chance.shuffle(victims)
-        times = instants(chance, records, len(victims))
+        rng.shuffle(victims)
+        times = instants(rng, records, len(victims))
         return [(at, kill_worker(workers[role])) for at, role in zip(times, victims, strict=True)]
 
     # As fast as the broker takes it: every worker always has full batches in work, and is killed inside one.
@@ -165,9 +165,9 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_p
     runtime = private_stack.runtime("faults")
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         kills = server_kills(private_stack, workers)
-        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+        return list(zip(instants(rng, records, len(kills)), kills, strict=True))
 
     await play(runtime, tmp_path, kills_of, events=5_000, rate=300, seed=SEED + 1)
 
@@ -179,11 +179,11 @@ async def test_a_storm_of_kills(private_stack, tmp_path, number):
     runtime = private_stack.runtime("faults")
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]
         kills += [*server_kills(private_stack, workers), *server_kills(private_stack, workers)]
-        chance.shuffle(kills)
-        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+        rng.shuffle(kills)
+        return list(zip(instants(rng, records, len(kills)), kills, strict=True))
 
     await play(runtime, tmp_path, kills_of, events=20_000, rate=400, seed=SEED + 2 + number)
 

@@ -211,7 +211,7 @@ def test_a_jar_that_is_not_the_listed_one_is_refused(tmp_path, monkeypatch):
 def test_a_held_lock_is_waited_for_and_then_reported(tmp_path):
     waits = []
     lock = tmp_path / "stack.lock"
-    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):
+    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):  # noqa: SIM117
         with exclusive_lock(lock, timeout_s=0.1, on_wait=lambda: waits.append(1)):
             pass
     assert waits == [1]
@@ -293,10 +293,10 @@ def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(priv
     closed = private_settings.home.parent / "closed"
     closed.mkdir(mode=0o700)
     stack = Stack.open(replace(private_settings, home=closed / "pitboss"))
-    told: list[str] = []
+    messages: list[str] = []
     try:
-        stack.up(told.append)
-        assert any(f"pass through {closed}" in line for line in told)
+        stack.up(messages.append)
+        assert any(f"pass through {closed}" in line for line in messages)
         assert closed.stat().st_mode & 0o777 == 0o701
     finally:
         stack.down()

@@ -97,7 +97,7 @@ def test_a_worker_resolves_the_very_runtime_that_it_was_given():
     assert "PATH" in environ
 
 
-def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
+def test_workers_of_one_name_on_two_hosts_have_different_ids(monkeypatch):
     """Kafka fences one of two members with the same id, and its partitions go back and forth."""
     runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
 
@@ -111,7 +111,7 @@ def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
     assert id_on("örtlich host") == "_rtlich_host-ledger-1", "Kafka takes no other characters"
     assert id_on("localhost", ours="rack-7") == "rack-7-ledger-1"
     assert id_on("a.example", ours="rack-7", worker="") == "", (
-        "without a name it is no member that comes back"
+        "without a name it is not a static member"
     )
 
 
@@ -174,7 +174,7 @@ def _own_pid() -> int:
     return os.getpid()
 
 
-def test_what_one_person_may_adjust_alone_is_said_by_currency():
+def test_what_one_operator_may_adjust_alone_is_set_by_currency():
     assert read_operator_settings({}).adjust_alone == {}
     assert read_operator_settings({"PITBOSS_ADJUST_ALONE": "EUR:100, BTC:0.01"}).adjust_alone == {
         "EUR": "100",

@@ -26,11 +26,11 @@ class GrowingConsumer(FakeConsumer):
     def __init__(self, ends, lost=0) -> None:
         super().__init__({A: [*range(ends[0])]})
         self.ends, self.lost = [*ends[1:]], lost
-        self.asked_ms: list[int] = []
+        self.timeouts_ms: list[int] = []
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None):
         if timeout_ms:
-            self.asked_ms.append(timeout_ms)
+            self.timeouts_ms.append(timeout_ms)
         if timeout_ms == 5 and self.ends:
             self.logs[A] = [*range(self.ends.pop(0))]
             if self.lost:
@@ -83,13 +83,13 @@ async def test_what_gathered_is_one_batch_with_what_came_first_and_no_more_than_
         assert [offset for batch in taken for offset in read(batch)] == [*range(20, 500)]
 
 
-async def test_nothing_is_nothing_and_is_asked_for_once(harness):
+async def test_an_empty_fetch_is_not_followed_by_a_second_one(harness):
     consumer = GrowingConsumer([20])
     async with harness({}, consumer=consumer, batch_records_max=100, records_ahead_max=400) as h:
         consumer.assign(A)
         await h.take()
-        await h.until(lambda: len(consumer.asked_ms) > 6)
-        assert consumer.asked_ms.count(5) == 0
+        await h.until(lambda: len(consumer.timeouts_ms) > 6)
+        assert consumer.timeouts_ms.count(5) == 0
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])

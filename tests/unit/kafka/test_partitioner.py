@@ -75,5 +75,5 @@ def test_long_keys_are_not_kept():
     for number in range(3):
         partition_for(b"%d" % number + bytes(KEY_BYTES_CACHED), 24)
     assert _cached_partition.cache_info().currsize == before
-    partition_for(b"a key that nobody else has: %d" % before, 24)
+    partition_for(b"a key that no other test has: %d" % before, 24)
     assert _cached_partition.cache_info().currsize == before + 1

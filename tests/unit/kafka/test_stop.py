@@ -29,7 +29,7 @@ class Hangs(Service):
 
     async def on_stop(self) -> None:
         if self.blocks:
-            time.sleep(1_000)  # as code would that keeps the loop to itself
+            time.sleep(1_000)  # noqa: ASYNC251  # as code would that keeps the loop to itself
         await asyncio.Event().wait()
 
 
