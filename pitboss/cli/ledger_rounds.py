@@ -21,9 +21,10 @@ from pitboss.cli.operator_commands import (
     json_option,
     query_ledger,
 )
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.operator_events import append_events
 from pitboss.ops.periods import parse_duration_ms
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.money import exponent_of, format_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS

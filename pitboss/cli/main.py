@@ -104,7 +104,7 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
 def cli() -> None:
     """Turn provider events into settled balances and fraud alerts."""
     if (settings := read_worker_settings()).currencies_file is not None:
-        from pitboss.workers.worker import read_currencies
+        from pitboss.settings import read_currencies
         from schemas.money import configure_currencies
 
         configure_currencies(read_currencies(settings))

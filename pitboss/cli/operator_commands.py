@@ -13,8 +13,9 @@ import msgspec
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events
-from pitboss.settings import read_settings, read_worker_settings, resolve_runtime
+from pitboss.settings import read_settings, read_worker_settings
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome

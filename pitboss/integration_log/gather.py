@@ -12,6 +12,7 @@ import msgspec
 
 from lab.conformance.adapters import all_adapters
 from lab.conformance.suite import run_suite
+from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.integration_log.drift_log import read_drift
 from pitboss.integration_log.markdown import render_markdown
 from pitboss.integration_log.model import (
@@ -25,7 +26,7 @@ from pitboss.integration_log.model import (
 )
 from pitboss.ops.dead_letters import load_snapshot
 from pitboss.ops.provider_traffic import read_traffic
-from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
+from pitboss.settings import Runtime, read_settings
 from schemas.errors import PitbossError, UsageError
 from streams.providers.registry import DIALECTS
 
