@@ -14,17 +14,22 @@ import msgspec
 
 from lab.sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
 from lab.sandbox.agenda import Agenda
-from lab.sandbox.cashier import Cashier
-from lab.sandbox.casino import Casino
+from lab.sandbox.cashier import Cashier, batch_notices
+from lab.sandbox.casino import (
+    BURST_BETS,
+    BURST_MS,
+    WIN_EVERY,
+    Casino,
+    funds_needed_minor,
+    plan_burst,
+)
 from lab.sandbox.ids import Ids
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
 from lab.sandbox.poison import CATALOGUE
-from lab.sandbox.psp import batch_notices
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
 from lab.sandbox.seats import Seat
-from lab.sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, funds_needed_minor, plan_burst
 from lab.sandbox.writing import ReportProgress, write_all
 from schemas.errors import UsageError
 
