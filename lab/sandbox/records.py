@@ -1,6 +1,4 @@
-"""What the sandbox hands out: one raw record as a connector would have put it on Kafka, and where
-it comes from.
-"""
+"""The sandbox's output: a raw record as a connector would append it, and its origin."""
 
 from __future__ import annotations
 
@@ -19,12 +17,18 @@ PHASE_PLAY: Final = 1
 
 
 class Origin(StrEnum):
-    """Why a record is in the stream."""
+    """Why a record is in the stream.
 
-    FIRST = "FIRST"  # its business content is sent for the first time (unless a batch carries some of it again)
-    RETRY = "RETRY"  # the provider sent the same content again: other request id, time, spelling and signature
-    DUPLICATE = "DUPLICATE"  # the same bytes again, headers included: a connector that was not sure of its append
-    POISON = "POISON"  # unusable; to be rejected with `expected_reject`
+    FIRST: its business content is sent for the first time, unless a batch carries some of it again.
+    RETRY: the provider sent the same content again, with another request id, time, style and
+    signature. DUPLICATE: the same bytes again, headers included, from a connector that was not sure
+    of its append. POISON: unusable; to be rejected with `expected_reject`.
+    """
+
+    FIRST = "FIRST"
+    RETRY = "RETRY"
+    DUPLICATE = "DUPLICATE"
+    POISON = "POISON"
 
 
 class RawEvent(msgspec.Struct, frozen=True):
@@ -32,7 +36,7 @@ class RawEvent(msgspec.Struct, frozen=True):
 
     `event_time_ms` is the connector's simulated clock, the same as its `received-at` header. The
     records of a phase all stand before those of the next. `origin` and `expected_reject` are for
-    tests and are not part of the record.
+    tests; a topic does not get them.
     """
 
     provider: str
@@ -46,8 +50,9 @@ class RawEvent(msgspec.Struct, frozen=True):
 
 
 def json_lines(records: Iterable[RawEvent]) -> Iterator[bytes]:
-    """One line a record, in feed order; key, value and header values are base64, header names are
-    text.
+    """Encode the records as lines of JSON, in feed order.
+
+    Key, value and header values are base64, header names are text.
     """
     return (orjson.dumps(_line(record)) + b"\n" for record in records)
 
