@@ -29,10 +29,10 @@ from lab.bench.observation import MeasuredSubject
 from lab.bench.plain_faust import PlainFaustSettings
 from lab.bench.processes import ProcessCommand
 from lab.bench.progress import BenchProgress
+from lab.bench.raw_records import endless_bets, hub88_records, opening_records
 from lab.bench.report import format_table
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
-from pitboss.cli.bench_records import endless_bets, hub88_records, opening_records
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack

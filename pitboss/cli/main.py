@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from pitboss.cli.files import file_failure
+from pitboss.lab_package import requiring_lab
 from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
 
@@ -66,7 +67,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), attribute)
+        with requiring_lab(f"`pitboss {cmd_name}`"):
+            command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 

@@ -12,10 +12,9 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from lab.sandbox.archive import json_lines
 from lab.sandbox.feeder import feed_records as feed_records
 from lab.sandbox.keys import SandboxKeys
-from lab.sandbox.records import RawEvent
+from lab.sandbox.records import RawEvent, json_lines
 from lab.sandbox.scenario import Scenario, duration_ms
 from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from lab.conformance.adapters import all_adapters
-from lab.conformance.suite import run_suite
 from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.integration_log.drift_log import read_drift
 from pitboss.integration_log.markdown import render_markdown
@@ -24,11 +22,15 @@ from pitboss.integration_log.model import (
     rejected_lines,
     version_lines,
 )
+from pitboss.lab_package import LabMissing, requiring_lab
 from pitboss.ops.dead_letters import load_snapshot
 from pitboss.ops.provider_traffic import read_traffic
 from pitboss.settings import Runtime, read_settings
 from schemas.errors import PitbossError, UsageError
 from streams.providers.registry import DIALECTS
+
+if TYPE_CHECKING:
+    from lab.conformance.suite import Conformance
 
 T = TypeVar("T")
 
@@ -62,9 +64,19 @@ def gather_log(since: int, until: int, earlier: Mapping[str, EarlierLog]) -> Int
     rejected = query("Rejected records are", lambda at: read_rejected(at, since))
     today = datetime.fromtimestamp(until // 1000, tz=UTC).date()
     versions = version_lines(DIALECTS.rows, traffic, today)
-    return assemble_log(
-        since, until, versions, drift, rejected, run_suite(all_adapters()), earlier, unknown
-    )
+    conformance: list[Conformance] = []
+    try:
+        conformance = _check_conformance()
+    except LabMissing as error:
+        unknown.append(str(error))
+    return assemble_log(since, until, versions, drift, rejected, conformance, earlier, unknown)
+
+
+def _check_conformance() -> list[Conformance]:
+    with requiring_lab("The conformance of the adapters is not known: it"):
+        from lab.conformance.adapters import all_adapters
+        from lab.conformance.suite import run_suite
+    return run_suite(all_adapters())
 
 
 async def _as_coroutine(answer: Awaitable[T]) -> T:

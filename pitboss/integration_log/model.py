@@ -11,12 +11,11 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from lxml import etree
 
-from lab.conformance.suite import Conformance
 from ledger_sink.queries.traffic import VersionTraffic
 from runtime.dead_letters.letters import CaseState, DeadLetterCase
 from schemas.compatibility import checksum
@@ -24,6 +23,9 @@ from schemas.events import SchemaDrift
 from schemas.registry import released_registry
 from schemas.topics import provider_of
 from streams.providers.versions import VersionRow
+
+if TYPE_CHECKING:  # the production image has no lab; a log is encoded only, which needs no types
+    from lab.conformance.suite import Conformance
 
 _PAYLOAD_ENDINGS: Final = (".schema.json", ".xsd", ".avsc")
 

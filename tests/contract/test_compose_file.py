@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from pitboss.workers import ROLES
@@ -47,3 +48,12 @@ def test_images_can_be_replaced_where_no_registry_is_reached():
     images = re.findall(r"^\s+image: (.*)$", COMPOSE.read_text(), flags=re.MULTILINE)
     assert len(images) == 3
     assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:[\w.]+\}", image) for image in images)
+
+
+def test_the_image_has_every_package_but_the_lab():
+    root = COMPOSE.parents[1]
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    ignored = (root / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert ignored[0] == "*"
+    assert {*packages["targets"]["wheel"]["packages"]} - copied == {"lab"}

@@ -207,7 +207,7 @@ def log(tmp_path, monkeypatch):
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(
-        "pitboss.integration_log.gather.run_suite", lambda _: [Conformance("acme/1", 3, 5, [])]
+        "lab.conformance.suite.run_suite", lambda _: [Conformance("acme/1", 3, 5, [])]
     )
     return lambda *arguments: CliRunner().invoke(
         cli, ["providers", "log", *arguments], catch_exceptions=False
@@ -255,7 +255,7 @@ def test_a_log_that_cannot_be_read_is_named(log, tmp_path):
 
 def test_a_failing_adapter_ends_with_1(log, monkeypatch):
     monkeypatch.setattr(
-        "pitboss.integration_log.gather.run_suite", lambda _: [Conformance("acme/1", 3, 5, ["x"])]
+        "lab.conformance.suite.run_suite", lambda _: [Conformance("acme/1", 3, 5, ["x"])]
     )
     assert log().exit_code == 1
 
