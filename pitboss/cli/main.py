@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "providers": (
         "pitboss.cli.providers:providers",
-        "Providers, their versions and their adapters.",
+        "List providers' versions; check and create adapters.",
     ),
     "topics": (
         "pitboss.cli.topics:topics",
