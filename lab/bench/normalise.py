@@ -8,16 +8,18 @@ either side: an RSA verification costs both the same, and would only hide the di
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from statistics import median
 from typing import Any, Final
+
+from aiokafka.structs import ConsumerRecord
 
 from lab.bench.broker import BrokerView
 from lab.bench.machine import this_commit, this_machine
-from lab.bench.mapping import mapping_us_per_event
 from lab.bench.observation import MeasuredSubject, load, measure, observe
-from lab.bench.pairs import run_pairs
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Spread
 from lab.bench.report import (
@@ -29,6 +31,9 @@ from lab.bench.report import (
     spread_as_json,
 )
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
+from schemas.topics import raw_topic
+from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.providers.registry import DIALECTS
 
 TARGET_RATIO: Final = 15.0
 
@@ -253,3 +258,61 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     return NormaliseBenchFigures(
         plan, pairs, signed_rate, mapping_us, BenchEnvironment(machine, this_commit(), servers)
     )
+
+
+_PASSES: Final = 5
+
+
+def mapping_us_per_event(records: Sequence[OutRecord]) -> float:
+    """CPU time in µs for a raw Hub88 record: the median of some passes, the first one not counted."""
+    normaliser = Normaliser(DIALECTS, keyring={})
+    inputs = [_as_consumed(record, offset) for offset, record in enumerate(records)]
+    passes = []
+    for _ in range(1 + _PASSES):
+        began_s = time.process_time()
+        outputs = [normaliser.normalise(record) for record in inputs]
+        passes.append((time.process_time() - began_s) * 1e6 / len(inputs))
+        assert all(isinstance(item, AcceptedTransaction) for items in outputs for item in items), (
+            "a record was rejected"
+        )
+    return median(passes[1:])
+
+
+def _as_consumed(record: OutRecord, offset: int) -> ConsumerRecord[bytes, bytes]:
+    key, value, headers, _ = record
+    return ConsumerRecord(
+        topic=raw_topic("hub88"),
+        partition=0,
+        offset=offset,
+        timestamp=int(dict(headers)["received-at"] or 0),
+        timestamp_type=1,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=tuple(headers),
+    )
+
+
+MeasureOnce = Callable[[], Awaitable[Rate]]
+
+
+async def run_pairs(
+    count: int,
+    ours: MeasureOnce,
+    peer: MeasureOnce,
+    names: tuple[str, str],
+    progress: BenchProgress,
+) -> list[Pair]:
+    """Run each side `count` times."""
+    pairs = []
+    for number in range(1, count + 1):
+        rates = []
+        for name, run in zip(names, (ours, peer), strict=True):
+            progress.begin(f"pair {number} of {count}, {name}")
+            rate = await run()
+            progress.end(f"{rate.per_s:,.0f}/s, {rate.cpu_s_per_million:.1f} CPU s a million")
+            rates.append(rate)
+        pairs.append(Pair(rates[0], rates[1]))
+    return pairs

@@ -1,3 +1,4 @@
-"""Traffic of every adapter, as it should be and as it should not, through the real normaliser:
-nothing raises, nothing is lost, no amount is another one.
+"""Conformance of every adapter: right and wrong traffic through the real normaliser.
+
+Nothing may raise, no item may be lost, and no amount may change.
 """

@@ -1,6 +1,4 @@
-"""Every adapter with its examples and its normalisers: one that has the provider's keys, one that
-has none.
-"""
+"""Every adapter with its examples and two normalisers: with the provider's keys, and without."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from streams.providers.registry import DIALECTS, Dialects, Version, by_provider
 class AdapterUnderTest:
     """One version's adapter under test.
 
-    `keyed` checks signatures with the examples' keys, `open_` checks none.
+    `keyed` checks signatures with the examples' keys, `unkeyed` checks none.
     """
 
     dialect: Dialect
@@ -32,33 +30,36 @@ class AdapterUnderTest:
         return f"{self.dialect.provider}/{self.version}"
 
     def make_examples(self, fill: Fill) -> list[Example]:
-        """The examples of a fill."""
+        """Write the examples of a fill."""
         return self.examples.make(fill)
 
 
 def adapter_of(dialect: Dialect) -> AdapterUnderTest:
-    """One adapter by itself, registered or not. Raises UsageError where it has no examples."""
-    return _subject(dialect, dialect.version, by_provider([dialect]))
+    """Return one adapter by itself, registered or not.
+
+    Raises UsageError where it has no examples.
+    """
+    return _adapter(dialect, dialect.version, by_provider([dialect]))
 
 
 def registered_versions(dialects: Dialects = DIALECTS) -> list[Version]:
-    """Every registered version, sorted by provider and version."""
+    """Return every registered version, sorted by provider and version."""
     found = [version for provider in dialects for version in dialects.versions(provider)]
     return sorted(found, key=lambda version: (version.row.provider, version.row.version))
 
 
 def all_adapters() -> list[AdapterUnderTest]:
-    """Every registered version beside all others, as a worker has them.
+    """Return every registered version beside all others, as a worker has them.
 
     Raises UsageError where one has no examples.
     """
     return [
-        _subject(version.dialect, version.row.version, DIALECTS)
+        _adapter(version.dialect, version.row.version, DIALECTS)
         for version in registered_versions()
     ]
 
 
-def _subject(dialect: Dialect, version: str, among: Dialects) -> AdapterUnderTest:
+def _adapter(dialect: Dialect, version: str, among: Dialects) -> AdapterUnderTest:
     examples = examples_of(dialect)
     keyring = {dialect.provider: examples.keys} if examples.keys else {}
     return AdapterUnderTest(

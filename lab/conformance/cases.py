@@ -1,4 +1,4 @@
-"""The messages that the fuzzer sends: case `index` of a seed is the same message on every machine."""
+"""Messages that the fuzzer sends: case `index` of a seed is the same on every machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.conformance.respelling import respell
 from runtime.kafka.records import RawRecord
 
 CASES_PER_FILL: Final = 8
-"""So many cases are made of one fill: what is dear is to sign its examples."""
+"""Cases made of one fill: signing its examples is what costs."""
 
 _HOSTILE_SHARE: Final = 0.4
 _MUTATED_SHARE: Final = 0.45
@@ -38,7 +38,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class FuzzCase:
-    """One message; `keyed`: its signature is checked."""
+    """One message; `keyed` is whether its signature is checked."""
 
     index: int
     adapter: AdapterUnderTest
@@ -49,10 +49,13 @@ class FuzzCase:
     keyed: bool
 
 
-def make_case(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> FuzzCase:
-    """Case `index` of `seed`. The adapters take turns, so it depends on which there are."""
-    unit, subject = index // CASES_PER_FILL, adapter_at(index, among)
-    fill, examples = _filled(seed, unit, subject)
+def make_case(seed: int, index: int, adapters: Sequence[AdapterUnderTest]) -> FuzzCase:
+    """Make case `index` of `seed`.
+
+    The adapters take turns, so the case depends on which there are.
+    """
+    unit, adapter = index // CASES_PER_FILL, adapter_at(index, adapters)
+    fill, examples = _make_examples(seed, unit, adapter)
     rng = Random(f"{seed}/case/{index}")
     example = (
         examples[(index + unit) % len(examples)] if rng.random() < 0.5 else rng.choice(examples)
@@ -65,23 +68,23 @@ def make_case(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> FuzzC
         mode, keyed = Mode.RESPELT, False
         content_type = example.headers.get("content-type", b"").decode()
         example = replace(example, value=respell(example.value, content_type, rng))
-    place = record(
-        example, subject.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms
+    raw = record(
+        example, adapter.dialect.provider, offset=index, appended_at_ms=fill.appended_at_ms
     )
-    return FuzzCase(index, subject, mode, fill, example, place, keyed)
+    return FuzzCase(index, adapter, mode, fill, example, raw, keyed)
 
 
-def adapter_at(index: int, among: Sequence[AdapterUnderTest]) -> AdapterUnderTest:
-    """Whose turn it is."""
-    return among[index // CASES_PER_FILL % len(among)]
+def adapter_at(index: int, adapters: Sequence[AdapterUnderTest]) -> AdapterUnderTest:
+    """Return the adapter whose turn it is."""
+    return adapters[index // CASES_PER_FILL % len(adapters)]
 
 
 @lru_cache(maxsize=4)
-def _filled(seed: int, unit: int, subject: AdapterUnderTest) -> tuple[Fill, list[Example]]:
+def _make_examples(seed: int, unit: int, adapter: AdapterUnderTest) -> tuple[Fill, list[Example]]:
     rng = Random(f"{seed}/fill/{unit}")
     hostile = rng.random() < _HOSTILE_SHARE
-    currency = rng.choice(subject.examples.currencies)
+    currency = rng.choice(adapter.examples.currencies)
     if hostile and rng.random() < 0.05:
         currency = _UNKNOWN_CURRENCY
     fill = Fill(rng.getrandbits(60), currency, sending=rng.choice((0, 0, 1)), hostile=hostile)
-    return fill, subject.make_examples(fill)
+    return fill, adapter.make_examples(fill)

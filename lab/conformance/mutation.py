@@ -1,5 +1,6 @@
-"""Bytes gone wrong: flipped, cut, spliced, nested, re-encoded; numbers that are too large; headers
-that lie.
+"""Broken bytes: flipped, cut, spliced, nested, re-encoded.
+
+Numbers become too large and headers false.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ _HEADER_VALUES: Final = (
 
 
 def mutate(example: Example, other: Example, rng: Random) -> Example:
-    """The example with one to three things wrong; `other` is what may be spliced into it."""
+    """Break the example in one to three places; `other` is what may be spliced into it."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if rng.random() < 0.12:
             example = _header(example, rng)

@@ -1,4 +1,4 @@
-"""What the normaliser made of a message, held against what its example says must be read there."""
+"""Compares what the normaliser read in a message with what its example expects."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ from streams.normalise.mapping.normaliser import (
 
 
 class FaultKind(StrEnum):
-    """What may never happen, as `pitboss providers fuzz` counts it."""
+    """What may never happen, as `pitboss providers fuzz` counts it.
 
-    EXCEPTION = "exceptions"  # code failed: an error that is no rejection
-    UNACCOUNTED = (
-        "unaccounted"  # an item came out neither as an event nor as a dead letter, or twice
-    )
-    INEXACT = "inexact"  # an event says something else than the message: its money, its identity, whose it is
+    EXCEPTION: code failed with an error other than a rejection. UNACCOUNTED: an item came out
+    neither as an event nor as a dead letter, or twice. INEXACT: an event differs from its message
+    in money, identity or player.
+    """
+
+    EXCEPTION = "exceptions"
+    UNACCOUNTED = "unaccounted"
+    INEXACT = "inexact"
 
 
 class AdapterFault(NamedTuple):
-    """One thing that is wrong, for a person."""
+    """One thing that is wrong, in words for a person."""
 
     kind: FaultKind
     detail: str
@@ -43,13 +46,14 @@ _DECODERS: Final[dict[type, Callable[[bytes], Any]]] = {}
 
 
 def event_of(item: AcceptedTransaction | AcceptedEvent) -> OutputEvent:
-    """The event that goes out."""
+    """Return the event that goes out."""
     return item.transaction if isinstance(item, AcceptedTransaction) else item.event
 
 
 def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
-    """What is wrong with these results whatever the message was: accounted for, readable again,
-    money that fits.
+    """Return what is wrong with these results, whatever the message was.
+
+    Every item is accounted for, its event can be read again, and its money can be booked.
     """
     if not results:
         return [AdapterFault(FaultKind.UNACCOUNTED, "nothing came out")]
@@ -67,7 +71,7 @@ def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
             )
         )
     for item in results:
-        faults += _unsound_item(item)
+        faults += _check_item(item)
     return faults
 
 
@@ -77,7 +81,7 @@ def _index(item: ItemResult) -> int | None:
     )
 
 
-def _unsound_item(item: ItemResult) -> list[AdapterFault]:
+def _check_item(item: ItemResult) -> list[AdapterFault]:
     if isinstance(item, RejectedItem):
         if item.code is RejectCode.DIALECT_FAILED:
             return [AdapterFault(FaultKind.EXCEPTION, item.detail)]
@@ -86,20 +90,20 @@ def _unsound_item(item: ItemResult) -> list[AdapterFault]:
             if item.detail.isprintable()
             else [AdapterFault(FaultKind.INEXACT, "a detail that cannot be shown")]
         )
-    said = event_of(item)
-    if _decoded(said, item.value) != said:
+    event = event_of(item)
+    if _decode(event, item.value) != event:
         return [
-            AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {said}")
+            AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {event}")
         ]
     faults = []
-    if isinstance(said, WalletTransaction):
-        if not said.legs:
+    if isinstance(event, WalletTransaction):
+        if not event.legs:
             faults.append(AdapterFault(FaultKind.INEXACT, "an event without legs"))
-        faults += [fault for leg in said.legs for fault in _unsound_leg(leg)]
+        faults += [fault for leg in event.legs for fault in _check_leg(leg)]
     return faults
 
 
-def _unsound_leg(leg: Leg) -> list[AdapterFault]:
+def _check_leg(leg: Leg) -> list[AdapterFault]:
     if leg.amount is None or leg.currency is None:
         return []
     try:
@@ -109,8 +113,8 @@ def _unsound_leg(leg: Leg) -> list[AdapterFault]:
     return []
 
 
-def _decoded(said: OutputEvent, value: bytes) -> object:
-    kind = type(said)
+def _decode(event: OutputEvent, value: bytes) -> object:
+    kind = type(event)
     if kind not in _DECODERS:
         _DECODERS[kind] = codec.decoder(kind)
     return _DECODERS[kind](value)
@@ -119,10 +123,10 @@ def _decoded(said: OutputEvent, value: bytes) -> object:
 def check_expectations(
     example: Example, fill: Fill, results: Sequence[ItemResult], verdict: str | None = None
 ) -> list[AdapterFault]:
-    """Where the results are not what the example expects. In a hostile fill any item may be
-    rejected instead.
+    """Return where the results are not what the example expects.
 
-    `verdict` stands for the signatures' expected ones: NOT_CHECKED where no key is configured.
+    In a hostile fill any item may be rejected instead. `verdict` replaces the signature verdict
+    that the example expects: NOT_CHECKED where no key is configured.
     """
     may_reject = fill.hostile
     if (
@@ -159,64 +163,69 @@ def _difference(item: ItemResult, expected: Expected, fill: Fill, verdict: str |
         return f"rejected: {item.code}: {item.detail}"
     if expected.code is not None:
         return f"accepted, and {expected.code} was to be the answer"
-    said = event_of(item)
-    found, wanted = _facts(said), _wanted(expected)
-    for name, want in wanted.items():
-        if found[name] != want:
-            return f"{name} is {found[name]!r}, the example says {want!r}"
-    if said.signature != (verdict or expected.signature):
-        return f"the signature's verdict is {said.signature}, the example says {verdict or expected.signature}"
-    return _wrong_currency(said, expected.currency or fill.currency.upper()) or _wrong_time(
-        said, expected, fill
+    event = event_of(item)
+    found, expected_facts = _facts(event), _expected_facts(expected)
+    for name, expected_fact in expected_facts.items():
+        if found[name] != expected_fact:
+            return f"{name} is {found[name]!r}, the example says {expected_fact!r}"
+    if event.signature != (verdict or expected.signature):
+        return (
+            f"the signature's verdict is {event.signature},"
+            f" the example says {verdict or expected.signature}"
+        )
+    return _wrong_currency(event, expected.currency or fill.currency.upper()) or _wrong_time(
+        event, expected, fill
     )
 
 
-def _wrong_currency(said: OutputEvent, wanted: str) -> str:
-    if not isinstance(said, WalletTransaction):
+def _wrong_currency(event: OutputEvent, currency: str) -> str:
+    if not isinstance(event, WalletTransaction):
         return ""
-    others = {leg.currency for leg in said.legs if leg.amount is not None} - {wanted, None}
-    return f"currencies {sorted(map(str, others))}, the message says {wanted}" if others else ""
+    others = {leg.currency for leg in event.legs if leg.amount is not None} - {currency, None}
+    if not others:
+        return ""
+    return f"currencies {sorted(map(str, others))}, the message says {currency}"
 
 
-def _wrong_time(said: OutputEvent, expected: Expected, fill: Fill) -> str:
-    if said.provider_at is None:
+def _wrong_time(event: OutputEvent, expected: Expected, fill: Fill) -> str:
+    if event.provider_at is None:
         return (
             "" if expected.at_ms is None else f"no time was read; the message says {expected.at_ms}"
         )
     if expected.at_ms is not None:
-        told = {expected.at_ms}
+        expected_times = {expected.at_ms}
     else:
-        told = {at - at % unit for at in (fill.first_at_ms, fill.at_ms) for unit in (1, 1_000)}
-    return (
-        ""
-        if said.provider_at in told
-        else f"the time read is {said.provider_at}, the message says {sorted(told)}"
-    )
+        expected_times = {
+            at - at % unit for at in (fill.first_at_ms, fill.at_ms) for unit in (1, 1_000)
+        }
+    if event.provider_at in expected_times:
+        return ""
+    return f"the time read is {event.provider_at}, the message says {sorted(expected_times)}"
 
 
-def _facts(said: OutputEvent) -> dict[str, object]:
-    if isinstance(said, WalletTransaction):
+def _facts(event: OutputEvent) -> dict[str, object]:
+    if isinstance(event, WalletTransaction):
         reference = (
-            None if said.reference is None else (said.reference.operation, said.reference.tx_id)
+            None if event.reference is None else (event.reference.operation, event.reference.tx_id)
         )
         return {
-            "operation": said.operation,
-            "transaction id": said.provider_tx_id,
-            "player": said.player_id,
-            "legs": tuple((leg.kind, amount_of_leg(leg)) for leg in said.legs),
+            "operation": event.operation,
+            "transaction id": event.provider_tx_id,
+            "player": event.player_id,
+            "legs": tuple((leg.kind, amount_of_leg(leg)) for leg in event.legs),
             "reference": reference,
         }
-    if isinstance(said, PlayerEvent):
+    if isinstance(event, PlayerEvent):
         return {
-            "operation": said.operation,
-            "transaction id": said.provider_event_id,
-            "player": said.player_id,
+            "operation": event.operation,
+            "transaction id": event.provider_event_id,
+            "player": event.player_id,
         }
-    name = market_id_text(said.match_id, said.market_id, said.specifiers, said.outcome_id)
-    return {"operation": said.operation, "transaction id": name, "player": None}
+    name = market_id_text(event.match_id, event.market_id, event.specifiers, event.outcome_id)
+    return {"operation": event.operation, "transaction id": name, "player": None}
 
 
-def _wanted(expected: Expected) -> dict[str, object]:
+def _expected_facts(expected: Expected) -> dict[str, object]:
     facts: dict[str, object] = {
         "operation": expected.operation,
         "transaction id": expected.tx_id,
@@ -228,5 +237,5 @@ def _wanted(expected: Expected) -> dict[str, object]:
 
 
 def amount_of_leg(leg: Leg) -> Decimal | None:
-    """The leg's amount in major units, exactly."""
+    """Return the leg's amount in major units, exactly."""
     return None if leg.amount is None else Decimal(leg.amount.unscaled).scaleb(-leg.amount.scale)

@@ -1,5 +1,4 @@
-"""The same content in other bytes: as another serialiser, or the provider's next release, would
-spell it.
+"""The same content in other bytes: as another serialiser, or the provider's next release, puts it.
 
 Fields, attributes and form parameters stand in another order, white space and escapes differ, the
 text is encoded otherwise. Numbers keep their digits. A signature over the bytes does not survive
@@ -20,15 +19,15 @@ _COLONS: Final = (":", ": ", " : ")
 
 
 class _Digits(str):
-    """A JSON number as it was written."""
+    """A JSON number with the digits as written."""
 
     __slots__ = ()
 
 
 def respell(value: bytes, content_type: str, rng: Random) -> bytes:
-    """Other bytes that say the same.
+    """Return other bytes of the same content.
 
-    Raises ValueError for a body that is not what its content type says.
+    Raises ValueError for a body that does not match its content type.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.endswith("json"):
@@ -119,5 +118,5 @@ def _form(value: bytes, rng: Random) -> bytes:
 
 
 def _every_byte(text: str) -> str:
-    """Percent-encoding of what needs none is the same text (RFC 3986 section 2.3)."""
+    """Percent-encode every byte; it stays the same text (RFC 3986 section 2.3)."""
     return "".join([f"%{byte:02x}" for byte in text.encode()])

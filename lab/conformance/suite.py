@@ -1,8 +1,7 @@
-"""The conformance of each adapter as it runs here: its own examples, read, answered and held
-against its schemas.
+"""Conformance of each adapter as installed: its examples, read, answered and checked by schema.
 
 The suite under tests/contract asks more; this is what can be asked of an installation without the
-tests' sources.
+sources of the tests.
 """
 
 from __future__ import annotations
@@ -28,9 +27,7 @@ _FAULTS_KEPT = 10
 
 
 class Conformance(msgspec.Struct, frozen=True):
-    """What came of one adapter: examples that were read, messages that were fuzzed, and what was
-    wrong (the first).
-    """
+    """Result of one adapter: examples read, messages fuzzed, and the first faults."""
 
     adapter: str
     examples: int
@@ -43,77 +40,84 @@ class Conformance(msgspec.Struct, frozen=True):
         return not self.faults
 
 
-def run_suite(among: Sequence[AdapterUnderTest], seed: int = 1) -> list[Conformance]:
-    """Each adapter with what is wrong with it. Raises nothing, whatever an adapter does."""
+def run_suite(adapters: Sequence[AdapterUnderTest], seed: int = 1) -> list[Conformance]:
+    """Check each adapter and return what is wrong with it.
+
+    Raises nothing, whatever an adapter does.
+    """
     checker = DriftChecker()
-    fuzzed = run_fuzz(seed, range(FUZZED_EACH * len(among)), among)
+    fuzzed = run_fuzz(seed, range(FUZZED_EACH * len(adapters)), adapters)
     results = []
-    for subject in among:
+    for adapter in adapters:
         examples, faults = 0, []
-        for number, fault in enumerate(_tried(subject, checker)):
+        for number, fault in enumerate(_check_examples(adapter, checker)):
             examples = number + 1
             faults += fault
-        failures = [failure for failure in fuzzed.failures if failure.adapter == subject.name]
+        failures = [failure for failure in fuzzed.failures if failure.adapter == adapter.name]
         faults += [
             f"fuzzed {failure.mode} {failure.example!r}: {failure.faults[0]}"
             for failure in failures
         ]
-        tally = fuzzed.by_adapter[subject.name]
+        tally = fuzzed.by_adapter[adapter.name]
         if not tally.is_clean and not failures:
             faults.append(
-                f"fuzzed: {tally.exceptions + tally.unaccounted + tally.inexact} messages went wrong"
+                f"fuzzed: {tally.exceptions + tally.unaccounted + tally.inexact} messages"
+                " went wrong"
             )
-        results.append(Conformance(subject.name, examples, tally.count, faults[:_FAULTS_KEPT]))
+        results.append(Conformance(adapter.name, examples, tally.count, faults[:_FAULTS_KEPT]))
     return results
 
 
-def _tried(subject: AdapterUnderTest, checker: DriftChecker) -> Iterator[list[str]]:
-    """For each example in the first and the last of the provider's currencies what is wrong with
-    it.
-    """
-    currencies = dict.fromkeys((subject.examples.currencies[0], subject.examples.currencies[-1]))
+def _check_examples(adapter: AdapterUnderTest, checker: DriftChecker) -> Iterator[list[str]]:
+    """Yield what is wrong with each example in the provider's first and last currency."""
+    currencies = dict.fromkeys((adapter.examples.currencies[0], adapter.examples.currencies[-1]))
     for currency in currencies:
         try:
             fill = Fill(1, currency)
-            made = subject.make_examples(fill)
-        except Exception:
+            written = adapter.make_examples(fill)
+        except Exception:  # noqa: BLE001 - unwritable examples are a fault like any other
             yield [f"{currency}: no examples: {traceback.format_exc(limit=-1)}"]
             continue
-        for example in made:
+        for example in written:
             try:
-                faults = [*_faults(subject, fill, example), *_undeclared(subject, example, checker)]
-            except Exception:
+                faults = [
+                    *_check_example(adapter, fill, example),
+                    *_check_schema(adapter, example, checker),
+                ]
+            except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
                 faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
             yield [f"{currency} {example.name!r}: {fault.kind}: {fault.detail}" for fault in faults]
 
 
-def _faults(subject: AdapterUnderTest, fill: Fill, example: Example) -> Iterator[AdapterFault]:
-    place = record(example, subject.dialect.provider, appended_at_ms=fill.appended_at_ms)
+def _check_example(
+    adapter: AdapterUnderTest, fill: Fill, example: Example
+) -> Iterator[AdapterFault]:
+    raw = record(example, adapter.dialect.provider, appended_at_ms=fill.appended_at_ms)
     again = record(
-        example, subject.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000
+        example, adapter.dialect.provider, offset=1, appended_at_ms=fill.appended_at_ms + 60_000
     )
-    case = FuzzCase(0, subject, Mode.VALID, fill, example, place, keyed=True)
+    case = FuzzCase(0, adapter, Mode.VALID, fill, example, raw, keyed=True)
     results = normalise_case(case)
     yield from check_case(case, results)
-    if _identities(subject, again) != _identities(subject, place):
+    if _identities(adapter, again) != _identities(adapter, raw):
         yield AdapterFault(FaultKind.INEXACT, "sent again, it is something else")
 
 
-def _identities(subject: AdapterUnderTest, place: object) -> list[str]:
-    items = subject.keyed.normalise(place)  # type: ignore[arg-type]
+def _identities(adapter: AdapterUnderTest, raw: object) -> list[str]:
+    items = adapter.keyed.normalise(raw)  # type: ignore[arg-type]
     return [
         item.code.value if isinstance(item, RejectedItem) else event_of(item).event_id
         for item in items
     ]
 
 
-def _undeclared(
-    subject: AdapterUnderTest, example: Example, checker: DriftChecker
+def _check_schema(
+    adapter: AdapterUnderTest, example: Example, checker: DriftChecker
 ) -> Iterator[AdapterFault]:
     if all(expected.code is not None for expected in example.expects):
         return
     for finding in checker.check(
-        subject.dialect.provider, record(example, subject.dialect.provider)
+        adapter.dialect.provider, record(example, adapter.dialect.provider)
     ):
         if finding.shape.what is not DriftKind.NEW_FIELD:
             what, path, detail = finding.shape

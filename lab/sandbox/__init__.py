@@ -1,5 +1,5 @@
 """Seeded players and the providers they play with: byte-true raw records in four real dialects.
 
-`scenario.generate` makes the records, `feeder.feed` writes them to the raw topics. The sandbox is
-no oracle: it follows balances only so that play is plausible.
+`scenario.generate` makes the records, `feeder.feed_records` appends them to the raw topics. The
+sandbox is not an oracle: it follows balances only so that play is plausible.
 """

@@ -1,4 +1,4 @@
-"""What happens in the simulated casino, before anybody spells it in a provider's dialect.
+"""Actions of the simulated casino, before a writer encodes them in a provider's dialect.
 
 Amounts are minor units of the player's currency; times are simulated epoch milliseconds.
 """
@@ -59,8 +59,9 @@ class GameAction(msgspec.Struct, frozen=True):
 
 
 class HouseAction(msgspec.Struct, frozen=True):
-    """An operation of the casino's own cashier or back office; `fields` are those special to the
-    operation, as text.
+    """An operation of the casino's own cashier or back office.
+
+    `fields` are those special to the operation, as text.
     """
 
     at_ms: int
@@ -73,7 +74,7 @@ class HouseAction(msgspec.Struct, frozen=True):
 class PspItem(msgspec.Struct, frozen=True):
     """One notice of the payment provider.
 
-    It names our reference, not the player, who stands here for routing only.
+    It names our reference, not the player; `player` is here for routing only.
     """
 
     at_ms: int
@@ -95,8 +96,9 @@ class PspBatch(msgspec.Struct, frozen=True):
 
 
 class PoisonAction(msgspec.Struct, frozen=True):
-    """A request that no dialect can accept: entry `kind` of the poison catalogue, for a real
-    player.
+    """A request that no dialect can accept: entry `kind` of the poison catalogue.
+
+    The player is a real one.
     """
 
     at_ms: int
@@ -109,10 +111,10 @@ Request = GameAction | HouseAction | PspBatch | PoisonAction
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One request on its way: when the connector gets it, and all that varies between two sendings
-    of one content.
+    """One request on its way to the connector.
 
-    `nonce` (128 random bits) is the request id and, of a retry, the seed of its spelling.
+    It holds the time of arrival and all that varies between two sendings of one content. `nonce`
+    (128 random bits) is the request id and, for a retry, the seed of its style.
     """
 
     request: Request

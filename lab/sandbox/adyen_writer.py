@@ -1,9 +1,8 @@
-"""Adyen's notification batches: JSON, each item signed by itself, booleans as strings, amounts in
-minor units.
+"""Adyen's notification batches: JSON, each item signed by itself.
 
-Shapes follow the notification samples in `Adyen/adyen-java-api-library`, and so does the text that
-is signed: its HMACValidatorTest holds the vector that our contract test repeats. A chargeback comes
-unsigned, as its sample there.
+Booleans are strings, amounts are in minor units. Shapes follow the notification samples in
+`Adyen/adyen-java-api-library`, and so does the text that is signed: its HMACValidatorTest holds the
+vector that our contract test repeats. A chargeback comes unsigned, as in its sample there.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _CARDS: Final = ("visa", "mc", "ideal", "paypal")
 
 
 def adyen_record(delivery: Delivery, batch: PspBatch, keys: SandboxKeys) -> RawEvent:
-    """The record of one batch."""
+    """Write the record of one batch."""
     items = [{"NotificationRequestItem": adyen_item(item, keys)} for item in batch.items]
     body = json_body({"live": "false", "notificationItems": items}, style_of(delivery))
     return wrap_adyen_body(delivery, batch, body)
 
 
 def adyen_item(item: PspItem, keys: SandboxKeys) -> dict[str, Any]:
-    """One item with its signature, fields in the order of the samples."""
+    """Build one item with its signature, fields in the order of the samples."""
     additional: dict[str, str] = {}
     if item.event_code == "AUTHORISATION":
         additional |= {"authCode": item.psp_reference[-4:], "expiryDate": "03/2030"}
@@ -55,7 +54,10 @@ def adyen_item(item: PspItem, keys: SandboxKeys) -> dict[str, Any]:
 
 
 def signed_text(item: PspItem) -> str:
-    """What the item's HMAC covers, joined by colons; an absent original reference is an empty part."""
+    """Return what the item's HMAC covers, joined by colons.
+
+    An absent original reference is an empty text.
+    """
     return ":".join(
         (
             item.psp_reference,
@@ -71,12 +73,15 @@ def signed_text(item: PspItem) -> str:
 
 
 def merchant_account(item: PspItem) -> str:
-    """The account that the brand holds with the payment provider."""
+    """Return the account that the brand holds with the payment provider."""
     return f"{item.player.brand.capitalize()}ECOM"
 
 
 def wrap_adyen_body(delivery: Delivery, batch: PspBatch, body: bytes) -> RawEvent:
-    """A body as it reaches Kafka: no player is known yet, so the key is the first item's reference."""
+    """Put the connector's headers around a body.
+
+    No player is known yet, so the key is the first item's reference.
+    """
     first = batch.items[0]
     return wrap_body(
         delivery,

@@ -1,4 +1,4 @@
-"""A simulated clock: what is due next, in the order of time and then of planning."""
+"""Queue of planned steps in simulated time: by time, then by the order of planning."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ Step = Callable[[int], Iterable[Action]]
 
 
 class Agenda:
-    """Steps to come.
-
-    Of two that are due at the same millisecond, the one planned first comes first.
-    """
+    """Steps to come; of two due at the same millisecond, the one planned first comes first."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, int, Step]] = []
         self._planned = 0
 
     def plan(self, at_ms: int, step: Step) -> None:
-        """Have `step` done at a time that is not before the current one."""
+        """Have `step` run at a time that is not before the current one."""
         heappush(self._steps, (at_ms, self._planned, step))
         self._planned += 1
 
     def run(self) -> Iterator[Action]:
-        """All actions in the order of time; endless as long as steps plan steps."""
+        """Yield all actions in the order of time; endless as long as steps plan steps."""
         while self._steps:
             at_ms, _, step = heappop(self._steps)
             yield from step(at_ms)

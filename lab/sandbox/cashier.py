@@ -1,15 +1,17 @@
-"""Money in and out: deposits with their notices, captures, refunds, a chargeback, withdrawals,
-bonuses.
+"""Money in and out: deposits with their notices, captures, refunds, withdrawals, bonuses.
+
+Also how the payment provider sends its notices: several of one merchant account in one request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Final
 
-from lab.sandbox.actions import Action, HouseAction, PspItem
+from lab.sandbox.actions import Action, GameAction, HouseAction, PspBatch, PspItem
 from lab.sandbox.agenda import Agenda
 from lab.sandbox.ids import Ids
 from lab.sandbox.players import Player
@@ -18,8 +20,8 @@ from schemas.money import format_minor
 
 AUTHORISATION_REFUSED_SHARE: Final = 0.04
 CAPTURED_SHARE: Final = 0.7
-WITHDRAWAL_SHARE: Final = 0.5  # of players who leave a table with something in hand
-WITHDRAWAL_OVERDRAWN_SHARE: Final = 0.03  # asks for more than there is: the ledger is to refuse it
+WITHDRAWAL_SHARE: Final = 0.5  # of players who leave a table with funds left
+WITHDRAWAL_OVERDRAWN_SHARE: Final = 0.03  # more than there is: the ledger must refuse it
 WITHDRAWAL_REFUSED_SHARE: Final = 0.1
 BONUS_SHARE: Final = 0.08  # of sittings
 TOP_UP_SHARE: Final = 0.3  # of sittings, whatever is still there
@@ -33,7 +35,7 @@ class Cashier:
         self._agenda = agenda
         self._rng = rng
         self._ids = ids
-        self._settled: list[Deposit] = []
+        self._reversible: list[Deposit] = []
 
     def first_deposit(
         self,
@@ -44,31 +46,29 @@ class Cashier:
         settled_at_ms: int,
         may_be_reversed: bool = True,
     ) -> tuple[HouseAction, PspItem]:
-        """A player's first deposit, opened and authorised at the given times."""
-        opened = self._opened(seat.player, amount_minor, opened_at_ms)
-        deposit = self._settled_deposit(seat, opened.id, amount_minor)
+        """Plan a player's first deposit, opened and authorised at the given times."""
+        opened = self._open_deposit(seat.player, amount_minor, opened_at_ms)
+        deposit = self._credit_deposit(seat, opened.id, amount_minor)
         if may_be_reversed:
-            self._settled.append(deposit)
+            self._reversible.append(deposit)
         return opened, _authorisation(deposit, settled_at_ms)
 
     def top_up(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """A further deposit; its notice comes some seconds later and may say that the card was
-        refused.
-        """
+        """Open a further deposit; its notice comes some seconds later and may refuse the card."""
         if seat.awaits_deposit:
             return
         seat.awaits_deposit = True
         amount_minor = self._rng.choice(seat.player.purse.deposits_minor)
-        opened = self._opened(seat.player, amount_minor, at_ms)
-        notified = partial(self._notified, seat, opened.id, amount_minor)
-        self._agenda.plan(at_ms + self._rng.randint(2_000, 9_000), notified)
+        opened = self._open_deposit(seat.player, amount_minor, at_ms)
+        notify = partial(self._notify, seat, opened.id, amount_minor)
+        self._agenda.plan(at_ms + self._rng.randint(2_000, 9_000), notify)
         yield opened
 
-    def _opened(self, player: Player, amount_minor: int, at_ms: int) -> HouseAction:
+    def _open_deposit(self, player: Player, amount_minor: int, at_ms: int) -> HouseAction:
         fields = (*_money(player, amount_minor), ("psp", "adyen"))
         return HouseAction(at_ms, "deposit.opened", self._ids.uuid(), player, fields)
 
-    def _notified(
+    def _notify(
         self, seat: Seat, reference: str, amount_minor: int, at_ms: int
     ) -> Iterable[Action]:
         seat.awaits_deposit = False
@@ -84,14 +84,14 @@ class Cashier:
                 reason=self._rng.choice(REFUSALS),
             )
             return
-        deposit = self._settled_deposit(seat, reference, amount_minor)
-        self._settled.append(deposit)
+        deposit = self._credit_deposit(seat, reference, amount_minor)
+        self._reversible.append(deposit)
         yield _authorisation(deposit, at_ms)
         if self._rng.random() < CAPTURED_SHARE:
-            captured = partial(self._follow_up, "CAPTURE", deposit, success=True)
-            self._agenda.plan(at_ms + self._rng.randint(5_000, 20_000), captured)
+            capture = partial(self._follow_up, "CAPTURE", deposit, success=True)
+            self._agenda.plan(at_ms + self._rng.randint(5_000, 20_000), capture)
 
-    def _settled_deposit(self, seat: Seat, reference: str, amount_minor: int) -> Deposit:
+    def _credit_deposit(self, seat: Seat, reference: str, amount_minor: int) -> Deposit:
         seat.funds_minor += amount_minor
         return Deposit(seat, reference, self._ids.psp_reference(), amount_minor)
 
@@ -111,32 +111,33 @@ class Cashier:
         )
 
     def refund(self, at_ms: int, *, success: bool = True) -> Iterable[Action]:
-        """Give one deposit back, whole; one that fails changes nothing."""
+        """Give one deposit back, whole; a refund that fails changes nothing."""
         reason = "" if success else "Insufficient balance on payment"
-        return self._reversed("REFUND", at_ms, success=success, reason=reason)
+        return self._reverse("REFUND", at_ms, success=success, reason=reason)
 
     def charge_back(self, at_ms: int) -> Iterable[Action]:
-        """The card holder's bank takes a deposit back, whether the player still has it or not."""
-        return self._reversed("CHARGEBACK", at_ms, success=True, reason="Other Fraud")
+        """Have the card holder's bank take a deposit back, even one that is spent."""
+        return self._reverse("CHARGEBACK", at_ms, success=True, reason="Other Fraud")
 
-    def _reversed(
+    def _reverse(
         self, event_code: str, at_ms: int, *, success: bool, reason: str
     ) -> Iterable[Action]:
-        if not self._settled:  # few players, and all that they ever deposited has gone back
+        if not self._reversible:  # few players, and all that they ever deposited has gone back
             return ()
-        # Rather from somebody who still has it; ten looks are enough, the last one counts.
+        # Preferably from a player who still has it; after ten draws the last one is taken.
         for _ in range(10):
-            deposit = self._rng.choice(self._settled)
+            deposit = self._rng.choice(self._reversible)
             if deposit.seat.funds_minor >= deposit.amount_minor:
                 break
         if success:
-            self._settled.remove(deposit)
+            self._reversible.remove(deposit)
             deposit.seat.funds_minor -= deposit.amount_minor
         return self._follow_up(event_code, deposit, at_ms, success=success, reason=reason)
 
     def after_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """A player who leaves a table may withdraw part of what he has; what follows takes its
-        time.
+        """Let a player who leaves a table withdraw half of their funds, or more than there is.
+
+        The decision follows some seconds later, the payment after that.
         """
         purse = seat.player.purse
         unit = purse.stakes_minor[0]
@@ -145,18 +146,19 @@ class Cashier:
             return
         id_ = self._ids.uuid()
         if self._rng.random() < WITHDRAWAL_OVERDRAWN_SHARE:
-            asked = seat.funds_minor + purse.deposits_minor[-1]
+            requested = seat.funds_minor + purse.deposits_minor[-1]
         else:
-            asked = half
+            requested = half
             seat.funds_minor -= half
             self._agenda.plan(
-                at_ms + self._rng.randint(3_000, 15_000), partial(self._decided, seat, id_, half)
+                at_ms + self._rng.randint(3_000, 15_000),
+                partial(self._decide_withdrawal, seat, id_, half),
             )
         yield HouseAction(
-            at_ms, "withdrawal.requested", id_, seat.player, _money(seat.player, asked)
+            at_ms, "withdrawal.requested", id_, seat.player, _money(seat.player, requested)
         )
 
-    def _decided(
+    def _decide_withdrawal(
         self, seat: Seat, withdrawal: str, amount_minor: int, at_ms: int
     ) -> Iterable[Action]:
         which = ("withdrawal_id", withdrawal)
@@ -166,15 +168,15 @@ class Cashier:
             yield HouseAction(at_ms, "withdrawal.refused", self._ids.uuid(), seat.player, fields)
             return
         self._agenda.plan(
-            at_ms + self._rng.randint(2_000, 20_000), partial(self._paid, seat.player, which)
+            at_ms + self._rng.randint(2_000, 20_000), partial(self._pay_out, seat.player, which)
         )
         yield HouseAction(at_ms, "withdrawal.approved", self._ids.uuid(), seat.player, (which,))
 
-    def _paid(self, player: Player, which: tuple[str, str], at_ms: int) -> Iterable[Action]:
+    def _pay_out(self, player: Player, which: tuple[str, str], at_ms: int) -> Iterable[Action]:
         yield HouseAction(at_ms, "withdrawal.paid", self._ids.uuid(), player, (which,))
 
     def before_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """Some players deposit when they sit down, and some are given a bonus."""
+        """Let some players deposit when they sit down, and grant some a bonus."""
         if self._rng.random() < TOP_UP_SHARE:
             yield from self.top_up(seat, at_ms)
         if self._rng.random() >= BONUS_SHARE:
@@ -199,3 +201,49 @@ def _authorisation(deposit: Deposit, at_ms: int) -> PspItem:
 
 def _money(player: Player, amount_minor: int) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("amount", format_minor(amount_minor, player.purse.scale)), ("currency", player.currency)
+
+
+BATCH_ITEMS_MAX: Final = 5
+BATCH_WAIT_MS: Final = 1_500
+
+
+@dataclass(slots=True)
+class _OpenBatch:
+    full_at: int
+    due_ms: int
+    items: list[PspItem] = field(default_factory=list)
+
+
+def batch_notices(
+    actions: Iterable[Action], rng: Random
+) -> Iterator[GameAction | HouseAction | PspBatch]:
+    """Gather the notices among the actions into batches; all other actions pass through.
+
+    Actions come in order of time. A batch goes when it is full or has waited long enough. Items of
+    different brands never share a batch: each brand has its own merchant account, and the connector
+    knows the brand by the address that the request came to.
+    """
+    open_batches: dict[str, _OpenBatch] = {}
+    for action in actions:
+        yield from _pop_due(open_batches, action.at_ms)
+        if not isinstance(action, PspItem):
+            yield action
+            continue
+        brand = action.player.brand
+        batch = open_batches.get(brand)
+        if batch is None:
+            batch = _OpenBatch(rng.randint(1, BATCH_ITEMS_MAX), action.at_ms + BATCH_WAIT_MS)
+            open_batches[brand] = batch
+        batch.items.append(action)
+        if len(batch.items) == batch.full_at:
+            del open_batches[brand]
+            yield PspBatch(action.at_ms, tuple(batch.items))
+    for batch in sorted(open_batches.values(), key=lambda batch: batch.due_ms):
+        yield PspBatch(batch.due_ms, tuple(batch.items))
+
+
+def _pop_due(open_batches: dict[str, _OpenBatch], now_ms: int) -> Iterator[PspBatch]:
+    late = [brand for brand, batch in open_batches.items() if batch.due_ms <= now_ms]
+    for brand in sorted(late, key=lambda brand: open_batches[brand].due_ms):
+        batch = open_batches.pop(brand)
+        yield PspBatch(batch.due_ms, tuple(batch.items))

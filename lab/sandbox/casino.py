@@ -1,4 +1,8 @@
-"""The tables: sittings of many rounds, each a bet and what becomes of it."""
+"""Tables of the casino: sittings of many rounds, each a bet and its result; and bursts.
+
+A burst is an account that bets faster than any person can: what the velocity detector is there to
+find.
+"""
 
 from __future__ import annotations
 
@@ -69,50 +73,50 @@ class Casino:
         """Begin a sitting at some provider's game; the first round follows at once."""
         seat.session = self.open_session(self._rng.choice(GAME_PROVIDERS))
         seat.rounds_left = self._rng.randint(*SITTING_ROUNDS)
-        self._agenda.plan(at_ms + self._rng.randint(500, 2_500), partial(self._round, seat))
+        self._agenda.plan(at_ms + self._rng.randint(500, 2_500), partial(self._play_round, seat))
         return self._cashier.before_table(seat, at_ms)
 
     def open_session(self, provider: str) -> GameSession:
-        """A new sitting at one of the provider's games."""
+        """Open a new sitting at one of the provider's games."""
         game_id, game_code = self._rng.choice(_GAMES[provider])
         return GameSession(provider, self._ids.uuid(), self._ids.number(), game_id, game_code)
 
-    def _round(self, seat: Seat, at_ms: int) -> Iterable[Action]:
+    def _play_round(self, seat: Seat, at_ms: int) -> Iterable[Action]:
         if not seat.rounds_left:
             self._agenda.plan(at_ms + self._rng.randint(*PAUSE_MS), partial(self.sit_down, seat))
             yield from self._cashier.after_table(seat, at_ms)
             return
         seat.rounds_left -= 1
-        self._agenda.plan(at_ms + self._rng.randint(*ROUND_GAP_MS), partial(self._round, seat))
+        self._agenda.plan(at_ms + self._rng.randint(*ROUND_GAP_MS), partial(self._play_round, seat))
         stake = self._rng.choice(seat.player.purse.stakes_minor)
-        luck = self._rng.random()
+        draw = self._rng.random()
         if seat.is_blocked:
-            yield from self._refused(seat, stake, at_ms)
-        elif luck < UNKNOWN_BET_SHARE:
-            yield from self._rolled_back_unseen(seat, stake, at_ms)
-        elif luck < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE:
+            yield from self._play_blocked_round(seat, stake, at_ms)
+        elif draw < UNKNOWN_BET_SHARE:
+            yield from self._roll_back_unseen_bet(seat, stake, at_ms)
+        elif draw < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE:
             yield self.bet(
                 seat, seat.funds_minor + seat.player.purse.deposits_minor[0] + stake, at_ms
             )
-        elif luck < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE + FREE_SHARE:
-            yield from self._free(seat, stake, at_ms)
+        elif draw < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE + FREE_SHARE:
+            yield from self._play_free_round(seat, stake, at_ms)
         elif seat.funds_minor < stake:
             yield from self._cashier.top_up(seat, at_ms)
         else:
-            yield from self._paid(seat, stake, at_ms)
+            yield from self._play_paid_round(seat, stake, at_ms)
 
-    def _paid(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
-        fate = self._rng.random()
+    def _play_paid_round(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
+        draw = self._rng.random()
         seat.funds_minor -= stake
-        if fate < ROLLED_BACK_SHARE:
+        if draw < ROLLED_BACK_SHARE:
             bet = self.bet(seat, stake, at_ms)
             self._agenda.plan(
                 at_ms + self._rng.randint(1_000, 4_000), partial(self._roll_back, seat, bet)
             )
-        elif fate < ROLLED_BACK_SHARE + WON_SHARE:
+        elif draw < ROLLED_BACK_SHARE + WON_SHARE:
             bet = self.bet(seat, stake, at_ms)
             self.plan_win(seat, bet, self._prize(stake), at_ms)
-        elif fate < ROLLED_BACK_SHARE + WON_SHARE + CLOSED_BY_ZERO_WIN_SHARE:
+        elif draw < ROLLED_BACK_SHARE + WON_SHARE + CLOSED_BY_ZERO_WIN_SHARE:
             bet = self.bet(seat, stake, at_ms)
             self.plan_win(seat, bet, 0, at_ms)
         else:
@@ -133,7 +137,7 @@ class Casino:
         round_closed: bool = False,
         campaign_id: str | None = None,
     ) -> GameAction:
-        """A bet in a round of its own; a round that it closes by itself is lost."""
+        """Build a bet in a round of its own; a round that the bet itself closes is lost."""
         session = seat.session
         assert session is not None, "a bet needs a sitting"
         is_hub88 = session.provider == HUB88
@@ -153,24 +157,24 @@ class Casino:
         return self._ids.uuid() if session.provider == HUB88 else str(self._ids.number())
 
     def plan_win(self, seat: Seat, bet: GameAction, prize: int, at_ms: int) -> None:
-        """Have the bet's win, zero included, come a moment later; it closes the round."""
+        """Plan the bet's win, zero included, for a moment later; it closes the round."""
         self._agenda.plan(
             at_ms + self._rng.randint(*SETTLING_MS), partial(self._settle, seat, bet, prize)
         )
 
     def _settle(self, seat: Seat, bet: GameAction, prize: int, at_ms: int) -> Iterable[Action]:
         seat.funds_minor += prize
-        yield self._answer_to(bet, Verb.WIN, prize, self._tx_id(bet.session), at_ms)
+        yield self._follow_up(bet, Verb.WIN, prize, self._tx_id(bet.session), at_ms)
 
     def _roll_back(self, seat: Seat, bet: GameAction, at_ms: int) -> Iterable[Action]:
         seat.funds_minor += bet.amount_minor
-        yield self._rollback_of(bet, at_ms)
+        yield self._make_rollback(bet, at_ms)
 
-    def _rollback_of(self, bet: GameAction, at_ms: int) -> GameAction:
+    def _make_rollback(self, bet: GameAction, at_ms: int) -> GameAction:
         tx_id = bet.tx_id if bet.session.provider == PLAYNGO else self._ids.uuid()
-        return self._answer_to(bet, Verb.ROLLBACK, bet.amount_minor, tx_id, at_ms)
+        return self._follow_up(bet, Verb.ROLLBACK, bet.amount_minor, tx_id, at_ms)
 
-    def _answer_to(
+    def _follow_up(
         self, bet: GameAction, verb: Verb, amount_minor: int, tx_id: str, at_ms: int
     ) -> GameAction:
         return GameAction(
@@ -186,24 +190,24 @@ class Casino:
             campaign_id=bet.campaign_id,
         )
 
-    def _rolled_back_unseen(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
+    def _roll_back_unseen_bet(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
         bet = self.bet(seat, stake, at_ms)
-        yield self._rollback_of(bet, at_ms)
+        yield self._make_rollback(bet, at_ms)
         if self._rng.random() < 0.5:  # half of them do arrive, too late: no money may move
             self._agenda.plan(
                 at_ms + self._rng.randint(500, 5_000), lambda due_ms: (replace(bet, at_ms=due_ms),)
             )
 
-    def _refused(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
+    def _play_blocked_round(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
         bet = self.bet(seat, stake, at_ms)
         yield bet
         # Hub88 rolls back after any answer but NOT_ENOUGH_MONEY and LIMIT_REACHED (docs.hub88.io,
         # Wallet API).
         if bet.session.provider == HUB88:
             late = at_ms + self._rng.randint(*SETTLING_MS)
-            self._agenda.plan(late, lambda due_ms: (self._rollback_of(bet, due_ms),))
+            self._agenda.plan(late, lambda due_ms: (self._make_rollback(bet, due_ms),))
 
-    def _free(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
+    def _play_free_round(self, seat: Seat, stake: int, at_ms: int) -> Iterable[Action]:
         session = seat.session
         assert session is not None, "free rounds need a sitting"
         campaign = self._ids.uuid() if session.provider == HUB88 else str(self._ids.number())
@@ -212,7 +216,7 @@ class Casino:
         yield bet
 
     def block(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """Block a player for some twenty seconds; he goes on trying."""
+        """Block a player for some twenty seconds, while the player goes on trying."""
         seat.is_blocked = True
         self._agenda.plan(at_ms + self._rng.randint(18_000, 24_000), partial(self._release, seat))
         yield self._state(seat, "player.blocked", "unusual pattern under review", at_ms)
@@ -224,3 +228,42 @@ class Casino:
     def _state(self, seat: Seat, operation: str, reason: str, at_ms: int) -> HouseAction:
         fields = (("actor", "risk.desk"), ("reason", reason))
         return HouseAction(at_ms, operation, self._ids.uuid(), seat.player, fields)
+
+
+BURST_BETS: Final = 600
+BURST_MS: Final = 55_000
+"""600 bets within 55 s: over 500 in a minute, and one episode only, because the account bets no
+more after it.
+"""
+WIN_EVERY: Final = 10
+
+
+def plan_burst(seat: Seat, provider: str, start_ms: int, rng: Random, ids: Ids) -> list[GameAction]:
+    """Return the whole burst in order of time, every tenth bet with a win.
+
+    All bets are at the smallest stake; the seat does nothing else.
+    """
+    agenda = Agenda()
+    casino = Casino(agenda, rng, ids, Cashier(agenda, rng, ids))
+    seat.session = casino.open_session(provider)
+    for number in range(BURST_BETS):
+        # Evenly spread like a script, with a network's jitter that stays below the distance of two
+        # bets.
+        at_ms = (
+            start_ms + number * BURST_MS // BURST_BETS + rng.randrange(BURST_MS // BURST_BETS // 2)
+        )
+        agenda.plan(at_ms, partial(_bet_in_burst, casino, seat, wins=number % WIN_EVERY == 0))
+    return [action for action in agenda.run() if isinstance(action, GameAction)]
+
+
+def _bet_in_burst(casino: Casino, seat: Seat, at_ms: int, *, wins: bool) -> Iterable[Action]:
+    stake = seat.player.purse.stakes_minor[0]
+    bet = casino.bet(seat, stake, at_ms, round_closed=not wins)
+    if wins:
+        casino.plan_win(seat, bet, 2 * stake, at_ms)
+    return (bet,)
+
+
+def funds_needed_minor(seat: Seat) -> int:
+    """Return twice what the burst costs, so that none of its bets is refused for funds."""
+    return 2 * BURST_BETS * seat.player.purse.stakes_minor[0]

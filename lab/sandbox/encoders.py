@@ -1,8 +1,7 @@
-"""One content, many spellings: the same JSON or XML in the writer's usual form, or as another
-serialiser puts it.
+"""JSON and XML of one content, in the writer's usual form or as another serialiser puts it.
 
 A retry often comes from another node or release of the provider: fields stand in another order,
-white space differs, empty elements open and close. Whoever compares bytes, or hashes them for
+white space differs, empty elements open and close. A reader that compares bytes, or hashes them for
 identity, is caught by these.
 """
 
@@ -21,31 +20,34 @@ _SEPARATORS: Final = ((",", ":"), (", ", ": "), (",", " : "))
 
 
 def json_body(fields: Mapping[str, Any], style: Random | None) -> bytes:
-    """The object as JSON: compact and in the given order, or restyled by `style`."""
+    """Encode the object as JSON: compact and in the given order, or restyled by `style`."""
     if style is None:
         return orjson.dumps(fields)
     text = json.dumps(
-        _shuffled(fields, style),
+        _shuffle(fields, style),
         indent=style.choice(_INDENTS),
         separators=style.choice(_SEPARATORS),
         ensure_ascii=style.random() < 0.5,
     )
-    # A slash may be escaped or not (RFC 8259 section 7); PHP serialisers do it unasked.
+    # A slash may be escaped or not (RFC 8259 section 7); PHP serialisers do it by default.
     return (text.replace("/", "\\/") + style.choice(("", "\n", "\r\n"))).encode()
 
 
-def _shuffled(value: Any, style: Random) -> Any:
+def _shuffle(value: Any, style: Random) -> Any:
     if isinstance(value, Mapping):
         names = list(value)
         style.shuffle(names)
-        return {name: _shuffled(value[name], style) for name in names}
+        return {name: _shuffle(value[name], style) for name in names}
     if isinstance(value, list):
-        return [_shuffled(item, style) for item in value]
+        return [_shuffle(item, style) for item in value]
     return value
 
 
 def xml_body(root: str, elements: Iterable[tuple[str, str]], style: Random | None) -> bytes:
-    """A flat document without prolog, an empty text as `<name/>`; or restyled by `style`."""
+    """Encode a flat XML document.
+
+    It has no prolog, and an empty text is `<name/>`; `style` restyles it.
+    """
     if style is None:
         inner = "".join([_element(name, text, "/>") for name, text in elements])
         return f"<{root}>{inner}</{root}>".encode()

@@ -1,4 +1,4 @@
-"""The connector's part of a raw record: the headers that it puts around the bytes it received."""
+"""The connector's share of a raw record: the headers that it puts around the received bytes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def wrap_body(
     region: str = "",
     signature: tuple[str, bytes] | None = None,
 ) -> RawEvent:
-    """The record of one delivery; an unnamed brand and an empty region leave their headers out, as
-    connectors do.
+    """Build the record of one delivery.
+
+    The default brand and an empty region leave their headers out, as connectors do.
     """
     headers = [
         ("content-type", content_type.encode()),
@@ -53,7 +54,8 @@ def wrap_body(
 
 
 def style_of(delivery: Delivery) -> Random | None:
-    """The spelling of a retry; a first sending, and so its exact duplicate, is in the provider's
-    usual form.
+    """Return the random style of a retry, None for the provider's usual form.
+
+    A first sending, and so its exact duplicate, is in the usual form.
     """
     return Random(delivery.nonce) if delivery.origin is Origin.RETRY else None

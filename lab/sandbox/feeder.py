@@ -1,6 +1,4 @@
-"""Appends generated records to the raw topics: in order, at a rate or as fast as the broker takes
-them.
-"""
+"""Appends generated records to the raw topics: in order, at a rate or as fast as possible."""
 
 from __future__ import annotations
 
@@ -15,18 +13,18 @@ from runtime.kafka.producer import OutRecord
 from schemas.errors import UsageError
 from schemas.topics import qualified_name, raw_topic
 
-STRETCH_MAX: Final = 500
+CHUNK_MAX: Final = 500
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep
 topics in step.
 """
-STRETCHES_PER_S: Final = 20
+CHUNKS_PER_S: Final = 20
 
 BeforePhase = Callable[[int], Awaitable[None]]
 """Awaited with a phase's number once everything before it is acknowledged."""
 
 
 class Sender(Protocol):
-    """What is needed of `runtime.kafka.producer.BatchProducer`."""
+    """The part of `runtime.kafka.producer.BatchProducer` that feeding needs."""
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
         """Append each record to its key's partition and wait for all acknowledgements."""
@@ -42,12 +40,11 @@ async def feed_records(
     before_phase: BeforePhase | None = None,
     progress: ReportProgress | None = None,
 ) -> None:
-    """Append all records; those of one partition keep their order, and topics stay in step to
-    `STRETCH_MAX` records.
+    """Append all records; those of one partition keep their order.
 
-    `rate` is in records a second, on average over each phase; a broker that is slower than that is
-    never outrun. The sender's errors pass through, and what was acknowledged before stays. Raises
-    UsageError for a rate that is not above zero.
+    Topics stay in step to `CHUNK_MAX` records. `rate` is in records a second, on average over
+    each phase; a broker that is slower than that is never outrun. The sender's errors pass through,
+    and what was acknowledged before stays. Raises UsageError for a rate that is not above zero.
     """
     if rate is not None and not rate > 0:
         raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
@@ -56,10 +53,10 @@ async def feed_records(
         if phase and before_phase is not None:
             await before_phase(phase)
         pace = _Pace(rate)
-        for stretch in _stretches(list(members), rate):
-            await pace.wait_for(len(stretch))
-            await _append(stretch, sender, namespace)
-            fed += len(stretch)
+        for chunk in _chunks(list(members), rate):
+            await pace.wait_for(len(chunk))
+            await _append(chunk, sender, namespace)
+            fed += len(chunk)
             if progress is not None:
                 progress(fed, len(records))
 
@@ -80,14 +77,14 @@ class _Pace:
         await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
 
 
-def _stretches(records: Sequence[RawEvent], rate: float | None) -> Iterator[Sequence[RawEvent]]:
-    size = STRETCH_MAX if rate is None else max(1, min(STRETCH_MAX, round(rate / STRETCHES_PER_S)))
+def _chunks(records: Sequence[RawEvent], rate: float | None) -> Iterator[Sequence[RawEvent]]:
+    size = CHUNK_MAX if rate is None else max(1, min(CHUNK_MAX, round(rate / CHUNKS_PER_S)))
     return (records[start : start + size] for start in range(0, len(records), size))
 
 
-async def _append(stretch: Sequence[RawEvent], sender: Sender, namespace: str) -> None:
+async def _append(chunk: Sequence[RawEvent], sender: Sender, namespace: str) -> None:
     by_topic: dict[str, list[OutRecord]] = {}
-    for record in stretch:
+    for record in chunk:
         # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
         # list only.
         out: OutRecord = (record.key, record.value, list(record.headers), None)

@@ -1,5 +1,6 @@
-"""The house dialect: the casino's own cashier and back office, JSON with a hex HMAC-SHA256 in
-`x-house-signature`.
+"""The house dialect: JSON of the casino's own cashier and back office.
+
+`x-house-signature` is a hex HMAC-SHA256 over the body.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ PATH: Final = "/house/v1"
 
 
 def house_record(delivery: Delivery, action: HouseAction, keys: SandboxKeys) -> RawEvent:
-    """The signed record of one operation."""
+    """Write the signed record of one operation."""
     body = json_body(house_fields(action), style_of(delivery))
     return wrap_house_body(delivery, action, body, keys.house_signature(body))
 
 
 def house_fields(action: HouseAction) -> dict[str, Any]:
-    """The fields of the body; sums are decimal text, the time is the operation's and stays the same
-    in a retry.
+    """Build the fields of the body.
+
+    Amounts are decimal text; the time is the operation's and stays the same in a retry.
     """
     return {
         "operation": action.operation,
@@ -38,7 +40,7 @@ def house_fields(action: HouseAction) -> dict[str, Any]:
 def wrap_house_body(
     delivery: Delivery, action: HouseAction, body: bytes, signature: bytes | None
 ) -> RawEvent:
-    """A body as it reaches Kafka; no signature leaves the header out."""
+    """Put the connector's headers around a body; without a signature its header is left out."""
     return wrap_body(
         delivery,
         HOUSE,
@@ -52,6 +54,6 @@ def wrap_house_body(
 
 
 def rfc3339(at_ms: int) -> str:
-    """Epoch milliseconds as `2026-11-22T10:15:30.123Z`."""
+    """Format epoch milliseconds as `2026-11-22T10:15:30.123Z`."""
     seconds, millis = divmod(at_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"

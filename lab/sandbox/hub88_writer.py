@@ -2,9 +2,8 @@
 
 Field names, the idempotency rule and `X-Hub88-Signature` (RSA-SHA256 over the raw body, base64) are
 those of docs.hub88.io, operator API reference, Wallet API. The unit of 1/100000 and the rollback
-without amount and currency are taken from public integrators' code. There is no time in the body.
-None of these sources says which amount a free bet carries; ours carry 0, since the player pays
-nothing.
+without amount and currency are taken from public integrators' code. The body carries no time. None
+of these sources says which amount a free bet carries; ours carry 0, since the player pays nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ PATHS: Final = {
 
 
 def hub88_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) -> RawEvent:
-    """The signed record of a bet, win or rollback."""
+    """Write the signed record of a bet, win or rollback."""
     body = hub88_body(hub88_fields(action, delivery.nonce), style_of(delivery))
     return wrap_hub88_body(delivery, action, body, keys.hub88_signature(body))
 
 
 def hub88_fields(action: GameAction, nonce: int) -> dict[str, Any]:
-    """The fields of the body in the order in which Hub88 prints them."""
+    """Build the fields of the body in the order in which Hub88 prints them."""
     session = action.session
     fields: dict[str, Any] = {
         "user": action.player.id,
@@ -62,7 +61,7 @@ def hub88_fields(action: GameAction, nonce: int) -> dict[str, Any]:
 
 
 def hub88_body(fields: dict[str, Any], style: Random | None) -> bytes:
-    """The fields as JSON."""
+    """Encode the fields as JSON."""
     return json_body(fields, style)
 
 
@@ -73,7 +72,7 @@ def wrap_hub88_body(
     signature: bytes | None,
     path: str | None = None,
 ) -> RawEvent:
-    """A body as it reaches Kafka; no signature leaves the header out."""
+    """Put the connector's headers around a body; without a signature its header is left out."""
     return wrap_body(
         delivery,
         HUB88,

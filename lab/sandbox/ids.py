@@ -12,14 +12,14 @@ _PSP_ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ2345679"
 
 
 def uuid_of(bits: int) -> str:
-    """A version 4 UUID of 128 random bits."""
-    # By hand: uuid.UUID costs four times this, and a record needs up to four.
+    """Format 128 random bits as a version 4 UUID."""
+    # Formatted here: uuid.UUID costs four times this, and a record needs up to four.
     text = f"{bits & _UUID_FREE_BITS | _UUID_VERSION_4 | _UUID_VARIANT:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class Ids:
-    """Hands out ids that never repeat within a scenario, and hardly ever between two."""
+    """Source of ids that never repeat within a scenario, and hardly ever between two."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -27,14 +27,14 @@ class Ids:
         self._number = rng.randrange(10**14, 10**15) * 1000
 
     def uuid(self) -> str:
-        """A version 4 UUID."""
+        """Draw a version 4 UUID."""
         return uuid_of(self._rng.getrandbits(128))
 
     def number(self) -> int:
-        """A counter's next value, with gaps as other customers of the provider leave them."""
+        """Return a counter's next value, with gaps such as the provider's other customers leave."""
         self._number += self._rng.randint(1, 9)
         return self._number
 
     def psp_reference(self) -> str:
-        """Sixteen letters and digits, as Adyen's pspReference."""
+        """Draw sixteen letters and digits, as in Adyen's pspReference."""
         return "".join(self._rng.choices(_PSP_ALPHABET, k=16))

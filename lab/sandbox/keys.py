@@ -1,6 +1,4 @@
-"""The secrets that the simulated providers sign with, and the keyring that our normaliser checks
-them by.
-"""
+"""Secrets that the simulated providers sign with, and the keyring that our normaliser checks by."""
 
 from __future__ import annotations
 
@@ -26,10 +24,10 @@ _SHA256 = hashes.SHA256()
 
 @dataclass(frozen=True)
 class SandboxKeys:
-    """One set of secrets. The same keys and the same scenario make the same bytes: PKCS #1 v1.5
-    signs without chance.
+    """One set of secrets; the same keys and the same scenario make the same bytes.
 
-    RSA keys cannot be made from a seed, so a set is made once, saved and loaded again.
+    PKCS #1 v1.5 signs without randomness. RSA keys cannot be made from a seed, so a set is made
+    once, saved and loaded again.
     """
 
     hub88_private_key: rsa.RSAPrivateKey = field(repr=False)
@@ -39,7 +37,7 @@ class SandboxKeys:
 
     @classmethod
     def generate(cls) -> SandboxKeys:
-        """New secrets from the machine's randomness."""
+        """Make new secrets from the machine's randomness."""
         return cls(
             hub88_private_key=rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS),
             playngo_access_token=secrets.token_hex(16),
@@ -49,7 +47,7 @@ class SandboxKeys:
 
     @classmethod
     def load(cls, path: Path) -> SandboxKeys:
-        """Read what `save` wrote. Raises UsageError if the file is missing or is no such file."""
+        """Read what `save` wrote; raises UsageError if the file is missing or malformed."""
         try:
             stored = json.loads(path.read_bytes())
             private_key = serialization.load_pem_private_key(
@@ -57,7 +55,8 @@ class SandboxKeys:
             )
             if not isinstance(private_key, rsa.RSAPrivateKey):
                 raise UsageError(
-                    f"{path}: the hub88 key is not an RSA key; delete the file to have new keys made"
+                    f"{path}: the hub88 key is not an RSA key;"
+                    " delete the file to have new keys made"
                 )
             return cls(
                 hub88_private_key=private_key,
@@ -85,8 +84,9 @@ class SandboxKeys:
         path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
     def keyring(self) -> Mapping[str, Mapping[str, str]]:
-        """What the normaliser needs, shaped as the file that PITBOSS_KEYS_FILE names: of RSA the
-        public part only.
+        """Return what the normaliser needs, shaped as the file that PITBOSS_KEYS_FILE names.
+
+        Of the RSA key only the public half is in it.
         """
         public_pem = self.hub88_private_key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -99,17 +99,21 @@ class SandboxKeys:
         }
 
     def hub88_signature(self, body: bytes) -> bytes:
-        """Base64 of RSA-SHA256 (PKCS #1 v1.5) over the body, as in `X-Hub88-Signature`; 0.2 to 0.3
-        ms a call.
+        """Sign the body as in `X-Hub88-Signature`; 0.2 to 0.3 ms a call.
+
+        The signature is the base64 of RSA-SHA256 (PKCS #1 v1.5).
         """
         return base64.b64encode(self.hub88_private_key.sign(body, _PKCS1V15, _SHA256))
 
     def house_signature(self, body: bytes) -> bytes:
-        """Hex of HMAC-SHA256 over the body, as in `x-house-signature`."""
+        """Return the hex of HMAC-SHA256 over the body, as in `x-house-signature`."""
         return hmac.digest(self.house_hmac_key, body, hashlib.sha256).hex().encode()
 
     def adyen_signature(self, signed_text: str) -> str:
-        """Base64 of HMAC-SHA256 over an item's joined fields, as in `additionalData.hmacSignature`."""
+        """Sign an item's joined fields as in `additionalData.hmacSignature`.
+
+        The signature is the base64 of HMAC-SHA256.
+        """
         return base64.b64encode(
             hmac.digest(self.adyen_hmac_key, signed_text.encode(), hashlib.sha256)
         ).decode()

@@ -1,7 +1,6 @@
-"""What happens to good records on the way: sent again, doubled, overtaken. Pure functions over
-deliveries.
+"""Faults of transport for good records: sent again, doubled, overtaken. Pure.
 
-None of it changes what the deliveries say. Nothing is moved across phases.
+None of it changes the content of a delivery, and nothing is moved across phases.
 """
 
 from __future__ import annotations
@@ -24,24 +23,25 @@ _Batches = dict[tuple[int, str], list[Delivery]]
 
 
 def sort_by_time(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """By phase, then by the connector's clock; what came at the same millisecond keeps its order."""
+    """Sort by phase, then by the connector's clock; equal milliseconds keep their order."""
     return sorted(deliveries, key=lambda delivery: (delivery.phase, delivery.at_ms))
 
 
 def draw_retries(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """Later sendings of `count` of the deliveries, in a new spelling; a notice is sent again in
-    another batch.
+    """Draw `count` deliveries and return later sendings of them, restyled.
+
+    A notice is sent again in another batch.
     """
     batches = _batches_by_account(deliveries)
     return [_retry(delivery, batches, rng) for delivery in _sample(deliveries, count, rng)]
 
 
 def add_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """The deliveries, `count` of them once more some places later, the same to the byte."""
+    """Return the deliveries with `count` of them repeated some places later, byte for byte."""
     first = [place for place, delivery in enumerate(deliveries) if delivery.origin is Origin.FIRST]
     doubled = sorted(rng.sample(first, count))
     copies = [replace(deliveries[place], origin=Origin.DUPLICATE) for place in doubled]
-    return _placed(
+    return _place(
         [*deliveries, *copies],
         [*range(len(deliveries)), *doubled],
         len(deliveries),
@@ -51,18 +51,19 @@ def add_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> l
 
 
 def displace(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """The deliveries, `count` of them overtaken by 3 to 200 others of their phase; their times stay
-    as they are.
+    """Have `count` deliveries overtaken by 3 to 200 others of their phase.
+
+    Their times stay as they are.
     """
     moved = set(rng.sample(range(len(deliveries)), count))
     staying = [place for place in range(len(deliveries)) if place not in moved]
     places = [*staying, *sorted(moved)]
-    return _placed(
+    return _place(
         [deliveries[place] for place in places], places, len(staying), DISPLACED_PLACES, rng
     )
 
 
-def _placed(
+def _place(
     deliveries: Sequence[Delivery],
     places: Sequence[int],
     fixed: int,
@@ -97,7 +98,7 @@ def _retry(delivery: Delivery, batches: _Batches, rng: Random) -> Delivery:
     request = delivery.request
     if isinstance(request, PspBatch):
         account = batches[delivery.phase, request.items[0].player.brand]
-        request = _rebatched(
+        request = _rebatch(
             request, [other for other in account if other.at_ms <= at_ms], at_ms, rng
         )
     return replace(
@@ -105,7 +106,7 @@ def _retry(delivery: Delivery, batches: _Batches, rng: Random) -> Delivery:
     )
 
 
-def _rebatched(batch: PspBatch, sent: Sequence[Delivery], at_ms: int, rng: Random) -> PspBatch:
+def _rebatch(batch: PspBatch, sent: Sequence[Delivery], at_ms: int, rng: Random) -> PspBatch:
     # `sent` holds what had been sent by then, this very batch included.
     other = rng.choice(sent).request
     items = list(batch.items)

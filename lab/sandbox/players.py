@@ -1,6 +1,4 @@
-"""Who plays: brand, jurisdiction and currency of each player, and the sums that are usual in that
-currency.
-"""
+"""Players: brand, jurisdiction and currency of each, and the amounts usual in that currency."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ DEFAULT_BRAND: Final = "default"
 
 
 class Purse(msgspec.Struct, frozen=True):
-    """Usual sums in one currency, in minor units, smallest first."""
+    """Usual amounts in one currency, in minor units, smallest first."""
 
     currency: str
     stakes_minor: tuple[int, ...]
@@ -28,7 +26,10 @@ class Purse(msgspec.Struct, frozen=True):
 
 
 class Player(msgspec.Struct, frozen=True):
-    """A customer of one brand; `region` is the licence he plays under, empty where none applies."""
+    """A customer of one brand.
+
+    `region` is the licence that the player plays under, empty where none applies.
+    """
 
     id: str
     brand: str
@@ -37,7 +38,7 @@ class Player(msgspec.Struct, frozen=True):
 
     @property
     def currency(self) -> str:
-        """The currency of his only wallet."""
+        """The currency of the player's only wallet."""
         return self.purse.currency
 
 
@@ -62,8 +63,9 @@ _WEIGHTS: Final = tuple(weight for *_, weight in _MARKETS)
 
 
 def make_players(rng: Random, count: int) -> list[Player]:
-    """Players of all markets; ids begin alike within one scenario and otherwise between two
-    scenarios.
+    """Draw players of all markets.
+
+    Ids begin alike within one scenario and differently in two scenarios.
     """
     tag = f"{rng.getrandbits(24):06x}"
     markets = rng.choices(_MARKETS, weights=_WEIGHTS, k=count)

@@ -1,10 +1,10 @@
-"""Play'n GO's wallet calls: one bare XML element that names the method, the shared access token
-inside.
+"""Play'n GO's wallet calls: one bare XML element that names the method.
 
-Elements and rules as four public integrators have them; the vendor publishes no specification.
-`cancelReserve` bears the transactionId of the reserve that it cancels, `release` one of its own and
-the same roundId. `state` 1 is the round's closing summary: integrators disagree whether it may move
-money, so ours never carries any. No time in the body, no signature beside the token.
+The shared access token is inside. Elements and rules as four public integrators have them; the
+vendor publishes no specification. `cancelReserve` bears the transactionId of the reserve that it
+cancels, `release` one of its own and the same roundId. `state` 1 is the round's closing summary:
+integrators disagree whether it may move money, so ours never carries any. The body carries no time,
+and no signature beside the token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PRINTED_SCALE: Final = (
 
 
 def playngo_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) -> RawEvent:
-    """The record of a reserve, release or cancelReserve."""
+    """Write the record of a reserve, release or cancelReserve."""
     style = style_of(delivery)
     elements = playngo_elements(action, keys.playngo_access_token, style)
     return wrap_playngo_body(
@@ -39,7 +39,7 @@ def playngo_record(delivery: Delivery, action: GameAction, keys: SandboxKeys) ->
 def playngo_elements(
     action: GameAction, access_token: str, style: Random | None = None
 ) -> dict[str, str]:
-    """The elements of the document in order; an empty text is an empty element."""
+    """Build the elements of the document in order; an empty text is an empty element."""
     amount = amount_text(action.amount_minor, action.player.purse.scale, style)
     campaign = action.campaign_id or ""
     elements = {
@@ -75,7 +75,7 @@ def playngo_elements(
 
 
 def amount_text(amount_minor: int, scale: int, style: Random | None = None) -> str:
-    """The sum in major units; a restyled one may print further zeros, which change nothing."""
+    """Format the amount in major units; a style may add further zeros, which change nothing."""
     missing = max(0, _PRINTED_SCALE - scale)
     extra = 0 if style is None else style.choice((0, 0, 1, 2))
     zeros = missing + extra
@@ -83,7 +83,7 @@ def amount_text(amount_minor: int, scale: int, style: Random | None = None) -> s
 
 
 def wrap_playngo_body(delivery: Delivery, action: GameAction, body: bytes) -> RawEvent:
-    """A body as it reaches Kafka; Play'n GO has one address for all methods."""
+    """Put the connector's headers around a body; Play'n GO has one address for all methods."""
     return wrap_body(
         delivery,
         PLAYNGO,

@@ -1,5 +1,4 @@
-"""Requests that no dialect can accept, one kind a function, each with the code that it is to be
-rejected with.
+"""Requests that no dialect can accept, one kind a function, each with its rejection code.
 
 The first ten kinds have ten different codes. Where a kind is about the content, its signature is
 right, so that a normaliser which checks signatures first still comes to the fault that is meant.
@@ -37,10 +36,8 @@ from lab.sandbox.records import Origin, RawEvent
 from schemas.errors import RejectCode
 
 
-class Victim(NamedTuple):
-    """What a kind is made from: a delivery, its player, the keys, and fresh ids that nothing else
-    uses.
-    """
+class PoisonSource(NamedTuple):
+    """What a kind is made from: a delivery, its player, the keys, and unused ids."""
 
     delivery: Delivery
     player: Player
@@ -48,7 +45,7 @@ class Victim(NamedTuple):
     ids: Ids
 
     def bet(self, provider: str) -> GameAction:
-        """A bet that nothing is wrong with yet."""
+        """Build a bet that nothing is wrong with yet."""
         tx_id = self.ids.uuid() if provider == HUB88 else str(self.ids.number())
         session = GameSession(provider, self.ids.uuid(), self.ids.number(), 1201, "aur_pharaoh")
         return GameAction(
@@ -63,7 +60,7 @@ class Victim(NamedTuple):
         )
 
     def withdrawal(self) -> HouseAction:
-        """A withdrawal that nothing is wrong with yet."""
+        """Build a withdrawal that nothing is wrong with yet."""
         fields = (("amount", "5"), ("currency", self.player.currency))
         return HouseAction(
             self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields
@@ -71,121 +68,121 @@ class Victim(NamedTuple):
 
 
 def poison_record(delivery: Delivery, kind: int, player: Player, keys: SandboxKeys) -> RawEvent:
-    """The record of the catalogue's entry `kind`."""
+    """Write the record of the catalogue's entry `kind`."""
     expected, make = CATALOGUE[kind]
-    record = make(Victim(delivery, player, keys, Ids(Random(delivery.nonce))))
+    record = make(PoisonSource(delivery, player, keys, Ids(Random(delivery.nonce))))
     return replace(record, origin=Origin.POISON, expected_reject=expected)
 
 
-def _entity_in_doctype(victim: Victim) -> RawEvent:
-    # XML external entities (CWE-611): a parser that expands this reads files for whoever sends it.
-    bet = victim.bet(PLAYNGO)
+def _entity_in_doctype(source: PoisonSource) -> RawEvent:
+    # XML external entities (CWE-611): a parser that expands this reads files for the sender.
+    bet = source.bet(PLAYNGO)
     body = xml_body(
-        METHODS[bet.verb], playngo_elements(bet, victim.keys.playngo_access_token).items(), None
+        METHODS[bet.verb], playngo_elements(bet, source.keys.playngo_access_token).items(), None
     )
     doctype = b'<!DOCTYPE reserve [<!ENTITY token SYSTEM "file:///etc/hostname">]>'
     return wrap_playngo_body(
-        victim.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<")
+        source.delivery, bet, doctype + body.replace(b"<channel>1<", b"<channel>&token;<")
     )
 
 
-def _signature_of_other_bytes(victim: Victim) -> RawEvent:
-    bet = victim.bet(HUB88)
-    fields = hub88_fields(bet, victim.delivery.nonce)
-    signature = victim.keys.hub88_signature(orjson.dumps(fields))
-    return wrap_hub88_body(victim.delivery, bet, orjson.dumps(fields | {"amount": 1}), signature)
+def _signature_of_other_bytes(source: PoisonSource) -> RawEvent:
+    bet = source.bet(HUB88)
+    fields = hub88_fields(bet, source.delivery.nonce)
+    signature = source.keys.hub88_signature(orjson.dumps(fields))
+    return wrap_hub88_body(source.delivery, bet, orjson.dumps(fields | {"amount": 1}), signature)
 
 
-def _unknown_operation(victim: Victim) -> RawEvent:
-    action = replace(victim.withdrawal(), operation="withdrawal.imagined")
-    return _house_signed(victim, action, orjson.dumps(house_fields(action)))
+def _unknown_operation(source: PoisonSource) -> RawEvent:
+    action = replace(source.withdrawal(), operation="withdrawal.imagined")
+    return _sign_house(source, action, orjson.dumps(house_fields(action)))
 
 
-def _too_many_decimals(victim: Victim) -> RawEvent:
-    bet = victim.bet(PLAYNGO)
-    elements = playngo_elements(bet, victim.keys.playngo_access_token) | {"real": "1.00001"}
+def _too_many_decimals(source: PoisonSource) -> RawEvent:
+    bet = source.bet(PLAYNGO)
+    elements = playngo_elements(bet, source.keys.playngo_access_token) | {"real": "1.00001"}
     return wrap_playngo_body(
-        victim.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None)
+        source.delivery, bet, xml_body(METHODS[bet.verb], elements.items(), None)
     )
 
 
-def _amount_beyond_64_bits(victim: Victim) -> RawEvent:
-    return _hub88_signed(victim, {"amount": 2**63})
+def _amount_beyond_64_bits(source: PoisonSource) -> RawEvent:
+    return _sign_hub88(source, {"amount": 2**63})
 
 
-def _no_signature(victim: Victim) -> RawEvent:
-    action = victim.withdrawal()
-    return wrap_house_body(victim.delivery, action, orjson.dumps(house_fields(action)), None)
+def _no_signature(source: PoisonSource) -> RawEvent:
+    action = source.withdrawal()
+    return wrap_house_body(source.delivery, action, orjson.dumps(house_fields(action)), None)
 
 
-def _unknown_currency(victim: Victim) -> RawEvent:
-    return _hub88_signed(victim, {"currency": "XQQ"})
+def _unknown_currency(source: PoisonSource) -> RawEvent:
+    return _sign_hub88(source, {"currency": "XQQ"})
 
 
-def _no_transaction_id(victim: Victim) -> RawEvent:
-    bet = victim.bet(HUB88)
-    fields = hub88_fields(bet, victim.delivery.nonce)
+def _no_transaction_id(source: PoisonSource) -> RawEvent:
+    bet = source.bet(HUB88)
+    fields = hub88_fields(bet, source.delivery.nonce)
     del fields["transaction_uuid"]
     body = orjson.dumps(fields)
-    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(source.delivery, bet, body, source.keys.hub88_signature(body))
 
 
-def _no_such_time(victim: Victim) -> RawEvent:
-    action = victim.withdrawal()
-    return _house_signed(
-        victim, action, orjson.dumps(house_fields(action) | {"at": "2026-02-30T10:00:00.000Z"})
+def _no_such_time(source: PoisonSource) -> RawEvent:
+    action = source.withdrawal()
+    return _sign_house(
+        source, action, orjson.dumps(house_fields(action) | {"at": "2026-02-30T10:00:00.000Z"})
     )
 
 
-def _text_for_flag(victim: Victim) -> RawEvent:
-    return _hub88_signed(victim, {"round_closed": "perhaps"})
+def _text_for_flag(source: PoisonSource) -> RawEvent:
+    return _sign_hub88(source, {"round_closed": "perhaps"})
 
 
-def _cut_short(victim: Victim) -> RawEvent:
-    action = victim.withdrawal()
-    return _house_signed(victim, action, orjson.dumps(house_fields(action))[:-20])
+def _cut_short(source: PoisonSource) -> RawEvent:
+    action = source.withdrawal()
+    return _sign_house(source, action, orjson.dumps(house_fields(action))[:-20])
 
 
-def _bytes_that_are_no_text(victim: Victim) -> RawEvent:
-    bet = victim.bet(HUB88)
-    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce)).replace(
+def _invalid_utf8(source: PoisonSource) -> RawEvent:
+    bet = source.bet(HUB88)
+    body = orjson.dumps(hub88_fields(bet, source.delivery.nonce)).replace(
         b'"round":"', b'"round":"\xe4'
     )
-    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(source.delivery, bet, body, source.keys.hub88_signature(body))
 
 
-def _altered_notice(victim: Victim) -> RawEvent:
+def _altered_notice(source: PoisonSource) -> RawEvent:
     item = PspItem(
-        at_ms=victim.delivery.at_ms,
+        at_ms=source.delivery.at_ms,
         event_code="AUTHORISATION",
         success=True,
-        psp_reference=victim.ids.psp_reference(),
-        merchant_reference=victim.ids.uuid(),
-        player=victim.player,
-        amount_minor=victim.player.purse.deposits_minor[0],
+        psp_reference=source.ids.psp_reference(),
+        merchant_reference=source.ids.uuid(),
+        player=source.player,
+        amount_minor=source.player.purse.deposits_minor[0],
     )
-    signed = adyen_item(item, victim.keys)
+    signed = adyen_item(item, source.keys)
     signed["amount"]["value"] *= 10
     items = [{"NotificationRequestItem": signed}]
     body = orjson.dumps({"live": "false", "notificationItems": items})
-    return wrap_adyen_body(victim.delivery, PspBatch(item.at_ms, (item,)), body)
+    return wrap_adyen_body(source.delivery, PspBatch(item.at_ms, (item,)), body)
 
 
-def _hub88_signed(victim: Victim, changed: dict[str, object]) -> RawEvent:
-    bet = victim.bet(HUB88)
+def _sign_hub88(source: PoisonSource, changed: dict[str, object]) -> RawEvent:
+    bet = source.bet(HUB88)
     # Spliced as text, because orjson refuses an integer beyond 64 bits, which is one of the kinds.
-    body = orjson.dumps(hub88_fields(bet, victim.delivery.nonce) | dict.fromkeys(changed, 0))
+    body = orjson.dumps(hub88_fields(bet, source.delivery.nonce) | dict.fromkeys(changed, 0))
     for name, value in changed.items():
         text = str(value) if isinstance(value, int) else orjson.dumps(value).decode()
         body = body.replace(f'"{name}":0'.encode(), f'"{name}":{text}'.encode())
-    return wrap_hub88_body(victim.delivery, bet, body, victim.keys.hub88_signature(body))
+    return wrap_hub88_body(source.delivery, bet, body, source.keys.hub88_signature(body))
 
 
-def _house_signed(victim: Victim, action: HouseAction, body: bytes) -> RawEvent:
-    return wrap_house_body(victim.delivery, action, body, victim.keys.house_signature(body))
+def _sign_house(source: PoisonSource, action: HouseAction, body: bytes) -> RawEvent:
+    return wrap_house_body(source.delivery, action, body, source.keys.house_signature(body))
 
 
-CATALOGUE: Final[tuple[tuple[RejectCode, Callable[[Victim], RawEvent]], ...]] = (
+CATALOGUE: Final[tuple[tuple[RejectCode, Callable[[PoisonSource], RawEvent]], ...]] = (
     (RejectCode.MALFORMED, _entity_in_doctype),
     (RejectCode.BAD_SIGNATURE, _signature_of_other_bytes),
     (RejectCode.UNKNOWN_OPERATION, _unknown_operation),
@@ -197,6 +194,6 @@ CATALOGUE: Final[tuple[tuple[RejectCode, Callable[[Victim], RawEvent]], ...]] = 
     (RejectCode.BAD_TIME, _no_such_time),
     (RejectCode.BAD_FIELD, _text_for_flag),
     (RejectCode.MALFORMED, _cut_short),
-    (RejectCode.MALFORMED, _bytes_that_are_no_text),
+    (RejectCode.MALFORMED, _invalid_utf8),
     (RejectCode.BAD_SIGNATURE, _altered_notice),
 )

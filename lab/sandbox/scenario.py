@@ -1,6 +1,4 @@
-"""A scenario is a handful of numbers; the same numbers and keys make the same records, byte for
-byte.
-"""
+"""Scenarios: the same few numbers and keys make the same records, byte for byte."""
 
 from __future__ import annotations
 
@@ -14,17 +12,22 @@ import msgspec
 
 from lab.sandbox.actions import GAME_PROVIDERS, Action, Delivery, GameAction, PoisonAction, Request
 from lab.sandbox.agenda import Agenda
-from lab.sandbox.cashier import Cashier
-from lab.sandbox.casino import Casino
+from lab.sandbox.cashier import Cashier, batch_notices
+from lab.sandbox.casino import (
+    BURST_BETS,
+    BURST_MS,
+    WIN_EVERY,
+    Casino,
+    funds_needed_minor,
+    plan_burst,
+)
 from lab.sandbox.ids import Ids
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
 from lab.sandbox.poison import CATALOGUE
-from lab.sandbox.psp import batch_notices
 from lab.sandbox.records import PHASE_DEPOSITS, PHASE_PLAY, Origin, RawEvent
 from lab.sandbox.seats import Seat
-from lab.sandbox.speeder import BURST_BETS, BURST_MS, WIN_EVERY, funds_needed_minor, plan_burst
 from lab.sandbox.writing import ReportProgress, write_all
 from schemas.errors import UsageError
 
@@ -47,8 +50,10 @@ _RECORDS_OF_A_BURST: Final = BURST_BETS + BURST_BETS // WIN_EVERY
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What to play. `events` is the number of raw records in all, whatever they carry: first
-    sendings, retries, duplicates, poison, speeding. A batch of notices is one record.
+    """What to play.
+
+    `events` is the number of raw records in all, whatever they carry: first sendings, retries,
+    duplicates, poison, speeding. A batch of notices is one record.
 
     `players` does not count the speeders; without it there is one for each fifty events, which
     makes about two minutes of play. `start_ms` is the epoch time of the first deposit: choose it
@@ -83,18 +88,18 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
                 else ""
             )
             raise UsageError(
-                f"{self.events} events are too few for {self.player_count} players{speeders}, with {self.poison} "
-                "unusable ones: ask for more events, or for fewer of them"
+                f"{self.events} events are too few for {self.player_count} players{speeders},"
+                f" with {self.poison} unusable ones: ask for more events, or for fewer of them"
             )
 
     @property
     def player_count(self) -> int:
-        """Players besides the speeders."""
+        """Number of players besides the speeders."""
         return max(1, self.events // EVENTS_PER_PLAYER) if self.players is None else self.players
 
     @property
     def redelivered_count(self) -> int:
-        """Retries and exact duplicates together."""
+        """Number of retries and exact duplicates together."""
         return round(self.events * self.retry_share)
 
     @property
@@ -113,28 +118,27 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 def generate(
     scenario: Scenario, keys: SandboxKeys, progress: ReportProgress | None = None
 ) -> list[RawEvent]:
-    """All raw records of the scenario in the order in which they are to be fed, `scenario.events`
-    of them.
-    """
+    """Generate all raw records in the order in which to feed them, `scenario.events` of them."""
     return write_all(deliveries_of(scenario), keys, progress)
 
 
 def duration_ms(scenario: Scenario) -> int:
-    """From the scenario's start to its last record's time; costs a play without writing and
-    signing.
+    """Return the time from the scenario's start to its last record.
+
+    It costs a play without writing and signing.
     """
     return max(delivery.at_ms for delivery in deliveries_of(scenario)) - scenario.start_ms
 
 
 def deliveries_of(scenario: Scenario) -> list[Delivery]:
-    """The scenario before it is written in bytes."""
+    """Play the scenario up to, but without, writing it in bytes."""
     rng = Random(f"pitboss sandbox {scenario.seed} {scenario.events} {scenario.player_count}")
     play = _Play(scenario, rng)
-    deposits = [play.sent(PHASE_DEPOSITS, request) for request in play.first_deposits()]
-    bursts = [play.sent(PHASE_PLAY, request) for request in play.bursts()]
-    poison = [play.sent(PHASE_PLAY, request, Origin.POISON) for request in play.poison()]
+    deposits = [play.deliver(PHASE_DEPOSITS, request) for request in play.first_deposits()]
+    bursts = [play.deliver(PHASE_PLAY, request) for request in play.bursts()]
+    poison = [play.deliver(PHASE_PLAY, request, Origin.POISON) for request in play.poison()]
     rest = scenario.events - len(deposits) - len(bursts) - len(poison) - scenario.redelivered_count
-    rounds = [play.sent(PHASE_PLAY, request) for request in islice(play.rounds(), rest)]
+    rounds = [play.deliver(PHASE_PLAY, request) for request in islice(play.rounds(), rest)]
     duplicates = scenario.redelivered_count // _DUPLICATES_OF_RETRIES
     first = sort_by_time([*deposits, *bursts, *poison, *rounds])
     again = draw_retries(first, scenario.redelivered_count - duplicates, rng)
@@ -143,8 +147,9 @@ def deliveries_of(scenario: Scenario) -> list[Delivery]:
 
 
 class _Play:
-    """The cast of one scenario and what they do, part by part; parts draw from one generator, so
-    their order counts.
+    """The cast of one scenario and its actions.
+
+    All methods draw from one generator, so the order of their calls counts.
     """
 
     def __init__(self, scenario: Scenario, rng: Random) -> None:
@@ -160,12 +165,13 @@ class _Play:
         self._speeders, self._seats = seats[: scenario.speeders], seats[scenario.speeders :]
         self._play_ms = scenario.start_ms + PLAY_AFTER_MS
 
-    def sent(self, phase: int, request: Request, origin: Origin = Origin.FIRST) -> Delivery:
+    def deliver(self, phase: int, request: Request, origin: Origin = Origin.FIRST) -> Delivery:
         return Delivery(request, request.at_ms, phase, self._rng.getrandbits(128), origin)
 
     def first_deposits(self) -> Iterator[Request]:
-        """Every player's deposit, opened and then authorised: speeders' for their burst, others' as
-        is usual.
+        """Every player's deposit, opened and then authorised.
+
+        A speeder's is enough for the burst, the others' are of the usual size.
         """
         actions: list[Action] = []
         for seat in (*self._speeders, *self._seats):

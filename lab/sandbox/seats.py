@@ -1,6 +1,4 @@
-"""What a simulated player has and does at the moment; the only state that changes while a scenario
-is played.
-"""
+"""State of a simulated player; nothing else changes while a scenario is played."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from lab.sandbox.players import Player
 class Seat:
     """One player at play.
 
-    `funds_minor` is what he believes to have: it keeps play plausible and proves nothing.
+    `funds_minor` is what the player believes to have: it keeps play plausible and proves nothing.
     """
 
     player: Player

@@ -1,4 +1,4 @@
-"""From deliveries to bytes: each request by its provider's writer, signed in parallel."""
+"""Deliveries to bytes: each request by its provider's writer, signed in parallel."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from lab.sandbox.poison import poison_record
 from lab.sandbox.records import RawEvent
 
 ReportProgress = Callable[[int, int], None]
-"""Told after each stretch: how many records are done, and of how many."""
+"""Called after each chunk with the number of records written, and the number in all."""
 
-SIGNING_THREADS: Final = (
-    2  # OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more
-)
-_STRETCH: Final = 200
+SIGNING_THREADS: Final = 2
+"""OpenSSL signs outside the interpreter lock; the rest of the work does not gain by more."""
+_CHUNK: Final = 200
 
 
 def write_record(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
-    """The raw record of one delivery; the same delivery and keys make the same bytes."""
+    """Write the raw record of one delivery; the same delivery and keys make the same bytes."""
     request = delivery.request
     match request:
         case GameAction():
@@ -44,18 +43,16 @@ def write_record(delivery: Delivery, keys: SandboxKeys) -> RawEvent:
 def write_all(
     deliveries: Sequence[Delivery], keys: SandboxKeys, progress: ReportProgress | None = None
 ) -> list[RawEvent]:
-    """The raw records in the order of the deliveries."""
+    """Write the raw records in the order of the deliveries."""
     records: list[RawEvent] = []
-    stretches = [
-        deliveries[start : start + _STRETCH] for start in range(0, len(deliveries), _STRETCH)
-    ]
+    chunks = [deliveries[start : start + _CHUNK] for start in range(0, len(deliveries), _CHUNK)]
 
-    def write_stretch(stretch: Sequence[Delivery]) -> list[RawEvent]:
-        return [write_record(delivery, keys) for delivery in stretch]
+    def write_chunk(chunk: Sequence[Delivery]) -> list[RawEvent]:
+        return [write_record(delivery, keys) for delivery in chunk]
 
     with ThreadPoolExecutor(SIGNING_THREADS, thread_name_prefix="sandbox-sign") as pool:
-        for stretch in pool.map(write_stretch, stretches):
-            records += stretch
+        for chunk in pool.map(write_chunk, chunks):
+            records += chunk
             if progress is not None:
                 progress(len(records), len(deliveries))
     return records

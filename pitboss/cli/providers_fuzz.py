@@ -1,11 +1,13 @@
-"""`pitboss providers fuzz`: traffic of every adapter, valid, hostile and broken, through the real
-normaliser.
+"""`pitboss providers fuzz`: valid and broken traffic of every adapter through the normaliser.
+
+What it runs is in `lab.conformance`, which is imported on use: the production image has no lab.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -18,14 +20,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lab.conformance.adapters import AdapterUnderTest, all_adapters
-from lab.conformance.cases import make_case
-from lab.conformance.fuzz import ACCEPTED_SHARE_MIN, FuzzReport, Tally, check_case, normalise_case
-from lab.conformance.fuzz import run_fuzz as run_fuzz
 from pitboss.cli import screen
+from pitboss.lab_package import requiring_lab
 from schemas.errors import UsageError
 
-_COLUMNS = tuple(vars(Tally()))
+if TYPE_CHECKING:
+    from lab.conformance.adapters import AdapterUnderTest
+    from lab.conformance.fuzz import FuzzReport
 
 
 @click.command()
@@ -33,7 +34,7 @@ _COLUMNS = tuple(vars(Tally()))
     "--count", default=10_000, show_default=True, type=click.IntRange(1), help="Messages in all."
 )
 @click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(0), help="What chance hangs on."
+    "--seed", default=1, show_default=True, type=click.IntRange(0), help="Of all random choices."
 )
 @click.option("--only", type=click.IntRange(0), help="Send this one message again, and show it.")
 @click.option(
@@ -51,17 +52,18 @@ def fuzz(
     provider: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Send every adapter's examples, with odd contents, other spellings and broken bytes, through
-    the normaliser.
+    """Send every adapter's examples, also restyled, with odd contents or broken, to the normaliser.
 
     Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor
     rejected, or an event says something else than its message. The same seed sends the same
     messages, whatever the count.
     """
-    among = _chosen(provider)
+    with requiring_lab("`pitboss providers fuzz`"):
+        import_module("lab.conformance")
+    adapters = _choose_adapters(provider)
     if only is not None:
-        context.exit(_show_one(seed, only, among))
-    report = _run(seed, count, among)
+        context.exit(_show_one(seed, only, adapters))
+    report = _run(seed, count, adapters)
     if as_json:
         click.echo(orjson.dumps(report.as_json()))
     else:
@@ -70,18 +72,22 @@ def fuzz(
     context.exit(0 if report.total.is_clean else 1)
 
 
-def _chosen(names: Sequence[str]) -> list[AdapterUnderTest]:
-    among = all_adapters()
-    unknown = set(names) - {subject.dialect.provider for subject in among}
-    if unknown:
-        known = ", ".join(sorted({subject.dialect.provider for subject in among}))
+def _choose_adapters(names: Sequence[str]) -> list[AdapterUnderTest]:
+    from lab.conformance.adapters import all_adapters
+
+    adapters = all_adapters()
+    registered = {adapter.dialect.provider for adapter in adapters}
+    if unknown := set(names) - registered:
         raise UsageError(
-            f"there is no provider {', '.join(sorted(unknown))}: providers are {known}"
+            f"there is no provider {', '.join(sorted(unknown))}: providers are"
+            f" {', '.join(sorted(registered))}"
         )
-    return [subject for subject in among if not names or subject.dialect.provider in names]
+    return [adapter for adapter in adapters if not names or adapter.dialect.provider in names]
 
 
-def _run(seed: int, count: int, among: Sequence[AdapterUnderTest]) -> FuzzReport:
+def _run(seed: int, count: int, adapters: Sequence[AdapterUnderTest]) -> FuzzReport:
+    from lab.conformance.fuzz import run_fuzz
+
     console = screen.console(stderr=True)
     columns = (
         TextColumn("fuzzing"),
@@ -94,19 +100,24 @@ def _run(seed: int, count: int, among: Sequence[AdapterUnderTest]) -> FuzzReport
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
         task = bars.add_task("fuzzing", total=count)
-        return run_fuzz(seed, range(count), among, lambda done: bars.update(task, completed=done))
+        return run_fuzz(
+            seed, range(count), adapters, lambda sent: bars.update(task, completed=sent)
+        )
 
 
 def _show(report: FuzzReport) -> None:
-    table = screen.table("adapter", *_COLUMNS)
+    columns = tuple(report.total.as_json())
+    table = screen.table("adapter", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, tally in [*report.by_adapter.items(), ("all", report.total)]:
-        table.add_row(name, *[f"{getattr(tally, column):,}" for column in _COLUMNS])
+        table.add_row(name, *[f"{getattr(tally, column):,}" for column in columns])
     screen.show(table)
 
 
 def _complain(report: FuzzReport, names: Sequence[str]) -> None:
+    from lab.conformance.fuzz import ACCEPTED_SHARE_MIN
+
     chosen = "".join(f" --provider {name}" for name in names)
     for failure in report.failures:
         click.echo(f"\n{failure.adapter}, {failure.mode}, {failure.example!r}:", err=True)
@@ -120,11 +131,14 @@ def _complain(report: FuzzReport, names: Sequence[str]) -> None:
         )
 
 
-def _show_one(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> int:
-    case = make_case(seed, index, among)
+def _show_one(seed: int, index: int, adapters: Sequence[AdapterUnderTest]) -> int:
+    from lab.conformance.cases import make_case
+    from lab.conformance.fuzz import check_case, normalise_case
+
+    case = make_case(seed, index, adapters)
     results = normalise_case(case)
     faults = check_case(case, results)
-    said: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "adapter": case.adapter.name,
         "example": case.example.name,
         "mode": case.mode.value,
@@ -136,5 +150,5 @@ def _show_one(seed: int, index: int, among: Sequence[AdapterUnderTest]) -> int:
         "results": [repr(item) for item in results],
         "faults": [f"{fault.kind}: {fault.detail}" for fault in faults],
     }
-    click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
     return 1 if faults else 0

@@ -12,16 +12,16 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from lab.sandbox.archive import json_lines
 from lab.sandbox.feeder import feed_records as feed_records
 from lab.sandbox.keys import SandboxKeys
-from lab.sandbox.records import RawEvent
+from lab.sandbox.records import RawEvent, json_lines
 from lab.sandbox.scenario import Scenario, duration_ms
 from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress
 from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
-from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import Runtime, StackSettings, read_settings
 from schemas.errors import UsageError
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now

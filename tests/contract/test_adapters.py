@@ -24,10 +24,10 @@ from lxml import etree
 from msgspec.structs import replace
 
 from lab.conformance.adapters import AdapterUnderTest, adapter_of, all_adapters, registered_versions
-from lab.conformance.answering import BALANCE_MINOR, REASONS, outcomes_for
 from lab.conformance.examples.fill import CURRENCIES, Example, Fill, record
 from lab.conformance.examples.find import examples_of
 from lab.conformance.examples.rsa_keys import RSA_OTHER_PUBLIC_PEM
+from lab.conformance.fuzz import BALANCE_MINOR, REASONS, outcomes_for
 from lab.conformance.mutation import mutate
 from lab.conformance.oracle import check_expectations, check_soundness, event_of
 from lab.conformance.respelling import respell

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-from pitboss.workers.supervisor import ROLES
+from pitboss.workers import ROLES
 
 SERVICES = re.compile(r"^services:\n(.*?)^volumes:", re.DOTALL | re.MULTILINE)
 COMPOSE = Path(__file__).parents[2] / "infra" / "kafka-compose.yml"
@@ -34,7 +35,7 @@ def test_it_names_kafka_without_zookeeper_postgresql_and_every_worker():
     assert services == ["kafka", "postgres", "provision", *ROLES]
     assert "      KAFKA_PROCESS_ROLES: broker,controller\n" in text
     for role in ROLES:
-        assert f'["python", "-m", "pitboss.workers.worker", "{role}"]' in text
+        assert f'["python", "-m", "pitboss.workers", "{role}"]' in text
 
 
 def test_ports_are_open_to_this_machine_only():
@@ -47,3 +48,12 @@ def test_images_can_be_replaced_where_no_registry_is_reached():
     images = re.findall(r"^\s+image: (.*)$", COMPOSE.read_text(), flags=re.MULTILINE)
     assert len(images) == 3
     assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:[\w.]+\}", image) for image in images)
+
+
+def test_the_image_has_every_package_but_the_lab():
+    root = COMPOSE.parents[1]
+    packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    ignored = (root / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    copied = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert ignored[0] == "*"
+    assert {*packages["targets"]["wheel"]["packages"]} - copied == {"lab"}

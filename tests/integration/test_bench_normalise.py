@@ -22,9 +22,9 @@ from lab.bench.broker import BrokerView
 from lab.bench.normalise import EVENTS_MIN
 from lab.bench.observation import MeasuredSubject, load, measure, observe
 from lab.bench.processes import BenchFailed
+from lab.bench.raw_records import hub88_records
 from lab.sandbox.keys import SandboxKeys
 from pitboss.cli.bench import PARTITIONS, _namespace, _our_worker, _plain_faust
-from pitboss.cli.bench_records import hub88_records
 from pitboss.embedded.processes import poll
 from pitboss.settings import Runtime
 from runtime.kafka.producer import BatchProducer, ProducerSettings

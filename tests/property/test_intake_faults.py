@@ -1,7 +1,7 @@
 """Whatever happens between two pieces: each record is handed out once and in order, and what is committed is durable.
 
 The broker and aiokafka's rules for positions are played, and so is time: a run of virtual minutes takes milliseconds,
-and a run in which everybody waits for somebody is a deadlock that is seen at once.
+and a run in which every task waits for another is a deadlock that is seen at once.
 """
 
 from __future__ import annotations

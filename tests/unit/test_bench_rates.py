@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.bench.pairs import run_pairs
+from lab.bench.normalise import run_pairs
 from lab.bench.progress import BenchProgress
 from lab.bench.rates import Pair, Rate, Sample, Spread, rate_of
 

@@ -8,9 +8,9 @@ from itertools import islice
 
 from aiokafka.structs import ConsumerRecord
 
-from lab.bench.mapping import mapping_us_per_event
+from lab.bench.normalise import mapping_us_per_event
+from lab.bench.raw_records import hub88_records
 from lab.sandbox.keys import SandboxKeys
-from pitboss.cli.bench_records import hub88_records
 from runtime.kafka.producer import OutRecord
 from schemas.events import SignatureVerdict
 from schemas.topics import TRANSACTIONS

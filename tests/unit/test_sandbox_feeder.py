@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.sandbox.feeder import STRETCH_MAX, feed_records
+from lab.sandbox.feeder import CHUNK_MAX, feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, generate
@@ -56,7 +56,7 @@ async def test_every_record_goes_to_its_providers_topic_once_and_in_order(record
     assert memory.topics == expected(records, namespace)
     assert told[-1] == (2_600, 2_600)
     assert sum(memory.calls) == 2_600
-    assert max(memory.calls) <= STRETCH_MAX
+    assert max(memory.calls) <= CHUNK_MAX
 
 
 async def test_a_phase_begins_when_the_one_before_is_acknowledged_and_waited_for(records):

@@ -6,10 +6,10 @@ from collections import Counter
 from random import Random
 
 from lab.sandbox.actions import Delivery, HouseAction, PspBatch, PspItem
+from lab.sandbox.cashier import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batch_notices
 from lab.sandbox.ids import Ids, uuid_of
 from lab.sandbox.mixing import add_duplicates, displace, draw_retries, sort_by_time
 from lab.sandbox.players import make_players
-from lab.sandbox.psp import BATCH_ITEMS_MAX, BATCH_WAIT_MS, batch_notices
 from lab.sandbox.records import Origin
 
 PLAYERS = make_players(Random(1), 30)
