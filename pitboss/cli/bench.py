@@ -345,9 +345,7 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
         "PITBOSS_KEYS_FILE": str(keyring or ""),
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
-    command = ProcessCommand(
-        _with_lifeline("pitboss.workers", "normalise"), environment, log
-    )
+    command = ProcessCommand(_with_lifeline("pitboss.workers", "normalise"), environment, log)
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     return MeasuredSubject(name, command, runtime.group("normalise"), source, sink)
 

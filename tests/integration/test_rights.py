@@ -245,7 +245,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await check_installation(database, "a cluster", 1)
     ledger = PostgresLedger(database, {})
     ledger.epochs.update(
-        {n: claim.epoch for n, claim in (await claim_positions(database, [0])).items()}
+        {part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()}
     )
     events = [deposit("d", 1_000), bet("b", 100), bet("b", 100)]
     await ledger.commit_group(
@@ -259,7 +259,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await database.close()
 
 
-async def test_a_login_without_the_role_learns_which(url, login):
+async def test_a_login_without_the_role_is_told_which(url, login):
     database = LedgerDatabase(login(Role.READER), "pitboss.test")
     with pytest.raises(RightsMissing, match=r"GRANT pitboss_writer TO"):
         await database.query("SELECT 1")
@@ -267,12 +267,12 @@ async def test_a_login_without_the_role_learns_which(url, login):
 
 
 def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runtime, login):
-    stranger, owner = login(), login(Role.MIGRATOR)
+    nobody, owner = login(), login(Role.MIGRATOR)
     with pytest.raises(RightsMissing, match="administrator"):
-        migrate(stranger)
+        migrate(nobody)
     migrate(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
-        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # a right too many
+        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # somebody was too kind
         assert is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
         assert migrate(owner) == []
         assert not is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")

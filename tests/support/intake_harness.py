@@ -91,14 +91,14 @@ class FakeConsumer:
     async def commit(self, offsets) -> None:
         if self.commit_errors:
             raise self.commit_errors.pop()
-        committed_offsets = {
+        told = {
             tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()
         }
-        self.commits.append(committed_offsets)
+        self.commits.append(told)
         self.liveness_notes += [
             offset[1] for offset in offsets.values() if not isinstance(offset, int)
         ]
-        self.group_offsets.update(committed_offsets)
+        self.group_offsets.update(told)
 
     async def getmany(
         self, *tps, timeout_ms=0, max_records=None
@@ -161,7 +161,7 @@ class Harness:
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(3):
-            while not condition():  # noqa: ASYNC110  # whatever it is, it has no event
+            while not condition():  # whatever it is, it has no event
                 await asyncio.sleep(0.002)
 
 

@@ -24,7 +24,7 @@ PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time goes on only when no task has anything to do, and then by a leap."""
+    """Time goes on only when nobody has anything to do, and then by a leap."""
 
     now_s = 0.0
     # Of asyncio's loops, whose stubs do not tell of it.
@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         if not self._ready:
-            assert self._scheduled, "every task waits, and for nothing that will come"
+            assert self._scheduled, "everybody waits, and for nothing that will come"
             self.now_s = max(self.now_s, self._scheduled[0].when())
         super()._run_once()  # type: ignore[misc]  # no stub has it, and nothing else lets time leap
 
@@ -184,8 +184,10 @@ class Client:
                 raise CommitFailedError
             if not offsets.keys() <= self.assigned:
                 raise IllegalStateError(offsets)
-            # A liveness note has its reason beside the offset.
-            self.broker.commit({tp: n if isinstance(n, int) else n[0] for tp, n in offsets.items()})
+            # A sign of life has its reason beside the offset.
+            self.broker.commit(
+                {tp: told if isinstance(told, int) else told[0] for tp, told in offsets.items()}
+            )
             if self.rng.random() < 0.1:
                 raise CommitFailedError  # the answer was lost
             await self.sleep_briefly()
@@ -247,7 +249,7 @@ class Client:
                 await self.settled.wait()
                 await (
                     self.sleep_briefly()
-                )  # the intake may be faster to begin than the task that waits here
+                )  # the intake may be faster to begin than whoever waits here
             self.prefetch()
             if (found := self.drain(tps, max_records)) or not waits:
                 return found
