@@ -40,7 +40,8 @@ BANNED_WORDS = frozenset(
     " burial jam fate sight chance".split()
 )
 BANNED_PHRASES = re.compile(
-    r"\b(nobody|somebody|whoever|is no(?! (longer|more)\b)|that is none|he|his)\b", re.IGNORECASE
+    r"(?<!['\"`])\b(nobody|somebody|whoever|is no(?! (longer|more)\b)|that is none|he|his)\b",
+    re.IGNORECASE,
 )
 IRREGULAR_PARTICIPLES = frozenset(
     "told said begun known done held taken gone found made written sent".split()
