@@ -35,18 +35,21 @@ TRACKED_BYTES_MAX = 512 * 1024
 THIN_LINES_MAX, THIN_MODULES_MAX = 60, 10
 PARTICIPLES_SHARE_MAX = 0.015
 
-BANNED_WORDS = frozenset(
-    "said told asked heard begun pile blow hand judge voice speaker fallen mended nobody grave"
-    " burial jam fate sight chance".split()
-)
+BANNED_WORDS = {
+    *("said", "told", "asked", "heard", "begun", "pile", "blow", "hand", "judge", "voice"),
+    *("speaker", "fallen", "mended", "nobody", "grave", "burial", "jam", "fate", "sight", "chance"),
+}
 BANNED_PHRASES = re.compile(
-    r"(?<!['\"`])\b(nobody|somebody|whoever|is no(?! (longer|more)\b)|that is none|he|his)\b",
+    # `nobody` alone in quotes is the Unix account.
+    r"\b(?!(?<=['\"`])nobody['\"`])"
+    r"(nobody|somebody|whoever|is no(?! (longer|more)\b)|that is none|he|his)\b",
     re.IGNORECASE,
 )
-IRREGULAR_PARTICIPLES = frozenset(
-    "told said begun known done held taken gone found made written sent".split()
-)
-VERBS_IN_ED = frozenset("feed seed need speed embed proceed exceed succeed heed".split())
+IRREGULAR_PARTICIPLES = {
+    *("told", "said", "begun", "known", "done", "held", "taken", "gone", "found", "made"),
+    *("written", "sent"),
+}
+VERBS_IN_ED = {"feed", "seed", "need", "speed", "embed", "proceed", "exceed", "succeed", "heed"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
