@@ -1,4 +1,4 @@
-"""`pitboss providers new`: the files of a new adapter, working from the first moment."""
+"""`pitboss providers new`: the files of a new adapter, which work from the first moment."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _RESERVED: Final = frozenset({"examples"})
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
-    """Write adapter, examples, payload schema, test and page of a provider NAME, and print its row
-    for the registry.
+    """Write the files of a provider NAME, and print its row for the registry.
 
-    What is written works as it is: an imagined JSON wallet that passes the conformance suite.
-    docs/adapters.md tells how to make the provider's own of it; every place to edit is marked EDIT.
+    The files are adapter, examples, payload schema, test and page. They work as they are: an
+    imagined JSON wallet that passes the conformance suite. docs/adapters.md shows how to make the
+    provider's own of it; every place to edit is marked EDIT.
     """
     checkout = _checkout(root)
     _check(name, checkout)
@@ -72,7 +72,7 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
 
 
 def class_name(name: str) -> str:
-    """`wheel_of_luck` is `WheelOfLuck`."""
+    """Return the class of a provider's name: `wheel_of_luck` becomes `WheelOfLuck`."""
     return "".join(part.capitalize() for part in name.split("_"))
 
 
@@ -98,7 +98,7 @@ def _checkout(root: Path | None) -> Path:
     ]
     if missing:
         raise UsageError(
-            f"{checkout} is no checkout of Pitboss, {missing[0]} is missing: name one with --root"
+            f"{checkout} is not a checkout of Pitboss: {missing[0]} is missing; name one with --root"
         )
     return checkout
 

@@ -1,7 +1,8 @@
-"""The parts of a camt file: statements, entries, details, in any version; the namespace carries it.
+"""The elements of a camt file: statements, entries, details.
 
-Each element is walked once and only as deep as something of it is used. Texts come with their white
-space made single spaces: files are printed with line breaks within long texts.
+Any version is read; the namespace carries it. Each element is walked once and only as deep as
+something of it is used. White space in texts is reduced to single spaces: files are printed with
+line breaks within long texts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from schemas.errors import RejectCode, Rejected
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
 _ONCE: Final = frozenset({"Amt", "CdtDbtInd", "RvslInd", "Sts", "AcctSvcrRef", "Refs"})
-"""What decides whose how much is; of two nobody can say which is meant."""
+"""Elements that decide what amount is whose; of two of them it is unknown which is meant."""
 _MESSAGES: Final = {
     "BkToCstmrAcctRpt": ("camt.052", "Rpt"),
     "BkToCstmrStmt": ("camt.053", "Stmt"),
@@ -33,10 +34,10 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detail(msgspec.Struct, gc=False):
-    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it
-    has `RtrInf`.
+    """A `TxDtls`: one payment within an entry.
 
-    `doubled` is the name of an element that may be there once and is there twice.
+    `texts` is what the payer wrote; `is_returned` says whether it has `RtrInf`. `repeated_element`
+    is the name of an element that may be there once and is there twice.
     """
 
     element: etree._Element
@@ -49,17 +50,15 @@ class Detail(msgspec.Struct, gc=False):
 
 
 class BankEntry(msgspec.Struct, gc=False):
-    """A `Ntry`: what the account saw.
-
-    `count` is what its `Btch` says of the number of payments in it.
-    """
+    """A `Ntry`: one entry of the account. `count` is the number of payments in it by its `Btch`."""
 
     element: etree._Element
     details: list[Detail]
     money: Money | None = None
     fields: dict[str, str] = {}
-    """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or
-    times.
+    """Texts of CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef and AddtlNtryInf.
+
+    BookgDt and ValDt are dates or times.
     """
     count: str = ""
     has_further_message: bool = False
@@ -67,8 +66,9 @@ class BankEntry(msgspec.Struct, gc=False):
 
     @property
     def is_divided(self) -> bool:
-        """Whether its details say whose how much is: several of them, or one of several, each with
-        its amount.
+        """Whether its details divide its amount.
+
+        They do where there are several of them, or one of several, each with its own amount.
         """
         several = len(self.details) > 1 or (bool(self.details) and self.count not in {"", "1"})
         return several and all(detail.money is not None for detail in self.details)
@@ -80,7 +80,7 @@ class BankEntry(msgspec.Struct, gc=False):
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """What the entries of one statement have in common; `id` tells its pages apart."""
+    """The data that the entries of one statement have in common; `id` also holds its page."""
 
     element: etree._Element
     namespace: str
@@ -91,19 +91,22 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 
 def text_of_element(element: etree._Element) -> str:
-    """Its text with single spaces."""
+    """Return an element's text with single spaces."""
     return " ".join((element.text or "").split())
 
 
 def read_statements(root: etree._Element) -> Iterator[Statement]:
-    """The file's statements. Raises Rejected for what is no camt file, or says no account or id."""
+    """Return the file's statements.
+
+    Raises Rejected for a file that is not a camt file, or that states no account or id.
+    """
     match = _NAMESPACE.match(str(root.tag))
     body = root[0] if len(root) else None
     local = "" if match is None or body is None else str(body.tag).removeprefix(match[0])
     if match is None or body is None or local not in _MESSAGES:
         what = str(root.tag)[:64]
         raise Rejected(
-            RejectCode.UNKNOWN_OPERATION, f"element {what!r} is no camt.052, camt.053 or camt.054"
+            RejectCode.UNKNOWN_OPERATION, f"element {what!r} is not camt.052, camt.053 or camt.054"
         )
     namespace, (message, container) = match[0], _MESSAGES[local]
     statements = body.findall(namespace + container)
@@ -131,7 +134,7 @@ def _find(element: etree._Element, namespace: str, path: str) -> str:
 
 
 def read_entry(element: etree._Element, namespace: str) -> BankEntry:
-    """An entry with its details."""
+    """Read an entry with its details."""
     skip = len(namespace)
     entry, fields = BankEntry(element, [], repeated_element=_doubled(element, skip)), {}
     for part in element:

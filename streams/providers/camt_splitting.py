@@ -1,9 +1,10 @@
-"""Cuts a camt file into files that fit a raw record, for connectors. Pure: the same file, the same
-parts.
+"""Splitting of a camt file into files that fit a raw record, for connectors.
 
-Every part is a whole file of its own, with the group header and the statement's head. What is the
-same in all that identity looks at stays in one part, where it is counted; so the parts say of every
-payment exactly what the file said.
+Pure: the same file, the same result.
+
+Each result is a whole file of its own, with the group header and the statement's head. Payments
+that are the same in all that identity looks at stay in one file, where they are counted; so the
+results say of every payment exactly what the file said.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SPLIT_MAX_BYTES: Final = 1_000_000
 
 
 class _Unit(NamedTuple):
-    """What is not cut any further: an entry, what its payments are called, its size."""
+    """An element that is not split any further: an entry, the keys of its payments, its size."""
 
     element: etree._Element
     keys: frozenset[str]
@@ -33,11 +34,10 @@ class _Unit(NamedTuple):
 def split_file(
     value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT_MAX_BYTES
 ) -> list[bytes]:
-    """The file itself if it fits `max_bytes`, else files that do; `dialect` must be the one that
-    will read them.
+    """Return the file itself if it fits `max_bytes`, else files that do.
 
-    Raises Rejected: what the dialect raises for a file that is none, TOO_LARGE where even one
-    payment does not fit.
+    `dialect` must be the one that will read them. Raises Rejected: what the dialect raises for a
+    file that it cannot read, TOO_LARGE where even one payment does not fit.
     """
     root = root_of(make_parser(), value)
     statements = list(read_statements(root))
@@ -57,7 +57,7 @@ def split_file(
 
 
 def _frame(root: etree._Element, statements: list[Statement], number: int) -> etree._Element:
-    """The file with one of its statements and no entry."""
+    """Return the file with one of its statements and no entry."""
     frame = deepcopy(root)
     copies = list(read_statements(frame))
     assert len(copies) == len(statements)
@@ -87,7 +87,7 @@ def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
 def _units(
     dialect: Camt, statement: Statement, element: etree._Element, room: int
 ) -> Iterator[_Unit]:
-    """The entry, or, where it does not fit by itself, an entry for each of its details."""
+    """Return the entry, or, where it does not fit by itself, an entry for each of its details."""
     size = len(etree.tostring(element))
     entry = read_entry(element, statement.namespace)
     if size <= room or not entry.is_divided:
@@ -110,7 +110,7 @@ def _units(
 
 
 def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
-    """Units that share a key stand together, in the order of their first one; with their sizes."""
+    """Group the units that share a key, in the order of their first one; with their sizes."""
     leader = list(range(len(units)))
 
     def first_of(index: int) -> int:

@@ -1,10 +1,9 @@
-"""The casino's own cashier and CRM: deposits opened, withdrawals, adjustments, bonuses, blocks,
-limits, heartbeats.
+"""The casino's own cashier and CRM, JSON over POST, one object an event.
 
-POST JSON, one object an event, `x-house-signature` = hex HMAC-SHA256 over the raw body. Amounts are
-decimal strings in major units, times RFC 3339. `operation` tells what the object is, `id` is unique
-within its operation. A payment provider's notice finds its player through the `deposit.opened` that
-it names.
+It reports deposits opened, withdrawals, adjustments, bonuses, blocks, limits and heartbeats.
+`x-house-signature` is the hex HMAC-SHA256 over the raw body. Amounts are decimal strings in major
+units, times RFC 3339. `operation` names the kind of object, `id` is unique within its operation. A
+payment provider's notice finds its player through the `deposit.opened` that it names.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ SIGNATURE_HEADER: Final = "x-house-signature"
 
 @dataclass(frozen=True)
 class House(Dialect):
-    """Our own format.
+    """Our own format's dialect.
 
-    A field that it does not know is let by, so that the cashier can be upgraded first.
+    Unknown fields are ignored, so that the cashier can be upgraded first.
     """
 
     provider: ClassVar[str] = "house"
@@ -50,18 +49,17 @@ class House(Dialect):
     decides: ClassVar[frozenset[str]] = frozenset({"withdrawal.requested"})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `x-house-signature`. Needs `hmac_hex`."""
+        """Return a reader that checks `x-house-signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
             matches = HmacSha256(require_key(material, "hmac_hex", self.provider)).matches_hex
         return partial(self._read, matches)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{outcome, reason, message, event_id, currency, balance}`, the balance as text in major
-        units.
+        """Return outcome, reason, message, event id, and the balance as text in major units.
 
-        What was rejected has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for
-        its signature.
+        A rejection has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for its
+        signature.
         """
         del request
         [result] = results

@@ -1,8 +1,8 @@
-"""A provider's keys over time: one entry, or several with the windows in which each is good.
+"""A provider's keys over time: one entry, or several with the windows in which each is valid.
 
-A window is judged by when the record was first seen (its `received-at`, else the broker's append),
-never by a clock of ours: read again after a rotation, or in a replay, a record gets the verdict
-that it had.
+A window is checked against the time when the record was first seen (its `received-at`, else the
+broker's append), never against a clock of ours: read again after a rotation, or in a replay, a
+record gets the same verdict.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from streams.providers.fields import seen_at
 from streams.providers.times import ms_of_text
 
 KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
-"""One provider's entry in the keyring: its key material, or a list of such, each with an `id` of
-its own and, where it is not good for ever, `valid_from` (included) and `valid_until` (not
-included), RFC 3339 or a date, UTC without a zone.
+"""One provider's entry in the keyring: its key material, or a list of such.
+
+In a list each has an `id` of its own and, where it is not valid for ever, `valid_from` (included)
+and `valid_until` (not included), RFC 3339 or a date, UTC without a zone.
 """
 
 Keyring: TypeAlias = Mapping[str, KeyEntry]
@@ -43,12 +44,12 @@ class _Key:
 
 
 def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
-    """The dialect's reader under its entry of the keyring; None where nothing is configured
-    (NOT_CHECKED).
+    """Return the dialect's reader under its entry of the keyring.
 
-    With several keys those are tried that were valid when the record was first seen, the newest
-    first; a record or item that only another one signs is BAD_SIGNATURE, and its detail says which.
-    Raises UsageError for an entry that cannot be used, never showing what it holds.
+    Without an entry nothing is checked (NOT_CHECKED). With several keys those are tried that were
+    valid when the record was first seen, the newest first; a record or item that only another one
+    signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that cannot be
+    used, never showing what it holds.
     """
     if entry is None or isinstance(entry, Mapping):
         return dialect.reader(entry)
@@ -121,8 +122,9 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
 
 
 def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item] | None:
-    """What is read with the first key that fits; items of a batch may be signed with different
-    ones.
+    """Return the items of the first key that fits.
+
+    Items of a batch may be signed with different ones.
     """
     best: list[Item] | None = None
     for key in keys:
@@ -147,8 +149,9 @@ def _merged(one: list[Item], other: list[Item]) -> list[Item]:
 
 
 def _told(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
-    """The items, of which those are `untimely` that only another key signs; what a valid key read
-    stays as it is.
+    """Return the items, marking `untimely` those that only another key signs.
+
+    What a valid key read stays.
     """
     if len(items) != len(others):
         return items

@@ -1,14 +1,13 @@
-"""Microgaming (Games Global) Vanguard: POST of `pkt/methodcall/call`, XML whose data are
-attributes.
+"""Microgaming (Games Global) Vanguard: XML over POST, with its data in attributes.
 
-Sources: sample messages in the vendor's "Operator Guidelines for Netherlands" (010-046), and the
-public code of two integrators, one of them with the examples of the integration document as its
-tests. `actionid` is the business id, and a refund carries its bet's; `seq` numbers requests and
-repeats over different actions. Amounts are whole cents.
+A call is `pkt/methodcall/call`. Sources: sample messages in the vendor's "Operator Guidelines for
+Netherlands" (010-046), and the public code of two integrators, one of them with the examples of the
+integration document as its tests. `actionid` is the business id, and a refund carries its bet's;
+`seq` numbers requests and repeats over different actions. Amounts are whole cents.
 
 A call names a session by its token, which is the operator's own: the connector, which answered
-login for it, says whose it is in the header `player`. What comes offline, without a session, tells
-it in its token.
+login for it, states its player in the header `player`. A call that comes offline, without a
+session, names the player in its token.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from streams.providers.xml_body import (
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
-"""What stands for our transaction's id where a refund's bet never came, or was refused."""
+"""The text in place of our transaction's id where a refund's bet never came, or was refused."""
 
 _KINDS: Final = {
     "bet": Kind.BET,
@@ -101,7 +100,7 @@ _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Microgaming(Dialect):
-    """The doubtful points, each with what is known.
+    """Microgaming's dialect and its settings: the doubtful points, each with what is known.
 
     `zone`: times come without one. The vendor's samples do not say which it is; ask for your
     system's. A time is that of the call, not of the game, so one that is minutes old was read in
@@ -132,7 +131,10 @@ class Microgaming(Dialect):
     action_ids_per_player: bool = False
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares login and password of `auth`. Needs `login` and `password`."""
+        """Return a reader that compares login and password of `auth`.
+
+        Needs `login` and `password`.
+        """
         secrets: dict[str, bytes] = {}
         if material is not None:
             secrets = {
@@ -142,11 +144,11 @@ class Microgaming(Dialect):
         return partial(self._read, secrets, make_parser(), zone_of(self.zone))
 
     def redact(self, value: bytes) -> bytes:
-        """The body without login and password."""
+        """Return the body without login and password."""
         return _SECRET.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
-        """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
+        """Return the body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
         return check_call_size(value)
 
     def _read(
@@ -238,8 +240,9 @@ class Microgaming(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance
-        or an errorcode.
+        """Return `pkt/methodresponse/result` under HTTP 200: a balance or an errorcode.
+
+        `seq`, and in a success the token, are repeated as they came.
         """
         name, call = "", {}
         try:
@@ -307,12 +310,17 @@ def _time_text(at: datetime) -> str:
 
 def _cents(text: str) -> Amount:
     if len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
-        raise Rejected(RejectCode.BAD_AMOUNT, "amount is no whole number of cents without a sign")
+        raise Rejected(
+            RejectCode.BAD_AMOUNT, "amount is not a whole number of cents without a sign"
+        )
     return amount_of(int(text), AMOUNT_SCALE)
 
 
 def _round(call: TextFields) -> str:
-    """A round's number is small and a game's own: two games of one player may both be at round 20."""
+    """Return the round's id within its game.
+
+    A round's number is small and counted per game: two games of one player may both be at round 20.
+    """
     game = call.optional_id("gamereference")
     number = call.id_of("gameid")
     return number if game is None else f"{game}:{number}"

@@ -1,11 +1,10 @@
-"""Play'n GO: one bare XML element a POST; its name is the operation: reserve (bet), release (win),
-cancelReserve.
+"""Play'n GO: one bare XML element per POST, whose name is the operation.
 
-Known from the public code of four integrators, not from the vendor; what they dispute is a setting
-of `PlayNGo`. Amounts are decimal text in major units, nothing tells the time, a cancel carries the
-id of its reserve. The shared password travels in the body as `accessToken`. An answer is an element
-of the same name with a `statusCode`: 0 ok, 1 token, 4 user, 7 not enough money, 9 no such
-transaction, 12 anything else.
+The operations are reserve (bet), release (win) and cancelReserve. Known from the public code of
+four integrators, not from the vendor; what they dispute is a setting of `PlayNGo`. Amounts are
+decimal text in major units, a body holds no time, a cancel carries the id of its reserve. The
+shared password travels in the body as `accessToken`. An answer is an element of the same name with
+a `statusCode`: 0 ok, 1 token, 4 user, 7 not enough money, 9 no such transaction, 12 anything else.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToke
 
 @dataclass(frozen=True)
 class PlayNGo(Dialect):
-    """The doubtful points, each with what is known.
+    """Play'n GO's dialect and its settings: the doubtful points, each with what is known.
 
     `pays_on_close`: whether a release with state 1 (round closed) pays its `real`. One integrator
     moves no money there, another pays whatever the state; the same transaction twice is one event
@@ -103,18 +102,17 @@ class PlayNGo(Dialect):
     jackpot_in_real: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares the body's accessToken. Needs `access_token`."""
+        """Return a reader that compares the body's accessToken. Needs `access_token`."""
         secret = None
         if material is not None:
             secret = require_key(material, "access_token", self.provider).encode()
         return partial(self._read, secret, make_parser())
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """The request's element with `statusCode`, and with `real` and `currency` where the balance
-        is known.
+        """Return the request's element with `statusCode`, and the balance where it is known.
 
-        A cancel of what never came is answered 0, as integrators do; so is everything that was
-        booked before.
+        The balance is in `real` and `currency`. A cancel whose reserve never came is answered 0, as
+        integrators do; so is a repeat of what was booked before.
         """
         [result] = results
         root = _ROOT.search(request.value or b"")
@@ -135,11 +133,11 @@ class PlayNGo(Dialect):
         return Reply(200, "application/xml", etree.tostring(answer))
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its access token."""
+        """Return the body without its access token."""
         return _TOKEN.sub(b"<accessToken>***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
-        """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
+        """Return the body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
         return check_call_size(value)
 
     def _read(
@@ -148,7 +146,8 @@ class PlayNGo(Dialect):
         operation, fields = _elements(root_of(reader, check_call_size(record.value or b"")))
         if operation not in _OPERATIONS:
             raise Rejected(
-                RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction"
+                RejectCode.UNKNOWN_OPERATION,
+                f"element {operation[:64]!r} is not a wallet transaction",
             )
         verdict = _verdict(secret, fields)
         player_id = _id(fields, "externalId")
@@ -218,7 +217,7 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
 
 
 def _elements(root: etree._Element) -> tuple[str, dict[str, str]]:
-    """The root's name and its children's text.
+    """Return the root's name and its children's text.
 
     Raises Rejected, never quoting the body: it holds a secret.
     """

@@ -1,11 +1,12 @@
-"""Pragmatic Play, seamless wallet: POST /bet.html, /result.html and so on, form-encoded; the
-answers are JSON.
+"""Pragmatic Play's seamless wallet: POST /bet.html, /result.html and so on, form-encoded.
+
+The answers are JSON.
 
 Sources: the public code of three integrators and a public summary of the vendor's specification
 (207 pages, 2026-03); of the specification itself (3.85) only its contents and change log. What they
-dispute is a setting of `Pragmatic`. Only promoWin names a currency; of the rest the connector,
-which answered authenticate.html, says it in the header `currency`. A result names the round and not
-its bet; a refund carries the reference of its bet as its own.
+dispute is a setting of `Pragmatic`. Only promoWin names a currency; for the rest the connector,
+which answered authenticate.html, states it in the header `currency`. A result names the round and
+not its bet; a refund carries the reference of its bet as its own.
 """
 
 from __future__ import annotations
@@ -113,13 +114,13 @@ _NOTHING: Final = Amount(0, 0)
 
 @dataclass(frozen=True)
 class Pragmatic(Dialect):
-    """The doubtful points, each with what is known.
+    """Pragmatic Play's dialect and its settings: the doubtful points, each with what is known.
 
     `bonus_win_pays`: whether bonusWin, the sum of a series of free rounds, moves money. Two
-    integrators pay each free round in its result and let bonusWin tell the sum; paying both pays
-    twice. Ask which setup the contract has.
+    integrators pay each free round in its result and take bonusWin as a report of the sum; paying
+    both pays twice. Ask which setup the contract has.
 
-    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source tells; a free
+    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source says; a free
     round's bet of zero is the same either way, so the default takes what the bet says.
 
     `unknown_refund_succeeds`: whether the refund of a bet that never came is answered 0 (two
@@ -138,7 +139,7 @@ class Pragmatic(Dialect):
     unknown_refund_succeeds: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks the body's `hash`. Needs `secret`."""
+        """Return a reader that checks the body's `hash`. Needs `secret`."""
         seal = (
             None
             if material is None
@@ -147,7 +148,7 @@ class Pragmatic(Dialect):
         return partial(self._read, seal)
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its session token; the hash is no secret."""
+        """Return the body without its session token; the hash is not a secret."""
         return redact_form(value, lambda name: name == "token")
 
     def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
@@ -228,9 +229,9 @@ class Pragmatic(Dialect):
         return legs
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{transactionId, currency, cash, bonus, error, description}`, always under HTTP 200.
+        """Return transaction, currency, cash, bonus, error and description under HTTP 200.
 
-        `cash` is all that the player may bet: bonus money is not told apart. A refund's answer
+        `cash` is all that the player may bet: bonus money is not shown apart. A refund's answer
         holds no balance.
         """
         operation = _OPERATIONS.get(
@@ -262,7 +263,10 @@ class Pragmatic(Dialect):
 
 
 def _balance_currency(headers: Headers) -> str | None:
-    """The currency for the balance in the answer to what moves no money; it may be missing."""
+    """Return the currency of the balance in the answer to a call without an amount.
+
+    None where it is missing.
+    """
     if not headers.get(CURRENCY_HEADER):
         return None
     return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
@@ -285,11 +289,10 @@ def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
 
 
 def _check_names(form: Mapping[str, str]) -> None:
-    """Raise Rejected(BAD_SIGNATURE) for a form whose hash signs another one of the fields that are
-    read.
+    """Raise Rejected(BAD_SIGNATURE) for a form whose hash would also sign other fields.
 
     Nothing is escaped in what is hashed: one field `x` of "1&amount=2" has the hash of two, and so
-    has a name with a line break in it. Whoever saw a signed form could hide a part of it.
+    has a name with a line break in it. Anyone who saw a signed form could hide some of its fields.
     """
     text = (
         "&".join(f"{name}={value}" for name, value in form.items())

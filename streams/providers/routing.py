@@ -1,11 +1,10 @@
-"""Which version of its provider a raw record is read as, and what happens where that one cannot
-read it.
+"""Choice of the version that a raw record is read as, and the fallback to another one.
 
-The rows of the registry say by what a record is known (`streams.providers.versions.VersionRow`).
-Where the expected version finds the record's structure broken, the others are tried: providers
-switch before the day that they announced, and go back without a word. A signature that is missing
-or wrong is no question of structure, and no other version is asked; nor may one read unchecked what
-the expected one would have checked.
+The rows of the registry say by what a record is recognised
+(`streams.providers.versions.VersionRow`). Where the expected version finds the record's structure
+broken, the others are tried: providers switch before the day that they announced, and go back
+without notice. A missing or wrong signature is not a question of structure, and no other version is
+tried; nor may one read unchecked what the expected one would have checked.
 """
 
 from __future__ import annotations
@@ -52,9 +51,7 @@ class VersionReader(NamedTuple):
 
 
 class Fallback(msgspec.Struct, frozen=True, gc=False):
-    """That an item was `expected` in one version, which refused it for `code`, and could be read as
-    `used`.
-    """
+    """One fallback: the `expected` version refused an item for `code`, and `used` could read it."""
 
     expected: str
     used: str
@@ -63,11 +60,11 @@ class Fallback(msgspec.Struct, frozen=True, gc=False):
 
 
 FallbacksByIndex: TypeAlias = Mapping[int, tuple[VersionReader, Fallback]]
-"""By their index the items that another version than the expected one had to read."""
+"""The items that another version than the expected one had to read, by their index."""
 
 
 class RoutedRecord(NamedTuple):
-    """The version that was expected, the items, and which of them another one had to read."""
+    """The items of a record, its expected version, and the items that another version read."""
 
     reader: VersionReader
     items: list[Item]
@@ -81,12 +78,12 @@ class _Candidate(NamedTuple):
 
 
 class ProviderRouter:
-    """One provider's versions side by side."""
+    """The versions of one provider, side by side."""
 
     def __init__(self, versions: Sequence[Version], entry: KeyEntry | None) -> None:
         """Make a reader for each version under the provider's entry of the keyring.
 
-        Raises UsageError.
+        Raises UsageError for an entry that cannot be used.
         """
         rows = [version.row for version in versions]
         voices = {version.row.version: _version_reader(version, entry) for version in versions}
@@ -105,14 +102,13 @@ class ProviderRouter:
         """The only version there is: whoever has it need not ask which."""
 
     def expected_reader(self, record: RawRecord, headers: Headers) -> VersionReader:
-        """The version that the record's keys speak for; the current one where they speak for none."""
+        """Return the version that the record's keys select, else the current one."""
         return self._candidate_for(record, headers).reader
 
     def read(self, record: RawRecord, headers: Headers) -> RoutedRecord:
-        """Read a record as the expected version, or as another where that one finds its structure
-        broken.
+        """Read a record as the expected version, or as another where its structure does not fit.
 
-        Raises Rejected, as the expected version said it, where no version can read any of it.
+        Raises Rejected, with the expected version's reason, where no version can read any of it.
         """
         voice, others = (candidate := self._candidate_for(record, headers)).reader, candidate.others
         try:
@@ -138,11 +134,10 @@ class ProviderRouter:
         return self._retry_rejected_items(candidate, record, headers, items, broken)
 
     def resolve_version(self, record: RawRecord) -> str:
-        """The version that a record's first item is read as; the expected one where none can read
-        it.
+        """Return the version that a record's first item is read as.
 
-        The current one for a record whose own headers cannot be read: somebody waits for an answer
-        to that too.
+        That is the expected one where no version can read it. For a record whose own headers cannot
+        be read it is the current one: its sender waits for an answer too.
         """
         headers = dict(record.headers)
         try:
@@ -170,9 +165,7 @@ class ProviderRouter:
         items: list[Item],
         broken: dict[int, Rejected],
     ) -> RoutedRecord:
-        """A batch of which the expected version could read a part: the rest as another version
-        reads it.
-        """
+        """Read with other versions the items of a batch that the expected version rejected."""
         mended, fallen = list(items), {}
         for other in candidate.others:
             others = self._attempt(other, record, headers)

@@ -1,11 +1,10 @@
-"""Skylift, a studio of crash games that speaks Avro: our own invention, to show that a dialect need
-not be text.
+"""Skylift, an invented studio of crash games that speaks Avro: a dialect need not be text.
 
 A body is one record in Avro's single-object encoding (Avro 1.12 specification, "Single-object
 encoding"): two marker bytes, the fingerprint of the schema it was written with, the record. So the
 version travels in the body, and bytes are never read as a schema that they were not written with,
-which bare Avro would do without a word and with other money. Records of version 1 are read as
-version 2: a renamed field by its alias, new ones by their defaults.
+which bare Avro would do silently and with other money. Records of version 1 are read as version 2:
+a renamed field by its alias, new ones by their defaults.
 
 Amounts are decimals of 8 places in major units, taken as integers; times are microseconds.
 `X-Skylift-Signature` is the hex HMAC-SHA512 of the body. Answers are Avro too.
@@ -78,14 +77,14 @@ Schema: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Skylift(Dialect):
-    """Nothing about an invented provider is in doubt, so there is no setting."""
+    """Skylift's dialect. Nothing about an invented provider is in doubt, so there is no setting."""
 
     provider: ClassVar[str] = "skylift"
     version: ClassVar[str] = "2"
     decides: ClassVar[frozenset[str]] = frozenset({"BET"})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
+        """Return a reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
             matches = Hmac.from_hex(
@@ -94,7 +93,7 @@ class Skylift(Dialect):
         return partial(self._read, matches, {prefix_of(n): schema_of("event", n) for n in VERSIONS})
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """A SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
+        """Return a SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
         del request
         result = results[0] if results else None
         said: dict[str, Any] = {
@@ -120,7 +119,7 @@ class Skylift(Dialect):
         return Reply(200, CONTENT_TYPE, encode("reply", 1, said))
 
     def payload(self, value: bytes) -> bytes:
-        """The record without marker and fingerprint."""
+        """Return the record without marker and fingerprint."""
         return value[_HEAD_BYTES:]
 
     def _read(
@@ -178,11 +177,11 @@ class Skylift(Dialect):
 
 
 def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]:
-    """The record as version 2. Raises Rejected(MALFORMED)."""
+    """Decode the record as version 2. Raises Rejected(MALFORMED)."""
     writer = writers.get(value[:_HEAD_BYTES])
     if writer is None:
         raise Rejected(
-            RejectCode.MALFORMED, "no single-object Avro of a schema that Skylift announced"
+            RejectCode.MALFORMED, "not single-object Avro of a schema that Skylift announced"
         )
     stream = BytesIO(value)
     stream.seek(_HEAD_BYTES)
@@ -205,10 +204,10 @@ def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]
 
 @cache
 def schema_of(name: str, version: int) -> Schema:
-    """A schema under `schemas/providers/skylift`, parsed without logical types: decimals stay
-    bytes, times integers.
+    """Return a schema under `schemas/providers/skylift`, parsed without logical types.
 
-    fastavro would round a decimal to the schema's precision where the bytes hold more.
+    Decimals stay bytes, times integers: fastavro would round a decimal to the schema's precision
+    where the bytes hold more.
     """
     path = files("schemas") / "providers" / "skylift" / name / f"v{version}.avsc"
     return fastavro.parse_schema(_plain(json.loads(path.read_bytes())))
@@ -222,8 +221,9 @@ def _plain(node: Any) -> Any:
 
 @cache
 def prefix_of(version: int, name: str = "event") -> bytes:
-    """What a single-object body begins with: the marker and the schema's CRC-64-AVRO,
-    little-endian.
+    """Return the head of a single-object body.
+
+    The marker and the schema's CRC-64-AVRO, little-endian.
     """
     return _MARKER + bytes.fromhex(
         fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO")
@@ -231,8 +231,9 @@ def prefix_of(version: int, name: str = "event") -> bytes:
 
 
 def encode(name: str, version: int, said: Mapping[str, Any]) -> bytes:
-    """A record of one of Skylift's schemas in the single-object encoding; decimals are given as
-    bytes.
+    """Encode a record of one of Skylift's schemas as a single object.
+
+    Decimals are given as bytes.
     """
     stream = BytesIO()
     stream.write(prefix_of(version, name))
@@ -241,7 +242,10 @@ def encode(name: str, version: int, said: Mapping[str, Any]) -> bytes:
 
 
 def decimal_bytes(unscaled: int) -> bytes:
-    """An unscaled decimal as Avro has it: two's complement, big-endian, as short as it goes."""
+    """Return an unscaled decimal as Avro has it.
+
+    Two's complement, big-endian, as short as possible.
+    """
     return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
 
 

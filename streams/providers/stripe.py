@@ -13,7 +13,7 @@ becomes money, never two:
   in no amount here, though it may exceed the payment.
 
 An event knows our reference, not the player: the deposit names the cashier's `deposit.opened` in
-its metadata, what comes later names the payment. A payment succeeds once, so its identity is the
+its metadata, later events name the payment. A payment succeeds once, so its identity is the
 payment's own id: Stripe may make two events of one occurrence. Of a charge there may be many
 refunds, each an event with an id of its own.
 """
@@ -164,12 +164,12 @@ _DATA: Final = msgspec.json.Decoder(_Data)
 
 @dataclass(frozen=True)
 class Stripe(Dialect):
-    """`deposit_key` is the key in a payment's metadata under which the cashier put the id of its
-    `deposit.opened`.
+    """Stripe's dialect and its settings.
 
-    `signature_tolerance_ms` is how far the signed time may be from the connector's receipt
-    (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets events of test mode
-    through; with real money it is False.
+    `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
+    `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
+    connector's receipt (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets
+    events of test mode through; with real money it is False.
     """
 
     provider: ClassVar[str] = "stripe"
@@ -180,7 +180,10 @@ class Stripe(Dialect):
     accept_test: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `Stripe-Signature`. Needs `secret`, the endpoint's `whsec_…`."""
+        """Return a reader that checks `Stripe-Signature`.
+
+        Needs `secret`, the endpoint's `whsec_…`.
+        """
         check = None
         if material is not None:
             key = Hmac(require_key(material, "secret", self.provider).encode(), "sha256")
@@ -188,9 +191,9 @@ class Stripe(Dialect):
         return partial(self._read, check)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """200 ends the retries: what could not be read is a dead letter by then.
+        """Return 200, which ends the retries: what could not be read is a dead letter.
 
-        Only a forged request hears 400.
+        Only a forged request gets 400.
         """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
@@ -288,8 +291,9 @@ def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Sai
 
 
 def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None) -> _Said:
-    """The newest movement of the dispute in this direction says how much; it is in the account's
-    own currency.
+    """Return the newest movement of the dispute in this direction.
+
+    It is in the account's own currency.
     """
     del event_id, opened
     dispute = data.object
@@ -305,7 +309,7 @@ def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Referen
 
 
 def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
-    """How much of the disputed amount moved, in the payment's currency."""
+    """Return how much of the disputed amount moved, in the payment's currency."""
     if moved.currency.upper() == (dispute.currency or "").upper():
         return moved.amount * sign
     taken = [txn.amount for txn in dispute.balance_transactions or () if txn.amount < 0]
@@ -329,7 +333,10 @@ _MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Said]]] = {
 
 
 def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
-    """What was paid: the payment intent, or the charge that was made without one."""
+    """Return the reference to the payment.
+
+    Its payment intent, or the charge that was made without one.
+    """
     referred = optional_text(intent, "payment_intent")
     if referred is not None:
         return Reference(_INTENT_PAID, referred)

@@ -203,7 +203,7 @@ def test_nothing_is_written_over(copy, tmp_path_factory):
     ):
         with pytest.raises(AssertionError, match=complaint):
             pitboss(copy, "providers", "new", name)
-    with pytest.raises(AssertionError, match="is no checkout"):
+    with pytest.raises(AssertionError, match="is not a checkout"):
         pitboss(
             copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere"))
         )

@@ -102,8 +102,8 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
         ({"path": '"("'}, "path must be a regular expression"),
         ({"path": '""'}, "must not be empty"),
         ({"content": '""'}, "must not be empty"),
-        ({"fallback": '["1"]'}, "falls back on '1', which is no other version of it"),
-        ({"fallback": '["2"]'}, "falls back on '2', which is no other version of it"),
+        ({"fallback": '["1"]'}, "falls back on '1', which is not another version of it"),
+        ({"fallback": '["2"]'}, "falls back on '2', which is not another version of it"),
         ({"colour": '"red"'}, "unknown field `colour`"),
     ],
 )
@@ -186,9 +186,9 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
             {"adapter": "streams.providers.nobody:Nobody"},
             "there is no module streams.providers.nobody",
         ),
-        ({"adapter": "streams.providers.adyen:Nobody"}, "is no Dialect"),
-        ({"adapter": "streams.providers.adyen:RejectCode"}, "is no Dialect"),
-        ({"provider": "acme"}, "speaks for 'adyen'"),
+        ({"adapter": "streams.providers.adyen:Nobody"}, "is not a Dialect"),
+        ({"adapter": "streams.providers.adyen:RejectCode"}, "is not a Dialect"),
+        ({"provider": "acme"}, "is an adapter of 'adyen'"),
         ({"settings": {"accept": True}}, "has no setting 'accept'; it has accept_test"),
         ({"settings": {"accept_test": "yes"}}, "settings: Expected `bool`"),
         (

@@ -1,6 +1,4 @@
-"""Adyen's notices of a deposit's life: one request with several items, and single ones; each item
-signed by itself.
-"""
+"""Adyen's notices of a deposit's life, single ones and several in a request, each item signed."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ _AMSTERDAM: Final = timezone(timedelta(hours=1))
 
 
 def examples(fill: Fill) -> list[Example]:
-    """An authorisation; a batch of what follows it; a refusal, a chargeback without signature."""
+    """Return an authorisation, a batch of what follows it, a refusal, an unsigned chargeback."""
     authorised, captured, refunded, failed, cancelled, charged, refused = _items(fill)
     return [
         _batch(fill, "an authorisation", authorised),
@@ -43,7 +41,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The same items from the last to the first, two a request."""
+    """Return the same items from the last to the first, two a request."""
     items = _items(fill)[::-1]
     return [
         _batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)

@@ -1,5 +1,6 @@
-"""A day of the casino's bank: a notification and a statement with deposits, a return, a payout,
-twins, nothing.
+"""A day of the casino's bank in a notification and a statement.
+
+They hold deposits, a return, a payout, twins, and nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _Entry = tuple[str, tuple[Expected, ...]]
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A camt.054 of version 8, a camt.053 of version 2, and a statement in which nothing happened."""
+    """Return a camt.054 of version 8, a camt.053 of version 2, and a statement without entries."""
     return [
         _file(fill, "camt.054", "08", "N1", _notified(fill)),
         _file(fill, "camt.053", "02", "S1", [_single(fill), _pending(fill)]),
@@ -41,8 +42,9 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """An entry a file, the last one first: what has the bank's reference needs no statement around
-    it.
+    """Return an entry per file, the last one first.
+
+    Entries with the bank's reference need no statement around them.
     """
     files = [
         _file(fill, "camt.054", "08", f"N{n}", [entry])
@@ -60,8 +62,9 @@ def _notified(fill: Fill) -> list[_Entry]:
 
 
 def _batch(fill: Fill) -> _Entry:
-    """Four payments under one booking: one with an id of its own, one that names no deposit, two
-    alike in all.
+    """Return four payments under one booking.
+
+    One has an id of its own, one names no deposit, two are alike in everything.
     """
     amounts = [fill.amount(n) for n in range(3)]
     entry_ref, transaction = f"ACSR{fill.uuid(10)[:18]}", fill.uuid(11)
@@ -101,7 +104,7 @@ def _batch(fill: Fill) -> _Entry:
 
 
 def _returned(fill: Fill) -> _Entry:
-    """A deposit's direct debit that the player's bank took back."""
+    """Return a deposit's direct debit that the player's bank took back."""
     amount, entry_ref = fill.amount(0), f"ACSR{fill.uuid(20)[:18]}"
     inner = (
         f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 0)}</EndToEndId></Refs>"
@@ -115,7 +118,7 @@ def _returned(fill: Fill) -> _Entry:
 
 
 def _payout(fill: Fill) -> _Entry:
-    """Money to a player: the cashier has booked it already."""
+    """Return money to a player: the cashier has booked it already."""
     amount, entry_ref = fill.amount(1), f"ACSR{fill.uuid(21)[:18]}"
     key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
     return _entry(fill, "DBIT", amount, entry_ref, ""), (
@@ -124,7 +127,7 @@ def _payout(fill: Fill) -> _Entry:
 
 
 def _single(fill: Fill) -> _Entry:
-    """A deposit as older versions have it: the status bare, the amount only at the entry."""
+    """Return a deposit as older versions have it: the status bare, the amount only at the entry."""
     amount, entry_ref = fill.amount(3), f"ACSR{fill.uuid(30)[:18]}"
     inner = f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 3)}</EndToEndId></Refs></TxDtls>"
     key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
@@ -134,7 +137,7 @@ def _single(fill: Fill) -> _Entry:
 
 
 def _pending(fill: Fill) -> _Entry:
-    """The same payment a day before, when the bank only expected it."""
+    """Return the same payment a day before, when the bank only expected it."""
     text, expects = _single(fill)
     leg = (("INFORMATIONAL", fill.amount(3)),)
     expected = Expected("CRDT:PDNG", expects[0].tx_id, None, leg, expects[0].reference, _UNSIGNED)
@@ -172,7 +175,7 @@ def _escaped(text: str) -> str:
 
 
 def _printed(fill: Fill, amount: Decimal) -> str:
-    """With up to five decimals, of which those beyond the currency's are zeros."""
+    """Print an amount with up to five decimals, of which those beyond the currency's are zeros."""
     return plain(amount) + (
         "0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else ""
     )

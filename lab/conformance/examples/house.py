@@ -1,4 +1,4 @@
-"""What the casino's own cashier and back office say: every operation of the house dialect once."""
+"""The messages of the casino's own cashier and back office: every operation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ACTOR: Final = {"actor": "ops-7", "reason": 'said <so> & "meant" it'}
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Deposit, withdrawal, adjustment, bonus, block and limit; a heartbeat names nobody."""
+    """Return every operation, some in two forms, and a heartbeat, which names no player."""
     withdrawal = fill.tx(1)
     of_withdrawal = {"withdrawal_id": withdrawal}
     requested = ("withdrawal.requested", withdrawal)

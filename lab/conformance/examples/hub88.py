@@ -1,5 +1,6 @@
-"""A round at Hub88: bets, wins, a rollback, free rounds; fields in the order in which Hub88 prints
-them.
+"""A round at Hub88: bets, wins, a rollback, free rounds.
+
+Fields are in the order in which Hub88 prints them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its win, a second bet that is rolled back, a free round, a win of zero, and what may
-    be left out.
-    """
+    """Return bets, wins, a rollback, a free round, a win of zero, and a bet with few fields."""
     bet, win, second, back = (fill.uuid(n) for n in range(4))
     paid, won, lost = (fill.amount(n, _DECIMALS) for n in range(3))
     referred = ("bet", bet)
@@ -103,8 +102,9 @@ def _message(
 
 
 def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """Only what a bet cannot do without; the token belongs to the envelope of their API and is
-    always there.
+    """Return a bet with required fields only.
+
+    The token belongs to the envelope of their API and is always there.
     """
     fields = {
         "user": fill.player,

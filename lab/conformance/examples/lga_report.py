@@ -31,7 +31,7 @@ _NOTED: Final = "INFORMATIONAL"
 
 
 def examples(fill: Fill) -> list[Example]:
-    """One file of three players, one with Windows line ends and nobody in it."""
+    """Return one file of three players, and one with Windows line ends and no player."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     return [
         _file(fill, "a month", _LICENSEE, rows, "\n"),
@@ -40,7 +40,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The same lines in two files, the last player first."""
+    """Return the same lines in two files, the last player first."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     files = (("later", rows[:0:-1]), ("earlier", rows[:1]))
     return [
@@ -50,7 +50,7 @@ def rebatch(fill: Fill) -> list[Example]:
 
 
 def payload(example: Example) -> dict[str, Any]:
-    """The file as its payload schema describes it."""
+    """Return the file as its payload schema describes it."""
     first, *rows, headings = [line.split("\t") for line in example.value.decode().splitlines()]
     names = headings
     return {

@@ -1,5 +1,6 @@
-"""A round at Play'n GO: elements in the order in which integrators' code prints them, empty ones
-left in.
+"""A round at Play'n GO.
+
+Elements are in the order in which integrators' code prints them, empty ones left in.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A reserve, its release, one that is cancelled, a free game, a jackpot, the closing summary,
-    odd spellings.
-    """
+    """Return reserves, releases, a cancel, a free game, a jackpot, the closing summary, odd ones."""
     bet, won, gain = (fill.amount(n) for n in range(3))
     ids = [str(fill.number(n)) for n in range(7)]
     campaign = {"freegameExternalId": fill.campaign}
@@ -104,9 +103,7 @@ def _message(
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A reserve with a prolog, further zeros, white space in its elements and an element that
-    nobody knows.
-    """
+    """Return a reserve with a prolog, further zeros, white space and an unknown element."""
     elements = {
         "accessToken": KEYS["access_token"],
         "transactionId": tx_id,

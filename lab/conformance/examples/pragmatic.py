@@ -19,9 +19,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its result, a bet that is refunded, a free round, a prize in a result, awards, a
-    correction, the end.
-    """
+    """Return bets, results, a refund, a free round, prizes, awards, a correction, the end."""
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     ids = [fill.tx(n) for n in range(11)]
     code = {"bonusCode": fill.campaign}
@@ -87,7 +85,10 @@ def _play(
 
 
 def _refund(fill: Fill, bet_id: str) -> Example:
-    """Only what it must have since version 3.21: the reference is the bet's."""
+    """Return a refund with only what it must have since version 3.21.
+
+    The reference is the bet's.
+    """
     expected = Expected("refund", bet_id, fill.player, (("ROLLBACK", None),), ("bet", bet_id))
     return _sealed(fill, "refund", "refund", _head(fill) | {"reference": bet_id}, expected)
 
@@ -118,8 +119,9 @@ def _end_round(fill: Fill) -> Example:
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A bet with fields that nobody knows, empty ones, line breaks in its details, further zeros,
-    in no order.
+    """Return a bet with odd fields, in no order.
+
+    Some are unknown, some empty; there are line breaks in its details, and further zeros.
     """
     fields = {
         "reference": tx_id,

@@ -1,5 +1,6 @@
-"""A flight at Skylift, in Avro: bets from both seats, a cash-out, a refund, a free bet, a jackpot;
-in both versions.
+"""A flight at Skylift, in Avro, in both versions.
+
+There are bets from both seats, a cash-out, a refund, a free bet and a jackpot.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Two bets, one cashed out and one taken back, in version 1; a free bet and a jackpot in
-    version 2.
+    """Return two bets, one cashed out and one taken back, in version 1.
+
+    A free bet and a jackpot in version 2.
     """
     bet, won = fill.amount(0), fill.amount(1)
     ids = [fill.tx(n) for n in range(8)]
@@ -44,7 +46,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def payload(example: Example) -> bytes:
-    """The record without marker and fingerprint."""
+    """Return the record without marker and fingerprint."""
     return example.value[len(prefix_of(1)) :]
 
 

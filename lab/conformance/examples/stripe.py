@@ -1,5 +1,6 @@
-"""A deposit's life at Stripe: paid, refunded in part, disputed and won back, with the notices
-beside each.
+"""A deposit's life at Stripe, with the notices beside each step.
+
+It is paid, refunded in part, disputed and won back.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _PAID: Final = "payment_intent.succeeded"
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct
+    """Return the events of a deposit's life.
+
+    A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct
     charge; a payout.
     """
     paid, back = fill.amount(0), fill.amount(1)
@@ -157,7 +160,7 @@ def _event(
     *,
     name: str | None = None,
 ) -> Example:
-    """One event; `tx_id` None: it goes by the event's own id.
+    """Return one event; with `tx_id` None it goes by the event's own id.
 
     A retry has the same id and time and a new signature.
     """

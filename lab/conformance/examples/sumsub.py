@@ -1,6 +1,4 @@
-"""Identity checks at Sumsub: an application from its beginning to a final rejection, and another
-that passes.
-"""
+"""Identity checks at Sumsub: one application until a final rejection, and another that passes."""
 
 from __future__ import annotations
 
@@ -18,7 +16,9 @@ _DIGESTS: Final = ("sha256", "sha512", "sha1")
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Started, pending, rejected with another try, rejected for good, passed, an older spelling,
+    """Return the messages of a check.
+
+    Started, pending, rejected with another try, rejected for good, passed, an older spelling,
     another level.
     """
     retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}
@@ -59,8 +59,9 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """A message is one applicant's, so there is nothing to cut: the same messages, the last one
-    first.
+    """Return the same messages, the last one first.
+
+    A message is one applicant's, so there is nothing to cut.
     """
     return examples(fill)[::-1]
 
@@ -79,7 +80,7 @@ def _message(
 
 
 def _older(fill: Fill, n: int, result: dict[str, Any]) -> Example:
-    """Older messages have no correlation id, and whole seconds with an offset."""
+    """Return an older message: without correlation id, and with whole seconds and an offset."""
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}+0000"
     more = {"createdAt": at, "reviewStatus": "completed", "reviewResult": result}
     return _signed(

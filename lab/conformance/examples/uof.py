@@ -1,5 +1,6 @@
-"""A match on the Unified Odds Feed: settled live and again confirmed, rolled back, cancelled, and
-what it is not.
+"""A match on the Unified Odds Feed: settled live, confirmed, rolled back and cancelled.
+
+Messages that settle nothing are here too.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ _Market = tuple[str, str, tuple[_Outcome, ...]]
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Live and confirmed settlements, halves and dead heats, a cancel and rollbacks, odds and a
-    sign of life.
-    """
+    """Return settlements, halves, dead heats, a cancel and rollbacks, odds and a sign of life."""
     half: _Market = (
         "16",
         "hcp=-0.75",
@@ -62,8 +61,9 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The first two settlements a market a message, the later market first; everything else as it
-    was.
+    """Return the first two settlements one market a message, the later market first.
+
+    Everything else as it was.
     """
     made = examples(fill)
     half: _Market = (
