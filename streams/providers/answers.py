@@ -44,7 +44,7 @@ class Answers:
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)
         if provider not in self._speakers:
-            # Without keys: who signed it was judged when it was read, here only its form counts.
+            # Without keys: signatures were checked when it was read, here only its form counts.
             self._speakers[provider] = ProviderRouter(versions, None)
         read_as = self._speakers[provider].resolve_version(request)
         return next(

@@ -144,8 +144,8 @@ class Camt(Dialect):
         self, statement: Statement, entry: BankEntry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         split = entry.is_divided
-        # Several details without amounts of their own do not divide the entry: nobody can say whose
-        # how much is.
+        # Several details without amounts of their own do not divide the entry: it is unknown how
+        # much is whose.
         single = entry.details[0] if len(entry.details) == 1 else None
         for detail in entry.details if split else [single]:
             try:
@@ -206,22 +206,24 @@ class Camt(Dialect):
         reference = entry.fields.get("AcctSvcrRef", "")
         booked_as = reference if self.unique_references else ""
         if booked_as and not split:
-            return _joined(statement.account, booked_as, money)
+            return _join_key(statement.account, booked_as, money)
         refs = {} if detail is None else detail.refs
         for name in _UNIQUE if self.unique_references else ():
             value = refs.get(name)
             if value and value not in _NONE and value != booked_as:
-                return _joined(statement.account, f"{name}={value}", money)
+                return _join_key(statement.account, f"{name}={value}", money)
         shared = [refs.get(name, "") for name in _SHARED]
         if booked_as:
-            return _joined(statement.account, booked_as, money, *shared)
+            return _join_key(statement.account, booked_as, money, *shared)
         own = entry.fields.get("NtryRef") or reference
         texts = (
             ""
             if detail is None
             else blake2b("\n".join(detail.texts).encode(), digest_size=8).hexdigest()
         )
-        return _joined(statement.account, statement.id, own, entry.when[:10], money, *shared, texts)
+        return _join_key(
+            statement.account, statement.id, own, entry.when[:10], money, *shared, texts
+        )
 
 
 def _kind(direction: str, entry: BankEntry, detail: Detail | None) -> Kind:
@@ -242,7 +244,7 @@ def _deposit(entry: BankEntry, detail: Detail | None, pattern: re.Pattern[str]) 
     if detail is not None:
         texts += [*detail.texts, detail.refs.get("EndToEndId", "")]
     named = {match[0] for text in texts for match in pattern.finditer(text[:_TEXT_MAX])}
-    return _bounded(named.pop(), "the deposit's id") if len(named) == 1 else None
+    return _check_length(named.pop(), "the deposit's id") if len(named) == 1 else None
 
 
 def _places(lines: list[_Line]) -> Iterator[str]:
@@ -263,7 +265,7 @@ def _places(lines: list[_Line]) -> Iterator[str]:
 
 
 def _content(element: etree._Element) -> list[tuple[str, str]]:
-    return [(str(part.tag), text_of_element(part)) for part in element.iter()]
+    return [(str(node.tag), text_of_element(node)) for node in element.iter()]
 
 
 def _draft(line: _Line, tx_id: str) -> Draft:
@@ -284,7 +286,7 @@ def _draft(line: _Line, tx_id: str) -> Draft:
 
 def _nothing(statement: Statement) -> Draft:
     """Return the item of a statement without entries, so that it is accounted for too."""
-    tx_id = _joined(statement.account, statement.id)
+    tx_id = _join_key(statement.account, statement.id)
     leg = Leg(Kind.INFORMATIONAL.value)
     return Draft(
         statement.message, tx_id, [leg], None, None, None, False, None, None, False, _UNSIGNED
@@ -300,17 +302,20 @@ def _one_of(entry: BankEntry, name: str, known: frozenset[str]) -> str:
     return text
 
 
-def _bounded(text: str, name: str) -> str:
+def _check_length(text: str, name: str) -> str:
     if len(text) > ID_MAX:
         raise Rejected(RejectCode.BAD_FIELD, f"{name} is longer than {ID_MAX} characters")
     return text_of(text, name)
 
 
-def _joined(*parts: str) -> str:
+def _join_key(*texts: str) -> str:
     """Join texts into one readable id.
 
     A bar within a text is escaped, so that no two ids coincide.
     """
     return "|".join(
-        [_bounded(part, "a reference").replace("%", "%25").replace("|", "%7C") for part in parts]
+        [
+            _check_length(text, "a reference").replace("%", "%25").replace("|", "%7C")
+            for text in texts
+        ]
     )

@@ -136,60 +136,60 @@ def _find(element: etree._Element, namespace: str, path: str) -> str:
 def read_entry(element: etree._Element, namespace: str) -> BankEntry:
     """Read an entry with its details."""
     skip = len(namespace)
-    entry, fields = BankEntry(element, [], repeated_element=_doubled(element, skip)), {}
-    for part in element:
-        name = part.tag[skip:]
+    entry, fields = BankEntry(element, [], repeated_element=_repeated_element(element, skip)), {}
+    for child in element:
+        name = child.tag[skip:]
         if name in {"BookgDt", "ValDt", "Sts"}:
             # The first one has a choice of Dt and DtTm, the last one its code inside since version
             # 8.
-            fields[name] = text_of_element(part[0] if len(part) else part)
+            fields[name] = text_of_element(child[0] if len(child) else child)
         elif name == "Amt":
-            entry.money = _money(part)
+            entry.money = _money(child)
         elif name == "NtryDtls":
-            _read_details(entry, part, skip)
+            _read_details(entry, child, skip)
         elif name == "AddtlInfInd":
             entry.has_further_message = True
-        elif not len(part):
-            fields[name] = text_of_element(part)
+        elif not len(child):
+            fields[name] = text_of_element(child)
     entry.fields = fields
     return entry
 
 
 def _read_details(entry: BankEntry, element: etree._Element, skip: int) -> None:
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name == "TxDtls":
-            entry.details.append(_detail_of(part, skip))
+            entry.details.append(_detail_of(child, skip))
         elif name == "Btch":
             entry.count = next(
-                (text_of_element(leaf) for leaf in part if leaf.tag[skip:] == "NbOfTxs"), ""
+                (text_of_element(leaf) for leaf in child if leaf.tag[skip:] == "NbOfTxs"), ""
             )
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
-    detail = Detail(element, {}, [], repeated_element=_doubled(element, skip))
+    detail = Detail(element, {}, [], repeated_element=_repeated_element(element, skip))
     older: Money | None = None
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name == "Refs":
-            detail.refs = {ref.tag[skip:]: text_of_element(ref) for ref in part if not len(ref)}
+            detail.refs = {ref.tag[skip:]: text_of_element(ref) for ref in child if not len(ref)}
         elif name == "Amt":
-            detail.money = _money(part)
+            detail.money = _money(child)
         elif name == "AmtDtls":
             amounts = (
                 leaf
-                for kind in part
+                for kind in child
                 if kind.tag[skip:] == "TxAmt"
                 for leaf in kind
                 if leaf.tag[skip:] == "Amt"
             )
             older = next((_money(leaf) for leaf in amounts), None)
         elif name == "CdtDbtInd":
-            detail.direction = text_of_element(part)
+            detail.direction = text_of_element(child)
         elif name == "RmtInf":
-            _read_remittance(detail, part, skip)
+            _read_remittance(detail, child, skip)
         elif name == "AddtlTxInf":
-            detail.texts.append(text_of_element(part))
+            detail.texts.append(text_of_element(child))
         elif name == "RtrInf":
             detail.is_returned = True
     if detail.money is None:
@@ -198,19 +198,19 @@ def _detail_of(element: etree._Element, skip: int) -> Detail:
 
 
 def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None:
-    for part in element:
-        if part.tag[skip:] == "Ustrd":
-            detail.texts.append(text_of_element(part))
+    for child in element:
+        if child.tag[skip:] == "Ustrd":
+            detail.texts.append(text_of_element(child))
         else:
             detail.texts += [
-                text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"
+                text_of_element(leaf) for leaf in child.iter() if leaf.tag[skip:] == "Ref"
             ]
 
 
-def _doubled(element: etree._Element, skip: int) -> str:
+def _repeated_element(element: etree._Element, skip: int) -> str:
     seen: set[str] = set()
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name in _ONCE:
             if name in seen:
                 return str(name)
@@ -219,5 +219,5 @@ def _doubled(element: etree._Element, skip: int) -> str:
 
 
 def _money(element: etree._Element) -> Money:
-    # Text that another element interrupts is no amount: 1<x/>.50 is not 1.
+    # Text that another element interrupts is not an amount: 1<x/>.50 is not 1.
     return Money("" if len(element) else (element.text or "").strip(), element.get("Ccy") or "")

@@ -46,13 +46,13 @@ def split_file(
     made: list[bytes] = []
     for number, statement in enumerate(statements):
         frame = _frame(root, statements, number)
-        room = max_bytes - len(_printed(frame, []))
+        room = max_bytes - len(_print_file(frame, []))
         units = [
             unit
             for element in statement.entries
             for unit in _units(dialect or Camt(), statement, element, room)
         ]
-        made += [_printed(frame, chosen) for chosen in _packed(_grouped(units), room)]
+        made += [_print_file(frame, chosen) for chosen in _pack(_group_by_key(units), room)]
     return made
 
 
@@ -75,10 +75,10 @@ def _remove(element: etree._Element) -> None:
     above.remove(element)
 
 
-def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
+def _print_file(frame: etree._Element, entries: list[etree._Element]) -> bytes:
     whole = deepcopy(frame)
     [statement] = read_statements(whole)
-    head = [part for part in statement.element if not str(part.tag).endswith("Inf")]
+    head = [child for child in statement.element if not str(child.tag).endswith("Inf")]
     at = statement.element.index(head[-1]) + 1
     statement.element[at:at] = [deepcopy(entry) for entry in entries]
     return etree.tostring(whole, encoding="UTF-8", xml_declaration=True)
@@ -101,7 +101,7 @@ def _units(
         details = alone.find(f"{statement.namespace}NtryDtls")
         assert details is not None
         if read_entry(alone, statement.namespace).count in {"", "1"}:
-            # Or the one detail would pass for the whole entry.
+            # Otherwise the one detail would pass for the whole entry.
             batch = etree.SubElement(details, f"{statement.namespace}Btch")
             etree.SubElement(batch, f"{statement.namespace}NbOfTxs").text = str(len(entry.details))
         details.append(deepcopy(detail.element))
@@ -109,7 +109,7 @@ def _units(
         yield _Unit(alone, keys, len(etree.tostring(alone)))
 
 
-def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
+def _group_by_key(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
     """Group the units that share a key, in the order of their first one; with their sizes."""
     leader = list(range(len(units)))
 
@@ -133,7 +133,7 @@ def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
     ]
 
 
-def _packed(
+def _pack(
     groups: list[tuple[list[etree._Element], int]], room: int
 ) -> Iterator[list[etree._Element]]:
     chosen: list[etree._Element] = []

@@ -65,14 +65,18 @@ class House(Dialect):
         [result] = results
         if isinstance(result, Rejected):
             forged = result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
-            said = {"outcome": "REJECTED", "reason": result.reason.value, "message": result.detail}
-            return Reply(401 if forged else 400, "application/json", msgspec.json.encode(said))
-        said = {"outcome": result.outcome, "reason": result.reason, "message": result.message}
-        said["event_id"] = result.event_id
+            response = {
+                "outcome": "REJECTED",
+                "reason": result.reason.value,
+                "message": result.detail,
+            }
+            return Reply(401 if forged else 400, "application/json", msgspec.json.encode(response))
+        response = {"outcome": result.outcome, "reason": result.reason, "message": result.message}
+        response["event_id"] = result.event_id
         if result.currency is not None and result.balance_minor is not None:
-            said["currency"] = result.currency
-            said["balance"] = format_minor(result.balance_minor, result.scale or 0)
-        return Reply(200, "application/json", msgspec.json.encode(said))
+            response["currency"] = result.currency
+            response["balance"] = format_minor(result.balance_minor, result.scale or 0)
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _read(
         self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
@@ -91,30 +95,30 @@ class House(Dialect):
                 )
             verdict = SignatureVerdict.VALID.value
         try:
-            said = read_json(BODY, value)
+            message = read_json(BODY, value)
         except Rejected as error:
             raise UnreadableItem(
                 error.reason, error.detail, read_player_id(value, "player_id", verdict)
             ) from error
-        player_id = said.player()
+        player_id = message.player()
         try:
-            return [self._draft(said, player_id, verdict)]
+            return [self._draft(message, player_id, verdict)]
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, said: HouseMessage, player_id: str | None, verdict: str) -> Draft:
-        operation = str(said.__struct_config__.tag)
+    def _draft(self, message: HouseMessage, player_id: str | None, verdict: str) -> Draft:
+        operation = str(message.__struct_config__.tag)
         return Draft(
             operation,
-            text_of(said.id, "id"),
-            said.legs(),
+            text_of(message.id, "id"),
+            message.legs(),
             player_id,
-            said.reference(),
+            message.reference(),
             None,
             False,
             None,
-            ms_of_instant(said.at, "at"),
+            ms_of_instant(message.at, "at"),
             operation in self.decides,
             verdict,
-            said.cause(),
+            message.cause(),
         )

@@ -97,7 +97,7 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     game_id: OptionalId = None
 
 
-class _Echoed(msgspec.Struct, frozen=True, gc=False):
+class _Echo(msgspec.Struct, frozen=True, gc=False):
     """The fields of a request that its answer repeats, whatever else is wrong with the request."""
 
     request_uuid: Any = None
@@ -106,7 +106,7 @@ class _Echoed(msgspec.Struct, frozen=True, gc=False):
 
 
 _BODY: Final = msgspec.json.Decoder(_Hub88Request)
-_ECHOED: Final = msgspec.json.Decoder(_Echoed)
+_ECHO: Final = msgspec.json.Decoder(_Echo)
 
 
 @dataclass(frozen=True)
@@ -212,20 +212,20 @@ class Hub88(Dialect):
         The balance is in 1/100000 of the currency.
         """
         [result] = results
-        echoed = _echoed(request.value or b"")
-        said = {
-            "user": echoed.user,
+        echo = _read_echo(request.value or b"")
+        response = {
+            "user": echo.user,
             "status": self._status(result),
-            "request_uuid": echoed.request_uuid,
+            "request_uuid": echo.request_uuid,
         }
         if isinstance(result, WalletOutcome) and result.balance_minor is not None:
-            said |= {
+            response |= {
                 "currency": result.currency,
                 "balance": _units(result.balance_minor, result.scale or 0),
             }
-        elif echoed.currency is not None:
-            said["currency"] = echoed.currency
-        return Reply(200, "application/json", msgspec.json.encode(said))
+        elif echo.currency is not None:
+            response["currency"] = echo.currency
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _status(self, result: WalletOutcome | Rejected) -> str:
         if isinstance(result, Rejected):
@@ -233,7 +233,7 @@ class Hub88(Dialect):
         if result.outcome == Outcome.TOMBSTONED and result.operation == "rollback":
             return _OK if self.unknown_rollback_succeeds else _NO_TRANSACTION
         if result.reason == ROLLBACK_PRECEDED:
-            return _UNKNOWN  # a bet that came after its rollback: nothing moved, and nobody may play for it
+            return _UNKNOWN  # the rollback came first: no money moved, so it must not be played
         return _STATUSES.get(result.outcome, _UNKNOWN)
 
 
@@ -247,11 +247,11 @@ def _operation_of(headers: Headers) -> str:
     return operation
 
 
-def _echoed(value: bytes) -> _Echoed:
+def _read_echo(value: bytes) -> _Echo:
     try:
-        return _ECHOED.decode(value)
+        return _ECHO.decode(value)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return _Echoed()
+        return _Echo()
 
 
 def _units(minor: int, scale: int) -> int:

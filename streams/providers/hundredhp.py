@@ -102,7 +102,7 @@ _OF_OUTCOME: Final[dict[str, int]] = {
     Outcome.INFORMATIONAL: 0,
     Outcome.REFUSED_FUNDS: _FUNDS,
     Outcome.TOMBSTONED: _EXISTS,
-    # No code tells of these; the text beside a validation error does.
+    # No code says this; the text beside a validation error does.
     **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
     **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
 }
@@ -126,7 +126,7 @@ _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
 
 @dataclass(frozen=True)
 class HundredHP(Dialect):
-    """100HP Gaming's dialect and its settings.
+    """Dialect of 100HP Gaming and its settings.
 
     `status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included, as
     the document asks. RFC 9110 section 15 knows no status above 599; where a server or a proxy
@@ -218,22 +218,20 @@ class HundredHP(Dialect):
         if code:
             return self._error(code, result.message if code == _VALIDATION else "")
         if result.player_id is None or result.currency is None or result.balance_minor is None:
-            return self._error(
-                _INTERNAL, ""
-            )  # it was booked, and its answer needs what nobody told
-        said = {
+            return self._error(_INTERNAL, "")  # booked, but its answer needs what is unknown
+        response = {
             "userId": result.player_id,
             "currency": result.currency,
             "balance": _balance(result.balance_minor, result.scale or 0),
         }
         if operation == "withdrawal":
-            said["txId"] = result.provider_tx_id
-        return Reply(200, "application/json", msgspec.json.encode(said))
+            response["txId"] = result.provider_tx_id
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _error(self, code: int, data: str) -> Reply:
-        said: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
+        response: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
         return Reply(
-            code if self.status_as_code else 400, "application/json", msgspec.json.encode(said)
+            code if self.status_as_code else 400, "application/json", msgspec.json.encode(response)
         )
 
 

@@ -68,12 +68,12 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
             f"{whose} must be an object, or a list of objects with id, valid_from and valid_until"
         )
     keys = []
-    for number, said in enumerate(entry, 1):
-        name = said.get("id")
+    for number, given in enumerate(entry, 1):
+        name = given.get("id")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise UsageError(f'{whose}: key {number} needs an id, as in "2026-11"')
         since, until = (
-            _time(said.get(bound), f"{whose}: key {name!r}: {bound}")
+            _time(given.get(bound), f"{whose}: key {name!r}: {bound}")
             for bound in ("valid_from", "valid_until")
         )
         window = 0 if since is None else since, _EVER if until is None else until
@@ -82,7 +82,7 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
                 f"{whose}: key {name!r} is never valid: valid_from must come before valid_until"
             )
         keys.append(
-            _Key(name, *window, dialect.reader({k: v for k, v in said.items() if k not in _OURS}))
+            _Key(name, *window, dialect.reader({k: v for k, v in given.items() if k not in _OURS}))
         )
     if len({key.id for key in keys}) < len(keys):
         raise UsageError(f"{whose}: two keys have the same id")
@@ -102,7 +102,7 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
     at = seen_at(record, headers)
     valid = [key for key in keys if key.is_valid(at)]
     items = _first_right(valid, record, headers)
-    if items is not None and not _forged(items):
+    if items is not None and not _has_forged(items):
         return items
     for key in keys:
         others = None if key in valid else _first_right([key], record, headers)
@@ -112,8 +112,8 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
             RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then"
         )
         if items is not None:
-            items = _told(items, others, untimely)
-        elif not _forged(others):
+            items = _mark_untimely(items, others, untimely)
+        elif not _has_forged(others):
             raise untimely
     if items is not None:
         return items
@@ -134,13 +134,13 @@ def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> l
             if error.reason is not RejectCode.BAD_SIGNATURE:
                 raise
             continue
-        best = items if best is None else _merged(best, items)
-        if not _forged(best):
+        best = items if best is None else _merge(best, items)
+        if not _has_forged(best):
             break
     return best
 
 
-def _merged(one: list[Item], other: list[Item]) -> list[Item]:
+def _merge(one: list[Item], other: list[Item]) -> list[Item]:
     if len(one) != len(other):
         return min(one, other, key=lambda items: sum(map(_is_forged, items)))
     return [
@@ -148,7 +148,7 @@ def _merged(one: list[Item], other: list[Item]) -> list[Item]:
     ]
 
 
-def _told(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
+def _mark_untimely(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
     """Return the items, marking `untimely` those that only another key signs.
 
     What a valid key read stays.
@@ -165,5 +165,5 @@ def _is_forged(item: Item) -> bool:
     return isinstance(item, Rejected) and item.reason is RejectCode.BAD_SIGNATURE
 
 
-def _forged(items: list[Item]) -> bool:
+def _has_forged(items: list[Item]) -> bool:
     return any(map(_is_forged, items))

@@ -159,7 +159,7 @@ class LgaReport(Dialect):
             raise Rejected(
                 RejectCode.BAD_TIME, "the first line is further from CET than any place is"
             )
-        return _checked(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
+        return _check_id(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
 
 
 def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, int]) -> Draft:
@@ -167,11 +167,11 @@ def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, 
         raise Rejected(
             RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings"
         )
-    said = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
-    player_id = _checked(said["PLAYER_ID"], "PLAYER_ID")
+    texts = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
+    player_id = _check_id(texts["PLAYER_ID"], "PLAYER_ID")
     try:
-        legs = [_leg(said[name], said["CURRENCY"]) for name in AMOUNTS]
-        time = said["TIMESTAMP"]
+        legs = [_leg(texts[name], texts["CURRENCY"]) for name in AMOUNTS]
+        time = texts["TIMESTAMP"]
         tx_id = "|".join((licensee, time, player_id, legs[0].currency or ""))
         at = ms_of_text(time, zone, field="TIMESTAMP")
     except Rejected as error:
@@ -186,7 +186,7 @@ def _leg(text: str, currency: str) -> Leg:
     return Leg(Kind.INFORMATIONAL.value, amount if text else None, code)
 
 
-def _checked(text: str, name: str) -> str:
+def _check_id(text: str, name: str) -> str:
     if not text:
         raise Rejected(RejectCode.MISSING_FIELD, f"{name} is missing")
     if len(text) > ID_MAX:

@@ -251,19 +251,19 @@ class Microgaming(Dialect):
         except Rejected:
             pass  # the answer to what could not be read names nothing
         [result] = results
-        said = {"seq": call.get("seq", "")}
+        attributes = {"seq": call.get("seq", "")}
         error = _error_of(result)
         if error:
-            said |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
+            attributes |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
         else:
             assert not isinstance(result, Rejected)
-            said |= {"token": call.get("token", ""), **_success(result)}
+            attributes |= {"token": call.get("token", ""), **_success(result)}
         pkt = etree.Element("pkt")
         at = (_EPOCH + timedelta(milliseconds=request.timestamp)).astimezone(zone_of(self.zone))
         response = etree.SubElement(
             pkt, "methodresponse", {"name": name, "timestamp": _time_text(at)}
         )
-        etree.SubElement(etree.SubElement(response, "result", said), "extinfo")
+        etree.SubElement(etree.SubElement(response, "result", attributes), "extinfo")
         return Reply(200, "application/xml", etree.tostring(pkt))
 
 
@@ -297,7 +297,7 @@ def _verdict(secrets: Mapping[str, bytes], auth: Mapping[str, str]) -> str:
         return SignatureVerdict.NOT_CHECKED.value
     if not all(auth.get(name) for name in secrets):
         raise Rejected(RejectCode.MISSING_SIGNATURE, "auth has no login or no password")
-    # Both are compared always: the time tells not even which of them is wrong.
+    # Both are always compared: the time does not even reveal which of them is wrong.
     matches = [same_secret(auth[name].encode(), secret) for name, secret in secrets.items()]
     if not all(matches):
         raise Rejected(RejectCode.BAD_SIGNATURE, "login and password are not the agreed ones")
@@ -342,13 +342,15 @@ def _is_without_bet(result: WalletOutcome) -> bool:
 
 
 def _success(result: WalletOutcome) -> dict[str, str]:
-    said: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     if result.balance_minor is not None:
         balance = truncate(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
-        said = {
+        attributes = {
             "balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)),
             "bonusbalance": "0",
         }
     if result.operation != _END:
-        said["exttransactionid"] = NOT_RECEIVED if _is_without_bet(result) else result.event_id
-    return said
+        attributes["exttransactionid"] = (
+            NOT_RECEIVED if _is_without_bet(result) else result.event_id
+        )
+    return attributes

@@ -147,9 +147,7 @@ class PGSoft(Dialect):
             return _error(_OF_OUTCOME.get(result.outcome, _INTERNAL))
         try:
             data = _data(request, result)
-        except (
-            Rejected
-        ):  # booked, yet the request that it is the answer to cannot be read: not ours
+        except Rejected:  # booked, but the request that it answers cannot be read
             return _error(_INTERNAL)
         return Reply(200, "application/json", msgspec.json.encode({"data": data, "error": None}))
 
@@ -246,5 +244,5 @@ def _number(unscaled: int, scale: int) -> msgspec.Raw:
 
 
 def _error(code: str) -> Reply:
-    said = {"data": None, "error": {"code": code, "message": _MESSAGES[code]}}
-    return Reply(200, "application/json", msgspec.json.encode(said))
+    response = {"data": None, "error": {"code": code, "message": _MESSAGES[code]}}
+    return Reply(200, "application/json", msgspec.json.encode(response))

@@ -76,7 +76,7 @@ _CODES: Final[dict[str, int]] = {
     Outcome.REFUSED_REFERENCE: 9,
 }
 # Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing,
-# all the rest. Once it has begun, nothing can keep it from matching, so that no byte is looked at
+# all the rest. After its first byte nothing can keep it from matching, so that no byte is looked at
 # for more than one beginning.
 _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToken|\Z)", re.DOTALL)
 
@@ -120,15 +120,15 @@ class PlayNGo(Dialect):
             root[1].decode() if root and root[1].decode() in _OPERATIONS else "response"
         )
         code = _code_of(result)
-        said = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
+        elements = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
         if isinstance(result, WalletOutcome):
-            said["externalTransactionId"] = result.event_id
+            elements["externalTransactionId"] = result.event_id
             if result.balance_minor is not None and result.currency is not None:
-                said |= {
+                elements |= {
                     "real": format_minor(result.balance_minor, result.scale or 0),
                     "currency": result.currency,
                 }
-        for name, text in said.items():
+        for name, text in elements.items():
             etree.SubElement(answer, name).text = text
         return Reply(200, "application/xml", etree.tostring(answer))
 
@@ -212,7 +212,7 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
     if result.outcome == Outcome.TOMBSTONED and result.operation == "cancelReserve":
         return 0
     if result.reason == ROLLBACK_PRECEDED:
-        return _FAILED  # a reserve that came after its cancel: nothing moved, and nobody may play for it
+        return _FAILED  # the cancel came first: no money moved, so it must not be played
     return _CODES.get(result.outcome, _FAILED)
 
 
@@ -268,9 +268,11 @@ def _leg(kind: Kind, amount: Amount, currency: str, fields: Mapping[str, str]) -
     return Leg(kind.value, amount, currency, campaign_id is not None, campaign_id)
 
 
-def _difference(whole: Amount, part: Amount) -> Amount:
-    scale = max(whole.scale, part.scale)
-    rest = whole.unscaled * 10 ** (scale - whole.scale) - part.unscaled * 10 ** (scale - part.scale)
+def _difference(total: Amount, deducted: Amount) -> Amount:
+    scale = max(total.scale, deducted.scale)
+    rest = total.unscaled * 10 ** (scale - total.scale) - deducted.unscaled * 10 ** (
+        scale - deducted.scale
+    )
     if rest < 0:
         raise Rejected(
             RejectCode.BAD_AMOUNT,

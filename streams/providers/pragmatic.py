@@ -140,25 +140,25 @@ class Pragmatic(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         """Return a reader that checks the body's `hash`. Needs `secret`."""
-        seal = (
+        md5 = (
             None
             if material is None
             else Md5OfSorted(require_key(material, "secret", self.provider))
         )
-        return partial(self._read, seal)
+        return partial(self._read, md5)
 
     def redact(self, value: bytes) -> bytes:
         """Return the body without its session token; the hash is not a secret."""
         return redact_form(value, lambda name: name == "token")
 
-    def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(self, md5: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
         operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
         if operation is None:
             raise Rejected(
                 RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
             )
         form = read_form(record.value or b"")
-        verdict = _verdict(seal, form)
+        verdict = _verdict(md5, form)
         fields = TextFields(form)
         player_id = fields.id_of("userId")
         try:
@@ -243,16 +243,18 @@ class Pragmatic(Dialect):
         error = self._error_of(operation, result)
         if error:
             return _reply(error, {})
-        said: dict[str, Any] = {} if operation == "endRound" else {"transactionId": result.event_id}
+        response: dict[str, Any] = (
+            {} if operation == "endRound" else {"transactionId": result.event_id}
+        )
         if operation != "refund" and result.balance_minor is not None:
-            said["currency"] = result.currency
-            said["cash"] = msgspec.Raw(
+            response["currency"] = result.currency
+            response["cash"] = msgspec.Raw(
                 format_minor(result.balance_minor, result.scale or 0).encode()
             )
-            said["bonus"] = 0
+            response["bonus"] = 0
             if operation == "bet":
-                said["usedPromo"] = 0
-        return _reply(0, said)
+                response["usedPromo"] = 0
+        return _reply(0, response)
 
     def _error_of(self, operation: str, result: WalletOutcome) -> int:
         if operation == "refund" and (
@@ -272,17 +274,17 @@ def _balance_currency(headers: Headers) -> str | None:
     return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
 
 
-def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
-    if seal is None:
+def _verdict(md5: Md5OfSorted | None, form: Mapping[str, str]) -> str:
+    if md5 is None:
         return SignatureVerdict.NOT_CHECKED.value
     given = form.get("hash")
     if not given:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "hash is missing")
-    if not seal.matches(form, given, "hash"):
+    if not md5.matches(form, given, "hash"):
         # One integrator leaves empty fields out of the hash, the specification's summary does not
         # say.
         filled = {name: text for name, text in form.items() if text}
-        if len(filled) == len(form) or not seal.matches(filled, given, "hash"):
+        if len(filled) == len(form) or not md5.matches(filled, given, "hash"):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
     _check_names(form)
     return SignatureVerdict.VALID.value
@@ -303,6 +305,6 @@ def _check_names(form: Mapping[str, str]) -> None:
         raise Rejected(RejectCode.BAD_SIGNATURE, "hash signs other fields than this form holds")
 
 
-def _reply(error: int, said: dict[str, Any]) -> Reply:
-    body = said | {"error": error, "description": _DESCRIPTIONS[error]}
+def _reply(error: int, response: dict[str, Any]) -> Reply:
+    body = response | {"error": error, "description": _DESCRIPTIONS[error]}
     return Reply(200, "application/json", msgspec.json.encode(body))

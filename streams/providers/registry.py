@@ -93,7 +93,7 @@ def dialect_of(row: VersionRow) -> Dialect:
         adapter = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{row.name}: adapter {row.adapter}: there is no module {error.name}"
+            f"{row.name}: adapter {row.adapter}: module {error.name} does not exist"
         ) from error
     if not isinstance(adapter, type) or not issubclass(adapter, Dialect):
         raise UsageError(f"{row.name}: adapter {row.adapter} is not a Dialect")
@@ -107,7 +107,8 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
     for name in row.settings:
         if name not in known:
             raise UsageError(
-                f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}"
+                f"{row.name}: {row.adapter} has no setting {name!r}; "
+                f"it has {', '.join(sorted(known))}"
             )
     settings = dict(row.settings)
     if isinstance(settings.get("policy"), dict):
@@ -115,7 +116,8 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
         for name in settings["policy"]:
             if name not in rules:
                 raise UsageError(
-                    f"{row.name}: settings: a policy has no {name!r}; it has {', '.join(sorted(rules))}"
+                    f"{row.name}: settings: a policy has no {name!r}; "
+                    f"it has {', '.join(sorted(rules))}"
                 )
         # What a row leaves out of a policy is as the adapter has it, not as LedgerPolicy.
         settings["policy"] = msgspec.structs.asdict(adapter.policy) | settings["policy"]

@@ -35,17 +35,18 @@ def format_warnings(
 
     `events` counts by provider and version; `since` says in words over which time.
     """
-    said = []
+    sentences = []
     for row in find_retiring(rows, today):
         count = events.get((row.provider, row.version), 0)
         if count:
-            said.append(
-                f"{row.name} {_when(row, today)}, and {_counted(count)} of it came {since}: {_advice(row, rows)}"
+            sentences.append(
+                f"{row.name} {_when(row, today)}, and {_format_count(count)} of it came {since}: "
+                f"{_advice(row, rows)}"
             )
-    return said
+    return sentences
 
 
-def _counted(count: int) -> str:
+def _format_count(count: int) -> str:
     return "1 event" if count == 1 else f"{count:,} events"
 
 

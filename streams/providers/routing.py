@@ -86,20 +86,20 @@ class ProviderRouter:
         Raises UsageError for an entry that cannot be used.
         """
         rows = [version.row for version in versions]
-        voices = {version.row.version: _version_reader(version, entry) for version in versions}
+        readers = {version.row.version: _version_reader(version, entry) for version in versions}
         self._checks = entry is not None
         self._candidates = [
             _Candidate(
                 partial(_fits, _compile_keys(row)),
-                voices[row.version],
-                tuple(voices[other.version] for other in fallbacks(row, rows)),
+                readers[row.version],
+                tuple(readers[other.version] for other in fallbacks(row, rows)),
             )
             for row in sort_by_preference(rows)
         ]
-        otherwise = voices[current_row(rows).version]
-        self._otherwise = next(one for one in self._candidates if one.reader is otherwise)
-        self.only_version: VersionReader | None = otherwise if len(voices) == 1 else None
-        """The only version there is: whoever has it need not ask which."""
+        default = readers[current_row(rows).version]
+        self._default = next(one for one in self._candidates if one.reader is default)
+        self.only_version: VersionReader | None = default if len(readers) == 1 else None
+        """The version of a provider that has just one: it needs no matching."""
 
     def expected_reader(self, record: RawRecord, headers: Headers) -> VersionReader:
         """Return the version that the record's keys select, else the current one."""
@@ -110,18 +110,21 @@ class ProviderRouter:
 
         Raises Rejected, with the expected version's reason, where no version can read any of it.
         """
-        voice, others = (candidate := self._candidate_for(record, headers)).reader, candidate.others
+        reader, others = (
+            (candidate := self._candidate_for(record, headers)).reader,
+            candidate.others,
+        )
         try:
-            items = voice.read(record, headers)
+            items = reader.read(record, headers)
         except Rejected as error:
             if error.reason not in STRUCTURAL:
                 raise
             for other in others:
                 items = self._attempt(other, record, headers)
                 if any(map(_is_readable, items)):
-                    fallback = Fallback(voice.version, other.version, error.reason, error.detail)
+                    fallback = Fallback(reader.version, other.version, error.reason, error.detail)
                     return RoutedRecord(
-                        voice, items, dict.fromkeys(range(len(items)), (other, fallback))
+                        reader, items, dict.fromkeys(range(len(items)), (other, fallback))
                     )
             raise
         broken = {
@@ -130,7 +133,7 @@ class ProviderRouter:
             if isinstance(item, Rejected) and item.reason in STRUCTURAL
         }
         if not broken or not others:
-            return RoutedRecord(voice, items)
+            return RoutedRecord(reader, items)
         return self._retry_rejected_items(candidate, record, headers, items, broken)
 
     def resolve_version(self, record: RawRecord) -> str:
@@ -143,19 +146,19 @@ class ProviderRouter:
         try:
             expected = self._candidate_for(record, headers)
         except Rejected:
-            return self._otherwise.reader.version
+            return self._default.reader.version
         try:
             reading = self.read(record, headers)
         except Rejected:
             return expected.reader.version
-        voice, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
-        return voice.version
+        reader, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
+        return reader.version
 
     def _candidate_for(self, record: RawRecord, headers: Headers) -> _Candidate:
         for candidate in self._candidates:
             if candidate.fits(record, headers):
                 return candidate
-        return self._otherwise
+        return self._default
 
     def _retry_rejected_items(
         self,
@@ -166,29 +169,29 @@ class ProviderRouter:
         broken: dict[int, Rejected],
     ) -> RoutedRecord:
         """Read with other versions the items of a batch that the expected version rejected."""
-        mended, fallen = list(items), {}
+        merged, fallbacks_by_index = list(items), {}
         for other in candidate.others:
             others = self._attempt(other, record, headers)
             if len(others) != len(items):
-                continue  # it counts other items: which would be which?
+                continue  # it counts other items, so that none of them can be matched
             for index, error in list(broken.items()):
                 if _is_readable(others[index]):
-                    mended[index] = others[index]
+                    merged[index] = others[index]
                     version = candidate.reader.version
-                    fallen[index] = (
+                    fallbacks_by_index[index] = (
                         other,
                         Fallback(version, other.version, error.reason, error.detail),
                     )
                     del broken[index]
-        return RoutedRecord(candidate.reader, mended, fallen)
+        return RoutedRecord(candidate.reader, merged, fallbacks_by_index)
 
-    def _attempt(self, voice: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
+    def _attempt(self, reader: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
         try:
-            items = voice.read(record, headers)
-        except Exception:
+            items = reader.read(record, headers)
+        except Exception:  # noqa: BLE001 - its fault must not cost what the expected version read
             return []
         if self._checks and any(getattr(item, "signature", None) == _NOT_CHECKED for item in items):
-            # A key is configured, and this version would take anybody's word.
+            # A key is configured, and this version would read without checking it.
             return []
         return items
 
@@ -221,8 +224,8 @@ def _compile_keys(row: VersionRow) -> _Keys:
 
 def _fits(keys: _Keys, record: RawRecord, headers: Headers) -> bool:
     if keys.header is not None:
-        said = headers.get(keys.header)
-        if said is None or (keys.header_value is not None and said != keys.header_value):
+        sent = headers.get(keys.header)
+        if sent is None or (keys.header_value is not None and sent != keys.header_value):
             return False
     if keys.path is not None and not keys.path.search(headers.get("http-path") or b""):
         return False

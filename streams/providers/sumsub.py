@@ -223,17 +223,17 @@ class Sumsub(Dialect):
 
 def _event_id(body: _SumsubMessage) -> str:
     """Return the id of one applicant's message: its correlation id, in older messages its time."""
-    told = (
+    message_id = (
         optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
     )
-    if told is None:
+    if message_id is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
-    return f"{text_of(body.applicant_id, 'applicantId')}:{told}"
+    return f"{text_of(body.applicant_id, 'applicantId')}:{message_id}"
 
 
 def _time(body: _SumsubMessage) -> int | None:
-    said = body.created_at_ms or body.created_at
-    return None if said is None else ms_of_text(said, UTC, field="createdAtMs")
+    time = body.created_at_ms or body.created_at
+    return None if time is None else ms_of_text(time, UTC, field="createdAtMs")
 
 
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
@@ -242,7 +242,7 @@ _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "leve
 def _attributes(body: _SumsubMessage) -> dict[str, str]:
     """Return the attributes of a message without its comments, which may identify the player."""
     result = body.review_result or _Result()
-    said = {
+    time = {
         "applicant_id": str(body.applicant_id),
         "inspection_id": optional_text(body.inspection_id, "inspectionId"),
         "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
@@ -255,7 +255,7 @@ def _attributes(body: _SumsubMessage) -> dict[str, str]:
         "reject_labels": ",".join(sorted(result.reject_labels or ())),
         "sandbox": "true" if body.sandbox_mode else None,
     }
-    return {name: text_of(value, name) for name, value in said.items() if value}
+    return {name: text_of(value, name) for name, value in time.items() if value}
 
 
 def _verdict(keys: Mapping[bytes, Hmac], body: bytes, headers: Headers) -> str:

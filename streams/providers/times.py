@@ -31,7 +31,8 @@ EpochUnit: TypeAlias = Literal["s", "ms", "us"]
 
 _PER_MS: Final = {"ms": 1, "us": 1000}
 _TEXT: Final = re.compile(
-    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
+    r"(\d{4})([-/])(\d\d)\2(\d\d)"
+    r"(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
 _ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
@@ -52,7 +53,7 @@ def zone_of(name: str) -> tzinfo:
                 with file.open("rb") as data:
                     return ZoneInfo.from_file(data, key=name)
             except ValueError:
-                pass  # a list or a module of the package, no zone
+                pass  # a list or a module of the package, not a zone
     raise UsageError(
         f"time zone {name!r} is not in the tz database: name it as in Europe/Malta, or UTC"
     )

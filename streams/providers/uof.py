@@ -95,35 +95,21 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     if not markets:
         return [_notice(root, operation, at)]
     window = (_ms(root, "start_time"), _ms(root, "end_time"))
-    message = partial(MarketDraft, operation, match_id)
+    nothing = (None,) * 4  # a cancel or a rollback has no result, factors or certainty
     items: list[Item] = []
-    for market in markets:
+    for element in markets:
         try:
-            market_id, specifiers = _id(market, "id"), _specifiers(market)
+            market = partial(
+                MarketDraft, operation, match_id, _id(element, "id"), _specifiers(element)
+            )
         except Rejected as error:
             items.append(error)
             continue
-        if operation != _SETTLEMENT:
-            items.append(
-                message(
-                    market_id,
-                    specifiers,
-                    None,
-                    action,
-                    None,
-                    None,
-                    None,
-                    None,
-                    *window,
-                    at,
-                    _UNSIGNED,
-                )
-            )
-            continue
-        items += _outcomes(
-            partial(message, market_id, specifiers), market, root.get("certainty"), at
-        )
-    return _contradicted(items)
+        if operation == _SETTLEMENT:
+            items += _outcomes(market, element, root.get("certainty"), at)
+        else:
+            items.append(market(None, action, *nothing, *window, at, _UNSIGNED))
+    return _reject_contradictions(items)
 
 
 def _outcomes(
@@ -151,7 +137,7 @@ def _outcomes(
     return items or [Rejected(RejectCode.MISSING_FIELD, "a settled market without an outcome")]
 
 
-def _contradicted(items: list[Item]) -> list[Item]:
+def _reject_contradictions(items: list[Item]) -> list[Item]:
     # One outcome with two results in one message: neither can be believed, and both would have one
     # identity.
     results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
@@ -176,7 +162,7 @@ def _notice(root: etree._Element, operation: str, at: int) -> Draft:
     It is kept under the producer, the match and the feed's time.
     """
     about = [_short(root.get(name) or "", name) for name in ("product", "event_id", "request_id")]
-    tx_id = ":".join([part for part in (*about, str(at)) if part])
+    tx_id = ":".join([text for text in (*about, str(at)) if text])
     return Draft(
         operation,
         tx_id,
@@ -216,7 +202,7 @@ def _specifiers(market: etree._Element) -> str:
         raise Rejected(
             RejectCode.BAD_FIELD, f"specifiers are longer than {SPECIFIERS_MAX} characters"
         )
-    return text_of("|".join(sorted(part for part in text.split("|") if part)), "specifiers")
+    return text_of("|".join(sorted(each for each in text.split("|") if each)), "specifiers")
 
 
 def _result(outcome: etree._Element) -> str:

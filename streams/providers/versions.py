@@ -129,15 +129,18 @@ def _row(table: Any, where: str) -> VersionRow:
         row = msgspec.convert(table, VersionRow)
     except msgspec.ValidationError as error:
         raise UsageError(f"{label}: {error}") from error
-    for wrong in _wrong(row):
-        raise UsageError(f"{label}: {wrong}")
+    for problem in _problems(row):
+        raise UsageError(f"{label}: {problem}")
     return row
 
 
-def _wrong(row: VersionRow) -> Iterable[str]:
-    """All that is wrong with one row by itself, as what to write instead."""
+def _problems(row: VersionRow) -> Iterable[str]:
+    """Yield each problem of one row by itself, as what to write instead."""
     if not PROVIDER_NAME.fullmatch(row.provider):
-        yield "provider must be 2 to 32 lower-case letters, digits and underscores: it is a part of its topic's name"
+        yield (
+            "provider must be 2 to 32 lower-case letters, digits and underscores: "
+            "it is a part of its topic's name"
+        )
     if not _VERSION.fullmatch(row.version):
         yield "version must be up to 32 letters, digits, dots, dashes and underscores"
     if not _ADAPTER.fullmatch(row.adapter):
@@ -176,13 +179,14 @@ def _check_together(rows: Sequence[VersionRow], name: str) -> None:
     for row in rows:
         if ways[row.provider, row.keys, row.from_, row.state] > 1:
             raise UsageError(
-                f"{name}: {row.name} is known by nothing that another {row.state} version of {row.provider} is not: "
-                "give one of them a header, path, content or from"
+                f"{name}: {row.name} has the same keys as another {row.state} version of "
+                f"{row.provider}: give one of them a header, path, content or from"
             )
         for other in row.fallback or ():
             if other == row.version or (row.provider, other) not in versions:
                 raise UsageError(
-                    f"{name}: {row.name} falls back on {other!r}, which is not another version of it"
+                    f"{name}: {row.name} falls back on {other!r}, "
+                    "which is not another version of it"
                 )
 
 

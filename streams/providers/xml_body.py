@@ -38,8 +38,8 @@ def is_searchable(value: bytes) -> bool:
     declared = [match.start() for match in islice(_DECLARATION.finditer(value), 2)]
     if not declared:
         return True
-    said, ended, _ = value[declared[0] : declared[0] + _DECLARATION_MAX].partition(b"?>")
-    return len(declared) == 1 and bool(ended) and _OTHER_ENCODING.search(said) is None
+    declaration, end, _ = value[declared[0] : declared[0] + _DECLARATION_MAX].partition(b"?>")
+    return len(declared) == 1 and bool(end) and _OTHER_ENCODING.search(declaration) is None
 
 
 def check_call_size(value: bytes) -> bytes:

@@ -193,17 +193,17 @@ class Fill:
         valid fill; a hostile one has zeros and amounts that no wallet can hold.
         """
         scale = self.scale if decimals is None else min(self.scale, decimals)
-        chance = self._number(f"amount{n}/{self.amounts}")
-        if self.hostile and chance % 4 == 0:
-            minor = _HOSTILE_MINOR[(chance >> 8) % len(_HOSTILE_MINOR)]
-        elif self.hostile and chance % 4 == 1:
-            # More digits than a float holds, and fewer than 64 bits do: who takes a detour over a
-            # float shows here.
-            minor = 1 + (chance >> 16) % 10 ** (13 + (chance >> 8) % 7)
+        draw = self._number(f"amount{n}/{self.amounts}")
+        if self.hostile and draw % 4 == 0:
+            minor = _HOSTILE_MINOR[(draw >> 8) % len(_HOSTILE_MINOR)]
+        elif self.hostile and draw % 4 == 1:
+            # More digits than a float holds, and fewer than 64 bits do: code that converts to a
+            # float fails here.
+            minor = 1 + (draw >> 16) % 10 ** (13 + (draw >> 8) % 7)
         else:
             # Sizes as they come: one minor unit, some coins, a day's pay, a jackpot.
-            size = (10, 10**3, 10**5, _MAJOR_MAX * 10**scale)[(chance >> 8) % 4]
-            minor = 1 + (chance >> 16) % size
+            size = (10, 10**3, 10**5, _MAJOR_MAX * 10**scale)[(draw >> 8) % 4]
+            minor = 1 + (draw >> 16) % size
         return Decimal(minor).scaleb(-scale)
 
     def headers(
@@ -236,10 +236,10 @@ class Fill:
     def _hostile_text(self, name: str) -> str | None:
         if not self.hostile:
             return None
-        chance = self._number("hostile" + name)
+        draw = self._number("hostile" + name)
         # Half of them stay tame: in a message where everything is odd, the first oddity hides the
         # others.
-        return None if chance % 2 else _HOSTILE_TEXTS[(chance >> 1) % len(_HOSTILE_TEXTS)]
+        return None if draw % 2 else _HOSTILE_TEXTS[(draw >> 1) % len(_HOSTILE_TEXTS)]
 
 
 class Expected(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The examples of a dialect, found by convention; there is no register of them."""
+"""The examples of a dialect, found by convention and not registered anywhere."""
 
 from __future__ import annotations
 

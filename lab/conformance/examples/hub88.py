@@ -98,7 +98,7 @@ def _message(
         }
     fields["meta"] = None
     expected = Expected(operation, tx_id, fill.player, (leg,), reference)
-    return _sealed(fill, name or operation, operation, fields, expected)
+    return _sign(fill, name or operation, operation, fields, expected)
 
 
 def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
@@ -117,7 +117,7 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "amount": units(amount, _DECIMALS),
     }
     expected = Expected("bet", tx_id, fill.player, (("BET", amount),))
-    return _sealed(
+    return _sign(
         fill,
         "a bet with nothing that may be missing, its currency in lower case",
         "bet",
@@ -126,7 +126,7 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     )
 
 
-def _sealed(
+def _sign(
     fill: Fill, name: str, operation: str, fields: dict[str, Any], expected: Expected
 ) -> Example:
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()

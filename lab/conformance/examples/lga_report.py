@@ -35,7 +35,7 @@ def examples(fill: Fill) -> list[Example]:
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     return [
         _file(fill, "a month", _LICENSEE, rows, "\n"),
-        _file(fill, "a month of nobody", f"{_LICENSEE} II", [], "\r\n"),
+        _file(fill, "a month without players", f"{_LICENSEE} II", [], "\r\n"),
     ]
 
 
@@ -91,9 +91,9 @@ def _file(
 ) -> Example:
     lines = [f"{licensee}\t2026-10\t+01:00", *(text for text, _ in rows), "\t".join(_HEADINGS)]
     unsigned = SignatureVerdict.NOT_CHECKED.value
-    nobody = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
+    no_players = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
     headers = fill.headers("text/tab-separated-values", "/lga")
-    expects = tuple(expected for _, expected in rows) or (nobody,)
+    expects = tuple(expected for _, expected in rows) or (no_players,)
     return Example(
         name, headers, licensee.encode(), (end.join(lines) + end).encode(), expects, "report"
     )

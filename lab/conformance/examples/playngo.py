@@ -20,7 +20,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Return reserves, releases, a cancel, a free game, a jackpot, the closing summary, odd ones."""
+    """Return reserves, releases, a cancel, a free game, a jackpot, the closing summary."""
     bet, won, gain = (fill.amount(n) for n in range(3))
     ids = [str(fill.number(n)) for n in range(7)]
     campaign = {"freegameExternalId": fill.campaign}
@@ -48,7 +48,7 @@ def examples(fill: Fill) -> list[Example]:
             won + gain,
             (("WIN", won), ("JACKPOT_WIN", gain))
             if gain
-            else (("WIN", won),),  # a gain of zero is none
+            else (("WIN", won),),  # a gain of zero has no leg
             {"jackpotGain": plain(gain)},
             name="a jackpot inside a win",
         ),
@@ -99,7 +99,9 @@ def _message(
     if operation != "cancelReserve":
         elements |= {"freegameExternalId": "", "freegameFinished": "", "turnover": ""}
     expected = Expected(operation, tx_id, fill.player, legs, reference)
-    return _sealed(fill, name or operation, operation, {**elements, **(more or {})}, expected)
+    return _print_element(
+        fill, name or operation, operation, {**elements, **(more or {})}, expected
+    )
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
@@ -114,7 +116,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
     }
     expected = Expected("reserve", tx_id, fill.player, (("BET", amount),))
-    return _sealed(
+    return _print_element(
         fill,
         "a reserve spelt oddly",
         "reserve",
@@ -124,7 +126,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     )
 
 
-def _sealed(
+def _print_element(
     fill: Fill,
     name: str,
     operation: str,

@@ -79,7 +79,7 @@ def _play(
         "roundDetails": "spin,totalBet:1.50",
         **(more or {}),
     }
-    return _sealed(
+    return _sign(
         fill, name or operation, operation, fields, Expected(operation, tx_id, fill.player, legs)
     )
 
@@ -90,7 +90,7 @@ def _refund(fill: Fill, bet_id: str) -> Example:
     The reference is the bet's.
     """
     expected = Expected("refund", bet_id, fill.player, (("ROLLBACK", None),), ("bet", bet_id))
-    return _sealed(fill, "refund", "refund", _head(fill) | {"reference": bet_id}, expected)
+    return _sign(fill, "refund", "refund", _head(fill) | {"reference": bet_id}, expected)
 
 
 def _promo_win(fill: Fill, tx_id: str, amount: Decimal) -> Example:
@@ -103,13 +103,13 @@ def _promo_win(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "reference": tx_id,
     }
     expected = Expected("promoWin", tx_id, fill.player, (("PROMO_WIN", amount),))
-    return _sealed(fill, "promoWin", "promoWin", fields, expected, with_currency=False)
+    return _sign(fill, "promoWin", "promoWin", fields, expected, with_currency=False)
 
 
 def _end_round(fill: Fill) -> Example:
     fields = _head(fill) | {"gameId": fill.game, "roundId": fill.round}
     tx_id = f"{fill.player}:{fill.game}:{fill.round}"
-    return _sealed(
+    return _sign(
         fill,
         "endRound",
         "endRound",
@@ -136,7 +136,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
         "providerId": "PragmaticPlay",
     }
-    return _sealed(
+    return _sign(
         fill,
         "a bet spelt oddly",
         "bet",
@@ -149,7 +149,7 @@ def _head(fill: Fill) -> dict[str, str]:
     return {"providerId": "PragmaticPlay", "userId": fill.player}
 
 
-def _sealed(
+def _sign(
     fill: Fill,
     name: str,
     operation: str,
@@ -160,7 +160,7 @@ def _sealed(
 ) -> Example:
     signed = "&".join(f"{field}={text}" for field, text in sorted(fields.items()))
     signed = signed.replace("\r", "").replace("\n", "") + KEYS["secret"]
-    seal = md5(signed.encode(), usedforsecurity=False).hexdigest()
+    digest = md5(signed.encode(), usedforsecurity=False).hexdigest()
     more = {CURRENCY_HEADER: fill.currency.encode()} if with_currency else {}
     headers = fill.headers(
         "application/x-www-form-urlencoded", f"/pragmatic/{operation}.html", more
@@ -169,6 +169,6 @@ def _sealed(
         name,
         headers,
         fill.player.encode(),
-        urlencode({"hash": seal, **fields}).encode(),
+        urlencode({"hash": digest, **fields}).encode(),
         (expected,),
     )

@@ -17,7 +17,7 @@ KEYS: Final[KeyMaterial] = {
     "hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"
 }
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
-BALANCE_DECIMALS: Final = None  # told, but in bytes: the adapter's own test reads them
+BALANCE_DECIMALS: Final = None  # stated, but in bytes: the adapter's own test reads them
 
 _ZERO: Final = Decimal(0)
 
@@ -62,7 +62,7 @@ def _event(
     seat: int = 0,
     more: dict[str, Any] | None = None,
 ) -> Example:
-    said = {
+    fields = {
         "event_id": event_id,
         "type": kind,
         "player" if version == 1 else "player_id": fill.player,
@@ -75,7 +75,7 @@ def _event(
         "occurred_at": fill.first_at_ms * 1000 + 7,
         **(more or {}),
     }
-    value = encode("event", version, said)
+    value = encode("event", version, fields)
     signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), value, "sha512").hex().encode()
     headers = fill.headers(CONTENT_TYPE, "/skylift/event", {"x-skylift-signature": signature})
     expected = Expected(kind, event_id, fill.player, ((leg, amount),), bet)

@@ -76,14 +76,14 @@ def _message(
         "createdAtMs": f"{at:%Y-%m-%d %H:%M:%S}.{fill.first_at_ms % 1000:03d}",
         **more,
     }
-    return _signed(fill, n, body, f"{_applicant(fill)}:{correlation}", state)
+    return _sign(fill, n, body, f"{_applicant(fill)}:{correlation}", state)
 
 
 def _older(fill: Fill, n: int, result: dict[str, Any]) -> Example:
     """Return an older message: without correlation id, and with whole seconds and an offset."""
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}+0000"
     more = {"createdAt": at, "reviewStatus": "completed", "reviewResult": result}
-    return _signed(
+    return _sign(
         fill,
         n,
         _body(fill, "applicantReviewed") | more,
@@ -109,7 +109,7 @@ def _body(fill: Fill, kind: str) -> dict[str, Any]:
     }
 
 
-def _signed(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str | None) -> Example:
+def _sign(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str | None) -> Example:
     value = json.dumps(body, indent=2, separators=(",", " : ")).encode()
     digest = _DIGESTS[n % len(_DIGESTS)]
     headers = {
