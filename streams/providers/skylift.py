@@ -77,7 +77,7 @@ Schema: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Skylift(Dialect):
-    """Skylift's dialect. It has no settings, since nothing about an invented provider is in doubt."""
+    """Skylift's dialect. It has no settings: nothing about an invented provider is in doubt."""
 
     provider: ClassVar[str] = "skylift"
     version: ClassVar[str] = "2"

@@ -184,7 +184,7 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
     [
         (
             {"adapter": "streams.providers.nobody:Nobody"},
-            "there is no module streams.providers.nobody",
+            "module streams.providers.nobody does not exist",
         ),
         ({"adapter": "streams.providers.adyen:Nobody"}, "is not a Dialect"),
         ({"adapter": "streams.providers.adyen:RejectCode"}, "is not a Dialect"),
