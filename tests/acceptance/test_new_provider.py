@@ -22,6 +22,7 @@ PARTS = (
     "streams",
     "ledger_sink",
     "fraud_agents",
+    "gateway",
     "replay",
     "lab",
     "pitboss",
@@ -110,8 +111,8 @@ def is_documented(copy: Path, name: str) -> None:
 
 def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     before = digest(copy)
-    told = pitboss(copy, "providers", "new", "luckywheel", "--write")
-    assert told == session(HOW_TO, "pitboss providers new luckywheel")
+    printed = pitboss(copy, "providers", "new", "luckywheel", "--write")
+    assert printed == session(HOW_TO, "pitboss providers new luckywheel")
     for path, body in files_of_the_how_to().items():
         written = (copy / path).read_text()  # `providers new` wrote it
         before_the_row = written[: written.rindex("[[version]]")] if path == REGISTRY else ""
