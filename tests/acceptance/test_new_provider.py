@@ -181,7 +181,7 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
     adapter.write_text(
         adapter.read_text()
         .replace('"game"', '"round"')
-        .replace("text_of(body.id, ", "str(body.at or ")
+        .replace("text_of(call.id, ", "str(call.at or ")
     )
     with pytest.raises(AssertionError, match="failed"):
         conforms(copy, "acme")
