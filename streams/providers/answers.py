@@ -26,7 +26,7 @@ class Answers:
     def __init__(self, dialects: Dialects = DIALECTS) -> None:
         """Keep the dialects; a provider's router is made at its first request."""
         self._dialects = dialects
-        self._speakers: dict[str, ProviderRouter] = {}
+        self._routers: dict[str, ProviderRouter] = {}
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return the provider's response; `results` stand in the order of the body.
@@ -43,10 +43,10 @@ class Answers:
             ) from None
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)
-        if provider not in self._speakers:
+        if provider not in self._routers:
             # Without keys: signatures were checked when it was read, here only its form counts.
-            self._speakers[provider] = ProviderRouter(versions, None)
-        read_as = self._speakers[provider].resolve_version(request)
+            self._routers[provider] = ProviderRouter(versions, None)
+        version_read = self._routers[provider].resolve_version(request)
         return next(
-            version for version in versions if version.row.version == read_as
+            version for version in versions if version.row.version == version_read
         ).dialect.answer(request, results)

@@ -104,7 +104,7 @@ def currency_of(amount: Amount, currency: str) -> str:
 def signed_currency_of(amount: Amount, currency: str) -> str:
     """Return the currency like `currency_of`, for an amount that may be below zero.
 
-    An adjustment's may.
+    The amount of an adjustment may.
     """
     # Only ASCII: some other letters have an ASCII one as their upper case.
     code = currency.upper() if currency.isascii() else currency

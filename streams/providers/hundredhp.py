@@ -274,7 +274,8 @@ def _ending(operation: str, body: _HundredHPRequest, verdict: str) -> Draft:
 def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
     """Return the amount cut to two decimals.
 
-    The text is cut, so that it may have more decimals than 64 bits hold.
+    The text is cut, so that it may have more decimals than 64 bits hold. Raises
+    Rejected(BAD_AMOUNT) below zero, and for zero unless `zero_allowed`.
     """
     sent = require(body.amount, "amount")
     whole, _, fraction = sent.partition(".")

@@ -122,9 +122,9 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
 
 
 def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item] | None:
-    """Return the items of the first key that fits.
+    """Return the items as read with the first keys that fit, in the order of `keys`.
 
-    Items of a batch may be signed with different ones.
+    Items of a batch may be signed with different ones. None where no key signs any.
     """
     best: list[Item] | None = None
     for key in keys:
@@ -151,7 +151,7 @@ def _merge(one: list[Item], other: list[Item]) -> list[Item]:
 def _mark_untimely(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
     """Return the items, marking `untimely` those that only another key signs.
 
-    What a valid key read stays.
+    An item that a valid key read stays as it is.
     """
     if len(items) != len(others):
         return items

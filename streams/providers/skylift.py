@@ -223,7 +223,7 @@ def _plain(node: Any) -> Any:
 def prefix_of(version: int, name: str = "event") -> bytes:
     """Return the head of a single-object body.
 
-    The marker and the schema's CRC-64-AVRO, little-endian.
+    It is the marker and the schema's CRC-64-AVRO, little-endian.
     """
     return _MARKER + bytes.fromhex(
         fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO")
@@ -244,7 +244,7 @@ def encode(name: str, version: int, fields: Mapping[str, Any]) -> bytes:
 def decimal_bytes(unscaled: int) -> bytes:
     """Return an unscaled decimal as Avro has it.
 
-    Two's complement, big-endian, as short as possible.
+    That is two's complement, big-endian, as short as possible.
     """
     return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
 

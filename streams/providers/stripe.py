@@ -293,9 +293,9 @@ def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Mea
 def _dispute_moved(
     kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None
 ) -> _Meaning:
-    """Return the newest movement of the dispute in this direction.
+    """Return the meaning of a dispute's newest movement in this direction.
 
-    It is in the account's own currency.
+    The movement is in the account's own currency.
     """
     del event_id, opened
     dispute = data.object
@@ -337,7 +337,7 @@ _MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Meaning]]] 
 def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
     """Return the reference to the payment.
 
-    Its payment intent, or the charge that was made without one.
+    It names the payment intent, or the charge that was made without one.
     """
     referred = optional_text(intent, "payment_intent")
     if referred is not None:

@@ -1,12 +1,10 @@
 """Sumsub's webhooks: POST JSON, one object a request, the results of identity checks.
 
-No money, no personal data.
-
-Sources: docs.sumsub.com, user-verification-webhooks, webhook-manager and
-receive-and-interpret-results-via-api. Each message is a player event; the verdict of a finished
-review is also a player's state: RED with FINAL blocks, GREEN releases. Failed deliveries are
-repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is the time of the
-message, and the ledger goes by that, not by the order of arrival.
+They hold no money and no personal data. Sources: docs.sumsub.com, user-verification-webhooks,
+webhook-manager and receive-and-interpret-results-via-api. Each message is a player event; the
+verdict of a finished review is also a player's state: RED with FINAL blocks, GREEN releases. Failed
+deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is the
+time of the message, and the ledger goes by that, not by the order of arrival.
 
 `createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have
 `createdAt` with whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed
@@ -242,7 +240,7 @@ _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "leve
 def _attributes(body: _SumsubMessage) -> dict[str, str]:
     """Return the attributes of a message without its comments, which may identify the player."""
     result = body.review_result or _Result()
-    time = {
+    attributes = {
         "applicant_id": str(body.applicant_id),
         "inspection_id": optional_text(body.inspection_id, "inspectionId"),
         "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
@@ -255,7 +253,7 @@ def _attributes(body: _SumsubMessage) -> dict[str, str]:
         "reject_labels": ",".join(sorted(result.reject_labels or ())),
         "sandbox": "true" if body.sandbox_mode else None,
     }
-    return {name: text_of(value, name) for name, value in time.items() if value}
+    return {name: text_of(value, name) for name, value in attributes.items() if value}
 
 
 def _verdict(keys: Mapping[bytes, Hmac], body: bytes, headers: Headers) -> str:

@@ -271,16 +271,16 @@ def test_a_round_in_any_order_is_the_same_events(name, seed, data):
 @every_adapter
 def test_items_cut_into_other_messages_are_the_same_events(name):
     made = subject(name).examples.make
-    rebatched = subject(name).examples.rebatch
-    if rebatched is None:
+    rebatch = subject(name).examples.rebatch
+    if rebatch is None:
         assert all(len(example.expects) == 1 for example in made(Fill(1))), (
-            "examples with several items, no rebatched()"
+            "examples with several items, no rebatch()"
         )
         return
     for seed in range(20):
         fill = Fill(seed)
         first = sorted(pair for example in made(fill) for pair in identities(read(name, example)))
-        again = rebatched(fill)
+        again = rebatch(fill)
         assert [example.value for example in again] != [example.value for example in made(fill)]
         assert (
             sorted(pair for example in again for pair in identities(read(name, example))) == first
@@ -364,7 +364,7 @@ def test_without_a_key_nothing_is_checked(name):
 
 @every_adapter
 def test_no_secret_is_shown(name):
-    """Secrets that travel inside a body are blotted out, also in one that was cut off."""
+    """Secrets that travel inside a body are masked, also in one that was cut off."""
     secrets = [text.encode() for text in subject(name).examples.keys.values()]
     for example in subject(name).make_examples(Fill(1)):
         for value in (

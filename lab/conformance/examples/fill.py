@@ -1,6 +1,4 @@
-"""The parts of an adapter's examples.
-
-Contents to fill in, the messages made of them, and what must be read there.
+"""The parts of an adapter's examples: contents, messages made of them, what must be read there.
 
 The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the
 name of the module that holds the adapter's class: those of `streams.providers.hub88:Hub88` in
@@ -160,7 +158,7 @@ class Fill:
     def tx(self, n: int = 0) -> str:
         """Return the n-th transaction id of this round.
 
-        Unique over fills; may be odd text in a hostile one.
+        It is unique over fills; in a hostile one it may be odd text.
         """
         return self._hostile_text(f"tx{n}") or f"tx-{self.uuid(n)}"
 
@@ -295,11 +293,10 @@ def market_id_text(match_id: str, market_id: str, specifiers: str, outcome_id: s
 class Example(msgspec.Struct, frozen=True):
     """One message as it reaches the raw topic.
 
-    Headers by lower-case name, the raw key, the exact bytes.
-
-    `schema` names the payload schema (the folder under `schemas/providers/<provider>`) that the
-    body fulfils. None: the folder named as the first item's operation, or the provider's only
-    folder. A message whose items are all rejected need not fulfil any.
+    It has headers by lower-case name, the raw key, and the exact bytes. `schema` names the payload
+    schema (the folder under `schemas/providers/<provider>`) that the body fulfils. None: the folder
+    named as the first item's operation, or the provider's only folder. A message whose items are
+    all rejected need not fulfil any.
     """
 
     name: str

@@ -25,7 +25,7 @@ _ZERO: Final = Decimal(0)
 def examples(fill: Fill) -> list[Example]:
     """Return two bets, one cashed out and one taken back, in version 1.
 
-    A free bet and a jackpot in version 2.
+    In version 2 there are a free bet and a jackpot.
     """
     bet, won = fill.amount(0), fill.amount(1)
     ids = [fill.tx(n) for n in range(8)]

@@ -35,8 +35,8 @@ class _Payment(NamedTuple):
 def examples(fill: Fill) -> list[Example]:
     """Return the events of a deposit's life.
 
-    A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct
-    charge; a payout.
+    They are a payment and its charge; two refunds, one of which fails; a dispute lost and won; a
+    direct charge; a payout.
     """
     intent, charge = f"pi_{fill.uuid(0)}", f"ch_{fill.uuid(1)}"
     metadata = {"metadata": {"deposit_id": fill.tx(0), "channel": "web"}}

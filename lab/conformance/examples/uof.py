@@ -63,7 +63,7 @@ def examples(fill: Fill) -> list[Example]:
 def rebatch(fill: Fill) -> list[Example]:
     """Return the first two settlements one market a message, the later market first.
 
-    Everything else as it was.
+    Everything else is as in `examples`.
     """
     made = examples(fill)
     half: _Market = (
