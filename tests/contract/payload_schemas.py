@@ -24,7 +24,7 @@ SUFFIXES = (".schema.json", ".xsd", ".avsc")
 
 
 def schema_files(provider: str, example: Example) -> list[Path]:
-    """Every version of the example's payload schema, the newest first; none where there is no folder for it."""
+    """Every version of the example's payload schema, the newest first; none without a folder for it."""
     folders = {path.name: path for path in sorted((ROOT / provider).glob("*")) if path.is_dir()}
     operation = next((expected.operation for expected in example.expects if expected.operation), "")
     named = example.schema or operation

@@ -1,4 +1,4 @@
-"""The conformance suite: what every adapter promises, held over every registered one without its being told.
+"""The conformance suite: what every adapter promises, held over every registered one without naming any.
 
 An adapter is found in the registry, its traffic by convention (`lab/conformance/examples/fill.py`). One that has no
 examples fails here.
@@ -301,7 +301,7 @@ def test_no_two_items_of_a_round_are_one_event(name):
 
 @every_adapter
 def test_other_amounts_under_the_same_ids_are_no_retry(name):
-    """Otherwise a changed bet would pass for its first sending, and nobody would be told of a conflict."""
+    """Otherwise a changed bet would pass for its first sending, and a conflict would stay unnoticed."""
     for seed in range(10):
         fill = Fill(seed)
         once, again = (
@@ -320,7 +320,7 @@ def test_other_amounts_under_the_same_ids_are_no_retry(name):
 
 
 def other_keys(dialect: Dialect) -> dict[str, str]:
-    """Key material of somebody else: valid in form, and not the provider's."""
+    """Key material of another party: valid in form, and not the provider's."""
     examples = examples_of(dialect)
     if examples.other_keys is not None:
         return dict(examples.other_keys)

@@ -70,7 +70,7 @@ def normalise(subject: AdapterUnderTest, example: Example, what: object) -> list
 
 
 def places(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where a value stands that is no object and no list."""
+    """Where a value stands that is neither an object nor a list."""
     pairs = (
         node.items()
         if isinstance(node, dict)

@@ -1,4 +1,4 @@
-"""Who cannot sign makes nobody wait: whatever is rejected under another's key stops no player (see docs/dead-letters.md)."""
+"""A sender who cannot sign holds no player: no rejection under another key stops one (see docs/dead-letters.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the first four providers hear: the bytes of each answer, by outcome and by rejection."""
+"""The answers to the first four providers: their bytes, by outcome and by rejection."""
 
 from __future__ import annotations
 

@@ -382,7 +382,7 @@ def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
     known = facts(first)
     assert len({(operation, tx_id) for operation, tx_id, *_ in known}) == sum(map(len, batches))
     again = facts(print_file(data.draw(st.permutations(straight)), shuffled=True))
-    # 1 and 1.00 are one amount; which of two equal payments printed which way is nobody's business.
+    # 1 and 1.00 are one amount; which of two equal payments printed which way does not matter.
     assert [fact[:2] for fact in again] == [fact[:2] for fact in known]
     assert sorted(_plain(fact) for fact in again) == sorted(_plain(fact) for fact in known)
 
@@ -602,7 +602,7 @@ def _sample(name: str) -> bytes:
         (
             "camt054.v8.xml",
             "camt.054/v8.xsd",
-            # An outgoing entry in SEK whose details say CRDT and CHF: nobody is paid by it.
+            # An outgoing entry in SEK whose details say CRDT and CHF: no player is paid by it.
             [("DBIT", "INFORMATIONAL", Amount(n, 1), "CHF") for n in (31, 32, 32)],
         ),
     ],

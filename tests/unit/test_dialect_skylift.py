@@ -144,7 +144,7 @@ def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
     assert code(body[10:]) is RejectCode.MALFORMED  # bare
     assert (
         code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED
-    )  # a schema nobody announced
+    )  # an unannounced schema
     assert code(prefix_of(1, "reply") + body[10:]) is RejectCode.MALFORMED
     assert code(body + b"\0") is RejectCode.MALFORMED
     assert {code(body[:cut]) for cut in range(len(body))} == {RejectCode.MALFORMED}

@@ -138,7 +138,7 @@ def test_fallbacks_are_counted_and_reported_off_the_path() -> None:
     assert (stats.records, stats.sent, stats.rejected) == (4, {TRANSACTIONS: 3}, {"MALFORMED": 1})
 
 
-# --- what is no question of structure ---------------------------------------------------------------------------------
+# --- what is not a question of structure ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [OLD, NEW])
@@ -169,7 +169,7 @@ def test_a_version_that_checks_nothing_is_no_way_round_one_that_does() -> None:
     assert item.code is RejectCode.MISSING_FIELD
     one(
         Normaliser(dialects, {}).normalise(raw_record("acme", OLD, SIGNED))
-    )  # nobody asked for checks
+    )  # no checks are configured
 
 
 def test_what_no_version_can_read_is_rejected_as_the_expected_one_says() -> None:
