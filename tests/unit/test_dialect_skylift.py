@@ -142,9 +142,7 @@ def test_money_that_does_not_fit_is_rejected(
 def test_bytes_are_never_read_as_a_schema_they_were_not_written_with() -> None:
     body = encode("event", 2, V2)
     assert code(body[10:]) is RejectCode.MALFORMED  # bare
-    assert (
-        code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED
-    )  # an unannounced schema
+    assert code(body[:2] + b"\0" * 8 + body[10:]) is RejectCode.MALFORMED  # an unannounced schema
     assert code(prefix_of(1, "reply") + body[10:]) is RejectCode.MALFORMED
     assert code(body + b"\0") is RejectCode.MALFORMED
     assert {code(body[:cut]) for cut in range(len(body))} == {RejectCode.MALFORMED}
