@@ -181,7 +181,7 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
     adapter.write_text(
         adapter.read_text()
         .replace('"game"', '"round"')
-        .replace("text_of(body.id, ", "str(body.at or ")
+        .replace("text_of(call.id, ", "str(call.at or ")
     )
     with pytest.raises(AssertionError, match="failed"):
         check_conformance(copy, "acme")
@@ -204,7 +204,7 @@ def test_nothing_is_written_over(copy, tmp_path_factory):
     ):
         with pytest.raises(AssertionError, match=complaint):
             pitboss(copy, "providers", "new", name)
-    with pytest.raises(AssertionError, match="is no checkout"):
+    with pytest.raises(AssertionError, match="is not a checkout"):
         pitboss(
             copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere"))
         )
