@@ -170,7 +170,7 @@ async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
 async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         assert (await broker.settings())["offsets.topic.replication.factor"] == "1"
-        with pytest.raises(BenchFailed, match=r"there is no topic nobody\.made\.it"):
+        with pytest.raises(BenchFailed, match=r"the topic nobody\.made\.it does not exist"):
             await broker.end_offset_sum("nobody.made.it")
 
 
