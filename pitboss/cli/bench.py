@@ -72,7 +72,8 @@ _servers_option = click.option(
 
 
 class _Figures(Protocol):
-    environment: BenchEnvironment
+    @property
+    def environment(self) -> BenchEnvironment: ...
 
     def as_json(self) -> Any: ...
 
