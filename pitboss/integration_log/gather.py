@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.integration_log.drift_log import read_drift
 from pitboss.integration_log.model import (
     EarlierLog,
@@ -17,7 +18,7 @@ from pitboss.integration_log.model import (
 )
 from pitboss.lab_package import LabMissing, requiring_lab
 from pitboss.ops.provider_traffic import read_traffic
-from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
+from pitboss.settings import Runtime, read_settings
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
 
