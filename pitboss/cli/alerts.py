@@ -1,4 +1,4 @@
-"""`pitboss alerts`: what the detectors found, and why."""
+"""`pitboss alerts`: the detectors' findings and their explanation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 @click.group()
 def alerts() -> None:
-    """What the detectors found, read anew from the alerts' topic."""
+    """Show the detectors' findings, read from the topic of alerts."""
 
 
 @alerts.command("list")
@@ -40,18 +40,18 @@ def alerts() -> None:
 @click.option("--rule", help="Only alerts of this rule, as in D01.")
 @json_option
 def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None:
-    """Every alert once, by event time."""
+    """List every alert once, by event time."""
     found = [
-        told
-        for told in _read(_runtime())
-        if (player is None or told.alert.player_id == player)
-        and (rule is None or told.alert.rule_id == rule)
+        one
+        for one in _read(_runtime())
+        if (player is None or one.alert.player_id == player)
+        and (rule is None or one.alert.rule_id == rule)
     ]
     if as_json:
-        click.echo(msgspec.json.encode([told.alert for told in found]))
+        click.echo(msgspec.json.encode([one.alert for one in found]))
         return
     if found:
-        _show_list([told.alert for told in found])
+        _show_list([one.alert for one in found])
     click.echo(f"{len(found)} alerts" if len(found) != 1 else "1 alert", err=True)
 
 
@@ -59,15 +59,16 @@ def list_command(*, player: str | None, rule: str | None, as_json: bool) -> None
 @click.argument("alert_id")
 @json_option
 def show(*, alert_id: str, as_json: bool) -> None:
-    """One alert with all its evidence. The first digits of the id are enough."""
-    told = _find(_runtime(), alert_id)
+    """Show one alert with all its evidence. The first digits of the id are enough."""
+    found = _find(_runtime(), alert_id)
     if as_json:
-        click.echo(msgspec.json.encode(told.alert))
+        click.echo(msgspec.json.encode(found.alert))
         return
-    screen.show_pairs(_lines(told.alert))
-    if told.is_contradicted:
+    screen.show_pairs(_lines(found.alert))
+    if found.is_contradicted:
         click.echo(
-            f"warning: {told.times_sent} copies of this alert differ, which is a bug: please report it",
+            f"warning: {found.times_sent} copies of this alert differ,"
+            " which is a bug: please report it",
             err=True,
         )
 
@@ -77,14 +78,14 @@ def show(*, alert_id: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> None:
-    """The seconds that mattered, and the rule run again over the same records.
+    """Show the seconds that mattered, and run the rule again over the same records.
 
-    Exit code 1 if the re-run does not raise the very same alert.
+    Exit code 1 if the re-run does not raise the same alert.
     """
     runtime = _runtime()
     alert = _find(runtime, alert_id).alert
     if alert.rule_id == DEBTS:
-        raise UsageError(_told_by_the_ledger(alert))
+        raise UsageError(_explain_ledger_alert(alert))
     first_offset, explanation = asyncio.run(_explain(runtime, alert))
     if as_json:
         fields = {
@@ -103,7 +104,7 @@ def explain_command(context: click.Context, *, alert_id: str, as_json: bool) -> 
 @click.option("--count", type=click.IntRange(1), help="Stop after this many.")
 @json_option
 def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
-    """Alerts as they come, one a line, until Ctrl-C."""
+    """Print alerts as they come, one a line, until Ctrl-C."""
     try:
         asyncio.run(_watch(_runtime(), from_start=from_start, count=count, as_json=as_json))
     except KeyboardInterrupt:
@@ -113,21 +114,21 @@ def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
 async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_json: bool) -> None:
     seen = 0
     feed = follow_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS), from_start=from_start)
-    async with aclosing(feed) as coming:  # type: ignore[type-var]  # an async generator behind a narrower type
+    # `feed` is an async generator behind a narrower type.
+    async with aclosing(feed) as coming:  # type: ignore[type-var]
         async for alert in coming:
             if as_json:
                 click.echo(msgspec.json.encode(alert))
             else:
-                click.echo(
-                    f"{_time(alert.occurred_at)}  {alert.alert_id}  {alert.severity:<6}  {alert.title}"
-                )
+                at = _time(alert.occurred_at)
+                click.echo(f"{at}  {alert.alert_id}  {alert.severity:<6}  {alert.title}")
             seen += 1
             if seen == count:
                 return
 
 
 async def _explain(runtime: Runtime, alert: FraudAlert) -> tuple[int, Explanation]:
-    """The offset that was read from, and what came of it."""
+    """Explain an alert; return the first offset that was read, and the explanation."""
     near = first_offset_of(alert)
     explanation = await _explain_from(runtime, alert, near)
     if explanation.agrees or near == 0:
@@ -152,16 +153,17 @@ async def _explain_from(runtime: Runtime, alert: FraudAlert, first_offset: int) 
         try:
             events.append((record.offset, decode(record.value)))
         except Rejected:
-            continue  # it was buried when it was first read, and counted for nothing then either
+            continue  # the detectors published it as a dead letter and did not count it either
     return explain(alert, events, DEFAULT_RULES)
 
 
-def _told_by_the_ledger(alert: FraudAlert) -> str:
+def _explain_ledger_alert(alert: FraudAlert) -> str:
     events = ", ".join(alert.sample_event_ids)
     return (
-        f"{alert.rule_id} is told by the ledger when it books {events}, not by a detector, so there is no rule to run"
-        f" again: see `pitboss alerts show {alert.alert_id}` and `pitboss ledger entry {events}` for what was booked,"
-        " and `pitboss ledger debts` for who is in debt now"
+        f"{alert.rule_id} is raised by the ledger when it books {events}, not by a detector,"
+        f" so a rule cannot be run again: see `pitboss alerts show {alert.alert_id}` and"
+        f" `pitboss ledger entry {events}` for what was booked, and `pitboss ledger debts` for the"
+        " players in debt now"
     )
 
 
@@ -182,7 +184,7 @@ def _show_list(found: Sequence[FraudAlert]) -> None:
 
 
 def _allowed(alert: FraudAlert) -> str:
-    """Empty for what the ledger tells: it measures against nothing."""
+    """Format the threshold; empty for the ledger's own alerts, which have none."""
     return f"< {alert.threshold}" if alert.threshold else ""
 
 
@@ -190,7 +192,8 @@ def _show_explanation(alert: FraudAlert, explanation: Explanation, first_offset:
     console = screen.console()
     console.print(Text(alert.title, "bold"))
     console.print(
-        f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more in any window"
+        f"{alert.rule_id} version {alert.rule_version}: {alert.threshold} {alert.unit} or more"
+        " in any window"
     )
     window_s = (alert.window_end - alert.window_start) // 1_000
     headers = ("second (UTC)", alert.unit, "", f"last {window_s} s", "")
@@ -245,9 +248,9 @@ def _lines(alert: FraudAlert) -> list[tuple[str, str]]:
 
 
 def _find(runtime: Runtime, alert_id: str) -> PublishedAlert:
-    found = [told for told in _read(runtime) if told.alert.alert_id.startswith(alert_id.lower())]
+    found = [one for one in _read(runtime) if one.alert.alert_id.startswith(alert_id.lower())]
     if not found:
-        raise UsageError(f"there is no alert {alert_id}: see `pitboss alerts list`")
+        raise UsageError(f"alert {alert_id} is not known: see `pitboss alerts list`")
     if len(found) > 1:
         raise UsageError(f"{len(found)} alerts begin with {alert_id}: give more of the id")
     return found[0]

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read or written: its name and why, on one line."""
+"""Errors of files that cannot be read or written, reported with name and reason on one line."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileFailed(PitbossError):
-    """A file or folder cannot be read or written: it is not there, not ours, or on a disk that is
-    full.
-    """
+    """Failure to read or write a file or folder: missing, not permitted, or on a full disk."""
 
     code: ClassVar[str] = "FILE_FAILED"
 
 
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """Let an error of what is done inside name its file: one of writing, as on a full disk, does
-    not by itself.
-    """
+    """Add the file name to an OSError raised inside, which a write to a full disk lacks."""
     try:
         yield
     except OSError as error:
@@ -37,24 +33,26 @@ def naming_file(path: Path) -> Iterator[None]:
 
 
 def file_failure(error: OSError) -> FileFailed | None:
-    """The same error for an operator, or None for one that is about no file: a socket's, or a bug.
+    """Convert an OSError for the operator; None for one that is not about a file.
 
-    A full disk is told without a name where nobody has given one, as behind stdout.
+    The others are a socket's, or a bug. A full disk without a file name is reported as that of the
+    output, such as stdout.
     """
     if error.filename is not None:
         return FileFailed(f"{error.filename}: {error.strerror}")
     if error.errno not in _FULL:
         return None
-    _give_up_what_stdout_does_not_take()
+    _discard_unwritable_stdout()
     return FileFailed(f"the output: {error.strerror}")
 
 
-def _give_up_what_stdout_does_not_take() -> None:
-    """Or the interpreter tries once more while it ends, and ends with a traceback and a code of its
-    own.
+def _discard_unwritable_stdout() -> None:
+    """Redirect stdout to the null device if it cannot be flushed.
+
+    Otherwise the interpreter tries again at exit, and ends with a traceback and a code of its own.
     """
     try:
         sys.stdout.flush()
     except OSError:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        with Path(os.devnull).open("wb") as devnull:
+            os.dup2(devnull.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Commands that clean up after themselves also do so when they are told to end."""
+"""Clean-up of commands on SIGTERM and SIGHUP, as on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _AS_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def unwind_on_termination() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the block as Ctrl-C does. Raises SystemExit with the shell's code
-    for that signal.
+    """Unwind the block on SIGTERM and SIGHUP as on Ctrl-C.
 
-    Only for the main thread. A signal that was ignored, as by nohup, is ignored still.
+    Raises SystemExit with the shell's exit code for the signal. Only for the main thread. A signal
+    that is already ignored, as under nohup, stays ignored.
     """
-    told: list[int] = []
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        received.append(number)
         # While an event loop runs, Ctrl-C is asyncio's, which ends the tasks in order.
         on_ctrl_c = signal.getsignal(signal.SIGINT)
         if callable(on_ctrl_c):
@@ -35,7 +35,7 @@ def unwind_on_termination() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise SystemExit(128 + (told[0] if told else signal.SIGINT)) from None
+        raise SystemExit(128 + (received[0] if received else signal.SIGINT)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -22,7 +22,7 @@ from schemas.errors import UsageError
 
 @click.group()
 def ledger() -> None:
-    """The ledger's tables."""
+    """Query, check and correct the ledger."""
 
 
 for command in (*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS, *ROUNDS):
@@ -31,33 +31,34 @@ for command in (*VIEWS, report, reconcile, months_group, *AUDIT, *CORRECTIONS, *
 
 @ledger.group("migrate")
 def migrate_group() -> None:
-    """Numbered SQL files, applied once each, in order."""
+    """List and apply the numbered SQL files, each once, in order."""
 
 
 @migrate_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_command(*, as_json: bool) -> None:
-    """Each file and whether it is applied."""
+    """List each file and whether it is applied."""
     _show(list_migrations(_database_url()), as_json=as_json)
 
 
 @migrate_group.command("up")
-@click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be applied.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def up(*, dry_run: bool, as_json: bool) -> None:
-    """Apply what is missing, making the database if there is none."""
+    """Apply what is missing, and create the database if needed."""
     runtime = resolve_runtime(read_settings())
     if not database_exists(runtime):
         if dry_run:
-            message = f"there is no database {runtime.database} yet: run it without --dry-run and all is applied"
-            raise UsageError(message)
+            raise UsageError(
+                f"database {runtime.database} does not exist: run it without --dry-run to create it"
+            )
         create_database(runtime)
     _show(migrate(runtime.database_url, dry_run=dry_run), as_json=as_json, empty="nothing to apply")
 
 
 @migrate_group.command("check")
 def check() -> None:
-    """Exit with 1 if a file of this release is not applied, or was changed after it was."""
+    """Exit with 1 if a file of this release is not applied, or was changed after it was applied."""
     missing = [
         migration.name for migration in list_migrations(_database_url()) if not migration.is_applied
     ]

@@ -1,6 +1,4 @@
-"""`pitboss ledger seal` and `verify`: evidence that no row was changed behind the ledger's back,
-and its test.
-"""
+"""`pitboss ledger seal` and `verify`: tamper evidence for the ledger's rows, and its check."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger_sink.proof.sealing import SealFault, find_seal_faults
-from ledger_sink.proof.seals import load_private_key, load_public_key
+from ledger_sink.proof.seals import SignedCheckpoint, load_private_key, load_public_key
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import json_option, print_json
 from pitboss.cli.option_types import FiniteFloat
@@ -44,7 +42,7 @@ _CHECKING_MAX_S = 24 * 3600.0
     help="Append the checkpoint here as well.",
 )
 @click.option(
-    "--every-s", type=FiniteFloat(min=0.1), help="Go on, once in so many seconds, until Ctrl-C."
+    "--every-s", type=FiniteFloat(min=0.1), help="Repeat every so many seconds, until Ctrl-C."
 )
 @json_option
 def seal(
@@ -55,12 +53,13 @@ def seal(
     every_s: float | None,
     as_json: bool,
 ) -> None:
-    """Seal what is booked, and sign a checkpoint of it to audit.checkpoints.v1 and to a file."""
+    """Seal the booked rows; publish a signed checkpoint to audit.checkpoints.v1 and to a file."""
     from pitboss.ops.checkpoints import connect, seal_and_publish, write_key_pair
 
     if new_key is not None:
         click.echo(
-            f"public key: {write_key_pair(new_key)}; keep {new_key} where the database's owner does not reach"
+            f"public key: {write_key_pair(new_key)};"
+            f" keep {new_key} out of the reach of the database's owner"
         )
         return
     if key_file is None:
@@ -89,24 +88,23 @@ def seal(
     "--public-key",
     "key_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Of the one who sealed; without it checkpoints are not looked at.",
+    help="Public key of the signer; without it checkpoints are not checked.",
 )
 @click.option(
     "--file",
     "checkpoints",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Checkpoints that were kept in a file, instead of those on the topic.",
+    help="Check the checkpoints of this file, not those on the topic.",
 )
 @json_option
 def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) -> None:
-    """Walk seals, checkpoints, sums, versions and positions; name the first bad row of each
-    partition.
+    """Check seals, checkpoints, sums, versions and positions; name each partition's first bad row.
 
-    Changes nothing: its session is read-only. Exit code 1 if anything is not as it was.
+    Changes nothing: its session is read-only. Exit code 1 if there is a fault.
     """
     runtime = resolve_runtime(read_settings())
     key = load_public_key(key_file.read_bytes()) if key_file else None
-    faults, looked_at = asyncio.run(_verified(runtime, key, checkpoints))
+    faults, looked_at = asyncio.run(_verify(runtime, key, checkpoints))
     if as_json:
         print_json(
             {"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at}
@@ -122,7 +120,7 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
         raise SystemExit(1)
 
 
-async def _verified(
+async def _verify(
     runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
 ) -> tuple[list[SealFault], list[str]]:
     from pitboss.ops.checkpoints import (
@@ -133,18 +131,18 @@ async def _verified(
     )
 
     faults: list[SealFault] = []
-    told = []
+    known: list[SignedCheckpoint] = []
     if key is not None:
-        told = (
+        known = (
             read_checkpoint_file(checkpoints)
             if checkpoints
             else await read_published_checkpoints(runtime)
         )
-        faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(told, key)]
+        faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(known, key)]
     with connect(runtime, read_only=True) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         faults += find_seal_faults(
-            connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in told]
+            connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in known]
         )
         [(seals, sealed)] = connection.execute(
             "SELECT count(*), coalesce(sum(length(digests) / 16), 0) FROM seal"
@@ -159,7 +157,7 @@ async def _verified(
     faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
     looked_at = [
         f"{sealed} rows under {seals} seals",
-        f"{len(told)} checkpoints",
+        f"{len(known)} checkpoints",
         f"{checks[0].detail}",
     ]
     return faults, looked_at

@@ -1,6 +1,4 @@
-"""`pitboss ledger adjust | approve | proposals | debts`: corrections by people, large ones by two
-of them.
-"""
+"""`pitboss ledger adjust | approve | proposals | debts`: manual corrections of wallets."""
 
 from __future__ import annotations
 
@@ -41,18 +39,18 @@ from schemas.money import exponent_of, format_minor
 def adjust(
     *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
 ) -> None:
-    """Give AMOUNT of cash to a player, or take it if it is below zero.
+    """Add AMOUNT to a player's cash, or subtract it if it is negative.
 
-    Above what one person may do alone (PITBOSS_ADJUST_ALONE) it is only proposed, and another one
-    approves it.
+    Above the limit of a single person (PITBOSS_ADJUST_ALONE) it is only proposed, and a second
+    person approves it.
     """
     code = currency.upper()
     minor = parse_minor_units(amount, code)
     if minor == 0:
-        raise UsageError("an adjustment of nothing")
+        raise UsageError("an adjustment of 0 changes nothing: give another amount")
     alone = read_operator_settings().adjust_alone
     needs_two = abs(minor) > (parse_minor_units(alone[code], code) if code in alone else 0)
-    said = {
+    event = {
         "operation": "adjustment.proposed" if needs_two else "adjustment",
         "id": str(uuid.uuid4()),
         "player_id": player_id,
@@ -63,9 +61,9 @@ def adjust(
     }
     if needs_two and not how["as_json"] and not how["dry_run"]:
         click.echo(
-            f"a second person has to approve it: pitboss ledger approve {said['id']} --by <who>"
+            f"a second person has to approve it: pitboss ledger approve {event['id']} --by <who>"
         )
-    submit_and_print(said, **how)
+    submit_and_print(event, **how)
 
 
 @click.command()
@@ -76,15 +74,14 @@ def adjust(
 @dry_run_option
 @json_option
 def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
-    """Book what somebody else has proposed; `pitboss ledger proposals` lists it."""
+    """Approve another person's proposal; `pitboss ledger proposals` lists them."""
     target = event_id(brand, "house", "adjustment.proposed", proposal_id)
     found = query_ledger(partial(read_open_proposals, event_id=target))
     if not found:
         raise UsageError(
             f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
         )
-    # The ledger decides who may approve. The same id for the same approver: asked twice, it is
-    # booked once.
+    # The ledger decides who may approve. An approver's repeat has the same id: it is booked once.
     submit_and_print(
         {
             "operation": "adjustment.approved",
@@ -101,7 +98,7 @@ def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
 @click.command()
 @json_option
 def proposals(*, as_json: bool) -> None:
-    """Corrections that wait for a second person, oldest first."""
+    """List corrections that wait for a second person, oldest first."""
     found = query_ledger(read_open_proposals)
     if as_json:
         click.echo(msgspec.json.encode(found))
@@ -126,9 +123,7 @@ def proposals(*, as_json: bool) -> None:
 @click.command()
 @json_option
 def debts(*, as_json: bool) -> None:
-    """Wallets with an account below zero: chargebacks, corrections and rollbacks of wins that were
-    spent.
-    """
+    """List wallets with a negative account: chargebacks, corrections, rollbacks of spent wins."""
     found = query_ledger(debts_of)
     columns = (
         "player_id",
@@ -151,8 +146,8 @@ def debts(*, as_json: bool) -> None:
             for minor in (one.cash_minor, one.bonus_minor, one.held_minor)
         ]
         table.add_row(one.player_id, one.currency, *texts)
-    show_rows(table, "nobody is in debt", found)
+    show_rows(table, "no wallet is in debt", found)
 
 
 CORRECTIONS = (adjust, approve, proposals, debts)
-"""What `pitboss ledger` takes over from here."""
+"""Commands that `pitboss ledger` adds."""

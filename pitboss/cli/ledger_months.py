@@ -15,15 +15,13 @@ MONTHS_AHEAD_DEFAULT = 3
 
 @click.group("months")
 def months_group() -> None:
-    """Transfers by the month in which their events came: made ahead, and moved away when they are
-    old.
-    """
+    """List, create and move the monthly partitions of the transfers."""
 
 
 @months_group.command("list")
 @json_option
 def list_command(*, as_json: bool) -> None:
-    """Each month, about how many transfers it has, and those that were moved away."""
+    """List each month with an estimate of its transfers, and the months that were moved away."""
     _show(list_months(_database_url()), as_json=as_json)
 
 
@@ -35,12 +33,12 @@ def list_command(*, as_json: bool) -> None:
     type=click.IntRange(0, 120),
     help="Months after this one.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say which would be made.")
+@click.option("--dry-run", is_flag=True, help="Only print which would be created.")
 @json_option
 def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
-    """Make what is missing of this month and those that follow.
+    """Create the missing partitions of this and the following months.
 
-    Run it once a month; late does no harm.
+    Run it once a month; a late run does no harm.
     """
     made = create_months(_database_url(), ahead, dry_run=dry_run)
     if as_json:
@@ -52,10 +50,10 @@ def make_command(*, ahead: int, dry_run: bool, as_json: bool) -> None:
 @months_group.command("away")
 @click.argument("month", type=int)
 def away_command(*, month: int) -> None:
-    """Take a month, as in 202611, out of the ledger; its table stays in the schema `away`.
+    """Move a month, as in 202611, out of the ledger; its table stays in the schema `away`.
 
-    Whether money was conserved can then only be checked with what is there, and a rollback of what
-    the month had moved is for a person.
+    Conservation of money can then only be checked over the remaining months, and a rollback of a
+    transfer of this month needs an operator.
     """
     move_away(_database_url(), month)
     click.echo(f"away.transfer_{month} can be copied and dropped")
@@ -64,9 +62,9 @@ def away_command(*, month: int) -> None:
 @months_group.command("back")
 @click.argument("month", type=int)
 def back_command(*, month: int) -> None:
-    """Put a month that was moved away back into the ledger."""
+    """Move a month back into the ledger."""
     bring_back(_database_url(), month)
-    click.echo(f"transfer_{month} is part of the ledger again")
+    click.echo(f"transfer_{month} is in the ledger again")
 
 
 def _database_url() -> str:

@@ -1,6 +1,4 @@
-"""What the ledger's views have in common: a reading of its database, and how tables and JSON are
-printed.
-"""
+"""Queries of the ledger's database, and how the commands print tables and JSON."""
 
 from __future__ import annotations
 
@@ -23,16 +21,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 
 def read_ledger(
-    runtime: Runtime, read: Callable[[LedgerDatabase], Awaitable[T]], role: Role = Role.READER
+    runtime: Runtime,
+    read: Callable[[LedgerDatabase], Awaitable[T]],
+    role: Role = Role.READER,
+    *,
+    application_name: str = "pitboss.ledger_views",
+    silence_max_s: float = _READING_MAX_S,
 ) -> T:
-    """What `read` finds in the ledger's database with a role's rights.
+    """Run `read` on the ledger's database with a role's rights and return its result.
 
-    Raises Unavailable, RightsMissing.
+    A transaction of more than `silence_max_s` seconds counts as a lost connection. Raises
+    Unavailable, RightsMissing.
     """
 
     async def run() -> T:
         database = LedgerDatabase(
-            runtime.database_url, "pitboss.ledger_views", role=role, silence_max_s=_READING_MAX_S
+            runtime.database_url, application_name, role=role, silence_max_s=silence_max_s
         )
         try:
             return await read(database)
@@ -45,9 +49,7 @@ def read_ledger(
 def show_rows(
     table: Table, if_empty: str, rows: Sequence[Any], *, as_numbers: Sequence[int] = ()
 ) -> None:
-    """A table with the numbered columns to the right, or a sentence on stderr where there are no
-    rows.
-    """
+    """Print a table, or `if_empty` on stderr without rows; align columns `as_numbers` right."""
     for index in as_numbers:
         table.columns[index].justify = "right"
     if rows:
@@ -57,5 +59,5 @@ def show_rows(
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
+    """Print a value as one JSON document."""
     click.echo(msgspec.json.encode(value))

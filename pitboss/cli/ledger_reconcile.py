@@ -1,11 +1,9 @@
-"""`pitboss ledger reconcile`: the ledger against its topics and what providers say.
-
-Exit code 1 if they differ.
-"""
+"""`pitboss ledger reconcile`: compare the ledger with its topics and with providers' statements."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -34,23 +32,28 @@ _SHOWN_MAX = 100
 
 @click.group()
 def reconcile() -> None:
-    """The ledger against its topics, and against what a provider says."""
+    """Compare the ledger with its topics, and with a provider's statement."""
 
 
 @reconcile.command()
 @click.option(
-    "--republish", "mend", is_flag=True, help="Publish again what is missing, older or different."
+    "--republish",
+    "is_repair",
+    is_flag=True,
+    help="Publish again what is missing, older or different.",
 )
-@click.option("--dry-run", is_flag=True, help="With --republish: only say what would be published.")
+@click.option(
+    "--dry-run", is_flag=True, help="With --republish: only print what would be published."
+)
 @json_option
-def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
-    """Every wallet against the last record of its key on the topic of balances."""
+def balances(*, is_repair: bool, dry_run: bool, as_json: bool) -> None:
+    """Compare every wallet with the last record of its key on the topic of balances."""
     from pitboss.ops.reconcile import reconcile_balances, republish_balances
 
     runtime = resolve_runtime(read_settings())
 
     async def read(database: LedgerDatabase) -> tuple[BalanceReport, int]:
-        if mend and not dry_run:
+        if is_repair and not dry_run:
             return await republish_balances(runtime, database)
         return await reconcile_balances(runtime, database), 0
 
@@ -70,13 +73,13 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
             )
         show_rows(
             table,
-            f"{report.compared} wallets are on the topic as they are",
+            f"{report.compared} wallets agree with the topic",
             report.faults,
             as_numbers=(2, 3),
         )
     click.echo(
-        f"{report.compared} wallets compared, {report.in_flight} on their way, {len(report.faults)} differ"
-        + (f", {sent} published again" if mend else ""),
+        f"{report.compared} wallets compared, {report.in_flight} in flight,"
+        f" {len(report.faults)} differ" + (f", {sent} published again" if is_repair else ""),
         err=True,
     )
     if report.faults:
@@ -86,8 +89,9 @@ def balances(*, mend: bool, dry_run: bool, as_json: bool) -> None:
 @reconcile.command()
 @json_option
 def offsets(*, as_json: bool) -> None:
-    """Each source offset has its entry, repeat, parking or dead letter: reads every topic and table
-    whole.
+    """Check that each source offset has its entry, repeat, parking or dead letter.
+
+    Reads every topic and table whole.
     """
     from pitboss.ops.reconcile import reconcile_offsets
 
@@ -98,12 +102,11 @@ def offsets(*, as_json: bool) -> None:
     if as_json:
         print_json(msgspec.to_builtins(check))
     else:
-        click.echo(
-            f"{'every offset is accounted for' if check.holds else 'NOT accounted for'}: {check.detail}"
-        )
+        verdict = "every offset is accounted for" if check.holds else "NOT accounted for"
+        click.echo(f"{verdict}: {check.detail}")
     if not check.holds:
         click.echo(
-            "what came within the last seconds may be on its way: run it again before you search",
+            "records of the last seconds may be in flight: run it again before you investigate",
             err=True,
         )
         raise SystemExit(1)
@@ -111,7 +114,7 @@ def offsets(*, as_json: bool) -> None:
 
 @reconcile.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--provider", required=True, help="Whose statement it is.")
+@click.option("--provider", required=True, help="The provider of the statement.")
 @click.option("--brand", default="default", show_default=True)
 @click.option(
     "--csv/--native",
@@ -122,7 +125,7 @@ def offsets(*, as_json: bool) -> None:
 @click.option(
     "--from",
     "from_text",
-    help="RFC 3339; with --until: also look for what the statement does not have.",
+    help="RFC 3339; with --until: also report what the statement lacks.",
 )
 @click.option("--until", "until_text", help="RFC 3339; up to here by event time, not included.")
 @json_option
@@ -136,27 +139,21 @@ def statement(
     until_text: str | None,
     as_json: bool,
 ) -> None:
-    """A provider's own statement against what is booked of it: missing, extra and different items."""
+    """Compare a provider's statement with the ledger: missing, extra and different items."""
     lines = _csv(file, provider, brand) if is_csv else _native(file, provider, brand)
-    span = None
-    if from_text or until_text:
-        span = (
-            parse_instant_ms(from_text) if from_text else ALWAYS_MS[0],
-            parse_instant_ms(until_text) if until_text else ALWAYS_MS[1],
-        )
+    span_ms = _span_ms(from_text, until_text)
 
     async def read(database: LedgerDatabase) -> list[StatementFault]:
         booked = await read_booked_events(database, [line.event_id for line in lines])
-        operations = sorted({line.operation for line in lines})
         moved = []
-        if span is not None:
+        if span_ms is not None:
             moved = await read_moved_events(
                 database,
                 provider=provider,
                 brand=brand,
-                operations=operations,
-                from_ms=span[0],
-                until_ms=span[1],
+                operations=sorted({line.operation for line in lines}),
+                from_ms=span_ms[0],
+                until_ms=span_ms[1],
             )
         return compare_statement(lines, booked, moved)
 
@@ -164,21 +161,30 @@ def statement(
     if as_json:
         print_json({"lines": len(lines), "faults": msgspec.to_builtins(found)})
     else:
-        table = screen.table(
-            "what", "transaction", "statement", "ledger", "event", whole=("event",), box=None
-        )
-        for fault in found[:_SHOWN_MAX]:
-            table.add_row(
-                fault.what,
-                f"{fault.operation} {fault.provider_tx_id}",
-                fault.statement,
-                fault.ledger,
-                fault.event_id,
-            )
-        show_rows(table, f"all {len(lines)} lines are booked as they say", found)
+        _show_statement_faults(found, line_count=len(lines))
     click.echo(f"{len(lines)} lines, {len(found)} faults", err=True)
     if found:
         raise SystemExit(1)
+
+
+def _span_ms(from_text: str | None, until_text: str | None) -> tuple[int, int] | None:
+    """Parse the span in which the ledger's extra items are searched; None without either bound."""
+    if not from_text and not until_text:
+        return None
+    return (
+        parse_instant_ms(from_text) if from_text else ALWAYS_MS[0],
+        parse_instant_ms(until_text) if until_text else ALWAYS_MS[1],
+    )
+
+
+def _show_statement_faults(found: Sequence[StatementFault], *, line_count: int) -> None:
+    table = screen.table(
+        "what", "transaction", "statement", "ledger", "event", whole=("event",), box=None
+    )
+    for fault in found[:_SHOWN_MAX]:
+        transaction = f"{fault.operation} {fault.provider_tx_id}"
+        table.add_row(fault.what, transaction, fault.statement, fault.ledger, fault.event_id)
+    show_rows(table, f"all {line_count} lines agree with the ledger", found)
 
 
 def _csv(file: Path, provider: str, brand: str) -> list[StatementLine]:
@@ -197,7 +203,7 @@ def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
 
     if provider not in DIALECTS:
         raise UsageError(
-            f"there is no adapter for {provider!r}: `pitboss providers list` names them"
+            f"{provider!r} has no adapter: `pitboss providers list` names those with one"
         )
     at_ms = time.time_ns() // 1_000_000
     lines, unread = parse_native_statement(
@@ -205,9 +211,10 @@ def _native(file: Path, provider: str, brand: str) -> list[StatementLine]:
     )
     for item in unread:
         where = "" if item.record_index is None else f", item {item.record_index}"
-        click.echo(f"unread: {file}{where}: {item.code} {item.detail}", err=True)
+        click.echo(f"unreadable: {file}{where}: {item.code} {item.detail}", err=True)
     if unread:
         raise UsageError(
-            f"{len(unread)} items of {file} cannot be read, so the rest would prove nothing"
+            f"{len(unread)} items of {file} cannot be read, so a comparison of the rest would prove"
+            " nothing"
         )
     return lines

@@ -1,6 +1,4 @@
-"""`pitboss ledger report`: what was bet, won and given away, and that it is the ledger's to the
-cent.
-"""
+"""`pitboss ledger report`: bets, wins and bonus cost, checked against the accounts to the cent."""
 
 from __future__ import annotations
 
@@ -27,10 +25,9 @@ from schemas.money import exponent_of, format_minor
 @click.option("--until", "until_text", help="RFC 3339; up to here, not included.")
 @json_option
 def report(*, by: str, from_text: str | None, until_text: str | None, as_json: bool) -> None:
-    """Bets, wins, jackpots, bonus cost and gross gaming revenue, checked against the accounts of
-    the house.
+    """Report bets, wins, jackpots, bonus cost and gross gaming revenue.
 
-    Exit code 1 if a sum is not the ledger's.
+    The sums are checked against the accounts of the house; exit code 1 if one differs.
     """
     dimensions = [name.strip() for name in by.split(",") if name.strip()]
     from_ms = parse_instant_ms(from_text) if from_text else ALWAYS_MS[0]
@@ -49,8 +46,8 @@ def report(*, by: str, from_text: str | None, until_text: str | None, as_json: b
         _show_report(made, dimensions)
     for wrong in made.mismatches:
         click.echo(
-            f"error: {wrong.account} {wrong.currency}: the rows say {wrong.reported_minor}, the accounts"
-            f" {wrong.booked_minor}; run `pitboss ledger verify`",
+            f"error: {wrong.account} {wrong.currency}: the rows say {wrong.reported_minor},"
+            f" the accounts {wrong.booked_minor}; run `pitboss ledger verify`",
             err=True,
         )
     if made.mismatches:

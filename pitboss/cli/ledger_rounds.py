@@ -1,9 +1,8 @@
-"""`pitboss ledger rounds | sweep`: rounds that nobody has ended, and ending those that are too old."""
+"""`pitboss ledger rounds | sweep`: open rounds, and proposals to end those that are too old."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +15,6 @@ from ledger_sink.queries.rounds import OpenRound, overdue_action, propose_ending
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import show_rows
 from pitboss.cli.operator_commands import (
-    APPLICATION_NAME,
     by_option,
     dry_run_option,
     format_time,
@@ -24,33 +22,25 @@ from pitboss.cli.operator_commands import (
     query_ledger,
 )
 from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.operator_events import append_events
+from pitboss.ops.periods import parse_duration_ms
 from pitboss.settings import read_settings
-from runtime.kafka.producer import BatchProducer, ProducerSettings
-from schemas import codec
-from schemas.errors import UsageError
-from schemas.events import WalletTransaction
 from schemas.money import exponent_of, format_minor
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS
 from streams.providers.registry import policies
 
-_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
 _provider = click.option("--provider", help="Only of this provider.")
 _player = click.option("--player", "player_id", help="Only of this player.")
 
 
-def parse_duration_ms(text: str) -> int:
-    """`90s`, `30m`, `12h` or `14d` in milliseconds. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if match is None:
-        raise UsageError(f"{text!r} is no duration: write 90s, 30m, 12h or 14d")
-    return int(match[1]) * _UNITS_MS[match[2]]
-
-
 @click.command()
 @click.option(
-    "--open", "is_open", is_flag=True, default=True, help="Open ones; there are no others here."
+    "--open",
+    "is_open",
+    is_flag=True,
+    default=True,
+    help="Open rounds: always on, as only these are listed.",
 )
 @click.option("--older-than", default="0s", show_default=True, help="90s, 30m, 12h, 14d.")
 @_provider
@@ -59,9 +49,9 @@ def parse_duration_ms(text: str) -> int:
 def rounds(
     *, is_open: bool, older_than: str, provider: str | None, player_id: str | None, as_json: bool
 ) -> None:
-    """Rounds with a bet that nothing has ended, oldest first.
+    """List rounds with a bet that nothing has closed, oldest first.
 
-    Reads all entries: not for every minute.
+    Reads all entries: do not run it every minute.
     """
     del is_open
     now_ms = time.time_ns() // 1_000_000
@@ -103,7 +93,7 @@ def _show(views: Sequence[Mapping[str, Any]]) -> None:
     for view in views:
         currency = view["currency"]
         staked = format_minor(view["staked_minor"], exponent_of(currency)) if currency else "0"
-        age_h, rest = divmod(view["age_ms"], _UNITS_MS["h"])
+        age_h, rest = divmod(view["age_ms"], 3_600_000)
         table.add_row(
             format_time(view["opened_at"]),
             f"{age_h} h" if age_h else f"{rest // 60_000} min",
@@ -148,20 +138,5 @@ def sweep(*, provider: str | None, actor: str, dry_run: bool, as_json: bool) -> 
     click.echo(f"{len(events)} {'would be proposed' if dry_run else 'proposed'}")
 
 
-async def append_events(
-    bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]
-) -> None:
-    """Append events of our own to the log, each under its player's key. Raises Unavailable."""
-    encode = codec.encoder(WalletTransaction)
-    producer = BatchProducer(ProducerSettings(bootstrap_servers, APPLICATION_NAME))
-    await producer.start()
-    try:
-        await producer.send_keyed(
-            topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events]
-        )
-    finally:
-        await producer.stop()
-
-
 ROUNDS = (rounds, sweep)
-"""What `pitboss ledger` takes over from here."""
+"""Commands that `pitboss ledger` adds."""

@@ -1,10 +1,8 @@
-"""`pitboss ledger balance|history|entry|round`: the ledger's own rows, as tables or JSON.
-
-Nothing is written.
-"""
+"""`pitboss ledger balance | history | entry | round`: the ledger's rows, as tables or JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,10 +32,9 @@ from schemas.money import exponent_of, format_minor
 )
 @json_option
 def balance(*, player: str, place: str | None, as_json: bool) -> None:
-    """What a player's wallets hold, now or when the log was booked up to a time or an offset.
+    """Show a player's wallets, now or when the log was booked up to a time or an offset.
 
-    A time is that of the log: what had been appended to it by then. The record at an offset is
-    included.
+    A time is that of the log: records appended by then count. The record at an offset is included.
     """
     runtime = resolve_runtime(read_settings())
 
@@ -132,9 +129,7 @@ def _movement_row(movement: history.Movement, scale: int) -> list[str]:
 def history_command(
     *, player: str, currency: str | None, limit: int, before_version: int | None, as_json: bool
 ) -> None:
-    """What moved a player's wallet, newest first, with the balances after each movement and where
-    it came from.
-    """
+    """List a wallet's movements, newest first, with the balances after each and its source."""
     before = before_version or history.LAST_VERSION
 
     async def read(database: LedgerDatabase) -> tuple[str, list[history.Movement]]:
@@ -165,7 +160,7 @@ def history_command(
     "--brand",
     default="default",
     show_default=True,
-    help="With the next three: the event by its own names.",
+    help="With the next three, in place of EVENT_ID.",
 )
 @click.option("--provider")
 @click.option("--operation")
@@ -180,7 +175,7 @@ def entry(
     provider_tx_id: str | None,
     as_json: bool,
 ) -> None:
-    """Every decision about an event, what it moved, what closed it, and who asked again.
+    """Show every decision about an event, its transfers, what closed it, and its repeats.
 
     Exit code 1 if the ledger does not know it.
     """
@@ -207,14 +202,14 @@ def entry(
 @click.option("--provider", help="Two providers may use one round id.")
 @click.option(
     "--player",
-    help="Only what moved this player's money: by key, where otherwise every entry is read.",
+    help="Only this player's movements: read by key, without it every entry is read.",
 )
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
 @json_option
 def round_command(
     *, round_id: str, provider: str | None, player: str | None, limit: int, as_json: bool
 ) -> None:
-    """The events of a round and what became of them."""
+    """List the events of a round and their outcomes."""
 
     async def read(database: LedgerDatabase) -> list[history.RoundEvent]:
         return await history.round_events(
@@ -258,7 +253,7 @@ async def _only_currency(database: LedgerDatabase, player: str) -> str:
     currencies = [wallet.currency for wallet in await history.current_wallets(database, player)]
     if not currencies:
         raise UsageError(
-            f"{player!r} has no wallet: check the id, it is the provider's spelling of it"
+            f"{player!r} has no wallet: check the id, it is spelled as the provider does"
         )
     if len(currencies) > 1:
         raise UsageError(
@@ -273,6 +268,16 @@ def _wallet_fields(wallet: history.WalletAt) -> dict[str, Any]:
 
 
 def _event_tables(found: history.EventHistory) -> list[Table]:
+    tables = (
+        _decisions_table(found.decisions),
+        _transfers_table(found.decisions),
+        _closings_table(found.closed_by),
+        _repeats_table(found.repeats),
+    )
+    return [table for table in tables if table.row_count]
+
+
+def _decisions_table(decisions: Sequence[history.EventDecision]) -> Table:
     columns = (
         "decision",
         "time (UTC)",
@@ -283,13 +288,10 @@ def _event_tables(found: history.EventHistory) -> list[Table]:
         "attempt",
         "booked from",
     )
-    decisions = screen.table(*columns, whole=("transaction",), box=None)
-    moved = screen.table(
-        "version", "moved", "from", "to", title="moved", title_justify="left", box=None
-    )
-    for one in found.decisions:
+    table = screen.table(*columns, whole=("transaction",), box=None)
+    for one in decisions:
         known = one.currency is not None and one.available_minor is not None
-        decisions.add_row(
+        table.add_row(
             str(one.decision),
             _time(one.occurred_at),
             f"{one.provider} {one.operation} {one.provider_tx_id}",
@@ -299,33 +301,40 @@ def _event_tables(found: history.EventHistory) -> list[Table]:
             f"{one.attempt_topic}-{one.attempt_part}@{one.attempt_offset}",
             f"{one.part}@{one.source_offset}",
         )
+    return table
+
+
+def _transfers_table(decisions: Sequence[history.EventDecision]) -> Table:
+    table = screen.table(
+        "version", "moved", "from", "to", title="moved", title_justify="left", box=None
+    )
+    for one in decisions:
         for row in one.moved:
-            moved.add_row(
-                str(row.version),
-                _money(row.amount_minor, one.currency or ""),
-                row.debit,
-                row.credit,
-            )
-    tables = [decisions, moved]
-    if found.closed_by:
-        closed = screen.table(
-            "closed", "by event", "player", "booked from", whole=("by event",), box=None
+            amount = _money(row.amount_minor, one.currency or "")
+            table.add_row(str(row.version), amount, row.debit, row.credit)
+    return table
+
+
+def _closings_table(closings: Sequence[history.EventClosing]) -> Table:
+    table = screen.table(
+        "closed", "by event", "player", "booked from", whole=("by event",), box=None
+    )
+    for closing in closings:
+        place = f"{closing.part}@{closing.source_offset}"
+        table.add_row(closing.action, closing.by_event_id, closing.player_id, place)
+    return table
+
+
+def _repeats_table(repeats: Sequence[history.RepeatedAttempt]) -> Table:
+    table = screen.table("repeated at", "answered", "redelivered", "booked from", box=None)
+    for repeat in repeats:
+        table.add_row(
+            f"{repeat.attempt_topic}-{repeat.attempt_part}@{repeat.attempt_offset}",
+            f"{repeat.outcome} {repeat.reason}",
+            "yes" if repeat.redelivered else "",
+            f"{repeat.part}@{repeat.source_offset}",
         )
-        for closing in found.closed_by:
-            place = f"{closing.part}@{closing.source_offset}"
-            closed.add_row(closing.action, closing.by_event_id, closing.player_id, place)
-        tables.append(closed)
-    if found.repeats:
-        repeats = screen.table("asked again at", "heard", "redelivered", "booked from", box=None)
-        for one_more in found.repeats:
-            repeats.add_row(
-                f"{one_more.attempt_topic}-{one_more.attempt_part}@{one_more.attempt_offset}",
-                f"{one_more.outcome} {one_more.reason}",
-                "yes" if one_more.redelivered else "",
-                f"{one_more.part}@{one_more.source_offset}",
-            )
-        tables.append(repeats)
-    return [table for table in tables if table.row_count]
+    return table
 
 
 def _format_movement(debit: str, credit: str, amount_minor: int, scale: int) -> str:

@@ -1,6 +1,4 @@
-"""The `pitboss` command: a group that imports a subcommand's module only when that subcommand is
-called.
-"""
+"""The `pitboss` command: a group that imports a command's module only when it is called."""
 
 from __future__ import annotations
 
@@ -15,35 +13,35 @@ from pitboss.lab_package import requiring_lab
 from pitboss.settings import read_worker_settings
 from schemas.errors import PitbossError
 
-# Name → where it is, and what `pitboss --help` says of it without importing it. In the order of
-# that help.
+# Name → module:command, and its line in `pitboss --help`, in the order of that help. The help
+# imports no command.
 COMMANDS = {
     "up": ("pitboss.cli.stack:up", "Start Kafka and PostgreSQL in the background."),
     "down": ("pitboss.cli.stack:down", "Stop them; the data stays."),
-    "status": ("pitboss.cli.stack:status", "Whether they run, and where."),
+    "status": ("pitboss.cli.stack:status", "Show whether they run, and where."),
     "doctor": ("pitboss.cli.stack:doctor", "Check what Pitboss needs on this machine."),
-    "demo": ("pitboss.cli.demo:demo", "The main job end to end, with its checks."),
+    "demo": ("pitboss.cli.demo:demo", "Run the main job end to end, with its checks."),
     "provision": (
         "pitboss.cli.provision:provision",
         "Create what is missing of database, tables and topics.",
     ),
-    "run": ("pitboss.cli.run:run", "Run workers and start them again when they end."),
+    "run": ("pitboss.cli.run:run", "Run workers and restart them when they end."),
     "schemas": (
         "pitboss.cli.schemas:schemas",
-        "The contracts of the topics, and whether they may be released.",
+        "Show and check the contracts of the topics.",
     ),
     "providers": (
         "pitboss.cli.providers:providers",
-        "Providers, their versions and their adapters.",
+        "List providers' versions; check and create adapters.",
     ),
     "topics": (
         "pitboss.cli.topics:topics",
-        "Create and check topics, and see how far readers are behind.",
+        "Create and check topics, and show consumer lag.",
     ),
-    "player": ("pitboss.cli.player:player", "One player: balances, blocks, holds and limits."),
-    "ledger": ("pitboss.cli.ledger:ledger", "The ledger's tables."),
-    "dlt": ("pitboss.cli.dlt:dlt", "What could not be used: list, show, redrive, drop."),
-    "alerts": ("pitboss.cli.alerts:alerts", "What the detectors found, and why."),
+    "player": ("pitboss.cli.player:player", "Show, block, hold or limit a player."),
+    "ledger": ("pitboss.cli.ledger:ledger", "Query, check and correct the ledger."),
+    "dlt": ("pitboss.cli.dlt:dlt", "List, show, redrive and drop dead letters."),
+    "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
     "simulate": (
         "pitboss.cli.simulate:simulate",
         "Prove the ledger in a simulated world full of faults.",
@@ -54,13 +52,17 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are named in a table and imported on use."""
+    """Command group that imports a command's module on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the table's order."""
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
@@ -76,10 +78,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours ends it with its message and exit code, not with a
-        traceback.
+        """Run the command; a PitbossError ends it with its message and exit code, not a traceback.
 
-        So does a file of the operator's that cannot be read or written.
+        So does a file that cannot be read or written.
         """
         try:
             return super().invoke(ctx)
@@ -103,7 +104,7 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
 )
 @click.version_option(package_name="pitboss")
 def cli() -> None:
-    """Provider events in, settled balances and fraud alerts out."""
+    """Turn provider events into settled balances and fraud alerts."""
     if (settings := read_worker_settings()).currencies_file is not None:
         from pitboss.settings import read_currencies
         from schemas.money import configure_currencies

@@ -1,12 +1,9 @@
-"""What commands share by which a person tells the ledger something: who and why, and the ledger's
-answer.
-"""
+"""Options and output shared by the commands that append operators' events to the log."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,11 +11,12 @@ import click
 import msgspec
 
 from ledger_sink.store.database import LedgerDatabase
+from pitboss.cli.ledger_queries import read_ledger
 from pitboss.cli.option_types import FiniteFloat
 from pitboss.embedded.state import resolve_runtime
-from pitboss.ops import operator_events as house
+from pitboss.ops import operator_events
 from pitboss.settings import read_settings, read_worker_settings
-from runtime.postgres.roles import Role
+from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome
 from schemas.money import amount_from_text, format_minor, minor_units
@@ -32,10 +30,10 @@ ACCEPTED_OUTCOMES = frozenset(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-by_option = click.option("--by", "actor", required=True, help="Who does it; kept in the log.")
-reason_option = click.option("--reason", required=True, help="Why; kept in the log.")
+by_option = click.option("--by", "actor", required=True, help="The acting person; kept in the log.")
+reason_option = click.option("--reason", required=True, help="The reason; kept in the log.")
 brand_option = click.option(
-    "--brand", default="default", show_default=True, help="The brand that it is done for."
+    "--brand", default="default", show_default=True, help="The brand of the player."
 )
 wait_option = click.option(
     "--wait",
@@ -46,12 +44,12 @@ wait_option = click.option(
     help="Seconds to wait for the ledger.",
 )
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be written, and write nothing."
+    "--dry-run", is_flag=True, help="Print what would be written, and write nothing."
 )
 
 
 def operator_options(command: C) -> C:
-    """The options of every command that appends to the log."""
+    """Add the options of every command that appends to the log."""
     for option in (
         json_option,
         dry_run_option,
@@ -65,27 +63,17 @@ def operator_options(command: C) -> C:
 
 
 def query_ledger(query: Callable[[LedgerDatabase], Awaitable[T]]) -> T:
-    """The answer of the installation's database."""
-    runtime = resolve_runtime(read_settings())
-
-    async def ask() -> T:
-        async with _database(runtime.database_url) as database:
-            return await query(database)
-
-    return asyncio.run(ask())
-
-
-@asynccontextmanager
-async def _database(url: str) -> Any:
-    database = LedgerDatabase(url, APPLICATION_NAME, role=Role.READER)
-    try:
-        yield database
-    finally:
-        await database.close()
+    """Run a query on the installation's ledger. Raises Unavailable, RightsMissing."""
+    return read_ledger(
+        resolve_runtime(read_settings()),
+        query,
+        application_name=APPLICATION_NAME,
+        silence_max_s=SILENCE_MAX_S,
+    )
 
 
 def parse_minor_units(amount: str, currency: str) -> int:
-    """The amount in minor units. Raises UsageError for what is no exact amount of the currency."""
+    """Parse an amount into minor units. Raises UsageError unless it is exact in the currency."""
     try:
         return minor_units(amount_from_text(amount), currency)
     except Rejected as error:
@@ -93,24 +81,24 @@ def parse_minor_units(amount: str, currency: str) -> int:
 
 
 def submit_and_print(
-    said: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
+    event: Mapping[str, Any], *, brand: str, wait_s: float, dry_run: bool, as_json: bool
 ) -> None:
-    """Append what a person says, print the ledger's answer, and exit with 1 if it refuses."""
+    """Append an operator's event, print the ledger's outcome; exit with 1 if it is refused."""
     if dry_run:
         click.echo(
-            msgspec.json.encode(said)
+            msgspec.json.encode(event)
             if as_json
-            else f"would append: {msgspec.json.encode(said).decode()}"
+            else f"would append: {msgspec.json.encode(event).decode()}"
         )
         return
     runtime, worker = resolve_runtime(read_settings()), read_worker_settings()
-    attempt, outcome = asyncio.run(house.submit(runtime, worker, said, brand, wait_s))
+    attempt, outcome = asyncio.run(operator_events.submit(runtime, worker, event, brand, wait_s))
     where = f"{attempt.topic}-{attempt.partition}@{attempt.offset}"
     if as_json:
-        click.echo(msgspec.json.encode({"attempt": where, "said": said, "outcome": outcome}))
+        click.echo(msgspec.json.encode({"attempt": where, "said": event, "outcome": outcome}))
     elif outcome is None:
         click.echo(
-            f"appended as {where}; the ledger has not answered within {wait_s:g} s, and will"
+            f"appended as {where}; the ledger did not answer within {wait_s:g} s, it will later"
         )
     else:
         click.echo(f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})")
@@ -125,5 +113,5 @@ def _balance(outcome: WalletOutcome) -> str:
 
 
 def format_time(epoch_ms: int) -> str:
-    """A time as a person reads it, UTC."""
+    """Format epoch ms as a UTC time, to the second."""
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

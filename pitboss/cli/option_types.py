@@ -1,4 +1,4 @@
-"""Types of options that several commands have."""
+"""Types of options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import click
 
 
 class FiniteFloat(click.FloatRange):
-    """A number with bounds: click's own range takes `nan`, which is on no side of any bound, and
-    `inf`.
-    """
+    """Finite number with bounds; click's own range accepts `nan`, outside any bound, and `inf`."""
 
     name = "float range"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Refuse what is no number of anything."""
+        """Convert as click does, and refuse `nan` and `inf`."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number.", param, ctx)
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
 
 

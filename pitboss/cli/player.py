@@ -1,4 +1,4 @@
-"""`pitboss player`: how a player stands, and what may stop the player's bets."""
+"""`pitboss player`: a player's balances, blocks, holds and limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _source = click.option(
     type=click.Choice(["operator", "alert", "kyc"]),
     default="operator",
     show_default=True,
-    help="Whose block it is: a source takes back only its own.",
+    help="The source of the block: it can only release its own.",
 )
 _alert = click.option(
     "--alert", "alert_id", help="The alert that led to it; its source is then `alert`."
@@ -35,9 +35,9 @@ _alert = click.option(
 
 @click.group()
 def player() -> None:
-    """One player: balances, blocks, holds and limits.
+    """Show, block, hold or limit a player.
 
-    What is changed here is an event of the log.
+    Each change is an event of the log.
     """
 
 
@@ -45,13 +45,13 @@ def player() -> None:
 @click.argument("player_id")
 @json_option
 def show(*, player_id: str, as_json: bool) -> None:
-    """Wallets, and what blocks, holds and limits the player."""
+    """Show a player's wallets, blocks, holds and limits."""
     found = query_ledger(partial(read_player, player_id=player_id))
     if as_json:
         click.echo(msgspec.json.encode(_as_json(found)))
         return
     if not found.wallets and not found.state.event_id:
-        click.echo(f"the ledger knows no player {player_id}", err=True)
+        click.echo(f"the ledger does not know player {player_id}", err=True)
         return
     table = screen.table(
         "currency", "cash", "bonus", "held", "to be wagered", "largest bet", "version"
@@ -80,7 +80,7 @@ def show(*, player_id: str, as_json: bool) -> None:
 
 
 def _with_wallets_of_limits(found: PlayerView) -> list[Wallet]:
-    """A limit may be set before there is a wallet."""
+    """Return the wallets, and an empty one for each currency that has only a limit."""
     there = {wallet.currency for wallet in found.wallets}
     missing = sorted(currency for currency in found.state.limits if currency not in there)
     return found.wallets + [
@@ -123,8 +123,8 @@ def _as_json(found: PlayerView) -> dict[str, Any]:
 def _state(
     operation: str, player_id: str, actor: str, reason: str, source: str, alert_id: str | None
 ) -> dict[str, Any]:
-    said = {"operation": operation, "player_id": player_id, "actor": actor, "reason": reason}
-    return said | ({"alert_id": alert_id} if alert_id is not None else {"source": source})
+    event = {"operation": operation, "player_id": player_id, "actor": actor, "reason": reason}
+    return event | ({"alert_id": alert_id} if alert_id is not None else {"source": source})
 
 
 @player.command()
@@ -159,7 +159,7 @@ def hold(
 def release(
     *, player_id: str, actor: str, reason: str, source: str, alert_id: str | None, **how: Any
 ) -> None:
-    """Take back a block or a hold of one source; those of others stay."""
+    """Release a block or a hold of one source; those of others stay."""
     submit_and_print(_state("player.released", player_id, actor, reason, source, alert_id), **how)
 
 
@@ -171,11 +171,11 @@ def release(
 def limit(
     *, player_id: str, amount: str, currency: str, actor: str, reason: str, **how: Any
 ) -> None:
-    """The largest single bet in CURRENCY; AMOUNT `none` takes the limit away."""
-    said = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
+    """Set the largest single bet in CURRENCY; AMOUNT `none` removes the limit."""
+    event = {"player_id": player_id, "currency": currency.upper(), "actor": actor, "reason": reason}
     if amount == "none":
         exponent_of(currency.upper())
-        submit_and_print({"operation": "player.unlimited", **said}, **how)
+        submit_and_print({"operation": "player.unlimited", **event}, **how)
         return
     parse_minor_units(amount, currency.upper())
-    submit_and_print({"operation": "player.limited", "amount": amount, **said}, **how)
+    submit_and_print({"operation": "player.limited", "amount": amount, **event}, **how)

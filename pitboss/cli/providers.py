@@ -1,6 +1,4 @@
-"""`pitboss providers`: the versions that are spoken, their traffic, and whether their adapters keep
-their promises.
-"""
+"""`pitboss providers`: versions of providers, their traffic, and their adapters' conformance."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from pitboss.cli.providers_new import new
 
 @click.group()
 def providers() -> None:
-    """Providers, their versions and their adapters."""
+    """List providers' versions; check and create adapters."""
 
 
 providers.add_command(list_command)

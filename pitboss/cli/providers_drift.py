@@ -1,4 +1,4 @@
-"""`pitboss providers drift`: in which ways the providers' payloads differ from what they declared."""
+"""`pitboss providers drift`: differences between providers' payloads and their declared schemas."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ _COLUMNS = (
 @click.option("--since", help="Only what was first seen since: 7d, 24h, or a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the examples.")
 def drift_command(providers: tuple[str, ...], since: str | None, as_json: bool) -> None:
-    """Each way in which payloads differ from their declared schema, once, by when it was first
-    seen.
-    """
+    """List each way in which payloads differ from their declared schema, by first occurrence."""
     from pitboss.integration_log.drift_log import read_drift
 
     unknown = set(providers) - set(DIALECTS)
     if unknown:
         raise UsageError(
-            f"there is no provider {', '.join(sorted(unknown))}: providers are {', '.join(sorted(DIALECTS))}"
+            f"provider {', '.join(sorted(unknown))} is not known:"
+            f" providers are {', '.join(sorted(DIALECTS))}"
         )
     from_ms = 0 if since is None else parse_since_ms(since, time.time_ns() // 1_000_000)
     runtime = resolve_runtime(read_settings())
@@ -62,7 +61,7 @@ def _show(found: Sequence[SchemaDrift]) -> None:
     for drift in found:
         at = datetime.fromtimestamp(drift.seen_at // 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
         source = f"{drift.source.topic}-{drift.source.partition}@{drift.source.offset}"
-        said = (
+        columns = (
             drift.provider,
             drift.provider_version,
             drift.event,
@@ -71,5 +70,5 @@ def _show(found: Sequence[SchemaDrift]) -> None:
             drift.detail,
             source,
         )
-        table.add_row(at, *said, drift.rejected or "")
+        table.add_row(at, *columns, drift.rejected or "")
     screen.show(table)

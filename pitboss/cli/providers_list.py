@@ -1,6 +1,4 @@
-"""`pitboss providers list`: every version of every provider, how long it has, and whether anybody
-still sends it.
-"""
+"""`pitboss providers list`: every provider version, its days to retirement and its traffic."""
 
 from __future__ import annotations
 
@@ -36,11 +34,10 @@ _COLUMNS = (
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool) -> None:
-    """State, days to retirement, events of the last day and the last of them, by provider and
-    version.
+    """List state, days to retirement, events of the last day and the last of them, by version.
 
-    Without running servers the last two are left out. A version that is retired within 30 days and
-    still has traffic is warned of.
+    Without running servers the last two are left out. A version that retires within 30 days and
+    still has traffic gives a warning.
     """
     now_ms = time.time_ns() // 1_000_000
     today = datetime.fromtimestamp(now_ms // 1000, tz=UTC).date()
@@ -60,17 +57,17 @@ def describe_versions(
     traffic: Mapping[tuple[str, str], VersionTraffic] | None,
     today: date,
 ) -> list[dict[str, Any]]:
-    """One object a version; `traffic` None: nothing is known of it.
+    """Return one object per version; `last_sample` is of the last day.
 
-    `last_sample` is of the last day.
+    `traffic` is None if it is not known.
     """
     return [
-        _described(row, traffic, today)
+        _describe_version(row, traffic, today)
         for row in sorted(rows, key=lambda row: (row.provider, row.version))
     ]
 
 
-def _described(
+def _describe_version(
     row: VersionRow, traffic: Mapping[tuple[str, str], VersionTraffic] | None, today: date
 ) -> dict[str, Any]:
     seen = None if traffic is None else traffic.get((row.provider, row.version))
@@ -107,7 +104,7 @@ def _traffic(now_ms: int) -> dict[tuple[str, str], VersionTraffic] | None:
     try:
         return asyncio.run(read_daily_traffic(runtime, now_ms))
     except PitbossError as error:
-        # The list is of use without it, and most of all while something is down.
+        # The list is useful without traffic, above all while a server is down.
         click.echo(f"no traffic: {error.code} {error}", err=True)
         return None
 

@@ -1,24 +1,16 @@
-"""`pitboss providers log`: what happened between this installation and its providers in a week, as
-a document.
-"""
+"""`pitboss providers log`: the integration log of a period, as Markdown or JSON."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from pitboss.cli.files import naming_file
 from pitboss.ops.periods import parse_since_ms
-from schemas.errors import UsageError
-
-if TYPE_CHECKING:
-    from pitboss.integration_log.model import EarlierLog, IntegrationLog
-
-PREFIX = "integration-log-"
 
 
 @click.command("log")
@@ -35,26 +27,26 @@ PREFIX = "integration-log-"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of Markdown.")
 @click.option(
-    "--dry-run", is_flag=True, help="With --out: say what would be written, and write nothing."
+    "--dry-run", is_flag=True, help="With --out: print what would be written, and write nothing."
 )
 @click.pass_context
 def log_command(
     context: click.Context, since: str, out: Path | None, as_json: bool, dry_run: bool
 ) -> None:
-    """Versions and their traffic, drift, schema changes, rejected records by code, conformance of
-    the adapters.
+    """Report versions and traffic, drift, schema changes, rejected records and adapter conformance.
 
-    Schema changes are told against an earlier log in the folder. Without running servers what only
-    they know is left out, and the log says so. Exit code 1 if an adapter fails its conformance run.
+    Schema changes are those since an earlier log in the folder. Without running servers the
+    sections that need them are left out, and the log says so. Exit code 1 if an adapter fails its
+    conformance run.
     """
-    from pitboss.integration_log.gather import gather_log
+    from pitboss.integration_log.gather import gather_log, read_earlier_logs, render_files
     from pitboss.integration_log.markdown import render_markdown
 
     until = time.time_ns() // 1_000_000
-    earlier = {} if out is None else _earlier(out)
+    earlier = {} if out is None else read_earlier_logs(out)
     log = gather_log(parse_since_ms(since, until), until, earlier)
     if out is not None:
-        _write(log, out, dry_run=dry_run)
+        _write(render_files(log, out), dry_run=dry_run)
     if out is None or as_json:
         click.echo(
             msgspec.json.format(msgspec.json.encode(log)) if as_json else render_markdown(log),
@@ -65,37 +57,10 @@ def log_command(
     context.exit(0 if all(one.has_passed for one in log.conformance) else 1)
 
 
-def _earlier(folder: Path) -> dict[str, EarlierLog]:
-    """The logs that were written into a folder before.
-
-    Raises UsageError for one that cannot be read.
-    """
-    from pitboss.integration_log.model import EarlierLog
-
-    found = {}
-    for file in sorted(folder.glob(f"{PREFIX}*.json")):
-        try:
-            found[file.name] = msgspec.json.decode(file.read_bytes(), type=EarlierLog)
-        except (OSError, msgspec.DecodeError) as error:
-            raise UsageError(
-                f"{file} is no integration log that can be compared with: {error}; move it away"
-            ) from error
-    return found
-
-
-def _write(log: IntegrationLog, folder: Path, *, dry_run: bool) -> None:
-    from pitboss.integration_log.markdown import render_markdown
-    from pitboss.integration_log.model import file_stamp
-
-    stem = f"{PREFIX}{file_stamp(log.until)}"
-    contents = {
-        folder / f"{stem}.md": render_markdown(log).encode(),
-        folder / f"{stem}.json": msgspec.json.format(msgspec.json.encode(log)),
-    }
-    if not dry_run:
-        folder.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items():
+def _write(files: Mapping[Path, bytes], *, dry_run: bool) -> None:
+    for file, content in files.items():
         if not dry_run:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with naming_file(file):
                 file.write_bytes(content)
         click.echo(f"{'would write' if dry_run else 'wrote'} {file}", err=True)

@@ -1,6 +1,4 @@
-"""`pitboss provision`: database, tables and topics, for workers that something else than `pitboss
-run` starts.
-"""
+"""`pitboss provision`: database, tables and topics, for workers not started by `pitboss run`."""
 
 from __future__ import annotations
 
@@ -21,19 +19,17 @@ from schemas.topics import PARTITIONS_DEFAULT
     default=PARTITIONS_DEFAULT,
     show_default=True,
     type=click.IntRange(1, 1_000),
-    help="Of every topic that is created now and has no number of its own; those that exist keep theirs.",
+    help="Of every topic created now whose number is not fixed; existing topics keep theirs.",
 )
 @click.option(
     "--provider", "providers", multiple=True, help="Raw topics for this one only; may be repeated."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Ask both servers what is missing, and change nothing."
+    "--dry-run", is_flag=True, help="Query both servers for what is missing, and change nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Create what is missing of the database, its tables and the topics; what is there stays as it
-    is.
-    """
+    """Create what is missing of database, tables and topics; existing ones stay unchanged."""
     runtime = resolve_runtime(read_settings())
     done = make_ready(runtime, partitions=partitions, providers=providers or None, dry_run=dry_run)
     if as_json:
@@ -51,6 +47,5 @@ def provision(partitions: int, providers: tuple[str, ...], dry_run: bool, as_jso
     ):
         for name in missing:
             click.echo(f"would create  {kind} {name}")
-    click.echo(
-        f"{len(done.migrations)} migrations and {len(done.topics.created)} topics to be created: {where}"
-    )
+    counts = f"{len(done.migrations)} migrations and {len(done.topics.created)} topics"
+    click.echo(f"{counts} to be created: {where}")

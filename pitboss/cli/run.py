@@ -30,10 +30,10 @@ from pitboss.workers.supervisor import Supervisor, workers_for
     help="Create raw topics for this one only; may be repeated.",
 )
 def run(role: str, workers: int, providers: tuple[str, ...]) -> None:
-    """Run workers and start them again when they end.
+    """Run workers and restart them when they end.
 
-    What is missing of the database, its tables and the topics is created first. SIGTERM or Ctrl-C
-    drains the workers: what is in work is finished and committed.
+    Missing parts of the database, its tables and the topics are created first. SIGTERM or Ctrl-C
+    drains the workers: records in progress are finished and committed.
     """
     settings = read_settings()
     runtime = resolve_runtime(settings)

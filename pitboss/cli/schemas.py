@@ -1,4 +1,4 @@
-"""`pitboss schemas`: the released contracts, and whether they may be released."""
+"""`pitboss schemas`: the contracts of the topics, and whether they may be released."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def schemas() -> None:
-    """The Avro schemas of our topics, released with this code."""
+    """Show and check the Avro schemas of our topics, released with this code."""
 
 
 @schemas.command("list")
 @_as_json
 def list_command(as_json: bool) -> None:
-    """Each version of each subject: its id, its topics, its checksum."""
+    """List each version of each subject: its id, its topics, its checksum."""
     rows: list[dict[str, Any]] = [
         {
             "schema": schema.name,
@@ -65,7 +65,7 @@ def list_command(as_json: bool) -> None:
 @schemas.command()
 @click.argument("name", metavar="SUBJECT[/vN]")
 def show(name: str) -> None:
-    """Print a schema's JSON, the latest version if none is named."""
+    """Print a schema's JSON, by default of the latest version."""
     click.echo(orjson.dumps(_schema(name, 0).json, option=orjson.OPT_INDENT_2))
 
 
@@ -75,9 +75,9 @@ def show(name: str) -> None:
 @_as_json
 @click.pass_context
 def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
-    """What changes from schema A to B, each SUBJECT[/vN] or a .avsc file.
+    """Show the changes from schema A to B, each SUBJECT[/vN] or a .avsc file.
 
-    Exit code 1 if either cannot read what the other wrote: the path of the offending field is
+    Exit code 1 if either cannot read records of the other; the path of the offending field is
     shown.
     """
     old, new = _schema(before, 1), _schema(after, 2)
@@ -97,7 +97,7 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
         for problem in broken:
             click.echo(f"{problem.breaks}: {problem.path or 'the record'}: {problem.detail}")
         if not found:
-            click.echo("no difference but documentation, if that")
+            click.echo("no difference, except perhaps in documentation")
     context.exit(1 if broken else 0)
 
 
@@ -107,14 +107,15 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
     type=click.Choice(["full", "backward"]),
     default="full",
     show_default=True,
-    help="Both transitive. Full: any version reads any other; backward: a newer one reads every older one.",
+    help="Both transitive. Full: any version reads any other; backward: a newer one reads every"
+    " older one.",
 )
 @_as_json
 @click.pass_context
 def check(context: click.Context, mode: str, as_json: bool) -> None:
-    """Versions readable as each other, none edited since its release; exit code 1 otherwise.
+    """Check that versions can read each other and none was edited since its release.
 
-    Needs no server.
+    Exit code 1 otherwise. Needs no server.
     """
     found = problems(released_registry(), released_checksums())
     if mode == "backward":
@@ -140,8 +141,7 @@ def check(context: click.Context, mode: str, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> None:
-    """Import every version into the Confluent-compatible registry at URL, under the ids that our
-    records carry.
+    """Import every version into the Confluent-compatible registry at URL, under our records' ids.
 
     Everything is compared first. Exit code 1, and nothing written, if any id, version or content
     differs there.
@@ -186,13 +186,11 @@ def register(context: click.Context, url: str, dry_run: bool, as_json: bool) -> 
     help="0 takes a free one.",
 )
 def serve(host: str, port: int) -> None:
-    """Answer the read API of a Confluent-compatible registry from the files, on loopback, until
-    Ctrl-C.
-    """
+    """Serve the read API of a Confluent-compatible registry on loopback, until Ctrl-C."""
     from pitboss.schema_registry.server import create_server, serve
     from pitboss.schema_registry.view import RegistryView
 
-    async def until_told() -> None:
+    async def run_server() -> None:
         async with serve(create_server(RegistryView(_subjects())), host, port) as url:
             click.echo(
                 f"{url}: {len(list(released_registry()))} schemas, read-only; Ctrl-C ends it"
@@ -200,13 +198,13 @@ def serve(host: str, port: int) -> None:
             await asyncio.Event().wait()
 
     try:
-        asyncio.run(until_told())
+        asyncio.run(run_server())
     except KeyboardInterrupt:
         click.echo(err=True)
 
 
 def _schema(name: str, number: int) -> Schema:
-    """A released schema, or a file as a version of its own."""
+    """Return a released schema, or a .avsc file as version `number`. Raises UsageError."""
     if name.endswith(".avsc"):
         try:
             return Schema(name, number, 0, json.loads(Path(name).read_text(encoding="utf-8")))
@@ -219,7 +217,7 @@ def _schema(name: str, number: int) -> Schema:
         if version in {"", str(schema.version)}
     ]
     if not found:
-        raise UsageError(f"there is no schema {name}: subjects are {', '.join(sorted(RECORDS))}")
+        raise UsageError(f"schema {name} is not known: subjects are {', '.join(sorted(RECORDS))}")
     return found[-1]
 
 
@@ -237,11 +235,11 @@ def _subjects() -> Mapping[str, tuple[Schema, ...]]:
 
 
 def _address(url: str) -> tuple[str, str | None, str | None]:
-    """The URL without its credentials, and those."""
+    """Split a URL into the URL without credentials, user and password. Raises UsageError."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError(
-            f"{without_password(url)} is no registry's address: write http://host:8081"
+            f"{without_password(url)} is not a registry's address: write http://host:8081"
         )
     netloc = parts.netloc.rpartition("@")[2]
     user = None if parts.username is None else unquote(parts.username)

@@ -1,8 +1,7 @@
-"""Where every command's tables go: what is shown is text and never markup, and nothing of it is
-cut.
+"""Console and tables of every command: cells are text, never markup, and are never cut.
 
-Ids, reasons and notes are other people's: `p[/x]` is a player like any other. So no module of the
-command line makes a console or a table of its own; a style is given as a `Text`.
+Ids, reasons and notes are external input: `p[/x]` is a valid player id. Therefore every command
+makes its console and tables here; a style is given as a `Text`.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH: Final = 10_000
-"""Columns of a line that no terminal shows: enough for the longest row, since what is cut cannot be
-used again.
-"""
+"""Columns of a line in a pipe or file: enough for the longest row, since a cut id is useless."""
 PIPE_HEIGHT: Final = 25
 
-_AROUND_A_CELL: Final = 4
-"""Columns of padding and border, and one for the text of a cell that is folded as far as can be."""
+_CELL_OVERHEAD: Final = 4
+"""Columns of padding and border, and one for the text of a cell folded to the minimum."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """As wide as the terminal, or as whatever comes in a pipe; colours only on a terminal, and none
-    with NO_COLOR.
+    """Make a console as wide as the terminal, or `PIPE_WIDTH` elsewhere.
+
+    Colours appear on a terminal only, and not with NO_COLOR.
     """
     made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not made.file.isatty():
@@ -36,9 +34,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(*headers: str, whole: Collection[str] = (), **look: Any) -> Table:
-    """A table whose cells are folded where they do not fit; `whole` are columns of ids, to be kept
-    on one line.
-    """
+    """Make a table that folds cells that do not fit; `whole` columns (ids) are kept on one line."""
     made = Table(**look)
     for header in headers:
         made.add_column(header, overflow="fold", no_wrap=header in whole)
@@ -48,7 +44,7 @@ def table(*headers: str, whole: Collection[str] = (), **look: Any) -> Table:
 def show(shown: Table) -> None:
     """Print a table on stdout."""
     out = console()
-    _fold_what_has_no_room(shown, out.width)
+    _fold_oversized_columns(shown, out.width)
     out.print(shown)
 
 
@@ -60,12 +56,10 @@ def show_pairs(lines: Iterable[tuple[str, str]]) -> None:
     show(grid)
 
 
-def _fold_what_has_no_room(shown: Table, width: int) -> None:
-    """On a terminal too narrow for its ids they take two lines: Rich would cut what it may not
-    wrap.
-    """
+def _fold_oversized_columns(shown: Table, width: int) -> None:
+    """Fold id columns on a terminal too narrow for them: Rich would cut what it may not wrap."""
     kept = [column for column in shown.columns if column.no_wrap]
     ids = sum(max([0, *(cell_len(str(cell)) for cell in column.cells)]) for column in kept)
-    if ids + _AROUND_A_CELL * len(shown.columns) > width:
+    if ids + _CELL_OVERHEAD * len(shown.columns) > width:
         for column in kept:
             column.no_wrap = False

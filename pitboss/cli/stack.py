@@ -22,7 +22,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 def up(as_json: bool) -> None:
     """Start Kafka and PostgreSQL in the background.
 
-    Both keep running after the command; a second `up` finds them, and mends what has been killed.
+    Both keep running after the command; a second `up` finds them, and restarts a killed one.
     """
     settings = _own_servers_only("up")
     began = time.monotonic()
@@ -56,7 +56,7 @@ def down(as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Say whether the servers run, and where; exit code 3 if one does not answer."""
+    """Show whether the servers run, and where; exit code 3 if one does not answer."""
     settings = read_settings()
     servers = (
         _given_servers(settings) if settings.uses_given_servers else Stack.open(settings).status()
@@ -68,9 +68,8 @@ def status(context: click.Context, as_json: bool) -> None:
         for server in servers:
             pid = f"pid {server.pid}" if server.pid else ""
             word = "answers" if server.is_ready else "is away"
-            click.echo(
-                f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}".rstrip()
-            )
+            line = f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}"
+            click.echo(line.rstrip())
         if not is_ready and not settings.uses_given_servers:
             click.echo("run `pitboss up` to start what is away", err=True)
     context.exit(0 if is_ready else 3)
@@ -80,7 +79,7 @@ def status(context: click.Context, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check what Pitboss needs on this machine; exit code 1 if something is not as it should be."""
+    """Check what Pitboss needs on this machine; exit code 1 if a check fails."""
     from pitboss.embedded.checkup import run_checkup
 
     findings = run_checkup(read_settings())
@@ -105,7 +104,7 @@ def _as_rows(servers: Sequence[ServerStatus]) -> list[dict[str, Any]]:
 
 
 def _since(began: float) -> float:
-    """Seconds, as a person reads them."""
+    """Return the seconds since `began`, rounded to a tenth."""
     return round(time.monotonic() - began, 1)
 
 
@@ -113,8 +112,8 @@ def _own_servers_only(command: str) -> StackSettings:
     settings = read_settings()
     if settings.uses_given_servers:
         raise UsageError(
-            f"PITBOSS_KAFKA and PITBOSS_DATABASE name servers that are not ours to start or stop: unset both for "
-            f"`pitboss {command}` to work on the embedded ones"
+            "PITBOSS_KAFKA and PITBOSS_DATABASE name servers that are not ours to start or stop:"
+            f" unset both for `pitboss {command}` to work on the embedded ones"
         )
     return settings
 

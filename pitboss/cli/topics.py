@@ -1,4 +1,4 @@
-"""`pitboss topics`: create what the catalogue wants, compare, and see how far readers are behind."""
+"""`pitboss topics`: create the catalogue's topics, compare them, and show consumer lag."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _partitions = click.option(
     default=PARTITIONS_DEFAULT,
     show_default=True,
     type=click.IntRange(1, 10_000),
-    help="Of each topic that has not a number of its own.",
+    help="Of each topic whose number is not fixed.",
 )
 
 
 @click.group()
 def topics() -> None:
-    """The topics of this installation, as the catalogue wants them."""
+    """Create and check the topics of this installation."""
 
 
 @topics.command()
@@ -41,10 +41,7 @@ def topics() -> None:
 )
 @_as_json
 def create(partitions: int, dry_run: bool, as_json: bool) -> None:
-    """Create what is missing.
-
-    Topics that exist are left as they are: see `pitboss topics check`.
-    """
+    """Create missing topics. Existing ones stay unchanged: see `pitboss topics check`."""
     runtime = resolve_runtime(read_settings())
     done = asyncio.run(
         topic_admin.create_topics(
@@ -56,9 +53,8 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
         return
     for name in done.created:
         click.echo(f"{'would create' if dry_run else 'created'}  {name}")
-    click.echo(
-        f"{len(done.created)} {'to be created' if dry_run else 'created'}, {len(done.existing)} there before"
-    )
+    word = "to be created" if dry_run else "created"
+    click.echo(f"{len(done.created)} {word}, {len(done.existing)} there before")
 
 
 @topics.command()
@@ -66,8 +62,9 @@ def create(partitions: int, dry_run: bool, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def check(context: click.Context, partitions: int, as_json: bool) -> None:
-    """Compare partitions, cleanup, retention and timestamps with the catalogue; exit code 1 on a
-    difference.
+    """Compare partitions, cleanup, retention and timestamps with the catalogue.
+
+    Exit code 1 on a difference.
     """
     runtime = resolve_runtime(read_settings())
     found = asyncio.run(
@@ -81,7 +78,7 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
     elif rows:
         _show(("topic", "what", "expected", "actual"), rows)
         click.echo(
-            "missing topics: run `pitboss topics create`; others: mend with Kafka's own tools",
+            "missing topics: run `pitboss topics create`; others: change with Kafka's own tools",
             err=True,
         )
     else:
@@ -93,7 +90,7 @@ def check(context: click.Context, partitions: int, as_json: bool) -> None:
 @click.option("--each", is_flag=True, help="A row for each partition, not for each topic.")
 @_as_json
 def lag(each: bool, as_json: bool) -> None:
-    """Records between what each consumer group has committed and the end of its partitions."""
+    """Show the records between each consumer group's commits and the end of its partitions."""
     runtime = resolve_runtime(read_settings())
     found = asyncio.run(topic_admin.measure_lag(runtime.bootstrap_servers, runtime.namespace))
     rows = [{**asdict(one), "lag": one.records} for one in found] if each else [*_by_topic(found)]

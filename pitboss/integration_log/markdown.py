@@ -1,4 +1,4 @@
-"""The integration log as Markdown, for people. Pure."""
+"""Rendering of an integration log as Markdown. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DETAIL_MAX: Final = 120
 
 
 def render_markdown(log: IntegrationLog) -> str:
-    """The whole document."""
+    """Render the log as one Markdown document."""
     parts = [
         f"# Integration log, {_time(log.since)} to {_time(log.until)}",
         *[f"> {reason}" for reason in log.unknown],
@@ -32,7 +32,7 @@ def _versions(log: IntegrationLog) -> str:
         (
             line.provider,
             line.version,
-            line.state or "in no row of the registry",
+            line.state or "not in the registry",
             line.retires_on or "",
             "" if line.days_to_retirement is None else line.days_to_retirement,
             "not known" if line.events is None else f"{line.events:,}",
@@ -77,7 +77,8 @@ def _drift(drift: Sequence[SchemaDrift] | None) -> str:
 
 def _changes(log: IntegrationLog) -> str:
     if log.schema_changes is None:
-        return f"There is no earlier log to compare with. {len(log.schemas)} schemas are noted in this one."
+        count = len(log.schemas)
+        return f"No earlier log to compare with; {count} schemas are noted in this one."
     if not log.schema_changes:
         return f"None since {_code(log.compared_with or '')}."
     rows = [(_code(change.name), change.change) for change in log.schema_changes]
@@ -125,7 +126,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _code(text: str) -> str:
-    """A provider's text as code in a table: no mark of it may end the code or the cell."""
+    """Format a provider's text as code in a table: no character may end the code or the cell."""
     flat = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{flat}`" if flat else ""
 

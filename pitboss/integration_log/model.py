@@ -1,8 +1,7 @@
-"""The integration log: what happened between this installation and its providers in a period, put
-together.
+"""Contents of an integration log, and the comparison of its schemas with an earlier log.
 
-Nothing is remembered for it but the logs themselves: which schemas changed is told against an
-earlier log of the same folder, since a release carries only its own schemas.
+The logs are the only state: changed schemas are found by comparison with an earlier log of the same
+folder, since a release carries only its own schemas.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ import msgspec
 from lxml import etree
 
 from ledger_sink.queries.traffic import VersionTraffic
-from pitboss.ops.dead_letters import load_snapshot
-from pitboss.settings import Runtime
 from runtime.dead_letters.letters import CaseState, DeadLetterCase
 from schemas.compatibility import checksum
 from schemas.events import SchemaDrift
@@ -34,8 +31,9 @@ _PAYLOAD_ENDINGS: Final = (".schema.json", ".xsd", ".avsc")
 
 
 class VersionLine(msgspec.Struct, frozen=True):
-    """A provider version: where it is in its life, and its events of the period; `state` None: in
-    no row.
+    """Lifecycle of a provider version and its events of the period.
+
+    `state` is None for a version that is not in the registry, `events` None if traffic is unknown.
     """
 
     provider: str
@@ -47,9 +45,7 @@ class VersionLine(msgspec.Struct, frozen=True):
 
 
 class RejectedLine(msgspec.Struct, frozen=True):
-    """Rejected records of a provider by code, by the time of the raw record; and how many are still
-    open.
-    """
+    """Rejected records of a provider with one code, and how many of them are still open."""
 
     provider: str
     code: str
@@ -58,18 +54,18 @@ class RejectedLine(msgspec.Struct, frozen=True):
 
 
 class SchemaChange(msgspec.Struct, frozen=True):
-    """A schema file that was ADDED, REMOVED or CHANGED since the log that was compared with."""
+    """Schema file that was ADDED, REMOVED or CHANGED since the log compared with."""
 
     name: str
     change: str
 
 
 class IntegrationLog(msgspec.Struct, frozen=True):
-    """The log of one period, times in epoch ms. A section is None where nothing is known; `unknown`
-    says why.
+    """Integration log of one period, times in epoch ms.
 
-    `compared_with` is the name of the earlier log that `schema_changes` are told against, None for
-    a first one; `schemas` are the checksums to compare the next one with.
+    A section is None if it is not known; `unknown` says why. `compared_with` is the file name of
+    the earlier log that `schema_changes` refer to, None for a first log; `schemas` are the
+    checksums that a later log is compared with.
     """
 
     since: int
@@ -89,7 +85,7 @@ def version_lines(
     traffic: Mapping[tuple[str, str], VersionTraffic] | None,
     today: date,
 ) -> list[VersionLine]:
-    """Every version of the registry, and those that were seen without standing in it; sorted."""
+    """Return every version of the registry and every other that had traffic, sorted."""
     counts = {} if traffic is None else {version: seen.events for version, seen in traffic.items()}
     lines = []
     for row in rows:
@@ -106,7 +102,10 @@ def version_lines(
 
 
 def rejected_lines(cases: Iterable[DeadLetterCase], from_ms: int) -> list[RejectedLine]:
-    """Cases of raw topics by provider and code; one with items of several codes counts under each."""
+    """Count cases of raw topics by provider and code, from the raw record's time `from_ms` on.
+
+    A case whose items have several codes counts under each.
+    """
     found: dict[tuple[str, str], list[DeadLetterCase]] = {}
     for case in cases:
         provider = _provider(case.source.topic)
@@ -129,14 +128,10 @@ def _provider(topic: str) -> str | None:
         return None
 
 
-async def read_rejected(runtime: Runtime, from_ms: int) -> list[RejectedLine]:
-    """The rejected records of a period. Raises Unavailable, UsageError."""
-    return rejected_lines((await load_snapshot(runtime, lambda _: False)).cases, from_ms)
-
-
 def schema_checksums() -> dict[str, str]:
-    """Of every schema, ours and the providers', a checksum of what it says, whatever its layout, by
-    its name.
+    """Return a checksum of every schema, ours and the providers', by name.
+
+    Layout does not count: the canonical form is hashed.
     """
     found = {f"avro/{schema.name}": checksum(schema.json) for schema in released_registry()}
     folder = files("schemas") / "providers"
@@ -160,7 +155,7 @@ def _canonical(file: Traversable) -> bytes:
 
 
 def schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[SchemaChange]:
-    """What is different, by name."""
+    """Compare two maps of schema name to checksum; return the differences by name."""
     changes = []
     for name in sorted({*before, *now}):
         if name not in before:
@@ -173,16 +168,14 @@ def schema_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Sc
 
 
 class EarlierLog(msgspec.Struct, frozen=True):
-    """What is needed of an earlier log."""
+    """Fields of an earlier log that a comparison needs."""
 
     until: int
     schemas: dict[str, str]
 
 
 def baseline_name(earlier: Mapping[str, EarlierLog], since: int) -> str | None:
-    """The name of the log to tell schema changes against: the last one before the period, else the
-    first one in it.
-    """
+    """Return the name of the log to compare with: the last before `since`, else the earliest."""
     before = [name for name, log in earlier.items() if log.until <= since]
     if before:
         return max(before, key=lambda name: earlier[name].until)
@@ -190,8 +183,9 @@ def baseline_name(earlier: Mapping[str, EarlierLog], since: int) -> str | None:
 
 
 def file_stamp(at_ms: int) -> str:
-    """A time in UTC as in file names: no log overwrites an earlier one, with which a later one may
-    be compared.
+    """Format a time as UTC for a file name.
+
+    It is exact to the second, so that a log does not overwrite an earlier one.
     """
     return datetime.fromtimestamp(at_ms // 1000, tz=UTC).strftime("%Y-%m-%dT%H%M%SZ")
 
@@ -206,7 +200,7 @@ def assemble_log(
     earlier: Mapping[str, EarlierLog],
     unknown: Sequence[str],
 ) -> IntegrationLog:
-    """The log of what was gathered."""
+    """Assemble the log of a period and its comparison with an earlier one."""
     schemas = schema_checksums()
     name = baseline_name(earlier, since)
     changes = None if name is None else schema_changes(earlier[name].schemas, schemas)

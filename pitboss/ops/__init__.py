@@ -1,0 +1,1 @@
+"""Operators' actions: corrections, topics, provisioning, checkpoints, reconciliation."""

@@ -1,6 +1,4 @@
-"""Checkpoints: made from the ledger's last seals, signed, and put where the owner of the database
-does not reach.
-"""
+"""Signed checkpoints of the ledger's last seals, kept outside the reach of the database's owner."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ from schemas.topics import CHECKPOINTS, TRANSACTIONS
 
 
 def connect(runtime: Runtime, *, read_only: bool) -> Connection:
-    """A session of the ledger's database; a read-only one can change nothing.
+    """Open a session of the ledger's database; a read-only one can change nothing.
 
     Raises Unavailable, RightsMissing.
     """
@@ -54,20 +52,19 @@ def connect(runtime: Runtime, *, read_only: bool) -> Connection:
 
 
 def write_key_pair(path: Path) -> Path:
-    """Make an Ed25519 key pair: the private key in `path`, readable by its owner only, the public
-    one beside it.
+    """Make an Ed25519 key pair and return the path of the public key, which is `path` plus `.pub`.
 
-    Raises UsageError where a file is already there: a key that is lost ends the chain of what it
-    signed.
+    The private key in `path` is readable by its owner only. Raises UsageError if either file
+    exists: overwriting a key would end the chain of checkpoints that it signed.
     """
     key = Ed25519PrivateKey.generate()
     public = path.with_name(path.name + ".pub")
     if public.exists():
-        raise UsageError(f"{public} is there already: choose another name")
+        raise UsageError(f"{public} exists: choose another name")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise UsageError(f"{path} is there already: choose another name") from None
+        raise UsageError(f"{path} exists: choose another name") from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(
@@ -83,13 +80,14 @@ async def seal_and_publish(
     file: Path | None,
     now: datetime | None = None,
 ) -> tuple[list[Seal], SignedCheckpoint | None]:
-    """Seal what is booked; publish a checkpoint of it, None where nothing was new.
+    """Seal the booked rows and publish a signed checkpoint; None if no seal is new.
 
-    Raises Unavailable, SendFailed.
+    Returns the seals that were made and the checkpoint. With `file` the checkpoint is appended
+    there first. Raises Unavailable, SendFailed.
     """
     made = seal_partitions(connection, runtime.topic(TRANSACTIONS))
-    told = await read_published_checkpoints(runtime)
-    last = told[-1] if told else None
+    earlier = await read_published_checkpoints(runtime)
+    last = earlier[-1] if earlier else None
     seals = last_seals(connection)
     if not seals or (last is not None and last.content().seals == seals):
         return made, None
@@ -113,7 +111,7 @@ async def seal_and_publish(
 
 
 async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]:
-    """The checkpoints of this ledger on their topic, in its order.
+    """Return this ledger's checkpoints from their topic, oldest first.
 
     Raises Unavailable, UsageError.
     """
@@ -125,7 +123,10 @@ async def read_published_checkpoints(runtime: Runtime) -> list[SignedCheckpoint]
 
 
 def read_checkpoint_file(file: Path) -> list[SignedCheckpoint]:
-    """The checkpoints of a file, in its order. Raises UsageError for a line that is none."""
+    """Return the checkpoints of a file, in its order.
+
+    Raises UsageError for a line that is not a checkpoint.
+    """
     lines = file.read_bytes().splitlines()
     return [_read(line, f"{file} line {number}") for number, line in enumerate(lines, 1) if line]
 
@@ -135,16 +136,14 @@ def _read(line: bytes, where: str) -> SignedCheckpoint:
         signed = msgspec.json.decode(line, type=SignedCheckpoint)
         signed.content()
     except msgspec.DecodeError as error:
-        raise UsageError(f"{where} holds no checkpoint: {error}") from error
+        raise UsageError(f"{where} does not hold a checkpoint: {error}") from error
     return signed
 
 
-def find_forgeries(told: Sequence[SignedCheckpoint], key: Ed25519PublicKey) -> list[str]:
-    """Why some checkpoints are not to be believed: not signed by the key, or not the next of the
-    one before.
-    """
+def find_forgeries(checkpoints: Sequence[SignedCheckpoint], key: Ed25519PublicKey) -> list[str]:
+    """Return what is wrong with checkpoints: not signed by the key, or not the next one."""
     wrong = []
-    for before, signed in zip((None, *told), told, strict=False):
+    for before, signed in zip((None, *checkpoints), checkpoints, strict=False):
         content = signed.content()
         name = f"checkpoint {content.number} of {content.at}"
         if not is_signature_valid(signed, key):

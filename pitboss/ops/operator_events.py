@@ -1,8 +1,7 @@
-"""What people do at the command line goes the way of everything else: a signed raw record of the
-house, into the log.
+"""Operators' actions as events of the log: signed raw records of the provider `house`.
 
-So a block or a correction is in the log with who did it and why, a replay does it again, and no
-command writes to the ledger's tables.
+A block or a correction is therefore in the log with its actor and reason, a replay repeats it,
+and no command writes to the ledger's tables.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import hmac
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,7 +25,7 @@ from runtime.kafka.partitioner import partition_for
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import Unavailable, UsageError
-from schemas.events import Attempt, WalletOutcome
+from schemas.events import Attempt, WalletOutcome, WalletTransaction
 from schemas.topics import OUTCOMES, raw_topic
 from streams.providers.house import SIGNATURE_HEADER
 
@@ -35,18 +34,18 @@ CONNECTOR: Final = b"pitboss-cli"
 
 
 def build_record(
-    said: Mapping[str, Any], key: Mapping[str, str] | None, brand: str, now_ms: int
+    event: Mapping[str, Any], key: Mapping[str, str] | None, brand: str, now_ms: int
 ) -> tuple[bytes, list[tuple[str, bytes | None]]]:
-    """Body and headers of what the house says, signed if there is a key (`hmac_hex`).
+    """Build body and headers of a raw record of the house, signed if there is a key (`hmac_hex`).
 
-    `id` and `at` are added where `said` has none. Raises UsageError for a key that cannot sign.
+    `id` and `at` are added where `event` lacks them. Raises UsageError for a key that cannot sign.
     """
     at = (
         datetime.fromtimestamp(now_ms / 1000, UTC)
         .isoformat(timespec="milliseconds")
         .replace("+00:00", "Z")
     )
-    body = orjson.dumps({"id": str(uuid.uuid4()), "at": at} | dict(said))
+    body = orjson.dumps({"id": str(uuid.uuid4()), "at": at} | dict(event))
     headers: list[tuple[str, bytes | None]] = [
         ("content-type", b"application/json"),
         ("received-at", str(now_ms).encode()),
@@ -64,8 +63,10 @@ def build_record(
 
 
 def active_signing_key(keyring: Mapping[str, Any], now_ms: int) -> Mapping[str, str] | None:
-    """The house's key that is good now, of one entry or of several with windows; None if nothing is
-    signed.
+    """Return the house's key that is valid at `now_ms`, None if the keyring has no entry for it.
+
+    The entry is one key or a list of keys with validity windows; of several valid keys the last one
+    signs. Raises UsageError if none is valid.
     """
     entry = keyring.get(PROVIDER)
     entries = entry if isinstance(entry, list) else [entry]
@@ -88,21 +89,19 @@ def _is_valid_at(entry: Mapping[str, Any], now_ms: int) -> bool:
 
 
 async def submit(
-    runtime: Runtime, worker: WorkerSettings, said: Mapping[str, Any], brand: str, wait_s: float
+    runtime: Runtime, worker: WorkerSettings, event: Mapping[str, Any], brand: str, wait_s: float
 ) -> tuple[Attempt, WalletOutcome | None]:
-    """Append what the house says of a player, and wait for the ledger's answer; None if none comes
-    in time.
+    """Append an event of a player and wait up to `wait_s` seconds for the ledger's outcome.
 
-    Raises Unavailable without a broker, UsageError without topics or a usable key.
+    The outcome is None if it does not come in time. Raises Unavailable without a broker, UsageError
+    without topics or a usable key.
     """
     now_ms = time.time_ns() // 1_000_000
     body, headers = build_record(
-        said, active_signing_key(read_keyring(worker), now_ms), brand, now_ms
+        event, active_signing_key(read_keyring(worker), now_ms), brand, now_ms
     )
-    topic, key = runtime.topic(raw_topic(PROVIDER)), str(said["player_id"]).encode()
-    producer = BatchProducer(
-        ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.operator_events")
-    )
+    topic, key = runtime.topic(raw_topic(PROVIDER)), str(event["player_id"]).encode()
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.house"))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, isolation_level="read_committed"
     )
@@ -115,7 +114,7 @@ async def submit(
         )
         consumer.assign([partition])
         await consumer.seek_to_end(partition)
-        await consumer.position(partition)  # the seek is lazy: from here on nothing is missed
+        await consumer.position(partition)  # the seek is lazy: resolve it before sending
         sent = await producer.send(topic, key, body, headers)
         attempt = Attempt(sent.topic, sent.partition, sent.offset, 0)
         return attempt, await _wait_for_outcome(consumer, attempt, wait_s)
@@ -138,3 +137,18 @@ async def _wait_for_outcome(
                 if outcome.attempt == attempt:
                     return outcome
     return None
+
+
+async def append_events(
+    bootstrap_servers: str, topic: str, events: Sequence[WalletTransaction]
+) -> None:
+    """Append the sweep's events to the log, each under its player's key. Raises Unavailable."""
+    encode = codec.encoder(WalletTransaction)
+    producer = BatchProducer(ProducerSettings(bootstrap_servers, "pitboss.cli"))
+    await producer.start()
+    try:
+        await producer.send_keyed(
+            topic, [((e.player_id or "").encode(), encode(e), (), None) for e in events]
+        )
+    finally:
+        await producer.stop()

@@ -1,8 +1,7 @@
-"""How many events of each provider version came in a day or a week: from the ledger, and from the
-topics beside it.
+"""Events of each provider version in a period, counted in the ledger and on the topics beside it.
 
-What moves money is in the ledger, which counts faster than a topic is read. Player events and
-settlements of markets are in no ledger; the records of their topics are counted, up to a limit.
+Wallet events are counted in the ledger, which is faster than reading a topic. Player events and
+market settlements are not in the ledger; their topics' records are counted, up to a limit.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ from schemas.events import MarketSettlement, PlayerEvent
 from schemas.topics import DAY_MS, PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS
 
 READ_MAX: Final = 200_000
-"""Records of one topic; reading and decoding them takes some seconds.
-
-Of more, the newest are counted.
-"""
+"""Records of one topic at most, some seconds to read; of more, the newest are counted."""
 
 _IDLE_TIMEOUT_S: Final = 20.0
 _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
@@ -43,7 +39,7 @@ _REPORTED: Final[Mapping[str, type[PlayerEvent | MarketSettlement]]] = {
 async def read_daily_traffic(
     runtime: Runtime, now_ms: int
 ) -> dict[ProviderVersion, VersionTraffic]:
-    """Events by (provider, version) that were appended in the day before `now_ms`.
+    """Count events by (provider, version) of the day before `now_ms`.
 
     Raises as `read_traffic` does.
     """
@@ -51,11 +47,10 @@ async def read_daily_traffic(
 
 
 async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, VersionTraffic]:
-    """Events by (provider, version) that were appended at `from_ms` or later. Raises Unavailable,
-    UsageError.
+    """Count events by (provider, version) that were appended at `from_ms` or later.
 
-    Of player events and settlements it counts the newest `READ_MAX` of a topic, and so may say too
-    few.
+    Of player events and settlements only the newest `READ_MAX` of a topic are counted, so the
+    figure may be too low. Raises Unavailable, UsageError.
     """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers,
@@ -68,7 +63,7 @@ async def read_traffic(runtime: Runtime, from_ms: int) -> dict[ProviderVersion, 
         partitions = await _partitions(runtime, (TRANSACTIONS, *_REPORTED))
         starts = await _starts(consumer, partitions[TRANSACTIONS], from_ms)
         counted = await traffic_since(
-            database, {part.partition: offset for part, offset in starts.items()}
+            database, {partition.partition: offset for partition, offset in starts.items()}
         )
         for topic, record in _REPORTED.items():
             starts = await _starts(consumer, partitions[topic], from_ms)
@@ -90,21 +85,21 @@ async def _partitions(runtime: Runtime, topics: Collection[str]) -> dict[str, li
     names = {runtime.topic(topic): topic for topic in topics}
     found: dict[str, list[TopicPartition]] = {topic: [] for topic in topics}
     async with admin_client(runtime.bootstrap_servers) as admin:
-        for part in await list_partitions(admin, names):
-            found[names[part.topic]].append(part)
+        for partition in await list_partitions(admin, names):
+            found[names[partition.topic]].append(partition)
     return found
 
 
 async def _starts(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], from_ms: int
 ) -> dict[TopicPartition, int]:
-    """The first offset of each partition that was appended at `from_ms` or later; the end where
-    there is none.
-    """
+    """Return each partition's first offset appended at `from_ms` or later, else its end."""
     consumer.assign(partitions)
     ends = await consumer.end_offsets(partitions)
     found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
-    return {part: ends[part] if at is None else at.offset for part, at in found.items()}
+    return {
+        partition: ends[partition] if at is None else at.offset for partition, at in found.items()
+    }
 
 
 async def _read(
@@ -112,25 +107,24 @@ async def _read(
 ) -> dict[ProviderVersion, VersionTraffic]:
     ends = await consumer.end_offsets(list(starts))
     room = READ_MAX // max(1, len(starts))
-    starts = {part: max(start, ends[part] - room) for part, start in starts.items()}
-    left = {part for part in starts if ends[part] > starts[part]}
+    starts = {partition: max(start, ends[partition] - room) for partition, start in starts.items()}
+    left = {partition for partition in starts if ends[partition] > starts[partition]}
     counted: dict[ProviderVersion, VersionTraffic] = {}
     if not left:
         return counted
     consumer.assign(list(left))
-    for part in left:
-        consumer.seek(part, starts[part])
+    for partition in left:
+        consumer.seek(partition, starts[partition])
     while left:
         async with asyncio.timeout(_IDLE_TIMEOUT_S):
             fetched = await consumer.getmany(*left, timeout_ms=500, max_records=5_000)
-        for part, records in fetched.items():
-            _count(
-                counted, [decode(record.value) for record in records if record.offset < ends[part]]
-            )
-        for part in list(left):
-            if await consumer.position(part) >= ends[part]:
-                left.discard(part)
-                consumer.pause(part)
+        for partition, records in fetched.items():
+            fresh = [record for record in records if record.offset < ends[partition]]
+            _count(counted, [decode(record.value) for record in fresh])
+        for partition in list(left):
+            if await consumer.position(partition) >= ends[partition]:
+                left.discard(partition)
+                consumer.pause(partition)
     return counted
 
 

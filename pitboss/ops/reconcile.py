@@ -1,5 +1,7 @@
-"""Reconciling: the topic of balances read whole, what is wrong on it sent again, a provider's file
-read as it is.
+"""Reconciliation with the topics and with providers' statements.
+
+Reads the topic of balances whole, publishes wrong balances again, and parses statement files. The
+comparisons themselves are in `ledger_sink.proof.reconcile`.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ from streams.providers.dialect import Dialect
 from streams.providers.registry import DIALECTS
 
 ATTEMPTS_MAX: Final = 3
-"""A wallet may move between the comparison and its record: then it is looked at once more."""
+"""Comparisons at most: a wallet may move between the comparison and its new record."""
 
-_MENDED: Final = frozenset({"MISSING", "OLDER", "DIFFERENT"})
+_REPUBLISHED_FAULTS: Final = frozenset({"MISSING", "OLDER", "DIFFERENT"})
 _WITHOUT_MONEY: Final = frozenset(
     {Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE, Kind.PLAYER_STATE}
 )
@@ -47,7 +49,7 @@ _COLUMNS: Final = ("operation", "transaction_id", "amount", "currency")
 
 
 class RawFile(NamedTuple):
-    """A file as if a connector had just appended it."""
+    """A statement file in the shape of a raw record that a connector appended."""
 
     topic: str
     partition: int
@@ -59,7 +61,7 @@ class RawFile(NamedTuple):
 
 
 async def reconcile_balances(runtime: Runtime, database: LedgerDatabase) -> BalanceReport:
-    """Compare every wallet with the last record of its key. Raises Unavailable."""
+    """Compare every wallet with the last record of its key on the topic. Raises Unavailable."""
     report, _ = await _compare(runtime, database)
     return report
 
@@ -67,19 +69,20 @@ async def reconcile_balances(runtime: Runtime, database: LedgerDatabase) -> Bala
 async def republish_balances(
     runtime: Runtime, database: LedgerDatabase
 ) -> tuple[BalanceReport, int]:
-    """Publish again what is missing, older or different, and compare again; the last report, and
-    how many were sent.
+    """Publish missing, older and different balances again; return the last report and the count.
 
-    A ledger that runs meanwhile may publish a wallet's next version at the same moment, so that
-    ours comes last: that is found by the next comparison. Raises Unavailable, SendFailed.
+    A running ledger may publish a wallet's next version at the same moment, so that ours comes
+    last: the next comparison finds that. Raises Unavailable, SendFailed.
     """
     records = MessageEncoder(runtime.topic(TRANSACTIONS))
     sent = 0
-    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.ops.reconcile"))
+    producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss.reconcile"))
     async with producer:
         for _ in range(ATTEMPTS_MAX):
             report, wallets = await _compare(runtime, database)
-            wrong = [wallets[fault.key] for fault in report.faults if fault.what in _MENDED]
+            wrong = [
+                wallets[fault.key] for fault in report.faults if fault.what in _REPUBLISHED_FAULTS
+            ]
             if not wrong:
                 break
             messages = [records.encode_balance(wallet) for wallet in wrong]
@@ -92,11 +95,10 @@ async def republish_balances(
 
 
 async def reconcile_offsets(runtime: Runtime, database: LedgerDatabase) -> Check:
-    """Whether every record of every source has its entry, repeat, parking or dead letter. Raises
-    Unavailable.
+    """Check that every source record has its entry, repeat, parking or dead letter.
 
-    The tables are read last: what has come meanwhile may be booked and not yet seen, never the
-    reverse.
+    The tables are read last: a record that came meanwhile may be booked and not yet seen, never the
+    reverse. Raises Unavailable.
     """
     async with admin_client(runtime.bootstrap_servers) as admin:
         there = set(await admin.list_topics())
@@ -111,24 +113,23 @@ async def _compare(
 ) -> tuple[BalanceReport, Mapping[str, Wallet]]:
     published = await read_published(database, runtime.topic(TRANSACTIONS))
     decode = codec.decoder(WalletBalance)
-    told: dict[str, WalletBalance] = {}
+    latest: dict[str, WalletBalance] = {}
     async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(BALANCES)]):
         key = (record.key or b"").decode()
         if record.value is None:
-            told.pop(key, None)
+            latest.pop(key, None)
         else:
-            told[key] = decode(record.value)
+            latest[key] = decode(record.value)
     wallets = await read_wallets(database)
-    return compare_balances(wallets, told, published), {
+    return compare_balances(wallets, latest, published), {
         f"{one.player_id}:{one.currency}": one for one in wallets
     }
 
 
 def parse_csv_statement(text: str, *, provider: str, brand: str) -> Iterator[StatementLine]:
-    """The lines of a CSV statement with the columns operation, transaction_id, amount (major units)
-    and currency.
+    """Parse a CSV statement: columns operation, transaction_id, amount (major units) and currency.
 
-    Raises UsageError, naming the line, for a file that is none.
+    Raises UsageError, naming the line, for a file that is not such a CSV.
     """
     try:
         dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(
@@ -146,19 +147,21 @@ def parse_csv_statement(text: str, *, provider: str, brand: str) -> Iterator[Sta
         for row in reader:
             yield _line(row, reader.line_num, provider, brand)
     except csv.Error as error:
-        raise UsageError(f"line {reader.line_num} of the statement is no CSV: {error}") from error
+        raise UsageError(
+            f"line {reader.line_num} of the statement is not valid CSV: {error}"
+        ) from error
 
 
 def _line(row: Mapping[str, Any], number: int, provider: str, brand: str) -> StatementLine:
     operation, tx_id, amount, currency = ((row[name] or "").strip() for name in _COLUMNS)
     if not operation or not tx_id:
-        raise UsageError(f"line {number} of the statement names no operation or no transaction_id")
+        raise UsageError(f"line {number} of the statement lacks its operation or transaction_id")
     try:
         code = currency.upper()
         minor = None if not amount else _minor(Decimal(amount), code)
     except (InvalidOperation, Rejected, ValueError) as error:
         raise UsageError(
-            f"line {number} of the statement: {amount!r} {currency!r} is no amount: {error}"
+            f"line {number} of the statement: {amount!r} {currency!r} is not an amount: {error}"
         ) from error
     return StatementLine(
         event_id(brand, provider, operation, tx_id), operation, tx_id, code or None, minor
@@ -175,7 +178,7 @@ def _minor(amount: Decimal, currency: str) -> int:
 def parse_native_statement(
     value: bytes, dialect: Dialect, *, provider: str, brand: str, at_ms: int
 ) -> tuple[list[StatementLine], list[RejectedItem]]:
-    """The lines of a file that the provider's own dialect reads, and what it does not."""
+    """Parse a file with the provider's own dialect; return its lines and the items it rejects."""
     headers = [("brand", brand.encode()), ("received-at", b"%d" % at_ms)]
     record = RawFile(raw_topic(provider), 0, 0, at_ms, None, value, headers)
     lines: list[StatementLine] = []

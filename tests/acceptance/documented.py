@@ -1,4 +1,4 @@
-"""What the documents hold: fenced blocks, links, and names in backticks."""
+"""Contents of the documents: fenced blocks, links, and names in backticks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def documents() -> list[Path]:
-    """Every document of ours."""
+    """Return every document of the project."""
     own = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
     return own + sorted((ROOT / "docs").rglob("*.md"))
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The bodies of the fenced blocks of a language."""
+    """Return the bodies of the fenced blocks of a language."""
     return [
         match["body"]
         for match in _FENCE.finditer(path.read_text())
@@ -30,22 +30,22 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def prose(path: Path) -> str:
-    """The text outside fenced blocks."""
+    """Return the text outside fenced blocks."""
     return _FENCE.sub("", path.read_text())
 
 
 def links(path: Path) -> list[str]:
-    """The targets of all links."""
+    """Return the targets of all links."""
     return _LINK.findall(prose(path))
 
 
 def names(path: Path) -> list[str]:
-    """What stands in backticks."""
+    """Return every text in backticks."""
     return _CODE.findall(prose(path))
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors that a document's headings make, by GitHub's rule."""
+    """Return the anchors of a document's headings, by GitHub's rule."""
     return {
         re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading)).strip().lower().replace(" ", "-")
         for heading in _HEADING.findall(prose(path))
@@ -53,7 +53,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def session(path: Path, command: str) -> str:
-    """What a console block shows below a command that begins so."""
+    """Return the output below a command that begins with `command` in a console block."""
     for body in blocks(path, "console"):
         first, _, output = body.partition("\n")
         if first.startswith(f"$ {command}"):
@@ -63,7 +63,7 @@ def session(path: Path, command: str) -> str:
 
 
 def table_rows(path: Path, heading: str) -> Iterator[list[str]]:
-    """The cells of every table row below a heading, up to the next one."""
+    """Yield the cells of every table row below a heading, up to the next heading."""
     text = path.read_text().partition(f"## {heading}\n")[2]
     assert text, f"{path} has no heading {heading!r}"
     for line in text.partition("\n## ")[0].splitlines():

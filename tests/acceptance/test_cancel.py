@@ -44,7 +44,7 @@ def connector_class(tmp_path: Path) -> Any:
 
 
 def adjustment(player: str) -> bytes:
-    said = {
+    body = {
         "operation": "adjustment",
         "id": f"a-{player}",
         "player_id": player,
@@ -54,18 +54,18 @@ def adjustment(player: str) -> bytes:
         "actor": "test",
         "reason": "something to bet",
     }
-    return json.dumps(said).encode()
+    return json.dumps(body).encode()
 
 
 def hub88(
     player: str, transaction: str, units: int | None = STAKE_UNITS, of: str | None = None
 ) -> bytes:
-    said: dict[str, Any] = {"user": player, "transaction_uuid": transaction, "round": "R-1"}
+    body: dict[str, Any] = {"user": player, "transaction_uuid": transaction, "round": "R-1"}
     if units is not None:
-        said |= {"amount": units, "currency": "EUR"}
+        body |= {"amount": units, "currency": "EUR"}
     if of is not None:
-        said["reference_transaction_uuid"] = of
-    return json.dumps(said).encode()
+        body["reference_transaction_uuid"] = of
+    return json.dumps(body).encode()
 
 
 def cancel_of(attempt: tuple[str, int, int]) -> dict[str, str]:
@@ -99,14 +99,14 @@ async def wait_until_quiescent(runtime: Runtime) -> None:
         await settling.wait_until_quiet(PATIENT_S, lambda _: None)
 
 
-async def race(connector: Any, players: list[str], chance: random.Random) -> dict[str, dict | None]:
+async def race(connector: Any, players: list[str], rng: random.Random) -> dict[str, dict | None]:
     """Bets with a patience that is drawn around what an answer takes on this machine now, so that some give up."""
     raced: dict[str, dict | None] = {}
     middle_s = 0.05
     for start in range(0, len(players), RACING_AT_ONCE):
         wave = players[start : start + RACING_AT_ONCE]
         bets = [
-            connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, chance.uniform(0, 2 * middle_s))
+            connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, rng.uniform(0, 2 * middle_s))
             for p in wave
         ]
         answers = await asyncio.gather(*bets)
@@ -121,14 +121,14 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
     runtime, tmp_path, connector_class
 ):
     await asyncio.to_thread(provision, runtime, partitions=4)
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     early, racing, late = (
         [f"{when}-{n}" for n in range(count)] for when, count in (("e", 40), ("r", 120), ("l", 20))
     )
     async with connector_class(
         runtime.bootstrap_servers, ROOT / "schemas" / "avro", runtime.namespace
     ) as connector:
-        # Before: nobody decides anything yet, and the connector has given up on everything.
+        # Before: without workers there are no decisions, and the connector gives up on every bet.
         for player in early:
             await connector.append("house", player, adjustment(player), {})
         gave_up = await asyncio.gather(
@@ -147,7 +147,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
             )
             assert set(funded) == {("POSTED", "BOOKED")}
             # At: patience ends somewhere around the decision.
-            raced = await race(connector, racing, chance)
+            raced = await race(connector, racing, rng)
             # After: the answer was there, and the provider could not be reached with it.
             answers = [
                 await connector.decide("hub88", p, hub88(p, f"b-{p}"), BET, PATIENT_S) for p in late
@@ -158,8 +158,12 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
                 )
                 for p, answer in zip(late, answers, strict=True)
             ]
-            told = [await connector.answer_to(attempt, PATIENT_S) for attempt in attempts]
-            assert {(one["outcome"], one["reason"]) for one in told} == {("CANCELLED", "REVERSED")}
+            answers_to_cancels = [
+                await connector.answer_to(attempt, PATIENT_S) for attempt in attempts
+            ]
+            assert {(one["outcome"], one["reason"]) for one in answers_to_cancels} == {
+                ("CANCELLED", "REVERSED")
+            }
 
             cancelled = [
                 *early,
@@ -169,7 +173,7 @@ async def test_a_bet_that_was_given_up_nets_to_zero_whenever_that_was(
             standing = {player: answer for player, answer in raced.items() if answer is not None}
             assert {answer["outcome"] for answer in standing.values()} == {"POSTED"}
             print(f"seed {SEED}: {len(standing)} of {len(racing)} were answered in time")
-            assert len(cancelled) > len(early) + len(late), "nobody gave up"
+            assert len(cancelled) > len(early) + len(late), "every bet was answered in time"
 
             # What a provider does next: it sends the bet again, and at last rolls it back.
             again = Counter(

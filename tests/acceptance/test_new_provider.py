@@ -1,4 +1,4 @@
-"""A provider is added by its own files and one row: docs/adapters.md is followed to the letter, in a copy of the project."""
+"""A provider is added by its own files and one row: docs/adapters.md, followed in a copy of the project."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import pytest
 from tests.acceptance.documented import ROOT, session
 
 HOW_TO = ROOT / "docs" / "adapters.md"
-PARTS = (
+COPIED = (
     "schemas",
     "runtime",
     "streams",
     "ledger_sink",
     "fraud_agents",
+    "gateway",
     "replay",
     "lab",
     "pitboss",
@@ -35,23 +36,23 @@ _FILE = re.compile(r"^```\w+ (?P<path>[\w./]+)\n(?P<body>.*?)^```$", re.MULTILIN
 
 
 def files_of_the_how_to() -> dict[str, str]:
-    """Every block of the how-to that has a path behind its language: what the file there holds in the end."""
+    """Return the how-to's files by path: its blocks with a path behind their language."""
     return {match["path"]: match["body"] for match in _FILE.finditer(HOW_TO.read_text())}
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The project without what tests have left in it; what is compiled is valid there too, by the files' times."""
+    """Copy the project without leftovers of tests; compiled files stay valid, by the files' times."""
     ignored = shutil.ignore_patterns(".hypothesis")
-    for part in PARTS:
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=ignored)
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
 def run(copy: Path, *arguments: str) -> str:
-    """A command in the copy: its modules come before those that are installed."""
+    """Run a command in the copy; its modules come before the installed ones."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PITBOSS_HOME": str(copy / ".pitboss")}
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
         environment.pop(name, None)
@@ -81,8 +82,8 @@ def digest(copy: Path) -> dict[str, bytes]:
     }
 
 
-def conforms(copy: Path, name: str) -> None:
-    """The conformance suite finds the adapter, runs all of its tests over it, and its own tests hold."""
+def check_conformance(copy: Path, name: str) -> None:
+    """Check that the conformance suite finds the adapter and that it and its own tests pass."""
     tests = ("tests/contract/test_adapters.py", f"tests/unit/test_dialect_{name}.py")
     out = run(copy, "pytest", "-q", "-p", "no:cacheprovider", "-n0", *tests, "-k", name)
     [passed] = re.findall(r"(\d+) passed", out)
@@ -90,8 +91,8 @@ def conforms(copy: Path, name: str) -> None:
     assert "skipped" not in out
 
 
-def is_documented(copy: Path, name: str) -> None:
-    """Its page is there, names nothing that is not, and is linked to nothing that is not."""
+def check_documentation(copy: Path, name: str) -> None:
+    """Check that the provider has a page, and that what it names and links to exists."""
     checks = f"every_provider_is_documented or (providers/{name}.md and not command)"
     out = run(
         copy,
@@ -110,8 +111,8 @@ def is_documented(copy: Path, name: str) -> None:
 
 def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     before = digest(copy)
-    told = pitboss(copy, "providers", "new", "luckywheel", "--write")
-    assert told == session(HOW_TO, "pitboss providers new luckywheel")
+    printed = pitboss(copy, "providers", "new", "luckywheel", "--write")
+    assert printed == session(HOW_TO, "pitboss providers new luckywheel")
     for path, body in files_of_the_how_to().items():
         written = (copy / path).read_text()  # `providers new` wrote it
         before_the_row = written[: written.rindex("[[version]]")] if path == REGISTRY else ""
@@ -126,8 +127,8 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     assert new[:-1] == old
     assert "EDIT" not in "".join(files_of_the_how_to().values())
 
-    conforms(copy, "luckywheel")
-    is_documented(copy, "luckywheel")
+    check_conformance(copy, "luckywheel")
+    check_documentation(copy, "luckywheel")
     sources = [path for path in after if "luckywheel" in path and path.endswith(".py")]
     run(copy, "ruff", "check", "--no-cache", *sources)
     run(copy, "mypy", "--no-incremental", "--follow-imports=silent", *sources)
@@ -156,12 +157,12 @@ def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
 
 
 def test_what_is_written_conforms_as_it_is(copy):
-    name = "a_provider_with_a_very_long_name"  # as long as may be: no line of the templates grows too long with it
+    name = "a_provider_with_a_very_long_name"  # the longest name allowed: no line of the templates grows too long with it
     pitboss(copy, "providers", "new", name, "--write")
     written = [path for path in digest(copy) if name in path]
     assert len(written) == 5
-    conforms(copy, name)
-    is_documented(copy, name)
+    check_conformance(copy, name)
+    check_documentation(copy, name)
     sources = [path for path in written if path.endswith(".py")]
     run(copy, "ruff", "check", "--no-cache", *sources)
     run(copy, "ruff", "format", "--no-cache", "--check", *sources)
@@ -183,14 +184,14 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
         .replace("text_of(body.id, ", "str(body.at or ")
     )
     with pytest.raises(AssertionError, match="failed"):
-        conforms(copy, "acme")
+        check_conformance(copy, "acme")
 
 
 def test_an_adapter_without_examples_does_not_conform(copy):
     pitboss(copy, "providers", "new", "acme", "--write")
     (copy / "lab" / "conformance" / "examples" / "acme.py").unlink()
     with pytest.raises(AssertionError, match="has no examples"):
-        conforms(copy, "acme")
+        check_conformance(copy, "acme")
 
 
 def test_nothing_is_written_over(copy, tmp_path_factory):

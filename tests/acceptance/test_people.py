@@ -1,4 +1,4 @@
-"""What people do at the command line, through real workers: blocks, limits, corrections by two, rounds swept."""
+"""Operators' commands through real workers: blocks, limits, corrections by two people, sweeps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 from ledger_sink.queries.people import read_player
 from ledger_sink.queries.rounds import propose_endings, read_open_rounds
 from ledger_sink.store.database import LedgerDatabase
-from pitboss.cli import ledger_rounds
 from pitboss.cli.main import cli
-from pitboss.ops import operator_events as house
+from pitboss.ops import operator_events
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
 from replay.topics import read_topics
@@ -40,30 +39,32 @@ def run(runtime: Runtime, *arguments: str, **environment: str) -> Result:
     )
 
 
-def said_json(result: Result) -> Any:
-    """The last line: a supervisor of the session may say something meanwhile."""
+def read_json(result: Result) -> Any:
+    """Parse the last line: a supervisor of the session may print lines meanwhile."""
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def told(runtime: Runtime, *arguments: str, **environment: str) -> tuple[int, str]:
+def outcome_of(runtime: Runtime, *arguments: str, **environment: str) -> tuple[int, str]:
     result = run(runtime, *arguments, "--json", **environment)
     assert result.exit_code in (0, 1), result.output
-    outcome = said_json(result)["outcome"]
+    outcome = read_json(result)["outcome"]
     return result.exit_code, f"{outcome['outcome']} {outcome['reason']}"
 
 
-def says(runtime: Runtime, **said: Any) -> str:
-    _, outcome = asyncio.run(house.submit(runtime, WorkerSettings(), said, "default", WAIT_S))
+def submit(runtime: Runtime, **event: Any) -> str:
+    _, outcome = asyncio.run(
+        operator_events.submit(runtime, WorkerSettings(), event, "default", WAIT_S)
+    )
     assert outcome is not None
     return f"{outcome.outcome} {outcome.reason}"
 
 
-def shown(runtime: Runtime, player: str) -> dict[str, Any]:
-    return said_json(run(runtime, "player", "show", player, "--json"))
+def show_player(runtime: Runtime, player: str) -> dict[str, Any]:
+    return read_json(run(runtime, "player", "show", player, "--json"))
 
 
-def withdraws(runtime: Runtime, player: str, tx_id: str) -> str:
-    return says(
+def withdraw(runtime: Runtime, player: str, tx_id: str) -> str:
+    return submit(
         runtime,
         operation="withdrawal.requested",
         id=tx_id,
@@ -75,20 +76,20 @@ def withdraws(runtime: Runtime, player: str, tx_id: str) -> str:
 
 def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     player = "ruled"
-    assert told(
+    assert outcome_of(
         installation, "ledger", "adjust", player, "50", "EUR", *WHO, PITBOSS_ADJUST_ALONE="EUR:50"
     ) == (0, "POSTED BOOKED")
-    assert told(installation, "player", "block", player, "--alert", "A-1", *WHO) == (
+    assert outcome_of(installation, "player", "block", player, "--alert", "A-1", *WHO) == (
         0,
         "POSTED BOOKED",
     )
-    assert told(installation, "player", "release", player, *WHO) == (0, "POSTED BOOKED")
-    assert withdraws(installation, player, "w-1") == "REFUSED_BLOCKED PLAYER_BLOCKED"
-    assert told(installation, "player", "release", player, "--alert", "A-1", *WHO)[0] == 0
-    assert told(installation, "player", "hold", player, "--source", "kyc", *WHO)[0] == 0
-    assert withdraws(installation, player, "w-2") == "REFUSED_BLOCKED WITHDRAWALS_HELD"
-    assert told(installation, "player", "limit", player, "2.50", "eur", *WHO)[0] == 0
-    found = shown(installation, player)
+    assert outcome_of(installation, "player", "release", player, *WHO) == (0, "POSTED BOOKED")
+    assert withdraw(installation, player, "w-1") == "REFUSED_BLOCKED PLAYER_BLOCKED"
+    assert outcome_of(installation, "player", "release", player, "--alert", "A-1", *WHO)[0] == 0
+    assert outcome_of(installation, "player", "hold", player, "--source", "kyc", *WHO)[0] == 0
+    assert withdraw(installation, player, "w-2") == "REFUSED_BLOCKED WITHDRAWALS_HELD"
+    assert outcome_of(installation, "player", "limit", player, "2.50", "eur", *WHO)[0] == 0
+    found = show_player(installation, player)
     assert (found["is_blocked"], found["is_held"], found["limits"]["EUR"]["bet_minor"]) == (
         False,
         True,
@@ -96,10 +97,10 @@ def test_blocks_holds_and_limits_are_events_of_the_log(installation: Runtime):
     )
     assert found["standings"]["alert"]["level"] == "FREE"
     assert [wallet["cash_minor"] for wallet in found["wallets"]] == [5_000]
-    assert told(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
-    assert shown(installation, player)["limits"]["EUR"]["bet_minor"] is None
+    assert outcome_of(installation, "player", "limit", player, "none", "EUR", *WHO)[0] == 0
+    assert show_player(installation, player)["limits"]["EUR"]["bet_minor"] is None
     assert "held by kyc since" in run(installation, "player", "show", player).output
-    assert "knows no player" in run(installation, "player", "show", "nobody-at-all").output
+    assert "does not know player" in run(installation, "player", "show", "nobody-at-all").output
 
 
 def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(installation: Runtime):
@@ -117,17 +118,20 @@ def test_a_large_correction_needs_a_second_person_and_a_debt_is_an_alert(install
         "--json",
         PITBOSS_ADJUST_ALONE="EUR:19",
     )
-    said = said_json(proposed)["said"]
-    assert said["operation"] == "adjustment.proposed"
+    event = read_json(proposed)["said"]
+    assert event["operation"] == "adjustment.proposed"
     assert player in run(installation, "ledger", "proposals").output
-    approve = ["ledger", "approve", said["id"], "--wait", str(WAIT_S)]
-    assert told(installation, *approve, "--by", "Kim ") == (1, "REFUSED_REFERENCE SELF_APPROVAL")
-    assert told(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
+    approve = ["ledger", "approve", event["id"], "--wait", str(WAIT_S)]
+    assert outcome_of(installation, *approve, "--by", "Kim ") == (
+        1,
+        "REFUSED_REFERENCE SELF_APPROVAL",
+    )
+    assert outcome_of(installation, *approve, "--by", "lee") == (0, "POSTED BOOKED_INTO_DEBT")
     assert "no open proposal" in run(installation, *approve, "--by", "lee").output
-    assert [w["cash_minor"] for w in shown(installation, player)["wallets"]] == [-2_000]
+    assert [w["cash_minor"] for w in show_player(installation, player)["wallets"]] == [-2_000]
     assert player in run(installation, "ledger", "debts").output
     assert player in {
-        one["player_id"] for one in said_json(run(installation, "ledger", "debts", "--json"))
+        one["player_id"] for one in read_json(run(installation, "ledger", "debts", "--json"))
     }
     assert asyncio.run(_alert_of(installation, player)).observed == 2_000
 
@@ -163,7 +167,7 @@ def test_amounts_and_durations_that_are_none_are_refused_before_anything_is_writ
 def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
     player = "forgetful"
     assert (
-        told(
+        outcome_of(
             installation,
             "ledger",
             "adjust",
@@ -216,7 +220,7 @@ def test_a_round_that_is_open_too_long_is_swept_once(installation: Runtime):
         for _ in range(2):  # two sweepers propose the same
             events = propose_endings(found, policies(), now_ms + 15 * DAY_MS, "sweeper", log)
             assert [event.operation for event in events] == ["sweep.rollback"]
-            await ledger_rounds.append_events(installation.bootstrap_servers, log, events)
+            await operator_events.append_events(installation.bootstrap_servers, log, events)
         await until(4_000, 0)
 
     provision(installation, partitions=PARTITIONS, providers=["hundredhp"])

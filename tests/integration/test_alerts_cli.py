@@ -94,12 +94,12 @@ def test_list_show_and_explain(alerts, pitboss, runtime):
     assert explained.stdout.count("█") > 100
     assert explained.stdout.count("◄ 500 reached") == 1
     assert "agrees" in explained.stdout
-    told = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
-    assert told["agrees"] is True
-    assert len(told["seconds"]) == 60
-    assert told["seconds"][-1]["running"] == 500
+    explained_again = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
+    assert explained_again["agrees"] is True
+    assert len(explained_again["seconds"]) == 60
+    assert explained_again["seconds"][-1]["running"] == 500
 
-    # An alert that the log does not bear out: told as such, and the exit code says so too.
+    # An alert that the log does not support: the output and the exit code show it.
     asyncio.run(_send(runtime, msgspec.structs.replace(first, alert_id="f" * 36, observed=777)))
     false = pitboss("explain", "ffff")
     assert false.exit_code == 1
@@ -109,7 +109,7 @@ def test_list_show_and_explain(alerts, pitboss, runtime):
     assert "copies of this alert differ" in pitboss("show", first.alert_id).stderr
 
 
-def test_what_cannot_be_found_is_said_with_a_way_out(alerts, pitboss, runtime):
+def test_what_cannot_be_found_is_reported_with_a_way_out(alerts, pitboss, runtime):
     missing = pitboss("show", "zzzz")
     assert missing.exit_code == 2
     assert "pitboss alerts list" in missing.stderr

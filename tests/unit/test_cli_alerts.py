@@ -44,6 +44,6 @@ def test_what_measures_against_nothing_shows_nothing_allowed(pitboss):
 def test_an_alert_of_the_ledger_is_not_run_again_but_looked_up_there(pitboss, form):
     done = pitboss("explain", DEBT.alert_id, *form)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "L01 is told by the ledger" in done.stderr
+    assert "L01 is raised by the ledger" in done.stderr
     assert f"pitboss ledger entry {EVENT}" in done.stderr
     assert "unknown to this release" not in done.stderr

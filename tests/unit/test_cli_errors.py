@@ -1,4 +1,4 @@
-"""What the command line says of files, addresses and numbers that will not do: one line, and no traceback."""
+"""Files, addresses and numbers that the command line refuses: one line, and no traceback."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_had_is_named_on_one_line(
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_behind_stdout_is_said_once_with_the_exit_code(unbuffered):
+def test_a_full_disk_behind_stdout_is_reported_once_with_the_exit_code(unbuffered):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pitboss.cli.main", "schemas", "list"],

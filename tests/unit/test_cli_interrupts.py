@@ -1,4 +1,4 @@
-"""A command that is told to end cleans up first, and says by its exit code what told it."""
+"""A command that gets a signal to end cleans up first; its exit code names the signal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import asyncio, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pitboss.cli.interrupts import unwind_on_termination
 
-def start():  # as servers are: in threads, which nobody can interrupt
+def start():  # as servers are: in threads, which cannot be interrupted
     time.sleep(0.3)
     print("started", flush=True)
 
@@ -32,21 +32,21 @@ STARTING, RUNNING = "time.sleep(60)", "print('ready', flush=True); asyncio.run(a
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("then", "told_at"), [(STARTING, 1), (RUNNING, 2)], ids=["while it starts", "in a loop"]
+    ("then", "signal_at"), [(STARTING, 1), (RUNNING, 2)], ids=["while it starts", "in a loop"]
 )
-def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, told_at):
+def test_it_cleans_up_and_ends_with_the_code_of_the_signal(number, then, signal_at):
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND.format(then=then)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
-        said: list[str] = []
-        while said.count("ready") < told_at:
-            said.append(process.stdout.readline().decode().strip())
+        printed: list[str] = []
+        while printed.count("ready") < signal_at:
+            printed.append(process.stdout.readline().decode().strip())
         process.send_signal(number)
-        said += process.stdout.read().decode().split()
+        printed += process.stdout.read().decode().split()
         assert process.wait(30) == 128 + number
-    assert said[-1] == "stopped"
-    assert "".join(said).count("started") == 2, (
+    assert printed[-1] == "stopped"
+    assert "".join(printed).count("started") == 2, (
         "what was starting was not waited for, and would outlive the clean-up"
     )
 

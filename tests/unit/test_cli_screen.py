@@ -1,4 +1,4 @@
-"""What the command line shows of other people's words: every character of them, in tables that cut nothing."""
+"""External text on the command line: every character is shown, in tables that cut nothing."""
 
 from __future__ import annotations
 
@@ -120,13 +120,13 @@ def of_alerts(patch, *arguments):
 
 
 def of_explanation(patch):
-    told = Explanation(NASTY, [], 1, [NASTY])
+    explanation = Explanation(NASTY, [], 1, [NASTY])
     no_server(
         patch,
         alerts,
         _runtime=answers(None),
         _read=answers([PublishedAlert(ALERT)]),
-        _explain=coming((0, told)),
+        _explain=coming((0, explanation)),
     )
     return run(alerts.alerts, "explain", NASTY)
 
@@ -268,8 +268,8 @@ def test_a_pipe_gets_every_id_whole_however_long_the_rest_is(monkeypatch):
     one = filled(
         Proposal, id="ba2afe00-7e3d-7000-8000-000000000001", currency="EUR", reason="because " * 200
     )
-    said = of_asking(monkeypatch, ledger_corrections, ledger_corrections.proposals, [one])
-    [line] = [line for line in said.splitlines() if "ba2afe" in line]
+    printed = of_asking(monkeypatch, ledger_corrections, ledger_corrections.proposals, [one])
+    [line] = [line for line in printed.splitlines() if "ba2afe" in line]
     assert one.id in line
     assert "because " * 199 in line
 
@@ -292,17 +292,17 @@ def test_a_terminal_gets_every_id_too_if_need_be_on_several_lines(monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("module", "command", "said"),
+    ("module", "command", "message"),
     [
         (ledger_rounds, ledger_rounds.rounds, "no round is open"),
         (ledger_corrections, ledger_corrections.proposals, "nothing waits for a second person"),
-        (ledger_corrections, ledger_corrections.debts, "nobody is in debt"),
+        (ledger_corrections, ledger_corrections.debts, "no wallet is in debt"),
     ],
 )
-def test_that_there_is_nothing_is_no_output(monkeypatch, module, command, said):
+def test_that_there_is_nothing_is_no_output(monkeypatch, module, command, message):
     no_server(monkeypatch, module, query_ledger=answers([]))
     done = CliRunner().invoke(command)
-    assert (done.stdout, done.stderr) == ("", f"{said}\n")
+    assert (done.stdout, done.stderr) == ("", f"{message}\n")
     assert CliRunner().invoke(command, ["--json"]).stdout == "[]\n"
 
 

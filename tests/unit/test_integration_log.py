@@ -1,4 +1,4 @@
-"""The integration log: what is put into it, how it reads, and against what its schema changes are told."""
+"""The integration log: its contents, its rendering, and the log its schema changes refer to."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_since_is_a_time_or_how_long_ago(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-1d", "0d", "7 d", "yesterday", "7y"])
-def test_what_is_no_period_is_said(text):
-    with pytest.raises(UsageError, match="is no time: write 7d"):
+def test_text_that_is_not_a_period_is_refused(text):
+    with pytest.raises(UsageError, match="is not a time: write 7d"):
         parse_since_ms(text, NOW)
 
 
@@ -129,7 +129,7 @@ def test_schemas_are_known_by_what_they_say():
     assert found == schema_checksums()
 
 
-def test_schema_changes_are_told_by_name():
+def test_schema_changes_are_listed_by_name():
     before, now = {"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}
     assert schema_changes(before, now) == [
         SchemaChange("b", "CHANGED"),
@@ -139,7 +139,7 @@ def test_schema_changes_are_told_by_name():
     assert schema_changes(now, now) == []
 
 
-def test_changes_are_told_against_the_last_log_before_the_period():
+def test_changes_are_those_since_the_last_log_before_the_period():
     earlier = {"a": EarlierLog(10, {}), "b": EarlierLog(20, {}), "c": EarlierLog(30, {})}
     assert baseline_name(earlier, 25) == "b"
     assert baseline_name(earlier, 20) == "b"
@@ -154,13 +154,13 @@ def written(**fields: object) -> IntegrationLog:
 
 def test_the_document_says_what_there_is_and_what_is_not_known():
     text = render_markdown(written())
-    for said in (
+    for expected in (
         "None was found.",
         "None was rejected.",
-        "no earlier log to compare with",
+        "No earlier log to compare with",
         "| acme/1 | passed | 3 | 5 | 0 |",
     ):
-        assert said in text
+        assert expected in text
     unknown = render_markdown(
         written(drift=None, rejected=None, unknown=["Drift is not known: gone"])
     )
@@ -217,10 +217,12 @@ def log(tmp_path, monkeypatch):
 def test_without_servers_it_tells_what_it_can(log):
     done = log("--json")
     assert done.exit_code == 0
-    said = json.loads(done.stdout)
-    assert said["drift"] is said["rejected"] is said["schema_changes"] is None
-    assert {line["provider"] for line in said["versions"]} == set(DIALECTS)
-    assert said["conformance"] == [{"adapter": "acme/1", "examples": 3, "fuzzed": 5, "faults": []}]
+    content = json.loads(done.stdout)
+    assert content["drift"] is content["rejected"] is content["schema_changes"] is None
+    assert {line["provider"] for line in content["versions"]} == set(DIALECTS)
+    assert content["conformance"] == [
+        {"adapter": "acme/1", "examples": 3, "fuzzed": 5, "faults": []}
+    ]
     assert "not known: no stack was started" in done.stderr
     assert log().stdout.startswith("# Integration log, ")
 
@@ -230,10 +232,12 @@ def test_a_second_log_tells_what_changed_since_the_first(log, tmp_path, monkeypa
     assert list(tmp_path.glob("*.json")) == []
     assert log("--out", str(tmp_path)).exit_code == 0
     [first] = tmp_path.glob("*.json")
-    said = json.loads(first.read_text())
-    said["schemas"]["avro/gone/v1"] = "x"
-    said["schemas"]["avro/wallet-balance/v1"] = "x"
-    first.rename(tmp_path / "integration-log-2020-01-01T000000Z.json").write_text(json.dumps(said))
+    content = json.loads(first.read_text())
+    content["schemas"]["avro/gone/v1"] = "x"
+    content["schemas"]["avro/wallet-balance/v1"] = "x"
+    first.rename(tmp_path / "integration-log-2020-01-01T000000Z.json").write_text(
+        json.dumps(content)
+    )
     assert log("--out", str(tmp_path)).exit_code == 0
     [second] = set(tmp_path.glob("*.json")) - {tmp_path / "integration-log-2020-01-01T000000Z.json"}
     assert json.loads(second.read_text())["schema_changes"] == [
@@ -246,7 +250,7 @@ def test_a_log_that_cannot_be_read_is_named(log, tmp_path):
     (tmp_path / "integration-log-x.json").write_text("{}")
     done = log("--out", str(tmp_path))
     assert done.exit_code == UsageError.exit_code
-    assert "integration-log-x.json is no integration log" in done.stderr
+    assert "integration-log-x.json is not an integration log" in done.stderr
 
 
 def test_a_failing_adapter_ends_with_1(log, monkeypatch):
@@ -259,4 +263,4 @@ def test_a_failing_adapter_ends_with_1(log, monkeypatch):
 def test_drift_of_a_stranger_is_no_question():
     done = CliRunner().invoke(cli, ["providers", "drift", "--provider", "nobody"])
     assert done.exit_code == UsageError.exit_code
-    assert "there is no provider nobody" in done.stderr
+    assert "provider nobody is not known" in done.stderr

@@ -23,8 +23,8 @@ BALANCE = WalletBalance(
 )
 
 
-def faults(wallets, told, published=None):
-    report = compare_balances(wallets, told, {3: 41} if published is None else published)
+def faults(wallets, balances, published=None):
+    report = compare_balances(wallets, balances, {3: 41} if published is None else published)
     return [(fault.key, fault.what) for fault in report.faults], report.in_flight
 
 
@@ -41,9 +41,9 @@ def faults(wallets, told, published=None):
         ({"scale": 3}, "DIFFERENT"),
     ],
 )
-def test_a_balance_that_differs_is_told(change, what):
-    told = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
-    assert faults([WALLET], told) == ([("p-1:EUR", what)] if what else [], 0)
+def test_a_balance_that_differs_is_reported(change, what):
+    balances = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
+    assert faults([WALLET], balances) == ([("p-1:EUR", what)] if what else [], 0)
 
 
 def test_a_wallet_is_missing_on_either_side():
@@ -56,7 +56,7 @@ def test_what_is_on_its_way_is_no_fault_and_what_came_before_it_is():
     assert faults([WALLET], older, {3: 40}) == ([], 1)
     assert faults([WALLET], {}, {}) == ([], 1)
     assert faults([WALLET], older, {3: 41}) == ([("p-1:EUR", "OLDER")], 0)
-    # The cursor may lag: what is there in spite of it is judged.
+    # The cursor may lag: a record that is there in spite of it counts.
     assert faults([WALLET], {"p-1:EUR": msgspec.structs.replace(BALANCE, version=8)}, {3: 40})[
         0
     ] == [("p-1:EUR", "NEWER")]
@@ -120,10 +120,10 @@ def test_a_csv_is_read_exactly(delimiter):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("bet,t1,0.101,EUR", "line 2.*no amount"),
-        ("bet,t1,NaN,EUR", "line 2.*no amount"),
-        ("bet,t1,1,XXY", "line 2.*no amount"),
-        ("bet,,1,EUR", "line 2 .*names no"),
+        ("bet,t1,0.101,EUR", "line 2.*not an amount"),
+        ("bet,t1,NaN,EUR", "line 2.*not an amount"),
+        ("bet,t1,1,XXY", "line 2.*not an amount"),
+        ("bet,,1,EUR", "line 2 .*lacks its operation"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(row, message):
