@@ -57,7 +57,7 @@ async def load(
     events: int,
     report: ReportCount,
 ) -> None:
-    """Append so many of the records, each under its key, until all are acknowledged."""
+    """Append so many of the records, each under its key, and wait for all acknowledgements."""
     loaded = 0
     while loaded < events:
         chunk = next(chunks)[: events - loaded]
