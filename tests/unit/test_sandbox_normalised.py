@@ -59,7 +59,8 @@ def stream() -> list[Read]:
     scenario = Scenario(seed=7, start_ms=START_MS, events=20_000, poison=len(CATALOGUE))
     records = generate(scenario, keys)
     return [
-        Read(raw, normaliser.normalise(to_record(offset, raw))) for offset, raw in enumerate(records)
+        Read(raw, normaliser.normalise(to_record(offset, raw)))
+        for offset, raw in enumerate(records)
     ]
 
 
