@@ -1,0 +1,1 @@
+"""Measurements of the product, each with its peer or target in the same run."""

@@ -1,9 +1,9 @@
-"""`pitboss bench adapters`: what mapping and Avro encoding cost with each adapter on one core, its
-signature beside it.
+"""`pitboss bench adapters`: what each adapter's mapping and Avro encoding cost on one core.
 
-No Kafka, no Faust, no asyncio: the normaliser in a loop over the adapter's examples, as the
-conformance suite knows them. Every kind of message has the same weight. CPU time counts, not the
-wall's: other work on the machine disturbs caches, but does not count as ours.
+The signature's cost stands beside it. No Kafka, no Faust, no asyncio: the normaliser in a loop over
+the adapter's examples, as the conformance suite knows them. Every kind of message has the same
+weight. CPU time counts, not the wall's: other work on the machine disturbs caches, but does not
+count as ours.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _US: Final = 1e6
 
 @dataclass(frozen=True)
 class AdapterFigures:
-    """One adapter: µs of CPU an event, without signature; `signature_us` on top of it, None where
-    there is none.
+    """One adapter: µs of CPU an event, without signature.
+
+    `signature_us` comes on top of it, None for an adapter without signatures.
     """
 
     adapter: str
@@ -53,16 +54,16 @@ class AdapterFigures:
 
     @property
     def target_per_s(self) -> int:
-        """What it must reach."""
+        """Events a second that it must reach."""
         return TARGET_JSON_WALLET_PER_S if self.is_json_wallet else TARGET_PER_S
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
+        """Whether it reaches its target."""
         return self.per_s >= self.target_per_s
 
     def as_json(self) -> dict[str, Any]:
-        """One object; µs are CPU time an event."""
+        """Return one JSON object; µs are CPU time an event."""
         signature = self.signature_us
         return {
             "adapter": self.adapter,
@@ -81,7 +82,7 @@ class AdapterFigures:
         }
 
     def row(self) -> FigureRow:
-        """The same for a person."""
+        """Return the figures as a row for a person."""
         signature = self.signature_us
         checked = (
             "nothing to check" if signature is None else f"signature {signature.median:.1f} µs"
@@ -96,7 +97,7 @@ class AdapterFigures:
 
 @dataclass(frozen=True)
 class AdapterBenchFigures:
-    """What came out."""
+    """Figures of all adapters."""
 
     adapters: list[AdapterFigures]
     rounds: int
@@ -108,7 +109,7 @@ class AdapterBenchFigures:
         return all(adapter.holds for adapter in self.adapters)
 
     def as_json(self) -> dict[str, Any]:
-        """One object."""
+        """Return the figures as one JSON object."""
         return {
             "bench": "adapters",
             "adapters": [adapter.as_json() for adapter in self.adapters],
@@ -118,41 +119,43 @@ class AdapterBenchFigures:
         }
 
     def rows(self) -> list[FigureRow]:
-        """The same for a person."""
+        """Return the figures as rows for a person."""
         return [adapter.row() for adapter in self.adapters]
 
 
-def run(among: Sequence[Version], rounds: int, tell: Callable[[str], None]) -> AdapterBenchFigures:
+def run(
+    versions: Sequence[Version], rounds: int, tell: Callable[[str], None]
+) -> AdapterBenchFigures:
     """Measure one adapter after the other; in each round first without, then with its keys."""
     setting = BenchEnvironment(this_machine(), this_commit(), {})
     figures = []
-    for version in among:
+    for version in versions:
         name = f"{version.row.provider}/{version.row.version}"
         tell(name)
-        figures.append(_measured(name, version.dialect, rounds))
+        figures.append(_measure(name, version.dialect, rounds))
     return AdapterBenchFigures(figures, rounds, setting)
 
 
-def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
+def _measure(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
     examples = examples_of(dialect)
     records, is_json = _traffic(dialect.provider, examples)
-    open_ = Normaliser(by_provider([dialect]), {})
+    unkeyed = Normaliser(by_provider([dialect]), {})
     keyed = (
         Normaliser(by_provider([dialect]), {dialect.provider: examples.keys})
         if examples.keys
         else None
     )
-    events = _events(open_, records)
+    events = _events(unkeyed, records)
     if keyed is not None:
         assert _events(keyed, records) == events, (
             f"{dialect.provider}: other events where signatures are checked"
         )
-    passes = max(1, round(_ROUND_S / _pass_s(open_, records)))
+    passes = max(1, round(_ROUND_S / _pass_s(unkeyed, records)))
     without, extra = [], []
     gc.collect()
     gc.freeze()
     for _ in range(rounds):
-        plain_us = _us_per_event(open_, records, passes, events)
+        plain_us = _us_per_event(unkeyed, records, passes, events)
         without.append(plain_us)
         if keyed is not None:
             extra.append(max(0.0, _us_per_event(keyed, records, passes, events) - plain_us))
@@ -168,8 +171,9 @@ def _measured(name: str, dialect: Dialect, rounds: int) -> AdapterFigures:
 
 
 def _traffic(provider: str, examples: Examples) -> tuple[list[RawRecord], bool]:
-    """Records of many rounds, in turns of the provider's currencies; only such as are accepted
-    whole.
+    """Write records of many rounds, in turns of the provider's currencies.
+
+    Only examples that are accepted whole count. Also returns whether all of them are JSON.
     """
     records: list[RawRecord] = []
     types = set()
@@ -190,18 +194,18 @@ def _events(normaliser: Normaliser, records: Sequence[RawRecord]) -> int:
 
 
 def _pass_s(normaliser: Normaliser, records: Sequence[RawRecord]) -> float:
-    began_s = time.process_time()
+    start_s = time.process_time()
     for each in records:
         normaliser.normalise(each)
-    return max(1e-4, time.process_time() - began_s)
+    return max(1e-4, time.process_time() - start_s)
 
 
 def _us_per_event(
     normaliser: Normaliser, records: Sequence[RawRecord], passes: int, events: int
 ) -> float:
     normalise = normaliser.normalise
-    began_s = time.process_time()
+    start_s = time.process_time()
     for _ in range(passes):
         for each in records:
             normalise(each)
-    return (time.process_time() - began_s) * _US / (passes * events)
+    return (time.process_time() - start_s) * _US / (passes * events)

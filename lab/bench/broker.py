@@ -1,6 +1,4 @@
-"""A broker as a measurement sees it: how much there is on a topic, from outside of whoever put it
-there.
-"""
+"""A broker as a measurement sees it: how much is on a topic, from outside its writers."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from lab.bench.processes import BenchFailed
 
 _REWIND_WITHIN_S: Final = 40.0
 _RETRY_S: Final = 0.2
-_OF_THE_OPERATOR: Final = frozenset({1, 2, 3, 4})
+_OPERATOR_SOURCES: Final = frozenset({1, 2, 3, 4})
 """Where a setting is from, by the protocol's DescribeConfigs: topic, dynamic broker, dynamic
 default, static file.
 """
@@ -42,14 +40,15 @@ class BrokerView:
         await self._admin.close()
 
     async def end_offset_sum(self, topic: str) -> int:
-        """The sum of a topic's end offsets: so many records have been acknowledged, if nobody
-        writes transactions.
+        """Return the sum of a topic's end offsets.
+
+        So many records have been acknowledged, unless a producer writes transactions.
         """
         partitions = await self.partitions(topic)
         return sum((await self._consumer.end_offsets(partitions)).values())
 
     async def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
-        """The end offset of each partition."""
+        """Return the end offset of each partition."""
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(
             await self.partitions(topic)
         )
@@ -58,26 +57,33 @@ class BrokerView:
     async def timestamps(
         self, topic: str, starts: Mapping[TopicPartition, int]
     ) -> dict[tuple[int, int], int]:
-        """The timestamps (epoch ms) of all records from some offsets to the end, by partition and
-        offset.
+        """Return the timestamps (epoch ms) of all records from some offsets to the end.
+
+        They are by partition and offset.
         """
         ends = await self.end_offsets(topic)
-        left = [part for part, end in ends.items() if end > starts[part]]
+        left = [partition for partition, end in ends.items() if end > starts[partition]]
         found: dict[tuple[int, int], int] = {}
         self._consumer.assign(left)
-        for part in left:
-            self._consumer.seek(part, starts[part])
+        for partition in left:
+            self._consumer.seek(partition, starts[partition])
         while left:
-            for part, records in (await self._consumer.getmany(*left, timeout_ms=500)).items():
-                found |= {(part.partition, record.offset): record.timestamp for record in records}
-            left = [part for part in left if await self._consumer.position(part) < ends[part]]
+            for partition, records in (await self._consumer.getmany(*left, timeout_ms=500)).items():
+                found |= {
+                    (partition.partition, record.offset): record.timestamp for record in records
+                }
+            left = [
+                partition
+                for partition in left
+                if await self._consumer.position(partition) < ends[partition]
+            ]
         self._consumer.unsubscribe()
         return found
 
     async def rewind(self, group: str, topic: str) -> None:
         """Let a group begin at the first record again.
 
-        Waits for its last member to be gone; raises BenchFailed.
+        Waits for its last member to leave; raises BenchFailed if one stays.
         """
         partitions = await self.partitions(topic)
         first = await self._consumer.beginning_offsets(partitions)
@@ -91,7 +97,7 @@ class BrokerView:
         try:
             reader.assign(partitions)
             async with asyncio.timeout(_REWIND_WITHIN_S):
-                while not await _committed(reader, first):
+                while not await _commit_offsets(reader, first):  # noqa: ASYNC110 - the broker sends no event
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError as error:
             raise BenchFailed(
@@ -101,7 +107,7 @@ class BrokerView:
             await reader.stop()
 
     async def settings(self) -> dict[str, str]:
-        """The broker's settings that are not Kafka's defaults."""
+        """Return the broker's settings that differ from Kafka's defaults."""
         broker_id = str((await self._admin.describe_cluster())["brokers"][0]["node_id"])
         responses = await self._admin.describe_configs(
             [ConfigResource(ConfigResourceType.BROKER, broker_id)]
@@ -115,25 +121,23 @@ class BrokerView:
         return {
             name: value
             for name, value, _, source, *_ in sorted(entries)
-            if value and source in _OF_THE_OPERATOR
+            if value and source in _OPERATOR_SOURCES
         }
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
-        """A topic's partitions. Raises BenchFailed if there is no such topic."""
+        """Return a topic's partitions; raises BenchFailed if the topic does not exist."""
         if topic not in self._partitions:
             described = (await self._admin.describe_topics([topic]))[0]["partitions"]
             if not described:
-                raise BenchFailed(f"there is no topic {topic}")
-            self._partitions[topic] = [
-                TopicPartition(topic, part["partition"]) for part in described
-            ]
+                raise BenchFailed(f"the topic {topic} does not exist: provision it first")
+            self._partitions[topic] = [TopicPartition(topic, one["partition"]) for one in described]
         return self._partitions[topic]
 
 
-async def _committed(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> bool:
+async def _commit_offsets(reader: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> bool:
     try:
         await reader.commit(offsets)
     except KafkaError:
         return False  # refused as long as the group has members
-    stored: list[Any] = [await reader.committed(part) for part in offsets]
+    stored: list[Any] = [await reader.committed(partition) for partition in offsets]
     return stored == list(offsets.values())

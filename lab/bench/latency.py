@@ -1,10 +1,8 @@
-"""`pitboss bench latency`: from the append of a raw record to the outcome in a connector's hands,
-at a steady rate.
+"""`pitboss bench latency`: from the append of a raw record to its outcome, at a steady rate.
 
 The workers are those that `pitboss run` starts, each a process of its own, with signatures checked.
 The clock starts with the broker's own timestamp of the raw record and stops when a consumer of the
-outcomes has it. All parts share the machine: broker, database, workers, and whoever feeds and
-reads.
+outcomes has it. All processes share the machine: broker, database, workers, feeder and reader.
 """
 
 from __future__ import annotations
@@ -48,7 +46,10 @@ RecordPosition = tuple[int, int]
 
 @dataclass(frozen=True)
 class LatencyBenchPlan:
-    """What to run. `opening` gives the players money; `bets` never end and can all be booked."""
+    """What to run.
+
+    `opening` gives the players money; `bets` never end and can all be booked.
+    """
 
     bootstrap_servers: str
     workers: Mapping[str, ProcessCommand]
@@ -63,7 +64,7 @@ class LatencyBenchPlan:
 
 @dataclass(frozen=True)
 class LatencyAtRate:
-    """What came out at one rate."""
+    """Figures of one rate."""
 
     rate: int
     sent: int
@@ -76,14 +77,14 @@ class LatencyAtRate:
 
 @dataclass(frozen=True)
 class LatencyBenchFigures:
-    """All rates."""
+    """Figures of all rates."""
 
     plan: LatencyBenchPlan
     results: list[LatencyAtRate]
     environment: BenchEnvironment
 
     def as_json(self) -> list[dict[str, Any]]:
-        """One object a rate; milliseconds."""
+        """Return one JSON object a rate; milliseconds."""
         return [
             {
                 "rate": one.rate,
@@ -102,19 +103,24 @@ class LatencyBenchFigures:
         ]
 
     def rows(self) -> list[FigureRow]:
-        """The same for a person."""
+        """Return the figures as rows for a person."""
         return [
             FigureRow(
                 f"{one.rate:,} a second",
                 f"p99 {one.latencies.p99_ms:.0f} ms",
-                f"p50 {one.latencies.p50_ms:.0f} ms, longest {one.latencies.max_ms:.0f} ms, {one.sent:,} sent at"
-                f" {one.sent / one.took_s:,.0f}/s, {one.busy_cores:.1f} cores busy"
-                f" ({', '.join(f'{role} {cores:.2f}' for role, cores in one.worker_cores.items())});"
+                f"p50 {one.latencies.p50_ms:.0f} ms, longest {one.latencies.max_ms:.0f} ms,"
+                f" {one.sent:,} sent at {one.sent / one.took_s:,.0f}/s,"
+                f" {one.busy_cores:.1f} cores busy"
+                f" ({_cores_text(one.worker_cores)});"
                 f" target {TARGET_P99_MS:g} ms:"
                 f" {'reached' if one.latencies.p99_ms <= TARGET_P99_MS else 'NOT reached'}",
             )
             for one in self.results
         ]
+
+
+def _cores_text(worker_cores: Mapping[str, float]) -> str:
+    return ", ".join(f"{role} {cores:.2f}" for role, cores in worker_cores.items())
 
 
 class _Listener:
@@ -153,7 +159,7 @@ class _Listener:
             self.arrived.setdefault((attempt.partition, attempt.offset), now_ms)
 
     async def until(self, count: int, processes: Mapping[str, MeasuredProcess]) -> None:
-        """Wait for so many outcomes in all. Raises BenchFailed."""
+        """Wait for so many outcomes in all; raises BenchFailed if they do not come."""
         deadline = time.monotonic() + _OUTCOMES_WITHIN_S
         while self.total < count:
             for process in processes.values():
@@ -166,7 +172,10 @@ class _Listener:
 
 
 async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFigures:
-    """Start the workers, open the players' wallets, and send at each rate. Raises BenchFailed."""
+    """Start the workers, open the players' wallets, and send at each rate.
+
+    Raises BenchFailed.
+    """
     machine = this_machine()
     async with BrokerView(plan.bootstrap_servers) as broker:
         listener = _Listener(plan.bootstrap_servers, plan.outcomes, plan.raw)
@@ -179,14 +188,14 @@ async def run(plan: LatencyBenchPlan, progress: BenchProgress) -> LatencyBenchFi
                     for role, command in plan.workers.items()
                 }
                 async with producer:
-                    at = await _measured(plan, broker, producer, listener, processes, progress)
+                    at = await _measure_rates(plan, broker, producer, listener, processes, progress)
         finally:
             listening.cancel()
         servers = {"origin": plan.servers_origin, "kafka": await broker.settings()}
     return LatencyBenchFigures(plan, at, BenchEnvironment(machine, this_commit(), servers))
 
 
-async def _measured(
+async def _measure_rates(
     plan: LatencyBenchPlan,
     broker: BrokerView,
     producer: BatchProducer,
@@ -240,15 +249,15 @@ async def _send(
     seconds: float,
     progress: BenchProgress,
 ) -> tuple[int, float]:
-    """Send what falls due at each tick; how many, and how long it took."""
+    """Send what falls due at each tick; return how many, and the seconds that it took."""
     total = round(rate * seconds)
     sent = 0
-    began_s = time.monotonic()
+    start_s = time.monotonic()
     while sent < total:
-        due = min(total, int((time.monotonic() - began_s) * rate) + 1)
+        due = min(total, int((time.monotonic() - start_s) * rate) + 1)
         if due > sent:
             await producer.send_keyed(plan.raw, [next(plan.bets) for _ in range(due - sent)])
             sent = due
             progress.update(sent, total)
         await asyncio.sleep(_TICK_S)
-    return sent, time.monotonic() - began_s
+    return sent, time.monotonic() - start_s

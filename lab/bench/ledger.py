@@ -1,10 +1,9 @@
-"""`pitboss bench ledger`: from encoded batches to COMMIT, against PostgreSQL's COPY of the same
-rows.
+"""`pitboss bench ledger`: from encoded batches to COMMIT, against COPY of the same rows.
 
 Ours is the handler, committer and store of a ledger worker as they are, fed with Avro bytes as an
-intake hands them over; the clock stops at the last COMMIT. The floor is COPY of the rows that ours
-wrote, ready made in memory, in as many transactions, into tables with the unique and primary keys
-only. One connection each, the same server, in turns.
+intake passes them on; the clock stops at the last COMMIT. The floor is PostgreSQL's COPY of the
+rows that ours wrote, ready made in memory, in as many transactions, into tables with the unique and
+primary keys only. One connection each, the same server, in turns.
 """
 
 from __future__ import annotations
@@ -51,8 +50,9 @@ FULL_ROWS: Final = 10_000_000
 
 @dataclass(frozen=True)
 class LedgerBenchPlan:
-    """Databases with the ledger's tables and nothing in them; two are for a long and a short past,
-    if one is wanted.
+    """Databases with the ledger's tables and nothing in them.
+
+    Two are for a long and a short past, if one is wanted.
     """
 
     database_url: str
@@ -66,7 +66,7 @@ class LedgerBenchPlan:
 
 @dataclass(frozen=True)
 class LedgerBenchFigures:
-    """What came out; rates are transfers a second."""
+    """Figures of the ledger; rates are transfers a second."""
 
     plan: LedgerBenchPlan
     pairs: list[Pair]
@@ -97,7 +97,7 @@ class LedgerBenchFigures:
 
     @property
     def rate_at_10m(self) -> float | None:
-        """None unless the past was that long."""
+        """The same for a past of 10 million rows; None for a shorter one."""
         return self.at_rows.median if self.at_rows and self.plan.rows >= FULL_ROWS else None
 
     @property
@@ -108,7 +108,7 @@ class LedgerBenchFigures:
         return None if self.rate_at_10m is None else self.rate_at_10m >= TARGET_RATE_AT_10M
 
     def as_json(self) -> dict[str, Any]:
-        """One object."""
+        """Return the figures as one JSON object."""
         ours, floor = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         return {
             "bench": "ledger",
@@ -147,7 +147,7 @@ class LedgerBenchFigures:
         }
 
     def rows(self) -> list[FigureRow]:
-        """The same for a person."""
+        """Return the figures as rows for a person."""
         ours, floor = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         posted, copied = (Spread.of([rate.per_s for rate in rates]) for rates in (ours, floor))
         busy = Spread.of([rate.elsewhere_cores for rate in (*ours, *floor)])
@@ -222,7 +222,7 @@ class _Measuring:
 
 
 async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigures:
-    """Warm up, run the pairs, fill the second database if there is one, and run on both in turns."""
+    """Warm up, run the pairs, fill the second database if there is one, run on both in turns."""
     machine = this_machine()
     gc.set_threshold(GC_THRESHOLD_OBJECTS)
     measuring = _Measuring(plan, progress)
@@ -260,7 +260,7 @@ async def run(plan: LedgerBenchPlan, progress: BenchProgress) -> LedgerBenchFigu
 async def _at_rows(
     plan: LedgerBenchPlan, urls: tuple[str, str], measuring: _Measuring, progress: BenchProgress
 ) -> list[tuple[LedgerRun, LedgerRun]]:
-    """Runs on a short and on a long past, in turns, the first of each for warming up."""
+    """Run on a short and on a long past, in turns, the first of each for warming up."""
     for url in urls:
         async with LedgerHarness(url) as bench:
             await measuring.deposits(bench)

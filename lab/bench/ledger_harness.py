@@ -1,6 +1,4 @@
-"""The ledger's own code over encoded batches, timed to its commits; and PostgreSQL's COPY of the
-rows it wrote.
-"""
+"""The ledger's own code over encoded batches, timed to its commits, and COPY of its rows."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ PARTITIONS: Final = PARTITIONS_DEFAULT
 """All of a log's: the one worker has no other beside it."""
 
 BATCH_EVENTS: Final = 2_000
-"""Of one partition: as much as a busy intake hands over at once."""
+"""Of one partition: as much as a busy intake passes on at once."""
 
 COPY_BYTES: Final = 1 << 18
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -50,35 +48,35 @@ CopyRows = tuple[list[bytes], list[bytes]]
 """Rows of one transaction as COPY prints them: entries, transfers."""
 
 
-class _UnusedDeadLetterSink(KafkaDeadLetterSink):
-    """There is no broker here, and nothing to bury."""
+class _FailingDeadLetterSink(KafkaDeadLetterSink):
+    """A dead-letter sink without a broker: none of a bench's events may be rejected."""
 
     def __init__(self) -> None:
         pass
 
-    async def publish_all(self, burials: Sequence[Rejection]) -> None:
-        """Nothing of a bench's events may be poison. Raises PitbossError."""
+    async def publish_all(self, rejections: Sequence[Rejection]) -> None:
+        """Raise PitbossError, since every record of a bench must be an event."""
         raise PitbossError(
-            f"the bench made {len(burials)} records that are no events: {burials[0]}"
+            f"the bench made {len(rejections)} records that are not events: {rejections[0]}"
         )
 
 
-class _Unpublished:
-    """Takes what a publisher would send: the rate is up to the commit."""
+class _PublishCounter:
+    """Takes what a publisher would send: the rate is measured up to the commit."""
 
     def __init__(self) -> None:
         self.transactions = 0
         self.transfers = 0
 
     async def enqueue(self, applied: AppliedGroup) -> None:
-        """Count it."""
+        """Count the group's transaction and its transfers."""
         self.transactions += 1
         self.transfers += len(applied.book.new_transfers)
 
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """One stretch of events through the ledger."""
+    """One run of events through the ledger."""
 
     rate: Rate
     """In transfers; CPU of this process and of the database's, as far as it can be seen."""
@@ -100,16 +98,16 @@ class LedgerHarness:
             self._database, {"hub88": DEFAULT_POLICY, "adyen": DEFAULT_POLICY}
         )
         self._next = [0] * PARTITIONS
-        self._sink = _Unpublished()
+        self._sink = _PublishCounter()
         committer = Committer(self._store, cast("Any", self._sink))
-        self._handler = LedgerHandler(committer, EventDecoder(_UnusedDeadLetterSink()))
+        self._handler = LedgerHandler(committer, EventDecoder(_FailingDeadLetterSink()))
         self._committer = committer
         self._backend = 0
 
     async def __aenter__(self) -> Self:
         claims = await claim_positions(self._database, range(PARTITIONS))
-        self._store.epochs.update({part: claim.epoch for part, claim in claims.items()})
-        self._next = [claims[part].next_offset for part in range(PARTITIONS)]
+        self._store.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+        self._next = [claims[partition].next_offset for partition in range(PARTITIONS)]
         [(self._backend,)] = await self._database.query("SELECT pg_backend_pid()")
         self._running = asyncio.create_task(self._committer.run())
         return self
@@ -122,19 +120,24 @@ class LedgerHarness:
     def batches(
         self, records: Sequence[EncodedRecord], size: int = BATCH_EVENTS
     ) -> list[list[RecordBatch]]:
-        """The records as an intake would hand them over, by partition."""
-        by_part: list[list[EncodedRecord]] = [[] for _ in range(PARTITIONS)]
+        """Split the records into batches by partition, as an intake would pass them on."""
+        by_partition: list[list[EncodedRecord]] = [[] for _ in range(PARTITIONS)]
         for record in records:
-            by_part[partition_for(record[0], PARTITIONS)].append(record)
-        return [list(self._cut(part, mine, size)) for part, mine in enumerate(by_part)]
+            by_partition[partition_for(record[0], PARTITIONS)].append(record)
+        return [
+            list(self._to_batches(partition, partition_records, size))
+            for partition, partition_records in enumerate(by_partition)
+        ]
 
-    def _cut(self, part: int, records: Sequence[EncodedRecord], size: int) -> Iterator[RecordBatch]:
+    def _to_batches(
+        self, partition: int, records: Sequence[EncodedRecord], size: int
+    ) -> Iterator[RecordBatch]:
         for start in range(0, len(records), size):
-            first = self._next[part]
-            taken = [
+            first = self._next[partition]
+            batch = [
                 ConsumerRecord(
                     TRANSACTIONS,
-                    part,
+                    partition,
                     first + n,
                     1_790_000_000_000,
                     1,
@@ -147,43 +150,44 @@ class LedgerHarness:
                 )
                 for n, (key, value) in enumerate(records[start : start + size])
             ]
-            self._next[part] += len(taken)
-            yield RecordBatch(TRANSACTIONS, part, first, self._next[part], taken, 1)
+            self._next[partition] += len(batch)
+            yield RecordBatch(TRANSACTIONS, partition, first, self._next[partition], batch, 1)
 
     async def run(
-        self, records: Sequence[EncodedRecord], look: Callable[[int, int], None]
+        self, records: Sequence[EncodedRecord], report: Callable[[int, int], None]
     ) -> LedgerRun:
-        """Book the records, a batch of each partition at a time, and say how long it took to the
-        last commit.
-        """
-        parts = self.batches(records)
-        before, was = (self._sink.transfers, self._sink.transactions), self._spent()
-        done = 0
+        """Book the records, a batch of each partition at a time, and time it to the last commit."""
+        by_partition = self.batches(records)
+        before, start = (self._sink.transfers, self._sink.transactions), self._spent()
+        handled = 0
 
-        async def partition(batches: Sequence[RecordBatch]) -> None:
-            nonlocal done
+        async def book_partition(batches: Sequence[RecordBatch]) -> None:
+            nonlocal handled
             for batch in batches:
                 await self._handler.handle(batch)
-                done += len(batch.records)
-                look(done, len(records))
+                handled += len(batch.records)
+                report(handled, len(records))
 
-        await asyncio.gather(*(partition(batches) for batches in parts))
-        took = self._spent() - was
+        await asyncio.gather(*(book_partition(batches) for batches in by_partition))
+        spent = self._spent() - start
         transfers, transactions = (
             self._sink.transfers - before[0],
             self._sink.transactions - before[1],
         )
-        return LedgerRun(took.rate(transfers), took.client_s, transactions, len(records))
+        return LedgerRun(spent.rate(transfers), spent.client_s, transactions, len(records))
 
     def _spent(self) -> CpuUsage:
         return CpuUsage.now(self._backend)
 
     async def rows(
-        self, part_ranges: Sequence[tuple[int, int]], transactions: int
+        self, partition_ranges: Sequence[tuple[int, int]], transactions: int
     ) -> list[CopyRows]:
-        """What the ledger wrote for a stretch of each partition, cut into so many transactions."""
+        """Return what the ledger wrote for an offset range of each partition.
+
+        The rows are cut into so many transactions.
+        """
         entries, transfers = [
-            await self._copied(table, part_ranges) for table in ("entry", "transfer")
+            await self._copy_out(table, partition_ranges) for table in ("entry", "transfer")
         ]
         return [
             (
@@ -195,13 +199,13 @@ class LedgerHarness:
             for n in range(transactions)
         ]
 
-    async def _copied(
-        self, table: LiteralString, part_ranges: Sequence[tuple[int, int]]
+    async def _copy_out(
+        self, table: LiteralString, partition_ranges: Sequence[tuple[int, int]]
     ) -> list[bytes]:
         lines: list[bytes] = []
-        for part, (first, end) in enumerate(part_ranges):
-            where = f"part = {part} AND source_offset >= {first} AND source_offset < {end}"
-            query = f"COPY (SELECT * FROM {table} WHERE {where} ORDER BY source_offset) TO STDOUT"
+        for partition, (first, end) in enumerate(partition_ranges):
+            where = f"part = {partition} AND source_offset >= {first} AND source_offset < {end}"
+            query = f"COPY (SELECT * FROM {table} WHERE {where} ORDER BY source_offset) TO STDOUT"  # noqa: S608 - names and numbers of our own
             async with (
                 self._database.transaction() as connection,
                 connection.cursor() as cursor,
@@ -211,12 +215,12 @@ class LedgerHarness:
         return lines
 
     async def server_settings(self) -> dict[str, str]:
-        """The server's settings that a rate hangs on."""
+        """Return the server's settings that a rate depends on."""
         return dict(await self._database.query(_SQL["server"]))
 
     @property
     def next_offsets(self) -> list[int]:
-        """Where each partition goes on."""
+        """The next offset of each partition."""
         return list(self._next)
 
 
@@ -231,7 +235,7 @@ class CpuUsage:
 
     @classmethod
     def now(cls, backend_pid: int) -> CpuUsage:
-        """The backend's are 0 where it runs on another machine."""
+        """Read the times now; the backend's are 0 where it runs on another machine."""
         try:
             stat = (
                 Path(f"/proc/{backend_pid}/stat")
@@ -253,7 +257,7 @@ class CpuUsage:
         )
 
     def rate(self, count: int) -> Rate:
-        """So many, in this time."""
+        """Return the rate of `count` things in this time."""
         cpu_s = self.client_s + self.backend_s
         return Rate(count, self.at_s, cpu_s, max(0.0, self.machine_s - cpu_s))
 
@@ -272,16 +276,19 @@ class CopyFloor:
         self._connection.close()
 
     def run(self, transactions: Sequence[CopyRows]) -> Rate:
-        """The rate in transfers, each with its entry, of rows that are in memory ready to be sent."""
-        # Joined beforehand: neither the making nor the cutting of text is PostgreSQL's.
+        """Copy rows that are ready in memory and return the rate in transfers.
+
+        Each transfer goes with its entry.
+        """
+        # Joined beforehand: PostgreSQL's time must not hold the making and cutting of text.
         ready = [(b"".join(entries), b"".join(transfers)) for entries, transfers in transactions]
-        was = CpuUsage.now(self._connection.info.backend_pid)
+        start = CpuUsage.now(self._connection.info.backend_pid)
         for entries, transfers in ready:
             with self._connection.transaction():
                 self._copy("COPY bare.entry FROM STDIN", entries)
                 self._copy("COPY bare.transfer FROM STDIN", transfers)
-        took = CpuUsage.now(self._connection.info.backend_pid) - was
-        return took.rate(sum(len(transfers) for _, transfers in transactions))
+        spent = CpuUsage.now(self._connection.info.backend_pid) - start
+        return spent.rate(sum(len(transfers) for _, transfers in transactions))
 
     def _copy(self, statement: LiteralString, data: bytes) -> None:
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -296,10 +303,11 @@ def make_month(database_url: str) -> None:
 
 
 def fill_history(
-    database_url: str, rows: int, players: int, look: Callable[[int, int], None]
+    database_url: str, rows: int, players: int, report: Callable[[int, int], None]
 ) -> None:
-    """Give a ledger in which each player has made a deposit a past of so many rows, as wide as
-    those of play.
+    """Give a ledger in which each player has made a deposit a past of so many rows.
+
+    They are as wide as those of play.
     """
     with psycopg.connect(database_url, autocommit=True) as connection:
         [(offset,)] = connection.execute("SELECT max(next_offset) FROM stream_position").fetchall()
@@ -314,7 +322,7 @@ def fill_history(
             }
             connection.execute(_SQL["fill_entries"], where)
             connection.execute(_SQL["fill_transfers"], where)
-            look(last + 1, rows)
+            report(last + 1, rows)
         connection.execute(_SQL["fill_wallets"])
         connection.execute(_SQL["fill_positions"], {"offset": offset, "rows": rows})
         for table in ("entry", "transfer", "wallet"):

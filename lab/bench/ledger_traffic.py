@@ -1,5 +1,6 @@
-"""Encoded events for the ledger's bench: bets and wins of many players, with as much trouble as a
-plan says. Pure.
+"""Encoded events for the ledger's bench: bets and wins of many players. Pure.
+
+A mix says how much trouble is among them.
 """
 
 from __future__ import annotations
@@ -58,22 +59,21 @@ class LedgerTraffic:
         self._weights: dict[float, list[float]] = {}
 
     def deposits(self) -> Iterator[EncodedRecord]:
-        """One for each player."""
+        """Yield one deposit for each player."""
         for player in self._players:
             legs = [Leg("DEPOSIT", Amount(DEPOSIT_MINOR, 2), "EUR")]
-            yield self._encoded("AUTHORISATION", self._id(), player, legs, provider="adyen")
+            yield self._encode_event("AUTHORISATION", self._id(), player, legs, provider="adyen")
 
     def play(self, mix: TrafficMix, events: int) -> list[EncodedRecord]:
-        """So many events."""
-        draw = self._random.random
+        """Return `events` events of the mix."""
         out: list[EncodedRecord] = []
         recent: list[tuple[str, str, str]] = []  # bets: transaction, player, round
-        players = iter(self._drawn(mix, events))
+        players = iter(self._draw_players(mix, events))
         while len(out) < events:
-            chance = draw()
-            if out and chance < mix.duplicates:
+            draw = self._random.random()
+            if out and draw < mix.duplicates:
                 out.append(out[-self._random.randint(1, min(len(out), _RECENT))])
-            elif recent and chance < mix.duplicates + mix.rollbacks:
+            elif recent and draw < mix.duplicates + mix.rollbacks:
                 bet, player, round_id = recent.pop(self._random.randrange(len(recent)))
                 out.append(self._game("rollback", player, round_id, Leg("ROLLBACK"), bet))
             else:
@@ -92,7 +92,7 @@ class LedgerTraffic:
                 )
         return out[:events]
 
-    def _drawn(self, mix: TrafficMix, count: int) -> list[str]:
+    def _draw_players(self, mix: TrafficMix, count: int) -> list[str]:
         if not mix.zipf:
             return self._random.choices(self._players, k=count)
         if mix.zipf not in self._weights:
@@ -110,7 +110,7 @@ class LedgerTraffic:
         tx_id: str | None = None,
     ) -> EncodedRecord:
         reference = Reference("bet", bet) if bet else None
-        return self._encoded(
+        return self._encode_event(
             operation, tx_id or self._id(), player, [leg], round_id=round_id, reference=reference
         )
 
@@ -118,7 +118,7 @@ class LedgerTraffic:
         text = f"{self._random.getrandbits(128):032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
-    def _encoded(
+    def _encode_event(
         self,
         operation: str,
         tx_id: str,

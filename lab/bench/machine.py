@@ -14,7 +14,7 @@ LIBRARIES = ("faust-streaming", "mode-streaming", "aiokafka", "fastavro", "msgsp
 
 @dataclass(frozen=True)
 class Machine:
-    """What a reader needs to judge a figure, or to repeat it."""
+    """What a reader needs to assess a figure, or to repeat it."""
 
     cpu: str
     cores: int
@@ -29,7 +29,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Look at the machine now: call it before the work begins."""
+    """Look at the machine now; call it before the work begins."""
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0))
@@ -44,17 +44,18 @@ def this_machine() -> Machine:
 
 
 def this_commit() -> str | None:
-    """The commit that is measured, with `-dirty` if files differ from it; None outside of a
-    checkout.
+    """Return the commit that is measured, or None outside of a checkout.
+
+    `-dirty` follows if files differ from it.
     """
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - a fixed command
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
         )
     except OSError:
         return None
-    return done.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def _cpu_name() -> str:

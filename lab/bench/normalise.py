@@ -1,9 +1,9 @@
-"""`pitboss bench normalise`: our normalising worker against a plain Faust agent that does the same
-mapping.
+"""`pitboss bench normalise`: our normalising worker against a plain Faust agent.
 
-Ours is the worker that `pitboss run normalise` starts, as it is. Signatures are not checked on
-either side: an RSA verification costs both the same, and would only hide the difference;
-`with_signature_per_s` is ours with it.
+Both do the same mapping, in turns. Ours is the worker that `pitboss run normalise` starts, as it
+is. Signatures are not checked on either side: an RSA verification costs both the same, and would
+only hide the difference; `with_signature_per_s` is ours with it. The cost of mapping and Avro
+encoding alone is measured too: a normaliser in a loop, without Kafka, Faust or asyncio.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EVENTS_MIN: Final = 20_000
 """Fewer are through before they can be timed."""
 
 SIGNATURES_SHARE: Final = 10
-"""Making a signature is dearer than checking one: so few are made, and their records appended
+"""Making a signature costs more than checking one: so few are made, and their records appended
 several times.
 """
 
@@ -56,17 +56,19 @@ SIGNED_SHARE: Final = 2
 
 _SIGNATURES_MIN: Final = 2_000
 _WARM_UP_SHARE: Final = 6
+_MAPPING_PASSES: Final = 5
 
 RecordChunks = Iterator[Sequence[OutRecord]]
 """Raw records without end, some thousands at a time, so that they never have to be in memory all at
 once.
 """
 
+MeasureOnce = Callable[[], Awaitable[Rate]]
+
 
 @dataclass(frozen=True)
 class NormaliseBenchPlan:
-    """What to run: our command over records as they are, our command with a key to check them, and
-    the peer's.
+    """What to run: our command without keys, our command with a key, and the peer's.
 
     All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the
     latter must be true.
@@ -85,23 +87,23 @@ class NormaliseBenchPlan:
 
     @property
     def peer_events(self) -> int:
-        """How many records the peer gets."""
+        """Number of records that the peer gets."""
         return self.events // PEER_SHARE
 
     @property
     def signed_events(self) -> int:
-        """How many signed records ours gets."""
+        """Number of signed records that ours gets."""
         return self.events // SIGNED_SHARE
 
     @property
     def signatures(self) -> int:
-        """How many of them differ."""
+        """Number of signed records that differ."""
         return max(_SIGNATURES_MIN, self.events // SIGNATURES_SHARE)
 
 
 @dataclass(frozen=True)
 class NormaliseBenchFigures:
-    """What came out."""
+    """Figures of the pairs, of the run with signatures and of the mapping alone."""
 
     plan: NormaliseBenchPlan
     pairs: list[Pair]
@@ -127,7 +129,10 @@ class NormaliseBenchFigures:
         return self.ratio.median >= TARGET_RATIO
 
     def as_json(self) -> dict[str, Any]:
-        """One object; rates are events a second, medians unless a name says otherwise."""
+        """Return one JSON object.
+
+        Rates are events a second, medians unless a name says otherwise.
+        """
         plan = self.plan
         ours, peer = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         return {
@@ -161,7 +166,7 @@ class NormaliseBenchFigures:
         }
 
     def rows(self) -> list[FigureRow]:
-        """The same for a person."""
+        """Return the figures as rows for a person."""
         ours, peer = [pair.ours for pair in self.pairs], [pair.peer for pair in self.pairs]
         ours_per_s = Spread.of([rate.per_s for rate in ours])
         peer_per_s = Spread.of([rate.per_s for rate in peer])
@@ -196,7 +201,8 @@ class NormaliseBenchFigures:
             FigureRow(
                 "cores busy with anything else",
                 f"{self.elsewhere.median:.1f}",
-                f"{range_text(self.elsewhere, 1)} of {self.environment.machine.cores}; the broker alone takes some 0.2",
+                f"{range_text(self.elsewhere, 1)} of {self.environment.machine.cores};"
+                " the broker alone takes some 0.2",
             ),
             FigureRow(
                 "normaliser checking signatures",
@@ -206,11 +212,11 @@ class NormaliseBenchFigures:
         ]
 
 
-def _again(stretches: RecordChunks, records: int) -> RecordChunks:
-    """The first so many records, over and over."""
+def _cycle_first(chunks: RecordChunks, records: int) -> RecordChunks:
+    """Yield the first `records` records over and over."""
     kept: list[Sequence[OutRecord]] = []
     while records > 0:
-        kept.append(next(stretches)[:records])
+        kept.append(next(chunks)[:records])
         records -= len(kept[-1])
         yield kept[-1]
     yield from cycle(kept)
@@ -225,13 +231,13 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     producer = BatchProducer(ProducerSettings(plan.bootstrap_servers, "pitboss-bench"))
     await producer.start()
     try:
-        for subject, stretches, events in (
+        for subject, chunks, events in (
             (plan.ours, plan.records, plan.events),
             (plan.peer, plan.records, plan.peer_events),
-            (plan.signed, _again(plan.signed_records, plan.signatures), plan.signed_events),
+            (plan.signed, _cycle_first(plan.signed_records, plan.signatures), plan.signed_events),
         ):
             progress.begin(f"making records for {subject.name}")
-            await load(producer, subject.source, stretches, events, progress.update)
+            await load(producer, subject.source, chunks, events, progress.update)
     finally:
         await producer.stop()
     async with BrokerView(plan.bootstrap_servers) as broker:
@@ -260,25 +266,25 @@ async def run(plan: NormaliseBenchPlan, progress: BenchProgress) -> NormaliseBen
     )
 
 
-_PASSES: Final = 5
-
-
 def mapping_us_per_event(records: Sequence[OutRecord]) -> float:
-    """CPU time in µs for a raw Hub88 record: the median of some passes, the first one not counted."""
+    """Return the CPU time in µs for a raw Hub88 record.
+
+    It is the median of some passes; the first one is not counted.
+    """
     normaliser = Normaliser(DIALECTS, keyring={})
-    inputs = [_as_consumed(record, offset) for offset, record in enumerate(records)]
+    inputs = [_to_consumer_record(record, offset) for offset, record in enumerate(records)]
     passes = []
-    for _ in range(1 + _PASSES):
-        began_s = time.process_time()
+    for _ in range(1 + _MAPPING_PASSES):
+        start_s = time.process_time()
         outputs = [normaliser.normalise(record) for record in inputs]
-        passes.append((time.process_time() - began_s) * 1e6 / len(inputs))
+        passes.append((time.process_time() - start_s) * 1e6 / len(inputs))
         assert all(isinstance(item, AcceptedTransaction) for items in outputs for item in items), (
             "a record was rejected"
         )
     return median(passes[1:])
 
 
-def _as_consumed(record: OutRecord, offset: int) -> ConsumerRecord[bytes, bytes]:
+def _to_consumer_record(record: OutRecord, offset: int) -> ConsumerRecord[bytes, bytes]:
     key, value, headers, _ = record
     return ConsumerRecord(
         topic=raw_topic("hub88"),
@@ -295,9 +301,6 @@ def _as_consumed(record: OutRecord, offset: int) -> ConsumerRecord[bytes, bytes]
     )
 
 
-MeasureOnce = Callable[[], Awaitable[Rate]]
-
-
 async def run_pairs(
     count: int,
     ours: MeasureOnce,
@@ -305,7 +308,10 @@ async def run_pairs(
     names: tuple[str, str],
     progress: BenchProgress,
 ) -> list[Pair]:
-    """Run each side `count` times."""
+    """Run each side `count` times in turns: ours, peer, ours, peer.
+
+    Whatever the machine does meanwhile, it does to both.
+    """
     pairs = []
     for number in range(1, count + 1):
         rates = []

@@ -1,4 +1,4 @@
-"""Runs a process over what lies on a topic, and takes its time at the other end."""
+"""Runs a process over the records of a topic, and times its output on another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.bench.rates import Rate, Sample, rate_of
 from runtime.kafka.producer import BatchProducer, OutRecord
 
 POLL_S: Final = 0.05
-"""A look costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 %
+"""A poll costs the broker a fraction of a millisecond; it is also the error of a run's time, 0.5 %
 of 10 s.
 """
 
@@ -36,14 +36,12 @@ not one of 1 MB.
 """
 
 ReportCount = Callable[[int, int], None]
-"""Told at each look: how many events are out, and of how many."""
+"""Called at each poll with the number of events that are out, and the number in all."""
 
 
 @dataclass(frozen=True)
 class MeasuredSubject:
-    """What is measured: a command that reads every record of `source` in `group` and writes as many
-    to `sink`.
-    """
+    """A command that reads every record of `source` in `group` and writes as many to `sink`."""
 
     name: str
     command: ProcessCommand
@@ -55,29 +53,28 @@ class MeasuredSubject:
 async def load(
     producer: BatchProducer,
     topic: str,
-    stretches: Iterator[Sequence[OutRecord]],
+    chunks: Iterator[Sequence[OutRecord]],
     events: int,
-    look: ReportCount,
+    report: ReportCount,
 ) -> None:
-    """Append so many of the records, each under its key, and wait until all are acknowledged."""
+    """Append so many of the records, each under its key, and wait for all acknowledgements."""
     loaded = 0
     while loaded < events:
-        stretch = next(stretches)[: events - loaded]
-        for start in range(0, len(stretch), LOAD_AT_ONCE):
-            await producer.send_keyed(topic, stretch[start : start + LOAD_AT_ONCE])
-        loaded += len(stretch)
-        look(loaded, events)
+        chunk = next(chunks)[: events - loaded]
+        for start in range(0, len(chunk), LOAD_AT_ONCE):
+            await producer.send_keyed(topic, chunk[start : start + LOAD_AT_ONCE])
+        loaded += len(chunk)
+        report(loaded, events)
 
 
-async def measure(broker: BrokerView, subject: MeasuredSubject, look: ReportCount) -> Rate:
-    """Run the subject once over its whole source, from a cold start, and return the rate between
-    its edges.
+async def measure(broker: BrokerView, subject: MeasuredSubject, report: ReportCount) -> Rate:
+    """Run the subject once over its whole source and return the rate between its edges.
 
-    The clock starts when the first EDGE_SHARE of the outputs is on the broker and stops before the
-    last. Raises BenchFailed as `observe` does, and where the subject was through before it could be
-    timed.
+    The run is from a cold start. The clock starts when the first EDGE_SHARE of the outputs is on
+    the broker and stops before the last. Raises BenchFailed as `observe` does, and where the
+    subject was through before it could be timed.
     """
-    samples = await observe(broker, subject, look)
+    samples = await observe(broker, subject, report)
     try:
         return rate_of(samples, int(samples[-1].events * EDGE_SHARE))
     except ValueError as error:
@@ -85,29 +82,29 @@ async def measure(broker: BrokerView, subject: MeasuredSubject, look: ReportCoun
 
 
 async def observe(
-    broker: BrokerView, subject: MeasuredSubject, look: ReportCount, *, at_most: int | None = None
+    broker: BrokerView, subject: MeasuredSubject, report: ReportCount, *, at_most: int | None = None
 ) -> list[Sample]:
-    """Run the subject once over its whole source and return what was seen meanwhile, from its start
-    to its last output.
+    """Run the subject once over its whole source and return the samples of the run.
 
-    With `at_most` the run is broken off after so many outputs: for warming up the broker. Raises
-    BenchFailed where the run ends, stalls, or puts out more than went in.
+    They go from its start to its last output. With `at_most` the run is broken off after so many
+    outputs: for warming up the broker. Raises BenchFailed where the run ends, stalls, or puts out
+    more than went in.
     """
     expected = await broker.end_offset_sum(subject.source)
     before = await broker.end_offset_sum(subject.sink)
     await broker.rewind(subject.group, subject.source)
     with MeasuredProcess(subject.command) as process:
         samples = [Sample(time.monotonic(), 0, 0.0)]
-        moved_s = samples[0].at_s
+        progress_s = samples[0].at_s
         wanted = expected if at_most is None else min(at_most, expected)
         while samples[-1].events < wanted:
             await asyncio.sleep(POLL_S)
             out = await broker.end_offset_sum(subject.sink) - before
             samples.append(Sample(time.monotonic(), out, process.cpu_s(), machine_cpu_s()))
-            look(min(out, wanted), wanted)
+            report(min(out, wanted), wanted)
             if out != samples[-2].events:
-                moved_s = samples[-1].at_s
-            elif samples[-1].at_s - moved_s > STALL_S:
+                progress_s = samples[-1].at_s
+            elif samples[-1].at_s - progress_s > STALL_S:
                 raise BenchFailed(
                     f"{subject.name} stopped at {out} of {expected}; {process.log_tail()}"
                 )

@@ -41,7 +41,7 @@ class FaustRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 def create_app(settings: PlainFaustSettings) -> faust.App:
-    """An app with one agent: record in, event out."""
+    """Build an app with one agent: record in, event out."""
     app = faust.App(
         settings.app_id,
         broker=f"kafka://{settings.bootstrap_servers}",

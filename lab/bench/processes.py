@@ -1,5 +1,6 @@
-"""A process under measurement: started, watched from outside, ended; never trusted to measure
-itself.
+"""A process under measurement: started, watched from outside, ended.
+
+It is never trusted to measure itself.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class BenchFailed(PitbossError):
-    """A measurement could not be completed; there is no figure to show."""
+    """A measurement could not be completed, so it has no figure."""
 
     code = "BENCH_FAILED"
 
 
 def machine_cpu_s() -> float:
-    """What all processes of the machine have spent since it was booted, user and system, on all
-    cores.
+    """Return the CPU time that all processes have spent since boot, on all cores.
+
+    It is user and system time.
     """
     user, nice, system, _idle, _waiting, *interrupts = (
         Path("/proc/stat").read_text(encoding="ascii").split()[1:8]
@@ -36,7 +38,10 @@ def machine_cpu_s() -> float:
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """How to start a process. It ends when its standard input does, so that no orphan is left."""
+    """How to start a process.
+
+    It ends when its standard input does, so that no orphan is left.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
@@ -44,7 +49,7 @@ class ProcessCommand:
 
 
 class MeasuredProcess:
-    """One run of a command. Use it in a `with` statement: leaving it ends the process."""
+    """One run of a command; leaving the `with` statement ends the process."""
 
     def __init__(self, command: ProcessCommand) -> None:
         self._command = command
@@ -52,7 +57,7 @@ class MeasuredProcess:
     def __enter__(self) -> Self:
         self._command.log.parent.mkdir(parents=True, exist_ok=True)
         with self._command.log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - a command of our own
                 self._command.arguments,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -63,8 +68,9 @@ class MeasuredProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it drain, or kill it if it does not; its output is complete by then, so both are the
-        same to us.
+        """Let it drain, or kill it if it does not.
+
+        Its output is complete by then, so both are the same to us.
         """
         self._process.terminate()
         try:
@@ -76,11 +82,10 @@ class MeasuredProcess:
         self._process.stdin.close()
 
     def cpu_s(self) -> float:
-        """User and system time spent so far, all threads, to a hundredth. Raises BenchFailed if it
-        has ended.
+        """Return user and system time spent so far, all threads, to a hundredth.
 
-        Read from /proc while it runs: what `getrusage` tells at its end would count its start and
-        its end too.
+        Read from /proc while it runs: what `getrusage` reports at its end would count its start and
+        its end too. Raises BenchFailed if it has ended.
         """
         self.check_alive()
         fields = (
@@ -98,7 +103,7 @@ class MeasuredProcess:
             raise BenchFailed(f"the measured process ended with code {code}; {self.log_tail()}")
 
     def log_tail(self) -> str:
-        """The last lines of what it printed, for an error message."""
+        """Return the last lines of what it printed, for an error message."""
         lines = self._command.log.read_text(encoding="utf-8", errors="replace").splitlines()[
             -_LOG_TAIL_LINES:
         ]

@@ -1,6 +1,4 @@
-"""What a person sees while a measurement runs: a bar on a terminal, one line a second in a pipe,
-all on stderr.
-"""
+"""Progress of a measurement on stderr: a bar on a terminal, one line a second in a pipe."""
 
 from __future__ import annotations
 
@@ -25,28 +23,28 @@ class BenchProgress:
         self._is_terminal = self._stream.isatty()
         self._clock = clock
         self._step = ""
-        self._began_s = self._shown_s = clock()
+        self._start_s = self._shown_s = clock()
 
     def begin(self, step: str) -> None:
-        """A new step; also a word for what is not counted."""
+        """Begin a new step, counted or not."""
         self._step = step
-        self._began_s = self._shown_s = self._clock()
+        self._start_s = self._shown_s = self._clock()
         self._write(f"{step} …" if self._is_terminal else step, is_last=not self._is_terminal)
 
-    def update(self, done: int, total: int) -> None:
-        """How far the step is; says so only as often as is pleasant."""
+    def update(self, count: int, total: int) -> None:
+        """Show how far the step is, at most once an interval."""
         now_s = self._clock()
         if now_s - self._shown_s < (REDRAW_EVERY_S if self._is_terminal else LINE_EVERY_S):
             return
         self._shown_s = now_s
-        text = f"{self._step} {done:,} of {total:,}, {now_s - self._began_s:.0f} s"
+        text = f"{self._step} {count:,} of {total:,}, {now_s - self._start_s:.0f} s"
         if self._is_terminal:
-            filled = _BAR_WIDTH * done // total
+            filled = _BAR_WIDTH * count // total
             text = f"{'█' * filled}{'·' * (_BAR_WIDTH - filled)} {text}"
         self._write(text, is_last=not self._is_terminal)
 
     def end(self, result: str) -> None:
-        """What came out of the step; stays on the screen."""
+        """Show the step's result, which stays on the screen."""
         self._write(f"{self._step}: {result}", is_last=True)
 
     def _write(self, text: str, *, is_last: bool) -> None:

@@ -1,7 +1,7 @@
-"""From what was seen to a rate, from rates to a verdict. Pure.
+"""From samples of a run to a rate, and from rates to a comparison. Pure.
 
 A run is watched from outside: samples of how much had come out by when, and what the process had
-spent. Peers are run in turns, ABAB, and judged pair by pair, so that a machine that slows down
+spent. Peers are run in turns, ABAB, and compared pair by pair, so that a machine that slows down
 slows both sides of a pair.
 """
 
@@ -16,7 +16,7 @@ MILLION = 1_000_000
 
 
 class Sample(NamedTuple):
-    """One look at a run."""
+    """One observation of a run."""
 
     at_s: float
     events: int
@@ -49,8 +49,9 @@ class Rate:
 
     @property
     def elsewhere_cores(self) -> float:
-        """How many cores were busy with something else: the broker, and whatever disturbed the
-        measurement.
+        """Cores that were busy with something else.
+
+        That is the broker, and whatever disturbed the measurement.
         """
         return self.elsewhere_cpu_s / self.took_s
 
@@ -70,7 +71,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of some figures, and how far they lie apart."""
+    """The median of some figures, and their range."""
 
     median: float
     lowest: float
@@ -78,13 +79,13 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread:
-        """Of at least one figure."""
+        """Return the spread of at least one figure."""
         return cls(median(figures), min(figures), max(figures))
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """How long things took, milliseconds: the middle, what one in a hundred exceeds, the longest."""
+    """Times in milliseconds: the median, what one in a hundred exceeds, the longest."""
 
     p50_ms: float
     p99_ms: float
@@ -92,8 +93,9 @@ class Latencies:
 
     @classmethod
     def of(cls, took_ms: Sequence[float]) -> Latencies:
-        """Of at least one; a percentile is the smallest figure that so many do not exceed (nearest
-        rank).
+        """Return the latencies of at least one time.
+
+        A percentile is the smallest figure that so many do not exceed (nearest rank).
         """
         ordered = sorted(took_ms)
         ranks = [-(-len(ordered) * share // 100) - 1 for share in (50, 99)]
@@ -101,13 +103,13 @@ class Latencies:
 
 
 def rate_of(samples: Sequence[Sample], edge: int) -> Rate:
-    """The rate from the first sample with `edge` events or more to the first that lacks no more
-    than so many.
+    """Return the rate between the edges of a run.
 
-    What came before belongs to the start: joining the group, the first fetch, cold caches. And some
-    events are read and not yet written at any time: whoever is timed to the last one is credited
-    for those that it had read before the clock began. Needs two samples with a difference between
-    them; raises ValueError where the edges are the whole run.
+    It goes from the first sample with `edge` events or more to the first that lacks no more than so
+    many. What came before belongs to the start: joining the group, the first fetch, cold caches.
+    And some events are read and not yet written at any time: a process that is timed to the last
+    one is credited for those that it had read before the clock began. Needs two samples with a
+    difference between them; raises ValueError where the edges are the whole run.
     """
     total = samples[-1].events
     first = next((sample for sample in samples if sample.events >= max(1, edge)), samples[-1])

@@ -1,5 +1,6 @@
-"""Raw records for measurements, from the sandbox's casino: bets, wins and rollbacks of thousands of
-players.
+"""Raw records for measurements, from the sandbox's casino.
+
+They are bets, wins and rollbacks of thousands of players.
 """
 
 from __future__ import annotations
@@ -20,39 +21,39 @@ from lab.sandbox.scenario import Scenario, deliveries_of
 from lab.sandbox.writing import write_all
 from runtime.kafka.producer import OutRecord
 
-_STRETCH_EVENTS: Final = 20_000
+_CHUNK_EVENTS: Final = 20_000
 """Of all providers; about 9,000 of them are Hub88's."""
 
 _PAST_MS: Final = 10 * 60 * 1000
-"""A stretch is some minutes of play, which must be over by now: a connector's clock ahead of ours
+"""A chunk is some minutes of play, which must be over by now: a connector's clock ahead of ours
 is not believed.
 """
 
 
 def hub88_records(keys: SandboxKeys, *, each_signed: bool) -> Iterator[list[OutRecord]]:
-    """Stretches without end of valid records, no transaction twice.
+    """Yield chunks of valid records without end, each transaction once.
 
-    A signature costs 0.25 ms to make. Where nobody checks it, one of the right length serves a
-    whole stretch.
+    A signature costs 0.25 ms to make. Where it is not checked, one of the right length serves a
+    whole chunk.
     """
     start_ms = time.time_ns() // 1_000_000 - _PAST_MS
     for seed in count(1):
         scenario = Scenario(
             seed=seed,
             start_ms=start_ms,
-            events=_STRETCH_EVENTS,
+            events=_CHUNK_EVENTS,
             poison=0,
             speeders=0,
             retry_share=0,
             reorder_share=0,
         )
-        records = _signed(scenario, keys) if each_signed else _unsigned(scenario, keys)
+        records = _sign_all(scenario, keys) if each_signed else _sign_alike(scenario, keys)
         # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
         # list only.
         yield [(record.key, record.value, list(record.headers), None) for record in records]
 
 
-def _signed(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
+def _sign_all(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
     play = [
         delivery
         for delivery in deliveries_of(scenario)
@@ -61,7 +62,7 @@ def _signed(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
     return write_all(play, keys)
 
 
-def _unsigned(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
+def _sign_alike(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
     signature = keys.hub88_signature(b"")
     return [
         wrap_hub88_body(
@@ -73,8 +74,9 @@ def _unsigned(scenario: Scenario, keys: SandboxKeys) -> list[RawEvent]:
 
 
 def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
-    """A correction of the cashier for each player, so that every bet of `endless_bets` can be
-    booked.
+    """Write a correction of the cashier for each player.
+
+    With it every bet of `endless_bets` can be booked.
     """
     records: list[OutRecord] = []
     for number in range(players):
@@ -98,8 +100,9 @@ def opening_records(keys: SandboxKeys, players: int) -> list[OutRecord]:
 
 
 def endless_bets(keys: SandboxKeys, players: int) -> Iterator[OutRecord]:
-    """Signed Hub88 bets without end, the players in turns; making one costs 0.3 ms, so make them
-    ahead.
+    """Yield signed Hub88 bets without end, the players in turns.
+
+    Making one costs 0.3 ms, so make them ahead.
     """
     for number in count():
         player = _player(number * 7919 % players)

@@ -1,5 +1,6 @@
-"""How figures are shown: one JSON object for a machine, a table for a person; both say where they
-were taken.
+"""Figures as output: one JSON object for a machine, a table for a person.
+
+Both say where they were taken.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from lab.bench.rates import Pair, Rate, Spread
 
 @dataclass(frozen=True)
 class BenchEnvironment:
-    """Under what a bench was run."""
+    """Machine, commit and servers of a bench."""
 
     machine: Machine
     commit: str | None
     servers: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The part that every bench's object ends with."""
+        """Return the fields that every bench's object ends with."""
         return {
             "machine": asdict(self.machine),
             "commit": self.commit,
@@ -39,7 +40,7 @@ class FigureRow:
 
 
 def rate_as_json(rate: Rate) -> dict[str, float]:
-    """One run."""
+    """Return one run as a JSON object."""
     return {
         "events": rate.events,
         "took_s": round(rate.took_s, 2),
@@ -50,7 +51,7 @@ def rate_as_json(rate: Rate) -> dict[str, float]:
 
 
 def pair_as_json(pair: Pair, peer: str) -> dict[str, Any]:
-    """One pair; the peer goes by its name."""
+    """Return one pair as a JSON object; the peer goes by its name."""
     return {
         "ours": rate_as_json(pair.ours),
         peer: rate_as_json(pair.peer),
@@ -59,24 +60,25 @@ def pair_as_json(pair: Pair, peer: str) -> dict[str, Any]:
 
 
 def spread_as_json(spread: Spread, digits: int = 2) -> dict[str, float]:
-    """The middle and the ends."""
+    """Return median and range as a JSON object."""
     return {name: round(value, digits) for name, value in asdict(spread).items()}
 
 
 def range_text(spread: Spread, digits: int = 0) -> str:
-    """The ends, as a remark beside a median."""
+    """Format the range, as a remark beside a median."""
     return f"{spread.lowest:,.{digits}f} to {spread.highest:,.{digits}f}"
 
 
-def format_table(title: str, rows: Sequence[FigureRow], setting: BenchEnvironment) -> str:
-    """All rows in columns, and below them the machine."""
+def format_table(title: str, rows: Sequence[FigureRow], environment: BenchEnvironment) -> str:
+    """Format all rows in columns, and below them the machine."""
     widths = [max(len(getattr(row, column)) for row in rows) for column in ("name", "value")]
     lines = [
         f"{row.name:<{widths[0]}}  {row.value:>{widths[1]}}  {row.remark}".rstrip() for row in rows
     ]
-    machine = setting.machine
+    machine = environment.machine
     where = (
-        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system}, {machine.python}, "
-        f"load {machine.load_before:g} before; commit {setting.commit or 'unknown'}"
+        f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb:g} GB, {machine.system},"
+        f" {machine.python}, load {machine.load_before:g} before;"
+        f" commit {environment.commit or 'unknown'}"
     )
     return "\n".join([title, *lines, where])

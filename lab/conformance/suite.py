@@ -16,6 +16,7 @@ from lab.conformance.cases import FuzzCase, Mode
 from lab.conformance.examples.fill import Example, Fill, record
 from lab.conformance.fuzz import check_case, normalise_case, run_fuzz
 from lab.conformance.oracle import AdapterFault, FaultKind, event_of
+from runtime.kafka.records import RawRecord
 from streams.drift.checking import DriftChecker
 from streams.drift.shapes import DriftKind
 from streams.normalise.mapping.normaliser import RejectedItem
@@ -103,8 +104,8 @@ def _check_example(
         yield AdapterFault(FaultKind.INEXACT, "sent again, it is something else")
 
 
-def _identities(adapter: AdapterUnderTest, raw: object) -> list[str]:
-    items = adapter.keyed.normalise(raw)  # type: ignore[arg-type]
+def _identities(adapter: AdapterUnderTest, raw: RawRecord) -> list[str]:
+    items = adapter.keyed.normalise(raw)
     return [
         item.code.value if isinstance(item, RejectedItem) else event_of(item).event_id
         for item in items

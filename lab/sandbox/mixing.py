@@ -51,7 +51,7 @@ def add_duplicates(deliveries: Sequence[Delivery], count: int, rng: Random) -> l
 
 
 def displace(deliveries: Sequence[Delivery], count: int, rng: Random) -> list[Delivery]:
-    """Have `count` deliveries overtaken by 3 to 200 others of their phase.
+    """Return the deliveries with `count` of them overtaken by 3 to 200 others of their phase.
 
     Their times stay as they are.
     """

@@ -1,5 +1,6 @@
-"""`pitboss bench`: measurements, each with its peer in the same run, on a stack that is left as it
-was found.
+"""`pitboss bench`: measurements, each with its peer in the same run.
+
+The stack is left as it was found.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 import msgspec
 
 from lab.bench.adapters import ROUNDS
-from lab.bench.latency import BROKER_WARM_UP_S, WARM_UP_S
+from lab.bench.latency import BROKER_WARM_UP_S, WARM_UP_S, LatencyBenchPlan
 from lab.bench.latency import SECONDS as LATENCY_SECONDS
-from lab.bench.latency import LatencyBenchPlan as LatencyPlan
 from lab.bench.ledger import EVENTS as LEDGER_EVENTS
-from lab.bench.ledger import FULL_ROWS
+from lab.bench.ledger import FULL_ROWS, LedgerBenchPlan
 from lab.bench.normalise import EVENTS, EVENTS_MIN, NormaliseBenchPlan
 from lab.bench.observation import MeasuredSubject
 from lab.bench.plain_faust import PlainFaustSettings
 from lab.bench.processes import ProcessCommand
 from lab.bench.progress import BenchProgress
 from lab.bench.raw_records import endless_bets, hub88_records, opening_records
-from lab.bench.report import format_table
+from lab.bench.report import BenchEnvironment, FigureRow, format_table
 from lab.sandbox.keys import SandboxKeys
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.interrupts import unwind_on_termination
@@ -45,8 +46,31 @@ from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 PARTITIONS = 8
 """Of every topic of a measurement: as many as the trials had that the targets were drawn from."""
 
-
 LATENCY_PLAYERS = 2_000
+
+_pairs_option = click.option(
+    "--pairs",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Runs of each side, in turns.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+_servers_option = click.option(
+    "--yes-use-these-servers",
+    "may_use_given",
+    is_flag=True,
+    help="Load servers that the environment names.",
+)
+
+
+class _Figures(Protocol):
+    @property
+    def environment(self) -> BenchEnvironment: ...
+
+    def as_json(self) -> Any: ...
+
+    def rows(self) -> list[FigureRow]: ...
 
 
 @click.group()
@@ -55,13 +79,7 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option(
-    "--pairs",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1, 100),
-    help="Runs of each side, in turns.",
-)
+@_pairs_option
 @click.option(
     "--events",
     default=EVENTS,
@@ -69,20 +87,15 @@ def bench() -> None:
     type=click.IntRange(EVENTS_MIN),
     help="Raw records of each of our runs; the peer gets an eighteenth, which takes it as long.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option(
-    "--yes-use-these-servers",
-    "may_use_given",
-    is_flag=True,
-    help="Load servers that the environment names.",
-)
+@_json_option
+@_servers_option
 def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> None:
-    """The normalising worker against a plain Faust agent with the same mapping."""
+    """Measure the normalising worker against a plain Faust agent with the same mapping."""
     from lab.bench.normalise import run
 
     settings = read_settings()
     _refuse_given(settings, may_use_given)
-    # What clients of a broker that has just started complain of is overcome by their retries.
+    # Clients log warnings about a broker that has just started; their retries overcome them.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     progress = BenchProgress()
     name = f"bench_{secrets.token_hex(4)}"
@@ -96,16 +109,7 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
         ]
         plan = _plan(settings, runtimes, folder, pairs, events)
         figures = asyncio.run(run(plan, progress))
-    if as_json:
-        click.echo(json.dumps(figures.as_json()))
-    else:
-        click.echo(
-            format_table(
-                "normalise: raw Hub88 records to wallet transactions",
-                figures.rows(),
-                figures.environment,
-            )
-        )
+    _print("normalise: raw Hub88 records to wallet transactions", figures, as_json)
 
 
 @bench.command()
@@ -114,46 +118,29 @@ def normalise(pairs: int, events: int, as_json: bool, may_use_given: bool) -> No
     default=ROUNDS,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Looks at each adapter.",
+    help="Measurements of each adapter.",
 )
 @click.option("--provider", multiple=True, help="Only these.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@_json_option
 def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
-    """What each adapter costs on one core: mapping and encoding, and its signature beside it.
+    """Measure mapping, encoding and signature of each adapter on one core.
 
     Needs no server.
     """
     from lab.bench.adapters import run
     from lab.conformance.adapters import registered_versions
 
-    among = [
+    versions = [
         each for each in registered_versions() if not provider or each.row.provider in provider
     ]
-    if not among:
-        raise UsageError(
-            f"there is no provider {', '.join(provider)}: see `pitboss providers list`"
-        )
-    figures = run(among, rounds, BenchProgress().begin)
-    if as_json:
-        click.echo(json.dumps(figures.as_json()))
-    else:
-        click.echo(
-            format_table(
-                "adapters: raw records to events, one core, CPU time",
-                figures.rows(),
-                figures.environment,
-            )
-        )
+    if not versions:
+        raise UsageError(f"unknown provider {', '.join(provider)}: see `pitboss providers list`")
+    figures = run(versions, rounds, BenchProgress().begin)
+    _print("adapters: raw records to events, one core, CPU time", figures, as_json)
 
 
 @bench.command("ledger")
-@click.option(
-    "--pairs",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1, 100),
-    help="Runs of each side, in turns.",
-)
+@_pairs_option
 @click.option(
     "--events",
     default=LEDGER_EVENTS,
@@ -166,18 +153,13 @@ def adapters(rounds: int, provider: tuple[str, ...], as_json: bool) -> None:
     default=FULL_ROWS,
     show_default=True,
     type=click.IntRange(0),
-    help="Compare with a ledger that holds so many rows already: as it is, some 5 minutes and 6 GB; 0 leaves it out.",
+    help="Compare with a ledger that holds so many rows already: as it is, some 5 minutes and 6 GB;"
+    " 0 leaves it out.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option(
-    "--yes-use-these-servers",
-    "may_use_given",
-    is_flag=True,
-    help="Load servers that the environment names.",
-)
+@_json_option
+@_servers_option
 def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_given: bool) -> None:
-    """The ledger, from encoded batches to COMMIT, against PostgreSQL's COPY of the same rows."""
-    from lab.bench.ledger import LedgerBenchPlan as LedgerPlan
+    """Measure the ledger up to COMMIT against PostgreSQL's COPY of the same rows."""
     from lab.bench.ledger import run
 
     settings = read_settings()
@@ -190,16 +172,9 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
             on_exit.enter_context(_ledger_database(servers, f"{name}_filled")) if rows else None
         )
         short = on_exit.enter_context(_ledger_database(servers, f"{name}_short")) if rows else None
-        plan = LedgerPlan(url, filled, short, rows, pairs, events, _origin(settings))
+        plan = LedgerBenchPlan(url, filled, short, rows, pairs, events, _origin(settings))
         figures = asyncio.run(run(plan, progress))
-    if as_json:
-        click.echo(json.dumps(figures.as_json()))
-    else:
-        click.echo(
-            format_table(
-                "ledger: encoded events to committed transfers", figures.rows(), figures.environment
-            )
-        )
+    _print("ledger: encoded events to committed transfers", figures, as_json)
 
 
 @bench.command("latency")
@@ -218,17 +193,13 @@ def ledger_command(pairs: int, events: int, rows: int, as_json: bool, may_use_gi
     help="At each rate.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout, an object a rate.")
-@click.option(
-    "--yes-use-these-servers",
-    "may_use_given",
-    is_flag=True,
-    help="Load servers that the environment names.",
-)
+@_servers_option
 def latency_command(
     rates: tuple[int, ...], seconds: int, as_json: bool, may_use_given: bool
 ) -> None:
-    """From a raw record's append to its outcome in a connector's hands, at steady rates, through
-    real workers.
+    """Measure the time from a raw record's append to its outcome, at steady rates.
+
+    It passes through real workers; the clock stops where a connector would have the outcome.
     """
     from lab.bench.latency import RATES, run
 
@@ -244,12 +215,14 @@ def latency_command(
         runtime = on_exit.enter_context(_namespace(servers, name))
         plan = _latency_plan(settings, runtime, folder, rates or RATES, seconds, progress)
         figures = asyncio.run(run(plan, progress))
+    _print("latency: raw append to outcome", figures, as_json)
+
+
+def _print(title: str, figures: _Figures, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures.as_json()))
     else:
-        click.echo(
-            format_table("latency: raw append to outcome", figures.rows(), figures.environment)
-        )
+        click.echo(format_table(title, figures.rows(), figures.environment))
 
 
 def _latency_plan(
@@ -259,7 +232,7 @@ def _latency_plan(
     rates: Sequence[int],
     seconds: int,
     progress: BenchProgress,
-) -> LatencyPlan:
+) -> LatencyBenchPlan:
     keys = SandboxKeys.generate()
     keyring = folder / "keys.json"
     keyring.write_text(json.dumps(keys.keyring()), encoding="utf-8")
@@ -275,11 +248,11 @@ def _latency_plan(
         for role in ("normalise", "ledger")
     }
     progress.begin("signing bets")
-    wanted = round(max(rates) * BROKER_WARM_UP_S) + sum(
+    needed = round(max(rates) * BROKER_WARM_UP_S) + sum(
         round(rate * (seconds + WARM_UP_S)) for rate in rates
     )
-    bets = list(islice(endless_bets(keys, LATENCY_PLAYERS), wanted))
-    return LatencyPlan(
+    bets = list(islice(endless_bets(keys, LATENCY_PLAYERS), needed))
+    return LatencyBenchPlan(
         bootstrap_servers=runtime.bootstrap_servers,
         workers=workers,
         opening={runtime.topic(raw_topic("house")): opening_records(keys, LATENCY_PLAYERS)},
@@ -294,7 +267,7 @@ def _latency_plan(
 
 @contextmanager
 def _ledger_database(servers: Runtime, name: str) -> Iterator[str]:
-    """A database with the ledger's tables that nobody has used; gone afterwards."""
+    """Make an unused database with the ledger's tables; drop it afterwards."""
     runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
     try:
         create_database(runtime)
@@ -367,8 +340,9 @@ def _with_lifeline(module: str, argument: str) -> tuple[str, ...]:
 
 @contextmanager
 def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runtime]:
-    """The servers of the environment, or the embedded ones, which are stopped again if they were
-    not running.
+    """Yield the servers of the environment, or the embedded ones.
+
+    The embedded ones are stopped again if they were not running.
     """
     with unwind_on_termination():
         if settings.uses_given_servers:
@@ -391,7 +365,7 @@ def _servers(settings: StackSettings, progress: BenchProgress) -> Iterator[Runti
 
 @contextmanager
 def _namespace(servers: Runtime, name: str) -> Iterator[Runtime]:
-    """A namespace that nobody has used, with its topics; gone afterwards."""
+    """Make an unused namespace with its topics; remove it afterwards."""
     runtime = runtime_of(servers.bootstrap_servers, servers.database_url, name)
     try:
         provision(runtime, partitions=PARTITIONS, providers=("hub88", "house"))

@@ -79,7 +79,7 @@ def _choose_adapters(names: Sequence[str]) -> list[AdapterUnderTest]:
     registered = {adapter.dialect.provider for adapter in adapters}
     if unknown := set(names) - registered:
         raise UsageError(
-            f"there is no provider {', '.join(sorted(unknown))}: providers are"
+            f"unknown provider {', '.join(sorted(unknown))}: providers are"
             f" {', '.join(sorted(registered))}"
         )
     return [adapter for adapter in adapters if not names or adapter.dialect.provider in names]

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from lab.sandbox.feeder import feed_records as feed_records
+from lab.sandbox.feeder import feed_records
 from lab.sandbox.keys import SandboxKeys
 from lab.sandbox.records import RawEvent, json_lines
 from lab.sandbox.scenario import Scenario, duration_ms
@@ -25,7 +25,64 @@ from pitboss.settings import Runtime, StackSettings, read_settings
 from schemas.errors import UsageError
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now
-_START_MS_MAX = 32_503_680_000_000  # the year 3000: however long the play, its times can be written in every dialect
+_START_MS_MAX = 32_503_680_000_000
+"""The year 3000: however long the play, its times can be written in every dialect."""
+
+
+_OPTIONS = (
+    click.option(
+        "--events",
+        default=20_000,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Raw records in all.",
+    ),
+    click.option(
+        "--seed",
+        default=1,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Of all random choices.",
+    ),
+    click.option("--players", type=click.IntRange(1), help="Default: one for each 50 events."),
+    click.option(
+        "--retries",
+        "retry_share",
+        default=0.01,
+        show_default=True,
+        help="Share sent again.",
+    ),
+    click.option(
+        "--reorder",
+        "reorder_share",
+        default=0.01,
+        show_default=True,
+        help="Share overtaken by others.",
+    ),
+    click.option(
+        "--poison",
+        default=5,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Unusable records.",
+    ),
+    click.option(
+        "--speeders",
+        type=click.IntRange(0),
+        help="Accounts with 600 bets in a minute. Default: 1 from 2000 events on.",
+    ),
+    click.option(
+        "--start-ms",
+        type=click.IntRange(0, _START_MS_MAX),
+        help="Simulated start, epoch ms. Default: so that it ends now.",
+    ),
+    click.option(
+        "--keys",
+        "keys_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Secrets; made if missing. Default: under the installation's home.",
+    ),
+)
 
 
 @click.group()
@@ -34,64 +91,7 @@ def sandbox() -> None:
 
 
 def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        (
-            click.option(
-                "--events",
-                default=20_000,
-                show_default=True,
-                type=click.IntRange(1),
-                help="Raw records in all.",
-            ),
-            click.option(
-                "--seed",
-                default=1,
-                show_default=True,
-                type=click.IntRange(0),
-                help="What chance hangs on.",
-            ),
-            click.option(
-                "--players", type=click.IntRange(1), help="Default: one for each 50 events."
-            ),
-            click.option(
-                "--retries",
-                "retry_share",
-                default=0.01,
-                show_default=True,
-                help="Share sent again.",
-            ),
-            click.option(
-                "--reorder",
-                "reorder_share",
-                default=0.01,
-                show_default=True,
-                help="Share overtaken by others.",
-            ),
-            click.option(
-                "--poison",
-                default=5,
-                show_default=True,
-                type=click.IntRange(0),
-                help="Unusable records.",
-            ),
-            click.option(
-                "--speeders",
-                type=click.IntRange(0),
-                help="Accounts with 600 bets in a minute. Default: 1 from 2000 events on.",
-            ),
-            click.option(
-                "--start-ms",
-                type=click.IntRange(0, _START_MS_MAX),
-                help="Simulated start, epoch ms. Default: so that it ends now.",
-            ),
-            click.option(
-                "--keys",
-                "keys_file",
-                type=click.Path(path_type=Path, dir_okay=False),
-                help="Secrets; made if missing. Default: under the installation's home.",
-            ),
-        )
-    ):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -106,7 +106,7 @@ def _scenario_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 def generate(out: Path, keys_file: Path | None, **numbers: Any) -> None:
     """Write a scenario's raw records to a file."""
-    records, took_s = _generated(_scenario(**numbers), _keys(read_settings(), keys_file))
+    records, took_s = _generate(_make_scenario(**numbers), _load_keys(read_settings(), keys_file))
     with naming_file(out), out.open("wb") as file:
         file.writelines(json_lines(records))
     click.echo(f"{len(records)} records in {took_s:.1f} s to {out}")
@@ -133,14 +133,14 @@ def feed(rate: float | None, may_use_given: bool, keys_file: Path | None, **numb
             "PITBOSS_KAFKA names a server that is not ours: add --yes-use-these-servers to feed it"
         )
     runtime = resolve_runtime(settings)
-    records, _ = _generated(_scenario(**numbers), _keys(settings, keys_file))
-    began = time.monotonic()
-    asyncio.run(_feed(runtime, records, rate))
-    took_s = time.monotonic() - began
+    records, _ = _generate(_make_scenario(**numbers), _load_keys(settings, keys_file))
+    start_s = time.monotonic()
+    asyncio.run(_append(runtime, records, rate))
+    took_s = time.monotonic() - start_s
     click.echo(f"{len(records)} records fed in {took_s:.1f} s ({len(records) / took_s:,.0f}/s)")
 
 
-async def _feed(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
+async def _append(runtime: Runtime, records: Sequence[RawEvent], rate: float | None) -> None:
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "pitboss-sandbox"))
@@ -151,13 +151,13 @@ async def _feed(runtime: Runtime, records: Sequence[RawEvent], rate: float | Non
             producer,
             namespace=runtime.namespace,
             rate=rate,
-            progress=_once_a_second("fed"),
+            progress=_report_once_a_second("fed"),
         )
     finally:
         await producer.stop()
 
 
-def _scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Scenario:
+def _make_scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Scenario:
     if speeders is None:
         speeders = 1 if numbers["events"] >= 2_000 else 0
     scenario = Scenario(start_ms=start_ms or 0, speeders=speeders, **numbers)
@@ -168,7 +168,7 @@ def _scenario(start_ms: int | None, speeders: int | None, **numbers: Any) -> Sce
     return scenario
 
 
-def _keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
+def _load_keys(settings: StackSettings, path: Path | None) -> SandboxKeys:
     if path is None:
         path = settings.home / "sandbox-keys.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,20 +192,20 @@ def _write_keyring(keys: SandboxKeys, path: Path) -> None:
     click.echo(f"keyring for the workers: PITBOSS_KEYS_FILE={path}", err=True)
 
 
-def _generated(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], float]:
-    began = time.monotonic()
-    records = generate_records(scenario, keys, _once_a_second("generated"))
-    return records, time.monotonic() - began
+def _generate(scenario: Scenario, keys: SandboxKeys) -> tuple[list[RawEvent], float]:
+    start_s = time.monotonic()
+    records = generate_records(scenario, keys, _report_once_a_second("generated"))
+    return records, time.monotonic() - start_s
 
 
-def _once_a_second(word: str) -> ReportProgress:
+def _report_once_a_second(word: str) -> ReportProgress:
     last_s = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def report(count: int, total: int) -> None:
         nonlocal last_s
         now_s = time.monotonic()
         if now_s - last_s >= 1:
             last_s = now_s
-            click.echo(f"{word} {done:,} of {total:,}", err=True)
+            click.echo(f"{word} {count:,} of {total:,}", err=True)
 
-    return tell
+    return report

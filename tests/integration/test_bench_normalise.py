@@ -45,7 +45,7 @@ def runtimes(stack, namespace) -> Iterator[list[Runtime]]:
         yield both
 
 
-async def loaded(subject: MeasuredSubject, runtime: Runtime, events: int) -> None:
+async def load_records(subject: MeasuredSubject, runtime: Runtime, events: int) -> None:
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     await producer.start()
     try:
@@ -64,7 +64,7 @@ def seen(out: int, total: int) -> None:
     assert out <= total
 
 
-async def appended(topic: str, value: bytes, runtime: Runtime) -> None:
+async def append_record(topic: str, value: bytes, runtime: Runtime) -> None:
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     await producer.start()
     await producer.send(topic, b"key", value)
@@ -95,7 +95,7 @@ async def events_on(
     return [(partition, record.key, decode(record.value)) for partition, record in found]
 
 
-def said(found: list[tuple[int, bytes, WalletTransaction]]) -> set[tuple[int, bytes, bytes]]:
+def outputs_of(found: list[tuple[int, bytes, WalletTransaction]]) -> set[tuple[int, bytes, bytes]]:
     """Everything but what must differ between two copies of one raw record: its topic and when the broker got it."""
     encode = msgspec.json.encode
     return {
@@ -114,7 +114,7 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
     results = []
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         for subject, runtime in zip((ours, peer), runtimes, strict=True):
-            await loaded(subject, runtime, EVENTS)
+            await load_records(subject, runtime, EVENTS)
             looks: list[tuple[int, int]] = []
 
             def look(out: int, total: int, into: list[tuple[int, int]] = looks) -> None:
@@ -123,13 +123,13 @@ async def test_both_sides_do_the_same_work(runtimes, tmp_path):
             await observe(broker, subject, look)
             assert looks[-1] == (EVENTS, EVENTS)
             results.append(await events_on(subject, runtime))
-    assert len(said(results[0])) == EVENTS
-    assert said(results[0]) == said(results[1])
+    assert len(outputs_of(results[0])) == EVENTS
+    assert outputs_of(results[0]) == outputs_of(results[1])
 
 
 async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
-    await loaded(ours, runtimes[0], EVENTS_MIN)
+    await load_records(ours, runtimes[0], EVENTS_MIN)
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         for run in (1, 2):
             rate = await measure(broker, ours, seen)
@@ -143,8 +143,8 @@ async def test_a_run_can_be_repeated_and_broken_off(runtimes, tmp_path):
 async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monkeypatch):
     monkeypatch.setattr("lab.bench.observation.STALL_S", 15.0)
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
-    await loaded(ours, runtimes[0], 100)
-    await appended(ours.source, b"not JSON", runtimes[0])
+    await load_records(ours, runtimes[0], 100)
+    await append_record(ours.source, b"not JSON", runtimes[0])
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         with pytest.raises(BenchFailed, match="stopped at 100 of 101"):
             await observe(broker, ours, seen)
@@ -152,11 +152,11 @@ async def test_a_record_that_is_rejected_spoils_the_run(runtimes, tmp_path, monk
 
 async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
     ours = _our_worker("ours", runtimes[0], tmp_path / "ours.log", None)
-    await loaded(ours, runtimes[0], 100)
+    await load_records(ours, runtimes[0], 100)
     doubled: list[asyncio.Future[None]] = []
 
     async def double() -> None:
-        await appended(ours.sink, b"once more", runtimes[0])
+        await append_record(ours.sink, b"once more", runtimes[0])
 
     def look(out: int, total: int) -> None:
         if not doubled and out == total:
@@ -170,7 +170,7 @@ async def test_an_output_too_many_spoils_the_run(runtimes, tmp_path):
 async def test_a_broker_says_how_it_is_set_and_what_it_does_not_have(runtimes):
     async with BrokerView(runtimes[0].bootstrap_servers) as broker:
         assert (await broker.settings())["offsets.topic.replication.factor"] == "1"
-        with pytest.raises(BenchFailed, match=r"there is no topic nobody\.made\.it"):
+        with pytest.raises(BenchFailed, match=r"the topic nobody\.made\.it does not exist"):
             await broker.end_offset_sum("nobody.made.it")
 
 

@@ -25,8 +25,8 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
     assert not figures(25.1, wallet=True).holds
     assert figures(199.0, wallet=False).holds
     assert not figures(201.0, wallet=False).holds
-    said = figures(25.0, wallet=True).as_json()
-    assert (said["events_per_s"], said["with_signature_per_s"], said["target_per_s"]) == (
+    output = figures(25.0, wallet=True).as_json()
+    assert (output["events_per_s"], output["with_signature_per_s"], output["target_per_s"]) == (
         40_000,
         33_333,
         40_000,
@@ -41,20 +41,20 @@ def test_a_rate_is_held_against_the_target_of_its_kind():
 def test_every_registered_adapter_is_measured(monkeypatch):
     monkeypatch.setattr("lab.bench.adapters._ROUND_S", 0.01)
     monkeypatch.setattr("lab.bench.adapters._FILLS", 8)
-    told: list[str] = []
-    said = run(registered_versions(), 1, told.append).as_json()
+    steps: list[str] = []
+    output = run(registered_versions(), 1, steps.append).as_json()
     names = [f"{version.row.provider}/{version.row.version}" for version in registered_versions()]
-    assert [adapter["adapter"] for adapter in said["adapters"]] == told == names
-    by_name = {adapter["adapter"]: adapter for adapter in said["adapters"]}
+    assert [adapter["adapter"] for adapter in output["adapters"]] == steps == names
+    by_name = {adapter["adapter"]: adapter for adapter in output["adapters"]}
     hub88, playngo = by_name["hub88/1"], by_name["playngo/1"]
     assert hub88["json_wallet"]
     assert not playngo["json_wallet"]
     assert not by_name["adyen/1"]["json_wallet"]
     # RSA costs more than a comparison of texts; and an adapter's own cost is not lost in it.
     assert hub88["signature_us_per_event"] > playngo["signature_us_per_event"]
-    assert all(adapter["us_per_event"] > 1 for adapter in said["adapters"])
+    assert all(adapter["us_per_event"] > 1 for adapter in output["adapters"])
     assert by_name["adyen/1"]["events"] > by_name["adyen/1"]["messages"]
-    assert {"machine", "commit", "rounds"} <= set(said)
+    assert {"machine", "commit", "rounds"} <= set(output)
 
 
 def test_an_example_that_is_rejected_ends_the_measurement(monkeypatch):
@@ -71,8 +71,8 @@ def test_the_command_prints_one_object(monkeypatch):
         cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88", "--json"]
     )
     assert result.exit_code == 0, result.stderr
-    said = json.loads(result.stdout)
-    assert [adapter["adapter"] for adapter in said["adapters"]] == ["hub88/1"]
+    output = json.loads(result.stdout)
+    assert [adapter["adapter"] for adapter in output["adapters"]] == ["hub88/1"]
     table = CliRunner().invoke(cli, ["bench", "adapters", "--rounds", "1", "--provider", "hub88"])
     assert "hub88/1" in table.stdout
     assert CliRunner().invoke(cli, ["bench", "adapters", "--provider", "nobody"]).exit_code == 2

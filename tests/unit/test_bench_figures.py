@@ -48,35 +48,35 @@ def figures(*ratios: float) -> NormaliseBenchFigures:
 
 
 def test_the_object_says_what_was_measured_and_where():
-    said = json.loads(json.dumps(figures(20, 10, 25).as_json()))
-    assert said["ours_per_s"] == 1_000
-    assert said["plain_faust_per_s"] == 50
-    assert said["ratio_plain_faust"] == 20
-    assert said["ratio_plain_faust_spread"] == {"median": 20, "lowest": 10, "highest": 25}
-    assert [pair["ratio"] for pair in said["pairs"]] == [20, 10, 25]
-    assert said["pairs"][0]["plain_faust"]["per_s"] == 50
-    assert said["cpu_s_per_million_ours"] == 20
-    assert said["cpu_s_per_million_plain_faust"] == 8_000
-    assert said["mapping_us_per_event"] == 12.25
-    assert said["elsewhere_cores"] == 0.6
-    assert said["pairs"][0]["ours"]["elsewhere_cores"] == 0.5
-    assert said["with_signature_per_s"] == 500
-    assert (said["events"], said["events_plain_faust"], said["events_with_signature"]) == (
+    output = json.loads(json.dumps(figures(20, 10, 25).as_json()))
+    assert output["ours_per_s"] == 1_000
+    assert output["plain_faust_per_s"] == 50
+    assert output["ratio_plain_faust"] == 20
+    assert output["ratio_plain_faust_spread"] == {"median": 20, "lowest": 10, "highest": 25}
+    assert [pair["ratio"] for pair in output["pairs"]] == [20, 10, 25]
+    assert output["pairs"][0]["plain_faust"]["per_s"] == 50
+    assert output["cpu_s_per_million_ours"] == 20
+    assert output["cpu_s_per_million_plain_faust"] == 8_000
+    assert output["mapping_us_per_event"] == 12.25
+    assert output["elsewhere_cores"] == 0.6
+    assert output["pairs"][0]["ours"]["elsewhere_cores"] == 0.5
+    assert output["with_signature_per_s"] == 500
+    assert (output["events"], output["events_plain_faust"], output["events_with_signature"]) == (
         360_000,
         20_000,
         180_000,
     )
-    assert said["partitions"] == 8
-    assert said["machine"]["cpu"] == "a CPU"
-    assert said["commit"] == "abc1234"
-    assert said["servers"] == {"kafka": {}}
+    assert output["partitions"] == 8
+    assert output["machine"]["cpu"] == "a CPU"
+    assert output["commit"] == "abc1234"
+    assert output["servers"] == {"kafka": {}}
 
 
 def test_peers_that_did_not_run_are_null():
-    said = figures(20).as_json()
-    assert said["ratio_quix_streams"] is None
-    assert said["ratio_bytewax"] is None
-    assert said["cpu_ratio_kafka_streams"] is None
+    output = figures(20).as_json()
+    assert output["ratio_quix_streams"] is None
+    assert output["ratio_bytewax"] is None
+    assert output["cpu_ratio_kafka_streams"] is None
 
 
 @pytest.mark.parametrize(

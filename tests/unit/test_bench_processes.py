@@ -1,4 +1,4 @@
-"""A process under measurement, and what is said of the machine."""
+"""A process under measurement, and what is reported of the machine."""
 
 from __future__ import annotations
 

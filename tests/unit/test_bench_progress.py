@@ -19,7 +19,7 @@ class Clock:
         return self.now_s
 
 
-def played(stream: StringIO) -> str:
+def show_steps(stream: StringIO) -> str:
     clock = Clock()
     progress = BenchProgress(stream, clock)
     progress.begin("run")
@@ -31,7 +31,7 @@ def played(stream: StringIO) -> str:
 
 
 def test_a_pipe_gets_one_line_a_second():
-    assert played(StringIO()).splitlines() == [
+    assert show_steps(StringIO()).splitlines() == [
         "run",
         "run 10 of 30, 1 s",
         "run 20 of 30, 2 s",
@@ -41,7 +41,7 @@ def test_a_pipe_gets_one_line_a_second():
 
 
 def test_a_terminal_gets_a_bar_that_leaves_only_the_result():
-    text = played(Terminal())
+    text = show_steps(Terminal())
     assert text.count("\n") == 1
     assert text.endswith("\r\033[Krun: 30/s\n")
     assert text.count("█" * 24) == 1

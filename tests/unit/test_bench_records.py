@@ -21,7 +21,7 @@ KEYS = SandboxKeys.generate()
 
 
 @cache
-def signed() -> list[OutRecord]:
+def signed_records() -> list[OutRecord]:
     return next(hub88_records(KEYS, each_signed=True))
 
 
@@ -32,22 +32,22 @@ def test_records_are_valid_calls_of_every_kind_and_no_transaction_comes_twice():
         for record in stretch
     ]
     assert len(records) > 10_000
-    said = [
+    calls = [
         (dict(headers)["http-path"], json.loads(value or b"")["transaction_uuid"])
         for _, value, headers, _ in records
     ]
-    assert {path for path, _ in said} == {
+    assert {path for path, _ in calls} == {
         b"/transaction/bet",
         b"/transaction/win",
         b"/transaction/rollback",
     }
-    assert len(set(said)) == len(said)
+    assert len(set(calls)) == len(calls)
     assert len({key for key, *_ in records}) > 500
 
 
 def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
     normaliser = Normaliser(DIALECTS, {"hub88": KEYS.keyring()["hub88"]})
-    for key, value, headers, _ in signed()[:100]:
+    for key, value, headers, _ in signed_records()[:100]:
         received_at = dict(headers)["received-at"]
         assert received_at is not None
         assert value is not None
@@ -73,7 +73,9 @@ def test_signed_records_are_accepted_by_a_normaliser_that_checks_them():
 
 def test_both_kinds_have_the_same_size():
     unsigned = next(hub88_records(KEYS, each_signed=False))[:50]
-    assert [size(record) for record in signed()[:50]] == [size(record) for record in unsigned]
+    assert [size(record) for record in signed_records()[:50]] == [
+        size(record) for record in unsigned
+    ]
 
 
 def size(record) -> tuple[int, int]:

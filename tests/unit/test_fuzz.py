@@ -1,4 +1,4 @@
-"""The fuzzer finds what it is there for: each kind of fault, planted in an adapter that is otherwise right."""
+"""The fuzzer finds what it is there for: each kind of fault, plant in an adapter that is otherwise right."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from streams.providers.playngo import PlayNGo
 from streams.providers.registry import by_provider
 
 
-def planted(dialect: Dialect, change) -> AdapterUnderTest:
+def plant(dialect: Dialect, change) -> AdapterUnderTest:
     """The dialect's subject, its drafts changed on the way."""
 
     right: Any = type(dialect)
@@ -66,7 +66,7 @@ def test_an_adapter_that_is_right_passes(dialect):
     assert not report.too_few_accepted
 
 
-def rounded(draft: Draft) -> Draft:
+def round_amounts(draft: Draft) -> Draft:
     legs = [
         leg
         if leg.amount is None
@@ -78,7 +78,7 @@ def rounded(draft: Draft) -> Draft:
 
 def test_a_float_on_the_way_is_found():
     """A float is exact up to 2**53: no ordinary amount would tell."""
-    report = run(planted(Hub88(), each_draft(rounded)), 2_000)
+    report = run(plant(Hub88(), each_draft(round_amounts)), 2_000)
     assert report.total.inexact
     assert "valid" not in {failure.mode for failure in report.failures}
 
@@ -118,19 +118,19 @@ def other_currency(draft: Draft) -> Draft:
     ],
 )
 def test_an_event_that_says_something_else_is_found(change):
-    assert run(planted(Hub88(), each_draft(change))).total.inexact
+    assert run(plant(Hub88(), each_draft(change))).total.inexact
 
 
 def test_a_time_of_another_zone_is_found():
     assert run(
-        planted(House(), each_draft(lambda d: replace(d, provider_at=d.provider_at + 3_600_000)))
+        plant(House(), each_draft(lambda d: replace(d, provider_at=d.provider_at + 3_600_000)))
     ).total.inexact
 
 
 def test_a_lost_item_is_found():
-    report = run(planted(Adyen(), lambda items: items[:-1]))
+    report = run(plant(Adyen(), lambda items: items[:-1]))
     assert report.total.unaccounted
-    assert run(planted(Adyen(), lambda items: items + items[:1])).total.unaccounted
+    assert run(plant(Adyen(), lambda items: items + items[:1])).total.unaccounted
 
 
 def test_an_error_that_is_no_rejection_is_found():
@@ -138,7 +138,7 @@ def test_an_error_that_is_no_rejection_is_found():
         message = "a field that was not there"
         raise KeyError(message)
 
-    report = run(planted(PlayNGo(), raising), 50)
+    report = run(plant(PlayNGo(), raising), 50)
     assert report.total.exceptions > 10
     assert "KeyError" in report.failures[0].faults[0]
 
@@ -174,11 +174,11 @@ def test_examples_that_cannot_be_written_are_counted(monkeypatch):
     assert run(broken, 16).total.exceptions == 16
 
 
-def test_traffic_that_is_refused_at_the_door_is_told():
-    def refused(items):
+def test_traffic_that_is_refused_at_the_door_is_reported():
+    def refuse(items):
         return []
 
-    assert run(planted(Hub88(), refused), 50).too_few_accepted == ["hub88/1"]
+    assert run(plant(Hub88(), refuse), 50).too_few_accepted == ["hub88/1"]
 
 
 def test_a_case_is_the_same_whenever_it_is_asked_for():

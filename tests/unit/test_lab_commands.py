@@ -26,13 +26,18 @@ from pitboss.cli.main import main
 main()
 """
 IMPORT_COMMANDS = f"""{HIDE_LAB}
+import importlib
+import pkgutil
 import click
+import pitboss.workers
 from pitboss.cli.main import cli
 context = click.Context(cli)
 for name in sys.argv[1:]:
     command = cli.get_command(context, name)
     assert command is not None
     command.get_help(click.Context(command, info_name=name))
+for module in pkgutil.walk_packages(pitboss.workers.__path__, "pitboss.workers."):
+    importlib.import_module(module.name)
 assert not [name for name in sys.modules if name.partition(".")[0] == "lab"]
 """
 LAB_COMMANDS = {"bench", "demo", "sandbox", "simulate"}
@@ -63,7 +68,7 @@ def test_a_command_of_the_lab_names_what_is_missing_and_what_to_do(arguments, su
     assert done.returncode == LabMissing.exit_code == 2
 
 
-def test_every_other_command_works_without_the_lab():
+def test_every_other_command_and_every_worker_works_without_the_lab():
     done = run(IMPORT_COMMANDS, *sorted(COMMANDS.keys() - LAB_COMMANDS))
     assert done.returncode == 0, done.stderr
 

@@ -95,7 +95,7 @@ def test_keys_are_made_once_and_the_keyring_follows_them(pitboss, tmp_path):
     assert json.loads(ring.read_bytes()) == SandboxKeys.load(keys).keyring()
 
 
-def test_feed_refuses_servers_that_are_not_ours_until_told(pitboss, monkeypatch):
+def test_feed_refuses_servers_that_are_not_ours_without_the_option(pitboss, monkeypatch):
     monkeypatch.setenv("PITBOSS_KAFKA", "kafka.example:9092")
     monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://u:p@db.example:5432/postgres")
     with pytest.raises(UsageError, match="--yes-use-these-servers"):

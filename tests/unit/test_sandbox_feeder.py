@@ -1,4 +1,4 @@
-"""Feeding: everything once, in order within a topic, phase after phase, at the asked rate; and against a real broker."""
+"""Feeding: everything once, in order within a topic, phase after phase, at the given rate; and against a real broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records() -> list[RawEvent]:
     return generate(Scenario(seed=5, start_ms=START_MS, events=2_600), SandboxKeys.generate())
 
 
-def expected(records, namespace="") -> dict[str, list]:
+def expected_topics(records, namespace="") -> dict[str, list]:
     topics = defaultdict(list)
     prefix = f"{namespace}." if namespace else ""
     for record in records:
@@ -49,12 +49,12 @@ def expected(records, namespace="") -> dict[str, list]:
 
 @pytest.mark.parametrize("namespace", ["", "trial"])
 async def test_every_record_goes_to_its_providers_topic_once_and_in_order(records, namespace):
-    memory, told = Memory(), []
+    memory, reports = Memory(), []
     await feed_records(
-        records, memory, namespace=namespace, progress=lambda *done: told.append(done)
+        records, memory, namespace=namespace, progress=lambda *done: reports.append(done)
     )
-    assert memory.topics == expected(records, namespace)
-    assert told[-1] == (2_600, 2_600)
+    assert memory.topics == expected_topics(records, namespace)
+    assert reports[-1] == (2_600, 2_600)
     assert sum(memory.calls) == 2_600
     assert max(memory.calls) <= CHUNK_MAX
 
@@ -106,7 +106,7 @@ async def test_a_real_broker_gets_the_very_bytes_in_the_order_of_each_key(record
 
     from runtime.kafka.producer import BatchProducer, ProducerSettings
 
-    wanted = expected(records, runtime.namespace)
+    wanted = expected_topics(records, runtime.namespace)
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
     await admin.create_topics([NewTopic(name, 4, 1) for name in wanted])

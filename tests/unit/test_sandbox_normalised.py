@@ -40,7 +40,7 @@ class Appended:
     headers: tuple[tuple[str, bytes], ...]
 
 
-def appended(offset: int, raw: RawEvent) -> Appended:
+def to_record(offset: int, raw: RawEvent) -> Appended:
     return Appended(
         raw_topic(raw.provider), 0, offset, APPENDED_MS, raw.key, raw.value, raw.headers
     )
@@ -59,7 +59,8 @@ def stream() -> list[Read]:
     scenario = Scenario(seed=7, start_ms=START_MS, events=20_000, poison=len(CATALOGUE))
     records = generate(scenario, keys)
     return [
-        Read(raw, normaliser.normalise(appended(offset, raw))) for offset, raw in enumerate(records)
+        Read(raw, normaliser.normalise(to_record(offset, raw)))
+        for offset, raw in enumerate(records)
     ]
 
 
@@ -258,7 +259,7 @@ def test_free_rounds_cost_nothing_and_name_their_campaign(first_seen):
 
 def test_references_of_the_cashier_and_the_payment_provider_meet(first_seen):
     opened = {t.provider_tx_id for _, t in first_seen.values() if t.operation == "deposit.opened"}
-    asked = {
+    requested_ids = {
         t.provider_tx_id for _, t in first_seen.values() if t.operation == "withdrawal.requested"
     }
     authorised = {
@@ -269,7 +270,7 @@ def test_references_of_the_cashier_and_the_payment_provider_meet(first_seen):
             continue
         known = {
             "deposit.opened": opened,
-            "withdrawal.requested": asked,
+            "withdrawal.requested": requested_ids,
             "AUTHORISATION": authorised,
         }
         if t.reference.operation in known:

@@ -38,7 +38,7 @@ def test_the_same_numbers_and_keys_make_the_same_bytes(keys):
 
 
 def test_neither_string_hashing_nor_another_process_changes_a_byte(keys, tmp_path):
-    # Sets and dictionaries of text are ordered by a hash that differs in each process, unless told not to.
+    # Sets and dictionaries of text are ordered by a hash that differs in each process, unless a seed is set.
     keys.save(tmp_path / "keys.json")
     script = (
         "import hashlib, sys; from pathlib import Path; from lab.sandbox.keys import SandboxKeys;"
@@ -207,15 +207,15 @@ def test_an_adyen_batch_holds_one_account_and_at_most_a_few_notices(canonical):
 
 
 def test_progress_is_told_up_to_the_end(keys):
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     generate(
         Scenario(seed=1, start_ms=START_MS, events=900, speeders=0),
         keys,
-        lambda *done: told.append(done),
+        lambda *done: reports.append(done),
     )
-    assert [total for _, total in told] == [900] * len(told)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (900, 900)
+    assert [total for _, total in reports] == [900] * len(reports)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert reports[-1] == (900, 900)
 
 
 def test_headers_name_the_connectors_context(keys):
