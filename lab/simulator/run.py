@@ -49,7 +49,7 @@ class _TimeJump(selectors.SelectSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop with simulated time.
+    """Event loop of asyncio with simulated time.
 
     Tasks run in the order in which they became ready, which does not depend on the machine.
     """
