@@ -1,4 +1,4 @@
-"""A made-up provider: POST JSON, `{"balance_update": {...}}`, signed with a shared secret in a header."""
+"""A made-up provider: JSON `{"balance_update": {...}}`, signed with a shared secret in a header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from streams.providers.fields import Id, currency_of, read_json, text_of
 from streams.providers.signatures import same_secret
 
 OPERATION = "balance_update"
-"""The word of the identity. It stays what it was first: a retry under a new word must not be paid again."""
+"""The operation of the identity.
+
+It keeps the first name: a retry under the new name must not be paid again.
+"""
 
 
 class Update(msgspec.Struct):
@@ -61,12 +64,12 @@ class Acme(Dialect):
     def _read(self, secret: bytes | None, record: RawRecord, headers: Headers) -> list[Item]:
         if secret is not None and not same_secret(headers.get("x-secret") or b"", secret):
             raise Rejected(RejectCode.BAD_SIGNATURE, "x-secret is not the agreed one")
-        said = self.update(record.value or b"")
-        amount = amount_from_text(said.amount)
-        leg = Leg(Kind.WIN.value, amount, currency_of(amount, said.currency))
-        player_id = text_of(said.player, "player")
+        update = self.update(record.value or b"")
+        amount = amount_from_text(update.amount)
+        leg = Leg(Kind.WIN.value, amount, currency_of(amount, update.currency))
+        player_id = text_of(update.player, "player")
         verdict = "NOT_CHECKED" if secret is None else "VALID"
-        tx_id = text_of(said.id, "id")
+        tx_id = text_of(update.id, "id")
         return [
             Draft(OPERATION, tx_id, [leg], player_id, None, None, False, None, None, False, verdict)
         ]
