@@ -80,7 +80,7 @@ class SimulatedTraffic:
         return CURRENCIES[self.players.index(player) % len(CURRENCIES)]
 
     def _identity(self, player: str, provider: str, operation: str) -> Identity:
-        """Return a new identity, or in 2 of 100 cases one that was used before.
+        """Return an identity with a new id, or in 2 of 100 cases with a used one.
 
         All brands and providers use the same ids.
         """
