@@ -1,7 +1,8 @@
-"""What the environment says, read here and nowhere else, and what follows from it.
+"""Settings from the environment, which is read here and nowhere else.
 
-A `StackSettings` is what was asked for; a `Runtime` is where it really is: the broker, the database
-and the namespace that a worker needs. Both are frozen and passed as arguments.
+`StackSettings` is what was asked for; `Runtime` is where it really is: the broker, the database and
+the namespace that a worker needs (`embedded.state.resolve_runtime`). Both are frozen and passed as
+arguments.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from schemas.errors import UsageError
 
@@ -22,84 +25,83 @@ NAMESPACE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 _BROKER = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
 _DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))?")
-"""Host and port may both be missing: then it is the socket on this machine."""
+"""Host and port may both be missing, which means the socket on this machine."""
 
 PARK_NONE = "none"
-"""The value of PITBOSS_PARK under which nobody begins to wait, and what waits already goes on in
-its time.
-"""
+"""Value of PITBOSS_PARK under which no player begins to wait, and what waits already goes on."""
+
+_JSON_KINDS = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 MAINTENANCE_DATABASE = "postgres"
-"""Exists on every server; the one to be connected to while another is made or dropped."""
-
-
-class NoStack(UsageError):
-    """No broker and database are running or named."""
-
-    code: ClassVar[str] = "NO_STACK"
+"""Exists on every server: the database to connect to while another is created or dropped."""
 
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Where the broker and the database are to be found or started."""
+    """Where to find or start the broker and the database."""
 
     home: Path
-    """State, data and logs of the embedded servers and of the workers."""
+    """Folder of state, data and logs of the embedded servers and of the workers."""
     cache: Path
-    """What may be shared between projects and lost at any time: Kafka's jars."""
+    """Folder that projects may share and that may be lost at any time: Kafka's jars."""
     kafka: str | None = None
     database: str | None = None
     namespace: str = ""
     maven: str | None = None
-    """Where Kafka's jars are fetched from, once."""
+    """Repository that Kafka's jars are fetched from, once."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """For `pitboss doctor`: where each value came from."""
+    """Source of each value, for `pitboss doctor`."""
 
     @property
     def uses_given_servers(self) -> bool:
-        """Whether the environment names servers that are not ours to start, stop or fill with
-        trials.
-        """
+        """Whether the environment names servers: not ours to start, stop or fill with trials."""
         return self.kafka is not None
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A broker and a database that are there, and the namespace within them."""
+    """An existing broker and database server, and the namespace within them."""
 
     bootstrap_servers: str
     database_url: str
-    """Of the namespace's own database, whether it exists yet or not."""
+    """URL of the namespace's own database, whether it exists yet or not."""
     namespace: str = ""
 
     @property
     def prefix(self) -> str:
-        """What topics and consumer groups of this namespace begin with."""
+        """Prefix of the topics and consumer groups of this namespace."""
         return f"{self.namespace}." if self.namespace else ""
 
     @property
     def database(self) -> str:
-        """The name of the namespace's database."""
+        """Name of the namespace's database."""
         return database_name(self.namespace)
 
     @property
     def maintenance_url(self) -> str:
-        """The same server's `postgres` database, from which others are made and dropped."""
+        """URL of the same server's `postgres` database, for creating and dropping others."""
         return with_database(self.database_url, MAINTENANCE_DATABASE)
 
     def topic(self, name: str) -> str:
-        """The topic's name on the broker."""
+        """Return the topic's name on the broker."""
         return self.prefix + name
 
     def group(self, name: str) -> str:
-        """The consumer group's name on the broker."""
+        """Return the consumer group's name on the broker."""
         return self.prefix + name
 
 
 def read_settings(
     environ: Mapping[str, str] | None = None, *, cwd: Path | None = None
 ) -> StackSettings:
-    """Read the settings of the stack; raises `UsageError` where they contradict each other."""
+    """Read the settings of the stack. Raises UsageError where they are wrong or contradictory."""
     env = os.environ if environ is None else environ
     home = Path(env.get("PITBOSS_HOME") or (cwd or Path.cwd()) / ".pitboss")
     cache = env.get("PITBOSS_CACHE")
@@ -128,7 +130,7 @@ def read_settings(
 
 
 def _check_brokers(text: str) -> None:
-    """Raises `UsageError` for what is no list of addresses; without a port it is Kafka's own."""
+    """Raise UsageError for a text that is not a list of addresses; a port may be left out."""
     for address in text.split(","):
         if not _is_address(_BROKER, address.strip()) and not _is_ipv6(address.strip()):
             raise UsageError(
@@ -142,7 +144,7 @@ def _is_address(form: re.Pattern[str], text: str) -> bool:
 
 
 def _is_ipv6(text: str) -> bool:
-    """An address without brackets, and so without a port."""
+    """Return whether the text is an IPv6 address without brackets, and so without a port."""
     try:
         IPv6Address(text)
     except ValueError:
@@ -155,32 +157,32 @@ def _user_cache(env: Mapping[str, str]) -> Path:
 
 
 def check_namespace(namespace: str) -> str:
-    """Return the namespace; raises `UsageError` if it cannot prefix a topic and name a database."""
+    """Return the namespace. Raises UsageError if it cannot prefix a topic and name a database."""
     if namespace and not NAMESPACE_PATTERN.fullmatch(namespace):
         raise UsageError(
-            f"namespace {namespace!r} is not usable: begin with a lower-case letter, go on with at most 30 "
-            "lower-case letters, digits or underscores"
+            f"namespace {namespace!r} is not usable: begin with a lower-case letter, go on with at "
+            "most 30 lower-case letters, digits or underscores"
         )
     return namespace
 
 
 def database_name(namespace: str) -> str:
-    """The database that belongs to a namespace."""
+    """Return the name of a namespace's database."""
     return f"pitboss_{namespace}" if namespace else "pitboss"
 
 
 def with_database(url: str, database: str) -> str:
-    """The same server and credentials, another database.
+    """Return the URL of another database on the same server, with the same credentials.
 
-    Raises `UsageError` for what is no URL of PostgreSQL's.
+    Raises UsageError for a text that is not a URL of PostgreSQL.
     """
-    # Its text is not shown: there may be a password in it.
+    # The text itself is not shown: it may contain a password.
     wrong = (
         "PITBOSS_DATABASE is not a URL: write it as postgresql://user:password@host:port/postgres"
     )
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets that do not close, or hold no IPv6 address
+    except ValueError:  # brackets that do not close, or without an IPv6 address
         raise UsageError(wrong) from None
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if parts.scheme not in {"postgresql", "postgres"} or not all(
@@ -191,7 +193,7 @@ def with_database(url: str, database: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown on a screen or in a log."""
+    """Return the URL as it may be shown on a screen or in a log."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -200,37 +202,19 @@ def without_password(url: str) -> str:
 
 
 def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
-    """A runtime on the given servers; the URL may name any of the server's databases."""
-    checked = check_namespace(namespace)
-    return Runtime(kafka, with_database(database_url, database_name(checked)), checked)
-
-
-def resolve_runtime(settings: StackSettings) -> Runtime:
-    """Find the servers: those the environment names, else the embedded ones; raises `NoStack`.
-
-    Only finds them: whether a given server answers is known on first use, and `pitboss up` starts
-    the embedded.
-    """
-    if settings.kafka is not None and settings.database is not None:
-        return runtime_of(settings.kafka, settings.database, settings.namespace)
-    from pitboss.state import read_state
-
-    state = read_state(settings.home)
-    if state is None or not state.is_running:
-        away = "no stack was started" if state is None else "the stack is not running (any more)"
-        raise NoStack(
-            f"{away} under {settings.home}: run `pitboss up`, or set PITBOSS_KAFKA and PITBOSS_DATABASE"
-        )
-    return runtime_of(state.kafka_bootstrap, state.database_url, settings.namespace)
+    """Return a runtime on these servers; the URL may name any of the server's databases."""
+    check_namespace(namespace)
+    return Runtime(kafka, with_database(database_url, database_name(namespace)), namespace)
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker process is told besides where its servers are."""
+    """Settings of a worker process, besides where its servers are."""
 
     worker_id: str = ""
-    """Kept over restarts ("host-ledger-1"), empty if the worker was started by hand. As Kafka's
-    `group_instance_id` it lets a worker that was killed have its partitions back at once.
+    """Kept over restarts ("host-ledger-1"); empty if the worker was started manually.
+
+    As Kafka's `group_instance_id` it gives a killed worker its partitions back at once.
     """
     keys_file: Path | None = None
     """JSON: provider → key material. A provider without an entry is not checked."""
@@ -238,21 +222,20 @@ class WorkerSettings:
     """An event whose player is not found is given up no sooner than this."""
     log_level: str = "INFO"
     park_providers: frozenset[str] | None = None
-    """Whose players wait behind a dead letter of theirs; none of them: only what waits already;
-    None: no park table.
+    """Providers whose players wait behind a dead letter of theirs.
+
+    An empty set: only what waits already. None: no park table.
     """
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
     drift_sample: float = 0.01
-    """The share of raw records that is held against its payload schema, 0 to 1; of rejected ones it
-    is all.
-    """
+    """Share of raw records to compare with their payload schema, 0 to 1; of rejected ones all."""
     currencies_file: Path | None = None
-    """JSON: currency code → decimals of its minor unit, beyond those that are built in."""
+    """JSON: currency code → decimals of its minor unit, besides those that are built in."""
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:
-    """Read what a worker process is told; raises `UsageError` for a number that is none."""
+    """Read the settings of a worker process. Raises UsageError for a value that is not a number."""
     env = os.environ if environ is None else environ
     keys_file, currencies_file = env.get("PITBOSS_KEYS_FILE"), env.get("PITBOSS_CURRENCIES_FILE")
     return WorkerSettings(
@@ -268,25 +251,57 @@ def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSett
     )
 
 
+def read_keyring(worker: WorkerSettings) -> Mapping[str, Any]:
+    """Read the key material by provider. Raises UsageError for a file that cannot be read."""
+    return _read_object(worker.keys_file, "PITBOSS_KEYS_FILE", "providers to keys")
+
+
+def read_currencies(worker: WorkerSettings) -> Mapping[str, Any]:
+    """Read the decimals of the currencies that this installation adds, by currency.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    return _read_object(worker.currencies_file, "PITBOSS_CURRENCIES_FILE", "currencies to decimals")
+
+
+def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    try:
+        value = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"{name} {file} cannot be read: {error}"
+        raise UsageError(message) from error
+    if not isinstance(value, dict):
+        kind = _JSON_KINDS[type(value)]
+        message = f"{name} {file}: expected a JSON object that maps {content}, got {kind}"
+        raise UsageError(message)
+    return value
+
+
 @dataclass(frozen=True)
 class OperatorSettings:
-    """What people at the command line may do."""
+    """What an operator at the command line may do."""
 
     adjust_alone: Mapping[str, str] = field(default_factory=dict)
-    """By currency the largest adjustment, in major units, that one person makes alone; of others
-    two people's.
+    """Largest adjustment that one operator makes alone, in major units, by currency.
+
+    A larger one, or one in another currency, needs two operators.
     """
 
 
 def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:
-    """Read what people may do; raises `UsageError` for what is no list of currencies and amounts."""
+    """Read what an operator may do.
+
+    Raises UsageError for a text that is not a list of currencies and amounts.
+    """
     env = os.environ if environ is None else environ
     text = env.get("PITBOSS_ADJUST_ALONE", "")
-    alone = dict(part.strip().partition(":")[::2] for part in text.split(",") if part.strip())
+    items = [item.strip() for item in text.split(",")]
+    alone = dict(item.partition(":")[::2] for item in items if item)
     for currency, amount in alone.items():
-        if not re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency) or not re.fullmatch(
-            r"\d+(\.\d+)?", amount
-        ):
+        is_code = re.fullmatch(r"[A-Z][A-Z0-9]{2,9}", currency)
+        if not is_code or not re.fullmatch(r"\d+(\.\d+)?", amount):
             raise UsageError(f"PITBOSS_ADJUST_ALONE is {text!r}: write it as in EUR:100,JPY:15000")
     return OperatorSettings(alone)
 
@@ -316,9 +331,9 @@ def _park_providers(text: str | None) -> frozenset[str] | None:
 
 
 def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
-    """The whole environment of a worker subprocess: ours, with the servers it is to use.
+    """Return the environment of a worker subprocess: ours, with the servers it is to use.
 
-    `worker` names it among those of this supervisor; without, it has no id.
+    `worker` names it among the workers of this supervisor; without a name it has no id.
     """
     return {
         **os.environ,
@@ -330,8 +345,6 @@ def worker_environment(runtime: Runtime, worker: str = "") -> dict[str, str]:
 
 
 def _worker_id(worker: str) -> str:
-    """An id that a worker of the same name on another host has not, in the characters that Kafka
-    takes.
-    """
+    """Return an id that differs between hosts, in the characters that Kafka takes."""
     host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())
     return f"{os.environ.get('PITBOSS_WORKER_ID') or host}-{worker}"

@@ -1,0 +1,1 @@
+"""What every worker shares, below every domain: Kafka, PostgreSQL and dead letters."""

@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from ledger_sink.resolve.resolver import EndOffsets
+from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
-from runtime.kafka.partitions import list_partitions
 from schemas.errors import Unavailable
 from schemas.topics import TRANSACTIONS, UNRESOLVED, qualified_name, raw_pattern
 

@@ -17,7 +17,8 @@ from fraud_agents.explanation import Explanation, explain, first_offset_of
 from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import RULE as DEBTS
 from pitboss.cli import screen
-from pitboss.settings import Runtime, read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import Runtime, read_settings
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import FraudAlert, WalletTransaction

@@ -36,16 +36,9 @@ from pitboss.cli.bench_records import endless_bets, hub88_records, opening_recor
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.embedded.stack import Stack
+from pitboss.embedded.state import read_state, resolve_runtime
 from pitboss.ops.provision import deprovision, provision
-from pitboss.settings import (
-    Runtime,
-    StackSettings,
-    read_settings,
-    resolve_runtime,
-    runtime_of,
-    worker_environment,
-)
-from pitboss.state import read_state
+from pitboss.settings import Runtime, StackSettings, read_settings, runtime_of, worker_environment
 from schemas.errors import UsageError
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
 
@@ -277,7 +270,7 @@ def _latency_plan(
     }
     workers = {
         role: ProcessCommand(
-            _with_lifeline("pitboss.workers.worker", role), environment, folder / f"{role}.log"
+            _with_lifeline("pitboss.workers", role), environment, folder / f"{role}.log"
         )
         for role in ("normalise", "ledger")
     }
@@ -353,7 +346,7 @@ def _our_worker(name: str, runtime: Runtime, log: Path, keyring: Path | None) ->
         "PITBOSS_LOG_LEVEL": "WARNING",
     }
     command = ProcessCommand(
-        _with_lifeline("pitboss.workers.worker", "normalise"), environment, log
+        _with_lifeline("pitboss.workers", "normalise"), environment, log
     )
     source, sink = runtime.topic(raw_topic("hub88")), runtime.topic(TRANSACTIONS)
     return MeasuredSubject(name, command, runtime.group("normalise"), source, sink)

@@ -24,9 +24,9 @@ from pitboss.cli.dlt_filter import (
     parse_source,
 )
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, format_time, hold_view
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
-from pitboss.settings import Runtime, read_settings, read_worker_settings, resolve_runtime
-from pitboss.workers.worker import read_keyring
+from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.dead_letters.letters import CaseFilter, CaseState, DeadLetterCase, group_cases
 from runtime.dead_letters.redrive import Redriver, RedriveResult, RedriveStatus

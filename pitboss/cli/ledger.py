@@ -15,7 +15,8 @@ from pitboss.cli.ledger_report import report
 from pitboss.cli.ledger_rounds import ROUNDS
 from pitboss.cli.ledger_views import VIEWS
 from pitboss.embedded.databases import create_database, database_exists
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import read_settings
 from schemas.errors import UsageError
 
 

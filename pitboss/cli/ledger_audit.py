@@ -17,7 +17,8 @@ from ledger_sink.proof.seals import load_private_key, load_public_key
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import json_option, print_json
 from pitboss.cli.option_types import FiniteFloat
-from pitboss.settings import Runtime, read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import Runtime, read_settings
 from replay.audit.checks import check_tables
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError

@@ -23,8 +23,9 @@ from ledger_sink.queries.report import ALWAYS_MS
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
-from pitboss.ops.log_positions import parse_instant_ms
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.ops.periods import parse_instant_ms
+from pitboss.settings import read_settings
 from runtime.postgres.roles import Role
 from schemas.errors import UsageError
 

@@ -23,7 +23,8 @@ from pitboss.cli.operator_commands import (
     json_option,
     query_ledger,
 )
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import read_settings
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.errors import UsageError

@@ -17,8 +17,9 @@ from ledger_sink.rules.accounts import purse_of
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli import screen
 from pitboss.cli.ledger_queries import json_option, print_json, read_ledger, show_rows
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.log_positions import offset_after
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.errors import UsageError
 from schemas.identity import event_id as event_id_of
 from schemas.money import exponent_of, format_minor

@@ -103,7 +103,7 @@ def _end(ctx: click.Context, error: PitbossError) -> NoReturn:
 def cli() -> None:
     """Provider events in, settled balances and fraud alerts out."""
     if (settings := read_worker_settings()).currencies_file is not None:
-        from pitboss.workers.worker import read_currencies
+        from pitboss.settings import read_currencies
         from schemas.money import configure_currencies
 
         configure_currencies(read_currencies(settings))

@@ -15,8 +15,9 @@ import msgspec
 
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.option_types import FiniteFloat
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import operator_events as house
-from pitboss.settings import read_settings, read_worker_settings, resolve_runtime
+from pitboss.settings import read_settings, read_worker_settings
 from runtime.postgres.roles import Role
 from schemas.errors import Rejected, UsageError
 from schemas.events import Outcome, WalletOutcome

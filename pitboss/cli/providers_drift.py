@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from pitboss.cli import screen
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.periods import parse_since_ms
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.errors import UsageError
 from schemas.events import SchemaDrift
 from streams.providers.registry import DIALECTS

@@ -15,7 +15,8 @@ import orjson
 
 from ledger_sink.queries.traffic import VersionTraffic
 from pitboss.cli import screen
-from pitboss.settings import NoStack, read_settings, resolve_runtime
+from pitboss.embedded.state import NoStack, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
 from streams.providers.retirement import format_warnings

@@ -9,8 +9,9 @@ from dataclasses import asdict
 import click
 import orjson
 
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision as make_ready
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.topics import PARTITIONS_DEFAULT
 
 

@@ -7,9 +7,11 @@ import time
 
 import click
 
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import provision
-from pitboss.settings import read_settings, resolve_runtime
-from pitboss.workers.supervisor import ROLES, Supervisor, workers_for
+from pitboss.settings import read_settings
+from pitboss.workers import ROLES
+from pitboss.workers.supervisor import Supervisor, workers_for
 
 
 @click.command()

@@ -21,7 +21,8 @@ from lab.sandbox.scenario import generate as generate_records
 from lab.sandbox.writing import ReportProgress
 from pitboss.cli.files import naming_file
 from pitboss.cli.option_types import RATE
-from pitboss.settings import Runtime, StackSettings, read_settings, resolve_runtime
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import Runtime, StackSettings, read_settings
 from schemas.errors import UsageError
 
 _MARGIN_MS = 1_000  # between the last simulated moment and now

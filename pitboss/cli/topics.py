@@ -12,9 +12,10 @@ import click
 import orjson
 
 from pitboss.cli import screen
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import topic_admin
 from pitboss.ops.topic_admin import PartitionLag
-from pitboss.settings import read_settings, resolve_runtime
+from pitboss.settings import read_settings
 from schemas.topics import PARTITIONS_DEFAULT
 from streams.providers.registry import DIALECTS
 

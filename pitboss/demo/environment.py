@@ -16,9 +16,11 @@ from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.keys import SandboxKeys
 from pitboss.embedded.files import display_path
 from pitboss.embedded.stack import Stack
+from pitboss.embedded.state import resolve_runtime
 from pitboss.ops.provision import deprovision, provision
-from pitboss.settings import Runtime, StackSettings, resolve_runtime, runtime_of
-from pitboss.workers.supervisor import ROLES, Supervisor, WorkerProcess, workers_for
+from pitboss.settings import Runtime, StackSettings, runtime_of
+from pitboss.workers import ROLES
+from pitboss.workers.supervisor import Supervisor, WorkerProcess, workers_for
 from schemas.errors import UsageError
 
 RESOLVE_MIN_AGE_MS = 3_000

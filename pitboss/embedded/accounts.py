@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as. It refuses to run as root, which is what one is in most containers."""
+"""The account that PostgreSQL runs under: it refuses root, the usual user in a container."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ CANDIDATES = ("postgres", "nobody")
 
 
 def server_account(data: Path) -> Account | None:
-    """The account to run the server under; None for our own, unless that is root.
+    """Return the account to run the server under; None for our own, unless that is root.
 
-    An existing data folder decides: its owner is the only one who can open it.
+    An existing data folder decides: only its owner can open it. Raises PartMissing where there is
+    no account.
     """
     if os.geteuid() != 0:
         return None
@@ -30,20 +31,19 @@ def server_account(data: Path) -> Account | None:
     ):
         if entry is not None:
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    candidates = " or ".join(CANDIDATES)
     raise PartMissing(
-        "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it under: "
-        f"start pitboss as an ordinary user, {OWN_SERVERS}"
+        f"PostgreSQL does not run as root, and this machine has no account {candidates} to run it "
+        f"under: start pitboss as an ordinary user, {OWN_SERVERS}"
     )
 
 
 def grant_access(
     account: Account, folder: Path, programs: Path, progress: Callable[[str], None]
 ) -> None:
-    """Let the account reach its data and run the programs, where root's umask or home folder is in
-    the way.
+    """Let the account reach its data and run the programs, where root's umask or home prevents it.
 
-    Adds no more than the right to pass through the folders above, and to read what came in the
-    wheel.
+    It adds only the right to pass through the folders above, and to read what came in the wheel.
     """
     for path in (folder, programs):
         for above in (path, *path.parents):
@@ -54,12 +54,12 @@ def grant_access(
         package = programs.parent.parent
         for path in (package, package.with_name(f"{package.name}.libs")):
             progress(f"letting the account {account.name} read {path} (chmod -R o+rX)")
-            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)
+            subprocess.run(["/bin/chmod", "-R", "o+rX", str(path)], check=False)  # noqa: S603
 
 
 def _can_run(account: Account, program: Path) -> bool:
     try:
-        done = subprocess.run(
+        run = subprocess.run(  # noqa: S603
             [str(program), "--version"],
             user=account.uid,
             group=account.gid,
@@ -70,4 +70,4 @@ def _can_run(account: Account, program: Path) -> bool:
         )
     except PermissionError:
         return False
-    return done.returncode == 0
+    return run.returncode == 0

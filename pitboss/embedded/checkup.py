@@ -1,6 +1,4 @@
-"""What `pitboss doctor` looks at: each part the embedded servers need, and where each setting came
-from.
-"""
+"""The checks of `pitboss doctor`: what the embedded servers need, and each setting's source."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ class CheckupFinding:
 
 
 def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
-    """Check every part; nothing is started, fetched or changed."""
+    """Run every check; nothing is started, fetched or changed."""
     findings = [
         _check(
             "java",
@@ -54,12 +52,12 @@ def run_checkup(settings: StackSettings) -> list[CheckupFinding]:
         _disk(settings.home),
         *_servers(settings),
     ]
-    return [*findings, *_effective(settings)]
+    return [*findings, *_effective_settings(settings)]
 
 
-def _check(name: str, way_out: str, look: Callable[[], str]) -> CheckupFinding:
+def _check(name: str, way_out: str, inspect: Callable[[], str]) -> CheckupFinding:
     try:
-        return CheckupFinding(name, is_ok=True, detail=look())
+        return CheckupFinding(name, is_ok=True, detail=inspect())
     except PitbossError as error:
         return CheckupFinding(name, is_ok=False, detail=f"{error.code} {error}", way_out=way_out)
     except (OSError, subprocess.SubprocessError) as error:
@@ -67,18 +65,18 @@ def _check(name: str, way_out: str, look: Callable[[], str]) -> CheckupFinding:
 
 
 def _version(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    return done.stdout.splitlines()[0]
+    run = subprocess.run(  # noqa: S603
+        command, capture_output=True, text=True, check=True, timeout=30
+    )
+    return run.stdout.splitlines()[0]
 
 
 def _jars(settings: StackSettings) -> CheckupFinding:
     folder = jar_folder(settings.cache)
     if not folder.is_dir():
-        return CheckupFinding(
-            "jars",
-            is_ok=True,
-            detail=f"Kafka {KAFKA_VERSION} is fetched from {source_name(settings.maven)} on first use",
-        )
+        source = source_name(settings.maven)
+        detail = f"Kafka {KAFKA_VERSION} is fetched from {source} on first use"
+        return CheckupFinding("jars", is_ok=True, detail=detail)
     absent = [name for name in checksums() if not (folder / name).is_file()]
     detail = f"Kafka {KAFKA_VERSION} in {folder}" + (f" lacks {absent[0]}" if absent else "")
     return CheckupFinding("jars", not absent, detail, f"rm -r {folder}; pitboss up")
@@ -90,8 +88,9 @@ def _account(settings: StackSettings) -> str:
 
 
 def _home(home: Path) -> CheckupFinding:
-    """Tried, since root is told that it may write where it cannot; the file has no name and is gone
-    at once.
+    """Check by writing a file that has no name and is gone at once.
+
+    Permissions would not do: root seems to be allowed to write where it cannot.
     """
     present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
@@ -100,25 +99,24 @@ def _home(home: Path) -> CheckupFinding:
     except OSError as error:
         detail = f"no file can be made in {present}: {error.strerror}"
         return CheckupFinding("home", is_ok=False, detail=detail, way_out=way_out)
-    return CheckupFinding(
-        "home",
-        is_ok=True,
-        detail=f"{home} " + ("can be written" if present == home else "can be made"),
-    )
+    verdict = "can be written" if present == home else "can be made"
+    return CheckupFinding("home", is_ok=True, detail=f"{home} {verdict}")
 
 
 def _nearest(home: Path) -> Path:
-    """What is there of a path; of `os.path`, which takes what it may not look into for missing."""
-    return next(path for path in (home, *home.parents) if os.path.exists(path))
+    """Return the deepest folder of a path that exists.
+
+    Uses `os.path`, which takes a path that it may not look into for missing.
+    """
+    return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
 
 
 def _disk(home: Path) -> CheckupFinding:
     present = _nearest(home)
     free = shutil.disk_usage(present).free
     detail = f"{free / 1024**3:.1f} GB free at {present}"
-    return CheckupFinding(
-        "disk", free >= DISK_BYTES_MIN, detail, "free some, or set PITBOSS_HOME to a larger disk"
-    )
+    way_out = "free some, or set PITBOSS_HOME to a larger disk"
+    return CheckupFinding("disk", free >= DISK_BYTES_MIN, detail, way_out)
 
 
 def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
@@ -128,17 +126,12 @@ def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
     for server, port in zip(stack.status(), (stack.kafka.port, stack.postgres.port), strict=True):
         name = f"{server.name} server"
         if server.is_ready:
-            yield CheckupFinding(
-                name, is_ok=True, detail=f"answers on {server.address}, pid {server.pid}"
-            )
+            detail = f"answers on {server.address}, pid {server.pid}"
+            yield CheckupFinding(name, is_ok=True, detail=detail)
         elif server.pid:
             detail = f"pid {server.pid} runs but does not answer on {server.address}"
-            yield CheckupFinding(
-                name,
-                is_ok=False,
-                detail=detail,
-                way_out=f"see {server.log}, or pitboss down; pitboss up",
-            )
+            way_out = f"see {server.log}, or pitboss down; pitboss up"
+            yield CheckupFinding(name, is_ok=False, detail=detail, way_out=way_out)
         elif port is None or is_free(port):
             yield CheckupFinding(name, is_ok=True, detail="does not run; `pitboss up` starts it")
         else:
@@ -146,7 +139,7 @@ def _servers(settings: StackSettings) -> Iterator[CheckupFinding]:
             yield CheckupFinding(name, is_ok=True, detail=f"{detail}; `pitboss up` takes another")
 
 
-def _effective(settings: StackSettings) -> Iterator[CheckupFinding]:
+def _effective_settings(settings: StackSettings) -> Iterator[CheckupFinding]:
     shown = {
         "home": str(settings.home),
         "cache": str(settings.cache),

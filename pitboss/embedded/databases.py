@@ -15,44 +15,37 @@ from schemas.errors import Unavailable
 
 
 def create_database(runtime: Runtime) -> bool:
-    """Create the namespace's database; False if it was there. Raises Unavailable, RightsMissing."""
+    """Create the namespace's database; return False if it exists already.
+
+    Raises Unavailable, RightsMissing.
+    """
     with _connect(runtime) as connection:
+        name = sql.Identifier(runtime.database)
         try:
-            connection.execute(
-                # template0 has no connections that could be in the way of a second creation at the
-                # same time.
-                sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(
-                    sql.Identifier(runtime.database)
-                )
-            )
+            # template0 has no connections that could obstruct a second creation at the same time.
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return False
         except psycopg.errors.InsufficientPrivilege as error:
-            # Of an administrator's work nothing is missing where the database is there.
+            # Where the database exists, nothing of an administrator's work is missing.
             if _exists(connection, runtime.database):
                 return False
             raise RightsMissing(
-                f"this login may not create the database {runtime.database}: {error}; run `pitboss provision` as an"
-                " administrator of the server"
+                f"this login may not create the database {runtime.database}: {error}; "
+                "run `pitboss provision` as an administrator of the server"
             ) from error
     return True
 
 
 def drop_database(runtime: Runtime) -> None:
-    """Drop the namespace's database if it is there, disconnecting whoever uses it.
-
-    Raises Unavailable.
-    """
+    """Drop the namespace's database if it exists, and disconnect its users. Raises Unavailable."""
     with _connect(runtime) as connection:
-        connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
-                sql.Identifier(runtime.database)
-            )
-        )
+        name = sql.Identifier(runtime.database)
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 def database_exists(runtime: Runtime) -> bool:
-    """Whether the namespace's database has been created. Raises Unavailable."""
+    """Return whether the namespace's database has been created. Raises Unavailable."""
     with _connect(runtime) as connection:
         return _exists(connection, runtime.database)
 

@@ -1,4 +1,4 @@
-"""What can go wrong with servers that we start ourselves; each message ends with a way out."""
+"""Errors of the servers that Pitboss starts itself; each message ends with a way out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ OWN_SERVERS = "or set PITBOSS_KAFKA and PITBOSS_DATABASE to servers of your own"
 
 
 class StackError(PitbossError):
-    """An embedded server cannot be had."""
+    """An embedded server cannot be used."""
 
     code: ClassVar[str] = "STACK"
     exit_code: ClassVar[int] = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 class PartMissing(StackError):
-    """Something the server is made of is not there: the wheel, the jars, an account to run it
-    under.
-    """
+    """Something that the server needs is missing: the wheel, the jars, an account to run under."""
 
     code: ClassVar[str] = "STACK_PART_MISSING"
 
@@ -33,12 +31,13 @@ class StartFailed(StackError):
     code: ClassVar[str] = "STACK_START_FAILED"
 
     def __init__(self, what: str, log: Path, way_out: str) -> None:
+        """Make a message of what happened, the end of the server's log, and a way out."""
         super().__init__(f"{what}\n{log_tail(log)}\n{way_out}, {OWN_SERVERS}")
         self.log = log
 
 
 class StopFailed(StackError):
-    """The server is still there after SIGKILL."""
+    """The server still runs after SIGKILL."""
 
     code: ClassVar[str] = "STACK_STOP_FAILED"
 
@@ -50,7 +49,7 @@ class StackBusy(StackError):
 
 
 def log_tail(log: Path) -> str:
-    """The end of a server's log, as part of an error message."""
+    """Return the end of a server's log, as part of an error message."""
     try:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
     except OSError:

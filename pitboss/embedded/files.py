@@ -1,6 +1,4 @@
-"""Files that several commands share: written whole or not at all, and locked while the stack
-changes.
-"""
+"""Files that several commands share: written as a whole, locked while the stack changes, rolled."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ LOG_BYTES_MAX = 20_000_000
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file that a reader sees either as it was or as it is to be, also after a crash."""
+    """Write a file so that a reader sees either the old or the new text, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -32,7 +30,10 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
 def exclusive_lock(
     path: Path, *, timeout_s: float, on_wait: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends; raises `StackBusy`."""
+    """Hold a lock that ends with this process, however it ends.
+
+    Calls `on_wait` once if another process holds it. Raises StackBusy after `timeout_s`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
     with path.open("a") as file:
@@ -44,7 +45,8 @@ def exclusive_lock(
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StackBusy(
-                        f"another command has held {path} for {timeout_s:.0f} s: find it with `fuser {path}`"
+                        f"another command has held {path} for {timeout_s:.0f} s: "
+                        f"find it with `fuser {path}`"
                     ) from None
             if not waits:
                 waits = True
@@ -54,14 +56,12 @@ def exclusive_lock(
 
 
 def display_path(path: Path) -> str:
-    """A path as a person at this terminal would type it: from the working directory if it lies in
-    there.
-    """
+    """Return a path as typed at this terminal: relative if it is in the working directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def roll_log(log: Path) -> None:
-    """Keep one older log, so that a stack that is started for years does not fill the disk."""
+    """Put a large log aside, over the older one, so that logs do not fill the disk."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
         log.replace(log.with_suffix(".1.log"))

@@ -1,6 +1,4 @@
-"""Kafka's jars: resolved once a machine from a Maven repository, checked against our list, kept in
-the cache.
-"""
+"""Kafka's jars: fetched once a machine from a Maven repository, checked, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -18,13 +16,13 @@ KAFKA_VERSION = "4.1.2"
 COORDINATES = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:2.0.17"
 
 FETCH_S = 300.0
-"""Some 45 MB; a slow line is given this long while another command waits for the lock."""
+"""Some 45 MB; a slow line gets this long while another command waits for the lock."""
 
 
 def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None]) -> list[Path]:
-    """Return Kafka's jars, fetching them if they are not in the cache; raises `PartMissing`.
+    """Return Kafka's jars, fetching them if they are not in the cache. Raises PartMissing.
 
-    jgo does not check what it downloads, so each jar is held against the SHA-256 in
+    jgo does not check what it downloads, so each jar is compared with the SHA-256 in
     `kafka_jars.sha256`. A folder is moved into place as a whole: an interrupted fetch leaves
     nothing that looks complete.
     """
@@ -36,9 +34,8 @@ def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None
             on_wait=lambda: progress("another command fetches Kafka's jars; waiting for it"),
         ):
             if not folder.is_dir():
-                progress(
-                    f"fetching Kafka {KAFKA_VERSION} from {source_name(maven)} (once a machine)"
-                )
+                source = source_name(maven)
+                progress(f"fetching Kafka {KAFKA_VERSION} from {source} (once a machine)")
                 _fetch(folder, maven)
     jars = [folder / name for name in sorted(checksums())]
     absent = [jar.name for jar in jars if not jar.is_file()]
@@ -50,23 +47,24 @@ def class_path(cache: Path, *, maven: str | None, progress: Callable[[str], None
 
 
 def jar_folder(cache: Path) -> Path:
-    """Where the jars of our version are, once they have been fetched."""
+    """Return where the jars of our version are, after they have been fetched."""
     return cache / f"kafka-{KAFKA_VERSION}"
 
 
 def checksums() -> dict[str, str]:
-    """The jars that make up Kafka, with the SHA-256 of each."""
+    """Return the SHA-256 of each jar that Kafka consists of, by the jar's name."""
     lines = files("pitboss.embedded").joinpath("kafka_jars.sha256").read_text().splitlines()
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
 def source_name(maven: str | None) -> str:
-    """What to call the repository that jars come from."""
+    """Return what to call the repository that jars come from."""
     return maven or "Maven Central"
 
 
 def _fetch(folder: Path, maven: str | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+        source = source_name(maven)
         try:
             resolved = _resolve(Path(scratch), maven)
         except ImportError as error:
@@ -75,8 +73,9 @@ def _fetch(folder: Path, maven: str | None) -> None:
             ) from error
         except Exception as error:  # jgo and the clients under it raise whatever they like
             raise PartMissing(
-                f"cannot fetch Kafka's jars from {source_name(maven)}: {error}. Check the network and HTTPS_PROXY, "
-                f"name a mirror in PITBOSS_MAVEN, copy {folder} from a machine that has it, {OWN_SERVERS}"
+                f"cannot fetch Kafka's jars from {source}: {error}. Check the network and "
+                f"HTTPS_PROXY, name a mirror in PITBOSS_MAVEN, copy {folder} from a machine that "
+                f"has it, {OWN_SERVERS}"
             ) from error
         complete = Path(scratch) / "complete"
         complete.mkdir()
@@ -85,8 +84,8 @@ def _fetch(folder: Path, maven: str | None) -> None:
             found = hashlib.sha256(jar.read_bytes()).hexdigest() if jar else "nothing"
             if jar is None or found != digest:
                 raise PartMissing(
-                    f"{source_name(maven)} sent {found} for {name}, expected SHA-256 {digest}: "
-                    f"a broken download or mirror. Try again, name another in PITBOSS_MAVEN, {OWN_SERVERS}"
+                    f"{source} sent {found} for {name}, expected SHA-256 {digest}: a broken "
+                    f"download or mirror. Try again, name another in PITBOSS_MAVEN, {OWN_SERVERS}"
                 )
             shutil.copyfile(jar, complete / name)
         complete.rename(folder)
@@ -103,10 +102,9 @@ def _resolve(scratch: Path, maven: str | None) -> dict[str, Path]:
         context=context, cache_dir=scratch / "jgo", link_strategy=LinkStrategy.AUTO
     )
     environment = builder.from_endpoint(COORDINATES)
-    # jgo tells modular jars from others by folder; the broker runs from the class path, which wants
-    # both.
+    # jgo keeps modular jars and others in two folders; the broker's class path needs both.
     return {
         jar.name: jar
-        for part in ("jars", "modules")
-        for jar in (environment.path / part).glob("*.jar")
+        for folder in ("jars", "modules")
+        for jar in (environment.path / folder).glob("*.jar")
     }

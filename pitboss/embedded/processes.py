@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them, known by pid *and* start time.
+"""Processes that outlive the command that started them, identified by pid *and* start time.
 
 A pid alone names whatever process has that number now. Nothing here signals a process whose start
-time is not the one that was written down when it was launched.
+time is not the one that was stored when it was launched.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pitboss.embedded.files import write_atomically
 
 POLL_S = 0.02
 
-# Forks twice, so that the server is the child of init and no zombie of ours. Runs without site and
-# imports only os: it must be quick, and must not depend on the virtual environment.
+# Forks once more, so that the server is the child of init and cannot become a zombie of ours. Runs
+# without site and imports only os and sys: it must be quick, and must not depend on the virtual
+# environment.
 _LAUNCHER = """
 import os, sys
 log, uid, gid, cwd, *command = sys.argv[1:]
@@ -51,7 +52,7 @@ except OSError as error:
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a process runs as."""
+    """The account that a process runs under."""
 
     name: str
     uid: int
@@ -60,22 +61,20 @@ class Account:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process, for as long as the machine is up: the number may be another's later, the pair
-    may not.
-    """
+    """Identity of one process while the machine is up: its pid may be reused, the pair may not."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """Identify the process that has this number now, if there is one that still runs."""
+        """Return the process that has this number now; None if there is none that runs."""
         started = _start_time(pid)
         return None if started is None else cls(pid, started)
 
     @classmethod
     def read(cls, path: Path) -> ProcessId | None:
-        """Read what `launch` wrote down; None if nothing usable is there."""
+        """Return what `launch` stored; None if the file holds nothing usable."""
         try:
             fields = json.loads(path.read_text())
             return cls(int(fields["pid"]), str(fields["started"]))
@@ -88,7 +87,10 @@ class ProcessId:
         return _start_time(self.pid) == self.started
 
     def signal(self, number: Signals) -> bool:
-        """Signal the process, and never another that has its number; False if it is gone."""
+        """Signal the process, never another with its number; return False if it is gone.
+
+        Raises StackError for a process of another user.
+        """
         if not self.is_alive:
             return False
         try:
@@ -97,16 +99,19 @@ class ProcessId:
             return False
         except PermissionError as error:
             raise StackError(
-                f"pid {self.pid} belongs to another user: run this as the one who started it"
+                f"pid {self.pid} belongs to another user: run this as the user who started it"
             ) from error
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the process is gone; False if it still runs at the end of the time."""
+        """Wait until the process is gone; return False if it still runs after that time."""
         return poll(lambda: not self.is_alive, timeout_s)
 
     def stop(self, signals: Sequence[tuple[Signals, float]]) -> None:
-        """Send each signal in turn, with its time to take effect, and SIGKILL in the end."""
+        """Send each signal in turn, with its time to take effect, and SIGKILL in the end.
+
+        Raises StopFailed if the process survives that.
+        """
         for number, patience_s in (*signals, (SIGKILL, 10.0)):
             if not self.signal(number) or self.wait(patience_s):
                 return
@@ -116,7 +121,7 @@ class ProcessId:
 
 
 def poll(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Wait for a condition; False if it does not hold at the end of the time."""
+    """Wait for a condition; return False if it does not hold at the end of the time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -134,24 +139,18 @@ def launch(
     environ: Mapping[str, str],
     account: Account | None = None,
 ) -> ProcessId:
-    """Start a process in a session of its own; its identity is on disk before it runs its first
-    instruction.
+    """Start a process in a session of its own and return its identity.
+
+    The identity is in `pid_file` before the process runs its first instruction. Raises StackError.
     """
     uid, gid = (account.uid, account.gid) if account else (0, 0)
-    launcher = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        _LAUNCHER,
-        str(log),
-        str(uid),
-        str(gid),
-        str(cwd),
-        *command,
-    ]
-    with subprocess.Popen(
-        launcher, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environ)
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER]
+    arguments = [str(log), str(uid), str(gid), str(cwd), *command]
+    with subprocess.Popen(  # noqa: S603
+        [*launcher, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(environ),
     ) as first:
         assert first.stdin is not None
         assert first.stdout is not None
@@ -165,7 +164,7 @@ def launch(
 
 
 def find_by_argument(argument: str, *, program: str) -> ProcessId | None:
-    """Look for a process of that program with that very argument: ours, if its pid file was lost."""
+    """Return a process of that program with that very argument: ours, if its pid file was lost."""
     proc = Path("/proc")
     for entry in proc.glob("[0-9]*"):
         process = ProcessId.of(int(entry.name))
@@ -176,7 +175,7 @@ def find_by_argument(argument: str, *, program: str) -> ProcessId | None:
 
 
 def command_line(process: ProcessId) -> bytes:
-    """The program and its arguments, each ended by a zero byte; empty where that cannot be known."""
+    """Return the program and its arguments, each ended by a zero byte; b"" if not known."""
     try:
         return Path(f"/proc/{process.pid}/cmdline").read_bytes()
     except OSError:
@@ -186,13 +185,12 @@ def command_line(process: ProcessId) -> bytes:
 def _start_time(pid: int) -> str | None:
     if sys.platform == "linux":
         try:
-            # Field 2 is the program's name in parentheses and may hold spaces; what follows it is
-            # regular.
+            # Field 2 is the program's name in parentheses and may hold spaces; the rest is regular.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
         return None if fields[0] in {"Z", "X"} else f"{_boot_id()}:{fields[19]}"
-    shown = subprocess.run(
+    shown = subprocess.run(  # noqa: S603
         ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The stack as a whole: both servers up, down, or mended, by one command at a time."""
+"""The stack as a whole: both servers up, down, or started again, by one command at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from pitboss.embedded.errors import StackError
 from pitboss.embedded.files import exclusive_lock
 from pitboss.embedded.kafka import KafkaServer
 from pitboss.embedded.postgres import PostgresServer
+from pitboss.embedded.state import StackState, forget_state, read_state, write_state
 from pitboss.settings import Runtime, StackSettings, runtime_of
-from pitboss.state import StackState, forget_state, read_state, write_state
 
 LOCK_S = 180.0
-"""How long to wait for another command that starts or stops the stack; a first start fetches 45 MB.
-"""
+"""How long to wait for another command that changes the stack; a first start fetches 45 MB."""
 
 ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One server, as it is now."""
+    """Status of one server."""
 
     name: str
     is_ready: bool
@@ -35,7 +34,7 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class Stack:
-    """The broker and the database of one home directory."""
+    """The broker and the database server of one home folder."""
 
     settings: StackSettings
     kafka: KafkaServer
@@ -43,15 +42,15 @@ class Stack:
 
     @classmethod
     def open(cls, settings: StackSettings) -> Stack:
-        """The stack of these settings; starts nothing."""
+        """Return the stack of these settings; start nothing."""
         kafka = KafkaServer(settings.home, settings.cache, settings.maven)
         return cls(settings, kafka, PostgresServer(settings.home))
 
     def up(self, progress: ReportProgress | None = None) -> StackState:
-        """Start what does not run and wait until both answer; a running stack is found and left
-        alone.
+        """Start what does not run, and wait until both servers answer.
 
-        A server that was killed starts again on its port with its data.
+        A running stack is left alone. A server that was killed starts again on its port with its
+        data. Raises StackError.
         """
         report = progress or _silent
         with self.lock(report), ThreadPoolExecutor(2) as pool:
@@ -64,84 +63,61 @@ class Stack:
             return self.write_state()
 
     def down(self, progress: ReportProgress | None = None) -> bool:
-        """Stop both servers and keep their data; False if neither ran.
+        """Stop both servers and keep their data; return False if neither ran.
 
-        Makes nothing where no stack has ever been.
+        Creates nothing where no stack has ever been.
         """
-        if (
-            not self.lock_file.exists()
-            and self.kafka.process() is None
-            and self.postgres.process() is None
-        ):
+        runs = self.kafka.process() is not None or self.postgres.process() is not None
+        if not runs and not self.lock_file.exists():
             return False
         with self.lock(progress or _silent), ThreadPoolExecutor(2) as pool:
-            # First, so that nobody finds servers that are about to go.
+            # First, so that no command finds servers that are about to stop.
             forget_state(self.settings.home)
             if progress and self.kafka.is_recording:
                 progress("Kafka writes a cache that makes its next starts faster (once a machine)")
             return any(list(pool.map(lambda server: server.stop(), (self.kafka, self.postgres))))
 
     def status(self) -> list[ServerStatus]:
-        """Ask both servers."""
-        found = []
+        """Query both servers."""
+        statuses = []
         for name, server in (("kafka", self.kafka), ("postgres", self.postgres)):
             process = server.process()
-            ready = process is not None and server.is_ready()
+            is_ready = process is not None and server.is_ready()
             address = f"127.0.0.1:{server.port}" if server.port else ""
-            found.append(
-                ServerStatus(name, ready, process.pid if process else None, address, server.log)
-            )
-        return found
+            pid = process.pid if process else None
+            statuses.append(ServerStatus(name, is_ready, pid, address, server.log))
+        return statuses
 
     def runtime(self, namespace: str | None = None) -> Runtime:
-        """Where workers find the servers of this stack, which must be up."""
+        """Return where workers find the servers of this stack, which must be up.
+
+        Raises StackError if it is not.
+        """
         state = read_state(self.settings.home)
         if state is None:
             raise StackError(f"the stack in {self.settings.home} is not up: run `pitboss up`")
         chosen = self.settings.namespace if namespace is None else namespace
         return runtime_of(state.kafka_bootstrap, state.database_url, chosen)
 
-    # For fault tests and the demo: one server at a time.
-
-    def kill_kafka(self) -> None:
-        """SIGKILL the broker; returns when it is gone."""
-        self.kafka.kill()
-
-    def kill_postgres(self) -> None:
-        """SIGKILL the database server; returns when it is gone."""
-        self.postgres.kill()
-
-    def restart_kafka(self) -> StackState:
-        """Stop the broker if it runs, and start it on the same port."""
-        with self.lock(_silent):
-            self.kafka.stop()
-            self.kafka.start(_silent)
-            return self.write_state()
-
-    def restart_postgres(self) -> StackState:
-        """Stop the database server if it runs, and start it on the same port."""
-        with self.lock(_silent):
-            self.postgres.stop()
-            self.postgres.start(_silent)
-            return self.write_state()
-
     @property
     def lock_file(self) -> Path:
+        """File that a command locks while it changes the stack."""
         return self.settings.home / "stack.lock"
 
     @contextmanager
     def lock(self, progress: ReportProgress) -> Iterator[None]:
+        """Keep other commands from changing the stack. Raises StackBusy after LOCK_S."""
         waits = "another command starts or stops this stack; waiting for it"
         with exclusive_lock(self.lock_file, timeout_s=LOCK_S, on_wait=lambda: progress(waits)):
             yield
 
     def write_state(self) -> StackState:
+        """Store where the running servers are, and return it. Raises StackError if one is down."""
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"
-            raise StackError(
-                f"{missing} does not run: run `pitboss up`, or see the logs in {self.settings.home}"
-            )
+            home = self.settings.home
+            raise StackError(f"{missing} does not run: run `pitboss up`, or see the logs in {home}")
         state = StackState(self.kafka.bootstrap, self.postgres.url, kafka=kafka, postgres=postgres)
         write_state(self.settings.home, state)
         return state

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from lab.conformance.adapters import all_adapters
 from lab.conformance.suite import run_suite
+from pitboss.embedded.state import NoStack, resolve_runtime
 from pitboss.integration_log.drift_log import read_drift
 from pitboss.integration_log.model import (
     EarlierLog,
@@ -18,7 +19,7 @@ from pitboss.integration_log.model import (
     version_lines,
 )
 from pitboss.ops.provider_traffic import read_traffic
-from pitboss.settings import NoStack, Runtime, read_settings, resolve_runtime
+from pitboss.settings import Runtime, read_settings
 from schemas.errors import PitbossError
 from streams.providers.registry import DIALECTS
 

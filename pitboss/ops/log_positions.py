@@ -1,6 +1,4 @@
-"""From what a person says of a moment to a place in the log: a time, an offset, or a record's full
-name.
-"""
+"""From an operator's point in the log (a time, an offset, a record's full name) to an offset."""
 
 from __future__ import annotations
 
@@ -20,55 +18,52 @@ from runtime.kafka.partitioner import partition_for
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import TRANSACTIONS
 
-__all__ = ["offset_after", "parse_instant_ms"]
-
-_PLACE: Final = re.compile(r"(?:(?P<topic>.+)-)?(?P<part>\d+)@(?P<offset>\d+)", re.ASCII)
+_PLACE: Final = re.compile(r"(?:(?P<topic>.+)-)?(?P<partition>\d+)@(?P<offset>\d+)", re.ASCII)
 _TIMEOUT_S: Final = 20.0
 
 
 async def offset_after(
     runtime: Runtime, database: LedgerDatabase, player_id: str, place: str
 ) -> int:
-    """The offset that follows a place in the player's partition of the log: how far it is booked
-    there.
+    """Return the offset that follows a place in the player's partition of the log.
 
-    Behind an offset is the next one; at a time it is the first record that came later. Raises
-    UsageError for what is no place or lies in another partition, Unavailable without a broker.
+    It is how far the log is booked at that place: after an offset it is the next one; at a time it
+    is the offset of the first record that came later. Raises UsageError for a text that is not a
+    place, or one in another partition; Unavailable without a broker.
     """
     [(partitions,)] = await database.query(statements("history")["partitions"]) or [(None,)]
     if partitions is None:
         raise UsageError(
             "the ledger has booked nothing yet: it does not know how many partitions its log has"
         )
-    part = partition_for(player_id.encode(), partitions)
+    partition = partition_for(player_id.encode(), partitions)
     if place.isascii() and place.isdigit():
         return int(place) + 1
-    named = _PLACE.fullmatch(place)
-    if named is None:
-        return await _first_after(runtime, part, parse_instant_ms(place))
-    topic = named["topic"] or TRANSACTIONS
-    if topic not in {TRANSACTIONS, runtime.topic(TRANSACTIONS)} or int(named["part"]) != part:
-        raise UsageError(
-            f"{player_id!r} is booked from {runtime.topic(TRANSACTIONS)}-{part}, {place} is elsewhere"
-        )
-    return int(named["offset"]) + 1
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        return await _first_after(runtime, partition, parse_instant_ms(place))
+    log = runtime.topic(TRANSACTIONS)
+    is_log = (match["topic"] or log) in {TRANSACTIONS, log}
+    if not is_log or int(match["partition"]) != partition:
+        raise UsageError(f"{player_id!r} is booked from {log}-{partition}, {place} is elsewhere")
+    return int(match["offset"]) + 1
 
 
-async def _first_after(runtime: Runtime, part: int, at_ms: int) -> int:
-    partition = TopicPartition(runtime.topic(TRANSACTIONS), part)
+async def _first_after(runtime: Runtime, partition: int, at_ms: int) -> int:
+    tp = TopicPartition(runtime.topic(TRANSACTIONS), partition)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
     )
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             await start_client(consumer, runtime.bootstrap_servers)
-            consumer.assign([partition])
-            ends = await consumer.end_offsets([partition])
-            found = (await consumer.offsets_for_times({partition: at_ms + 1}))[partition]
+            consumer.assign([tp])
+            ends = await consumer.end_offsets([tp])
+            later = (await consumer.offsets_for_times({tp: at_ms + 1}))[tp]
     except (TimeoutError, KafkaError) as error:
         raise Unavailable(
-            f"{partition.topic}-{part}: the broker does not say where {at_ms} is: {error!r}"
+            f"{tp.topic}-{tp.partition}: the broker does not say where {at_ms} is: {error!r}"
         ) from error
     finally:
         await stop_client(consumer)
-    return ends[partition] if found is None else int(found.offset)
+    return ends[tp] if later is None else int(later.offset)

@@ -19,8 +19,8 @@ from ledger_sink.queries.traffic import ProviderVersion, VersionTraffic, add_tra
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
+from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import start_client, stop_client
-from runtime.kafka.partitions import list_partitions
 from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import Unavailable

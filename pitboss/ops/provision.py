@@ -1,4 +1,4 @@
-"""Making a namespace ready: its database, tables of ledger and fraud agents, topics.
+"""Provisioning a namespace: its database, the tables of ledger and fraud agents, its topics.
 
 All of it can be repeated.
 """
@@ -39,25 +39,25 @@ def provision(
     providers: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> ProvisionResult:
-    """Create what is missing, with raw topics for `providers` (None: all that there is an adapter
-    for).
+    """Create what is missing, with raw topics for `providers` (None: all that have an adapter).
 
-    Each raw partition is one more that a normaliser asks for at every fetch: providers that nobody
-    speaks with cost all others time. A dry run only asks both servers. Raises Unavailable while a
-    server is away, RightsMissing, and UsageError for a provider without an adapter.
+    Each raw partition is one more that a normaliser asks for at every fetch: raw topics of
+    providers that are not in use cost all others time. A dry run only queries both servers. Raises
+    Unavailable while a server is away, RightsMissing, and UsageError for a provider without an
+    adapter.
     """
     chosen = sorted(DIALECTS if providers is None else providers)
     for name in chosen:
         if name not in DIALECTS:
             raise UsageError(
-                f"there is no adapter for {name!r}: `pitboss providers list` names those there are"
+                f"no adapter is called {name!r}: `pitboss providers list` names all of them"
             )
     if dry_run:
         is_new = not database_exists(runtime)
         found = [
             migration
-            for tables in (LEDGER, FRAUD)
-            for migration in _migrations(tables, runtime, is_new=is_new)
+            for migration_set in (LEDGER, FRAUD)
+            for migration in _missing(migration_set, runtime, is_new=is_new)
         ]
     else:
         is_new = create_database(runtime)
@@ -74,9 +74,9 @@ def provision(
     return ProvisionResult(is_new, tuple(migration.name for migration in found), topics)
 
 
-def _migrations(tables: MigrationSet, runtime: Runtime, *, is_new: bool) -> list[Migration]:
-    """What is not applied; where the database is still to be made that is all."""
-    found = tables.files() if is_new else read_migrations(tables, runtime.database_url)
+def _missing(migrations: MigrationSet, runtime: Runtime, *, is_new: bool) -> list[Migration]:
+    """Return what is not applied; all of it where the database is still to be created."""
+    found = migrations.files() if is_new else read_migrations(migrations, runtime.database_url)
     return [migration for migration in found if not migration.is_applied]
 
 

@@ -1,9 +1,8 @@
-"""Topics as the catalogue wants them: create, compare, measure the lag of their readers, remove
-those of a trial.
+"""Topics as the catalogue wants them: create, compare, measure lag, delete those of a trial.
 
 The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never
-changes a topic that exists: a differing one is reported by `check_topics`, and mending it is a
-person's decision.
+changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
+operator's decision.
 """
 
 from __future__ import annotations
@@ -39,10 +38,9 @@ from schemas.topics import (
 )
 
 REPLICAS_WANTED: Final = 3
-"""One copy may be lost and one more be away while `acks=all` still means two; fewer brokers get
-fewer copies.
-"""
-_SETTLED_WITHIN_S: Final = 30.0
+"""One copy may be lost and another be away while `acks=all` still means two copies; fewer brokers
+get fewer copies."""
+_SETTLE_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.02
 _UNAVAILABLE: Final = (
     KafkaConnectionError,
@@ -69,17 +67,16 @@ class TopicCreation:
 
 @dataclass(frozen=True)
 class TopicDifference:
-    """One property of a topic that is not as the catalogue wants it; `actual` is None for a missing
-    topic.
-    """
+    """One property of a topic that differs from the catalogue."""
 
     topic: str
     what: str
     expected: str
     actual: str | None
+    """None for a missing topic."""
 
     def __str__(self) -> str:
-        """For a log line or an error."""
+        """Return it for a log line or an error."""
         if self.actual is None:
             return f"{self.topic}: {self.what} is missing"
         return f"{self.topic}: {self.what} is {self.actual}, should be {self.expected}"
@@ -87,27 +84,24 @@ class TopicDifference:
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a consumer group is behind on one partition; `committed` is None where it never
-    committed.
-    """
+    """How far a consumer group is behind on one partition."""
 
     group: str
     topic: str
     partition: int
     committed: int | None
+    """None where the group never committed."""
     end: int
 
     @property
     def records(self) -> int:
-        """Offsets between the committed position and the end; all of them where nothing is
-        committed.
-        """
+        """Offsets from the committed position to the end; all where nothing is committed."""
         return max(0, self.end - (self.committed or 0))
 
 
 @asynccontextmanager
 async def admin_client(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started client, closed on leaving. Raises Unavailable where no broker answers."""
+    """Give a started client, closed on leaving. Raises Unavailable where no broker answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         await admin.start()
@@ -127,11 +121,10 @@ async def create_topics(
     partitions: int = PARTITIONS_DEFAULT,
     dry_run: bool = False,
 ) -> TopicCreation:
-    """Create what is missing of the catalogue, in one request, and wait until each partition takes
-    records.
+    """Create what is missing of the catalogue, in one request, and wait until it takes records.
 
-    A raw topic that somebody else has made is read like any other, so it gets its dead letter
-    topic, too. A dry run lets the broker validate the request without carrying it out. Raises
+    A raw topic that was made by others is read like any other, so it gets its dead letter topic,
+    too. In a dry run the broker validates the request and does not carry it out. Raises
     TopicRefused, Unavailable.
     """
     async with admin_client(bootstrap) as admin:
@@ -168,8 +161,7 @@ def _config(topic: Topic, replicas: int) -> dict[str, str]:
         "cleanup.policy": topic.cleanup,
         "retention.ms": str(topic.retention_ms),
         "message.timestamp.type": topic.timestamp_type,
-        # An acknowledged record must outlive the loss of one broker, where there are brokers
-        # enough.
+        # An acknowledged record must outlive the loss of one broker, where there are enough.
         "min.insync.replicas": "2" if replicas >= REPLICAS_WANTED else "1",
     }
 
@@ -178,28 +170,30 @@ async def _wait_until_usable(
     bootstrap: str, admin: AIOKafkaAdminClient, names: Sequence[str]
 ) -> None:
     # The broker answers before it has made the partitions, which takes seconds for some hundred of
-    # them: whoever writes at once is refused and waits out a back-off. A leader that tells its end
-    # offset takes records, too.
-    async with asyncio.timeout(_SETTLED_WITHIN_S):
+    # them; a producer that writes at once is refused and waits out a back-off. A leader that
+    # answers with its end offset takes records, too.
+    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
         while True:
             topics = await admin.describe_topics(list(names))
-            if all(
-                topic["partitions"] and not any(part["error_code"] for part in topic["partitions"])
-                for topic in topics
-            ):
+            if all(_has_leaders(topic) for topic in topics):
                 break
             await asyncio.sleep(_POLL_S)
-        parts = {
-            TopicPartition(topic["topic"], part["partition"])
+        partitions = {
+            TopicPartition(topic["topic"], partition["partition"])
             for topic in topics
-            for part in topic["partitions"]
+            for partition in topic["partitions"]
         }
         with _without_logs("aiokafka.consumer.fetcher"):
-            await _end_offsets(bootstrap, parts)
+            await _end_offsets(bootstrap, partitions)
+
+
+def _has_leaders(topic: Mapping[str, Any]) -> bool:
+    partitions = topic["partitions"]
+    return bool(partitions) and not any(partition["error_code"] for partition in partitions)
 
 
 async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
-    async with asyncio.timeout(_SETTLED_WITHIN_S):
+    async with asyncio.timeout(_SETTLE_TIMEOUT_S):
         while True:
             if not set(names).intersection(await admin.list_topics()):
                 return
@@ -208,8 +202,7 @@ async def _wait_until_deleted(admin: AIOKafkaAdminClient, names: Collection[str]
 
 @contextmanager
 def _without_logs(name: str) -> Iterator[None]:
-    # aiokafka logs an error for each partition that is not there yet, which is what we are waiting
-    # for.
+    # aiokafka logs an error for each partition that does not exist yet, which is waited for here.
     def drop(_record: logging.LogRecord) -> bool:
         return False
 
@@ -222,33 +215,38 @@ def _without_logs(name: str) -> Iterator[None]:
 
 
 async def check_topics(
-    bootstrap: str, namespace: str, providers: Iterable[str], partitions: int = PARTITIONS_DEFAULT
+    bootstrap: str,
+    namespace: str,
+    providers: Iterable[str],
+    partitions: int = PARTITIONS_DEFAULT,
 ) -> list[TopicDifference]:
-    """Every difference between the catalogue and the broker, in the catalogue's order. Raises
-    Unavailable.
+    """Return every difference between catalogue and broker, in the catalogue's order.
 
-    Of a raw topic that somebody else has made only its dead letter topic is looked at.
+    Of a raw topic that was made by others, only the dead letter topic is compared. Raises
+    Unavailable.
     """
     async with admin_client(bootstrap) as admin:
-        there = set(await admin.list_topics())
-        wanted = required_topics(providers, there, namespace)
+        existing = set(await admin.list_topics())
+        wanted = required_topics(providers, existing, namespace)
         names = [
-            name for topic in wanted if (name := qualified_name(topic.name, namespace)) in there
+            name for topic in wanted if (name := qualified_name(topic.name, namespace)) in existing
         ]
-        described = (
-            {topic["topic"]: topic for topic in await admin.describe_topics(names)} if names else {}
-        )
+        described = await admin.describe_topics(names) if names else []
         configs = await _topic_configs(admin, names)
+    descriptions = {topic["topic"]: topic for topic in described}
     differences: list[TopicDifference] = []
     for topic in wanted:
         name = qualified_name(topic.name, namespace)
-        if name not in described:
+        if name not in descriptions:
             differences.append(TopicDifference(name, "topic", "exists", None))
             continue
-        parts = described[name]["partitions"]
-        replicas = len(parts[0]["replicas"])
-        expected = {"partitions": str(topic.partitions or partitions), **_config(topic, replicas)}
-        actual = {"partitions": str(len(parts)), **configs[name]}
+        described_partitions = descriptions[name]["partitions"]
+        replicas = len(described_partitions[0]["replicas"])
+        expected = {
+            "partitions": str(topic.partitions or partitions),
+            **_config(topic, replicas),
+        }
+        actual = {"partitions": str(len(described_partitions)), **configs[name]}
         differences += [
             TopicDifference(name, what, value, actual.get(what))
             for what, value in expected.items()
@@ -262,12 +260,10 @@ async def _topic_configs(
 ) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    responses = await admin.describe_configs(
-        [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    )
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     return {
         name: {entry[0]: entry[1] for entry in entries}
-        for response in responses
+        for response in await admin.describe_configs(resources)
         for _error, _message, _type, name, entries in response.resources
     }
 
@@ -275,12 +271,11 @@ async def _topic_configs(
 async def measure_lag(
     bootstrap: str, namespace: str, groups: Collection[str] = ()
 ) -> list[PartitionLag]:
-    """How far each consumer group is behind on each partition of a namespace's topics that it
-    committed.
+    """Return the lag of each consumer group on each partition of a namespace that it committed.
 
-    `groups` names some, as on the broker; otherwise all that the broker knows. What the ledger
-    commits here follows its true position, which is in PostgreSQL, within a second. Raises
-    Unavailable.
+    `groups` names some, as on the broker; otherwise it is all groups that the broker knows. What
+    the ledger commits here follows its true position, which is in PostgreSQL, within a second.
+    Raises Unavailable.
     """
     async with admin_client(bootstrap) as admin:
         names = sorted(groups or {group[0] for group in await admin.list_consumer_groups()})
@@ -288,57 +283,54 @@ async def measure_lag(
             name: _of_namespace(await admin.list_consumer_group_offsets(name), namespace)
             for name in names
         }
-        ends = await _end_offsets(
-            bootstrap, {part for offsets in committed.values() for part in offsets}
-        )
+        partitions = {tp for offsets in committed.values() for tp in offsets}
+        ends = await _end_offsets(bootstrap, partitions)
     return [
-        PartitionLag(group, part.topic, part.partition, offset if offset >= 0 else None, ends[part])
+        PartitionLag(group, tp.topic, tp.partition, offset if offset >= 0 else None, ends[tp])
         for group, offsets in committed.items()
-        for part, offset in sorted(offsets.items())
-        if part in ends
+        for tp, offset in sorted(offsets.items())
+        if tp in ends
     ]
 
 
 def _of_namespace(
     offsets: Mapping[TopicPartition, Any], namespace: str
 ) -> dict[TopicPartition, int]:
-    return {part: meta.offset for part, meta in offsets.items() if _belongs(part.topic, namespace)}
+    return {tp: meta.offset for tp, meta in offsets.items() if _belongs(tp.topic, namespace)}
 
 
 def _belongs(topic: str, namespace: str) -> bool:
     if namespace:
         return topic.startswith(qualified_name("", namespace))
-    # Without a prefix to go by, only our own names are ours: other namespaces and other systems
-    # share the broker.
+    # Without a prefix to go by, only the catalogue's names are ours: other namespaces and other
+    # systems share the broker.
     source = topic.removesuffix(DEAD_LETTER_SUFFIX)
-    return (
-        source in {known.name for known in catalogue(())}
-        or re.match(raw_pattern(""), source) is not None
-    )
+    is_known = source in {known.name for known in catalogue(())}
+    return is_known or re.match(raw_pattern(""), source) is not None
 
 
 async def _end_offsets(
     bootstrap: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    # Topics that are gone are left out: a group remembers them for a week.
+    # Topics that were deleted are left out: a group remembers them for a week.
     if not partitions:
         return {}
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     try:
         await consumer.start()
         known = await consumer.topics()
-        there = [part for part in partitions if part.topic in known]
-        # Only asked for offsets, aiokafka learns of one topic more every 100 ms; assigned, of all
+        existing = [tp for tp in partitions if tp.topic in known]
+        # Asked for offsets alone, aiokafka learns of one topic more every 100 ms; assigned, of all
         # at once.
-        consumer.assign(there)
-        ends = await consumer.end_offsets(there)
+        consumer.assign(existing)
+        ends = await consumer.end_offsets(existing)
     finally:
         await stop_client(consumer)
     return dict(ends)
 
 
 async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
-    """The dead letter topics of a namespace that are there, as on the broker.
+    """Return the existing dead letter topics of a namespace, as on the broker.
 
     Raises Unavailable.
     """
@@ -350,16 +342,13 @@ async def dead_letter_topics(bootstrap: str, namespace: str) -> list[str]:
 
 
 async def delete_topics(bootstrap: str, namespace: str) -> tuple[str, ...]:
-    """Delete every topic of a namespace and return their names: the end of a demo, a trial or a
-    test.
+    """Delete every topic of a namespace and return their names: the end of a demo, trial or test.
 
     Raises UsageError for the empty namespace, which is the real installation; TopicRefused;
     Unavailable.
     """
     if not namespace:
-        raise UsageError(
-            "topics without a namespace are the real ones and are not deleted by Pitboss"
-        )
+        raise UsageError("topics without a namespace are the real ones; they are not deleted")
     async with admin_client(bootstrap) as admin:
         prefix = qualified_name("", namespace)
         names = sorted(name for name in await admin.list_topics() if name.startswith(prefix))

@@ -1,0 +1,8 @@
+"""Worker processes: `python -m pitboss.workers ROLE` runs one, composed by its role's module."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ROLES: Final = ("normalise", "ledger", "resolve", "fraud", "drift")
+"""Roles of a worker process."""

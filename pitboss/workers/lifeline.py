@@ -1,8 +1,7 @@
-"""Run a module for as long as the process that started it lives: no orphan is left, however that
-one ended.
+"""Running a module for as long as the process that started it lives, so that no orphan is left.
 
-The child's standard input is a pipe of which only the parent has the other end. Its end of file is
-the parent's end. (PR_SET_PDEATHSIG would follow the parent's *thread*, and knows Linux only.)
+The child's standard input is a pipe of which only the parent has the other end, so its end of file
+is the parent's end. (PR_SET_PDEATHSIG would follow the parent's *thread*, and only Linux has it.)
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ import sys
 import threading
 
 ORPHANED = 113
-"""The exit code of a worker whose parent is gone: nobody is left to read it but the log of a
-container.
-"""
+"""Exit code of a worker whose parent is gone; only the log of a container shows it."""
 
 
 def main() -> None:
@@ -29,7 +26,7 @@ def _die_with_parent() -> None:
     while os.read(0, 1):
         pass
     # As hard as SIGKILL, which every worker survives by design; a drain could wait for servers that
-    # went too.
+    # are gone too.
     os._exit(ORPHANED)
 
 

@@ -1,9 +1,8 @@
-"""Keeps workers running: starts them, starts them again when they end, and drains them when it is
-told to stop.
+"""The supervisor: starts workers, starts them again when they end, and drains them on request.
 
-A worker that meets something it cannot go on with ends, with a code that names it; that is its way
-to a clean state. So every end is followed by a start, ever later while it keeps ending early. What
-to do is decided by `RestartPolicy`, which knows no process and no clock.
+A worker that meets something it cannot go on with ends, with an exit code that names it; that is
+its way to a clean state. So every end is followed by a start, later and later while the worker
+keeps ending early. `RestartPolicy` decides when, without a process or a clock.
 """
 
 from __future__ import annotations
@@ -21,15 +20,12 @@ from pathlib import Path
 from pitboss.embedded.files import display_path, roll_log
 from pitboss.settings import Runtime, worker_environment
 
-ROLES = ("normalise", "ledger", "resolve", "fraud", "drift")
-
 DELAY_FIRST_S = 0.25
 DELAY_MAX_S = 30.0
 
 HEALTHY_S = 30.0
-"""A worker that ran this long has got over whatever it died of before; a rebalance takes up to 10 s
-of it.
-"""
+"""A worker that ran this long has overcome what it ended of before; a rebalance takes up to 10 s of
+it."""
 
 DRAIN_S = 25.0
 """Less than the 30 s that container platforms give before they kill us, and with us the workers."""
@@ -38,11 +34,10 @@ POLL_S = 0.05
 
 
 def next_delay_s(failures: int, jitter: float = 1.0) -> float:
-    """How long to wait after so many early ends in a row: doubling, bounded, with `chance` in [0,
-    1] as jitter.
+    """Return how long to wait after so many early ends in a row: doubling, and bounded.
 
-    Without jitter, workers that a server's restart has ended would all come back at the same
-    moment.
+    `jitter` in [0, 1] shortens it by up to a half. Without it, workers that a server's restart has
+    ended would all come back at the same moment.
     """
     if failures <= 0:
         return 0.0
@@ -52,7 +47,7 @@ def next_delay_s(failures: int, jitter: float = 1.0) -> float:
 
 @dataclass
 class RestartPolicy:
-    """When one worker is to be started again."""
+    """When to start one worker again."""
 
     failures: int = 0
 
@@ -63,7 +58,7 @@ class RestartPolicy:
 
 
 class WorkerProcess:
-    """One worker subprocess, which may be started and stopped many times, and never outlives us."""
+    """A worker subprocess that can be started and stopped many times, and never outlives us."""
 
     def __init__(
         self,
@@ -72,9 +67,10 @@ class WorkerProcess:
         *,
         home: Path,
         number: int = 1,
-        module: str = "pitboss.workers.worker",
+        module: str = "pitboss.workers",
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        """Start nothing yet; `environment` is added to that of every worker."""
         self.role = role
         self.name = f"{role}-{number}"
         self.log = home / runtime.namespace / "log" / f"{self.name}.log"
@@ -89,20 +85,19 @@ class WorkerProcess:
         self.wait(0)
         roll_log(self.log)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "pitboss.workers.lifeline", self._module, self.role],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(self._runtime, self.name) | self._environment,
-                # Ctrl-C in a terminal goes to its whole group; the workers are to be drained by us,
-                # in order.
+                # Ctrl-C in a terminal goes to its whole group; we drain the workers, in order.
                 start_new_session=True,
             )
 
     @property
     def pid(self) -> int | None:
-        """The process's number; None before the first start."""
+        """Number of the process; None before the first start."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -112,7 +107,7 @@ class WorkerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, a signal as its negative number; None while it runs or before it did."""
+        """Code that it ended with, a signal as its negative number; None while it has not ended."""
         return None if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
@@ -121,7 +116,7 @@ class WorkerProcess:
             self._process.terminate()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end, and close our end of the lifeline; False if it still runs."""
+        """Wait for the end, and close our end of the lifeline; return False if it still runs."""
         process = self._process  # another thread may be about to start the next
         if process is None:
             return True
@@ -134,7 +129,7 @@ class WorkerProcess:
         return True
 
     def stop(self, timeout_s: float = DRAIN_S) -> bool:
-        """Drain the worker; False if it had to be killed after that time."""
+        """Drain the worker; return False if it had to be killed after that time."""
         self.terminate()
         if self.wait(timeout_s):
             return True
@@ -142,7 +137,7 @@ class WorkerProcess:
         return False
 
     def kill(self) -> None:
-        """SIGKILL; returns when the process is gone."""
+        """Send SIGKILL; returns when the process is gone."""
         process = self._process
         if process is not None:
             process.kill()
@@ -161,16 +156,18 @@ class _SupervisedWorker:
 
 
 class Supervisor:
-    """Runs workers until told to stop."""
+    """Runs workers until it is asked to stop."""
 
     def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
-        self._charges = [_SupervisedWorker(worker) for worker in workers]
+        """Start nothing yet; `report` takes a line for each start and end."""
+        self._workers = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let `run` drain the workers and return; may be called from a signal handler or another
-        thread.
+        """Let `run` drain the workers and return.
+
+        May be called from a signal handler or another thread.
         """
         self._is_stopping.set()
 
@@ -179,41 +176,44 @@ class Supervisor:
         try:
             while not self._is_stopping.is_set():
                 now = time.monotonic()
-                for charge in self._charges:
-                    self._tend(charge, now)
+                for supervised in self._workers:
+                    self._restart_if_due(supervised, now)
                 self._is_stopping.wait(POLL_S)
         finally:
             self._drain()
 
-    def _tend(self, charge: _SupervisedWorker, now: float) -> None:
-        worker = charge.worker
-        if charge.start_at is not None:
-            if now >= charge.start_at:
+    def _restart_if_due(self, supervised: _SupervisedWorker, now: float) -> None:
+        worker = supervised.worker
+        if supervised.start_at is not None:
+            if now >= supervised.start_at:
                 worker.start()
-                charge.started_at, charge.start_at = now, None
+                supervised.started_at, supervised.start_at = now, None
                 self._report(f"{worker.name} started, pid {worker.pid}")
         elif worker.wait(0):
-            uptime_s = now - charge.started_at
-            delay_s = charge.policy.on_end(uptime_s, random.random())
-            charge.start_at = now + delay_s
+            uptime_s = now - supervised.started_at
+            jitter = random.random()  # noqa: S311  # jitter need not be a secret
+            delay_s = supervised.policy.on_end(uptime_s, jitter)
+            supervised.start_at = now + delay_s
             self._report(
-                f"{worker.name} {_ending(worker.exit_code)} after {uptime_s:.1f} s; starts again in {delay_s:.1f} s"
-                f" (end {charge.policy.failures} in a row), log {display_path(worker.log)}"
+                f"{worker.name} {_describe_end(worker.exit_code)} after {uptime_s:.1f} s; "
+                f"starts again in {delay_s:.1f} s (end {supervised.policy.failures} in a row), "
+                f"log {display_path(worker.log)}"
             )
 
     def _drain(self) -> None:
-        running = [charge.worker for charge in self._charges if charge.worker.is_alive]
+        running = [one.worker for one in self._workers if one.worker.is_alive]
         self._report(f"draining {len(running)} workers")
         for worker in running:
             worker.terminate()
         deadline = time.monotonic() + DRAIN_S
         for worker in running:
             if worker.wait(max(0.0, deadline - time.monotonic())):
-                self._report(f"{worker.name} {_ending(worker.exit_code)}")
+                self._report(f"{worker.name} {_describe_end(worker.exit_code)}")
             else:
                 worker.kill()
                 self._report(
-                    f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, log {display_path(worker.log)}"
+                    f"{worker.name} did not drain within {DRAIN_S:.0f} s and was killed, "
+                    f"log {display_path(worker.log)}"
                 )
 
 
@@ -225,7 +225,7 @@ def workers_for(
     each: int = 1,
     environment: Mapping[str, str] | None = None,
 ) -> list[WorkerProcess]:
-    """So many workers of each role; `environment` is added to what every worker is told."""
+    """Return `each` workers of every role; `environment` is added to that of every worker."""
     return [
         WorkerProcess(role, runtime, home=home, number=n + 1, environment=environment)
         for role in roles
@@ -233,7 +233,7 @@ def workers_for(
     ]
 
 
-def _ending(code: int | None) -> str:
+def _describe_end(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}" if code else "ended"

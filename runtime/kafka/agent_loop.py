@@ -1,6 +1,4 @@
-"""How an agent works: partitions side by side, each in its order, and no error leaves the loop
-unnoticed.
-"""
+"""The loop of an agent: partitions side by side, each in order, and no error is swallowed."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ from typing import TypeAlias
 
 from aiokafka.structs import TopicPartition
 
-from runtime.kafka.backoff import Backoff
 from runtime.kafka.batches import RecordBatch, join_batches
 from runtime.kafka.intake.intake import Intake
+from runtime.kafka.tasks import Backoff
 from schemas.errors import PitbossError
 
 Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
-"""Makes the effects of a batch durable, whole or not at all or so that doing it again changes
-nothing.
+"""Makes the effects of a batch durable.
 
-What it may raise: a retriable PitbossError, and it is called again with the same batch; anything
-else, and the process ends. Rejected is its own business: it buries the record and goes on.
+Either as a whole or not at all, or so that doing it again changes nothing. After a retriable
+PitbossError it is called again with the same batch; any other error ends the process. It handles
+Rejected itself: it sends the record to the dead letter topic and goes on.
 """
 
 logger = logging.getLogger(__name__)
@@ -37,47 +35,47 @@ async def process_batches(
     concurrency_max: int | None = None,
     records_max: int = 2_000,
 ) -> None:
-    """Handle every batch until cancelled: one at a time of a partition, and of all at most
-    `concurrency_max`.
+    """Handle every batch until cancelled: one at a time of a partition, partitions side by side.
 
-    What arrived while the batch before was in work is handled as one batch of at most `records_max`
-    records: work that costs per batch falls behind no further. Raises what `handle` raised that
-    cannot be tried again.
+    At most `concurrency_max` partitions are handled at the same time. Batches that arrive while the
+    one before is in progress are joined into one of at most `records_max` records, so that work
+    with a cost per batch does not fall further behind. Raises what `handle` raised and is not
+    retriable.
     """
-    turns = asyncio.Semaphore(concurrency_max) if concurrency_max else nullcontext()
-    lanes: dict[TopicPartition, deque[RecordBatch]] = {}
+    slots = asyncio.Semaphore(concurrency_max) if concurrency_max else nullcontext()
+    queues: dict[TopicPartition, deque[RecordBatch]] = {}
 
     async def work_off(tp: TopicPartition) -> None:
-        lane = lanes[tp]
-        while lane:
-            await _process(intake, lane, records_max, handle, turns)
-        del lanes[tp]
+        queue = queues[tp]
+        while queue:
+            await _process(intake, queue, records_max, handle, slots)
+        del queues[tp]
 
     try:
         async with asyncio.TaskGroup() as tasks:
             async for batch in batches:
-                if (lane := lanes.get(batch.tp)) is None:
-                    lanes[batch.tp] = deque([batch])
+                if (queue := queues.get(batch.tp)) is None:
+                    queues[batch.tp] = deque([batch])
                     tasks.create_task(work_off(batch.tp))
                 else:
-                    lane.append(batch)
+                    queue.append(batch)
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group
 
 
 async def _process(
     intake: Intake,
-    lane: deque[RecordBatch],
+    queue: deque[RecordBatch],
     records_max: int,
     handle: Handle,
-    turns: AbstractAsyncContextManager[None],
+    slots: AbstractAsyncContextManager[None],
 ) -> None:
     backoff, batch = Backoff(), None
     while True:
-        async with turns:
-            batch = batch or take_batch(lane, records_max)
+        async with slots:
+            batch = batch or take_batch(queue, records_max)
             if not intake.begin(batch):
-                return  # stale: whoever has the partition now repeats it
+                return  # stale: the present owner of the partition repeats it
             waiting: str | None = None
             try:
                 await handle(batch)
@@ -86,13 +84,9 @@ async def _process(
                 if not error.retriable:
                     raise
                 waiting = f"{error.code}: {error}"
-                # The watchdog goes on saying what is waited for.
-                logger.log(
-                    logging.DEBUG if backoff.tries else logging.WARNING,
-                    "%s is tried again: %s",
-                    batch,
-                    error,
-                )
+                # Later tries are not logged as warnings: the watchdog reports what is waited for.
+                level = logging.DEBUG if backoff.tries else logging.WARNING
+                logger.log(level, "%s is tried again: %s", batch, error)
             finally:
                 intake.end(batch, waiting=waiting)
         if waiting is None:
@@ -100,17 +94,16 @@ async def _process(
         await asyncio.sleep(backoff.next_s())
 
 
-def take_batch(lane: deque[RecordBatch], records_max: int) -> RecordBatch:
-    """Take the first batch off a lane, and those that follow it without a gap while they fit."""
-    taken = [lane.popleft()]
+def take_batch(queue: deque[RecordBatch], records_max: int) -> RecordBatch:
+    """Take the first batch, joined with those that follow it without a gap while they fit."""
+    taken = [queue.popleft()]
     count = taken[0].count
-    while lane:
-        last, following = taken[-1], lane[0]
+    while queue:
+        last, following = taken[-1], queue[0]
         count += following.count
-        follows = (
-            following.assignment == last.assignment and following.from_offset == last.next_offset
-        )
+        is_next = following.from_offset == last.next_offset
+        follows = is_next and following.assignment == last.assignment
         if not follows or count > records_max:
             break
-        taken.append(lane.popleft())
+        taken.append(queue.popleft())
     return join_batches(taken)

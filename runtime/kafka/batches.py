@@ -1,24 +1,24 @@
-"""Batches of records, and the channel on which an intake hands them to a Faust agent."""
+"""Batches of records, and the channel on which an intake sends them to a Faust agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import faust
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
-CHANNEL_BATCHES_MAX = 256
+CHANNEL_BATCHES_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordBatch:
-    """The records of one partition in `[from_offset, next_offset)`.
+    """The records of one partition in the offsets `[from_offset, next_offset)`.
 
-    Offsets of that range that no record has are no records: markers of transactions, or removed by
-    compaction.
+    An offset of that range without a record is the marker of a transaction, belongs to an aborted
+    one, or was removed by compaction.
     """
 
     topic: str
@@ -27,41 +27,35 @@ class RecordBatch:
     next_offset: int
     records: Sequence[ConsumerRecord[bytes, bytes]]
     assignment: int
-    """The intake's count of assignments when the batch was read; another one now means: leave it
-    alone.
-    """
+    """Number of the intake's assignment; once the intake has another one, the batch is stale."""
     on_done: Callable[[RecordBatch], None] = field(default=lambda _: None, repr=False)
     readings: Sequence[Sized] = field(default=(), repr=False)
-    """What the intake's reader made of the records, a piece each; `records` is empty then.
+    """What the intake's reader made of the records, one item a chunk; `records` is empty then.
 
-    See `pieces`.
+    See `intake.chunked_reads`.
     """
 
     @property
     def count(self) -> int:
-        """How many records it holds, as they came or already read."""
+        """Number of records, unread or already read."""
         return len(self.records) + sum(map(len, self.readings))
 
     @property
     def tp(self) -> TopicPartition:
-        """The partition, as Kafka's client names it."""
+        """Topic and partition, as Kafka's client names them."""
         return TopicPartition(self.topic, self.partition)
 
     def mark_done(self) -> None:
-        """Say that every effect of the batch is durable.
-
-        For a stale batch this changes nothing: others repeat it.
-        """
+        """Say that every effect of the batch is durable; a stale batch changes nothing."""
         self.on_done(self)
 
     def __str__(self) -> str:
+        """Return `topic-partition@[from,next)`."""
         return f"{self.topic}-{self.partition}@[{self.from_offset},{self.next_offset})"
 
 
 def join_batches(batches: Sequence[RecordBatch]) -> RecordBatch:
-    """One batch out of several of a partition that follow each other; it is done when it says so,
-    all of it.
-    """
+    """Join batches of a partition that follow each other; marking the result marks all of them."""
     first, last = batches[0], batches[-1]
     if first is last:
         return first
@@ -83,8 +77,8 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]
     """A channel that Faust cannot clear.
 
     Faust clears the queues of all channels at each rebalance of its own consumer, and a clone of a
-    channel gets a queue of its own. Here all clones share one queue, whose flow control is its own
-    and is never suspended. The queue is bounded: a full one makes the intake wait.
+    channel gets a queue of its own. Here all clones share one queue, whose flow control belongs to
+    it alone and is never suspended. The queue is bounded: a full one makes the intake wait.
     """
 
     def __init__(
@@ -95,6 +89,7 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]
         queue: ThrowableQueue[Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Use `queue`, as a clone does, or make one of `maxsize` (None: CHANNEL_BATCHES_MAX)."""
         if queue is None:
             queue = ThrowableQueue(
                 maxsize=maxsize or CHANNEL_BATCHES_MAX,
@@ -106,5 +101,5 @@ class BatchChannel(faust.Channel):  # type: ignore[type-arg]
         return {**super()._clone_args(), "queue": self.queue}
 
     async def put(self, value: Any) -> None:
-        """Add a batch; waits while the channel is full."""
+        """Add a batch; wait while the channel is full."""
         await self.queue.put(value)

@@ -1,5 +1,6 @@
-"""What a group has committed, asked so that a broker that cannot say is not taken for a group that
-has nothing.
+"""Questions to the broker: the partitions of topics, and what a group has committed.
+
+A broker that cannot answer yet is never taken for a group without commits.
 """
 
 from __future__ import annotations
@@ -7,49 +8,67 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from runtime.kafka.clients import start_client
 from schemas.errors import Unavailable
 
 
+async def list_partitions(
+    admin: AIOKafkaAdminClient, topics: Collection[str]
+) -> list[TopicPartition]:
+    """Return every partition of the topics, in order.
+
+    It asks the broker, since a consumer without a subscription may not know. Raises
+    UnknownTopicOrPartitionError for a topic that does not exist.
+    """
+    if not topics:
+        return []
+    partitions: list[TopicPartition] = []
+    for topic in await admin.describe_topics(sorted(topics)):
+        if topic["error_code"]:
+            raise UnknownTopicOrPartitionError(topic["topic"])
+        partitions += [TopicPartition(topic["topic"], p["partition"]) for p in topic["partitions"]]
+    return sorted(partitions)
+
+
 async def fetch_group_offsets(
     admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
-    """The offset that the group has committed of each of the partitions, None where it has none.
+    """Return the offset that the group has committed for each partition, None where it has none.
 
-    Raises Unavailable where the broker did not say.
+    Raises Unavailable where the broker does not say.
     """
-    return {
-        tp: told and told.offset
-        for tp, told in (await fetch_group_commits(admin, group, partitions)).items()
-    }
+    commits = await fetch_group_commits(admin, group, partitions)
+    return {tp: commit and commit.offset for tp, commit in commits.items()}
 
 
 async def fetch_group_commits(
     admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata | None]:
-    """What the group has committed of each of the partitions, None where it has nothing.
+    """Return what the group has committed for each partition, None where it has nothing.
 
-    Raises Unavailable where the broker did not say. aiokafka does not look at the error of such an
-    answer as a whole (a coordinator that has just moved, or still loads its groups); but a
-    partition that was asked for by name is in every true answer, without an offset too, and in none
-    of those.
+    Raises Unavailable where the broker does not say. aiokafka ignores the error of such an answer
+    as a whole (a coordinator that has just moved, or still loads its groups). But a partition that
+    was asked for by name is in every true answer, even without an offset, and in none of those.
     """
     if not partitions:
         return {}
     answer = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
     if missing := [f"{tp.topic}-{tp.partition}" for tp in partitions if tp not in answer]:
-        raise Unavailable(
-            f"the broker does not say yet what {group} has committed of {', '.join(sorted(missing))}"
-        )
+        names = ", ".join(sorted(missing))
+        raise Unavailable(f"the broker does not say yet what {group} has committed of {names}")
     return {tp: answer[tp] if answer[tp].offset >= 0 else None for tp in partitions}
 
 
 async def query_group_offsets(
     bootstrap_servers: str, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
-    """The same, over a connection for this one question. Raises Unavailable."""
+    """Return what `fetch_group_offsets` returns, over a connection of its own.
+
+    Raises Unavailable where no broker answers or it does not say.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=f"{group}.offsets")
     await start_client(admin, bootstrap_servers)
     try:

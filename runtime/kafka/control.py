@@ -1,15 +1,14 @@
-"""Commands to all workers at once: `pitboss.control.v1`, read by each of them whole, from its end,
-in no group.
+"""Commands to all workers at once, over the topic `pitboss.control.v1`.
 
-A command is JSON: {"command": "pause" | "resume" | "reload", "component": name or "*"}. It reaches
-whoever runs; a worker that starts later begins unpaused.
+Each worker reads the whole topic from its end, in no group. A command is JSON: {"command": "pause"
+| "resume", "component": name or "*"}. It reaches the workers that run; a worker that starts later
+begins unpaused. A message that is not a command is logged and skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -20,17 +19,16 @@ from runtime.kafka.clients import METADATA_AGE_MS, is_retriable, stop_client
 from runtime.kafka.intake.intake import Intake
 from runtime.kafka.tasks import crash_on_stray_cancel
 
-EVERY_COMPONENT = "*"
-POLL_MS = 500
-RETRY_S = 2.0
+EVERY_COMPONENT: Final = "*"
+POLL_MS: Final = 500
+RETRY_S: Final = 2.0
 
 
 class ControlCommand(StrEnum):
-    """What a worker can be told."""
+    """Command that a worker understands."""
 
     PAUSE = "pause"
     RESUME = "resume"
-    RELOAD = "reload"
 
 
 class ControlMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -41,9 +39,9 @@ class ControlMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
 
 def read_command(value: bytes | None, component: str) -> ControlCommand | None:
-    """The command, if it is one and meant for this component.
+    """Return the command, or None if it is meant for another component.
 
-    Raises ValueError for what is no command.
+    Raises ValueError for a message that is not a command.
     """
     try:
         message = msgspec.json.decode(value or b"", type=ControlMessage)
@@ -53,7 +51,7 @@ def read_command(value: bytes | None, component: str) -> ControlCommand | None:
 
 
 class Control(Service):
-    """Carries out the commands for one component: pauses and resumes its intakes, calls its reload."""
+    """Service that executes the commands for one component: it pauses and resumes its intakes."""
 
     def __init__(
         self,
@@ -61,30 +59,24 @@ class Control(Service):
         topic: str,
         component: str,
         intakes: list[Intake],
-        *,
-        on_reload: Callable[[], Awaitable[None]] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Take what to listen to and for; connect to nothing yet."""
         super().__init__(**kwargs)
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._component = component
         self._intakes = intakes
-        self._on_reload = on_reload
 
     async def execute(self, command: ControlCommand) -> None:
         """Carry out one command."""
         self.log.info("%s: %s", self._component, command)
-        match command:
-            case ControlCommand.PAUSE:
-                for intake in self._intakes:
+        for intake in self._intakes:
+            match command:
+                case ControlCommand.PAUSE:
                     intake.pause("paused through the control topic")
-            case ControlCommand.RESUME:
-                for intake in self._intakes:
+                case ControlCommand.RESUME:
                     intake.resume()
-            case ControlCommand.RELOAD:
-                if self._on_reload is not None:
-                    await self._on_reload()
 
     @Service.task
     @crash_on_stray_cancel
@@ -100,7 +92,7 @@ class Control(Service):
             )
             try:
                 await consumer.start()
-                await self._obey_all(consumer)
+                await self._execute_all(consumer)
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
@@ -111,16 +103,15 @@ class Control(Service):
             finally:
                 await stop_client(consumer)
 
-    async def _obey_all(self, consumer: AIOKafkaConsumer) -> None:
+    async def _execute_all(self, consumer: AIOKafkaConsumer) -> None:
         while not self.should_stop:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:
                     try:
                         command = read_command(record.value, self._component)
                     except ValueError as error:
-                        self.log.warning(
-                            "%s-%d@%d: %s", record.topic, record.partition, record.offset, error
-                        )
+                        place = f"{record.topic}-{record.partition}@{record.offset}"
+                        self.log.warning("%s: not a command, skipped: %s", place, error)
                         continue
                     if command is not None:
                         await self.execute(command)

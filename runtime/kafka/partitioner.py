@@ -1,5 +1,4 @@
-"""Which partition a key belongs to: the choice of Java's client, so that any producer's records of
-a key meet.
+"""The partition of a key, chosen as Java's client does, so that all producers agree on it.
 
 The hash is Austin Appleby's MurmurHash2 with the seed of
 `org.apache.kafka.common.utils.Utils.murmur2`; the partition is `toPositive(murmur2(key)) % count`,
@@ -19,19 +18,16 @@ _INT32_MAX: Final = 0x7FFFFFFF
 
 KEYS_CACHED: Final = 131_072
 """A hash costs 2 µs in Python and a look-up 0.1; at some 200 bytes a key this is at most 26 MB a
-process.
-"""
+process."""
 
 KEY_BYTES_CACHED: Final = 256
-"""A longer key is no player's id, and whoever sends many of them must not fill the memory with
-them.
-"""
+"""A longer key is not a player's id, and a flood of such keys must not fill the memory."""
 
 _words = lru_cache(maxsize=256)(lambda count: Struct(f"<{count}I"))
 
 
 def murmur2(data: bytes) -> int:
-    """The hash as Java's client has it: a signed 32-bit number."""
+    """Return the hash as Java's client computes it: a signed 32-bit number."""
     length = len(data)
     count, rest = divmod(length, 4)
     value = _SEED ^ length
@@ -49,12 +45,12 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_for(key: bytes, count: int) -> int:
-    """The partition of `key` in a topic of `count` partitions."""
-    return (_cached if len(key) <= KEY_BYTES_CACHED else _uncached)(key, count)
+    """Return the partition of `key` in a topic of `count` partitions."""
+    return (_cached_partition if len(key) <= KEY_BYTES_CACHED else _partition)(key, count)
 
 
-def _uncached(key: bytes, count: int) -> int:
+def _partition(key: bytes, count: int) -> int:
     return (murmur2(key) & _INT32_MAX) % count
 
 
-_cached = lru_cache(maxsize=KEYS_CACHED)(_uncached)
+_cached_partition = lru_cache(maxsize=KEYS_CACHED)(_partition)

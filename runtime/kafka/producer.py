@@ -1,5 +1,4 @@
-"""The way out: one idempotent producer, whole batches to a partition, and no way to go on after a
-failure.
+"""The producer of a worker: idempotent, whole batches to a partition, and final in its failures.
 
 Records are packed per partition and awaited together; a batch costs what its bytes cost, not what
 its records cost. A send that fails for good ends the process: a later batch that succeeded would
@@ -12,7 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -32,18 +31,18 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 OutRecord: TypeAlias = tuple[bytes | None, bytes | None, Headers, int | None]
 """Key, value (None deletes), headers, timestamp in epoch ms (None: now)."""
 
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S: Final = 10.0
 
-_NO_HEADERS: list[tuple[str, bytes]] = []
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
 
 class TooLarge(Rejected):
-    """A record that no batch can hold; nothing of the call it was in has been sent."""
+    """A record is too large for any batch; nothing of its call has been sent."""
 
     def __init__(self, detail: str, index: int) -> None:
+        """Name the record by its index in the call."""
         super().__init__(RejectCode.TOO_LARGE, detail)
         self.index = index
-        """Which record of the call it is."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,23 @@ class ProducerSettings:
     bootstrap_servers: str
     client_id: str
     compression: str | None = None
-    """gzip, snappy, lz4 or zstd; none costs the least CPU on both sides."""
+    """gzip, snappy, lz4 or zstd; None costs the least CPU on both sides."""
     linger_ms: int = 0
     """Only for single sends: batches are never held back."""
     request_timeout_ms: int = 30_000
     batch_bytes_max: int = 1_000_000
-    """Must not exceed max.message.bytes of any topic written to; Kafka's default is 1,048,588."""
+    """At most `max.message.bytes` of any topic written to; Kafka's default is 1,048,588."""
 
 
 class BatchProducer(Service):
-    """Appends batches of records to partitions, in order."""
+    """Service that appends batches of records to partitions, in order."""
 
     if TYPE_CHECKING:  # mode says only that it is a service
 
         async def __aenter__(self) -> Self: ...
 
     def __init__(self, settings: ProducerSettings, **kwargs: Any) -> None:
+        """Connect to nothing yet."""
         super().__init__(**kwargs)
         self.settings = settings
         self._producer: AIOKafkaProducer | None = None
@@ -94,30 +94,26 @@ class BatchProducer(Service):
         self._producer = producer
 
     async def on_stop(self) -> None:
-        """Wait for what is under way, and close."""
+        """Wait for the sends that are under way, and close."""
         if self._producer is not None:
             try:
                 await asyncio.wait_for(stop_client(self._producer), STOP_TIMEOUT_S)
             except TimeoutError:
-                self.log.warning(
-                    "some records were still unacknowledged when the producer was closed"
-                )
+                self.log.warning("closed the producer while some records were unacknowledged")
 
     async def partition_count(self, topic: str) -> int:
-        """How many partitions a topic has, which never changes. Raises Unavailable while there is
-        no such topic.
+        """Return how many partitions a topic has, which never changes.
 
-        Somebody may make it meanwhile, so it is worth a wait: what needs other topics goes on
-        without it.
+        Raises Unavailable while the topic does not exist. It may be created meanwhile, so the
+        caller waits; what needs other topics goes on.
         """
         count = self._counts.get(topic)
         if count is None:
             try:
                 count = self._counts[topic] = len(await self._client.partitions_for(topic))
             except UnknownTopicOrPartitionError as error:
-                raise Unavailable(
-                    f"there is no topic {topic}: run `pitboss topics create`"
-                ) from error
+                message = f"the topic {topic} does not exist: run `pitboss topics create`"
+                raise Unavailable(message) from error
         return count
 
     async def send(
@@ -130,17 +126,17 @@ class BatchProducer(Service):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> RecordMetadata:
-        """Append one record and wait for its acknowledgement; without a partition, the key's.
+        """Append one record and return its acknowledgement; without a partition, to its key's.
 
-        Raises TooLarge, SendFailed as `send_batch` does, and Unavailable while there is no such
-        topic.
+        Raises TooLarge, SendFailed as `send_batch` does, and Unavailable while the topic does not
+        exist.
         """
         if partition is None:
             partition = partition_for(key or b"", await self.partition_count(topic))
         self._check()
         while True:
             try:
-                sent = await self._client.send(
+                pending = await self._client.send(
                     topic,
                     value,
                     key,
@@ -155,10 +151,10 @@ class BatchProducer(Service):
                 self._log_wait(topic, partition)
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
-        return (await self._await_acks(topic, partition, [sent]))[0]
+        return (await self._await_acks(topic, partition, [pending]))[0]
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[OutRecord]) -> None:
-        """Append records to a partition in their order and wait until all are acknowledged.
+        """Append records to a partition in their order, and wait until all are acknowledged.
 
         Calls for one partition take effect in the order they were made. Raises TooLarge before
         anything is sent, and SendFailed when the append failed for good: the service has crashed
@@ -167,7 +163,7 @@ class BatchProducer(Service):
         await self._append(topic, partition, self._pack(topic, partition, records))
 
     async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
-        """Append each record to its key's partition, all partitions at once; raises as `send` does."""
+        """Append each record to its key's partition, all at once; raises what `send` raises."""
         count = await self.partition_count(topic)
         groups: dict[int, list[OutRecord]] = {}
         for record in records:
@@ -182,9 +178,8 @@ class BatchProducer(Service):
                 packed[partition] = self._pack(topic, partition, group)
             except TooLarge as error:
                 culprit = group[error.index]
-                raise TooLarge(
-                    error.detail, next(i for i, r in enumerate(records) if r is culprit)
-                ) from error
+                index = next(i for i, record in enumerate(records) if record is culprit)
+                raise TooLarge(error.detail, index) from error
         results = await asyncio.gather(
             *[self._append(topic, partition, batches) for partition, batches in packed.items()],
             return_exceptions=True,
@@ -197,10 +192,9 @@ class BatchProducer(Service):
         create_batch = self._client.create_batch
         batch = create_batch()
         packed, firsts, append = [batch], [0], batch.append
-        for index, (key, value, given, timestamp) in enumerate(records):
-            headers = (
-                list(given) if given else _NO_HEADERS
-            )  # aiokafka's builder in C takes nothing but a list
+        for index, (key, value, pairs, timestamp) in enumerate(records):
+            # aiokafka's builder in C takes nothing but a list.
+            headers = list(pairs) if pairs else _NO_HEADERS
             if append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
                 batch = create_batch()
                 append = batch.append
@@ -209,23 +203,22 @@ class BatchProducer(Service):
                 firsts.append(index)
         for batch, first in zip(packed, firsts, strict=True):
             # The first record of a batch is taken whatever its size, and then stays alone.
-            if batch.size() > self.settings.batch_bytes_max:
-                raise TooLarge(
-                    f"a record of {batch.size():,} bytes is too large for {topic}-{partition}",
-                    first,
-                )
+            size = batch.size()
+            if size > self.settings.batch_bytes_max:
+                message = f"a record of {size:,} bytes is too large for {topic}-{partition}"
+                raise TooLarge(message, first)
         return packed
 
     async def _append(self, topic: str, partition: int, packed: Sequence[Any]) -> None:
         async with self._order[topic, partition]:
-            sent = [await self._submit(topic, partition, batch) for batch in packed]
-        await self._await_acks(topic, partition, sent)
+            pending = [await self._submit(topic, partition, batch) for batch in packed]
+        await self._await_acks(topic, partition, pending)
 
     async def _submit(self, topic: str, partition: int, batch: Any) -> Awaitable[RecordMetadata]:
         self._check()
         while True:
             try:
-                acknowledged: Awaitable[RecordMetadata] = await self._client.send_batch(
+                pending: Awaitable[RecordMetadata] = await self._client.send_batch(
                     batch, topic, partition=partition
                 )
             except KafkaTimeoutError:
@@ -233,17 +226,17 @@ class BatchProducer(Service):
             except KafkaError as error:
                 raise await self._fail(topic, partition, error) from error
             else:
-                return acknowledged
+                return pending
 
     def _log_wait(self, topic: str, partition: int) -> None:
-        # Not taken yet, since what came before it still waits for the broker: trying again sends
-        # nothing twice.
+        # The batch was not taken, since the ones before it still wait for the broker: trying again
+        # sends nothing twice.
         self.log.warning("%s-%d waits for the broker", topic, partition)
 
     async def _await_acks(
-        self, topic: str, partition: int, sent: Sequence[Awaitable[RecordMetadata]]
+        self, topic: str, partition: int, pending: Sequence[Awaitable[RecordMetadata]]
     ) -> list[RecordMetadata]:
-        results = await asyncio.gather(*sent, return_exceptions=True)
+        results = await asyncio.gather(*pending, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise await self._fail(topic, partition, result) from result
@@ -252,8 +245,8 @@ class BatchProducer(Service):
     async def _fail(self, topic: str, partition: int, error: BaseException) -> SendFailed:
         if self._failure is None:
             self._failure = SendFailed(
-                f"{topic}-{partition}: records could not be appended: {error!r}; this process ends, its successor "
-                "goes on from the last committed position"
+                f"{topic}-{partition}: records could not be appended: {error!r}; this process ends,"
+                " its successor goes on from the last committed position"
             )
             await self.crash(self._failure)
         return self._failure

@@ -7,22 +7,32 @@ from typing import Protocol
 
 
 class RawRecord(Protocol):
-    """What a connector appended; aiokafka's ConsumerRecord is one.
-
-    `timestamp` is the broker's, epoch ms.
-    """
+    """A record of a raw topic, as a connector appended it; aiokafka's ConsumerRecord is one."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Name of the topic on the broker."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Number of the partition."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Offset in the partition."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """The broker's time of the append, epoch ms."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """Key, by which the record was partitioned."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """Body, byte for byte as the provider sent it."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Headers, in their order; a name may stand more than once."""

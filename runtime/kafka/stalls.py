@@ -1,6 +1,6 @@
 """When lag without progress is a stall.
 
-Pure: the caller brings the sights and a clock that only goes forward.
+Pure: the caller brings the samples and a clock that only goes forward.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from aiokafka.structs import TopicPartition
 
 @dataclass(frozen=True, slots=True)
 class LagSample:
-    """One partition at one moment."""
+    """The lag of one partition at one moment."""
 
     end_offset: int | None
-    """The end of the log; None if the broker did not say in time, which counts as lag."""
+    """End of the log; None if the broker did not answer in time, which counts as lag."""
     reached_offset: int | None
     """Up to where work is done; None if that is not known yet, which counts as lag too."""
     is_held: bool
-    """Whether this worker has the partition; if not, `reached` is what the group has committed."""
+    """Whether this worker has the partition; if not, `reached_offset` is the committed offset."""
     waiting: str | None = None
-    """A reason for which standing still is all right: a database that is down, a pause."""
+    """A reason that excuses standing still: a database that is down, a pause."""
     liveness: str = ""
-    """What the holder of a partition that is not ours said last; each new sign of life is as good
-    as a movement.
-    """
+    """Last liveness note of another holder of the partition; a new one counts as progress."""
 
     @property
     def has_lag(self) -> bool:
-        """Whether there is something to do, for all we know."""
-        return (
-            self.end_offset is None
-            or self.reached_offset is None
-            or self.reached_offset < self.end_offset
-        )
+        """Whether there is work to do, as far as is known."""
+        if self.end_offset is None or self.reached_offset is None:
+            return True
+        return self.reached_offset < self.end_offset
+
+    @property
+    def progress_mark(self) -> tuple[int | None, bool, str]:
+        """What is equal in two samples if nothing has moved between them."""
+        return self.reached_offset, self.is_held, self.liveness
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +48,40 @@ class Stall:
     still_ms: int
 
     def __str__(self) -> str:
-        where = f"{self.tp.topic}-{self.tp.partition}"
-        whose = "held by this worker" if self.sample.is_held else "not held by this worker"
-        at = (
-            "an unknown position"
-            if self.sample.reached_offset is None
-            else str(self.sample.reached_offset)
+        """Return where the partition stands, and for how long."""
+        sample = self.sample
+        holder = "held by this worker" if sample.is_held else "not held by this worker"
+        at = "an unknown position" if sample.reached_offset is None else str(sample.reached_offset)
+        end = "unknown: the broker does not answer"
+        if sample.end_offset is not None:
+            end = str(sample.end_offset)
+        return (
+            f"{self.tp.topic}-{self.tp.partition} ({holder}) stands at {at}, the log's end is "
+            f"{end}, nothing has moved for {self.still_ms} ms"
         )
-        end = (
-            "unknown: the broker does not answer"
-            if self.sample.end_offset is None
-            else str(self.sample.end_offset)
-        )
-        return f"{where} ({whose}) stands at {at}, the log's end is {end}, nothing has moved for {self.still_ms} ms"
 
 
 class StallDetector:
-    """Remembers since when each partition has not moved."""
+    """Measures for how long each partition has not moved."""
 
     def __init__(self, stall_ms: int, unheld_stall_ms: int) -> None:
+        """Take the limits for partitions that this worker holds, and for those that it does not."""
         self._limits_ms = {True: stall_ms, False: unheld_stall_ms}
         self._still: dict[TopicPartition, tuple[LagSample, int]] = {}
 
     def observe(self, now_ms: int, samples: Mapping[TopicPartition, LagSample]) -> list[Stall]:
-        """Compare with earlier looks; partitions that are no longer seen are forgotten."""
+        """Return the stalls, by comparison with earlier samples.
+
+        A partition without a sample is forgotten.
+        """
         still, stalls = {}, []
-        for tp, sight in samples.items():
-            before, since_ms = self._still.get(tp, (sight, now_ms))
-            has_moved = (before.reached_offset, before.is_held, before.liveness) != (
-                sight.reached_offset,
-                sight.is_held,
-                sight.liveness,
-            )
-            if has_moved or sight.waiting or not sight.has_lag:
+        for tp, sample in samples.items():
+            before, since_ms = self._still.get(tp, (sample, now_ms))
+            has_moved = before.progress_mark != sample.progress_mark
+            if has_moved or sample.waiting or not sample.has_lag:
                 since_ms = now_ms
-            still[tp] = (sight, since_ms)
-            if now_ms - since_ms >= self._limits_ms[sight.is_held]:
-                stalls.append(Stall(tp, sight, now_ms - since_ms))
+            still[tp] = (sample, since_ms)
+            if now_ms - since_ms >= self._limits_ms[sample.is_held]:
+                stalls.append(Stall(tp, sample, now_ms - since_ms))
         self._still = still
         return stalls

@@ -1,26 +1,30 @@
-"""Reading a topic whole, from its beginning to where it ends now, without a group and without
-leaving a trace.
+"""Reading whole topics, from their beginnings to their present ends, without a group.
+
+It commits nothing and leaves no trace on the broker.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from runtime.kafka.broker_queries import list_partitions
 from runtime.kafka.clients import stop_client
-from runtime.kafka.partitions import list_partitions
 from schemas.errors import Unavailable, UsageError
 
-_IDLE_TIMEOUT_S = 30.0
+_IDLE_TIMEOUT_S: Final = 30.0
 
 
 async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncIterator[Any]:
-    """Every record of the topics, each partition in its order. Raises Unavailable, UsageError."""
+    """Yield every record of the topics, each partition in its order.
+
+    Raises Unavailable if the broker does not deliver, UsageError for a topic that does not exist.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         enable_auto_commit=False,
@@ -49,7 +53,8 @@ async def read_topics(bootstrap_servers: str, topics: Collection[str]) -> AsyncI
                     left.discard(partition)
                     consumer.pause(partition)
     except (KafkaError, TimeoutError) as error:
-        message = f"the broker at {bootstrap_servers} does not deliver {', '.join(sorted(topics))}: {error!r}"
+        names = ", ".join(sorted(topics))
+        message = f"the broker at {bootstrap_servers} does not deliver {names}: {error!r}"
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)

@@ -1,8 +1,7 @@
-"""Ends a worker that stands still: a consumer can be stuck without an error (aiokafka #1154), and
-only lag shows it.
+"""The watchdog: ends a worker whose partitions have lag and do not move.
 
-The log's ends come from a second client, because the high-water mark of a stuck consumer stands
-still with it.
+A consumer can be stuck without an error (aiokafka #1154), and only lag shows it. The ends of the
+log come from a second client, because the high-water mark of a stuck consumer stands still with it.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import asyncio
 import re
 import time
 from collections import Counter
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,15 +20,16 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from mode import Service
 
-from runtime.kafka.broker_queries import fetch_group_commits
+from runtime.kafka.broker_queries import fetch_group_commits, list_partitions
 from runtime.kafka.clients import METADATA_AGE_MS, start_client, stop_client
 from runtime.kafka.intake.intake import Intake
-from runtime.kafka.partitions import list_partitions
 from runtime.kafka.stalls import LagSample, StallDetector
 from runtime.kafka.tasks import crash_on_stray_cancel
 from schemas.errors import Stalled, Unavailable
 
-STALLS_SHOWN = 3
+STALLS_SHOWN: Final = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,19 @@ class WatchdogSettings:
     bootstrap_servers: str
     stall_ms: int = 60_000
     unheld_stall_ms: int = 120_000
-    """For partitions of the group's topics that another worker should have: its own watchdog comes
-    first.
-    """
+    """For partitions that another worker should hold: its own watchdog acts first."""
     interval_ms: int = 5_000
     answer_timeout_ms: int = 5_000
 
 
 class Watchdog(Service):
-    """Compares what the intake has done with where the log ends; raises Stalled, which ends the
-    process.
+    """Service that compares what the intake has done with the log's ends.
+
+    It raises Stalled, which ends the process.
     """
 
     def __init__(self, settings: WatchdogSettings, intake: Intake, **kwargs: Any) -> None:
+        """Watch over an intake; connect to nothing yet."""
         super().__init__(**kwargs)
         self.settings = settings
         self._intake = intake
@@ -61,22 +62,22 @@ class Watchdog(Service):
     async def on_start(self) -> None:
         """Connect. Raises Unavailable if no broker answers."""
         server = self.settings.bootstrap_servers
-        clients = {
+        options = {
             "bootstrap_servers": server,
             "client_id": f"{self._intake.settings.group}.watchdog",
             "metadata_max_age_ms": METADATA_AGE_MS,
             "request_timeout_ms": self.settings.answer_timeout_ms,
         }
-        # Committed data only: a transaction that nobody ends is no fault of the reader's.
-        consumer = AIOKafkaConsumer(**clients, group_id=None, isolation_level="read_committed")
+        # Committed data only: a transaction that is never ended is not the reader's fault.
+        consumer = AIOKafkaConsumer(**options, group_id=None, isolation_level="read_committed")
         await start_client(consumer, server)
         self._consumer = consumer
-        admin = AIOKafkaAdminClient(**clients)
+        admin = AIOKafkaAdminClient(**options)
         await start_client(admin, server)
         self._admin = admin
 
     async def on_shutdown(self) -> None:
-        """Disconnect, now that nobody asks any more."""
+        """Disconnect, after the last query."""
         if self._consumer is not None:
             await stop_client(self._consumer)
         if self._admin is not None:
@@ -87,68 +88,65 @@ class Watchdog(Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self.settings.interval_ms / 1000)
-            sights = await self._samples()
-            reasons = Counter(
-                sight.waiting for sight in sights.values() if sight.waiting and sight.has_lag
-            )
+            samples = await self._samples()
+            reasons = Counter(s.waiting for s in samples.values() if s.waiting and s.has_lag)
             for reason, count in reasons.items():
                 self.log.warning("%d partitions wait: %s", count, reason)
-            stalls = self._detector.observe(time.monotonic_ns() // 1_000_000, sights)
+            stalls = self._detector.observe(time.monotonic_ns() // 1_000_000, samples)
             if stalls and not self.should_stop:
                 shown = "; ".join(map(str, stalls[:STALLS_SHOWN]))
-                raise Stalled(
-                    f"group {self._intake.settings.group}, {len(stalls)} partitions: {shown}"
-                )
+                group = self._intake.settings.group
+                raise Stalled(f"group {group}, {len(stalls)} partitions: {shown}")
 
     async def _samples(self) -> dict[TopicPartition, LagSample]:
-        unheld = await self._in_time(self._ask_unheld()) or {}
+        unheld = await self._in_time(self._query_unheld()) or {}
         held = self._intake.status()
-        ends = await self._in_time(self._ask_ends([*held])) or {}
-        # While all of ours wait or are paused, so do others, and those that have not begun cannot
-        # tell it.
-        ours = {status.waiting for status in held.values()}
-        waiting = None if None in ours else next(iter(ours), None)
-        sights = {
-            tp: replace(sight, waiting=waiting) for tp, sight in unheld.items() if tp not in held
+        ends = await self._in_time(self._query_ends([*held])) or {}
+        # While all of our partitions wait or are paused, so do those of other workers; a worker
+        # that has not begun cannot say so itself.
+        reasons = {status.waiting for status in held.values()}
+        waiting = None if None in reasons else next(iter(reasons), None)
+        samples = {
+            tp: replace(sample, waiting=waiting) for tp, sample in unheld.items() if tp not in held
         }
         for tp, status in held.items():
-            sights[tp] = LagSample(
+            samples[tp] = LagSample(
                 ends.get(tp), status.reached_offset, is_held=True, waiting=status.waiting
             )
-        return sights
+        return samples
 
-    async def _in_time(self, answer: Any) -> Any:
+    async def _in_time(self, answer: Awaitable[T]) -> T | None:
         try:
             return await asyncio.wait_for(answer, self.settings.answer_timeout_ms / 1000)
         except (KafkaError, TimeoutError, Unavailable) as error:
             self.log.warning("the broker did not say how far its logs go: %r", error)
             return None
 
-    async def _ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async def _query_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         assert self._consumer is not None
         ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
         return ends
 
-    async def _ask_unheld(self) -> dict[TopicPartition, LagSample]:
+    async def _query_unheld(self) -> dict[TopicPartition, LagSample]:
         assert self._consumer is not None
         assert self._admin is not None
-        intake, held = self._intake, self._intake.status()
-        names = await self._consumer.topics()
-        wanted = (
-            {name for name in names if re.match(intake.pattern, name)}
-            if intake.pattern
-            else names & {*intake.topics}
-        )
-        unheld = [tp for tp in await list_partitions(self._admin, wanted) if tp not in held]
+        topics = self._topics_of_group(await self._consumer.topics())
+        held = self._intake.status()
+        unheld = [tp for tp in await list_partitions(self._admin, topics) if tp not in held]
         if not unheld:
             return {}
-        ends = await self._ask_ends(unheld)
-        told = await fetch_group_commits(self._admin, intake.settings.group, unheld)
-        fresh = [tp for tp in unheld if told[tp] is None]
-        begun = await self._consumer.beginning_offsets(fresh) if fresh else {}
+        ends = await self._query_ends(unheld)
+        commits = await fetch_group_commits(self._admin, self._intake.settings.group, unheld)
+        fresh = [tp for tp in unheld if commits[tp] is None]
+        starts = await self._consumer.beginning_offsets(fresh) if fresh else {}
         return {
-            tp: LagSample(ends[tp], begun[tp], is_held=False)
+            tp: LagSample(ends[tp], starts[tp], is_held=False)
             if commit is None
             else LagSample(ends[tp], commit.offset, is_held=False, liveness=commit.metadata)
-            for tp, commit in told.items()
+            for tp, commit in commits.items()
         }
+
+    def _topics_of_group(self, names: Collection[str]) -> set[str]:
+        if self._intake.pattern:
+            return {name for name in names if re.match(self._intake.pattern, name)}
+        return {*names} & {*self._intake.topics}

@@ -1,3 +1,1 @@
-"""What every component that uses the database shares: the roles it works under, and how its tables
-come to be.
-"""
+"""PostgreSQL for every component: connections, the roles they work under, and migrations."""

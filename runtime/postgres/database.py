@@ -1,4 +1,4 @@
-"""One connection to a database of ours, opened again when it was lost; errors come out as ours."""
+"""One connection to a database of ours, reopened after a loss; its errors carry our policy."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
-from runtime.postgres.roles import Role, is_read_only, rights_missing, session_options, take_role
-from runtime.postgres.timeouts import shut_socket
+from runtime.postgres.roles import (
+    Role,
+    is_read_only,
+    rights_missing,
+    session_options,
+    shut_socket,
+    take_role,
+)
 from schemas.errors import InvariantBroken, Unavailable, UsageError
 
-# A hung statement must end before the broker takes us for dead.
+# A hung statement must end before the broker takes this worker for dead.
 _SESSION: Final = "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"
 _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
-"""Nor may a transaction that nobody continues hold up the others."""
+"""A transaction whose worker does not go on must not hold up the others either."""
 
 SILENCE_MAX_S: Final = 40.0
-"""Longer than any statement may take: a transaction that lasts longer has lost its server without
-being told.
-"""
+"""Longer than any statement may take: a longer transaction has lost its server without an error."""
 
 _TRY_AGAIN: Final = (
     psycopg.errors.SerializationFailure,
@@ -38,24 +42,22 @@ _OLD_TABLES: Final = (
 
 
 class LockTimeout(Unavailable):
-    """Another session has held a row for longer than we waited."""
+    """Another session has held a row for longer than this one waits."""
 
 
 class Database:
-    """One transaction after the other, whoever asks, with the rights of one role.
+    """One connection that runs one transaction after the other, with the rights of one role.
 
-    Every method raises Unavailable while the database is away, and RightsMissing where it does not
-    let us do it.
+    Callers wait for their turn. Every method raises Unavailable while the database is away, and
+    RightsMissing where it does not permit what is asked.
     """
 
     owner: ClassVar[str]
-    """Whose the tables are, in messages: "the ledger's"."""
+    """Component that owns the tables, for messages: "the ledger's"."""
     remedy: ClassVar[str] = "run `pitboss provision`"
     """What to do where the tables are older than this code."""
     retriable_constraints: ClassVar[frozenset[str]] = frozenset()
-    """Unique constraints that another worker may have filled just before us: the next try finds
-    out.
-    """
+    """Unique constraints that another worker may have filled just before: the next try sees it."""
 
     def __init__(
         self,
@@ -65,10 +67,7 @@ class Database:
         role: Role = Role.WRITER,
         silence_max_s: float | None = SILENCE_MAX_S,
     ) -> None:
-        """Connect to nothing yet.
-
-        With `silence_max_s` None a transaction may last for as long as its block.
-        """
+        """Connect to nothing yet; with `silence_max_s` None a transaction may last as it likes."""
         self._url = url
         self._application_name = application_name
         self._role = role
@@ -78,15 +77,15 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A transaction that is committed at the end of the block.
+        """Open a transaction that is committed at the end of the block.
 
         A COMMIT whose reply is lost raises Unavailable like any other loss: the caller asks the
-        database what is true. Raises UsageError where the tables are older than this code,
-        InvariantBroken for what would fail for ever.
+        database what is true. Raises UsageError where the tables are older than this code, and
+        InvariantBroken for what would fail again and again.
         """
         async with self._turn:
             connection = await self._open()
-            silence = self._silence(connection)
+            silence = self._limit_silence(connection)
             try:
                 async with connection.transaction():
                     yield connection
@@ -94,7 +93,7 @@ class Database:
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 if is_read_only(self._role):
                     raise self._translate(error, connection) from error
-                await self.close()  # a standby: perhaps another server is the first now
+                await self.close()  # a standby: perhaps another server is the primary now
                 message = f"{self.owner} database takes no writes: {error}"
                 raise Unavailable(message) from error
             except psycopg.errors.InsufficientPrivilege as error:
@@ -110,13 +109,13 @@ class Database:
     async def query(
         self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """The rows of one statement, committed by itself; none for a statement without rows."""
+        """Return the rows of one statement, committed by itself; [] for one without rows."""
         async with self.transaction() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall() if cursor.description else []
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection; the next transaction opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
@@ -139,23 +138,25 @@ class Database:
                 raise Unavailable(message) from error
         return self._connection
 
-    def _silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:
+    def _limit_silence(self, connection: AsyncConnection[Any]) -> asyncio.TimerHandle | None:
         if self._silence_max_s is None:
             return None
-        return asyncio.get_running_loop().call_later(self._silence_max_s, shut_socket, connection)
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._silence_max_s, shut_socket, connection)
 
     def _translate(self, error: psycopg.Error, connection: AsyncConnection[Any]) -> Exception:
-        if (
-            isinstance(error, psycopg.errors.UniqueViolation)
-            and error.diag.constraint_name in self.retriable_constraints
-        ):
-            return Unavailable(f"the transaction has to be tried again: {error}")
-        if isinstance(error, psycopg.errors.LockNotAvailable):
-            return LockTimeout(f"the transaction has to be tried again: {error}")
-        if isinstance(error, _TRY_AGAIN):
-            return Unavailable(f"the transaction has to be tried again: {error}")
+        """Return our error for one of psycopg's, by what is to be done about it."""
+        message = f"the transaction has to be tried again: {error}"
+        if isinstance(error, psycopg.errors.UniqueViolation):
+            if error.diag.constraint_name in self.retriable_constraints:
+                return Unavailable(message)
+        elif isinstance(error, psycopg.errors.LockNotAvailable):
+            return LockTimeout(message)
+        elif isinstance(error, _TRY_AGAIN):
+            return Unavailable(message)
         is_limit = isinstance(error, psycopg.errors.ProgramLimitExceeded)
-        if connection.closed or (isinstance(error, psycopg.OperationalError) and not is_limit):
+        is_operational = isinstance(error, psycopg.OperationalError) and not is_limit
+        if connection.closed or is_operational:
             return Unavailable(f"{self.owner} database went away: {error}")
         if isinstance(error, _OLD_TABLES):
             return UsageError(
@@ -165,7 +166,7 @@ class Database:
 
 
 def _check_open(connection: AsyncConnection[Any]) -> None:
-    # psycopg leaves a transaction block without a word if the connection is already known to be
+    # psycopg leaves a transaction block without an error if the connection is already known to be
     # lost.
     if connection.closed:
         message = "the connection was lost before COMMIT"

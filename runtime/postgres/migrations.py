@@ -1,9 +1,8 @@
-"""Numbered SQL files, applied once each, in order, by one process at a time; and the rights on what
-they made.
+"""Migrations: numbered SQL files, applied once each, in order, by one process at a time.
 
 A component has a folder `migrations` and a file `rights.sql`. The files are applied by the role
-that owns the tables. The rights are granted anew each time, after everything has been taken from
-the other roles: what the file does not say nobody may do.
+that owns the tables. The rights are granted anew each time, after all rights have been taken from
+the other roles: what `rights.sql` does not grant is not permitted.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from psycopg import Connection, sql
 from runtime.postgres.roles import RightsMissing, Role, take_role_sync
 from schemas.errors import Fatal, Unavailable
 
-_LOCK_KEY: Final = (
-    0x50_17_B0_55  # any number of our own; two migrators must agree on it, nothing else may use it
-)
+_LOCK_KEY: Final = 0x50_17_B0_55
+"""Any number of our own: all migrators must agree on it, and nothing else may use it."""
 _TURN_MAX: Final = "10min"
 _LOCK_MAX: Final = "5s"
 _STATEMENT_MAX: Final = "30min"
@@ -36,17 +34,14 @@ class MigrationChanged(Fatal):
 
 
 class MigrationFailed(Fatal):
-    """The database refuses a file, or takes longer over it than is sensible.
-
-    Nothing of that file is applied.
-    """
+    """The database refuses a file, or takes too long over it. Nothing of that file is applied."""
 
     code: ClassVar[str] = "MIGRATION_FAILED"
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One file: its name orders it, its checksum says whether it is still the one that was applied."""
+    """One file: its name orders it, its checksum tells whether it is still the one applied."""
 
     name: str
     sql: str
@@ -60,17 +55,16 @@ class Migration:
 
 @dataclass(frozen=True)
 class MigrationSet:
-    """The tables of one component: the package with its files, and the database schemas that they
-    fill.
+    """The migrations of one component: the package with its files, and the schemas they fill.
 
-    The first schema also holds the list of what was applied.
+    The first schema also holds the table of applied migrations.
     """
 
     package: str
     schemas: tuple[str, ...]
 
     def files(self) -> list[Migration]:
-        """The files of this release, in order."""
+        """Return the files of this release, in order."""
         folder = resources.files(self.package).joinpath("migrations")
         names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
         return [
@@ -78,74 +72,72 @@ class MigrationSet:
         ]
 
 
-def read_migrations(tables: MigrationSet, database_url: str) -> list[Migration]:
-    """Each file and whether it is applied; changes nothing.
+def read_migrations(migrations: MigrationSet, database_url: str) -> list[Migration]:
+    """Return each file with whether it is applied; change nothing.
 
     Raises MigrationChanged, Unavailable, RightsMissing.
     """
     with _connect(database_url) as connection, _translate_errors("the list of migrations"):
-        return _with_state(tables, connection)
+        return _with_state(migrations, connection)
 
 
-def migrate(tables: MigrationSet, database_url: str) -> list[Migration]:
+def migrate(migrations: MigrationSet, database_url: str) -> list[Migration]:
     """Apply the files that are missing and return them, and grant the rights anew.
 
-    A login that may not become the owner does no harm and no work where nothing is missing. Raises
-    MigrationChanged, MigrationFailed, RightsMissing, and Unavailable where another session is in
-    the way.
+    Where nothing is missing, a login that may not become the owner changes nothing and is not an
+    error. Raises MigrationChanged, MigrationFailed, RightsMissing, and Unavailable where another
+    session is in the way.
     """
     with _connect(database_url) as connection:
         with _translate_errors("another migration is still under way: this one"):
             connection.execute(f"SET lock_timeout = '{_TURN_MAX}'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         with _translate_errors("the list of migrations"):
-            missing = [
-                migration
-                for migration in _with_state(tables, connection)
-                if not migration.is_applied
-            ]
+            files = _with_state(migrations, connection)
+        missing = [migration for migration in files if not migration.is_applied]
         try:
-            _become_owner(tables, connection)
+            _become_owner(migrations, connection)
         except RightsMissing:
             if missing:
                 raise
             return []
         for migration in missing:
-            _apply(tables, connection, migration)
-        _grant(tables, connection)
+            _apply(migrations, connection, migration)
+        _grant(migrations, connection)
         return missing
 
 
-def _become_owner(tables: MigrationSet, connection: Connection[Any]) -> None:
+def _become_owner(migrations: MigrationSet, connection: Connection[Any]) -> None:
     names = [str(role) for role in Role]
     with _translate_errors("the roles"):
         with connection.transaction():
             _limit(connection)
             connection.execute(_text("roles", roles=names))
-        # For itself, so that roles which others have just made are seen.
+        # In a transaction of its own, so that it sees roles which others have just made.
         with connection.transaction():
             _limit(connection)
-            connection.execute(_text("owner", schemas=list(tables.schemas)))
+            connection.execute(_text("owner", schemas=list(migrations.schemas)))
         take_role_sync(connection, Role.MIGRATOR)
         with connection.transaction():
-            connection.execute(_text("bookkeeping", schema=tables.schemas[0]))
+            connection.execute(_text("bookkeeping", schema=migrations.schemas[0]))
 
 
-def _apply(tables: MigrationSet, connection: Connection[Any], migration: Migration) -> None:
+def _apply(migrations: MigrationSet, connection: Connection[Any], migration: Migration) -> None:
     with _translate_errors(migration.name), connection.transaction():
         _limit(connection)
         connection.execute(migration.sql.encode())
-        noted = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)").format(
-            _applied_in(tables)
+        insert = sql.SQL("INSERT INTO {} (name, checksum) VALUES (%s, %s)")
+        connection.execute(
+            insert.format(_migration_table(migrations)), (migration.name, migration.checksum)
         )
-        connection.execute(noted, (migration.name, migration.checksum))
 
 
-def _grant(tables: MigrationSet, connection: Connection[Any]) -> None:
-    rights = resources.files(tables.package).joinpath("rights.sql").read_text(encoding="utf-8")
+def _grant(migrations: MigrationSet, connection: Connection[Any]) -> None:
+    file = resources.files(migrations.package).joinpath("rights.sql")
+    rights = file.read_text(encoding="utf-8")
     with _translate_errors("rights.sql"), connection.transaction():
         _limit(connection)
-        connection.execute(_text("rights", schemas=list(tables.schemas)))
+        connection.execute(_text("rights", schemas=list(migrations.schemas)))
         connection.execute(rights.encode())
 
 
@@ -157,38 +149,35 @@ def _limit(connection: Connection[Any]) -> None:
 def _text(
     name: str, *, schema: str = "", schemas: Sequence[str] = (), roles: Sequence[str] = ()
 ) -> sql.Composed:
-    """A file of this package; what stands in braces is filled in, as blocks of PL/pgSQL take no
-    parameters.
+    """Return a file of this package with its braces filled in.
+
+    Blocks of PL/pgSQL take no parameters.
     """
-    text = (
-        resources.files("runtime.postgres")
-        .joinpath("sql", f"{name}.sql")
-        .read_text(encoding="utf-8")
-    )
-    return sql.SQL(text).format(
+    file = resources.files("runtime.postgres").joinpath("sql", f"{name}.sql")
+    return sql.SQL(file.read_text(encoding="utf-8")).format(
         schema=sql.Identifier(schema),
         schemas=sql.Literal(list(schemas)),
         roles=sql.Literal(list(roles)),
     )
 
 
-def _applied_in(tables: MigrationSet) -> sql.Identifier:
-    return sql.Identifier(tables.schemas[0], "schema_migration")
+def _migration_table(migrations: MigrationSet) -> sql.Identifier:
+    return sql.Identifier(migrations.schemas[0], "schema_migration")
 
 
-def _with_state(tables: MigrationSet, connection: Connection[Any]) -> list[Migration]:
-    files = tables.files()
-    where = _applied_in(tables)
-    if connection.execute("SELECT to_regclass(%s)", (where.as_string(connection),)).fetchone() == (
-        None,
-    ):
+def _with_state(migrations: MigrationSet, connection: Connection[Any]) -> list[Migration]:
+    files = migrations.files()
+    table = _migration_table(migrations)
+    exists = connection.execute("SELECT to_regclass(%s)", (table.as_string(connection),))
+    if exists.fetchone() == (None,):
         return files
-    rows = connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(where)).fetchall()
+    rows = connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table)).fetchall()
     applied: dict[str, str] = dict(rows)
     for migration in files:
         if applied.get(migration.name, migration.checksum) != migration.checksum:
             raise MigrationChanged(
-                f"{migration.name} was changed after it had been applied; put it back and write a new file"
+                f"{migration.name} was changed after it had been applied; "
+                "put it back and write a new file"
             )
     return [replace(migration, is_applied=migration.name in applied) for migration in files]
 
@@ -207,16 +196,18 @@ def _connect(database_url: str) -> Iterator[Connection[Any]]:
 
 @contextmanager
 def _translate_errors(what: str) -> Iterator[None]:
-    """Say whose statement it was. All that is undone by then is the transaction of `what`."""
+    """Raise our error for psycopg's, naming `what` failed; its transaction is undone by then."""
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
         raise Unavailable(
-            f"{what} waited too long for a lock that another session holds, and was undone: {error}; run it again"
+            f"{what} waited too long for a lock that another session holds, and was undone: "
+            f"{error}; run it again"
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise RightsMissing(
-            f"{what}: this login may not do it: {error}; run `pitboss provision` as an administrator of the server"
+            f"{what}: this login may not do it: {error}; "
+            "run `pitboss provision` as an administrator of the server"
         ) from error
     except psycopg.errors.QueryCanceled as error:
         raise MigrationFailed(

@@ -1,14 +1,14 @@
-"""Database roles: what a component may do is the server's decision, whatever login the component
-was given.
+"""Database roles: the server decides what a component may do, whatever login it was given.
 
-A login takes a role on after it has connected. The roles have fixed names and belong to the server,
-not to one database: dropping a namespace leaves nothing behind, and parallel provisioning makes the
+A login takes a role after it has connected. The roles have fixed names and belong to the server,
+not to one database: dropping a namespace removes none of them, and parallel provisioning makes the
 same four.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -17,54 +17,54 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
 
-from runtime.postgres.timeouts import shut_socket
 from schemas.errors import UsageError
 
 
 class Role(StrEnum):
-    """Which rights a session works with."""
+    """Rights that a session works with."""
 
     WRITER = "pitboss_writer"
-    """Workers: books, and can neither change nor remove what is booked."""
+    """Workers: may insert bookings, and neither change nor remove them."""
     READER = "pitboss_reader"
-    """Views for people: what is booked, and what became of dead letters."""
+    """Views for operators: what is booked, and what became of dead letters."""
     AUDITOR = "pitboss_auditor"
-    """Checks: every table there is."""
+    """Checks: reads every table."""
     MIGRATOR = "pitboss_migrator"
     """Owns the tables."""
 
 
 _ANSWER_MAX_S: Final = 5.0  # as long as a connection may take
-_READS: Final = frozenset({Role.READER, Role.AUDITOR})
+_READ_ONLY: Final = frozenset({Role.READER, Role.AUDITOR})
 
 
 class RightsMissing(UsageError):
-    """The database does not let this login, or the role that it works under, do what is needed."""
+    """The database does not permit this login, or its role, to do what is needed."""
 
     code: ClassVar[str] = "RIGHTS_MISSING"
 
 
 def is_read_only(role: Role) -> bool:
-    """Whether sessions of this role begin every transaction read-only."""
-    return role in _READS
+    """Return whether sessions of this role begin every transaction read-only."""
+    return role in _READ_ONLY
 
 
 def session_options(role: Role) -> str:
-    """What a session of this role adds to its connection's options."""
+    """Return what a session of this role adds to its connection's options."""
     return " -c default_transaction_read_only=on" if is_read_only(role) else ""
 
 
 def rights_missing(error: psycopg.errors.InsufficientPrivilege) -> RightsMissing:
-    """What to say where a statement needs a right that its role does not have."""
+    """Return the error of a statement that needs a right which the session's role lacks."""
     return RightsMissing(
-        f"the role of this session may not do that: {error}; `pitboss ledger migrate up` grants what this release needs"
+        f"the role of this session may not do that: {error}; "
+        "`pitboss ledger migrate up` grants what this release needs"
     )
 
 
 async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnection[Any]:
-    """The connection, with this role's rights from here on; closed where that fails.
+    """Give the connection this role's rights and return it.
 
-    Raises RightsMissing.
+    If that fails, closes the connection and raises RightsMissing.
     """
     silence = asyncio.get_running_loop().call_later(_ANSWER_MAX_S, shut_socket, connection)
     try:
@@ -80,7 +80,7 @@ async def take_role(connection: AsyncConnection[Any], role: Role) -> AsyncConnec
 
 
 def take_role_sync(connection: Connection[Any], role: Role) -> Connection[Any]:
-    """As `take_role`, for a connection that is not asynchronous. Raises RightsMissing."""
+    """Do as `take_role` for a connection that is not asynchronous. Raises RightsMissing."""
     try:
         with _translate_errors(role):
             connection.execute(_statement(role))
@@ -89,6 +89,18 @@ def take_role_sync(connection: Connection[Any], role: Role) -> Connection[Any]:
             connection.close()
         raise
     return connection
+
+
+def shut_socket(connection: AsyncConnection[Any]) -> None:
+    """End a connection whose server is silent: its waiters fail at once with OperationalError."""
+    # Cancelling the task would not do: psycopg then asks the same silent server to cancel the
+    # statement, and waits for its answer.
+    with suppress(psycopg.Error, OSError):
+        its_socket = socket.socket(fileno=connection.fileno())
+        try:
+            its_socket.shutdown(socket.SHUT_RDWR)
+        finally:
+            its_socket.detach()
 
 
 def _statement(role: Role) -> sql.Composed:
@@ -101,7 +113,8 @@ def _translate_errors(role: Role) -> Iterator[None]:
         yield
     except psycopg.errors.InvalidParameterValue as error:
         raise RightsMissing(
-            f"the database server has no role {role.value}: {error}; run `pitboss ledger migrate up`"
+            f"the database server has no role {role.value}: {error}; "
+            "run `pitboss ledger migrate up`"
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise RightsMissing(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pitboss.workers.supervisor import ROLES
+from pitboss.workers import ROLES
 
 SERVICES = re.compile(r"^services:\n(.*?)^volumes:", re.DOTALL | re.MULTILINE)
 COMPOSE = Path(__file__).parents[2] / "infra" / "kafka-compose.yml"
@@ -34,7 +34,7 @@ def test_it_names_kafka_without_zookeeper_postgresql_and_every_worker():
     assert services == ["kafka", "postgres", "provision", *ROLES]
     assert "      KAFKA_PROCESS_ROLES: broker,controller\n" in text
     for role in ROLES:
-        assert f'["python", "-m", "pitboss.workers.worker", "{role}"]' in text
+        assert f'["python", "-m", "pitboss.workers", "{role}"]' in text
 
 
 def test_ports_are_open_to_this_machine_only():

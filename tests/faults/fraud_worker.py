@@ -7,7 +7,7 @@ import logging
 import sys
 
 from fraud_agents.app import FraudSettings, create_app
-from runtime.kafka.app import run_worker
+from runtime.kafka.process import run_worker
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)

@@ -27,7 +27,7 @@ from ledger_sink.store import ledger as store
 from ledger_sink.store import writing
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
-from runtime.kafka.app import run_worker
+from runtime.kafka.process import run_worker
 from schemas.errors import SendFailed
 from streams.providers.registry import policies
 

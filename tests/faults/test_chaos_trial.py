@@ -31,12 +31,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from pitboss.embedded.stack import Stack
-from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
 from runtime.kafka.partitioner import partition_for
+from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
+from tests.support.stack_faults import kill_server, restart_server
 
 SOURCE, TARGET, GROUP = "chaos.in", "chaos.out", "chaos.copy"
 PARTITIONS = 8
@@ -173,7 +175,7 @@ class Group:
     def __init__(self, admin: AIOKafkaAdminClient) -> None:
         self._admin = admin
 
-    async def committed(self) -> dict[TopicPartition, int]:
+    async def committed_offsets(self) -> dict[TopicPartition, int]:
         offsets = await self._admin.list_consumer_group_offsets(GROUP)
         return {tp: offset.offset for tp, offset in offsets.items()}
 
@@ -198,7 +200,7 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     """Let the faults happen while records flow; returns how long it took to catch up after the last one."""
 
     async def has_copied(share: float) -> bool:
-        return sum((await group.committed()).values()) >= share * feeder.count
+        return sum((await group.committed_offsets()).values()) >= share * feeder.count
 
     async def is_pair() -> bool:
         return await group.members() == 2
@@ -215,9 +217,9 @@ async def torment(stack: Stack, group: Group, workers: Workers, feeder: Feeder) 
     await until(workers, lambda: has_copied(1 / 2), "half copied")
     feeder.allowed = feeder.count
     await until(workers, lambda: has_copied(3 / 5), "three fifths copied")
-    stack.kill_kafka()
-    await asyncio.sleep(0.5)  # long enough for everybody to notice
-    await asyncio.to_thread(stack.restart_kafka)
+    kill_server(stack.kafka)
+    await asyncio.sleep(0.5)  # long enough for all of them to notice
+    await asyncio.to_thread(restart_server, stack, stack.kafka)
     begin = time.monotonic()
     await until(workers, lambda: has_copied(1), "everything copied")
     return time.monotonic() - begin
@@ -277,7 +279,7 @@ async def test_nothing_is_lost_when_workers_and_the_broker_are_killed(
     try:
         caught_up_s = await torment(private_stack, Group(admin), workers, feeder)
         await feeding
-        committed = await Group(admin).committed()
+        committed = await Group(admin).committed_offsets()
     finally:
         feeding.cancel()
         codes = workers.stop()

@@ -43,7 +43,7 @@ async def log(runtime):
 
 
 def production_worker(runtime) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-m", "pitboss.workers.worker", "fraud"], worker_environment(
+    return [sys.executable, "-m", "pitboss.workers", "fraud"], worker_environment(
         runtime, "fraud-0"
     )
 

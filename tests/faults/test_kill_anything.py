@@ -27,9 +27,11 @@ from pitboss.embedded.processes import poll
 from pitboss.embedded.stack import Stack
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime
-from pitboss.workers.supervisor import ROLES, WorkerProcess
+from pitboss.workers import ROLES
+from pitboss.workers.supervisor import WorkerProcess
 from schemas.errors import Unavailable
 from tests.support.fix_stack import SEED
+from tests.support.stack_faults import kill_server, restart_server
 from tests.support.whole_run import check_everything, failures, feed_all, make_traffic
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -60,14 +62,14 @@ class Schedule:
             await asyncio.sleep(LOOK_S)
 
 
-def instants(chance: random.Random, records: int, count: int) -> list[int]:
+def instants(rng: random.Random, records: int, count: int) -> list[int]:
     """When to kill, in events booked: one instant in each of `count` equal parts of the play, and work after the last.
 
     Drawn from the whole at once, several would fall on a worker that has not done anything yet.
     """
     first, after = records // 10, records * 9 // 10
     share = (after - first) // count
-    return [first + part * share + chance.randrange(share) for part in range(count)]
+    return [first + n * share + rng.randrange(share) for n in range(count)]
 
 
 def kill_worker(worker: WorkerProcess) -> Kill:
@@ -79,18 +81,18 @@ def kill_worker(worker: WorkerProcess) -> Kill:
     return kill
 
 
-def kill_server(server: KafkaServer | PostgresServer, restart: Callable[[], object]) -> Kill:
+def server_kill(stack: Stack, server: KafkaServer | PostgresServer) -> Kill:
     async def kill_and_restart() -> None:
-        await asyncio.to_thread(kill_for_good, server)
-        await asyncio.to_thread(restart)
+        await asyncio.to_thread(kill_until_port_is_free, server)
+        await asyncio.to_thread(restart_server, stack, server)
 
     return kill_and_restart
 
 
-def kill_for_good(server: KafkaServer | PostgresServer) -> None:
+def kill_until_port_is_free(server: KafkaServer | PostgresServer) -> None:
     """SIGKILL, and wait for the port too: a thread may outlive its process's leader for a moment and still hold it."""
     port = server.port
-    server.kill()
+    kill_server(server)
     assert port is not None
     assert poll(lambda: is_free(port), 30)
 
@@ -100,7 +102,9 @@ def kill_everything(stack: Stack, workers: dict[str, WorkerProcess]) -> Kill:
 
     async def kill() -> None:
         kills = [worker.kill for worker in workers.values() if worker.is_alive]
-        kills += [partial(kill_for_good, server) for server in (stack.kafka, stack.postgres)]
+        kills += [
+            partial(kill_until_port_is_free, server) for server in (stack.kafka, stack.postgres)
+        ]
         await asyncio.gather(*[asyncio.to_thread(kill) for kill in kills])
         await asyncio.to_thread(stack.up)
 
@@ -117,27 +121,27 @@ async def play(
     seed: int,
 ) -> None:
     keys = SandboxKeys.generate()
-    said: list[str] = []
+    lines: list[str] = []
     records = make_traffic(seed % 100_000, events, keys)
-    with running_workers(runtime, home, said.append, keys) as workers:
+    with running_workers(runtime, home, lines.append, keys) as workers:
         kills = kills_of(workers, random.Random(seed), len(records))
         schedule = Schedule(kills)
         async with QuiescenceMonitor(runtime) as settling:
 
-            async def settled(_: int = 0) -> None:
+            async def settle(_: int = 0) -> None:
                 await settling.wait_until_quiet(SETTLE_S, lambda _: None)
 
             async with asyncio.timeout(2 * SETTLE_S):
                 killing = asyncio.create_task(schedule.run(settling))
-                again = await feed_all(records, runtime, rate=rate, before_phase=settled)
+                again = await feed_all(records, runtime, rate=rate, before_phase=settle)
                 await killing
-            await settled()
-    ends = [line.partition(";")[0] for line in said if " after " in line]
+            await settle()
+    ends = [line.partition(";")[0] for line in lines if " after " in line]
     print(
         f"seed {seed}: {len(records)} records, {len(kills)} kills, {again} times fed again; {'; '.join(ends)}"
     )
     checks, topics = await check_everything(runtime)
-    assert failures(checks) == {}, (f"seed {seed}", said)
+    assert failures(checks) == {}, (f"seed {seed}", lines)
     assert len(topics.raw) >= len(records)
     assert topics.alerts, "the player who bets too fast was not noticed"
 
@@ -146,10 +150,10 @@ async def play(
 async def test_every_worker_is_killed_under_traffic(runtime, tmp_path):
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         victims = [*ROLES, "ledger", "normalise"]
-        chance.shuffle(victims)
-        times = instants(chance, records, len(victims))
+        rng.shuffle(victims)
+        times = instants(rng, records, len(victims))
         return [(at, kill_worker(workers[role])) for at, role in zip(times, victims, strict=True)]
 
     # As fast as the broker takes it: every worker always has full batches in work, and is killed inside one.
@@ -161,9 +165,9 @@ async def test_broker_and_database_are_killed_under_traffic(private_stack, tmp_p
     runtime = private_stack.runtime("faults")
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         kills = server_kills(private_stack, workers)
-        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+        return list(zip(instants(rng, records, len(kills)), kills, strict=True))
 
     await play(runtime, tmp_path, kills_of, events=5_000, rate=300, seed=SEED + 1)
 
@@ -175,18 +179,18 @@ async def test_a_storm_of_kills(private_stack, tmp_path, number):
     runtime = private_stack.runtime("faults")
     await asyncio.to_thread(provision, runtime, partitions=PARTITIONS, providers=PROVIDERS)
 
-    def kills_of(workers, chance, records):
+    def kills_of(workers, rng, records):
         kills = [kill_worker(workers[role]) for role in ROLES for _ in range(4)]
         kills += [*server_kills(private_stack, workers), *server_kills(private_stack, workers)]
-        chance.shuffle(kills)
-        return list(zip(instants(chance, records, len(kills)), kills, strict=True))
+        rng.shuffle(kills)
+        return list(zip(instants(rng, records, len(kills)), kills, strict=True))
 
     await play(runtime, tmp_path, kills_of, events=20_000, rate=400, seed=SEED + 2 + number)
 
 
 def server_kills(stack: Stack, workers: dict[str, WorkerProcess]) -> list[Kill]:
     return [
-        kill_server(stack.kafka, stack.restart_kafka),
-        kill_server(stack.postgres, stack.restart_postgres),
+        server_kill(stack, stack.kafka),
+        server_kill(stack, stack.postgres),
         kill_everything(stack, workers),
     ]

@@ -17,6 +17,7 @@ from schemas.errors import LogMismatch
 from schemas.topics import TRANSACTIONS, UNRESOLVED
 from tests.faults.ledger_scene import PARTITIONS, PROVIDERS, new_scene, traffic
 from tests.support.fraud_log import wait_until
+from tests.support.stack_faults import kill_server, restart_server
 from tests.unit.ledger_events import deposit, house, leg
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(180)]
@@ -82,9 +83,9 @@ async def test_a_wiped_broker_under_a_kept_database(private_stack, tmp_path):
     scene = await new_scene(runtime, tmp_path)
     await play(scene)
     before = everything(scene)
-    await asyncio.to_thread(private_stack.kill_kafka)
+    await asyncio.to_thread(kill_server, private_stack.kafka)
     shutil.rmtree(private_stack.kafka.folder / "data")
-    await asyncio.to_thread(private_stack.restart_kafka)
+    await asyncio.to_thread(restart_server, private_stack, private_stack.kafka)
     await create_topics(
         runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
     )

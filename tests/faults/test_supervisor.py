@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from pitboss.embedded.processes import ProcessId, poll
 from pitboss.settings import Runtime, runtime_of
+from pitboss.workers import ROLES
 from pitboss.workers import supervisor as module
 from pitboss.workers.lifeline import ORPHANED
 from pitboss.workers.supervisor import (
     DELAY_MAX_S,
     HEALTHY_S,
-    ROLES,
     RestartPolicy,
     Supervisor,
     WorkerProcess,
@@ -53,7 +53,7 @@ def worker(nowhere: Runtime, tmp_path: Path) -> Iterator[Callable[..., WorkerPro
 
 
 @contextmanager
-def supervised(*workers: WorkerProcess) -> Iterator[list[str]]:
+def supervising(*workers: WorkerProcess) -> Iterator[list[str]]:
     lines: list[str] = []
     supervisor = Supervisor(workers, lines.append)
     thread = threading.Thread(target=supervisor.run)
@@ -76,8 +76,8 @@ def starts(process: WorkerProcess) -> list[str]:
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
-def test_delays_grow_stay_bounded_and_differ(failures, chance):
-    delay = next_delay_s(failures, chance)
+def test_delays_grow_stay_bounded_and_differ(failures, jitter):
+    delay = next_delay_s(failures, jitter)
     assert next_delay_s(failures, 0.0) <= delay <= next_delay_s(failures, 1.0) <= DELAY_MAX_S
     assert next_delay_s(failures, 0.0) == next_delay_s(failures, 1.0) / 2 > 0
     assert next_delay_s(failures) <= next_delay_s(failures + 1)
@@ -99,7 +99,7 @@ def test_of_a_worker_that_ended_by_itself_nothing_is_left_open(worker, monkeypat
     # It was killed, or has crashed, and all is over before it is due to be started again.
     monkeypatch.setattr(module, "next_delay_s", lambda *_: 3_600.0)
     failing = worker("failing")
-    with supervised(failing) as lines:
+    with supervising(failing) as lines:
         until(lambda: any("exit code 71" in line for line in lines))
     assert failing._process is not None
     assert failing._process.stdin is not None
@@ -135,7 +135,7 @@ def test_stop_kills_what_does_not_drain(worker):
 @pytest.mark.faults
 def test_a_killed_worker_is_started_again(worker):
     steady = worker("steady")
-    with supervised(steady) as lines:
+    with supervising(steady) as lines:
         until(lambda: starts(steady))
         first = steady.pid
         os.kill(first, signal.SIGKILL)
@@ -157,7 +157,7 @@ def test_a_worker_that_keeps_failing_is_started_ever_later_and_does_not_hold_up_
     def ends() -> list[str]:
         return [line for line in lines if "exit code 71" in line and "starts again" in line]
 
-    with supervised(failing, steady) as lines:
+    with supervising(failing, steady) as lines:
         until(lambda: len(ends()) >= 3 and starts(steady))
         assert steady.is_alive
     assert [line.split("(end ")[1].split()[0] for line in ends()[:3]] == ["1", "2", "3"]
@@ -169,7 +169,7 @@ def test_a_worker_that_keeps_failing_is_started_ever_later_and_does_not_hold_up_
 def test_draining_is_bounded(worker, monkeypatch):
     monkeypatch.setattr(module, "DRAIN_S", 0.5)
     stubborn, steady = worker("stubborn"), worker("steady")
-    with supervised(stubborn, steady) as lines:
+    with supervising(stubborn, steady) as lines:
         until(lambda: starts(stubborn) and starts(steady))
     assert (stubborn.exit_code, steady.exit_code) == (-signal.SIGKILL, 0)
     assert any("did not drain" in line for line in lines)

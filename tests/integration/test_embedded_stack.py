@@ -25,8 +25,8 @@ from pitboss.embedded.jars import checksums, class_path, jar_folder
 from pitboss.embedded.ports import PORTS, choose_port
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
-from pitboss.settings import resolve_runtime
-from pitboss.state import read_state
+from pitboss.embedded.state import read_state, resolve_runtime
+from tests.support.stack_faults import kill_server
 
 pytestmark = pytest.mark.integration
 
@@ -64,8 +64,8 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     topic_id = _create_topic(runtime.bootstrap_servers, "kept")
-    private_stack.kill_kafka()
-    private_stack.kill_postgres()
+    kill_server(private_stack.kafka)
+    kill_server(private_stack.postgres)
     assert before is not None
     assert not before.is_running
     assert not any(server.is_ready for server in private_stack.status())
@@ -129,8 +129,8 @@ def test_a_foreign_process_with_a_recycled_pid_is_never_signalled(private_settin
             folder.mkdir(parents=True)
             (folder / "server.pid").write_text(stale)
         assert not stack.down()
-        stack.kill_kafka()
-        stack.kill_postgres()
+        kill_server(stack.kafka)
+        kill_server(stack.postgres)
         assert theirs is not None
         assert theirs.is_alive
         assert foreign.stdin is not None
@@ -211,7 +211,7 @@ def test_a_jar_that_is_not_the_listed_one_is_refused(tmp_path, monkeypatch):
 def test_a_held_lock_is_waited_for_and_then_reported(tmp_path):
     waits = []
     lock = tmp_path / "stack.lock"
-    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):
+    with exclusive_lock(lock, timeout_s=1), pytest.raises(StackBusy, match=r"stack\.lock"):  # noqa: SIM117
         with exclusive_lock(lock, timeout_s=0.1, on_wait=lambda: waits.append(1)):
             pass
     assert waits == [1]
@@ -293,10 +293,10 @@ def test_a_home_that_root_alone_may_enter_is_opened_for_the_account_to_pass(priv
     closed = private_settings.home.parent / "closed"
     closed.mkdir(mode=0o700)
     stack = Stack.open(replace(private_settings, home=closed / "pitboss"))
-    told: list[str] = []
+    messages: list[str] = []
     try:
-        stack.up(told.append)
-        assert any(f"pass through {closed}" in line for line in told)
+        stack.up(messages.append)
+        assert any(f"pass through {closed}" in line for line in messages)
         assert closed.stat().st_mode & 0o777 == 0o701
     finally:
         stack.down()

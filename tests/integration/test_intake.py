@@ -53,7 +53,7 @@ class Cluster:
         records = [(b"k%d" % (i % 50), b"%d" % i, (), None) for i in range(first, first + count)]
         await self.producer.send_keyed(self.runtime.topic(name), records)
 
-    async def committed(self) -> dict[TopicPartition, int]:
+    async def committed_offsets(self) -> dict[TopicPartition, int]:
         offsets: dict[
             TopicPartition, OffsetAndMetadata
         ] = await self.admin.list_consumer_group_offsets(self.group)
@@ -130,27 +130,27 @@ async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
 
 
 class Looks:
-    """When each watchdog looked, by its own clock: that it ends nobody is seen once it has looked for long enough."""
+    """When each watchdog looked, by its own clock: only after a while does it show that it ends no worker."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._at_ms: defaultdict[StallDetector, list[int]] = defaultdict(list)
-        look = StallDetector.observe
+        observe = StallDetector.observe
 
-        def noted(
-            judge: StallDetector, now_ms: int, sights: Mapping[TopicPartition, LagSample]
+        def record(
+            detector: StallDetector, now_ms: int, samples: Mapping[TopicPartition, LagSample]
         ) -> list[Stall]:
-            stalls = look(judge, now_ms, sights)
-            self._at_ms[judge].append(now_ms)
+            stalls = observe(detector, now_ms, samples)
+            self._at_ms[detector].append(now_ms)
             return stalls
 
-        monkeypatch.setattr(StallDetector, "look", noted)
+        monkeypatch.setattr(StallDetector, "observe", record)
 
     async def go_on_for(self, passed_ms: int, *workers: Worker) -> None:
         """Until each worker's watchdog has seen twice so long a time pass, from now on, or one was ended by it."""
-        before = {judge: len(looks) for judge, looks in self._at_ms.items()}
+        before = {detector: len(looks) for detector, looks in self._at_ms.items()}
 
         def have_looked() -> bool:
-            since = [looks[before.get(judge, 0) :] for judge, looks in self._at_ms.items()]
+            since = [looks[before.get(detector, 0) :] for detector, looks in self._at_ms.items()]
             spans = [looks[-1] - looks[0] for looks in since if looks]
             has_ended = any(worker.app.crashed for worker in workers)
             return has_ended or (len(spans) == len(workers) and min(spans) >= 2 * passed_ms)
@@ -197,7 +197,7 @@ async def test_everything_of_a_pattern_is_read_once_in_order_and_committed(clust
     reached: dict[TopicPartition, int] = {}
     for batch in worker.batches:
         reached[batch.tp] = batch.next_offset
-    assert await cluster.committed() == reached, (
+    assert await cluster.committed_offsets() == reached, (
         "what is done is committed at the latest when the worker stops"
     )
     assert not any(tp.topic.endswith(".dlt") for tp in reached)
@@ -248,9 +248,9 @@ async def test_a_worker_that_joins_takes_over_without_loss(cluster):
                 await until(lambda: {v for w in workers for v in w.values} == everything)
     values = Counter(v for worker in workers for v in worker.values)
     assert set(values) == everything
-    # A rebalance waits for the work in hand and commits it, so an orderly change does nothing twice.
+    # A rebalance waits for the work in progress and commits it, so an orderly change does nothing twice.
     assert sum(values.values()) == count
-    assert sum((await cluster.committed()).values()) == count
+    assert sum((await cluster.committed_offsets()).values()) == count
 
 
 async def test_positions_that_are_claimed_win_over_committed_ones(cluster):
@@ -316,7 +316,7 @@ async def test_markers_and_aborted_records_lie_inside_batches_and_are_no_lag(clu
         await until(lambda: worker.intake.status()[tp].reached_offset == 24)
 
         async def is_committed() -> bool:
-            return await cluster.committed() == {tp: 24}
+            return await cluster.committed_offsets() == {tp: 24}
 
         await until(
             is_committed
@@ -361,7 +361,9 @@ async def test_records_deleted_before_they_were_read_end_the_worker_by_name(clus
     assert isinstance(worker.app.crash_reason, OffsetHole)
     assert worker.app.crash_reason.exit_code == 73
     assert worker.records == []
-    assert await cluster.committed() == {TopicPartition(topic, 0): 10}, "positions are never reset"
+    assert await cluster.committed_offsets() == {TopicPartition(topic, 0): 10}, (
+        "positions are never reset"
+    )
 
 
 async def append_with_header_name(bootstrap_servers: str, topic: str, name: bytes) -> int:
@@ -465,7 +467,7 @@ async def test_waiting_for_a_database_is_reported_and_not_killed(cluster, looks)
         assert worker.intake.status()[tp].waiting is None
 
 
-async def test_lag_on_a_partition_that_nobody_reads_ends_a_worker(cluster):
+async def test_lag_on_a_partition_that_no_worker_reads_ends_a_worker(cluster):
     # The worker is in the group and has nothing: its twin holds the only partition and does not move.
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
@@ -513,16 +515,16 @@ async def test_lag_of_a_partition_that_waits_at_its_holder_ends_no_other_worker(
         )
         await looks.go_on_for(2_000, *workers)
         assert not any(worker.app.crashed for worker in workers)
-        told = await cluster.admin.list_consumer_group_offsets(cluster.group)
-        assert told[TopicPartition(topic, 0)].metadata.endswith(waits_for), (
-            "others are not told what it waits for"
+        committed = await cluster.admin.list_consumer_group_offsets(cluster.group)
+        assert committed[TopicPartition(topic, 0)].metadata.endswith(waits_for), (
+            "others are not committed what it waits for"
         )
         waits_for = None
         await until(lambda: len(holder.records) + len(other.records) == 100)
 
 
 async def test_a_worker_that_the_group_does_not_let_in_ends_with_the_reason(cluster):
-    # It never has a partition to fetch from, and only who fetches is told.
+    # It never has a partition to fetch from, and only who fetches is committed.
     await cluster.create("in", partitions=1)
     topic = cluster.runtime.topic("in")
     async with running(member := Worker(cluster, topics=[topic])):
@@ -558,22 +560,11 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     await cluster.create("in", partitions=2)
     await cluster.create("control", partitions=1)
     topic, control = cluster.runtime.topic("in"), cluster.runtime.topic("control")
-    reloads: list[int] = []
-
-    async def reload() -> None:
-        reloads.append(1)
-
     limits = {"stall_ms": 800, "unheld_stall_ms": 800, "interval_ms": 100}
     workers = [Worker(cluster, topics=[topic], watchdog=limits) for _ in range(2)]
     for worker in workers:
         worker.app.supervise(
-            Control(
-                cluster.runtime.bootstrap_servers,
-                control,
-                "work",
-                [worker.intake],
-                on_reload=reload,
-            )
+            Control(cluster.runtime.bootstrap_servers, control, "work", [worker.intake])
         )
 
     async def command(text: bytes) -> None:
@@ -582,39 +573,45 @@ async def test_a_command_pauses_and_resumes_every_worker(cluster, looks):
     async with running(*workers):
         await until(lambda: all(worker.intake.status() for worker in workers))
 
-        async def reloaded() -> bool:
-            await command(b"nonsense")
-            await command(b'{"command":"reload","component":"*"}')
-            await asyncio.sleep(0.1)
-            return len(reloads) >= 4
+        def waiting() -> list[str | None]:
+            return [status.waiting for w in workers for status in w.intake.status().values()]
 
-        await until(reloaded)  # both listen now; commands from before that are not meant for them
+        async def all_obey() -> bool:
+            await command(b"nonsense")
+            await command(b'{"command":"reload","component":"*"}')  # of an earlier release
+            await command(b'{"command":"pause","component":"*"}')
+            await asyncio.sleep(0.1)
+            return all(waiting())
+
+        await until(all_obey)  # both listen now; commands from before do not reach them
+        await command(b'{"command":"resume","component":"*"}')
+        await until(lambda: not any(waiting()))
         await command(b'{"command":"pause","component":"other"}')
         await command(b'{"command":"pause","component":"work"}')
-        await until(lambda: all(s.waiting for w in workers for s in w.intake.status().values()))
+        await until(lambda: all(waiting()))
         await cluster.fill("in", 100)
         await looks.go_on_for(800, *workers)
         assert not any(worker.records or worker.app.crashed for worker in workers), (
-            "a pause is no stall"
+            "a pause is not a stall"
         )
         await command(b'{"command":"resume","component":"*"}')
         await until(lambda: sum(len(worker.records) for worker in workers) == 100)
 
 
-async def test_what_cannot_be_used_is_buried_and_the_partition_goes_on(cluster):
+async def test_an_unusable_record_becomes_a_dead_letter_and_the_partition_goes_on(cluster):
     await cluster.create("in", partitions=2)
     await cluster.create("in.dlt", partitions=1)
     topic = cluster.runtime.topic("in")
     await cluster.fill("in", 200)
     worker = Worker(cluster, topics=[topic])
-    graves = KafkaDeadLetterSink(worker.producer, "work", "test")
+    sink = KafkaDeadLetterSink(worker.producer, "work", "test")
 
-    async def bury_sevens(batch: RecordBatch) -> None:
+    async def reject_sevens(batch: RecordBatch) -> None:
         for record in batch.records:
             if record.value.endswith(b"7"):
-                await graves.publish(record, "MALFORMED", "ends in 7")
+                await sink.publish(record, "MALFORMED", "ends in 7")
 
-    worker.on_batch = bury_sevens
+    worker.on_batch = reject_sevens
     async with running(worker):
         await until(lambda: len(worker.records) == 200)
     reader = Worker(cluster, topics=[f"{topic}.dlt"])

@@ -19,9 +19,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pitboss.settings import Runtime
-from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app, run_worker
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import IntakeSettings
+from runtime.kafka.process import run_worker
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from runtime.kafka.watchdog import WatchdogSettings
 from schemas.errors import Fenced
@@ -96,7 +97,7 @@ class Process:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(90):
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def code(self) -> int:
@@ -144,7 +145,7 @@ async def fill(runtime: Runtime, count: int = 100) -> None:
         )
 
 
-async def committed(runtime: Runtime) -> int:
+async def committed_offsets(runtime: Runtime) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
     try:
@@ -160,7 +161,7 @@ async def test_a_signal_drains_commits_and_ends_with_0(runtime, start, number):
     worker = start("slow")
     await worker.until(lambda: len(worker.events) == PARTITIONS)  # and none of them is done yet
     assert await worker.end(number) == 0
-    assert await committed(runtime) == worker.got == 100, (
+    assert await committed_offsets(runtime) == worker.got == 100, (
         "the work in hand was finished and committed"
     )
 
@@ -171,14 +172,14 @@ async def test_an_error_ends_the_process_with_its_code_and_commits_nothing_of_it
 ):
     await fill(runtime)
     assert await start(behaviour).code() == code
-    assert await committed(runtime) == 0
+    assert await committed_offsets(runtime) == 0
 
 
 async def test_without_a_broker_a_worker_ends_with_unavailable(start):
     assert await start(bootstrap="127.0.0.1:1").code() == 69
 
 
-async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_nobody(
+async def test_a_static_member_that_was_killed_comes_back_at_once_and_disturbs_no_other(
     runtime, start
 ):
     first, second = start(instance="worker-1"), start(instance="worker-2")

@@ -428,7 +428,7 @@ async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_u
     async with working(worker):
         await until(lambda: TopicPartition(raw, 0) in worker.intake.status(), "the topic is found")
         await append(runtime, [RawEvent("newone", b"p", b"{}", (), START_MS, 0)])
-        waits = f"UNAVAILABLE: there is no topic {raw}.dlt: run `pitboss topics create`"
+        waits = f"UNAVAILABLE: the topic {raw}.dlt does not exist: run `pitboss topics create`"
         await until(
             lambda: waits in {status.waiting for status in worker.intake.status().values()},
             "it is told",

@@ -29,7 +29,7 @@ from tests.unit.ledger_events import bet, deposit, log_event
 
 pytestmark = pytest.mark.integration
 
-S, I, U, D = "SELECT", "INSERT", "UPDATE", "DELETE"
+S, I, U, D = "SELECT", "INSERT", "UPDATE", "DELETE"  # noqa: E741
 WRITER = {
     "public.entry": {S, I},
     "public.repeat": {S, I},
@@ -291,7 +291,7 @@ def test_a_real_worker_with_a_superusers_login_stops_where_the_writer_may_not(ru
     with psycopg.connect(runtime.database_url) as connection:
         connection.execute("REVOKE INSERT ON installation FROM pitboss_writer")
     done = subprocess.run(
-        [sys.executable, "-m", "pitboss.workers.worker", "ledger"],
+        [sys.executable, "-m", "pitboss.workers", "ledger"],
         env=worker_environment(runtime),
         capture_output=True,
         text=True,

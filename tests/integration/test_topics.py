@@ -35,7 +35,7 @@ LOG = "wallet.transactions.v1"
 
 
 @pytest.fixture
-async def created(runtime: Runtime) -> TopicCreation:
+async def creation(runtime: Runtime) -> TopicCreation:
     return await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
 
 
@@ -52,19 +52,19 @@ async def names_on_broker(runtime: Runtime) -> set[str]:
         return {name for name in await admin.list_topics() if name.startswith(runtime.prefix)}
 
 
-async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, created):
+async def test_every_topic_of_the_catalogue_is_created_as_it_should_be(runtime, creation):
     expected = {qualified_name(topic.name, runtime.namespace) for topic in catalogue(PROVIDERS)}
-    assert set(created.created) == expected == await names_on_broker(runtime)
-    assert created.existing == ()
+    assert set(creation.created) == expected == await names_on_broker(runtime)
+    assert creation.existing == ()
     assert (
         await check_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
         == []
     )
 
 
-async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, created):
+async def test_creating_again_changes_nothing_and_adds_what_is_new(runtime, creation):
     again = await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS)
-    assert again == TopicCreation((), created.created)
+    assert again == TopicCreation((), creation.created)
     more = await create_topics(
         runtime.bootstrap_servers, runtime.namespace, (*PROVIDERS, "house"), PARTITIONS
     )
@@ -117,7 +117,7 @@ async def test_differences_are_named_one_by_one(runtime):
     }
 
 
-async def test_a_raw_topic_that_somebody_else_has_made_gets_its_dead_letter_topic(runtime, created):
+async def test_a_raw_topic_that_was_made_by_others_gets_its_dead_letter_topic(runtime, creation):
     raw = "provider.newone.raw.v1"
     others = ("provider.newone.raw.v2", "newone.raw.v1", f"x.{raw}")
     async with admin_client(runtime.bootstrap_servers) as admin:
@@ -137,16 +137,16 @@ async def test_a_raw_topic_that_somebody_else_has_made_gets_its_dead_letter_topi
 
 async def until_there(runtime: Runtime, names: set[str]) -> None:
     async with asyncio.timeout(20):
-        while not names <= await names_on_broker(runtime):  # the broker tells nobody
+        while not names <= await names_on_broker(runtime):  # noqa: ASYNC110  # the broker does not notify
             await asyncio.sleep(0.05)
 
 
-async def test_created_topics_take_records_at_once(runtime, created, producer):
-    for topic in created.created:
+async def test_created_topics_take_records_at_once(runtime, creation, producer):
+    for topic in creation.created:
         assert (await producer.send_and_wait(topic, b"{}", key=b"k", partition=0)).offset == 0
 
 
-async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created, producer):
+async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, creation, producer):
     topic, group = runtime.topic(LOG), runtime.group("ledger.sink")
     for partition, records in enumerate((5, 3)):
         for _ in range(records):
@@ -168,25 +168,25 @@ async def test_lag_is_what_lies_between_the_commit_and_the_end(runtime, created,
     assert await measure_lag(runtime.bootstrap_servers, "") == []
 
 
-async def test_a_group_of_deleted_topics_has_no_lag(runtime, created):
-    part = TopicPartition(runtime.topic(LOG), 0)
+async def test_a_group_of_deleted_topics_has_no_lag(runtime, creation):
+    tp = TopicPartition(runtime.topic(LOG), 0)
     async with AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers,
         group_id=runtime.group("gone"),
         enable_auto_commit=False,
     ) as consumer:
-        consumer.assign([part])
-        await consumer.commit({part: 0})
+        consumer.assign([tp])
+        await consumer.commit({tp: 0})
     await delete_topics(runtime.bootstrap_servers, runtime.namespace)
     assert await measure_lag(runtime.bootstrap_servers, runtime.namespace) == []
 
 
-async def test_deleting_removes_the_namespace_and_no_other(runtime, created):
+async def test_deleting_removes_the_namespace_and_no_other(runtime, creation):
     other = replace(runtime, namespace=f"{runtime.namespace}x")
     await create_topics(other.bootstrap_servers, other.namespace, (), 1)
     try:
         assert set(await delete_topics(runtime.bootstrap_servers, runtime.namespace)) == set(
-            created.created
+            creation.created
         )
         assert await names_on_broker(runtime) == set()
         assert await delete_topics(runtime.bootstrap_servers, runtime.namespace) == ()
@@ -250,12 +250,12 @@ def test_the_commands_create_check_and_count(runtime, pitboss):
 
 
 async def commit(runtime: Runtime, group: str, topic: str) -> None:
-    part = TopicPartition(topic, 0)
+    tp = TopicPartition(topic, 0)
     async with AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, group_id=group, enable_auto_commit=False
     ) as consumer:
-        consumer.assign([part])
-        await consumer.commit({part: 0})
+        consumer.assign([tp])
+        await consumer.commit({tp: 0})
 
 
 def test_a_command_without_a_broker_ends_with_its_code(runtime, pitboss, monkeypatch):

@@ -1,7 +1,7 @@
 """Whatever happens between two pieces: each record is handed out once and in order, and what is committed is durable.
 
 The broker and aiokafka's rules for positions are played, and so is time: a run of virtual minutes takes milliseconds,
-and a run in which everybody waits for somebody is a deadlock that is seen at once.
+and a run in which every task waits for another is a deadlock that is seen at once.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Worker:
             self.tried[batch] = offsets
             assert self.intake.is_current(batch)
             expected = self.nexts.get((batch.assignment, tp), self.broker.committed.get(tp, 0))
-            # Only what two fetches showed to be no record, behind all that was done, is left out (`tails.py`).
+            # Only what two fetches showed to be no record, behind all that was done, is left out (`trailing_offsets.py`).
             left_out = batch.from_offset - expected
             assert 0 <= left_out <= self.intake.gap_offsets, (
                 f"{batch} begins elsewhere than at {expected}"

@@ -274,10 +274,10 @@ class Client:
                 del self.answers[tp]
             # Only at a place without a gap: there, two answers that differ end the worker, as they should.
             now = self.listener._current
-            is_looked_at = now.gaps.is_pending(tp) or now._tails.get(tp, (-1,))[
-                0
-            ] == now.next_offset(tp)
-            if offsets and self.to_lose and now.next_offset(tp) == offsets[0] and not is_looked_at:
+            is_compared = now.gaps.is_pending(tp) or now._trailing.is_pending(
+                tp, now.next_offset(tp)
+            )
+            if offsets and self.to_lose and now.next_offset(tp) == offsets[0] and not is_compared:
                 offsets, self.to_lose = offsets[self.to_lose :], 0
             if offsets:
                 found[tp] = [

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pitboss.cli.main import cli
 from pitboss.embedded.processes import ProcessId
 from pitboss.embedded.stack import ServerStatus, Stack
-from pitboss.state import StackState
+from pitboss.embedded.state import StackState
 
 
 @pytest.fixture
@@ -44,17 +44,17 @@ def test_up_tells_as_json_what_status_tells(pitboss, tmp_path, monkeypatch):
         lambda _: [ServerStatus("kafka", True, 7, "127.0.0.1:1", tmp_path / "kafka.log")],
     )
     done = pitboss("up", "--json")
-    said = json.loads(done.stdout)
-    assert said["servers"] == json.loads(pitboss("status", "--json").stdout)["servers"]
-    assert said["servers"][0]["log"] == str(tmp_path / "kafka.log")
-    assert said["home"] == str(tmp_path / ".pitboss")
-    assert said["took_s"] >= 0
+    output = json.loads(done.stdout)
+    assert output["servers"] == json.loads(pitboss("status", "--json").stdout)["servers"]
+    assert output["servers"][0]["log"] == str(tmp_path / "kafka.log")
+    assert output["home"] == str(tmp_path / ".pitboss")
+    assert output["took_s"] >= 0
     assert "secret" not in done.stdout
     assert "secret" not in pitboss("up").stdout
 
 
 @pytest.mark.parametrize("command", [("provision",), ("provision", "--dry-run"), ("run", "ledger")])
-def test_a_database_that_is_away_is_told_as_such(pitboss, monkeypatch, command):
+def test_a_database_that_is_away_is_named_as_such(pitboss, monkeypatch, command):
     monkeypatch.setenv("PITBOSS_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("PITBOSS_DATABASE", "postgresql://u@127.0.0.1:1/postgres")
     done = pitboss(*command)

@@ -9,20 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pitboss.embedded.processes import ProcessId
+from pitboss.embedded.state import (
+    NoStack,
+    StackState,
+    forget_state,
+    read_state,
+    resolve_runtime,
+    write_state,
+)
 from pitboss.settings import (
     NAMESPACE_PATTERN,
-    NoStack,
     check_namespace,
+    read_currencies,
     read_operator_settings,
     read_settings,
     read_worker_settings,
-    resolve_runtime,
     runtime_of,
     without_password,
     worker_environment,
 )
-from pitboss.state import StackState, forget_state, read_state, write_state
-from pitboss.workers.worker import read_currencies
 from schemas.errors import UsageError
 
 GIVEN = {
@@ -92,7 +97,7 @@ def test_a_worker_resolves_the_very_runtime_that_it_was_given():
     assert "PATH" in environ
 
 
-def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
+def test_workers_of_one_name_on_two_hosts_have_different_ids(monkeypatch):
     """Kafka fences one of two members with the same id, and its partitions go back and forth."""
     runtime = runtime_of("b:1", GIVEN["PITBOSS_DATABASE"], "load")
 
@@ -106,7 +111,7 @@ def test_workers_of_one_name_on_two_hosts_are_told_apart(monkeypatch):
     assert id_on("örtlich host") == "_rtlich_host-ledger-1", "Kafka takes no other characters"
     assert id_on("localhost", ours="rack-7") == "rack-7-ledger-1"
     assert id_on("a.example", ours="rack-7", worker="") == "", (
-        "without a name it is no member that comes back"
+        "without a name it is not a static member"
     )
 
 
@@ -169,7 +174,7 @@ def _own_pid() -> int:
     return os.getpid()
 
 
-def test_what_one_person_may_adjust_alone_is_said_by_currency():
+def test_what_one_operator_may_adjust_alone_is_set_by_currency():
     assert read_operator_settings({}).adjust_alone == {}
     assert read_operator_settings({"PITBOSS_ADJUST_ALONE": "EUR:100, BTC:0.01"}).adjust_alone == {
         "EUR": "100",
@@ -188,7 +193,7 @@ def test_currencies_of_an_installation_are_read_from_a_file(tmp_path):
     }
     assert read_currencies(read_worker_settings({})) == {}
     file.write_text("[]")
-    with pytest.raises(UsageError, match="currency"):
+    with pytest.raises(UsageError, match="currencies to decimals, got a list"):
         read_currencies(read_worker_settings({"PITBOSS_CURRENCIES_FILE": str(file)}))
 
 

@@ -1,4 +1,4 @@
-"""Every role composes without a server, with something to read and an ear for commands."""
+"""Every role composes without a server, with something to read and a listener for commands."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 
 import pytest
 
-from pitboss.settings import Runtime, WorkerSettings
+from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.workers import ROLES
+from pitboss.workers.__main__ import main
+from pitboss.workers.compose import compose
 from pitboss.workers.retirement_watch import RetirementWatch
-from pitboss.workers.worker import ROLES, compose, main, read_keyring
 from runtime.dead_letters.park_store import ParkStore
 from runtime.kafka.control import Control
 from schemas.errors import UsageError
 
-RUNTIME = Runtime("127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/pitboss_t", "t")
+RUNTIME = Runtime("127.0.0.1:1", "postgresql://user@127.0.0.1:1/pitboss_t", "t")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -30,7 +32,7 @@ def test_a_normaliser_watches_for_versions_that_go():
     assert any(isinstance(service, RetirementWatch) for service in app._supervised)
 
 
-def test_a_normaliser_has_a_park_table_only_where_that_was_asked_for(tmp_path):
+def test_a_normaliser_has_a_park_table_only_where_that_was_configured(tmp_path):
     def stores(settings: WorkerSettings) -> list[ParkStore]:
         services = compose("normalise", RUNTIME, settings)._supervised
         return [service for service in services if isinstance(service, ParkStore)]
@@ -45,7 +47,7 @@ def test_a_normaliser_has_a_park_table_only_where_that_was_asked_for(tmp_path):
         stores(WorkerSettings(keys_file=keys, park_providers=frozenset({"playngo", "hub88"})))
 
 
-def test_a_wrong_role_is_told_which_there_are(capsys):
+def test_a_wrong_role_is_answered_with_all_roles(capsys):
     assert main(["teleport"]) == UsageError.exit_code
     assert "normalise, ledger, resolve, fraud" in capsys.readouterr().err
     assert main([]) == UsageError.exit_code

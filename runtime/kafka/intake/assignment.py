@@ -1,7 +1,6 @@
-"""What one worker holds between two rebalances: which batches are out, which are done, what may be
-committed.
+"""The state of one assignment: which batches are out, which are done, what may be committed.
 
-Pure, but for a clock that says how long a try has lasted.
+Pure, except for a clock that measures how long a try has lasted.
 """
 
 from __future__ import annotations
@@ -16,35 +15,33 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.offset_gaps import OffsetGaps
 from runtime.kafka.intake.progress import PartitionProgress
+from runtime.kafka.intake.trailing_offsets import TrailingOffsets
 
 TRY_MAX_S: Final = 40.0
-"""For how long a new try may go on waiting for what the last one waited for: as long as a database
-may say nothing.
-"""
+"""How long a new try may go on waiting for what the last one waited for: as long as a database may
+be silent."""
 
 LIVENESS_CHARACTERS_MAX: Final = 500
-"""Of a reason that is committed: the broker takes 4,096 bytes of metadata."""
+"""Of a reason that is committed with an offset: the broker takes 4,096 bytes of metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """A held partition as the watchdog sees it; offsets are None until its start is known."""
+    """An assigned partition as the watchdog sees it; offsets are None until its start is known."""
 
     done_offset: int | None
     reached_offset: int | None
-    """`done`, or what follows it without a record: where nothing is unfinished, trailing markers
-    are behind us too.
+    """`done_offset`, or the end of the offsets without records behind it.
+
+    It is ahead of `done_offset` only while no batch is unfinished.
     """
     unfinished_batches: int
     waiting: str | None
-    """Why it is all right that nothing moves."""
+    """Reason why nothing has to move."""
 
 
 class Assignment:
-    """The partitions of one assignment.
-
-    Closed until their starts are known, and again when they are revoked.
-    """
+    """The partitions of one assignment; closed until their starts are known, and when revoked."""
 
     def __init__(
         self,
@@ -52,24 +49,29 @@ class Assignment:
         partitions: frozenset[TopicPartition] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Begin closed; `clock` gives seconds and only goes forward."""
         self.number = number
-        """Each assignment of an intake has its own; it marks the batches."""
+        """Unique among the assignments of an intake; it marks their batches."""
         self.partitions = partitions
         self.is_open = False
         self.in_progress: set[RecordBatch] = set()
+        """Batches between `begin` and `end`."""
         self.waiting: dict[TopicPartition, str] = {}
-        """What the last try could not go on without."""
+        """What the last try of a partition could not go on without."""
+        self.gaps = OffsetGaps()
         self._clock = clock
         self._tried_since: dict[TopicPartition, float] = {}
-        self._signs = 0
-        self.gaps = OffsetGaps()
+        self._notes_made = 0
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._positions: dict[TopicPartition, int] = {}
-        self._tails: dict[TopicPartition, tuple[int, int]] = {}
+        self._trailing = TrailingOffsets()
         self._are_committed = True
 
     def open(self, starts: Mapping[TopicPartition, int], *, are_committed: bool = True) -> None:
-        """Begin at these offsets; claimed ones are not what the group has committed."""
+        """Begin at these offsets; `are_committed` says whether the group has committed them.
+
+        Claimed offsets are not what the group has committed.
+        """
         self._progress = {
             tp: PartitionProgress(
                 offset, is_committed=are_committed, where=f"{tp.topic}-{tp.partition}"
@@ -82,22 +84,20 @@ class Assignment:
         self.is_open = True
 
     def close(self) -> None:
-        """Hand out nothing more, and let no more work begin."""
+        """Issue no more batches, and let no more work begin."""
         self.is_open = False
 
     def next_offset(self, tp: TopicPartition) -> int | None:
-        """Where the next fetch of the partition must begin; None while nothing of it may be handed
-        out.
-        """
+        """Return where the next fetch of the partition must begin; None while none may be used."""
         progress = self._progress.get(tp) if self.is_open else None
         return None if progress is None else progress.next_offset
 
     def next_offsets(self) -> dict[TopicPartition, int]:
-        """Where every partition is to be read from."""
+        """Return where the next fetch of every partition must begin."""
         return {tp: progress.next_offset for tp, progress in self._progress.items()}
 
     def partitions_with_room(self, records_max: int) -> list[TopicPartition]:
-        """Partitions of which at most so many records are unfinished."""
+        """Return the partitions that have at most so many unfinished records; none while closed."""
         if not self.is_open:
             return []
         return [
@@ -113,26 +113,32 @@ class Assignment:
         next_offset: int,
         on_done: Callable[[RecordBatch], None],
     ) -> RecordBatch:
-        """The next batch of a partition: from where the last one ended up to `next_offset`."""
+        """Return the next batch of a partition: from the end of the last one to `next_offset`."""
         from_offset = self._progress[tp].issue(next_offset, len(records))
         return RecordBatch(
             tp.topic, tp.partition, from_offset, next_offset, records, self.number, on_done
         )
 
     def begin(self, batch: RecordBatch) -> bool:
-        """Whether work on the batch may begin; if so, it is in work until `end`."""
+        """Return whether work on the batch may begin; if so, it is in progress until `end`."""
         if not self.is_open or batch.assignment != self.number:
             return False
         self.in_progress.add(batch)
         self.begin_try([batch.tp])
         return True
 
+    def end(self, batch: RecordBatch, waiting: str | None) -> None:
+        """End work on the batch, for good or, with a reason in `waiting`, until the next try."""
+        self.in_progress.discard(batch)
+        if batch.assignment == self.number:
+            self.end_try([batch.tp], waiting)
+
     def begin_try(self, partitions: Iterable[TopicPartition]) -> None:
-        """A new try begins, of what may have waited before."""
+        """Begin a new try of partitions that may have waited before."""
         self._tried_since |= dict.fromkeys(partitions, self._clock())
 
     def end_try(self, partitions: Iterable[TopicPartition], reason: str | None) -> None:
-        """A try has ended: it waits for something, or, without a reason, for nothing more."""
+        """End a try of partitions; `reason` is what they wait for, None if for nothing more."""
         for tp in partitions:
             self._tried_since.pop(tp, None)
             if reason is None:
@@ -140,90 +146,85 @@ class Assignment:
             else:
                 self.waiting[tp] = reason
 
-    def end(self, batch: RecordBatch, waiting: str | None) -> None:
-        """Work on the batch is over, or waits for something."""
-        self.in_progress.discard(batch)
-        if batch.assignment == self.number:
-            self.end_try([batch.tp], waiting)
-
     def finish(self, batch: RecordBatch) -> None:
-        """The effects of the batch are durable.
+        """Mark a batch as done: its effects are durable.
 
-        One of another assignment changes nothing: others repeat it.
+        A batch of another assignment changes nothing: the present owner repeats it.
         """
         if batch.assignment == self.number:
             self._progress[batch.tp].finish(batch.from_offset)
 
     def committable(self) -> dict[TopicPartition, int]:
-        """The offsets that may be committed and are not."""
+        """Return the offsets that may be committed and are not."""
         return {
-            tp: p.done_offset
-            for tp, p in self._progress.items()
-            if p.done_offset > p.committed_offset
+            tp: progress.done_offset
+            for tp, progress in self._progress.items()
+            if progress.done_offset > progress.committed_offset
         }
 
     def note_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """The group has these offsets now."""
+        """Note that the group has committed these offsets."""
         for tp, offset in offsets.items():
             self._progress[tp].committed_offset = offset
 
     def liveness_notes(self, paused: str | None) -> dict[TopicPartition, tuple[int, str]]:
-        """Of each partition that waits, what is done and why it waits, told otherwise than the last
-        time.
+        """Return, for each waiting partition, its done offset and why it waits.
+
+        No two calls return the same text: it is committed as metadata, and only a change of it
+        shows others that this worker is alive.
         """
-        self._signs += 1
+        self._notes_made += 1
         return {
-            tp: (progress.done_offset, f"{self._signs} {reason[:LIVENESS_CHARACTERS_MAX]}")
+            tp: (progress.done_offset, f"{self._notes_made} {reason[:LIVENESS_CHARACTERS_MAX]}")
             for tp, progress in self._progress.items()
-            if self.is_open and (reason := self._reason(tp) or paused)
+            if self.is_open and (reason := self._wait_reason(tp) or paused)
         }
 
     def idle_partitions(self) -> list[TopicPartition]:
-        """Partitions of which nothing is unfinished."""
+        """Return the partitions without an unfinished batch."""
         return [tp for tp, progress in self._progress.items() if not progress.unfinished_batches]
 
     def note_position(self, tp: TopicPartition, position: int) -> int | None:
-        """An idle partition was read up to there, without a record; returns from where to read it
-        again, if it is.
+        """Note that an idle partition was read up to `position` without a record.
 
-        A client may have lost what lay there, so only what two fetches agree on is passed over.
-        With claimed starts nothing is: who keeps the position knows only batches, which must join,
-        and the group is never ahead of him.
+        Returns the offset from which to read it again, or None. A client may have lost what lay
+        there, so only what two fetches agree on is skipped. With claimed starts nothing is skipped:
+        the component that keeps the position knows only batches, which must join, and the group's
+        offset must never be ahead of that position.
         """
         self._positions[tp] = position
         progress = self._progress[tp]
         if position <= progress.next_offset or self.gaps.is_pending(tp):
             return None
-        start, seen = self._tails.get(tp, (-1, -1))
-        if start == progress.next_offset:
-            agreed = min(seen, position)
+        agreed = self._trailing.agreed_end(tp, progress.next_offset, position)
+        if agreed is not None:
             if self._are_committed:
-                self.gaps.gap_offsets += agreed - start
+                self.gaps.gap_offsets += agreed - progress.next_offset
                 progress.skip_to(agreed)
             if position == agreed:
                 return None
-        self._tails[tp] = (progress.next_offset, position)
+        self._trailing.remember(tp, progress.next_offset, position)
         return progress.next_offset
 
     def status(self, paused: str | None) -> dict[TopicPartition, PartitionStatus]:
-        """Every partition; `paused` is why nothing is fed at all."""
-        found = {}
+        """Return the status of every partition; `paused` is why nothing is read at all."""
+        status = {}
         for tp in self.partitions:
-            progress, waiting = self._progress.get(tp), self._reason(tp) or paused
+            progress, waiting = self._progress.get(tp), self._wait_reason(tp) or paused
             if progress is None:
-                found[tp] = PartitionStatus(None, None, 0, waiting)
+                status[tp] = PartitionStatus(None, None, 0, waiting)
                 continue
             reached = progress.done_offset
             if not progress.unfinished_batches:
                 reached = max(reached, self._positions.get(tp, 0))
-            found[tp] = PartitionStatus(
+            status[tp] = PartitionStatus(
                 progress.done_offset, reached, progress.unfinished_batches, waiting
             )
-        return found
+        return status
 
-    def _reason(self, tp: TopicPartition) -> str | None:
-        # A try that never ends is a stall. One that ends in time with what it has waited for before
-        # is none: a lock that is held is waited for by trying, not by pausing.
+    def _wait_reason(self, tp: TopicPartition) -> str | None:
+        # A try that never ends is a stall. A try that ends in time and waits for the same as the
+        # last one is not: a held lock is waited for by trying, not by pausing.
         since = self._tried_since.get(tp)
         has_hung = since is not None and self._clock() - since >= TRY_MAX_S
         return None if has_hung else self.waiting.get(tp)

@@ -1,24 +1,30 @@
-"""The way in: one consumer, cut into batches, committed only when the work is durable.
+"""Read topics in batches, and commit an offset only when the work before it is durable.
 
-Why nothing can be lost, in the order of a record's life:
+Why no record can be lost, in the order of a record's life:
 
-1. A partition begins at an offset that was written down after everything before it was durable: a
-   claimed position or the group's committed offset (`_start_assignment`). The client never chooses
-   or moves a position: its reset policy is `none`.
-2. A batch covers `[from, next)`: `from` is the `next` of the batch before, `next` the consumer's
-   position after the fetch (`_cut`). So batches join, and no record lies outside all of them. A
-   fetch that begins elsewhere than it should is thrown away, asked for again, and judged by the log
-   (`holes.py`). Batches of one partition that were cut one after the other are handed out as one
-   (`pieces.py`). Only what two fetches showed to be no record, behind all that is done, may be left
-   out of them, where no position is claimed (`tails.py`).
-3. Only `batch.done()` moves what may be committed, and only along an unbroken run (`progress.py`).
-4. At a revocation nothing more is handed out, the work in hand gets a bounded time, what is done is
-   committed, and the assignment is forgotten: a batch of it that is still around can mark nothing
-   as done any more (`_revoke`).
+1. Start. A partition starts at an offset that was stored after everything before it was durable:
+   a claimed position, else the group's committed offset (`_start_assignment`). Only a partition
+   that has neither starts by the `start` policy. What the client chooses by itself never counts:
+   it commits nothing, its reset policy is `none`, and what it fetched before our seek is
+   discarded.
+2. Read. A batch covers the offsets `[from, next)`. `from` is the `next` of the batch before, and
+   `next` is the consumer's position after the fetch (`_to_batches`). So the batches of an
+   assignment join, and no record lies outside all of them. A fetch that starts anywhere but at
+   `from` is discarded and repeated, and the log decides whether records are missing
+   (`offset_gaps.py`). Consecutive chunks of a partition are joined into one batch
+   (`chunked_reads.py`). The only offsets outside of all batches are those behind all finished
+   work that two fetches showed to hold no record, and only where no position is claimed
+   (`trailing_offsets.py`).
+3. Finish. Only `RecordBatch.mark_done` moves the offset that may be committed, and only along an
+   unbroken run of finished batches (`progress.py`). `_commit` commits that offset and no other.
+4. Revoke. Nothing more is sent to the agent, work in progress gets a bounded time, finished work is
+   committed, and the assignment is dropped (`_revoke`). A batch of a dropped assignment that is
+   still around can mark nothing as done.
 
-So a crash anywhere repeats some work and skips none. Back-pressure: a partition whose next batch
-could exceed `records_ahead_max` unfinished records is not read further, and the channel bounds all
-partitions together.
+So a crash at any point repeats some work and skips none.
+
+Back-pressure: a partition whose next batch could exceed `records_ahead_max` unfinished records is
+not read further, and the bounded channel limits all partitions together.
 """
 
 from __future__ import annotations
@@ -27,11 +33,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import (
+    CommitFailedError,
     ConsumerStoppedError,
+    IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
@@ -40,13 +48,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from mode import Service
 
 from runtime.kafka.batches import BatchChannel, RecordBatch
-from runtime.kafka.clients import (
-    IntakeSettings,
-    is_retriable,
-    new_consumer,
-    start_client,
-    stop_client,
-)
+from runtime.kafka.clients import is_retriable, start_client, stop_client
 from runtime.kafka.intake.assignment import Assignment, PartitionStatus
 from runtime.kafka.intake.chunked_reads import (
     CHUNK_RECORDS,
@@ -55,7 +57,7 @@ from runtime.kafka.intake.chunked_reads import (
     join_chunks,
     read_chunk,
 )
-from runtime.kafka.intake.commits import LIVENESS_EVERY_COMMITS, NO_NOTES, commit
+from runtime.kafka.intake.consumer import IntakeSettings, new_consumer
 from runtime.kafka.intake.corrupt_records import corrupt_record_error
 from runtime.kafka.intake.linger import Linger
 from runtime.kafka.intake.offset_gaps import outside_log_error
@@ -66,20 +68,25 @@ from schemas.errors import Unavailable
 
 __all__ = ["Intake", "IntakeSettings", "PartitionStatus", "StartPositions"]
 
-IDLE_POLL_MS = 200
-BUSY_POLL_MS = 20
-"""While a partition has no room: how soon it is looked at again."""
+IDLE_POLL_MS: Final = 200
+BUSY_POLL_MS: Final = 20
+"""Longest poll while some partition has no room: it is looked at again this soon."""
 
-NO_PARTITION, GROUP_ERROR_POLL_S = TopicPartition("", 0), 1.0
-"""Fetched from while nothing may be: only who fetches is told what is wrong with the group, and it
-rests until then.
-"""
+NO_PARTITION: Final = TopicPartition("", 0)
+"""Fetched from while nothing may be read: aiokafka reports a group's errors only to a fetch."""
+GROUP_ERROR_POLL_S = 1.0
+"""Interval of those fetches; aiokafka goes on joining only after it has reported an error."""
 
 RETRY_S = 0.5
 
+COMMIT_TIMEOUT_S: Final = 10.0
+
+LIVENESS_EVERY_COMMITS: Final = 10
+"""Commits from one liveness note to the next: ten seconds by default."""
+
 
 class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
-    """Feeds the batches of a group's topics to a channel, and commits what is done."""
+    """Service that sends the batches of a group's topics to a channel and commits finished work."""
 
     def __init__(
         self,
@@ -92,6 +99,11 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         reader: Reader | None = None,
         **kwargs: Any,
     ) -> None:
+        """Take what to read, by names or by a pattern; connect to nothing yet.
+
+        `positions` are those of a component that keeps its own; `reader` turns records into
+        something smaller while they are fetched (`chunked_reads.py`).
+        """
         super().__init__(**kwargs)
         self.settings = settings
         self.topics = tuple(topics)
@@ -106,46 +118,47 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._starting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._must_check_trailing = False
-        self._linger = Linger()
+        self._linger = Linger(settings.batch_records_max)
 
-    # What agents, the watchdog and the control topic use.
+    # For agents, the watchdog and the control topic.
 
     @property
     def assignment(self) -> int:
-        """The number of the current assignment, counted up at each revocation."""
+        """Number of the current assignment; each revocation adds one."""
         return self._current.number
 
     @property
     def gap_offsets(self) -> int:
-        """Offsets since the start that a second fetch confirmed to hold no record."""
+        """Number of offsets since the start that two fetches showed to hold no record."""
         return self._gap_offsets + self._current.gaps.gap_offsets
 
     def is_current(self, batch: RecordBatch) -> bool:
-        """Whether the batch belongs to the partitions that this worker has now."""
+        """Return whether the batch belongs to the current assignment."""
         return batch.assignment == self._current.number
 
     def begin(self, batch: RecordBatch) -> bool:
-        """Whether to work on the batch: not if it is stale or its partition is being let go."""
+        """Return whether to work on the batch; if so, it is in progress until `end`.
+
+        Not if the batch is stale or its partition is being revoked.
+        """
         return self._current.begin(batch)
 
     def end(self, batch: RecordBatch, *, waiting: str | None = None) -> None:
-        """Work on the batch is over for now; `waiting` says what it waits for until it is tried
-        again.
-        """
+        """End a try to work on the batch; `waiting` is what the next try waits for."""
         self._current.end(batch, waiting)
         self._changed.set()
 
     def pause(self, reason: str) -> None:
-        """Feed nothing until `resume`; what is on the channel is still worked off."""
+        """Send no more batches until `resume`; those on the channel are still worked off."""
         self._paused = reason
 
     def resume(self) -> None:
-        """Go on feeding."""
+        """Send batches again."""
         self._paused = None
         self._changed.set()
 
     def status(self) -> dict[TopicPartition, PartitionStatus]:
-        """Every held partition."""
+        """Return the status of every assigned partition."""
         return self._current.status(self._paused)
 
     # Start and stop.
@@ -158,183 +171,173 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.subscribe(topics=self.topics, pattern=self.pattern, listener=self)
 
     async def on_stop(self) -> None:
-        """Let everything go and leave the group: others take over, of a static member when its
-        session has ended.
+        """Revoke everything and leave the group; other members take over.
+
+        A static member does not leave: its partitions move when its session has timed out.
         """
         if self._consumer is not None:
             await self._or_crash(self._revoke)
             await stop_client(self._consumer)
 
-    # Assign and revoke. aiokafka logs and forgets what a listener raises, so it has to crash us by
-    # hand.
+    # Assign and revoke. aiokafka logs and drops what a listener raises, so a failure has to crash
+    # this service explicitly.
 
     async def on_partitions_revoked(
-        self, revoked: Collection[TopicPartition]
-    ) -> None:  # always all
-        """Called before the consumer rejoins its group; it rejoins when this returns."""
+        self,
+        revoked: Collection[TopicPartition],  # noqa: ARG002  # always all of them
+    ) -> None:
+        """Give up all partitions; the consumer rejoins its group when this returns."""
         await self._or_crash(self._revoke)
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Called when the consumer has joined.
-
-        Returns at once: no heartbeat is sent while it runs.
-        """
+        """Start an assignment in a task of its own: no heartbeat is sent until this returns."""
         if self.should_stop:
-            return  # the consumer may join once more on its way out
+            return  # the consumer may join once more while it is being stopped
         self._current = Assignment(self._current.number, frozenset(assigned))
         self._starting = asyncio.create_task(self._or_crash(self._start_assignment))
 
     async def _or_crash(self, act: Callable[[], Awaitable[None]]) -> None:
         try:
             await act()
-        except Exception as error:  # see above
+        except Exception as error:  # noqa: BLE001  # see above
             await self.crash(error)
 
     async def _start_assignment(self) -> None:
-        now = self._current
-        starts = await await_start_offsets(self._client, now, self._positions, self.settings)
-        if not now.partitions <= self._client.assignment():
-            return  # on the way to the next assignment
-        # No await from here on: a fetch is either from before the seek, and dropped, or begins at
-        # the start.
+        current = self._current
+        starts = await await_start_offsets(self._client, current, self._positions, self.settings)
+        if not current.partitions <= self._client.assignment():
+            return  # the next rebalance is already under way
+        # No await from here on: a fetch either is from before the seek, and discarded, or begins at
+        # the start offset.
         for tp, offset in starts.items():
             self._client.seek(tp, offset)
-        now.open(starts, are_committed=self._positions is None)
+        current.open(starts, are_committed=self._positions is None)
         self._changed.set()
-        self.log.info("assignment %d begins at %s", now.number, format_offsets(starts))
+        self.log.info("assignment %d begins at %s", current.number, format_offsets(starts))
 
     async def _revoke(self) -> None:
-        now = self._current
-        now.close()
+        current = self._current
+        current.close()
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
         if not self.crashed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_timeout_ms / 1000):
-                    await self._wait_until(lambda: not now.in_progress)
-        if now.in_progress:
-            self.log.warning("unfinished, to be repeated: %s", ", ".join(map(str, now.in_progress)))
-        await commit(self._client, now)
-        self._gap_offsets += now.gaps.gap_offsets
-        self._current = Assignment(now.number + 1)
-        if self._positions and now.partitions:
+                    await self._wait_until(lambda: not current.in_progress)
+        if current.in_progress:
+            unfinished = ", ".join(map(str, current.in_progress))
+            self.log.warning("unfinished, to be repeated: %s", unfinished)
+        await self._commit(current)
+        self._gap_offsets += current.gaps.gap_offsets
+        self._current = Assignment(current.number + 1)
+        if self._positions and current.partitions:
             try:
-                await self._positions.release(now.partitions)
+                await self._positions.release(current.partitions)
             except Unavailable as error:
-                self.log.warning(
-                    "positions are not released, the next claim takes them over: %s", error
-                )
+                self.log.warning("positions are not released, the next claim takes over: %s", error)
 
-    # Feeding.
+    # Read.
 
     @Service.task
     @crash_on_stray_cancel
     async def _read_loop(self) -> None:
         while not self.should_stop:
-            room = await self._await_room()
-            is_busy = len(room) < len(self._current.partitions)
-            fed = await self._read(room, BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
-            is_much = fed >= self.settings.batch_records_max // 4
-            # There will be more: a full batch of each partition that has one.
-            for tp in self._partitions_with_room() if is_much else ():
-                await self._read([tp])
-            if wait_s := self._linger.after_fetch(fed, is_much=is_much):
-                await self.sleep(wait_s)
+            readable = await self._await_room()
+            is_busy = len(readable) < len(self._current.partitions)
+            records = await self._read(readable, BUSY_POLL_MS if is_busy else IDLE_POLL_MS)
+            linger_s = self._linger.after_fetch(records)
+            if self._linger.expects_more:
+                # A full batch of each partition that has one.
+                for tp in self._partitions_with_room():
+                    await self._read([tp])
+            if linger_s:
+                await self.sleep(linger_s)
 
     async def _read(self, partitions: Sequence[TopicPartition], timeout_ms: int = 0) -> int:
-        """Hand out what is there, or what comes first; how many records that were."""
-        pieces: list[RecordBatch] = []
-        left = rested_at = self.settings.batch_records_max
-        wait_ms = timeout_ms
-        behind_ms = self._linger.second_fetch_ms if timeout_ms else None
+        """Send one batch of each partition to the channel, and return how many records they hold.
+
+        All of them together hold at most `batch_records_max` records. Waits `timeout_ms` for the
+        first record.
+        """
+        chunks: list[RecordBatch] = []
         has_failed = False
         try:
-            while left:
-                asked = min(left, CHUNK_RECORDS) if self._reader else left
-                piece = await self._fetch_chunk(partitions, wait_ms, asked)
-                pieces += piece
-                fetched = sum(batch.count for batch in piece)
-                left -= fetched
-                if rested_at - left >= YIELD_RECORDS:
-                    await asyncio.sleep(0)
-                    rested_at = left
-                if fetched == asked:
-                    wait_ms = 0
-                elif fetched and behind_ms is not None:
-                    wait_ms, behind_ms = behind_ms, None
-                else:
-                    break
+            await self._fetch_chunks(partitions, timeout_ms, chunks)
         except ConsumerStoppedError:
             pass
         except KafkaError as error:
             has_failed = self._recover(error)
-        for batch in filter(self.is_current, join_chunks(pieces)):
+        # What was fetched before a failure is complete up to where the next read begins.
+        for batch in filter(self.is_current, join_chunks(chunks)):
             await self._channel.put(batch)
-        await asyncio.sleep(0)  # and the agent begins before more is read
+        await asyncio.sleep(0)  # the agent begins before more is read
         if has_failed:
             await self.sleep(RETRY_S)
-        return self.settings.batch_records_max - left
+        return sum(chunk.count for chunk in chunks)
+
+    async def _fetch_chunks(
+        self, partitions: Sequence[TopicPartition], timeout_ms: int, chunks: list[RecordBatch]
+    ) -> None:
+        """Append chunks to `chunks`, until they fill a batch or no more records are ready."""
+        left = self.settings.batch_records_max
+        since_yield = 0
+        wait_ms = timeout_ms
+        second_fetch_ms = self._linger.second_fetch_ms if timeout_ms else None
+        while left:
+            records_max = min(left, CHUNK_RECORDS) if self._reader else left
+            fetched = await self._fetch_chunk(partitions, wait_ms, records_max)
+            chunks += fetched
+            records = sum(chunk.count for chunk in fetched)
+            left -= records
+            since_yield += records
+            if since_yield >= YIELD_RECORDS:
+                await asyncio.sleep(0)
+                since_yield = 0
+            if records == records_max:
+                wait_ms = 0
+            elif records and second_fetch_ms is not None:
+                wait_ms, second_fetch_ms = second_fetch_ms, None
+            else:
+                return
 
     async def _fetch_chunk(
         self, partitions: Sequence[TopicPartition], wait_ms: int, records_max: int
     ) -> list[RecordBatch]:
-        now = self._current
-        if unknown := now.gaps.unknown_log_starts():
-            now.gaps.set_log_starts(await self._client.beginning_offsets(unknown))
+        current = self._current
+        if unknown := current.gaps.unknown_log_starts():
+            current.gaps.set_log_starts(await self._client.beginning_offsets(unknown))
         try:
             fetched = await self._client.getmany(
                 *partitions, timeout_ms=wait_ms, max_records=records_max
             )
-        except UnicodeDecodeError as error:  # aiokafka's own: the record does not come to be one
-            expected = {tp: offset for tp, offset in now.next_offsets().items() if tp in partitions}
+        except UnicodeDecodeError as error:  # raised by aiokafka while it decodes a record
+            expected = {tp: n for tp, n in current.next_offsets().items() if tp in partitions}
             raise await corrupt_record_error(
                 self._client, expected, self.settings.group, records_max
             ) from error
-        # Cut before anything else is awaited: what two fetches or two assignments brought is never
-        # mixed.
+        # Before anything else is awaited: records of two fetches or two assignments never mix.
         batches = await self._to_batches(fetched)
         if self._must_check_trailing:
             self._must_check_trailing = False
-            await check_trailing_offsets(self._client, now)
+            await check_trailing_offsets(self._client, current)
         return batches
-
-    async def _await_room(self) -> list[TopicPartition]:
-        """The partitions that may be read, as soon as there is one."""
-        while not (room := self._partitions_with_room()):
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(GROUP_ERROR_POLL_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                await self._read([NO_PARTITION])
-        return room
-
-    def _partitions_with_room(self) -> list[TopicPartition]:
-        settings = self.settings
-        return (
-            []
-            if self._paused
-            else self._current.partitions_with_room(
-                settings.records_ahead_max - settings.batch_records_max
-            )
-        )
 
     async def _to_batches(
         self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]
     ) -> list[RecordBatch]:
-        batches, now = [], self._current
+        batches, current = [], self._current
         for tp, records in fetched.items():
-            expected = now.next_offset(tp)
+            expected = current.next_offset(tp)
             if expected is None:
                 continue  # fetched for an assignment that is over, or before our seek
-            if self._paused or now.gaps.must_refetch(tp, expected, records[0].offset):
+            if self._paused or current.gaps.must_refetch(tp, expected, records[0].offset):
                 self._client.seek(tp, expected)
                 continue
-            # The position is known, so this does not wait: nothing can come between the fetch and
+            # The position is known, so this does not wait: nothing can come between a fetch and
             # its batches.
             next_offset = await self._client.position(tp)
-            batch = now.issue_batch(tp, records, next_offset, self._finish)
+            batch = current.issue_batch(tp, records, next_offset, self._finish)
             batches.append(read_chunk(self._reader, batch) if self._reader else batch)
         return batches
 
@@ -342,12 +345,34 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._current.finish(batch)
         self._changed.set()
 
+    async def _await_room(self) -> list[TopicPartition]:
+        """Return the partitions that may be read, as soon as there is one."""
+        while not (readable := self._partitions_with_room()):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(GROUP_ERROR_POLL_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._read([NO_PARTITION])
+        return readable
+
+    def _partitions_with_room(self) -> list[TopicPartition]:
+        if self._paused:
+            return []
+        settings = self.settings
+        return self._current.partitions_with_room(
+            settings.records_ahead_max - settings.batch_records_max
+        )
+
     def _recover(self, error: KafkaError) -> bool:
-        # At once, before anything else is awaited: what the error says holds for the assignment as
-        # it is now.
-        if not self._current.is_open and isinstance(
-            error, (NoOffsetForPartitionError, OffsetOutOfRangeError)
-        ):
+        """Go back to the expected positions after a failed fetch, and return whether to wait.
+
+        Raises OffsetHole for a position outside the log, and any other error that is not retriable.
+        Must be called before anything else is awaited: the error holds for the assignment as it is
+        now.
+        """
+        is_before_seek = isinstance(error, (NoOffsetForPartitionError, OffsetOutOfRangeError))
+        if not self._current.is_open and is_before_seek:
             return False  # the client looked for a position before our seek
         if isinstance(error, OffsetOutOfRangeError):
             raise outside_log_error(str(error)) from error
@@ -360,7 +385,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             self._client.seek(tp, expected[tp])
         return True
 
-    # Committing.
+    # Commit.
 
     @Service.task
     @crash_on_stray_cancel
@@ -369,13 +394,30 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
             await self.sleep(self.settings.commit_interval_ms / 1000)
             if self.should_stop:
                 return
-            signs = (
-                self._current.liveness_notes(self._paused)
-                if number % LIVENESS_EVERY_COMMITS == 0
-                else NO_NOTES
-            )
-            await commit(self._client, self._current, signs)
+            has_notes = number % LIVENESS_EVERY_COMMITS == 0
+            await self._commit(self._current, has_notes=has_notes)
             self._must_check_trailing = True
+
+    async def _commit(self, assignment: Assignment, *, has_notes: bool = False) -> None:
+        """Commit finished work that is not committed yet, and the liveness notes of what waits.
+
+        The watchdogs of other workers see nothing of our partitions but what is committed. So a
+        waiting partition commits its offset again and again, each time with other metadata: a sign
+        that this worker is alive, and the reason why nothing moves.
+        """
+        finished = assignment.committable()
+        notes = assignment.liveness_notes(self._paused) if has_notes else {}
+        if not finished and not notes:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._client.commit({**finished, **notes})
+        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
+            # A rebalance came in between, or no broker answers: the next commit, or the next owner
+            # of the partitions, goes on from the last commit.
+            self.log.warning("not committed: %r", error)
+        else:
+            assignment.note_committed(finished)
 
     @property
     def _client(self) -> AIOKafkaConsumer:

@@ -1,10 +1,12 @@
-"""Letting records gather: a small batch costs nearly what a large one costs, so that a feed of few
-records waits.
+"""Linger: how long an intake waits for more records before its next fetch, and within it.
 
-It waits the longer, the more records its last fetch had: a lone one is followed at once, at some
-thousand a second the wait is `LINGER_MAX_S`, and behind a large batch, where more lies ready, there
-is none. Nothing is decided here but when to ask: what is fetched, and where a batch begins and
-ends, is the intake's.
+A small batch costs nearly as much as a large one, so a feed of few records waits for more (ADR 9).
+The wait grows with the number of records that the last fetch returned. A lone record is followed by
+the next fetch after a millisecond; from about a thousand records a second on the wait is
+`LINGER_MAX_S`; after a large batch, behind which more is ready, the wait is zero.
+
+This module decides only when to fetch. What is fetched, and where a batch begins and ends, is
+decided by the intake.
 """
 
 from __future__ import annotations
@@ -13,30 +15,47 @@ from typing import Final
 
 LINGER_S_PER_RECORD: Final = 0.001
 LINGER_MAX_S: Final = 0.015
-"""Of the time that a decision may take; a transaction of the ledger takes about as long."""
+"""Part of the time that a decision may take; a transaction of the ledger takes about as long."""
 
-_LONG_S: Final = 0.005
-_BEHIND_MS: Final = 5
+_LARGE_SHARE: Final = 4
+"""A fetch of a quarter of a full batch or more is large."""
+
+_SECOND_FETCH_AFTER_S: Final = 0.005
+"""After a shorter wait, too little has gathered to be worth a second fetch."""
+
+_SECOND_FETCH_MS: Final = 5
+"""Bounds what the second fetch adds to the wait; the broker answers at once if it has records."""
 
 
 class Linger:
-    """How long one feed waits before its next fetch, and within it."""
+    """The wait of one read loop before its next fetch."""
 
-    def __init__(self) -> None:
-        self.linger_s = 0.0
+    def __init__(self, batch_records_max: int) -> None:
+        """Start without a wait.
 
-    def after_fetch(self, records: int, *, is_much: bool) -> float:
-        """How long to wait after a fetch of so many records; not at all if they are `is_much` of a
-        batch already.
+        `batch_records_max` is the number of records in a full batch.
         """
-        self.linger_s = 0.0 if is_much else min(LINGER_MAX_S, LINGER_S_PER_RECORD * records)
+        self.linger_s = 0.0
+        """Seconds to wait after the last fetch."""
+        self.expects_more = False
+        """Whether the last fetch was large, so that a full batch is likely to be ready."""
+        self._large_records = batch_records_max // _LARGE_SHARE
+
+    def after_fetch(self, records: int) -> float:
+        """Return the seconds to wait after a fetch of so many records; 0 after a large one."""
+        self.expects_more = records >= self._large_records
+        self.linger_s = 0.0 if self.expects_more else _linger_s(records)
         return self.linger_s
 
     @property
     def second_fetch_ms(self) -> int | None:
-        """After a long wait: how long to ask once more, behind what is there at once; else None.
+        """How long to wait for a second fetch, after a long wait; None after a short one.
 
-        The client asks the broker as soon as it has handed out what it had. So after a wait it
-        holds what came at the beginning of it, and all that gathered lies behind.
+        The client asks the broker as soon as it has returned what it held. So after a wait it holds
+        what came at the beginning of the wait, and all that gathered since is one fetch behind.
         """
-        return _BEHIND_MS if self.linger_s >= _LONG_S else None
+        return _SECOND_FETCH_MS if self.linger_s >= _SECOND_FETCH_AFTER_S else None
+
+
+def _linger_s(records: int) -> float:
+    return min(LINGER_MAX_S, LINGER_S_PER_RECORD * records)

@@ -1,7 +1,8 @@
-"""What was read of one partition, what of it is done, and so which offset may be committed. Pure.
+"""The progress of one partition: what was read, what is done, and what may be committed. Pure.
 
-Batches are handed out in order and may be done in any order. Only the run of done batches that
-begins at the start may be committed: a batch that is done ahead of an earlier one waits for it.
+Batches are issued in order and may be finished in any order. Only the unbroken run of finished
+batches that begins at the start offset may be committed: a batch that is finished before an earlier
+one waits for it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from schemas.errors import InvariantBroken
 
 
 class PartitionProgress:
-    """One partition during one assignment; all numbers are offsets of the record that comes next."""
+    """Progress of one partition during one assignment; every offset is that of the next record."""
 
     __slots__ = (
-        "_done_ahead",
+        "_finished_ahead",
         "_unfinished",
         "_where",
         "committed_offset",
@@ -23,35 +24,36 @@ class PartitionProgress:
     )
 
     def __init__(self, start: int, *, is_committed: bool = True, where: str = "") -> None:
-        """Begin at an offset; `where` names the partition in messages."""
+        """Begin at an offset; `where` names the partition in error messages."""
         self._where = where
         self.next_offset = start
-        """Where the next batch must begin; everything before it has been handed out."""
+        """Where the next batch must begin; everything before it has been issued."""
         self.done_offset = start
-        """The end of the contiguous run of done batches: what may be committed."""
+        """End of the unbroken run of finished batches: what may be committed."""
         self.committed_offset = start if is_committed else -1
         """What the group is known to have committed.
 
-        A claimed start is not: until it is, the lag shown is not true.
+        A claimed start is not committed yet, and until it is, the lag that others see is not true.
         """
         self.unfinished_records = 0
-        """Records handed out and not done."""
+        """Number of records in issued batches that are not finished."""
         self._unfinished: dict[int, tuple[int, int]] = {}
-        self._done_ahead: dict[int, int] = {}
+        self._finished_ahead: dict[int, int] = {}
 
     @property
     def unfinished_batches(self) -> int:
-        """Batches handed out and not done."""
+        """Number of issued batches that are not finished."""
         return len(self._unfinished)
 
     def issue(self, next_offset: int, records: int) -> int:
-        """Take note of a batch of so many records up to `next_offset`, exclusive; returns the
-        offset it begins at.
+        """Issue a batch of so many records up to `next_offset`, exclusive; return its first offset.
+
+        Raises InvariantBroken for a batch that covers no offset.
         """
         from_offset = self.next_offset
         if next_offset <= from_offset:
             raise InvariantBroken(
-                f"{self._where}: a batch [{from_offset}, {next_offset}) covers nothing"
+                f"{self._where}: a batch [{from_offset}, {next_offset}) covers no offset"
             )
         self._unfinished[from_offset] = (next_offset, records)
         self.unfinished_records += records
@@ -59,27 +61,28 @@ class PartitionProgress:
         return from_offset
 
     def skip_to(self, position: int) -> None:
-        """Take note that no record lies between here and `position`; only where nothing is
-        unfinished.
+        """Move past offsets without records up to `position`.
+
+        Raises InvariantBroken while a batch is unfinished, or if `position` was already issued.
         """
         if self._unfinished or position < self.next_offset:
             raise InvariantBroken(
-                f"{self._where}: up to {position} lie records that are handed out and not done"
+                f"{self._where}: cannot skip to {position}: records before it are unfinished"
             )
         self.next_offset = self.done_offset = position
 
     def finish(self, from_offset: int) -> None:
-        """Take note that the batch beginning there is done; a second time changes nothing.
+        """Mark the batch that begins at `from_offset` as finished; a second time changes nothing.
 
-        Raises InvariantBroken for a batch that was never handed out.
+        Raises InvariantBroken for a batch that was never issued.
         """
-        found = self._unfinished.pop(from_offset, None)
-        if found is None:
-            if from_offset >= self.done_offset and from_offset not in self._done_ahead:
-                raise InvariantBroken(f"{self._where}@{from_offset}: no batch was handed out there")
+        batch = self._unfinished.pop(from_offset, None)
+        if batch is None:
+            if from_offset >= self.done_offset and from_offset not in self._finished_ahead:
+                raise InvariantBroken(f"{self._where}@{from_offset}: no batch was issued there")
             return
-        next_offset, records = found
+        next_offset, records = batch
         self.unfinished_records -= records
-        self._done_ahead[from_offset] = next_offset
-        while (end := self._done_ahead.pop(self.done_offset, None)) is not None:
+        self._finished_ahead[from_offset] = next_offset
+        while (end := self._finished_ahead.pop(self.done_offset, None)) is not None:
             self.done_offset = end

@@ -1,4 +1,4 @@
--- What the owner of the tables needs, and what is still somebody else's: tables that were made before there were roles.
+-- Gives the owner of the tables what it needs, and the tables that another role still owns, made before there were roles.
 DO $$
 DECLARE
     owner    oid  := 'pitboss_migrator'::regrole;

@@ -1,5 +1,5 @@
--- Takes every right on our tables from the roles, but for the auditor's to read them. What is granted after this, in the
--- same transaction, is all that there is; a session in between sees what was before.
+-- Revokes every right on our tables from the roles, except that the auditor may read them. What is granted after this, in
+-- the same transaction, is all that there is; a session in between sees the earlier rights.
 DO $$
 DECLARE
     one record;
@@ -9,7 +9,8 @@ BEGIN
         EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC, pitboss_writer, pitboss_reader, pitboss_auditor', one.name);
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO pitboss_writer, pitboss_reader, pitboss_auditor', one.name);
     END LOOP;
-    -- A partition that a later month needs has its parent's rights where it is reached through the parent, and no others.
+    -- A partition that is made for a later month has its parent's rights where it is reached through the parent, and no
+    -- others.
     FOR one IN SELECT unnest({schemas}::text[]) AS name LOOP
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO pitboss_auditor', one.name);
     END LOOP;
@@ -20,6 +21,6 @@ BEGIN
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, pitboss_writer, pitboss_reader, pitboss_auditor', one.name);
         EXECUTE format('GRANT SELECT ON %s TO pitboss_auditor', one.name);
     END LOOP;
-    -- Whoever uses the tables may ask whether they are those of its release.
+    -- A session that uses the tables may check that they are those of its release.
     EXECUTE format('GRANT SELECT ON %I.schema_migration TO pitboss_writer, pitboss_reader', ({schemas}::text[])[1]);
 END $$

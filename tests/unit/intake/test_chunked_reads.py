@@ -83,9 +83,9 @@ async def test_others_have_their_turn_while_much_is_read(harness, monkeypatch):
     assert batch.count == 24
     turns_at_every_second = seen[::2]
     assert turns_at_every_second == sorted(set(turns_at_every_second)), (
-        "somebody else ran after each two pieces"
+        "another task ran after each two chunks"
     )
-    assert seen[::2] == seen[1::2], "and nobody within them"
+    assert seen[::2] == seen[1::2], "and none within them"
 
 
 async def test_partitions_that_share_a_piece_have_batches_of_their_own(harness):

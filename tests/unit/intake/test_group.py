@@ -70,7 +70,7 @@ async def test_a_group_is_new_only_if_that_is_certain(harness):  # rule 6
 
 
 class Failing(FakeConsumer):
-    """Tells as aiokafka does what is wrong with the group: to whoever fetches, and goes on joining only then."""
+    """Reports an error of the group as aiokafka does: only to a fetch, and it goes on joining only then."""
 
     def __init__(self, error: KafkaError) -> None:
         super().__init__({A: [*range(10)]})
@@ -118,8 +118,8 @@ async def test_a_paused_worker_hears_what_is_wrong_with_its_group(
         await h.until(lambda: h.intake.crashed)
 
 
-async def test_aiokafka_tells_an_error_of_the_group_to_whoever_fetches_from_nowhere():
-    # Its own code: no partition is assigned, the join has failed, and the fetch names a partition that is nobody's.
+async def test_aiokafka_reports_an_error_of_the_group_to_a_fetch_from_no_partition():
+    # Its own code: no partition is assigned, the join has failed, and the fetch names a partition that does not exist.
     from aiokafka import AIOKafkaConsumer
 
     def refuse() -> None:

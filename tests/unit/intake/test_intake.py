@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from runtime.kafka import clients as consumers
+from runtime.kafka.intake import consumer as consumer_module
 from runtime.kafka.intake.intake import IntakeSettings
 from schemas.errors import InvariantBroken, LogMismatch, OffsetHole, Unavailable, Unfetchable
 from tests.support.intake_harness import A, B, FakeConsumer, Positions, harness
@@ -29,8 +29,10 @@ __all__ = ["harness"]
 
 def test_the_consumer_never_commits_resets_or_leaves_by_itself(monkeypatch):  # rule 1
     given: dict[str, Any] = {}
-    monkeypatch.setattr(consumers, "AIOKafkaConsumer", lambda **options: given.update(options))
-    consumers.new_consumer(
+    monkeypatch.setattr(
+        consumer_module, "AIOKafkaConsumer", lambda **options: given.update(options)
+    )
+    consumer_module.new_consumer(
         IntakeSettings("b", "g", group_instance_id="worker-1", is_co_partitioned=True)
     )
     assert given["enable_auto_commit"] is False

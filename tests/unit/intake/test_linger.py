@@ -26,11 +26,11 @@ class GrowingConsumer(FakeConsumer):
     def __init__(self, ends, lost=0) -> None:
         super().__init__({A: [*range(ends[0])]})
         self.ends, self.lost = [*ends[1:]], lost
-        self.asked_ms: list[int] = []
+        self.timeouts_ms: list[int] = []
 
     async def getmany(self, *tps, timeout_ms=0, max_records=None):
         if timeout_ms:
-            self.asked_ms.append(timeout_ms)
+            self.timeouts_ms.append(timeout_ms)
         if timeout_ms == 5 and self.ends:
             self.logs[A] = [*range(self.ends.pop(0))]
             if self.lost:
@@ -43,21 +43,24 @@ class GrowingConsumer(FakeConsumer):
     [(0, 0.0), (1, 0.001), (3, 0.003), (15, LINGER_MAX_S), (499, LINGER_MAX_S)],
 )
 def test_the_wait_grows_with_what_came(records, wait_s):
-    assert Linger().after_fetch(records, is_much=False) == pytest.approx(wait_s)
+    assert Linger(2_000).after_fetch(records) == pytest.approx(wait_s)
 
 
-def test_behind_a_large_batch_nobody_waits():
-    gathering = Linger()
-    assert gathering.after_fetch(500, is_much=True) == 0.0
-    assert gathering.second_fetch_ms is None
+def test_behind_a_large_batch_there_is_no_wait_and_more_is_expected():
+    linger = Linger(2_000)
+    assert linger.after_fetch(500) == 0.0
+    assert linger.second_fetch_ms is None
+    assert linger.expects_more
+    linger.after_fetch(499)
+    assert not linger.expects_more
 
 
-def test_only_after_a_long_wait_something_lies_behind():
-    gathering = Linger()
-    gathering.after_fetch(2, is_much=False)
-    assert gathering.second_fetch_ms is None
-    gathering.after_fetch(20, is_much=False)
-    assert gathering.second_fetch_ms == 5
+def test_only_a_long_wait_is_followed_by_a_second_fetch():
+    linger = Linger(2_000)
+    linger.after_fetch(2)
+    assert linger.second_fetch_ms is None
+    linger.after_fetch(20)
+    assert linger.second_fetch_ms == 5
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])
@@ -80,13 +83,13 @@ async def test_what_gathered_is_one_batch_with_what_came_first_and_no_more_than_
         assert [offset for batch in taken for offset in read(batch)] == [*range(20, 500)]
 
 
-async def test_nothing_is_nothing_and_is_asked_for_once(harness):
+async def test_an_empty_fetch_is_not_followed_by_a_second_one(harness):
     consumer = GrowingConsumer([20])
     async with harness({}, consumer=consumer, batch_records_max=100, records_ahead_max=400) as h:
         consumer.assign(A)
         await h.take()
-        await h.until(lambda: len(consumer.asked_ms) > 6)
-        assert consumer.asked_ms.count(5) == 0
+        await h.until(lambda: len(consumer.timeouts_ms) > 6)
+        assert consumer.timeouts_ms.count(5) == 0
 
 
 @pytest.mark.parametrize("reader", [None, offsets_of])

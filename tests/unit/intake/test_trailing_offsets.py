@@ -1,4 +1,4 @@
-"""What lies behind the last record and is none: it is committed, once two fetches agree that nothing is there."""
+"""Offsets behind the last record: they are committed after two fetches agree that they hold none."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.support.intake_harness import A, B, FakeConsumer, Positions, harness
 __all__ = ["harness"]
 
 
-def held(start: int = 0, *, are_committed: bool = True) -> Assignment:
+def open_assignment(start: int = 0, *, are_committed: bool = True) -> Assignment:
     now = Assignment(1, frozenset([A]))
     now.open({A: start}, are_committed=are_committed)
     return now
 
 
 def test_what_two_fetches_agree_on_is_passed_over_and_committed():
-    now = held()
+    now = open_assignment()
     now.issue_batch(A, [object()] * 10, 10, now.finish).mark_done()
     now.note_committed(now.committable())
     assert now.note_position(A, 17) == 10, "a first sight is not believed"
@@ -26,12 +26,12 @@ def test_what_two_fetches_agree_on_is_passed_over_and_committed():
     assert now.note_position(A, 10) is None, "it has not been read again yet"
     assert now.note_position(A, 17) is None
     assert now.committable() == {A: 17}
-    assert now.next_offset(A) == 17, "and the next batch begins behind it: that is no hole"
+    assert now.next_offset(A) == 17, "and the next batch begins behind it: that is not a gap"
     assert now.gaps.gap_offsets == 7
 
 
 def test_only_the_stretch_that_both_looks_saw_is_passed_over():
-    now = held(10)
+    now = open_assignment(10)
     assert now.note_position(A, 17) == 10
     assert now.note_position(A, 30) == 17, "what came behind it is a first sight"
     assert now.committable() == {A: 17}
@@ -40,7 +40,7 @@ def test_only_the_stretch_that_both_looks_saw_is_passed_over():
 
 
 def test_records_that_come_at_the_second_look_are_what_counts():
-    now = held(10)
+    now = open_assignment(10)
     assert now.note_position(A, 17) == 10
     batch = now.issue_batch(A, [object()] * 7, 17, now.finish)  # the client had lost them
     assert now.idle_partitions() == []
@@ -51,7 +51,7 @@ def test_records_that_come_at_the_second_look_are_what_counts():
 
 
 def test_nothing_unfinished_is_ever_passed_over():
-    now = held(10)
+    now = open_assignment(10)
     assert now.note_position(A, 17) == 10
     ahead = [now.issue_batch(A, [object()], next_offset, now.finish) for next_offset in (12, 17)]
     assert now.idle_partitions() == []
@@ -67,8 +67,8 @@ def test_nothing_unfinished_is_ever_passed_over():
     assert (progress.done_offset, progress.next_offset) == (20, 20)
 
 
-def test_a_hole_is_left_to_its_own_judge():
-    now = held(10)
+def test_a_gap_is_left_to_its_own_comparison():
+    now = open_assignment(10)
     assert now.gaps.must_refetch(A, 10, 15)
     assert now.note_position(A, 17) is None
     assert now.note_position(A, 17) is None
@@ -77,7 +77,7 @@ def test_a_hole_is_left_to_its_own_judge():
 
 def test_the_group_is_never_ahead_of_who_keeps_the_position():
     # A ledger that is behind its group is taken for an older copy, and refused.
-    now = held(10, are_committed=False)
+    now = open_assignment(10, are_committed=False)
     assert now.note_position(A, 17) == 10, "what the client lost is fetched again here, too"
     for _ in range(3):
         assert now.note_position(A, 17) is None
@@ -85,7 +85,7 @@ def test_the_group_is_never_ahead_of_who_keeps_the_position():
     assert now.committable() == {A: 10}
     assert now.next_offset(A) == 10
     status = now.status(None)[A]
-    assert (status.done_offset, status.reached_offset) == (10, 20), "but it is no lag"
+    assert (status.done_offset, status.reached_offset) == (10, 20), "but it is not lag"
 
 
 async def test_the_end_of_an_aborted_transaction_is_committed(harness):
@@ -119,6 +119,6 @@ async def test_claimed_positions_are_committed_as_far_as_batches_are_done(harnes
     async with harness({}, consumer=consumer, positions=Positions({A: 0})) as h:
         consumer.assign(A)
         (await h.take()).mark_done()
-        await h.until(lambda: h.intake.status()[A].reached == 17)
+        await h.until(lambda: h.intake.status()[A].reached_offset == 17)
         assert await h.nothing_comes()
     assert consumer.group_offsets == {A: 10}

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runtime.kafka.agent_loop import process_batches
-from runtime.kafka.backoff import Backoff
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.tasks import Backoff
 from schemas.errors import Fenced, RejectCode, Rejected, Unavailable
 
 
@@ -168,7 +168,7 @@ async def test_what_gathers_while_a_batch_is_in_work_is_handled_as_one(journal, 
     async def gather():
         for begin in range(5):
             yield batch(0, begin)
-        while not handled:
+        while not handled:  # noqa: ASYNC110
             await asyncio.sleep(0)
         for begin in range(5, 9):
             yield batch(0, begin)
@@ -188,7 +188,7 @@ async def test_cancelling_the_agent_cancels_its_work(journal, batch):
         await asyncio.Event().wait()
 
     agent = asyncio.ensure_future(process_batches(journal, endless(), handle))
-    while not journal.of("begin"):
+    while not journal.of("begin"):  # noqa: ASYNC110
         await asyncio.sleep(0)
     agent.cancel()
     with pytest.raises(asyncio.CancelledError):

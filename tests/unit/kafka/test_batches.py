@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from runtime.kafka.agent_loop import take_batch
 from runtime.kafka.app import AppSettings, create_app
-from runtime.kafka.backoff import Backoff
 from runtime.kafka.batches import BatchChannel, RecordBatch, join_batches
 from runtime.kafka.intake.assignment import TRY_MAX_S, Assignment
 from runtime.kafka.intake.progress import PartitionProgress
 from runtime.kafka.stalls import LagSample, StallDetector
+from runtime.kafka.tasks import Backoff
 from runtime.postgres.database import SILENCE_MAX_S
 from schemas.errors import InvariantBroken
 
@@ -85,7 +85,7 @@ def test_a_batch_of_another_assignment_marks_nothing_done():
     assert not new.begin(stale)
 
 
-def test_nothing_is_handed_out_or_begun_once_closed():
+def test_a_closed_assignment_issues_and_begins_nothing():
     assignment = Assignment(1, frozenset({TP}))
     assert assignment.next_offset(TP) is None, "the start is not known yet"
     assignment.open({TP: 5})
@@ -185,7 +185,7 @@ def test_a_wait_lasts_through_the_next_try_but_not_through_one_that_does_not_end
     assert assignment.status(None)[TP].waiting is None
 
 
-def test_a_start_position_that_is_asked_for_without_an_end_is_a_stall_too():
+def test_a_query_of_a_start_position_that_never_ends_is_a_stall_too():
     now_s = 0.0
     assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
     assignment.begin_try([TP])
@@ -207,7 +207,7 @@ def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
     assignment = Assignment(1, frozenset({TP}), clock=lambda: now_s)
     assignment.open({TP: 0})
     batch = assignment.issue_batch(TP, [RECORD], 3, assignment.finish)
-    judge, backoff, looks_at = StallDetector(60_000, 120_000), Backoff(), 0.0
+    detector, backoff, looks_at = StallDetector(60_000, 120_000), Backoff(), 0.0
     while now_s < 600:
         assert assignment.begin(batch)
         tried_until_s = now_s + try_s
@@ -215,8 +215,8 @@ def test_what_is_tried_in_vain_for_long_stretches_is_no_stall(try_s):
             while looks_at < until_s:
                 now_s = looks_at
                 status = assignment.status(None)[TP]
-                sight = LagSample(10, status.reached_offset, is_held=True, waiting=status.waiting)
-                assert not judge.observe(int(now_s * 1000), {TP: sight})
+                sample = LagSample(10, status.reached_offset, is_held=True, waiting=status.waiting)
+                assert not detector.observe(int(now_s * 1000), {TP: sample})
                 looks_at += 5.02
             now_s = until_s
             if until_s == tried_until_s:

@@ -27,7 +27,7 @@ async def fetcher_without_a_broker() -> Fetcher:
     async def send(*_: object) -> None:
         raise NodeNotReadyError
 
-    def updated() -> asyncio.Future[bool]:
+    def update() -> asyncio.Future[bool]:
         future = loop.create_future()
         future.set_result(True)
         return future
@@ -37,7 +37,7 @@ async def fetcher_without_a_broker() -> Fetcher:
         _loop=loop,
         _metadata_max_age_ms=5_000,
         send=send,
-        force_metadata_update=updated,
+        force_metadata_update=update,
         cluster=cluster,
     )
     subscription = SubscriptionState(loop=loop)
@@ -46,7 +46,7 @@ async def fetcher_without_a_broker() -> Fetcher:
     subscription.assign_from_user({partition})
     subscription.seek(partition, 0)
     async with asyncio.timeout(5):
-        while not fetcher._pending_tasks:
+        while not fetcher._pending_tasks:  # noqa: ASYNC110  # aiokafka does not notify that it has fetched
             await asyncio.sleep(0.01)
     return fetcher
 
@@ -66,25 +66,25 @@ async def test_a_consumer_that_is_stopped_without_a_broker_does_not_cancel_who_s
         )  # what this is about; where it no longer is, `stop_client` has no reason any more
 
 
-async def test_whoever_is_cancelled_while_a_client_stops_is_cancelled_and_so_is_the_stop():
-    begun, ended = asyncio.Event(), asyncio.Event()
+async def test_a_task_that_is_cancelled_while_a_client_stops_is_cancelled_with_the_stop():
+    started, ended = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:
-        begun.set()
+        started.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
     stopping = asyncio.create_task(stop_client(Client(hang)))
-    await begun.wait()
+    await started.wait()
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
     await asyncio.wait_for(ended.wait(), 1)
 
 
-async def test_what_else_goes_wrong_is_told():
+async def test_another_failure_of_a_stop_is_raised():
     async def fail() -> None:
         raise OSError("no")
 
@@ -108,17 +108,17 @@ async def test_an_intake_stops_to_its_end_although_its_consumer_gives_up_a_fetch
 
 
 class Worker(Service):
-    """Its task ends as told by `end`."""
+    """Its task ends as `end` does."""
 
     def __init__(self, end) -> None:
         super().__init__()
         self.end = end
-        self.begun = asyncio.Event()
+        self.has_begun = asyncio.Event()
 
     @Service.task
     @crash_on_stray_cancel
     async def _work(self) -> None:
-        self.begun.set()
+        self.has_begun.set()
         await self.end()
 
 
@@ -128,14 +128,14 @@ async def test_a_task_that_is_cancelled_by_what_it_calls_crashes_its_service():
 
     async with Worker(give_up) as worker:
         async with asyncio.timeout(5):
-            while not worker.crashed:
+            while not worker.crashed:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert isinstance(worker.crash_reason, InvariantBroken)
         assert "Worker._work" in str(worker.crash_reason)
 
 
-async def test_a_task_that_is_told_to_end_ends():
+async def test_a_task_of_a_stopped_service_ends():
     worker = Worker(asyncio.Event().wait)
     async with worker:
-        await worker.begun.wait()
+        await worker.has_begun.wait()
     assert not worker.crashed

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 
-from runtime.kafka.log_throttle import LogThrottle
+from runtime.kafka.process import LogThrottle
 
 
 def record(
@@ -13,27 +13,27 @@ def record(
 
 def test_alike_messages_pass_once_in_a_while_and_are_counted(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("runtime.kafka.log_throttle.time.monotonic", lambda: now)
-    once = LogThrottle(every_s=10)
-    assert [once.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [
+    monkeypatch.setattr("runtime.kafka.process.time.monotonic", lambda: now)
+    throttle = LogThrottle(every_s=10)
+    assert [throttle.filter(record("aiokafka.client", "no broker %s", n)) for n in range(5)] == [
         True
     ] + [False] * 4
-    assert once.filter(record(message="another %s")), "what is not alike passes"
-    assert once.filter(record("aiokafka.conn")), "another logger's passes, too"
+    assert throttle.filter(record(message="another %s")), "what is not alike passes"
+    assert throttle.filter(record("aiokafka.conn")), "another logger's passes, too"
     now = 111.0
     again = record("aiokafka.client", "no broker %s", 9)
-    assert once.filter(again)
+    assert throttle.filter(again)
     assert again.getMessage() == "no broker 9 (and 4 alike)"
 
 
 def test_our_own_messages_always_pass():
-    once = LogThrottle()
-    assert all(once.filter(record("runtime.kafka.intake.intake")) for _ in range(3))
+    throttle = LogThrottle()
+    assert all(throttle.filter(record("runtime.kafka.intake.intake")) for _ in range(3))
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("runtime.kafka.log_throttle.TEMPLATES_MAX", 10)
-    once = LogThrottle()
+    monkeypatch.setattr("runtime.kafka.process.LOG_TEMPLATES_MAX", 10)
+    throttle = LogThrottle()
     for number in range(100):
-        assert once.filter(record(message=f"message {number} %s"))
-    assert len(once._last) <= 10
+        assert throttle.filter(record(message=f"message {number} %s"))
+    assert len(throttle._last) <= 10

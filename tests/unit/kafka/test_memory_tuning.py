@@ -39,5 +39,5 @@ def test_garbage_is_searched_for_rarely():
     assert seen["frozen"] > 0
 
 
-def test_a_freed_buffer_is_not_given_back_and_asked_for_again():
+def test_a_freed_buffer_stays_with_the_process():
     assert seen_by("settled")["later"] < seen_by("as it comes")["later"] / 10

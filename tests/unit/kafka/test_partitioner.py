@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kafka.partitioner import KEY_BYTES_CACHED, _cached, murmur2, partition_for
+from runtime.kafka.partitioner import KEY_BYTES_CACHED, _cached_partition, murmur2, partition_for
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2 of Apache Kafka.
 JAVA = {
@@ -71,9 +71,9 @@ def test_keys_spread_over_all_partitions():
 
 
 def test_long_keys_are_not_kept():
-    before = _cached.cache_info().currsize
+    before = _cached_partition.cache_info().currsize
     for number in range(3):
         partition_for(b"%d" % number + bytes(KEY_BYTES_CACHED), 24)
-    assert _cached.cache_info().currsize == before
-    partition_for(b"a key that nobody else has: %d" % before, 24)
-    assert _cached.cache_info().currsize == before + 1
+    assert _cached_partition.cache_info().currsize == before
+    partition_for(b"a key that no other test has: %d" % before, 24)
+    assert _cached_partition.cache_info().currsize == before + 1

@@ -1,4 +1,4 @@
-"""Rule 8: lag without progress is a stall, whoever has the partition, unless something is said to be waited for."""
+"""Rule 8: lag without progress is a stall, of any holder, unless a reason for waiting is known."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TP = TopicPartition("t", 0)
 BEHIND = LagSample(end_offset=100, reached_offset=40, is_held=True)
 
 
-def stalls_after(sights, *, step_ms=1_000, stall_ms=5_000, unheld_stall_ms=20_000):
-    judge = StallDetector(stall_ms, unheld_stall_ms)
-    found = [judge.observe(i * step_ms, {TP: sight}) for i, sight in enumerate(sights)]
+def stalls_after(samples, *, step_ms=1_000, stall_ms=5_000, unheld_stall_ms=20_000):
+    detector = StallDetector(stall_ms, unheld_stall_ms)
+    found = [detector.observe(i * step_ms, {TP: sample}) for i, sample in enumerate(samples)]
     return [i for i, stalls in enumerate(found) if stalls]
 
 
@@ -65,17 +65,17 @@ def test_a_sign_of_life_of_its_holder_is_as_good_as_a_movement():
 
 
 def test_a_partition_that_was_away_begins_anew():
-    judge = StallDetector(5_000, 20_000)
-    judge.observe(0, {TP: BEHIND})
-    judge.observe(4_000, {})
-    assert judge.observe(6_000, {TP: BEHIND}) == []
-    assert judge.observe(11_000, {TP: BEHIND})
+    detector = StallDetector(5_000, 20_000)
+    detector.observe(0, {TP: BEHIND})
+    detector.observe(4_000, {})
+    assert detector.observe(6_000, {TP: BEHIND}) == []
+    assert detector.observe(11_000, {TP: BEHIND})
 
 
 def test_the_message_says_where_and_how_long():
-    judge = StallDetector(5_000, 20_000)
-    judge.observe(0, {TP: BEHIND})
-    (stall,) = judge.observe(7_000, {TP: BEHIND})
+    detector = StallDetector(5_000, 20_000)
+    detector.observe(0, {TP: BEHIND})
+    (stall,) = detector.observe(7_000, {TP: BEHIND})
     assert (
         str(stall)
         == "t-0 (held by this worker) stands at 40, the log's end is 100, nothing has moved for 7000 ms"
@@ -88,12 +88,12 @@ def test_the_message_says_where_and_how_long():
     )
 )
 def test_a_stall_means_the_whole_limit_without_movement(steps):
-    judge, now, reached, still_since = StallDetector(5_000, 20_000), 0, 0, 0
-    judge.observe(0, {TP: LagSample(100, 0, is_held=True)})
+    detector, now, reached, still_since = StallDetector(5_000, 20_000), 0, 0, 0
+    detector.observe(0, {TP: LagSample(100, 0, is_held=True)})
     for elapsed, moves, waits in steps:
         now += elapsed
         reached += moves
-        stalls = judge.observe(
+        stalls = detector.observe(
             now, {TP: LagSample(100, reached, is_held=True, waiting="x" if waits else None)}
         )
         if moves or waits or reached >= 100:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from mode import Service
 
-from runtime.kafka import app as app_module
-from runtime.kafka.app import AppSettings, PitbossApp, create_app, run_worker
+from runtime.kafka import process as process_module
+from runtime.kafka.app import AppSettings, PitbossApp, create_app
+from runtime.kafka.process import run_worker
 from schemas.errors import Fenced
 
 LIMIT_S = 1.0
@@ -28,7 +29,7 @@ class Hangs(Service):
 
     async def on_stop(self) -> None:
         if self.blocks:
-            time.sleep(1_000)  # as code would that keeps the loop to itself
+            time.sleep(1_000)  # noqa: ASYNC251  # as code would that keeps the loop to itself
         await asyncio.Event().wait()
 
 
@@ -56,7 +57,7 @@ def create(crashes: str, blocks: str) -> PitbossApp:
 
 
 if __name__ == "__main__":
-    app_module.STOP_TIMEOUT_S = LIMIT_S
+    process_module.STOP_TIMEOUT_S = LIMIT_S
     sys.exit(run_worker(lambda: create(*sys.argv[1:])))
 
 

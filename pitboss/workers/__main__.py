@@ -1,0 +1,38 @@
+"""The entry of a worker process: `python -m pitboss.workers ROLE`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from pitboss.embedded.state import resolve_runtime
+from pitboss.settings import read_settings, read_worker_settings
+from pitboss.workers import ROLES
+from pitboss.workers.compose import compose
+from runtime.kafka.process import run_worker
+from schemas.errors import UsageError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a role until a signal drains it, or until going on would lose or double something.
+
+    Returns the exit code.
+    """
+    worker = read_worker_settings()
+    logging.basicConfig(
+        level=worker.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for library in ("aiokafka", "faust", "mode"):
+        # They log each start of each of their services at INFO; a worker that works logs nothing.
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+    if len(arguments) != 1 or arguments[0] not in ROLES:
+        roles = ", ".join(ROLES)
+        sys.stderr.write(f"usage: python -m pitboss.workers ROLE, one of {roles}\n")
+        return UsageError.exit_code
+    [role] = arguments
+    return run_worker(lambda: compose(role, resolve_runtime(read_settings()), worker))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""The app of a role, with what every worker has besides."""
+
+from __future__ import annotations
+
+from pitboss.settings import Runtime, WorkerSettings, read_currencies
+from runtime.kafka.app import PitbossApp
+from runtime.kafka.control import Control
+from schemas.money import configure_currencies
+from schemas.topics import CONTROL
+
+
+def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    """Create the app of a role with a listener for commands; connect to nothing yet.
+
+    Raises UsageError for settings that are wrong, ValueError for an unknown role.
+    """
+    configure_currencies(read_currencies(worker))
+    app = _create_app(role, runtime, worker)
+    app.supervise(Control(runtime.bootstrap_servers, runtime.topic(CONTROL), role, app.intakes))
+    return app
+
+
+def _create_app(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    # Imported here, so that a process loads the domain of its own role only.
+    match role:
+        case "normalise":
+            from pitboss.workers.normalise import create_app
+        case "ledger":
+            from pitboss.workers.ledger import create_app
+        case "resolve":
+            from pitboss.workers.resolve import create_app
+        case "fraud":
+            from pitboss.workers.fraud import create_app
+        case "drift":
+            from pitboss.workers.drift import create_app
+        case _:
+            message = f"{role!r} is not a role of a worker"
+            raise ValueError(message)
+    return create_app(runtime, worker)

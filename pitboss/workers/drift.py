@@ -1,0 +1,19 @@
+"""The drift worker: compares raw records with the schemas that their providers declared."""
+
+from __future__ import annotations
+
+from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from runtime.kafka.app import PitbossApp
+from streams.drift.handler import DriftSettings, create_worker
+
+
+def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    """Create the app."""
+    settings = DriftSettings(
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        keyring=read_keyring(worker),
+        rate=worker.drift_sample,
+        group_instance_id=worker.worker_id or None,
+    )
+    return create_worker(settings).app

@@ -1,0 +1,32 @@
+"""The normalise worker: raw records to events, with the settings of this installation."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pitboss.settings import Runtime, WorkerSettings, read_keyring
+from pitboss.workers.retirement_watch import RetirementWatch
+from runtime.dead_letters.key_holds import ParkLimits
+from runtime.kafka.app import PitbossApp
+from streams.normalise.handler import NormaliseSettings, create_worker
+from streams.normalise.parking import ParkSettings
+from streams.providers.registry import DIALECTS
+
+
+def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
+    """Create the app, which also watches for versions of dialects that are to be retired."""
+    park = None
+    if worker.park_providers is not None:
+        limits = ParkLimits(worker.park_records_max, age_max_ms=worker.park_age_max_ms)
+        park = ParkSettings(runtime.database_url, worker.park_providers, limits)
+    settings = NormaliseSettings(
+        runtime.bootstrap_servers,
+        runtime.namespace,
+        version("pitboss"),
+        keyring=read_keyring(worker),
+        group_instance_id=worker.worker_id or None,
+        park=park,
+    )
+    normaliser = create_worker(settings)
+    normaliser.app.supervise(RetirementWatch(DIALECTS.rows, normaliser.stats.versions))
+    return normaliser.app
