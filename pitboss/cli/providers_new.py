@@ -1,4 +1,4 @@
-"""`pitboss providers new`: the files of a new adapter, working from the first moment."""
+"""`pitboss providers new`: the files of a new adapter, which work from the first moment."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _RESERVED: Final = frozenset({"examples"})
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="The checkout to write into. Default: the one that this command runs from.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be written.")
 def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
-    """Write adapter, examples, payload schema, test and page of a provider NAME, and print its row
-    for the registry.
+    """Write the files of a provider NAME, and print its row for the registry.
 
-    What is written works as it is: an imagined JSON wallet that passes the conformance suite.
-    docs/adapters.md tells how to make the provider's own of it; every place to edit is marked EDIT.
+    The files are adapter, examples, payload schema, test and page. They work as they are: an
+    imagined JSON wallet that passes the conformance suite. docs/adapters.md shows how to make the
+    provider's own of it; every place to edit is marked EDIT.
     """
     checkout = _checkout(root)
     _check(name, checkout)
@@ -53,13 +53,13 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
         "{{key}}": secrets.token_hex(32),
     }
     for path, template in FILES.items():
-        target = checkout / _filled(path, tokens)
+        target = checkout / _fill_in(path, tokens)
         click.echo(f"{'would write' if dry_run else 'wrote'}  {target.relative_to(checkout)}")
         if not dry_run:
             target.parent.mkdir(parents=True, exist_ok=True)
             with naming_file(target):
-                target.write_text(_filled(_template(template), tokens), encoding="utf-8")
-    row = _filled(_template("row.toml.txt"), tokens)
+                target.write_text(_fill_in(_template(template), tokens), encoding="utf-8")
+    row = _fill_in(_template("row.toml.txt"), tokens)
     if writes_row and not dry_run:
         with (
             naming_file(checkout / REGISTRY),
@@ -72,33 +72,31 @@ def new(name: str, writes_row: bool, root: Path | None, dry_run: bool) -> None:
 
 
 def class_name(name: str) -> str:
-    """`wheel_of_luck` is `WheelOfLuck`."""
-    return "".join(part.capitalize() for part in name.split("_"))
+    """Return the class of a provider's name: `wheel_of_luck` becomes `WheelOfLuck`."""
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def _check(name: str, checkout: Path) -> None:
     if not PROVIDER_NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(
-            f"{name!r} cannot be a provider's name: take 2 to 32 lower-case letters, digits and underscores, beginning "
-            "with a letter; it becomes a part of a topic's name"
+            f"{name!r} cannot be a provider's name: take 2 to 32 lower-case letters, digits and "
+            "underscores, beginning with a letter; it becomes a part of a topic's name"
         )
     tokens = {"{{name}}": name}
-    there = [path for file in FILES if (path := checkout / _filled(file, tokens)).exists()]
-    if name in DIALECTS or there:
-        what = there[0].relative_to(checkout) if there else f"a row in {REGISTRY}"
+    present = [path for file in FILES if (path := checkout / _fill_in(file, tokens)).exists()]
+    if name in DIALECTS or present:
+        what = present[0].relative_to(checkout) if present else f"a row in {REGISTRY}"
         raise UsageError(f"there is {what} already: edit it, or take another name")
 
 
 def _checkout(root: Path | None) -> Path:
     checkout = (root or Path(__file__).parents[2]).resolve()
-    missing = [
-        part
-        for part in (REGISTRY, "schemas/providers", "tests/unit", "docs")
-        if not (checkout / part).exists()
-    ]
+    needed = (REGISTRY, "schemas/providers", "tests/unit", "docs")
+    missing = [path for path in needed if not (checkout / path).exists()]
     if missing:
         raise UsageError(
-            f"{checkout} is no checkout of Pitboss, {missing[0]} is missing: name one with --root"
+            f"{checkout} is not a checkout of Pitboss: {missing[0]} is missing; "
+            "name one with --root"
         )
     return checkout
 
@@ -107,5 +105,5 @@ def _template(name: str) -> str:
     return (resources.files("pitboss.scaffold") / name).read_text(encoding="utf-8")
 
 
-def _filled(text: str, tokens: dict[str, str]) -> str:
+def _fill_in(text: str, tokens: dict[str, str]) -> str:
     return re.sub(r"\{\{\w+\}\}", lambda match: tokens[match[0]], text)

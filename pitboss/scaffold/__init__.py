@@ -1,3 +1,4 @@
-"""The files of a new adapter: a working one of an imagined JSON wallet, to be turned into a
-provider's.
+"""Templates of a new adapter.
+
+A working one of an imagined JSON wallet, to be turned into a provider's.
 """

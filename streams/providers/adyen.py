@@ -2,7 +2,7 @@
 
 Sources: docs.adyen.com, webhooks and verify-hmac-signatures; Adyen's public libraries for what is
 signed. A notice knows the merchant's reference, not the player: AUTHORISATION names the
-`deposit.opened` of our cashier, what comes later names the payment. The decimals of four currencies
+`deposit.opened` of our cashier, later notices name the payment. The decimals of four currencies
 differ from ISO 4217 (docs.adyen.com, currency-codes).
 
 The operation is the event code, with `:false` behind it where the event did not succeed. One
@@ -95,11 +95,11 @@ _ITEM: Final = msgspec.json.Decoder(_Item)
 
 
 def _signed_text(item: _Item) -> str:
-    """What Adyen signs of an item: eight fields joined by colons, a missing one empty.
+    """Return the text that Adyen signs of an item: eight fields joined by colons.
 
-    Nothing is escaped. The document once said that backslash and colon are, and libraries did so
-    until real notices with a colon failed (adyen-python-api-library #117 and #193,
-    adyen-php-api-library #165).
+    A missing field is empty, and nothing is escaped. An earlier edition of the document had
+    backslash and colon escaped, and libraries did so until real notices with a colon failed
+    (adyen-python-api-library #117 and #193, adyen-php-api-library #165).
     """
     amount = item.amount
     return ":".join(
@@ -117,12 +117,12 @@ def _signed_text(item: _Item) -> str:
 
 
 def _is_ambiguous(item: _Item) -> bool:
-    """Whether the signed text is that of other fields too, a part of one having been moved into the
-    next.
+    """Return whether other fields have the same signed text.
 
-    A merchantReference is the merchant's own and may hold a colon, Adyen's references and account
-    codes do not: with no colon in those, one signed text has one reading. Else a signed notice
-    could come again under another pspReference.
+    That is so where the end of one field can be moved into the next. A merchantReference is the
+    merchant's own and may hold a colon, Adyen's references and account codes do not: with no colon
+    in those, one signed text has one reading. Otherwise a signed notice could come again under
+    another pspReference.
     """
     return any(
         ":" in str(text or "")
@@ -132,10 +132,10 @@ def _is_ambiguous(item: _Item) -> bool:
 
 @dataclass(frozen=True)
 class Adyen(Dialect):
-    """`unsigned_allowed` are event codes that may come without a signature: published chargebacks
-    have none.
+    """Adyen's dialect and its settings.
 
-    A missing signature is never a wrong one: a wrong one is always rejected. `accept_test` lets
+    `unsigned_allowed` are event codes that may come without a signature: published chargebacks have
+    none. A missing signature is not a wrong one: a wrong one is always rejected. `accept_test` lets
     notices of the test environment (`live` is "false") through; an installation with real money
     sets it to False.
     """
@@ -147,15 +147,16 @@ class Adyen(Dialect):
     accept_test: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks each item's `hmacSignature`. Needs `hmac_hex`."""
+        """Return a reader that checks each item's `hmacSignature`. Needs `hmac_hex`."""
         key = None
         if material is not None:
             key = HmacSha256(require_key(material, "hmac_hex", self.provider))
         return partial(self._read, key)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`[accepted]`, also for what is a dead letter by now: Adyen holds back all later notices
-        until it hears it.
+        """Return `[accepted]`, also for dead letters.
+
+        Adyen holds back all later notices until it gets it.
 
         Only where Adyen signed nothing of the request, 401: if the key is wrong and not the notice,
         Adyen repeats it.
@@ -222,13 +223,16 @@ class Adyen(Dialect):
         if _is_ambiguous(item):
             raise Rejected(
                 RejectCode.BAD_SIGNATURE,
-                "hmacSignature may sign another item: a colon in what has none",
+                "hmacSignature may sign another item: a colon in a field that has none",
             )
         return SignatureVerdict.VALID.value
 
 
 def _meaning(item: _Item) -> tuple[Leg, Reference | None]:
-    """Only what succeeded moves money; a failed reversal and a capture are kept as information."""
+    """Return leg and reference of an item: only what succeeded moves money.
+
+    A failed reversal and a capture are kept as information.
+    """
     merchant = optional_text(item.merchant_reference, "merchantReference")
     original = optional_text(item.original_reference, "originalReference")
     succeeded = item.success == "true"

@@ -1,6 +1,6 @@
 """The answer to a provider in the language of the version that its record was read as.
 
-A connector has the record, and from `wallet.outcomes.v1` what became of each of its items; it needs
+A connector has the record, and from `wallet.outcomes.v1` the outcome of each of its items; it needs
 no more to know which bytes to send back. Pure: the same record and results, the same bytes.
 """
 
@@ -18,21 +18,21 @@ from streams.providers.routing import ProviderRouter
 
 
 class Answers:
-    """Answers for every provider of some dialects.
+    """The answers for every provider of some dialects.
 
     Make one when a connector starts, not for each request.
     """
 
     def __init__(self, dialects: Dialects = DIALECTS) -> None:
-        """Take the dialects; a provider's are made ready when it first asks."""
+        """Keep the dialects; a provider's router is made at its first request."""
         self._dialects = dialects
-        self._speakers: dict[str, ProviderRouter] = {}
+        self._routers: dict[str, ProviderRouter] = {}
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """What the provider wants to hear; `results` stand in the order of the body
-        (`Dialect.answer`).
+        """Return the provider's response; `results` stand in the order of the body.
 
-        Raises Rejected(UNKNOWN_PROVIDER) for a topic that no dialect speaks on.
+        See `Dialect.answer`. Raises Rejected(UNKNOWN_PROVIDER) for a topic that belongs to none of
+        the dialects.
         """
         try:
             provider = provider_of(request.topic)
@@ -43,10 +43,10 @@ class Answers:
             ) from None
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)
-        if provider not in self._speakers:
-            # Without keys: who signed it was judged when it was read, here only its form counts.
-            self._speakers[provider] = ProviderRouter(versions, None)
-        read_as = self._speakers[provider].resolve_version(request)
+        if provider not in self._routers:
+            # Without keys: signatures were checked when it was read, here only its form counts.
+            self._routers[provider] = ProviderRouter(versions, None)
+        version_read = self._routers[provider].resolve_version(request)
         return next(
-            version for version in versions if version.row.version == read_as
+            version for version in versions if version.row.version == version_read
         ).dialect.answer(request, results)

@@ -1,22 +1,21 @@
-"""ISO 20022 bank statements: camt.053 (statement) and camt.054 (notification), XML files with many
-entries.
+"""ISO 20022 bank statements, camt.053 and notifications, camt.054: XML files with many entries.
 
 Sources: the message definitions on iso20022.org (camt.05x.001.02 and later) and the samples of
-genkgo/camt. An entry of the account is one item, or one for each of its `TxDtls` where these say
+genkgo/camt. An entry of the account is one item, or one for each of its `TxDtls` where these state
 their own amounts. The operation is the direction, with `:PDNG` and the like behind it where the
 entry is not booked.
 
-What moves money: a booked credit is a DEPOSIT, a booked debit that returns an earlier credit
-(`RvslInd`, `RtrInf`) is a DEPOSIT_REVERSAL. Everything else is noted: payouts and their returns are
-the cashier's `withdrawal.paid`, and fees are our own. So is a detail whose direction is not its
-entry's: the entry says what the account saw.
+A booked credit is a DEPOSIT, a booked debit that returns an earlier credit (`RvslInd`, `RtrInf`) is
+a DEPOSIT_REVERSAL. Everything else is information: payouts and their returns are the cashier's
+`withdrawal.paid`, and fees are our own. So is a detail whose direction is not its entry's: the
+entry says what the account saw.
 
 Identity comes from the bank's own references and never from `EndToEndId` alone, which the payer
 chooses and repeats: the entry's `AcctSvcrRef`, or one of the detail's `AcctSvcrRef`, `UETR`,
-`TxId`; where there is none, from statement and content. What is the same in all that is counted
-within its file, ordered by content, so that two payments that share everything stay two in
-whichever order a copy lists them. `CpyDplctInd`, message ids and creation times have no part in it:
-a duplicate brings the same ids, and so does the other message about the same entry.
+`TxId`; where there is none, from statement and content. Payments that are the same in all of that
+are counted within their file, ordered by content, so that two payments that share everything stay
+two in whichever order a copy lists them. `CpyDplctInd`, message ids and creation times are not
+used: a duplicate brings the same ids, and so does the other message about the same entry.
 
 The player is found through the cashier's `deposit.opened`, whose id the payer was asked to give.
 Money that names no deposit goes to suspense: it refers to `UNMATCHED`, which no event ever is.
@@ -78,13 +77,13 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Camt(Dialect):
-    """Whose files differ, and how: each a setting.
+    """The dialect of bank statements; its settings are the points in which banks differ.
 
-    `money_in`: the messages that are booked. A bank that gives references says the same of an entry
-    in both, and it is booked once; of one that gives none, only one may count. `unique_references`:
-    whether the bank uses an `AcctSvcrRef` once; if not, a reference only holds within its
-    statement. `zone`: where a date without a time begins its day. `deposit_pattern`: what the
-    cashier's deposit ids look like within a sentence of the payer's.
+    `money_in`: the messages that are booked. A bank that gives references reports the same of an
+    entry in both, and it is booked once; of one that gives none, only one may count.
+    `unique_references`: whether the bank uses an `AcctSvcrRef` once; if not, a reference only holds
+    within its statement. `zone`: where a date without a time begins its day. `deposit_pattern`:
+    what the cashier's deposit ids look like within a sentence of the payer's.
     """
 
     provider: ClassVar[str] = "camt"
@@ -98,7 +97,7 @@ class Camt(Dialect):
     time_tolerance_ms: int = 7 * DAY_MS
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader; files are signed by their channel, if at all.
+        """Return a reader; files are signed by their channel, if at all.
 
         Raises UsageError for an unusable zone or pattern.
         """
@@ -107,12 +106,15 @@ class Camt(Dialect):
             pattern = re.compile(self.deposit_pattern)
         except re.error as error:
             raise UsageError(
-                f"camt: deposit_pattern {self.deposit_pattern!r} is no regular expression"
+                f"camt: deposit_pattern {self.deposit_pattern!r} is not a regular expression"
             ) from error
         return partial(self._read, make_parser(), zone_of(self.zone), pattern)
 
     def keys_of(self, statement: Statement, entry: BankEntry) -> frozenset[str]:
-        """What the entry's movements are called before equal ones are counted; readable ones only."""
+        """Return the keys of the entry's movements before equal ones are counted.
+
+        Movements that cannot be read have none.
+        """
         lines = self._lines(statement, entry, UTC, re.compile(self.deposit_pattern))
         return frozenset(line.key for line in lines if isinstance(line, _Line))
 
@@ -142,8 +144,8 @@ class Camt(Dialect):
         self, statement: Statement, entry: BankEntry, zone: tzinfo, pattern: re.Pattern[str]
     ) -> Iterator[_Line | Rejected]:
         split = entry.is_divided
-        # Several details without amounts of their own do not divide the entry: nobody can say whose
-        # how much is.
+        # Several details without amounts of their own do not divide the entry: it is unknown how
+        # much is whose.
         single = entry.details[0] if len(entry.details) == 1 else None
         for detail in entry.details if split else [single]:
             try:
@@ -181,9 +183,9 @@ class Camt(Dialect):
         return _Line(operation, key, Leg(kind.value, amount, currency), reference, at, element)
 
     def _meaning(self, message: str, entry: BankEntry, detail: Detail | None) -> tuple[str, Kind]:
-        """The operation and what it does.
+        """Return the operation and its kind.
 
-        What moves nothing by its message or status has an operation of its own.
+        A movement that moves no money because of its message or status has an operation of its own.
         """
         operation = direction = _one_of(entry, "CdtDbtInd", _DIRECTIONS)
         status = _one_of(entry, "Sts", _STATUSES)
@@ -200,30 +202,32 @@ class Camt(Dialect):
     def _key(
         self, statement: Statement, entry: BankEntry, detail: Detail | None, split: bool, money: str
     ) -> str:
-        """What a movement is called before equal ones are counted, by the first rule that applies."""
+        """Return a movement's key before equal ones are counted, by the first rule that applies."""
         reference = entry.fields.get("AcctSvcrRef", "")
         booked_as = reference if self.unique_references else ""
         if booked_as and not split:
-            return _joined(statement.account, booked_as, money)
+            return _join_key(statement.account, booked_as, money)
         refs = {} if detail is None else detail.refs
         for name in _UNIQUE if self.unique_references else ():
             value = refs.get(name)
             if value and value not in _NONE and value != booked_as:
-                return _joined(statement.account, f"{name}={value}", money)
+                return _join_key(statement.account, f"{name}={value}", money)
         shared = [refs.get(name, "") for name in _SHARED]
         if booked_as:
-            return _joined(statement.account, booked_as, money, *shared)
+            return _join_key(statement.account, booked_as, money, *shared)
         own = entry.fields.get("NtryRef") or reference
         texts = (
             ""
             if detail is None
             else blake2b("\n".join(detail.texts).encode(), digest_size=8).hexdigest()
         )
-        return _joined(statement.account, statement.id, own, entry.when[:10], money, *shared, texts)
+        return _join_key(
+            statement.account, statement.id, own, entry.when[:10], money, *shared, texts
+        )
 
 
 def _kind(direction: str, entry: BankEntry, detail: Detail | None) -> Kind:
-    """What a booked movement does to a player."""
+    """Return the effect of a booked movement on a player."""
     if detail is not None and detail.direction not in {"", direction}:
         return Kind.INFORMATIONAL
     returned = entry.fields.get("RvslInd") in {"true", "1"} or (
@@ -235,17 +239,18 @@ def _kind(direction: str, entry: BankEntry, detail: Detail | None) -> Kind:
 
 
 def _deposit(entry: BankEntry, detail: Detail | None, pattern: re.Pattern[str]) -> str | None:
-    """The one deposit that the payer named; None for none, and for two different ones."""
+    """Return the one deposit that the payer named; None for none, and for two different ones."""
     texts = [entry.fields.get("AddtlNtryInf", "")]
     if detail is not None:
         texts += [*detail.texts, detail.refs.get("EndToEndId", "")]
     named = {match[0] for text in texts for match in pattern.finditer(text[:_TEXT_MAX])}
-    return _bounded(named.pop(), "the deposit's id") if len(named) == 1 else None
+    return _check_length(named.pop(), "the deposit's id") if len(named) == 1 else None
 
 
 def _places(lines: list[_Line]) -> Iterator[str]:
-    """The id of each line: its key, and from the second of its like on the number it has among them
-    by content.
+    """Return the ids of the lines in order.
+
+    An id is the line's key, and from the second equal one on also its number among them by content.
     """
     alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, line in enumerate(lines):
@@ -260,7 +265,7 @@ def _places(lines: list[_Line]) -> Iterator[str]:
 
 
 def _content(element: etree._Element) -> list[tuple[str, str]]:
-    return [(str(part.tag), text_of_element(part)) for part in element.iter()]
+    return [(str(node.tag), text_of_element(node)) for node in element.iter()]
 
 
 def _draft(line: _Line, tx_id: str) -> Draft:
@@ -280,8 +285,8 @@ def _draft(line: _Line, tx_id: str) -> Draft:
 
 
 def _nothing(statement: Statement) -> Draft:
-    """A statement without entries says that nothing happened, and is an item all the same."""
-    tx_id = _joined(statement.account, statement.id)
+    """Return the item of a statement without entries, so that it is accounted for too."""
+    tx_id = _join_key(statement.account, statement.id)
     leg = Leg(Kind.INFORMATIONAL.value)
     return Draft(
         statement.message, tx_id, [leg], None, None, None, False, None, None, False, _UNSIGNED
@@ -297,14 +302,20 @@ def _one_of(entry: BankEntry, name: str, known: frozenset[str]) -> str:
     return text
 
 
-def _bounded(text: str, name: str) -> str:
+def _check_length(text: str, name: str) -> str:
     if len(text) > ID_MAX:
         raise Rejected(RejectCode.BAD_FIELD, f"{name} is longer than {ID_MAX} characters")
     return text_of(text, name)
 
 
-def _joined(*parts: str) -> str:
-    """Parts as one readable id; a bar within a part is written otherwise, so that no two ids meet."""
+def _join_key(*texts: str) -> str:
+    """Join texts into one readable id.
+
+    A bar within a text is escaped, so that no two ids coincide.
+    """
     return "|".join(
-        [_bounded(part, "a reference").replace("%", "%25").replace("|", "%7C") for part in parts]
+        [
+            _check_length(text, "a reference").replace("%", "%25").replace("|", "%7C")
+            for text in texts
+        ]
     )

@@ -1,7 +1,8 @@
-"""The parts of a camt file: statements, entries, details, in any version; the namespace carries it.
+"""The elements of a camt file: statements, entries, details.
 
-Each element is walked once and only as deep as something of it is used. Texts come with their white
-space made single spaces: files are printed with line breaks within long texts.
+Any version is read; the namespace carries it. Each element is walked once and only as deep as
+something of it is used. White space in texts is reduced to single spaces: files are printed with
+line breaks within long texts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from schemas.errors import RejectCode, Rejected
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
 _ONCE: Final = frozenset({"Amt", "CdtDbtInd", "RvslInd", "Sts", "AcctSvcrRef", "Refs"})
-"""What decides whose how much is; of two nobody can say which is meant."""
+"""Elements that decide what amount is whose; of two of them it is unknown which is meant."""
 _MESSAGES: Final = {
     "BkToCstmrAcctRpt": ("camt.052", "Rpt"),
     "BkToCstmrStmt": ("camt.053", "Stmt"),
@@ -33,10 +34,10 @@ class Money(msgspec.Struct, frozen=True, gc=False):
 
 
 class Detail(msgspec.Struct, gc=False):
-    """A `TxDtls`: one payment within an entry. `texts` is what the payer wrote; `returned` says it
-    has `RtrInf`.
+    """A `TxDtls`: one payment within an entry.
 
-    `doubled` is the name of an element that may be there once and is there twice.
+    `texts` is what the payer wrote; `is_returned` says whether it has `RtrInf`. `repeated_element`
+    is the name of an element that may be there once and is there twice.
     """
 
     element: etree._Element
@@ -49,17 +50,15 @@ class Detail(msgspec.Struct, gc=False):
 
 
 class BankEntry(msgspec.Struct, gc=False):
-    """A `Ntry`: what the account saw.
-
-    `count` is what its `Btch` says of the number of payments in it.
-    """
+    """A `Ntry`: one entry of the account. `count` is the number of payments in it by its `Btch`."""
 
     element: etree._Element
     details: list[Detail]
     money: Money | None = None
     fields: dict[str, str] = {}
-    """CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef, AddtlNtryInf; BookgDt and ValDt as dates or
-    times.
+    """Texts of CdtDbtInd, RvslInd, Sts, AcctSvcrRef, NtryRef and AddtlNtryInf.
+
+    BookgDt and ValDt are dates or times.
     """
     count: str = ""
     has_further_message: bool = False
@@ -67,8 +66,9 @@ class BankEntry(msgspec.Struct, gc=False):
 
     @property
     def is_divided(self) -> bool:
-        """Whether its details say whose how much is: several of them, or one of several, each with
-        its amount.
+        """Whether its details divide its amount.
+
+        They do where there are several of them, or one of several, each with its own amount.
         """
         several = len(self.details) > 1 or (bool(self.details) and self.count not in {"", "1"})
         return several and all(detail.money is not None for detail in self.details)
@@ -80,7 +80,7 @@ class BankEntry(msgspec.Struct, gc=False):
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """What the entries of one statement have in common; `id` tells its pages apart."""
+    """The data that the entries of one statement have in common; `id` also holds its page."""
 
     element: etree._Element
     namespace: str
@@ -91,19 +91,22 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 
 def text_of_element(element: etree._Element) -> str:
-    """Its text with single spaces."""
+    """Return an element's text with single spaces."""
     return " ".join((element.text or "").split())
 
 
 def read_statements(root: etree._Element) -> Iterator[Statement]:
-    """The file's statements. Raises Rejected for what is no camt file, or says no account or id."""
+    """Return the file's statements.
+
+    Raises Rejected for a file that is not a camt file, or that states no account or id.
+    """
     match = _NAMESPACE.match(str(root.tag))
     body = root[0] if len(root) else None
     local = "" if match is None or body is None else str(body.tag).removeprefix(match[0])
     if match is None or body is None or local not in _MESSAGES:
         what = str(root.tag)[:64]
         raise Rejected(
-            RejectCode.UNKNOWN_OPERATION, f"element {what!r} is no camt.052, camt.053 or camt.054"
+            RejectCode.UNKNOWN_OPERATION, f"element {what!r} is not camt.052, camt.053 or camt.054"
         )
     namespace, (message, container) = match[0], _MESSAGES[local]
     statements = body.findall(namespace + container)
@@ -131,62 +134,62 @@ def _find(element: etree._Element, namespace: str, path: str) -> str:
 
 
 def read_entry(element: etree._Element, namespace: str) -> BankEntry:
-    """An entry with its details."""
+    """Read an entry with its details."""
     skip = len(namespace)
-    entry, fields = BankEntry(element, [], repeated_element=_doubled(element, skip)), {}
-    for part in element:
-        name = part.tag[skip:]
+    entry, fields = BankEntry(element, [], repeated_element=_repeated_element(element, skip)), {}
+    for child in element:
+        name = child.tag[skip:]
         if name in {"BookgDt", "ValDt", "Sts"}:
             # The first one has a choice of Dt and DtTm, the last one its code inside since version
             # 8.
-            fields[name] = text_of_element(part[0] if len(part) else part)
+            fields[name] = text_of_element(child[0] if len(child) else child)
         elif name == "Amt":
-            entry.money = _money(part)
+            entry.money = _money(child)
         elif name == "NtryDtls":
-            _read_details(entry, part, skip)
+            _read_details(entry, child, skip)
         elif name == "AddtlInfInd":
             entry.has_further_message = True
-        elif not len(part):
-            fields[name] = text_of_element(part)
+        elif not len(child):
+            fields[name] = text_of_element(child)
     entry.fields = fields
     return entry
 
 
 def _read_details(entry: BankEntry, element: etree._Element, skip: int) -> None:
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name == "TxDtls":
-            entry.details.append(_detail_of(part, skip))
+            entry.details.append(_detail_of(child, skip))
         elif name == "Btch":
             entry.count = next(
-                (text_of_element(leaf) for leaf in part if leaf.tag[skip:] == "NbOfTxs"), ""
+                (text_of_element(leaf) for leaf in child if leaf.tag[skip:] == "NbOfTxs"), ""
             )
 
 
 def _detail_of(element: etree._Element, skip: int) -> Detail:
-    detail = Detail(element, {}, [], repeated_element=_doubled(element, skip))
+    detail = Detail(element, {}, [], repeated_element=_repeated_element(element, skip))
     older: Money | None = None
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name == "Refs":
-            detail.refs = {ref.tag[skip:]: text_of_element(ref) for ref in part if not len(ref)}
+            detail.refs = {ref.tag[skip:]: text_of_element(ref) for ref in child if not len(ref)}
         elif name == "Amt":
-            detail.money = _money(part)
+            detail.money = _money(child)
         elif name == "AmtDtls":
             amounts = (
                 leaf
-                for kind in part
+                for kind in child
                 if kind.tag[skip:] == "TxAmt"
                 for leaf in kind
                 if leaf.tag[skip:] == "Amt"
             )
             older = next((_money(leaf) for leaf in amounts), None)
         elif name == "CdtDbtInd":
-            detail.direction = text_of_element(part)
+            detail.direction = text_of_element(child)
         elif name == "RmtInf":
-            _read_remittance(detail, part, skip)
+            _read_remittance(detail, child, skip)
         elif name == "AddtlTxInf":
-            detail.texts.append(text_of_element(part))
+            detail.texts.append(text_of_element(child))
         elif name == "RtrInf":
             detail.is_returned = True
     if detail.money is None:
@@ -195,19 +198,19 @@ def _detail_of(element: etree._Element, skip: int) -> Detail:
 
 
 def _read_remittance(detail: Detail, element: etree._Element, skip: int) -> None:
-    for part in element:
-        if part.tag[skip:] == "Ustrd":
-            detail.texts.append(text_of_element(part))
+    for child in element:
+        if child.tag[skip:] == "Ustrd":
+            detail.texts.append(text_of_element(child))
         else:
             detail.texts += [
-                text_of_element(leaf) for leaf in part.iter() if leaf.tag[skip:] == "Ref"
+                text_of_element(leaf) for leaf in child.iter() if leaf.tag[skip:] == "Ref"
             ]
 
 
-def _doubled(element: etree._Element, skip: int) -> str:
+def _repeated_element(element: etree._Element, skip: int) -> str:
     seen: set[str] = set()
-    for part in element:
-        name = part.tag[skip:]
+    for child in element:
+        name = child.tag[skip:]
         if name in _ONCE:
             if name in seen:
                 return str(name)
@@ -216,5 +219,5 @@ def _doubled(element: etree._Element, skip: int) -> str:
 
 
 def _money(element: etree._Element) -> Money:
-    # Text that another element interrupts is no amount: 1<x/>.50 is not 1.
+    # Text that another element interrupts is not an amount: 1<x/>.50 is not 1.
     return Money("" if len(element) else (element.text or "").strip(), element.get("Ccy") or "")

@@ -1,9 +1,10 @@
-"""Cuts a camt file into files that fit a raw record, for connectors. Pure: the same file, the same
-parts.
+"""Splitting of a camt file into files that fit a raw record, for connectors.
 
-Every part is a whole file of its own, with the group header and the statement's head. What is the
-same in all that identity looks at stays in one part, where it is counted; so the parts say of every
-payment exactly what the file said.
+Pure: the same file, the same result.
+
+Each result is a whole file of its own, with the group header and the statement's head. Payments
+that are the same in all that identity looks at stay in one file, where they are counted; so the
+results say of every payment exactly what the file said.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SPLIT_MAX_BYTES: Final = 1_000_000
 
 
 class _Unit(NamedTuple):
-    """What is not cut any further: an entry, what its payments are called, its size."""
+    """An element that is not split any further: an entry, the keys of its payments, its size."""
 
     element: etree._Element
     keys: frozenset[str]
@@ -33,11 +34,10 @@ class _Unit(NamedTuple):
 def split_file(
     value: bytes, dialect: Camt | None = None, max_bytes: int = SPLIT_MAX_BYTES
 ) -> list[bytes]:
-    """The file itself if it fits `max_bytes`, else files that do; `dialect` must be the one that
-    will read them.
+    """Return the file itself if it fits `max_bytes`, else files that do.
 
-    Raises Rejected: what the dialect raises for a file that is none, TOO_LARGE where even one
-    payment does not fit.
+    `dialect` must be the one that will read them. Raises Rejected: what the dialect raises for a
+    file that it cannot read, TOO_LARGE where even one payment does not fit.
     """
     root = root_of(make_parser(), value)
     statements = list(read_statements(root))
@@ -46,18 +46,18 @@ def split_file(
     made: list[bytes] = []
     for number, statement in enumerate(statements):
         frame = _frame(root, statements, number)
-        room = max_bytes - len(_printed(frame, []))
+        room = max_bytes - len(_print_file(frame, []))
         units = [
             unit
             for element in statement.entries
             for unit in _units(dialect or Camt(), statement, element, room)
         ]
-        made += [_printed(frame, chosen) for chosen in _packed(_grouped(units), room)]
+        made += [_print_file(frame, chosen) for chosen in _pack(_group_by_key(units), room)]
     return made
 
 
 def _frame(root: etree._Element, statements: list[Statement], number: int) -> etree._Element:
-    """The file with one of its statements and no entry."""
+    """Return the file with one of its statements and no entry."""
     frame = deepcopy(root)
     copies = list(read_statements(frame))
     assert len(copies) == len(statements)
@@ -75,10 +75,10 @@ def _remove(element: etree._Element) -> None:
     above.remove(element)
 
 
-def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
+def _print_file(frame: etree._Element, entries: list[etree._Element]) -> bytes:
     whole = deepcopy(frame)
     [statement] = read_statements(whole)
-    head = [part for part in statement.element if not str(part.tag).endswith("Inf")]
+    head = [child for child in statement.element if not str(child.tag).endswith("Inf")]
     at = statement.element.index(head[-1]) + 1
     statement.element[at:at] = [deepcopy(entry) for entry in entries]
     return etree.tostring(whole, encoding="UTF-8", xml_declaration=True)
@@ -87,7 +87,7 @@ def _printed(frame: etree._Element, entries: list[etree._Element]) -> bytes:
 def _units(
     dialect: Camt, statement: Statement, element: etree._Element, room: int
 ) -> Iterator[_Unit]:
-    """The entry, or, where it does not fit by itself, an entry for each of its details."""
+    """Return the entry, or, where it does not fit by itself, an entry for each of its details."""
     size = len(etree.tostring(element))
     entry = read_entry(element, statement.namespace)
     if size <= room or not entry.is_divided:
@@ -101,7 +101,7 @@ def _units(
         details = alone.find(f"{statement.namespace}NtryDtls")
         assert details is not None
         if read_entry(alone, statement.namespace).count in {"", "1"}:
-            # Or the one detail would pass for the whole entry.
+            # Otherwise the one detail would pass for the whole entry.
             batch = etree.SubElement(details, f"{statement.namespace}Btch")
             etree.SubElement(batch, f"{statement.namespace}NbOfTxs").text = str(len(entry.details))
         details.append(deepcopy(detail.element))
@@ -109,8 +109,8 @@ def _units(
         yield _Unit(alone, keys, len(etree.tostring(alone)))
 
 
-def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
-    """Units that share a key stand together, in the order of their first one; with their sizes."""
+def _group_by_key(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
+    """Group the units that share a key, in the order of their first one; with their sizes."""
     leader = list(range(len(units)))
 
     def first_of(index: int) -> int:
@@ -133,7 +133,7 @@ def _grouped(units: list[_Unit]) -> list[tuple[list[etree._Element], int]]:
     ]
 
 
-def _packed(
+def _pack(
     groups: list[tuple[list[etree._Element], int]], room: int
 ) -> Iterator[list[etree._Element]]:
     chosen: list[etree._Element] = []

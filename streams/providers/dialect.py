@@ -1,7 +1,7 @@
-"""What a dialect is: everything that is peculiar to one provider, in one file.
+"""The contract of a dialect: everything peculiar to one provider, in one file.
 
-A dialect reads a raw record and says, as `Draft`s, what the provider meant: its own operation and
-transaction id, the legs, whom and what they refer to, and whether the provider waits for our
+A dialect reads a raw record and returns, as `Draft`s, what the provider meant: its own operation
+and transaction id, the legs, the player, the references, and whether the provider waits for our
 decision. It knows nothing of brands, topics or event ids; `streams.normalise` completes its drafts.
 Reading is pure: same bytes, same drafts, no clock.
 """
@@ -22,20 +22,22 @@ from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 from schemas.topics import DAY_MS
 
 ROLLBACK_PRECEDED: Final = "ROLLBACK_PRECEDED"
-"""The ledger's reason for an event that was rolled back before it came: nothing moved, however
-often it is asked.
+"""The ledger's reason for an event whose rollback preceded it.
+
+No money moves, however often it is repeated.
 """
 
 Headers: TypeAlias = Mapping[str, bytes | None]
-"""Headers of a raw record by lower-case name; of a repeated one the last."""
+"""Headers of a raw record by lower-case name; the last one wins where a name is repeated."""
 
 KeyMaterial: TypeAlias = Mapping[str, str]
-"""One provider's entry in the keyring, as its file says it."""
+"""One provider's entry in the keyring, as written in the keys file."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
-    """One provider transaction's effect on one player as the provider said it; `provider_at` is
-    epoch ms.
+    """One provider transaction's effect on one player, in the provider's terms.
+
+    `provider_at` is epoch ms.
     """
 
     operation: str
@@ -53,10 +55,10 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
-    """Something about a player that moves no money: the record of `player.events.v1`, as the
-    provider said it.
+    """A fact about a player that moves no money, in the provider's terms.
 
-    `scope` is what of the player it holds for (`schemas.events.PlayerEvent`).
+    It is the record of `player.events.v1`. `scope` limits what of the player the fact holds for
+    (`schemas.events.PlayerEvent`).
     """
 
     operation: str
@@ -70,12 +72,11 @@ class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
 
 
 class MarketDraft(msgspec.Struct, frozen=True, gc=False):
-    """What a feed says of one outcome of a market: the record of `sports.settlements.v1`. It names
-    no player.
+    """One outcome of a market as a feed reports it: the record of `sports.settlements.v1`.
 
-    `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK; factors are
-    decimal texts; `specifiers` is sorted, so that one market has one spelling; a cancel has no
-    outcome and names its window instead.
+    It names no player. `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or
+    CANCELLATION_ROLLED_BACK; factors are decimal texts; `specifiers` is sorted, so that one market
+    has one spelling; a cancel has no outcome and names its time window instead.
     """
 
     operation: str
@@ -98,6 +99,7 @@ class UnreadableItem(Rejected):
     """One item that its dialect refuses to read, with the player where the item named one."""
 
     def __init__(self, reason: RejectCode, detail: str, player_id: str | None) -> None:
+        """Keep the reason, the detail and the player, None where the item named none."""
         super().__init__(reason, detail)
         self.player_id = player_id
 
@@ -105,14 +107,14 @@ class UnreadableItem(Rejected):
 Item: TypeAlias = Draft | PlayerDraft | MarketDraft | Rejected
 
 Reader: TypeAlias = Callable[[RawRecord, Headers], list[Item]]
-"""One element an item, in the order of the body.
+"""A function that returns one item per element, in the order of the body.
 
-Raises Rejected where no item can be told from another.
+It raises Rejected where no item can be distinguished from another.
 """
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What a connector sends back to the provider, byte for byte."""
+    """The HTTP response that a connector sends back to the provider, byte for byte."""
 
     status: int
     content_type: str
@@ -123,11 +125,11 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Dialect(ABC):
     """A provider's mapping, units, time rule, signature scheme and policies.
 
-    `version` names the mapping; what goes into every event is that of its row in `versions.toml`. A
-    later version keeps the operations' words, also where the provider renames them: they are a part
-    of the identity, and a retry under a new word would be another event. An event time further than
-    `time_tolerance_ms` before the broker's append is not believed. `decides` are the operations
-    whose provider awaits our answer: only those can be refused by the ledger.
+    `version` names the mapping; every event carries the version of its row in `versions.toml`. A
+    later version keeps the words of the operations, also where the provider renames them: they are
+    a part of the identity, and a retry under a new word would be another event. An event time
+    further than `time_tolerance_ms` before the broker's append is not believed. `decides` are the
+    operations whose provider awaits our answer: only those can be refused by the ledger.
     """
 
     provider: ClassVar[str]
@@ -139,43 +141,42 @@ class Dialect(ABC):
 
     @abstractmethod
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks signatures with `material`; None means that no key is configured
-        (NOT_CHECKED).
+        """Return a reader that checks signatures with `material`.
 
-        Raises UsageError for a key that cannot be one.
+        None means that no key is configured (NOT_CHECKED). Raises UsageError for key material that
+        cannot be used.
         """
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """What the provider wants to hear, once each item of its request has its outcome or its
-        rejection.
+        """Return the response to a request whose items each have an outcome or a rejection.
 
         `results` stand in the order of the body; a whole record that was rejected has one. Amounts
         are in the provider's own units. Raises nothing for any outcome: a new reason gets the
-        provider's general error. This default is for feeds and files, which nobody answers: 200, or
-        400 where nothing could be read.
+        provider's general error. This default is for feeds and files, whose sender reads no answer:
+        200, or 400 where nothing could be read.
         """
         del request
         failed = bool(results) and all(isinstance(result, Rejected) for result in results)
         return Reply(400 if failed else 200, "text/plain", b"")
 
     def redact(self, value: bytes) -> bytes:
-        """The body as it may be shown to a person: secrets that travel inside it are blotted out."""
+        """Return the body as it may be shown to a person, without its secrets."""
         return value
 
     def payload(self, value: bytes) -> Any:
-        """What of a body its payload schema (under `schemas/providers`) speaks of: what drift
-        detection looks at.
+        """Return the value that the body's payload schema describes, for drift detection.
 
-        Bytes are read by what they are (JSON, a form, XML, an Avro record); anything else is taken
-        as the JSON value that the schema describes. May raise anything for a broken body.
+        The schemas are under `schemas/providers`. Bytes are read by what they are (JSON, a form,
+        XML, an Avro record); anything else is taken as the JSON value that the schema describes.
+        May raise anything for a broken body.
         """
         return value
 
 
 def require_key(material: KeyMaterial, name: str, provider: str) -> str:
-    """One named entry of a provider's key material.
+    """Return one named entry of a provider's key material.
 
-    Raises UsageError, never showing what the entry holds.
+    Raises UsageError where it is missing, never showing what the keyring holds.
     """
     entry = material.get(name)
     if not entry:

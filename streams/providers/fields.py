@@ -1,5 +1,4 @@
-"""What every dialect asks of a field: ids that can be stored, money that is exact, JSON that is
-typed.
+"""Rules for the fields of every dialect: storable ids, exact money, typed JSON.
 
 Money is read from the digits that were sent: `schemas.money.amount_from_text` takes text,
 `JsonMoney` a JSON number, which would already be a float elsewhere. Times are read in
@@ -29,16 +28,17 @@ _Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_MAX)] | _Number
 """A player, transaction, round or game id as providers send them: text, or a number."""
 OptionalId: TypeAlias = Annotated[str, Meta(max_length=ID_MAX)] | _Number | None
-"""The same where it may be missing, null or empty."""
+"""An id that may be missing, null or empty."""
 Note: TypeAlias = Annotated[str, Meta(max_length=500)]
 """A sentence for people."""
 CurrencyText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=16)]
 JsonMoney: TypeAlias = Decimal
-"""Of a JSON field that holds an amount as a number or as text: msgspec reads either from its
-digits, never by way of a float. For `amount_of_number`.
+"""The type of a JSON field that holds an amount as a number or as text, for `amount_of_number`.
+
+msgspec reads either from its digits, never by way of a float.
 """
 Instant: TypeAlias = Annotated[datetime, Meta(tz=True)]
-"""RFC 3339 with an offset; a naive time says nothing. For `ms_of_instant`."""
+"""RFC 3339 with an offset, for `ms_of_instant`; a time without an offset names no moment."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 def text_of(value: str | int, field: str) -> str:
-    """An id as text.
+    """Return an id as text.
 
     Raises Rejected(BAD_FIELD) for control characters: PostgreSQL cannot store a NUL.
     """
@@ -68,9 +68,10 @@ def text_of(value: str | int, field: str) -> str:
 
 
 def note_of(text: str) -> str:
-    """A sentence for people, with what cannot be printed as escapes: PostgreSQL cannot store a NUL.
+    """Return a sentence for people, with unprintable characters as escapes.
 
-    Not rejected as in an id: no money must stop for a line break in somebody's reason.
+    PostgreSQL cannot store a NUL. It is not rejected as an id is: no money must stop for a line
+    break in a reason.
     """
     if text.isprintable():
         return text
@@ -78,22 +79,22 @@ def note_of(text: str) -> str:
 
 
 def optional_text(value: str | int | None, field: str) -> str | None:
-    """An id as text; missing, null and empty are all None."""
+    """Return an id as text; missing, null and empty are all None."""
     return None if value is None or value == "" else text_of(value, field)
 
 
 def require(value: T | None, field: str) -> T:
-    """A field that this operation cannot do without. Raises Rejected(MISSING_FIELD)."""
+    """Return a field that this operation cannot do without. Raises Rejected(MISSING_FIELD)."""
     if value is None:
         raise Rejected(RejectCode.MISSING_FIELD, f"{field} is missing")
     return value
 
 
 def currency_of(amount: Amount, currency: str) -> str:
-    """The currency in upper case, after checking that a wallet can hold this amount of it.
+    """Return the currency in upper case, after checking that a wallet can hold this amount of it.
 
-    Raises Rejected: BAD_AMOUNT below zero, AMOUNT_SCALE for parts of a minor unit, BAD_CURRENCY for
-    an unknown code.
+    Raises Rejected: BAD_AMOUNT below zero, AMOUNT_SCALE for fractions of a minor unit, BAD_CURRENCY
+    for an unknown code.
     """
     if amount.unscaled < 0:
         raise Rejected(RejectCode.BAD_AMOUNT, "an amount below zero")
@@ -101,7 +102,10 @@ def currency_of(amount: Amount, currency: str) -> str:
 
 
 def signed_currency_of(amount: Amount, currency: str) -> str:
-    """The same for an amount that may be below zero: an adjustment's."""
+    """Return the currency like `currency_of`, for an amount that may be below zero.
+
+    The amount of an adjustment may.
+    """
     # Only ASCII: some other letters have an ASCII one as their upper case.
     code = currency.upper() if currency.isascii() else currency
     minor_units(amount, code)
@@ -109,24 +113,24 @@ def signed_currency_of(amount: Amount, currency: str) -> str:
 
 
 def amount_of_number(number: Decimal) -> Amount:
-    """A JSON field of type `JsonMoney` as it was printed, scientific notation and all.
+    """Return the amount of a JSON field of type `JsonMoney` as it was printed.
 
-    Raises Rejected(BAD_AMOUNT) for what is no finite number of at most 64 bits and 30 decimals.
+    Scientific notation is read too. Raises Rejected(BAD_AMOUNT) for anything but a finite number of
+    at most 64 bits and 30 decimals.
     """
     return amount_from_text(str(number))
 
 
 def epoch_ms(at: datetime) -> int:
-    """Whole milliseconds since 1970, computed in integers."""
+    """Return whole milliseconds since 1970, computed in integers."""
     return (at - _EPOCH) // _MS
 
 
 def check_ms(ms: int, field: str) -> int:
-    """Epoch ms of a time that somebody told, from 1970 to the end of 9999. Raises
-    Rejected(BAD_TIME) for any other.
+    """Return a provider's time in epoch ms unchanged, from 1970 to the end of 9999.
 
-    An offset takes the first and the last day of the calendar out of it: no reader could print such
-    a time.
+    Raises Rejected(BAD_TIME) for any other. An offset takes the first and the last day of the
+    calendar out of it: no reader could print such a time.
     """
     if not 0 <= ms <= LAST_MS:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is before 1970 or after the year 9999")
@@ -134,14 +138,14 @@ def check_ms(ms: int, field: str) -> int:
 
 
 def ms_of_instant(at: datetime, field: str) -> int:
-    """An `Instant` in epoch ms. Raises Rejected(BAD_TIME) before 1970 and after 9999."""
+    """Return an `Instant` in epoch ms. Raises Rejected(BAD_TIME) before 1970 and after 9999."""
     return check_ms(epoch_ms(at), field)
 
 
 def received_at_of(headers: Headers) -> int | None:
-    """The connector's clock in epoch ms, where it told it.
+    """Return the connector's clock in epoch ms; None without the header.
 
-    Raises Rejected(BAD_TIME) for a header that is none.
+    Raises Rejected(BAD_TIME) for a header that is not epoch milliseconds.
     """
     raw = headers.get("received-at")
     if raw is None:
@@ -152,18 +156,19 @@ def received_at_of(headers: Headers) -> int | None:
 
 
 def seen_at(record: RawRecord, headers: Headers) -> int:
-    """When a record was first seen, epoch ms: by its connector, else by the broker.
+    """Return when a record was first seen, epoch ms: by its connector, else by the broker.
 
-    Judges keys and replay windows.
+    The windows of keys and replay protection are checked against it.
     """
     received_at = received_at_of(headers)
     return record.timestamp if received_at is None else received_at
 
 
 def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """A typed JSON body.
+    """Decode a typed JSON body.
 
-    Raises Rejected with the code of the field that does not fit, MALFORMED where none is.
+    Raises Rejected with the code of the field that does not fit, MALFORMED where the error names
+    none.
     """
     try:
         return decoder.decode(body)
@@ -179,11 +184,10 @@ def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
-    """Whom a JSON body names in `field`, though not all of it can be read; None where it names
-    nobody.
+    """Return the player that a JSON body names in `field`, though not all of it can be read.
 
-    None too where its signature was not found good (`verdict`): a stranger must make no player
-    wait.
+    None where it names no player, and where its signature was not found valid (`verdict`): a
+    stranger must make no player wait.
     """
     if verdict != _VALID:
         return None
@@ -195,11 +199,11 @@ def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
 
 
 def _code_of(message: str) -> RejectCode:
-    """By the field at the end of msgspec's path, `$.items[0].amount` or `$.amounts[...]`.
+    """Return the code for the field at the end of msgspec's path.
 
-    No pattern is searched for: the message quotes what was sent, a megabyte of it if need be, and
-    must be read once. The quotation stands before the path, so that the last place is msgspec's
-    own.
+    The path is as in `$.items[0].amount` or `$.amounts[...]`. No pattern is searched for: the
+    message quotes what was sent, a megabyte of it if need be, and must be read in one pass. The
+    quotation stands before the path, so that the last place is msgspec's own.
     """
     if message.startswith("Object missing required field"):
         return RejectCode.MISSING_FIELD

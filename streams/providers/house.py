@@ -1,10 +1,9 @@
-"""The casino's own cashier and CRM: deposits opened, withdrawals, adjustments, bonuses, blocks,
-limits, heartbeats.
+"""The casino's own cashier and CRM, JSON over POST, one object an event.
 
-POST JSON, one object an event, `x-house-signature` = hex HMAC-SHA256 over the raw body. Amounts are
-decimal strings in major units, times RFC 3339. `operation` tells what the object is, `id` is unique
-within its operation. A payment provider's notice finds its player through the `deposit.opened` that
-it names.
+It reports deposits opened, withdrawals, adjustments, bonuses, blocks, limits and heartbeats.
+`x-house-signature` is the hex HMAC-SHA256 over the raw body. Amounts are decimal strings in major
+units, times RFC 3339. `operation` names the kind of object, `id` is unique within its operation. A
+payment provider's notice finds its player through the `deposit.opened` that it names.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ SIGNATURE_HEADER: Final = "x-house-signature"
 
 @dataclass(frozen=True)
 class House(Dialect):
-    """Our own format.
+    """Our own format's dialect.
 
-    A field that it does not know is let by, so that the cashier can be upgraded first.
+    Unknown fields are ignored, so that the cashier can be upgraded first.
     """
 
     provider: ClassVar[str] = "house"
@@ -50,31 +49,34 @@ class House(Dialect):
     decides: ClassVar[frozenset[str]] = frozenset({"withdrawal.requested"})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `x-house-signature`. Needs `hmac_hex`."""
+        """Return a reader that checks `x-house-signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
             matches = HmacSha256(require_key(material, "hmac_hex", self.provider)).matches_hex
         return partial(self._read, matches)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{outcome, reason, message, event_id, currency, balance}`, the balance as text in major
-        units.
+        """Return outcome, reason, message, event id, and the balance as text in major units.
 
-        What was rejected has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for
-        its signature.
+        A rejection has the outcome REJECTED, its code as the reason, and HTTP 400, or 401 for its
+        signature.
         """
         del request
         [result] = results
         if isinstance(result, Rejected):
             forged = result.reason in {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
-            said = {"outcome": "REJECTED", "reason": result.reason.value, "message": result.detail}
-            return Reply(401 if forged else 400, "application/json", msgspec.json.encode(said))
-        said = {"outcome": result.outcome, "reason": result.reason, "message": result.message}
-        said["event_id"] = result.event_id
+            response = {
+                "outcome": "REJECTED",
+                "reason": result.reason.value,
+                "message": result.detail,
+            }
+            return Reply(401 if forged else 400, "application/json", msgspec.json.encode(response))
+        response = {"outcome": result.outcome, "reason": result.reason, "message": result.message}
+        response["event_id"] = result.event_id
         if result.currency is not None and result.balance_minor is not None:
-            said["currency"] = result.currency
-            said["balance"] = format_minor(result.balance_minor, result.scale or 0)
-        return Reply(200, "application/json", msgspec.json.encode(said))
+            response["currency"] = result.currency
+            response["balance"] = format_minor(result.balance_minor, result.scale or 0)
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _read(
         self, matches: Callable[[bytes, bytes], bool] | None, record: RawRecord, headers: Headers
@@ -93,30 +95,30 @@ class House(Dialect):
                 )
             verdict = SignatureVerdict.VALID.value
         try:
-            said = read_json(BODY, value)
+            message = read_json(BODY, value)
         except Rejected as error:
             raise UnreadableItem(
                 error.reason, error.detail, read_player_id(value, "player_id", verdict)
             ) from error
-        player_id = said.player()
+        player_id = message.player()
         try:
-            return [self._draft(said, player_id, verdict)]
+            return [self._draft(message, player_id, verdict)]
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, said: HouseMessage, player_id: str | None, verdict: str) -> Draft:
-        operation = str(said.__struct_config__.tag)
+    def _draft(self, message: HouseMessage, player_id: str | None, verdict: str) -> Draft:
+        operation = str(message.__struct_config__.tag)
         return Draft(
             operation,
-            text_of(said.id, "id"),
-            said.legs(),
+            text_of(message.id, "id"),
+            message.legs(),
             player_id,
-            said.reference(),
+            message.reference(),
             None,
             False,
             None,
-            ms_of_instant(said.at, "at"),
+            ms_of_instant(message.at, "at"),
             operation in self.decides,
             verdict,
-            said.cause(),
+            message.cause(),
         )

@@ -1,5 +1,6 @@
-"""What the casino's own cashier and CRM can say: one class an operation, with its leg, reference
-and cause.
+"""The messages of the casino's own cashier and CRM.
+
+There is one class per operation, with its leg, reference and cause.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from streams.providers.fields import (
 
 
 class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="operation"):
-    """One object of the cashier's: what it is in the log.
+    """One object of the cashier's and its place in the log.
 
     Its methods raise Rejected for fields that cannot be used.
     """
@@ -33,18 +34,23 @@ class HouseMessage(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_fiel
     at: Instant
 
     def player(self) -> str | None:
+        """Return the player's id; None for a message that names no player."""
         raise NotImplementedError
 
     def leg(self) -> Leg:
+        """Return the main leg."""
         return Leg(self.kind.value)
 
     def legs(self) -> list[Leg]:
+        """Return all legs: the main one, unless an operation has more."""
         return [self.leg()]
 
     def reference(self) -> Reference | None:
+        """Return the transaction that this one refers to; None where there is none."""
         return None
 
     def cause(self) -> Cause | None:
+        """Return who or what caused the message; None where it carries no cause."""
         return None
 
 
@@ -149,7 +155,9 @@ class _Bonus(_Money, frozen=True, gc=False, kw_only=True):
 class _BonusGranted(_Bonus, frozen=True, gc=False, kw_only=True, tag="bonus.granted"):
     kind: ClassVar[Kind] = Kind.BONUS_GRANT
     wagering_amount: str | None = None
-    """What has to be bet before the bonus is cash; without it the bonus waits for `bonus.released`.
+    """The amount to bet before the bonus is cash.
+
+    Without it the bonus waits for `bonus.released`.
     """
 
     def legs(self) -> list[Leg]:
@@ -175,7 +183,7 @@ class _PlayerState(_OfPlayer, frozen=True, gc=False, kw_only=True):
     reason: Note
     alert_id: Id | None = None
     source: Literal["operator", "alert", "kyc"] | None = None
-    """Whose block it is, where it is not the operator's or that of `alert_id`."""
+    """The owner of the block, where it is not the operator or that of `alert_id`."""
 
     def cause(self) -> Cause | None:
         actor = text_of(self.actor, "actor")
@@ -239,4 +247,4 @@ _Body: TypeAlias = (
     | _Heartbeat
 )
 BODY: Final[msgspec.json.Decoder[_Body]] = msgspec.json.Decoder(_Body)
-"""Reads any of them; the tag of the class is its operation."""
+"""The decoder of all of them; the tag of the class is its operation."""

@@ -1,9 +1,9 @@
-"""Hub88, the operator's Wallet API: POST /transaction/bet, /transaction/win, /transaction/rollback,
-JSON.
+"""Hub88's operator Wallet API, JSON over POST.
 
-Source: docs.hub88.io, operator-api-reference, wallet-api and seamless-wallet-response-statuses; the
-unit (1 = 1/100000 of the currency) and a rollback without amount are what live integrations show.
-Nothing in a body tells the time.
+The operations are /transaction/bet, /transaction/win and /transaction/rollback. Source:
+docs.hub88.io, operator-api-reference, wallet-api and seamless-wallet-response-statuses; the unit (1
+= 1/100000 of the currency) and a rollback without amount are what live integrations show. A body
+holds no time.
 
 An answer is HTTP 200 with a status. Hub88 rolls a bet back after any status but RS_OK,
 RS_ERROR_NOT_ENOUGH_MONEY and RS_ERROR_LIMIT_REACHED, so where no status fits, RS_ERROR_UNKNOWN
@@ -97,8 +97,8 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
     game_id: OptionalId = None
 
 
-class _Echoed(msgspec.Struct, frozen=True, gc=False):
-    """What an answer repeats of its request, whatever else is wrong with that."""
+class _Echo(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a request that its answer repeats, whatever else is wrong with the request."""
 
     request_uuid: Any = None
     user: Any = None
@@ -106,23 +106,23 @@ class _Echoed(msgspec.Struct, frozen=True, gc=False):
 
 
 _BODY: Final = msgspec.json.Decoder(_Hub88Request)
-_ECHOED: Final = msgspec.json.Decoder(_Echoed)
+_ECHO: Final = msgspec.json.Decoder(_Echo)
 
 
 @dataclass(frozen=True)
 class Hub88(Dialect):
-    """`rollback_of` is the operation that a rollback's reference names.
+    """Hub88's dialect and its settings.
 
-    The document speaks of the transaction to roll back without its kind; integrations see bets
-    only, hence the default.
+    `rollback_of` is the operation that a rollback's reference names. The document speaks of the
+    transaction to roll back without its kind; integrations see bets only, hence the default.
 
-    `unknown_rollback_succeeds`: whether a rollback of what never came is answered RS_OK. The
+    `unknown_rollback_succeeds`: whether a rollback whose bet never came is answered RS_OK. The
     document does not say; integrators of other wallets do so, and Hub88 would go on sending it
     otherwise. A tombstone is written either way.
 
     A win whose bet cannot be found is refused, as the document has it
-    (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet that was rolled back is one that cannot be
-    found. A win that names no bet is booked.
+    (RS_ERROR_TRANSACTION_DOES_NOT_EXIST), and a bet that was rolled back counts as not found. A win
+    that names no bet is booked.
     """
 
     provider: ClassVar[str] = "hub88"
@@ -136,7 +136,7 @@ class Hub88(Dialect):
     unknown_rollback_succeeds: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body.
+        """Return a reader that checks `X-Hub88-Signature`: RSA-SHA256 over the raw body.
 
         Needs `public_key_pem`.
         """
@@ -207,24 +207,25 @@ class Hub88(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{user, status, request_uuid, currency, balance}`, the balance in 1/100000, always under
-        HTTP 200.
+        """Return `{user, status, request_uuid, currency, balance}`, always under HTTP 200.
+
+        The balance is in 1/100000 of the currency.
         """
         [result] = results
-        echoed = _echoed(request.value or b"")
-        said = {
-            "user": echoed.user,
+        echo = _read_echo(request.value or b"")
+        response = {
+            "user": echo.user,
             "status": self._status(result),
-            "request_uuid": echoed.request_uuid,
+            "request_uuid": echo.request_uuid,
         }
         if isinstance(result, WalletOutcome) and result.balance_minor is not None:
-            said |= {
+            response |= {
                 "currency": result.currency,
                 "balance": _units(result.balance_minor, result.scale or 0),
             }
-        elif echoed.currency is not None:
-            said["currency"] = echoed.currency
-        return Reply(200, "application/json", msgspec.json.encode(said))
+        elif echo.currency is not None:
+            response["currency"] = echo.currency
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _status(self, result: WalletOutcome | Rejected) -> str:
         if isinstance(result, Rejected):
@@ -232,7 +233,7 @@ class Hub88(Dialect):
         if result.outcome == Outcome.TOMBSTONED and result.operation == "rollback":
             return _OK if self.unknown_rollback_succeeds else _NO_TRANSACTION
         if result.reason == ROLLBACK_PRECEDED:
-            return _UNKNOWN  # a bet that came after its rollback: nothing moved, and nobody may play for it
+            return _UNKNOWN  # the rollback came first: no money moved, so it must not be played
         return _STATUSES.get(result.outcome, _UNKNOWN)
 
 
@@ -246,16 +247,17 @@ def _operation_of(headers: Headers) -> str:
     return operation
 
 
-def _echoed(value: bytes) -> _Echoed:
+def _read_echo(value: bytes) -> _Echo:
     try:
-        return _ECHOED.decode(value)
+        return _ECHO.decode(value)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return _Echoed()
+        return _Echo()
 
 
 def _units(minor: int, scale: int) -> int:
-    """Minor units in 1/100000; parts of one (BTC has 8 decimals) are left out, so that nobody is
-    told more.
+    """Return minor units in 1/100000, rounded down.
+
+    BTC has 8 decimals, and no player may see more than there is.
     """
     units: int = minor * 10**AMOUNT_SCALE // 10**scale
     return units

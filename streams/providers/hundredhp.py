@@ -1,13 +1,13 @@
-"""100HP Gaming, Operator API 2.7.0: POST /withdrawal (bet), /deposit (win), /rollback, /bonusWin,
-JSON.
+"""100HP Gaming, Operator API 2.7.0, JSON over POST.
 
-Source: operator_api_docs.md in github.com/asyncc0xff/id-0492-2040295-docs, the vendor's document.
-One `txId` serves a withdrawal and what becomes of it, so the operation is a part of the identity;
-and a round is one `txId`: its deposit or rollback ends it. A deposit and a rollback name neither
-player nor currency: the ledger takes both from the withdrawal.
+The calls are /withdrawal (bet), /deposit (win), /rollback and /bonusWin. Source:
+operator_api_docs.md in github.com/asyncc0xff/id-0492-2040295-docs, the vendor's document. One
+`txId` serves a withdrawal and what becomes of it, so the operation is a part of the identity; and a
+round is one `txId`: its deposit or rollback ends it. A deposit and a rollback name neither player
+nor currency: the ledger takes both from the withdrawal.
 
-A withdrawal names a session of the operator's own making. Which player and which currency that is,
-the connector knows, which answered /auth for it: it says so in the headers `player` and `currency`.
+A withdrawal names a session that the operator created. The connector, which answered /auth for it,
+knows its player and its currency and states them in the headers `player` and `currency`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from streams.providers.signatures import same_secret
 from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER, header_id
 
 DECIMALS: Final = 2
-"""More are cut off: the document's "Decimal Precision", in amounts and in balances."""
+"""Decimals of amounts and of balances; more are cut off: the document's "Decimal Precision"."""
 
 _OPERATIONS: Final = {
     b"withdrawal": "withdrawal",
@@ -102,7 +102,7 @@ _OF_OUTCOME: Final[dict[str, int]] = {
     Outcome.INFORMATIONAL: 0,
     Outcome.REFUSED_FUNDS: _FUNDS,
     Outcome.TOMBSTONED: _EXISTS,
-    # No code tells of these; the text beside a validation error does.
+    # No code says this; the text beside a validation error does.
     **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
     **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
 }
@@ -126,13 +126,13 @@ _BODY: Final = msgspec.json.Decoder(_HundredHPRequest)
 
 @dataclass(frozen=True)
 class HundredHP(Dialect):
-    """`status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included,
-    as the document asks.
+    """Dialect of 100HP Gaming and its settings.
 
-    RFC 9110 section 15 knows no status above 599; where a server or a proxy refuses to send one,
-    set it to False: errors are then 400.
+    `status_as_code`: whether the HTTP status of an error is its errCode, 6xx and 702 included, as
+    the document asks. RFC 9110 section 15 knows no status above 599; where a server or a proxy
+    refuses to send one, set it to False: errors are then 400.
 
-    Two weeks without deposit or rollback and the wallet rolls a withdrawal back itself (the
+    A withdrawal without deposit or rollback is rolled back by the wallet after two weeks (the
     document's recommendation).
     """
 
@@ -151,14 +151,14 @@ class HundredHP(Dialect):
     status_as_code: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares the body's `secret`. Needs `secret`."""
+        """Return a reader that compares the body's `secret`. Needs `secret`."""
         secret = None
         if material is not None:
             secret = require_key(material, "secret", self.provider).encode()
         return partial(self._read, secret)
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its secret."""
+        """Return the body without its secret."""
         return _SECRET.sub(rb"\1***", value)
 
     def _read(self, secret: bytes | None, record: RawRecord, headers: Headers) -> list[Item]:
@@ -205,8 +205,9 @@ class HundredHP(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{userId, currency, balance}`, with a withdrawal's `txId`; an error is `{data, message,
-        errCode}`.
+        """Return `{userId, currency, balance}`, with a withdrawal's `txId`.
+
+        An error is `{data, message, errCode}`.
         """
         operation = _operation_or_none(dict(request.headers)) or ""
         [result] = results
@@ -217,22 +218,20 @@ class HundredHP(Dialect):
         if code:
             return self._error(code, result.message if code == _VALIDATION else "")
         if result.player_id is None or result.currency is None or result.balance_minor is None:
-            return self._error(
-                _INTERNAL, ""
-            )  # it was booked, and its answer needs what nobody told
-        said = {
+            return self._error(_INTERNAL, "")  # booked, but its answer needs what is unknown
+        response = {
             "userId": result.player_id,
             "currency": result.currency,
             "balance": _balance(result.balance_minor, result.scale or 0),
         }
         if operation == "withdrawal":
-            said["txId"] = result.provider_tx_id
-        return Reply(200, "application/json", msgspec.json.encode(said))
+            response["txId"] = result.provider_tx_id
+        return Reply(200, "application/json", msgspec.json.encode(response))
 
     def _error(self, code: int, data: str) -> Reply:
-        said: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
+        response: dict[str, Any] = {"data": data, "message": _MESSAGES[code], "errCode": code}
         return Reply(
-            code if self.status_as_code else 400, "application/json", msgspec.json.encode(said)
+            code if self.status_as_code else 400, "application/json", msgspec.json.encode(response)
         )
 
 
@@ -260,9 +259,9 @@ def _verdict(secret: bytes | None, given: str | None) -> str:
 
 
 def _ending(operation: str, body: _HundredHPRequest, verdict: str) -> Draft:
-    """A deposit or a rollback.
+    """Return a deposit or a rollback.
 
-    Its id is the withdrawal's, and so is the time in it: that is not the time of this.
+    Its id is the withdrawal's, and so is the time in that id: it is not the time of this operation.
     """
     tx_id = text_of(body.tx_id, "txId")
     leg = (
@@ -273,8 +272,10 @@ def _ending(operation: str, body: _HundredHPRequest, verdict: str) -> Draft:
 
 
 def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
-    """The amount cut to two decimals: in its text, so that there may be more of them than 64 bits
-    hold.
+    """Return the amount cut to two decimals.
+
+    The text is cut, so that it may have more decimals than 64 bits hold. Raises
+    Rejected(BAD_AMOUNT) below zero, and for zero unless `zero_allowed`.
     """
     sent = require(body.amount, "amount")
     whole, _, fraction = sent.partition(".")
@@ -292,8 +293,9 @@ def _amount(body: _HundredHPRequest, *, zero_allowed: bool = True) -> Amount:
 
 
 def _uuid7_ms(text: str) -> int | None:
-    """The time in a UUID of version 7 (RFC 9562 section 5.7), epoch ms; the document's own example
-    is of version 4.
+    """Return the time in a UUID of version 7 in epoch ms; None for any other text.
+
+    Source: RFC 9562 section 5.7. The document's own example is of version 4.
     """
     match = _UUID7.fullmatch(text)
     return None if match is None else int(match[1] + match[2], 16)
@@ -305,9 +307,9 @@ def _balance(minor: int, scale: int) -> str:
 
 
 def _code_of(operation: str, result: WalletOutcome) -> int:
-    """The errCode of an outcome, 0 for a success.
+    """Return the errCode of an outcome, 0 for a success.
 
-    What is not foreseen is an internal error, never a success.
+    An unforeseen outcome is an internal error, never a success.
     """
     outcome = result.outcome
     if outcome in (Outcome.EXISTS, Outcome.CONFLICT):

@@ -1,8 +1,8 @@
-"""A provider's keys over time: one entry, or several with the windows in which each is good.
+"""A provider's keys over time: one entry, or several with the windows in which each is valid.
 
-A window is judged by when the record was first seen (its `received-at`, else the broker's append),
-never by a clock of ours: read again after a rotation, or in a replay, a record gets the verdict
-that it had.
+A window is checked against the time when the record was first seen (its `received-at`, else the
+broker's append), never against a clock of ours: read again after a rotation, or in a replay, a
+record gets the same verdict.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from streams.providers.fields import seen_at
 from streams.providers.times import ms_of_text
 
 KeyEntry: TypeAlias = KeyMaterial | Sequence[Any]
-"""One provider's entry in the keyring: its key material, or a list of such, each with an `id` of
-its own and, where it is not good for ever, `valid_from` (included) and `valid_until` (not
-included), RFC 3339 or a date, UTC without a zone.
+"""One provider's entry in the keyring: its key material, or a list of such.
+
+In a list each has an `id` of its own and, where it is not valid for ever, `valid_from` (included)
+and `valid_until` (not included), RFC 3339 or a date, UTC without a zone.
 """
 
 Keyring: TypeAlias = Mapping[str, KeyEntry]
@@ -43,12 +44,12 @@ class _Key:
 
 
 def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
-    """The dialect's reader under its entry of the keyring; None where nothing is configured
-    (NOT_CHECKED).
+    """Return the dialect's reader under its entry of the keyring.
 
-    With several keys those are tried that were valid when the record was first seen, the newest
-    first; a record or item that only another one signs is BAD_SIGNATURE, and its detail says which.
-    Raises UsageError for an entry that cannot be used, never showing what it holds.
+    Without an entry nothing is checked (NOT_CHECKED). With several keys those are tried that were
+    valid when the record was first seen, the newest first; a record or item that only another one
+    signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that cannot be
+    used, never showing what it holds.
     """
     if entry is None or isinstance(entry, Mapping):
         return dialect.reader(entry)
@@ -67,12 +68,12 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
             f"{whose} must be an object, or a list of objects with id, valid_from and valid_until"
         )
     keys = []
-    for number, said in enumerate(entry, 1):
-        name = said.get("id")
+    for number, given in enumerate(entry, 1):
+        name = given.get("id")
         if not isinstance(name, str) or not name or not name.isprintable():
             raise UsageError(f'{whose}: key {number} needs an id, as in "2026-11"')
         since, until = (
-            _time(said.get(bound), f"{whose}: key {name!r}: {bound}")
+            _time(given.get(bound), f"{whose}: key {name!r}: {bound}")
             for bound in ("valid_from", "valid_until")
         )
         window = 0 if since is None else since, _EVER if until is None else until
@@ -81,7 +82,7 @@ def _keys(dialect: Dialect, entry: Sequence[Any]) -> list[_Key]:
                 f"{whose}: key {name!r} is never valid: valid_from must come before valid_until"
             )
         keys.append(
-            _Key(name, *window, dialect.reader({k: v for k, v in said.items() if k not in _OURS}))
+            _Key(name, *window, dialect.reader({k: v for k, v in given.items() if k not in _OURS}))
         )
     if len({key.id for key in keys}) < len(keys):
         raise UsageError(f"{whose}: two keys have the same id")
@@ -101,7 +102,7 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
     at = seen_at(record, headers)
     valid = [key for key in keys if key.is_valid(at)]
     items = _first_right(valid, record, headers)
-    if items is not None and not _forged(items):
+    if items is not None and not _has_forged(items):
         return items
     for key in keys:
         others = None if key in valid else _first_right([key], record, headers)
@@ -111,8 +112,8 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
             RejectCode.BAD_SIGNATURE, f"signed with key {key.id!r}, which was not valid then"
         )
         if items is not None:
-            items = _told(items, others, untimely)
-        elif not _forged(others):
+            items = _mark_untimely(items, others, untimely)
+        elif not _has_forged(others):
             raise untimely
     if items is not None:
         return items
@@ -121,8 +122,9 @@ def _read(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Ite
 
 
 def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> list[Item] | None:
-    """What is read with the first key that fits; items of a batch may be signed with different
-    ones.
+    """Return the items as read with the first keys that fit, in the order of `keys`.
+
+    Items of a batch may be signed with different ones. None where no key signs any.
     """
     best: list[Item] | None = None
     for key in keys:
@@ -132,13 +134,13 @@ def _first_right(keys: Sequence[_Key], record: RawRecord, headers: Headers) -> l
             if error.reason is not RejectCode.BAD_SIGNATURE:
                 raise
             continue
-        best = items if best is None else _merged(best, items)
-        if not _forged(best):
+        best = items if best is None else _merge(best, items)
+        if not _has_forged(best):
             break
     return best
 
 
-def _merged(one: list[Item], other: list[Item]) -> list[Item]:
+def _merge(one: list[Item], other: list[Item]) -> list[Item]:
     if len(one) != len(other):
         return min(one, other, key=lambda items: sum(map(_is_forged, items)))
     return [
@@ -146,9 +148,10 @@ def _merged(one: list[Item], other: list[Item]) -> list[Item]:
     ]
 
 
-def _told(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
-    """The items, of which those are `untimely` that only another key signs; what a valid key read
-    stays as it is.
+def _mark_untimely(items: list[Item], others: list[Item], untimely: Rejected) -> list[Item]:
+    """Return the items, marking `untimely` those that only another key signs.
+
+    An item that a valid key read stays as it is.
     """
     if len(items) != len(others):
         return items
@@ -162,5 +165,5 @@ def _is_forged(item: Item) -> bool:
     return isinstance(item, Rejected) and item.reason is RejectCode.BAD_SIGNATURE
 
 
-def _forged(items: list[Item]) -> bool:
+def _has_forged(items: list[Item]) -> bool:
     return any(map(_is_forged, items))

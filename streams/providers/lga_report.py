@@ -1,5 +1,4 @@
-"""The monthly player report of Malta's Lotteries and Gaming Authority: a text file of fields
-between tabs.
+"""The monthly player report of Malta's Lotteries and Gaming Authority, a tab-separated text file.
 
 Source: gamingservicesmalta.com, player data. The first record names the licensee, what was selected
 and how far the timestamps are from Central European Time; the last one holds the headings and marks
@@ -42,18 +41,18 @@ AMOUNTS: Final = ("BET_IN_MONTH", "BALANCE_MONTH_END", "PENDING_TRANSFER", "CASI
 _NEEDED: Final = frozenset({"TIMESTAMP", "PLAYER_ID", "CURRENCY", *AMOUNTS})
 _PERSONAL: Final = frozenset({b"REG_NATION", b"REG_DOB"})
 _HEADINGS: Final = frozenset(name.encode() for name in _NEEDED)
-_NOT_SHOWN: Final = b"(not shown: without its last line nobody can tell which columns are personal)"
+_NOT_SHOWN: Final = b"(not shown: without its last line it is unknown which columns are personal)"
 _OFFSET: Final = re.compile(r"([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
 _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 
 @dataclass(frozen=True)
 class LgaReport(Dialect):
-    """`cet_offset_minutes` is how far Central European Time is taken to be from UTC: an hour, in
-    summer too.
+    """The report's dialect and its settings.
 
-    The description says CET; whether a licensee's files mean local time in Malta instead, only the
-    licensee can say.
+    `cet_offset_minutes` is how far Central European Time is taken to be from UTC: an hour, in
+    summer too. The description says CET; whether a licensee's files mean local time in Malta
+    instead, only the licensee can say.
     """
 
     provider: ClassVar[str] = "lga_report"
@@ -63,15 +62,15 @@ class LgaReport(Dialect):
     time_tolerance_ms: int = 62 * DAY_MS
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader; the file is signed by nobody."""
+        """Return a reader; the file is not signed, whatever the keyring holds."""
         del material
         return self._read
 
     def redact(self, value: bytes) -> bytes:
-        """The file without nationalities and dates of birth; nothing of what could be one of them.
+        """Return the file without nationalities, dates of birth, or what could be one of them.
 
-        A file that was cut off has no headings, and a line of too many fields has its own idea of
-        columns.
+        A file that was cut off has no headings, so none of it is shown; a line whose number of
+        fields differs from that of the headings has unknown columns, so none of the line is shown.
         """
         lines = value.split(b"\n")
         end = max((index for index, line in enumerate(lines) if line.strip()), default=0)
@@ -89,9 +88,7 @@ class LgaReport(Dialect):
         return b"\n".join(lines)
 
     def payload(self, value: bytes) -> dict[str, Any]:
-        """The file as its payload schema describes it: the first line, the lines between by their
-        headings.
-        """
+        """Return the file as its payload schema describes it, each line by its headings."""
         first, *rows, headings = [
             line.split("\t")
             for line in value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
@@ -133,7 +130,7 @@ class LgaReport(Dialect):
         return items
 
     def _parts(self, value: bytes) -> tuple[str, timezone, list[str], Mapping[str, int]]:
-        """Licensee, the zone of the timestamps, the lines between, and the columns by name."""
+        """Return licensee, zone of the timestamps, lines between, and columns by name."""
         try:
             lines = value.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
         except UnicodeDecodeError:
@@ -162,7 +159,7 @@ class LgaReport(Dialect):
             raise Rejected(
                 RejectCode.BAD_TIME, "the first line is further from CET than any place is"
             )
-        return _checked(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
+        return _check_id(first[0], "licensee"), timezone(ahead), lines[1:-1], columns
 
 
 def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, int]) -> Draft:
@@ -170,11 +167,11 @@ def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, 
         raise Rejected(
             RejectCode.BAD_FIELD, f"a line of {len(row)} fields under {len(columns)} headings"
         )
-    said = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
-    player_id = _checked(said["PLAYER_ID"], "PLAYER_ID")
+    texts = {name: row[place].strip() for name, place in columns.items() if name in _NEEDED}
+    player_id = _check_id(texts["PLAYER_ID"], "PLAYER_ID")
     try:
-        legs = [_leg(said[name], said["CURRENCY"]) for name in AMOUNTS]
-        time = said["TIMESTAMP"]
+        legs = [_leg(texts[name], texts["CURRENCY"]) for name in AMOUNTS]
+        time = texts["TIMESTAMP"]
         tx_id = "|".join((licensee, time, player_id, legs[0].currency or ""))
         at = ms_of_text(time, zone, field="TIMESTAMP")
     except Rejected as error:
@@ -183,13 +180,13 @@ def _draft(licensee: str, zone: timezone, row: list[str], columns: Mapping[str, 
 
 
 def _leg(text: str, currency: str) -> Leg:
-    """A column's amount; an empty one is none, which is not zero."""
+    """Return a column's amount as a leg; an empty column has no amount, which is not zero."""
     amount = amount_from_text(text or "0")
     code = signed_currency_of(amount, currency)
     return Leg(Kind.INFORMATIONAL.value, amount if text else None, code)
 
 
-def _checked(text: str, name: str) -> str:
+def _check_id(text: str, name: str) -> str:
     if not text:
         raise Rejected(RejectCode.MISSING_FIELD, f"{name} is missing")
     if len(text) > ID_MAX:

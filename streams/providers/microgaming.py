@@ -1,14 +1,13 @@
-"""Microgaming (Games Global) Vanguard: POST of `pkt/methodcall/call`, XML whose data are
-attributes.
+"""Microgaming (Games Global) Vanguard: XML over POST, with its data in attributes.
 
-Sources: sample messages in the vendor's "Operator Guidelines for Netherlands" (010-046), and the
-public code of two integrators, one of them with the examples of the integration document as its
-tests. `actionid` is the business id, and a refund carries its bet's; `seq` numbers requests and
-repeats over different actions. Amounts are whole cents.
+A call is `pkt/methodcall/call`. Sources: sample messages in the vendor's "Operator Guidelines for
+Netherlands" (010-046), and the public code of two integrators, one of them with the examples of the
+integration document as its tests. `actionid` is the business id, and a refund carries its bet's;
+`seq` numbers requests and repeats over different actions. Amounts are whole cents.
 
 A call names a session by its token, which is the operator's own: the connector, which answered
-login for it, says whose it is in the header `player`. What comes offline, without a session, tells
-it in its token.
+login for it, states its player in the header `player`. A call that comes offline, without a
+session, names the player in its token.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from streams.providers.xml_body import (
 
 AMOUNT_SCALE: Final = 2
 NOT_RECEIVED: Final = "DEBIT-NOT-RECEIVED"
-"""What stands for our transaction's id where a refund's bet never came, or was refused."""
+"""The text in place of our transaction's id where a refund's bet never came, or was refused."""
 
 _KINDS: Final = {
     "bet": Kind.BET,
@@ -101,7 +100,7 @@ _OF_OUTCOME: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Microgaming(Dialect):
-    """The doubtful points, each with what is known.
+    """Microgaming's dialect and its settings: the doubtful points, each with what is known.
 
     `zone`: times come without one. The vendor's samples do not say which it is; ask for your
     system's. A time is that of the call, not of the game, so one that is minutes old was read in
@@ -132,7 +131,10 @@ class Microgaming(Dialect):
     action_ids_per_player: bool = False
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares login and password of `auth`. Needs `login` and `password`."""
+        """Return a reader that compares login and password of `auth`.
+
+        Needs `login` and `password`.
+        """
         secrets: dict[str, bytes] = {}
         if material is not None:
             secrets = {
@@ -142,11 +144,11 @@ class Microgaming(Dialect):
         return partial(self._read, secrets, make_parser(), zone_of(self.zone))
 
     def redact(self, value: bytes) -> bytes:
-        """The body without login and password."""
+        """Return the body without login and password."""
         return _SECRET.sub(rb"\1***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
-        """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
+        """Return the body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
         return check_call_size(value)
 
     def _read(
@@ -238,8 +240,9 @@ class Microgaming(Dialect):
         )
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`pkt/methodresponse/result` under HTTP 200: seq and token as they came, then the balance
-        or an errorcode.
+        """Return `pkt/methodresponse/result` under HTTP 200: a balance or an errorcode.
+
+        `seq`, and in a success the token, are repeated as they came.
         """
         name, call = "", {}
         try:
@@ -248,19 +251,19 @@ class Microgaming(Dialect):
         except Rejected:
             pass  # the answer to what could not be read names nothing
         [result] = results
-        said = {"seq": call.get("seq", "")}
+        attributes = {"seq": call.get("seq", "")}
         error = _error_of(result)
         if error:
-            said |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
+            attributes |= {"errorcode": error, "errordescription": _DESCRIPTIONS[error]}
         else:
             assert not isinstance(result, Rejected)
-            said |= {"token": call.get("token", ""), **_success(result)}
+            attributes |= {"token": call.get("token", ""), **_success(result)}
         pkt = etree.Element("pkt")
         at = (_EPOCH + timedelta(milliseconds=request.timestamp)).astimezone(zone_of(self.zone))
         response = etree.SubElement(
             pkt, "methodresponse", {"name": name, "timestamp": _time_text(at)}
         )
-        etree.SubElement(etree.SubElement(response, "result", said), "extinfo")
+        etree.SubElement(etree.SubElement(response, "result", attributes), "extinfo")
         return Reply(200, "application/xml", etree.tostring(pkt))
 
 
@@ -294,7 +297,7 @@ def _verdict(secrets: Mapping[str, bytes], auth: Mapping[str, str]) -> str:
         return SignatureVerdict.NOT_CHECKED.value
     if not all(auth.get(name) for name in secrets):
         raise Rejected(RejectCode.MISSING_SIGNATURE, "auth has no login or no password")
-    # Both are compared always: the time tells not even which of them is wrong.
+    # Both are always compared: the time does not even reveal which of them is wrong.
     matches = [same_secret(auth[name].encode(), secret) for name, secret in secrets.items()]
     if not all(matches):
         raise Rejected(RejectCode.BAD_SIGNATURE, "login and password are not the agreed ones")
@@ -307,12 +310,17 @@ def _time_text(at: datetime) -> str:
 
 def _cents(text: str) -> Amount:
     if len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
-        raise Rejected(RejectCode.BAD_AMOUNT, "amount is no whole number of cents without a sign")
+        raise Rejected(
+            RejectCode.BAD_AMOUNT, "amount is not a whole number of cents without a sign"
+        )
     return amount_of(int(text), AMOUNT_SCALE)
 
 
 def _round(call: TextFields) -> str:
-    """A round's number is small and a game's own: two games of one player may both be at round 20."""
+    """Return the round's id within its game.
+
+    A round's number is small and counted per game: two games of one player may both be at round 20.
+    """
     game = call.optional_id("gamereference")
     number = call.id_of("gameid")
     return number if game is None else f"{game}:{number}"
@@ -334,13 +342,15 @@ def _is_without_bet(result: WalletOutcome) -> bool:
 
 
 def _success(result: WalletOutcome) -> dict[str, str]:
-    said: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     if result.balance_minor is not None:
         balance = truncate(amount_of(result.balance_minor, result.scale or 0), AMOUNT_SCALE)
-        said = {
+        attributes = {
             "balance": str(balance.unscaled * 10 ** (AMOUNT_SCALE - balance.scale)),
             "bonusbalance": "0",
         }
     if result.operation != _END:
-        said["exttransactionid"] = NOT_RECEIVED if _is_without_bet(result) else result.event_id
-    return said
+        attributes["exttransactionid"] = (
+            NOT_RECEIVED if _is_without_bet(result) else result.event_id
+        )
+    return attributes

@@ -1,5 +1,6 @@
-"""PG Soft, seamless wallet: POST Cash/TransferInOut and Cash/Adjustment, form-encoded; the answers
-are JSON.
+"""PG Soft's seamless wallet: POST Cash/TransferInOut and Cash/Adjustment, form-encoded.
+
+The answers are JSON.
 
 Source: the public code of integrators. One TransferInOut is a bet and its win: `transfer_amount` is
 the net that moves, and here the two stay apart and are decided together. Amounts are decimal text
@@ -84,11 +85,13 @@ _OF_REJECTION: Final = {
 
 @dataclass(frozen=True)
 class PGSoft(Dialect):
-    """A message without a bet (a spin of a feature, a free game) is a win: it is always booked.
+    """PG Soft's dialect.
 
-    A free game may print a bet that nobody pays; then its transfer is the win alone, and the bet is
-    taken for free. That is inferred: no source shows one. Whatever else does not add up is
-    rejected.
+    A message without a bet (a spin of a feature, a free game) is a win: it is always booked.
+
+    A free game may print a bet that is not paid; then its transfer is the win alone, and the bet is
+    taken as free. That is inferred: no source shows one. A message whose amounts do not add up in
+    either way is rejected.
 
     The same transaction again with `is_validate_bet`, which asks whether it arrived, is a retry.
     """
@@ -98,8 +101,9 @@ class PGSoft(Dialect):
     decides: ClassVar[frozenset[str]] = frozenset({TRANSFER})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares the body's `secret_key` and `operator_token`; needs both under
-        these names.
+        """Return a reader that compares the body's `secret_key` and `operator_token`.
+
+        Needs both under these names.
         """
         secrets: dict[str, bytes] = {}
         if material is not None:
@@ -110,7 +114,7 @@ class PGSoft(Dialect):
         return partial(self._read, secrets)
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its secrets and its session."""
+        """Return the body without its secrets and its session."""
         return redact_form(value, _SECRETS.__contains__)
 
     def _read(
@@ -132,7 +136,10 @@ class PGSoft(Dialect):
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{data, error}` under HTTP 200; a success repeats the request's time as `updated_time`."""
+        """Return `{data, error}` under HTTP 200.
+
+        A success repeats the request's time as `updated_time`.
+        """
         [result] = results
         if isinstance(result, Rejected):
             return _error(_OF_REJECTION.get(result.reason, _INVALID))
@@ -140,9 +147,7 @@ class PGSoft(Dialect):
             return _error(_OF_OUTCOME.get(result.outcome, _INTERNAL))
         try:
             data = _data(request, result)
-        except (
-            Rejected
-        ):  # booked, yet the request that it is the answer to cannot be read: not ours
+        except Rejected:  # booked, but the request that it answers cannot be read
             return _error(_INTERNAL)
         return Reply(200, "application/json", msgspec.json.encode({"data": data, "error": None}))
 
@@ -178,9 +183,9 @@ def _transfer(fields: TextFields, player_id: str, verdict: str) -> Draft:
 
 
 def _is_free_bet(bet: Amount, win: Amount, net: Amount, campaign_id: str | None) -> bool:
-    """Whether the net that moves leaves the bet out.
+    """Return whether the net that moves leaves the bet out.
 
-    Raises Rejected(BAD_AMOUNT) where the three do not add up.
+    Raises Rejected(BAD_AMOUNT) where the three amounts do not add up.
     """
     scale = max(bet.scale, win.scale, net.scale)
     of_bet, of_win, of_net = (
@@ -216,7 +221,7 @@ def _verdict(secrets: Mapping[str, bytes], form: Mapping[str, str]) -> str:
 
 def _data(request: RawRecord, result: WalletOutcome) -> dict[str, Any] | None:
     if result.balance_minor is None or result.currency is None:
-        raise Rejected(RejectCode.MISSING_FIELD, "the outcome tells no balance")
+        raise Rejected(RejectCode.MISSING_FIELD, "the outcome holds no balance")
     scale = result.scale or 0
     balance = _number(result.balance_minor, scale)
     fields = TextFields(read_form(request.value or b""))
@@ -234,10 +239,10 @@ def _data(request: RawRecord, result: WalletOutcome) -> dict[str, Any] | None:
 
 
 def _number(unscaled: int, scale: int) -> msgspec.Raw:
-    """A JSON number with all its decimals: a float would round it."""
+    """Return a JSON number with all its decimals: a float would round it."""
     return msgspec.Raw(format_minor(unscaled, scale).encode())
 
 
 def _error(code: str) -> Reply:
-    said = {"data": None, "error": {"code": code, "message": _MESSAGES[code]}}
-    return Reply(200, "application/json", msgspec.json.encode(said))
+    response = {"data": None, "error": {"code": code, "message": _MESSAGES[code]}}
+    return Reply(200, "application/json", msgspec.json.encode(response))

@@ -1,11 +1,10 @@
-"""Play'n GO: one bare XML element a POST; its name is the operation: reserve (bet), release (win),
-cancelReserve.
+"""Play'n GO: one bare XML element per POST, whose name is the operation.
 
-Known from the public code of four integrators, not from the vendor; what they dispute is a setting
-of `PlayNGo`. Amounts are decimal text in major units, nothing tells the time, a cancel carries the
-id of its reserve. The shared password travels in the body as `accessToken`. An answer is an element
-of the same name with a `statusCode`: 0 ok, 1 token, 4 user, 7 not enough money, 9 no such
-transaction, 12 anything else.
+The operations are reserve (bet), release (win) and cancelReserve. Known from the public code of
+four integrators, not from the vendor; what they dispute is a setting of `PlayNGo`. Amounts are
+decimal text in major units, a body holds no time, a cancel carries the id of its reserve. The
+shared password travels in the body as `accessToken`. An answer is an element of the same name with
+a `statusCode`: 0 ok, 1 token, 4 user, 7 not enough money, 9 no such transaction, 12 anything else.
 """
 
 from __future__ import annotations
@@ -77,14 +76,14 @@ _CODES: Final[dict[str, int]] = {
     Outcome.REFUSED_REFERENCE: 9,
 }
 # Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing,
-# all the rest. Once it has begun, nothing can keep it from matching, so that no byte is looked at
+# all the rest. After its first byte nothing can keep it from matching, so that no byte is looked at
 # for more than one beginning.
 _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToken|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class PlayNGo(Dialect):
-    """The doubtful points, each with what is known.
+    """Play'n GO's dialect and its settings: the doubtful points, each with what is known.
 
     `pays_on_close`: whether a release with state 1 (round closed) pays its `real`. One integrator
     moves no money there, another pays whatever the state; the same transaction twice is one event
@@ -103,18 +102,17 @@ class PlayNGo(Dialect):
     jackpot_in_real: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that compares the body's accessToken. Needs `access_token`."""
+        """Return a reader that compares the body's accessToken. Needs `access_token`."""
         secret = None
         if material is not None:
             secret = require_key(material, "access_token", self.provider).encode()
         return partial(self._read, secret, make_parser())
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """The request's element with `statusCode`, and with `real` and `currency` where the balance
-        is known.
+        """Return the request's element with `statusCode`, and the balance where it is known.
 
-        A cancel of what never came is answered 0, as integrators do; so is everything that was
-        booked before.
+        The balance is in `real` and `currency`. A cancel whose reserve never came is answered 0, as
+        integrators do; so is a repeat of what was booked before.
         """
         [result] = results
         root = _ROOT.search(request.value or b"")
@@ -122,24 +120,24 @@ class PlayNGo(Dialect):
             root[1].decode() if root and root[1].decode() in _OPERATIONS else "response"
         )
         code = _code_of(result)
-        said = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
+        elements = {"statusCode": str(code), "statusMessage": _ERROR_NAMES[code]}
         if isinstance(result, WalletOutcome):
-            said["externalTransactionId"] = result.event_id
+            elements["externalTransactionId"] = result.event_id
             if result.balance_minor is not None and result.currency is not None:
-                said |= {
+                elements |= {
                     "real": format_minor(result.balance_minor, result.scale or 0),
                     "currency": result.currency,
                 }
-        for name, text in said.items():
+        for name, text in elements.items():
             etree.SubElement(answer, name).text = text
         return Reply(200, "application/xml", etree.tostring(answer))
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its access token."""
+        """Return the body without its access token."""
         return _TOKEN.sub(b"<accessToken>***", value) if is_searchable(value) else NOT_SHOWN
 
     def payload(self, value: bytes) -> bytes:
-        """The body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
+        """Return the body, if it is no longer than a call may be. Raises Rejected(TOO_LARGE)."""
         return check_call_size(value)
 
     def _read(
@@ -148,7 +146,8 @@ class PlayNGo(Dialect):
         operation, fields = _elements(root_of(reader, check_call_size(record.value or b"")))
         if operation not in _OPERATIONS:
             raise Rejected(
-                RejectCode.UNKNOWN_OPERATION, f"element {operation[:64]!r} is no wallet transaction"
+                RejectCode.UNKNOWN_OPERATION,
+                f"element {operation[:64]!r} is not a wallet transaction",
             )
         verdict = _verdict(secret, fields)
         player_id = _id(fields, "externalId")
@@ -213,12 +212,12 @@ def _code_of(result: WalletOutcome | Rejected) -> int:
     if result.outcome == Outcome.TOMBSTONED and result.operation == "cancelReserve":
         return 0
     if result.reason == ROLLBACK_PRECEDED:
-        return _FAILED  # a reserve that came after its cancel: nothing moved, and nobody may play for it
+        return _FAILED  # the cancel came first: no money moved, so it must not be played
     return _CODES.get(result.outcome, _FAILED)
 
 
 def _elements(root: etree._Element) -> tuple[str, dict[str, str]]:
-    """The root's name and its children's text.
+    """Return the root's name and its children's text.
 
     Raises Rejected, never quoting the body: it holds a secret.
     """
@@ -269,9 +268,11 @@ def _leg(kind: Kind, amount: Amount, currency: str, fields: Mapping[str, str]) -
     return Leg(kind.value, amount, currency, campaign_id is not None, campaign_id)
 
 
-def _difference(whole: Amount, part: Amount) -> Amount:
-    scale = max(whole.scale, part.scale)
-    rest = whole.unscaled * 10 ** (scale - whole.scale) - part.unscaled * 10 ** (scale - part.scale)
+def _difference(total: Amount, deducted: Amount) -> Amount:
+    scale = max(total.scale, deducted.scale)
+    rest = total.unscaled * 10 ** (scale - total.scale) - deducted.unscaled * 10 ** (
+        scale - deducted.scale
+    )
     if rest < 0:
         raise Rejected(
             RejectCode.BAD_AMOUNT,

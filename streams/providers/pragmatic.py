@@ -1,11 +1,12 @@
-"""Pragmatic Play, seamless wallet: POST /bet.html, /result.html and so on, form-encoded; the
-answers are JSON.
+"""Pragmatic Play's seamless wallet: POST /bet.html, /result.html and so on, form-encoded.
+
+The answers are JSON.
 
 Sources: the public code of three integrators and a public summary of the vendor's specification
 (207 pages, 2026-03); of the specification itself (3.85) only its contents and change log. What they
-dispute is a setting of `Pragmatic`. Only promoWin names a currency; of the rest the connector,
-which answered authenticate.html, says it in the header `currency`. A result names the round and not
-its bet; a refund carries the reference of its bet as its own.
+dispute is a setting of `Pragmatic`. Only promoWin names a currency; for the rest the connector,
+which answered authenticate.html, states it in the header `currency`. A result names the round and
+not its bet; a refund carries the reference of its bet as its own.
 """
 
 from __future__ import annotations
@@ -113,13 +114,13 @@ _NOTHING: Final = Amount(0, 0)
 
 @dataclass(frozen=True)
 class Pragmatic(Dialect):
-    """The doubtful points, each with what is known.
+    """Pragmatic Play's dialect and its settings: the doubtful points, each with what is known.
 
     `bonus_win_pays`: whether bonusWin, the sum of a series of free rounds, moves money. Two
-    integrators pay each free round in its result and let bonusWin tell the sum; paying both pays
-    twice. Ask which setup the contract has.
+    integrators pay each free round in its result and take bonusWin as a report of the sum; paying
+    both pays twice. Ask which setup the contract has.
 
-    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source tells; a free
+    `bonus_code_is_free`: whether a bet with a bonusCode costs nothing. No source says; a free
     round's bet of zero is the same either way, so the default takes what the bet says.
 
     `unknown_refund_succeeds`: whether the refund of a bet that never came is answered 0 (two
@@ -138,26 +139,26 @@ class Pragmatic(Dialect):
     unknown_refund_succeeds: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks the body's `hash`. Needs `secret`."""
-        seal = (
+        """Return a reader that checks the body's `hash`. Needs `secret`."""
+        md5 = (
             None
             if material is None
             else Md5OfSorted(require_key(material, "secret", self.provider))
         )
-        return partial(self._read, seal)
+        return partial(self._read, md5)
 
     def redact(self, value: bytes) -> bytes:
-        """The body without its session token; the hash is no secret."""
+        """Return the body without its session token; the hash is not a secret."""
         return redact_form(value, lambda name: name == "token")
 
-    def _read(self, seal: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
+    def _read(self, md5: Md5OfSorted | None, record: RawRecord, headers: Headers) -> list[Item]:
         operation = _OPERATIONS.get((headers.get("http-path") or b"").rpartition(b"/")[2])
         if operation is None:
             raise Rejected(
                 RejectCode.UNKNOWN_OPERATION, "the header http-path names no wallet transaction"
             )
         form = read_form(record.value or b"")
-        verdict = _verdict(seal, form)
+        verdict = _verdict(md5, form)
         fields = TextFields(form)
         player_id = fields.id_of("userId")
         try:
@@ -228,9 +229,9 @@ class Pragmatic(Dialect):
         return legs
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """`{transactionId, currency, cash, bonus, error, description}`, always under HTTP 200.
+        """Return transaction, currency, cash, bonus, error and description under HTTP 200.
 
-        `cash` is all that the player may bet: bonus money is not told apart. A refund's answer
+        `cash` is all that the player may bet: bonus money is not shown apart. A refund's answer
         holds no balance.
         """
         operation = _OPERATIONS.get(
@@ -242,16 +243,18 @@ class Pragmatic(Dialect):
         error = self._error_of(operation, result)
         if error:
             return _reply(error, {})
-        said: dict[str, Any] = {} if operation == "endRound" else {"transactionId": result.event_id}
+        response: dict[str, Any] = (
+            {} if operation == "endRound" else {"transactionId": result.event_id}
+        )
         if operation != "refund" and result.balance_minor is not None:
-            said["currency"] = result.currency
-            said["cash"] = msgspec.Raw(
+            response["currency"] = result.currency
+            response["cash"] = msgspec.Raw(
                 format_minor(result.balance_minor, result.scale or 0).encode()
             )
-            said["bonus"] = 0
+            response["bonus"] = 0
             if operation == "bet":
-                said["usedPromo"] = 0
-        return _reply(0, said)
+                response["usedPromo"] = 0
+        return _reply(0, response)
 
     def _error_of(self, operation: str, result: WalletOutcome) -> int:
         if operation == "refund" and (
@@ -262,34 +265,36 @@ class Pragmatic(Dialect):
 
 
 def _balance_currency(headers: Headers) -> str | None:
-    """The currency for the balance in the answer to what moves no money; it may be missing."""
+    """Return the currency of the balance in the answer to a call without an amount.
+
+    None where it is missing.
+    """
     if not headers.get(CURRENCY_HEADER):
         return None
     return currency_of(_NOTHING, header_id(headers, CURRENCY_HEADER))
 
 
-def _verdict(seal: Md5OfSorted | None, form: Mapping[str, str]) -> str:
-    if seal is None:
+def _verdict(md5: Md5OfSorted | None, form: Mapping[str, str]) -> str:
+    if md5 is None:
         return SignatureVerdict.NOT_CHECKED.value
     given = form.get("hash")
     if not given:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "hash is missing")
-    if not seal.matches(form, given, "hash"):
+    if not md5.matches(form, given, "hash"):
         # One integrator leaves empty fields out of the hash, the specification's summary does not
         # say.
         filled = {name: text for name, text in form.items() if text}
-        if len(filled) == len(form) or not seal.matches(filled, given, "hash"):
+        if len(filled) == len(form) or not md5.matches(filled, given, "hash"):
             raise Rejected(RejectCode.BAD_SIGNATURE, "hash does not sign this form")
     _check_names(form)
     return SignatureVerdict.VALID.value
 
 
 def _check_names(form: Mapping[str, str]) -> None:
-    """Raise Rejected(BAD_SIGNATURE) for a form whose hash signs another one of the fields that are
-    read.
+    """Raise Rejected(BAD_SIGNATURE) for a form whose hash would also sign other fields.
 
     Nothing is escaped in what is hashed: one field `x` of "1&amount=2" has the hash of two, and so
-    has a name with a line break in it. Whoever saw a signed form could hide a part of it.
+    has a name with a line break in it. Anyone who saw a signed form could hide some of its fields.
     """
     text = (
         "&".join(f"{name}={value}" for name, value in form.items())
@@ -300,6 +305,6 @@ def _check_names(form: Mapping[str, str]) -> None:
         raise Rejected(RejectCode.BAD_SIGNATURE, "hash signs other fields than this form holds")
 
 
-def _reply(error: int, said: dict[str, Any]) -> Reply:
-    body = said | {"error": error, "description": _DESCRIPTIONS[error]}
+def _reply(error: int, response: dict[str, Any]) -> Reply:
+    body = response | {"error": error, "description": _DESCRIPTIONS[error]}
     return Reply(200, "application/json", msgspec.json.encode(body))

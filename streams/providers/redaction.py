@@ -1,7 +1,7 @@
-"""Keys that we hold are hidden wherever they stand in what is shown, whatever surrounds them.
+"""Masking of the keys that we hold, wherever they stand in what is shown.
 
-A dialect knows where its provider puts a secret; this knows the secret itself, and so also finds it
-in a body that is broken, or of another format than the dialect reads.
+A dialect knows where its provider puts a secret; this module knows the secret itself, and so also
+finds it in a body that is broken, or of another format than the dialect reads.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from typing import Any, Final
 
 MASK: Final = "***"
 SECRET_LENGTH_MIN: Final = 6
-"""Shorter ones are found in too much that is no secret."""
+"""The fewest characters of a text that is masked.
+
+Shorter ones are found in too much that is not a secret.
+"""
 
 
 def secrets_of(keyring: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every text of a keyring, however it is nested; what is no secret there does no harm when it
-    is hidden.
+    """Return every text of a keyring, however it is nested.
+
+    Masking one that is not a secret does no harm.
     """
     return tuple(text for text in _texts_of(keyring) if len(text) >= SECRET_LENGTH_MIN)
 
@@ -33,7 +37,7 @@ def _texts_of(node: Any) -> Iterator[str]:
 
 
 def mask_secrets(body: bytes, secrets: Iterable[str]) -> bytes:
-    """A body without these secrets, in any of the encodings that a body may have."""
+    """Mask these secrets in a body, in UTF-8 and both byte orders of UTF-16."""
     for secret in secrets:
         for spelling in (secret.encode(), secret.encode("utf-16-le"), secret.encode("utf-16-be")):
             body = body.replace(spelling, MASK.encode())

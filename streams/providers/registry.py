@@ -1,7 +1,7 @@
-"""Which dialects there are: the rows of `versions.toml`, made into dialects. Nothing is discovered.
+"""The dialects of the rows of `versions.toml`. Nothing is discovered.
 
-Nothing is read or imported before it is asked for: the file when somebody wants names, an adapter's
-module when somebody wants the dialect.
+Nothing is read or imported before it is needed: the file when a caller wants names, an adapter's
+module when a caller wants the dialect.
 """
 
 from __future__ import annotations
@@ -33,14 +33,12 @@ class Version:
 
 
 class Dialects(Mapping[str, Dialect]):
-    """The dialects of some rows: by provider the current one, and all versions of a provider beside
-    each other.
-    """
+    """The dialects of some rows: by provider the current one, and all its versions side by side."""
 
     def __init__(
         self, rows: Callable[[], Iterable[VersionRow]], make: Callable[[VersionRow], Dialect]
     ) -> None:
-        """`rows` is called once, `make` once a row, each when it is first needed."""
+        """Keep the sources: `rows` is called once, `make` once per row, each at its first use."""
         self._read = rows
         self._make = make
         self._made: dict[tuple[str, str], Version] = {}
@@ -58,7 +56,7 @@ class Dialects(Mapping[str, Dialect]):
         return MappingProxyType({provider: tuple(rows) for provider, rows in found.items()})
 
     def __getitem__(self, provider: str) -> Dialect:
-        """The dialect of the provider's current version. Raises KeyError, UsageError."""
+        """Return the dialect of the provider's current version. Raises KeyError, UsageError."""
         return self.version(current_row(self._by_provider[provider])).dialect
 
     def __iter__(self) -> Iterator[str]:
@@ -68,36 +66,39 @@ class Dialects(Mapping[str, Dialect]):
         return len(self._by_provider)
 
     def version(self, row: VersionRow) -> Version:
-        """The row with its dialect. Raises UsageError for an adapter that is none."""
+        """Return the row with its dialect. Raises UsageError for an adapter that cannot be used."""
         key = row.provider, row.version
         if key not in self._made:
             self._made[key] = Version(row, self._make(row))
         return self._made[key]
 
     def versions(self, provider: str) -> tuple[Version, ...]:
-        """All versions of a provider, in the order of the file. Raises KeyError, UsageError."""
+        """Return all versions of a provider, in the order of the file.
+
+        Raises KeyError, UsageError.
+        """
         return tuple(self.version(row) for row in self._by_provider[provider])
 
 
 def released_rows() -> tuple[VersionRow, ...]:
-    """The rows that this code was released with. Raises UsageError."""
+    """Return the rows that this code was released with. Raises UsageError."""
     text = (files("streams.providers") / FILE).read_text(encoding="utf-8")
     return read_rows(text, f"streams/providers/{FILE}")
 
 
 def dialect_of(row: VersionRow) -> Dialect:
-    """The dialect that a row's adapter and settings make. Raises UsageError, naming the row."""
+    """Make the dialect of a row's adapter and settings. Raises UsageError, naming the row."""
     module, _, name = row.adapter.partition(":")
     try:
         adapter = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{row.name}: adapter {row.adapter}: there is no module {error.name}"
+            f"{row.name}: adapter {row.adapter}: module {error.name} does not exist"
         ) from error
     if not isinstance(adapter, type) or not issubclass(adapter, Dialect):
-        raise UsageError(f"{row.name}: adapter {row.adapter} is no Dialect")
+        raise UsageError(f"{row.name}: adapter {row.adapter} is not a Dialect")
     if adapter.provider != row.provider:
-        raise UsageError(f"{row.name}: adapter {row.adapter} speaks for {adapter.provider!r}")
+        raise UsageError(f"{row.name}: adapter {row.adapter} is an adapter of {adapter.provider!r}")
     return _with_settings(adapter, row)
 
 
@@ -106,7 +107,8 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
     for name in row.settings:
         if name not in known:
             raise UsageError(
-                f"{row.name}: {row.adapter} has no setting {name!r}; it has {', '.join(sorted(known))}"
+                f"{row.name}: {row.adapter} has no setting {name!r}; "
+                f"it has {', '.join(sorted(known))}"
             )
     settings = dict(row.settings)
     if isinstance(settings.get("policy"), dict):
@@ -114,7 +116,8 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
         for name in settings["policy"]:
             if name not in rules:
                 raise UsageError(
-                    f"{row.name}: settings: a policy has no {name!r}; it has {', '.join(sorted(rules))}"
+                    f"{row.name}: settings: a policy has no {name!r}; "
+                    f"it has {', '.join(sorted(rules))}"
                 )
         # What a row leaves out of a policy is as the adapter has it, not as LedgerPolicy.
         settings["policy"] = msgspec.structs.asdict(adapter.policy) | settings["policy"]
@@ -125,9 +128,9 @@ def _with_settings(adapter: type[Dialect], row: VersionRow) -> Dialect:
 
 
 def by_provider(dialects: Iterable[Dialect]) -> Dialects:
-    """Dialects that are in no file, each its provider's live version.
+    """Return dialects that are in no file, each as its provider's live version.
 
-    Raises ValueError for a provider twice.
+    Raises ValueError for a provider that is there twice.
     """
     made: dict[str, Dialect] = {}
     for dialect in dialects:
@@ -153,15 +156,15 @@ DIALECTS: Final = Dialects(released_rows, dialect_of)
 
 
 def policies(dialects: Mapping[str, Dialect] = DIALECTS) -> Mapping[str, LedgerPolicy]:
-    """What the ledger has to know of each provider: the policy of its current version."""
+    """Return each provider's ledger policy: that of its current version."""
     return MappingProxyType({provider: dialect.policy for provider, dialect in dialects.items()})
 
 
 def redact(provider: str, value: bytes | None, dialects: Dialects = DIALECTS) -> bytes | None:
-    """A raw value as it may be shown to a person: without what any version of its provider calls a
-    secret.
+    """Return a raw value as it may be shown to a person.
 
-    Whoever shows a raw record calls this. For a provider that nobody knows the value is withheld.
+    It lacks what any version of its provider calls a secret. Every place that shows a raw record
+    calls this. For a provider without a dialect the value is withheld.
     """
     if value is None:
         return None

@@ -1,6 +1,6 @@
-"""When a provider version goes, and whether anybody still sends it.
+"""Warnings of provider versions that are about to be retired and still have traffic.
 
-Pure: whoever asks brings the day.
+Pure: the caller passes the day.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Final
 from streams.providers.versions import VersionRow
 
 WARN_DAYS: Final = 30
-"""So long before its retirement a version that still has traffic is warned of, and from then on for
-ever.
-"""
+"""Days before its retirement from which on a version with traffic is warned of, without end."""
 
 
 def find_retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:
-    """The versions whose retirement is at most 30 days away, or past, the most urgent first."""
+    """Return the versions that retire within 30 days, or have retired, the most urgent first."""
     due = [
         (days, row)
         for row in rows
@@ -33,20 +31,22 @@ def format_warnings(
     today: date,
     since: str = "in the last day",
 ) -> list[str]:
-    """A sentence for each version that is about to be retired, or is, and had `events` all the
-    same.
+    """Format a sentence for each version that is retired, or about to be, and still had `events`.
+
+    `events` counts by provider and version; `since` says in words over which time.
     """
-    said = []
+    sentences = []
     for row in find_retiring(rows, today):
         count = events.get((row.provider, row.version), 0)
         if count:
-            said.append(
-                f"{row.name} {_when(row, today)}, and {_counted(count)} of it came {since}: {_advice(row, rows)}"
+            sentences.append(
+                f"{row.name} {_when(row, today)}, and {_format_count(count)} of it came {since}: "
+                f"{_advice(row, rows)}"
             )
-    return said
+    return sentences
 
 
-def _counted(count: int) -> str:
+def _format_count(count: int) -> str:
     return "1 event" if count == 1 else f"{count:,} events"
 
 

@@ -1,11 +1,10 @@
-"""Which version of its provider a raw record is read as, and what happens where that one cannot
-read it.
+"""Choice of the version that a raw record is read as, and the fallback to another one.
 
-The rows of the registry say by what a record is known (`streams.providers.versions.VersionRow`).
-Where the expected version finds the record's structure broken, the others are tried: providers
-switch before the day that they announced, and go back without a word. A signature that is missing
-or wrong is no question of structure, and no other version is asked; nor may one read unchecked what
-the expected one would have checked.
+The rows of the registry say by what a record is recognised
+(`streams.providers.versions.VersionRow`). Where the expected version finds the record's structure
+broken, the others are tried: providers switch before the day that they announced, and go back
+without notice. A missing or wrong signature is not a question of structure, and no other version is
+tried; nor may one read unchecked what the expected one would have checked.
 """
 
 from __future__ import annotations
@@ -52,9 +51,7 @@ class VersionReader(NamedTuple):
 
 
 class Fallback(msgspec.Struct, frozen=True, gc=False):
-    """That an item was `expected` in one version, which refused it for `code`, and could be read as
-    `used`.
-    """
+    """One fallback: the `expected` version refused an item for `code`, and `used` could read it."""
 
     expected: str
     used: str
@@ -63,11 +60,11 @@ class Fallback(msgspec.Struct, frozen=True, gc=False):
 
 
 FallbacksByIndex: TypeAlias = Mapping[int, tuple[VersionReader, Fallback]]
-"""By their index the items that another version than the expected one had to read."""
+"""The items that another version than the expected one had to read, by their index."""
 
 
 class RoutedRecord(NamedTuple):
-    """The version that was expected, the items, and which of them another one had to read."""
+    """The items of a record, its expected version, and the items that another version read."""
 
     reader: VersionReader
     items: list[Item]
@@ -81,51 +78,53 @@ class _Candidate(NamedTuple):
 
 
 class ProviderRouter:
-    """One provider's versions side by side."""
+    """The versions of one provider, side by side."""
 
     def __init__(self, versions: Sequence[Version], entry: KeyEntry | None) -> None:
         """Make a reader for each version under the provider's entry of the keyring.
 
-        Raises UsageError.
+        Raises UsageError for an entry that cannot be used.
         """
         rows = [version.row for version in versions]
-        voices = {version.row.version: _version_reader(version, entry) for version in versions}
+        readers = {version.row.version: _version_reader(version, entry) for version in versions}
         self._checks = entry is not None
         self._candidates = [
             _Candidate(
                 partial(_fits, _compile_keys(row)),
-                voices[row.version],
-                tuple(voices[other.version] for other in fallbacks(row, rows)),
+                readers[row.version],
+                tuple(readers[other.version] for other in fallbacks(row, rows)),
             )
             for row in sort_by_preference(rows)
         ]
-        otherwise = voices[current_row(rows).version]
-        self._otherwise = next(one for one in self._candidates if one.reader is otherwise)
-        self.only_version: VersionReader | None = otherwise if len(voices) == 1 else None
-        """The only version there is: whoever has it need not ask which."""
+        default = readers[current_row(rows).version]
+        self._default = next(one for one in self._candidates if one.reader is default)
+        self.only_version: VersionReader | None = default if len(readers) == 1 else None
+        """The version of a provider that has just one: it needs no matching."""
 
     def expected_reader(self, record: RawRecord, headers: Headers) -> VersionReader:
-        """The version that the record's keys speak for; the current one where they speak for none."""
+        """Return the version that the record's keys select, else the current one."""
         return self._candidate_for(record, headers).reader
 
     def read(self, record: RawRecord, headers: Headers) -> RoutedRecord:
-        """Read a record as the expected version, or as another where that one finds its structure
-        broken.
+        """Read a record as the expected version, or as another where its structure does not fit.
 
-        Raises Rejected, as the expected version said it, where no version can read any of it.
+        Raises Rejected, with the expected version's reason, where no version can read any of it.
         """
-        voice, others = (candidate := self._candidate_for(record, headers)).reader, candidate.others
+        reader, others = (
+            (candidate := self._candidate_for(record, headers)).reader,
+            candidate.others,
+        )
         try:
-            items = voice.read(record, headers)
+            items = reader.read(record, headers)
         except Rejected as error:
             if error.reason not in STRUCTURAL:
                 raise
             for other in others:
                 items = self._attempt(other, record, headers)
                 if any(map(_is_readable, items)):
-                    fallback = Fallback(voice.version, other.version, error.reason, error.detail)
+                    fallback = Fallback(reader.version, other.version, error.reason, error.detail)
                     return RoutedRecord(
-                        voice, items, dict.fromkeys(range(len(items)), (other, fallback))
+                        reader, items, dict.fromkeys(range(len(items)), (other, fallback))
                     )
             raise
         broken = {
@@ -134,33 +133,32 @@ class ProviderRouter:
             if isinstance(item, Rejected) and item.reason in STRUCTURAL
         }
         if not broken or not others:
-            return RoutedRecord(voice, items)
+            return RoutedRecord(reader, items)
         return self._retry_rejected_items(candidate, record, headers, items, broken)
 
     def resolve_version(self, record: RawRecord) -> str:
-        """The version that a record's first item is read as; the expected one where none can read
-        it.
+        """Return the version that a record's first item is read as.
 
-        The current one for a record whose own headers cannot be read: somebody waits for an answer
-        to that too.
+        That is the expected one where no version can read it. For a record whose own headers cannot
+        be read it is the current one: its sender waits for an answer too.
         """
         headers = dict(record.headers)
         try:
             expected = self._candidate_for(record, headers)
         except Rejected:
-            return self._otherwise.reader.version
+            return self._default.reader.version
         try:
             reading = self.read(record, headers)
         except Rejected:
             return expected.reader.version
-        voice, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
-        return voice.version
+        reader, _ = reading.fallbacks_by_index.get(0, (reading.reader, None))
+        return reader.version
 
     def _candidate_for(self, record: RawRecord, headers: Headers) -> _Candidate:
         for candidate in self._candidates:
             if candidate.fits(record, headers):
                 return candidate
-        return self._otherwise
+        return self._default
 
     def _retry_rejected_items(
         self,
@@ -170,32 +168,30 @@ class ProviderRouter:
         items: list[Item],
         broken: dict[int, Rejected],
     ) -> RoutedRecord:
-        """A batch of which the expected version could read a part: the rest as another version
-        reads it.
-        """
-        mended, fallen = list(items), {}
+        """Read with other versions the items of a batch that the expected version rejected."""
+        merged, fallbacks_by_index = list(items), {}
         for other in candidate.others:
             others = self._attempt(other, record, headers)
             if len(others) != len(items):
-                continue  # it counts other items: which would be which?
+                continue  # it counts other items, so that none of them can be matched
             for index, error in list(broken.items()):
                 if _is_readable(others[index]):
-                    mended[index] = others[index]
+                    merged[index] = others[index]
                     version = candidate.reader.version
-                    fallen[index] = (
+                    fallbacks_by_index[index] = (
                         other,
                         Fallback(version, other.version, error.reason, error.detail),
                     )
                     del broken[index]
-        return RoutedRecord(candidate.reader, mended, fallen)
+        return RoutedRecord(candidate.reader, merged, fallbacks_by_index)
 
-    def _attempt(self, voice: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
+    def _attempt(self, reader: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
         try:
-            items = voice.read(record, headers)
-        except Exception:
+            items = reader.read(record, headers)
+        except Exception:  # noqa: BLE001 - its fault must not cost what the expected version read
             return []
         if self._checks and any(getattr(item, "signature", None) == _NOT_CHECKED for item in items):
-            # A key is configured, and this version would take anybody's word.
+            # A key is configured, and this version would read without checking it.
             return []
         return items
 
@@ -228,8 +224,8 @@ def _compile_keys(row: VersionRow) -> _Keys:
 
 def _fits(keys: _Keys, record: RawRecord, headers: Headers) -> bool:
     if keys.header is not None:
-        said = headers.get(keys.header)
-        if said is None or (keys.header_value is not None and said != keys.header_value):
+        sent = headers.get(keys.header)
+        if sent is None or (keys.header_value is not None and sent != keys.header_value):
             return False
     if keys.path is not None and not keys.path.search(headers.get("http-path") or b""):
         return False

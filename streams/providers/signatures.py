@@ -26,8 +26,9 @@ Digest: TypeAlias = Literal["sha1", "sha256", "sha512"]
 
 
 class RsaSha256:
-    """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2), the signature in base64: Hub88's
-    scheme.
+    """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2), its signature in base64.
+
+    This is Hub88's scheme.
     """
 
     def __init__(self, public_key_pem: str) -> None:
@@ -47,7 +48,7 @@ class RsaSha256:
         self._hash = SHA256()
 
     def matches(self, payload: bytes, signature_base64: bytes) -> bool:
-        """Whether the holder of the private key signed exactly these bytes."""
+        """Return whether the holder of the private key signed exactly these bytes."""
         try:
             self._key.verify(
                 b64decode(signature_base64, validate=True), payload, self._padding, self._hash
@@ -58,12 +59,13 @@ class RsaSha256:
 
 
 class Hmac:
-    """HMAC (RFC 2104) with SHA-1, SHA-256 or SHA-512, the signature in hex or base64 as the
-    provider writes it.
+    """HMAC (RFC 2104) with SHA-1, SHA-256 or SHA-512.
+
+    The signature is in hex or base64, as the provider writes it.
     """
 
     def __init__(self, key: bytes, digest: Digest) -> None:
-        """Keep a key as bytes. Raises UsageError for an empty one: everybody could sign with it."""
+        """Keep a key as bytes. Raises UsageError for an empty one: anyone could sign with it."""
         if not key:
             raise UsageError("the HMAC key is empty: check the keys file")
         self._key = key
@@ -71,16 +73,22 @@ class Hmac:
 
     @classmethod
     def from_hex(cls, key_hex: str, digest: Digest) -> Self:
-        """A key that is given in hex. Raises UsageError for what is not hex, never showing it."""
+        """Load a key that is given in hex.
+
+        Raises UsageError for what is not hex, never showing it.
+        """
         return cls(_bytes_of(key_hex), digest)
 
     def matches_hex(self, payload: bytes, signature_hex: bytes) -> bool:
-        """Whether `signature_hex` (either case) signs these bytes."""
+        """Return whether `signature_hex` (either case) signs these bytes."""
         expected = hmac.digest(self._key, payload, self._digest).hex().encode()
         return hmac.compare_digest(expected, signature_hex.lower())
 
     def matches_base64(self, payload: bytes, signature_base64: bytes) -> bool:
-        """Whether `signature_base64` signs these bytes; compared as text, as Adyen's libraries do."""
+        """Return whether `signature_base64` signs these bytes.
+
+        It is compared as text, as Adyen's libraries do.
+        """
         expected = b64encode(hmac.digest(self._key, payload, self._digest))
         return hmac.compare_digest(expected, signature_base64)
 
@@ -102,11 +110,11 @@ def _bytes_of(key_hex: str) -> bytes:
 
 
 class Md5OfSorted:
-    """MD5 over a form's other fields as name=value, sorted by name, joined by &, the secret behind
-    them.
+    """MD5 over the sorted fields of a form, with the secret behind them: Pragmatic Play's scheme.
 
-    Weak, and what Pragmatic Play has: whoever has the secret could sign, and MD5 is no HMAC. Values
-    are hashed as they are after decoding the form, without carriage returns and line feeds.
+    The other fields are hashed as name=value, sorted by name, joined by &. It is weak: MD5 is not
+    an HMAC, and everyone who has the secret can sign. Values are hashed as they are after decoding
+    the form, without carriage returns and line feeds.
     """
 
     def __init__(self, secret: str) -> None:
@@ -116,7 +124,10 @@ class Md5OfSorted:
         self._secret = secret
 
     def matches(self, fields: Mapping[str, str], signature_hex: str, field: str) -> bool:
-        """Whether `signature_hex` (either case), which stands in `field`, signs the other fields."""
+        """Return whether `signature_hex` signs the other fields of a form.
+
+        It stands in `field` and may be in either case.
+        """
         text = (
             "&".join(f"{name}={fields[name]}" for name in sorted(fields) if name != field)
             + self._secret
@@ -129,17 +140,17 @@ class Md5OfSorted:
 
 
 def same_secret(given: bytes, expected: bytes) -> bool:
-    """Whether a secret sent in the clear is the agreed one (Play'n GO's accessToken)."""
+    """Return whether a secret sent in the clear is the agreed one (Play'n GO's accessToken)."""
     return hmac.compare_digest(given, expected)
 
 
 def window_verdict(signed_at: int, seen_at: int, window_ms: int) -> str:
-    """VALID, or STALE for a right signature whose time is further than the window from when it was
-    first seen.
+    """Return VALID, or STALE for a right signature whose time is outside the window.
 
-    Both epoch ms; `seen_at` is `fields.seen_at`, never a clock of ours: read again, a record gets
-    the same verdict. A stale event is booked all the same, since only the provider can have signed
-    it and its identity keeps it from counting twice; the normaliser tells risk of it.
+    `signed_at` may be `window_ms` from `seen_at`; all are epoch ms. `seen_at` is `fields.seen_at`,
+    never a clock of ours: read again, a record gets the same verdict. A stale event is booked all
+    the same, since only the provider can have signed it and its identity keeps it from counting
+    twice; the normaliser reports it to risk.
     """
     late = abs(seen_at - signed_at) > window_ms
     return (SignatureVerdict.STALE if late else SignatureVerdict.VALID).value

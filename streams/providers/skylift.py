@@ -1,11 +1,10 @@
-"""Skylift, a studio of crash games that speaks Avro: our own invention, to show that a dialect need
-not be text.
+"""Skylift, an invented studio of crash games that speaks Avro: a dialect need not be text.
 
 A body is one record in Avro's single-object encoding (Avro 1.12 specification, "Single-object
 encoding"): two marker bytes, the fingerprint of the schema it was written with, the record. So the
 version travels in the body, and bytes are never read as a schema that they were not written with,
-which bare Avro would do without a word and with other money. Records of version 1 are read as
-version 2: a renamed field by its alias, new ones by their defaults.
+which bare Avro would do silently and with other money. Records of version 1 are read as version 2:
+a renamed field by its alias, new ones by their defaults.
 
 Amounts are decimals of 8 places in major units, taken as integers; times are microseconds.
 `X-Skylift-Signature` is the hex HMAC-SHA512 of the body. Answers are Avro too.
@@ -78,14 +77,14 @@ Schema: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Skylift(Dialect):
-    """Nothing about an invented provider is in doubt, so there is no setting."""
+    """Skylift's dialect. It has no settings: nothing about an invented provider is in doubt."""
 
     provider: ClassVar[str] = "skylift"
     version: ClassVar[str] = "2"
     decides: ClassVar[frozenset[str]] = frozenset({"BET"})
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
+        """Return a reader that checks `X-Skylift-Signature`. Needs `hmac_hex`."""
         matches = None
         if material is not None:
             matches = Hmac.from_hex(
@@ -94,19 +93,19 @@ class Skylift(Dialect):
         return partial(self._read, matches, {prefix_of(n): schema_of("event", n) for n in VERSIONS})
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """A SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
+        """Return a SkyliftReply; 200 even for a refusal, which the studio reads in `status`."""
         del request
         result = results[0] if results else None
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "event_id": None,
             "status": "ERROR",
             "balance": None,
             "currency": None,
         }
         if isinstance(result, Rejected):
-            said["status"] = "UNREADABLE"
+            fields["status"] = "UNREADABLE"
         elif result is not None:
-            said |= {
+            fields |= {
                 "event_id": result.provider_tx_id,
                 "status": _STATUSES.get(result.outcome, "ERROR"),
             }
@@ -116,11 +115,11 @@ class Skylift(Dialect):
                 and result.scale <= AMOUNT_SCALE
             ):
                 balance = result.balance_minor * 10 ** (AMOUNT_SCALE - result.scale)
-                said |= {"balance": decimal_bytes(balance), "currency": result.currency}
-        return Reply(200, CONTENT_TYPE, encode("reply", 1, said))
+                fields |= {"balance": decimal_bytes(balance), "currency": result.currency}
+        return Reply(200, CONTENT_TYPE, encode("reply", 1, fields))
 
     def payload(self, value: bytes) -> bytes:
-        """The record without marker and fingerprint."""
+        """Return the record without marker and fingerprint."""
         return value[_HEAD_BYTES:]
 
     def _read(
@@ -143,51 +142,51 @@ class Skylift(Dialect):
                     RejectCode.BAD_SIGNATURE, f"{SIGNATURE_HEADER} does not sign this body"
                 )
             verdict = SignatureVerdict.VALID.value
-        said = _decoded(writers, value)
-        player_id = _id(said["player_id"], "player_id")
+        fields = _decode(writers, value)
+        player_id = _id(fields["player_id"], "player_id")
         try:
-            return [self._draft(said, player_id, verdict)]
+            return [self._draft(fields, player_id, verdict)]
         except Rejected as error:
             raise UnreadableItem(error.reason, error.detail, player_id) from error
 
-    def _draft(self, said: Mapping[str, Any], player_id: str, verdict: str) -> Draft:
-        operation: str = said["type"]
-        raw: bytes = said["amount"]
+    def _draft(self, fields: Mapping[str, Any], player_id: str, verdict: str) -> Draft:
+        operation: str = fields["type"]
+        raw: bytes = fields["amount"]
         if not 0 < len(raw) <= _AMOUNT_BYTES_MAX:
             raise Rejected(RejectCode.BAD_AMOUNT, f"an amount of {len(raw)} bytes")
         amount = amount_of(int.from_bytes(raw, "big", signed=True), AMOUNT_SCALE)
-        currency = currency_of(amount, said["currency"])
-        campaign_id = _optional_id(said["campaign"], "campaign")
+        currency = currency_of(amount, fields["currency"])
+        campaign_id = _optional_id(fields["campaign"], "campaign")
         leg = Leg(_KINDS[operation].value, amount, currency, campaign_id is not None, campaign_id)
-        bet_id = _optional_id(said["bet_id"], "bet_id")
+        bet_id = _optional_id(fields["bet_id"], "bet_id")
         if operation == "REFUND" and bet_id is None:
             raise Rejected(RejectCode.MISSING_FIELD, "bet_id is missing")
         return Draft(
             operation,
-            _id(said["event_id"], "event_id"),
+            _id(fields["event_id"], "event_id"),
             [leg],
             player_id,
             None if bet_id is None or operation == "BET" else Reference("BET", bet_id),
-            _optional_id(said["flight"], "flight"),
-            said["flight_over"],
-            _optional_id(said["game"], "game"),
-            ms_of_epoch(said["occurred_at"], "us", field="occurred_at"),
+            _optional_id(fields["flight"], "flight"),
+            fields["flight_over"],
+            _optional_id(fields["game"], "game"),
+            ms_of_epoch(fields["occurred_at"], "us", field="occurred_at"),
             operation in self.decides,
             verdict,
         )
 
 
-def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]:
-    """The record as version 2. Raises Rejected(MALFORMED)."""
+def _decode(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]:
+    """Decode the record as version 2. Raises Rejected(MALFORMED)."""
     writer = writers.get(value[:_HEAD_BYTES])
     if writer is None:
         raise Rejected(
-            RejectCode.MALFORMED, "no single-object Avro of a schema that Skylift announced"
+            RejectCode.MALFORMED, "not single-object Avro of a schema that Skylift announced"
         )
     stream = BytesIO(value)
     stream.seek(_HEAD_BYTES)
     try:
-        said = fastavro.schemaless_reader(stream, writer, schema_of("event", VERSIONS[-1]))
+        fields = fastavro.schemaless_reader(stream, writer, schema_of("event", VERSIONS[-1]))
     except (
         EOFError,
         LookupError,
@@ -198,17 +197,17 @@ def _decoded(writers: Mapping[bytes, Schema], value: bytes) -> Mapping[str, Any]
         struct.error,
     ) as error:
         raise Rejected(RejectCode.MALFORMED, f"not Avro: {type(error).__name__}") from None
-    if stream.tell() != len(value) or not isinstance(said, dict):
+    if stream.tell() != len(value) or not isinstance(fields, dict):
         raise Rejected(RejectCode.MALFORMED, "bytes after the record")
-    return said
+    return fields
 
 
 @cache
 def schema_of(name: str, version: int) -> Schema:
-    """A schema under `schemas/providers/skylift`, parsed without logical types: decimals stay
-    bytes, times integers.
+    """Return a schema under `schemas/providers/skylift`, parsed without logical types.
 
-    fastavro would round a decimal to the schema's precision where the bytes hold more.
+    Decimals stay bytes, times integers: fastavro would round a decimal to the schema's precision
+    where the bytes hold more.
     """
     path = files("schemas") / "providers" / "skylift" / name / f"v{version}.avsc"
     return fastavro.parse_schema(_plain(json.loads(path.read_bytes())))
@@ -216,32 +215,37 @@ def schema_of(name: str, version: int) -> Schema:
 
 def _plain(node: Any) -> Any:
     if isinstance(node, dict):
-        return {name: _plain(part) for name, part in node.items() if name != "logicalType"}
-    return [_plain(part) for part in node] if isinstance(node, list) else node
+        return {name: _plain(child) for name, child in node.items() if name != "logicalType"}
+    return [_plain(child) for child in node] if isinstance(node, list) else node
 
 
 @cache
 def prefix_of(version: int, name: str = "event") -> bytes:
-    """What a single-object body begins with: the marker and the schema's CRC-64-AVRO,
-    little-endian.
+    """Return the head of a single-object body.
+
+    It is the marker and the schema's CRC-64-AVRO, little-endian.
     """
     return _MARKER + bytes.fromhex(
         fingerprint(to_parsing_canonical_form(schema_of(name, version)), "CRC-64-AVRO")
     )
 
 
-def encode(name: str, version: int, said: Mapping[str, Any]) -> bytes:
-    """A record of one of Skylift's schemas in the single-object encoding; decimals are given as
-    bytes.
+def encode(name: str, version: int, fields: Mapping[str, Any]) -> bytes:
+    """Encode a record of one of Skylift's schemas as a single object.
+
+    Decimals are given as bytes.
     """
     stream = BytesIO()
     stream.write(prefix_of(version, name))
-    fastavro.schemaless_writer(stream, schema_of(name, version), said)
+    fastavro.schemaless_writer(stream, schema_of(name, version), fields)
     return stream.getvalue()
 
 
 def decimal_bytes(unscaled: int) -> bytes:
-    """An unscaled decimal as Avro has it: two's complement, big-endian, as short as it goes."""
+    """Return an unscaled decimal as Avro has it.
+
+    That is two's complement, big-endian, as short as possible.
+    """
     return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
 
 

@@ -13,7 +13,7 @@ becomes money, never two:
   in no amount here, though it may exceed the payment.
 
 An event knows our reference, not the player: the deposit names the cashier's `deposit.opened` in
-its metadata, what comes later names the payment. A payment succeeds once, so its identity is the
+its metadata, later events name the payment. A payment succeeds once, so its identity is the
 payment's own id: Stripe may make two events of one occurrence. Of a charge there may be many
 refunds, each an event with an id of its own.
 """
@@ -150,8 +150,8 @@ class _Head(msgspec.Struct, frozen=True, gc=False):
     created: int | None = None
 
 
-class _Said(msgspec.Struct, frozen=True, gc=False):
-    """What an event comes to: its leg, whose money it is, and the id of what happened."""
+class _Meaning(msgspec.Struct, frozen=True, gc=False):
+    """The meaning of an event: its leg, its reference, and the id of what happened."""
 
     leg: Leg
     reference: Reference | None
@@ -164,12 +164,12 @@ _DATA: Final = msgspec.json.Decoder(_Data)
 
 @dataclass(frozen=True)
 class Stripe(Dialect):
-    """`deposit_key` is the key in a payment's metadata under which the cashier put the id of its
-    `deposit.opened`.
+    """Stripe's dialect and its settings.
 
-    `signature_tolerance_ms` is how far the signed time may be from the connector's receipt
-    (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets events of test mode
-    through; with real money it is False.
+    `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
+    `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
+    connector's receipt (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets
+    events of test mode through; with real money it is False.
     """
 
     provider: ClassVar[str] = "stripe"
@@ -180,7 +180,10 @@ class Stripe(Dialect):
     accept_test: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `Stripe-Signature`. Needs `secret`, the endpoint's `whsec_…`."""
+        """Return a reader that checks `Stripe-Signature`.
+
+        Needs `secret`, the endpoint's `whsec_…`.
+        """
         check = None
         if material is not None:
             key = Hmac(require_key(material, "secret", self.provider).encode(), "sha256")
@@ -188,9 +191,9 @@ class Stripe(Dialect):
         return partial(self._read, check)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """200 ends the retries: what could not be read is a dead letter by then.
+        """Return 200, which ends the retries: what could not be read is a dead letter.
 
-        Only a forged request hears 400.
+        Only a forged request gets 400.
         """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
@@ -208,16 +211,16 @@ class Stripe(Dialect):
             raise Rejected(
                 RejectCode.BAD_FIELD, "an event of test mode where only live ones are accepted"
             )
-        said = self._said(head)
+        meaning = self._interpret(head)
         at_ms = None if head.created is None else ms_of_epoch(head.created, "s", field="created")
-        legs = [said.leg]
+        legs = [meaning.leg]
         return [
             Draft(
                 head.type,
-                said.tx_id,
+                meaning.tx_id,
                 legs,
                 None,
-                said.reference,
+                meaning.reference,
                 None,
                 False,
                 None,
@@ -227,7 +230,7 @@ class Stripe(Dialect):
             )
         ]
 
-    def _said(self, head: _Head) -> _Said:
+    def _interpret(self, head: _Head) -> _Meaning:
         kind = head.type
         meaning = _MEANINGS.get(kind)
         if meaning is None and kind not in _NOTICES:
@@ -240,34 +243,34 @@ class Stripe(Dialect):
         opened = None if deposit is None else Reference("deposit.opened", deposit)
         if meaning is not None:
             return meaning(data, event_id, opened)
-        return _Said(_noted(data.object), opened, event_id)
+        return _Meaning(_information_leg(data.object), opened, event_id)
 
 
-def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+def _intent_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
     del event_id
     paid = data.object
     leg = _leg(Kind.DEPOSIT, require(paid.amount_received, "amount_received"), paid.currency)
-    return _Said(leg, require(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
+    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(paid.id, "id"))
 
 
-def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+def _charge_paid(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
     charge = data.object
     if charge.payment_intent or charge.captured is False:
-        return _Said(_noted(charge), opened, event_id)
+        return _Meaning(_information_leg(charge), opened, event_id)
     leg = _leg(Kind.DEPOSIT, require(charge.amount, "amount"), charge.currency)
-    return _Said(leg, require(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
+    return _Meaning(leg, require(opened, "the deposit's id in metadata"), text_of(charge.id, "id"))
 
 
-def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+def _charge_captured(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
     if not data.object.payment_intent:
-        # Its refunds could not tell it from a charge that was captured at once.
+        # Its refunds could not distinguish it from a charge that was captured at once.
         raise Rejected(
             RejectCode.BAD_FIELD, "a charge captured later must belong to a payment intent"
         )
-    return _Said(_noted(data.object), opened, event_id)
+    return _Meaning(_information_leg(data.object), opened, event_id)
 
 
-def _refunded(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+def _charge_refunded(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
     del opened
     charge = data.object
     before = None if data.previous_attributes is None else data.previous_attributes.amount_refunded
@@ -277,19 +280,22 @@ def _refunded(data: _Data, event_id: str, opened: Reference | None) -> _Said:
         now - require(before, "previous_attributes.amount_refunded"),
         charge.currency,
     )
-    return _Said(leg, _payment(charge.payment_intent, charge.id), event_id)
+    return _Meaning(leg, _payment(charge.payment_intent, charge.id), event_id)
 
 
-def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Said:
+def _refund_failed(data: _Data, event_id: str, opened: Reference | None) -> _Meaning:
     del event_id, opened
     refund = data.object
     leg = _leg(Kind.DEPOSIT, require(refund.amount, "amount"), refund.currency)
-    return _Said(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
+    return _Meaning(leg, _payment(refund.payment_intent, refund.charge), text_of(refund.id, "id"))
 
 
-def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None) -> _Said:
-    """The newest movement of the dispute in this direction says how much; it is in the account's
-    own currency.
+def _dispute_moved(
+    kind: Kind, sign: int, data: _Data, event_id: str, opened: Reference | None
+) -> _Meaning:
+    """Return the meaning of a dispute's newest movement in this direction.
+
+    The movement is in the account's own currency.
     """
     del event_id, opened
     dispute = data.object
@@ -301,35 +307,38 @@ def _disputed(kind: Kind, sign: int, data: _Data, event_id: str, opened: Referen
         whole = _share(dispute, newest, sign)
         tx_id = optional_text(newest.id, "balance_transactions.id") or tx_id
     leg = _leg(kind, whole, dispute.currency)
-    return _Said(leg, _payment(dispute.payment_intent, dispute.charge), tx_id)
+    return _Meaning(leg, _payment(dispute.payment_intent, dispute.charge), tx_id)
 
 
 def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
-    """How much of the disputed amount moved, in the payment's currency."""
+    """Return how much of the disputed amount moved, in the payment's currency."""
     if moved.currency.upper() == (dispute.currency or "").upper():
         return moved.amount * sign
     taken = [txn.amount for txn in dispute.balance_transactions or () if txn.amount < 0]
     if sign < 0 or -sum(taken) == moved.amount:
         return require(dispute.amount, "amount")
-    # A part, or another rate: nothing in the event says what it is in the player's currency.
+    # A fraction, or another rate: the event does not say how much it is in the player's currency.
     raise Rejected(
         RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand"
     )
 
 
-_MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Said]]] = {
+_MEANINGS: Final[dict[str, Callable[[_Data, str, Reference | None], _Meaning]]] = {
     _INTENT_PAID: _intent_paid,
     _CHARGE_PAID: _charge_paid,
     _CHARGE_CAPTURED: _charge_captured,
-    _REFUNDED: _refunded,
+    _REFUNDED: _charge_refunded,
     _REFUND_FAILED: _refund_failed,
-    _WITHDRAWN: partial(_disputed, Kind.DEPOSIT_REVERSAL, -1),
-    _REINSTATED: partial(_disputed, Kind.DEPOSIT, 1),
+    _WITHDRAWN: partial(_dispute_moved, Kind.DEPOSIT_REVERSAL, -1),
+    _REINSTATED: partial(_dispute_moved, Kind.DEPOSIT, 1),
 }
 
 
 def _payment(intent: str | int | None, charge: str | int | None) -> Reference:
-    """What was paid: the payment intent, or the charge that was made without one."""
+    """Return the reference to the payment.
+
+    It names the payment intent, or the charge that was made without one.
+    """
     referred = optional_text(intent, "payment_intent")
     if referred is not None:
         return Reference(_INTENT_PAID, referred)
@@ -342,22 +351,22 @@ def _leg(kind: Kind, minor: int, currency: str | None) -> Leg:
     return Leg(kind.value, amount, currency_of(amount, code))
 
 
-def _noted(thing: _Object) -> Leg:
+def _information_leg(thing: _Object) -> Leg:
     if thing.amount is None or thing.currency is None or thing.amount < 0:
         return Leg(Kind.INFORMATIONAL.value)
     return _leg(Kind.INFORMATIONAL, thing.amount, thing.currency)
 
 
 def _verdict(key: Hmac, tolerance_ms: int, body: bytes, headers: Headers, seen_at_ms: int) -> str:
-    """VALID, or STALE for a body that was signed further from its receipt than the tolerance;
-    stored with the event.
+    """Return VALID, or STALE for a body signed further from its receipt than the tolerance.
 
-    Raises Rejected: MISSING_SIGNATURE without the header, BAD_SIGNATURE for a wrong one.
+    The verdict is stored with the event. Raises Rejected: MISSING_SIGNATURE without the header,
+    BAD_SIGNATURE for a wrong one.
     """
     header = headers.get(SIGNATURE_HEADER)
     if not header:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "the header Stripe-Signature is missing")
-    pairs = [part.partition(b"=") for part in header.split(b",")]
+    pairs = [pair.partition(b"=") for pair in header.split(b",")]
     times = [value for name, _, value in pairs if name.strip() == b"t"]
     given = [value.strip() for name, _, value in pairs if name.strip() == b"v1"]
     if len(times) != 1 or not times[0].isdigit() or len(times[0]) > 12 or not given:

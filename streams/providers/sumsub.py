@@ -1,11 +1,10 @@
-"""Sumsub's webhooks: POST JSON, one object a request, the results of identity checks. No money and
-no personal data.
+"""Sumsub's webhooks: POST JSON, one object a request, the results of identity checks.
 
-Sources: docs.sumsub.com, user-verification-webhooks, webhook-manager and
-receive-and-interpret-results-via-api. Each message is a player event; the verdict of a finished
-review is a player's state besides: RED with FINAL blocks, GREEN releases. Failed deliveries are
-repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is when it was said,
-and the ledger goes by that, not by the order of arrival.
+They hold no money and no personal data. Sources: docs.sumsub.com, user-verification-webhooks,
+webhook-manager and receive-and-interpret-results-via-api. Each message is a player event; the
+verdict of a finished review is also a player's state: RED with FINAL blocks, GREEN releases. Failed
+deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is the
+time of the message, and the ledger goes by that, not by the order of arrival.
 
 `createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have
 `createdAt` with whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed
@@ -116,11 +115,11 @@ _BODY: Final = msgspec.json.Decoder(_SumsubMessage)
 
 @dataclass(frozen=True)
 class Sumsub(Dialect):
-    """`deciding_levels` are the levels whose verdict blocks or releases a player; empty: every
-    level's.
+    """Sumsub's dialect and its settings.
 
-    A rejection with RETRY blocks nobody: the applicant may try again. `accept_sandbox` lets
-    messages of the sandbox through; an installation with real players sets it to False.
+    `deciding_levels` are the levels whose verdict blocks or releases a player; empty: every
+    level's. A rejection with RETRY blocks no player: the applicant may try again. `accept_sandbox`
+    lets messages of the sandbox through; an installation with real players sets it to False.
     """
 
     provider: ClassVar[str] = "sumsub"
@@ -130,7 +129,7 @@ class Sumsub(Dialect):
     accept_sandbox: bool = True
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader that checks `X-Payload-Digest` by the algorithm named beside it.
+        """Return a reader that checks `X-Payload-Digest` by the algorithm named beside it.
 
         Needs `secret`.
         """
@@ -143,9 +142,9 @@ class Sumsub(Dialect):
         return partial(self._read, check)
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """200 ends the repeats: what could not be read is a dead letter by then.
+        """Return 200, which ends the repeats: what could not be read is a dead letter.
 
-        Only a forged message hears 400.
+        Only a forged message gets 400.
         """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}
@@ -205,7 +204,7 @@ class Sumsub(Dialect):
         return items
 
     def _state(self, body: _SumsubMessage) -> str | None:
-        """The player's state after this message; None where it decides nothing."""
+        """Return the player's state after this message; None where it decides nothing."""
         result = body.review_result
         if (
             body.type != "applicantReviewed"
@@ -221,29 +220,27 @@ class Sumsub(Dialect):
 
 
 def _event_id(body: _SumsubMessage) -> str:
-    """One message of one applicant: by its correlation id, in older messages by its time."""
-    told = (
+    """Return the id of one applicant's message: its correlation id, in older messages its time."""
+    message_id = (
         optional_text(body.correlation_id, "correlationId") or body.created_at_ms or body.created_at
     )
-    if told is None:
+    if message_id is None:
         raise Rejected(RejectCode.MISSING_FIELD, "correlationId is missing, and so is createdAtMs")
-    return f"{text_of(body.applicant_id, 'applicantId')}:{told}"
+    return f"{text_of(body.applicant_id, 'applicantId')}:{message_id}"
 
 
 def _time(body: _SumsubMessage) -> int | None:
-    said = body.created_at_ms or body.created_at
-    return None if said is None else ms_of_text(said, UTC, field="createdAtMs")
+    time = body.created_at_ms or body.created_at
+    return None if time is None else ms_of_text(time, UTC, field="createdAtMs")
 
 
 _REASONS: Final = ("review_answer", "review_reject_type", "reject_labels", "level_name")
 
 
 def _attributes(body: _SumsubMessage) -> dict[str, str]:
-    """What was said, without comments: they are sentences for people, and may say who the player
-    is.
-    """
+    """Return the attributes of a message without its comments, which may identify the player."""
     result = body.review_result or _Result()
-    said = {
+    attributes = {
         "applicant_id": str(body.applicant_id),
         "inspection_id": optional_text(body.inspection_id, "inspectionId"),
         "applicant_action_id": optional_text(body.applicant_action_id, "applicantActionId"),
@@ -256,11 +253,14 @@ def _attributes(body: _SumsubMessage) -> dict[str, str]:
         "reject_labels": ",".join(sorted(result.reject_labels or ())),
         "sandbox": "true" if body.sandbox_mode else None,
     }
-    return {name: text_of(value, name) for name, value in said.items() if value}
+    return {name: text_of(value, name) for name, value in attributes.items() if value}
 
 
 def _verdict(keys: Mapping[bytes, Hmac], body: bytes, headers: Headers) -> str:
-    """VALID. Raises Rejected: MISSING_SIGNATURE without a digest, BAD_SIGNATURE for a wrong one."""
+    """Return VALID.
+
+    Raises Rejected: MISSING_SIGNATURE without a digest, BAD_SIGNATURE for a wrong one.
+    """
     given = headers.get(DIGEST_HEADER)
     if not given:
         raise Rejected(RejectCode.MISSING_SIGNATURE, "the header X-Payload-Digest is missing")

@@ -1,7 +1,7 @@
-"""Bodies whose fields are all texts, as in forms and XML attributes, and headers in which a
-connector adds to them.
+"""Bodies whose fields are all texts, as in forms and XML attributes.
 
-An empty text is a missing one. Money is read from the text as it was printed.
+Headers in which a connector adds to them are read here too. An empty text counts as missing. Money
+is read from the text as it was printed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from streams.providers.times import ms_of_epoch
 FORM_FIELDS_MAX: Final = 200
 
 PLAYER_HEADER: Final = "player"
+"""The header with the player of a session, which the connector knows and the body does not name."""
 CURRENCY_HEADER: Final = "currency"
-"""What the connector knows of the session and the body does not say: whose it is, and the wallet's
-currency.
-"""
+"""The header with the wallet's currency, which the connector knows and the body does not name."""
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 class TextFields:
-    """The fields of one body by name, each asked for as what it should be.
+    """The fields of one body by name, each read as the type that it should have.
 
     Every method raises Rejected, naming the field and never quoting it: some hold secrets.
     """
@@ -40,33 +39,37 @@ class TextFields:
         self._texts = texts
 
     def text(self, name: str) -> str:
-        """A text that must be there: MISSING_FIELD."""
+        """Return a text that must be there: MISSING_FIELD."""
         text = self._texts.get(name)
         if not text:
             raise Rejected(RejectCode.MISSING_FIELD, f"{name} is missing")
         return text
 
     def optional(self, name: str) -> str | None:
-        """A text that may be missing or empty."""
+        """Return a text that may be missing or empty."""
         return self._texts.get(name) or None
 
     def id_of(self, name: str) -> str:
-        """An id that must be there: MISSING_FIELD; BAD_FIELD for one that is too long or cannot be
-        stored.
+        """Return an id that must be there.
+
+        MISSING_FIELD without it, BAD_FIELD for one that is too long or cannot be stored.
         """
         return _checked_id(self.text(name), name)
 
     def optional_id(self, name: str) -> str | None:
-        """An id that may be missing or empty."""
+        """Return an id that may be missing or empty."""
         text = self._texts.get(name)
         return _checked_id(text, name) if text else None
 
     def amount(self, name: str) -> Amount:
-        """A decimal number of any sign that must be there: MISSING_FIELD, BAD_AMOUNT."""
+        """Return a decimal number of any sign that must be there: MISSING_FIELD, BAD_AMOUNT."""
         return amount_from_text(self.text(name))
 
     def flag(self, name: str) -> bool:
-        """True, False, 1 or 0 in either case; missing is False. BAD_FIELD for anything else."""
+        """Return the truth of True, False, 1 or 0 in either case; missing is False.
+
+        BAD_FIELD for anything else.
+        """
         text = self._texts.get(name)
         if not text:
             return False
@@ -76,16 +79,16 @@ class TextFields:
         return flag
 
     def epoch_ms(self, name: str) -> int | None:
-        """Epoch milliseconds, None where missing. BAD_TIME for anything else."""
+        """Return epoch milliseconds, None where missing. BAD_TIME for anything else."""
         text = self._texts.get(name)
         return ms_of_epoch(text, "ms", field=name) if text else None
 
 
 def read_form(value: bytes) -> dict[str, str]:
-    """The fields of an `application/x-www-form-urlencoded` body, decoded.
+    """Return the fields of an `application/x-www-form-urlencoded` body, decoded.
 
-    Raises Rejected: MALFORMED for what is no form, BAD_FIELD for a field that is there twice (which
-    would be meant?).
+    Raises Rejected: MALFORMED for a body that is not a form, BAD_FIELD for a field that is there
+    twice (which would be meant?).
     """
     try:
         text = value.decode()
@@ -105,7 +108,7 @@ def read_form(value: bytes) -> dict[str, str]:
 
 
 def redact_form(value: bytes, is_secret: Callable[[str], bool]) -> bytes:
-    """A form with the values of its secret fields blotted out, however broken the rest of it is."""
+    """Mask the values of a form's secret fields, however broken the rest of it is."""
     shown = []
     for pair in value.split(b"&"):
         name, equals, _ = pair.partition(b"=")
@@ -115,7 +118,10 @@ def redact_form(value: bytes, is_secret: Callable[[str], bool]) -> bytes:
 
 
 def header_id(headers: Headers, name: str) -> str:
-    """An id that the connector states in a header. Raises Rejected: MISSING_FIELD, BAD_FIELD."""
+    """Return an id that the connector states in a header.
+
+    Raises Rejected: MISSING_FIELD, BAD_FIELD.
+    """
     raw = headers.get(name)
     if not raw:
         raise Rejected(

@@ -1,10 +1,9 @@
-"""Times as providers print them, to epoch milliseconds: with and without zone, dates, seconds to
-microseconds.
+"""Times as providers print them, in epoch ms.
 
-A time without zone means nothing until the dialect says whose clock it is; taking one zone for
-another is the classic fault (14:03:20 UTC read as Malta's is an hour early). Zones come from the
-pinned package `tzdata` and not from the machine, so that the same bytes are the same time on every
-worker and in every replay.
+They come with and without zone, as dates, in seconds to microseconds. A time without zone names no
+moment until the dialect says whose clock it is; taking one zone for another is the classic fault
+(14:03:20 UTC read as Malta's is an hour early). Zones come from the pinned package `tzdata` and not
+from the machine, so that the same bytes are the same time on every worker and in every replay.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from schemas.errors import RejectCode, Rejected, UsageError
 from streams.providers.fields import LAST_MS, check_ms, epoch_ms
 
 NAIVE_TOLERANCE_MS: Final = 14 * 60 * 1000
-"""`time_tolerance_ms` for a live provider that prints no zone: less than the 15 minutes by which
-any two zones differ at least (tz database, since 1972), so that a time read in the wrong zone is
-never believed, be it early or late.
+"""The `time_tolerance_ms` for a live provider that prints no zone.
+
+It is less than the 15 minutes by which any two zones differ at least (tz database, since 1972), so
+that a time read in the wrong zone is never believed, be it early or late.
 """
 
 DIGITS_MAX: Final = 18
@@ -31,7 +31,8 @@ EpochUnit: TypeAlias = Literal["s", "ms", "us"]
 
 _PER_MS: Final = {"ms": 1, "us": 1000}
 _TEXT: Final = re.compile(
-    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
+    r"(\d{4})([-/])(\d\d)\2(\d\d)"
+    r"(?:[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?)? ?(Z|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII,
 )
 _ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
@@ -39,9 +40,9 @@ _ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2
 
 @cache
 def zone_of(name: str) -> tzinfo:
-    """A zone of the tz database by its name, as in `Europe/Malta`.
+    """Return a zone of the tz database by its name, as in `Europe/Malta`.
 
-    Raises UsageError for a name that is none.
+    Raises UsageError for an unknown name.
     """
     if name == "UTC":
         return UTC
@@ -52,14 +53,14 @@ def zone_of(name: str) -> tzinfo:
                 with file.open("rb") as data:
                     return ZoneInfo.from_file(data, key=name)
             except ValueError:
-                pass  # a list or a module of the package, no zone
+                pass  # a list or a module of the package, not a zone
     raise UsageError(
         f"time zone {name!r} is not in the tz database: name it as in Europe/Malta, or UTC"
     )
 
 
 def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") -> int:
-    """A printed time in epoch ms; what follows the milliseconds is cut off.
+    """Return a printed time in epoch ms; what follows the milliseconds is cut off.
 
     `2026-11-22 14:03:20`, `2026/11/22 14:03:20.123`, `2026-11-22T14:03:20.123456+01:00`,
     `2026-11-22`: the date with dashes or slashes, T or a space, up to nine decimals, `Z` or an
@@ -78,17 +79,18 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
     try:
         whole = epoch_ms(datetime(int(year), int(month), int(day), *clock, tzinfo=known))
     except (ValueError, OverflowError):
-        raise Rejected(RejectCode.BAD_TIME, f"{field} is no day and time of the calendar") from None
+        raise Rejected(
+            RejectCode.BAD_TIME, f"{field} is not a day and time of the calendar"
+        ) from None
     return check_ms(whole + (int(fraction[:3].ljust(3, "0")) if fraction else 0), field)
 
 
 def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> int:
-    """A count since 1970 in seconds, milliseconds or microseconds, in epoch ms; parts of one are
-    cut off.
+    """Return a count of seconds, milliseconds or microseconds since 1970, in epoch ms.
 
-    The unit is the dialect's to say: guessed from the size, a wrong one would be a plausible day of
-    another year. Raises Rejected(BAD_TIME) for anything but ASCII digits, and what is no time
-    before the year 10000.
+    Fractions are cut off. The unit is the dialect's to say: guessed from the size, a wrong one
+    would be a plausible day of another year. Raises Rejected(BAD_TIME) for anything but ASCII
+    digits, and for times after the year 9999.
     """
     text = str(number)
     if not text.isdigit() or not text.isascii() or len(text) > DIGITS_MAX:

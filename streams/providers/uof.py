@@ -1,13 +1,13 @@
-"""Sportradar's Unified Odds Feed: XML messages over AMQP, of which settlements and cancels become
-market events.
+"""Sportradar's Unified Odds Feed: XML messages over AMQP.
 
-Sources: docs.sportradar.com, uof, messages; UnifiedFeed.xsd and the samples of
-sportradar/UnifiedOddsSdkNetCore. The feed knows matches and markets, no players and no money:
-whoever holds the bets evaluates them (`uof_payout`). One outcome of a `bet_settlement` is one item;
-`bet_cancel` and the rollbacks name whole markets. An outcome is often settled twice, live and again
-confirmed: two events of one market at two times, to be paid once.
+Settlements and cancels become market events. Sources: docs.sportradar.com, uof, messages;
+UnifiedFeed.xsd and the samples of sportradar/UnifiedOddsSdkNetCore. The feed knows matches and
+markets, no players and no money: the sportsbook that holds the bets evaluates them. One outcome of
+a `bet_settlement` is one item; `bet_cancel` and the rollbacks name whole markets. An outcome is
+often settled twice, live and again confirmed: two events of one market at two times, to be paid
+once.
 
-Odds, fixtures and the like are noted as information, so that every record is accounted for; a
+Odds, fixtures and the like are kept as information, so that every record is accounted for; a
 connector need not bind their routing keys at all. What the samples show and the schema forbids is
 read all the same: a byte order mark, no `certainty`, `extended_specifers`; specifiers come in any
 order, and are sorted because a market has one identity.
@@ -61,15 +61,17 @@ _UNSIGNED: Final = SignatureVerdict.NOT_CHECKED.value
 
 @dataclass(frozen=True)
 class Uof(Dialect):
-    """The feed signs nothing; it is read over TLS with an access token, so whoever reads the queue
-    is believed.
+    """The feed's dialect.
+
+    The feed signs nothing; it is read over TLS with an access token, so the reader of the queue is
+    believed.
     """
 
     provider: ClassVar[str] = "uof"
     version: ClassVar[str] = "1"
 
     def reader(self, material: KeyMaterial | None) -> Reader:
-        """A reader; there is nothing to check, whatever the keyring holds."""
+        """Return a reader; there is nothing to check, whatever the keyring holds."""
         del material
         return partial(_read, make_parser())
 
@@ -85,7 +87,7 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
         if operation not in _NOTICES:
             raise Rejected(
                 RejectCode.UNKNOWN_OPERATION,
-                f"element {operation[:64]!r} is no message of the feed",
+                f"element {operation[:64]!r} is not a message of the feed",
             )
         return [_notice(root, operation, at)]
     match_id = _id(root, "event_id")
@@ -93,35 +95,21 @@ def _read(reader: etree.XMLParser, record: RawRecord, _: Headers) -> list[Item]:
     if not markets:
         return [_notice(root, operation, at)]
     window = (_ms(root, "start_time"), _ms(root, "end_time"))
-    message = partial(MarketDraft, operation, match_id)
+    nothing = (None,) * 4  # a cancel or a rollback has no result, factors or certainty
     items: list[Item] = []
-    for market in markets:
+    for element in markets:
         try:
-            market_id, specifiers = _id(market, "id"), _specifiers(market)
+            market = partial(
+                MarketDraft, operation, match_id, _id(element, "id"), _specifiers(element)
+            )
         except Rejected as error:
             items.append(error)
             continue
-        if operation != _SETTLEMENT:
-            items.append(
-                message(
-                    market_id,
-                    specifiers,
-                    None,
-                    action,
-                    None,
-                    None,
-                    None,
-                    None,
-                    *window,
-                    at,
-                    _UNSIGNED,
-                )
-            )
-            continue
-        items += _outcomes(
-            partial(message, market_id, specifiers), market, root.get("certainty"), at
-        )
-    return _contradicted(items)
+        if operation == _SETTLEMENT:
+            items += _outcomes(market, element, root.get("certainty"), at)
+        else:
+            items.append(market(None, action, *nothing, *window, at, _UNSIGNED))
+    return _reject_contradictions(items)
 
 
 def _outcomes(
@@ -149,7 +137,7 @@ def _outcomes(
     return items or [Rejected(RejectCode.MISSING_FIELD, "a settled market without an outcome")]
 
 
-def _contradicted(items: list[Item]) -> list[Item]:
+def _reject_contradictions(items: list[Item]) -> list[Item]:
     # One outcome with two results in one message: neither can be believed, and both would have one
     # identity.
     results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
@@ -159,7 +147,7 @@ def _contradicted(items: list[Item]) -> list[Item]:
     return [
         Rejected(
             RejectCode.BAD_FIELD,
-            f"market {item.market_id} tells outcome {item.outcome_id} in two ways",
+            f"market {item.market_id} gives outcome {item.outcome_id} two results",
         )
         if isinstance(item, MarketDraft)
         and len(results[item.market_id, item.specifiers, item.outcome_id]) > 1
@@ -169,11 +157,12 @@ def _contradicted(items: list[Item]) -> list[Item]:
 
 
 def _notice(root: etree._Element, operation: str, at: int) -> Draft:
-    """What settles nothing: kept under the producer, the match and the feed's time, without a
-    player.
+    """Return a message that settles nothing as information, without a player.
+
+    It is kept under the producer, the match and the feed's time.
     """
     about = [_short(root.get(name) or "", name) for name in ("product", "event_id", "request_id")]
-    tx_id = ":".join([part for part in (*about, str(at)) if part])
+    tx_id = ":".join([text for text in (*about, str(at)) if text])
     return Draft(
         operation,
         tx_id,
@@ -213,7 +202,7 @@ def _specifiers(market: etree._Element) -> str:
         raise Rejected(
             RejectCode.BAD_FIELD, f"specifiers are longer than {SPECIFIERS_MAX} characters"
         )
-    return text_of("|".join(sorted(part for part in text.split("|") if part)), "specifiers")
+    return text_of("|".join(sorted(each for each in text.split("|") if each)), "specifiers")
 
 
 def _result(outcome: etree._Element) -> str:

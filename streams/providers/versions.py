@@ -1,7 +1,6 @@
-"""The version registry as data: which versions of which providers there are, and how a record of
-each is known.
+"""The version registry as data: each provider's versions, and how their records are recognised.
 
-`versions.toml` beside this module has one row a provider version. A row names the adapter and is
+`versions.toml` beside this module has one row per provider version. A row names the adapter and is
 all that the rest of the code needs to know of a new provider; `streams.providers.registry` makes
 dialects of it. Reading is pure: text in, typed rows out, or a UsageError that names the row and
 what to write instead.
@@ -29,7 +28,7 @@ _HEADER: Final = re.compile(r"[a-z0-9-]+(=.+)?", re.ASCII)
 
 
 class VersionState(StrEnum):
-    """Where a version is in its life.
+    """The stage of a version's life.
 
     A retired one is still read: what a provider sends is never thrown away.
     """
@@ -43,18 +42,17 @@ class VersionState(StrEnum):
 class VersionRow(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}
 ):
-    """One row: a version of a provider's API, its life, its adapter, and by what its records are
-    known.
+    """One version of a provider's API: its life, its adapter, and how its records are recognised.
 
     `adapter` is `module:Class`, `settings` its fields where they differ from the defaults, `source`
     says where the provider gave notice. A record belongs to a row whose keys all fit: `header`
     (`name=value`, or a name that need only be there), `path` (a regular expression somewhere in the
     header http-path), `content` (a text somewhere in the value) and `from` (the day, in UTC, from
-    which on it is expected). Of several the one with most of header, path and content is taken,
-    then the latest `from`, then a live one before a deprecated, announced or retired one.
+    which on it is expected). Of several fitting rows the one with most of header, path and content
+    is taken, then the latest `from`, then a live one before a deprecated, announced or retired one.
 
     `fallback` are the versions to try, in their order, where this one cannot read a record; left
-    out, all others of the provider, the newest first. Say `fallback = []` where another version
+    out, all others of the provider, the newest first. Write `fallback = []` where another version
     would read the same bytes as other money.
     """
 
@@ -76,12 +74,12 @@ class VersionRow(
 
     @property
     def name(self) -> str:
-        """For messages: `hub88 1`."""
+        """The row's name in messages, as in `hub88 1`."""
         return f"{self.provider} {self.version}"
 
     @property
     def keys(self) -> tuple[str | None, ...]:
-        """By what its records are known, besides the day."""
+        """Header, path and content, by which its records are recognised besides the day."""
         return self.header, self.path, self.content
 
     @property
@@ -91,7 +89,10 @@ class VersionRow(
         return 0 if day is None else epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
 
     def days_to_retirement(self, today: date) -> int | None:
-        """Days until the provider switches it off, below zero after; None where no day is known."""
+        """Return the days until the provider switches it off.
+
+        They are below zero after that day; None where no day is known.
+        """
         return None if self.retires_on is None else (self.retires_on - today).days
 
 
@@ -104,7 +105,10 @@ _RANK: Final = {
 
 
 def read_rows(text: str, name: str) -> tuple[VersionRow, ...]:
-    """The rows of a registry file, `name` being the file's for messages. Raises UsageError."""
+    """Return the rows of a registry file.
+
+    `name` is the file's name in messages. Raises UsageError.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -125,15 +129,18 @@ def _row(table: Any, where: str) -> VersionRow:
         row = msgspec.convert(table, VersionRow)
     except msgspec.ValidationError as error:
         raise UsageError(f"{label}: {error}") from error
-    for wrong in _wrong(row):
-        raise UsageError(f"{label}: {wrong}")
+    for problem in _problems(row):
+        raise UsageError(f"{label}: {problem}")
     return row
 
 
-def _wrong(row: VersionRow) -> Iterable[str]:
-    """All that is wrong with one row by itself, as what to write instead."""
+def _problems(row: VersionRow) -> Iterable[str]:
+    """Yield each problem of one row by itself, as what to write instead."""
     if not PROVIDER_NAME.fullmatch(row.provider):
-        yield "provider must be 2 to 32 lower-case letters, digits and underscores: it is a part of its topic's name"
+        yield (
+            "provider must be 2 to 32 lower-case letters, digits and underscores: "
+            "it is a part of its topic's name"
+        )
     if not _VERSION.fullmatch(row.version):
         yield "version must be up to 32 letters, digits, dots, dashes and underscores"
     if not _ADAPTER.fullmatch(row.adapter):
@@ -172,18 +179,19 @@ def _check_together(rows: Sequence[VersionRow], name: str) -> None:
     for row in rows:
         if ways[row.provider, row.keys, row.from_, row.state] > 1:
             raise UsageError(
-                f"{name}: {row.name} is known by nothing that another {row.state} version of {row.provider} is not: "
-                "give one of them a header, path, content or from"
+                f"{name}: {row.name} has the same keys as another {row.state} version of "
+                f"{row.provider}: give one of them a header, path, content or from"
             )
         for other in row.fallback or ():
             if other == row.version or (row.provider, other) not in versions:
                 raise UsageError(
-                    f"{name}: {row.name} falls back on {other!r}, which is no other version of it"
+                    f"{name}: {row.name} falls back on {other!r}, "
+                    "which is not another version of it"
                 )
 
 
 def sort_by_preference(rows: Iterable[VersionRow]) -> list[VersionRow]:
-    """Rows of one provider in the order in which a record is asked whether it fits."""
+    """Sort the rows of one provider into the order in which they are matched against a record."""
     return sorted(
         rows,
         key=lambda row: (-sum(key is not None for key in row.keys), -row.from_ms, _RANK[row.state]),
@@ -191,8 +199,9 @@ def sort_by_preference(rows: Iterable[VersionRow]) -> list[VersionRow]:
 
 
 def current_row(rows: Iterable[VersionRow]) -> VersionRow:
-    """The version of a provider that its policies and settings are taken from: live before
-    deprecated, newest first.
+    """Return the version that a provider's policies and settings are taken from.
+
+    A live version comes before a deprecated one, then the newest.
     """
     return min(
         rows,
@@ -201,7 +210,7 @@ def current_row(rows: Iterable[VersionRow]) -> VersionRow:
 
 
 def fallbacks(row: VersionRow, rows: Iterable[VersionRow]) -> list[VersionRow]:
-    """The versions of the same provider to try where `row`'s cannot read a record, in their order."""
+    """Return the provider's versions to try where `row`'s cannot read a record, in their order."""
     others = {
         other.version: other
         for other in rows

@@ -1,6 +1,4 @@
-"""What every dialect that speaks XML asks of a body: one tree, nothing read from outside it,
-nothing expanded in it.
-"""
+"""XML bodies for every dialect that reads them: one tree, no outside reads, no entity expansion."""
 
 from __future__ import annotations
 
@@ -12,12 +10,12 @@ from lxml import etree
 
 from schemas.errors import RejectCode, Rejected
 
-NOT_SHOWN: Final = b"(not shown: this is no UTF-8, and what is secret could not be found in it)"
+NOT_SHOWN: Final = b"(not shown: this is not UTF-8, so its secrets could not be found)"
 
 CALL_MAX_BYTES: Final = 32 * 1024
-"""Of one wallet call.
+"""The largest wallet call.
 
-Real ones have under one KiB, and each that is longer costs memory for good: see `parser`.
+Real ones have under one KiB, and each longer one costs memory for good: see `make_parser`.
 """
 
 _DECLARATION: Final = re.compile(rb"<\?xml\s", re.IGNORECASE)
@@ -29,26 +27,25 @@ _OTHER_ENCODING: Final = re.compile(
 
 
 def is_searchable(value: bytes) -> bool:
-    """Whether what is secret in a body stands there in ASCII, so that it can be found and blotted
-    out.
+    """Return whether a body's secrets stand there in ASCII, so that they can be found and masked.
 
     lxml reads UTF-16, UTF-7 and others as well, as the XML declaration has it. There may be one,
-    and its end must be near: whoever shows a body has no time to look for an encoding in a megabyte
-    of beginnings.
+    and its end must be near: a caller that shows a body has no time to look for an encoding in a
+    megabyte of beginnings.
     """
     if b"\0" in value:
         return False
     declared = [match.start() for match in islice(_DECLARATION.finditer(value), 2)]
     if not declared:
         return True
-    said, ended, _ = value[declared[0] : declared[0] + _DECLARATION_MAX].partition(b"?>")
-    return len(declared) == 1 and bool(ended) and _OTHER_ENCODING.search(said) is None
+    declaration, end, _ = value[declared[0] : declared[0] + _DECLARATION_MAX].partition(b"?>")
+    return len(declared) == 1 and bool(end) and _OTHER_ENCODING.search(declaration) is None
 
 
 def check_call_size(value: bytes) -> bytes:
-    """The body of one wallet call.
+    """Return the body of one wallet call unchanged.
 
-    Raises Rejected(TOO_LARGE) for what is longer than any: it must not be parsed.
+    Raises Rejected(TOO_LARGE) above CALL_MAX_BYTES: it must not be parsed.
     """
     if len(value) > CALL_MAX_BYTES:
         raise Rejected(
@@ -58,13 +55,12 @@ def check_call_size(value: bytes) -> bytes:
 
 
 def make_parser() -> etree.XMLParser:
-    """A parser for hostile bodies: no network, no entities; libxml2's own limits on size and depth
-    stay on.
+    """Make a parser for hostile bodies: no network, no entities, limits on size and depth.
 
-    What stays behind: lxml keeps the name of every element and attribute that a thread has ever
-    parsed, for as long as the thread lives. A body of new names costs its own size for good, so let
-    no stranger send what need not be read: wallet calls go through `check_call_size`. Feeds and
-    files, which come over channels of their own, may be large.
+    The limits are libxml2's own. Memory stays behind: lxml keeps the name of every element and
+    attribute that a thread has ever parsed, for as long as the thread lives. A body of new names
+    costs its own size for good, so let no stranger send what need not be read: wallet calls go
+    through `check_call_size`. Feeds and files, which come over channels of their own, may be large.
     """
     return etree.XMLParser(
         resolve_entities=False,
@@ -78,7 +74,7 @@ def make_parser() -> etree.XMLParser:
 
 
 def root_of(reader: etree.XMLParser, value: bytes) -> etree._Element:
-    """The root element.
+    """Return the root element.
 
     Raises Rejected(MALFORMED), never quoting the body: it may hold a secret.
     """

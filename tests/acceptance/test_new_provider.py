@@ -22,6 +22,7 @@ PARTS = (
     "streams",
     "ledger_sink",
     "fraud_agents",
+    "gateway",
     "replay",
     "lab",
     "pitboss",
@@ -110,8 +111,8 @@ def is_documented(copy: Path, name: str) -> None:
 
 def test_a_provider_made_by_the_how_to_needs_its_own_files_and_one_row(copy):
     before = digest(copy)
-    told = pitboss(copy, "providers", "new", "luckywheel", "--write")
-    assert told == session(HOW_TO, "pitboss providers new luckywheel")
+    printed = pitboss(copy, "providers", "new", "luckywheel", "--write")
+    assert printed == session(HOW_TO, "pitboss providers new luckywheel")
     for path, body in files_of_the_how_to().items():
         written = (copy / path).read_text()  # `providers new` wrote it
         before_the_row = written[: written.rindex("[[version]]")] if path == REGISTRY else ""
@@ -180,7 +181,7 @@ def test_an_adapter_that_is_wrong_does_not_conform(copy):
     adapter.write_text(
         adapter.read_text()
         .replace('"game"', '"round"')
-        .replace("text_of(body.id, ", "str(body.at or ")
+        .replace("text_of(call.id, ", "str(call.at or ")
     )
     with pytest.raises(AssertionError, match="failed"):
         conforms(copy, "acme")
@@ -203,7 +204,7 @@ def test_nothing_is_written_over(copy, tmp_path_factory):
     ):
         with pytest.raises(AssertionError, match=complaint):
             pitboss(copy, "providers", "new", name)
-    with pytest.raises(AssertionError, match="is no checkout"):
+    with pytest.raises(AssertionError, match="is not a checkout"):
         pitboss(
             copy, "providers", "new", "acme", "--root", str(tmp_path_factory.mktemp("elsewhere"))
         )

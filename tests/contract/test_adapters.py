@@ -75,9 +75,9 @@ def identities(results: Iterable[ItemResult]) -> list[tuple[str, str]]:
         if isinstance(item, RejectedItem):
             found.append((item.code.value, ""))
         else:
-            said = event_of(item)
+            event = event_of(item)
             found.append(
-                (said.event_id, said.fingerprint if isinstance(said, WalletTransaction) else "")
+                (event.event_id, event.fingerprint if isinstance(event, WalletTransaction) else "")
             )
     return found
 
@@ -271,16 +271,16 @@ def test_a_round_in_any_order_is_the_same_events(name, seed, data):
 @every_adapter
 def test_items_cut_into_other_messages_are_the_same_events(name):
     made = subject(name).examples.make
-    rebatched = subject(name).examples.rebatch
-    if rebatched is None:
+    rebatch = subject(name).examples.rebatch
+    if rebatch is None:
         assert all(len(example.expects) == 1 for example in made(Fill(1))), (
-            "examples with several items, no rebatched()"
+            "examples with several items, no rebatch()"
         )
         return
     for seed in range(20):
         fill = Fill(seed)
         first = sorted(pair for example in made(fill) for pair in identities(read(name, example)))
-        again = rebatched(fill)
+        again = rebatch(fill)
         assert [example.value for example in again] != [example.value for example in made(fill)]
         assert (
             sorted(pair for example in again for pair in identities(read(name, example))) == first
@@ -335,7 +335,7 @@ def _alter_key(text: str) -> str:
 
 
 @every_adapter
-def test_a_signature_of_somebody_else_is_rejected(name):
+def test_a_signature_of_another_party_is_rejected(name):
     if not subject(name).examples.keys:
         return
     stranger = Normaliser(
@@ -364,7 +364,7 @@ def test_without_a_key_nothing_is_checked(name):
 
 @every_adapter
 def test_no_secret_is_shown(name):
-    """Secrets that travel inside a body are blotted out, also in one that was cut off."""
+    """Secrets that travel inside a body are masked, also in one that was cut off."""
     secrets = [text.encode() for text in subject(name).examples.keys.values()]
     for example in subject(name).make_examples(Fill(1)):
         for value in (
@@ -444,10 +444,10 @@ def decisions(name: str) -> Iterator[tuple[Example, list[ItemResult]]]:
 
 
 @every_adapter
-def test_a_refusal_is_told_from_a_success(name):
+def test_a_refusal_is_distinguished_from_a_success(name):
     for example, results in decisions(name):
         request = record(example, provider(name))
-        said = {
+        replies = {
             outcome: ADAPTERS[name].answer(request, outcomes_for(results, outcome))
             for outcome in (
                 Outcome.POSTED,
@@ -456,14 +456,14 @@ def test_a_refusal_is_told_from_a_success(name):
                 Outcome.CONFLICT,
             )
         }
-        assert said[Outcome.POSTED] not in [
-            said[outcome] for outcome in said if outcome is not Outcome.POSTED
+        assert replies[Outcome.POSTED] not in [
+            replies[outcome] for outcome in replies if outcome is not Outcome.POSTED
         ]
         assert (
             ADAPTERS[name].answer(request, [Rejected(RejectCode.BAD_SIGNATURE, "")])
-            != said[Outcome.POSTED]
+            != replies[Outcome.POSTED]
         )
-        assert said[Outcome.POSTED] == ADAPTERS[name].answer(
+        assert replies[Outcome.POSTED] == ADAPTERS[name].answer(
             request, outcomes_for(results, Outcome.POSTED)
         )
 
@@ -471,15 +471,15 @@ def test_a_refusal_is_told_from_a_success(name):
 @every_adapter
 def test_an_answer_tells_the_balance_exactly(name):
     examples = subject(name).examples
-    told = [(example, results) for example, results in decisions(name)]
-    if not told:
+    cases = [(example, results) for example, results in decisions(name)]
+    if not cases:
         return
     assert examples.has_balance, (
         f"{name} waits for decisions: its examples must say BALANCE_DECIMALS"
     )
     if examples.balance_decimals is None:
         return
-    for example, results in told:
+    for example, results in cases:
         answer = ADAPTERS[name].answer(
             record(example, provider(name)), outcomes_for(results, Outcome.POSTED)
         )

@@ -237,14 +237,14 @@ def test_adyens_samples(name: str) -> None:
     body = _sample("adyen", name)
     [item] = Normaliser(DIALECTS, {}).normalise(raw_record("adyen", body))
     assert isinstance(item, AcceptedTransaction)
-    said = item.transaction
-    assert (item.topic, said.operation, said.player_id, said.signature) == (
+    event = item.transaction
+    assert (item.topic, event.operation, event.player_id, event.signature) == (
         topic,
         operation,
         None,
         "NOT_CHECKED",
     )
-    [leg] = said.legs
+    [leg] = event.legs
     assert leg.amount is not None
     assert (leg.kind, leg.amount.unscaled, leg.amount.scale, leg.currency) == (
         kind,
@@ -252,9 +252,9 @@ def test_adyens_samples(name: str) -> None:
         2,
         currency,
     )
-    assert said.reference is not None
-    assert said.reference.tx_id == referred
-    assert said.provider_at is not None
+    assert event.reference is not None
+    assert event.reference.tx_id == referred
+    assert event.provider_at is not None
     assert item.clamped  # the samples are years older than the append
     assert _fulfils("adyen", "notification", body)
 
@@ -288,12 +288,12 @@ _ADYEN_PUBLIC_VECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "signature", "said"), _ADYEN_PUBLIC_VECTORS)
+@pytest.mark.parametrize(("key", "signature", "signed_text"), _ADYEN_PUBLIC_VECTORS)
 @pytest.mark.parametrize("tampered", [False, True])
 def test_adyens_public_signature_vectors(
-    key: str, signature: str, said: tuple[Any, ...], tampered: bool
+    key: str, signature: str, signed_text: tuple[Any, ...], tampered: bool
 ) -> None:
-    code, psp, account, merchant, value = said
+    code, psp, account, merchant, value = signed_text
     item = {
         "eventCode": code,
         "success": "true",

@@ -56,7 +56,7 @@ def soon(what: object) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def normalised(subject: AdapterUnderTest, example: Example, what: object) -> list[ItemResult]:
+def normalise(subject: AdapterUnderTest, example: Example, what: object) -> list[ItemResult]:
     with soon(what):
         results = subject.unkeyed.normalise(record(example, subject.dialect.provider))
     for item in results:
@@ -123,7 +123,7 @@ def test_a_megabyte_in_any_field_of_json_is_read_once(name):
             if place not in seen:
                 seen.add(place)
                 hostile = replace(example, value=spoilt(body, path, TEXT)[:999_999])
-                results = normalised(SUBJECTS[name], hostile, (name, path))
+                results = normalise(SUBJECTS[name], hostile, (name, path))
                 rejected += any(isinstance(item, RejectedItem) for item in results)
     assert rejected >= 3
 
@@ -153,7 +153,7 @@ def test_a_word_of_few_that_is_quoted_whole(name, path, code, text):
         if path in set(places(found[1])) or len(path) == 1
     )
     hostile = replace(example, value=spoilt(body, path, text))
-    items = normalised(SUBJECTS[name], hostile, (name, path))
+    items = normalise(SUBJECTS[name], hostile, (name, path))
     assert [item.code for item in items if isinstance(item, RejectedItem)][:1] == [code]
 
 

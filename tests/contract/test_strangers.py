@@ -17,7 +17,7 @@ MUTANTS = 20
 
 
 @every_adapter
-def test_what_a_stranger_sends_in_a_players_name_makes_nobody_wait(name):
+def test_what_a_stranger_sends_in_a_players_name_holds_no_player(name):
     if not subject(name).examples.keys:
         return  # nothing is signed: such a provider cannot be named in PITBOSS_PARK
     stranger = Normaliser(

@@ -350,7 +350,7 @@ def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path
     hidden = json.loads(pitboss("show", oddly, "--json").stdout)
     assert hidden["is_redacted"]
     assert token.encode("utf-16-le").hex() not in pitboss("show", oddly).stdout.replace(" ", "")
-    assert "(not shown: this is no UTF-8" in pitboss("show", oddly).stdout
+    assert "(not shown: this is not UTF-8" in pitboss("show", oddly).stdout
 
     headers = dict(json.loads(pitboss("show", signed, "--json").stdout)["headers"])
     assert (headers["authorization"], headers["http-path"], headers["empty"]) == (

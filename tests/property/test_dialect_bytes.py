@@ -54,17 +54,17 @@ def check(items: list[ItemResult]) -> None:
             assert not any(secret in item.detail for secret in SECRETS)
             continue
         assert isinstance(item, AcceptedTransaction)
-        said = item.transaction
+        event = item.transaction
         assert item.topic in {TRANSACTIONS, UNRESOLVED}
         assert item.key
-        assert (said.player_id is None) == (item.key != (said.player_id or "").encode())
-        assert said.occurred_at <= said.appended_at
-        assert said.legs
-        assert DECODE(item.value) == said
-        for leg in said.legs:
+        assert (event.player_id is None) == (item.key != (event.player_id or "").encode())
+        assert event.occurred_at <= event.appended_at
+        assert event.legs
+        assert DECODE(item.value) == event
+        for leg in event.legs:
             if leg.amount is not None:
                 assert leg.currency in EXPONENTS
-                assert leg.amount.unscaled >= 0 or said.operation in {
+                assert leg.amount.unscaled >= 0 or event.operation in {
                     "adjustment",
                     "adjustment.proposed",
                 }

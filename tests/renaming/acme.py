@@ -64,12 +64,12 @@ class Acme(Dialect):
     def _read(self, secret: bytes | None, record: RawRecord, headers: Headers) -> list[Item]:
         if secret is not None and not same_secret(headers.get("x-secret") or b"", secret):
             raise Rejected(RejectCode.BAD_SIGNATURE, "x-secret is not the agreed one")
-        update = self.update(record.value or b"")
-        amount = amount_from_text(update.amount)
-        leg = Leg(Kind.WIN.value, amount, currency_of(amount, update.currency))
-        player_id = text_of(update.player, "player")
+        fields = self.update(record.value or b"")
+        amount = amount_from_text(fields.amount)
+        leg = Leg(Kind.WIN.value, amount, currency_of(amount, fields.currency))
+        player_id = text_of(fields.player, "player")
         verdict = "NOT_CHECKED" if secret is None else "VALID"
-        tx_id = text_of(update.id, "id")
+        tx_id = text_of(fields.id, "id")
         return [
             Draft(OPERATION, tx_id, [leg], player_id, None, None, False, None, None, False, verdict)
         ]

@@ -22,7 +22,7 @@ HUB88_BET = (
 )
 
 
-def outcome(word: str, reason: str = "", operation: str = "bet", **said: Any) -> WalletOutcome:
+def outcome(word: str, reason: str = "", operation: str = "bet", **changes: Any) -> WalletOutcome:
     fields: dict[str, Any] = {
         "event_id": "e-1",
         "brand": "acme",
@@ -39,7 +39,7 @@ def outcome(word: str, reason: str = "", operation: str = "bet", **said: Any) ->
         "balance_minor": 123456,
         "version": 7,
     }
-    return WalletOutcome(**(fields | said))
+    return WalletOutcome(**(fields | changes))
 
 
 def nothing_known(word: str, operation: str = "bet") -> WalletOutcome:
@@ -56,9 +56,9 @@ def reply(dialect: Dialect, body: str | bytes, *results: WalletOutcome | Rejecte
 
 
 def test_hub88_hears_its_request_again_with_status_and_balance() -> None:
-    said = reply(Hub88(), HUB88_BET, outcome("POSTED", "BOOKED"))
-    assert (said.status, said.content_type) == (200, "application/json")
-    assert json.loads(said.body) == {
+    answer = reply(Hub88(), HUB88_BET, outcome("POSTED", "BOOKED"))
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert json.loads(answer.body) == {
         "user": "p-1",
         "status": "RS_OK",
         "request_uuid": "r-1",
@@ -119,8 +119,8 @@ def _cases(test: Any) -> list[Any]:
 
 def test_hub88_may_want_to_hear_of_a_rollback_without_a_bet() -> None:
     result = outcome("TOMBSTONED", "REFERENCE_NOT_SEEN_YET", "rollback")
-    said = json.loads(reply(Hub88(unknown_rollback_succeeds=False), HUB88_BET, result).body)
-    assert said["status"] == "RS_ERROR_TRANSACTION_DOES_NOT_EXIST"
+    answer = json.loads(reply(Hub88(unknown_rollback_succeeds=False), HUB88_BET, result).body)
+    assert answer["status"] == "RS_ERROR_TRANSACTION_DOES_NOT_EXIST"
 
 
 @pytest.mark.parametrize(
@@ -137,33 +137,33 @@ def test_hub88_may_want_to_hear_of_a_rollback_without_a_bet() -> None:
 def test_hub88_balance_is_in_its_own_units_and_never_more_than_there_is(
     currency: str, scale: int, minor: int, units: int
 ) -> None:
-    said = reply(
+    answer = reply(
         Hub88(), HUB88_BET, outcome("POSTED", currency=currency, scale=scale, balance_minor=minor)
     )
-    assert json.loads(said.body)["balance"] == units
+    assert json.loads(answer.body)["balance"] == units
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[1]", b'{"user":"\xff"}', b"[" * 100_000, b'{"user":{"a":[1]}}']
 )
 def test_hub88_answers_what_it_cannot_read(body: bytes) -> None:
-    said = json.loads(reply(Hub88(), body, Rejected(RejectCode.MALFORMED, "no")).body)
-    assert said["status"] == "RS_ERROR_WRONG_SYNTAX"
-    assert "balance" not in said
+    answer = json.loads(reply(Hub88(), body, Rejected(RejectCode.MALFORMED, "no")).body)
+    assert answer["status"] == "RS_ERROR_WRONG_SYNTAX"
+    assert "balance" not in answer
 
 
-def test_hub88_hears_no_balance_that_nobody_knows() -> None:
-    said = json.loads(reply(Hub88(), HUB88_BET, nothing_known("POSTED")).body)
-    assert said == {"user": "p-1", "status": "RS_OK", "request_uuid": "r-1", "currency": "EUR"}
+def test_an_unknown_balance_is_left_out_for_hub88() -> None:
+    answer = json.loads(reply(Hub88(), HUB88_BET, nothing_known("POSTED")).body)
+    assert answer == {"user": "p-1", "status": "RS_OK", "request_uuid": "r-1", "currency": "EUR"}
 
 
 # --- Play'n GO --------------------------------------------------------------------------------------------------------
 
 
 def playngo(result: WalletOutcome | Rejected, root: str = "reserve") -> tuple[str, dict[str, str]]:
-    said = reply(PlayNGo(), f"\n<{root}><externalId>p-1</externalId></{root}>", result)
-    assert (said.status, said.content_type) == (200, "application/xml")
-    element = etree.fromstring(said.body)
+    answer = reply(PlayNGo(), f"\n<{root}><externalId>p-1</externalId></{root}>", result)
+    assert (answer.status, answer.content_type) == (200, "application/xml")
+    element = etree.fromstring(answer.body)
     return str(element.tag), {str(child.tag): child.text or "" for child in element}
 
 
@@ -206,8 +206,8 @@ def test_playngo_status_code(result: WalletOutcome | Rejected, code: str) -> Non
 
 @pytest.mark.parametrize("body", [b"", b"<", b"nope", b"<script>1</script>", b"\xff<reserved/>"])
 def test_playngo_answers_what_it_cannot_read(body: bytes) -> None:
-    said = reply(PlayNGo(), body, Rejected(RejectCode.MALFORMED, "no"))
-    assert etree.fromstring(said.body).tag == "response"
+    answer = reply(PlayNGo(), body, Rejected(RejectCode.MALFORMED, "no"))
+    assert etree.fromstring(answer.body).tag == "response"
 
 
 # --- Adyen ------------------------------------------------------------------------------------------------------------
@@ -227,19 +227,19 @@ FORGED = Rejected(RejectCode.BAD_SIGNATURE, "")
     ],
 )
 def test_adyen_hears_accepted_unless_nothing_was_adyens(results: Any, status: int) -> None:
-    said = reply(Adyen(), "{}", *results)
-    assert (said.status, said.body) == (status, b"[accepted]" if status == 200 else b"")
+    answer = reply(Adyen(), "{}", *results)
+    assert (answer.status, answer.body) == (status, b"[accepted]" if status == 200 else b"")
 
 
 # --- the house --------------------------------------------------------------------------------------------------------
 
 
 def test_the_cashier_hears_the_outcome_as_it_is() -> None:
-    said = reply(
+    answer = reply(
         House(), "{}", outcome("POSTED", "BOOKED", currency="BTC", scale=8, balance_minor=123456)
     )
-    assert (said.status, said.content_type) == (200, "application/json")
-    assert json.loads(said.body) == {
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert json.loads(answer.body) == {
         "outcome": "POSTED",
         "reason": "BOOKED",
         "message": "Fine.",
@@ -254,9 +254,9 @@ def test_the_cashier_hears_the_outcome_as_it_is() -> None:
     ("code", "status"), [(RejectCode.BAD_SIGNATURE, 401), (RejectCode.MISSING_FIELD, 400)]
 )
 def test_the_cashier_hears_what_was_rejected(code: RejectCode, status: int) -> None:
-    said = reply(House(), "{}", Rejected(code, "player_id is missing"))
-    assert said.status == status
-    assert json.loads(said.body) == {
+    answer = reply(House(), "{}", Rejected(code, "player_id is missing"))
+    assert answer.status == status
+    assert json.loads(answer.body) == {
         "outcome": "REJECTED",
         "reason": code,
         "message": "player_id is missing",

@@ -23,7 +23,7 @@ ITEM: dict[str, Any] = {
 }
 
 
-def signed(item: dict[str, Any]) -> dict[str, Any]:
+def sign(item: dict[str, Any]) -> dict[str, Any]:
     return item | {"additionalData": {"hmacSignature": adyen_signature(item)}}
 
 
@@ -96,7 +96,7 @@ def test_the_decimals_are_adyens(currency: str, scale: int) -> None:
 
 def test_nothing_is_escaped_before_signing() -> None:
     for reference in (r"\:/\/slashes", "14-08-2020-09:53:00", "ünïcode"):
-        assert one(signed(ITEM | {"merchantReference": reference}), key=True).signature == "VALID"
+        assert one(sign(ITEM | {"merchantReference": reference}), key=True).signature == "VALID"
 
 
 def test_a_missing_signature_is_not_a_wrong_one() -> None:
@@ -128,7 +128,7 @@ def test_a_missing_signature_is_not_a_wrong_one() -> None:
     ],
 )
 def test_every_signed_field_counts(change: dict[str, Any]) -> None:
-    assert codes(signed(ITEM) | change, key=True) == [RejectCode.BAD_SIGNATURE]
+    assert codes(sign(ITEM) | change, key=True) == [RejectCode.BAD_SIGNATURE]
 
 
 def test_a_bad_item_does_not_spoil_its_batch() -> None:
@@ -211,7 +211,7 @@ def test_a_key_that_is_none_ends_the_start_without_showing_it(material: dict[str
     ],
 )
 def test_one_signature_signs_one_reading_of_a_reference_with_a_colon(moved: dict[str, str]) -> None:
-    item = signed(ITEM | {"merchantReference": "dep:1"})
+    item = sign(ITEM | {"merchantReference": "dep:1"})
     assert one(item, key=True).provider_tx_id == "PSP1"
     assert adyen_signature(ITEM | moved) == adyen_signature(
         ITEM | {"merchantReference": "dep:1"}

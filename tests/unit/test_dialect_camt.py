@@ -36,9 +36,9 @@ def detail(
     refs: str = "",
     direction: str = "",
 ) -> str:
-    said = f'<Amt Ccy="EUR">{amount}</Amt>' if amount is not None else ""
+    text = f'<Amt Ccy="EUR">{amount}</Amt>' if amount is not None else ""
     way = f"<CdtDbtInd>{direction}</CdtDbtInd>" if direction else ""
-    return f"<TxDtls><Refs>{refs}<EndToEndId>{end_to_end}</EndToEndId></Refs>{said}{way}{more}</TxDtls>"
+    return f"<TxDtls><Refs>{refs}<EndToEndId>{end_to_end}</EndToEndId></Refs>{text}{way}{more}</TxDtls>"
 
 
 def entry(
@@ -140,8 +140,8 @@ def test_what_is_not_booked_is_noted_and_does_not_stand_in_the_booking_s_way(
 def test_an_intraday_report_and_an_excluded_message_move_nothing() -> None:
     assert one(entry(detail()), message="052").operation == "camt.052:CRDT"
     only = Camt(money_in=frozenset({"camt.054"}))
-    said = one(entry(detail()), message="053", dialect=only)
-    assert (said.operation, said.legs[0].kind) == ("camt.053:CRDT", "INFORMATIONAL")
+    text = one(entry(detail()), message="053", dialect=only)
+    assert (text.operation, text.legs[0].kind) == ("camt.053:CRDT", "INFORMATIONAL")
     assert one(entry(detail()), dialect=only).legs[0].kind == "DEPOSIT"
 
 
@@ -236,7 +236,7 @@ def test_the_value_date_stands_in_and_nothing_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         detail("NOTPROVIDED", more="<RmtInf><Ustrd>my deposit dep-1, thanks</Ustrd></RmtInf>"),
         detail("NOTPROVIDED", more="<RmtInf><Ustrd>my deposit\n   dep-1</Ustrd></RmtInf>"),
@@ -248,13 +248,13 @@ def test_the_value_date_stands_in_and_nothing_is_nothing() -> None:
         detail("dep-1"),
     ],
 )
-def test_the_payer_may_name_the_deposit_anywhere(said: str) -> None:
-    assert one(entry(said)).reference == DEPOSIT
+def test_the_payer_may_name_the_deposit_anywhere(text: str) -> None:
+    assert one(entry(text)).reference == DEPOSIT
 
 
-@pytest.mark.parametrize("said", ["hello", "dep-1 or dep-2", "dep-", "xdep-1"])
-def test_money_that_names_no_deposit_or_two_refers_to_nothing_there_is(said: str) -> None:
-    draft = one(entry(detail("NOTPROVIDED", more=f"<RmtInf><Ustrd>{said}</Ustrd></RmtInf>")))
+@pytest.mark.parametrize("text", ["hello", "dep-1 or dep-2", "dep-", "xdep-1"])
+def test_money_that_names_no_deposit_or_two_refers_to_nothing_there_is(text: str) -> None:
+    draft = one(entry(detail("NOTPROVIDED", more=f"<RmtInf><Ustrd>{text}</Ustrd></RmtInf>")))
     assert draft.legs[0].kind == "DEPOSIT"
     assert draft.reference == Reference("unmatched", draft.provider_tx_id)
 
@@ -369,7 +369,7 @@ def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
 ) -> None:
     """Few values, so that nearly everything has its like somewhere."""
 
-    def printed(order: list[int], shuffled: bool) -> str:
+    def print_file(order: list[int], shuffled: bool) -> str:
         entries = []
         for n in order:
             payments = data.draw(st.permutations(batches[n])) if shuffled else batches[n]
@@ -378,10 +378,10 @@ def test_no_payment_is_lost_or_doubled_in_whichever_order_a_copy_lists_them(
         return file(*entries, head=str(shuffled))
 
     straight = list(range(len(batches)))
-    first = printed(straight, shuffled=False)
+    first = print_file(straight, shuffled=False)
     known = facts(first)
     assert len({(operation, tx_id) for operation, tx_id, *_ in known}) == sum(map(len, batches))
-    again = facts(printed(data.draw(st.permutations(straight)), shuffled=True))
+    again = facts(print_file(data.draw(st.permutations(straight)), shuffled=True))
     # 1 and 1.00 are one amount; which of two equal payments printed which way is nobody's business.
     assert [fact[:2] for fact in again] == [fact[:2] for fact in known]
     assert sorted(_plain(fact) for fact in again) == sorted(_plain(fact) for fact in known)
@@ -451,7 +451,7 @@ def test_a_file_that_is_none_is_rejected_whole(body: str, reason: RejectCode) ->
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("text", "reason"),
     [
         (entry().replace("<CdtDbtInd>CRDT</CdtDbtInd>", ""), RejectCode.MISSING_FIELD),
         (entry(direction="BOTH"), RejectCode.BAD_FIELD),
@@ -461,8 +461,8 @@ def test_a_file_that_is_none_is_rejected_whole(body: str, reason: RejectCode) ->
         (entry(ref="x" * 129), RejectCode.BAD_FIELD),
     ],
 )
-def test_an_entry_that_is_none_is_rejected_alone(said: str, reason: RejectCode) -> None:
-    bad, good = read(file(said, entry(ref="GOOD")))
+def test_an_entry_that_is_none_is_rejected_alone(text: str, reason: RejectCode) -> None:
+    bad, good = read(file(text, entry(ref="GOOD")))
     assert isinstance(bad, Rejected)
     assert bad.reason is reason
     assert isinstance(good, Draft)
@@ -497,11 +497,11 @@ def test_a_setting_that_is_none_ends_the_start(settings_: dict[str, str]) -> Non
 # --- files too large for a record -----------------------------------------------------------------------------------------
 
 
-def parted(body: str, max_bytes: int) -> list[Any]:
+def facts_after_split(body: str, max_bytes: int) -> list[Any]:
     cut = split_file(body.encode(), max_bytes=max_bytes)
     assert max(map(len, cut)) <= max_bytes
     assert (len(cut) > 1) or len(body.encode()) <= max_bytes
-    return sorted(fact for part in cut for fact in facts(part.decode()))
+    return sorted(fact for piece in cut for fact in facts(piece.decode()))
 
 
 @settings(max_examples=100)
@@ -525,7 +525,7 @@ def test_the_parts_of_a_file_say_what_the_file_says(
     )
     for room in (2_500, len(body) * 2 // 3):
         with suppress(Rejected):  # too many that belong together
-            assert parted(body, max(room, 1_200)) == facts(body)
+            assert facts_after_split(body, max(room, 1_200)) == facts(body)
 
 
 def test_an_entry_too_large_for_a_record_is_cut_between_its_payments() -> None:
@@ -533,9 +533,9 @@ def test_an_entry_too_large_for_a_record_is_cut_between_its_payments() -> None:
         detail("dep-1")
     ] * 3
     body = file(entry(*payments), entry(ref="B"), entry(detail("dep-3"), ref=None))
-    assert parted(body, 4_000) == facts(body)
+    assert facts_after_split(body, 4_000) == facts(body)
     batch = "<Btch><MsgId>x</MsgId><NbOfTxs>203</NbOfTxs></Btch>"
-    assert parted(file(entry(*payments, batch=batch)), 4_000) == facts(
+    assert facts_after_split(file(entry(*payments, batch=batch)), 4_000) == facts(
         file(entry(*payments, batch=batch))
     )
 
@@ -552,7 +552,7 @@ def test_each_statement_of_a_file_is_cut_by_itself() -> None:
         statement[0].split("<Ntry>")[0].replace("S1", "S3") + "</Stmt></BkToCstmrStmt>",
     )
     assert len(facts(body)) == 41
-    assert parted(body, 2_000) == facts(body)
+    assert facts_after_split(body, 2_000) == facts(body)
 
 
 def test_a_file_of_many_megabytes_becomes_records() -> None:
@@ -565,10 +565,10 @@ def test_a_file_of_many_megabytes_becomes_records() -> None:
     cut = split_file(body.encode())
     assert len(body) > 3_000_000
     assert max(map(len, cut)) <= 1_000_000
-    assert sum(len(read(part)) for part in cut) == 5_000
+    assert sum(len(read(piece)) for piece in cut) == 5_000
 
 
-def test_a_file_that_fits_stays_as_it_is_and_twins_that_do_not_fit_together_are_told() -> None:
+def test_a_file_that_fits_stays_as_it_is_and_twins_that_do_not_fit_are_rejected() -> None:
     body = file(entry(detail(), detail())).encode()
     assert split_file(body) == [body]
     with pytest.raises(Rejected) as caught:
@@ -587,7 +587,7 @@ def _sample(name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "schema", "said"),
+    ("name", "schema", "text"),
     [
         (
             "camt053.v2.five.decimals.xml",
@@ -607,13 +607,13 @@ def _sample(name: str) -> bytes:
         ),
     ],
 )
-def test_the_samples(name: str, schema: str, said: list[Any]) -> None:
+def test_the_samples(name: str, schema: str, text: list[Any]) -> None:
     body = _sample(name)
     items = read(body)
     assert [
         (item.operation, item.legs[0].kind, item.legs[0].amount, item.legs[0].currency)
         for item in items
-    ] == said
+    ] == text
     assert len(set(ids(body.decode()))) == len(items)
     assert ids(body.decode()) == ids(body.replace(b"CODU", b"DUPL").decode())
     assert etree.XMLSchema(etree.parse(ROOT / "camt" / schema)).validate(etree.fromstring(body))

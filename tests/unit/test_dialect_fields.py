@@ -161,13 +161,13 @@ class Other(msgspec.Struct, tag_field="operation", tag="else"):
 )
 def test_the_code_is_in_msgspecs_own_words(body: str, message: str, code: RejectCode) -> None:
     """If a release of msgspec says it otherwise, the codes must not change unnoticed."""
-    told = (
+    tagged = (
         body.replace('{"', '{"operation":"said","', 1)
         if not body.startswith('{"operation"')
         else body
     )
     with pytest.raises(Rejected) as caught:
-        read_json(msgspec.json.Decoder(Word | Other), told.encode())
+        read_json(msgspec.json.Decoder(Word | Other), tagged.encode())
     assert message in caught.value.detail
     assert caught.value.reason is code
 
@@ -304,11 +304,11 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     compared: list[tuple[bytes, bytes]] = []
     genuine = hmac.compare_digest
 
-    def watched(left: bytes, right: bytes) -> bool:
+    def watch(left: bytes, right: bytes) -> bool:
         compared.append((left, right))
         return genuine(left, right)
 
-    monkeypatch.setattr(hmac, "compare_digest", watched)
+    monkeypatch.setattr(hmac, "compare_digest", watch)
     key = HmacSha256("0b" * 20)
     assert not key.matches_hex(b"x", b"y")
     assert not key.matches_base64(b"x", b"y")
@@ -366,7 +366,7 @@ def test_an_exponent_or_a_number_without_bounds_costs_nothing(number: str) -> No
     assert rejection.value.reason is RejectCode.BAD_AMOUNT
 
 
-def test_nobody_is_cut_unasked() -> None:
+def test_more_decimals_are_not_cut_by_default() -> None:
     with pytest.raises(Rejected) as rejection:
         currency_of(amount_from_text("104.129"), "EUR")
     assert rejection.value.reason is RejectCode.AMOUNT_SCALE

@@ -50,24 +50,24 @@ OPERATIONS: list[tuple[str, dict[str, Any], str, bool, str | None]] = [
 ]
 
 
-def read(operation: str, **said: Any) -> Draft:
-    body = {"operation": operation} | COMMON | said
+def read(operation: str, **fields: Any) -> Draft:
+    body = {"operation": operation} | COMMON | fields
     [draft] = House().reader(None)(raw_record("house", json.dumps(body)), {})
     assert isinstance(draft, Draft)
     return draft
 
 
-def reason(operation: str, **said: Any) -> RejectCode:
+def reason(operation: str, **fields: Any) -> RejectCode:
     with pytest.raises(Rejected) as caught:
-        read(operation, **said)
+        read(operation, **fields)
     return caught.value.reason
 
 
-@pytest.mark.parametrize(("operation", "said", "kind", "has_money", "referred"), OPERATIONS)
+@pytest.mark.parametrize(("operation", "fields", "kind", "has_money", "referred"), OPERATIONS)
 def test_what_each_operation_means(
-    operation: str, said: dict[str, Any], kind: str, has_money: bool, referred: str | None
+    operation: str, fields: dict[str, Any], kind: str, has_money: bool, referred: str | None
 ) -> None:
-    draft = read(operation, **said)
+    draft = read(operation, **fields)
     [leg] = draft.legs
     assert (draft.operation, draft.provider_tx_id, draft.player_id, leg.kind) == (
         operation,
@@ -76,16 +76,16 @@ def test_what_each_operation_means(
         kind,
     )
     assert (leg.amount is not None, leg.currency) == (has_money, "EUR" if has_money else None)
-    assert leg.campaign_id == said.get("campaign_id")
+    assert leg.campaign_id == fields.get("campaign_id")
     assert (draft.reference.operation if draft.reference else None) == referred
     assert draft.provider_at == 1_790_000_000_250
     assert draft.decision_required is (operation == "withdrawal.requested")
 
 
-@pytest.mark.parametrize(("operation", "said"), [(o[0], o[1]) for o in OPERATIONS])
-def test_no_field_of_an_operation_can_be_left_out(operation: str, said: dict[str, Any]) -> None:
-    for name in (*said, *COMMON):
-        body = {"operation": operation} | COMMON | said
+@pytest.mark.parametrize(("operation", "fields"), [(o[0], o[1]) for o in OPERATIONS])
+def test_no_field_of_an_operation_can_be_left_out(operation: str, fields: dict[str, Any]) -> None:
+    for name in (*fields, *COMMON):
+        body = {"operation": operation} | COMMON | fields
         del body[name]
         with pytest.raises(Rejected) as caught:
             House().reader(None)(raw_record("house", json.dumps(body)), {})
@@ -108,7 +108,7 @@ def test_who_is_the_cause() -> None:
     assert read("deposit.opened", **MONEY, psp="adyen").cause is None
 
 
-def test_whose_block_it_is_can_be_said() -> None:
+def test_a_block_may_name_its_owner() -> None:
     assert read("player.released", **WHO, source="kyc").cause == Cause(
         "kyc", "i-1", "kim", "because"
     )
@@ -144,9 +144,9 @@ def test_only_an_adjustment_may_be_below_zero() -> None:
     leg = read("adjustment", **below, **WHO).legs[0]
     assert leg.amount is not None
     assert leg.amount.unscaled == -1
-    for operation, said, *_ in OPERATIONS:
-        if "amount" in said and not operation.startswith("adjustment"):
-            assert reason(operation, **(said | below)) is RejectCode.BAD_AMOUNT, operation
+    for operation, fields, *_ in OPERATIONS:
+        if "amount" in fields and not operation.startswith("adjustment"):
+            assert reason(operation, **(fields | below)) is RejectCode.BAD_AMOUNT, operation
 
 
 @pytest.mark.parametrize(

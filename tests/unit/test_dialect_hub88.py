@@ -47,15 +47,15 @@ def test_more_than_32_bits_of_money() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "game"),
+    ("fields", "game"),
     [
         ({"game_code": "acme", "game_id": 7}, "acme"),
         ({"game_code": "", "game_id": 7}, "7"),
         ({"game_code": None, "game_id": None}, None),
     ],
 )
-def test_the_game_is_its_code_else_its_number(said: dict[str, Any], game: str | None) -> None:
-    assert read(BET | said).game_id == game
+def test_the_game_is_its_code_else_its_number(fields: dict[str, Any], game: str | None) -> None:
+    assert read(BET | fields).game_id == game
 
 
 def test_null_flags_and_empty_ids_are_missing_ones() -> None:

@@ -274,10 +274,13 @@ def answer(
 
 
 def test_a_success_tells_the_balance_cut_to_two_decimals() -> None:
-    told = {"userId": "p-1", "currency": "EUR", "balance": "123.45"}
-    assert answer("withdrawal", outcome("withdrawal", Outcome.POSTED)) == (200, told | {"txId": TX})
+    success = {"userId": "p-1", "currency": "EUR", "balance": "123.45"}
+    assert answer("withdrawal", outcome("withdrawal", Outcome.POSTED)) == (
+        200,
+        success | {"txId": TX},
+    )
     for operation in ("deposit", "rollback", "bonusWin"):
-        assert answer(operation, outcome(operation, Outcome.POSTED)) == (200, told)
+        assert answer(operation, outcome(operation, Outcome.POSTED)) == (200, success)
     assert (
         answer("deposit", outcome("deposit", Outcome.POSTED, balance=-49, scale=4))[1]["balance"]
         == "0.00"
@@ -316,13 +319,13 @@ def test_a_success_tells_the_balance_cut_to_two_decimals() -> None:
 def test_errors_as_the_document_lists_them(
     operation: str, what: str, reason: str, code: int
 ) -> None:
-    status, said = answer(operation, outcome(operation, what, reason))
-    assert status == said["errCode"] == code
-    assert said["data"] == ("No." if code == 400 else "")
+    status, response = answer(operation, outcome(operation, what, reason))
+    assert status == response["errCode"] == code
+    assert response["data"] == ("No." if code == 400 else "")
     plain, same = answer(
         operation, outcome(operation, what, reason), HundredHP(status_as_code=False)
     )
-    assert (plain, same) == (400, said)
+    assert (plain, same) == (400, response)
 
 
 def test_rejections() -> None:
@@ -338,7 +341,7 @@ def test_rejections() -> None:
     }
 
 
-def test_what_was_booked_and_tells_no_balance_is_asked_for_again() -> None:
+def test_an_outcome_without_a_balance_is_an_internal_error() -> None:
     assert answer("deposit", outcome("deposit", Outcome.POSTED, balance=None))[0] == 702
 
 

@@ -86,7 +86,7 @@ def test_columns_are_found_by_their_headings() -> None:
     assert code(text(ROW + "\tx", last=HEADINGS + "\tCURRENCY")) is RejectCode.MALFORMED
 
 
-def test_nobody_played() -> None:
+def test_a_month_without_players() -> None:
     [draft] = read(text())
     assert (draft.provider_tx_id, [leg.kind for leg in draft.legs]) == (
         "Acme Gaming Ltd",

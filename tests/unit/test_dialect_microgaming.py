@@ -37,10 +37,10 @@ TIME_MS = 1_795_356_200_123
 
 
 def body(
-    method: str = "play", time: str = TIME, auth: dict[str, str] = KEY, **said: str | None
+    method: str = "play", time: str = TIME, auth: dict[str, str] = KEY, **attributes: str | None
 ) -> bytes:
-    attributes = {name: text for name, text in (CALL | said).items() if text is not None}
-    call = " ".join(f"{name}={quoteattr(text)}" for name, text in attributes.items())
+    shown = {name: text for name, text in (CALL | attributes).items() if text is not None}
+    call = " ".join(f"{name}={quoteattr(text)}" for name, text in shown.items())
     who = " ".join(f"{name}={quoteattr(text)}" for name, text in auth.items())
     return (
         f'<pkt><methodcall name="{method}" timestamp="{time}" system="casino"><auth {who}/>'
@@ -205,7 +205,7 @@ def test_an_offline_token_is_the_login_name_with_round_and_action_behind_it(
 
 
 @pytest.mark.parametrize("token", ["LD_77", "_20", "LD_77_21", "LD_77_20_1", "LD_77_12157_20x"])
-def test_an_offline_token_of_another_form_pays_nobody(token: str) -> None:
+def test_an_offline_token_of_another_form_is_rejected(token: str) -> None:
     assert (
         reason(body(playtype="win", offline="true", token=token), headers={})
         is RejectCode.BAD_FIELD
@@ -333,8 +333,8 @@ def test_other_methods_and_play_types_are_not_mapped() -> None:
 @pytest.mark.parametrize("name", ["gameid", "actionid", "amount"])
 def test_what_a_bet_cannot_do_without(name: str) -> None:
     for missing in (None, ""):
-        said: dict[str, Any] = {name: missing}
-        assert reason(body(**said)) is RejectCode.MISSING_FIELD
+        attributes: dict[str, Any] = {name: missing}
+        assert reason(body(**attributes)) is RejectCode.MISSING_FIELD
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -372,8 +372,8 @@ def answer(
     result_element = response.find("result")
     assert result_element is not None
     assert result_element.find("extinfo") is not None
-    said: Any = result_element.attrib
-    return {"name": response.get("name"), "at": response.get("timestamp"), **said}
+    attributes: Any = result_element.attrib
+    return {"name": response.get("name"), "at": response.get("timestamp"), **attributes}
 
 
 def test_a_success() -> None:
@@ -411,9 +411,9 @@ def test_a_refund_of_what_never_came_succeeds() -> None:
         outcome("refund", Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET"),
         outcome("refund", Outcome.POSTED, "NOTHING_TO_REVERSE"),
     ):
-        said = answer(refund, result)
-        assert said["exttransactionid"] == "DEBIT-NOT-RECEIVED"
-        assert said["balance"] == "77500"
+        attributes = answer(refund, result)
+        assert attributes["exttransactionid"] == "DEBIT-NOT-RECEIVED"
+        assert attributes["balance"] == "77500"
     assert answer(refund, outcome("refund", Outcome.POSTED, "BOOKED"))["exttransactionid"] == "e-1"
     assert "balance" not in answer(refund, outcome("refund", Outcome.TOMBSTONED, balance=None))
 
@@ -432,10 +432,10 @@ def test_a_refund_of_what_never_came_succeeds() -> None:
     ],
 )
 def test_errors(what: str, code: str) -> None:
-    said = answer(body(), outcome("bet", what))
-    assert (said["seq"], said["errorcode"]) == (CALL["seq"], code)
-    assert said["errordescription"]
-    assert not {"balance", "token", "exttransactionid"} & set(said)
+    attributes = answer(body(), outcome("bet", what))
+    assert (attributes["seq"], attributes["errorcode"]) == (CALL["seq"], code)
+    assert attributes["errordescription"]
+    assert not {"balance", "token", "exttransactionid"} & set(attributes)
 
 
 def test_rejections() -> None:
@@ -460,7 +460,7 @@ texts = st.text(
 
 @given(
     method=st.sampled_from(["play", "endgame", "login"]),
-    said=st.dictionaries(
+    attributes=st.dictionaries(
         st.sampled_from([*CALL, "freegame", "freegameofferinstanceid"]), texts, max_size=3
     ),
     headers=st.dictionaries(
@@ -468,7 +468,7 @@ texts = st.text(
     ),
 )
 def test_nothing_but_a_rejection_comes_of_any_attribute(
-    method: str, said: dict[str, Any], headers: dict[str, bytes | None]
+    method: str, attributes: dict[str, Any], headers: dict[str, bytes | None]
 ) -> None:
     with suppress(Rejected):
-        assert read(body(method, **said), headers=HEADERS | headers).legs
+        assert read(body(method, **attributes), headers=HEADERS | headers).legs

@@ -94,7 +94,7 @@ def test_one_message_is_a_bet_and_its_win() -> None:
 
 
 def test_the_question_whether_a_bet_arrived_is_a_retry() -> None:
-    asked = read(
+    repeated = read(
         FORM
         | {
             "is_validate_bet": "True",
@@ -103,12 +103,12 @@ def test_the_question_whether_a_bet_arrived_is_a_retry() -> None:
         }
     )
     first = read()
-    assert (asked.operation, asked.provider_tx_id, asked.legs) == (
+    assert (repeated.operation, repeated.provider_tx_id, repeated.legs) == (
         first.operation,
         first.provider_tx_id,
         first.legs,
     )
-    assert (asked.player_id, asked.round_id, asked.game_id) == (
+    assert (repeated.player_id, repeated.round_id, repeated.game_id) == (
         first.player_id,
         first.round_id,
         first.game_id,
@@ -167,7 +167,7 @@ def test_the_net_must_be_exact(bet: Decimal, win: Decimal, off: Decimal) -> None
         ]
 
 
-def test_a_message_without_a_bet_is_a_win_that_nobody_decides() -> None:
+def test_a_message_without_a_bet_is_a_win_without_a_decision() -> None:
     draft = read(amounts("0.00", "3", "3") | {"is_feature": "True"})
     assert money(draft) == [("WIN", Decimal(3))]
     assert not draft.decision_required
@@ -311,9 +311,9 @@ def test_a_correction_is_answered_with_both_balances() -> None:
     ],
 )
 def test_errors(what: str, code: str) -> None:
-    said = json.loads(answer("TransferInOut", outcome("TransferInOut", what)))
-    assert said["data"] is None
-    assert said["error"]["code"] == code
+    response = json.loads(answer("TransferInOut", outcome("TransferInOut", what)))
+    assert response["data"] is None
+    assert response["error"]["code"] == code
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ def test_rejections(why: RejectCode, code: str) -> None:
     assert json.loads(answer("TransferInOut", Rejected(why, "x")))["error"]["code"] == code
 
 
-def test_a_success_without_a_balance_is_asked_for_again() -> None:
-    said = json.loads(answer("TransferInOut", outcome("TransferInOut", Outcome.POSTED, None)))
-    assert said["error"]["code"] == "1200"
+def test_a_success_without_a_balance_is_an_internal_error() -> None:
+    response = json.loads(answer("TransferInOut", outcome("TransferInOut", Outcome.POSTED, None)))
+    assert response["error"]["code"] == "1200"
 
 
 @given(

@@ -15,7 +15,7 @@ TOKEN = "s3cret-t0ken"
 KEY = {"access_token": TOKEN}
 
 
-def body(operation: str, **said: str) -> bytes:
+def body(operation: str, **fields: str) -> bytes:
     elements = {
         "externalId": "p-1",
         "transactionId": "55",
@@ -23,7 +23,7 @@ def body(operation: str, **said: str) -> bytes:
         "currency": "EUR",
         "roundId": "R-1",
     }
-    elements |= {"accessToken": TOKEN} | said
+    elements |= {"accessToken": TOKEN} | fields
     return f"<{operation}>{''.join(f'<{k}>{v}</{k}>' for k, v in elements.items())}</{operation}>".encode()
 
 

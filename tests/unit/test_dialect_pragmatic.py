@@ -31,7 +31,7 @@ FORM = {
 }
 
 
-def sealed(form: dict[str, str], secret: str = SECRET) -> dict[str, str]:
+def sign(form: dict[str, str], secret: str = SECRET) -> dict[str, str]:
     text = (
         "&".join(f"{name}={form[name]}" for name in sorted(form))
         .replace("\r", "")
@@ -90,19 +90,16 @@ def test_the_hash_of_the_integrators() -> None:
 
 def test_the_hash_is_over_values_as_decoded_and_without_line_breaks() -> None:
     odd = FORM | {"roundDetails": "spin,\r\ntotalBet:1.5 &+%=ünï", "novelty": "x=y"}
-    assert read("bet", sealed(odd), material=KEY).signature == "VALID"
+    assert read("bet", sign(odd), material=KEY).signature == "VALID"
 
 
 def test_empty_fields_may_or_may_not_count() -> None:
     form = FORM | {"bonusCode": "", "token": ""}
-    assert read("bet", sealed(form), material=KEY).signature == "VALID"
+    assert read("bet", sign(form), material=KEY).signature == "VALID"
     assert (
-        read("bet", sealed(FORM) | {"bonusCode": "", "token": ""}, material=KEY).signature
-        == "VALID"
+        read("bet", sign(FORM) | {"bonusCode": "", "token": ""}, material=KEY).signature == "VALID"
     )
-    assert (
-        reason("bet", sealed(FORM) | {"bonusCode": "x"}, material=KEY) is RejectCode.BAD_SIGNATURE
-    )
+    assert reason("bet", sign(FORM) | {"bonusCode": "x"}, material=KEY) is RejectCode.BAD_SIGNATURE
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -340,9 +337,9 @@ def test_what_an_answer_leaves_out() -> None:
     ],
 )
 def test_errors(call: str, what: str, why: str, error: int) -> None:
-    said = json.loads(answer(call, outcome(call, what, why)))
-    assert said["error"] == error
-    assert ("cash" in said) == (error == 0 and call != "refund")
+    response = json.loads(answer(call, outcome(call, what, why)))
+    assert response["error"] == error
+    assert ("cash" in response) == (error == 0 and call != "refund")
 
 
 def test_whether_an_unknown_bets_refund_succeeds_is_a_setting() -> None:
@@ -389,7 +386,7 @@ def test_nothing_but_a_rejection_comes_of_any_field(
 
 @given(fields=st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20), max_size=6))
 def test_any_form_signed_as_they_sign_is_valid(fields: dict[str, str]) -> None:
-    form = sealed(
+    form = sign(
         FORM | {name: text for name, text in fields.items() if name not in FORM and name != "hash"}
     )
     assert dict(parse_qsl(urlencode(form), keep_blank_values=True)) == form
@@ -409,18 +406,18 @@ PRIZE = {"promoWinAmount": "25.00", "promoCampaignID": "c-1"}
     ],
 )
 def test_a_hash_does_not_sign_a_form_in_which_a_field_is_hidden(hidden: dict[str, str]) -> None:
-    signed = sealed(FORM | PRIZE)
+    signed = sign(FORM | PRIZE)
     assert money(read("result", signed, material=KEY)) == [
         ("WIN", 150, "EUR"),
         ("PROMO_WIN", 2500, "EUR"),
     ]
     forged = {"hash": signed["hash"], **FORM, **hidden}
     assert (
-        sealed({name: forged[name] for name in forged if name != "hash"})["hash"] == signed["hash"]
+        sign({name: forged[name] for name in forged if name != "hash"})["hash"] == signed["hash"]
     ), "else no attack"
     assert reason("result", forged, material=KEY) is RejectCode.BAD_SIGNATURE
 
 
 def test_a_signed_text_may_hold_ampersands() -> None:
-    form = sealed(FORM | {"roundDetails": "spin&bet=1.50&total=3", "userId": "a&b=c%20d+e"})
+    form = sign(FORM | {"roundDetails": "spin&bet=1.50&total=3", "userId": "a&b=c%20d+e"})
     assert read("bet", form, material=KEY).player_id == "a&b=c%20d+e"

@@ -37,8 +37,8 @@ def read(value: bytes) -> Any:
     return Skylift().reader(None)(raw_record("skylift", value), {})
 
 
-def one(said: dict[str, Any], version: int = 2) -> Draft:
-    [draft] = read(encode("event", version, said))
+def one(fields: dict[str, Any], version: int = 2) -> Draft:
+    [draft] = read(encode("event", version, fields))
     assert isinstance(draft, Draft)
     return draft
 
@@ -169,7 +169,7 @@ ATTEMPT = Attempt("provider.skylift.raw.v1", 0, 1)
 
 
 def answer(outcome: str, balance_minor: int | None = 1234, scale: int | None = 2) -> dict[str, Any]:
-    told = WalletOutcome(
+    outcome_of = WalletOutcome(
         "id",
         "b",
         "skylift",
@@ -185,14 +185,14 @@ def answer(outcome: str, balance_minor: int | None = 1234, scale: int | None = 2
         balance_minor,
         1,
     )
-    return decoded(Skylift().answer(raw_record("skylift", encode("event", 2, V2)), [told]))
+    return decode(Skylift().answer(raw_record("skylift", encode("event", 2, V2)), [outcome_of]))
 
 
-def decoded(reply: Reply) -> dict[str, Any]:
+def decode(reply: Reply) -> dict[str, Any]:
     assert reply.body.startswith(prefix_of(1, "reply"))
-    said = fastavro.schemaless_reader(BytesIO(reply.body[10:]), schema_of("reply", 1), None)
-    assert isinstance(said, dict)
-    return said
+    fields = fastavro.schemaless_reader(BytesIO(reply.body[10:]), schema_of("reply", 1), None)
+    assert isinstance(fields, dict)
+    return fields
 
 
 def test_each_outcome_has_its_status() -> None:
@@ -209,19 +209,17 @@ def test_each_outcome_has_its_status() -> None:
 @pytest.mark.parametrize(
     ("minor", "scale", "raw"), [(1234, 2, 1_234_000_000), (0, 0, 0), (-5, 3, -500_000), (7, 8, 7)]
 )
-def test_the_balance_is_told_in_major_units_of_eight_places(
-    minor: int, scale: int, raw: int
-) -> None:
+def test_the_balance_is_in_major_units_of_eight_places(minor: int, scale: int, raw: int) -> None:
     assert int.from_bytes(answer("POSTED", minor, scale)["balance"], "big", signed=True) == raw
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_an_unknown_balance_is_left_out() -> None:
     assert answer("POSTED", None, None)["balance"] is None
     reply = Skylift().answer(raw_record("skylift", b""), [Rejected(RejectCode.MALFORMED, "")])
-    assert decoded(reply) == {
+    assert decode(reply) == {
         "event_id": None,
         "status": "UNREADABLE",
         "balance": None,
         "currency": None,
     }
-    assert decoded(Skylift().answer(raw_record("skylift", b""), []))["status"] == "ERROR"
+    assert decode(Skylift().answer(raw_record("skylift", b""), []))["status"] == "ERROR"

@@ -35,26 +35,26 @@ def event(
 
 
 def read(
-    said: Any,
+    message: Any,
     *,
     dialect: Stripe | None = None,
     headers: dict[str, bytes] | None = None,
     key: bool = False,
 ) -> Any:
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = message if isinstance(message, bytes) else json.dumps(message).encode()
     reader = (dialect or Stripe()).reader(KEYS if key else None)
     return reader(raw_record("stripe", body), headers or {})
 
 
-def one(said: Any, **how: Any) -> Draft:
-    [draft] = read(said, **how)
+def one(message: Any, **how: Any) -> Draft:
+    [draft] = read(message, **how)
     assert isinstance(draft, Draft)
     return draft
 
 
-def code(said: Any, **how: Any) -> RejectCode:
+def code(message: Any, **how: Any) -> RejectCode:
     with pytest.raises(Rejected) as caught:
-        read(said, **how)
+        read(message, **how)
     return caught.value.reason
 
 
@@ -79,7 +79,7 @@ def test_a_payment_is_the_deposit_and_its_charge_is_not() -> None:
     assert money(charged) == ("INFORMATIONAL", 1500, 2, "EUR")
 
 
-def test_what_was_received_counts_not_what_was_asked_for() -> None:
+def test_the_received_amount_counts_not_the_requested_one() -> None:
     assert (
         money(
             one(
@@ -144,8 +144,8 @@ def test_a_refund_that_does_not_say_what_was_refunded_before_is_rejected(
 
 
 def test_a_sum_of_refunds_that_sinks_is_rejected() -> None:
-    said = event("charge.refunded", CHARGE | {"amount_refunded": 100}, {"amount_refunded": 500})
-    assert code(said) is RejectCode.BAD_AMOUNT
+    message = event("charge.refunded", CHARGE | {"amount_refunded": 100}, {"amount_refunded": 500})
+    assert code(message) is RejectCode.BAD_AMOUNT
 
 
 def test_a_failed_refund_comes_back() -> None:
@@ -227,17 +227,17 @@ def test_a_dispute_without_its_movements_goes_by_its_own_id() -> None:
     ],
 )
 def test_the_decimals_are_stripes(currency: str, scale: int) -> None:
-    said = event(
+    message = event(
         "payment_intent.succeeded", {"id": "pi_1", "amount_received": 500, "currency": currency}
     )
-    assert money(one(said)) == ("DEPOSIT", 500, scale, currency.upper())
+    assert money(one(message)) == ("DEPOSIT", 500, scale, currency.upper())
 
 
 def test_parts_of_a_krona_fit_no_wallet() -> None:
-    said = event(
+    message = event(
         "payment_intent.succeeded", {"id": "pi_1", "amount_received": 510, "currency": "isk"}
     )
-    assert code(said) is RejectCode.AMOUNT_SCALE
+    assert code(message) is RejectCode.AMOUNT_SCALE
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,9 @@ def v1(body: bytes, at: int, secret: str = "whsec_test") -> str:
     return hmac.digest(secret.encode(), b"%d.%s" % (at, body), "sha256").hex()
 
 
-def signed(text: str, received_at: int | None = SIGNED_AT * 1000 + 50) -> dict[str, bytes]:
+def signature_headers(
+    text: str, received_at: int | None = SIGNED_AT * 1000 + 50
+) -> dict[str, bytes]:
     headers = {"stripe-signature": text.encode()}
     return headers if received_at is None else headers | {"received-at": str(received_at).encode()}
 
@@ -305,7 +307,7 @@ def test_a_published_signature() -> None:
         v1(b'{"id":"evt_1"}', SIGNED_AT)
         == "e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259"
     )
-    header = signed(
+    header = signature_headers(
         f"t={SIGNED_AT},v1=e32657f3e678d33b41ec084c16ac0e125d25480a06cb3902286dc5942c6fd259"
     )
     assert (
@@ -325,10 +327,11 @@ def test_a_published_signature() -> None:
         (10**9, "STALE"),
     ],
 )
-def test_an_old_signature_is_told_and_the_receipt_judges_it(seen_at: int, verdict: str) -> None:
+def test_an_old_signature_is_stale_by_its_receipt(seen_at: int, verdict: str) -> None:
     header = f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}"
     assert (
-        one(BODY, headers=signed(header, SIGNED_AT * 1000 + seen_at), key=True).signature == verdict
+        one(BODY, headers=signature_headers(header, SIGNED_AT * 1000 + seen_at), key=True).signature
+        == verdict
     )
 
 
@@ -336,12 +339,16 @@ def test_without_a_receipt_the_append_judges() -> None:
     late = APPENDED_AT // 1000 - 301
     assert (
         one(
-            BODY, headers=signed(f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}", None), key=True
+            BODY,
+            headers=signature_headers(f"t={SIGNED_AT},v1={v1(BODY, SIGNED_AT)}", None),
+            key=True,
         ).signature
         == "VALID"
     )
     assert (
-        one(BODY, headers=signed(f"t={late},v1={v1(BODY, late)}", None), key=True).signature
+        one(
+            BODY, headers=signature_headers(f"t={late},v1={v1(BODY, late)}", None), key=True
+        ).signature
         == "STALE"
     )
 
@@ -349,12 +356,17 @@ def test_without_a_receipt_the_append_judges() -> None:
 def test_any_of_several_signatures_may_fit() -> None:
     right, wrong = v1(BODY, SIGNED_AT), v1(BODY, SIGNED_AT, "whsec_old")
     assert (
-        one(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong},v1={right},v0=x"), key=True).signature
+        one(
+            BODY, headers=signature_headers(f"t={SIGNED_AT},v1={wrong},v1={right},v0=x"), key=True
+        ).signature
         == "VALID"
     )
-    assert one(BODY, headers=signed(f"t={SIGNED_AT}, v1={right}"), key=True).signature == "VALID"
     assert (
-        code(BODY, headers=signed(f"t={SIGNED_AT},v1={wrong}"), key=True)
+        one(BODY, headers=signature_headers(f"t={SIGNED_AT}, v1={right}"), key=True).signature
+        == "VALID"
+    )
+    assert (
+        code(BODY, headers=signature_headers(f"t={SIGNED_AT},v1={wrong}"), key=True)
         is RejectCode.BAD_SIGNATURE
     )
 
@@ -363,13 +375,13 @@ def test_any_of_several_signatures_may_fit() -> None:
     "header", ["t=,v1=x", "v1=x", "t=1", f"t={SIGNED_AT},v0=x", "t=1,t=2,v1=x", "é", "t=-1,v1=x"]
 )
 def test_a_header_of_another_form_signs_nothing(header: str) -> None:
-    assert code(BODY, headers=signed(header), key=True) is RejectCode.BAD_SIGNATURE
+    assert code(BODY, headers=signature_headers(header), key=True) is RejectCode.BAD_SIGNATURE
 
 
 def test_a_missing_header_is_a_missing_signature_and_the_time_is_signed() -> None:
     assert code(BODY, key=True) is RejectCode.MISSING_SIGNATURE
     header = f"t={SIGNED_AT + 1},v1={v1(BODY, SIGNED_AT)}"
-    assert code(BODY, headers=signed(header), key=True) is RejectCode.BAD_SIGNATURE
+    assert code(BODY, headers=signature_headers(header), key=True) is RejectCode.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("material", [{}, {"secret": ""}])
@@ -378,7 +390,7 @@ def test_a_key_that_is_none_ends_the_start(material: dict[str, str]) -> None:
         Stripe().reader(material)
 
 
-def test_only_a_forged_request_is_asked_to_come_again() -> None:
+def test_only_a_forged_request_gets_400() -> None:
     request = raw_record("stripe", BODY)
     answers = {code: Stripe().answer(request, [Rejected(code, "")]).status for code in RejectCode}
     assert {code for code, status in answers.items() if status != 200} == {

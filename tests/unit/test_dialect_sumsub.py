@@ -54,9 +54,9 @@ def result(answer: str | None, kind: str | None = None) -> dict[str, Any]:
     return {"reviewResult": {"reviewAnswer": answer, "reviewRejectType": kind}}
 
 
-def test_a_final_rejection_is_told_and_blocks() -> None:
-    told, state = read(BODY)
-    assert told == PlayerDraft(
+def test_a_final_rejection_is_an_event_and_blocks() -> None:
+    event, state = read(BODY)
+    assert event == PlayerDraft(
         "applicantReviewed",
         "a1:c1",
         "p-1001",
@@ -115,7 +115,7 @@ def test_only_deciding_levels_decide() -> None:
     assert len(read(BODY | {"levelName": "enhanced"}, dialect=guarded)) == 2
 
 
-def test_a_late_red_carries_the_time_it_was_said() -> None:
+def test_a_late_red_carries_its_own_time() -> None:
     # Repeats go on for a day: arrival says nothing about what stands.
     red = read(BODY)[1]
     green = read(
@@ -162,15 +162,15 @@ def test_comments_about_a_person_stay_in_the_raw_record() -> None:
         "moderationComment": "Mr Smith, take a sharper photo",
         "clientComment": "known to the police",
     }
-    told = read(BODY | {"reviewResult": BODY["reviewResult"] | comments})[0]
-    assert not any("Smith" in value or "police" in value for value in told.attributes.values())
+    event = read(BODY | {"reviewResult": BODY["reviewResult"] | comments})[0]
+    assert not any("Smith" in value or "police" in value for value in event.attributes.values())
 
 
 @pytest.mark.parametrize(
     "body",
     [BODY | result("YELLOW"), BODY | result("RED", "MAYBE"), BODY | {"externalUserId": None}],
 )
-def test_a_verdict_that_nobody_knows_is_never_guessed(body: dict[str, Any]) -> None:
+def test_an_unknown_verdict_is_never_guessed(body: dict[str, Any]) -> None:
     assert code(body) is RejectCode.BAD_FIELD
 
 

@@ -1,18 +1,12 @@
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
-from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from schemas.errors import RejectCode, Rejected
-from schemas.money import AMOUNT_MAX
 from streams.providers.dialect import Draft, MarketDraft
 from streams.providers.uof import Uof
-from streams.providers.uof_payout import payout_minor
 from tests.support.dialect_records import raw_record
 
 AT = 1_790_000_000_123
@@ -179,77 +173,11 @@ def test_what_cannot_be_used() -> None:
     assert code("") is RejectCode.MALFORMED
 
 
-# --- the evaluation ---------------------------------------------------------------------------------------------------
-
-# result, void factor, dead heat factor -> payout of 10.00 at 2.50
-PAYOUTS = [
-    ("0", None, None, 0),
-    ("1", None, None, 2500),
-    ("0", "1", None, 1000),
-    ("1", "0.5", None, 500 + 1250),
-    ("0", "0.5", None, 500),
-    ("1", None, "0.5", 1250),
-    ("1", "0.5", "0.5", 500 + 625),
-    ("1", "1", None, 1000),
-]
-
-
-@pytest.mark.parametrize(("result", "void", "heat", "paid"), PAYOUTS)
-def test_the_table_of_the_document(
-    result: str, void: str | None, heat: str | None, paid: int
-) -> None:
-    assert payout_minor(1000, Decimal("2.5"), result, void, heat) == paid
-
-
-factors = st.none() | st.decimals(0, 1, places=4).map(str)
-odds_values = st.decimals("1.001", 1000, places=3)
-
-
-@given(st.integers(0, 10**12), odds_values, st.sampled_from(["0", "1"]), factors, factors)
-def test_a_payout_is_exact_and_rounded_down_once(
-    stake: int, odds: Decimal, result: str, void: str | None, heat: str | None
-) -> None:
-    v, h = Decimal(void or "0"), Decimal("1" if heat is None else heat)
-    exact = stake * (
-        v + (1 - v) * int(result) * h * odds
-    )  # at most 12 + 4 + 4 + 7 digits: decimal is exact here
-    assert payout_minor(stake, odds, result, void, heat) == exact.to_integral_value(ROUND_FLOOR)
-
-
-@given(st.integers(0, 10**12), odds_values, factors)
-def test_a_loss_pays_no_more_than_a_win(stake: int, odds: Decimal, void: str | None) -> None:
-    lost, won = (payout_minor(stake, odds, result, void) for result in "01")
-    assert 0 <= lost <= min(stake, won)
-    assert won <= stake * Fraction(odds)
-
-
-@pytest.mark.parametrize(
-    ("stake", "odds", "result", "void", "reason"),
-    [
-        (1000, "2", "-1", None, RejectCode.BAD_FIELD),
-        (1000, "2", "won", None, RejectCode.BAD_FIELD),
-        (1000, "2", "1", "1.5", RejectCode.BAD_FIELD),
-        (1000, "2", "1", "1e-9999999", RejectCode.BAD_FIELD),
-        (-1, "2", "1", None, RejectCode.BAD_AMOUNT),
-        (1000, "0.5", "1", None, RejectCode.BAD_AMOUNT),
-        (1000, "NaN", "1", None, RejectCode.BAD_AMOUNT),
-        (1000, "1E+999999", "1", None, RejectCode.BAD_AMOUNT),
-        (AMOUNT_MAX, "2", "1", None, RejectCode.BAD_AMOUNT),
-    ],
-)
-def test_what_has_no_payout(
-    stake: int, odds: str, result: str, void: str | None, reason: RejectCode
-) -> None:
-    with pytest.raises(Rejected) as caught:
-        payout_minor(stake, Decimal(odds), result, void)
-    assert caught.value.reason is reason
-
-
-def test_an_outcome_that_is_told_in_two_ways_is_believed_in_neither():
+def test_an_outcome_with_two_results_is_believed_in_neither():
     market = '<market id="1"><outcome id="1" result="1"/><outcome id="2" result="0"/><outcome id="1" result="{}"/></market>'
     same = read(settlement(market.format(1)))
     assert same[0] == same[2]
     assert [type(item) for item in same] == [MarketDraft] * 3
     other = read(settlement(market.format(0)))
     assert [type(item) for item in other] == [Rejected, MarketDraft, Rejected]
-    assert "in two ways" in other[0].detail
+    assert "two results" in other[0].detail

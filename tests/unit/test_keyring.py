@@ -56,7 +56,7 @@ def verdict(item: ItemResult) -> str:
 
 
 @pytest.mark.parametrize(
-    ("key", "seen", "said"),
+    ("key", "seen", "expected"),
     [
         (OLD, "2026-11-21T23:59:59Z", "VALID"),
         (OLD, "2026-11-22T11:59:59.999Z", "VALID"),
@@ -69,8 +69,8 @@ def verdict(item: ItemResult) -> str:
         ("dd" * 32, "2026-11-22T06:00:00Z", RejectCode.BAD_SIGNATURE),
     ],
 )
-def test_a_key_is_good_in_its_window(key: str, seen: str, said: str) -> None:
-    assert verdict(beat(key, seen)) == said
+def test_a_key_is_good_in_its_window(key: str, seen: str, expected: str) -> None:
+    assert verdict(beat(key, seen)) == expected
 
 
 def test_read_again_after_the_rotation_a_record_keeps_its_verdict() -> None:
@@ -108,7 +108,7 @@ def test_one_entry_is_as_before() -> None:
     assert verdict(beat(NEW, "1999-01-01T00:00:00Z", normaliser=plain)) == "VALID"
 
 
-def signed(key_hex: str, reference: str) -> dict[str, Any]:
+def sign(key_hex: str, reference: str) -> dict[str, Any]:
     item: dict[str, Any] = {"eventCode": "CAPTURE", "success": "true", "pspReference": reference}
     text = f"{reference}::::::CAPTURE:true".encode()
     signature = base64.b64encode(hmac.digest(bytes.fromhex(key_hex), text, "sha256")).decode()
@@ -126,9 +126,9 @@ def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
     money = {"amount": {"currency": "EUR", "value": 100}}
     items = [
         {"NotificationRequestItem": unsigned | money},
-        signed(OLD, "a"),
-        signed("dd" * 32, "b"),
-        signed(NEW, "c"),
+        sign(OLD, "a"),
+        sign("dd" * 32, "b"),
+        sign(NEW, "c"),
     ]
     keys = [
         {"id": "old", "hmac_hex": OLD, "valid_until": "2026-09-01"},
@@ -140,14 +140,14 @@ def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
         results = normaliser.normalise(
             raw_record("adyen", value, timestamp=ms_of_text("2026-11-22T06:00:00Z"))
         )
-        said = {
+        expected = {
             "u": "MISSING_ALLOWED",
             "a": RejectCode.BAD_SIGNATURE,
             "b": RejectCode.BAD_SIGNATURE,
             "c": "VALID",
         }
         names = [item["NotificationRequestItem"]["pspReference"] for item in batch]
-        assert [verdict(item) for item in results] == [said[name] for name in names]
+        assert [verdict(item) for item in results] == [expected[name] for name in names]
         details = {
             item.record_index: item.detail for item in results if isinstance(item, RejectedItem)
         }
@@ -158,7 +158,7 @@ def test_an_old_key_spoils_its_own_items_and_not_their_batch() -> None:
 
 
 def test_items_of_a_batch_may_be_signed_with_different_keys() -> None:
-    items = [signed(OLD, "a"), signed(NEW, "b"), signed("dd" * 32, "c"), signed(OLD, "d")]
+    items = [sign(OLD, "a"), sign(NEW, "b"), sign("dd" * 32, "c"), sign(OLD, "d")]
     value = json.dumps({"live": "true", "notificationItems": items})
     keys = [{"id": "1", "hmac_hex": OLD}, {"id": "2", "hmac_hex": NEW}]
     results = Normaliser(DIALECTS, {"adyen": keys}).normalise(raw_record("adyen", value))

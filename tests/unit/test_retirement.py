@@ -53,7 +53,7 @@ def test_a_warning_says_when_how_much_and_what_to_do(days, text):
     assert warning.endswith("have its connector speak version 2")
 
 
-def test_nobody_is_warned_of_a_version_that_nobody_sends():
+def test_a_version_without_traffic_is_not_warned_of():
     assert (
         format_warnings(
             [row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY
@@ -71,7 +71,7 @@ def test_without_another_version_the_warning_says_so():
     )
 
 
-def test_a_row_without_traffic_is_told_from_one_of_which_nothing_is_known():
+def test_no_traffic_and_unknown_traffic_are_distinguished():
     rows = [row("2", 12), row("1", None)]
     traffic = {("acme", "2"): VersionTraffic(7, "provider.acme.raw.v1-3@42", 1_795_183_400_123)}
     first, second = describe_versions(rows, traffic, TODAY)
@@ -89,27 +89,27 @@ def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
     days = [TODAY]
     watch = RetirementWatch([row("1", 3), row("2", None)], seen, lambda: days[-1])
 
-    def said() -> list[str]:
+    def warnings() -> list[str]:
         caplog.clear()
         watch.warn_new()
         return [record.getMessage() for record in caplog.records]
 
-    assert said() == []
+    assert warnings() == []
     seen["acme", "2"] += 5
-    assert said() == []
+    assert warnings() == []
     seen["acme", "1"] += 1
-    [first] = said()
+    [first] = warnings()
     assert first.startswith(
         "acme 1 is retired in 3 days (2026-11-25), and 1 event of it came to this worker"
     )
     seen["acme", "1"] += 1
-    assert said() == []
+    assert warnings() == []
     days.append(TODAY + timedelta(days=1))
-    [second] = said()
+    [second] = warnings()
     assert second.startswith("acme 1 is retired in 2 days")
-    assert said() == []
+    assert warnings() == []
     days.append(TODAY + timedelta(days=2))
-    assert said() == [], "nothing came since yesterday"
+    assert warnings() == [], "nothing came since yesterday"
 
 
 async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):

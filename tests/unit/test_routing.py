@@ -44,9 +44,9 @@ def dialects_of(file: str) -> Dialects:
     return Dialects(lambda: rows, dialect_of)
 
 
-def body(word: str, **said: Any) -> bytes:
+def body(word: str, **fields: Any) -> bytes:
     return json.dumps(
-        {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | said}
+        {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"} | fields}
     ).encode()
 
 
@@ -120,17 +120,19 @@ def test_a_retry_across_the_switch_is_the_same_event() -> None:
     assert (first.event_id, first.fingerprint) == (again.event_id, again.fingerprint)
 
 
-def test_fallbacks_are_counted_and_told_off_the_way() -> None:
+def test_fallbacks_are_counted_and_reported_off_the_path() -> None:
     normaliser = Normaliser(dialects_of("after.toml"), KEYS)
-    pile, stats = NormalisedBatch("acme"), NormaliseStats()
+    batch, stats = NormalisedBatch("acme"), NormaliseStats()
     for offset, value in enumerate((OLD, NEW, NEW, b"{")):
         record = raw_record("acme", value, SIGNED, timestamp=DECEMBER - 1, offset=offset)
-        pile.add_results([(record, normaliser.normalise(record))])
-    assert [(fell.record.offset, fell.provider, fell.fallback.used) for fell in pile.fallbacks] == [
+        batch.add_results([(record, normaliser.normalise(record))])
+    assert [
+        (fell.record.offset, fell.provider, fell.fallback.used) for fell in batch.fallbacks
+    ] == [
         (1, "acme", "2"),
         (2, "acme", "2"),
     ]
-    pile.count_into(stats)
+    batch.count_into(stats)
     assert stats.versions == {("acme", "1"): 1, ("acme", "2"): 2}
     assert stats.fallbacks == {("acme", "1", "2"): 2}
     assert (stats.records, stats.sent, stats.rejected) == (4, {TRANSACTIONS: 3}, {"MALFORMED": 1})
@@ -170,7 +172,7 @@ def test_a_version_that_checks_nothing_is_no_way_round_one_that_does() -> None:
     )  # nobody asked for checks
 
 
-def test_what_nobody_can_read_is_rejected_as_the_expected_version_says() -> None:
+def test_what_no_version_can_read_is_rejected_as_the_expected_one_says() -> None:
     [item] = Normaliser(dialects_of("after.toml"), KEYS).normalise(
         raw_record("acme", body("money_update"), SIGNED, timestamp=DECEMBER)
     )
@@ -198,27 +200,27 @@ class Scripted(Dialect):
 
     def reader(self, material: KeyMaterial | None) -> Reader:
         def read(record: RawRecord, headers: Headers) -> list[Item]:
-            said = dict(self.script).get(record.value or b"", (RejectCode.MALFORMED,))
-            if said and said[0] == "raise":
-                raise Rejected(said[1], "no")
-            return [item(one) for one in said]
+            results = dict(self.script).get(record.value or b"", (RejectCode.MALFORMED,))
+            if results and results[0] == "raise":
+                raise Rejected(results[1], "no")
+            return [item(one) for one in results]
 
         return read
 
 
-def item(said: Any) -> Item:
-    if isinstance(said, type):
-        raise said
-    if isinstance(said, RejectCode):
-        return Rejected(said, "no")
+def item(result: Any) -> Item:
+    if isinstance(result, type):
+        raise result
+    if isinstance(result, RejectCode):
+        return Rejected(result, "no")
     return Draft(
-        "op", said, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED"
+        "op", result, [Leg(Kind.WIN)], "p-1", None, None, False, None, None, False, "NOT_CHECKED"
     )
 
 
 def router(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> ProviderRouter:
     made = []
-    for number, (said, script) in enumerate(versions, 1):
+    for number, (fields, script) in enumerate(versions, 1):
         row = VersionRow(
             **(
                 {
@@ -228,7 +230,7 @@ def router(*versions: tuple[dict[str, Any], dict[bytes, tuple[Any, ...]]]) -> Pr
                     "state": VersionState.LIVE,
                     "source": "x",
                 }
-                | said
+                | fields
             )
         )
         made.append(Version(row, Scripted(script=tuple(script.items()))))
@@ -299,11 +301,11 @@ def draft_of(item: Item) -> Draft:
 def read(one: ProviderRouter, value: bytes) -> tuple[list[str], dict[int, tuple[str, str, str]]]:
     record = raw_record("acme", value)
     reading = one.read(record, dict(record.headers))
-    said = [
+    results = [
         item.reason if isinstance(item, Rejected) else draft_of(item).provider_tx_id
         for item in reading.items
     ]
-    return said, {
+    return results, {
         n: (f.expected, f.used, v.version) for n, (v, f) in reading.fallbacks_by_index.items()
     }
 
@@ -340,9 +342,9 @@ def test_other_rejections_are_final(code: RejectCode) -> None:
 def test_only_the_broken_items_of_a_batch_fall_back() -> None:
     new = {b"a": ("n-0", RejectCode.BAD_FIELD, RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME)}
     old = {b"a": ("o-0", "o-1", "o-2", RejectCode.BAD_TIME)}
-    said, fallen = read(router(({}, old), (NEWEST, new)), b"a")
-    assert said == ["n-0", "o-1", RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME]
-    assert fallen == {1: ("2", "1", "1")}
+    results, fallbacks = read(router(({}, old), (NEWEST, new)), b"a")
+    assert results == ["n-0", "o-1", RejectCode.BAD_SIGNATURE, RejectCode.BAD_TIME]
+    assert fallbacks == {1: ("2", "1", "1")}
 
 
 def test_a_version_that_counts_other_items_mends_nothing() -> None:
@@ -358,20 +360,20 @@ def test_a_version_that_can_read_nothing_of_it_is_no_fallback() -> None:
         ({"path": "x"}, {b"a": (RejectCode.BAD_FIELD, RejectCode.BAD_FIELD)}),
         (NEWEST | {"fallback": ("2", "1")}, {b"a": ("raise", RejectCode.UNKNOWN_OPERATION)}),
     )
-    said, fallen = read(versions, b"a")
-    assert said == ["from-1", RejectCode.BAD_TIME]
-    assert set(fallen.values()) == {("3", "1", "1")}
+    results, fallbacks = read(versions, b"a")
+    assert results == ["from-1", RejectCode.BAD_TIME]
+    assert set(fallbacks.values()) == {("3", "1", "1")}
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    ("item", "left"),
     [
         (("n-0", RejectCode.BAD_FIELD), ["n-0", RejectCode.BAD_FIELD]),
         (("raise", RejectCode.BAD_FIELD), None),
     ],
 )
-def test_a_mistake_in_another_version_costs_nothing_that_was_read(said: Any, left: Any) -> None:
-    versions = router(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": said}))
+def test_a_mistake_in_another_version_costs_nothing_that_was_read(item: Any, left: Any) -> None:
+    versions = router(({}, {b"a": (ZeroDivisionError,)}), (NEWEST, {b"a": item}))
     if left is not None:
         assert read(versions, b"a") == (left, {})
     else:
@@ -386,7 +388,7 @@ def test_a_fallback_says_why_it_was_one() -> None:
     assert reading.reader.version == "2"
 
 
-def test_with_one_version_nobody_asks() -> None:
+def test_with_one_version_nothing_is_matched() -> None:
     assert router(({}, {})).only_version is not None
     assert router(({}, {}), (NEWEST, {})).only_version is None
 
@@ -433,7 +435,7 @@ def test_a_provider_hears_the_version_that_it_spoke(value: bytes, version: bytes
     )
 
 
-def test_a_bad_header_keeps_nobody_from_an_answer() -> None:
+def test_a_record_with_a_bad_header_is_answered() -> None:
     both = answers({b"old": ("t",)}, {b"new": ("t",)})
     record = raw_record("acme", b"old", {"received-at": "soon"})
     assert both.answer(record, [Rejected(RejectCode.BAD_TIME, "")]).body == b"2"
@@ -447,7 +449,7 @@ def test_one_version_answers_whatever_it_was() -> None:
 
 
 @pytest.mark.parametrize("topic", ["provider.nobody.raw.v1", "wallet.outcomes.v1"])
-def test_nobody_answers_for_a_provider_that_nobody_knows(topic: str) -> None:
+def test_an_unknown_provider_has_no_answer(topic: str) -> None:
     with pytest.raises(Rejected) as rejection:
         answers({}).answer(raw_record("acme", b"x", topic=topic), [])
     assert rejection.value.reason is RejectCode.UNKNOWN_PROVIDER
@@ -455,8 +457,8 @@ def test_nobody_answers_for_a_provider_that_nobody_knows(topic: str) -> None:
 
 # --- whatever the versions make of it ---------------------------------------------------------------------------------
 
-SAID = st.sampled_from(["t-0", "t-1", *sorted(RejectCode)])
-SCRIPT = st.lists(SAID, min_size=1, max_size=3).map(tuple) | st.sampled_from(
+ITEMS = st.sampled_from(["t-0", "t-1", *sorted(RejectCode)])
+SCRIPT = st.lists(ITEMS, min_size=1, max_size=3).map(tuple) | st.sampled_from(
     sorted(RejectCode)
 ).map(lambda c: ("raise", c))
 
@@ -475,22 +477,22 @@ def test_nothing_that_some_version_can_read_is_lost_and_nothing_that_was_read_ch
             read(router(*made), b"a")
         assert rejection.value.reason is first[1]
         return
-    said, fallen = read(router(*made), b"a")
+    results, fallbacks = read(router(*made), b"a")
     if broken_whole:
         used = next(other for other in others if any(map(is_read, other)))
-        assert said == list(used)
-        assert set(fallen) == set(range(len(used)))
+        assert results == list(used)
+        assert set(fallbacks) == set(range(len(used)))
         return
     for index, one in enumerate(first):
         candidates = [
             other[index] for other in others if other[0] != "raise" and len(other) == len(first)
         ]
-        mended = next((other for other in candidates if is_read(other)), None)
-        if one in STRUCTURAL and mended is not None:
-            assert (said[index], index in fallen) == (mended, True)
+        by_fallback = next((other for other in candidates if is_read(other)), None)
+        if one in STRUCTURAL and by_fallback is not None:
+            assert (results[index], index in fallbacks) == (by_fallback, True)
         else:
-            assert (said[index], index in fallen) == (one, False)
+            assert (results[index], index in fallbacks) == (one, False)
 
 
-def is_read(said: Any) -> bool:
-    return isinstance(said, str) and said.startswith("t-")
+def is_read(result: Any) -> bool:
+    return isinstance(result, str) and result.startswith("t-")

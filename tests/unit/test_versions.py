@@ -50,8 +50,8 @@ def toml(*rows: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def row(**said) -> VersionRow:
-    return VersionRow(**(ROW | {"state": VersionState.LIVE} | said))
+def row(**fields) -> VersionRow:
+    return VersionRow(**(ROW | {"state": VersionState.LIVE} | fields))
 
 
 def test_a_row_says_all_that_there_is_to_say() -> None:
@@ -102,12 +102,12 @@ def test_a_row_says_all_that_there_is_to_say() -> None:
         ({"path": '"("'}, "path must be a regular expression"),
         ({"path": '""'}, "must not be empty"),
         ({"content": '""'}, "must not be empty"),
-        ({"fallback": '["1"]'}, "falls back on '1', which is no other version of it"),
-        ({"fallback": '["2"]'}, "falls back on '2', which is no other version of it"),
+        ({"fallback": '["1"]'}, "falls back on '1', which is not another version of it"),
+        ({"fallback": '["2"]'}, "falls back on '2', which is not another version of it"),
         ({"colour": '"red"'}, "unknown field `colour`"),
     ],
 )
-def test_a_mistake_is_said_with_its_row(change, message) -> None:
+def test_a_mistake_is_reported_with_its_row(change, message) -> None:
     with pytest.raises(UsageError, match=message) as refusal:
         read_rows(toml({"provider": '"other"'}, change), "test.toml")
     assert "test.toml" in str(refusal.value)
@@ -125,7 +125,7 @@ def test_a_mistake_is_said_with_its_row(change, message) -> None:
         ("version = [1]", "row 1: Expected `object`, got `int`"),
         ("[[version]]\nprovider = 'acme'", "missing required field"),
         (toml({}, {}), "acme 1 is there 2 times"),
-        (toml({}, {"version": '"2"'}), "known by nothing that another live version of acme is not"),
+        (toml({}, {"version": '"2"'}), "has the same keys as another live version of acme"),
     ],
 )
 def test_a_file_that_cannot_be_used(text, message) -> None:
@@ -137,7 +137,7 @@ def test_an_empty_file_has_no_rows() -> None:
     assert read_rows("# nobody yet", "test.toml") == ()
 
 
-def test_which_row_is_asked_first() -> None:
+def test_which_row_is_matched_first() -> None:
     plain, old = row(version="1"), row(version="0", state=VersionState.DEPRECATED)
     soon, later = row(version="2", from_=date(2026, 2, 1)), row(version="3", from_=date(2026, 3, 1))
     marked, twice = row(version="4", path="/v4/"), row(version="5", path="/v5/", header="x-v=5")
@@ -180,15 +180,15 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("fields", "message"),
     [
         (
             {"adapter": "streams.providers.nobody:Nobody"},
-            "there is no module streams.providers.nobody",
+            "module streams.providers.nobody does not exist",
         ),
-        ({"adapter": "streams.providers.adyen:Nobody"}, "is no Dialect"),
-        ({"adapter": "streams.providers.adyen:RejectCode"}, "is no Dialect"),
-        ({"provider": "acme"}, "speaks for 'adyen'"),
+        ({"adapter": "streams.providers.adyen:Nobody"}, "is not a Dialect"),
+        ({"adapter": "streams.providers.adyen:RejectCode"}, "is not a Dialect"),
+        ({"provider": "acme"}, "is an adapter of 'adyen'"),
         ({"settings": {"accept": True}}, "has no setting 'accept'; it has accept_test"),
         ({"settings": {"accept_test": "yes"}}, "settings: Expected `bool`"),
         (
@@ -201,10 +201,10 @@ def test_without_a_word_all_other_versions_are_tried_the_newest_first() -> None:
         ),
     ],
 )
-def test_an_adapter_that_cannot_be_made(said, message) -> None:
+def test_an_adapter_that_cannot_be_made(fields, message) -> None:
     with pytest.raises(UsageError, match=message) as refusal:
-        dialect_of(row(**({"provider": "adyen"} | said)))
-    assert str(refusal.value).startswith(f"{said.get('provider', 'adyen')} 1")
+        dialect_of(row(**({"provider": "adyen"} | fields)))
+    assert str(refusal.value).startswith(f"{fields.get('provider', 'adyen')} 1")
 
 
 def test_settings_are_the_adapters_fields() -> None:

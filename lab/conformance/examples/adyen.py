@@ -1,6 +1,4 @@
-"""Adyen's notices of a deposit's life: one request with several items, and single ones; each item
-signed by itself.
-"""
+"""Adyen's notices of a deposit's life, single ones and several in a request, each item signed."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from lab.conformance.examples.fill import Example, Expected, Fill, units
@@ -31,7 +30,7 @@ _AMSTERDAM: Final = timezone(timedelta(hours=1))
 
 
 def examples(fill: Fill) -> list[Example]:
-    """An authorisation; a batch of what follows it; a refusal, a chargeback without signature."""
+    """Return an authorisation, a batch of what follows it, a refusal, an unsigned chargeback."""
     authorised, captured, refunded, failed, cancelled, charged, refused = _items(fill)
     return [
         _batch(fill, "an authorisation", authorised),
@@ -43,7 +42,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The same items from the last to the first, two a request."""
+    """Return the same items from the last to the first, two a request."""
     items = _items(fill)[::-1]
     return [
         _batch(fill, f"request {at // 2}", *items[at : at + 2]) for at in range(0, len(items), 2)
@@ -55,59 +54,18 @@ _Item = tuple[dict[str, Any], Expected]
 
 def _items(fill: Fill) -> list[_Item]:
     paid, back = (fill.amount(n, _DECIMALS.get(fill.currency)) for n in range(2))
-    psp = _psp_reference(fill, 1)
-    opened, original = ("deposit.opened", fill.tx(0)), ("AUTHORISATION", psp)
+    refs = [_psp_reference(fill, n) for n in range(1, 8)]
+    opened, authorised = ("deposit.opened", fill.tx(0)), ("AUTHORISATION", refs[0])
+    notice = partial(_item, fill)
+    later = partial(_item, fill, original=refs[0])
     return [
-        _item(fill, "AUTHORISATION", psp, paid, "DEPOSIT", opened),
-        _item(
-            fill, "CAPTURE", _psp_reference(fill, 2), paid, "INFORMATIONAL", opened, original=psp
-        ),
-        _item(
-            fill,
-            "REFUND",
-            _psp_reference(fill, 3),
-            back,
-            "DEPOSIT_REVERSAL",
-            original,
-            original=psp,
-        ),
-        _item(
-            fill,
-            "REFUND",
-            _psp_reference(fill, 4),
-            back,
-            "INFORMATIONAL",
-            opened,
-            original=psp,
-            success=False,
-        ),
-        _item(
-            fill,
-            "CANCELLATION",
-            _psp_reference(fill, 5),
-            paid,
-            "DEPOSIT_REVERSAL",
-            original,
-            original=psp,
-        ),
-        _item(
-            fill,
-            "CHARGEBACK",
-            _psp_reference(fill, 6),
-            back,
-            "DEPOSIT_REVERSAL",
-            original,
-            original=psp,
-        ),
-        _item(
-            fill,
-            "AUTHORISATION",
-            _psp_reference(fill, 7),
-            paid,
-            "INFORMATIONAL",
-            opened,
-            success=False,
-        ),
+        notice("AUTHORISATION", refs[0], paid, "DEPOSIT", opened),
+        later("CAPTURE", refs[1], paid, "INFORMATIONAL", opened),
+        later("REFUND", refs[2], back, "DEPOSIT_REVERSAL", authorised),
+        later("REFUND", refs[3], back, "INFORMATIONAL", opened, success=False),
+        later("CANCELLATION", refs[4], paid, "DEPOSIT_REVERSAL", authorised),
+        later("CHARGEBACK", refs[5], back, "DEPOSIT_REVERSAL", authorised),
+        notice("AUTHORISATION", refs[6], paid, "INFORMATIONAL", opened, success=False),
     ]
 
 
@@ -150,9 +108,9 @@ def _item(
 
 
 def _batch(fill: Fill, name: str, *items: _Item) -> Example:
-    said = [{"NotificationRequestItem": item} for item, _ in items]
+    entries = [{"NotificationRequestItem": item} for item, _ in items]
     body = json.dumps(
-        {"live": "false", "notificationItems": said}, separators=(",", ":"), ensure_ascii=False
+        {"live": "false", "notificationItems": entries}, separators=(",", ":"), ensure_ascii=False
     )
     headers = fill.headers("application/json", "/adyen/notifications")
     return Example(

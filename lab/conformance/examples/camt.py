@@ -1,5 +1,6 @@
-"""A day of the casino's bank: a notification and a statement with deposits, a return, a payout,
-twins, nothing.
+"""A day of the casino's bank in a notification and a statement.
+
+They hold deposits, a return, a payout, twins, and nothing.
 """
 
 from __future__ import annotations
@@ -32,21 +33,22 @@ _Entry = tuple[str, tuple[Expected, ...]]
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A camt.054 of version 8, a camt.053 of version 2, and a statement in which nothing happened."""
+    """Return a camt.054 of version 8, a camt.053 of version 2, and a statement without entries."""
     return [
-        _file(fill, "camt.054", "08", "N1", _notified(fill)),
+        _file(fill, "camt.054", "08", "N1", _notification_entries(fill)),
         _file(fill, "camt.053", "02", "S1", [_single(fill), _pending(fill)]),
         _file(fill, "camt.053", "02", "S2", []),
     ]
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """An entry a file, the last one first: what has the bank's reference needs no statement around
-    it.
+    """Return an entry per file, the last one first.
+
+    Entries with the bank's reference need no statement around them.
     """
     files = [
         _file(fill, "camt.054", "08", f"N{n}", [entry])
-        for n, entry in enumerate(_notified(fill)[::-1], 5)
+        for n, entry in enumerate(_notification_entries(fill)[::-1], 5)
     ]
     rest = [
         _file(fill, "camt.053", "04", "S9", [_pending(fill), _single(fill)]),
@@ -55,17 +57,18 @@ def rebatch(fill: Fill) -> list[Example]:
     return files + rest
 
 
-def _notified(fill: Fill) -> list[_Entry]:
-    return [_batch(fill), _returned(fill), _payout(fill)]
+def _notification_entries(fill: Fill) -> list[_Entry]:
+    return [_batch(fill), _return(fill), _payout(fill)]
 
 
 def _batch(fill: Fill) -> _Entry:
-    """Four payments under one booking: one with an id of its own, one that names no deposit, two
-    alike in all.
+    """Return four payments under one booking.
+
+    One has an id of its own, one names no deposit, two are alike in everything.
     """
     amounts = [fill.amount(n) for n in range(3)]
     entry_ref, transaction = f"ACSR{fill.uuid(10)[:18]}", fill.uuid(11)
-    payer = _spaced(fill.tx(1))
+    payer = _single_spaced(fill.tx(1))
     twin = (
         _order(fill, 12, "NOTPROVIDED"),
         amounts[2],
@@ -77,14 +80,13 @@ def _batch(fill: Fill) -> _Entry:
         f"<Strd><CdtrRefInf><Ref>{_deposit(fill, 0)}</Ref></CdtrRefInf></Strd>",
     )
     nameless = (_order(fill, 13, payer), amounts[1], "<Ustrd>for the game</Ustrd>")
-    inner = "".join(_detail(fill, *part) for part in (own, nameless, twin, twin))
+    inner = "".join(_detail(fill, *payment) for payment in (own, nameless, twin, twin))
     total = sum(amounts, amounts[2])
-    key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escaped(payer)}||"
-    twins = (
-        f"{_ACCOUNT}|{entry_ref}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
-    )
+    account = f"{_ACCOUNT}|{entry_ref}"
+    key = f"{account}|{_money(fill, amounts[1])}||{_instruction(fill, 13)}|{_escape(payer)}||"
+    twins = f"{account}|{_money(fill, amounts[2])}||{_instruction(fill, 12)}|NOTPROVIDED||"
     expects = (
-        _deposited(
+        _deposit_expected(
             f"{_ACCOUNT}|UETR={transaction}|{_money(fill, amounts[0])}",
             amounts[0],
             _deposit(fill, 0),
@@ -92,16 +94,16 @@ def _batch(fill: Fill) -> _Entry:
         Expected(
             "CRDT", key, None, (("DEPOSIT", amounts[1]),), ("unmatched", key[:128]), _UNSIGNED
         ),
-        _deposited(twins, amounts[2], _deposit(fill, 2)),
-        _deposited(f"{twins}#2", amounts[2], _deposit(fill, 2)),
+        _deposit_expected(twins, amounts[2], _deposit(fill, 2)),
+        _deposit_expected(f"{twins}#2", amounts[2], _deposit(fill, 2)),
     )
     return _entry(
         fill, "CRDT", total, entry_ref, f"<Btch><NbOfTxs>4</NbOfTxs></Btch>{inner}"
     ), expects
 
 
-def _returned(fill: Fill) -> _Entry:
-    """A deposit's direct debit that the player's bank took back."""
+def _return(fill: Fill) -> _Entry:
+    """Return a deposit's direct debit that the player's bank took back."""
     amount, entry_ref = fill.amount(0), f"ACSR{fill.uuid(20)[:18]}"
     inner = (
         f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 0)}</EndToEndId></Refs>"
@@ -115,7 +117,7 @@ def _returned(fill: Fill) -> _Entry:
 
 
 def _payout(fill: Fill) -> _Entry:
-    """Money to a player: the cashier has booked it already."""
+    """Return money to a player: the cashier has booked it already."""
     amount, entry_ref = fill.amount(1), f"ACSR{fill.uuid(21)[:18]}"
     key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
     return _entry(fill, "DBIT", amount, entry_ref, ""), (
@@ -124,24 +126,24 @@ def _payout(fill: Fill) -> _Entry:
 
 
 def _single(fill: Fill) -> _Entry:
-    """A deposit as older versions have it: the status bare, the amount only at the entry."""
+    """Return a deposit as older versions have it: the status bare, the amount only at the entry."""
     amount, entry_ref = fill.amount(3), f"ACSR{fill.uuid(30)[:18]}"
     inner = f"<TxDtls><Refs><EndToEndId>{_deposit(fill, 3)}</EndToEndId></Refs></TxDtls>"
     key = f"{_ACCOUNT}|{entry_ref}|{_money(fill, amount)}"
     return _entry(fill, "CRDT", amount, entry_ref, inner, "<Sts>BOOK</Sts>"), (
-        _deposited(key, amount, _deposit(fill, 3)),
+        _deposit_expected(key, amount, _deposit(fill, 3)),
     )
 
 
 def _pending(fill: Fill) -> _Entry:
-    """The same payment a day before, when the bank only expected it."""
+    """Return the same payment a day before, when the bank only expected it."""
     text, expects = _single(fill)
     leg = (("INFORMATIONAL", fill.amount(3)),)
     expected = Expected("CRDT:PDNG", expects[0].tx_id, None, leg, expects[0].reference, _UNSIGNED)
     return text.replace("<Sts>BOOK</Sts>", "<Sts>PDNG</Sts>"), (expected,)
 
 
-def _deposited(tx_id: str, amount: Decimal, deposit: str) -> Expected:
+def _deposit_expected(tx_id: str, amount: Decimal, deposit: str) -> Expected:
     return Expected(
         "CRDT", tx_id, None, (("DEPOSIT", amount),), ("deposit.opened", deposit), _UNSIGNED
     )
@@ -156,23 +158,24 @@ def _instruction(fill: Fill, n: int) -> str:
 
 
 def _order(fill: Fill, n: int, end_to_end_id: str) -> str:
-    return f"<InstrId>{_instruction(fill, n)}</InstrId><EndToEndId>{escape(end_to_end_id)}</EndToEndId>"
+    instruction = f"<InstrId>{_instruction(fill, n)}</InstrId>"
+    return f"{instruction}<EndToEndId>{escape(end_to_end_id)}</EndToEndId>"
 
 
 def _money(fill: Fill, amount: Decimal) -> str:
     return f"{units(amount, fill.scale)}{fill.currency}"
 
 
-def _spaced(text: str) -> str:
+def _single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("%", "%25").replace("|", "%7C")
 
 
-def _printed(fill: Fill, amount: Decimal) -> str:
-    """With up to five decimals, of which those beyond the currency's are zeros."""
+def _print_amount(fill: Fill, amount: Decimal) -> str:
+    """Print an amount with up to five decimals, of which those beyond the currency's are zeros."""
     return plain(amount) + (
         "0" * fill.pick(9, 6 - fill.scale) if amount.as_tuple().exponent else ""
     )
@@ -180,7 +183,7 @@ def _printed(fill: Fill, amount: Decimal) -> str:
 
 def _detail(fill: Fill, refs: str, amount: Decimal, remittance: str) -> str:
     return (
-        f'<TxDtls><Refs>{refs}</Refs><Amt Ccy="{fill.currency}">{_printed(fill, amount)}</Amt>'
+        f'<TxDtls><Refs>{refs}</Refs><Amt Ccy="{fill.currency}">{_print_amount(fill, amount)}</Amt>'
         f"<CdtDbtInd>CRDT</CdtDbtInd><RmtInf>{remittance}</RmtInf></TxDtls>"
     )
 
@@ -196,9 +199,11 @@ def _entry(
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}+00:00"
     inner = f"<NtryDtls>{details}</NtryDtls>" if details else ""
     return (
-        f'<Ntry><Amt Ccy="{fill.currency}">{_printed(fill, amount)}</Amt><CdtDbtInd>{direction}</CdtDbtInd>'
+        f'<Ntry><Amt Ccy="{fill.currency}">{_print_amount(fill, amount)}</Amt>'
+        f"<CdtDbtInd>{direction}</CdtDbtInd>"
         f"{status}<BookgDt><DtTm>{at}</DtTm></BookgDt><ValDt><Dt>{at[:10]}</Dt></ValDt>"
-        f"<AcctSvcrRef>{ref}</AcctSvcrRef><BkTxCd><Prtry><Cd>NTRF</Cd></Prtry></BkTxCd>{inner}</Ntry>"
+        f"<AcctSvcrRef>{ref}</AcctSvcrRef><BkTxCd><Prtry><Cd>NTRF</Cd></Prtry></BkTxCd>"
+        f"{inner}</Ntry>"
     )
 
 
@@ -211,9 +216,11 @@ def _file(
     balance = _BALANCE if message == "camt.053" else ""
     copy = "<CpyDplctInd>DUPL</CpyDplctInd>" if fill.sending else ""
     body = (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<Document xmlns="{_NAMESPACE}:{message}.001.{version}">'
+        f'<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<Document xmlns="{_NAMESPACE}:{message}.001.{version}">'
         f"<{root}><GrpHdr><MsgId>{fill.request_id()[:18]}</MsgId><CreDtTm>{at}</CreDtTm></GrpHdr>"
-        f"<{container}><Id>{own_id}</Id><CreDtTm>{at}</CreDtTm>{copy}<Acct><Id><IBAN>{_ACCOUNT}</IBAN></Id></Acct>"
+        f"<{container}><Id>{own_id}</Id><CreDtTm>{at}</CreDtTm>{copy}"
+        f"<Acct><Id><IBAN>{_ACCOUNT}</IBAN></Id></Acct>"
         f"{balance}{''.join(text for text, _ in entries)}</{container}></{root}></Document>"
     )
     nothing = Expected(

@@ -1,13 +1,12 @@
-"""What an adapter's examples are made of: contents to fill in, the messages made of them, and what
-must be read there.
+"""The parts of an adapter's examples: contents, messages made of them, what must be read there.
 
 The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the
 name of the module that holds the adapter's class: those of `streams.providers.hub88:Hub88` in
 `hub88.py`. Nothing else names them. Such a module exposes
 
-- `KEYS`: the key material that the keyring would hold for this provider, secrets of its own made up
-  for it. An empty mapping says that the provider signs nothing that its adapter could check. For
-  RSA take the pair of `rsa_keys.py`.
+- `KEYS`: the key material that the keyring would hold for this provider, with invented secrets. An
+  empty mapping says that the provider signs nothing that its adapter could check. For RSA take the
+  pair of `rsa_keys.py`.
 - `examples(fill)`: the messages of a whole round (bet, win, rollback, a free round, a win of zero,
   odd but legal spellings) as this provider would send and sign them, each with what must be read in
   it. Pure: same fill, same bytes.
@@ -15,17 +14,17 @@ name of the module that holds the adapter's class: those of `streams.providers.h
   here.
 - `rebatch(fill)`: only where messages have several items: the same items as in `examples(fill)`, in
   another order and cut into other messages.
-- `OTHER_KEYS` (optional): key material of somebody else, under which nothing of this provider's is
-  signed rightly; by default every entry of `KEYS` with one digit or letter changed.
+- `OTHER_KEYS` (optional): key material of another party, under which none of this provider's
+  signatures is right; by default every entry of `KEYS` with one digit or letter changed.
 - `payload(example)`: only where bodies are neither JSON, XML, Avro nor a form: the body as the
   value that the payload schema describes.
-- `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers tell the balance in
-  units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they tell no balance.
+- `BALANCE_DECIMALS`: only where the provider waits for decisions: its answers state the balance in
+  units of 10**-BALANCE_DECIMALS (Hub88: 5; major units: 0). None if they state no balance.
 
 Text of a hostile fill must be escaped as the format asks for (`&lt;`, `%20`): the provider's code
 did that too.
 
-The conformance suite, `pitboss providers fuzz` and `pitboss bench adapters` live on these modules.
+The conformance suite, `pitboss providers fuzz` and `pitboss bench adapters` use these modules.
 """
 
 from __future__ import annotations
@@ -44,8 +43,9 @@ from schemas.money import AMOUNT_MAX, EXPONENTS
 from schemas.topics import raw_topic
 
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC", "ISK", "CLP")
-"""One of each number of decimals that a wallet can have (2, 0, 3, 4, 6, 8), and two that Adyen
-counts otherwise.
+"""One currency per number of decimals that a wallet can have, and two that Adyen counts otherwise.
+
+The numbers are 2, 0, 3, 4, 6 and 8.
 """
 
 AT_MS: Final = 1_795_183_400_123
@@ -95,13 +95,13 @@ _HOSTILE_MINOR: Final = (
 
 @dataclass(frozen=True)
 class Fill:
-    """The content of one round, a pure function of `seed`; each part can be asked for again and
-    stays what it is.
+    """The content of one round, a pure function of `seed`.
 
-    `sending` counts how often the provider has sent this content: `request_id` and the times differ
-    between two sendings, everything else is the same. A `hostile` fill has legal text that careless
-    code breaks on, and amounts up to and beyond what 64 bits hold: an adapter may reject it, but
-    must never read anything else than what it says.
+    Each part stays the same however often it is read. `sending` counts how often the provider has
+    sent this content: `request_id` and the times differ between two sendings, everything else is
+    the same. A `hostile` fill has legal text that careless code breaks on, and amounts up to and
+    beyond what 64 bits hold: an adapter may reject it, but must never read anything else than what
+    it says.
     """
 
     seed: int
@@ -110,7 +110,10 @@ class Fill:
     sending: int = 0
     hostile: bool = False
     amounts: int = 0
-    """Another number here, and the same ids stand for other amounts: a conflict, not a retry."""
+    """The variant of the amounts.
+
+    With another number the same ids stand for other amounts: a conflict, not a retry.
+    """
 
     @property
     def at_ms(self) -> int:
@@ -129,7 +132,7 @@ class Fill:
 
     @property
     def scale(self) -> int:
-        """Decimals of the currency's minor unit; 2 for a code that nobody knows."""
+        """Decimals of the currency's minor unit; 2 for an unknown code."""
         return EXPONENTS.get(self.currency.upper(), 2)
 
     @property
@@ -153,55 +156,60 @@ class Fill:
         return self._hostile_text("campaign") or f"camp-{self._number('campaign') % 10**4:04d}"
 
     def tx(self, n: int = 0) -> str:
-        """The n-th transaction id of this round.
+        """Return the n-th transaction id of this round.
 
-        Unique over fills; may be odd text in a hostile one.
+        It is unique over fills; in a hostile one it may be odd text.
         """
         return self._hostile_text(f"tx{n}") or f"tx-{self.uuid(n)}"
 
     def uuid(self, n: int = 0) -> str:
-        """The n-th id where a provider wants a UUID (version 4 in form)."""
+        """Return the n-th id where a provider wants a UUID (version 4 in form)."""
         return _uuid_text(self._digest(f"uuid{n}"))
 
     def number(self, n: int = 0) -> int:
-        """The n-th id where a provider wants a number: 1 to 2**53 - 1, unique as far as that goes."""
+        """Return the n-th id where a provider wants a number.
+
+        It is from 1 to 2**53 - 1, unique as far as that goes.
+        """
         return 1 + self._number(f"number{n}") % (2**53 - 1)
 
     def request_id(self, n: int = 0) -> str:
-        """A UUID that differs between two sendings of the same content: request ids, sequence
-        numbers, nonces.
+        """Return a UUID that differs between two sendings of the same content.
+
+        It is for request ids, sequence numbers and nonces.
         """
         return _uuid_text(self._digest(f"request{n}/{self.sending}"))
 
     def pick(self, n: int, of: int) -> int:
-        """The n-th free choice, 0 to `of` - 1: for spellings that may vary from fill to fill."""
+        """Return the n-th free choice, 0 to `of` - 1, for spellings that vary from fill to fill."""
         return self._number(f"pick{n}") % of
 
     def amount(self, n: int = 0, decimals: int | None = None) -> Decimal:
-        """The n-th amount in major units: at most the currency's decimals, and at most `decimals`
-        where given.
+        """Return the n-th amount in major units.
 
-        Above zero in a valid fill; a hostile one has zeros and amounts that no wallet can hold.
+        It has at most the currency's decimals, and at most `decimals` where given. Above zero in a
+        valid fill; a hostile one has zeros and amounts that no wallet can hold.
         """
         scale = self.scale if decimals is None else min(self.scale, decimals)
-        chance = self._number(f"amount{n}/{self.amounts}")
-        if self.hostile and chance % 4 == 0:
-            minor = _HOSTILE_MINOR[(chance >> 8) % len(_HOSTILE_MINOR)]
-        elif self.hostile and chance % 4 == 1:
-            # More digits than a float holds, and fewer than 64 bits do: who takes a detour over a
-            # float shows here.
-            minor = 1 + (chance >> 16) % 10 ** (13 + (chance >> 8) % 7)
+        draw = self._number(f"amount{n}/{self.amounts}")
+        if self.hostile and draw % 4 == 0:
+            minor = _HOSTILE_MINOR[(draw >> 8) % len(_HOSTILE_MINOR)]
+        elif self.hostile and draw % 4 == 1:
+            # More digits than a float holds, and fewer than 64 bits do: code that converts to a
+            # float fails here.
+            minor = 1 + (draw >> 16) % 10 ** (13 + (draw >> 8) % 7)
         else:
             # Sizes as they come: one minor unit, some coins, a day's pay, a jackpot.
-            size = (10, 10**3, 10**5, _MAJOR_MAX * 10**scale)[(chance >> 8) % 4]
-            minor = 1 + (chance >> 16) % size
+            size = (10, 10**3, 10**5, _MAJOR_MAX * 10**scale)[(draw >> 8) % 4]
+            minor = 1 + (draw >> 16) % size
         return Decimal(minor).scaleb(-scale)
 
     def headers(
         self, content_type: str, path: str, more: Mapping[str, bytes] | None = None
     ) -> dict[str, bytes]:
-        """A connector's headers around a POST to `path`; `more` are the provider's own, by
-        lower-case name.
+        """Return a connector's headers around a POST to `path`.
+
+        `more` are the provider's own, by lower-case name.
         """
         return {
             "content-type": content_type.encode(),
@@ -214,7 +222,7 @@ class Fill:
         }
 
     def again(self) -> Self:
-        """The same content sent once more: later, and with other request ids."""
+        """Return the same content sent once more: later, and with other request ids."""
         return replace(self, sending=self.sending + 1)
 
     def _digest(self, name: str) -> bytes:
@@ -226,18 +234,18 @@ class Fill:
     def _hostile_text(self, name: str) -> str | None:
         if not self.hostile:
             return None
-        chance = self._number("hostile" + name)
+        draw = self._number("hostile" + name)
         # Half of them stay tame: in a message where everything is odd, the first oddity hides the
         # others.
-        return None if chance % 2 else _HOSTILE_TEXTS[(chance >> 1) % len(_HOSTILE_TEXTS)]
+        return None if draw % 2 else _HOSTILE_TEXTS[(draw >> 1) % len(_HOSTILE_TEXTS)]
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What must be read of one item of a message.
+    """The content that must be read of one item of a message.
 
     `legs` are (kind, amount in major units or None). `reference` is (operation, transaction id).
     `signature` is the verdict under `KEYS`. Make those of player events, market events and
-    rejections with `event` and `rejected`.
+    rejections with `event` and `rejection`.
     """
 
     operation: str
@@ -247,7 +255,7 @@ class Expected(msgspec.Struct, frozen=True):
     reference: tuple[str, str] | None = None
     signature: str = SignatureVerdict.VALID.value
     currency: str | None = None
-    """Of the legs' amounts, where it is not the fill's."""
+    """Currency of the legs' amounts, where it is not the fill's."""
     at_ms: int | None = None
     """The provider's clock as read from the message.
 
@@ -265,27 +273,30 @@ class Expected(msgspec.Struct, frozen=True):
         *,
         signature: str = SignatureVerdict.VALID.value,
     ) -> Self:
-        """A PlayerDraft under its `provider_event_id`, or a MarketDraft under `market_id_text`."""
+        """Make the expectation of a player event or a market event.
+
+        A PlayerDraft is named by its `provider_event_id`, a MarketDraft by `market_id_text`.
+        """
         return cls(operation, event_id, player_id, signature=signature, is_event=True)
 
     @classmethod
     def rejection(cls, code: RejectCode) -> Self:
-        """An item that every adapter of this provider must refuse, with this code."""
+        """Make the expectation of an item that every adapter must refuse with this code."""
         return cls("", "", None, code=code)
 
 
 def market_id_text(match_id: str, market_id: str, specifiers: str, outcome_id: str | None) -> str:
-    """How `Expected.event` names a MarketDraft, which has no id of its own."""
+    """Return the name that `Expected.event` gives to a MarketDraft, which has no id of its own."""
     return "/".join((match_id, market_id, specifiers, outcome_id or ""))
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One message as it reaches the raw topic: headers by lower-case name, the raw key, the exact
-    bytes.
+    """One message as it reaches the raw topic.
 
-    `schema` names the payload schema (the folder under `schemas/providers/<provider>`) that the
-    body fulfils. None: the folder named as the first item's operation, or the provider's only
-    folder. A message whose items are all rejected need not fulfil any.
+    It has headers by lower-case name, the raw key, and the exact bytes. `schema` names the payload
+    schema (the folder under `schemas/providers/<provider>`) that the body fulfils. None: the folder
+    named as the first item's operation, or the provider's only folder. A message whose items are
+    all rejected need not fulfil any.
     """
 
     name: str
@@ -316,8 +327,9 @@ def record(
     offset: int = 0,
     appended_at_ms: int | None = None,
 ) -> ExampleRecord:
-    """The raw record of an example; by default the broker appends it shortly after its
-    `received-at`.
+    """Return the raw record of an example.
+
+    By default the broker appends it shortly after its `received-at`.
     """
     if appended_at_ms is None:
         received_at = example.headers.get("received-at", b"")
@@ -330,19 +342,19 @@ def record(
 
 
 def plain(amount: Decimal) -> str:
-    """An amount without exponent: `1E+2` is 100."""
+    """Return an amount without exponent: `1E+2` is 100."""
     return f"{amount:f}"
 
 
 def units(amount: Decimal, decimals: int) -> int:
-    """An amount in units of 10**-decimals, exactly.
+    """Return an amount in units of 10**-decimals, exactly.
 
-    Raises ValueError where it does not come out even.
+    Raises ValueError where it is not a whole number of them.
     """
     scaled = amount.scaleb(decimals)
     whole = int(scaled)
     if whole != scaled:
-        message = f"{amount} is no whole number of units of 10^-{decimals}"
+        message = f"{amount} is not a whole number of units of 10^-{decimals}"
         raise ValueError(message)
     return whole
 

@@ -1,4 +1,4 @@
-"""Finds the examples of a dialect by convention; nobody registers them."""
+"""The examples of a dialect, found by convention and not registered anywhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Make: TypeAlias = Callable[[Fill], list[Example]]
 
 
 class Examples(msgspec.Struct, frozen=True):
-    """What an examples module exposes; `fill.py` says what each is.
+    """The content of an examples module; `fill.py` documents each field.
 
-    `has_balance`: whether it says anything of it.
+    `has_balance`: it defines BALANCE_DECIMALS.
     """
 
     keys: KeyMaterial
@@ -35,7 +35,7 @@ class Examples(msgspec.Struct, frozen=True):
 
 
 def examples_of(dialect: Dialect) -> Examples:
-    """The examples of this dialect.
+    """Return the examples of this dialect.
 
     Raises UsageError where there are none or the module lacks something.
     """
@@ -52,7 +52,7 @@ def examples_of(dialect: Dialect) -> Examples:
 
 
 def examples_module(dialect: Dialect) -> str:
-    """The module where a dialect's examples stand: named as the module of its class."""
+    """Return the module with a dialect's examples: named as the module of its class."""
     return f"{PACKAGE}.{type(dialect).__module__.rpartition('.')[2]}"
 
 

@@ -1,4 +1,4 @@
-"""What the casino's own cashier and back office say: every operation of the house dialect once."""
+"""The messages of the casino's own cashier and back office: every operation."""
 
 from __future__ import annotations
 
@@ -21,57 +21,44 @@ _ACTOR: Final = {"actor": "ops-7", "reason": 'said <so> & "meant" it'}
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Deposit, withdrawal, adjustment, bonus, block and limit; a heartbeat names nobody."""
-    withdrawal = fill.tx(1)
-    of_withdrawal = {"withdrawal_id": withdrawal}
-    requested = ("withdrawal.requested", withdrawal)
+    """Return every operation, some in two forms, and a heartbeat, which names no player."""
+    return [*_cashier(fill), *_back_office(fill), _wagered_bonus(fill, 17), _heartbeat(fill)]
+
+
+def _cashier(fill: Fill) -> list[Example]:
+    """Return a deposit, a withdrawal in each state, adjustments, bonuses."""
+    of_withdrawal = {"withdrawal_id": fill.tx(1)}
+    refusal = of_withdrawal | {"reason": "no"}
+    requested = ("withdrawal.requested", fill.tx(1))
+    reversal = ("WITHDRAWAL_REVERSAL", None)
     campaign = {"campaign_id": fill.campaign}
     return [
         _money(fill, "deposit.opened", 0, "INFORMATIONAL", {"psp": "adyen"}),
         _money(fill, "withdrawal.requested", 1, "WITHDRAWAL"),
-        _said(fill, "withdrawal.approved", 2, ("INFORMATIONAL", None), of_withdrawal, requested),
-        _said(fill, "withdrawal.paid", 3, ("WITHDRAWAL", None), of_withdrawal, requested),
-        _said(
-            fill,
-            "withdrawal.refused",
-            4,
-            ("WITHDRAWAL_REVERSAL", None),
-            of_withdrawal | {"reason": "no"},
-            requested,
-        ),
+        _message(fill, "withdrawal.approved", 2, ("INFORMATIONAL", None), of_withdrawal, requested),
+        _message(fill, "withdrawal.paid", 3, ("WITHDRAWAL", None), of_withdrawal, requested),
+        _message(fill, "withdrawal.refused", 4, reversal, refusal, requested),
         _money(fill, "adjustment", 5, "ADJUSTMENT", _ACTOR),
         _money(fill, "adjustment", 6, "ADJUSTMENT", _ACTOR, below_zero=True),
         _money(fill, "bonus.granted", 7, "BONUS_GRANT", campaign),
         _money(fill, "bonus.released", 8, "BONUS_RELEASE", campaign),
         _money(fill, "bonus.forfeited", 9, "BONUS_FORFEIT", campaign),
-        _said(
-            fill,
-            "player.blocked",
-            10,
-            ("PLAYER_STATE", None),
-            {**_ACTOR, "alert_id": fill.uuid(99)},
-        ),
-        _said(fill, "player.released", 11, ("PLAYER_STATE", None), _ACTOR),
+    ]
+
+
+def _back_office(fill: Fill) -> list[Example]:
+    """Return blocks and limits, and an adjustment that a second person approves."""
+    state = ("PLAYER_STATE", None)
+    approval = {"actor": "ops-8", "proposal_id": fill.tx(13)}
+    proposed = ("adjustment.proposed", fill.tx(13))
+    return [
+        _message(fill, "player.blocked", 10, state, {**_ACTOR, "alert_id": fill.uuid(99)}),
+        _message(fill, "player.released", 11, state, _ACTOR),
         _money(fill, "player.limited", 12, "PLAYER_STATE", _ACTOR),
         _money(fill, "adjustment.proposed", 13, "INFORMATIONAL", _ACTOR),
-        _said(
-            fill,
-            "adjustment.approved",
-            14,
-            ("ADJUSTMENT", None),
-            {"actor": "ops-8", "proposal_id": fill.tx(13)},
-            ("adjustment.proposed", fill.tx(13)),
-        ),
-        _said(fill, "player.held", 15, ("PLAYER_STATE", None), _ACTOR | {"source": "kyc"}),
-        _said(
-            fill,
-            "player.unlimited",
-            16,
-            ("PLAYER_STATE", None),
-            _ACTOR | {"currency": fill.currency},
-        ),
-        _wagered_bonus(fill, 17),
-        _heartbeat(fill),
+        _message(fill, "adjustment.approved", 14, ("ADJUSTMENT", None), approval, proposed),
+        _message(fill, "player.held", 15, state, _ACTOR | {"source": "kyc"}),
+        _message(fill, "player.unlimited", 16, state, _ACTOR | {"currency": fill.currency}),
     ]
 
 
@@ -86,7 +73,7 @@ def _money(
 ) -> Example:
     amount = -fill.amount(n) if below_zero else fill.amount(n)
     fields = {"amount": plain(amount), "currency": fill.currency, **(more or {})}
-    return _said(fill, operation, n, (kind, amount), fields)
+    return _message(fill, operation, n, (kind, amount), fields)
 
 
 def _wagered_bonus(fill: Fill, n: int) -> Example:
@@ -101,10 +88,10 @@ def _wagered_bonus(fill: Fill, n: int) -> Example:
     legs = (("BONUS_GRANT", amount), ("WAGERING", wagering))
     expected = Expected("bonus.granted", fill.tx(n), fill.player, legs)
     name = "bonus.granted, to be wagered"
-    return _sealed(fill, name, fields | {"wagering_amount": plain(wagering)}, fill.player, expected)
+    return _sign(fill, name, fields | {"wagering_amount": plain(wagering)}, fill.player, expected)
 
 
-def _said(
+def _message(
     fill: Fill,
     operation: str,
     n: int,
@@ -121,16 +108,16 @@ def _said(
         **more,
     }
     expected = Expected(operation, fill.tx(n), fill.player, (leg,), reference)
-    return _sealed(fill, name, fields, fill.player, expected)
+    return _sign(fill, name, fields, fill.player, expected)
 
 
 def _heartbeat(fill: Fill) -> Example:
     fields = {"operation": "heartbeat", "id": fill.uuid(50), "at": _at(fill)}
     expected = Expected("heartbeat", fill.uuid(50), None, (("HEARTBEAT", None),))
-    return _sealed(fill, "heartbeat", fields, fill.uuid(50), expected)
+    return _sign(fill, "heartbeat", fields, fill.uuid(50), expected)
 
 
-def _sealed(
+def _sign(
     fill: Fill, name: str, fields: Mapping[str, str], key: str, expected: Expected
 ) -> Example:
     body = json.dumps(fields, ensure_ascii=False).encode()
@@ -140,6 +127,6 @@ def _sealed(
 
 
 def _at(fill: Fill) -> str:
-    # The cashier prints when it happened, not when it says so: a retry has the same time.
+    # The cashier prints the time of the event, not of the message: a retry has the same time.
     seconds, ms = divmod(fill.first_at_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"

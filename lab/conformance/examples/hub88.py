@@ -1,5 +1,6 @@
-"""A round at Hub88: bets, wins, a rollback, free rounds; fields in the order in which Hub88 prints
-them.
+"""A round at Hub88: bets, wins, a rollback, free rounds.
+
+Fields are in the order in which Hub88 prints them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its win, a second bet that is rolled back, a free round, a win of zero, and what may
-    be left out.
-    """
+    """Return bets, wins, a rollback, a free round, a win of zero, and a bet with few fields."""
     bet, win, second, back = (fill.uuid(n) for n in range(4))
     paid, won, lost = (fill.amount(n, _DECIMALS) for n in range(3))
     referred = ("bet", bet)
@@ -99,12 +98,13 @@ def _message(
         }
     fields["meta"] = None
     expected = Expected(operation, tx_id, fill.player, (leg,), reference)
-    return _sealed(fill, name or operation, operation, fields, expected)
+    return _sign(fill, name or operation, operation, fields, expected)
 
 
 def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """Only what a bet cannot do without; the token belongs to the envelope of their API and is
-    always there.
+    """Return a bet with required fields only.
+
+    The token belongs to the envelope of their API and is always there.
     """
     fields = {
         "user": fill.player,
@@ -117,7 +117,7 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "amount": units(amount, _DECIMALS),
     }
     expected = Expected("bet", tx_id, fill.player, (("BET", amount),))
-    return _sealed(
+    return _sign(
         fill,
         "a bet with nothing that may be missing, its currency in lower case",
         "bet",
@@ -126,7 +126,7 @@ def _bare(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     )
 
 
-def _sealed(
+def _sign(
     fill: Fill, name: str, operation: str, fields: dict[str, Any], expected: Expected
 ) -> Example:
     body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,6 +1,4 @@
-"""A round at 100HP: withdrawals and what becomes of each under the same txId, and a promotional
-win.
-"""
+"""A round at 100HP: withdrawals, what becomes of each under the same txId, a promotional win."""
 
 from __future__ import annotations
 
@@ -14,16 +12,14 @@ from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 KEYS: Final[KeyMaterial] = {"secret": "hp-b906pA0P2L1SJqwnJshoOVDGztzBu6o9NJ5PaCGaSbWv6xQr"}
 CURRENCIES: Final = ("EUR", "JPY", "USD", "ISK", "CLP")
-"""Those of at most two decimals: it prints no more."""
+"""Currencies of at most two decimals: the provider prints no more."""
 BALANCE_DECIMALS: Final = 0
 
 _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A withdrawal and its deposit, one that is lost, one that is rolled back, a promotion, too
-    many decimals.
-    """
+    """Return withdrawals that are won, lost and rolled back, a promotion, and excess decimals."""
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     bet, lost, back, odd = (_uuid7(fill, n) for n in range(4))
     return [
@@ -39,9 +35,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def _uuid7(fill: Fill, n: int) -> str:
-    """A UUID of version 7 with the fill's time of the first sending in it, so that a retry has the
-    same.
-    """
+    """Return a UUID of version 7 with the time of the fill's first sending, the same in a retry."""
     tail = fill.uuid(n)
     time = f"{fill.first_at_ms:012x}"
     return f"{time[:8]}-{time[8:]}-7{tail[15:]}"
@@ -78,7 +72,7 @@ def _ending(
     *,
     name: str | None = None,
 ) -> Example:
-    """A deposit or a rollback: it names neither player nor currency."""
+    """Return a deposit or a rollback: it names neither player nor currency."""
     fields = {"txId": tx_id, "secret": KEYS["secret"]} | (
         {} if amount is None else {"amount": amount}
     )
@@ -87,9 +81,7 @@ def _ending(
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A withdrawal with more decimals than are counted, its currency in lower case and fields that
-    nobody knows.
-    """
+    """Return a withdrawal with excess decimals, its currency in lower case and unknown fields."""
     more = plain(amount) + ("" if fill.scale else ".00") + "9"
     fields = {
         "amount": more,

@@ -31,16 +31,16 @@ _NOTED: Final = "INFORMATIONAL"
 
 
 def examples(fill: Fill) -> list[Example]:
-    """One file of three players, one with Windows line ends and nobody in it."""
+    """Return one file of three players, and one with Windows line ends and no player."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     return [
         _file(fill, "a month", _LICENSEE, rows, "\n"),
-        _file(fill, "a month of nobody", f"{_LICENSEE} II", [], "\r\n"),
+        _file(fill, "a month without players", f"{_LICENSEE} II", [], "\r\n"),
     ]
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The same lines in two files, the last player first."""
+    """Return the same lines in two files, the last player first."""
     rows = [_row(fill, n) for n in range(_PLAYERS)]
     files = (("later", rows[:0:-1]), ("earlier", rows[:1]))
     return [
@@ -50,7 +50,7 @@ def rebatch(fill: Fill) -> list[Example]:
 
 
 def payload(example: Example) -> dict[str, Any]:
-    """The file as its payload schema describes it."""
+    """Return the file as its payload schema describes it."""
     first, *rows, headings = [line.split("\t") for line in example.value.decode().splitlines()]
     names = headings
     return {
@@ -91,9 +91,9 @@ def _file(
 ) -> Example:
     lines = [f"{licensee}\t2026-10\t+01:00", *(text for text, _ in rows), "\t".join(_HEADINGS)]
     unsigned = SignatureVerdict.NOT_CHECKED.value
-    nobody = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
+    no_players = Expected("player_data", licensee, None, ((_NOTED, None),), None, unsigned)
     headers = fill.headers("text/tab-separated-values", "/lga")
-    expects = tuple(expected for _, expected in rows) or (nobody,)
+    expects = tuple(expected for _, expected in rows) or (no_players,)
     return Example(
         name, headers, licensee.encode(), (end.join(lines) + end).encode(), expects, "report"
     )

@@ -1,4 +1,4 @@
-"""A round at Microgaming: calls with their data in attributes, `seq` another one in each request."""
+"""A round at Microgaming: calls with their data in attributes, each with another `seq`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.providers.text_fields import CURRENCY_HEADER, PLAYER_HEADER
 
 KEYS: Final[KeyMaterial] = {"login": "mgs-vanguard", "password": "mgs-2f61c08e75"}
 CURRENCIES: Final = ("EUR", "USD", "JPY", "ISK", "CLP")
-"""Those of at most two decimals: it prints cents."""
+"""Currencies of at most two decimals: the provider prints cents."""
 BALANCE_DECIMALS: Final = 2
 
 _ZERO: Final = Decimal(0)
@@ -24,9 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its win, a refunded bet, a free game, a jackpot, a win without a session, the end of
-    the round.
-    """
+    """Return bets, wins, a refund, a free game, a jackpot, a win without a session, the end."""
     paid, won, second = (fill.amount(n, AMOUNT_SCALE) for n in range(3))
     ids = [fill.tx(n) for n in range(8)]
     free = {"freegame": fill.campaign, "freegameofferinstanceid": "1"}
@@ -88,8 +86,9 @@ def _call(fill: Fill, playtype: str, tx_id: str, amount: Decimal) -> dict[str, s
 
 
 def _offline(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A win without a session: the token is the login name with round and action behind it, and no
-    header helps.
+    """Return a win without a session.
+
+    The token is the login name with round and action behind it, without a header.
     """
     call = _call(fill, "win", tx_id, amount)
     call |= {"offline": "true", "token": f"{fill.player}_{fill.round}_{tx_id}"}
@@ -111,8 +110,9 @@ def _end_game(fill: Fill) -> Example:
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A bet in another order, in upper case, with a prolog, white space, comments and attributes
-    that nobody knows.
+    """Return a bet spelt oddly.
+
+    It has another order, upper case, a prolog, white space, comments and unknown attributes.
     """
     call = dict(reversed(_call(fill, "bet", tx_id, amount).items()))
     call |= {"currency": fill.currency.upper(), "novelty": "<&>", "finish": "TRUE"}

@@ -1,6 +1,4 @@
-"""A round at PG Soft: bets and wins in one message, the spins of a feature, a free game, a
-tournament's prize.
-"""
+"""A round at PG Soft: bets and wins in one message, a feature, a free game, a prize."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A spin that wins, one that loses, a spin of a feature, a free game, the question after a
-    spin, corrections.
-    """
+    """Return spins, a feature's spin, a free game, the question after a spin, corrections."""
     bet, won, lost, prize = (fill.amount(n) for n in range(4))
     free = {
         "free_game_transaction_id": fill.campaign,
@@ -96,7 +92,7 @@ def _transfer(
 def _read_of(
     legs: tuple[tuple[str, Decimal | None], ...],
 ) -> tuple[tuple[str, Decimal | None], ...]:
-    """A bet of zero is none: the message is a win."""
+    """Return the legs to be read: a bet of zero counts as none, and the message is a win."""
     return tuple(leg for leg in legs if leg != ("BET", _ZERO))
 
 
@@ -121,8 +117,9 @@ def _adjustment(fill: Fill, n: int, amount: Decimal, *, name: str) -> Example:
 
 
 def _odd(fill: Fill, n: int, bet: Decimal) -> Example:
-    """A spin in scientific notation, its currency in lower case, with empty fields and one that
-    nobody knows.
+    """Return a spin in scientific notation, its currency in lower case, with odd fields.
+
+    Some fields are empty, and one is unknown.
     """
     tx_id = fill.tx(n)
     fields = {

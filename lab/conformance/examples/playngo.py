@@ -1,5 +1,6 @@
-"""A round at Play'n GO: elements in the order in which integrators' code prints them, empty ones
-left in.
+"""A round at Play'n GO.
+
+Elements are in the order in which integrators' code prints them, empty ones left in.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A reserve, its release, one that is cancelled, a free game, a jackpot, the closing summary,
-    odd spellings.
-    """
+    """Return reserves, releases, a cancel, a free game, a jackpot, the closing summary."""
     bet, won, gain = (fill.amount(n) for n in range(3))
     ids = [str(fill.number(n)) for n in range(7)]
     campaign = {"freegameExternalId": fill.campaign}
@@ -49,7 +48,7 @@ def examples(fill: Fill) -> list[Example]:
             won + gain,
             (("WIN", won), ("JACKPOT_WIN", gain))
             if gain
-            else (("WIN", won),),  # a gain of zero is none
+            else (("WIN", won),),  # a gain of zero has no leg
             {"jackpotGain": plain(gain)},
             name="a jackpot inside a win",
         ),
@@ -100,13 +99,13 @@ def _message(
     if operation != "cancelReserve":
         elements |= {"freegameExternalId": "", "freegameFinished": "", "turnover": ""}
     expected = Expected(operation, tx_id, fill.player, legs, reference)
-    return _sealed(fill, name or operation, operation, {**elements, **(more or {})}, expected)
+    return _print_element(
+        fill, name or operation, operation, {**elements, **(more or {})}, expected
+    )
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A reserve with a prolog, further zeros, white space in its elements and an element that
-    nobody knows.
-    """
+    """Return a reserve with a prolog, further zeros, white space and an unknown element."""
     elements = {
         "accessToken": KEYS["access_token"],
         "transactionId": tx_id,
@@ -117,7 +116,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
     }
     expected = Expected("reserve", tx_id, fill.player, (("BET", amount),))
-    return _sealed(
+    return _print_element(
         fill,
         "a reserve spelt oddly",
         "reserve",
@@ -127,7 +126,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
     )
 
 
-def _sealed(
+def _print_element(
     fill: Fill,
     name: str,
     operation: str,

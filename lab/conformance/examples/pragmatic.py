@@ -19,9 +19,7 @@ _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """A bet, its result, a bet that is refunded, a free round, a prize in a result, awards, a
-    correction, the end.
-    """
+    """Return bets, results, a refund, a free round, prizes, awards, a correction, the end."""
     paid, won, second, promo = (fill.amount(n) for n in range(4))
     ids = [fill.tx(n) for n in range(11)]
     code = {"bonusCode": fill.campaign}
@@ -81,15 +79,18 @@ def _play(
         "roundDetails": "spin,totalBet:1.50",
         **(more or {}),
     }
-    return _sealed(
+    return _sign(
         fill, name or operation, operation, fields, Expected(operation, tx_id, fill.player, legs)
     )
 
 
 def _refund(fill: Fill, bet_id: str) -> Example:
-    """Only what it must have since version 3.21: the reference is the bet's."""
+    """Return a refund with only what it must have since version 3.21.
+
+    The reference is the bet's.
+    """
     expected = Expected("refund", bet_id, fill.player, (("ROLLBACK", None),), ("bet", bet_id))
-    return _sealed(fill, "refund", "refund", _head(fill) | {"reference": bet_id}, expected)
+    return _sign(fill, "refund", "refund", _head(fill) | {"reference": bet_id}, expected)
 
 
 def _promo_win(fill: Fill, tx_id: str, amount: Decimal) -> Example:
@@ -102,13 +103,13 @@ def _promo_win(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "reference": tx_id,
     }
     expected = Expected("promoWin", tx_id, fill.player, (("PROMO_WIN", amount),))
-    return _sealed(fill, "promoWin", "promoWin", fields, expected, with_currency=False)
+    return _sign(fill, "promoWin", "promoWin", fields, expected, with_currency=False)
 
 
 def _end_round(fill: Fill) -> Example:
     fields = _head(fill) | {"gameId": fill.game, "roundId": fill.round}
     tx_id = f"{fill.player}:{fill.game}:{fill.round}"
-    return _sealed(
+    return _sign(
         fill,
         "endRound",
         "endRound",
@@ -118,8 +119,9 @@ def _end_round(fill: Fill) -> Example:
 
 
 def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
-    """A bet with fields that nobody knows, empty ones, line breaks in its details, further zeros,
-    in no order.
+    """Return a bet with odd fields, in no order.
+
+    Some are unknown, some empty; there are line breaks in its details, and further zeros.
     """
     fields = {
         "reference": tx_id,
@@ -134,7 +136,7 @@ def _odd(fill: Fill, tx_id: str, amount: Decimal) -> Example:
         "gameId": fill.game,
         "providerId": "PragmaticPlay",
     }
-    return _sealed(
+    return _sign(
         fill,
         "a bet spelt oddly",
         "bet",
@@ -147,7 +149,7 @@ def _head(fill: Fill) -> dict[str, str]:
     return {"providerId": "PragmaticPlay", "userId": fill.player}
 
 
-def _sealed(
+def _sign(
     fill: Fill,
     name: str,
     operation: str,
@@ -158,7 +160,7 @@ def _sealed(
 ) -> Example:
     signed = "&".join(f"{field}={text}" for field, text in sorted(fields.items()))
     signed = signed.replace("\r", "").replace("\n", "") + KEYS["secret"]
-    seal = md5(signed.encode(), usedforsecurity=False).hexdigest()
+    digest = md5(signed.encode(), usedforsecurity=False).hexdigest()
     more = {CURRENCY_HEADER: fill.currency.encode()} if with_currency else {}
     headers = fill.headers(
         "application/x-www-form-urlencoded", f"/pragmatic/{operation}.html", more
@@ -167,6 +169,6 @@ def _sealed(
         name,
         headers,
         fill.player.encode(),
-        urlencode({"hash": seal, **fields}).encode(),
+        urlencode({"hash": digest, **fields}).encode(),
         (expected,),
     )

@@ -1,4 +1,4 @@
-"""An RSA key pair for examples: made for this file, committed, and worth nothing.
+"""An RSA key pair for examples only: public knowledge, and used by no installation.
 
 It is fixed rather than generated, so that the same example has the same bytes on every machine and
 in every run.
@@ -38,7 +38,10 @@ nVS7eXyw3oijr7Otd3M6rlb4VAmDYMjI6ntVvgamxA/XmWYeb37Fz00dcZ+ugW1Y
 PQIDAQAB
 -----END PUBLIC KEY-----
 """
-"""Of another pair, whose private half nobody kept: what was signed for it is signed wrongly."""
+"""The public key of another pair, whose private half was not kept.
+
+It verifies no signature of the examples.
+"""
 
 _RSA_PRIVATE_PEM: Final = """\
 -----BEGIN PRIVATE KEY-----
@@ -80,5 +83,5 @@ def _private_key() -> RSAPrivateKey:
 
 
 def rsa_sha256_base64(body: bytes) -> bytes:
-    """RSASSA-PKCS1-v1_5 with SHA-256 over the body, in base64; `RSA_PUBLIC_PEM` verifies it."""
+    """Sign the body by RSASSA-PKCS1-v1_5 with SHA-256, in base64; `RSA_PUBLIC_PEM` verifies it."""
     return b64encode(_private_key().sign(body, PKCS1v15(), SHA256()))

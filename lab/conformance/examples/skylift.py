@@ -1,5 +1,6 @@
-"""A flight at Skylift, in Avro: bets from both seats, a cash-out, a refund, a free bet, a jackpot;
-in both versions.
+"""A flight at Skylift, in Avro, in both versions.
+
+There are bets from both seats, a cash-out, a refund, a free bet and a jackpot.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ KEYS: Final[KeyMaterial] = {
     "hmac_hex": "3f9a6d0c51e7428bb2c84d16e0a9f7734b5d2c1e8f60a7d93e4c5b6a7f8091a2"
 }
 CURRENCIES: Final = ("EUR", "JPY", "KWD", "CLF", "USDT", "BTC")
-BALANCE_DECIMALS: Final = None  # told, but in bytes: the adapter's own test reads them
+BALANCE_DECIMALS: Final = None  # stated, but in bytes: the adapter's own test reads them
 
 _ZERO: Final = Decimal(0)
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Two bets, one cashed out and one taken back, in version 1; a free bet and a jackpot in
-    version 2.
+    """Return two bets, one cashed out and one taken back, in version 1.
+
+    In version 2 there are a free bet and a jackpot.
     """
     bet, won = fill.amount(0), fill.amount(1)
     ids = [fill.tx(n) for n in range(8)]
@@ -44,7 +46,7 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def payload(example: Example) -> bytes:
-    """The record without marker and fingerprint."""
+    """Return the record without marker and fingerprint."""
     return example.value[len(prefix_of(1)) :]
 
 
@@ -60,7 +62,7 @@ def _event(
     seat: int = 0,
     more: dict[str, Any] | None = None,
 ) -> Example:
-    said = {
+    fields = {
         "event_id": event_id,
         "type": kind,
         "player" if version == 1 else "player_id": fill.player,
@@ -73,7 +75,7 @@ def _event(
         "occurred_at": fill.first_at_ms * 1000 + 7,
         **(more or {}),
     }
-    value = encode("event", version, said)
+    value = encode("event", version, fields)
     signature = hmac.digest(bytes.fromhex(KEYS["hmac_hex"]), value, "sha512").hex().encode()
     headers = fill.headers(CONTENT_TYPE, "/skylift/event", {"x-skylift-signature": signature})
     expected = Expected(kind, event_id, fill.player, ((leg, amount),), bet)

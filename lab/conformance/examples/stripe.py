@@ -1,5 +1,6 @@
-"""A deposit's life at Stripe: paid, refunded in part, disputed and won back, with the notices
-beside each.
+"""A deposit's life at Stripe, with the notices beside each step.
+
+It is paid, refunded in part, disputed and won back.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lab.conformance.examples.fill import Example, Expected, Fill, units
 from streams.providers.dialect import KeyMaterial
@@ -22,122 +23,109 @@ _Reference = tuple[str, str] | None
 _PAID: Final = "payment_intent.succeeded"
 
 
+class _Payment(NamedTuple):
+    intent: str
+    charge: str
+    opened: tuple[str, str]
+    original: tuple[str, str]
+    metadata: dict[str, Any]
+    links: dict[str, Any]
+
+
 def examples(fill: Fill) -> list[Example]:
-    """A payment and its charge; two refunds, one of which fails; a dispute lost and won; a direct
-    charge; a payout.
+    """Return the events of a deposit's life.
+
+    They are a payment and its charge; two refunds, one of which fails; a dispute lost and won; a
+    direct charge; a payout.
     """
-    paid, back = fill.amount(0), fill.amount(1)
-    intent, charge, dispute = (
-        f"{kind}_{fill.uuid(n)}" for n, kind in enumerate(("pi", "ch", "dp"))
+    intent, charge = f"pi_{fill.uuid(0)}", f"ch_{fill.uuid(1)}"
+    metadata = {"metadata": {"deposit_id": fill.tx(0), "channel": "web"}}
+    payment = _Payment(
+        intent,
+        charge,
+        ("deposit.opened", fill.tx(0)),
+        (_PAID, intent),
+        metadata,
+        {"payment_intent": intent, "charge": charge, **metadata},
     )
-    opened, original = ("deposit.opened", fill.tx(0)), (_PAID, intent)
-    meta = {"metadata": {"deposit_id": fill.tx(0), "channel": "web"}}
-    about = {"payment_intent": intent, "charge": charge, **meta}
-    value, rest = _units(fill, paid), _units(fill, back)
-    taken = {
-        "id": "txn_1" + charge,
-        "amount": -rest,
-        "currency": fill.currency.lower(),
-        "created": 1,
-        "fee": 1500,
-    }
-    given = {
-        "id": "txn_2" + charge,
-        "amount": rest,
-        "currency": fill.currency.lower(),
-        "created": 2,
-        "fee": -1500,
-    }
-    disputed = {"id": dispute, "amount": rest, **about}
-    # A dispute about nothing moves nothing: then it goes by its own id.
-    lost, won = (taken["id"], given["id"]) if rest else (dispute, dispute)
-    alone = {"amount": value, "captured": True, "payment_intent": None, **meta}
-    refund, direct = f"re_{fill.uuid(3)}", f"ch_{fill.uuid(4)}"
+    stories = (_payment_events, _refund_events, _dispute_events, _other_events)
+    return [example for story in stories for example in story(fill, payment)]
+
+
+def _payment_events(fill: Fill, payment: _Payment) -> list[Example]:
+    paid = fill.amount(0)
+    value = _units(fill, paid)
+    intent = {"id": payment.intent, "amount": value, "amount_received": value, **payment.metadata}
+    charge = {"id": payment.charge, "amount": value, "captured": True, **payment.links}
+    notice = ("INFORMATIONAL", paid)
     return [
-        _event(
-            fill,
-            0,
-            _PAID,
-            {"id": intent, "amount": value, "amount_received": value, **meta},
-            intent,
-            ("DEPOSIT", paid),
-            opened,
-        ),
-        _event(
-            fill,
-            1,
-            "charge.succeeded",
-            {"id": charge, "amount": value, "captured": True, **about},
-            None,
-            ("INFORMATIONAL", paid),
-            opened,
-        ),
-        _event(
-            fill,
-            2,
-            "charge.refunded",
-            {"id": charge, "amount_refunded": rest, **about},
-            None,
-            ("DEPOSIT_REVERSAL", back),
-            original,
-            {"amount_refunded": 0, "refunded": False},
-        ),
-        _event(
-            fill,
-            3,
-            "charge.refunded",
-            {"id": charge, "amount_refunded": rest + value, **about},
-            None,
-            ("DEPOSIT_REVERSAL", paid),
-            original,
-            {"amount_refunded": rest},
-        ),
-        _event(
-            fill,
-            4,
-            "refund.failed",
-            {"id": refund, "amount": rest, "status": "failed", **about},
-            refund,
-            ("DEPOSIT", back),
-            original,
-        ),
-        _event(
-            fill,
-            5,
-            "charge.dispute.funds_withdrawn",
-            {**disputed, "balance_transactions": [taken]},
-            lost,
-            ("DEPOSIT_REVERSAL", back),
-            original,
-        ),
-        _event(
-            fill,
-            6,
-            "charge.dispute.funds_reinstated",
-            {**disputed, "balance_transactions": [taken, given]},
-            won,
-            ("DEPOSIT", back),
-            original,
-        ),
+        _event(fill, 0, _PAID, intent, payment.intent, ("DEPOSIT", paid), payment.opened),
+        _event(fill, 1, "charge.succeeded", charge, None, notice, payment.opened),
+    ]
+
+
+def _refund_events(fill: Fill, payment: _Payment) -> list[Example]:
+    paid, back = fill.amount(0), fill.amount(1)
+    value, rest = _units(fill, paid), _units(fill, back)
+    first = {"id": payment.charge, "amount_refunded": rest, **payment.links}
+    second = {"id": payment.charge, "amount_refunded": rest + value, **payment.links}
+    before_first = {"amount_refunded": 0, "refunded": False}
+    before_second = {"amount_refunded": rest}
+    taken, more = ("DEPOSIT_REVERSAL", back), ("DEPOSIT_REVERSAL", paid)
+    refund = f"re_{fill.uuid(3)}"
+    failed = {"id": refund, "amount": rest, "status": "failed", **payment.links}
+    origin = payment.original
+    return [
+        _event(fill, 2, "charge.refunded", first, None, taken, origin, before_first),
+        _event(fill, 3, "charge.refunded", second, None, more, origin, before_second),
+        _event(fill, 4, "refund.failed", failed, refund, ("DEPOSIT", back), origin),
+    ]
+
+
+def _dispute_events(fill: Fill, payment: _Payment) -> list[Example]:
+    back = fill.amount(1)
+    rest, currency = _units(fill, back), fill.currency.lower()
+    dispute = f"dp_{fill.uuid(2)}"
+    taken, given = (
+        {
+            "id": f"txn_{n}{payment.charge}",
+            "amount": sign * rest,
+            "currency": currency,
+            "created": n,
+            "fee": -sign * 1500,
+        }
+        for n, sign in ((1, -1), (2, 1))
+    )
+    # A dispute of zero moves no money: then it goes by its own id.
+    lost, won = (taken["id"], given["id"]) if rest else (dispute, dispute)
+    disputed = {"id": dispute, "amount": rest, **payment.links}
+    withdrawn = {**disputed, "balance_transactions": [taken]}
+    reinstated = {**disputed, "balance_transactions": [taken, given]}
+    kind, origin = "charge.dispute.funds", payment.original
+    return [
+        _event(fill, 5, f"{kind}_withdrawn", withdrawn, lost, ("DEPOSIT_REVERSAL", back), origin),
+        _event(fill, 6, f"{kind}_reinstated", reinstated, won, ("DEPOSIT", back), origin),
+    ]
+
+
+def _other_events(fill: Fill, payment: _Payment) -> list[Example]:
+    paid = fill.amount(0)
+    value, direct = _units(fill, paid), f"ch_{fill.uuid(4)}"
+    charge = {"id": direct, "amount": value, "captured": True, "payment_intent": None}
+    charge |= payment.metadata
+    payout = {"id": f"po_{fill.uuid(5)}", "amount": value}
+    return [
         _event(
             fill,
             7,
             "charge.succeeded",
-            {"id": direct, **alone},
+            charge,
             direct,
             ("DEPOSIT", paid),
-            opened,
+            payment.opened,
             name="a charge without a payment intent",
         ),
-        _event(
-            fill,
-            8,
-            "payout.paid",
-            {"id": f"po_{fill.uuid(5)}", "amount": value},
-            None,
-            ("INFORMATIONAL", paid),
-            None,
-        ),
+        _event(fill, 8, "payout.paid", payout, None, ("INFORMATIONAL", paid), None),
     ]
 
 
@@ -157,7 +145,7 @@ def _event(
     *,
     name: str | None = None,
 ) -> Example:
-    """One event; `tx_id` None: it goes by the event's own id.
+    """Return one event; with `tx_id` None it goes by the event's own id.
 
     A retry has the same id and time and a new signature.
     """

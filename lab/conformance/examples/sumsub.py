@@ -1,6 +1,4 @@
-"""Identity checks at Sumsub: an application from its beginning to a final rejection, and another
-that passes.
-"""
+"""Identity checks at Sumsub: one application until a final rejection, and another that passes."""
 
 from __future__ import annotations
 
@@ -18,8 +16,10 @@ _DIGESTS: Final = ("sha256", "sha512", "sha1")
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Started, pending, rejected with another try, rejected for good, passed, an older spelling,
-    another level.
+    """Return the messages of a check.
+
+    It is started, pending, rejected with another try, rejected for good, and passed; then come an
+    older spelling and another level.
     """
     retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}
     final = {
@@ -59,8 +59,9 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """A message is one applicant's, so there is nothing to cut: the same messages, the last one
-    first.
+    """Return the same messages, the last one first.
+
+    A message is one applicant's, so there is nothing to cut.
     """
     return examples(fill)[::-1]
 
@@ -75,14 +76,14 @@ def _message(
         "createdAtMs": f"{at:%Y-%m-%d %H:%M:%S}.{fill.first_at_ms % 1000:03d}",
         **more,
     }
-    return _signed(fill, n, body, f"{_applicant(fill)}:{correlation}", state)
+    return _sign(fill, n, body, f"{_applicant(fill)}:{correlation}", state)
 
 
 def _older(fill: Fill, n: int, result: dict[str, Any]) -> Example:
-    """Older messages have no correlation id, and whole seconds with an offset."""
+    """Return an older message: without correlation id, and with whole seconds and an offset."""
     at = f"{datetime.fromtimestamp(fill.first_at_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}+0000"
     more = {"createdAt": at, "reviewStatus": "completed", "reviewResult": result}
-    return _signed(
+    return _sign(
         fill,
         n,
         _body(fill, "applicantReviewed") | more,
@@ -108,7 +109,7 @@ def _body(fill: Fill, kind: str) -> dict[str, Any]:
     }
 
 
-def _signed(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str | None) -> Example:
+def _sign(fill: Fill, n: int, body: dict[str, Any], event_id: str, state: str | None) -> Example:
     value = json.dumps(body, indent=2, separators=(",", " : ")).encode()
     digest = _DIGESTS[n % len(_DIGESTS)]
     headers = {

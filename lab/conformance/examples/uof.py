@@ -1,5 +1,6 @@
-"""A match on the Unified Odds Feed: settled live and again confirmed, rolled back, cancelled, and
-what it is not.
+"""A match on the Unified Odds Feed: settled live, confirmed, rolled back and cancelled.
+
+Messages that settle nothing are here too.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ _Market = tuple[str, str, tuple[_Outcome, ...]]
 
 
 def examples(fill: Fill) -> list[Example]:
-    """Live and confirmed settlements, halves and dead heats, a cancel and rollbacks, odds and a
-    sign of life.
-    """
+    """Return settlements, halves, dead heats, a cancel and rollbacks, odds and a sign of life."""
     half: _Market = (
         "16",
         "hcp=-0.75",
@@ -62,8 +61,9 @@ def examples(fill: Fill) -> list[Example]:
 
 
 def rebatch(fill: Fill) -> list[Example]:
-    """The first two settlements a market a message, the later market first; everything else as it
-    was.
+    """Return the first two settlements one market a message, the later market first.
+
+    Everything else is as in `examples`.
     """
     made = examples(fill)
     half: _Market = (
@@ -90,7 +90,7 @@ def _at(fill: Fill, n: int) -> int:
     return fill.first_at_ms + n
 
 
-def _sorted(specifiers: str) -> str:
+def _sort_specifiers(specifiers: str) -> str:
     return "|".join(sorted(specifiers.split("|")))
 
 
@@ -99,14 +99,17 @@ def _head(fill: Fill, n: int) -> str:
 
 
 def _settlement(fill: Fill, n: int, markets: tuple[_Market, ...], certainty: str) -> Example:
-    parts, expects = [], []
+    market_texts, expects = [], []
     for market_id, specifiers, outcomes in markets:
         inner = "".join(f'<outcome id="{outcome}" {result}/>' for outcome, result in outcomes)
         named = f' specifiers="{escape(specifiers)}"' if specifiers else ""
-        parts.append(f'<market id="{market_id}"{named}>{inner}</market>')
+        market_texts.append(f'<market id="{market_id}"{named}>{inner}</market>')
         for outcome, _ in outcomes:
-            expects.append(_expected(fill, n, "bet_settlement", market_id, specifiers, outcome))
-    body = f"<bet_settlement {_head(fill, n)} {certainty}><outcomes>{''.join(parts)}</outcomes></bet_settlement>"
+            expects.append(_expectation(fill, n, "bet_settlement", market_id, specifiers, outcome))
+    body = (
+        f"<bet_settlement {_head(fill, n)} {certainty}>"
+        f"<outcomes>{''.join(market_texts)}</outcomes></bet_settlement>"
+    )
     return _example(fill, f"bet_settlement {n}", body, tuple(expects))
 
 
@@ -114,11 +117,12 @@ def _markets(
     fill: Fill, n: int, operation: str, markets: tuple[_Market, ...], more: str
 ) -> Example:
     named = "".join(
-        f'<market id="{market_id}" specifiers="{escape(specifiers)}" extended_specifers="score=2:1"/>'
+        f'<market id="{market_id}" specifiers="{escape(specifiers)}" '
+        'extended_specifers="score=2:1"/>'
         for market_id, specifiers, _ in markets
     )
     expects = tuple(
-        _expected(fill, n, operation, market_id, text, None) for market_id, text, _ in markets
+        _expectation(fill, n, operation, market_id, text, None) for market_id, text, _ in markets
     )
     return _example(
         fill, operation, f"<{operation} {_head(fill, n)}{more}>{named}</{operation}>", expects
@@ -153,10 +157,10 @@ def _alive(fill: Fill, n: int) -> Example:
     )
 
 
-def _expected(
+def _expectation(
     fill: Fill, n: int, operation: str, market_id: str, specifiers: str, outcome: str | None
 ) -> Expected:
-    name = market_id_text(_match(fill), market_id, _sorted(specifiers), outcome)
+    name = market_id_text(_match(fill), market_id, _sort_specifiers(specifiers), outcome)
     return Expected(
         operation, name, None, signature=_NOT_CHECKED, is_event=True, at_ms=_at(fill, n)
     )
