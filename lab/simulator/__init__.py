@@ -1,3 +1,1 @@
-"""A deterministic simulator: the real ledger over a broker and a database in memory, with faults
-drawn from a seed.
-"""
+"""Deterministic simulator: the real ledger on in-memory servers, with faults drawn from a seed."""

@@ -1,6 +1,4 @@
-"""Kafka's part, in memory: partitioned topics, offsets with holes in them, what groups have
-committed.
-"""
+"""Kafka in memory: partitioned topics, offsets with gaps, and committed offsets."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from runtime.kafka.partitioner import partition_for
 from schemas.errors import LogMismatch
 
 OFFSET_GAP_SHARE = 0.01
-"""So many offsets in a hundred are no records: the markers of somebody's transactions."""
+"""The share of offsets without a record, as where Kafka keeps markers of transactions."""
 
 
 class SimulatedRecord(NamedTuple):
-    """A record as a consumer gets it."""
+    """Record as a consumer gets it."""
 
     topic: str
     partition: int
@@ -40,7 +38,7 @@ class PartitionLog:
         self.has_grown = asyncio.Event()
 
     def between(self, first: int, count: int) -> tuple[list[SimulatedRecord], int]:
-        """At most `count` records from an offset on, and the offset to go on from."""
+        """Return at most `count` records from offset `first` on, and the next offset to read."""
         low, high = 0, len(self.records)
         while low < high:
             middle = (low + high) // 2
@@ -54,15 +52,15 @@ class PartitionLog:
 
 
 class Broker:
-    """All topics. Timestamps are the broker's clock, which chance may set back."""
+    """All topics. Timestamps are the broker's clock, which a fault may set back."""
 
-    def __init__(self, partitions: int, chance: Random) -> None:
+    def __init__(self, partitions: int, rng: Random) -> None:
         self.partitions = partitions
         self.topics: defaultdict[str, list[PartitionLog]] = defaultdict(
             lambda: [PartitionLog() for _ in range(self.partitions)]
         )
         self.committed: dict[tuple[str, str, int], int] = {}
-        self._chance = chance
+        self._rng = rng
 
     def append(
         self,
@@ -72,22 +70,23 @@ class Broker:
         headers: Sequence[tuple[str, bytes]],
         now_ms: int,
     ) -> SimulatedRecord:
-        """Add a record to its key's partition."""
-        part = partition_for(key, self.partitions)
-        partition = self.topics[topic][part]
-        if self._chance.random() < OFFSET_GAP_SHARE:
-            partition.end += 1
-        record = SimulatedRecord(topic, part, partition.end, now_ms, key, value, headers)
-        partition.records.append(record)
-        partition.end += 1
-        partition.has_grown.set()
+        """Add a record to the partition of its key."""
+        partition = partition_for(key, self.partitions)
+        log = self.topics[topic][partition]
+        if self._rng.random() < OFFSET_GAP_SHARE:
+            log.end += 1
+        record = SimulatedRecord(topic, partition, log.end, now_ms, key, value, headers)
+        log.records.append(record)
+        log.end += 1
+        log.has_grown.set()
         return record
 
     async def send(
         self, process: Process, topic: str, records: Iterable[tuple[bytes, bytes]], now_ms: int
     ) -> None:
-        """Append as a producer does, record by record; whoever dies in the middle leaves a part of
-        them.
+        """Append records one by one, as a producer does.
+
+        A process that dies in the middle leaves the records that it has already sent.
         """
         await process.reach(f"send {topic}")
         for key, value in records:
@@ -98,20 +97,26 @@ class Broker:
         await process.reach(f"sent {topic}")
 
     def ends(self, topics: Iterable[str]) -> dict[str, int]:
-        """Where the partitions of topics end, by "topic-partition"."""
+        """Return the end offsets of the topics' partitions, by `topic-partition`."""
         return {
-            f"{topic}-{part}": partition.end
+            f"{topic}-{partition}": log.end
             for topic in topics
-            for part, partition in enumerate(self.topics[topic])
+            for partition, log in enumerate(self.topics[topic])
         }
 
     def verify(self, group: str, topic: str, stored: Mapping[int, StoredPosition]) -> None:
-        """What a worker proves of its log before it goes on. Raises LogMismatch."""
-        for part, position in stored.items():
-            partition = self.topics[topic][part]
-            found, _ = partition.between(position.next_offset - 1, 1)
+        """Compare stored positions with the log, as a worker does. Raises LogMismatch."""
+        for partition, position in stored.items():
+            log = self.topics[topic][partition]
+            found, _ = log.between(position.next_offset - 1, 1)
             last = found[0] if found and position.next_offset else None
-            committed = self.committed.get((group, topic, part), 0)
-            why = find_mismatch(f"{topic}-{part}", position, (0, partition.end), last, committed)  # type: ignore[arg-type]
-            if why is not None:
-                raise LogMismatch(why)
+            committed = self.committed.get((group, topic, partition), 0)
+            mismatch = find_mismatch(
+                f"{topic}-{partition}",
+                position,
+                (0, log.end),
+                last,  # type: ignore[arg-type]  # has what is read of aiokafka's record
+                committed,
+            )
+            if mismatch is not None:
+                raise LogMismatch(mismatch)

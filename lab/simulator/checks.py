@@ -1,16 +1,17 @@
-"""What must hold once everything has settled: against the oracle, within the tables, on the topics,
-in a replay.
+"""The checks of a settled simulation: against the oracle, the tables, the topics and a replay.
+
+Each check yields one line for every rule that does not hold; no line means success.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final
 
-from lab.simulator.chains import chains_of, debts_of, gaps_of
 from lab.simulator.database import SimulatedDatabase
-from lab.simulator.intents import AttemptKey
+from lab.simulator.intents import AttemptKey, Identity, Intent
 from lab.simulator.oracle import Oracle
 from lab.simulator.process import Process
 from lab.simulator.simulation import Simulation
@@ -23,39 +24,33 @@ from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, W
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED
 
 _ANSWER: Final = ("outcome", "reason", "currency", "available_minor", "version")
+_BALANCE: Final = ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
 _REPLAYED: Final = (
-    "entry",
-    "repeat",
-    "transfer",
-    "wallet",
-    "closing",
-    "player_state",
-    "proposal",
-    "batch",
+    *("entry", "repeat", "transfer", "wallet", "closing", "player_state", "proposal", "batch"),
 )
 
 
-def _place(event: WalletTransaction) -> AttemptKey:
+def _attempt_key(event: WalletTransaction) -> AttemptKey:
     attempt = event.attempt
     return (attempt.topic, attempt.partition, attempt.offset, attempt.record_index)
 
 
 class Evidence:
-    """The log as it was booked: every event with its place, in the order of the commits."""
+    """The log as it was booked: every event with its position, in the order of the commits."""
 
-    def __init__(self, world: Simulation) -> None:
+    def __init__(self, simulation: Simulation) -> None:
         decode = codec.decoder(WalletTransaction)
         self.log: dict[tuple[int, int], LogEvent] = {}
-        for part, partition in enumerate(world.broker.topics[TRANSACTIONS]):
-            for record in partition.records:
-                position = Position(TRANSACTIONS, part, record.offset)
-                self.log[part, record.offset] = LogEvent(decode(record.value or b""), position)
+        for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
+            for record in log.records:
+                position = Position(TRANSACTIONS, partition, record.offset)
+                self.log[partition, record.offset] = LogEvent(decode(record.value or b""), position)
         self.unresolved = [
             decode(record.value or b"")
-            for partition in world.broker.topics[UNRESOLVED]
-            for record in partition.records
+            for log in simulation.broker.topics[UNRESOLVED]
+            for record in log.records
         ]
-        tables = world.server.tables
+        tables = simulation.server.tables
         self.batches = sorted(tables["batch"].rows.values(), key=lambda row: row["sequence"])
         self.answers: defaultdict[tuple[int, int], list[Row]] = defaultdict(list)
         for name in ("entry", "repeat"):
@@ -63,7 +58,7 @@ class Evidence:
                 self.answers[row["part"], row["source_offset"]].append(row)
 
     def slices(self) -> Iterator[Slice]:
-        """The batches as they were committed, with their events."""
+        """Yield the batches with their events, in the order of the commits."""
         for row in self.batches:
             offsets = range(row["from_offset"], row["next_offset"])
             events = [
@@ -74,244 +69,291 @@ class Evidence:
             yield Slice(row["part"], row["from_offset"], row["next_offset"], events)
 
 
-async def find_failures(world: Simulation) -> list[str]:
-    """Everything that does not hold, the worst first."""
-    evidence = Evidence(world)
-    wrong = [*world.server.violations]
-    for group in world.groups.values():
-        wrong += group.unexpected_exits
-    wrong += _positions(world, evidence)
-    wrong += _said(world, evidence)
-    wrong += _oracle(world, evidence)
-    wrong += gaps_of(world.server)
-    wrong += _outcomes(world, evidence)
-    wrong += _balances(world)
-    wrong += _alerts(world)
-    wrong += await _replay(world, evidence)
-    return wrong
+async def find_failures(simulation: Simulation) -> list[str]:
+    """Return every rule that does not hold, the most serious first."""
+    evidence = Evidence(simulation)
+    failures = [*simulation.server.violations]
+    for group in simulation.groups.values():
+        failures += group.unexpected_exits
+    failures += _check_positions(simulation, evidence)
+    failures += _check_intents(simulation, evidence)
+    failures += _check_oracle(simulation, evidence)
+    failures += gaps_of(simulation.server)
+    failures += _check_outcomes(simulation, evidence)
+    failures += _check_balances(simulation)
+    failures += _check_alerts(simulation)
+    failures += await _check_replay(simulation, evidence)
+    return failures
 
 
-def _positions(world: Simulation, evidence: Evidence) -> Iterator[str]:
-    """The batches of a partition follow each other, and each record has one answer."""
+def _check_positions(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Check that the batches of a partition follow each other and each record has one answer."""
     reached: defaultdict[int, int] = defaultdict(int)
     for row in evidence.batches:
         if row["from_offset"] != reached[row["part"]]:
             yield f"batch {row} does not follow {reached[row['part']]}"
         reached[row["part"]] = row["next_offset"]
-    for part, partition in enumerate(world.broker.topics[TRANSACTIONS]):
-        row = world.server.tables["stream_position"].rows[CONSUMER, TRANSACTIONS, part]
-        if not row["next_offset"] == row["published_offset"] == reached[part] == partition.end:
-            yield f"partition {part} ends at {partition.end}, the batches at {reached[part]}: {row}"
-    for place in sorted(evidence.log.keys() | evidence.answers.keys()):
-        count = len(evidence.answers.get(place, ()))
-        if count != (place in evidence.log):
-            yield f"{TRANSACTIONS}-{place[0]}@{place[1]} has {count} answers"
+    for partition, log in enumerate(simulation.broker.topics[TRANSACTIONS]):
+        row = simulation.server.tables["stream_position"].rows[CONSUMER, TRANSACTIONS, partition]
+        if not row["next_offset"] == row["published_offset"] == reached[partition] == log.end:
+            yield (
+                f"partition {partition} ends at {log.end}, its batches at {reached[partition]}, "
+                f"its position is {row}"
+            )
+    for partition, offset in sorted(evidence.log.keys() | evidence.answers.keys()):
+        count = len(evidence.answers.get((partition, offset), ()))
+        if count != ((partition, offset) in evidence.log):
+            yield f"{TRANSACTIONS}-{partition}@{offset} has {count} answers"
 
 
-def _said(world: Simulation, evidence: Evidence) -> Iterator[str]:
-    """All that was said is in the log, as it was said, and nothing else."""
+def _check_intents(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Check that the log contains every intent unchanged, and nothing else."""
     seen: set[AttemptKey] = set()
-    for sourced in evidence.log.values():
-        event, place = sourced.event, _place(sourced.event)
-        seen.add(place)
-        said = world.intents.get(place)
-        if (
-            said is None
-            or (event.brand, event.provider, event.operation, event.provider_tx_id) != said.identity
-        ):
-            yield f"{sourced}: {event.operation} {event.provider_tx_id} was never said"
-    for place, said in world.intents.items():
-        if place not in seen:
-            yield f"{said.identity} of {place} never came into the log"
+    for log_event in evidence.log.values():
+        event, key = log_event.event, _attempt_key(log_event.event)
+        seen.add(key)
+        intent = simulation.intents.get(key)
+        identity = (event.brand, event.provider, event.operation, event.provider_tx_id)
+        if intent is None or identity != intent.identity:
+            yield f"{log_event}: {event.operation} {event.provider_tx_id} has no intent"
+    for key, intent in simulation.intents.items():
+        if key not in seen:
+            yield f"{intent.identity} of {key} is not in the log"
     for event in evidence.unresolved:
-        if _place(event) not in seen:
-            yield f"{event.provider_tx_id} waits no more and never came into the log"
+        if _attempt_key(event) not in seen:
+            yield f"{event.provider_tx_id} is no longer parked and not in the log"
 
 
-def _oracle(world: Simulation, evidence: Evidence) -> Iterator[str]:
-    oracle = Oracle(world.policies)
+def _check_oracle(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Compare each answer, and the money at the end, with the oracle's."""
+    oracle = Oracle(simulation.policies)
     for slice_ in evidence.slices():
-        for sourced in slice_.events:
-            event, place = sourced.event, _place(sourced.event)
-            said = world.intents.get(place)
-            if said is None:
+        for log_event in slice_.events:
+            event, key = log_event.event, _attempt_key(log_event.event)
+            intent = simulation.intents.get(key)
+            if intent is None:
                 continue
-            if said.player is not None and event.player_id != said.player:
-                yield f"{sourced} is booked for {event.player_id}, it was said of {said.player}"
-            # Whose clock runs ahead is cut to the broker's.
-            said_at_ms = min(world.intent_times_ms.get(place, event.appended_at), event.appended_at)
-            told = oracle.answer(said, place, event.player_id, said_at_ms)
-            for row in evidence.answers[sourced.source.partition, sourced.source.offset]:
-                is_told = (row["outcome"], row["reason"]) == (told.outcome, told.reason)
-                shown = row["currency"] is None or row["available_minor"] == told.available.get(
-                    row["currency"], 0
-                )
-                if not (is_told and shown):
+            if intent.player is not None and event.player_id != intent.player:
+                yield f"{log_event} is booked for {event.player_id}, but is of {intent.player}"
+            # A provider's time in the future is cut to the broker's time of the append.
+            provider_ms = simulation.intent_times_ms.get(key, event.appended_at)
+            at_ms = min(provider_ms, event.appended_at)
+            expected = oracle.answer(intent, key, event.player_id, at_ms)
+            for row in evidence.answers[log_event.source.partition, log_event.source.offset]:
+                is_same = (row["outcome"], row["reason"]) == (expected.outcome, expected.reason)
+                available = expected.available.get(row["currency"], 0)
+                is_same &= row["currency"] is None or row["available_minor"] == available
+                if not is_same:
                     answer = tuple(row[column] for column in _ANSWER)
-                    yield f"{sourced} {said}: the ledger says {answer}, the oracle {told}"
-    yield from _same_money(world, oracle)
-    yield from _found(world, evidence, oracle)
+                    yield f"{log_event} {intent}: ledger {answer}, oracle {expected}"
+    yield from _check_money(simulation, oracle)
+    yield from _check_found_players(simulation, evidence, oracle)
 
 
-def _same_money(world: Simulation, oracle: Oracle) -> Iterator[str]:
+def _check_money(simulation: Simulation, oracle: Oracle) -> Iterator[str]:
+    """Compare wallets and house accounts with the oracle's; check that money is conserved."""
     wallets = {
         key: (row["cash_minor"], row["bonus_minor"], row["held_minor"])
-        for key, row in world.server.tables["wallet"].rows.items()
+        for key, row in simulation.server.tables["wallet"].rows.items()
     }
     money = {key: tuple(wallet.values()) for key, wallet in oracle.money.items()}
-    nothing = (0, 0, 0)
-    yield from _differ("wallet", wallets, money, nothing)
+    yield from _differences("wallet", wallets, money, (0, 0, 0))
     house: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for row in world.server.tables["transfer"].rows.values():
+    for row in simulation.server.tables["transfer"].rows.values():
         for account, sign in ((row["debit"], -1), (row["credit"], 1)):
             if not account.startswith("player:"):
                 house[account, row["currency"]] += sign * row["amount_minor"]
-    yield from _differ("account", house, oracle.house, 0)
+    yield from _differences("account", house, oracle.house, 0)
     total: defaultdict[str, int] = defaultdict(int)
-    for (_, currency), purses in wallets.items():
-        total[currency] += sum(purses)
+    for (_, currency), balances in wallets.items():
+        total[currency] += sum(balances)
     for (_, currency), minor in house.items():
         total[currency] += minor
     for currency, rest in total.items():
         if rest:
-            yield f"{currency}: players and house together hold {rest}, which came from nowhere"
+            yield f"{currency}: players and house together hold {rest}, expected 0"
 
 
-def _differ(
-    what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], nothing: Any
+def _differences(
+    what: str, ledger: Mapping[Any, Any], oracle: Mapping[Any, Any], default: Any
 ) -> Iterator[str]:
     for key in sorted(ledger.keys() | oracle.keys(), key=str):
-        if ledger.get(key, nothing) != oracle.get(key, nothing):
-            yield f"{what} {key}: the ledger has {ledger.get(key)}, the oracle {oracle.get(key)}"
+        if ledger.get(key, default) != oracle.get(key, default):
+            yield f"{what} {key}: ledger {ledger.get(key)}, oracle {oracle.get(key)}"
 
 
-def _found(world: Simulation, evidence: Evidence, oracle: Oracle) -> Iterator[str]:
-    """Whoever was found is whom the reference means; whoever was not found could not have been."""
-    first_said: dict[Any, int] = {}
-    first_asked: dict[Any, int] = {}
-    for number, said in enumerate(world.intents.values()):
-        first_said.setdefault(said.identity, number)
-        first_asked.setdefault((said.identity, said.reference), number)
-    for sourced in evidence.log.values():
-        event, asked = sourced.event, world.intents.get(_place(sourced.event))
-        if asked is None or asked.player or asked.reference is None or asked.cancels:
+def _check_found_players(
+    simulation: Simulation, evidence: Evidence, oracle: Oracle
+) -> Iterator[str]:
+    """Check the players that the resolver found, and that the others could not be found."""
+    first_identity: dict[Identity, int] = {}
+    first_use: dict[tuple[Identity, Identity | None], int] = {}
+    for number, intent in enumerate(simulation.intents.values()):
+        first_identity.setdefault(intent.identity, number)
+        first_use.setdefault((intent.identity, intent.reference), number)
+    for log_event in evidence.log.values():
+        event = log_event.event
+        candidate: Intent | None = simulation.intents.get(_attempt_key(event))
+        if candidate is None or candidate.player or candidate.cancels:
             continue
-        owners = {decision.player for decision in oracle.decisions.get(asked.reference, ())}
+        reference = candidate.reference
+        if reference is None:
+            continue
+        owners = {decision.player for decision in oracle.decisions.get(reference, ())}
         if event.player_id is not None and event.player_id not in owners:
-            yield f"{sourced} was given to {event.player_id}, its reference belongs to {owners}"
+            yield f"{log_event}: booked for {event.player_id}, its reference belongs to {owners}"
         was_there = (
-            first_said.get(asked.reference, len(world.intents))
-            < first_asked[asked.identity, asked.reference]
+            first_identity.get(reference, len(simulation.intents))
+            < first_use[candidate.identity, reference]
         )
-        is_given_up = event.player_id is None and asked.legs[0].kind != "INFORMATIONAL"
+        is_given_up = event.player_id is None and candidate.legs[0].kind != "INFORMATIONAL"
         if is_given_up and was_there and any(owners):
-            yield f"{sourced}: its reference {asked.reference} was said before it, and yet it was given up"
+            yield f"{log_event}: no player found, although its reference {reference} came before it"
 
 
-def _outcomes(world: Simulation, evidence: Evidence) -> Iterator[str]:
-    """Every attempt has an answer on the topic, and always the same."""
+def _check_outcomes(simulation: Simulation, evidence: Evidence) -> Iterator[str]:
+    """Check that every attempt has an outcome on the topic, and all its copies are equal."""
     decode = codec.decoder(WalletOutcome)
-    told: dict[tuple[str, Any], WalletOutcome] = {}
-    for partition in world.broker.topics[OUTCOMES]:
-        for record in partition.records:
+    outcomes: dict[tuple[str, Any], WalletOutcome] = {}
+    for log in simulation.broker.topics[OUTCOMES]:
+        for record in log.records:
             outcome = decode(record.value or b"")
-            known = told.setdefault((outcome.event_id, outcome.attempt), outcome)
-            if known != outcome:
-                yield f"{outcome.attempt}: told {known.outcome} {known.version} and {outcome.outcome} {outcome.version}"
-    asked = set()
-    for place, sourced in evidence.log.items():
-        key = (sourced.event.event_id, sourced.event.attempt)
-        asked.add(key)
-        answer = told.get(key)
-        for row in evidence.answers[place]:
-            said = answer and (
-                answer.outcome,
-                answer.reason,
-                answer.currency,
-                answer.balance_minor,
-                answer.version,
+            first = outcomes.setdefault((outcome.event_id, outcome.attempt), outcome)
+            if first != outcome:
+                yield (
+                    f"{outcome.attempt}: published as {first.outcome} {first.version} and as "
+                    f"{outcome.outcome} {outcome.version}"
+                )
+    expected = set()
+    for position, log_event in evidence.log.items():
+        key = (log_event.event.event_id, log_event.event.attempt)
+        expected.add(key)
+        published = outcomes.get(key)
+        for row in evidence.answers[position]:
+            on_topic = published and (
+                *(published.outcome, published.reason, published.currency),
+                *(published.balance_minor, published.version),
             )
-            if said != tuple(row[column] for column in _ANSWER):
-                yield f"{sourced}: the topic says {said}, the row {[row[column] for column in _ANSWER]}"
-    for key in told.keys() - asked:
+            in_table = tuple(row[column] for column in _ANSWER)
+            if on_topic != in_table:
+                yield f"{log_event}: on the topic {on_topic}, in the table {in_table}"
+    for key in outcomes.keys() - expected:
         yield f"an outcome for {key}, which is not in the log"
 
 
-def _balances(world: Simulation) -> Iterator[str]:
-    """What readers of the balance topic end up with is the ledger's."""
+def _check_balances(simulation: Simulation) -> Iterator[str]:
+    """Check that readers of the balance topic end up with the ledger's balances."""
     decode = codec.decoder(WalletBalance)
-    seen: dict[tuple[str, str], WalletBalance] = {}
+    newest: dict[tuple[str, str], WalletBalance] = {}
     last: dict[tuple[str, str], WalletBalance] = {}
-    for partition in world.broker.topics[BALANCES]:
-        for record in partition.records:
+    for log in simulation.broker.topics[BALANCES]:
+        for record in log.records:
             balance = decode(record.value or b"")
             key = (balance.player_id, balance.currency)
             last[key] = balance
-            if key not in seen or seen[key].version < balance.version:
-                seen[key] = balance
-    wallets = world.server.tables["wallet"].rows
-    for key in sorted(seen.keys() ^ wallets.keys()):
-        yield f"wallet {key}: on the topic {seen.get(key)}, in the ledger {wallets.get(key)}"
-    for key in sorted(seen.keys() & wallets.keys()):
-        balance, row = seen[key], wallets[key]
-        cash = balance.available_minor - balance.bonus_minor
+            if key not in newest or newest[key].version < balance.version:
+                newest[key] = balance
+    wallets = simulation.server.tables["wallet"].rows
+    for key in sorted(newest.keys() ^ wallets.keys()):
+        yield f"wallet {key}: on the topic {newest.get(key)}, in the ledger {wallets.get(key)}"
+    for key in sorted(newest.keys() & wallets.keys()):
+        balance, row = newest[key], wallets[key]
         on_topic = (
-            cash,
-            balance.bonus_minor,
-            balance.held_minor,
-            balance.version,
-            balance.event_id,
+            *(balance.available_minor - balance.bonus_minor, balance.bonus_minor),
+            *(balance.held_minor, balance.version, balance.event_id),
         )
-        if on_topic != tuple(
-            row[c] for c in ("cash_minor", "bonus_minor", "held_minor", "version", "event_id")
-        ):
+        if on_topic != tuple(row[column] for column in _BALANCE):
             yield f"wallet {key}: on the topic {on_topic}, in the ledger {row}"
-        # docs/guarantees.md: only what a frozen process sends when it wakes may leave an older
+        # docs/guarantees.md: only the late send of a process that was frozen may leave an older
         # balance last.
-        if last[key].version != balance.version and not world.had_freeze:
-            yield f"wallet {key}: the last record says v{last[key].version}, an earlier one v{balance.version}"
+        if last[key].version != balance.version and not simulation.had_freeze:
+            yield (
+                f"wallet {key}: its last record has version {last[key].version}, an earlier one "
+                f"{balance.version}"
+            )
 
 
-def _alerts(world: Simulation) -> Iterator[str]:
-    """Somebody is told of each event that took an account below zero, or further below, and of
-    nothing else.
-    """
+def _check_alerts(simulation: Simulation) -> Iterator[str]:
+    """Check that exactly the events that created or deepened a debt have an alert."""
     decode = codec.decoder(FraudAlert)
-    told = {
+    alerted = {
         event_id
-        for partition in world.broker.topics[ALERTS]
-        for record in partition.records
+        for log in simulation.broker.topics[ALERTS]
+        for record in log.records
         for event_id in decode(record.value or b"").sample_event_ids
     }
-    debts = {event_id for chain in chains_of(world.server).values() for event_id in debts_of(chain)}
-    for event_id in sorted(told ^ debts):
-        yield f"{event_id}: {'an alert without a debt' if event_id in told else 'nobody was told of this debt'}"
+    debts = {
+        event_id for chain in chains_of(simulation.server).values() for event_id in debts_of(chain)
+    }
+    for event_id in sorted(alerted ^ debts):
+        what = "an alert without a debt" if event_id in alerted else "a debt without an alert"
+        yield f"{event_id}: {what}"
 
 
-async def _replay(world: Simulation, evidence: Evidence) -> list[str]:
-    """The log into an empty ledger, in the order of the commits, gives the same rows."""
+async def _check_replay(simulation: Simulation, evidence: Evidence) -> list[str]:
+    """Book the log into an empty ledger, in the order of the commits, and compare the rows."""
     server = Server()
-    process = Process("replay", world.rng, lambda _: None)
+    process = Process("replay", simulation.rng, lambda _: None)
     ledger = PostgresLedger(
-        SimulatedDatabase(server, process, "replay"), world.policies, topic=TRANSACTIONS
+        SimulatedDatabase(server, process, "replay"), simulation.policies, topic=TRANSACTIONS
     )
-    parts = sorted({row["part"] for row in evidence.batches})
+    partitions = sorted({row["part"] for row in evidence.batches})
     claims = await claim_positions(
-        SimulatedDatabase(server, process, "replay"), parts, topic=TRANSACTIONS
+        SimulatedDatabase(server, process, "replay"), partitions, topic=TRANSACTIONS
     )
-    ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     for slice_ in evidence.slices():
         await ledger.commit_group([slice_])
-    wrong = []
+    failures = []
     for name in _REPLAYED:
-        live, again = world.server.tables[name].rows, server.tables[name].rows
-        keys = sorted(
-            (key for key in live.keys() | again.keys() if live.get(key) != again.get(key)), key=str
-        )
+        live, again = simulation.server.tables[name].rows, server.tables[name].rows
+        different = (key for key in live.keys() | again.keys() if live.get(key) != again.get(key))
+        keys = sorted(different, key=str)
         if keys and name != "transfer":
-            wrong.append(
-                f"replay: {name} {keys[0]} is {live.get(keys[0])} live, {again.get(keys[0])} again"
+            first = keys[0]
+            failures.append(
+                f"replay: {name} {first} is {live.get(first)} live, {again.get(first)} replayed"
             )
         elif keys and sorted(map(str, live.values())) != sorted(map(str, again.values())):
-            wrong.append(f"replay: {len(live)} transfers live, {len(again)} again, or not the same")
-    return wrong
+            failures.append(
+                f"replay: {len(live)} transfers live, {len(again)} replayed, or not the same"
+            )
+    return failures
+
+
+def chains_of(server: Server) -> dict[tuple[str, str], list[Row]]:
+    """Return the transfers of each wallet by player and currency, in the order of versions."""
+    chains: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in server.tables["transfer"].rows.values():
+        if row["player_id"] is not None:
+            chains[row["player_id"], row["currency"]].append(row)
+    return {key: sorted(rows, key=lambda row: row["version"]) for key, rows in chains.items()}
+
+
+def gaps_of(server: Server) -> Iterator[str]:
+    """Yield gaps in versions, and transfers whose balances do not follow from the one before."""
+    for key, rows in chains_of(server).items():
+        balances = {"cash": 0, "bonus": 0, "held": 0}
+        for number, row in enumerate(rows, 1):
+            for account, sign in ((row["debit"], -1), (row["credit"], 1)):
+                if account.startswith("player:"):
+                    balances[account.rsplit(":", 1)[1]] += sign * row["amount_minor"]
+            after = {name: row[f"{name}_minor"] for name in balances}
+            if row["version"] != number or after != balances:
+                yield (
+                    f"wallet {key}: expected version {number} with {balances}, "
+                    f"the row has version {row['version']} with {after}"
+                )
+        wallet = server.tables["wallet"].rows.get(key)
+        if wallet is None or wallet["version"] != len(rows):
+            yield f"wallet {key} has {len(rows)} transfers: {wallet}"
+
+
+def debts_of(chain: Sequence[Row]) -> Iterator[str]:
+    """Yield the events that left a wallet's cash or bonus below zero, and lower than before."""
+    before = {"cash_minor": 0, "bonus_minor": 0}
+    for (event_id, _), rows in groupby(chain, key=lambda row: (row["event_id"], row["decision"])):
+        *_, after = rows
+        if any(after[name] < min(minor, 0) for name, minor in before.items()):
+            yield event_id
+        before = {name: after[name] for name in before}

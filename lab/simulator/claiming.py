@@ -1,8 +1,9 @@
-"""The statements of claims and of the publisher over the tables in memory; see `statements`."""
+"""Handlers of the statements for claims and for the publisher; see `statements`."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from lab.simulator.statements import (
@@ -36,13 +37,13 @@ async def _claim(
     columns = [column.strip() for column in statement.rpartition("RETURNING")[2].split(",")]
     rows = []
     for key in keys:
-        consumer, topic, part = key
+        consumer, topic, partition = key
         old = server.tables["stream_position"].rows.get(key)
         if old is None:
             new = {
                 "consumer": consumer,
                 "topic": topic,
-                "part": part,
+                "part": partition,
                 "next_offset": 0,
                 "published_offset": 0,
                 "epoch": 1,
@@ -50,8 +51,8 @@ async def _claim(
             session.inserts.append(("stream_position", new))
         else:
             new = {**old, "epoch": old["epoch"] + 1}
-            session.changes.append(lambda old=old, new=new: old.update(epoch=new["epoch"]))  # type: ignore[misc]
-        session.changes.append(lambda key=key: server.claimed_by.__setitem__(key, session.owner))  # type: ignore[misc]
+            session.changes.append(partial(old.update, epoch=new["epoch"]))
+        session.changes.append(partial(server.claimed_by.__setitem__, key, session.owner))
         rows.append(tuple(new.get(column) for column in columns))
     return StatementResult(rows, len(rows))
 
@@ -67,7 +68,7 @@ async def _claim_soon(
 async def _as_login(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    del server, session, statement, parameters  # rights are the real database's business
+    del server, session, statement, parameters  # the simulation has no roles
     return StatementResult()
 
 
@@ -86,19 +87,17 @@ async def _end_holders(
     return StatementResult([(True,) for _ in holders], len(holders))
 
 
-async def _published(
+async def _store_published(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     arrays = [name for name, _ in arrays_of(statement)]
     for values in unnest_rows(statement, parameters):
-        said = dict(zip(arrays, values, strict=True))
+        wanted = dict(zip(arrays, values, strict=True))
         row = server.tables["stream_position"].rows[
-            parameters["consumer"], parameters["topic"], said["parts"]
+            parameters["consumer"], parameters["topic"], wanted["parts"]
         ]
-        if row["epoch"] == said["epochs"] and row["published_offset"] < said["offsets"]:
-            session.changes.append(
-                lambda row=row, to=said["offsets"]: row.update(published_offset=to)
-            )  # type: ignore[misc]
+        if row["epoch"] == wanted["epochs"] and row["published_offset"] < wanted["offsets"]:
+            session.changes.append(partial(row.update, published_offset=wanted["offsets"]))
     return StatementResult()
 
 
@@ -106,11 +105,11 @@ async def _outcomes_between(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del session
-    part, first, after = parameters["part"], parameters["first"], parameters["next"]
+    partition, first, after = parameters["part"], parameters["first"], parameters["next"]
     rows = [
         row
         for table in ("entry", "repeat")
-        for row in server.tables[table].find(("part",), (part,))
+        for row in server.tables[table].find(("part",), (partition,))
         if first <= row["source_offset"] < after
     ]
     rows.sort(key=lambda row: row["source_offset"])
@@ -123,7 +122,7 @@ CLAIMING: Final[dict[str, Handler]] = {
     "positions.claim_soon": _claim_soon,
     "positions.as_login": _as_login,
     "positions.end_holders": _end_holders,
-    "positions.published": _published,
+    "positions.published": _store_published,
     "positions.outcomes_between": _outcomes_between,
     "positions.wallets_of": lookup_handler("wallet", "player_id", "players"),
 }

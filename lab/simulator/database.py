@@ -1,5 +1,6 @@
-"""The ledger's `Database` over tables in memory; at every statement, COMMIT and reply a fault may
-strike.
+"""The ledger's database over tables in memory.
+
+A fault may happen at every statement, at COMMIT, and between COMMIT and its reply.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _HANDLERS = {**BOOKING, **CLAIMING, **PARKING}
 
 
 class _Cursor:
-    """A statement's result, or a COPY that takes rows."""
+    """Cursor with the result of a statement, or for a COPY."""
 
     def __init__(self, connection: _Connection, result: StatementResult | None = None) -> None:
         self._connection = connection
@@ -48,17 +49,17 @@ class _Cursor:
 
 
 class _Copy:
-    """Takes rows as text; they count as written once COPY is over."""
+    """COPY in progress; its rows are inserted when it ends."""
 
     def __init__(self) -> None:
         self.text = ""
 
-    async def write(self, piece: bytes) -> None:
-        self.text += piece.decode()
+    async def write(self, data: bytes) -> None:
+        self.text += data.decode()
 
 
 class _Connection:
-    """As much of psycopg's connection as the ledger uses."""
+    """Connection with the part of psycopg's interface that the ledger uses."""
 
     def __init__(self, server: Server, process: Process, session: SimulatedSession) -> None:
         self._server = server
@@ -71,7 +72,9 @@ class _Connection:
         if handler is None and is_setting(statement):
             return _Cursor(self)
         if handler is None:
-            message = f"the simulator has no table operation for the statement {name}: add it to lab/sandbox/simulate"
+            message = (
+                f"the simulator has no handler for the statement {name}: add it to lab/simulator"
+            )
             raise InvariantBroken(message)
         await self.process.reach(name)
         self._server.check(self.session)
@@ -87,10 +90,10 @@ class _Connection:
 
 
 class SimulatedDatabase(LedgerDatabase):
-    """One process's connection."""
+    """Connection of one simulated process."""
 
     def __init__(self, server: Server, process: Process, name: str) -> None:
-        """`name` tells the connections of one process apart: a fault strikes one of them."""
+        """Make a connection; `name` is the prefix of its fault points within the process."""
         super().__init__("", name)
         self._server = server
         self._process = process
@@ -98,7 +101,7 @@ class SimulatedDatabase(LedgerDatabase):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A transaction that is committed at the end of the block. Raises as the real one does."""
+        """Run a transaction that commits at the end of the block. Raises as the real one does."""
         async with self._turn:
             await self._process.reach(f"{self._name} connect")
             session = self._server.begin(self._process.name)
@@ -110,15 +113,15 @@ class SimulatedDatabase(LedgerDatabase):
                 self._server.commit(session)
             finally:
                 self._server.end(session)
-            # From here on it is committed, whether its client hears of it or not.
+            # From here on it is committed, whether the reply reaches the client or not.
             await self._process.reach(f"{self._name} committed")
 
     async def query(
         self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
     ) -> list[Any]:
-        """The rows of one statement, committed by itself."""
+        """Return the rows of one statement, which is a transaction of its own."""
         async with self.transaction() as connection:
             return await (await connection.execute(statement, parameters)).fetchall()
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is kept open."""

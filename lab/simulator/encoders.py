@@ -1,6 +1,6 @@
-"""What was said, in the bytes of its provider.
+"""Encoders of intents: one for each provider, in the bytes that it sends.
 
-Signatures are left out: they are proven elsewhere and cost the most.
+They write no signatures: other tests prove those, and they cost the most time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HUB88_SCALE: Final = 5
 
 
 class ConnectorRecord(NamedTuple):
-    """Key, value and headers as a connector appends them."""
+    """Raw record as a connector appends it: key, value and headers."""
 
     key: bytes
     value: bytes
@@ -27,12 +27,12 @@ class ConnectorRecord(NamedTuple):
 
 
 def encode_record(
-    items: Sequence[Intent], received_ms: int, provider_ms: int, chance: Random
+    items: Sequence[Intent], received_ms: int, provider_ms: int, rng: Random
 ) -> ConnectorRecord:
-    """One record that says all the items; only a payment provider says several at once."""
+    """Encode intents as one record; only a payment provider sends several in one."""
     first = items[0]
     brand, provider = first.identity[:2]
-    body, path = _WRITERS[provider](items, provider_ms, chance)
+    body, path = _WRITERS[provider](items, provider_ms, rng)
     key = first.player or (first.reference[3] if first.reference else first.identity[3])
     headers = [
         ("http-path", path),
@@ -48,25 +48,25 @@ def encode_record(
     return ConnectorRecord(key.encode(), body, tuple(headers))
 
 
-def _json(fields: dict[str, Any], chance: Random) -> bytes:
+def _json(fields: dict[str, Any], rng: Random) -> bytes:
     names = list(fields)
-    if chance.random() < 0.3:  # a retry may be printed by another machine
-        chance.shuffle(names)
+    if rng.random() < 0.3:  # a retry may list the fields in another order
+        rng.shuffle(names)
     return json.dumps({name: fields[name] for name in names}).encode()
 
 
-def _hub88(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _hub88(items: Sequence[Intent], provider_ms: int, rng: Random) -> tuple[bytes, bytes]:
     del provider_ms
-    said = items[0]
+    intent = items[0]
     fields: dict[str, Any] = {
-        "user": said.player,
-        "transaction_uuid": said.identity[3],
-        "request_uuid": f"{chance.getrandbits(64):x}",
-        "round": said.round_id,
-        "round_closed": said.round_closed,
-        "game_code": said.game,
+        "user": intent.player,
+        "transaction_uuid": intent.identity[3],
+        "request_uuid": f"{rng.getrandbits(64):x}",
+        "round": intent.round_id,
+        "round_closed": intent.round_closed,
+        "game_code": intent.game,
     }
-    leg = said.legs[0]
+    leg = intent.legs[0]
     if leg.minor is not None:
         assert leg.currency is not None
         fields |= {
@@ -74,97 +74,99 @@ def _hub88(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[b
             "currency": leg.currency,
         }
         fields |= {"is_free": leg.is_free, "reward_uuid": leg.campaign}
-    if said.reference is not None:
-        fields["reference_transaction_uuid"] = said.reference[3]
-    return _json(fields, chance), f"/transaction/{said.operation}".encode()
+    if intent.reference is not None:
+        fields["reference_transaction_uuid"] = intent.reference[3]
+    return _json(fields, rng), f"/transaction/{intent.operation}".encode()
 
 
-def _hundredhp(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _hundredhp(items: Sequence[Intent], provider_ms: int, rng: Random) -> tuple[bytes, bytes]:
     del provider_ms
     [leg] = items[0].legs
     fields = {"txId": items[0].identity[3]}
     if leg.currency is not None:
         fields["amount"] = format_minor(leg.minor or 0, exponent_of(leg.currency))
-    elif leg.minor is not None:  # hundredths of whatever the bet was in
+    elif leg.minor is not None:  # hundredths of the bet's currency
         fields["amount"] = format_minor(leg.minor, 2)
-    return _json(fields, chance), f"/hundredhp/{items[0].operation}".encode()
+    return _json(fields, rng), f"/hundredhp/{items[0].operation}".encode()
 
 
-def _playngo(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _playngo(items: Sequence[Intent], provider_ms: int, rng: Random) -> tuple[bytes, bytes]:
     del provider_ms
-    said = items[0]
-    total = sum(leg.minor or 0 for leg in said.legs)
-    currency = said.legs[0].currency or ""
+    intent = items[0]
+    total = sum(leg.minor or 0 for leg in intent.legs)
+    currency = intent.legs[0].currency or ""
     fields = [
-        ("externalId", said.player),
-        ("transactionId", said.identity[3]),
-        ("roundId", said.round_id),
-        ("real", _amount(total, currency, chance)),
+        ("externalId", intent.player),
+        ("transactionId", intent.identity[3]),
+        ("roundId", intent.round_id),
+        ("real", _amount(total, currency, rng)),
         ("currency", currency),
-        ("gameId", said.game),
-        ("state", "1" if said.round_closed else "0"),
-        ("freegameExternalId", said.legs[0].campaign),
+        ("gameId", intent.game),
+        ("state", "1" if intent.round_closed else "0"),
+        ("freegameExternalId", intent.legs[0].campaign),
     ]
-    fields += [("jackpotGain", _amount(leg.minor or 0, currency, chance)) for leg in said.legs[1:]]
-    chance.shuffle(fields)
+    fields += [("jackpotGain", _amount(leg.minor or 0, currency, rng)) for leg in intent.legs[1:]]
+    rng.shuffle(fields)
     text = "".join(f"<{name}>{value}</{name}>" for name, value in fields if value is not None)
-    return f"<{said.operation}>{text}</{said.operation}>".encode(), b"/playngo"
+    return f"<{intent.operation}>{text}</{intent.operation}>".encode(), b"/playngo"
 
 
-def _adyen(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
+def _adyen(items: Sequence[Intent], provider_ms: int, rng: Random) -> tuple[bytes, bytes]:
     entries = []
-    for said in items:
-        leg = said.legs[0]
-        assert said.reference is not None
-        event_code, _, failed = said.operation.partition(":")
-        name = "merchantReference" if said.reference[2] == "deposit.opened" else "originalReference"
+    for intent in items:
+        leg = intent.legs[0]
+        assert intent.reference is not None
+        event_code, _, failed = intent.operation.partition(":")
+        name = (
+            "merchantReference" if intent.reference[2] == "deposit.opened" else "originalReference"
+        )
         fields = {
             "eventCode": event_code,
             "success": "false" if failed else "true",
-            "pspReference": said.identity[3],
+            "pspReference": intent.identity[3],
             "amount": {"currency": leg.currency, "value": leg.minor},
-            name: said.reference[3],
+            name: intent.reference[3],
             "eventDate": rfc3339(provider_ms),
         }
         entries.append({"NotificationRequestItem": fields})
-    return _json({"live": "false", "notificationItems": entries}, chance), b"/adyen"
+    return _json({"live": "false", "notificationItems": entries}, rng), b"/adyen"
 
 
-def _house(items: Sequence[Intent], provider_ms: int, chance: Random) -> tuple[bytes, bytes]:
-    said = items[0]
-    leg = said.legs[0]
+def _house(items: Sequence[Intent], provider_ms: int, rng: Random) -> tuple[bytes, bytes]:
+    intent = items[0]
+    leg = intent.legs[0]
     fields: dict[str, Any] = {
-        "operation": said.operation,
-        "id": said.identity[3],
+        "operation": intent.operation,
+        "id": intent.identity[3],
         "at": rfc3339(provider_ms),
     }
-    if said.player is not None:
-        fields["player_id"] = said.player
+    if intent.player is not None:
+        fields["player_id"] = intent.player
     if leg.minor is not None and leg.currency is not None:
-        fields |= {"amount": _amount(leg.minor, leg.currency, chance), "currency": leg.currency}
+        fields |= {"amount": _amount(leg.minor, leg.currency, rng), "currency": leg.currency}
     elif leg.currency is not None:
         fields["currency"] = leg.currency
-    if said.reference is not None:
-        fields["proposal_id" if said.operation == "adjustment.approved" else "withdrawal_id"] = (
-            said.reference[3]
+    if intent.reference is not None:
+        fields["proposal_id" if intent.operation == "adjustment.approved" else "withdrawal_id"] = (
+            intent.reference[3]
         )
-    for other in said.legs[1:]:
-        fields["wagering_amount"] = _amount(other.minor or 0, other.currency or "", chance)
-    # A field that an operation does not have is let by.
+    for other in intent.legs[1:]:
+        fields["wagering_amount"] = _amount(other.minor or 0, other.currency or "", rng)
+    # The dialect ignores the fields that an operation does not have.
     fields |= {
         "psp": "adyen",
-        "actor": said.actor,
+        "actor": intent.actor,
         "reason": "a test",
         "campaign_id": leg.campaign or "none",
     }
-    fields["source"] = said.source
-    return _json(fields, chance), b"/house"
+    fields["source"] = intent.source
+    return _json(fields, rng), b"/house"
 
 
-def _amount(minor: int, currency: str, chance: Random) -> str:
+def _amount(minor: int, currency: str, rng: Random) -> str:
     text = format_minor(minor, exponent_of(currency))
-    if "." in text and chance.random() < 0.3:  # 1.50 and 1.5 are one amount
-        text = text.rstrip("0").rstrip(".") if chance.random() < 0.5 else f"{text}00"
+    if "." in text and rng.random() < 0.3:  # 1.50 and 1.5 are one amount
+        text = text.rstrip("0").rstrip(".") if rng.random() < 0.5 else f"{text}00"
     return text
 
 

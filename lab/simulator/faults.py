@@ -1,4 +1,4 @@
-"""Which blows there are, where they may fall, and a schedule of them drawn from the seed."""
+"""The points at which faults can be injected, and a schedule drawn from the seed."""
 
 from __future__ import annotations
 
@@ -85,11 +85,12 @@ FAULT_POINTS: Final[dict[str, dict[str, tuple[FaultKind, ...]]]] = {
         "commit offsets": _PROCESS,
     },
 }
-"""By role: every point that its process reaches, and what may happen there."""
+"""By role: every point that its process reaches, and the faults that may happen there."""
 
 _ROLES: Final = (LEDGER, LEDGER, LEDGER, LEDGER, RESOLVE, NORMALISE, NORMALISE)
-# Most blows fall where it hurts most: around the COMMIT and between it and what is sent.
-_SORE: Final = (
+# Half of the faults of processes happen where the most can be lost: around COMMIT, and between
+# it and the sends.
+_CRITICAL_POINTS: Final = (
     *("store commit", "store committed", "store committed", "claim committed", "positions.claim"),
     *(
         f"send {OUTCOMES}",
@@ -102,43 +103,41 @@ _SORE: Final = (
 
 
 class FaultSchedule:
-    """Falls upon a world until enough have fallen."""
+    """Injects faults into a simulation at random times until it is cancelled."""
 
-    def __init__(self, world: Simulation, chance: Random) -> None:
-        self._world = world
-        self._chance = chance
+    def __init__(self, simulation: Simulation, rng: Random) -> None:
+        self._simulation = simulation
+        self._rng = rng
         self.environment_faults: list[str] = []
 
     @property
     def count(self) -> int:
-        """How many have fallen."""
-        return len(self.environment_faults) + len(self._world.injected_faults)
+        """Number of faults that have happened."""
+        return len(self.environment_faults) + len(self._simulation.injected_faults)
 
     async def run(self, every_s: float) -> None:
-        """Strike for ever, about so often."""
+        """Inject a fault about every `every_s` seconds, for ever."""
         while True:
-            await asyncio.sleep(self._chance.expovariate(1 / every_s))
-            if self._chance.random() < 0.75:
-                self._strike()
+            await asyncio.sleep(self._rng.expovariate(1 / every_s))
+            if self._rng.random() < 0.75:
+                self._arm_process()
             else:
-                await self._shake()
+                await self._disturb_environment()
 
-    def _strike(self) -> None:
-        role = self._chance.choice(_ROLES)
+    def _arm_process(self) -> None:
+        role = self._rng.choice(_ROLES)
         points = FAULT_POINTS[role]
-        sore = [point for point in _SORE if point in points] or list(points)
-        point = self._chance.choice(sore if self._chance.random() < 0.5 else list(points))
-        blow = self._chance.choice(points[point])
-        self._world.arm(role, point, blow, self._chance.choice((0.5, 5.0, 15.0, 35.0)))
+        critical = [point for point in _CRITICAL_POINTS if point in points] or list(points)
+        point = self._rng.choice(critical if self._rng.random() < 0.5 else list(points))
+        fault = self._rng.choice(points[point])
+        self._simulation.arm(role, point, fault, self._rng.choice((0.5, 5.0, 15.0, 35.0)))
 
-    async def _shake(self) -> None:
-        world = self._world
-        what = self._chance.choice(
-            ("rebalance", "join", "leave", "database away", "clock set back")
-        )
+    async def _disturb_environment(self) -> None:
+        simulation = self._simulation
+        what = self._rng.choice(("rebalance", "join", "leave", "database away", "clock set back"))
         self.environment_faults.append(what)
-        world.trace(what)
-        group = world.groups[self._chance.choice(_ROLES)]
+        simulation.trace(what)
+        group = simulation.groups[self._rng.choice(_ROLES)]
         if what == "rebalance":
             group.rebalance()
         elif what == "join" and group.size < 3:
@@ -146,8 +145,8 @@ class FaultSchedule:
         elif what == "leave":
             group.leave()
         elif what == "clock set back":
-            world.clock_ms -= self._chance.choice((1, 5_000, 3_600_000))
+            simulation.clock_ms -= self._rng.choice((1, 5_000, 3_600_000))
         elif what == "database away":
-            world.server.is_away = True
-            await asyncio.sleep(self._chance.choice((0.1, 1.0, 5.0)))
-            world.server.is_away = False
+            simulation.server.is_away = True
+            await asyncio.sleep(self._rng.choice((0.1, 1.0, 5.0)))
+            simulation.server.is_away = False

@@ -1,6 +1,4 @@
-"""What somebody said, before it was spelled in a provider's bytes: the language that the oracle
-understands.
-"""
+"""Provider transactions before they are encoded in a provider's bytes: the oracle's input."""
 
 from __future__ import annotations
 
@@ -10,11 +8,11 @@ Identity = tuple[str, str, str, str]
 """Brand, provider, operation, transaction id."""
 
 AttemptKey = tuple[str, int, int, int]
-"""Raw topic, partition, offset, number of the item in its record."""
+"""Raw topic, partition, offset, index of the item in its record."""
 
 
 class IntentLeg(NamedTuple):
-    """One leg: a kind, an amount in minor units of a currency where it has one."""
+    """Leg of a transaction: a kind, and an amount in minor units of a currency if it has one."""
 
     kind: str
     minor: int | None = None
@@ -24,7 +22,7 @@ class IntentLeg(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """One provider transaction."""
+    """Provider transaction, independent of the provider's format."""
 
     identity: Identity
     player: str | None
@@ -35,22 +33,22 @@ class Intent(NamedTuple):
     round_closed: bool = False
     decides: bool = False
     cancels: AttemptKey | None = None
-    """The attempt that a connector gave up on."""
+    """The attempt that a connector takes back."""
     actor: str = "cashier"
     source: str = "operator"
-    """Who is behind a statement of the house, and on whose behalf a player is blocked."""
+    """The source of a player state; `actor` is the person behind a message of the house."""
 
     @property
     def provider(self) -> str:
-        """Who said it."""
+        """Provider that sends it."""
         return self.identity[1]
 
     @property
     def operation(self) -> str:
-        """In the provider's own word."""
+        """Operation in the provider's own words."""
         return self.identity[2]
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What must be the same for it to be the same transaction again."""
+        """Content that must be equal for two intents to be the same transaction."""
         return (self.player, self.legs, self.reference, self.round_id, self.game)

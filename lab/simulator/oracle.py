@@ -1,8 +1,8 @@
-"""What the ledger must say, told as to a colleague: players, their money, and what became of each
-thing that was said.
+"""The oracle: a second implementation of the ledger's rules that predicts every answer.
 
-Written from docs/ledger.md, not from the posting rules: no batches, books, fingerprints or event
-ids. It is told everything in the order of the ledger's commits, and remembers all of it.
+It is written from docs/ledger.md, not from the posting rules: it has no batches, books,
+fingerprints or event ids. It gets every intent in the order of the ledger's commits and keeps all
+of them.
 """
 
 from __future__ import annotations
@@ -12,66 +12,74 @@ from lab.simulator.oracle_ledger import Unbookable
 from lab.simulator.oracle_rules import OracleRules
 from lab.simulator.oracle_state import BONUS, CASH, OracleAnswer, OracleDecision, OracleState
 
+_DECISIONS_MAX = 100
+_FINAL_OUTCOMES = ("TOMBSTONED", "UNRESOLVED")
+"""A repeat gets these, as it gets refusals, unchanged; everything else becomes EXISTS."""
+
 
 class Oracle(OracleState):
-    """Listens to everything and answers."""
+    """Predicts the ledger's answer to each attempt, in the order of the commits."""
 
     def answer(
-        self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int
+        self, intent: Intent, key: AttemptKey, player: str | None, intent_at_ms: int
     ) -> OracleAnswer:
-        """The answer to one attempt; `player` is whom the resolver found, where nobody was named."""
-        heard = self.answers.get((said.identity, place))
-        if heard is None:
-            heard = self.answers[said.identity, place] = self._answer(
-                said, place, player, said_at_ms
-            )
-        return heard
+        """Return the answer to one attempt, the same for the same attempt.
+
+        `player` is the intent's own player, or the one that the resolver found.
+        """
+        known = self.answers.get((intent.identity, key))
+        if known is None:
+            known = self._answer(intent, key, player, intent_at_ms)
+            self.answers[intent.identity, key] = known
+        return known
 
     def _answer(
-        self, said: Intent, place: AttemptKey, player: str | None, said_at_ms: int
+        self, intent: Intent, key: AttemptKey, player: str | None, intent_at_ms: int
     ) -> OracleAnswer:
-        known = self.decisions.get(said.identity)
-        if known and not self._may_try_again(said, player, known):
-            last = known[-1]
-            if said.content != last.intent.content:
-                return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
-            if player and self.closings.get((said.identity, player)) == "CANCELLED":
-                return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT")
-            if last.answer.outcome.startswith("REFUSED_") or last.answer.outcome in (
-                "TOMBSTONED",
-                "UNRESOLVED",
-            ):
-                return last.answer
-            return last.answer._replace(outcome="EXISTS")
-        judge = OracleRules(self, said, player, said_at_ms)
+        known = self.decisions.get(intent.identity)
+        if known and not self._may_decide_again(intent, player, known):
+            return self._repeat(intent, player, known[-1])
+        rules = OracleRules(self, intent, player, intent_at_ms)
         before = {key: dict(wallet) for key, wallet in self.money.items() if key[0] == player}
-        closed, wagering = dict(self.closings), dict(self.wagering)
+        closings, wagering = dict(self.closings), dict(self.wagering)
         try:
-            verdict = judge.replace_debt_reason(judge.decide(), before)
+            verdict = rules.replace_debt_reason(rules.decide(), before)
         except Unbookable as error:
-            judge.undo_movements()
-            self.closings, self.wagering, verdict = closed, wagering, ("UNRESOLVED", str(error))
+            rules.undo_movements()
+            self.closings, self.wagering, verdict = closings, wagering, ("UNRESOLVED", str(error))
         available = {
-            currency: w[CASH] + w[BONUS]
-            for (owner, currency), w in self.money.items()
+            currency: wallet[CASH] + wallet[BONUS]
+            for (owner, currency), wallet in self.money.items()
             if owner == player
         }
-        told = OracleAnswer(*verdict, available)
-        self.decisions.setdefault(said.identity, []).append(
-            OracleDecision(player, said, place, told, judge.movements)
+        answer = OracleAnswer(*verdict, available)
+        self.decisions.setdefault(intent.identity, []).append(
+            OracleDecision(player, intent, key, answer, rules.movements)
         )
-        return told
+        return answer
 
-    def _may_try_again(self, said: Intent, player: str | None, known: list[OracleDecision]) -> bool:
+    def _repeat(self, intent: Intent, player: str | None, last: OracleDecision) -> OracleAnswer:
+        """Return the answer to a further attempt of a decided transaction."""
+        if intent.content != last.intent.content:
+            return OracleAnswer("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID")
+        if player and self.closings.get((intent.identity, player)) == "CANCELLED":
+            return OracleAnswer("CANCELLED", "CONNECTOR_TIMED_OUT")
+        outcome = last.answer.outcome
+        if outcome.startswith("REFUSED_") or outcome in _FINAL_OUTCOMES:
+            return last.answer
+        return last.answer._replace(outcome="EXISTS")
+
+    def _may_decide_again(
+        self, intent: Intent, player: str | None, known: list[OracleDecision]
+    ) -> bool:
         last = known[-1]
-        if len(known) >= 100:
+        if len(known) >= _DECISIONS_MAX:
             return False
         if last.answer.reason == "PLAYER_UNKNOWN" and player is not None:
-            return not last.movements and said.content == last.intent.content
+            return not last.movements and intent.content == last.intent.content
         if last.answer.reason == "BET_NOT_FOUND":
-            bets = self.decisions_of(said.reference, player)
-            return said.content == last.intent.content and any(
-                bet.answer.outcome == "POSTED" for bet in bets
-            )
-        may = self.policy(said).refused_id_reusable and said.decides
+            bets = self.decisions_of(intent.reference, player)
+            is_posted = any(bet.answer.outcome == "POSTED" for bet in bets)
+            return intent.content == last.intent.content and is_posted
+        may = self.policy(intent).refused_id_reusable and intent.decides
         return may and last.answer.outcome.startswith("REFUSED_") and last.player == player

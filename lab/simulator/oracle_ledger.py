@@ -1,4 +1,4 @@
-"""The oracle's hand: it moves money in the memory, and takes back what was moved."""
+"""The oracle's movements of money, and their reversal."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ UNSEEN = ("TOMBSTONED", "REFERENCE_NOT_SEEN_YET")
 
 
 class Unbookable(Exception):
-    """What no wallet can hold, and why."""
+    """A movement that no wallet can hold; the message is the reason code."""
 
 
 class OracleLedger:
-    """What one thing that was said may do to the memory."""
+    """Movements of one intent in the oracle's state."""
 
     def __init__(
-        self, memory: OracleState, said: Intent, player: str | None, said_at_ms: int
+        self, state: OracleState, intent: Intent, player: str | None, intent_at_ms: int
     ) -> None:
-        self.state = memory
-        self.intent = said
+        self.state = state
+        self.intent = intent
         self.player = player
-        self.intent_at_ms = said_at_ms
+        self.intent_at_ms = intent_at_ms
         self.movements: list[Movement] = []
 
     def wallet(self, currency: str) -> dict[str, int]:
-        """The player's wallet in a currency."""
+        """Return the player's wallet in a currency."""
         assert self.player is not None
         return self.state.money[self.player, currency]
 
     def move(self, currency: str, source: str, target: str, minor: int) -> None:
-        """Move money. Raises Unbookable."""
+        """Move money from one account to another. Raises Unbookable."""
         if not minor:
             return
         version = 0
@@ -63,7 +63,7 @@ class OracleLedger:
                 raise Unbookable("BALANCE_OUT_OF_RANGE")
 
     def undo_movements(self) -> None:
-        """As if nothing had been moved."""
+        """Restore balances and versions as they were before the movements."""
         for currency, source, target, minor, _ in reversed(self.movements):
             self._shift(currency, target, source, minor)
             if self.player is not None:
@@ -78,11 +78,11 @@ class OracleLedger:
                 self.state.house[account, currency] += change
 
     def reference_closing(self) -> str | None:
-        """How what is referred to was ended."""
+        """Return how the referenced transaction was closed, or None."""
         return self.state.closing_of(self.intent.reference, self.player)
 
     def referenced_decision(self) -> OracleDecision | Verdict:
-        """What was decided about what is referred to, or why nothing can be done to it."""
+        """Return the decision on the referenced transaction, or why it cannot be reversed."""
         if self.intent.reference is None:
             return ("UNRESOLVED", "NO_REFERENCE")
         if self.reference_closing() not in (None, "SETTLED"):
@@ -91,21 +91,23 @@ class OracleLedger:
             return UNSEEN
         return self.state.posted_decision(self.intent.reference, self.player) or NOTHING
 
-    def reverse(self, how: str) -> Verdict:
+    def reverse(self, closing: str) -> Verdict:
+        """Reverse the movements of the referenced transaction and close it as `closing`."""
         target = self.referenced_decision()
         if target != CLOSED and self.intent.reference:
-            self.state.closings[self.intent.reference, self.player or ""] = how
+            self.state.closings[self.intent.reference, self.player or ""] = closing
         if not isinstance(target, OracleDecision):
             return target
         for currency, source, to, minor, _ in reversed(target.movements):
-            if (source, to) != (BONUS, CASH):  # what a met requirement has released stays released
+            if (source, to) != (BONUS, CASH):  # a released bonus stays released
                 self.move(currency, to, source, minor)
-        self._ask_again(bet_movements(target))
+        self._restore_requirement(bet_movements(target))
         return BOOKED
 
-    def _ask_again(self, taken: list[Movement]) -> None:
-        """A bet that does not stand has not counted; of a requirement that is met its bonus share
-        is cash at once.
+    def _restore_requirement(self, taken: list[Movement]) -> None:
+        """Add a reversed bet to the wagering requirement again.
+
+        If the requirement is already met, the bonus share of the bet becomes cash at once.
         """
         if not taken:
             return
@@ -121,5 +123,5 @@ class OracleLedger:
 
 
 def bet_movements(bet: OracleDecision | None) -> list[Movement]:
-    """What a bet has taken from its player."""
+    """Return the movements that took a bet's stake from its player."""
     return [move for move in bet.movements if move[2].startswith("provider:")] if bet else []

@@ -1,6 +1,4 @@
-"""The rules of docs/ledger.md, one method a line of its tables; they look into the oracle's memory
-and change it.
-"""
+"""The oracle's rules: the tables of docs/ledger.md, one method for each line."""
 
 from __future__ import annotations
 
@@ -24,30 +22,30 @@ _IN_DEBT: Final = {"POSTED": "BOOKED_INTO_DEBT", "CANCELLED": "REVERSED_INTO_DEB
 
 
 class OracleRules(OracleLedger):
-    """Decides one thing that was said, and writes what it does into the memory."""
+    """Decides one intent and applies the decision to the oracle's state."""
 
     def decide(self) -> Verdict:
-        """The first of the questions that fits."""
-        memory, said, player = self.state, self.intent, self.player
+        """Return outcome and reason; the first rule that applies decides."""
+        state, intent, player = self.state, self.intent, self.player
         if player is None:
-            return self._nobodys()
-        closed = memory.closing_of(said.identity, player)
+            return self._decide_without_player()
+        closed = state.closing_of(intent.identity, player)
         if closed not in (None, "PAID", "SETTLED"):
             return ("TOMBSTONED", "ROLLBACK_PRECEDED")
         if closed != "PAID":
-            refusal = self._refusal(player) if said.decides else self._refused_win(player)
+            refusal = self._refusal(player) if intent.decides else self._win_refusal(player)
             if refusal:
                 return refusal
-        verdicts = [self._leg(leg) for leg in said.legs]
+        verdicts = [self._leg(leg) for leg in intent.legs]
         if closed == "PAID":
             for currency, _, _, minor, _ in list(self.movements):
-                self.move(currency, HELD, f"psp:{said.provider}", minor)
+                self.move(currency, HELD, f"psp:{intent.provider}", minor)
             return ("POSTED", "PAYMENT_PRECEDED")
-        is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in said.legs)
-        policy = memory.policy(said)
+        is_win = any(leg.kind in ("WIN", "JACKPOT_WIN") for leg in intent.legs)
+        policy = state.policy(intent)
         is_kept = policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
-        if is_win and is_kept and said.reference and not self.reference_closing():
-            memory.closings[said.reference, player] = "SETTLED"
+        if is_win and is_kept and intent.reference and not self.reference_closing():
+            state.closings[intent.reference, player] = "SETTLED"
         return next(
             (v for v in verdicts if v not in (BOOKED, NOTED)),
             BOOKED if BOOKED in verdicts else NOTED,
@@ -56,45 +54,45 @@ class OracleRules(OracleLedger):
     def replace_debt_reason(
         self, verdict: Verdict, before: Mapping[tuple[str, str], Mapping[str, int]]
     ) -> Verdict:
-        """The reason by which somebody hears of a player in debt."""
-        nothing = {CASH: 0, BONUS: 0}
+        """Replace the reason if a wallet's cash or bonus fell below zero, or further below."""
+        empty = {CASH: 0, BONUS: 0}
         for currency in {move[0] for move in self.movements} if self.player else ():
-            was, now = before.get((self.player or "", currency), nothing), self.wallet(currency)
-            if any(now[purse] < min(was[purse], 0) for purse in (CASH, BONUS)):
+            was, now = before.get((self.player or "", currency), empty), self.wallet(currency)
+            if any(now[account] < min(was[account], 0) for account in (CASH, BONUS)):
                 return (verdict[0], _IN_DEBT[verdict[0]])
         return verdict
 
     def _refusal(self, player: str) -> Verdict | None:
-        memory, (leg, *_) = self.state, self.intent.legs
+        state, (leg, *_) = self.state, self.intent.legs
         currency, minor, is_bet = leg.currency or "", leg.minor or 0, leg.kind == "BET"
-        levels = {level for (owner, _), (_, level) in memory.standings.items() if owner == player}
+        levels = {level for (owner, _), (_, level) in state.standings.items() if owner == player}
         if "player.blocked" in levels:
             return ("REFUSED_BLOCKED", "PLAYER_BLOCKED")
         if "player.held" in levels and not is_bet:
             return ("REFUSED_BLOCKED", "WITHDRAWALS_HELD")
         has_others = any(
-            version for (owner, _), version in memory.versions.items() if owner == player
+            version for (owner, _), version in state.versions.items() if owner == player
         )
-        if has_others and not memory.versions[player, currency]:
+        if has_others and not state.versions[player, currency]:
             return ("REFUSED_CURRENCY", "NO_WALLET_IN_CURRENCY")
         if leg.is_free:
             return None
-        _, most = memory.limits.get((player, currency), (0, None))
+        _, most = state.limits.get((player, currency), (0, None))
         if is_bet and most is not None and minor > most:
             return ("REFUSED_LIMIT", "BET_OVER_LIMIT")
         cash, bonus, _ = self.wallet(currency).values()
         funds = cash + bonus if is_bet else min(cash, cash + bonus)
         return ("REFUSED_FUNDS", "NOT_ENOUGH_MONEY") if minor > max(funds, 0) else None
 
-    def _refused_win(self, player: str) -> Verdict | None:
-        memory, said = self.state, self.intent
-        if said.reference is None or not any(leg.kind == "WIN" for leg in said.legs):
+    def _win_refusal(self, player: str) -> Verdict | None:
+        state, intent = self.state, self.intent
+        if intent.reference is None or not any(leg.kind == "WIN" for leg in intent.legs):
             return None
-        policy, closed = memory.policy(said), self.reference_closing()
+        policy, closed = state.policy(intent), self.reference_closing()
         if policy.win_after_rollback == "REFUSE" and closed in ("REVERSED", "CANCELLED"):
             return ("REFUSED_REFERENCE", "BET_ROLLED_BACK")
-        if policy.win_without_bet == "REFUSE" and not memory.posted_decision(
-            said.reference, player
+        if policy.win_without_bet == "REFUSE" and not state.posted_decision(
+            intent.reference, player
         ):
             return ("REFUSED_REFERENCE", "BET_NOT_FOUND")
         return None
@@ -148,7 +146,7 @@ class OracleRules(OracleLedger):
 
     def _win(self, payer: str, currency: str, minor: int) -> Verdict:
         if not currency:
-            currency, minor = self._borrowed(minor)
+            currency, minor = self._currency_of_bet(minor)
         to_bonus = 0
         if self.wagering_requirement(currency)[0]:
             bet = self.state.posted_decision(self.intent.reference, self.player)
@@ -162,8 +160,11 @@ class OracleRules(OracleLedger):
         self.move(currency, payer, BONUS, to_bonus)
         return BOOKED
 
-    def _borrowed(self, hundredths: int) -> tuple[str, int]:
-        """Currency and minor units of a win that leaves its currency to its bet."""
+    def _currency_of_bet(self, hundredths: int) -> tuple[str, int]:
+        """Return currency and minor units of a win that names no currency, from its bet.
+
+        Raises Unbookable.
+        """
         bet = self.state.posted_decision(self.intent.reference, self.player)
         currency = bet.intent.legs[0].currency if bet else None
         if currency is None:
@@ -174,36 +175,37 @@ class OracleRules(OracleLedger):
         return currency, minor
 
     def wagering_requirement(self, currency: str) -> tuple[int, int]:
+        """Return the amount that is left to bet, and the wallet's version at its grant."""
         return self.state.wagering.get((self.player or "", currency), (0, 0))
 
     def _grant(self, currency: str) -> Verdict:
         key = (self.player or "", currency)
         left, since = self.wagering_requirement(currency)
-        asked = sum(leg.minor or 0 for leg in self.intent.legs if leg.kind == "WAGERING")
-        self.state.wagering[key] = (left + asked, since if left else self.state.versions[key])
-        if not left + asked:
+        required = sum(leg.minor or 0 for leg in self.intent.legs if leg.kind == "WAGERING")
+        self.state.wagering[key] = (left + required, since if left else self.state.versions[key])
+        if not left + required:
             del self.state.wagering[key]
         return BOOKED
 
     def _end_bonus(self, currency: str, target: str, minor: int) -> Verdict:
-        found = min(minor, max(self.wallet(currency)[BONUS], 0))
-        self.move(currency, BONUS, target, found)
+        taken = min(minor, max(self.wallet(currency)[BONUS], 0))
+        self.move(currency, BONUS, target, taken)
         if self.wallet(currency)[BONUS] <= 0 and self.wagering_requirement(currency)[0]:
             del self.state.wagering[self.player or "", currency]
-        return BOOKED if found == minor else ("POSTED", "BONUS_IN_PART")
+        return BOOKED if taken == minor else ("POSTED", "BONUS_IN_PART")
 
     def _adjustment(self, leg: IntentLeg) -> Verdict:
-        said, player = self.intent, self.player or ""
+        intent, player = self.intent, self.player or ""
         currency, minor = leg.currency or "", leg.minor or 0
-        if said.reference:
-            proposals = self.state.decisions.get(said.reference, [])
+        if intent.reference:
+            proposals = self.state.decisions.get(intent.reference, [])
             if not proposals or proposals[0].player != player:
                 return ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN")
-            if (said.reference, player) in self.state.closings:
+            if (intent.reference, player) in self.state.closings:
                 return CLOSED
-            if said.actor == proposals[0].intent.actor:
+            if intent.actor == proposals[0].intent.actor:
                 return ("REFUSED_REFERENCE", "SELF_APPROVAL")
-            self.state.closings[said.reference, player] = "APPROVED"
+            self.state.closings[intent.reference, player] = "APPROVED"
             currency, minor = (
                 proposals[0].intent.legs[0].currency or "",
                 proposals[0].intent.legs[0].minor or 0,
@@ -213,20 +215,20 @@ class OracleRules(OracleLedger):
         return BOOKED
 
     def _state(self, leg: IntentLeg) -> Verdict:
-        said, player, at_ms = self.intent, self.player or "", self.intent_at_ms
+        intent, player, at_ms = self.intent, self.player or "", self.intent_at_ms
         limits, standings = self.state.limits, self.state.standings
-        is_limit = said.operation in ("player.limited", "player.unlimited")
+        is_limit = intent.operation in ("player.limited", "player.unlimited")
         old = (
             limits.get((player, leg.currency or ""))
             if is_limit
-            else standings.get((player, said.source))
+            else standings.get((player, intent.source))
         )
         if old and old[0] > at_ms:
             return ("POSTED", "STALE_STATE")
         if is_limit:
             limits[player, leg.currency or ""] = (at_ms, leg.minor)
         else:
-            standings[player, said.source] = (at_ms, said.operation)
+            standings[player, intent.source] = (at_ms, intent.operation)
         return BOOKED
 
     def _withdrawal(self, leg: IntentLeg) -> Verdict:
@@ -254,7 +256,7 @@ class OracleRules(OracleLedger):
 
     def _cancel(self, _: IntentLeg) -> Verdict:
         seen = self.state.decisions_of(self.intent.reference, self.player)
-        if seen and seen[-1].place != self.intent.cancels:
+        if seen and seen[-1].attempt_key != self.intent.cancels:
             return ("CANCELLED", "ATTEMPT_MOVED_NOTHING")
         verdict = self.reverse("CANCELLED")
         return ("CANCELLED", "REVERSED" if verdict == BOOKED else verdict[1])
@@ -270,7 +272,7 @@ class OracleRules(OracleLedger):
             self.move(currency, HELD, f"psp:{self.intent.provider}", minor)
         return BOOKED
 
-    def _nobodys(self) -> Verdict:
+    def _decide_without_player(self) -> Verdict:
         psp, suspense = f"psp:{self.intent.provider}", f"suspense:{self.intent.provider}"
         for leg in self.intent.legs:
             if leg.kind == "DEPOSIT":

@@ -1,6 +1,4 @@
-"""What the oracle remembers: players and their money, what was decided about each thing, what has
-ended it.
-"""
+"""The oracle's state: players and their money, decisions, and closings."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ Movement = tuple[str, str, str, int, int]
 
 
 class OracleAnswer(NamedTuple):
-    """An answer: outcome, reason, and what the player could bet in each currency right after it."""
+    """Answer to an attempt; `available` is what the player could bet right after it."""
 
     outcome: str
     reason: str
@@ -29,17 +27,22 @@ class OracleAnswer(NamedTuple):
 
 
 class OracleDecision(NamedTuple):
-    """What was decided about something, and what it moved."""
+    """Decision on an intent, and the movements that it caused."""
 
     player: str | None
     intent: Intent
-    place: AttemptKey
+    attempt_key: AttemptKey
     answer: OracleAnswer
     movements: list[Movement]
 
 
 class OracleState:
-    """Everything that an answer may depend on."""
+    """Everything that an answer may depend on.
+
+    `standings` has the newest player state by player and source, `limits` the newest limit by
+    player and currency, each with its time; `wagering` the requirement by player and currency:
+    the amount left to bet, and the wallet's version at its grant.
+    """
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
         self.policies = policies
@@ -55,12 +58,12 @@ class OracleState:
         self.decisions: dict[Identity, list[OracleDecision]] = {}
         self.closings: dict[tuple[Identity, str | None], str] = {}
 
-    def policy(self, said: Intent) -> LedgerPolicy:
-        """How this provider wants it."""
-        return self.policies.get(said.provider, DEFAULT_POLICY)
+    def policy(self, intent: Intent) -> LedgerPolicy:
+        """Return the ledger policy of the intent's provider."""
+        return self.policies.get(intent.provider, DEFAULT_POLICY)
 
     def decisions_of(self, identity: Identity | None, player: str | None) -> list[OracleDecision]:
-        """How something of this player was decided, oldest first."""
+        """Return the decisions on a transaction of this player, oldest first."""
         return (
             [decision for decision in self.decisions.get(identity, []) if decision.player == player]
             if identity
@@ -70,13 +73,14 @@ class OracleState:
     def posted_decision(
         self, identity: Identity | None, player: str | None
     ) -> OracleDecision | None:
-        """Its last decision, if that was POSTED."""
+        """Return the last decision on a transaction if its outcome is POSTED."""
         seen = self.decisions_of(identity, player)
         return seen[-1] if seen and seen[-1].answer.outcome == "POSTED" else None
 
     def closing_of(self, identity: Identity | None, player: str | None) -> str | None:
-        """How something of this player was ended, or before anybody knew whose it would be."""
+        """Return how a transaction was closed: for this player, or while its player was unknown."""
         if identity is None:
             return None
-        own, of_nobody = self.closings.get((identity, player)), self.closings.get((identity, None))
-        return of_nobody or own if own == "SETTLED" else own or of_nobody
+        own = self.closings.get((identity, player))
+        without_player = self.closings.get((identity, None))
+        return without_player or own if own == "SETTLED" else own or without_player

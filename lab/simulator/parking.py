@@ -1,4 +1,4 @@
-"""The resolver's statements over the tables in memory; see `statements`."""
+"""Handlers of the resolver's statements; see `statements`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WAITING, RESOLVED, FINAL = "WAITING", "RESOLVED", "FINAL"
 
 
 def parked_rows(
-    server: Server, parts: Iterable[int] | None = None, state: str | None = None
+    server: Server, partitions: Iterable[int] | None = None, state: str | None = None
 ) -> list[Row]:
-    """Parked rows in the order of their places."""
-    wanted = None if parts is None else set(parts)
+    """Return parked rows in the order of their partitions and offsets."""
+    wanted = None if partitions is None else set(partitions)
     rows = [
         row
         for row in server.tables["parked"].rows.values()
@@ -25,8 +25,8 @@ def parked_rows(
     return sorted(rows, key=lambda row: (row["part"], row["source_offset"]))
 
 
-def _plain(value: Any) -> Any:
-    """What psycopg's Jsonb wraps."""
+def _unwrap(value: Any) -> Any:
+    """Return the value in a psycopg Jsonb, or the value itself."""
     return getattr(value, "obj", value)
 
 
@@ -55,7 +55,7 @@ async def _park(
 
 
 def _same_attempt(server: Server, row: Row) -> Row | None:
-    """The row of the same attempt that does not wait any more."""
+    """Return the row of the same attempt that is no longer waiting."""
     others = server.tables["parked"].find(("event_id",), (row["event_id"],))
     return next(
         (other for other in others if other["state"] != WAITING and other["body"] == row["body"]),
@@ -104,8 +104,8 @@ async def _unappended(
 async def _appended(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    for place in unnest_rows(statement, parameters):
-        row = server.tables["parked"].rows[place]
+    for position in unnest_rows(statement, parameters):
+        row = server.tables["parked"].rows[position]
         session.changes.append(partial(row.update, appended=True))
     return StatementResult()
 
@@ -120,13 +120,13 @@ async def _waiting(
     return StatementResult(
         [
             (
-                part,
+                partition,
                 len(found),
                 max(
                     (row["source_offset"] for row in found if row["barrier"] is None), default=None
                 ),
             )
-            for part, found in rows.items()
+            for partition, found in rows.items()
         ]
     )
 
@@ -136,16 +136,16 @@ async def _raise_barrier(
 ) -> StatementResult:
     del statement
     lasts = dict(zip(parameters["parts"], parameters["lasts"], strict=True))
-    barrier: Row = {"raw_ends": _plain(parameters["ends"]), "log_ends": None}
+    barrier: Row = {"raw_ends": _unwrap(parameters["ends"]), "log_ends": None}
     session.inserts.append(("barrier", barrier))
     seen = [row for row in parked_rows(server, lasts, WAITING) if row["barrier"] is None]
     seen = [row for row in seen if row["source_offset"] <= lasts[row["part"]]]
 
-    def stand_behind() -> None:
+    def set_barrier() -> None:
         for row in seen:
-            row["barrier"] = barrier["id"]  # which it has only once it is inserted
+            row["barrier"] = barrier["id"]  # assigned when the barrier is inserted
 
-    session.changes.append(stand_behind)
+    session.changes.append(set_barrier)
     return StatementResult()
 
 
@@ -168,10 +168,10 @@ async def _set_log_ends(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del statement
-    ends = _plain(parameters["ends"])
+    ends = _unwrap(parameters["ends"])
     for number in parameters["barriers"]:
         row = server.tables["barrier"].rows.get((number,))
-        if row is not None:  # another resolver may have needed it no more
+        if row is not None:  # another resolver may have dropped it
             session.changes.append(partial(row.update, log_ends=ends))
     return StatementResult()
 

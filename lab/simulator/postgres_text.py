@@ -1,4 +1,4 @@
-"""PostgreSQL's text forms that the ledger writes: array literals and the lines of COPY."""
+"""Parsers of PostgreSQL's text forms that the ledger writes: arrays and lines of COPY."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Final
 
 _WHOLE: Final = frozenset({"int", "bigint", "smallint"})
 _NUMBERS: Final = re.compile(
-    r"decision|version|transfers|part|source_offset|occurred_at_ms|attempt_(part|offset|index)|.*_minor"
+    r"decision|version|transfers|part|source_offset|occurred_at_ms|.*_minor"
+    r"|attempt_(part|offset|index)"
 )
 _FLAGS: Final = frozenset({"round_closed", "redelivered"})
 _ELEMENT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"]+)')
@@ -18,7 +19,7 @@ _LETTERS: Final = {"b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "
 
 
 def values_of(array: str | Sequence[Any], kind: str) -> list[Any]:
-    """The elements of an array parameter, which is a list or the text of one."""
+    """Return the elements of an array parameter, which is a list or an array literal."""
     if isinstance(array, str):
         found = _ELEMENT.finditer(array)
         texts = [match[2] if match[1] is None else _QUOTED.sub(r"\1", match[1]) for match in found]
@@ -27,7 +28,7 @@ def values_of(array: str | Sequence[Any], kind: str) -> list[Any]:
 
 
 def rows_of(lines: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows that COPY reads from whole lines."""
+    """Yield the rows that COPY reads from complete lines."""
     for line in lines.split("\n")[:-1]:
         yield {
             name: _value(name, text) for name, text in zip(columns, line.split("\t"), strict=True)

@@ -1,6 +1,4 @@
-"""A simulated operating-system process: it can be killed, frozen and thawed, and be struck at any
-point it reaches.
-"""
+"""A simulated operating-system process that faults can kill, freeze or disconnect."""
 
 from __future__ import annotations
 
@@ -14,26 +12,27 @@ from schemas.errors import SendFailed, Unavailable
 
 
 class FaultKind(StrEnum):
-    """What happens to a process at the point it has reached."""
+    """Fault that happens to a process at the point that it has reached."""
 
     KILL = "KILL"
     FREEZE = "FREEZE"
-    CUT = "CUT"  # the connection is lost: before COMMIT nothing is written, after it the reply is swallowed
-    FAIL = "FAIL"  # the producer gives a send up for good
+    # The connection is lost: before COMMIT nothing is written, after it the reply is lost.
+    CUT = "CUT"
+    FAIL = "FAIL"  # the producer gives up on a send
 
 
 class Process:
-    """Runs tasks that share one fate.
+    """Runs tasks that live and die together.
 
-    Everything they do to the world outside goes through `reach`.
+    Before each effect outside the process, its tasks call `reach`.
     """
 
-    def __init__(self, name: str, chance: Random, trace: Callable[[str], None]) -> None:
+    def __init__(self, name: str, rng: Random, trace: Callable[[str], None]) -> None:
         self.name = name
         self.is_dead = False
         self.freezes = 0
         self.ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self._chance = chance
+        self._rng = rng
         self._trace = trace
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thawed = asyncio.Event()
@@ -44,63 +43,64 @@ class Process:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether it stands still, with all that it holds."""
+        """Whether it is frozen, with its connections and locks."""
         return not self._thawed.is_set()
 
-    def arm(self, point: str, blow: FaultKind, seconds: float = 0.0) -> None:
-        """Strike when the process reaches a point for the next time."""
-        self._armed[point] = (blow, seconds)
+    def arm(self, point: str, fault: FaultKind, seconds: float = 0.0) -> None:
+        """Inject a fault when the process reaches a point for the next time."""
+        self._armed[point] = (fault, seconds)
 
     def disarm(self) -> None:
-        """No more blows."""
+        """Drop the faults that have not happened yet."""
         self._armed.clear()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a task; an error of ours in it ends the process, as in a worker."""
+        """Run a task; an error in it ends the process, as in a worker."""
         task = asyncio.get_running_loop().create_task(self._run(work))
         if self.is_dead:
             task.cancel()
         self._tasks.add(task)
 
-        def done(_: asyncio.Task[Any]) -> None:
+        def clean_up(_: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
-            work.close()  # a task that was cancelled before its first step has not begun it
+            work.close()  # a task that is cancelled before its first step does not start it
 
-        task.add_done_callback(done)
+        task.add_done_callback(clean_up)
         return task
 
     async def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
-        except Exception as error:  # a bug ends a simulated process as it would a real one
+        # A bug ends a simulated process as it would end a real one.
+        except Exception as error:  # noqa: BLE001
             self._trace(f"{self.name} ends: {getattr(error, 'code', type(error).__name__)} {error}")
             self._end(error)
 
     async def reach(self, point: str) -> None:
-        """Come to a named point: time may pass here, or a fault strike.
+        """Pass a named point: time may pass here, or a fault happen.
 
         Raises Unavailable, SendFailed.
         """
         if self.is_dead:
             raise asyncio.CancelledError
-        if self._chance.random() < 0.1:
-            await asyncio.sleep(self._chance.random() * 0.02)
+        if self._rng.random() < 0.1:
+            await asyncio.sleep(self._rng.random() * 0.02)
         if self._armed and point in self._armed:
-            await self._strike(point)
+            await self._inject(point)
         while not self._thawed.is_set():
             await self._thawed.wait()
         if self.is_dead:
             raise asyncio.CancelledError
 
-    async def _strike(self, point: str) -> None:
-        blow, seconds = self._armed.pop(point)
-        self._trace(f"{self.name}: {blow} at {point!r}")
-        self.faults.append(f"{blow} at {point}")
-        if blow is FaultKind.KILL:
+    async def _inject(self, point: str) -> None:
+        fault, seconds = self._armed.pop(point)
+        self._trace(f"{self.name}: {fault} at {point!r}")
+        self.faults.append(f"{fault} at {point}")
+        if fault is FaultKind.KILL:
             self.kill()
-        elif blow is FaultKind.FREEZE:
+        elif fault is FaultKind.FREEZE:
             self.freeze(seconds)
-        elif blow is FaultKind.CUT:
+        elif fault is FaultKind.CUT:
             message = f"the simulated connection was cut at {point!r}"
             raise Unavailable(message)
         else:
@@ -108,14 +108,14 @@ class Process:
             raise SendFailed(message)
 
     def freeze(self, seconds: float) -> None:
-        """Stand still for some time."""
+        """Stop all tasks for some time."""
         self.freezes += 1
         self._thawed.clear()
         asyncio.get_running_loop().call_later(seconds, self._thawed.set)
         self.on_freeze(self)
 
     def kill(self) -> None:
-        """SIGKILL: nothing that it holds in memory has an effect any more."""
+        """End the process as SIGKILL does: what it holds in memory has no further effect."""
         self._end(None)
 
     def _end(self, error: Exception | None) -> None:

@@ -1,6 +1,4 @@
-"""The three roles: the real normaliser, ledger and resolver, wired to the broker and the database
-in memory.
-"""
+"""The three roles: the real normaliser, ledger and resolver on the servers in memory."""
 
 from __future__ import annotations
 
@@ -40,10 +38,10 @@ MIN_AGE_MS: Final = 500
 
 
 class _RefusingSink:
-    """Nothing that reaches the ledger may need one: the normaliser has let only events through."""
+    """Dead-letter sink that fails: the normaliser writes only events, so none is rejected."""
 
-    async def publish_all(self, burials: Sequence[Rejection]) -> None:
-        message = f"the log holds {len(burials)} records that are no events: {burials[0].detail}"
+    async def publish_all(self, rejections: Sequence[Rejection]) -> None:
+        message = f"{len(rejections)} records of the log are not events: {rejections[0].detail}"
         raise InvariantBroken(message)
 
 
@@ -53,48 +51,51 @@ def _event_decoder() -> EventDecoder:
 
 @dataclass(frozen=True)
 class _SimulatedGuard(PositionGuard):
-    """Compares positions with the log in memory."""
+    """Guard that compares stored positions with the log in memory."""
 
     broker: Broker | None = None
 
     async def check_installation(self) -> None:
-        """There is one broker and one database."""
+        """Accept: there is only one broker and one database."""
 
     async def verify(self, stored: Mapping[int, StoredPosition]) -> None:
-        """Raises LogMismatch."""
+        """Compare stored positions with the log. Raises LogMismatch."""
         assert self.broker is not None
         self.broker.verify(self.group, self.topic, stored)
 
 
-async def _no_count() -> int:
+async def _count_nothing() -> int:
     return 0
 
 
 class SimulatedNormaliseWorker(SimulatedWorker):
-    """Raw records to events of the log."""
+    """Worker that turns raw records into events of the log."""
 
     role = NORMALISE
 
     async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """What the group has committed."""
+        """Return the offsets that the group has committed."""
         await self.process.reach("assigned")
         return {
-            (topic, part): self.environment.broker.committed.get((self.role, topic, part), 0)
-            for topic, part in partitions
+            (topic, partition): self.environment.broker.committed.get(
+                (self.role, topic, partition), 0
+            )
+            for topic, partition in partitions
         }
 
     async def release(self, partitions: Collection[Partition]) -> None:
-        """Nothing is held."""
+        """Do nothing: a normaliser keeps no state of a partition."""
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Append the batch's events."""
+        """Append the events of a batch."""
         outgoing: dict[str, list[tuple[bytes, bytes]]] = {TRANSACTIONS: [], UNRESOLVED: []}
         for record in batch.records:
             for item in self.environment.normaliser.normalise(record):
                 if isinstance(item, AcceptedTransaction):
                     outgoing[item.topic].append((item.key, item.value))
                 elif isinstance(item, RejectedItem):
-                    message = f"{batch.topic}-{batch.partition}@{record.offset} was rejected: {item.detail}"
+                    where = f"{batch.topic}-{batch.partition}@{record.offset}"
+                    message = f"{where} was rejected: {item.detail}"
                     raise InvariantBroken(message)
         for topic, records in outgoing.items():
             if records:
@@ -104,19 +105,19 @@ class SimulatedNormaliseWorker(SimulatedWorker):
 
 
 class SimulatedLedgerWorker(SimulatedWorker):
-    """Books the log and publishes what is settled."""
+    """Worker that books the log and publishes balances and outcomes."""
 
     role = LEDGER
 
-    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
-        super().__init__(around, process)
+    def __init__(self, environment: SimulationEnvironment, process: Process) -> None:
+        super().__init__(environment, process)
         store_database, publishing, claiming = (
-            SimulatedDatabase(around.server, process, name)
+            SimulatedDatabase(environment.server, process, name)
             for name in ("store", "publisher", "claim")
         )
-        few = around.rng.choice((0, 200))  # both ways of writing rows
+        few = environment.rng.choice((0, 200))  # exercises both ways of writing rows
         store = PostgresLedger(
-            store_database, around.policies, topic=TRANSACTIONS, few_events_max=few
+            store_database, environment.policies, topic=TRANSACTIONS, few_events_max=few
         )
         self._publisher = Publisher(
             publishing,
@@ -127,11 +128,13 @@ class SimulatedLedgerWorker(SimulatedWorker):
             outcomes_topic=OUTCOMES,
             alerts_topic=ALERTS,
         )
-        # Groups so small that others wait: those are decided while the one before them is written.
+        # Small groups make others wait, which are decided while the group before is written.
         committer = Committer(
-            store, self._publisher, events_max=around.rng.choice((1, 1, 15, 5_000))
+            store, self._publisher, events_max=environment.rng.choice((1, 1, 15, 5_000))
         )
-        guard = _SimulatedGuard(claiming, "", self.role, TRANSACTIONS, _no_count, around.broker)
+        guard = _SimulatedGuard(
+            claiming, "", self.role, TRANSACTIONS, _count_nothing, environment.broker
+        )
         self._positions = LedgerPositions(guard, store.epochs, self._publisher)
         self._handler = LedgerHandler(committer, _event_decoder())
         for work in (committer.run(), self._publisher.run(), self._store_cursors()):
@@ -152,35 +155,37 @@ class SimulatedLedgerWorker(SimulatedWorker):
                 continue
 
     async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Claimed, compared with the log, published up to date."""
+        """Claim positions, compare them with the log, publish what was not published."""
         return await self._positions.claim(partitions)
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Book it."""
+        """Book a batch."""
         await self._handler.handle(batch)
 
     async def release(self, partitions: Collection[Partition]) -> None:
-        """Publish what is committed."""
+        """Publish what is committed and forget the partitions' epochs."""
         await self._positions.release(partitions)
 
 
 class SimulatedResolveWorker(SimulatedWorker):
-    """Finds players for events that name none."""
+    """Worker that finds the players of events that name none."""
 
     role = RESOLVE
 
-    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
-        super().__init__(around, process)
-        database = SimulatedDatabase(around.server, process, "resolver")
+    def __init__(self, environment: SimulationEnvironment, process: Process) -> None:
+        super().__init__(environment, process)
+        database = SimulatedDatabase(environment.server, process, "resolver")
         self._resolver = Resolver(
             database,
             self._append,
-            _SimulatedProgress(around),
+            _SimulatedProgress(environment),
             topic=UNRESOLVED,
             log_topic=TRANSACTIONS,
             min_age_ms=MIN_AGE_MS,
         )
-        guard = _SimulatedGuard(database, "", self.role, UNRESOLVED, _no_count, around.broker)
+        guard = _SimulatedGuard(
+            database, "", self.role, UNRESOLVED, _count_nothing, environment.broker
+        )
         self._positions = ResolvePositions(guard, self._resolver)
         self._handler = ResolveHandler(self._resolver, _event_decoder())
         process.start(self._sweep())
@@ -199,40 +204,40 @@ class SimulatedResolveWorker(SimulatedWorker):
                 continue
 
     async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Claimed, compared with the topic."""
+        """Claim positions and compare them with the topic."""
         return await self._positions.claim(partitions)
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Park it."""
+        """Park the events of a batch."""
         await self._handler.handle(batch)
 
     async def release(self, partitions: Collection[Partition]) -> None:
-        """Forget them."""
+        """Forget the partitions' epochs."""
         await self._positions.release(partitions)
 
 
 class _SimulatedProgress:
-    """How far everything has come, as the broker tells the resolver."""
+    """Offsets of the pipeline, as the broker reports them to the resolver."""
 
-    def __init__(self, around: SimulationEnvironment) -> None:
-        self._around = around
+    def __init__(self, environment: SimulationEnvironment) -> None:
+        self._environment = environment
 
     async def raw_ends(self) -> EndOffsets:
-        return self._around.broker.ends(self._around.raw_topics)
+        return self._environment.broker.ends(self._environment.raw_topics)
 
     async def normalised_offsets(self) -> EndOffsets:
-        committed = self._around.broker.committed
+        committed = self._environment.broker.committed
         return {
-            f"{topic}-{part}": offset
-            for (role, topic, part), offset in committed.items()
+            f"{topic}-{partition}": offset
+            for (role, topic, partition), offset in committed.items()
             if role == NORMALISE
         }
 
     async def log_ends(self) -> EndOffsets:
-        return self._around.broker.ends([TRANSACTIONS])
+        return self._environment.broker.ends([TRANSACTIONS])
 
     async def unresolved_ends(self) -> EndOffsets:
-        return self._around.broker.ends([UNRESOLVED])
+        return self._environment.broker.ends([UNRESOLVED])
 
 
 WORKERS: Final[dict[str, type[SimulatedWorker]]] = {

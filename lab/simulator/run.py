@@ -1,17 +1,18 @@
-"""One seed, one simulation: draw a hostile casino and its misfortunes, let them happen, look at
-what is left.
+"""One seed, one simulation: draw a hostile casino and its faults, run them, check the result.
+
+The event loop is here too: its time is simulated, so a simulation never waits for a clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Callable
 from random import Random
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lab.simulator.broker import SimulatedRecord
 from lab.simulator.checks import find_failures
-from lab.simulator.clock import Deadlock, SimulatedLoop
 from lab.simulator.faults import FaultSchedule
 from lab.simulator.intents import Intent
 from lab.simulator.simulation import SettleTimeout, Simulation
@@ -22,14 +23,48 @@ from schemas.policies import LedgerPolicy, Treatment
 EVENTS_MIN: Final = 500
 FAULTS_MIN: Final = 10
 _TREATMENTS: Final[tuple[Treatment, ...]] = ("BOOK", "BOOK", "REFUSE")
-_PLAY_S: Final = 40.0
-_GIVE_UP: Final = 0.03
-_SENT_TWICE: Final = 0.03
-_HELD_BACK: Final = 0.05
+_TRAFFIC_S: Final = 40.0
+_CANCEL_SHARE: Final = 0.03
+_REPEAT_SHARE: Final = 0.03
+_DELAY_SHARE: Final = 0.05
+
+
+class Deadlock(RuntimeError):
+    """Nothing is ready and no timer is set: what the tasks wait for will never come."""
+
+
+class _TimeJump(selectors.SelectSelector):
+    """Selector that moves simulated time to the next timer instead of waiting for sockets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Jump to the next timer. Raises Deadlock if there is none."""
+        if timeout is None:
+            raise Deadlock("nothing is ready and no timer is set")
+        self.now_s += max(timeout, 0.0)
+        return []
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """Event loop of asyncio with simulated time.
+
+    Tasks run in the order in which they became ready, which does not depend on the machine.
+    """
+
+    def __init__(self) -> None:
+        self._time_jump = _TimeJump()
+        super().__init__(self._time_jump)
+
+    def time(self) -> float:
+        """Return the simulated seconds since the loop was made."""
+        return self._time_jump.now_s
 
 
 class SeedResult(NamedTuple):
-    """What came of one seed: events said, faults that struck, and everything that does not hold."""
+    """Result of one seed: number of intents, number of faults, and every rule that failed."""
 
     seed: int
     events: int
@@ -38,98 +73,98 @@ class SeedResult(NamedTuple):
 
 
 def simulate(seed: int, trace: Callable[[str], None] = lambda _: None) -> SeedResult:
-    """Play one seed. The same seed and the same code do the same, to the last byte."""
+    """Run one seed. The same seed and the same code give the same run, to the last byte."""
     loop = SimulatedLoop()
     try:
-        return loop.run_until_complete(_play(seed, trace))
+        return loop.run_until_complete(_simulate(seed, trace))
     finally:
         loop.close()
 
 
-def draw_policies(chance: Random) -> dict[str, LedgerPolicy]:
-    """Providers differ in what they ask of the ledger; so do seeds."""
+def draw_policies(rng: Random) -> dict[str, LedgerPolicy]:
+    """Draw a ledger policy for each provider of games and for the house."""
 
     def policy() -> LedgerPolicy:
         win_without_bet, win_after_rollback, rollback_after_win = (
-            chance.choice(_TREATMENTS) for _ in range(3)
+            rng.choice(_TREATMENTS) for _ in range(3)
         )
         return LedgerPolicy(
-            refused_id_reusable=chance.random() < 0.5,
+            refused_id_reusable=rng.random() < 0.5,
             win_without_bet=win_without_bet,
             win_after_rollback=win_after_rollback,
             rollback_after_win=rollback_after_win,
-            # Nobody sweeps here; but it has bets marked that a win has named.
-            open_round_max_age_ms=chance.choice((None, None, 1)),
+            # The simulation has no sweep, but an age makes the ledger mark bets that a win names.
+            open_round_max_age_ms=rng.choice((None, None, 1)),
         )
 
     return {provider: policy() for provider in ("hub88", "hundredhp", "playngo", "house")}
 
 
-async def _play(seed: int, trace: Callable[[str], None]) -> SeedResult:
-    chance = Random(f"pitboss simulate {seed}")
-    world = Simulation(chance, draw_policies(chance), trace, partitions=chance.choice((2, 3, 5)))
-    blows = FaultSchedule(world, chance)
+async def _simulate(seed: int, trace: Callable[[str], None]) -> SeedResult:
+    rng = Random(f"pitboss simulate {seed}")
+    simulation = Simulation(rng, draw_policies(rng), trace, partitions=rng.choice((2, 3, 5)))
+    faults = FaultSchedule(simulation, rng)
     for role, size in (
-        (NORMALISE, chance.randint(1, 2)),
-        (LEDGER, chance.randint(1, 3)),
+        (NORMALISE, rng.randint(1, 2)),
+        (LEDGER, rng.randint(1, 3)),
         (RESOLVE, 1),
     ):
         for _ in range(size):
-            world.groups[role].join()
-    falling = asyncio.ensure_future(blows.run(_PLAY_S / 35))
+            simulation.groups[role].join()
+    injecting = asyncio.ensure_future(faults.run(_TRAFFIC_S / 35))
     try:
-        traffic = SimulatedTraffic(chance)
-        await _feed(world, chance, traffic)
-        while blows.count < FAULTS_MIN:
-            if falling.done():
-                falling.result()
-            await _feed_some(world, chance, traffic, 20)
-        falling.cancel()
-        await world.settle()
-        wrong = await find_failures(world)
+        traffic = SimulatedTraffic(rng)
+        await _feed(simulation, rng, traffic)
+        while faults.count < FAULTS_MIN:
+            if injecting.done():
+                injecting.result()
+            await _feed_some(simulation, rng, traffic, 20)
+        injecting.cancel()
+        await simulation.settle()
+        failures = await find_failures(simulation)
     except (SettleTimeout, Deadlock) as error:
-        unexpected = [line for group in world.groups.values() for line in group.unexpected_exits]
-        wrong = [*unexpected, f"never settled: {error}"]
+        exits = [line for group in simulation.groups.values() for line in group.unexpected_exits]
+        failures = [*exits, f"never settled: {error}"]
     finally:
-        falling.cancel()
-        await world.close()
-    return SeedResult(seed, len(world.intents), blows.count, wrong)
+        injecting.cancel()
+        await simulation.close()
+    return SeedResult(seed, len(simulation.intents), faults.count, failures)
 
 
-async def _feed(world: Simulation, chance: Random, traffic: SimulatedTraffic) -> None:
-    for record in group_into_records(traffic.opening(), chance):
-        world.append_intents(record)
+async def _feed(simulation: Simulation, rng: Random, traffic: SimulatedTraffic) -> None:
+    for record in group_into_records(traffic.opening(), rng):
+        simulation.append_intents(record)
     await asyncio.sleep(0.5)
-    await _feed_some(world, chance, traffic, EVENTS_MIN - len(world.intents))
-    for said in traffic.held_back_intents():
-        world.append_intents([said])
+    await _feed_some(simulation, rng, traffic, EVENTS_MIN - len(simulation.intents))
+    for intent in traffic.held_back_intents():
+        simulation.append_intents([intent])
 
 
 async def _feed_some(
-    world: Simulation, chance: Random, traffic: SimulatedTraffic, count: int
+    simulation: Simulation, rng: Random, traffic: SimulatedTraffic, count: int
 ) -> None:
-    """Say about so many things, in bursts, a few of them late, twice, or taken back."""
-    until, held_back = len(world.intents) + count, list[list[Intent]]()
-    pause_s = _PLAY_S / EVENTS_MIN
-    while len(world.intents) < until:
-        for record in group_into_records(traffic.step(), chance):
-            if chance.random() < _HELD_BACK:
+    """Append about `count` intents in bursts, a few of them late, twice, or cancelled."""
+    goal, held_back = len(simulation.intents) + count, list[list[Intent]]()
+    pause_s = _TRAFFIC_S / EVENTS_MIN
+    while len(simulation.intents) < goal:
+        for record in group_into_records(traffic.step(), rng):
+            if rng.random() < _DELAY_SHARE:
                 held_back.append(record)
             else:
-                _send(world, chance, world.append_intents(record))
-        if held_back and chance.random() < 0.2:
-            _send(
-                world, chance, world.append_intents(held_back.pop(chance.randrange(len(held_back))))
-            )
-        if chance.random() < 0.3:
-            await asyncio.sleep(chance.expovariate(0.3 / pause_s))
+                _append(simulation, rng, record)
+        if held_back and rng.random() < 0.2:
+            _append(simulation, rng, held_back.pop(rng.randrange(len(held_back))))
+        if rng.random() < 0.3:
+            await asyncio.sleep(rng.expovariate(0.3 / pause_s))
     for record in held_back:
-        world.append_intents(record)
+        simulation.append_intents(record)
 
 
-def _send(world: Simulation, chance: Random, record: SimulatedRecord) -> None:
-    if chance.random() < _SENT_TWICE:
-        world.schedule(chance.expovariate(1.0), world.append_again, record)
-    if chance.random() < _GIVE_UP:
+def _append(simulation: Simulation, rng: Random, intents: list[Intent]) -> None:
+    record: SimulatedRecord = simulation.append_intents(intents)
+    if rng.random() < _REPEAT_SHARE:
+        simulation.schedule(rng.expovariate(1.0), simulation.append_again, record)
+    if rng.random() < _CANCEL_SHARE:
         # Before the decision, at about the same moment, or long after it.
-        world.schedule(chance.choice((0.0, 0.02, 0.1, 1.0, 5.0)), world.append_cancel, record)
+        delay_s = rng.choice((0.0, 0.02, 0.1, 1.0, 5.0))
+        simulation.schedule(delay_s, simulation.append_cancel, record)

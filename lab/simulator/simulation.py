@@ -1,6 +1,4 @@
-"""One simulation: servers, groups of workers, what is said into the raw topics, and the blows that
-fall meanwhile.
-"""
+"""One simulation: servers, consumer groups of workers, and the intents that connectors append."""
 
 from __future__ import annotations
 
@@ -33,31 +31,31 @@ from streams.providers.playngo import PlayNGo
 EPOCH_MS: Final = 1_790_000_000_000
 PROVIDERS: Final = ("adyen", "house", "hub88", "hundredhp", "playngo")
 SKEW_MS: Final = 400_000_000
-"""Clocks of providers and connectors are off by up to some days."""
+"""The clocks of some providers and connectors are wrong by days."""
 SETTLE_TIMEOUT_S: Final = 900.0
 
 
 class SettleTimeout(Exception):
-    """Something is still not booked or published after all blows have long ended."""
+    """Something is still not booked or published long after the last fault."""
 
 
 class Simulation:
-    """Everything at its beginning; needs a running simulated loop."""
+    """State of one simulation; making one needs a running simulated loop."""
 
     def __init__(
         self,
-        chance: Random,
+        rng: Random,
         policies: Mapping[str, LedgerPolicy],
         trace: Callable[[str], None],
         partitions: int = 3,
     ) -> None:
-        self.rng = chance
+        self.rng = rng
         self.policies = policies
-        self.broker = Broker(partitions, chance)
+        self.broker = Broker(partitions, rng)
         self.server = Server()
         self.intents: dict[AttemptKey, Intent] = {}
         self.intent_times_ms: dict[AttemptKey, int] = {}
-        """By its own clock, which may be days off."""
+        """The provider's time of each intent, which may be wrong by days."""
         self.clock_ms = EPOCH_MS
         self._trace = trace
         self._planned = 0
@@ -75,7 +73,7 @@ class Simulation:
             policies,
             topics,
             self.now_ms,
-            chance,
+            rng,
         )
         self.groups = {
             NORMALISE: self._group(NORMALISE, topics),
@@ -85,18 +83,18 @@ class Simulation:
         self._running = [asyncio.ensure_future(group.run()) for group in self.groups.values()]
 
     def now_ms(self) -> int:
-        """The broker's clock."""
+        """Return the time of the broker's clock."""
         return self.clock_ms + int(asyncio.get_running_loop().time() * 1000)
 
     def trace(self, text: str) -> None:
-        """Tell what happens, to whoever wants to know."""
+        """Pass on a line about what happens, with the simulated time."""
         self._trace(f"{asyncio.get_running_loop().time():9.3f} {text}")
 
     def _group(self, role: str, topics: Sequence[str]) -> ConsumerGroup:
         partitions = [
-            TopicPartition(topic, part)
+            TopicPartition(topic, partition)
             for topic in topics
-            for part in range(self.broker.partitions)
+            for partition in range(self.broker.partitions)
         ]
 
         def start() -> SimulatedWorker:
@@ -109,7 +107,7 @@ class Simulation:
         return ConsumerGroup(partitions, start, self.rng, self.trace)
 
     def append_intents(self, items: Sequence[Intent]) -> SimulatedRecord:
-        """Append what is said to its raw topic, as a connector does."""
+        """Append intents as one record to their raw topic, as a connector does."""
         now_ms = self.now_ms()
         off = self.rng.choice((0, 0, 0, -SKEW_MS, SKEW_MS, 1))
         provider_ms = max(0, now_ms - self.rng.randrange(90_000) - off)
@@ -117,13 +115,13 @@ class Simulation:
         kept = self.broker.append(
             raw_topic(items[0].provider), record.key, record.value, record.headers, now_ms
         )
-        for index, said in enumerate(items):
-            self.intents[kept.topic, kept.partition, kept.offset, index] = said
+        for index, intent in enumerate(items):
+            self.intents[kept.topic, kept.partition, kept.offset, index] = intent
             self.intent_times_ms[kept.topic, kept.partition, kept.offset, index] = provider_ms
         return kept
 
     def append_again(self, record: SimulatedRecord) -> None:
-        """A connector that did not hear of its append appends the same bytes again."""
+        """Append a record again, as a connector does that got no acknowledgement."""
         again = self.broker.append(
             record.topic,
             record.key or b"",
@@ -131,38 +129,38 @@ class Simulation:
             self._headers(record),
             self.now_ms(),
         )
-        for index, said in enumerate(self._items(record)):
-            place = (again.topic, again.partition, again.offset, index)
-            self.intents[place] = said
-            self.intent_times_ms[place] = self.intent_times_ms[
+        for index, intent in enumerate(self._items(record)):
+            key = (again.topic, again.partition, again.offset, index)
+            self.intents[key] = intent
+            self.intent_times_ms[key] = self.intent_times_ms[
                 record.topic, record.partition, record.offset, index
             ]
 
     def append_cancel(self, record: SimulatedRecord) -> None:
-        """A connector that got no answer in time takes its attempt back."""
+        """Append the cancel of a record, as a connector does that got no answer in time."""
         attempt = f"{record.topic}-{record.partition}@{record.offset}"
         headers = [*self._headers(record), (CANCEL_HEADER, attempt.encode())]
         kept = self.broker.append(
             record.topic, record.key or b"", record.value or b"", headers, self.now_ms()
         )
-        for index, said in enumerate(self._items(record)):
-            place = (record.topic, record.partition, record.offset, index)
-            identity = (*said.identity[:2], "cancel", f"{attempt}#{index}")
-            leg = IntentLeg("CANCEL" if said.decides else "INFORMATIONAL")
+        for index, intent in enumerate(self._items(record)):
+            key = (record.topic, record.partition, record.offset, index)
+            identity = (*intent.identity[:2], "cancel", f"{attempt}#{index}")
+            leg = IntentLeg("CANCEL" if intent.decides else "INFORMATIONAL")
             self.intents[kept.topic, kept.partition, kept.offset, index] = Intent(
                 identity,
-                said.player,
+                intent.player,
                 (leg,),
-                said.identity,
-                said.round_id,
-                said.game,
-                cancels=place,
+                intent.identity,
+                intent.round_id,
+                intent.game,
+                cancels=key,
             )
 
     def schedule(
         self, after_s: float, act: Callable[[SimulatedRecord], None], record: SimulatedRecord
     ) -> None:
-        """Do something to a record after a while; nothing is settled before it is done."""
+        """Do something with a record after a while; `settle` waits until it is done."""
         self._planned += 1
 
         def do() -> None:
@@ -172,9 +170,9 @@ class Simulation:
         asyncio.get_running_loop().call_later(after_s, do)
 
     def _items(self, record: SimulatedRecord) -> list[Intent]:
-        place = (record.topic, record.partition, record.offset)
+        key = (record.topic, record.partition, record.offset)
         return [
-            self.intents[*place, index] for index in range(1_000) if (*place, index) in self.intents
+            self.intents[*key, index] for index in range(1_000) if (*key, index) in self.intents
         ]
 
     @staticmethod
@@ -182,70 +180,73 @@ class Simulation:
         return [(name, value or b"") for name, value in record.headers if name != CANCEL_HEADER]
 
     def processes(self, role: str) -> list[Process]:
-        """Those of a role that live and move."""
+        """Return the processes of a role that are neither dead nor frozen."""
         members = self.groups[role].members
         return [
             one.process for one in members if not one.process.is_dead and not one.process.is_frozen
         ]
 
-    def arm(self, role: str, point: str, blow: FaultKind, seconds: float = 0.0) -> None:
-        """Have some process of a role struck at a point."""
+    def arm(self, role: str, point: str, fault: FaultKind, seconds: float = 0.0) -> None:
+        """Inject a fault into a random process of a role when it reaches a point."""
         processes = self.processes(role)
         if processes:
             process = self.rng.choice(processes)
-            process.arm(point, blow, seconds)
+            process.arm(point, fault, seconds)
 
     @property
     def injected_faults(self) -> list[str]:
-        """All blows that have fallen."""
-        return [f"{process.name}: {blow}" for process in self._processes for blow in process.faults]
+        """Faults of processes that have happened, in words."""
+        return [
+            f"{process.name}: {fault}" for process in self._processes for fault in process.faults
+        ]
 
     @property
     def had_freeze(self) -> bool:
-        """Whether a process may have woken up with something old to send."""
+        """Whether a process was frozen, and may have sent something old after it."""
         return any(process.freezes for process in self._processes)
 
     async def settle(self) -> None:
         """Wait until everything is booked and published. Raises SettleTimeout."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + SETTLE_TIMEOUT_S
+        deadline_s = loop.time() + SETTLE_TIMEOUT_S
         self.server.is_away = False
         for process in self._processes:
             process.disarm()
         while True:
-            why_not = self._unsettled()
-            if why_not is None:
+            reason = self._find_unsettled()
+            if reason is None:
                 self.stop()
                 return
-            if loop.time() > until_s or any(
+            if loop.time() > deadline_s or any(
                 group.unexpected_exits for group in self.groups.values()
             ):
-                raise SettleTimeout(why_not)
+                raise SettleTimeout(reason)
             await asyncio.sleep(0.5)
 
-    def _unsettled(self) -> str | None:
+    def _find_unsettled(self) -> str | None:
         if self._planned:
-            return f"{self._planned} connectors still have something to say"
+            return f"{self._planned} scheduled appends are still to come"
         if any(process.is_frozen and not process.is_dead for process in self._processes):
-            return "a process still stands still"
+            return "a process is still frozen"
         committed = self.broker.committed
         for topic in self.environment.raw_topics:
-            for part, partition in enumerate(self.broker.topics[topic]):
-                if committed.get((NORMALISE, topic, part), 0) != partition.end:
-                    return f"{topic}-{part} is not normalised up to {partition.end}"
+            for partition, log in enumerate(self.broker.topics[topic]):
+                if committed.get((NORMALISE, topic, partition), 0) != log.end:
+                    return f"{topic}-{partition} is not normalised up to {log.end}"
         rows = self.server.tables["stream_position"].rows
         for consumer, topic in ((RESOLVE, UNRESOLVED), (LEDGER, TRANSACTIONS)):
-            for part, partition in enumerate(self.broker.topics[topic]):
-                row = rows.get((consumer, topic, part), {})
-                if row.get("next_offset", 0) != partition.end:
-                    return f"{topic}-{part} is at {row.get('next_offset')} of {partition.end}"
-                if consumer == LEDGER and row.get("published_offset", 0) != partition.end:
-                    return f"{topic}-{part} is published up to {row.get('published_offset')} of {partition.end}"
+            for partition, log in enumerate(self.broker.topics[topic]):
+                row = rows.get((consumer, topic, partition), {})
+                if row.get("next_offset", 0) != log.end:
+                    return f"{topic}-{partition} is at {row.get('next_offset')} of {log.end}"
+                if consumer == LEDGER and row.get("published_offset", 0) != log.end:
+                    published = row.get("published_offset")
+                    return f"{topic}-{partition} is published up to {published} of {log.end}"
         waiting = [row for row in self.server.tables["parked"].rows.values() if not row["appended"]]
         return f"{len(waiting)} events still wait for their player" if waiting else None
 
     def stop(self) -> None:
-        """End every process: what is there now is what is looked at."""
+        """End every process, so that the state no longer changes."""
         for task in self._running:
             task.cancel()
         for group in self.groups.values():
@@ -254,7 +255,7 @@ class Simulation:
             process.kill()
 
     async def close(self) -> None:
-        """Leave no task behind."""
+        """Stop, and cancel all tasks that are left."""
         self.stop()
         await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,8 +1,7 @@
-"""What each named statement of the ledger's SQL does, said in Python over the tables in memory.
+"""Handlers of the ledger's named SQL statements over the tables in memory.
 
-Which columns a statement reads or writes, and by which it joins or replaces rows, is taken from its
-text, so the two cannot drift apart unnoticed; a statement that is not known here stops the
-simulation.
+The columns that a statement reads, writes, joins by or replaces by are taken from its text, so that
+SQL and handler cannot drift apart unnoticed. A statement without a handler stops the simulation.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any, Final
 
@@ -33,7 +32,7 @@ _REPLACED: Final = re.compile(
 
 @dataclass(frozen=True)
 class StatementResult:
-    """Rows in the order of the statement's columns, and how many rows it touched."""
+    """Result of a statement: rows in the order of its columns, and how many rows it affected."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     count: int = 0
@@ -45,7 +44,7 @@ Handler = Callable[[Server, SimulatedSession, str, Parameters], Awaitable[Statem
 
 @cache
 def name_of(statement: str) -> str:
-    """`file.name` of a statement of ours. Raises InvariantBroken for SQL that nobody has named."""
+    """Return `file.name` of a statement. Raises InvariantBroken for SQL without a name."""
     for file in FILES:
         for name, text in statements(file).items():
             if text == statement:
@@ -56,12 +55,12 @@ def name_of(statement: str) -> str:
 
 @cache
 def is_setting(statement: str) -> bool:
-    """Whether a statement only tells PostgreSQL how to plan; here there is nothing to plan."""
+    """Return whether a statement only sets a planner option, which has no effect here."""
     return _COMMENT.sub("", statement).strip().startswith("SET LOCAL enable_")
 
 
 @cache
-def _selected(statement: str) -> tuple[str, ...]:
+def _result_columns(statement: str) -> tuple[str, ...]:
     match = _LIST.search(_COMMENT.sub("", statement))
     assert match is not None, statement
     return tuple(
@@ -72,7 +71,7 @@ def _selected(statement: str) -> tuple[str, ...]:
 
 @cache
 def target_of(statement: str) -> tuple[str, tuple[str, ...]]:
-    """Table and columns that an INSERT or a COPY names."""
+    """Return the table and the columns that an INSERT or a COPY names."""
     match = _TARGET.search(_COMMENT.sub("", statement))
     assert match is not None, statement
     return match[1], tuple(column.strip() for column in match[2].split(","))
@@ -80,17 +79,20 @@ def target_of(statement: str) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def arrays_of(statement: str) -> tuple[tuple[str, str], ...]:
+    """Return name and element type of a statement's array parameters."""
     return tuple(_ARRAY.findall(_COMMENT.sub("", statement)))
 
 
 def select_columns(statement: str, rows: list[Row]) -> StatementResult:
-    columns = _selected(statement)
+    """Return the columns that a statement selects from rows."""
+    columns = _result_columns(statement)
     return StatementResult(
         [tuple(row.get(column) for column in columns) for row in rows], len(rows)
     )
 
 
 def unnest_rows(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+    """Return the rows that `unnest` makes of a statement's array parameters."""
     columns = [values_of(parameters[name], kind) for name, kind in arrays_of(statement)]
     return list(zip(*columns, strict=True))
 
@@ -113,7 +115,7 @@ async def _insert_lines(
     del server
     table, columns = target_of(statement)
     if parameters["lines"].count("\\") != parameters["lines"].count("\\N"):
-        message = f"string_to_array knows no quotes: {parameters['lines']}"
+        message = f"string_to_array cannot unquote: {parameters['lines']}"
         raise InvariantBroken(message)
     rows = list(rows_of(parameters["lines"] + "\n", columns))
     session.inserts += [(table, row) for row in rows]
@@ -121,6 +123,8 @@ async def _insert_lines(
 
 
 def lookup_handler(table: str, column: str, parameter: str) -> Handler:
+    """Return a handler that finds rows by the values of one column."""
+
     async def handler(
         server: Server, session: SimulatedSession, statement: str, parameters: Parameters
     ) -> StatementResult:
@@ -169,7 +173,7 @@ async def _transfers_of(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
     del session
-    joined = _joined(statement)
+    joined = _join_columns(statement)
     found = []
     for event_id, decision, player, currency, first, last in unnest_rows(statement, parameters):
         wanted = {
@@ -178,51 +182,50 @@ async def _transfers_of(
             "player_id": player,
             "currency": currency,
         }
-        chain_of_wallet = server.tables["transfer"].find(
-            ("player_id", "currency"), (player, currency)
-        )
-        rows = [row for row in chain_of_wallet if first <= row["version"] <= last]
-        rows = [row for row in rows if all(row[mine] == wanted[asked] for mine, asked in joined)]
+        transfers = server.tables["transfer"].find(("player_id", "currency"), (player, currency))
+        rows = [row for row in transfers if first <= row["version"] <= last]
+        rows = [row for row in rows if all(row[own] == wanted[other] for own, other in joined)]
         rows.sort(key=lambda row: row["version"])
         found += [{**row, "event_id": event_id, "decision": decision} for row in rows]
     return select_columns(statement, found)
 
 
 @cache
-def _joined(statement: str) -> tuple[tuple[str, str], ...]:
-    """The columns of a transfer that have to be what is wanted, each with its name there."""
+def _join_columns(statement: str) -> tuple[tuple[str, str], ...]:
+    """Return the columns by which transfers are joined, each with the wanted column."""
     return tuple(_JOINED.findall(_COMMENT.sub("", statement)))
 
 
 async def _moved_away(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    """Nothing: no month is ever taken out of these tables."""
+    """Return nothing: these tables have no archived months."""
     del server, session, statement, parameters
     return StatementResult()
 
 
 @cache
-def _replaced(statement: str) -> tuple[str, str | None] | None:
-    """What DO UPDATE asks of the row that is there: a column that has to grow, or to be a value;
-    None for nothing.
+def _replace_condition(statement: str) -> tuple[str, str | None] | None:
+    """Return the condition of DO UPDATE: a column that must grow, or must have a value.
+
+    The value is None for a column that must grow; the result is None without a condition.
     """
     match = _REPLACED.search(_COMMENT.sub("", statement))
     return None if match is None else (match[1], match[2])
 
 
 def _may_replace(statement: str, old: Row, new: Row) -> bool:
-    asked = _replaced(statement)
-    if asked is None:
+    condition = _replace_condition(statement)
+    if condition is None:
         return True
-    column, value = asked
+    column, value = condition
     return bool(old[column] < new[column] if value is None else old[column] == value)
 
 
 def _upsert(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    """Set rows by key, where the statement lets them be replaced."""
+    """Insert or replace rows by key, if the statement's condition allows it."""
     name, columns = target_of(statement)
     table, count = server.tables[name], 0
     for values in unnest_rows(statement, parameters):
@@ -231,7 +234,7 @@ def _upsert(
         if old is None:
             session.inserts.append((name, new))
         elif _may_replace(statement, old, new):
-            session.changes.append(lambda old=old, new=new: old.update(new))  # type: ignore[misc]
+            session.changes.append(partial(old.update, new))
         else:
             continue
         count += 1
@@ -245,16 +248,20 @@ async def _upsert_rows(
 
 
 def position_keys(parameters: Parameters) -> list[tuple[Any, ...]]:
-    return [(parameters["consumer"], parameters["topic"], part) for part in parameters["parts"]]
+    """Return the keys of the positions that a statement names."""
+    return [
+        (parameters["consumer"], parameters["topic"], partition)
+        for partition in parameters["parts"]
+    ]
 
 
 async def _lock_positions(
     server: Server, session: SimulatedSession, statement: str, parameters: Parameters
 ) -> StatementResult:
-    return await _locked(server, session, statement, position_keys(parameters))
+    return await _lock_keys(server, session, statement, position_keys(parameters))
 
 
-async def _locked(
+async def _lock_keys(
     server: Server, session: SimulatedSession, statement: str, wanted: list[tuple[Any, ...]]
 ) -> StatementResult:
     keys = sorted(key for key in wanted if key in server.tables["stream_position"].rows)
@@ -267,7 +274,7 @@ async def _lock_all_positions(
 ) -> StatementResult:
     wanted = (parameters["consumer"], parameters["topic"])
     keys = [key for key in server.tables["stream_position"].rows if key[:2] == wanted]
-    return await _locked(server, session, statement, keys)
+    return await _lock_keys(server, session, statement, keys)
 
 
 async def _crossings(
@@ -296,22 +303,20 @@ async def _advance(
     count = 0
     arrays = [name for name, _ in arrays_of(statement)]
     for values in unnest_rows(statement, parameters):
-        said = dict(zip(arrays, values, strict=True))
-        key = (parameters["consumer"], parameters["topic"], said["parts"])
+        wanted = dict(zip(arrays, values, strict=True))
+        key = (parameters["consumer"], parameters["topic"], wanted["parts"])
         row = server.tables["stream_position"].rows[key]
-        if row["next_offset"] != said["froms"] or row["epoch"] != said["epochs"]:
+        if row["next_offset"] != wanted["froms"] or row["epoch"] != wanted["epochs"]:
             continue
-        new = {"next_offset": said["nexts"]}
-        if said["timestamps"] is not None:
-            new |= {"last_timestamp_ms": said["timestamps"], "last_checksum": said["checksums"]}
-        session.changes.append(
-            lambda row=row, new=new, key=key: _move(server, session, key, row, new)
-        )  # type: ignore[misc]
+        new = {"next_offset": wanted["nexts"]}
+        if wanted["timestamps"] is not None:
+            new |= {"last_timestamp_ms": wanted["timestamps"], "last_checksum": wanted["checksums"]}
+        session.changes.append(partial(_move_position, server, session, key, row, new))
         count += 1
     return StatementResult(count=count)
 
 
-def _move(
+def _move_position(
     server: Server, session: SimulatedSession, key: tuple[Any, ...], row: Row, new: Row
 ) -> None:
     if server.claimed_by.get(key) != session.owner:

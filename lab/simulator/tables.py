@@ -1,8 +1,7 @@
-"""PostgreSQL's part, in memory: tables with keys, transactions that are all or nothing, row locks
-on positions.
+"""PostgreSQL in memory: tables with keys, atomic transactions, row locks on positions.
 
-Only what the ledger relies on: a transaction reads what is committed, holds the positions that it
-has locked, and at its end every row is checked against keys and CHECKs before the first one is
+It has only what the ledger relies on: a transaction reads committed rows, holds the positions that
+it has locked, and at its end every row is checked against keys and CHECKs before the first one is
 written.
 """
 
@@ -33,14 +32,14 @@ KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]] = {
     "barrier": (("id",), ()),
     "crossing": (("only_row",), ()),
 }
-"""By table: primary or unique key, and the columns that statements look rows up by."""
+"""By table: primary or unique key, and the column groups by which statements find rows."""
 
 _SERIAL: Final = {"batch": "sequence", "barrier": "id"}
 _LOCK_TIMEOUT_S: Final = 20.0
 
 
 class Table:
-    """Rows by key, in the order of their insertion, and by what they are looked up by."""
+    """Table in memory: rows by key in the order of insertion, and by its indexed columns."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -52,14 +51,15 @@ class Table:
         self._serial = 0
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
+        """Return the values of a row's key columns."""
         return tuple(row.get(column) for column in self.key)
 
     def find(self, columns: tuple[str, ...], values: Iterable[Any]) -> list[Row]:
-        """The rows with these values in columns that the table is indexed by."""
+        """Return the rows with these values in indexed columns."""
         return self._by[columns].get(tuple(values), [])
 
     def insert(self, row: Row) -> None:
-        """Add a row that was checked before."""
+        """Add a row that `Server.commit` has checked."""
         if self.name in _SERIAL:
             self._serial += 1
             row[_SERIAL[self.name]] = self._serial
@@ -70,14 +70,14 @@ class Table:
             index[tuple(row.get(column) for column in columns)].append(row)
 
     def constraint_violation(self, row: Row) -> str | None:
-        """What a constraint has against a row."""
+        """Return the constraint that a row violates, or None."""
         if self.name == "transfer" and (row["amount_minor"] <= 0 or row["debit"] == row["credit"]):
-            return "a transfer moves something from one account to another"
+            return "expected an amount above 0 and two different accounts"
         return None
 
 
 class SimulatedSession:
-    """One connection's transaction: what it would write, and what it holds."""
+    """Transaction of one connection: its pending writes and its locks."""
 
     def __init__(self, owner: str, began_s: float) -> None:
         self.owner = owner
@@ -90,19 +90,20 @@ class SimulatedSession:
 
 
 class Server:
-    """The database: its tables, who holds which position, and what was done to it that must not be."""
+    """Database server: tables, sessions, claims of positions, and violations of the claims."""
 
     def __init__(self) -> None:
         self.tables = {name: Table(name) for name in KEYS}
         self.tables["crossing"].insert({"only_row": True, "count": 0})
         self.sessions: list[SimulatedSession] = []
         self.claimed_by: dict[tuple[Any, ...], str] = {}
-        """By position: the process that has claimed it last; nobody else may move it."""
+        """By position: the process that claimed it last; only this process may move it."""
         self.violations: list[str] = []
         self.is_away = False
         self._freed = asyncio.Event()
 
     def now_s(self) -> float:
+        """Return the simulated time in seconds."""
         return asyncio.get_running_loop().time()
 
     def begin(self, owner: str) -> SimulatedSession:
@@ -115,15 +116,13 @@ class Server:
         return session
 
     def check(self, session: SimulatedSession) -> None:
-        """Raises Unavailable for a session that was ended, as its client finds out with its next
-        word.
-        """
+        """Raise Unavailable if the session has ended, as its client finds out on its next call."""
         if session.is_ended or self.is_away:
             message = "the simulated connection was lost"
             raise Unavailable(message)
 
     async def lock(self, session: SimulatedSession, keys: Iterable[tuple[Any, ...]]) -> None:
-        """Hold positions until the transaction ends. Raises Locked."""
+        """Lock positions until the transaction ends. Raises LockTimeout."""
         for key in keys:
             until_s = self.now_s() + session.lock_timeout_s
             while any(key in other.locks for other in self.sessions if other is not session):
@@ -140,7 +139,7 @@ class Server:
             session.locks.add(key)
 
     def end(self, session: SimulatedSession) -> None:
-        """Let go of everything, written or not."""
+        """End a session and release its locks, committed or not."""
         if session in self.sessions:
             self.sessions.remove(session)
         session.is_ended = True
@@ -148,14 +147,15 @@ class Server:
         self._freed.set()
 
     def end_all_of(self, owner: str) -> None:
-        """As the operating system does with the connections of a process that is gone."""
+        """End the sessions of a dead process, as the operating system closes its connections."""
         for session in [session for session in self.sessions if session.owner == owner]:
             self.end(session)
 
     def commit(self, session: SimulatedSession) -> None:
-        """Write all, or nothing.
+        """Write all rows and changes, or none.
 
-        Raises Unavailable for an event that another session has booked meanwhile.
+        Raises Unavailable if another session has booked one of the events meanwhile, and
+        InvariantBroken if a row violates a key or a constraint.
         """
         self.check(session)
         seen: set[tuple[str, tuple[Any, ...]]] = set()
@@ -172,9 +172,9 @@ class Server:
                     raise Unavailable(message)
                 message = f"{name}: {key} is there already"
                 raise InvariantBroken(message)
-            why = table.constraint_violation(row)
-            if why is not None:
-                raise InvariantBroken(f"{name}: {why}: {row}")
+            violation = table.constraint_violation(row)
+            if violation is not None:
+                raise InvariantBroken(f"{name}: {violation}: {row}")
             seen.add((name, key))
         for name, row in session.inserts:
             self.tables[name].insert(row)

@@ -1,6 +1,4 @@
-"""A hostile casino: few players, few ids, everything twice, in the wrong order, under somebody
-else's id.
-"""
+"""Hostile traffic: few players and ids, repeats, wrong order, other transactions' ids."""
 
 from __future__ import annotations
 
@@ -22,17 +20,17 @@ _RECENT: Final = 12
 
 
 class SimulatedTraffic:
-    """Draws what is said next; `step` may say several things at once."""
+    """Draws intents; one step may give several."""
 
-    def __init__(self, chance: Random, players: int = 6) -> None:
-        self.chance = chance
+    def __init__(self, rng: Random, players: int = 6) -> None:
+        self.rng = rng
         self.players = [f"p-{number}" for number in range(players)]
         self._counts: dict[tuple[str, str], int] = {}
         self._recent: dict[str, list[Intent]] = {}
-        self._later: list[Intent] = []
-        # In few casinos only: whoever has so much is never refused again.
-        self._is_huge = chance.random() < 0.1
-        self._past: list[Intent] = []
+        self._held_back: list[Intent] = []
+        # In few casinos only: a player with so much money is never refused again.
+        self._has_huge_amounts = rng.random() < 0.1
+        self._history: list[Intent] = []
         self._steps = (
             (30, self.bet),
             (16, self.win),
@@ -45,68 +43,71 @@ class SimulatedTraffic:
             (2, self.adjustment),
             (6, self.bonus),
             (4, self.state),
-            (7, self.again),
+            (7, self.repeat),
             (3, self.conflict),
-            (5, self.late),
+            (5, self.pop_held_back),
             (1, self.heartbeat),
         )
 
     def opening(self) -> list[Intent]:
-        """Money for everybody, or every bet would be refused."""
-        said = []
+        """Return a deposit for each player, without which every bet would be refused."""
+        intents: list[Intent] = []
         for player in self.players:
-            said += self._deposit(player, self.chance.choice(DEPOSITS), is_opened=True)
-        return said
+            intents += self._deposit(player, self.rng.choice(DEPOSITS), is_opened=True)
+        return intents
 
     def step(self) -> list[Intent]:
-        """The next few things that are said, in this order."""
+        """Return the next intents, in their order."""
         weights, steps = zip(*self._steps, strict=True)
-        said: list[Intent] = self.chance.choices(steps, weights)[0]()
-        self._past += said
-        return said
+        intents: list[Intent] = self.rng.choices(steps, weights)[0]()
+        self._history += intents
+        return intents
 
     def held_back_intents(self) -> list[Intent]:
-        """What was kept back and has to be said in the end."""
-        said, self._later = self._later, []
-        return said
+        """Return and clear the intents that were held back, for the end of the traffic."""
+        intents, self._held_back = self._held_back, []
+        return intents
 
     def _player(self) -> str:
-        return self.chance.choice(self.players)
+        return self.rng.choice(self.players)
 
     def _brand(self, player: str) -> str:
         return BRANDS[self.players.index(player) % len(BRANDS)]
 
     def _currency(self, player: str) -> str:
-        if self.chance.random() < 0.03:
-            return self.chance.choice(CURRENCIES)
+        if self.rng.random() < 0.03:
+            return self.rng.choice(CURRENCIES)
         return CURRENCIES[self.players.index(player) % len(CURRENCIES)]
 
     def _identity(self, player: str, provider: str, operation: str) -> Identity:
-        """A new id; the same ids are used by all brands and providers, and now and then by two
-        players.
+        """Return an identity with a new id, or in 2 of 100 cases with a used one.
+
+        All brands and providers use the same ids.
         """
         brand = self._brand(player)
         count = self._counts.get((brand, provider), 0) + 1
-        if count > 1 and self.chance.random() < 0.02:
-            return (brand, provider, operation, f"t{self.chance.randrange(1, count)}")
+        if count > 1 and self.rng.random() < 0.02:
+            return (brand, provider, operation, f"t{self.rng.randrange(1, count)}")
         self._counts[brand, provider] = count
         return (brand, provider, operation, f"t{count}")
 
-    def _some(self, kind: str, player: str | None = None) -> Intent | None:
+    def _recent_intent(self, kind: str, player: str | None = None) -> Intent | None:
         recent = [
-            said for said in self._recent.get(kind, []) if player is None or said.player == player
+            intent
+            for intent in self._recent.get(kind, [])
+            if player is None or intent.player == player
         ]
-        return self.chance.choice(recent) if recent else None
+        return self.rng.choice(recent) if recent else None
 
-    def _remember(self, kind: str, said: Intent) -> Intent:
-        self._recent[kind] = [*self._recent.get(kind, []), said][-_RECENT:]
-        return said
+    def _remember(self, kind: str, intent: Intent) -> Intent:
+        self._recent[kind] = [*self._recent.get(kind, []), intent][-_RECENT:]
+        return intent
 
     def _new_bet(self) -> Intent:
-        player, is_free = self._player(), self.chance.random() < 0.08
-        provider = self.chance.choice(("hub88", "hub88", "playngo"))
+        player, is_free = self._player(), self.rng.random() < 0.08
+        provider = self.rng.choice(("hub88", "hub88", "playngo"))
         operation = "bet" if provider == "hub88" else "reserve"
-        minor = self.chance.choice(BETS) if self.chance.random() < 0.97 else 50_000
+        minor = self.rng.choice(BETS) if self.rng.random() < 0.97 else 50_000
         leg = IntentLeg(
             "BET", minor, self._currency(player), is_free, "free-1" if is_free else None
         )
@@ -114,16 +115,16 @@ class SimulatedTraffic:
         return Intent(identity, player, (leg,), None, f"r-{identity[3]}", "7", decides=True)
 
     def bet(self) -> list[Intent]:
-        """A bet of either provider."""
+        """Return a bet of Hub88 or Play'n GO."""
         return [self._remember("bet", self._new_bet())]
 
     def win(self) -> list[Intent]:
-        """A win of a bet, or of none."""
-        bet = self._some("bet")
+        """Return a win of a bet, or of a bet that never comes."""
+        bet = self._recent_intent("bet")
         if bet is None or bet.provider != "hub88" or bet.player is None:
             return self.release()
-        leg = bet.legs[0]._replace(kind="WIN", minor=self.chance.choice(WINS))
-        reference = bet.identity if self.chance.random() < 0.95 else (*bet.identity[:3], "never")
+        leg = bet.legs[0]._replace(kind="WIN", minor=self.rng.choice(WINS))
+        reference = bet.identity if self.rng.random() < 0.95 else (*bet.identity[:3], "never")
         return [
             Intent(
                 self._identity(bet.player, "hub88", "win"),
@@ -137,17 +138,18 @@ class SimulatedTraffic:
         ]
 
     def release(self) -> list[Intent]:
-        """Play'n GO's win: it names no bet; its own id may be the bet's, and a jackpot may be in
-        it.
+        """Return a win of Play'n GO, which names no bet.
+
+        Its id may be the bet's, and it may contain a jackpot.
         """
         player = self._player()
-        bet = self._some("bet", player)
+        bet = self._recent_intent("bet", player)
         currency = bet.legs[0].currency if bet else self._currency(player)
-        legs = [IntentLeg("WIN", self.chance.choice(WINS), currency)]
-        if self.chance.random() < 0.2:
+        legs = [IntentLeg("WIN", self.rng.choice(WINS), currency)]
+        if self.rng.random() < 0.2:
             legs.append(IntentLeg("JACKPOT_WIN", 5_000, currency))
         identity = self._identity(player, "playngo", "release")
-        is_of_bet = bet is not None and bet.provider == "playngo" and self.chance.random() < 0.5
+        is_of_bet = bet is not None and bet.provider == "playngo" and self.rng.random() < 0.5
         if is_of_bet and bet is not None:
             identity = (*bet.identity[:2], "release", bet.identity[3])
         return [
@@ -158,19 +160,19 @@ class SimulatedTraffic:
                 None,
                 f"r-{identity[3]}",
                 "7",
-                self.chance.random() < 0.5,
+                self.rng.random() < 0.5,
             )
         ]
 
     def rollback(self) -> list[Intent]:
-        """Of a bet that is there, that comes later, or that is somebody else's; sometimes twice."""
-        before = self.chance.random() < 0.25
-        bet = self._new_bet() if before else self._some("bet")
+        """Return a rollback of an earlier bet, a later one, or another player's; repeats occur."""
+        before = self.rng.random() < 0.25
+        bet = self._new_bet() if before else self._recent_intent("bet")
         if bet is None:
             return self.bet()
         if before:
-            self._later.append(bet)
-        player = bet.player if self.chance.random() < 0.95 else self._player()
+            self._held_back.append(bet)
+        player = bet.player if self.rng.random() < 0.95 else self._player()
         if bet.provider == "playngo":
             leg = IntentLeg("ROLLBACK", bet.legs[0].minor, bet.legs[0].currency)
             identity = (*bet.identity[:2], "cancelReserve", bet.identity[3])
@@ -183,24 +185,25 @@ class SimulatedTraffic:
         ]
 
     def hundredhp(self) -> list[Intent]:
-        """One id for a bet and what becomes of it, which names neither player nor currency, and may
-        come first.
+        """Return a bet of 100HP, its win or its rollback, which share one id.
+
+        Win and rollback name neither player nor currency, and may come before the bet.
         """
-        bet = self._some("withdrawal of 100HP") if self.chance.random() < 0.6 else None
+        bet = self._recent_intent("withdrawal of 100HP") if self.rng.random() < 0.6 else None
         if bet is None:
             player = self._player()
             identity = self._identity(player, "hundredhp", "withdrawal")
-            leg = IntentLeg("BET", self.chance.choice(BETS[1:]), self._currency(player))
+            leg = IntentLeg("BET", self.rng.choice(BETS[1:]), self._currency(player))
             bet = self._remember(
                 "withdrawal of 100HP",
                 Intent(identity, player, (leg,), None, identity[3], decides=True),
             )
-            if self.chance.random() < 0.7:
+            if self.rng.random() < 0.7:
                 return [bet]
-            self._later.append(bet)
-        operation = self.chance.choice(("deposit", "deposit", "rollback"))
+            self._held_back.append(bet)
+        operation = self.rng.choice(("deposit", "deposit", "rollback"))
         leg = (
-            IntentLeg("WIN", self.chance.choice((0, 50, 400, 3_000)))
+            IntentLeg("WIN", self.rng.choice((0, 50, 400, 3_000)))
             if operation == "deposit"
             else IntentLeg("ROLLBACK")
         )
@@ -208,11 +211,12 @@ class SimulatedTraffic:
         return [Intent(identity, None, (leg,), bet.identity, bet.identity[3], None, True)]
 
     def deposit(self) -> list[Intent]:
-        """Opened by the cashier and confirmed by the payment provider, in either order, or never
-        opened.
+        """Return a deposit: opened by the cashier, confirmed by the payment provider.
+
+        The two come in either order; some are never opened.
         """
         return self._deposit(
-            self._player(), self.chance.choice(DEPOSITS), is_opened=self.chance.random() < 0.9
+            self._player(), self.rng.choice(DEPOSITS), is_opened=self.rng.random() < 0.9
         )
 
     def _deposit(self, player: str, minor: int, *, is_opened: bool) -> list[Intent]:
@@ -227,25 +231,25 @@ class SimulatedTraffic:
         self._remember("payment", paid)
         if not is_opened:
             return [paid]
-        return [opened, paid] if self.chance.random() < 0.7 else [paid, opened]
+        return [opened, paid] if self.rng.random() < 0.7 else [paid, opened]
 
     def reversal(self) -> list[Intent]:
-        """A refund or a chargeback of some payment, maybe before the payment's own notice."""
-        payment = self._some("payment")
+        """Return a refund or chargeback of a payment, maybe before the payment's own notice."""
+        payment = self._recent_intent("payment")
         if payment is None:
             return self.deposit()
-        operation = self.chance.choice(("REFUND", "CHARGEBACK", "REFUND:false"))
+        operation = self.rng.choice(("REFUND", "CHARGEBACK", "REFUND:false"))
         kind = "INFORMATIONAL" if operation.endswith("false") else "DEPOSIT_REVERSAL"
         brand = payment.identity[0]
         identity = self._identity(self.players[BRANDS.index(brand)], "adyen", operation)
         return [Intent(identity, None, (payment.legs[0]._replace(kind=kind),), payment.identity)]
 
     def withdrawal(self) -> list[Intent]:
-        """One of a withdrawal's four messages, in any order."""
-        request = self._some("withdrawal")
-        if request is None or self.chance.random() < 0.4:
+        """Return one of a withdrawal's four messages, in any order."""
+        request = self._recent_intent("withdrawal")
+        if request is None or self.rng.random() < 0.4:
             player = self._player()
-            leg = IntentLeg("WITHDRAWAL", self.chance.choice(WITHDRAWALS), self._currency(player))
+            leg = IntentLeg("WITHDRAWAL", self.rng.choice(WITHDRAWALS), self._currency(player))
             request = Intent(
                 self._identity(player, "house", "withdrawal.requested"),
                 player,
@@ -253,11 +257,11 @@ class SimulatedTraffic:
                 decides=True,
             )
             self._remember("withdrawal", request)
-            if self.chance.random() < 0.8:
+            if self.rng.random() < 0.8:
                 return [request]
-            self._later.append(request)
+            self._held_back.append(request)
         player = request.player or ""
-        operation, kind = self.chance.choice(
+        operation, kind = self.rng.choice(
             (
                 ("withdrawal.approved", "INFORMATIONAL"),
                 ("withdrawal.paid", "WITHDRAWAL"),
@@ -275,29 +279,30 @@ class SimulatedTraffic:
         ]
 
     def adjustment(self) -> list[Intent]:
-        """An operator's correction, either way; some are proposed, and approved by whoever feels
-        called to.
+        """Return an operator's correction of either sign.
+
+        Half of them are proposals, each with an approval by the same or another operator.
         """
-        player, minor = self._player(), self.chance.choice((-700, 30, 200))
-        if self._is_huge and self.chance.random() < 0.6:
-            player, minor = self.players[-1], self.chance.choice((HUGE, HUGE, -HUGE))
+        player, minor = self._player(), self.rng.choice((-700, 30, 200))
+        if self._has_huge_amounts and self.rng.random() < 0.6:
+            player, minor = self.players[-1], self.rng.choice((HUGE, HUGE, -HUGE))
         leg = IntentLeg("ADJUSTMENT", minor, self._currency(player))
-        if self.chance.random() < 0.5:
+        if self.rng.random() < 0.5:
             return [Intent(self._identity(player, "house", "adjustment"), player, (leg,))]
         identity = self._identity(player, "house", "adjustment.proposed")
         proposed = Intent(identity, player, (leg._replace(kind="INFORMATIONAL"),), actor="anna")
-        proposal = self._some("proposal") or proposed
-        whose = proposal.player if self.chance.random() < 0.9 else player
+        proposal = self._recent_intent("proposal") or proposed
+        whose = proposal.player if self.rng.random() < 0.9 else player
         identity = self._identity(whose or "", "house", "adjustment.approved")
         reference = (identity[0], *proposal.identity[1:])
-        actor = self.chance.choice(("anna", "bert"))
+        actor = self.rng.choice(("anna", "bert"))
         approved = Intent(identity, whose, (IntentLeg("ADJUSTMENT"),), reference, actor=actor)
         return [self._remember("proposal", proposed), approved]
 
     def bonus(self) -> list[Intent]:
-        """Granted, mostly with a requirement, released or forfeited."""
+        """Return a bonus that is granted, mostly with a requirement, released or forfeited."""
         player = self._player()
-        operation, kind = self.chance.choice(
+        operation, kind = self.rng.choice(
             (
                 ("bonus.granted", "BONUS_GRANT"),
                 ("bonus.granted", "BONUS_GRANT"),
@@ -306,17 +311,17 @@ class SimulatedTraffic:
             )
         )
         leg = IntentLeg(
-            kind, self.chance.choice((0, 100, 500)), self._currency(player), campaign="c-1"
+            kind, self.rng.choice((0, 100, 500)), self._currency(player), campaign="c-1"
         )
         legs = [leg]
-        if kind == "BONUS_GRANT" and self.chance.random() < 0.7:
-            legs.append(leg._replace(kind="WAGERING", minor=self.chance.choice((0, 300, 1_500))))
+        if kind == "BONUS_GRANT" and self.rng.random() < 0.7:
+            legs.append(leg._replace(kind="WAGERING", minor=self.rng.choice((0, 300, 1_500))))
         return [Intent(self._identity(player, "house", operation), player, tuple(legs))]
 
     def state(self) -> list[Intent]:
-        """Block, hold, release or limit a player, on somebody's behalf."""
+        """Return a block, hold, release or limit of a player, from one of two sources."""
         player = self._player()
-        operation = self.chance.choice(
+        operation = self.rng.choice(
             (
                 "player.blocked",
                 "player.held",
@@ -331,32 +336,32 @@ class SimulatedTraffic:
         if operation.endswith("limited"):
             leg = leg._replace(currency=self._currency(player))
         if operation == "player.limited":
-            leg = leg._replace(minor=self.chance.choice((200, 10_000)))
-        source = self.chance.choice(("operator", "operator", "kyc"))
+            leg = leg._replace(minor=self.rng.choice((200, 10_000)))
+        source = self.rng.choice(("operator", "operator", "kyc"))
         return [Intent(self._identity(player, "house", operation), player, (leg,), source=source)]
 
-    def again(self) -> list[Intent]:
-        """Something that was said before."""
-        return [self.chance.choice(self._past[-40:])] if self._past else self.bet()
+    def repeat(self) -> list[Intent]:
+        """Return an earlier intent again."""
+        return [self.rng.choice(self._history[-40:])] if self._history else self.bet()
 
     def conflict(self) -> list[Intent]:
-        """Something else under an id that was used before."""
-        said = self.again()[0]
-        leg = said.legs[0]
+        """Return an earlier intent with another amount."""
+        intent = self.repeat()[0]
+        leg = intent.legs[0]
         if leg.minor is None:
-            return [said]
-        return [said._replace(legs=(leg._replace(minor=leg.minor + 10), *said.legs[1:]))]
+            return [intent]
+        return [intent._replace(legs=(leg._replace(minor=leg.minor + 10), *intent.legs[1:]))]
 
-    def late(self) -> list[Intent]:
-        """What was overtaken."""
+    def pop_held_back(self) -> list[Intent]:
+        """Return an intent that was held back, after others that refer to it."""
         return (
-            [self._later.pop(self.chance.randrange(len(self._later)))]
-            if self._later
+            [self._held_back.pop(self.rng.randrange(len(self._held_back)))]
+            if self._held_back
             else self.bet()
         )
 
     def heartbeat(self) -> list[Intent]:
-        """The cashier's sign of life."""
+        """Return a heartbeat of the cashier."""
         return [
             Intent(
                 self._identity(self.players[0], "house", "heartbeat"),
@@ -366,18 +371,18 @@ class SimulatedTraffic:
         ]
 
 
-def group_into_records(said: Sequence[Intent], chance: Random) -> list[list[Intent]]:
-    """Notices of one brand travel together now and then; everything else alone."""
+def group_into_records(intents: Sequence[Intent], rng: Random) -> list[list[Intent]]:
+    """Group intents into records: some payment notices of a brand share one."""
     records: list[list[Intent]] = []
-    for one in said:
+    for intent in intents:
         last = records[-1] if records else None
         if (
-            one.provider == "adyen"
+            intent.provider == "adyen"
             and last
-            and last[0].identity[:2] == one.identity[:2]
-            and chance.random() < 0.7
+            and last[0].identity[:2] == intent.identity[:2]
+            and rng.random() < 0.7
         ):
-            last.append(one)
+            last.append(intent)
         else:
-            records.append([one])
+            records.append([intent])
     return records

@@ -1,12 +1,10 @@
-"""The workers: the real ledger, resolver and normaliser, wired to the broker and the database in
-memory.
-"""
+"""The consumer loop that the simulated workers of all roles share."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias, cast
@@ -23,20 +21,19 @@ from streams.normalise.mapping.normaliser import Normaliser
 
 NORMALISE, LEDGER, RESOLVE = "normalise", "ledger", "resolve"
 FETCH_MAX: Final = 40
-_CUT_ANEW: Final = 0.5
-"""A batch that is fetched again need not be cut where it was: it overlaps with what is committed of
-it.
+_FETCH_AGAIN_SHARE: Final = 0.5
+"""How often a batch is fetched again before a retry. It may then end at another offset, and overlap
+with what is already committed of it.
 """
 _RETRY_S: Final = 0.2
-_GIVE_UP_S: Final = 15.0
+_DRAIN_TIMEOUT_S: Final = 15.0
 
 Partition: TypeAlias = TopicPartition
-Handle = Callable[[RecordBatch], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class SimulationEnvironment:
-    """What all processes of a simulation share."""
+    """Servers and settings that all processes of a simulation share."""
 
     broker: Broker
     server: Server
@@ -48,37 +45,37 @@ class SimulationEnvironment:
 
 
 class SimulatedWorker(ABC):
-    """One process of a role and the partitions that it believes to have."""
+    """Process of a role and the partitions that it believes to own."""
 
     role: str
 
-    def __init__(self, around: SimulationEnvironment, process: Process) -> None:
-        self.environment = around
+    def __init__(self, environment: SimulationEnvironment, process: Process) -> None:
+        self.environment = environment
         self.process = process
         self.partition_tasks: dict[Partition, asyncio.Task[Any]] = {}
         self._busy: set[Partition] = set()
         self._stopping = False
         self._assigned: tuple[Partition, ...] = ()
-        self._taking: asyncio.Task[Any] | None = None
+        self._starting: asyncio.Task[Any] | None = None
 
     @abstractmethod
     async def start_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Where to go on reading. Raises Unavailable."""
+        """Return the offset from which to read each partition. Raises Unavailable."""
 
     @abstractmethod
     async def handle(self, batch: RecordBatch) -> None:
-        """Make a batch's effects durable. Raises Unavailable."""
+        """Make the effects of a batch durable. Raises Unavailable."""
 
     @abstractmethod
     async def release(self, partitions: Collection[Partition]) -> None:
-        """Forget partitions."""
+        """Release partitions that were revoked."""
 
     def assign(self, partitions: Collection[Partition]) -> None:
-        """Begin with partitions; an error ends the process."""
+        """Start reading partitions; an error ends the process."""
         self._assigned = tuple(partitions)
-        self._taking = self.process.start(self._take(self._assigned))
+        self._starting = self.process.start(self._start(self._assigned))
 
-    async def _take(self, partitions: Collection[Partition]) -> None:
+    async def _start(self, partitions: Collection[Partition]) -> None:
         while True:
             try:
                 starts = await self.start_offsets(partitions)
@@ -86,29 +83,34 @@ class SimulatedWorker(ABC):
             except Unavailable:
                 await asyncio.sleep(_RETRY_S)
         for partition, start in starts.items():
-            self.partition_tasks[partition] = self.process.start(self._lane(partition, start))
+            self.partition_tasks[partition] = self.process.start(self._consume(partition, start))
 
     async def revoke(self) -> None:
-        """Stop reading, give the batches in work some time, let go of everything."""
+        """Stop reading, give batches in progress some time, release all partitions."""
         self._stopping = True
-        for partition, lane in self.partition_tasks.items():
+        for partition, task in self.partition_tasks.items():
             if partition not in self._busy:
-                lane.cancel()
-        working = [*self.partition_tasks.values(), *([self._taking] if self._taking else [])]
-        if working:
-            _, late = await asyncio.wait(working, timeout=_GIVE_UP_S)
+                task.cancel()
+        tasks = [*self.partition_tasks.values(), *([self._starting] if self._starting else [])]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_DRAIN_TIMEOUT_S)
             for task in late:
                 task.cancel()
-        let_go, self._assigned, self.partition_tasks, self._taking = self._assigned, (), {}, None
+        released, self._assigned, self.partition_tasks, self._starting = (
+            self._assigned,
+            (),
+            {},
+            None,
+        )
         self._stopping = False
         self._busy.clear()
-        if let_go:
-            await self.release(let_go)
+        if released:
+            await self.release(released)
 
-    async def _lane(self, partition: Partition, start: int) -> None:
-        """One partition, one batch at a time, in order."""
-        topic, part = partition
-        log = self.environment.broker.topics[topic][part]
+    async def _consume(self, topic_partition: Partition, start: int) -> None:
+        """Handle the batches of one partition, one at a time and in order."""
+        topic, partition = topic_partition
+        log = self.environment.broker.topics[topic][partition]
         position = start
         while not self._stopping:
             records, after = log.between(position, self.environment.rng.randint(1, FETCH_MAX))
@@ -116,21 +118,21 @@ class SimulatedWorker(ABC):
                 log.has_grown.clear()
                 await log.has_grown.wait()
                 continue
-            self._busy.add(partition)
+            self._busy.add(topic_partition)
             await self.process.reach("fetched")
-            batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
+            batch = RecordBatch(topic, partition, position, after, cast("Any", records), 0)
             while True:
                 try:
                     await self.handle(batch)
                     break
                 except Unavailable:
                     await asyncio.sleep(_RETRY_S)
-                if self.environment.rng.random() < _CUT_ANEW:
+                if self.environment.rng.random() < _FETCH_AGAIN_SHARE:
                     records, after = log.between(
                         position, self.environment.rng.randint(1, FETCH_MAX)
                     )
-                    batch = RecordBatch(topic, part, position, after, cast("Any", records), 0)
+                    batch = RecordBatch(topic, partition, position, after, cast("Any", records), 0)
             position = after
             await self.process.reach("commit offsets")
-            self.environment.broker.committed[self.role, topic, part] = position
-            self._busy.discard(partition)
+            self.environment.broker.committed[self.role, topic, partition] = position
+            self._busy.discard(topic_partition)

@@ -1,4 +1,4 @@
-"""`pitboss demo`: the main job in front of your eyes."""
+"""`pitboss demo`: the main job end to end, with a killed worker and six checks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pitboss.cli import screen
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.cli.option_types import RATE
 from pitboss.demo.display import DemoDisplay, check_lines, figures_table
-from pitboss.demo.run import ChecksFailed, DemoSettings, run_demo
+from pitboss.demo.expectations import ChecksFailed
+from pitboss.demo.run import DemoSettings, run_demo
 from pitboss.settings import read_settings
 
 EVENTS_MAX = 500_000
-"""Records, events and answers are in memory at the end: some 7 KB a record for the traffic alone.
-"""
+"""Records, events and answers are in memory at the end: 7 KB a record for the traffic alone."""
 
 
 @click.command()
@@ -32,9 +32,9 @@ EVENTS_MAX = 500_000
     type=click.IntRange(0),
     help="The same seed, the same traffic.",
 )
-@click.option("--rate", type=RATE, help="Records a second; default: as fast as can be.")
+@click.option("--rate", type=RATE, help="Records a second; default: no limit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--keep", is_flag=True, help="Leave namespace, logs and servers for a look at them.")
+@click.option("--keep", is_flag=True, help="Keep namespace, logs and servers for inspection.")
 @click.option(
     "--yes-use-these-servers", is_flag=True, help="Fill the servers that the environment names."
 )
@@ -47,18 +47,17 @@ def demo(
     keep: bool,
     yes_use_these_servers: bool,
 ) -> None:
-    """Real providers' traffic through real workers, one of them killed, and six checks over what is
-    left.
+    """Run traffic through real workers, kill one of them, and check everything.
 
-    Takes a fresh namespace and removes it afterwards; Ctrl-C and SIGTERM leave the servers as they
-    were found. Exit code 0 only if every check holds, and all that was fed came out as it was meant
-    to.
+    The traffic has the formats of real providers. The command uses a fresh namespace and removes it
+    afterwards; Ctrl-C and SIGTERM leave the servers as they were. Its exit code is 0 only if every
+    check holds and every expectation about the traffic is met.
     """
     settings = DemoSettings(events, seed, rate, yes_use_these_servers, keep)
     console = screen.console(stderr=True)
-    with unwind_on_termination(), DemoDisplay(console) as show:
+    with unwind_on_termination(), DemoDisplay(console) as display:
         try:
-            result = run_demo(read_settings(), settings, show)
+            result = run_demo(read_settings(), settings, display)
         except ChecksFailed as failed:
             result = failed.result
     if as_json:
@@ -67,8 +66,7 @@ def demo(
         screen.show(figures_table(result.figures))
     out = console if as_json else screen.console()
     for line in check_lines(result.checks, result.figures.unmet):
-        out.print(
-            line, markup=True, soft_wrap=not out.is_terminal
-        )  # markup of our own, with what is told escaped
+        # The markup is ours; details in it are escaped.
+        out.print(line, markup=True, soft_wrap=not out.is_terminal)
     if not result.holds:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`pitboss simulate`: the real ledger in a simulated world, one seed after the other."""
+"""`pitboss simulate`: seeded simulations of the real ledger on in-memory servers."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SHOWN_MAX = 5
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Simulate so many at once.",
+    help="How many simulations run at a time.",
 )
-@click.option("--trace", is_flag=True, help="Tell everything that happens; in one process.")
+@click.option("--trace", is_flag=True, help="Print everything that happens; uses one process.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bool) -> None:
     """Run the ledger over a broker and a database in memory, with faults drawn from each seed.
 
-    Nothing is connected, nothing is written. Ends with 1 if something did not hold; the same seed
-    shows it again.
+    It needs no server and writes no files. It ends with exit code 1 if a rule did not hold; the
+    same seed repeats the failure.
     """
     numbers = range(start, start + seeds)
     results: list[SeedResult] = []
@@ -49,7 +49,7 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
             results.append(result)
             if result.failures:
                 failed.append(result)
-                _show(
+                _print_failures(
                     result,
                     bar.console if isinstance(bar, Progress) else screen.console(stderr=True),
                 )
@@ -81,20 +81,20 @@ def simulate(*, seeds: int, start: int, processes: int, trace: bool, as_json: bo
 
 def _results(numbers: Iterable[int], processes: int, *, trace: bool) -> Iterator[SeedResult]:
     if processes == 1:
-        _quiet(trace=trace)
+        _set_log_level(trace=trace)
         for number in numbers:
-            yield simulate_seed(number, _tell) if trace else simulate_seed(number)
+            yield simulate_seed(number, _print_trace) if trace else simulate_seed(number)
         return
-    with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(processes, initializer=_set_log_level) as pool:
         yield from pool.map(simulate_seed, numbers, chunksize=4)
 
 
-def _tell(line: str) -> None:
+def _print_trace(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _quiet(*, trace: bool = False) -> None:
-    # A worker that is cut off says so, and here that happens on purpose, ten times a seed.
+def _set_log_level(*, trace: bool = False) -> None:
+    # Workers log each lost connection, and a simulation causes about ten of them on purpose.
     logging.getLogger("ledger_sink").setLevel(logging.WARNING if trace else logging.CRITICAL)
 
 
@@ -114,8 +114,8 @@ def _progress(seeds: int) -> Progress | nullcontext[None]:
     return bar
 
 
-def _show(result: SeedResult, console: Console) -> None:
-    console.print(f"seed {result.seed}: {len(result.failures)} things do not hold", style="bold")
+def _print_failures(result: SeedResult, console: Console) -> None:
+    console.print(f"seed {result.seed}: {len(result.failures)} rules do not hold", style="bold")
     for line in result.failures[:SHOWN_MAX]:
         console.print(f"  {line}", soft_wrap=True)
     console.print(f"  again: pitboss simulate --start {result.seed} --seeds 1 --trace")

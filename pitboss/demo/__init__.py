@@ -1,3 +1,1 @@
-"""The main job end to end on a fresh namespace: traffic, workers, a kill, and six checks over what
-is left.
-"""
+"""The main job on a fresh namespace: traffic, workers, a killed worker, and six checks."""

@@ -1,6 +1,6 @@
-"""How a demo looks: progress on a terminal, one line a second in a pipe, a table at the end.
+"""Display of a demo: bars on a terminal, one line a second in a pipe, a table at the end.
 
-All but JSON on stderr.
+Everything but the result goes to stderr.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LINE_EVERY_S = 1.0
 
 
 class DemoDisplay:
-    """Bars where somebody watches, lines where a file does."""
+    """Progress display: bars on a terminal, lines in a pipe or file."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -44,7 +44,7 @@ class DemoDisplay:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._said_at_s: dict[str, float] = {}
+        self._printed_at_s: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -56,30 +56,30 @@ class DemoDisplay:
         self._bars.stop()
 
     def print_line(self, line: str, *, is_loud: bool = False) -> None:
-        """Tell what happens. What a file gets is one line, however long."""
+        """Print a line with the time; a file gets it unwrapped."""
         text = Text.assemble(
             (time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else "")
         )
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def update_bar(self, name: str, done: int, total: int, note: str = "") -> None:
-        """Move a bar."""
+        """Move a bar to `done` of `total`."""
         if self.console.is_terminal:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=total, note=note)
             self._bars.update(self._tasks[name], completed=done, total=total, note=note)
             return
         now_s = time.monotonic()
-        if done >= total or now_s - self._said_at_s.get(name, 0.0) >= _LINE_EVERY_S:
+        if done >= total or now_s - self._printed_at_s.get(name, 0.0) >= _LINE_EVERY_S:
             if done < total or name not in self._tasks:
                 self.print_line(f"{name}: {done:,} of {total:,} {note}".rstrip())
             if done >= total:
                 self._tasks[name] = TaskID(0)
-            self._said_at_s[name] = now_s
+            self._printed_at_s[name] = now_s
 
 
 def figures_table(figures: DemoFigures) -> Table:
-    """The figures as a table."""
+    """Return the figures as a table."""
     table = Table(
         show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left"
     )
@@ -106,7 +106,7 @@ def figures_table(figures: DemoFigures) -> Table:
 
 
 def check_lines(checks: Iterable[Check], unmet: Iterable[str] = ()) -> list[str]:
-    """A tick or a cross for each check, and a cross for what did not come out as it was meant to."""
+    """Return a tick or a cross for each check, and a cross for each unmet expectation."""
     ticks = [
         f"[green]✔[/] {check.name:<22} [dim]{escape(check.detail)}[/]"
         if check.holds

@@ -1,6 +1,4 @@
-"""What a demo stands on: a stack that is left as it was found, and a namespace that is gone
-afterwards.
-"""
+"""The environment of a demo: servers, workers, and a namespace that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -26,17 +24,17 @@ from pitboss.workers.supervisor import Supervisor, WorkerProcess, workers_for
 from schemas.errors import UsageError
 
 RESOLVE_MIN_AGE_MS = 3_000
-"""A trial cannot wait a minute for a deposit that never comes."""
+"""A demo cannot wait a minute for a deposit that never comes."""
 
 _NOT_INHERITED = ("PITBOSS_PARK", "PITBOSS_DRIFT_SAMPLE", "PITBOSS_CURRENCIES_FILE")
-"""What a shell may say for an installation; the traffic of a trial was made without it."""
+"""Settings of an installation in the caller's environment, which do not apply to a demo."""
 
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class DemoEnvironment:
-    """A namespace with its servers, its keys and where its files are."""
+    """Namespace with its servers, its keys and the folder of its files."""
 
     runtime: Runtime
     keys: SandboxKeys
@@ -47,26 +45,27 @@ class DemoEnvironment:
 def demo_environment(
     settings: StackSettings,
     prefix: str,
-    say: Notify,
+    notify: Notify,
     *,
     use_given_servers: bool = False,
     keep: bool = False,
 ) -> Iterator[DemoEnvironment]:
-    """A stack that is up and a namespace nobody has used; kept with its logs if the block raises.
+    """Provide running servers and a fresh namespace, and remove the namespace at the end.
 
-    Raises UsageError where the environment names servers and nobody said that they may be used.
+    With `keep`, or if the block raises, the namespace and its logs stay. Raises UsageError if the
+    environment names servers and `use_given_servers` is not set.
     """
     if settings.uses_given_servers and not use_given_servers:
         message = (
-            "PITBOSS_KAFKA and PITBOSS_DATABASE name servers, and this fills them with made-up traffic: unset both, "
-            "or say --yes-use-these-servers"
+            "PITBOSS_KAFKA and PITBOSS_DATABASE name servers, and this command fills them with "
+            "generated traffic: unset both, or give --yes-use-these-servers"
         )
         raise UsageError(message)
     namespace = f"{prefix}_{secrets.token_hex(4)}"
-    with _servers(settings, namespace, say, keep=keep) as runtime:
+    with _servers(settings, namespace, notify, keep=keep) as runtime:
         folder = settings.home / namespace
         folder.mkdir(parents=True)
-        say(f"namespace {namespace}: topics, database, tables")
+        notify(f"namespace {namespace}: topics, database, tables")
         provision(runtime, providers=PROVIDERS)
         is_kept = True
         try:
@@ -75,8 +74,9 @@ def demo_environment(
         finally:
             if is_kept:
                 logs = display_path(folder)
-                say(
-                    f"kept for you to look at: logs in {logs}; `pitboss up`, then PITBOSS_NAMESPACE={namespace}"
+                notify(
+                    f"kept for inspection: logs in {logs}; `pitboss up`, then "
+                    f"PITBOSS_NAMESPACE={namespace}"
                 )
         if not is_kept:
             deprovision(runtime)
@@ -85,7 +85,7 @@ def demo_environment(
 
 @contextmanager
 def _servers(
-    settings: StackSettings, namespace: str, say: Notify, *, keep: bool
+    settings: StackSettings, namespace: str, notify: Notify, *, keep: bool
 ) -> Iterator[Runtime]:
     if settings.uses_given_servers:
         given = resolve_runtime(settings)
@@ -94,30 +94,29 @@ def _servers(
     stack = Stack.open(settings)
     is_ours = all(server.pid is None for server in stack.status())
     if is_ours:
-        say("starting Kafka and PostgreSQL")
+        notify("starting Kafka and PostgreSQL")
     is_up = False
     try:
-        stack.up(say)
+        stack.up(notify)
         is_up = True
         yield stack.runtime(namespace)
     finally:
-        # One of them may run although `up` has not come to its end: it was interrupted, or the
-        # other did not start.
+        # One server may run although `up` did not complete: it was interrupted, or the other did
+        # not start.
         if is_ours and not (keep and is_up):
-            with suppress(OSError):  # nobody is left to be told, as after SIGHUP
-                say("stopping Kafka and PostgreSQL, as they were")
+            with suppress(OSError):  # the terminal may be gone, as after SIGHUP
+                notify("stopping Kafka and PostgreSQL, as they were")
             stack.down()
 
 
 @contextmanager
 def running_workers(
-    runtime: Runtime, home: Path, say: Notify, keys: SandboxKeys | None = None
+    runtime: Runtime, home: Path, notify: Notify, keys: SandboxKeys | None = None
 ) -> Iterator[dict[str, WorkerProcess]]:
-    """One worker of each role as a separate process, by role: started again when it ends, drained
-    at the end of all.
+    """Run one supervised worker process of each role; drain all at the end.
 
-    Without keys no signature is checked. What the caller's environment says of workers is not for
-    these.
+    Yields the processes by role. Without keys no signature is checked. Settings of workers in the
+    caller's environment do not apply.
     """
     keys_file = None
     if keys is not None:
@@ -131,7 +130,7 @@ def running_workers(
         **dict.fromkeys(_NOT_INHERITED, ""),
     }
     workers = workers_for(ROLES, runtime, home=home, environment=environment)
-    supervisor = Supervisor(workers, say)
+    supervisor = Supervisor(workers, notify)
     thread = threading.Thread(target=supervisor.run, name="supervisor")
     thread.start()
     try:

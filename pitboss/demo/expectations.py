@@ -1,24 +1,46 @@
-"""What a demo must have shown besides its checks, which hold of a ledger in which nothing happened,
-too. Pure.
-"""
+"""Expectations of a demo besides its checks, which also hold for an empty ledger. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from fraud_agents.rules import D01_BET_VELOCITY
 from lab.sandbox.records import RawEvent
+from pitboss.demo.figures import DemoFigures
 from replay.audit.alerts import differing_alerts, rerun_detectors
+from replay.audit.checks import Check
 from replay.audit.evidence import TopicEvidence
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Result of a demo: its figures and its checks."""
+
+    figures: DemoFigures
+    checks: list[Check]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds and every expectation is met."""
+        return all(check.holds for check in self.checks) and not self.figures.unmet
+
+
+class ChecksFailed(Exception):  # not an error of the program: it carries the result
+    """A check does not hold or an expectation is not met."""
+
+    def __init__(self, result: DemoResult) -> None:
+        super().__init__("not every check holds")
+        self.result = result
 
 
 def unmet_expectations(
     records: Sequence[RawEvent], speeders: int, topics: TopicEvidence
 ) -> list[str]:
-    """What was fed and did not come out as it was meant to, a sentence each.
+    """Return the expectations that the topics do not meet, a sentence each.
 
-    `records` are all that was fed, `speeders` the players among them who bet too fast.
+    `records` is everything that was fed, `speeders` the number of players that bet too fast.
     """
     return [*_raw(records, topics), *_dead_letters(records, topics), *_alerts(speeders, topics)]
 
@@ -29,14 +51,14 @@ def _raw(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterator[str]:
 
 
 def _dead_letters(records: Sequence[RawEvent], topics: TopicEvidence) -> Iterator[str]:
-    meant = Counter(
+    expected = Counter(
         str(record.expected_reject) for record in records if record.expected_reject is not None
     )
-    # A letter may come twice, after a crash, and is one all the same.
+    # After a crash a letter may be published twice; it counts once.
     letters = {(letter.source, letter.record_index, letter.code) for letter in topics.dead_letters}
     found = Counter(code for _, _, code in letters)
-    if found != meant:
-        yield f"the poison is {_text_of(meant)}, and the dead letters are {_text_of(found)}"
+    if found != expected:
+        yield f"the poison is {_text_of(expected)}, and the dead letters are {_text_of(found)}"
 
 
 def _alerts(speeders: int, topics: TopicEvidence) -> Iterator[str]:
@@ -45,7 +67,7 @@ def _alerts(speeders: int, topics: TopicEvidence) -> Iterator[str]:
     if differing := differing_alerts(published, rerun_detectors(topics.log)):
         yield f"alert {differing[0]} is not what the detectors find in the log"
     if (fast := len({alert.player_id for alert in published.values()})) != speeders:
-        yield f"{speeders} players bet too fast, and {rule_id} tells of {fast}"
+        yield f"{speeders} players bet too fast, and {rule_id} has alerts for {fast}"
 
 
 def _text_of(codes: Mapping[str, int]) -> str:

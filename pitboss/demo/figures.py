@@ -1,4 +1,4 @@
-"""What a demo tells: figures that are read from topics and tables after the fact. Pure."""
+"""The figures of a demo, computed from its topics and tables. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from replay.audit.evidence import TableEvidence, TopicEvidence
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """From the broker's append of the raw record to the producer's time on the balance that
-    contains it.
+    """Latencies in milliseconds, from the append of a raw record to its balance.
+
+    They begin with the broker's time on the raw record and end with the producer's time on the
+    first balance that contains it.
     """
 
     p50: int
@@ -22,7 +24,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class DemoFigures(msgspec.Struct, frozen=True):
-    """One JSON object of `pitboss demo --json`."""
+    """Figures of a demo: the JSON object of `pitboss demo --json`."""
 
     seed: int
     events_in: int
@@ -38,12 +40,11 @@ class DemoFigures(msgspec.Struct, frozen=True):
     killed_at: int
     checks: dict[str, bool]
     unmet: list[str]
-    """What did not come out as it was meant to, a sentence each: see `pitboss.demo.expectations`.
-    """
+    """The expectations that were not met, a sentence each: see `pitboss.demo.expectations`."""
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
-    """The smallest value that at least `share` of the values do not exceed; 0 of none."""
+    """Return the smallest value that at least `share` of the values do not exceed, or 0."""
     if not ordered:
         return 0
     rank = -(-len(ordered) * round(share * 1000) // 1000)
@@ -55,26 +56,26 @@ def latencies_ms(
     tables: TableEvidence,
     published_at: Mapping[str, Sequence[tuple[int, int]]],
 ) -> list[int]:
-    """For each decided event with a wallet, ordered: how long until a balance of its version or
-    later was out.
+    """Return the latency of each posted event with a wallet, in ascending order.
 
+    A latency ends with the first published balance of the event's version or a later one.
     `published_at` has (version, producer time) by `player:currency`, in the order of the topic.
     """
     appended = {
-        (part, sourced.source.offset): sourced.event
-        for part, log in topics.log.items()
-        for sourced in log
+        (partition, log_event.source.offset): log_event.event
+        for partition, log in topics.log.items()
+        for log_event in log
     }
-    waited = []
+    latencies = []
     for answer in tables.answers:
         event = appended.get((answer.partition, answer.source_offset))
         if event is None or answer.version is None or answer.outcome != "POSTED":
             continue
         for version, at_ms in published_at.get(f"{event.player_id}:{answer.currency}", ()):
             if version >= answer.version:
-                waited.append(at_ms - event.appended_at)
+                latencies.append(at_ms - event.appended_at)
                 break
-    return sorted(waited)
+    return sorted(latencies)
 
 
 def figures_of(
@@ -90,9 +91,9 @@ def figures_of(
     published_at: Mapping[str, Sequence[tuple[int, int]]],
     unmet: Sequence[str] = (),
 ) -> DemoFigures:
-    """Put the figures together."""
-    waited = latencies_ms(topics, tables, published_at)
-    appended = [sourced.event.appended_at for log in topics.log.values() for sourced in log]
+    """Compute the figures of a demo."""
+    latencies = latencies_ms(topics, tables, published_at)
+    appended = [one.event.appended_at for log in topics.log.values() for one in log]
     published = [at_ms for times in published_at.values() for _, at_ms in times]
     span_ms = max(1, max(published, default=1) - min(appended, default=0))
     return DemoFigures(
@@ -104,14 +105,14 @@ def figures_of(
         dead_letters=len(topics.dead_letters),
         alerts=alerts,
         events_per_s=round(len(topics.raw) * 1000 / span_ms),
-        latency_ms=Latency(percentile(waited, 0.5), percentile(waited, 0.99)),
-        outcomes_by_code=_counted(answer.outcome for answer in tables.answers),
-        dead_letters_by_code=_counted(letter.code for letter in topics.dead_letters),
+        latency_ms=Latency(percentile(latencies, 0.5), percentile(latencies, 0.99)),
+        outcomes_by_code=_count_by_code(answer.outcome for answer in tables.answers),
+        dead_letters_by_code=_count_by_code(letter.code for letter in topics.dead_letters),
         killed_at=killed_at,
         checks={check.name: check.holds for check in checks},
         unmet=list(unmet),
     )
 
 
-def _counted(codes: Iterable[Any]) -> dict[str, int]:
+def _count_by_code(codes: Iterable[Any]) -> dict[str, int]:
     return dict(Counter(str(code) for code in codes).most_common())

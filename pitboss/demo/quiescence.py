@@ -1,4 +1,4 @@
-"""Whether everything that was fed is settled: normalised, parked or booked, published, and watched."""
+"""Detection of quiescence: everything fed is normalised, booked, published and judged."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class DemoProgress:
-    """How far things are, in records of the log; `waits_for` is empty once nothing is under way."""
+    """Progress in booked records of the log; `waits_for` is empty once nothing is in progress."""
 
     booked_records: int
     waits_for: str
 
 
 class QuiescenceMonitor:
-    """Watches positions from outside: the broker's offsets and the database's rows, no worker's own
-    word.
+    """Monitor of the pipeline's positions.
+
+    It reads the broker's offsets and the database's rows and does not rely on workers' reports.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -54,14 +55,15 @@ class QuiescenceMonitor:
         await self._database.close()
 
     async def read_booked_records(self) -> int:
-        """Records of the log that the ledger has committed."""
+        """Return how many records of the log the ledger has committed."""
         [(booked,)] = await self._database.query(
-            "SELECT coalesce(sum(next_offset), 0)::bigint FROM stream_position WHERE consumer = 'ledger'"
+            "SELECT coalesce(sum(next_offset), 0)::bigint FROM stream_position"
+            " WHERE consumer = 'ledger'"
         )
         return int(booked)
 
     async def read_progress(self) -> DemoProgress:
-        """What is still under way, asked in the order in which it flows."""
+        """Return what is still in progress, in the order in which records flow."""
         raw_ends = await self._kafka.raw_ends()
         if not has_passed(raw_ends, await self._kafka.normalised_offsets()):
             return DemoProgress(await self.read_booked_records(), "the normaliser")
@@ -69,8 +71,8 @@ class QuiescenceMonitor:
             "SELECT consumer, topic, part, next_offset, published_offset FROM stream_position"
         )
         resolved = {
-            f"{topic}-{part}": done
-            for consumer, topic, part, done, _ in rows
+            f"{topic}-{partition}": next_offset
+            for consumer, topic, partition, next_offset, _ in rows
             if consumer == "resolve"
         }
         if not has_passed(await self._kafka.end_offsets([self._unresolved]), resolved):
@@ -82,8 +84,8 @@ class QuiescenceMonitor:
             )
         ends = await self._kafka.log_ends()
         for name, column in (("the ledger", 3), ("the publisher", 4)):
-            done = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
-            if not has_passed(ends, done):
+            offsets = {f"{row[1]}-{row[2]}": row[column] for row in rows if row[0] == "ledger"}
+            if not has_passed(ends, offsets):
                 return DemoProgress(await self.read_booked_records(), name)
         if not has_passed(ends, await self._kafka.committed_offsets(self._fraud_group)):
             return DemoProgress(await self.read_booked_records(), "the fraud agents")
@@ -92,18 +94,15 @@ class QuiescenceMonitor:
     async def wait_until_quiet(
         self, stall_s: float, on_progress: Callable[[DemoProgress], None]
     ) -> None:
-        """Return once nothing is under way.
+        """Return once nothing is in progress.
 
-        Raises Stalled, naming what it waited for, where nothing more was booked for so many
-        seconds.
+        Raises Stalled, which names what it waited for, if nothing was booked for `stall_s`.
         """
         booked, moved_s = 0, time.monotonic()
         while True:
             try:
                 progress = await self.read_progress()
-            except (
-                Unavailable
-            ) as error:  # a server that was just started or killed answers in a moment
+            except Unavailable as error:  # a server that has just started or died answers soon
                 progress = DemoProgress(0, str(error))
             on_progress(progress)
             if not progress.waits_for:
@@ -111,6 +110,8 @@ class QuiescenceMonitor:
             if progress.booked_records > booked:
                 booked, moved_s = progress.booked_records, time.monotonic()
             elif time.monotonic() - moved_s > stall_s:
-                message = f"nothing was booked for {stall_s:.0f} s, and there is more: waiting for {progress.waits_for}"
-                raise Stalled(f"{message}; the workers' logs may say why")
+                raise Stalled(
+                    f"nothing was booked for {stall_s:.0f} s, but not all is settled: waiting for "
+                    f"{progress.waits_for}; see the workers' logs"
+                )
             await asyncio.sleep(_POLL_S)

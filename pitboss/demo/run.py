@@ -1,4 +1,4 @@
-"""The demo itself: feed, kill half-way, wait until all is settled, and look at everything anew."""
+"""The demo: feed traffic, kill a worker half-way, wait until all is settled, check everything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.demo.display import DemoDisplay
 from pitboss.demo.environment import DemoEnvironment, demo_environment, running_workers
-from pitboss.demo.expectations import unmet_expectations
-from pitboss.demo.figures import DemoFigures, figures_of
+from pitboss.demo.expectations import ChecksFailed, DemoResult, unmet_expectations
+from pitboss.demo.figures import figures_of
 from pitboss.demo.traffic import TrafficRun
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, StackSettings, runtime_of
@@ -28,9 +28,9 @@ from streams.providers.registry import policies
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to play.
+    """Settings of a demo.
 
-    `rate` is raw records a second in each phase; None feeds as fast as the broker takes them.
+    `rate` is raw records a second in each phase; None feeds as fast as the broker accepts them.
     """
 
     events: int
@@ -38,73 +38,61 @@ class DemoSettings:
     rate: float | None = None
     use_given_servers: bool = False
     keep: bool = False
-    """Leave the namespace, its logs and the stack for a look at them."""
+    """Keep the namespace, its logs and the servers for inspection."""
 
 
-@dataclass(frozen=True)
-class DemoResult:
-    """What came of it."""
+def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> DemoResult:
+    """Feed, kill, settle, check.
 
-    figures: DemoFigures
-    checks: list[Check]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every check does, and everything that was fed came out as it was meant to."""
-        return all(check.holds for check in self.checks) and not self.figures.unmet
-
-
-def run_demo(stack: StackSettings, demo: DemoSettings, show: DemoDisplay) -> DemoResult:
-    """Play, kill, settle, check.
-
-    Raises Stalled if something does not settle; the namespace is kept then.
+    Raises Stalled if something does not settle, and ChecksFailed; either keeps the namespace.
     """
     with demo_environment(
-        stack, "demo", show.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
-    ) as stage:
+        stack, "demo", display.print_line, use_given_servers=demo.use_given_servers, keep=demo.keep
+    ) as environment:
         scenario = _scenario(demo)
         records = generate(
-            scenario, stage.keys, lambda done, total: show.update_bar("signed", done, total)
+            scenario,
+            environment.keys,
+            lambda done, total: display.update_bar("signed", done, total),
         )
-        with running_workers(stage.runtime, stack.home, show.print_line, stage.keys) as workers:
-            play = TrafficRun(stage.runtime, records, demo.rate, workers["ledger"], show)
-            asyncio.run(play.run())
-        if not play.killed_at:
-            raise Stalled(
-                "all was settled before the ledger's worker could be killed: nothing is shown by that"
+        with running_workers(
+            environment.runtime, stack.home, display.print_line, environment.keys
+        ) as workers:
+            traffic = TrafficRun(
+                environment.runtime, records, demo.rate, workers["ledger"], display
             )
-        show.print_line("reading every topic and table anew")
-        played = _Played(scenario, records, play.killed_at)
-        result = asyncio.run(_inspect(played, stage, show))
+            asyncio.run(traffic.run())
+        if not traffic.killed_at:
+            raise Stalled(
+                "everything was settled before the ledger's worker could be killed, so the demo "
+                "shows nothing: give more --events"
+            )
+        display.print_line("reading every topic and table anew")
+        settled = _SettledTraffic(scenario, records, traffic.killed_at)
+        result = asyncio.run(_inspect(settled, environment, display))
         if not result.holds:
             raise ChecksFailed(result)
     return result
 
 
-class ChecksFailed(Exception):  # a result, not a fault of the program: it carries what was found
-    """Some check does not hold."""
-
-    def __init__(self, result: DemoResult) -> None:
-        super().__init__("not every check holds")
-        self.result = result
-
-
 def _scenario(demo: DemoSettings) -> Scenario:
     scenario = Scenario(seed=demo.seed, start_ms=0, events=demo.events)
-    # The casino's clock ends now: events of the future would be clamped, as a provider's would.
+    # The casino's clock ends now: times in the future would be cut to the broker's.
     start_ms = int(time.time() * 1000) - duration_ms(scenario)
     return Scenario(seed=demo.seed, start_ms=start_ms, events=demo.events)
 
 
 @dataclass(frozen=True)
-class _Played:
+class _SettledTraffic:
     scenario: Scenario
     records: Sequence[RawEvent]
     killed_at: int
 
 
-async def _inspect(played: _Played, stage: DemoEnvironment, show: DemoDisplay) -> DemoResult:
-    runtime = stage.runtime
+async def _inspect(
+    traffic: _SettledTraffic, environment: DemoEnvironment, display: DemoDisplay
+) -> DemoResult:
+    runtime = environment.runtime
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     database = LedgerDatabase(runtime.database_url, "pitboss.demo", role=Role.AUDITOR)
     try:
@@ -116,24 +104,24 @@ async def _inspect(played: _Played, stage: DemoEnvironment, show: DemoDisplay) -
         )
     finally:
         await database.close()
-    checks.append(await _replayed(runtime, topics, tables, show))
+    checks.append(await _check_replay(runtime, topics, tables, display))
     figures = figures_of(
         topics,
         tables,
         checks,
-        seed=played.scenario.seed,
-        killed_at=played.killed_at,
+        seed=traffic.scenario.seed,
+        killed_at=traffic.killed_at,
         transfers=transfers,
         alerts=len(topics.alerts),
         duplicates=duplicates,
         published_at=topics.balance_history,
-        unmet=unmet_expectations(played.records, played.scenario.speeders, topics),
+        unmet=unmet_expectations(traffic.records, traffic.scenario.speeders, topics),
     )
     return DemoResult(figures, checks)
 
 
-async def _replayed(
-    runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, show: DemoDisplay
+async def _check_replay(
+    runtime: Runtime, topics: TopicEvidence, tables: TableEvidence, display: DemoDisplay
 ) -> Check:
     empty = runtime_of(
         runtime.bootstrap_servers, runtime.database_url, f"{runtime.namespace}_replay"
@@ -146,7 +134,7 @@ async def _replayed(
             topics,
             tables,
             policies(),
-            lambda done, total: show.update_bar("replayed", done, total),
+            lambda done, total: display.update_bar("replayed", done, total),
         )
     finally:
         drop_database(empty)

@@ -1,4 +1,4 @@
-"""The demo's traffic: fed in phases, watched from outside, with one worker killed half-way."""
+"""The demo's traffic: fed in phases and monitored, with one worker killed half-way."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas.errors import Stalled, Unavailable
 
 STALL_S = 240.0
-"""For so long nothing may be booked before the demo gives up; a killed worker is back in a fraction
-of it.
-"""
+"""How long nothing may be booked before the demo gives up; a killed worker restarts much faster."""
 
 REPEATS_MAX = 10
-"""A record holds few events.
-
-Where so many times the records were booked, a worker repeats itself and will not end.
+"""A record has few events: if this many times the records were booked, a worker repeats itself
+endlessly.
 """
 
-_LOOK_EVERY_S = 0.05
+_POLL_S = 0.05
 
 
 class TrafficRun:
-    """One performance: `run` feeds everything, kills once, and returns when all is settled."""
+    """Feeds all records, kills a worker half-way, and waits until all is settled."""
 
     def __init__(
         self,
@@ -38,28 +35,28 @@ class TrafficRun:
         records: Sequence[RawEvent],
         rate: float | None,
         victim: WorkerProcess,
-        show: DemoDisplay,
+        display: DemoDisplay,
     ) -> None:
         self._runtime = runtime
         self._records = records
         self._rate = rate
         self._victim = victim
-        self._show = show
+        self._display = display
         self._fed = 0
         self.killed_at = 0
-        """Events that were booked when the victim was killed; 0 if it was not."""
+        """How many events were booked when the victim was killed; 0 if it was not killed."""
 
     async def run(self) -> None:
-        """Raises Stalled where something does not settle."""
+        """Feed, kill and wait. Raises Stalled if something does not settle."""
         producer = BatchProducer(
             ProducerSettings(self._runtime.bootstrap_servers, "pitboss.sandbox")
         )
-        async with QuiescenceMonitor(self._runtime) as settling, producer:
+        async with QuiescenceMonitor(self._runtime) as monitor, producer:
 
             async def before_phase(_: int) -> None:
-                await settling.wait_until_quiet(STALL_S, self._on_progress)
+                await monitor.wait_until_quiet(STALL_S, self._on_progress)
 
-            watching = asyncio.create_task(self._watch(settling))
+            watching = asyncio.create_task(self._watch(monitor))
             try:
                 await feed_records(
                     self._records,
@@ -71,29 +68,30 @@ class TrafficRun:
                 )
             finally:
                 watching.cancel()
-            await settling.wait_until_quiet(STALL_S, self._on_progress)
+            await monitor.wait_until_quiet(STALL_S, self._on_progress)
 
-    async def _watch(self, settling: QuiescenceMonitor) -> None:
+    async def _watch(self, monitor: QuiescenceMonitor) -> None:
         while True:
             with suppress(Unavailable):
-                self._on_progress(DemoProgress(await settling.read_booked_records(), "the feed"))
-            await asyncio.sleep(_LOOK_EVERY_S)
+                self._on_progress(DemoProgress(await monitor.read_booked_records(), "the feed"))
+            await asyncio.sleep(_POLL_S)
 
     def _on_fed(self, done: int, total: int) -> None:
         self._fed = done
-        self._show.update_bar("fed", done, total)
+        self._display.update_bar("fed", done, total)
 
     def _on_progress(self, progress: DemoProgress) -> None:
         total = len(self._records)
         if progress.booked_records > REPEATS_MAX * total:
             raise Stalled(
-                f"{progress.booked_records:,} events were booked of {total:,} records: a worker repeats itself; see its log"
+                f"{progress.booked_records:,} events were booked of {total:,} records: a worker "
+                "repeats itself; see its log"
             )
         is_all = self._fed == total and not progress.waits_for
-        # Some records hold several events and some none, so the bar is full when nothing is under
-        # way.
+        # Some records hold several events and some none, so the bar is full only when nothing is
+        # in progress.
         booked = total if is_all else min(progress.booked_records, total - 1)
-        self._show.update_bar(
+        self._display.update_bar(
             "booked",
             booked,
             total,
@@ -103,5 +101,7 @@ class TrafficRun:
             self.killed_at = progress.booked_records
             pid = self._victim.pid
             self._victim.kill()
-            line = f"SIGKILL to {self._victim.name}, pid {pid}, with {progress.booked_records:,} events booked"
-            self._show.print_line(line, is_loud=True)
+            line = (
+                f"SIGKILL to {self._victim.name}, pid {pid}, with {self.killed_at:,} events booked"
+            )
+            self._display.print_line(line, is_loud=True)

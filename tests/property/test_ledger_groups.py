@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.simulator.chains import chains_of, debts_of, gaps_of
-from lab.simulator.clock import SimulatedLoop
+from lab.simulator.checks import chains_of, debts_of, gaps_of
+from lab.simulator.run import SimulatedLoop
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
 from lab.simulator.tables import Server

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from lab.simulator.checks import find_failures
-from lab.simulator.clock import SimulatedLoop
+from lab.simulator.run import SimulatedLoop
 from lab.simulator.faults import FAULT_POINTS
 from lab.simulator.intents import Intent, IntentLeg
 from lab.simulator.simulation import Simulation

@@ -1,1 +1,1 @@
-"""A provider that renames a word of its API: what that touches is one adapter file and one row of the registry."""
+"""A provider that renames a field of its API: this needs one adapter file and one registry row."""

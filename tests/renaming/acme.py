@@ -1,4 +1,4 @@
-"""A made-up provider: POST JSON, `{"balance_update": {...}}`, signed with a shared secret in a header."""
+"""A made-up provider: JSON `{"balance_update": {...}}`, signed with a shared secret in a header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from streams.providers.fields import Id, currency_of, read_json, text_of
 from streams.providers.signatures import same_secret
 
 OPERATION = "balance_update"
-"""The word of the identity. It stays what it was first: a retry under a new word must not be paid again."""
+"""The operation of the identity.
+
+It keeps the first name: a retry under the new name must not be paid again.
+"""
 
 
 class Update(msgspec.Struct):

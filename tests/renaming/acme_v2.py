@@ -1,4 +1,4 @@
-"""Version 2 of the made-up provider: `balance_update` is called `funds_update`, and nothing else has changed."""
+"""Version 2 of the made-up provider, in which only `balance_update` is called `funds_update`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A check that cannot fail is no check: each patch beside this file is a bug, and the simulator must find it.
+"""Each patch beside this file is a bug, and the simulator must find it.
 
-The patches are applied to a copy of the packages. Their contexts are short, so that they survive changes around them;
-one that applies no more says so, and has to be made anew for the code as it is now. The seed that a patch names in its
-first line is tried before all others, to save time; it may find nothing after a change, then the others have to.
+The patches are applied to a copy of the packages. Their contexts are short, so that they survive
+changes of the lines around them. A patch that no longer applies fails its test and must be remade
+for the present code. The seed in the first line of a patch is tried before all others, which saves
+time; if it finds nothing after a change, the other seeds must.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ import ledger_sink
 logging.getLogger("ledger_sink").setLevel(logging.CRITICAL)
 print(ledger_sink.__file__)
 for seed in map(int, sys.argv[1:]):
-    wrong = simulate(seed).wrong
-    if wrong:
-        print(f"seed {seed}: {wrong[0]}")
+    failures = simulate(seed).failures
+    if failures:
+        print(f"seed {seed}: {failures[0]}")
         break
 """
 
@@ -40,14 +41,13 @@ for seed in map(int, sys.argv[1:]):
 @pytest.fixture
 def copy(tmp_path):
     for package in PACKAGES:
-        shutil.copytree(
-            ROOT / package, tmp_path / package
-        )  # with what is compiled: it is told by the files' times
+        # With the compiled files, which Python checks by the sources' times.
+        shutil.copytree(ROOT / package, tmp_path / package)
     return tmp_path
 
 
-def simulated(copy: Path, seeds: Sequence[int]) -> list[str]:
-    """What the first seed that fails says; nothing if none does."""
+def run_simulator(copy: Path, seeds: Sequence[int]) -> list[str]:
+    """Return the first failure of the first seed that fails, or an empty list."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, seeds)],
         cwd=copy,
@@ -58,12 +58,12 @@ def simulated(copy: Path, seeds: Sequence[int]) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2_000:]
-    where, *said = done.stdout.splitlines()
+    where, *failures = done.stdout.splitlines()
     assert where == str(copy / "ledger_sink" / "__init__.py")
-    return said
+    return failures
 
 
-def test_there_are_five_at_least():
+def test_there_are_at_least_five_bugs():
     assert len(PATCHES) >= 5
 
 
@@ -76,15 +76,15 @@ def test_a_seeded_bug_is_found(copy, patch):
         text=True,
         check=False,
     )
-    assert applied.returncode == 0, f"{patch.name} applies no more; make it anew:\n{applied.stdout}"
+    assert applied.returncode == 0, f"{patch.name} no longer applies, remake it:\n{applied.stdout}"
     known = [
         int(seed)
         for seed in re.findall(r"\AFound by seed (\d+)\.$", patch.read_text(), re.MULTILINE)
     ]
-    found = simulated(copy, [*known, *range(1, SEEDS_MAX + 1)])
-    assert found, f"{SEEDS_MAX} seeds find nothing wrong with {patch.stem}"
+    found = run_simulator(copy, [*known, *range(1, SEEDS_MAX + 1)])
+    assert found, f"{SEEDS_MAX} seeds do not find {patch.stem}"
     print(f"{patch.stem}: {found[0][:200]}")
 
 
 def test_without_a_bug_nothing_is_found(copy):
-    assert simulated(copy, range(1, SEEDS_WITHOUT_BUG + 1)) == []
+    assert run_simulator(copy, range(1, SEEDS_WITHOUT_BUG + 1)) == []

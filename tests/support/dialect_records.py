@@ -1,6 +1,7 @@
-"""Raw records for the tests of dialects and normaliser, and the vectors under `tests/vectors/dialects`.
+"""Raw records for tests of dialects and normaliser, and the vectors in `tests/vectors/dialects`.
 
-A vector is one request with its headers and what must become of it. The bodies, keys and signatures are our own.
+A vector is one request with its headers and the expected results. The bodies, keys and signatures
+are our own.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def keyring() -> dict[str, dict[str, str]]:
 
 def as_vector_result(item: ItemResult) -> dict[str, Any]:
     if isinstance(item, RejectedItem):
-        said = {"rejected": item.code.value, "detail": item.detail}
-        return said | {"record_index": item.record_index, "player_id": item.player_id}
+        rejection = {"rejected": item.code.value, "detail": item.detail}
+        return rejection | {"record_index": item.record_index, "player_id": item.player_id}
     assert isinstance(item, AcceptedTransaction)
     event = {
         name: value

@@ -1,4 +1,4 @@
-"""A small namespace in which everything is settled, read whole by the readers of the checks, for tests that spoil it."""
+"""A small settled namespace, read by the readers of the checks, for tests that spoil it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ from tests.unit.ledger_events import bet, deposit
 PROVIDERS = ("adyen", "hub88")
 RAW = {provider: raw_topic(provider) for provider in PROVIDERS}
 RECORDS = {"adyen": 4, "hub88": 6}
-"""How many raw records each provider sent; the log's are as `booked` has them."""
+"""How many raw records each provider sent; `log_events` has the events of the log."""
 
 UNREADABLE = b"\0\0\0\0\x01 no such record"
 
 
 @dataclass
 class SettledScene:
-    """A namespace in which everything is settled, and a hand that appends to its topics."""
+    """Settled namespace, with a producer that appends to its topics."""
 
     runtime: Runtime
     database: LedgerDatabase
@@ -75,7 +75,7 @@ class SettledScene:
     async def put(
         self, topic: str, key: str | None, value: msgspec.Struct | bytes | None
     ) -> Position:
-        """Append one record, as whoever writes to that topic would, and say where it stands."""
+        """Append one record, as the writer of that topic would, and return its position."""
         data = codec.encoder(type(value))(value) if isinstance(value, msgspec.Struct) else value
         name = self.runtime.topic(topic)
         sent = await self.producer.send(name, None if key is None else key.encode(), data)
@@ -93,33 +93,37 @@ class SettledScene:
 
 @dataclass
 class SceneCopy:
-    """What was read of the settled namespace, for one test alone, and what that test has appended since."""
+    """Copy of the evidence for one test, with what that test has appended since."""
 
     scene: SettledScene
     topics: TopicEvidence
     tables: TableEvidence
 
     async def put(self, topic: str, key: str | None, value: msgspec.Struct | bytes | None) -> str:
-        """Append a record, read it from the broker with the reader of the checks, and say where it stands.
+        """Append a record, read it with the reader of the checks, and return its position as text.
 
-        Only this one is read: what other tests have appended is none of this one's business, and a whole namespace
-        takes more than a second.
+        Only this record is read: those of other tests do not matter here, and reading a whole
+        namespace takes more than a second.
         """
-        place = await self.scene.put(topic, key, value)
+        position = await self.scene.put(topic, key, value)
         runtime = self.scene.runtime
-        async for record in read_topics(runtime.bootstrap_servers, {place.topic}):
-            if record.offset == place.offset:
+        async for record in read_topics(runtime.bootstrap_servers, {position.topic}):
+            if record.offset == position.offset:
                 _TopicReaders(self.topics, runtime.namespace).read(record)
-        return f"{place.topic}-{place.partition}@{place.offset}"
+        return f"{position.topic}-{position.partition}@{position.offset}"
 
     def failed_checks(self) -> dict[str, str]:
-        """Which checks do not hold, and what they say."""
+        """Return the names and details of the checks that do not hold."""
         checks = [check_offsets(self.topics, self.tables), check_topics(self.topics, self.tables)]
         return {check.name: check.detail for check in checks if not check.holds}
 
 
 def log_events(scene: SettledScene) -> list[WalletTransaction]:
-    """What is in the log: both players come to version 3, a batch of two bets, a retry, and a deposit of nobody's."""
+    """Return the events of the log.
+
+    Both players reach version 3. There is a batch of two bets, a retry, and a deposit without a
+    player.
+    """
     attempt = scene.attempt
     return [
         deposit("d", 10_000, attempt=attempt("adyen", 0)),
@@ -195,7 +199,7 @@ def dead_letter(source: Position, index: int | None = None) -> DeadLetter:
 
 @asynccontextmanager
 async def settled_scene(runtime: Runtime) -> AsyncIterator[SettledScene]:
-    """Raw records, and what the workers would have made of them: the real ledger and publisher wrote it."""
+    """Write raw records and their results with the real ledger and publisher, as workers would."""
     migrate(runtime.database_url)
     await create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=1)
     async with (

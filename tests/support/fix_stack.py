@@ -1,8 +1,8 @@
 """The broker and the database of the integration tests.
 
-In this order: servers named in the environment (only with PITBOSS_TEST_USE_SERVERS=yes), containers where an engine
-answers, the embedded stack. All of them are real; there is no imitation. What a test does to them stays in a
-namespace of its own. A test that stops or kills a server takes `private_stack`, which nobody else uses.
+In this order: servers named in the environment (only with PITBOSS_TEST_USE_SERVERS=yes), containers
+if an engine answers, the embedded stack. All of them are real servers. Each test uses its own
+namespace. A test that stops or kills a server takes `private_stack`, which no other test uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A log of bets on the real broker, the fraud agent on it, and what came out: for tests of the fraud role."""
+"""A log of bets on the real broker, the fraud agent on it, and its alerts."""
 
 from __future__ import annotations
 
@@ -70,16 +70,16 @@ def partition_of(player: str) -> int:
 
 
 async def make_topics(runtime: Runtime) -> None:
-    """And the tables: workers make none."""
+    """Create the topics, and the tables, which workers do not create."""
     await asyncio.to_thread(migrate, runtime.database_url)
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], PARTITIONS)
 
 
 async def append(runtime: Runtime, events: Iterable[WalletTransaction]) -> None:
-    await append_bytes(runtime, (_keyed(event) for event in events))
+    await append_bytes(runtime, (_key_and_value(event) for event in events))
 
 
-def _keyed(event: WalletTransaction) -> tuple[str, bytes]:
+def _key_and_value(event: WalletTransaction) -> tuple[str, bytes]:
     assert event.player_id is not None
     return event.player_id, _encode(event)
 
@@ -101,14 +101,16 @@ async def append_bytes(runtime: Runtime, records: Iterable[tuple[str, bytes | No
 
 
 async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
-    """Everything that a topic holds now."""
+    """Return everything that a topic holds now."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers, enable_auto_commit=False
     )
     await consumer.start()
     try:
         name = runtime.topic(topic)
-        partitions = [TopicPartition(name, part) for part in await _parts(consumer, name)]
+        partitions = [
+            TopicPartition(name, partition) for partition in await _partitions(consumer, name)
+        ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
@@ -121,7 +123,7 @@ async def read_all(runtime: Runtime, topic: str) -> list[ConsumerRecord]:
         await consumer.stop()
 
 
-async def _parts(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> Sequence[int]:
     await consumer._client.force_metadata_update()
     return sorted(
         consumer.partitions_for_topic(topic)
@@ -136,7 +138,7 @@ async def read_alerts(runtime: Runtime) -> list[FraudAlert]:
 
 
 def snapshots(runtime: Runtime) -> dict[int, int]:
-    """Partition → offset of its snapshot; nothing while the table is not there."""
+    """Return the offset of each partition's snapshot; empty while the table does not exist."""
     with psycopg.connect(runtime.database_url) as connection:
         try:
             rows = connection.execute("SELECT part, next_offset FROM fraud.snapshot").fetchall()
@@ -155,7 +157,10 @@ async def wait_until(
 
 
 async def committed_offsets(runtime: Runtime) -> dict[int, int]:
-    """Partition → the group's committed offset, which the agent moves when a batch and its alerts are through."""
+    """Return the group's committed offset of each partition.
+
+    The agent commits it when a batch and its alerts are acknowledged.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=runtime.bootstrap_servers,
         group_id=runtime.group("fraud.detect"),
@@ -164,9 +169,10 @@ async def committed_offsets(runtime: Runtime) -> dict[int, int]:
     await consumer.start()
     try:
         found = {}
-        for part in range(PARTITIONS):
-            found[part] = (
-                await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), part)) or 0
+        for partition in range(PARTITIONS):
+            found[partition] = (
+                await consumer.committed(TopicPartition(runtime.topic(TRANSACTIONS), partition))
+                or 0
             )
         return found
     finally:
@@ -177,7 +183,10 @@ async def ends(runtime: Runtime) -> dict[int, int]:
     consumer = AIOKafkaConsumer(bootstrap_servers=runtime.bootstrap_servers)
     await consumer.start()
     try:
-        tps = [TopicPartition(runtime.topic(TRANSACTIONS), part) for part in range(PARTITIONS)]
+        tps = [
+            TopicPartition(runtime.topic(TRANSACTIONS), partition)
+            for partition in range(PARTITIONS)
+        ]
         return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
     finally:
         await consumer.stop()
@@ -186,20 +195,20 @@ async def ends(runtime: Runtime) -> dict[int, int]:
 async def wait_until_processed(runtime: Runtime) -> None:
     goal = await ends(runtime)
 
-    async def reached() -> bool:
+    async def has_reached_goal() -> bool:
         return await committed_offsets(runtime) == goal
 
-    await wait_until(reached, f"the group at {goal}")
+    await wait_until(has_reached_goal, f"the group at {goal}")
 
 
-async def delete_before(runtime: Runtime, part: int, before_offset: int) -> None:
-    """Delete the first records of a partition, as an archive does that has taken them over."""
+async def delete_before(runtime: Runtime, partition: int, before_offset: int) -> None:
+    """Delete the first records of a partition, as after their archival."""
     admin = AIOKafkaAdminClient(bootstrap_servers=runtime.bootstrap_servers)
     await admin.start()
     try:
         await admin.delete_records(
             {
-                TopicPartition(runtime.topic(TRANSACTIONS), part): RecordsToDelete(
+                TopicPartition(runtime.topic(TRANSACTIONS), partition): RecordsToDelete(
                     before_offset=before_offset
                 )
             }
@@ -220,7 +229,7 @@ def settings_of(runtime: Runtime, **changes) -> FraudSettings:
 
 @asynccontextmanager
 async def running_agent(settings: FraudSettings) -> AsyncIterator[PitbossApp]:
-    """The fraud app in this process; fails if it crashes meanwhile, whether the test noticed or not."""
+    """Run the fraud app in this process; raise if it crashes, also if the test did not notice."""
     app = create_app(settings)
     await app.start()
     try:

@@ -1,4 +1,4 @@
-"""An intake over a consumer whose faults can be chosen, for tests of its rules."""
+"""An intake over a consumer whose faults a test can choose."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record(tp: TopicPartition, offset: int) -> ConsumerRecord:
 
 
 class FakeConsumer:
-    """Follows aiokafka's rules for positions: a fetch moves them, also when its records never arrive."""
+    """Consumer with aiokafka's rules for positions: a fetch moves them, even if its records are lost."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class FakeConsumer:
         self.log_starts: dict[TopicPartition, int] = {}
         self.markers: dict[TopicPartition, int] = {}
         self.tails: dict[TopicPartition, int] = {}
-        """Where a log ends of which the last offsets hold no record."""
+        """End offsets of logs whose last offsets hold no record."""
         self.listener: Intake
         self.stopped = False
         self.flowing = asyncio.Event()
@@ -91,14 +91,14 @@ class FakeConsumer:
     async def commit(self, offsets) -> None:
         if self.commit_errors:
             raise self.commit_errors.pop()
-        told = {
+        committed = {
             tp: offset if isinstance(offset, int) else offset[0] for tp, offset in offsets.items()
         }
-        self.commits.append(told)
+        self.commits.append(committed)
         self.liveness_notes += [
             offset[1] for offset in offsets.values() if not isinstance(offset, int)
         ]
-        self.group_offsets.update(told)
+        self.group_offsets.update(committed)
 
     async def getmany(
         self, *tps, timeout_ms=0, max_records=None
@@ -161,7 +161,7 @@ class Harness:
 
     async def until(self, condition) -> None:
         async with asyncio.timeout(3):
-            while not condition():  # whatever it is, it has no event
+            while not condition():  # noqa: ASYNC110  # a condition has no event to wait for
                 await asyncio.sleep(0.002)
 
 

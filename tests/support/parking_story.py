@@ -1,4 +1,7 @@
-"""A raw partition, a normaliser with parking on it, and a store that lives through its crashes: for tests without servers."""
+"""A raw partition and a normaliser that parks, with a store that survives its crashes.
+
+For tests without servers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ PARTITION = 3
 
 
 class MemoryStore:
-    """What the tables hold and how their statements change it."""
+    """Hold store in memory that behaves as the tables and their statements do."""
 
     def __init__(self) -> None:
         self.holds: dict[int, KeyHold] = {}
@@ -31,20 +34,20 @@ class MemoryStore:
 
     async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
         found = []
-        for jam in self.holds.values():
-            if jam.until_offset is None or jam.until_offset >= from_offset:
+        for hold in self.holds.values():
+            if hold.until_offset is None or hold.until_offset >= from_offset:
                 mine = [
-                    record for owner, record in self.parked.values() if owner == jam.from_offset
+                    record for owner, record in self.parked.values() if owner == hold.from_offset
                 ]
                 waiting = [record for record in mine if record.offset not in self.released]
-                loaded = copy.copy(jam)
+                loaded = copy.copy(hold)
                 loaded.waiting = len(waiting)
                 loaded.waiting_bytes = sum(len(record.value or b"") for record in waiting)
                 loaded.last_parked = max((record.offset for record in mine), default=-1)
                 found.append(loaded)
         return found
 
-    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
+    async def waiting(self, topic: str, partition: int, hold: KeyHold) -> list[ParkedRecord]:
         return [
             ParkedRecord(
                 TOPIC,
@@ -56,42 +59,49 @@ class MemoryStore:
                 record.headers,
             )
             for offset, (owner, record) in sorted(self.parked.items())
-            if owner == jam.from_offset and offset not in self.released
+            if owner == hold.from_offset and offset not in self.released
         ]
 
     async def save(
         self,
         topic: str,
         partition: int,
-        jams: Sequence[KeyHold],
+        holds: Sequence[KeyHold],
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        for jam in jams:
-            known = self.holds.get(jam.from_offset)
+        for hold in holds:
+            known = self.holds.get(hold.from_offset)
             if known is None:
-                self.holds[jam.from_offset] = copy.copy(jam)
+                self.holds[hold.from_offset] = copy.copy(hold)
                 continue
-            if _last_move(jam) > _last_move(known):
-                known.waits_for, known.code, known.moved_at = jam.waits_for, jam.code, jam.moved_at
+            if _last_move(hold) > _last_move(known):
+                known.waits_for, known.code, known.moved_at = (
+                    hold.waits_for,
+                    hold.code,
+                    hold.moved_at,
+                )
             if known.until_offset is None:
-                known.until_offset, known.ended_by = jam.until_offset, jam.ended_by
+                known.until_offset, known.ended_by = hold.until_offset, hold.ended_by
             if known.full_from is None:
-                known.full_from = jam.full_from
-        for jam, record in parked:
-            self.parked.setdefault(record.offset, (jam.from_offset, record))
+                known.full_from = hold.full_from
+        for hold, record in parked:
+            self.parked.setdefault(record.offset, (hold.from_offset, record))
         self.released |= {offset for offset in released if offset in self.parked}
 
     def still_waiting(self) -> list[int]:
         return sorted(self.parked.keys() - self.released)
 
 
-def _last_move(jam: KeyHold) -> tuple[int, bool, int]:
-    return jam.moved_at, jam.waits_for != jam.moved_at, jam.waits_for
+def _last_move(hold: KeyHold) -> tuple[int, bool, int]:
+    return hold.moved_at, hold.waits_for != hold.moved_at, hold.waits_for
 
 
 class Story:
-    """The log is a list of records; a value `bad-<n>` cannot be read until `repaired` holds it."""
+    """Story of one partition, whose log is a list of records.
+
+    A value `bad-<n>` cannot be read until it is in `repaired`.
+    """
 
     def __init__(
         self, limits: ParkLimits | None = None, providers: frozenset[str] = frozenset({"hub88"})
@@ -102,7 +112,7 @@ class Story:
         self.store = MemoryStore()
         self.repaired: set[bytes] = set()
         self.emitted: list[tuple[int, bool]] = []
-        """Offsets whose event was sent, in the order of the log, and whether it was said to come late."""
+        """Offset of each event that was sent, in the order of sending, and whether it is delayed."""
         self.letters: dict[int, str] = {}
         self.next_offset = 0
         self.now_ms = 1_000_000
@@ -162,34 +172,34 @@ class Story:
             self.assignment,
         )
 
-    def send(self, turn: BatchSplit) -> None:
-        for _, items in turn.results:
-            said: list[Any] = items  # by `_read`, which makes no events
-            self.emitted += [item for item in said if not isinstance(item, RejectedItem)]
+    def send(self, split: BatchSplit) -> None:
+        for _, items in split.results:
+            results: list[Any] = items  # of `_read`, which returns offsets instead of events
+            self.emitted += [item for item in results if not isinstance(item, RejectedItem)]
 
-    def publish_letters(self, turn: BatchSplit) -> None:
-        for record, items in turn.results:
+    def publish_letters(self, split: BatchSplit) -> None:
+        for record, items in split.results:
             for item in items:
                 if isinstance(item, RejectedItem):
                     self.letters[record.offset] = item.code.value
 
     def crash(self, committed: int) -> None:
-        """A successor begins at `committed`, which may lie before what was done."""
+        """Start a successor at `committed`, which may be before the next offset."""
         self.parking = self._new_parking()
         self.next_offset = min(committed, self.next_offset)
 
     def steps(self, count: int) -> Iterator[None]:
-        """Handle the next `count` records; between two steps the process may be gone for good."""
+        """Handle the next `count` records; the process may be killed between two steps."""
         batch = self.batch(count)
-        turn = asyncio.run(self.parking.split(batch))
+        split = asyncio.run(self.parking.split(batch))
         yield
-        self.send(turn)
+        self.send(split)
         yield
-        asyncio.run(self.parking.save_parked(turn))
+        asyncio.run(self.parking.save_parked(split))
         yield
-        self.publish_letters(turn)
+        self.publish_letters(split)
         yield
-        asyncio.run(self.parking.save_released(turn))
+        asyncio.run(self.parking.save_released(split))
         yield
         self.next_offset = batch.next_offset
 
@@ -198,7 +208,7 @@ class Story:
             pass
 
     def first_emissions(self, key: str) -> list[int]:
-        """Offsets of a key's records in the order in which the log had them first."""
+        """Return the offsets of a key's records in the order of their first emission."""
         seen: dict[int, None] = {}
         for offset, _ in self.emitted:
             if self.log[offset].key == key.encode():

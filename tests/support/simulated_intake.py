@@ -1,4 +1,4 @@
-"""A broker, and Kafka's client by aiokafka's rules for positions, whose faults are drawn; and time that leaps."""
+"""A broker and a client with aiokafka's rules for positions and random faults, in virtual time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time goes on only when nobody has anything to do, and then by a leap."""
+    """Event loop whose time jumps to the next timer when no task is ready."""
 
     now_s = 0.0
-    # Of asyncio's loops, whose stubs do not tell of it.
+    # Attributes of asyncio's loops that its stubs do not declare.
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 
@@ -36,14 +36,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         if not self._ready:
-            assert self._scheduled, "everybody waits, and for nothing that will come"
+            assert self._scheduled, "every task waits, and no timer is set"
             self.now_s = max(self.now_s, self._scheduled[0].when())
-        super()._run_once()  # type: ignore[misc]  # no stub has it, and nothing else lets time leap
+        super()._run_once()  # type: ignore[misc]  # the stubs do not declare it
 
 
 @dataclass
 class Answer:
-    """What the client holds of a partition: fetched from `next` on, up to `end`."""
+    """Records that the client has fetched of a partition: from `next` up to `end`."""
 
     next: int
     end: int
@@ -51,7 +51,7 @@ class Answer:
 
 
 class Broker:
-    """The logs, what the group has committed, and what is durable of each record's effects."""
+    """The logs, the group's committed offsets, and the records whose effects are durable."""
 
     def __init__(self, rng: random.Random, sizes: Sequence[int]) -> None:
         self.rng = rng
@@ -184,9 +184,9 @@ class Client:
                 raise CommitFailedError
             if not offsets.keys() <= self.assigned:
                 raise IllegalStateError(offsets)
-            # A sign of life has its reason beside the offset.
+            # A liveness note stands beside the offset.
             self.broker.commit(
-                {tp: told if isinstance(told, int) else told[0] for tp, told in offsets.items()}
+                {tp: one if isinstance(one, int) else one[0] for tp, one in offsets.items()}
             )
             if self.rng.random() < 0.1:
                 raise CommitFailedError  # the answer was lost
@@ -247,9 +247,8 @@ class Client:
         while True:
             while not self.settled.is_set():
                 await self.settled.wait()
-                await (
-                    self.sleep_briefly()
-                )  # the intake may be faster to begin than whoever waits here
+                # The intake may start faster than the task that waits here.
+                await self.sleep_briefly()
             self.prefetch()
             if (found := self.drain(tps, max_records)) or not waits:
                 return found

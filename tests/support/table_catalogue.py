@@ -1,4 +1,4 @@
-"""What the server's own catalogues say of our tables, to be compared; and rows for every table there is."""
+"""The server's catalogue of our tables, for comparisons; and rows for every table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CATALOGUE = {
 
 
 def catalogue(connection: Connection[Any]) -> dict[str, list[str]]:
-    """Everything but the order in which it was made."""
+    """Return the catalogue without the order of creation."""
     return {
         what: sorted(repr(row) for row in connection.execute(query.encode(), (SCHEMAS,)).fetchall())
         for what, query in _CATALOGUE.items()
@@ -42,7 +42,7 @@ def catalogue(connection: Connection[Any]) -> dict[str, list[str]]:
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
-    """Schema and name of every table that rows are written to, but for the lists of migrations."""
+    """Return schema and name of every table except the lists of migrations."""
     return connection.execute(
         """SELECT n.nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE n.nspname = ANY(%s) AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'schema_migration'
@@ -52,7 +52,7 @@ def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
 
 
 def row_of(connection: Connection[Any], schema: str, table: str, number: int) -> sql.Composed:
-    """An INSERT of a row that the table takes, another one for each number."""
+    """Return an INSERT of a valid row, a different one for each number."""
     needed = connection.execute(
         """SELECT attname, format_type(atttypid, NULL), attnum FROM pg_attribute
             WHERE attrelid = format('%%I.%%I', %s::text, %s::text)::regclass AND attnum > 0 AND NOT attisdropped
@@ -87,17 +87,17 @@ def _value(name: str, kind: str, number: int, place: int) -> sql.Composable:
         case "text":
             return sql.Literal(f"{name}-{number}")
         case _:
-            raise AssertionError(f"say here what a {kind} may be")
+            raise AssertionError(f"give a value for the type {kind} here")
 
 
 def fill(connection: Connection[Any], number: int) -> None:
-    """A row in every table."""
+    """Insert a row into every table."""
     for schema, table in tables(connection):
         connection.execute(row_of(connection, schema, table, number))
 
 
 def counts(connection: Connection[Any]) -> dict[str, int]:
-    """How many rows there are."""
+    """Return the number of rows of each table."""
     return {
         f"{schema}.{table}": connection.execute(
             sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))

@@ -1,4 +1,4 @@
-"""A whole run on real servers: workers as processes, traffic, and everything that is left of it read anew and checked."""
+"""A whole run on real servers: worker processes, traffic, and checks of all topics and tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECOND_APPEND_S = 0.2
 
 
 def make_traffic(seed: int, events: int, keys: SandboxKeys) -> list[RawEvent]:
-    """Raw records of a casino whose clock ends now, with retries, poison, and one player who bets too fast."""
+    """Return raw records up to now, with retries, poison, and a player that bets too fast."""
     scenario = Scenario(
         seed=seed, start_ms=0, events=events, retry_share=0.03, reorder_share=0.03, speeders=1
     )
@@ -47,7 +47,10 @@ async def feed_all(
     rate: float | None,
     before_phase: Callable[[int], Awaitable[None]],
 ) -> int:
-    """Append all records as a connector does: what was not acknowledged is sent again. Returns how often that was."""
+    """Append all records as a connector does, and return how often it had to send again.
+
+    It sends again what was not acknowledged.
+    """
     fed, again = 0, 0
     while fed < len(records):
         rest, before = records[fed:], fed
@@ -75,7 +78,10 @@ async def feed_all(
 
 
 async def check_everything(runtime: Runtime) -> tuple[list[Check], TopicEvidence]:
-    """The six checks of `replay`, and three more: alerts, single decisions, movements. All of it is read anew."""
+    """Read everything and run the six checks of `replay` and three more.
+
+    The three are: alerts, single decisions, movements.
+    """
     topics = await read_all_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
@@ -101,13 +107,13 @@ async def check_everything(runtime: Runtime) -> tuple[list[Check], TopicEvidence
 
 
 def failures(checks: Sequence[Check]) -> dict[str, str]:
-    """What does not hold, and where it begins not to."""
+    """Return names and details of the checks that do not hold."""
     return {check.name: check.detail for check in checks if not check.holds}
 
 
 async def _check_single_decisions(database: LedgerDatabase) -> Check:
-    # A win that came before its bet is refused, and decided anew when it comes again; so is what was nobody's and has
-    # moved nothing. All but the last are of that sort.
+    # A win that came before its bet is refused, and decided again when it comes again. So is an event
+    # without a player that has moved nothing. All decisions but the last are of these two sorts.
     rows = await database.query(
         """
         SELECT brand, provider, operation, provider_tx_id, count(*)
@@ -131,14 +137,14 @@ async def _check_movements(database: LedgerDatabase) -> Check:
 
 
 async def _check_alerts(runtime: Runtime, topics: TopicEvidence) -> Check:
-    """Every alert on the topic is one that the detectors raise over the log, said the same way, and none is missing."""
+    """Check that the topic has exactly the alerts that the detectors raise over the log."""
     decode = codec.decoder(FraudAlert)
     published: dict[str, FraudAlert] = {}
     contradictions = []
     async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(ALERTS)}):
         alert = decode(record.value)
         if alert.rule_id == DEBT_RULE:
-            continue  # the ledger's own, made of its outcomes
+            continue  # the ledger raises it, not a detector
         if published.setdefault(alert.alert_id, alert) != alert:
             contradictions.append(alert.alert_id)
     wrong = [*contradictions, *differing_alerts(published, rerun_detectors(topics.log))]

@@ -1,4 +1,4 @@
-"""What `pitboss demo` says of what it found: figures, the table, the JSON object, the exit code."""
+"""The result of `pitboss demo`: figures, the table, the JSON object, the exit code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from rich.console import Console
 from pitboss.cli import demo as command
 from pitboss.cli.main import cli
 from pitboss.demo.display import check_lines, figures_table
+from pitboss.demo.expectations import ChecksFailed, DemoResult
 from pitboss.demo.figures import DemoFigures, Latency, figures_of, latencies_ms, percentile
-from pitboss.demo.run import ChecksFailed, DemoResult, DemoSettings
+from pitboss.demo.run import DemoSettings
 from replay.audit.checks import NAMES, Check
 from replay.audit.evidence import AnswerRow, TableEvidence, TopicEvidence
 from schemas.errors import Stalled
@@ -51,7 +52,7 @@ def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values, sh
     assert percentile(values, share) == expected
 
 
-def answered(
+def answer_row(
     offset: int, version: int | None = 1, outcome: str = "POSTED", currency: str = "EUR"
 ) -> AnswerRow:
     return AnswerRow(
@@ -79,7 +80,7 @@ def log_of(*players: str) -> TopicEvidence:
     )
 
 
-def waited(
+def latencies_of(
     topics: TopicEvidence, answers: list[AnswerRow], **published_after_ms: list[tuple[int, int]]
 ) -> list[int]:
     published = {
@@ -93,29 +94,32 @@ def waited(
 
 def test_a_latency_ends_with_the_first_balance_that_contains_the_movement():
     topics = log_of("p-1", "p-1", "p-1")
-    answers = [answered(0, 1), answered(1, 2), answered(2, 4)]
+    answers = [answer_row(0, 1), answer_row(1, 2), answer_row(2, 4)]
     # One balance may stand for several movements, and a balance that is sent again does not count again.
-    assert waited(topics, answers, p_1=[(2, 30), (2, 90), (4, 95)]) == [30, 30, 95]
+    assert latencies_of(topics, answers, p_1=[(2, 30), (2, 90), (4, 95)]) == [30, 30, 95]
 
 
 def test_latencies_come_in_order_whatever_the_log_has():
     topics = log_of("p-1", "p-2")
-    assert waited(topics, [answered(0), answered(1)], p_1=[(1, 80)], p_2=[(1, 20)]) == [20, 80]
+    assert latencies_of(topics, [answer_row(0), answer_row(1)], p_1=[(1, 80)], p_2=[(1, 20)]) == [
+        20,
+        80,
+    ]
 
 
 def test_each_players_own_balance_counts():
-    assert waited(log_of("p-2"), [answered(0)], p_1=[(1, 10)], p_2=[(1, 40)]) == [40]
+    assert latencies_of(log_of("p-2"), [answer_row(0)], p_1=[(1, 10)], p_2=[(1, 40)]) == [40]
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        answered(0, None),
-        answered(0, outcome="REFUSED_FUNDS"),
-        answered(0, outcome="EXISTS"),
-        answered(0, currency="SEK"),
-        answered(0, version=3),
-        answered(9),
+        answer_row(0, None),
+        answer_row(0, outcome="REFUSED_FUNDS"),
+        answer_row(0, outcome="EXISTS"),
+        answer_row(0, currency="SEK"),
+        answer_row(0, version=3),
+        answer_row(9),
     ],
     ids=[
         "no wallet",
@@ -127,7 +131,7 @@ def test_each_players_own_balance_counts():
     ],
 )
 def test_what_moved_nothing_or_is_not_out_has_no_latency(answer):
-    assert waited(log_of("p-1"), [answer], p_1=[(1, 10), (2, 20)]) == []
+    assert latencies_of(log_of("p-1"), [answer], p_1=[(1, 10), (2, 20)]) == []
 
 
 def letter(code: str, offset: int) -> DeadLetter:
@@ -145,10 +149,10 @@ def test_the_figures_are_those_of_topics_and_tables():
         letter("BAD_SIGNATURE", 3),
     ]
     answers = [
-        answered(0, 1),
-        answered(1, 2),
-        answered(2, None, "REFUSED_FUNDS"),
-        answered(3, None, "EXISTS"),
+        answer_row(0, 1),
+        answer_row(1, 2),
+        answer_row(2, None, "REFUSED_FUNDS"),
+        answer_row(3, None, "EXISTS"),
     ]
     checks = [
         Check("conserved", holds=True, detail=""),
@@ -188,7 +192,7 @@ def test_the_figures_are_those_of_topics_and_tables():
     )
 
 
-def test_nothing_at_all_still_has_figures():
+def test_empty_evidence_has_figures():
     figures = figures_of(
         TopicEvidence(),
         TableEvidence(),
@@ -239,7 +243,7 @@ FIGURES = DemoFigures(
 )
 
 
-def printed(*what: object) -> str:
+def render(*what: object) -> str:
     out = io.StringIO()
     console = Console(file=out, width=200)
     for one in what:
@@ -250,7 +254,7 @@ def printed(*what: object) -> str:
 def test_the_table_has_every_figure():
     rows = [
         line.strip("│ ").split("│")
-        for line in printed(figures_table(FIGURES)).splitlines()
+        for line in render(figures_table(FIGURES)).splitlines()
         if "│" in line
     ]
     assert {name.strip(): value.strip() for name, value in rows} == {
@@ -268,30 +272,30 @@ def test_the_table_has_every_figure():
         "raw append to settled balance, p50": "61 ms",
         "raw append to settled balance, p99": "1,234 ms",
     }
-    assert "seed 42" in printed(figures_table(FIGURES))
+    assert "seed 42" in render(figures_table(FIGURES))
 
 
 def test_a_check_has_a_tick_or_a_cross_and_what_it_saw():
     good, bad = check_lines(
         [ALL_HOLD[0], Check("replay_equal", holds=False, detail="raw-0@7 differs")]
     )
-    assert printed(good).split() == ["✔", "conserved", "conserved", "looked", "at"]
-    assert printed(bad).split() == ["✘", "replay_equal", "raw-0@7", "differs"]
+    assert render(good).split() == ["✔", "conserved", "conserved", "looked", "at"]
+    assert render(bad).split() == ["✘", "replay_equal", "raw-0@7", "differs"]
 
 
 @pytest.fixture
-def played(monkeypatch, tmp_path):
-    """The command with a play that comes out as said; what it was told to play is kept."""
+def run_command(monkeypatch, tmp_path):
+    """The command with a given result; the settings that it ran with are kept."""
     for name in ("PITBOSS_KAFKA", "PITBOSS_DATABASE", "PITBOSS_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PITBOSS_HOME", str(tmp_path))
-    told: list[DemoSettings] = []
+    settings_seen: list[DemoSettings] = []
 
-    def play(outcome: DemoResult | Exception, *arguments: str):
-        def run_demo(_stack, settings, show):
-            told.append(settings)
-            show.say("a line for people")
-            show.bar("booked", 3, 3)
+    def run_with(outcome: DemoResult | Exception, *arguments: str):
+        def run_demo(_stack, settings, display):
+            settings_seen.append(settings)
+            display.print_line("a line for people")
+            display.update_bar("booked", 3, 3)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -299,9 +303,9 @@ def played(monkeypatch, tmp_path):
         monkeypatch.setattr(command, "run_demo", run_demo)
         return CliRunner().invoke(cli, ["demo", *arguments])
 
-    playing: Any = play
-    playing.told = told
-    return playing
+    command_with_result: Any = run_with
+    command_with_result.settings_seen = settings_seen
+    return command_with_result
 
 
 def result_of(*failing: str) -> DemoResult:
@@ -325,11 +329,11 @@ COUNTS = (
 )
 
 
-def test_json_is_one_object_on_stdout_with_these_keys(played):
-    done = played(result_of(), "--json")
+def test_json_is_one_object_on_stdout_with_these_keys(run_command):
+    done = run_command(result_of(), "--json")
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)  # which takes one object and nothing after it
-    assert said.keys() == {
+    result_object = json.loads(done.stdout)  # which takes one object and nothing after it
+    assert result_object.keys() == {
         *COUNTS,
         "latency_ms",
         "outcomes_by_code",
@@ -337,14 +341,14 @@ def test_json_is_one_object_on_stdout_with_these_keys(played):
         "checks",
         "unmet",
     }
-    assert all(type(said[name]) is int for name in COUNTS)
-    assert said["latency_ms"] == {"p50": 61, "p99": 1_234}
-    assert said["outcomes_by_code"] == FIGURES.outcomes_by_code
-    assert said["dead_letters_by_code"] == FIGURES.dead_letters_by_code
-    assert {name: said[name] for name in COUNTS} == {
+    assert all(type(result_object[name]) is int for name in COUNTS)
+    assert result_object["latency_ms"] == {"p50": 61, "p99": 1_234}
+    assert result_object["outcomes_by_code"] == FIGURES.outcomes_by_code
+    assert result_object["dead_letters_by_code"] == FIGURES.dead_letters_by_code
+    assert {name: result_object[name] for name in COUNTS} == {
         name: getattr(FIGURES, name) for name in COUNTS
     }
-    assert said["checks"] == {
+    assert result_object["checks"] == {
         "conserved": True,
         "balances_match": True,
         "versions_gapless": True,
@@ -359,55 +363,55 @@ def test_json_is_one_object_on_stdout_with_these_keys(played):
 
 @pytest.mark.parametrize("is_raised", [True, False], ids=["raised", "returned"])
 @pytest.mark.parametrize("failing", NAMES)
-def test_a_check_that_fails_is_false_in_the_object_and_no_success(played, failing, is_raised):
+def test_a_failed_check_is_false_in_the_object_and_fails(run_command, failing, is_raised):
     result = result_of(failing)
-    done = played(ChecksFailed(result) if is_raised else result, "--json")
+    done = run_command(ChecksFailed(result) if is_raised else result, "--json")
     assert done.exit_code == 1
-    said = json.loads(done.stdout)
-    assert said["checks"] == {name: name != failing for name in NAMES}
+    result_object = json.loads(done.stdout)
+    assert result_object["checks"] == {name: name != failing for name in NAMES}
     assert (done.stderr.count("✔"), done.stderr.count("✘")) == (5, 1)
     assert f"{failing} looked at" in done.stderr
 
 
-def test_what_did_not_come_out_as_meant_is_told_and_no_success(played):
+def test_an_unmet_expectation_is_printed_and_fails(run_command):
     result = result_of()
     result = DemoResult(
         msgspec.structs.replace(
-            result.figures, unmet=["1 players bet too fast, and D01 tells of 0"]
+            result.figures, unmet=["1 players bet too fast, and D01 has alerts for 0"]
         ),
         result.checks,
     )
     for arguments in ((), ("--json",)):
-        done = played(ChecksFailed(result), *arguments)
+        done = run_command(ChecksFailed(result), *arguments)
         assert done.exit_code == 1
-        told = done.stderr if arguments else done.stdout
-        assert "✘ 1 players bet too fast, and D01 tells of 0" in told
+        output = done.stderr if arguments else done.stdout
+        assert "✘ 1 players bet too fast, and D01 has alerts for 0" in output
     assert json.loads(done.stdout)["unmet"] == result.figures.unmet
 
 
-def test_without_json_the_table_and_the_checks_are_on_stdout(played):
-    done = played(result_of())
+def test_without_json_the_table_and_the_checks_are_on_stdout(run_command):
+    done = run_command(result_of())
     assert done.exit_code == 0
     assert "20,000" in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines() if "✔" in line] == list(NAMES)
     assert "✔" not in done.stderr
-    failed = played(ChecksFailed(result_of("conserved")))
+    failed = run_command(ChecksFailed(result_of("conserved")))
     assert failed.exit_code == 1
     assert "✘ conserved" in failed.stdout
 
 
-def test_what_does_not_settle_says_so_and_leaves_stdout_empty(played):
-    done = played(Stalled("not settled after 9 s"), "--json")
+def test_a_stall_is_reported_on_stderr_and_leaves_stdout_empty(run_command):
+    done = run_command(Stalled("not settled after 9 s"), "--json")
     assert done.exit_code == Stalled.exit_code != 0
     assert done.stdout == ""
     assert "not settled after 9 s" in done.stderr
 
 
-def test_the_options_say_what_is_played(played):
-    played(result_of())
-    played(result_of(), "--events", "2000", "--seed", "7", "--rate", "1500", "--keep")
-    played(result_of(), "--yes-use-these-servers")
-    assert played.told == [
+def test_the_options_become_settings(run_command):
+    run_command(result_of())
+    run_command(result_of(), "--events", "2000", "--seed", "7", "--rate", "1500", "--keep")
+    run_command(result_of(), "--yes-use-these-servers")
+    assert run_command.settings_seen == [
         DemoSettings(20_000, 42),
         DemoSettings(2_000, 7, 1_500.0, keep=True),
         DemoSettings(20_000, 42, use_given_servers=True),
@@ -415,6 +419,6 @@ def test_the_options_say_what_is_played(played):
 
 
 @pytest.mark.parametrize("wrong", [("--events", "1999"), ("--seed", "-1"), ("--rate", "0")])
-def test_what_cannot_be_played_is_refused(played, wrong):
-    assert played(result_of(), *wrong).exit_code == 2
-    assert played.told == []
+def test_options_out_of_range_are_refused(run_command, wrong):
+    assert run_command(result_of(), *wrong).exit_code == 2
+    assert run_command.settings_seen == []

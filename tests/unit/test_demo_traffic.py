@@ -1,4 +1,4 @@
-"""The play and its screen: one worker is killed, once, half-way; lines where a file reads, bars where a person does."""
+"""Traffic and display of a demo: one worker is killed once; lines in files, bars on terminals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pitboss.demo import quiescence as settling
+from pitboss.demo import quiescence
 from pitboss.demo.display import DemoDisplay, check_lines
 from pitboss.demo.quiescence import DemoProgress, QuiescenceMonitor
 from pitboss.demo.traffic import TrafficRun
@@ -37,50 +37,50 @@ def screen(*, is_terminal: bool = False, width: int = 80) -> tuple[DemoDisplay, 
     return DemoDisplay(Console(file=out, width=width, force_terminal=is_terminal)), out
 
 
-def looks(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun, Victim, str]:
-    victim, (show, out) = Victim(), screen()
+def observe(total: int, *booked: int, is_alive: bool = True) -> tuple[TrafficRun, Victim, str]:
+    victim, (display, out) = Victim(), screen()
     victim.is_alive = is_alive
     records: Any = [SimpleNamespace()] * total
     stand_in: Any = victim
-    performance = TrafficRun(RUNTIME, records, None, stand_in, show)
-    for so_many in booked:
-        performance._on_progress(DemoProgress(so_many, "the ledger"))
-    return performance, victim, out.getvalue()
+    traffic = TrafficRun(RUNTIME, records, None, stand_in, display)
+    for count in booked:
+        traffic._on_progress(DemoProgress(count, "the ledger"))
+    return traffic, victim, out.getvalue()
 
 
-def test_the_worker_is_killed_half_way_and_that_is_said():
-    performance, victim, said = looks(100, 10, 49, 52, 90)
-    assert (victim.kills, performance.killed_at) == (1, 52)
-    assert "SIGKILL to ledger-1, pid 4711, with 52 events booked" in said
+def test_the_worker_is_killed_half_way_and_that_is_printed():
+    traffic, victim, output = observe(100, 10, 49, 52, 90)
+    assert (victim.kills, traffic.killed_at) == (1, 52)
+    assert "SIGKILL to ledger-1, pid 4711, with 52 events booked" in output
 
 
-def test_the_worker_is_killed_once_though_another_stands_in_its_place():
-    performance, victim, _ = looks(100, 52)
+def test_the_worker_is_killed_once_although_another_replaces_it():
+    traffic, victim, _ = observe(100, 52)
     victim.is_alive = True
-    performance._on_progress(DemoProgress(60, "the ledger"))
+    traffic._on_progress(DemoProgress(60, "the ledger"))
     assert victim.kills == 1
 
 
 def test_a_worker_that_is_down_is_killed_when_it_is_back():
-    performance, victim, _ = looks(100, 52, is_alive=False)
-    assert (victim.kills, performance.killed_at) == (0, 0)
+    traffic, victim, _ = observe(100, 52, is_alive=False)
+    assert (victim.kills, traffic.killed_at) == (0, 0)
     victim.is_alive = True
-    performance._on_progress(DemoProgress(52, "the ledger"))
-    assert (victim.kills, performance.killed_at) == (1, 52)
+    traffic._on_progress(DemoProgress(52, "the ledger"))
+    assert (victim.kills, traffic.killed_at) == (1, 52)
 
 
-def test_a_worker_that_repeats_itself_for_ever_is_no_progress():
+def test_a_worker_that_repeats_itself_for_ever_is_a_stall():
     with pytest.raises(Stalled, match="repeats itself"):
-        looks(100, 900, 1_001)
+        observe(100, 900, 1_001)
 
 
 class Scripted(QuiescenceMonitor):
-    """Progress as told, and a clock that goes on by a second for each look."""
+    """Monitor with scripted progress."""
 
     def __init__(self, *script: DemoProgress | Exception) -> None:
         self._script = list(script)
 
-    async def progress(self) -> DemoProgress:
+    async def read_progress(self) -> DemoProgress:
         step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(step, Exception):
             raise step
@@ -91,10 +91,10 @@ class Scripted(QuiescenceMonitor):
 def clock(monkeypatch):
     now = iter(range(10_000))
     monkeypatch.setattr("pitboss.demo.quiescence.time.monotonic", lambda: next(now))
-    monkeypatch.setattr(settling, "_POLL_S", 0)
+    monkeypatch.setattr(quiescence, "_POLL_S", 0)
 
 
-async def test_settling_takes_as_long_as_something_moves(clock):
+async def test_the_wait_lasts_while_something_is_booked(clock):
     seen: list[DemoProgress] = []
     steps = [DemoProgress(booked, "the ledger") for booked in range(1, 50)]
     await Scripted(*steps, DemoProgress(49, "")).wait_until_quiet(5, seen.append)
@@ -105,7 +105,7 @@ async def test_settling_takes_as_long_as_something_moves(clock):
 @pytest.mark.parametrize(
     "last", [DemoProgress(3, "the ledger"), Unavailable("the database is away")]
 )
-async def test_where_nothing_moves_any_more_it_says_what_is_waited_for(clock, last):
+async def test_a_stall_names_what_it_waits_for(clock, last):
     with pytest.raises(
         Stalled,
         match=r"nothing was booked for 5 s.*waiting for .*(the ledger|the database is away)",
@@ -113,9 +113,9 @@ async def test_where_nothing_moves_any_more_it_says_what_is_waited_for(clock, la
         await Scripted(DemoProgress(3, "the normaliser"), last).wait_until_quiet(5, lambda _: None)
 
 
-def test_a_file_gets_whole_lines_and_nothing_is_taken_for_markup():
-    show, out = screen(width=30)
-    show.print_line(f"ledger-1 ended, log {'x' * 60} [y]")
+def test_a_file_gets_whole_lines_without_markup():
+    display, out = screen(width=30)
+    display.print_line(f"ledger-1 ended, log {'x' * 60} [y]")
     [line] = out.getvalue().splitlines()
     assert line.endswith(f"log {'x' * 60} [y]")
 
@@ -123,26 +123,28 @@ def test_a_file_gets_whole_lines_and_nothing_is_taken_for_markup():
 def test_a_file_gets_one_line_a_second_and_the_last_one(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr("pitboss.demo.display.time.monotonic", lambda: now_s)
-    show, out = screen()
+    display, out = screen()
     for done in range(100):
         now_s += 0.1
-        show.update_bar("booked", done, 100, "waiting")
+        display.update_bar("booked", done, 100, "waiting")
     for _ in range(3):
-        show.update_bar("booked", 100, 100, "settled")
+        display.update_bar("booked", 100, 100, "settled")
     lines = out.getvalue().splitlines()
     assert 9 <= len(lines) <= 11
     assert [line for line in lines if "settled" in line] == [lines[-1]]
 
 
 def test_a_terminal_gets_a_bar():
-    show, out = screen(is_terminal=True)
-    with show:
-        show.update_bar("booked", 3, 10, "waiting for the ledger")
+    display, out = screen(is_terminal=True)
+    with display:
+        display.update_bar("booked", 3, 10, "waiting for the ledger")
     assert "3/10" in out.getvalue()
 
 
-def test_a_check_says_what_it_found_as_it_found_it():
+def test_a_checks_detail_is_printed_without_markup():
     out = io.StringIO()
-    for line in check_lines([Check("replay_equal", holds=False, detail="part 3 [0, 7] differs")]):
+    for line in check_lines(
+        [Check("replay_equal", holds=False, detail="partition 3 [0, 7] differs")]
+    ):
         Console(file=out, width=100).print(line)
-    assert "part 3 [0, 7] differs" in out.getvalue()
+    assert "partition 3 [0, 7] differs" in out.getvalue()
