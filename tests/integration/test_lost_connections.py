@@ -29,7 +29,7 @@ class Held(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
-def held(kind: str, url: str) -> Held:
+def open_store(kind: str, url: str) -> Held:
     match kind:
         case "ledger":
             ledger = LedgerDatabase(url, "pitboss.test")
@@ -42,12 +42,12 @@ def held(kind: str, url: str) -> Held:
 
 
 @pytest.mark.parametrize("kind", ["ledger", "dead letters", "snapshots"])
-async def test_who_loses_the_connection_before_commit_is_told(runtime, kind):
+async def test_a_connection_lost_before_commit_is_an_error(runtime, kind):
     migrate(runtime.database_url)  # for the roles
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept (n int)")
         connection.execute("GRANT ALL ON kept TO PUBLIC")
-    store = held(kind, runtime.database_url)
+    store = open_store(kind, runtime.database_url)
 
     async def write_while_it_closes() -> None:
         async with store.transaction() as connection:

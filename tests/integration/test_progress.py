@@ -40,7 +40,7 @@ async def test_ends_are_those_of_partitions_that_hold_records_and_of_no_dead_let
     assert await progress.log_ends() == {f"{runtime.topic(TRANSACTIONS)}-0": 1}
 
 
-async def test_committed_is_what_the_group_said(progress, runtime):
+async def test_committed_is_what_the_group_committed(progress, runtime):
     topic = runtime.topic(raw_topic("hub88"))
     await append(runtime, raw_topic("hub88"), b"1", b"2")
     group = runtime.group("normalise")

@@ -14,7 +14,8 @@ from fraud_agents.migrate import migrate as migrate_fraud
 from fraud_agents.snapshots import SnapshotStore
 from ledger_sink.booking.positions import check_installation, claim_positions
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment
@@ -245,7 +246,10 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await check_installation(database, "a cluster", 1)
     ledger = PostgresLedger(database, {})
     ledger.epochs.update(
-        {part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()}
+        {
+            partition: claim.epoch
+            for partition, claim in (await claim_positions(database, [0])).items()
+        }
     )
     events = [deposit("d", 1_000), bet("b", 100), bet("b", 100)]
     await ledger.commit_group(
@@ -259,7 +263,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await database.close()
 
 
-async def test_a_login_without_the_role_is_told_which(url, login):
+async def test_a_login_without_the_role_learns_which(url, login):
     database = LedgerDatabase(login(Role.READER), "pitboss.test")
     with pytest.raises(RightsMissing, match=r"GRANT pitboss_writer TO"):
         await database.query("SELECT 1")
@@ -267,9 +271,9 @@ async def test_a_login_without_the_role_is_told_which(url, login):
 
 
 def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runtime, login):
-    nobody, owner = login(), login(Role.MIGRATOR)
+    unprivileged, owner = login(), login(Role.MIGRATOR)
     with pytest.raises(RightsMissing, match="administrator"):
-        migrate(nobody)
+        migrate(unprivileged)
     migrate(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
         connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # somebody was too kind

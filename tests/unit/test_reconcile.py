@@ -23,8 +23,8 @@ BALANCE = WalletBalance(
 )
 
 
-def faults(wallets, told, published=None):
-    report = compare_balances(wallets, told, {3: 41} if published is None else published)
+def faults(wallets, balances, published=None):
+    report = compare_balances(wallets, balances, {3: 41} if published is None else published)
     return [(fault.key, fault.what) for fault in report.faults], report.in_flight
 
 
@@ -41,9 +41,9 @@ def faults(wallets, told, published=None):
         ({"scale": 3}, "DIFFERENT"),
     ],
 )
-def test_a_balance_that_differs_is_told(change, what):
-    told = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
-    assert faults([WALLET], told) == ([("p-1:EUR", what)] if what else [], 0)
+def test_a_balance_that_differs_is_reported(change, what):
+    balances = {"p-1:EUR": msgspec.structs.replace(BALANCE, **change)}
+    assert faults([WALLET], balances) == ([("p-1:EUR", what)] if what else [], 0)
 
 
 def test_a_wallet_is_missing_on_either_side():
@@ -66,7 +66,7 @@ def line(tx_id, minor=100, currency="EUR"):
     return StatementLine(event_id("b", "hub88", "bet", tx_id), "bet", tx_id, currency, minor)
 
 
-def booked(tx_id, minor=100, outcome="POSTED"):
+def booked_event(tx_id, minor=100, outcome="POSTED"):
     return BookedEvent(
         event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor
     )
@@ -74,11 +74,11 @@ def booked(tx_id, minor=100, outcome="POSTED"):
 
 def test_a_statement_and_the_ledger_are_compared_both_ways():
     known = [
-        booked("same"),
-        booked("more", 101),
-        booked("refused", 0, "REFUSED_FUNDS"),
-        booked("unsaid"),
-        booked("dollars"),
+        booked_event("same"),
+        booked_event("more", 101),
+        booked_event("refused", 0, "REFUSED_FUNDS"),
+        booked_event("unsaid"),
+        booked_event("dollars"),
     ]
     lines = [
         line("same"),
@@ -90,7 +90,7 @@ def test_a_statement_and_the_ledger_are_compared_both_ways():
     ]
     lines.append(line("unsaid", None, None))
     found = compare_statement(
-        lines, {one.event_id: one for one in known}, [*known, booked("only ours")]
+        lines, {one.event_id: one for one in known}, [*known, booked_event("only ours")]
     )
     assert [(fault.what, fault.provider_tx_id) for fault in found] == [
         ("DIFFERENT", "more"),
