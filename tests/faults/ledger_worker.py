@@ -72,7 +72,7 @@ def fail_sending(arm: Path) -> None:
     original = Publisher._publish
 
     async def wrapped(self: Publisher, applied: Any) -> None:
-        if arm.exists():
+        if arm.exists():  # noqa: ASYNC240  # a test's process
             raise SendFailed("a test demands it")
         await original(self, applied)
 
@@ -104,7 +104,7 @@ def freeze_copying(arm: Path) -> None:
 def freeze_marking(arm: Path) -> None:
     original = resolver.Resolver._append_decided
 
-    async def wrapped(self: Resolver, partitions: Any) -> int:
+    async def wrapped(self: Resolver, ours: Any) -> int:
         append = self._append
 
         async def append_and_freeze(records: Any) -> None:
@@ -113,7 +113,7 @@ def freeze_marking(arm: Path) -> None:
 
         self._append = append_and_freeze
         try:
-            return await original(self, partitions)
+            return await original(self, ours)
         finally:
             self._append = append
 

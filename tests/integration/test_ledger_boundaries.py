@@ -224,7 +224,10 @@ def expected_rows(history, policy):
         (at, d.log_event.event.event_id, d.decision, d.answer, d.redelivered)
         for at, d in enumerate(book.decisions)
     ]
-    answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)
+
+    def answer(a):
+        return (a.outcome, a.reason, a.currency, a.available_minor, a.version)
+
     return {
         "entry": [
             (at, e, n, *answer(a), len(book.transfers_of[e, n]))

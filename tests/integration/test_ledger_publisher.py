@@ -327,7 +327,7 @@ async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(wor
             worker.database.query(statements("positions")["published"], columns)
         )
         waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
-        while not await worker.ledger.database.query(waiting):
+        while not await worker.ledger.database.query(waiting):  # noqa: ASYNC110  # locks know no event
             await asyncio.sleep(0.01)
         await other.execute(locked, (1,))
         await other.commit()

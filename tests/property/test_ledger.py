@@ -193,10 +193,10 @@ class Oracle:
             else:
                 self.to_cash(player, min(bonus, self.bonus[player]))
 
-    def AUTHORISATION(self, event, player, amount):
+    def AUTHORISATION(self, event, player, amount):  # noqa: N802  # the provider's own word
         self.cash[player] += amount
 
-    def CHARGEBACK(self, event, player, amount):
+    def CHARGEBACK(self, event, player, amount):  # noqa: N802  # the same
         self.cash[player] -= amount
 
     def withdrawal_requested(self, event, player, amount):
