@@ -1,6 +1,6 @@
 """Publishing balances, outcomes and debt alerts, in source order, from a stored cursor.
 
-There is no outbox table: the ledger's own rows are the outbox. The fast path sends what the
+The ledger's own rows are the outbox; it has no table of its own. The fast path sends what the
 committing worker still has in memory. After a restart, or where a COMMIT's reply was lost, the same
 records are made from the tables again, so the newest comes last. A reader drops `version <= seen`.
 

@@ -209,12 +209,12 @@ def _checkpoint_faults(
             if partition in reported or is_same:
                 continue
             reported.add(partition)
-            what = "is gone" if seal is None else "is another"
-            yield SealFault(
-                f"{topic}-{partition}@{reference.next_offset}",
-                f"seal {partition}#{number} {what} than in checkpoint {checkpoint.number} of"
-                f" {checkpoint.at}",
-            )
+            named = f"checkpoint {checkpoint.number} of {checkpoint.at}"
+            what = f"is gone: {named} names it"
+            if seal is not None:
+                what = f"differs from that in {named}"
+            where = f"{topic}-{partition}@{reference.next_offset}"
+            yield SealFault(where, f"seal {partition}#{number} {what}")
 
 
 def _seals(rows: Iterable[Sequence[Any]]) -> Iterator[Seal]:

@@ -151,7 +151,7 @@ def _proposal(
         region=bet.region,
         operation=operation,
         provider_tx_id=tx_id,
-        # There is no raw record: the attempt is the bet's position.
+        # It comes from no raw record: the attempt is the bet's position.
         attempt=Attempt(log_topic, bet.partition, bet.source_offset, 0),
         player_id=bet.player_id,
         legs=legs,

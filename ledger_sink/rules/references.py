@@ -55,7 +55,7 @@ def booked_target(posting: Posting) -> Entry | None:
 def borrowed_currency(posting: Posting) -> str:
     """Return the currency of the bet that a win names.
 
-    A 100HP deposit names neither player nor currency. Raises Unpostable where there is no such bet.
+    A 100HP deposit names neither player nor currency. Raises Unpostable without such a bet.
     """
     target = booked_target(posting)
     if target is None or target.answer.currency is None:

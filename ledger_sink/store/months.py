@@ -98,7 +98,7 @@ def bring_back(database_url: str, month: int) -> None:
             connection.execute(_render("attach", month))
         except psycopg.errors.UndefinedTable as error:
             raise UsageError(
-                f"there is no table away.{_PREFIX}{month}: restore it first"
+                f"the table away.{_PREFIX}{month} does not exist: restore it first"
             ) from error
         connection.execute(_SQL["forget_away"], {"month": month})
 

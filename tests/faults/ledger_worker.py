@@ -1,4 +1,4 @@
-"""A real ledger or resolver worker that freezes itself at one named point, as a scheduler might, once a file says so.
+"""A real ledger or resolver worker that freezes itself at one named point, as a scheduler might, once a file demands it.
 
 `python -m tests.faults.ledger_worker ROLE SETTINGS POINT ARM_FILE`. The test then kills it, or lets it go on later.
 """
@@ -160,10 +160,10 @@ def main() -> int:
     role, settings, point, arm = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)
     POINTS[point](Path(arm))
-    told = json.loads(settings)
+    settings_fields = json.loads(settings)
     if role == "ledger":
-        return run_worker(lambda: create_ledger_app(LedgerSettings(**told), policies()))
-    return run_worker(lambda: create_resolve_app(ResolveSettings(**told)))
+        return run_worker(lambda: create_ledger_app(LedgerSettings(**settings_fields), policies()))
+    return run_worker(lambda: create_resolve_app(ResolveSettings(**settings_fields)))
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_
     )  # not as it was decided ahead: all that was remembered was forgotten on the way
     await (await worker([1])).commit_group([cut(1, 2, [deposit("g", 70, player="c")])])
     ours.epochs[1] = (await claim_positions(ours.database, [1]))[1].epoch
-    # It moves nothing, so no row count tells that the wallet is another.
+    # It moves nothing, so no row count shows that the wallet is another.
     free = transaction("bet", "h", leg("BET", 1, is_free=True), player="c", decide=True)
     await ours.commit_group([cut(1, 3, [free])])
     assert rows(

@@ -125,7 +125,7 @@ def of_one_withdrawal(draw):
         house("player.released", f"y-{player}", leg("PLAYER_STATE", None, None), player=player),
         house("player.limited", f"l-{player}", leg("PLAYER_STATE", 120), player=player),
         deposit(f"d-{player}", 300, player=player),
-        deposit("nobody's", 100, player=None),
+        deposit("playerless", 100, player=None),
     ]
 
 
@@ -159,7 +159,7 @@ def of_one_bonus(draw):
         ),
         rollback(f"{tx_id}-r", tx_id, player=player),
         rollback(f"{tx_id}-r3", f"{tx_id}-3", player=player),
-        rollback("nobody's", tx_id, player=None),
+        rollback("playerless", tx_id, player=None),
         transaction("rollback", "rw", leg("ROLLBACK", None, None), reference=("win", f"{tx_id}-w")),
         house("bonus.forfeited", "f", leg("BONUS_FORFEIT", 10_000)),
         cancel_of(first),

@@ -1,4 +1,4 @@
-"""Transfers by month: where a row goes, what a past becomes, and what is asked of a month that was moved away."""
+"""Transfers by month: where a row goes, what a past becomes, and what needs a month that was moved away."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     await book_groups(url, [deposit("d", 100), bet("b", 10), bet("c", 20)])
     move_away(url, SEPTEMBER)
     assert rows(url, "SELECT count(*) FROM transfer") == [(0,)]
-    # A retry hears what it heard, a wallet goes on, and what can not be looked up moves nothing.
+    # A retry gets the same answer, a wallet goes on, and what cannot be looked up moves nothing.
     again = bet("b", 10)
     await book_groups(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
     assert rows(url, "SELECT outcome, reason FROM repeat") == [("EXISTS", "BOOKED")]
@@ -236,7 +236,7 @@ async def test_a_win_makes_no_cash_of_bonus_money_that_was_bet_in_a_month_that_i
         ("UNRESOLVED", "PERIOD_ARCHIVED")
     ]
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(1, 0)]
-    # Of a bet that nobody has seen nothing is away.
+    # Of a bet that has never come nothing is away.
     await book_groups(url, [later(win("w2", 7, "never seen"))])
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(8, 0)]
     bring_back(url, SEPTEMBER)

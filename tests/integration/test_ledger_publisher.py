@@ -1,4 +1,4 @@
-"""What is committed is published, whatever happens to the publisher; and only by whoever has the partition."""
+"""What is committed is published, whatever happens to the publisher; and only by the owner of the partition."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def test_a_batch_whose_commit_reply_was_lost_is_published_by_its_retry(wor
 
 
 async def test_the_cursor_passes_nothing_that_was_not_sent(workers, topics):
-    """A batch was committed, its reply lost, and the next assignment cuts the log elsewhere: nobody retries the batch."""
+    """A batch was committed, its reply lost, and the next assignment cuts the log elsewhere: the batch is not retried."""
     worker = workers()
     await worker.claim(0)
     await worker.ledger.commit_group([slice_of(*EVENTS[:2])])
@@ -308,7 +308,7 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(
 
 
 async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(workers, runtime):
-    """A group that crosses partitions locks all positions by their numbers: whoever updates two must do the same."""
+    """A group that crosses partitions locks all positions by their numbers: an update of two must do the same."""
     worker = workers()
     await worker.claim(0, 1)
     epochs = worker.ledger.epochs

@@ -1,4 +1,4 @@
-"""Workers that book the same ids at the same time, partition against partition: the replay says what they said."""
+"""Workers that book the same ids at the same time, partition against partition: the replay gives their answers."""
 
 from __future__ import annotations
 

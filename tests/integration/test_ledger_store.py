@@ -1,4 +1,4 @@
-"""The ledger's one transaction on the real database: trims, fences, stops at holes, and writes what the rules said."""
+"""The ledger's one transaction on the real database: trims, fences, stops at holes, and writes what the rules decided."""
 
 from __future__ import annotations
 

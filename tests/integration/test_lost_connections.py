@@ -1,4 +1,4 @@
-"""A connection that is lost before COMMIT: whoever wrote is told, and nothing is taken for kept that is not.
+"""A connection that is lost before COMMIT: the writer gets an error, and nothing unsaved counts as saved.
 
 psycopg leaves a transaction block without a word if the connection is already known to be lost. Records that wait
 behind a dead letter would be gone: their batch would be done, and their offsets committed.

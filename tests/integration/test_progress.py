@@ -1,4 +1,4 @@
-"""How far things are, asked of the real broker: barriers stand on these answers."""
+"""How far things are, by the real broker: barriers depend on these answers."""
 
 from __future__ import annotations
 

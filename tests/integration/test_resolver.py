@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 class Log:
-    """How far things are, said by the test; the appended records, kept."""
+    """Progress as the test sets it, and the records that were appended."""
 
     def __init__(self) -> None:
         self.raw, self.done, self.log = {"raw-0": 5}, {"raw-0": 0}, {f"{TRANSACTIONS}-0": 1}
@@ -238,7 +238,7 @@ async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(
     await book(ledger, log.records[0][1], opened_deposit(), start=1)
     await resolver.park(
         0, 1, 2, parked_events(notice(), start=1)
-    )  # the provider tells us once more
+    )  # the provider sends it once more
     await sweep(resolver)
     await book(ledger, log.records[1][1], start=3)
     with psycopg.connect(runtime.database_url) as connection:
@@ -251,7 +251,7 @@ async def test_a_deposit_opened_after_its_notice_was_final_moves_no_money_twice(
 
 
 async def test_an_attempt_that_comes_again_goes_where_it_went_before(roles):
-    """The deposit is opened between the two: one attempt cannot be nobody's and somebody's. A further one can."""
+    """The deposit is opened between the two: one attempt cannot be both without a player and with one. A further one can."""
     resolver, ledger, log = roles
     attempt, further = notice(), notice()
     await resolver.park(0, 0, 1, parked_events(attempt))

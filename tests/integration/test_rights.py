@@ -157,7 +157,7 @@ def test_only_the_owner_makes_tables(url, role):
 
 
 def test_rows_are_not_reached_through_a_partition_either(url):
-    """Of what migrations make later, only auditors see anything, until rights.sql says more."""
+    """Of what migrations make later, only auditors see anything, until rights.sql grants more."""
     with psycopg.connect(url, autocommit=True) as connection:
         take_role_sync(connection, Role.MIGRATOR)
         connection.execute("CREATE TABLE month (n int) PARTITION BY RANGE (n)")
@@ -276,7 +276,7 @@ def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runt
         migrate(unprivileged)
     migrate(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
-        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # somebody was too kind
+        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # by mistake
         assert is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
         assert migrate(owner) == []
         assert not is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")

@@ -265,7 +265,7 @@ def test_new_seals_do_not_fit_the_checkpoint(owner):
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     assert faults(owner) == []
     [fault] = faults(owner, [checkpoint])
-    assert "is another than in checkpoint 1" in fault.what
+    assert "differs from that in checkpoint 1" in fault.what
     owner.execute("DELETE FROM seal WHERE part = 0")
     assert "is gone" in faults(owner, [checkpoint])[0].what
 

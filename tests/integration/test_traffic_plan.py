@@ -1,4 +1,4 @@
-"""What is asked of the last day does not read the years before it."""
+"""A query about the last day does not read the years before it."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def test_telling_everything_twice_changes_nothing(history):
     assert len(once.new_transfers) == len(twice.new_transfers)
     first = [(decided.answer.outcome, decided.answer.version) for decided in once.decisions]
     again = [(d.answer.outcome, d.answer.version) for d in twice.decisions[len(history) :]]
-    # The same attempt hears the same again, word for word.
+    # The same attempt gets the same answer again, field for field.
     assert first == again
 
 

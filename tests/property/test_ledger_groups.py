@@ -93,7 +93,7 @@ def cancel_of(event):
 
 
 def with_player(event, player):
-    """What was nobody's, as the resolver appends it: it puts the player in and leaves the fingerprint."""
+    """An event without a player as the resolver appends it: with the player, under the same fingerprint."""
     return msgspec.structs.replace(event, player_id=player)
 
 
@@ -279,7 +279,7 @@ def test_however_events_are_grouped_they_come_out_alike(history, policy, data):
     assert rows(tables_after(history, policy, [1] * len(history))) == expected
     assert rows(tables_after(history, policy, sizes)) == expected
     assert list(gaps_of(whole)) == []
-    # And whoever has fallen below zero, or further below, is told of.
+    # And each fall below zero, or further below, has raised an alert.
     alerted = {
         row["event_id"] for row in whole.tables["entry"].rows.values() if row["reason"] in REASONS
     }

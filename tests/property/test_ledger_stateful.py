@@ -1,4 +1,4 @@
-"""Hypothesis plays the simulated world itself: what is said, what strikes, when; and makes what fails short.
+"""Hypothesis plays the simulated world itself: messages, faults and their times; and makes what fails short.
 
 The same real ledger, normaliser and resolver as in `pitboss simulate`, held against the same oracle; only that here a
 state machine decides, and not a seed.

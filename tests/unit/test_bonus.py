@@ -1,4 +1,4 @@
-"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/ledger.md tells them."""
+"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/ledger.md lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the log that are no events: buried once, or, if a newer release wrote them, never skipped."""
+"""Records of the log that are not events: rejected once, or, if a newer release wrote them, never skipped."""
 
 from __future__ import annotations
 

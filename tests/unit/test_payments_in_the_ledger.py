@@ -1,4 +1,4 @@
-"""From a payment provider's bytes to the player's wallet: each story told with retries, copies and the other message."""
+"""From a payment provider's bytes to the player's wallet: each story with retries, copies and the other message."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def house(n: int, amount: str = "15.00") -> tuple[str, Any]:
 
 
 def ledger_after(messages: Iterable[tuple[str, Any]]) -> Book:
-    """The pure ledger after these messages; who has no player gets that of what he refers to, as the resolver would."""
+    """The pure ledger after these messages; an event without a player gets that of its reference, as from the resolver."""
     book, player_of = Book(), dict[str, str]()
     for offset, (provider, message) in enumerate(messages):
         body = message if isinstance(message, str) else json.dumps(message)

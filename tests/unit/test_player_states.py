@@ -1,4 +1,4 @@
-"""Blocks and holds by source, limits, corrections by two people, debts, and currencies; docs/ledger.md tells the rules."""
+"""Blocks and holds by source, limits, corrections by two operators, debts, and currencies; the rules are in docs/ledger.md."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_old_verdict_after_a_newer_one_changes_nothing(skew_ms):
         ("POSTED", "BOOKED"),
     ]
     assert outcomes(book_of(red, green, bet("b", 0)))[2] == "POSTED"
-    # A clock that runs ahead does not shut out what is said later.
+    # A clock that runs ahead does not shut out later statements.
     ahead = state_event("player.blocked", "3", "kyc", AT + skew_ms)
     later = msgspec.structs.replace(
         state_event("player.released", "4", "kyc", AT + 900), appended_at=AT + 1_000
@@ -277,7 +277,7 @@ def test_a_rollback_without_a_player_still_stops_the_late_bet():
 
 
 def with_player(event, player="p-1"):
-    """The provider says it once more, and now the resolver finds the player: the fingerprint stays nobody's."""
+    """The provider sends it once more, and now the resolver finds the player: the fingerprint stays."""
     attempt = msgspec.structs.replace(event.attempt, offset=event.attempt.offset + 1_000_000)
     return msgspec.structs.replace(event, player_id=player, attempt=attempt)
 
@@ -286,7 +286,7 @@ def test_an_event_without_a_player_is_decided_anew_once_it_has_one():
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None
     )
-    # Given up just before its bet came; between the two nobody knew.
+    # Given up just before its bet came; between the two the player was unknown.
     book = book_of(
         deposit("d", 100),
         bet("b", 10),
@@ -379,7 +379,7 @@ def test_a_contribution_that_no_column_holds_does_not_stop_the_ledger():
     )
     assert verdicts(book)[1:] == [("UNRESOLVED", "BALANCE_OUT_OF_RANGE")] * 2
     assert (purse(book), len(book.new_transfers)) == ((100, 0, 0), 1)
-    # Beside a bet it is a part of the bet, however large it says it is.
+    # Beside a bet it is a part of the bet, however large it claims to be.
     book = book_of(deposit("d", 100), transaction("bet", "b", leg("BET", 40), most, decide=True))
     assert [row.amount_minor for _, _, row in book.new_transfers] == [100, 40]
 
@@ -427,7 +427,7 @@ def test_a_sweep_never_takes_back_what_a_win_has_named():
     ]
 
 
-def test_a_bet_settled_step_by_step_and_resettled():
+def test_a_bet_settled_in_parts_and_resettled():
     legs_of_settlement = [win("w1", 30, "b"), win("w2", 0, "b"), win("w3", 12, "b")]
     back = transaction("rollback", "u", leg("ROLLBACK", None, None), reference=("win", "w1"))
     book = book_of(deposit("d", 100), bet("b", 100), *legs_of_settlement, back, win("w4", 15, "b"))

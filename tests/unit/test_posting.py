@@ -255,7 +255,7 @@ def test_a_payment_whose_hold_was_given_back_is_for_a_person_and_moves_nothing(e
         "PAID_WITHOUT_HOLD",
     )
     assert purse(book) == (1_000, 0, 0)
-    # And the other way round: what is said to have come back after it was paid.
+    # And the other way round: what is reported as refused after it was paid.
     book = book_of(deposit("d", 1_000), request, paid, refused)
     assert (last(book).answer.outcome, last(book).answer.reason) == (
         "UNRESOLVED",
