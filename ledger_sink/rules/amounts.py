@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Final
 
-from schemas.errors import InvariantBroken, PitbossError, Rejected
+from schemas.errors import InvariantBroken, Rejected
 from schemas.events import Amount, Leg, Outcome
 from schemas.money import minor_units
 
@@ -22,13 +22,11 @@ DOES_NOT_FIT: Final = "AMOUNT_DOES_NOT_FIT"
 PERIOD_ARCHIVED: Final = "PERIOD_ARCHIVED"
 
 
-class Unpostable(PitbossError):
+class Unpostable(Exception):
     """An event that cannot be booked as it is; its posting is undone and `reason` is its answer.
 
-    Never leaves the posting rules: `post` turns it into an answer.
+    Not one of the errors that end a process: `post` turns it into an answer.
     """
-
-    code: ClassVar[str] = "UNPOSTABLE"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

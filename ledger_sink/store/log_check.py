@@ -116,7 +116,9 @@ def find_mismatch(
         # The record before the position is a marker or compacted away: nothing to compare.
         return None
     if (last.timestamp, checksum(last.key, last.value)) != stored[1:]:
-        return f"{where}@{last.offset}: the log holds another record than the ledger has booked"
+        return (
+            f"{where}@{last.offset}: the log holds another record there than the ledger has booked"
+        )
     return None
 
 

@@ -156,7 +156,7 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     ) == [("r", "UNRESOLVED", "PERIOD_ARCHIVED"), ("w", "POSTED", "BOOKED")]
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(75, 4)]
     assert [one.month for one in list_months(url) if one.is_away] == [SEPTEMBER]
-    with pytest.raises(UsageError, match="is no month of this ledger"):
+    with pytest.raises(UsageError, match="is not a month of this ledger"):
         move_away(url, SEPTEMBER)
     bring_back(url, SEPTEMBER)
     assert rows(url, "SELECT version FROM transfer ORDER BY 1") == [(1,), (2,), (3,), (4,)]
@@ -217,7 +217,7 @@ async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hol
     move_away(url, SEPTEMBER)
     assert [await stood(url, offset) for offset in (0, 1, 4, 5)] == [0, 1, 4, 5]
     for offset in (2, 3):
-        with pytest.raises(history.MonthAway, match="behind version 1 is not in the tables"):
+        with pytest.raises(history.MonthAway, match="after version 1 is not in the tables"):
             await stood(url, offset)
     rows(url, "DELETE FROM month_away")
     with pytest.raises(history.MonthAway, match="no month was moved away"):

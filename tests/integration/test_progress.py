@@ -50,7 +50,7 @@ async def test_committed_is_what_the_group_committed(progress, runtime):
     async with client as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
-    assert await progress.normalised() == {f"{topic}-0": 1}
+    assert await progress.normalised_offsets() == {f"{topic}-0": 1}
 
 
 async def test_a_topic_is_read_whole_and_a_missing_one_is_named(progress, runtime):

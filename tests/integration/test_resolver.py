@@ -359,7 +359,7 @@ async def test_parking_twice_is_parking_once_and_a_zombie_parks_nothing(roles, r
     with pytest.raises(Fenced):
         await resolver.park(0, 1, 2, ())
     resolver.epochs.clear()
-    with pytest.raises(Unavailable, match="let go"):
+    with pytest.raises(Unavailable, match="revoked while"):
         await resolver.park(0, 1, 2, ())
 
 
