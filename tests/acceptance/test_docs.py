@@ -273,7 +273,7 @@ def test_every_outcome_is_documented_and_no_other():
 
 def test_every_reason_that_the_rules_give_is_documented_and_no_other():
     given = set()
-    rules = "adjustments amounts bets bonus closings leg_rules posting references refusals"
+    rules = "adjustments amounts bets bonus closings playerless posting references refusals rules states"
     for module in rules.split():
         tree = ast.parse((ROOT / "ledger_sink" / "rules" / f"{module}.py").read_text())
         given |= {
