@@ -107,7 +107,7 @@ async def test_groups_decided_ahead_are_as_if_one_came_after_the_other(worker, r
     assert 5 < ahead < len(groups)
     book = Book()
     for group in groups:
-        for event in (one for partition in group for one in partition.events):
+        for event in (one for slice_ in group for one in slice_.events):
             post(book, event, POLICIES.get(event.event.provider, DEFAULT_POLICY))
     expected = {
         (one.log_event.source.partition, one.log_event.source.offset): (
