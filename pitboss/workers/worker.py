@@ -53,8 +53,7 @@ def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from ledger_sink.booking.handler import create_ledger_app
-    from ledger_sink.booking.settings import LedgerSettings
+    from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
     from streams.providers.registry import policies
 
     settings = LedgerSettings(
@@ -68,8 +67,7 @@ def _ledger(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _resolve(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from ledger_sink.resolve.handler import create_resolve_app
-    from ledger_sink.resolve.settings import ResolveSettings
+    from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
     from streams.normalise.handler import NAME as NORMALISE_GROUP
 
     return create_resolve_app(

@@ -1,4 +1,4 @@
-"""A connection that is lost before COMMIT: the writer gets an error, and nothing unsaved counts as saved.
+"""A connection that is lost before COMMIT: whoever wrote is told, and nothing is taken for kept that is not.
 
 psycopg leaves a transaction block without a word if the connection is already known to be lost. Records that wait
 behind a dead letter would be gone: their batch would be done, and their offsets committed.
@@ -29,7 +29,7 @@ class Held(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
-def open_store(kind: str, url: str) -> Held:
+def held(kind: str, url: str) -> Held:
     match kind:
         case "ledger":
             ledger = LedgerDatabase(url, "pitboss.test")
@@ -42,12 +42,12 @@ def open_store(kind: str, url: str) -> Held:
 
 
 @pytest.mark.parametrize("kind", ["ledger", "dead letters", "snapshots"])
-async def test_a_connection_lost_before_commit_is_an_error(runtime, kind):
+async def test_who_loses_the_connection_before_commit_is_told(runtime, kind):
     migrate(runtime.database_url)  # for the roles
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept (n int)")
         connection.execute("GRANT ALL ON kept TO PUBLIC")
-    store = open_store(kind, runtime.database_url)
+    store = held(kind, runtime.database_url)
 
     async def write_while_it_closes() -> None:
         async with store.transaction() as connection:

@@ -28,7 +28,7 @@ YESTERDAY = Path(__file__).parents[1] / "vectors" / "migrations" / "f204d9c.sql"
 BOTH = (ledger.TABLES, fraud.TABLES)
 
 
-def provision_ledger(url):
+def provisioned(url):
     for tables in BOTH:
         migrations.migrate(tables, url)
     with psycopg.connect(url) as connection:
@@ -70,7 +70,7 @@ def test_a_database_that_grew_with_its_rows_in_it_is_the_one_that_is_made_today(
             assert min(before.values()) >= 1, "a table without a row proves nothing"
             steps += 1
     assert steps >= 4
-    today, grown = provision_ledger(runtime.database_url), provision_ledger(other)
+    today, grown = provisioned(runtime.database_url), provisioned(other)
     for what, rows in today.items():
         assert grown[what] == rows, what
     assert len(today["relations"]) > 30
@@ -78,7 +78,7 @@ def test_a_database_that_grew_with_its_rows_in_it_is_the_one_that_is_made_today(
 
 
 def test_a_difference_is_seen(runtime):
-    before = provision_ledger(runtime.database_url)
+    before = provisioned(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
         for statement, what in (
             ("GRANT UPDATE ON transfer TO pitboss_writer", "relations"),
@@ -102,22 +102,22 @@ async def test_the_ledger_goes_on_where_it_was_yesterday(runtime):
     database = LedgerDatabase(url, "pitboss.test")
     book = PostgresLedger(database, {})
     claims = await claim_positions(database, [0, 1])
-    assert {partition: (claim.next_offset, claim.epoch) for partition, claim in claims.items()} == {
+    assert {part: (claim.next_offset, claim.epoch) for part, claim in claims.items()} == {
         0: (13, 2),
         1: (7, 2),
     }
-    book.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    book.epochs.update({part: claim.epoch for part, claim in claims.items()})
     mine = [bet("today", 6_000), rollback("r1", "b1"), bet("b2", 700)]
     theirs = [bet("blocked", 1, player="p-2"), bet("too", 901, player="p-3")]
     await book.commit_group(
         [
             Slice(
-                partition,
+                part,
                 start,
                 start + len(its),
-                [log_event(event, partition, start + n) for n, event in enumerate(its)],
+                [log_event(event, part, start + n) for n, event in enumerate(its)],
             )
-            for partition, start, its in ((0, 13, mine), (1, 7, theirs))
+            for part, start, its in ((0, 13, mine), (1, 7, theirs))
         ]
     )
     rows = await database.query(
@@ -157,27 +157,25 @@ def one_more(text):
 
 
 def test_a_file_that_fails_leaves_nothing_behind(runtime):
-    before = provision_ledger(runtime.database_url)
+    before = provisioned(runtime.database_url)
     tables = one_more("ALTER TABLE wallet ADD COLUMN colour text; SELECT 1 / 0")
     with pytest.raises(MigrationFailed, match=r"9999_test\.sql.*division by zero"):
         migrations.migrate(tables, runtime.database_url)
-    assert provision_ledger(runtime.database_url) == before
+    assert provisioned(runtime.database_url) == before
 
 
 def test_a_file_that_takes_too_long_is_undone(runtime, monkeypatch):
-    before = provision_ledger(runtime.database_url)
+    before = provisioned(runtime.database_url)
     monkeypatch.setattr(migrations, "_STATEMENT_MAX", "50ms")
     with pytest.raises(MigrationFailed, match=r"9999_test\.sql took longer than 50ms"):
         migrations.migrate(
             one_more("CREATE TABLE slow (); SELECT pg_sleep(5)"), runtime.database_url
         )
-    assert provision_ledger(runtime.database_url) == before
+    assert provisioned(runtime.database_url) == before
 
 
-def test_a_file_does_not_make_the_workers_wait_for_a_lock_that_another_session_keeps(
-    runtime, monkeypatch
-):
-    provision_ledger(runtime.database_url)
+def test_a_file_does_not_make_the_workers_wait_for_a_lock_that_somebody_keeps(runtime, monkeypatch):
+    provisioned(runtime.database_url)
     monkeypatch.setattr(migrations, "_LOCK_MAX", "50ms")
     tables = one_more("ALTER TABLE wallet ADD COLUMN colour text")
     with psycopg.connect(runtime.database_url) as connection:
@@ -221,7 +219,7 @@ def test_namespaces_of_one_server_make_the_same_roles_at_the_same_time(runtime, 
             connection.execute(f"DROP ROLE {name}")
 
 
-def test_every_file_of_a_release_is_shipped():
+def test_every_part_of_a_release_is_shipped():
     assert all(
         (Path(__file__).parents[2] / tables.package.replace(".", "/") / "rights.sql").exists()
         for tables in BOTH

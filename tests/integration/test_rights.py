@@ -157,7 +157,7 @@ def test_only_the_owner_makes_tables(url, role):
 
 
 def test_rows_are_not_reached_through_a_partition_either(url):
-    """Of what migrations make later, only auditors see anything, until rights.sql grants more."""
+    """Of what migrations make later, only auditors see anything, until rights.sql says more."""
     with psycopg.connect(url, autocommit=True) as connection:
         take_role_sync(connection, Role.MIGRATOR)
         connection.execute("CREATE TABLE month (n int) PARTITION BY RANGE (n)")
@@ -246,10 +246,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await check_installation(database, "a cluster", 1)
     ledger = PostgresLedger(database, {})
     ledger.epochs.update(
-        {
-            partition: claim.epoch
-            for partition, claim in (await claim_positions(database, [0])).items()
-        }
+        {part: claim.epoch for part, claim in (await claim_positions(database, [0])).items()}
     )
     events = [deposit("d", 1_000), bet("b", 100), bet("b", 100)]
     await ledger.commit_group(
@@ -263,7 +260,7 @@ async def test_a_worker_needs_no_more_than_the_writers_role(url, login):
     await database.close()
 
 
-async def test_a_login_without_the_role_learns_which(url, login):
+async def test_a_login_without_the_role_is_told_which(url, login):
     database = LedgerDatabase(login(Role.READER), "pitboss.test")
     with pytest.raises(RightsMissing, match=r"GRANT pitboss_writer TO"):
         await database.query("SELECT 1")
@@ -271,12 +268,12 @@ async def test_a_login_without_the_role_learns_which(url, login):
 
 
 def test_the_owners_login_migrates_and_others_only_where_nothing_is_missing(runtime, login):
-    unprivileged, owner = login(), login(Role.MIGRATOR)
+    nobody, owner = login(), login(Role.MIGRATOR)
     with pytest.raises(RightsMissing, match="administrator"):
-        migrate(unprivileged)
+        migrate(nobody)
     migrate(runtime.database_url)
     with psycopg.connect(runtime.database_url, autocommit=True) as connection:
-        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # by mistake
+        connection.execute("GRANT UPDATE ON entry TO pitboss_writer")  # somebody was too kind
         assert is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
         assert migrate(owner) == []
         assert not is_allowed(connection, Role.WRITER, "UPDATE entry SET outcome = ''")
