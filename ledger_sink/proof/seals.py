@@ -91,7 +91,7 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
 def row_digest(table: str, row: Sequence[Any]) -> bytes:
     """Return the digest of a row: of its table's name and its columns as JSON.
 
-    JSON tells 1 from "1" and None from "".
+    JSON distinguishes 1 from "1" and None from "".
     """
     return hashlib.sha256(msgspec.json.encode((table, *row))).digest()[:DIGEST_BYTES]
 

@@ -160,7 +160,7 @@ async def send_reads(
 async def read_follow_ups(
     connection: AsyncConnection[Any], book: Book, read_set: ReadSet, events: Sequence[LogEvent]
 ) -> None:
-    """Add what only the answers to the first queries tell to query; few groups need any of it."""
+    """Add what depends on the answers to the first queries; few groups need any of it."""
     await read_repeats(connection, book, events)
     bets = await read_proposals_and_bets(connection, book, read_set)
     await read_reversible(connection, book, read_set.reversible | bets)

@@ -69,7 +69,7 @@ class LedgerTransaction:
         return await send_reads(self._connection, group.read_set, group.players_to_read)
 
     async def read_follow_ups(self, group: PendingGroup) -> None:
-        """Add to a group's book what only the answers of `read` tell to query."""
+        """Add to a group's book what depends on the answers of `read`."""
         await read_follow_ups(self._connection, group.book, group.read_set, group.events)
 
     def trim_committed(
