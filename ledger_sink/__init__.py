@@ -1,1 +1,1 @@
-"""The ledger: posting rules (pure), the store, the agent, the resolver and the publisher."""
+"""The ledger: pure posting rules, the store, two worker roles, queries and proofs."""

@@ -22,7 +22,8 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.copy_rows import month_of
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.event_decoder import EventDecoder
-from ledger_sink.store.ledger import AppliedGroup, PostgresLedger
+from ledger_sink.store.groups import AppliedGroup
+from ledger_sink.store.ledger import PostgresLedger
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.partitioner import partition_for

@@ -18,7 +18,8 @@ from lab.simulator.simulation import Simulation
 from lab.simulator.tables import Row, Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
-from ledger_sink.store.ledger import CONSUMER, PostgresLedger, Slice
+from ledger_sink.store.groups import CONSUMER, Slice
+from ledger_sink.store.ledger import PostgresLedger
 from schemas import codec
 from schemas.events import FraudAlert, Position, WalletBalance, WalletOutcome, WalletTransaction
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, UNRESOLVED

@@ -1,4 +1,4 @@
-"""The ledger's agent: batches of the log in, one transaction a group, answers out.
+"""The ledger's agent: a batch of records to a slice of events, and back once it is committed.
 
 Decides nothing itself.
 """
@@ -6,7 +6,6 @@ Decides nothing itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from mode import Service
@@ -14,10 +13,12 @@ from mode import Service
 from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import LedgerPositions, PositionGuard
 from ledger_sink.booking.publisher import Publisher, Send
+from ledger_sink.booking.settings import GROUP, LedgerSettings
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.event_decoder import EventDecoder
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.log_check import checksum
 from runtime.dead_letters.sink import KafkaDeadLetterSink
 from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
@@ -30,25 +31,11 @@ from schemas.events import Position
 from schemas.policies import LedgerPolicy
 from schemas.topics import ALERTS, BALANCES, OUTCOMES, TRANSACTIONS, qualified_name
 
-GROUP = "ledger.post"
 CURSOR_INTERVAL_S = 1.0
 
 
-@dataclass(frozen=True)
-class LedgerSettings:
-    """What a ledger worker needs to be told."""
-
-    bootstrap_servers: str
-    database_url: str
-    namespace: str
-    code_version: str
-    group_instance_id: str | None = None
-
-
 class LedgerService(Service):
-    """Runs the committer and the publisher beside the agent, and ends the process with what ends
-    them.
-    """
+    """Runs committer and publisher beside the agent; an error of either ends the process."""
 
     def __init__(
         self, committer: Committer, publisher: Publisher, databases: Sequence[LedgerDatabase]
@@ -79,8 +66,9 @@ class LedgerService(Service):
                 self.log.warning("the published cursor is not stored: %s", error)
 
     async def on_shutdown(self) -> None:
-        """Close the connections; what is committed and unpublished goes out again after the next
-        claim.
+        """Close the connections.
+
+        What is committed and not published goes out again after the next claim.
         """
         for database in self._databases:
             await database.close()
@@ -89,19 +77,19 @@ class LedgerService(Service):
 class LedgerHandler:
     """Turns a batch of records into a slice of events and waits until it is committed."""
 
-    def __init__(self, committer: Committer, contents: EventDecoder) -> None:
+    def __init__(self, committer: Committer, decoder: EventDecoder) -> None:
         self._committer = committer
-        self._contents = contents
+        self._decoder = decoder
 
     async def handle(self, batch: RecordBatch) -> None:
-        """Book a batch; done when PostgreSQL has it.
+        """Book a batch and return when PostgreSQL has it.
 
-        A record that is no event of ours is buried first.
+        A record that is not an event goes to the dead letter topic first.
         """
-        read = await self._contents.decode_batch(batch)
+        records = await self._decoder.decode_batch(batch)
         events = [
             LogEvent(event, Position(record.topic, record.partition, record.offset))
-            for record, event in read
+            for record, event in records
         ]
         last = batch.records[-1] if batch.records else None
         await self._committer.submit(
@@ -117,16 +105,13 @@ class LedgerHandler:
 
 
 def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPolicy]) -> PitbossApp:
-    """A worker that owns partitions of the log and books them; nothing is connected yet."""
-    app = create_app(AppSettings("ledger", settings.bootstrap_servers))
+    """Return a worker that owns partitions of the log and books them; it is not connected yet."""
+    servers, url = settings.bootstrap_servers, settings.database_url
+    app = create_app(AppSettings("ledger", servers))
     log_topic = qualified_name(TRANSACTIONS, settings.namespace)
-    producer = app.supervise(
-        BatchProducer(ProducerSettings(settings.bootstrap_servers, "pitboss.ledger"))
-    )
-    store = PostgresLedger(
-        LedgerDatabase(settings.database_url, "pitboss.ledger"), policies, topic=log_topic
-    )
-    publishing = LedgerDatabase(settings.database_url, "pitboss.publisher")
+    producer = app.supervise(BatchProducer(ProducerSettings(servers, "pitboss.ledger")))
+    store = PostgresLedger(LedgerDatabase(url, "pitboss.ledger"), policies, topic=log_topic)
+    publishing = LedgerDatabase(url, "pitboss.publisher")
     publisher = Publisher(
         publishing,
         _sender(producer),
@@ -137,27 +122,16 @@ def create_ledger_app(settings: LedgerSettings, policies: Mapping[str, LedgerPol
         alerts_topic=qualified_name(ALERTS, settings.namespace),
     )
     committer = Committer(store, publisher)
-    claiming = LedgerDatabase(settings.database_url, "pitboss.claim")
+    claiming = LedgerDatabase(url, "pitboss.claim")
     app.supervise(LedgerService(committer, publisher, (store.database, publishing, claiming)))
     group = qualified_name(GROUP, settings.namespace)
-    guard = PositionGuard(
-        claiming,
-        settings.bootstrap_servers,
-        group,
-        log_topic,
-        partial(producer.partition_count, log_topic),
-    )
+    partition_count = partial(producer.partition_count, log_topic)
+    guard = PositionGuard(claiming, servers, group, log_topic, partition_count)
+    dead_letters = KafkaDeadLetterSink(producer, "ledger", settings.code_version)
     add_agent(
         app,
-        IntakeSettings(
-            settings.bootstrap_servers,
-            group,
-            start="none",
-            group_instance_id=settings.group_instance_id,
-        ),
-        LedgerHandler(
-            committer, EventDecoder(KafkaDeadLetterSink(producer, "ledger", settings.code_version))
-        ).handle,
+        IntakeSettings(servers, group, start="none", group_instance_id=settings.group_instance_id),
+        LedgerHandler(committer, EventDecoder(dead_letters)).handle,
         name="ledger.post",
         topics=[log_topic],
         positions=LedgerPositions(guard, store.epochs, publisher),

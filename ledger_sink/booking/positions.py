@@ -1,7 +1,6 @@
-"""Taking partitions over: the claim that fences whoever had them, and the proof that the log is the
-right one.
+"""Claiming partitions: the epoch that fences their last owner, and the check of the log.
 
-Positions live in the ledger's database, next to what they stand for; Kafka's committed offsets only
+Positions are in the ledger's database, next to what they stand for; Kafka's committed offsets only
 show the lag.
 """
 
@@ -16,7 +15,7 @@ from aiokafka import TopicPartition
 
 from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import LedgerDatabase, LockTimeout
-from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.groups import CONSUMER
 from ledger_sink.store.log_check import StoredPosition, cluster_id, verify_log
 from ledger_sink.store.statements import statements
 from schemas.errors import Fenced, LogMismatch
@@ -39,20 +38,20 @@ class PartitionClaim(NamedTuple):
 
 async def claim_positions(
     database: LedgerDatabase,
-    parts: Collection[int],
+    partitions: Collection[int],
     *,
     consumer: str = CONSUMER,
     topic: str = TRANSACTIONS,
 ) -> dict[int, PartitionClaim]:
-    """Count up each partition's epoch, so that whoever held it before can commit nothing more.
-    Raises Unavailable.
+    """Count up each partition's epoch, so that its owner before can commit nothing more.
 
     A session that has kept a position locked for long is ended, so that the next try succeeds.
+    Raises Unavailable.
     """
     try:
         async with database.transaction() as connection:
             await connection.execute(_SQL["claim_soon"])
-            columns = {"consumer": consumer, "topic": topic, "parts": sorted(parts)}
+            columns = {"consumer": consumer, "topic": topic, "parts": sorted(partitions)}
             rows = await (await connection.execute(_SQL["claim"], columns)).fetchall()
     except LockTimeout:
         async with database.transaction() as connection:
@@ -62,15 +61,16 @@ async def claim_positions(
             "%d sessions held positions of ours for more than 10 s and were ended", len(ended)
         )
         raise
-    return {part: PartitionClaim(*claim) for part, *claim in rows}
+    return {partition: PartitionClaim(*claim) for partition, *claim in rows}
 
 
 async def check_installation(database: LedgerDatabase, cluster_id: str, partitions: int) -> None:
-    """Bind a new database to its broker and partition count, refuse any other.
+    """Bind a new database to its broker and partition count, and refuse any other.
 
     Raises LogMismatch, Unavailable.
     """
-    await database.query(_SQL["install"], {"cluster_id": cluster_id, "partitions": partitions})
+    columns = {"cluster_id": cluster_id, "partitions": partitions}
+    await database.query(_SQL["install"], columns)
     [row] = await database.query(_SQL["installation"])
     if row != (cluster_id, partitions):
         message = (
@@ -83,9 +83,7 @@ async def check_installation(database: LedgerDatabase, cluster_id: str, partitio
 
 @dataclass(frozen=True)
 class PositionGuard:
-    """Ties a database to its broker: the cluster, the partition count, each position to the log's
-    own records.
-    """
+    """Ties a database to its broker: cluster, partition count, and the records at positions."""
 
     database: LedgerDatabase
     bootstrap_servers: str
@@ -99,16 +97,20 @@ class PositionGuard:
         cluster = await cluster_id(self.bootstrap_servers)
         await check_installation(self.database, cluster, await self.partition_count())
 
-    async def claim(self, parts: Collection[int], consumer: str) -> dict[int, PartitionClaim]:
-        """Take partitions over, after proving that they are the ones the positions belong to.
+    async def claim(self, partitions: Collection[int], consumer: str) -> dict[int, PartitionClaim]:
+        """Claim partitions and prove that they are those that the positions belong to.
 
         Raises LogMismatch, Fenced, Unavailable.
         """
         await self.check_installation()
-        claims = await claim_positions(self.database, parts, consumer=consumer, topic=self.topic)
+        claims = await claim_positions(
+            self.database, partitions, consumer=consumer, topic=self.topic
+        )
         stored = {
-            part: StoredPosition(c.next_offset, c.last_timestamp_ms, c.last_checksum)
-            for part, c in claims.items()
+            partition: StoredPosition(
+                claim.next_offset, claim.last_timestamp_ms, claim.last_checksum
+            )
+            for partition, claim in claims.items()
         }
         try:
             await self.verify(stored)
@@ -124,21 +126,21 @@ class PositionGuard:
     async def _check_still_claimed(
         self, claims: Mapping[int, PartitionClaim], consumer: str
     ) -> None:
-        """What was claimed from us since has moved on: it says nothing of the log.
+        """Raise Fenced if a partition was claimed by another worker since.
 
-        Raises Fenced.
+        Its position has moved on then, and the mismatch proves nothing about the log.
         """
         columns = {"consumer": consumer, "topic": self.topic, "parts": sorted(claims)}
-        for part, epoch in await self.database.query(_SQL["epochs"], columns):
-            if epoch != claims[part].epoch:
-                message = f"{self.topic}-{part}: claimed by another worker (epoch {epoch}, ours {claims[part].epoch})"
+        for partition, epoch in await self.database.query(_SQL["epochs"], columns):
+            ours = claims[partition].epoch
+            if epoch != ours:
+                where = f"{self.topic}-{partition}"
+                message = f"{where}: claimed by another worker (epoch {epoch}, ours {ours})"
                 raise Fenced(message)
 
 
 class LedgerPositions:
-    """The intake's start positions: claimed, verified against the log, published up to date before
-    the first batch.
-    """
+    """The intake's start positions: claimed, compared with the log, and published up to date."""
 
     def __init__(self, guard: PositionGuard, epochs: dict[int, int], publisher: Publisher) -> None:
         self._guard = guard
@@ -146,18 +148,15 @@ class LedgerPositions:
         self._publisher = publisher
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Where each partition goes on. Raises LogMismatch, Unavailable, SendFailed."""
-        claims = await self._guard.claim(
-            [partition.partition for partition in partitions], CONSUMER
-        )
-        for part, claim in claims.items():
-            self._epochs[part] = claim.epoch
-            await self._publisher.resend(part, claim.published_offset, claim.next_offset)
+        """Return where each partition goes on. Raises LogMismatch, Unavailable, SendFailed."""
+        numbers = [tp.partition for tp in partitions]
+        claims = await self._guard.claim(numbers, CONSUMER)
+        for partition, claim in claims.items():
+            self._epochs[partition] = claim.epoch
+            await self._publisher.resend(partition, claim.published_offset, claim.next_offset)
         await self._publisher.store_cursors()
-        return {
-            TopicPartition(self._guard.topic, part): claim.next_offset
-            for part, claim in claims.items()
-        }
+        topic = self._guard.topic
+        return {TopicPartition(topic, number): c.next_offset for number, c in claims.items()}
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
         """Publish what is committed and forget the partitions."""

@@ -1,0 +1,1 @@
+"""Proofs about what the ledger holds: seals and checkpoints, and comparisons with other records."""

@@ -1,7 +1,6 @@
-"""The ledger against the two things that others go by: the topic of balances, and a provider's own
-statement.
+"""The ledger compared with the topic of balances and with a provider's own statement.
 
-Pure comparisons, and the reads they need. Amounts are in minor units.
+Pure comparisons, and the reads that they need. Amounts are in minor units.
 """
 
 from __future__ import annotations
@@ -13,32 +12,36 @@ import msgspec
 
 from ledger_sink.rules.journal import Wallet
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.groups import CONSUMER
 from ledger_sink.store.statements import statements
 from schemas.events import Outcome, WalletBalance
 
 _SQL: Final = statements("reconcile")
 _PROBES_MAX: Final = 5_000
 
+BalanceFaultKind = Literal["MISSING", "OLDER", "NEWER", "DIFFERENT", "UNKNOWN"]
+StatementFaultKind = Literal["MISSING", "EXTRA", "DIFFERENT", "NOT_BOOKED", "TWICE"]
+
 
 class BalanceFault(msgspec.Struct, frozen=True):
     """A wallet whose last balance on the topic is not the ledger's.
 
-    MISSING: the topic has none. OLDER, NEWER: another version. DIFFERENT: the same version with
-    other figures. UNKNOWN: the ledger has no such wallet. Publishing again mends MISSING, OLDER and
-    DIFFERENT.
+    - MISSING: the topic has none.
+    - OLDER, NEWER: another version.
+    - DIFFERENT: the same version with other figures.
+    - UNKNOWN: the ledger has no such wallet.
+
+    Publishing again repairs MISSING, OLDER and DIFFERENT.
     """
 
     key: str
-    what: Literal["MISSING", "OLDER", "NEWER", "DIFFERENT", "UNKNOWN"]
+    what: BalanceFaultKind
     ledger_version: int | None
     topic_version: int | None
 
 
 class BalanceReport(msgspec.Struct, frozen=True):
-    """What differs, how many wallets were compared, and how many are on their way to the topic just
-    now.
-    """
+    """What differs, how many wallets were compared, and how many are on their way to the topic."""
 
     faults: tuple[BalanceFault, ...]
     compared: int
@@ -46,7 +49,7 @@ class BalanceReport(msgspec.Struct, frozen=True):
 
 
 class StatementLine(msgspec.Struct, frozen=True):
-    """One line of a provider's statement; a line without an amount is only looked for."""
+    """One line of a provider's statement; of a line without an amount only the event is checked."""
 
     event_id: str
     operation: str
@@ -56,7 +59,7 @@ class StatementLine(msgspec.Struct, frozen=True):
 
 
 class BookedEvent(msgspec.Struct, frozen=True):
-    """The ledger's last decision about an event and what it moved between player and house."""
+    """The ledger's last decision about an event, and what it moved between player and house."""
 
     event_id: str
     operation: str
@@ -71,12 +74,13 @@ class BookedEvent(msgspec.Struct, frozen=True):
 class StatementFault(msgspec.Struct, frozen=True):
     """An item on which provider and ledger do not agree.
 
-    MISSING: on the statement, not in the ledger. EXTRA: the reverse. DIFFERENT: another amount or
-    currency. NOT_BOOKED: the ledger knows it and has moved nothing. TWICE: more than one line of
-    the statement is this event.
+    - MISSING: on the statement, not in the ledger. EXTRA: the reverse.
+    - DIFFERENT: another amount or currency.
+    - NOT_BOOKED: the ledger knows it and has moved nothing.
+    - TWICE: more than one line of the statement is this event.
     """
 
-    what: Literal["MISSING", "EXTRA", "DIFFERENT", "NOT_BOOKED", "TWICE"]
+    what: StatementFaultKind
     event_id: str
     operation: str
     provider_tx_id: str
@@ -85,13 +89,15 @@ class StatementFault(msgspec.Struct, frozen=True):
 
 
 def compare_balances(
-    wallets: Iterable[Wallet], balances: Mapping[str, WalletBalance], published: Mapping[int, int]
+    wallets: Iterable[Wallet],
+    balances: Mapping[str, WalletBalance],
+    published: Mapping[int, int],
 ) -> BalanceReport:
-    """Hold the topic's last balances against the wallets.
+    """Compare the topic's last balances, by key, with the wallets.
 
-    `published` has to be read before the topic, and the topic before the wallets: then every wallet
-    that was moved before its partition's cursor must stand on the topic as it is, and the others
-    are on their way.
+    `published`, the cursor of each partition, has to be read before the topic, and the topic before
+    the wallets: then every wallet that was moved before its partition's cursor must be on the topic
+    as it is, and the others are on their way.
     """
     faults: list[BalanceFault] = []
     left = dict(balances)
@@ -99,24 +105,20 @@ def compare_balances(
     for wallet in wallets:
         key = f"{wallet.player_id}:{wallet.currency}"
         balance = left.pop(key, None)
-        if wallet.source_offset >= published.get(wallet.partition, 0) and (
-            balance is None or balance.version < wallet.version
-        ):
+        is_unpublished = wallet.source_offset >= published.get(wallet.partition, 0)
+        if is_unpublished and (balance is None or balance.version < wallet.version):
             in_flight += 1
             continue
         compared += 1
         what = _difference(wallet, balance)
         if what is not None:
-            faults.append(
-                BalanceFault(key, what, wallet.version, balance.version if balance else None)
-            )
+            topic_version = balance.version if balance else None
+            faults.append(BalanceFault(key, what, wallet.version, topic_version))
     faults += [BalanceFault(key, "UNKNOWN", None, balance.version) for key, balance in left.items()]
     return BalanceReport(tuple(sorted(faults, key=lambda fault: fault.key)), compared, in_flight)
 
 
-def _difference(
-    wallet: Wallet, balance: WalletBalance | None
-) -> Literal["MISSING", "OLDER", "NEWER", "DIFFERENT"] | None:
+def _difference(wallet: Wallet, balance: WalletBalance | None) -> BalanceFaultKind | None:
     if balance is None:
         return "MISSING"
     if balance.version != wallet.version:
@@ -140,37 +142,33 @@ def _difference(
 
 
 def compare_statement(
-    lines: Sequence[StatementLine], booked: Mapping[str, BookedEvent], moved: Iterable[BookedEvent]
+    lines: Sequence[StatementLine],
+    booked: Mapping[str, BookedEvent],
+    moved: Iterable[BookedEvent],
 ) -> list[StatementFault]:
-    """Hold a statement against what is booked of its events, and what its provider has `moved`
-    against it.
+    """Compare a statement with the ledger, both ways.
+
+    `booked`: what is booked of the statement's events, by event id. `moved`: every event of the
+    provider that moved money in the statement's span; those that no line names are EXTRA.
     """
     faults: list[StatementFault] = []
     seen: set[str] = set()
     for line in lines:
-        said = (
-            ""
-            if line.amount_minor is None
-            else f"{line.amount_minor} {line.currency or ''}".strip()
-        )
+        amount = "" if line.amount_minor is None else f"{line.amount_minor} {line.currency or ''}"
+        statement = amount.strip()
         if line.event_id in seen:
-            faults.append(_fault("TWICE", line, said, ""))
+            faults.append(_fault("TWICE", line, statement, ""))
             continue
         seen.add(line.event_id)
         entry = booked.get(line.event_id)
         if entry is None:
-            faults.append(_fault("MISSING", line, said, ""))
+            faults.append(_fault("MISSING", line, statement, ""))
         elif entry.outcome != Outcome.POSTED:
-            faults.append(_fault("NOT_BOOKED", line, said, f"{entry.outcome} {entry.reason}"))
-        elif line.amount_minor is not None and (
-            line.amount_minor != entry.amount_minor
-            or (
-                line.currency is not None
-                and entry.currency is not None
-                and line.currency != entry.currency
-            )
-        ):
-            faults.append(_fault("DIFFERENT", line, said, f"{entry.amount_minor} {entry.currency}"))
+            ledger = f"{entry.outcome} {entry.reason}"
+            faults.append(_fault("NOT_BOOKED", line, statement, ledger))
+        elif _differs(line, entry):
+            ledger = f"{entry.amount_minor} {entry.currency}"
+            faults.append(_fault("DIFFERENT", line, statement, ledger))
     faults += [
         _fault("EXTRA", entry, "", entry.player_id or "")
         for entry in moved
@@ -179,11 +177,18 @@ def compare_statement(
     return faults
 
 
+def _differs(line: StatementLine, entry: BookedEvent) -> bool:
+    """Return whether a line's amount or currency is another; one that is not stated is not."""
+    if line.amount_minor is None:
+        return False
+    currencies = (line.currency, entry.currency)
+    return line.amount_minor != entry.amount_minor or (
+        None not in currencies and line.currency != entry.currency
+    )
+
+
 def _fault(
-    what: Literal["MISSING", "EXTRA", "DIFFERENT", "NOT_BOOKED", "TWICE"],
-    item: StatementLine | BookedEvent,
-    statement: str,
-    ledger: str,
+    what: StatementFaultKind, item: StatementLine | BookedEvent, statement: str, ledger: str
 ) -> StatementFault:
     return StatementFault(
         what, item.event_id, item.operation, item.provider_tx_id, statement, ledger
@@ -191,25 +196,25 @@ def _fault(
 
 
 async def read_published(database: LedgerDatabase, topic: str) -> dict[int, int]:
-    """The published cursor of each partition of the log."""
+    """Return the published cursor of each partition of the log."""
     return dict(await database.query(_SQL["published"], {"consumer": CONSUMER, "topic": topic}))
 
 
 async def read_wallets(database: LedgerDatabase) -> list[Wallet]:
-    """Every wallet."""
+    """Return every wallet."""
     return [Wallet(*row) for row in await database.query(_SQL["wallets"])]
 
 
 async def read_booked_events(
     database: LedgerDatabase, event_ids: Sequence[str]
 ) -> dict[str, BookedEvent]:
-    """What is booked of these events, by event id; one that the ledger does not know is not in it."""
-    found: dict[str, BookedEvent] = {}
+    """Return what is booked of these events, by event id; without those the ledger has not."""
+    booked: dict[str, BookedEvent] = {}
     for first in range(0, len(event_ids), _PROBES_MAX):
         wanted = list(event_ids[first : first + _PROBES_MAX])
         for row in await database.query(_SQL["booked"], {"event_ids": wanted}):
-            found[row[0]] = _booked_event(row)
-    return found
+            booked[row[0]] = _booked_event(row)
+    return booked
 
 
 async def read_moved_events(
@@ -221,15 +226,18 @@ async def read_moved_events(
     from_ms: int,
     until_ms: int,
 ) -> list[BookedEvent]:
-    """Every event of a provider that moved money in a span of event time; reads all entries once."""
-    parameters = {
+    """Return every event of a provider that moved money in a span of event time.
+
+    The end is not included. Reads all entries once; `amount_minor` is 0 in the result.
+    """
+    columns = {
         "provider": provider,
         "brand": brand,
         "operations": list(operations),
         "from_ms": from_ms,
         "until_ms": until_ms,
     }
-    return [_booked_event(row) for row in await database.query(_SQL["moved_by"], parameters)]
+    return [_booked_event(row) for row in await database.query(_SQL["moved_by"], columns)]
 
 
 def _booked_event(row: Sequence[Any]) -> BookedEvent:

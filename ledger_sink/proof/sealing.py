@@ -1,8 +1,8 @@
-"""Sealing what is booked, and comparing what is in the tables with what was sealed. Works on its
-own connection.
+"""Sealing what is booked, and comparing the tables with what was sealed.
 
-The sealer follows the ledger: in one snapshot it reads how far a partition is booked, and then the
-rows up to there. It needs to read entries and transfers and to add seals, nothing else.
+Everything runs on a connection of its own. The sealer follows the ledger: in one snapshot it reads
+how far a partition is booked, and then the rows up to there. It needs to read entries and transfers
+and to add seals, nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ledger_sink.proof.seals import (
     row_digest,
     seal_hash,
 )
-from ledger_sink.store.ledger import CONSUMER
+from ledger_sink.store.groups import CONSUMER
 from ledger_sink.store.statements import statements
 from schemas.errors import Unavailable, UsageError
 
@@ -35,7 +35,7 @@ Connection = psycopg.Connection[Any]
 
 
 class SealFault(msgspec.Struct, frozen=True):
-    """Something that is not as it was sealed: where it begins, and what it is."""
+    """Something that differs from what was sealed: where it begins, and what it is."""
 
     where: str
     what: str
@@ -51,39 +51,41 @@ class _Row(msgspec.Struct, frozen=True):
 def seal_partitions(
     connection: Connection, topic: str, *, offsets_max: int = OFFSETS_PER_SEAL
 ) -> list[Seal]:
-    """Seal everything that is booked and not sealed yet; the new seals.
+    """Seal everything that is booked and not sealed yet, and return the new seals.
 
     Raises Unavailable while another sealer is at work.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        _only_one(connection)
+        _lock_sealing(connection)
         last = {seal.part: seal for seal in _seals(connection.execute(_SQL["last_seals"]))}
-        made: list[Seal] = []
-        for part, booked in connection.execute(
-            _SQL["positions"], {"consumer": CONSUMER, "topic": topic}
-        ).fetchall():
-            seal = last.get(part)
+        new: list[Seal] = []
+        for partition, booked in _positions(connection, topic).items():
+            seal = last.get(partition)
             while (begin := seal.next_offset if seal else 0) < booked:
                 end = min(begin + offsets_max, booked)
-                seal = new_seal(
-                    seal, part, end, (row.digest for row in _rows(connection, part, begin, end))
-                )
-                connection.execute(
-                    _SQL["insert_seal"], msgspec.to_builtins(seal, builtin_types=(bytes,))
-                )
-                made.append(seal)
-    return made
+                rows = _rows(connection, partition, begin, end)
+                seal = new_seal(seal, partition, end, (row.digest for row in rows))
+                columns = msgspec.to_builtins(seal, builtin_types=(bytes,))
+                connection.execute(_SQL["insert_seal"], columns)
+                new.append(seal)
+    return new
 
 
-def _only_one(connection: Connection) -> None:
+def _lock_sealing(connection: Connection) -> None:
     [(is_ours,)] = connection.execute(_SQL["only_one"]).fetchall()
     if not is_ours:
         raise Unavailable("another sealer is at work on this ledger: one is enough")
 
 
+def _positions(connection: Connection, topic: str) -> dict[int, int]:
+    """Return how far each partition is booked, in the order of partitions."""
+    columns = {"consumer": CONSUMER, "topic": topic}
+    return dict(connection.execute(_SQL["positions"], columns).fetchall())
+
+
 def last_seals(connection: Connection) -> tuple[SealReference, ...]:
-    """The last seal of each partition, for a checkpoint."""
+    """Return the last seal of each partition, for a checkpoint."""
     return tuple(
         SealReference(seal.part, seal.number, seal.next_offset, seal.hash.hex())
         for seal in _seals(connection.execute(_SQL["last_seals"]))
@@ -91,7 +93,7 @@ def last_seals(connection: Connection) -> tuple[SealReference, ...]:
 
 
 def cluster_of(connection: Connection) -> str:
-    """The cluster whose log this ledger books; empty before the first worker has come."""
+    """Return the cluster whose log this ledger books; empty before the first worker has come."""
     [(cluster_id,)] = connection.execute(_SQL["cluster"]).fetchall() or [("",)]
     return str(cluster_id)
 
@@ -99,42 +101,41 @@ def cluster_of(connection: Connection) -> str:
 def find_seal_faults(
     connection: Connection, topic: str, checkpoints: Iterable[Checkpoint]
 ) -> Iterator[SealFault]:
-    """What is not as it was sealed, partition by partition in the order of the log; reads
-    everything once.
+    """Yield what differs from what was sealed, by partition, in the order of the log.
+
+    Reads everything once. Raises UsageError for seals of another release's form.
     """
-    positions = dict(
-        connection.execute(_SQL["positions"], {"consumer": CONSUMER, "topic": topic}).fetchall()
-    )
-    known: dict[tuple[int, int], Seal] = {}
-    for (part,) in connection.execute(_SQL["sealed_parts"]).fetchall():
+    positions = _positions(connection, topic)
+    seals: dict[tuple[int, int], Seal] = {}
+    for (partition,) in connection.execute(_SQL["sealed_parts"]).fetchall():
         previous: Seal | None = None
-        for seal in _seals(connection.execute(_SQL["seals"], {"part": part})):
-            known[part, seal.number] = seal
+        for seal in _seals(connection.execute(_SQL["seals"], {"part": partition})):
+            seals[partition, seal.number] = seal
             fault = _broken_seal(seal, previous) or _changed_rows(connection, seal)
             if fault is not None:
                 yield fault
-                break  # what follows in this partition hangs on it
+                break  # what follows in this partition depends on it
             previous = seal
-        if previous is not None and previous.next_offset > positions.get(part, 0):
-            where = f"{topic}-{part}@{positions.get(part, 0)}"
-            yield SealFault(
-                where, f"the position was set back: it was sealed up to {previous.next_offset}"
-            )
-    yield from _behind_positions(connection, topic, positions)
-    yield from _closed_otherwise(connection, topic)
-    yield from _not_as_witnessed(topic, known, checkpoints)
+        booked = positions.get(partition, 0)
+        if previous is not None and previous.next_offset > booked:
+            where = f"{topic}-{partition}@{booked}"
+            what = f"the position was set back: it was sealed up to {previous.next_offset}"
+            yield SealFault(where, what)
+    yield from _rows_beyond_positions(connection, topic, positions)
+    yield from _closing_faults(connection, topic)
+    yield from _checkpoint_faults(topic, seals, checkpoints)
 
 
 def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
     where = f"seal {seal.part}#{seal.number}"
     number, begin = (previous.number + 1, previous.next_offset) if previous else (1, 0)
     if (seal.number, seal.from_offset) != (number, begin):
-        return SealFault(
-            where, f"it does not continue seal {seal.part}#{number - 1}, which ends at {begin}"
-        )
+        before = f"seal {seal.part}#{number - 1}"
+        return SealFault(where, f"it does not continue {before}, which ends at {begin}")
     if seal.form != FORM:
         raise UsageError(
-            f"{where} has the form {seal.form}, this release knows {FORM}: verify with the one that sealed"
+            f"{where} has the form {seal.form}, this release knows {FORM}: verify with the release"
+            " that sealed it"
         )
     if seal.hash != seal_hash(seal, previous.hash if previous else GENESIS_HASH):
         return SealFault(where, "its hash is not that of its digests: the seal itself was changed")
@@ -142,96 +143,94 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
 
 
 def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
+    """Return the first row of a seal that was changed, deleted or added."""
     rows = list(_rows(connection, seal.part, seal.from_offset, seal.next_offset))
-    sealed = [
-        seal.digests[at : at + DIGEST_BYTES] for at in range(0, len(seal.digests), DIGEST_BYTES)
-    ]
-    if [row.digest for row in rows] == sealed:
+    starts = range(0, len(seal.digests), DIGEST_BYTES)
+    digests = [seal.digests[start : start + DIGEST_BYTES] for start in starts]
+    if [row.digest for row in rows] == digests:
         return None
-    same = next(
-        (at for at, row in enumerate(rows[: len(sealed)]) if row.digest != sealed[at]),
-        min(len(rows), len(sealed)),
-    )
-    there = {row.digest for row in rows}
-    stretch = f"seal {seal.part}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
-    if same < len(sealed) and len(rows) < len(sealed) and sealed[same] not in there:
-        behind = rows[same - 1].name if same else f"the beginning of {stretch}"
-        return SealFault(
-            f"behind {behind}",
-            f"{len(sealed) - len(rows)} of {len(sealed)} sealed rows are gone; {stretch}",
-        )
-    row = rows[same]
-    if row.digest not in sealed and len(rows) > len(sealed):
-        return SealFault(row.name, f"it was not there when it was sealed; {stretch}")
-    return SealFault(row.name, f"it is not as it was sealed; {stretch}")
+    count = min(len(rows), len(digests))
+    first = next((n for n in range(count) if rows[n].digest != digests[n]), count)
+    present = {row.digest for row in rows}
+    seal_text = f"seal {seal.part}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
+    missing = len(digests) - len(rows)
+    if first < len(digests) and missing > 0 and digests[first] not in present:
+        behind = rows[first - 1].name if first else f"the beginning of {seal_text}"
+        what = f"{missing} of {len(digests)} sealed rows are gone; {seal_text}"
+        return SealFault(f"behind {behind}", what)
+    row = rows[first]
+    if row.digest not in digests and missing < 0:
+        return SealFault(row.name, f"it was not there when it was sealed; {seal_text}")
+    return SealFault(row.name, f"it is not as it was sealed; {seal_text}")
 
 
-def _behind_positions(
+def _rows_beyond_positions(
     connection: Connection, topic: str, positions: dict[int, int]
 ) -> Iterator[SealFault]:
-    for part, booked in positions.items():
-        for table, event_id, offset in connection.execute(
-            _SQL["beyond"], {"part": part, "next": booked}
-        ).fetchall():
-            yield SealFault(
-                f"{table} of event {event_id}",
-                f"it is from {topic}-{part}@{offset}, booked is up to {booked}",
-            )
-    for table, event_id, part, offset in connection.execute(
-        _SQL["strangers"], {"parts": list(positions)}
-    ).fetchall():
-        yield SealFault(
-            f"{table} of event {event_id}",
-            f"it is from {topic}-{part}@{offset}, which is not this ledger's",
-        )
+    """Yield rows from where the ledger has not been yet, or not at all."""
+    for partition, booked in positions.items():
+        columns = {"part": partition, "next": booked}
+        for table, event_id, offset in connection.execute(_SQL["beyond"], columns).fetchall():
+            where = f"{table} of event {event_id}"
+            what = f"it is from {topic}-{partition}@{offset}, booked is up to {booked}"
+            yield SealFault(where, what)
+    columns_of_all = {"parts": list(positions)}
+    rows = connection.execute(_SQL["strangers"], columns_of_all).fetchall()
+    for table, event_id, partition, offset in rows:
+        what = f"it is from {topic}-{partition}@{offset}, which is not this ledger's"
+        yield SealFault(f"{table} of event {event_id}", what)
 
 
-def _closed_otherwise(connection: Connection, topic: str) -> Iterator[SealFault]:
-    """Where the closings are not what the entries, which are sealed, say that they have closed."""
-    for event_id, by_event_id, part, offset in connection.execute(_SQL["open_again"]).fetchall():
+def _closing_faults(connection: Connection, topic: str) -> Iterator[SealFault]:
+    """Yield closings that differ from what the sealed entries state that they have closed."""
+    rows = connection.execute(_SQL["open_again"]).fetchall()
+    for event_id, by_event_id, partition, offset in rows:
         yield SealFault(
             f"closing of event {event_id}",
-            f"it is gone, or ends nothing any more: event {by_event_id} at {topic}-{part}@{offset} says it is closed",
+            f"it is gone, or ends nothing any more: event {by_event_id} at"
+            f" {topic}-{partition}@{offset} says it is closed",
         )
-    for event_id, action, part, offset in connection.execute(_SQL["closed_by_nothing"]).fetchall():
-        yield SealFault(
-            f"closing of event {event_id}",
-            f"no entry of {topic}-{part}@{offset} has closed it as {action}",
-        )
+    rows = connection.execute(_SQL["closed_by_nothing"]).fetchall()
+    for event_id, action, partition, offset in rows:
+        what = f"no entry of {topic}-{partition}@{offset} has closed it as {action}"
+        yield SealFault(f"closing of event {event_id}", what)
 
 
-def _not_as_witnessed(
-    topic: str, known: dict[tuple[int, int], Seal], checkpoints: Iterable[Checkpoint]
+def _checkpoint_faults(
+    topic: str, seals: dict[tuple[int, int], Seal], checkpoints: Iterable[Checkpoint]
 ) -> Iterator[SealFault]:
-    told: set[int] = set()
+    """Yield the first seal of each partition that a checkpoint names with another hash."""
+    reported: set[int] = set()
     for checkpoint in checkpoints:
-        for sealed in checkpoint.seals:
-            seal = known.get((sealed.part, sealed.number))
-            if sealed.part in told or (seal is not None and seal.hash.hex() == sealed.hash):
+        for reference in checkpoint.seals:
+            partition, number = reference.part, reference.number
+            seal = seals.get((partition, number))
+            is_same = seal is not None and seal.hash.hex() == reference.hash
+            if partition in reported or is_same:
                 continue
-            told.add(sealed.part)
-            where = f"{topic}-{sealed.part}@{sealed.next_offset}"
-            what = "is gone" if seal is None else "is another"
-            yield SealFault(
-                where,
-                f"seal {sealed.part}#{sealed.number} {what} than in checkpoint {checkpoint.number} of {checkpoint.at}",
-            )
+            reported.add(partition)
+            named = f"checkpoint {checkpoint.number} of {checkpoint.at}"
+            what = f"is gone: {named} names it"
+            if seal is not None:
+                what = f"differs from that in {named}"
+            where = f"{topic}-{partition}@{reference.next_offset}"
+            yield SealFault(where, f"seal {partition}#{number} {what}")
 
 
 def _seals(rows: Iterable[Sequence[Any]]) -> Iterator[Seal]:
-    for part, number, form, first, after, digests, digest in rows:
-        yield Seal(part, number, form, first, after, bytes(digests), bytes(digest))
+    for partition, number, form, first, after, digests, digest in rows:
+        yield Seal(partition, number, form, first, after, bytes(digests), bytes(digest))
 
 
-def _rows(connection: Connection, part: int, first: int, after: int) -> Iterator[_Row]:
-    stretch = {"part": part, "first": first, "next": after}
+def _rows(connection: Connection, partition: int, first: int, after: int) -> Iterator[_Row]:
+    columns = {"part": partition, "first": first, "next": after}
     entries = [
         _Row("entry", row[19], f"entry {row[0]} decision {row[1]}", row_digest("entry", row))
-        for row in connection.execute(_SQL["entries"], stretch)
+        for row in connection.execute(_SQL["entries"], columns)
     ]
     transfers = [
         _Row("transfer", row[12], _transfer_name(row), row_digest("transfer", row))
-        for row in connection.execute(_SQL["transfers"], stretch)
+        for row in connection.execute(_SQL["transfers"], columns)
     ]
     yield from sorted((*entries, *transfers), key=lambda row: (row.offset, row.table))
 

@@ -1,11 +1,12 @@
-"""Seals: hashes that chain what the ledger has booked, so that a row that is changed later is
-found. Pure.
+"""Seals: hashes that chain what the ledger has booked, so that a later change of a row is found.
 
-A seal covers the entries and transfers of a stretch of one log partition. It keeps a digest of each
+A seal covers the entries and transfers of a range of one log partition. It keeps a digest of each
 row, in the order of the log, and a hash over them and over the seal before it. A checkpoint names
 the last seal of every partition, continues the checkpoint before it, and is signed with Ed25519
-(RFC 8032). Whoever can write to the database can make new seals, but none that fit a checkpoint
-that is elsewhere: on a topic, in a file, with an auditor.
+(RFC 8032). An attacker with write access to the database can make new seals, but none that fit a
+checkpoint that is stored elsewhere: on a topic, in a file, with an auditor.
+
+This module reads no database and no clock.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ GENESIS_HASH: Final = bytes(32)
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """What the rows of `[from_offset, next_offset)` of a partition were."""
+    """The digests of the rows of `[from_offset, next_offset)` of a partition, and their hash."""
 
     part: int
     number: int
@@ -78,7 +79,7 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
     signature: str
 
     def content(self) -> Checkpoint:
-        """What it says. Raises msgspec.DecodeError for what is no checkpoint."""
+        """Return the checkpoint. Raises msgspec.DecodeError for what is not a checkpoint."""
         return msgspec.json.decode(self.checkpoint, type=Checkpoint)
 
     @property
@@ -88,37 +89,46 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
 
 
 def row_digest(table: str, row: Sequence[Any]) -> bytes:
-    """The digest of a row: of its table's name and its columns as JSON, which tells 1 from "1" and
-    None from "".
+    """Return the digest of a row: of its table's name and its columns as JSON.
+
+    JSON distinguishes 1 from "1" and None from "".
     """
     return hashlib.sha256(msgspec.json.encode((table, *row))).digest()[:DIGEST_BYTES]
 
 
 def seal_hash(seal: Seal, previous: bytes) -> bytes:
-    """The hash that chains a seal to the one before it."""
-    head = (seal.part, seal.number, seal.form, seal.from_offset, seal.next_offset, previous.hex())
+    """Return the hash that chains a seal to the one before it."""
+    head = (
+        seal.part,
+        seal.number,
+        seal.form,
+        seal.from_offset,
+        seal.next_offset,
+        previous.hex(),
+    )
     return hashlib.sha256(msgspec.json.encode(head) + seal.digests).digest()
 
 
-def new_seal(last: Seal | None, part: int, next_offset: int, digests: Iterable[bytes]) -> Seal:
-    """The seal that continues a partition's last one (None: the first) up to an offset, not
-    included.
+def new_seal(last: Seal | None, partition: int, next_offset: int, digests: Iterable[bytes]) -> Seal:
+    """Return the seal that continues a partition's last one up to an offset, not included.
+
+    `last` is None for the first seal.
     """
     number = last.number + 1 if last else 1
-    seal = Seal(
-        part, number, FORM, last.next_offset if last else 0, next_offset, b"".join(digests), b""
-    )
-    return msgspec.structs.replace(seal, hash=seal_hash(seal, last.hash if last else GENESIS_HASH))
+    begin = last.next_offset if last else 0
+    seal = Seal(partition, number, FORM, begin, next_offset, b"".join(digests), b"")
+    previous = last.hash if last else GENESIS_HASH
+    return msgspec.structs.replace(seal, hash=seal_hash(seal, previous))
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> SignedCheckpoint:
-    """A checkpoint in the form in which it is kept elsewhere."""
+    """Return a checkpoint in the form in which it is stored elsewhere."""
     body = msgspec.json.encode(checkpoint)
     return SignedCheckpoint(body.decode(), key.sign(body).hex())
 
 
 def is_signature_valid(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
-    """Whether the holder of the private key signed exactly this."""
+    """Return whether the holder of the private key has signed exactly this checkpoint."""
     try:
         key.verify(bytes.fromhex(signed.signature), signed.checkpoint.encode())
     except (ValueError, InvalidSignature):
@@ -127,26 +137,31 @@ def is_signature_valid(signed: SignedCheckpoint, key: Ed25519PublicKey) -> bool:
 
 
 def load_private_key(pem: bytes) -> Ed25519PrivateKey:
-    """A key to sign with. Raises UsageError for anything but an unencrypted Ed25519 key in PEM."""
+    """Return a key to sign with.
+
+    Raises UsageError for anything but an unencrypted Ed25519 key in PEM.
+    """
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(
-            "that is no Ed25519 private key in PEM: `pitboss ledger seal --new-key FILE` makes one"
+            "the file does not hold an unencrypted Ed25519 private key in PEM:"
+            " `pitboss ledger seal --new-key FILE` makes one"
         )
     return key
 
 
 def load_public_key(pem: bytes) -> Ed25519PublicKey:
-    """A key to verify with. Raises UsageError for anything but an Ed25519 public key in PEM."""
+    """Return a key to verify with. Raises UsageError for anything but an Ed25519 key in PEM."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(
-            "that is no Ed25519 public key in PEM: `pitboss ledger seal --new-key FILE` wrote FILE.pub"
+            "the file does not hold an Ed25519 public key in PEM:"
+            " `pitboss ledger seal --new-key FILE` wrote FILE.pub"
         )
     return key

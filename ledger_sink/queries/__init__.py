@@ -1,0 +1,1 @@
+"""Questions to the ledger's tables for operators and reports. Nothing is written."""

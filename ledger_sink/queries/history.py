@@ -1,7 +1,6 @@
-"""A wallet's past, read from the ledger's own rows: what it held at any place of the log, and what
-moved it.
+"""A wallet's past from the ledger's own rows: its balances at any position, and what moved them.
 
-Every question is a probe of a table's key, so it costs the same in the first month and in the tenth
+Every query is a probe of a table's key, so it costs the same in the first month and in the tenth
 year. Money is in minor units with the currency's number of decimals beside it, times are epoch
 milliseconds.
 """
@@ -21,14 +20,15 @@ LAST_VERSION: Final = 2**63 - 1
 
 
 class MonthAway(UsageError):
-    """What would have to be read is in a month that was moved away from the tables."""
+    """The rows that a question needs are in a month that was moved away from the tables."""
 
     code: ClassVar[str] = "MONTH_AWAY"
 
 
 class WalletAt(msgspec.Struct, frozen=True):
-    """A wallet as it stood behind one transfer; `available` is cash and bonus, `balance` is all
-    three.
+    """A wallet as it stood after one transfer.
+
+    `available` is cash and bonus, `balance` is all three.
     """
 
     currency: str
@@ -120,7 +120,7 @@ class EventDecision(msgspec.Struct, frozen=True):
 
 
 class EventClosing(msgspec.Struct, frozen=True):
-    """Why an event counts no more."""
+    """What has closed an event, and how."""
 
     player_id: str
     action: str
@@ -130,7 +130,7 @@ class EventClosing(msgspec.Struct, frozen=True):
 
 
 class RepeatedAttempt(msgspec.Struct, frozen=True):
-    """A further attempt of an event and what it heard."""
+    """A further attempt of an event and the answer to it."""
 
     attempt_topic: str
     attempt_part: int
@@ -144,7 +144,7 @@ class RepeatedAttempt(msgspec.Struct, frozen=True):
 
 
 class EventHistory(msgspec.Struct, frozen=True):
-    """All that the ledger knows of one event."""
+    """Everything that the ledger holds about one event."""
 
     decisions: tuple[EventDecision, ...]
     closed_by: tuple[EventClosing, ...]
@@ -152,7 +152,7 @@ class EventHistory(msgspec.Struct, frozen=True):
 
 
 class RoundEvent(msgspec.Struct, frozen=True):
-    """One decision about an event of a round; `closed` says what became of it since."""
+    """One decision about an event of a round; `closed` is how the event was closed since."""
 
     event_id: str
     decision: int
@@ -175,37 +175,35 @@ class RoundEvent(msgspec.Struct, frozen=True):
 
 
 async def current_wallets(database: LedgerDatabase, player_id: str) -> list[WalletAt]:
-    """A player's wallets as they are now, by currency."""
+    """Return a player's wallets as they are now, by currency."""
     return await _read(database, _SQL["wallets"], WalletAt, player=player_id)
 
 
 async def wallets_before(
     database: LedgerDatabase, player_id: str, next_offset: int
 ) -> list[WalletAt]:
-    """A player's wallets once the log was booked up to, not including, an offset of the player's
-    partition.
+    """Return a player's wallets once the log was booked up to an offset, which is not included.
 
-    Raises MonthAway where a wallet may have stood at a version that is not in the tables: no answer
-    is better than one that leaves a wallet out, or tells an older balance.
+    The offset is one of the player's partition. Raises MonthAway where a wallet may have stood at a
+    version that is not in the tables: no answer is better than one that leaves a wallet out, or
+    states an older balance.
     """
-    found = await database.query(
-        _SQL["wallets_at"], {"player": player_id, "next_offset": next_offset}
-    )
-    for is_known, currency, _, version, *_ in found:
+    columns = {"player": player_id, "next_offset": next_offset}
+    rows = await database.query(_SQL["wallets_at"], columns)
+    for is_known, currency, _, version, *_ in rows:
         if not is_known:
-            await _not_known(database, f"{player_id}:{currency}", version)
-    return [WalletAt(*wallet) for _, *wallet in found if wallet[2]]
+            await _raise_month_away(database, f"{player_id}:{currency}", version)
+    return [WalletAt(*wallet) for _, *wallet in rows if wallet[2]]
 
 
-async def _not_known(database: LedgerDatabase, wallet: str, version: int) -> NoReturn:
+async def _raise_month_away(database: LedgerDatabase, wallet: str, version: int) -> NoReturn:
     away = [str(month) for (month,) in await database.query(_SQL["months_away"])]
-    where = f"wallet {wallet}: what moved it behind version {version} is not in the tables"
+    where = f"wallet {wallet}: what moved it after version {version} is not in the tables"
     if not away:
-        raise MonthAway(
-            f"{where}, and no month was moved away: see what `pitboss ledger verify` says"
-        )
+        raise MonthAway(f"{where}, and no month was moved away: run `pitboss ledger verify`")
     raise MonthAway(
-        f"{where}: that month is away. `pitboss ledger months back` brings it back; away: {', '.join(away)}"
+        f"{where}: that month is away. `pitboss ledger months back` brings it back; away:"
+        f" {', '.join(away)}"
     )
 
 
@@ -217,7 +215,7 @@ async def movements(
     before_version: int = LAST_VERSION,
     count: int = 50,
 ) -> list[Movement]:
-    """What moved a wallet, newest first, below a version."""
+    """Return what moved a wallet below a version, newest first, at most `count` movements."""
     return await _read(
         database,
         _SQL["movements"],
@@ -232,18 +230,19 @@ async def movements(
 async def event_history(
     database: LedgerDatabase, event_id: str, *, repeats_max: int = 100
 ) -> EventHistory:
-    """Every decision about an event, what it moved, what closed it, and its repeats; empty for an
-    unknown one.
+    """Return every decision about an event, what it moved, what closed it, and its repeats.
+
+    Empty for an unknown event.
     """
     decisions = [
         msgspec.structs.replace(decision, moved=tuple(await _moved_by(database, decision)))
         for decision in await _read(database, _SQL["entries"], EventDecision, event_id=event_id)
     ]
-    closed = await _read(database, _SQL["closings"], EventClosing, event_id=event_id)
+    closings = await _read(database, _SQL["closings"], EventClosing, event_id=event_id)
     repeats = await _read(
         database, _SQL["repeats"], RepeatedAttempt, event_id=event_id, count=repeats_max
     )
-    return EventHistory(tuple(decisions), tuple(closed), tuple(repeats))
+    return EventHistory(tuple(decisions), tuple(closings), tuple(repeats))
 
 
 async def round_events(
@@ -254,16 +253,14 @@ async def round_events(
     player_id: str | None = None,
     count: int = 1_000,
 ) -> list[RoundEvent]:
-    """The events that name a round, in the order of the log within a partition.
+    """Return the events that name a round, in the order of the log within a partition.
 
-    With a player only what moved that player's money, found by key; without one all entries are
-    read.
+    With a player only what moved that player's money, by key; without one all entries are read.
     """
     if player_id is not None:
-        statement = _SQL["round_of_player"]
         return await _read(
             database,
-            statement,
+            _SQL["round_of_player"],
             RoundEvent,
             round_id=round_id,
             provider=provider,
@@ -272,9 +269,8 @@ async def round_events(
         )
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
-        cursor = await connection.execute(
-            _SQL["round"], {"round_id": round_id, "provider": provider, "count": count}
-        )
+        columns = {"round_id": round_id, "provider": provider, "count": count}
+        cursor = await connection.execute(_SQL["round"], columns)
         return [RoundEvent(*row) for row in await cursor.fetchall()]
 
 
@@ -297,4 +293,5 @@ async def _moved_by(database: LedgerDatabase, decision: EventDecision) -> list[D
 async def _read(
     database: LedgerDatabase, statement: LiteralString, row: type[Any], **parameters: Any
 ) -> list[Any]:
+    """Return the rows of a statement as values of a type."""
     return [row(*values) for values in await database.query(statement, parameters)]

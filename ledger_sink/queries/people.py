@@ -1,6 +1,4 @@
-"""What people ask the ledger's tables: how a player stands, what waits for a second person, who
-owes us.
-"""
+"""What operators look up in the ledger's tables: a player, open proposals, debts."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ _SQL = statements("people")
 
 
 class PlayerView(msgspec.Struct, frozen=True):
-    """A player's wallets, and what the log says of the player besides."""
+    """A player's wallets, and what the log states about the player besides."""
 
     player_id: str
     wallets: list[Wallet]
@@ -22,31 +20,32 @@ class PlayerView(msgspec.Struct, frozen=True):
 
 
 async def read_player(database: LedgerDatabase, player_id: str) -> PlayerView:
-    """How a player stands now.
+    """Return how a player stands now.
 
     A player that the ledger has never seen has no wallets and an empty state.
     """
-    asked = {"player": player_id}
-    rows = await database.query(_SQL["wallets_of_player"], asked)
-    states = await database.query(_SQL["state_of_player"], asked)
+    columns = {"player": player_id}
+    rows = await database.query(_SQL["wallets_of_player"], columns)
+    states = await database.query(_SQL["state_of_player"], columns)
     wallets = [Wallet(player_id, *row) for row in rows]
-    return PlayerView(
-        player_id, wallets, PlayerState(*states[0]) if states else PlayerState(player_id)
-    )
+    state = PlayerState(*states[0]) if states else PlayerState(player_id)
+    return PlayerView(player_id, wallets, state)
 
 
 async def read_open_proposals(
     database: LedgerDatabase, event_id: str | None = None
 ) -> list[Proposal]:
-    """Adjustments that nobody has approved yet, oldest first; or the one with this event id, if it
-    is open.
+    """Return adjustments that are not approved yet, oldest first.
+
+    With an event id only that one, if it is open.
     """
-    rows = await database.query(_SQL["read_open_proposals"], {"event_id": event_id})
+    rows = await database.query(_SQL["open_proposals"], {"event_id": event_id})
     return [Proposal(*row) for row in rows]
 
 
 async def read_debts(database: LedgerDatabase) -> list[Wallet]:
-    """Wallets with an account below zero, the largest debt first, each in its own currency's minor
-    units.
+    """Return wallets with an account below zero, the largest debt first.
+
+    Debts are compared by minor units, each in its wallet's own currency.
     """
     return [Wallet(*row) for row in await database.query(_SQL["debts"])]

@@ -1,11 +1,10 @@
-"""What was bet, won and given away, by provider, game, brand, region and day, with the proof that
-it is the ledger's.
+"""What was bet, won and given away, with the proof that it is what the ledger holds.
 
-Gross gaming revenue is what the games kept: bets less wins less contributions to jackpots, with
-rolled back bets and wins taken off. Summed over all groups it is what the accounts of the providers
-gained; the jackpots' contributions less what they paid is what the pools gained; the bonus cost is
-what the promotions' accounts lost. Amounts are in minor units, sums without limit. A day is a UTC
-day of event time.
+By provider, game, brand, region and day. Gross gaming revenue is what the games kept: bets less
+wins less contributions to jackpots, with bets and wins that were rolled back taken off. Over all
+groups it is what the accounts of the providers gained; the jackpots' contributions less what they
+paid is what the pools gained; the bonus cost is what the promotions' accounts lost. Amounts are in
+minor units, sums without limit. A day is a UTC day of event time.
 """
 
 from __future__ import annotations
@@ -25,8 +24,9 @@ _SQL: Final = statements("report")
 
 
 class ReportRow(msgspec.Struct, frozen=True):
-    """One group; a dimension that was not asked for is None, and so is one that its events do not
-    name.
+    """One group of a report.
+
+    A dimension that was not requested is None, and so is one that the group's events do not name.
     """
 
     provider: str | None
@@ -49,10 +49,7 @@ class ReportRow(msgspec.Struct, frozen=True):
 
 
 class AccountMismatch(msgspec.Struct, frozen=True):
-    """A sum of the report that is not what the house's accounts say.
-
-    There is none, or the ledger has a fault.
-    """
+    """A sum of the report that differs from what the house's accounts gained: a ledger fault."""
 
     account: str
     currency: str
@@ -61,7 +58,7 @@ class AccountMismatch(msgspec.Struct, frozen=True):
 
 
 class RevenueReport(msgspec.Struct, frozen=True):
-    """The groups, and where their sums differ from the ledger's accounts."""
+    """The groups of a report, and where their sums differ from the ledger's accounts."""
 
     rows: tuple[ReportRow, ...]
     mismatches: tuple[AccountMismatch, ...]
@@ -74,7 +71,7 @@ async def make_report(
     from_ms: int = ALWAYS_MS[0],
     until_ms: int = ALWAYS_MS[1],
 ) -> RevenueReport:
-    """The report of a span of event time, the end not included.
+    """Return the report of a span of event time, the end not included.
 
     Raises UsageError for an unknown dimension.
     """
@@ -88,33 +85,28 @@ async def make_report(
         # Both statements have to see the same rows while the ledger goes on.
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         await connection.execute("SET LOCAL statement_timeout = 0")
-        groups = await (
-            await connection.execute(_SQL["totals"], {"by": list(by), **span})
-        ).fetchall()
-        house = await (await connection.execute(_SQL["house"], span)).fetchall()
-    rows = tuple(_row(values) for values in groups)
-    return RevenueReport(
-        rows,
-        tuple(
-            find_mismatches(
-                rows, {(account, currency): int(sum_) for account, currency, sum_ in house}
-            )
-        ),
-    )
+        cursor = await connection.execute(_SQL["totals"], {"by": list(by), **span})
+        rows = tuple(_row(values) for values in await cursor.fetchall())
+        cursor = await connection.execute(_SQL["house"], span)
+        house = await cursor.fetchall()
+    gains = {(account, currency): int(gained) for account, currency, gained in house}
+    return RevenueReport(rows, tuple(find_mismatches(rows, gains)))
 
 
 def _row(values: Sequence[str | int | None]) -> ReportRow:
     *group, currency, bets, wins, contributions, jackpots, bonus, transfers = values
-    numbers = [
-        int(number or 0) for number in (bets, wins, contributions, jackpots, bonus, transfers)
-    ]
-    return ReportRow(*group, currency, *numbers)  # type: ignore[call-arg, arg-type]  # as the statement lists them
+    numbers = (bets, wins, contributions, jackpots, bonus, transfers)
+    counts = [int(number or 0) for number in numbers]
+    return ReportRow(*group, currency, *counts)  # type: ignore[call-arg, arg-type]  # as the statement lists them
 
 
 def find_mismatches(
     rows: Iterable[ReportRow], house: Mapping[tuple[str, str], int]
 ) -> list[AccountMismatch]:
-    """Where the sums of the rows are not what the accounts gained, by account class and currency."""
+    """Return where the sums of the rows differ from what the accounts gained.
+
+    `house`: the gain by class of account and currency.
+    """
     reported: dict[tuple[str, str], int] = {}
     for row in rows:
         for account, gained in (

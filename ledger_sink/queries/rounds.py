@@ -1,5 +1,4 @@
-"""Rounds that nobody has ended, and what the sweeper proposes about those that are too old. Pure
-but for one query.
+"""Open rounds, and what the sweeper proposes about those that are too old.
 
 100HP leaves it to the wallet to roll a bet back after two weeks without a deposit or a rollback
 (Operator API 2.7.0). A proposal is an event of the log like any other: the ledger decides it in the
@@ -36,8 +35,9 @@ _SQL = statements("rounds")
 
 
 class OpenBet(msgspec.Struct, frozen=True):
-    """A booked bet that nothing has ended; `staked_minor` is what it took, `part` and
-    `source_offset` its place.
+    """A booked bet that nothing has ended.
+
+    `staked_minor` is what it took; `partition` and `source_offset` are its position in the log.
     """
 
     event_id: str
@@ -58,7 +58,7 @@ class OpenBet(msgspec.Struct, frozen=True):
 
 
 class OpenRound(msgspec.Struct, frozen=True):
-    """A player's open bets of one round; bets without a round are one each."""
+    """A player's open bets of one round; a bet without a round is one of its own."""
 
     bets: tuple[OpenBet, ...]
 
@@ -79,42 +79,35 @@ async def read_open_rounds(
     provider: str | None = None,
     player_id: str | None = None,
 ) -> list[OpenRound]:
-    """Rounds with an open bet from before `until_ms`, oldest first.
+    """Return rounds with an open bet up to `until_ms`, oldest first.
 
-    Reads all entries: it is a report.
+    It is a report: all entries are read.
     """
-    asked = {"until_ms": until_ms, "provider": provider, "player": player_id}
+    columns = {"until_ms": until_ms, "provider": provider, "player": player_id}
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
-        cursor = await connection.execute(_SQL["open_bets"], asked)
+        cursor = await connection.execute(_SQL["open_bets"], columns)
         return group_into_rounds(OpenBet(*row) for row in await cursor.fetchall())
 
 
 def group_into_rounds(bets: Iterable[OpenBet]) -> list[OpenRound]:
-    """The bets gathered into their rounds, oldest round first."""
+    """Return the bets by round, oldest round first."""
 
     def key(bet: OpenBet) -> tuple[str, ...]:
-        return (
-            bet.brand,
-            bet.provider,
-            bet.player_id,
-            bet.round_id or "",
-            "" if bet.round_id else bet.event_id,
-        )
+        alone = "" if bet.round_id else bet.event_id
+        return (bet.brand, bet.provider, bet.player_id, bet.round_id or "", alone)
 
     rounds = [OpenRound(tuple(group)) for _, group in groupby(sorted(bets, key=key), key)]
-    return sorted(rounds, key=lambda found: (found.opened_at_ms, found.bets[0].event_id))
+    return sorted(rounds, key=lambda one: (one.opened_at_ms, one.bets[0].event_id))
 
 
 def overdue_action(
-    found: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int
+    open_round: OpenRound, policies: Mapping[str, LedgerPolicy], now_ms: int
 ) -> str | None:
-    """ROLLBACK or CLOSE where the provider's policy says that the round is too old now; None where
-    it may stay.
-    """
-    policy = policies.get(found.bets[0].provider, DEFAULT_POLICY)
-    most = policy.open_round_max_age_ms
-    if most is None or now_ms - found.opened_at_ms < most:
+    """Return ROLLBACK or CLOSE if the provider's policy says that the round is too old, or None."""
+    policy = policies.get(open_round.bets[0].provider, DEFAULT_POLICY)
+    age_max_ms = policy.open_round_max_age_ms
+    if age_max_ms is None or now_ms - open_round.opened_at_ms < age_max_ms:
         return None
     return policy.open_round_action
 
@@ -126,16 +119,16 @@ def propose_endings(
     actor: str,
     log_topic: str,
 ) -> list[WalletTransaction]:
-    """The events that end what is too old: one a bet to be rolled back, one a round to be closed.
+    """Return the events that end what is too old: one for each bet to roll back or round to close.
 
-    Swept again, a round gives the same events under the same ids, so two sweepers do no harm.
+    Another sweep of a round makes the same events under the same ids, so two sweepers do no harm.
     """
     events: list[WalletTransaction] = []
-    for found in rounds:
-        action = overdue_action(found, policies, now_ms)
+    for open_round in rounds:
+        action = overdue_action(open_round, policies, now_ms)
         if action is None:
             continue
-        bets = found.bets if action == "ROLLBACK" else found.bets[:1]
+        bets = open_round.bets if action == "ROLLBACK" else open_round.bets[:1]
         events += [_proposal(bet, action, now_ms, actor, log_topic) for bet in bets]
     return events
 
@@ -145,7 +138,7 @@ def _proposal(
 ) -> WalletTransaction:
     is_rollback = action == "ROLLBACK"
     operation = ROLLBACK_OPERATION if is_rollback else CLOSE_OPERATION
-    # Of one provider's ids only together with the operation one is unique (100HP, Play'n GO).
+    # Some providers' ids are unique only together with the operation (100HP, Play'n GO).
     tx_id = f"{bet.operation}:{bet.provider_tx_id}"
     legs = [Leg((Kind.ROLLBACK if is_rollback else Kind.ROUND_CLOSE).value)]
     reference = Reference(bet.operation, bet.provider_tx_id) if is_rollback else None
@@ -158,9 +151,8 @@ def _proposal(
         region=bet.region,
         operation=operation,
         provider_tx_id=tx_id,
-        attempt=Attempt(
-            log_topic, bet.partition, bet.source_offset, 0
-        ),  # no raw record: it comes from the bet's place
+        # It comes from no raw record: the attempt is the bet's position.
+        attempt=Attempt(log_topic, bet.partition, bet.source_offset, 0),
         player_id=bet.player_id,
         legs=legs,
         reference=reference,

@@ -1,4 +1,4 @@
-"""What the ledger has booked of each provider version, for a report."""
+"""How many events of each provider version the ledger has booked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ ProviderVersion = tuple[str, str]
 
 
 class VersionTraffic(NamedTuple):
-    """Events of one provider version, and the last one: where its raw record is, and when it
-    happened (epoch ms).
-    """
+    """Events of one provider version, and the last one's raw record and time (epoch ms)."""
 
     events: int
     last_record: str
@@ -25,32 +23,31 @@ class VersionTraffic(NamedTuple):
 async def traffic_since(
     database: LedgerDatabase, since: Mapping[int, int]
 ) -> dict[ProviderVersion, VersionTraffic]:
-    """Events decided from an offset of each partition of the log on, by (provider, version).
+    """Return the events decided from an offset of each partition of the log on, by version.
 
     Raises Unavailable.
     """
-    counted: dict[ProviderVersion, VersionTraffic] = {}
-    for part, first in since.items():
-        rows = await database.query(
-            statements("traffic")["versions"], {"part": part, "first": first}
-        )
+    counts: dict[ProviderVersion, VersionTraffic] = {}
+    for partition, first in since.items():
+        columns = {"part": partition, "first": first}
+        rows = await database.query(statements("traffic")["versions"], columns)
         for provider, version, events, last in rows:
-            add_traffic(counted, (provider, version), _traffic(events, last))
-    return counted
+            add_traffic(counts, (provider, version), _traffic(events, last))
+    return counts
 
 
 def add_traffic(
-    counted: dict[ProviderVersion, VersionTraffic],
+    counts: dict[ProviderVersion, VersionTraffic],
     version: ProviderVersion,
     traffic: VersionTraffic,
 ) -> None:
-    """Count further events of a version; the later of two last ones stays."""
-    before = counted.get(version, traffic)
+    """Count further events of a version; the later of the two last ones stays."""
+    before = counts.get(version, traffic)
     last = max(before, traffic, key=lambda one: one.last_at_ms)
-    events = traffic.events + (before.events if version in counted else 0)
-    counted[version] = VersionTraffic(events, last.last_record, last.last_at_ms)
+    events = traffic.events + (before.events if version in counts else 0)
+    counts[version] = VersionTraffic(events, last.last_record, last.last_at_ms)
 
 
 def _traffic(events: int, last: str) -> VersionTraffic:
-    at_ms, _, place = last.partition(" ")
-    return VersionTraffic(events, place, int(at_ms))
+    at_ms, _, record = last.partition(" ")
+    return VersionTraffic(events, record, int(at_ms))

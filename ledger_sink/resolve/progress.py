@@ -1,12 +1,11 @@
-"""How far the raw topics reach, how far they are normalised, how far the log reaches: what barriers
-are made of.
-"""
+"""How far the raw topics, their normalisation and the log reach: what barriers are made of."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 from aiokafka import AIOKafkaConsumer
@@ -24,9 +23,9 @@ _ANSWER_TIMEOUT_S = 10.0
 
 
 class KafkaPipelineProgress(Service):
-    """Asks the broker, with clients of its own that join no group."""
+    """The broker's answers, by clients of its own that join no group."""
 
-    if TYPE_CHECKING:  # mode says only that it is a service
+    if TYPE_CHECKING:  # mode's own signature returns only a service
 
         async def __aenter__(self) -> Self: ...
 
@@ -59,29 +58,19 @@ class KafkaPipelineProgress(Service):
         await self._admin.close()
 
     async def raw_ends(self) -> EndOffsets:
-        """The end of every raw partition that holds a record. Raises Unavailable."""
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                topics = [
-                    topic for topic in await self._consumer.topics() if self._raw.fullmatch(topic)
-                ]
-                return await self.end_offsets(topics)
-        except (TimeoutError, KafkaError) as error:
-            message = f"the broker does not say how far the raw topics reach: {error!r}"
-            raise Unavailable(message) from error
+        """Return the end of every raw partition that holds a record. Raises Unavailable."""
+        async with _answer("how far the raw topics reach"):
+            topics = await self._consumer.topics()
+            return await self.end_offsets([topic for topic in topics if self._raw.fullmatch(topic)])
 
     async def normalised_offsets(self) -> EndOffsets:
-        """What the normaliser has committed. Raises Unavailable."""
+        """Return what the normaliser has committed. Raises Unavailable."""
         return await self.committed_offsets(self._group)
 
     async def committed_offsets(self, group: str) -> EndOffsets:
-        """What a group has committed. Raises Unavailable."""
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                committed = await self._admin.list_consumer_group_offsets(group)
-        except (TimeoutError, KafkaError) as error:
-            message = f"the broker does not say what {group} has committed: {error!r}"
-            raise Unavailable(message) from error
+        """Return what a group has committed. Raises Unavailable."""
+        async with _answer(f"what {group} has committed"):
+            committed = await self._admin.list_consumer_group_offsets(group)
         return {
             f"{tp.topic}-{tp.partition}": meta.offset
             for tp, meta in committed.items()
@@ -89,27 +78,33 @@ class KafkaPipelineProgress(Service):
         }
 
     async def log_ends(self) -> EndOffsets:
-        """The end of every partition of the log that holds a record. Raises Unavailable."""
+        """Return the end of every partition of the log that holds a record. Raises Unavailable."""
         return await self._ends_of(self._log)
 
     async def unresolved_ends(self) -> EndOffsets:
-        """The same of the topic of events that name no player. Raises Unavailable."""
+        """Return the same of the topic of events that name no player. Raises Unavailable."""
         return await self._ends_of(self._unresolved)
 
     async def _ends_of(self, topic: str) -> EndOffsets:
-        try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                return await self.end_offsets([topic])
-        except (TimeoutError, KafkaError) as error:
-            message = f"the broker does not say how far {topic} reaches: {error!r}"
-            raise Unavailable(message) from error
+        async with _answer(f"how far {topic} reaches"):
+            return await self.end_offsets([topic])
 
     async def end_offsets(self, topics: Sequence[str]) -> EndOffsets:
-        """The end of every partition of some topics that holds a record."""
+        """Return the end of every partition of some topics that holds a record."""
         partitions = await list_partitions(self._admin, topics)
         ends = await self._consumer.end_offsets(partitions)
         beginnings = await self._consumer.beginning_offsets(partitions)
-        # A partition whose records are all deleted has nothing that anybody could still wait for.
+        # A partition whose records are all deleted has nothing left to wait for.
         return {
             f"{tp.topic}-{tp.partition}": end for tp, end in ends.items() if end > beginnings[tp]
         }
+
+
+@asynccontextmanager
+async def _answer(what: str) -> AsyncIterator[None]:
+    """Bound the time of a question to the broker. Raises Unavailable, naming `what` was asked."""
+    try:
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            yield
+    except (TimeoutError, KafkaError) as error:
+        raise Unavailable(f"the broker does not say {what}: {error!r}") from error

@@ -1,17 +1,16 @@
-"""Events that name no player find theirs through what they refer to: a notice its deposit, a refund
-its payment.
+"""Finding the player of events that name none: a notice through its deposit, a refund its payment.
 
 An event is parked in the database first. As soon as the ledger holds what it refers to, it is
 appended to the log under that player's key; appended twice it is the same event, so a crash in
-between is harmless. What is not found waits behind a barrier: first every raw record that was there
-at first sight must be normalised, then every record of the log and of the unresolved topic that was
-there after that must be booked or parked, and what it refers to must not itself be on its way from
-the unresolved topic through the log. Only then is "not found" final, and then it is an event in the
-log like any other: a replay never asks again.
+between is harmless. What is not found waits behind a barrier. First every raw record that was there
+when the barrier was raised must be normalised. Then every record of the log and of the unresolved
+topic that was there after that must be booked or parked, and what the event refers to must not
+itself be on its way from the unresolved topic through the log. Only then is "not found" final, and
+then it is an event in the log like any other: a replay never looks again.
 
-No lock is needed for that. A position and the rows of its records are committed together, so
-whoever reads a position first and looks for the rows afterwards sees all that the position stands
-for.
+No lock is needed for that. A position and the rows of its records are committed together, so a
+reader that reads a position first and looks for the rows afterwards sees all that the position
+stands for.
 """
 
 from __future__ import annotations
@@ -24,41 +23,51 @@ from psycopg.types.json import Jsonb
 
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.statements import statements
+from ledger_sink.store.transaction import check_position
 from schemas import codec
-from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
 from schemas.events import WalletTransaction
 from schemas.identity import referenced_event_id
 
 CONSUMER = "resolve"
+"""The resolver's rows in `stream_position`."""
+
 _LEDGER_SQL = statements("ledger")
 _SQL = statements("resolver")
 
 EndOffsets = Mapping[str, int]
-"""Offsets by "topic-partition"; a barrier is such a mapping that others have to reach."""
+"""Offsets by "topic-partition"; a barrier is such a mapping that positions have to reach."""
 
 Append = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
-"""Append (key, value) records to the log and return once the broker has them."""
+"""Appends (key, value) records to the log and returns once the broker has them."""
 
 
 class PipelineProgress(Protocol):
-    """How far the raw topics reach, how far they are normalised, and how far the log reaches."""
+    """How far the raw topics, their normalisation, the log and the unresolved topic reach."""
 
-    async def raw_ends(self) -> EndOffsets: ...
+    async def raw_ends(self) -> EndOffsets:
+        """Return the ends of the raw topics' partitions."""
+        ...
 
-    async def normalised_offsets(self) -> EndOffsets: ...
+    async def normalised_offsets(self) -> EndOffsets:
+        """Return how far the raw topics are normalised."""
+        ...
 
-    async def log_ends(self) -> EndOffsets: ...
+    async def log_ends(self) -> EndOffsets:
+        """Return the ends of the log's partitions."""
+        ...
 
-    async def unresolved_ends(self) -> EndOffsets: ...
+    async def unresolved_ends(self) -> EndOffsets:
+        """Return the ends of the unresolved topic's partitions."""
+        ...
 
 
 def has_passed(barrier: EndOffsets, positions: EndOffsets) -> bool:
-    """Whether every partition has reached the barrier; one that nobody has a position for has not."""
+    """Return whether every partition has reached the barrier; one without a position has not."""
     return all(end == 0 or positions.get(name, 0) >= end for name, end in barrier.items())
 
 
 class ParkedEvent(msgspec.Struct, frozen=True):
-    """An event without a player and its place on the unresolved topic."""
+    """An event without a player, and its offset on the unresolved topic."""
 
     offset: int
     event: WalletTransaction
@@ -66,9 +75,7 @@ class ParkedEvent(msgspec.Struct, frozen=True):
 
 
 class Resolver:
-    """Parks, matches, appends and finalises the events of its own partitions of the unresolved
-    topic.
-    """
+    """Parks, matches, appends and finalises the events of its unresolved partitions."""
 
     def __init__(
         self,
@@ -80,6 +87,7 @@ class Resolver:
         log_topic: str,
         min_age_ms: int,
     ) -> None:
+        """Connect to nothing yet. "Not found" is not final before `min_age_ms` after parking."""
         self._database = database
         self._append = append
         self._progress = progress
@@ -89,33 +97,38 @@ class Resolver:
         self._encode = codec.encoder(WalletTransaction)
         self._decode = codec.decoder(WalletTransaction)
         self.epochs: dict[int, int] = {}
+        """The epoch under which each of our partitions was claimed."""
 
     async def park(
         self,
-        part: int,
+        partition: int,
         from_offset: int,
         next_offset: int,
         events: Sequence[ParkedEvent],
         last: tuple[int, int] | None = None,
     ) -> None:
-        """Take a batch in, once: position and rows in one transaction. Raises Fenced, OffsetHole,
-        Unavailable.
+        """Store a batch, once: position and rows in one transaction.
 
         `last` is time and checksum of the batch's last record, which tie the position to this very
-        topic.
+        topic. Raises Fenced, OffsetHole, Unavailable.
         """
         async with self._database.transaction() as connection:
-            position = {"consumer": CONSUMER, "topic": self._topic, "parts": [part]}
-            row = await (
-                await connection.execute(_LEDGER_SQL["lock_positions"], position)
-            ).fetchone()
-            stored, epoch = self._check_position(part, from_offset, row)
+            position = {"consumer": CONSUMER, "topic": self._topic, "parts": [partition]}
+            cursor = await connection.execute(_LEDGER_SQL["lock_positions"], position)
+            row = await cursor.fetchone()
+            stored, epoch = check_position(
+                f"{self._topic}-{partition}",
+                from_offset,
+                None if row is None else (row[1], row[2]),
+                self.epochs.get(partition),
+            )
             if next_offset <= stored:
                 return
             fresh = [parked for parked in events if parked.offset >= stored]
-            await connection.execute(_SQL["park"], _columns(part, fresh))
+            await connection.execute(_SQL["park"], _columns(partition, fresh))
             timestamp_ms, checksum = last or (None, None)
-            moved = position | {
+            moved = {
+                **position,
                 "froms": [stored],
                 "nexts": [next_offset],
                 "epochs": [epoch],
@@ -124,106 +137,94 @@ class Resolver:
             }
             await connection.execute(_LEDGER_SQL["advance_positions"], moved)
 
-    def _check_position(
-        self, part: int, from_offset: int, row: tuple[int, int, int] | None
-    ) -> tuple[int, int]:
-        where = f"{self._topic}-{part}"
-        ours = self.epochs.get(part)
-        if ours is None:
-            message = f"{where}: let go while its batch waited for its turn"
-            raise Unavailable(message)
-        if row is None:
-            message = f"{where}: no position is claimed"
-            raise InvariantBroken(message)
-        _, stored, epoch = row
-        if epoch != ours:
-            message = f"{where}: claimed by another worker (epoch {epoch}, ours {ours})"
-            raise Fenced(message)
-        if from_offset > stored:
-            message = (
-                f"{where}@{stored}: the next batch begins at {from_offset}; nothing may be skipped"
-            )
-            raise OffsetHole(message)
-        return stored, epoch
-
     async def sweep(self) -> int:
-        """Match what can be matched, append it, and look at the barriers of the rest; returns how
-        many still wait.
+        """Match and append what can be matched, and check the barriers of the rest.
+
+        Returns how many events still wait. Raises Unavailable.
         """
-        parts = {"parts": sorted(self.epochs)}
-        await self._database.query(_SQL["follow"], parts)
-        await self._database.query(_SQL["match"], parts)
-        waiting = await self._database.query(_SQL["waiting"], parts)
+        ours = {"parts": sorted(self.epochs)}
+        await self._database.query(_SQL["follow"], ours)
+        await self._database.query(_SQL["match"], ours)
+        waiting = await self._database.query(_SQL["waiting"], ours)
         if waiting:
-            await self._raise_barrier({part: last for part, _, last in waiting if last is not None})
-            await self._look_at_barriers(parts)
-        if await self._append_decided(parts):
+            await self._raise_barrier(
+                {partition: last for partition, _, last in waiting if last is not None}
+            )
+            await self._check_barriers(ours)
+        if await self._append_decided(ours):
             await self._database.query(_SQL["drop_barriers"])
         return sum(count for _, count, _ in waiting)
 
-    async def _raise_barrier(self, unseen: Mapping[int, int]) -> None:
-        if unseen:
+    async def _raise_barrier(self, lasts: Mapping[int, int]) -> None:
+        """Raise one barrier for what waits without one: per partition, up to an offset."""
+        if lasts:
             ends = Jsonb(await self._progress.raw_ends())
-            columns = {"ends": ends, "parts": list(unseen), "lasts": list(unseen.values())}
+            columns = {"ends": ends, "parts": list(lasts), "lasts": list(lasts.values())}
             await self._database.query(_SQL["raise_barrier"], columns)
 
-    async def _look_at_barriers(self, parts: Mapping[str, Any]) -> None:
-        barriers = await self._database.query(_SQL["open_barriers"], parts)
+    async def _check_barriers(self, ours: Mapping[str, Any]) -> None:
+        """Set the second stage of barriers whose first is passed; finalise what has passed both."""
+        barriers = await self._database.query(_SQL["open_barriers"], ours)
         if any(log_ends is None for _, _, log_ends in barriers):
             normalised = await self._progress.normalised_offsets()
-            behind = [
-                n
-                for n, raw, log_ends in barriers
-                if log_ends is None and has_passed(raw, normalised)
+            ready = [
+                barrier
+                for barrier, raw_ends, log_ends in barriers
+                if log_ends is None and has_passed(raw_ends, normalised)
             ]
-            if behind:
-                ends = {**await self._progress.log_ends(), **await self._progress.unresolved_ends()}
+            if ready:
+                ends = {
+                    **await self._progress.log_ends(),
+                    **await self._progress.unresolved_ends(),
+                }
                 await self._database.query(
-                    _SQL["set_log_ends"], {"barriers": behind, "ends": Jsonb(ends)}
+                    _SQL["set_log_ends"], {"barriers": ready, "ends": Jsonb(ends)}
                 )
         if any(log_ends is not None for _, _, log_ends in barriers):
             topics = {"log": self._log_topic, "unresolved": self._topic}
             rows = await self._database.query(_SQL["positions"], topics)
-            reached = {f"{topic}-{part}": offset for topic, part, offset in rows}
+            reached = {f"{topic}-{partition}": offset for topic, partition, offset in rows}
             passed = [
-                n
-                for n, _, log_ends in barriers
+                barrier
+                for barrier, _, log_ends in barriers
                 if log_ends is not None and has_passed(log_ends, reached)
             ]
             if passed:
-                await self._database.query(
-                    _SQL["finalise"], {**parts, "barriers": passed, "min_age_ms": self._min_age_ms}
-                )
+                final = {**ours, "barriers": passed, "min_age_ms": self._min_age_ms}
+                await self._database.query(_SQL["finalise"], final)
 
-    async def _append_decided(self, parts: Mapping[str, Any]) -> int:
-        decided = await self._database.query(_SQL["unappended"], parts)
-        if decided:
-            await self._append([self._record(body, player_id) for _, _, body, player_id in decided])
-            await self._database.query(_SQL["appended"], _places(decided))
-        return len(decided)
+    async def _append_decided(self, ours: Mapping[str, Any]) -> int:
+        """Append what is resolved or final, mark it, and return how much it was."""
+        rows = await self._database.query(_SQL["unappended"], ours)
+        if rows:
+            await self._append([self._record(body, player_id) for _, _, body, player_id in rows])
+            await self._database.query(_SQL["appended"], _row_keys(rows))
+        return len(rows)
 
     def _record(self, body: bytes, player_id: str | None) -> tuple[bytes, bytes]:
         event: WalletTransaction = self._decode(body)
         if player_id is None:
             return event.provider_tx_id.encode(), body
-        return player_id.encode(), self._encode(msgspec.structs.replace(event, player_id=player_id))
+        resolved = msgspec.structs.replace(event, player_id=player_id)
+        return player_id.encode(), self._encode(resolved)
 
 
-def _columns(part: int, parked: Sequence[ParkedEvent]) -> dict[str, Any]:
+def _columns(partition: int, parked: Sequence[ParkedEvent]) -> dict[str, Any]:
     events = [row.event for row in parked]
     return {
-        "parts": [part] * len(parked),
+        "parts": [partition] * len(parked),
         "offsets": [row.offset for row in parked],
         "event_ids": [event.event_id for event in events],
-        "references": [
-            None
-            if event.reference is None
-            else referenced_event_id(event.brand, event.provider, event.reference)
-            for event in events
-        ],
+        "references": [_reference_id(event) for event in events],
         "bodies": [row.body for row in parked],
     }
 
 
-def _places(rows: Sequence[Any]) -> dict[str, list[int]]:
+def _reference_id(event: WalletTransaction) -> str | None:
+    if event.reference is None:
+        return None
+    return referenced_event_id(event.brand, event.provider, event.reference)
+
+
+def _row_keys(rows: Sequence[Any]) -> dict[str, list[int]]:
     return {"parts": [row[0] for row in rows], "offsets": [row[1] for row in rows]}

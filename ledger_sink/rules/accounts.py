@@ -1,6 +1,6 @@
 """The chart of accounts.
 
-A player's wallet has three accounts; all others belong to the house and are never locked.
+A player's wallet has three accounts. All others belong to the house and are never locked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ ADJUSTMENTS: Final = "adjustments"
 
 
 def player_account(player_id: str, purse: str) -> str:
-    """One of a player's accounts: `player:p-1001:cash`."""
+    """Return the address of one of a player's accounts, such as `player:p-1001:cash`."""
     return f"player:{player_id}:{purse}"
 
 
 def purse_of(account: str) -> str | None:
-    """Which of a player's accounts an address names; None for a house account.
+    """Return which of a player's accounts an address names, or None for a house account.
 
     A player id may contain colons.
     """
@@ -28,25 +28,25 @@ def purse_of(account: str) -> str | None:
 
 
 def provider_account(provider: str) -> str:
-    """What a game provider has won from, and paid to, players."""
+    """Return the account of what a game provider has won from, and paid to, players."""
     return f"provider:{provider}"
 
 
 def jackpot_account(provider: str) -> str:
-    """The pool that a provider's jackpots are paid from."""
+    """Return the account of the pool that a provider's jackpots are paid from."""
     return f"jackpot:{provider}"
 
 
 def psp_account(provider: str) -> str:
-    """What a payment provider holds for us."""
+    """Return the account of what a payment provider holds for us."""
     return f"psp:{provider}"
 
 
 def promotions_account(brand: str) -> str:
-    """What a brand gives away."""
+    """Return the account of what a brand gives away."""
     return f"promotions:{brand}"
 
 
 def suspense_account(provider: str) -> str:
-    """Money that came without a player to give it to; a person finds out whose it is."""
+    """Return the account of money that came without a player; an operator finds out whose it is."""
     return f"suspense:{provider}"

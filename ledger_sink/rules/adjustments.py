@@ -1,7 +1,7 @@
-"""Corrections by people, large ones by two of them. Pure.
+"""Corrections by operators; large ones need two of them.
 
-`adjustment.proposed` moves nothing and is remembered; `adjustment.approved` names it and moves its
-money, if another person says so. The log holds both, so a replay asks nobody.
+`adjustment.proposed` moves nothing and is remembered. `adjustment.approved` names it and moves its
+money if it comes from another operator. The log holds both, so a replay needs no operator.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SELF_APPROVAL: Final = (Outcome.REFUSED_REFERENCE.value, "SELF_APPROVAL")
 
 
 def adjustment(posting: Posting, leg: Leg) -> Verdict:
-    """Without a reference its own amount, which has a sign; with one that of the proposal, once."""
+    """Move the leg's own signed amount, or with a reference that of the proposal, once."""
     if posting.log_event.reference_id is None:
         move(posting, currency_of(leg), minor_of(leg))
         return BOOKED
@@ -34,7 +34,7 @@ def adjustment(posting: Posting, leg: Leg) -> Verdict:
     posting.select_wallet(proposal.currency)
     if closing_of_target(posting) is not None:
         return ALREADY_CLOSED
-    if _name(actor_of(posting)) in ("", _name(proposal.actor)):
+    if _comparable(actor_of(posting)) in ("", _comparable(proposal.actor)):
         return SELF_APPROVAL
     posting.close(proposal.event_id, proposal.player_id, APPROVED)
     move(posting, proposal.currency, proposal.amount_minor)
@@ -42,8 +42,9 @@ def adjustment(posting: Posting, leg: Leg) -> Verdict:
 
 
 def move(posting: Posting, currency: str, amount_minor: int) -> None:
-    """Give cash from, or take cash to, the account of corrections; a player may be in debt after
-    it.
+    """Move cash from (above zero) or to (below zero) the account of corrections.
+
+    The player may be in debt after it.
     """
     wallet = posting.select_wallet(currency)
     if amount_minor >= 0:
@@ -53,31 +54,32 @@ def move(posting: Posting, currency: str, amount_minor: int) -> None:
 
 
 def note_event(posting: Posting, leg: Leg) -> Verdict:
-    """Moves nothing; of a proposal what it asks for is remembered."""
+    """Move nothing; remember what a proposal asks for."""
     event = posting.event
     if leg.currency is None or event.player_id is None:
         return NOTED
     posting.select_wallet(leg.currency)
     if event.operation == PROPOSED and leg.amount is not None:
         posting.proposal = Proposal(
-            event.event_id,
-            event.player_id,
-            leg.currency,
-            minor_of(leg),
-            actor_of(posting),
-            "" if event.cause is None else event.cause.reason or "",
-            event.brand,
-            event.provider_tx_id,
-            event.occurred_at,
+            event_id=event.event_id,
+            player_id=event.player_id,
+            currency=leg.currency,
+            amount_minor=minor_of(leg),
+            actor=actor_of(posting),
+            reason="" if event.cause is None else event.cause.reason or "",
+            brand=event.brand,
+            id=event.provider_tx_id,
+            occurred_at_ms=event.occurred_at,
         )
     return NOTED
 
 
 def actor_of(posting: Posting) -> str:
-    """Who is behind the event, as its cause says."""
+    """Return the actor that the event's cause names, or an empty text."""
     cause = posting.event.cause
     return "" if cause is None or cause.actor is None else cause.actor
 
 
-def _name(actor: str) -> str:
+def _comparable(actor: str) -> str:
+    """Return a name without case and surplus blanks."""
     return " ".join(actor.casefold().split())

@@ -1,4 +1,4 @@
-"""What a leg says in the wallet's own units, and the verdicts that rules share."""
+"""Amounts of legs in the wallet's own minor units, and the verdicts that rules share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ Verdict = tuple[str, str]
 BOOKED: Final = (Outcome.POSTED.value, "BOOKED")
 NOTED: Final = (Outcome.INFORMATIONAL.value, "NOTED")
 
-# Whatever a provider sends, it must not be able to stop the ledger: nothing moves, and a person
-# looks at it.
+# Whatever a provider sends must not stop the ledger: nothing moves, and an operator looks at it.
 OUT_OF_RANGE: Final = "BALANCE_OUT_OF_RANGE"
 CURRENCY_UNKNOWN: Final = "CURRENCY_UNKNOWN"
 CURRENCIES_DIFFER: Final = "CURRENCIES_DIFFER"
@@ -23,8 +22,11 @@ DOES_NOT_FIT: Final = "AMOUNT_DOES_NOT_FIT"
 PERIOD_ARCHIVED: Final = "PERIOD_ARCHIVED"
 
 
-class Unpostable(InvariantBroken):
-    """An event that cannot be booked as it is; its posting is undone and `reason` is its answer."""
+class Unpostable(Exception):
+    """An event that cannot be booked as it is; its posting is undone and `reason` is its answer.
+
+    Not one of the errors that end a process: `post` turns it into an answer.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -32,14 +34,18 @@ class Unpostable(InvariantBroken):
 
 
 def currency_of(leg: Leg) -> str:
-    """The leg's own currency. Raises Unpostable where it has none."""
+    """Return the leg's own currency. Raises Unpostable where it has none."""
     if leg.currency is None:
         raise Unpostable(CURRENCY_UNKNOWN)
     return leg.currency
 
 
 def amount_of(leg: Leg) -> Amount:
-    """The leg's amount; a dialect that leaves it out of a kind that needs one is a bug."""
+    """Return the leg's amount.
+
+    Raises InvariantBroken without one: a dialect that leaves it out of a kind that needs one is a
+    bug.
+    """
     if leg.amount is None:
         message = f"a {leg.kind} leg without an amount"
         raise InvariantBroken(message)
@@ -47,12 +53,18 @@ def amount_of(leg: Leg) -> Amount:
 
 
 def minor_of(leg: Leg) -> int:
-    """The leg's amount in minor units of its own currency, exact: the normaliser has checked it."""
+    """Return the leg's amount in minor units of its own currency.
+
+    It is exact: the normaliser has checked it. Raises Unpostable without a currency.
+    """
     return minor_units(amount_of(leg), currency_of(leg))
 
 
 def borrowed_minor_of(leg: Leg, currency: str) -> int:
-    """The leg's amount in a currency that only its bet tells, so that nobody could check it before."""
+    """Return the leg's amount in minor units of a currency that only its bet names.
+
+    Nothing could check it earlier. Raises Unpostable where it is not a whole number of minor units.
+    """
     try:
         return minor_units(amount_of(leg), currency)
     except Rejected:

@@ -1,4 +1,4 @@
-"""Bets, wins and jackpots: what moves between a player, a game provider and its pools. Pure."""
+"""Bets, wins and jackpots: what moves between a player, a game provider and its pools."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ FREE_ROUND: Final = (Outcome.POSTED.value, "FREE_ROUND")
 
 
 def bet(posting: Posting, leg: Leg) -> Verdict:
-    """Cash first, then bonus, to the provider; the share that a jackpot takes of it to the pool."""
+    """Move a bet to the provider, cash first, then bonus; a jackpot's share of it goes to the pool.
+
+    A free round moves nothing.
+    """
     wallet = posting.select_wallet(currency_of(leg))
     if leg.is_free:
         return FREE_ROUND
     amount = minor_of(leg)
     from_bonus = min(max(wallet.bonus_minor, 0), max(amount - max(wallet.cash_minor, 0), 0))
-    provider = posting.event.provider
-    to_pool = (
-        0
-        if len(posting.event.legs) == 1
-        else min(_contribution_minor(posting, wallet.currency), amount)
-    )
+    event = posting.event
+    is_alone = len(event.legs) == 1
+    to_pool = 0 if is_alone else min(_contribution_minor(posting, wallet.currency), amount)
     if to_pool:
-        pool, pool_cash = accounts.jackpot_account(provider), min(to_pool, amount - from_bonus)
+        pool = accounts.jackpot_account(event.provider)
+        pool_cash = min(to_pool, amount - from_bonus)
         posting.debit(wallet, CASH, pool, pool_cash)
         posting.debit(wallet, BONUS, pool, to_pool - pool_cash)
         from_bonus -= to_pool - pool_cash
-    house = accounts.provider_account(provider)
+    house = accounts.provider_account(event.provider)
     posting.debit(wallet, CASH, house, amount - to_pool - from_bonus)
     posting.debit(wallet, BONUS, house, from_bonus)
-    return (
-        bonus.count_bet(posting, wallet, amount)
-        if wallet.player_id in posting.book.states
-        else BOOKED
-    )
+    has_state = wallet.player_id in posting.book.states
+    return bonus.count_bet(posting, wallet, amount) if has_state else BOOKED
 
 
 def win(posting: Posting, leg: Leg) -> Verdict:
-    """From the provider, or from what the brand gives away if the round was free; to cash, or as
-    its bet was split.
+    """Pay a win from the provider, or from the brand's promotions if the round was free.
+
+    It goes to cash, or to cash and bonus as its bet was split. A leg without a currency is in that
+    of the bet. Raises Unpostable where that bet is unknown.
     """
     if leg.currency is None:
         wallet = posting.select_wallet(borrowed_currency(posting))
@@ -62,26 +62,22 @@ def win(posting: Posting, leg: Leg) -> Verdict:
         wallet = posting.select_wallet(leg.currency)
         amount = minor_of(leg)
     event = posting.event
-    payer = (
-        accounts.promotions_account(event.brand)
-        if leg.is_free
-        else accounts.provider_account(event.provider)
-    )
-    to_bonus = (
-        bonus.share_of_win(posting, wallet, amount)
-        if wallet.player_id in posting.book.states
-        else 0
-    )
+    if leg.is_free:
+        payer = accounts.promotions_account(event.brand)
+    else:
+        payer = accounts.provider_account(event.provider)
+    has_state = wallet.player_id in posting.book.states
+    to_bonus = bonus.share_of_win(posting, wallet, amount) if has_state else 0
     posting.credit(wallet, CASH, payer, amount - to_bonus)
     posting.credit(wallet, BONUS, payer, to_bonus)
     return BOOKED
 
 
 def contribution(posting: Posting, leg: Leg) -> Verdict:
-    """What a jackpot takes: beside a bet a part of it, else of what the provider has won before.
+    """Move what a jackpot takes: a share of the bet beside it, else of what the provider has won.
 
-    Providers tell it in fractions of a minor unit. Only whole ones are booked, so a pool here is
-    what it is at least.
+    Beside a bet, the bet's own rule moves it. Providers state it in fractions of a minor unit. Only
+    whole ones are booked, so a pool here holds at least what its account says.
     """
     currency, provider = currency_of(leg), posting.event.provider
     posting.select_wallet(currency)
@@ -93,11 +89,13 @@ def contribution(posting: Posting, leg: Leg) -> Verdict:
 
 
 def _contribution_minor(posting: Posting, currency: str) -> int:
-    parts = (leg for leg in posting.event.legs if leg.kind == Kind.JACKPOT_CONTRIBUTION)
-    return sum(_whole_minor(leg) for leg in parts if leg.currency == currency)
+    """Return what the event's jackpot legs take in a currency, in whole minor units."""
+    legs = (leg for leg in posting.event.legs if leg.kind == Kind.JACKPOT_CONTRIBUTION)
+    return sum(_whole_minor(leg) for leg in legs if leg.currency == currency)
 
 
 def _whole_minor(leg: Leg) -> int:
+    """Return the leg's amount rounded down to whole minor units, and 0 for a negative one."""
     amount = amount_of(leg)
     shift: int = exponent_of(currency_of(leg)) - amount.scale
     whole: int = max(amount.unscaled, 0)

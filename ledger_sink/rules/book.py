@@ -1,9 +1,8 @@
-"""The part of the ledger that one group of batches can see and change, held in memory while it is
-decided.
+"""What one group of batches can see and change of the ledger, in memory while it is decided.
 
 The store fills a book with what the events may touch, the posting rules change it, and the store
-writes down what is new. Nothing here reads a clock, a database or the order of a dictionary: the
-same events on the same book give the same rows, live and in a replay.
+writes what is new. Nothing here reads a clock, a database or the order of a dictionary: the same
+events on the same book give the same rows, live and in a replay.
 """
 
 from __future__ import annotations
@@ -14,7 +13,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from ledger_sink.rules.accounts import BONUS, CASH, HELD, player_account
-from ledger_sink.rules.amounts import CURRENCIES_DIFFER, OUT_OF_RANGE, PERIOD_ARCHIVED, Unpostable
+from ledger_sink.rules.amounts import (
+    CURRENCIES_DIFFER,
+    OUT_OF_RANGE,
+    PERIOD_ARCHIVED,
+    Unpostable,
+)
 from ledger_sink.rules.journal import (
     SETTLED,
     Action,
@@ -38,25 +42,25 @@ T = TypeVar("T")
 _SMALL: Final = AMOUNT_MAX // 4
 
 NO_PLAYER: Final = ""
-"""In the place of a player whom a closing does not name."""
+"""The player id of a closing that names no player."""
 
 
 class LogEvent(msgspec.Struct, gc=False):
-    """An event and its place in the log, with the id of the event that its reference means."""
+    """An event and its position in the log, with the id of the event that its reference means."""
 
     event: WalletTransaction
     source: Position
     reference_id: str | None = None
 
     def __post_init__(self) -> None:
-        """Work the reference out once: reading, deciding and writing all ask for it."""
+        """Compute the referenced id once: reading, deciding and writing all need it."""
         event = self.event
         if event.reference is not None:
             self.reference_id = referenced_event_id(event.brand, event.provider, event.reference)
 
     def __str__(self) -> str:
-        where = self.source
-        return f"{where.topic}-{where.partition}@{where.offset}"
+        source = self.source
+        return f"{source.topic}-{source.partition}@{source.offset}"
 
 
 class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -79,12 +83,10 @@ class Book:
     states: dict[str, PlayerState] = field(default_factory=dict)
     transfers_of: dict[tuple[str, int], list[Transfer]] = field(default_factory=dict)
     archived_event_ids: set[str] = field(default_factory=set)
-    """Events whose movements the tables do not hold any more."""
+    """Events whose movements are not in the tables any more."""
     proposals: dict[str, Proposal] = field(default_factory=dict)
     repeats: dict[tuple[str, Attempt], Answer] = field(default_factory=dict)
-    """What further attempts of an event were told; an attempt that comes again must not hear
-    anything else.
-    """
+    """Answers to further attempts of an event; an attempt that comes again gets the same one."""
 
     decisions: list[DecidedEvent] = field(default_factory=list)
     new_transfers: list[tuple[LogEvent, int, Transfer]] = field(default_factory=list)
@@ -95,7 +97,7 @@ class Book:
     _currencies: dict[str, set[str]] = field(default_factory=dict)
 
     def wallet(self, player_id: str, currency: str) -> Wallet:
-        """The wallet as it stands; a player's first event in a currency opens one."""
+        """Return the wallet as it stands; a player's first event in a currency opens one."""
         key = (player_id, currency)
         wallet = self.wallets.get(key)
         if wallet is None:
@@ -105,21 +107,19 @@ class Book:
         return wallet
 
     def has_wallets(self, player_id: str) -> bool:
-        """Whether money has ever moved for the player, in whatever currency."""
-        if (
-            not self._currencies
-        ):  # only who is asked for a currency that the player has not needs this
+        """Return whether money has ever moved for the player, in any currency."""
+        if not self._currencies:  # built only when a player bets in a currency without a wallet
             for player, currency in self.wallets:
                 self._currencies.setdefault(player, set()).add(currency)
-        wallets, known = self.wallets, self._currencies.get(player_id, ())
-        return any(wallets[player_id, currency].version for currency in known)
+        wallets, currencies = self.wallets, self._currencies.get(player_id, ())
+        return any(wallets[player_id, currency].version for currency in currencies)
 
     def player_state(self, player_id: str) -> PlayerState:
-        """What may stop the player's bets."""
+        """Return what may stop the player's bets."""
         return self.states.get(player_id) or PlayerState(player_id)
 
     def closing(self, event_id: str, player_id: str) -> Closing | None:
-        """What has ended an event: of its player, or before anybody knew whose it would be."""
+        """Return what has closed an event, by its player or before its player was known."""
         closings = self.closings
         if not closings:
             return None
@@ -130,23 +130,23 @@ class Book:
         return closings.get((event_id, NO_PLAYER)) or own
 
     def movements(self, entry: Entry) -> list[Transfer]:
-        """What an entry moved, in order.
+        """Return what an entry moved, in order.
 
-        One that moved nothing (a free round, a zero bet) has no rows to be read.
+        An entry that moved nothing (a free round, a zero bet) has no rows to be read.
         """
         return self.transfers_of[entry.event_id, entry.decision] if entry.transfers else []
 
     def reversible_movements(self, entry: Entry) -> list[Transfer]:
-        """What an entry moved, to be moved back.
+        """Return what an entry moved, to be moved back.
 
-        Raises Unpostable if its month was moved away from the tables.
+        Raises Unpostable if the month of its transfers was moved away from the tables.
         """
         if entry.event_id in self.archived_event_ids:
             raise Unpostable(PERIOD_ARCHIVED)
         return self.movements(entry)
 
     def add_proposal(self, proposal: Proposal) -> None:
-        """Remember what waits for a second person."""
+        """Remember what waits for a second operator."""
         self.proposals[proposal.event_id] = proposal
         self.new_proposals.append(proposal)
 
@@ -157,7 +157,7 @@ class Book:
 
 
 class Posting(msgspec.Struct, gc=False):
-    """One decision in the making: the movements of one event, in order."""
+    """One decision while it is made: the movements of one event, in order."""
 
     book: Book
     log_event: LogEvent
@@ -167,23 +167,23 @@ class Posting(msgspec.Struct, gc=False):
     transfers: list[Transfer] = []
     wallet: Wallet | None = None
     state: PlayerState | None = None
-    """What the event makes of the player's state, if anything."""
+    """The player's state after the event, if the event changes it."""
     proposal: Proposal | None = None
-    """What the event asks a second person for."""
+    """What the event asks a second operator for."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
     """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
     replaced_closings: list[
         tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]
     ] = []
-    """What the event closes, and what stood there before."""
+    """For each key that the event closes, what stood there before."""
 
     def account(self, purse: str) -> str:
-        """The address of one of the player's accounts."""
+        """Return the address of one of the player's accounts."""
         assert self.event.player_id is not None
         return player_account(self.event.player_id, purse)
 
     def select_wallet(self, currency: str) -> Wallet:
-        """The player's wallet in a currency; the answer tells how it stands.
+        """Return the player's wallet in a currency; the answer will state its balance.
 
         Raises Unpostable for a second currency: an event is about one wallet, whether it moves
         anything in it or not.
@@ -195,13 +195,14 @@ class Posting(msgspec.Struct, gc=False):
         return self.wallet
 
     def player_state(self) -> PlayerState:
-        """The player's state as the event has made it so far."""
+        """Return the player's state as the event has changed it so far."""
         assert self.event.player_id is not None
         return self.state or self.book.player_state(self.event.player_id)
 
     def close(self, event_id: str, player_id: str, action: Action) -> None:
-        """Close an event, come or not come yet, for good; SETTLED only until something else closes
-        it.
+        """Close an event for good, whether it has come or not.
+
+        SETTLED lasts only until something else closes the event.
         """
         book, key = self.book, (event_id, player_id)
         self.replaced_closings.append((key, book.closings.get(key), book.new_closings.get(key)))
@@ -211,14 +212,16 @@ class Posting(msgspec.Struct, gc=False):
     def credit(self, wallet: Wallet, purse: str, from_account: str, amount_minor: int) -> None:
         """Move money from a house account into one of the wallet's accounts.
 
-        Nothing is no movement, here and below.
+        Here and in the methods below, an amount of zero makes no movement. Raises Unpostable where
+        a balance gets out of range.
         """
         if amount_minor:
             self._move(wallet, from_account, self.account(purse), amount_minor, None, purse)
 
     def debit(self, wallet: Wallet, purse: str, to_account: str, amount_minor: int) -> None:
-        """Move money from one of the wallet's accounts to a house account; funds are the caller's
-        question.
+        """Move money from one of the wallet's accounts to a house account.
+
+        The caller checks funds.
         """
         if amount_minor:
             self._move(wallet, self.account(purse), to_account, amount_minor, purse, None)
@@ -226,21 +229,15 @@ class Posting(msgspec.Struct, gc=False):
     def shift(self, wallet: Wallet, from_purse: str, to_purse: str, amount_minor: int) -> None:
         """Move money between two accounts of one wallet."""
         if amount_minor:
-            self._move(
-                wallet,
-                self.account(from_purse),
-                self.account(to_purse),
-                amount_minor,
-                from_purse,
-                to_purse,
-            )
+            debit, credit = self.account(from_purse), self.account(to_purse)
+            self._move(wallet, debit, credit, amount_minor, from_purse, to_purse)
 
     def move_between_house_accounts(
         self, currency: str, debit: str, credit: str, amount_minor: int
     ) -> None:
-        """Move money that no wallet sees.
+        """Move money that is in no wallet.
 
-        Raises Unpostable for a second currency, and for what no column holds.
+        Raises Unpostable for a second currency and for an amount that no column holds.
         """
         if self.transfers and self.transfers[-1].currency != currency:
             raise Unpostable(CURRENCIES_DIFFER)
@@ -256,43 +253,25 @@ class Posting(msgspec.Struct, gc=False):
         wallet: Wallet,
         debit: str,
         credit: str,
-        amount_minor: int,
-        taken: str | None,
-        given: str | None,
+        amount: int,
+        source: str | None,
+        target: str | None,
     ) -> None:
-        if amount_minor < 0:
-            message = f"{self.log_event}: a transfer of {amount_minor} minor units"
+        """Move an amount in minor units; `source` and `target` are the wallet's own accounts."""
+        if amount < 0:
+            message = f"{self.log_event}: a transfer of {amount} minor units"
             raise InvariantBroken(message)
-        cash = (
-            wallet.cash_minor
-            - (amount_minor if taken == CASH else 0)
-            + (amount_minor if given == CASH else 0)
-        )
-        bonus = (
-            wallet.bonus_minor
-            - (amount_minor if taken == BONUS else 0)
-            + (amount_minor if given == BONUS else 0)
-        )
-        held = (
-            wallet.held_minor
-            - (amount_minor if taken == HELD else 0)
-            + (amount_minor if given == HELD else 0)
-        )
-        # The sums of all three have to fit as well; nearly every wallet is too small to ask.
+        cash, bonus, held = wallet.cash_minor, wallet.bonus_minor, wallet.held_minor
+        cash += (amount if target == CASH else 0) - (amount if source == CASH else 0)
+        bonus += (amount if target == BONUS else 0) - (amount if source == BONUS else 0)
+        held += (amount if target == HELD else 0) - (amount if source == HELD else 0)
+        # The sums of all three have to fit as well; nearly every wallet is too small to check.
         is_small = -_SMALL < cash < _SMALL and -_SMALL < bonus < _SMALL and held < _SMALL
-        if (
-            not is_small
-            and max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held))
-            > AMOUNT_MAX
-        ):
+        if not is_small and _largest(cash, bonus, held) > AMOUNT_MAX:
             raise Unpostable(OUT_OF_RANGE)
         self._write(wallet, cash, bonus, held)
-        player, currency = wallet.player_id, wallet.currency
-        self._record(
-            Transfer(
-                player, currency, wallet.version, debit, credit, amount_minor, cash, bonus, held
-            )
-        )
+        player, currency, version = wallet.player_id, wallet.currency, wallet.version
+        self._record(Transfer(player, currency, version, debit, credit, amount, cash, bonus, held))
 
     def _write(self, wallet: Wallet, cash: int, bonus: int, held: int) -> None:
         key, changed = (wallet.player_id, wallet.currency), self.book.changed_wallets
@@ -301,11 +280,8 @@ class Posting(msgspec.Struct, gc=False):
         source = self.log_event.source
         wallet.cash_minor, wallet.bonus_minor, wallet.held_minor = cash, bonus, held
         wallet.version += 1
-        wallet.event_id, wallet.partition, wallet.source_offset = (
-            self.event.event_id,
-            source.partition,
-            source.offset,
-        )
+        wallet.event_id = self.event.event_id
+        wallet.partition, wallet.source_offset = source.partition, source.offset
         changed[key] = wallet
 
     def _record(self, transfer: Transfer) -> None:
@@ -313,13 +289,11 @@ class Posting(msgspec.Struct, gc=False):
         self.book.new_transfers.append((self.log_event, self.decision, transfer))
 
     def undo(self) -> None:
-        """Take back all that the event has moved and closed so far, as if it had not been looked
-        at.
-        """
+        """Take back everything that the event has moved and closed so far."""
         book = self.book
         if self.wallet_before is not None:
-            wallet, was_changed, standing = self.wallet_before
-            wallet.restore(standing)
+            wallet, was_changed, snapshot = self.wallet_before
+            wallet.restore(snapshot)
             if not was_changed:
                 del book.changed_wallets[wallet.player_id, wallet.currency]
         if self.transfers:
@@ -332,7 +306,7 @@ class Posting(msgspec.Struct, gc=False):
         self.replaced_closings = []
 
     def finish(self, outcome: str, reason: str) -> None:
-        """Write the entry down with the answer that every repeat of the event will get again."""
+        """Add the entry to the book, with the answer that every repeat of the event gets again."""
         event, wallet, book = self.event, self.wallet, self.book
         if self.state is not None:
             book.set_state(self.state)
@@ -359,6 +333,11 @@ class Posting(msgspec.Struct, gc=False):
             earlier.append(entry)
         book.transfers_of[event_id, decision] = moves
         book.decisions.append(DecidedEvent(self.log_event, answer, decision, len(moves)))
+
+
+def _largest(cash: int, bonus: int, held: int) -> int:
+    """Return the largest of a wallet's balances and their sums, without signs."""
+    return max(abs(cash), abs(bonus), held, abs(cash + bonus), abs(cash + bonus + held))
 
 
 def _put(where: dict[tuple[str, str], T], key: tuple[str, str], value: T | None) -> None:

@@ -1,7 +1,7 @@
-"""Events that end other events: rollbacks, cancels, payments and refusals of withdrawals. Pure.
+"""Events that end other events: rollbacks, cancels, payments and refusals of withdrawals.
 
 An event can be closed once. The closing may come first (a retry overtakes, a provider rolls back
-what we never saw): then it stays as a tombstone, and the late event moves no money.
+what the ledger has never seen): then it stays as a tombstone, and the late event moves no money.
 """
 
 from __future__ import annotations
@@ -39,16 +39,13 @@ CLOSING_KINDS: Final = frozenset(
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
 
-# For a person: money has left that no wallet gave, or what was paid is said to have come back.
+# For an operator: money has left that no wallet gave, or what was paid is reported as refused.
 PAID_WITHOUT_HOLD: Final = (Outcome.UNRESOLVED.value, "PAID_WITHOUT_HOLD")
 REFUSED_AFTER_PAYMENT: Final = (Outcome.UNRESOLVED.value, "REFUSED_AFTER_PAYMENT")
 
 
 def withdrawal(posting: Posting, leg: Leg) -> Verdict:
-    """Without a reference the request: money is held.
-
-    With one the payment: what was held leaves.
-    """
+    """Hold the money of a request (no reference), or let what was held leave (a reference)."""
     if posting.event.reference is None:
         posting.shift(posting.select_wallet(currency_of(leg)), CASH, HELD, minor_of(leg))
         return BOOKED
@@ -67,28 +64,29 @@ def withdrawal(posting: Posting, leg: Leg) -> Verdict:
 
 
 def pay_out(posting: Posting, held_by: list[Transfer]) -> None:
-    """Let what a request has put on hold leave for the payment provider."""
+    """Move what a request has put on hold to the payment provider."""
     psp = accounts.psp_account(posting.event.provider)
     for transfer in held_by:
-        posting.debit(posting.select_wallet(transfer.currency), HELD, psp, transfer.amount_minor)
+        wallet = posting.select_wallet(transfer.currency)
+        posting.debit(wallet, HELD, psp, transfer.amount_minor)
 
 
 def withdrawal_reversal(posting: Posting, leg: Leg) -> Verdict:
-    """The request is refused: what it held comes back."""
-    del leg  # the amount is that of the request
+    """Give back what a refused request held; the amount is that of the request."""
+    del leg
     verdict = _reverse_target(posting, REFUSED)
-    return (
-        REFUSED_AFTER_PAYMENT
-        if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID)
-        else verdict
-    )
+    if verdict == ALREADY_CLOSED and _is_closed_as(posting, PAID):
+        return REFUSED_AFTER_PAYMENT
+    return verdict
 
 
 def rollback(posting: Posting, leg: Leg) -> Verdict:
-    """Take back what the reference means, unless the provider's policy protects what a win has
-    named.
+    """Take back what the reference means, unless the provider's policy protects a settled bet.
+
+    A rollback's own amount is missing (Hub88, 100HP) or repeats the bet's; the bet's movements show
+    how it was split.
     """
-    del leg  # a rollback's own amount is missing (Hub88, 100HP) or repeats the bet's; the bet knows how it was split
+    del leg
     refused = rollback_refusal(posting)
     if refused is not None:
         select_target_wallet(posting)
@@ -97,16 +95,15 @@ def rollback(posting: Posting, leg: Leg) -> Verdict:
 
 
 def cancel(posting: Posting, leg: Leg) -> Verdict:
-    """The connector gave up on one attempt. An attempt that decided nothing leaves nothing to
-    cancel.
+    """Take back one attempt that the connector gave up on.
 
-    No policy stops it: the provider was told an error, so the bet must not stand, whatever has
-    named it since.
+    An attempt that decided nothing leaves nothing to cancel. No policy stops a cancel: the provider
+    was told an error, so the bet must not stand, whatever has named it since.
     """
     del leg
     event = posting.event
-    decided = decisions_of_target(posting)
-    if decided and event.cause is not None and _attempt_text(decided[-1]) != event.cause.id:
+    decisions = decisions_of_target(posting)
+    if decisions and event.cause is not None and _attempt_text(decisions[-1]) != event.cause.id:
         return (Outcome.CANCELLED, "ATTEMPT_MOVED_NOTHING")
     _, reason = verdict = _reverse_target(posting, CANCELLED)
     return (Outcome.CANCELLED, "REVERSED" if verdict == BOOKED else reason)
@@ -118,8 +115,9 @@ def _attempt_text(entry: Entry) -> str:
 
 
 def _reverse_target(posting: Posting, action: Action) -> Verdict:
-    """Move back what the target moved, account by account, so that a split between cash and bonus
-    returns as it was.
+    """Move back what the target moved, account by account.
+
+    So a split between cash and bonus returns as it was.
     """
     target = _open_target(posting)
     if target != ALREADY_CLOSED:
@@ -134,23 +132,21 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
 
 
 def _move_back(posting: Posting, transfer: Transfer) -> None:
-    took, gave = purse_of(transfer.debit), purse_of(transfer.credit)
-    if took == BONUS and gave == CASH:
-        return  # what a met wagering requirement has released stays released; the player may have spent it
-    if took and gave:
-        posting.shift(posting.select_wallet(transfer.currency), gave, took, transfer.amount_minor)
-    elif took:
-        posting.credit(
-            posting.select_wallet(transfer.currency), took, transfer.credit, transfer.amount_minor
-        )
-    elif gave:
-        posting.debit(
-            posting.select_wallet(transfer.currency), gave, transfer.debit, transfer.amount_minor
-        )
+    source, target = purse_of(transfer.debit), purse_of(transfer.credit)
+    if source == BONUS and target == CASH:
+        # What a met wagering requirement has released stays released; the player may have spent it.
+        return
+    currency, amount = transfer.currency, transfer.amount_minor
+    if source and target:
+        posting.shift(posting.select_wallet(currency), target, source, amount)
+    elif source:
+        posting.credit(posting.select_wallet(currency), source, transfer.credit, amount)
+    elif target:
+        posting.debit(posting.select_wallet(currency), target, transfer.debit, amount)
 
 
 def _open_target(posting: Posting) -> Entry | Verdict:
-    """The posted event that the reference means, or why nothing can be done to it."""
+    """Return the posted event that the reference means, or why nothing can be done to it."""
     if posting.log_event.reference_id is None:
         select_named_wallet(posting)
         return (Outcome.UNRESOLVED, "NO_REFERENCE")
@@ -158,12 +154,12 @@ def _open_target(posting: Posting) -> Entry | Verdict:
     closing = closing_of_target(posting)
     if closing is not None and closing.action != SETTLED:
         return ALREADY_CLOSED
-    decided = decisions_of_target(posting)
-    if not decided:
+    decisions = decisions_of_target(posting)
+    if not decisions:
         return (Outcome.TOMBSTONED, "REFERENCE_NOT_SEEN_YET")
-    if decided[-1].answer.outcome != Outcome.POSTED:
+    if decisions[-1].answer.outcome != Outcome.POSTED:
         return NOTHING_TO_REVERSE
-    return decided[-1]
+    return decisions[-1]
 
 
 def _is_closed_as(posting: Posting, action: Action) -> bool:

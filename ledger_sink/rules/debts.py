@@ -1,8 +1,7 @@
-"""Alerts about debts: an event took an account of a player below zero, and somebody has to see to
-it. Pure.
+"""Alerts about debts: an event took an account of a player below zero, and an operator has to act.
 
-Made from an outcome's own fields, so the publisher makes the same alert from memory and, after a
-restart, from the tables: at least once, always under the same id.
+An alert is made from an outcome's own fields, so the publisher makes the same one from memory and,
+after a restart, from the tables: at least once, always under the same id.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ def debt_alert(
     occurred_at: int,
     source: Position,
 ) -> FraudAlert:
-    """The alert about one event; `observed` is how far below zero cash and bonus together are, in
-    minor units.
+    """Return the alert about one event.
+
+    `observed` is how far cash and bonus together are below zero, in minor units.
     """
     return FraudAlert(
         alert_id=alert_id(RULE, RULE_VERSION, event_id, occurred_at),

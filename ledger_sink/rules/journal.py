@@ -1,7 +1,4 @@
-"""The ledger's rows as values: what a batch reads, what it decides and what it writes.
-
-Pure; times in epoch ms.
-"""
+"""The ledger's rows as values: what a group reads, decides and writes. Times are epoch ms."""
 
 from __future__ import annotations
 
@@ -16,13 +13,15 @@ from schemas.events import Attempt
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Action = Literal["REVERSED", "CANCELLED", "PAID", "REFUSED", "APPROVED", "SETTLED"]
-"""SETTLED is no end: a win has named the bet, and whether a rollback may still come is its
-provider's policy.
+"""How an event is closed.
+
+SETTLED is not an end: a win has named the bet, and its provider's policy says whether a rollback
+may still come.
 """
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt is told: the outcome and the wallet as it stood right after the decision."""
+    """The answer to an attempt: the outcome, and the wallet right after the decision."""
 
     outcome: str
     reason: str
@@ -67,7 +66,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):
-    """Why an event counts no more: it was reversed, paid out or refused, maybe before it came."""
+    """Why an event counts no more: it was reversed, paid out or refused, maybe in advance."""
 
     event_id: str
     player_id: str
@@ -76,15 +75,11 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
 
 
 WalletSnapshot = tuple[int, int, int, int, str, int, int]
-"""How a wallet stood: cash, bonus and held, version, and the event and place that had moved it
-last.
-"""
+"""A wallet's cash, bonus and held, version, and the event and position that moved it last."""
 
 
 class Wallet(msgspec.Struct, gc=False):
-    """A player's money in one currency, in minor units; version 0 is a wallet that nothing has
-    moved yet.
-    """
+    """A player's money in one currency, in minor units; version 0 means nothing has moved yet."""
 
     player_id: str
     currency: str
@@ -103,7 +98,7 @@ class Wallet(msgspec.Struct, gc=False):
         return self.cash_minor + self.bonus_minor
 
     def snapshot(self) -> WalletSnapshot:
-        """All that a movement changes."""
+        """Return everything that a movement changes."""
         return (
             self.cash_minor,
             self.bonus_minor,
@@ -114,20 +109,21 @@ class Wallet(msgspec.Struct, gc=False):
             self.source_offset,
         )
 
-    def restore(self, before: WalletSnapshot) -> None:
-        """Be again as `standing` said."""
-        self.cash_minor, self.bonus_minor, self.held_minor, self.version = before[:4]
-        self.event_id, self.partition, self.source_offset = before[4:]
+    def restore(self, snapshot: WalletSnapshot) -> None:
+        """Return to the state of a snapshot."""
+        self.cash_minor, self.bonus_minor, self.held_minor, self.version = snapshot[:4]
+        self.event_id, self.partition, self.source_offset = snapshot[4:]
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
-    """What the log says of a player besides money. Each value of `standings` and `limits` ends with
-    its time, epoch ms.
+    """What the log states about a player besides money.
 
-    `standings`: by source (kyc, alert, operator) BLOCKED, HELD or FREE. `limits`: by currency the
-    largest single bet in minor units, or None. `wagering`: by currency what is still to be bet
-    before bonus money becomes cash, in minor units, and the wallet version that it began at; 0 left
-    is a requirement that was met.
+    Each value of `standings` and `limits` ends with its time.
+
+    - `standings`: by source (kyc, alert, operator), BLOCKED, HELD or FREE.
+    - `limits`: by currency, the largest single bet in minor units, or None.
+    - `wagering`: by currency, what is still to be bet before bonus money becomes cash, in minor
+      units, and the wallet version that it began at; 0 left is a requirement that was met.
     """
 
     player_id: str
@@ -148,7 +144,7 @@ class PlayerState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Proposal(msgspec.Struct, frozen=True, gc=False):
-    """An adjustment that waits for a second person; `amount_minor` has a sign."""
+    """An adjustment that waits for a second operator; `amount_minor` has a sign."""
 
     event_id: str
     player_id: str

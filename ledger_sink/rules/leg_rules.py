@@ -1,51 +1,55 @@
-"""One rule a kind: which accounts a leg moves money between. Pure."""
+"""One rule for each kind of leg: which accounts it moves money between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, states
+from ledger_sink.rules import accounts, adjustments, bets, bonus, closings, refusals
 from ledger_sink.rules.accounts import CASH
 from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
 from schemas.events import Kind, Leg
 
 LegRule = Callable[[Posting, Leg], Verdict]
+"""Moves what a leg asks for and returns the verdict.
+
+Raises Unpostable for what cannot be booked as it is.
+"""
 
 
 def _credit_from(account: Callable[[Posting], str]) -> LegRule:
+    """Return a rule that pays the leg's amount from a house account to the player's cash."""
+
     def rule(posting: Posting, leg: Leg) -> Verdict:
-        posting.credit(
-            posting.select_wallet(currency_of(leg)), CASH, account(posting), minor_of(leg)
-        )
+        wallet = posting.select_wallet(currency_of(leg))
+        posting.credit(wallet, CASH, account(posting), minor_of(leg))
         return BOOKED
 
     return rule
 
 
 def _deposit_reversal(posting: Posting, leg: Leg) -> Verdict:
-    posting.debit(
-        posting.select_wallet(currency_of(leg)),
-        CASH,
-        accounts.psp_account(posting.event.provider),
-        minor_of(leg),
-    )
+    """Take a deposit back from cash: a chargeback or a refund. The player may be in debt then."""
+    wallet = posting.select_wallet(currency_of(leg))
+    posting.debit(wallet, CASH, accounts.psp_account(posting.event.provider), minor_of(leg))
     return BOOKED
 
+
+_from_jackpot = _credit_from(lambda posting: accounts.jackpot_account(posting.event.provider))
+_from_promotions = _credit_from(lambda posting: accounts.promotions_account(posting.event.brand))
+_from_psp = _credit_from(lambda posting: accounts.psp_account(posting.event.provider))
 
 LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BET: bets.bet,
     Kind.WIN: bets.win,
-    Kind.JACKPOT_WIN: _credit_from(
-        lambda posting: accounts.jackpot_account(posting.event.provider)
-    ),
+    Kind.JACKPOT_WIN: _from_jackpot,
     Kind.JACKPOT_CONTRIBUTION: bets.contribution,
-    Kind.PROMO_WIN: _credit_from(lambda posting: accounts.promotions_account(posting.event.brand)),
+    Kind.PROMO_WIN: _from_promotions,
     Kind.ROLLBACK: closings.rollback,
     Kind.CANCEL: closings.cancel,
     Kind.ADJUSTMENT: adjustments.adjustment,
-    Kind.DEPOSIT: _credit_from(lambda posting: accounts.psp_account(posting.event.provider)),
+    Kind.DEPOSIT: _from_psp,
     Kind.DEPOSIT_REVERSAL: _deposit_reversal,
     Kind.WITHDRAWAL: closings.withdrawal,
     Kind.WITHDRAWAL_REVERSAL: closings.withdrawal_reversal,
@@ -54,7 +58,7 @@ LEG_RULES: Final[dict[str, LegRule]] = {
     Kind.BONUS_RELEASE: bonus.release,
     Kind.BONUS_FORFEIT: bonus.forfeit,
     Kind.ROUND_CLOSE: adjustments.note_event,
-    Kind.PLAYER_STATE: states.player_state,
+    Kind.PLAYER_STATE: refusals.player_state,
     Kind.INFORMATIONAL: adjustments.note_event,
     Kind.HEARTBEAT: adjustments.note_event,
 }

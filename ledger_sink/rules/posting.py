@@ -1,4 +1,4 @@
-"""The posting rules: what becomes of each event. Pure: a book in, a changed book out.
+"""The posting rules: what becomes of each event. A book in, a changed book out.
 
 Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a
 conflict is not (Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ledger_sink.rules import accounts
 from ledger_sink.rules.amounts import (
     BOOKED,
     CURRENCIES_DIFFER,
@@ -17,12 +18,12 @@ from ledger_sink.rules.amounts import (
     NOTED,
     Unpostable,
     Verdict,
+    minor_of,
 )
 from ledger_sink.rules.book import NO_PLAYER, Book, DecidedEvent, LogEvent, Posting
 from ledger_sink.rules.closings import pay_out
-from ledger_sink.rules.journal import CANCELLED, PAID, SETTLED, Answer, Entry
+from ledger_sink.rules.journal import CANCELLED, PAID, REVERSED, SETTLED, Answer, Entry
 from ledger_sink.rules.leg_rules import LEG_RULES
-from ledger_sink.rules.playerless import PLAYER_UNKNOWN, decide_without_player
 from ledger_sink.rules.references import (
     BET_NOT_FOUND,
     checks_bet_of_win,
@@ -33,7 +34,7 @@ from ledger_sink.rules.references import (
 )
 from ledger_sink.rules.refusals import find_refusal
 from schemas.errors import InvariantBroken, Rejected
-from schemas.events import Outcome
+from schemas.events import Kind, Outcome
 from schemas.policies import LedgerPolicy
 
 _REFUSALS: Final = frozenset(
@@ -49,76 +50,72 @@ All of them are read at each attempt.
 
 BOOKED_INTO_DEBT: Final = (Outcome.POSTED.value, "BOOKED_INTO_DEBT")
 REVERSED_INTO_DEBT: Final = (Outcome.CANCELLED.value, "REVERSED_INTO_DEBT")
-"""Somebody has to hear of a debt, and is told by these reasons: they go before whatever else could
-be said.
-"""
+"""A debt raises an alert by these reasons, so they go before any other reason."""
+
+PLAYER_UNKNOWN: Final = (Outcome.UNRESOLVED.value, "PLAYER_UNKNOWN")
 
 _OF_CURRENCY: Final = frozenset({CURRENCY_UNKNOWN, CURRENCIES_DIFFER})
+_NO_MONEY: Final = frozenset({Kind.INFORMATIONAL, Kind.HEARTBEAT, Kind.ROUND_CLOSE})
 
 
-def post(book: Book, sourced: LogEvent, policy: LedgerPolicy) -> None:
+def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> None:
     """Decide one event of the log and write the decision into the book.
 
-    Raises InvariantBroken for what must never be skipped: a kind that no rule knows, an amount that
-    is not exact.
+    Raises InvariantBroken for what must never be skipped: a kind without a rule, an amount that is
+    not exact.
     """
-    event = sourced.event
+    event = log_event.event
     for leg in event.legs:
         if leg.kind not in LEG_RULES:
-            message = f"{sourced}: no posting rule for kind {leg.kind!r}; this ledger is older than the event"
-            raise InvariantBroken(message)
-    known = book.entries.get(event.event_id)
-    if known:
-        heard = _earlier_answer(book, sourced, known)
-        if heard is not None:
-            book.decisions.append(DecidedEvent(sourced, heard, None, redelivered=True))
-            return
-        if not _may_be_decided_anew(book, sourced, known, policy):
-            answer = book.repeats[event.event_id, event.attempt] = _repeat_answer(
-                book, sourced, known[-1]
+            message = (
+                f"{log_event}: no posting rule for kind {leg.kind!r}; this ledger is older than the"
+                " event: upgrade this worker"
             )
-            book.decisions.append(DecidedEvent(sourced, answer, None))
+            raise InvariantBroken(message)
+    entries = book.entries.get(event.event_id)
+    if entries:
+        earlier = _earlier_answer(book, log_event, entries)
+        if earlier is not None:
+            book.decisions.append(DecidedEvent(log_event, earlier, None, redelivered=True))
             return
-    posting = Posting(book, sourced, event, len(known) if known else 0, policy)
-    try:
-        outcome, reason = _decide(posting)
-    except Unpostable as error:
-        posting.undo()
-        is_refusal = event.decision_required and error.reason in _OF_CURRENCY
-        outcome = (Outcome.REFUSED_CURRENCY if is_refusal else Outcome.UNRESOLVED).value
-        reason = error.reason
-    except Rejected as error:  # the normaliser lets no such event through, so whoever wrote it is not to be trusted
-        message = f"{sourced}: {error}"
-        raise InvariantBroken(message) from error
+        if not _may_be_decided_anew(book, log_event, entries, policy):
+            answer = _repeat_answer(book, log_event, entries[-1])
+            book.repeats[event.event_id, event.attempt] = answer
+            book.decisions.append(DecidedEvent(log_event, answer, None))
+            return
+    posting = Posting(book, log_event, event, len(entries) if entries else 0, policy)
+    outcome, reason = _decide_or_undo(posting)
     posting.finish(outcome, reason)
 
 
-def _earlier_answer(book: Book, sourced: LogEvent, known: list[Entry]) -> Answer | None:
-    """What this very attempt was told: a normaliser that was killed appends its last records once
-    more.
+def _earlier_answer(book: Book, log_event: LogEvent, entries: list[Entry]) -> Answer | None:
+    """Return the answer that this very attempt got before.
+
+    A normaliser that was killed appends its last records once more.
     """
-    event = sourced.event
-    for entry in known:
+    event = log_event.event
+    for entry in entries:
         if entry.attempt == event.attempt:
             return entry.answer
     return book.repeats.get((event.event_id, event.attempt))
 
 
 def _may_be_decided_anew(
-    book: Book, sourced: LogEvent, known: list[Entry], policy: LedgerPolicy
+    book: Book, log_event: LogEvent, entries: list[Entry], policy: LedgerPolicy
 ) -> bool:
-    event, last = sourced.event, known[-1]
-    if len(known) >= DECISIONS_MAX:
+    """Return whether another attempt of a decided event gets a decision of its own."""
+    event, last = log_event.event, entries[-1]
+    if len(entries) >= DECISIONS_MAX:
         return False
     verdict = (last.answer.outcome, last.answer.reason)
     if verdict == PLAYER_UNKNOWN and event.player_id is not None:
-        # The resolver had given up just before what it refers to came. What did move waits in
-        # suspense, for a person.
+        # The resolver had given up just before the target of the reference came. What did move
+        # waits in suspense, for an operator.
         return not last.transfers and event.fingerprint == last.fingerprint
     if verdict == BET_NOT_FOUND:
-        # Nothing was decided then but that the bet was missing; the player must not lose a win to
-        # the order of arrival.
-        return event.fingerprint == last.fingerprint and _has_come(book, sourced)
+        # The only thing decided then was that the bet was missing; the player must not lose a win
+        # to the order of arrival.
+        return event.fingerprint == last.fingerprint and _is_target_booked(book, log_event)
     return (
         policy.refused_id_reusable
         and event.decision_required
@@ -127,22 +124,22 @@ def _may_be_decided_anew(
     )
 
 
-def _has_come(book: Book, sourced: LogEvent) -> bool:
-    decided = book.entries.get(sourced.reference_id or "", ())
+def _is_target_booked(book: Book, log_event: LogEvent) -> bool:
+    player_id = log_event.event.player_id
     return any(
-        entry.player_id == sourced.event.player_id and entry.answer.outcome == Outcome.POSTED
-        for entry in decided
+        entry.player_id == player_id and entry.answer.outcome == Outcome.POSTED
+        for entry in book.entries.get(log_event.reference_id or "", ())
     )
 
 
-def _repeat_answer(book: Book, sourced: LogEvent, last: Entry) -> Answer:
-    """EXISTS for a retry, CONFLICT for other content under the same id."""
-    event, first = sourced.event, last.answer
+def _repeat_answer(book: Book, log_event: LogEvent, last: Entry) -> Answer:
+    """Return EXISTS for a retry, CONFLICT for other content under the same id."""
+    event, first = log_event.event, last.answer
     if event.fingerprint != last.fingerprint:
         return Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID")
     closing = book.closings.get((event.event_id, event.player_id or NO_PLAYER))
     if closing is not None and closing.action == CANCELLED:
-        # The connector has told the provider "error"; a retry must not hear that the bet stands.
+        # The connector has told the provider "error"; a retry must not learn that the bet stands.
         return Answer(Outcome.CANCELLED, "CONNECTOR_TIMED_OUT")
     if first.outcome in _STILL_TRUE:
         return first
@@ -151,10 +148,28 @@ def _repeat_answer(book: Book, sourced: LogEvent, last: Entry) -> Answer:
     )
 
 
+def _decide_or_undo(posting: Posting) -> Verdict:
+    """Decide an event; one that cannot be booked moves nothing and is answered with the reason.
+
+    Raises InvariantBroken for an amount that the normaliser should have rejected.
+    """
+    try:
+        return _decide(posting)
+    except Unpostable as error:
+        posting.undo()
+        is_refusal = posting.event.decision_required and error.reason in _OF_CURRENCY
+        outcome = Outcome.REFUSED_CURRENCY if is_refusal else Outcome.UNRESOLVED
+        return outcome.value, error.reason
+    except Rejected as error:
+        # The normaliser lets no such event through, so its writer is not to be trusted.
+        message = f"{posting.log_event}: {error}"
+        raise InvariantBroken(message) from error
+
+
 def _decide(posting: Posting) -> Verdict:
     event = posting.event
     if event.player_id is None:
-        return decide_without_player(posting)
+        return _decide_without_player(posting)
     closing = posting.book.closing(event.event_id, event.player_id)
     if closing is not None and closing.action == SETTLED:
         closing = None
@@ -167,10 +182,10 @@ def _decide(posting: Posting) -> Verdict:
     verdicts = [LEG_RULES[leg.kind](posting, leg) for leg in event.legs]
     if closing is not None:
         pay_out(posting, posting.transfers[:])
-        return _in_debt(posting, (Outcome.POSTED, "PAYMENT_PRECEDED"))
+        return _mark_debt(posting, (Outcome.POSTED, "PAYMENT_PRECEDED"))
     if posting.log_event.reference_id is not None and protects_settled_bets(posting.policy):
         mark_settled(posting)
-    return _in_debt(posting, _verdict_of(verdicts))
+    return _mark_debt(posting, _verdict_of(verdicts))
 
 
 def _find_refusal(posting: Posting) -> Verdict | None:
@@ -180,6 +195,7 @@ def _find_refusal(posting: Posting) -> Verdict | None:
 
 
 def _verdict_of(verdicts: list[Verdict]) -> Verdict:
+    """Return the first verdict that is neither BOOKED nor NOTED, else BOOKED if any leg is."""
     if len(verdicts) == 1:
         return verdicts[0]
     remarkable = [verdict for verdict in verdicts if verdict not in (BOOKED, NOTED)]
@@ -188,13 +204,40 @@ def _verdict_of(verdicts: list[Verdict]) -> Verdict:
     return BOOKED if BOOKED in verdicts else NOTED
 
 
-def _in_debt(posting: Posting, verdict: Verdict) -> Verdict:
-    """The same verdict, with a reason that people are alerted by where the event took an account
-    below zero.
-    """
+def _mark_debt(posting: Posting, verdict: Verdict) -> Verdict:
+    """Replace the reason by one that raises an alert if the event took an account below zero."""
     if posting.wallet_before is None:
         return verdict
     wallet, _, (cash, bonus, *_) = posting.wallet_before
     if wallet.cash_minor >= min(cash, 0) and wallet.bonus_minor >= min(bonus, 0):
         return verdict
     return REVERSED_INTO_DEBT if verdict[0] == Outcome.CANCELLED else BOOKED_INTO_DEBT
+
+
+def _decide_without_player(posting: Posting) -> Verdict:
+    """Decide an event that names no player, after the resolver has given up; that is final.
+
+    Money that has really moved waits in suspense for an operator. A rollback leaves a tombstone all
+    the same, so that a bet that comes after it, whichever player's, moves no money.
+    """
+    event = posting.event
+    psp = accounts.psp_account(event.provider)
+    suspense = accounts.suspense_account(event.provider)
+    kinds = {leg.kind for leg in event.legs}
+    for leg in event.legs:
+        if leg.amount is None or leg.currency is None:
+            continue
+        if leg.kind == Kind.DEPOSIT:
+            posting.move_between_house_accounts(leg.currency, psp, suspense, minor_of(leg))
+        elif leg.kind == Kind.DEPOSIT_REVERSAL:
+            posting.move_between_house_accounts(leg.currency, suspense, psp, minor_of(leg))
+    if kinds <= _NO_MONEY:
+        return NOTED
+    target_id = posting.log_event.reference_id
+    if target_id is not None and target_id not in posting.book.entries:
+        if Kind.WIN in kinds and posting.policy.win_without_bet == "REFUSE":
+            return BET_NOT_FOUND
+        is_closed = (target_id, NO_PLAYER) in posting.book.closings
+        if Kind.ROLLBACK in kinds and not is_closed:
+            posting.close(target_id, NO_PLAYER, REVERSED)
+    return PLAYER_UNKNOWN

@@ -1,7 +1,7 @@
-"""What an event refers to, and what providers let nobody do to it. Pure.
+"""What an event refers to, and what a provider's policy forbids to do with it.
 
-Only the same player's event counts: another player's lives in another partition, where the order is
-not ours to see.
+Only the same player's event counts: another player's is in another partition, whose order cannot be
+seen from here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ BET_ROLLED_BACK: Final = (Outcome.REFUSED_REFERENCE.value, "BET_ROLLED_BACK")
 BET_SETTLED: Final = (Outcome.REFUSED_REFERENCE.value, "BET_SETTLED")
 
 SWEEP: Final = "sweep"
-"""The cause of events by which the ledger's own sweeper ends a round that its provider has
-forgotten.
-"""
+"""The cause of events by which the ledger's sweeper ends a round that its provider left open."""
 
 _TAKEN_BACK: Final = frozenset({REVERSED, CANCELLED})
 WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
@@ -29,16 +27,17 @@ WINS: Final = frozenset({Kind.WIN.value, Kind.JACKPOT_WIN.value})
 
 
 def decisions_of_target(posting: Posting) -> list[Entry]:
-    """How the event that the reference means was decided, oldest first; empty for what has not
-    come.
+    """Return how the event that the reference means was decided, oldest first.
+
+    Empty if the event has not come.
     """
     target_id = posting.log_event.reference_id
-    known = posting.book.entries.get(target_id, []) if target_id else []
-    return [entry for entry in known if entry.player_id == posting.event.player_id]
+    entries = posting.book.entries.get(target_id, []) if target_id else []
+    return [entry for entry in entries if entry.player_id == posting.event.player_id]
 
 
 def closing_of_target(posting: Posting) -> Closing | None:
-    """What has ended the event that the reference means, or says that a win has named it."""
+    """Return what has closed the event that the reference means, or marked it as settled."""
     target_id, player_id = posting.log_event.reference_id, posting.event.player_id
     if target_id is None or player_id is None:
         return None
@@ -46,15 +45,17 @@ def closing_of_target(posting: Posting) -> Closing | None:
 
 
 def booked_target(posting: Posting) -> Entry | None:
-    """The event that the reference means, if it stands as booked."""
-    decided = decisions_of_target(posting)
-    return decided[-1] if decided and decided[-1].answer.outcome == Outcome.POSTED else None
+    """Return the event that the reference means, if its last decision booked it."""
+    decisions = decisions_of_target(posting)
+    if decisions and decisions[-1].answer.outcome == Outcome.POSTED:
+        return decisions[-1]
+    return None
 
 
 def borrowed_currency(posting: Posting) -> str:
-    """The currency of the bet that a win names (a 100HP deposit says neither player nor currency).
+    """Return the currency of the bet that a win names.
 
-    Raises Unpostable where there is no such bet.
+    A 100HP deposit names neither player nor currency. Raises Unpostable without such a bet.
     """
     target = booked_target(posting)
     if target is None or target.answer.currency is None:
@@ -63,25 +64,23 @@ def borrowed_currency(posting: Posting) -> str:
 
 
 def checks_bet_of_win(policy: LedgerPolicy) -> bool:
-    """Whether a win of this provider can depend on the bet that it names."""
+    """Return whether a win of this provider can depend on the bet that it names."""
     return "REFUSE" in (policy.win_without_bet, policy.win_after_rollback)
 
 
 def protects_settled_bets(policy: LedgerPolicy) -> bool:
-    """Whether a rollback of this provider, or a sweep of its rounds, must not take back what a win
-    has named.
-    """
+    """Return whether a rollback or a sweep must not take back a bet that a win has named."""
     return policy.rollback_after_win == "REFUSE" or policy.open_round_max_age_ms is not None
 
 
 def win_refusal(posting: Posting) -> Verdict | None:
-    """Why a provider's policy does not let this win be booked; None for all that is no win, or
-    names no bet.
+    """Return why a provider's policy refuses this win.
+
+    None if it does not, and for an event that is not a win or names no bet.
     """
     policy, event = posting.policy, posting.event
-    if posting.log_event.reference_id is None or not any(
-        leg.kind == Kind.WIN for leg in event.legs
-    ):
+    is_win = any(leg.kind == Kind.WIN for leg in event.legs)
+    if posting.log_event.reference_id is None or not is_win:
         return None
     closing = closing_of_target(posting)
     verdict = None
@@ -99,21 +98,19 @@ def win_refusal(posting: Posting) -> Verdict | None:
 
 
 def mark_settled(posting: Posting) -> None:
-    """Remember that a win has named the bet, where that stops a rollback."""
+    """Remember that a win has named the bet; for policies where that stops a rollback."""
     target_id, player_id = posting.log_event.reference_id, posting.event.player_id
-    if (
-        target_id is None
-        or player_id is None
-        or not any(leg.kind in WINS for leg in posting.event.legs)
-    ):
+    is_win = any(leg.kind in WINS for leg in posting.event.legs)
+    if target_id is None or player_id is None or not is_win:
         return
     if posting.book.closing(target_id, player_id) is None:
         posting.close(target_id, player_id, SETTLED)
 
 
 def rollback_refusal(posting: Posting) -> Verdict | None:
-    """Why a bet that a win has named is not taken back, where the policy says so; a sweep never
-    takes one back.
+    """Return why a bet that a win has named is not taken back, or None.
+
+    The provider's policy decides; a sweep never takes such a bet back.
     """
     closing, cause = closing_of_target(posting), posting.event.cause
     if closing is None or closing.action != SETTLED:
@@ -123,16 +120,16 @@ def rollback_refusal(posting: Posting) -> Verdict | None:
 
 
 def select_target_wallet(posting: Posting) -> None:
-    """Let the answer tell the balance of the wallet that the reference is about."""
-    decided = decisions_of_target(posting)
-    if decided and decided[-1].answer.currency is not None:
-        posting.select_wallet(decided[-1].answer.currency)
+    """Let the answer state the balance of the wallet that the reference is about."""
+    decisions = decisions_of_target(posting)
+    if decisions and decisions[-1].answer.currency is not None:
+        posting.select_wallet(decisions[-1].answer.currency)
     else:
         select_named_wallet(posting)
 
 
 def select_named_wallet(posting: Posting) -> None:
-    """Let the answer tell the balance of the wallet that the event itself names, if it names one."""
+    """Let the answer state the balance of the wallet that the event itself names, if it does."""
     for leg in posting.event.legs:
         if leg.currency is not None:
             posting.select_wallet(leg.currency)

@@ -1,19 +1,23 @@
-"""What may stop an event that awaits a decision: bets and requests to withdraw. Pure.
+"""What may stop a bet or a request to withdraw, and how the log sets it.
 
-Asked in this order: is it too late, is the player blocked or held, does the player have this
-currency, is the bet above a limit, is there enough money. Nothing else is ever refused here: a win
-or a rollback is booked, into debt if need be.
+`player_state` is the rule of events that block, hold or limit a player. `find_refusal` applies the
+result to events that await a decision, in this order: is it too late, is the player blocked or
+held, does the player have this currency, is the bet above a limit, is there enough money. Nothing
+else is ever refused for lack of money: a win or a rollback is booked, into debt if need be.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ledger_sink.rules.amounts import Verdict, minor_of
+import msgspec
+
+from ledger_sink.rules.amounts import BOOKED, Verdict, currency_of, minor_of
 from ledger_sink.rules.book import Posting
-from ledger_sink.rules.journal import PlayerState, Wallet
+from ledger_sink.rules.journal import BLOCKED, FREE, HELD, PlayerState, Wallet
 from ledger_sink.rules.references import select_named_wallet
 from schemas.causes import DELAYED
+from schemas.errors import InvariantBroken
 from schemas.events import Kind, Leg, Outcome
 
 DECISION_EXPIRED: Final = (Outcome.REFUSED_EXPIRED.value, "DECISION_EXPIRED")
@@ -21,15 +25,18 @@ PLAYER_BLOCKED: Final = (Outcome.REFUSED_BLOCKED.value, "PLAYER_BLOCKED")
 WITHDRAWALS_HELD: Final = (Outcome.REFUSED_BLOCKED.value, "WITHDRAWALS_HELD")
 NO_WALLET: Final = (Outcome.REFUSED_CURRENCY.value, "NO_WALLET_IN_CURRENCY")
 BET_OVER_LIMIT: Final = (Outcome.REFUSED_LIMIT.value, "BET_OVER_LIMIT")
-_STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
 NOT_ENOUGH_MONEY: Final = (Outcome.REFUSED_FUNDS.value, "NOT_ENOUGH_MONEY")
+_STOPPABLE: Final = frozenset({Kind.BET.value, Kind.WITHDRAWAL.value})
+
+STALE_STATE: Final = (Outcome.POSTED.value, "STALE_STATE")
+SOURCE_DEFAULT: Final = "operator"
+
+LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.released": FREE}
+"""BLOCKED stops bets and withdrawals, HELD withdrawals."""
 
 
 def find_refusal(posting: Posting) -> Verdict | None:
-    """Why the event is refused; None if it is not.
-
-    Decided against the book as it stands in the log.
-    """
+    """Return why the event is refused, by the book as it stands in the log; None if it is not."""
     event, book = posting.event, posting.book
     assert event.player_id is not None
     if event.cause is not None and event.cause.type in DELAYED:
@@ -41,18 +48,15 @@ def find_refusal(posting: Posting) -> Verdict | None:
         if leg.kind not in _STOPPABLE or leg.currency is None:
             continue
         wallet = posting.select_wallet(leg.currency)
-        if state is not None and (stopped := _restriction(state, leg)):
-            return stopped
+        if state is not None and (restriction := _restriction(state, leg)):
+            return restriction
         if wallet.version == 0 and book.has_wallets(event.player_id):
             return NO_WALLET
         if leg.is_free:
             continue
         amount = minor_of(leg)
-        if (
-            state is not None
-            and leg.kind == Kind.BET
-            and _is_over_limit(state, wallet.currency, amount)
-        ):
+        is_bet = leg.kind == Kind.BET
+        if state is not None and is_bet and _is_over_limit(state, wallet.currency, amount):
             return BET_OVER_LIMIT
         needed += amount
         if needed > _funds(wallet, leg.kind):
@@ -67,15 +71,48 @@ def _restriction(state: PlayerState, leg: Leg) -> Verdict | None:
 
 
 def _is_over_limit(state: PlayerState, currency: str, amount_minor: int) -> bool:
-    most, _ = state.limits.get(currency, (None, 0))
-    return most is not None and amount_minor > most
+    bet_max, _ = state.limits.get(currency, (None, 0))
+    return bet_max is not None and amount_minor > bet_max
 
 
 def _funds(wallet: Wallet, kind: str) -> int:
-    """Bonus money may be bet but not withdrawn, and no cash may leave that a bonus below zero has
-    to cover.
+    """Return what a leg of a kind may take, in minor units.
+
+    Bonus money may be bet but not withdrawn, and cash that covers a bonus below zero may not leave.
     """
     funds = wallet.available_minor
     if kind == Kind.WITHDRAWAL:
         funds = min(funds, wallet.cash_minor)
     return max(funds, 0)
+
+
+def player_state(posting: Posting, leg: Leg) -> Verdict:
+    """Apply a block, a hold, a release or a limit, unless its source has stated something newer.
+
+    A source (KYC, an alert, an operator) takes back only what it has stated itself. Two statements
+    of one source are ordered by their own time, not by the log: an old RED of a KYC provider that
+    comes after its newer GREEN changes nothing. A time ahead of the broker's is cut to the
+    broker's, or it would shut every later statement out.
+    """
+    event = posting.event
+    at_ms = event.appended_at
+    if event.provider_at is not None:
+        at_ms = min(event.provider_at, event.appended_at)
+    old = posting.player_state()
+    if event.operation in LEVELS:
+        source = SOURCE_DEFAULT if event.cause is None else event.cause.type
+        if source in old.standings and old.standings[source][1] > at_ms:
+            return STALE_STATE
+        standings = {**old.standings, source: (LEVELS[event.operation], at_ms)}
+        posting.state = msgspec.structs.replace(old, standings=standings, event_id=event.event_id)
+        return BOOKED
+    if event.operation not in ("player.limited", "player.unlimited"):
+        message = f"{posting.log_event}: no rule for the player state operation {event.operation!r}"
+        raise InvariantBroken(message)
+    currency = currency_of(leg)
+    if currency in old.limits and old.limits[currency][1] > at_ms:
+        return STALE_STATE
+    bet_max = None if leg.amount is None else minor_of(leg)
+    limits = {**old.limits, currency: (bet_max, at_ms)}
+    posting.state = msgspec.structs.replace(old, limits=limits, event_id=event.event_id)
+    return BOOKED

@@ -9,13 +9,12 @@ __all__ = ["LedgerDatabase", "LockTimeout"]
 
 
 class LedgerDatabase(database.Database):
-    """One transaction after the other over one connection; see `runtime.postgres.database` for what
-    it raises.
+    """One connection to the ledger's tables, used for one transaction after the other.
+
+    `runtime.postgres.database` says what it raises.
     """
 
     owner = "the ledger's"
     remedy = "run `pitboss ledger migrate up`"
     retriable_constraints = frozenset({"entry_pkey"})
-    """Another partition's worker may just have booked the same identity: at the next try it is a
-    repeat.
-    """
+    """Another partition's worker may just have booked the same identity: the next try finds it."""

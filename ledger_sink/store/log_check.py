@@ -1,8 +1,6 @@
-"""The log that a stored position belongs to: which broker it is on, how far it reaches, what its
-last record was.
+"""Checks that a stored position belongs to the log: which broker, how far, which last record.
 
-And the other way round: how far its group has said that it was, which the database cannot be
-behind.
+And the other way round: the database must not be behind what its group has committed to the broker.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _ANSWER_TIMEOUT_S = 20.0
 
 
 class StoredPosition(NamedTuple):
-    """What the database says of a partition; the last two are None until a record has been applied."""
+    """What the database holds of a partition; the last two are None until a record was applied."""
 
     next_offset: int
     last_timestamp_ms: int | None
@@ -34,7 +32,7 @@ class StoredPosition(NamedTuple):
 
 
 class LogRecord(NamedTuple):
-    """The part of a record that a position remembers."""
+    """The fields of a record that a position remembers."""
 
     offset: int
     timestamp: int
@@ -43,28 +41,27 @@ class LogRecord(NamedTuple):
 
 
 def checksum(key: bytes | None, value: bytes | None) -> int:
-    """CRC-32 of key and value: enough to notice that this is another log, which is all it is for."""
+    """Return the CRC-32 of key and value: enough to notice that this is another log."""
     return zlib.crc32(value or b"", zlib.crc32(key or b""))
 
 
 async def cluster_id(bootstrap_servers: str) -> str:
-    """The id that a broker's cluster was formatted with. Raises Unavailable."""
+    """Return the id that a broker's cluster was formatted with. Raises Unavailable."""
     async with _admin(bootstrap_servers) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
 async def committed_offsets(
-    bootstrap_servers: str, group: str, topic: str, parts: Collection[int]
+    bootstrap_servers: str, group: str, topic: str, partitions: Collection[int]
 ) -> dict[int, int]:
-    """What a group has committed of a topic, by partition; those are left out that it has nothing
-    of.
+    """Return what a group has committed of a topic, by partition, where it has committed.
 
-    Raises Unavailable, also where the broker cannot say yet: an older database must not pass for
-    want of an answer.
+    Raises Unavailable, also where the broker cannot say yet: an older database must not be accepted
+    for want of an answer.
     """
     async with _admin(bootstrap_servers) as admin:
         committed = await fetch_group_offsets(
-            admin, group, [TopicPartition(topic, part) for part in parts]
+            admin, group, [TopicPartition(topic, partition) for partition in partitions]
         )
     return {tp.partition: offset for tp, offset in committed.items() if offset is not None}
 
@@ -91,29 +88,34 @@ def find_mismatch(
     last: LogRecord | None,
     committed: int = 0,
 ) -> str | None:
-    """Why log and position do not belong together; None if they do.
+    """Return why log and position do not belong together, or None if they do.
 
-    `committed` is what the group has said.
+    `bounds` are the log's first offset and its end, `last` is the record before the position, and
+    `committed` what the group has committed to the broker.
     """
     beginning, end = bounds
-    if stored.next_offset < committed:
+    position = stored.next_offset
+    if position < committed:
         # A worker commits to its group only what the database has.
         return (
-            f"{where}: the database is at {stored.next_offset}, the group was at {committed}: it is an older copy, or"
-            " another; if that is meant and what it lacks is to be booked again, delete the group's offsets"
+            f"{where}: the database is at {position}, the group was at {committed}: it is an older"
+            " copy, or another; if that is meant and what it lacks is to be booked again, delete"
+            " the group's offsets"
         )
-    if stored.next_offset > end:
-        return f"{where}: the ledger is at {stored.next_offset}, the log ends at {end}: records are gone, or it is another"
-    if stored.next_offset < beginning:
-        return f"{where}: the ledger is at {stored.next_offset}, the log begins at {beginning}: a stretch was deleted"
-    if last is None or stored.last_checksum is None or last.offset != stored.next_offset - 1:
+    if position > end:
         return (
-            None  # the record before the position is a marker or compacted away: nothing to compare
+            f"{where}: the ledger is at {position}, the log ends at {end}: records are gone, or it"
+            " is another"
         )
-    if (last.timestamp, checksum(last.key, last.value)) != (
-        stored.last_timestamp_ms,
-        stored.last_checksum,
-    ):
+    if position < beginning:
+        return (
+            f"{where}: the ledger is at {position}, the log begins at {beginning}: a stretch was"
+            " deleted"
+        )
+    if last is None or stored.last_checksum is None or last.offset != position - 1:
+        # The record before the position is a marker or compacted away: nothing to compare.
+        return None
+    if (last.timestamp, checksum(last.key, last.value)) != stored[1:]:
         return (
             f"{where}@{last.offset}: the log holds another record there than the ledger has booked"
         )
@@ -123,11 +125,11 @@ def find_mismatch(
 async def verify_log(
     bootstrap_servers: str, group: str, topic: str, stored: Mapping[int, StoredPosition]
 ) -> None:
-    """Compare stored positions with the log and its group. Raises LogMismatch, and Unavailable
-    without a broker.
+    """Compare stored positions with the log and its group.
 
     A position is never reset: a wiped broker under a kept database would book everything again, or
     nothing, and a wiped database under a kept broker would give answers again that may differ.
+    Raises LogMismatch, and Unavailable without a broker.
     """
     committed = await committed_offsets(bootstrap_servers, group, topic, stored)
     consumer = AIOKafkaConsumer(
@@ -139,7 +141,7 @@ async def verify_log(
     try:
         async with asyncio.timeout(_FETCH_TIMEOUT_S):
             await consumer.start()
-            partitions = [TopicPartition(topic, part) for part in sorted(stored)]
+            partitions = [TopicPartition(topic, partition) for partition in sorted(stored)]
             beginnings = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
             consumer.assign(partitions)
@@ -149,15 +151,17 @@ async def verify_log(
         raise Unavailable(message) from error
     finally:
         await stop_client(consumer)
-    for partition in partitions:
-        part = partition.partition
-        bounds = (beginnings[partition], ends[partition])
-        why = find_mismatch(
-            f"{topic}-{part}", stored[part], bounds, lasts.get(part), committed.get(part, 0)
+    for tp in partitions:
+        number = tp.partition
+        bounds = (beginnings[tp], ends[tp])
+        where = f"{topic}-{number}"
+        reason = find_mismatch(
+            where, stored[number], bounds, lasts.get(number), committed.get(number, 0)
         )
-        if why is not None:
+        if reason is not None:
             message = (
-                f"{why}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong together"
+                f"{reason}. Point PITBOSS_KAFKA and PITBOSS_DATABASE at servers that belong"
+                " together"
             )
             raise LogMismatch(message)
 
@@ -169,32 +173,29 @@ async def _records_before(
     beginnings: Mapping[TopicPartition, int],
     ends: Mapping[TopicPartition, int],
 ) -> dict[int, LogRecord]:
-    """The record just before each position, where there is one."""
+    """Return the record just before each position, where there is one."""
     wanted = []
-    for part, position in stored.items():
-        partition = TopicPartition(topic, part)
-        if beginnings[partition] < position.next_offset <= ends[partition]:
-            wanted.append(partition)
-            consumer.seek(partition, position.next_offset - 1)
+    for partition, position in stored.items():
+        tp = TopicPartition(topic, partition)
+        if beginnings[tp] < position.next_offset <= ends[tp]:
+            wanted.append(tp)
+            consumer.seek(tp, position.next_offset - 1)
         else:
-            consumer.pause(partition)
-    found: dict[int, LogRecord] = {}
+            consumer.pause(tp)
+    lasts: dict[int, LogRecord] = {}
     while wanted:
         fetched: Mapping[TopicPartition, Sequence[Any]] = await consumer.getmany(
             *wanted, timeout_ms=500, max_records=500
         )
-        for partition in list(wanted):
-            records = fetched.get(partition) or []
+        for tp in list(wanted):
+            records = fetched.get(tp) or []
             if records:
                 first = records[0]
-                found[partition.partition] = LogRecord(
+                lasts[tp.partition] = LogRecord(
                     first.offset, first.timestamp, first.key, first.value
                 )
-            # A marker is skipped by the client: the position moves on without a record.
-            if (
-                records
-                or await consumer.position(partition) >= stored[partition.partition].next_offset
-            ):
-                wanted.remove(partition)
-                consumer.pause(partition)
-    return found
+            # The client skips a marker: the position moves on without a record.
+            if records or await consumer.position(tp) >= stored[tp.partition].next_offset:
+                wanted.remove(tp)
+                consumer.pause(tp)
+    return lasts

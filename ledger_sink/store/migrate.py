@@ -1,10 +1,10 @@
-"""The tables of the ledger and of what is done with dead letters."""
+"""The migrations of the ledger's tables and of those for dead letters."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from runtime.postgres import migrations as files
+from runtime.postgres import migrations as runner
 from runtime.postgres.migrations import Migration, MigrationChanged, MigrationSet
 
 TABLES: Final = MigrationSet("ledger_sink.store", ("public", "dead_letters"))
@@ -20,22 +20,21 @@ __all__ = [
 
 
 def migration_files() -> list[Migration]:
-    """The files of this release, in order."""
+    """Return the files of this release, in order."""
     return TABLES.files()
 
 
 def list_migrations(database_url: str) -> list[Migration]:
-    """Each file and whether it is applied. Raises MigrationChanged, Unavailable."""
-    return files.read_migrations(TABLES, database_url)
+    """Return each file and whether it is applied. Raises MigrationChanged, Unavailable."""
+    return runner.read_migrations(TABLES, database_url)
 
 
 def migrate(database_url: str, *, dry_run: bool = False) -> list[Migration]:
-    """Apply what is missing, or only look, and return it; grant the rights.
+    """Apply what is missing, grant the rights, and return what was applied.
 
-    Raises as `runtime.postgres.migrations`.
+    With `dry_run`, only return what is missing. Raises as `runtime.postgres.migrations`.
     """
     if dry_run:
-        return [
-            migration for migration in list_migrations(database_url) if not migration.is_applied
-        ]
-    return files.migrate(TABLES, database_url)
+        migrations = list_migrations(database_url)
+        return [migration for migration in migrations if not migration.is_applied]
+    return runner.migrate(TABLES, database_url)

@@ -1,9 +1,8 @@
-"""The months of the transfers: partitions are made ahead, and old ones can be taken out of the
-ledger and put back.
+"""The months of the transfers: partitions are made ahead, and old ones can be moved out and back.
 
-Entries are not parted: they are the identities, and a retry after years must hear what the first
-attempt heard. What can only be decided by what a month that was taken out had moved is for a
-person: see `PERIOD_ARCHIVED`.
+Entries are not partitioned: they are the identities, and a retry after years must get the answer of
+the first attempt. What depends on the movements of a month that was moved away is for an operator:
+see `PERIOD_ARCHIVED`.
 """
 
 from __future__ import annotations
@@ -25,51 +24,55 @@ _PREFIX: Final = "transfer_"
 
 
 class Month(msgspec.Struct, frozen=True):
-    """A partition of the transfers; `month` is None for those of no month."""
+    """A partition of the transfers; `month` is None for the one without a month."""
 
     month: int | None
     table: str
     transfers: int
-    """About so many: what the database counted last."""
+    """An estimate: what the database counted last."""
     bytes: int
     is_away: bool = False
 
 
 def list_months(database_url: str) -> list[Month]:
-    """What there is, and what was taken out. Raises Unavailable."""
+    """Return the partitions in the ledger, then the months that were moved away.
+
+    Raises Unavailable.
+    """
     with _connect(database_url, Role.READER) as connection:
-        found = [
+        present = [
             Month(_month_of(table), table, rows, size)
             for table, size, rows in connection.execute(_SQL["list"])
         ]
         away = [month for (month,) in connection.execute(_SQL["away"])]
-    return [*found, *(Month(month, f"away.{_PREFIX}{month}", 0, 0, is_away=True) for month in away)]
+    moved = [Month(month, f"away.{_PREFIX}{month}", 0, 0, is_away=True) for month in away]
+    return present + moved
 
 
 def create_months(database_url: str, ahead: int, *, dry_run: bool = False) -> list[int]:
-    """Make this month's partition and those of so many that follow; return the months that had
-    none.
+    """Make this month's partition and those of the `ahead` months that follow.
 
-    Raises Unavailable where a lock is not to be had, RightsMissing.
+    Returns the months that had none. Raises Unavailable where a lock cannot be had, RightsMissing.
     """
-    there = {month.month for month in list_months(database_url)}
+    present = {month.month for month in list_months(database_url)}
     with _connect(database_url, Role.MIGRATOR) as connection:
         wanted = [month for (month,) in connection.execute(_SQL["ahead"], {"ahead": ahead})]
-        missing = [month for month in wanted if month not in there]
+        missing = [month for month in wanted if month not in present]
         for month in () if dry_run else missing:
             connection.execute(_SQL["make"], {"month": month})
     return missing
 
 
 def move_away(database_url: str, month: int) -> None:
-    """Take a month's transfers out of the ledger: their table stays in the schema `away`, to be
-    copied and dropped.
+    """Take a month's transfers out of the ledger.
 
-    Raises UsageError if it is no partition, Unavailable, RightsMissing.
+    Their table stays in the schema `away`, to be copied and dropped. Raises UsageError for what is
+    not a month of the ledger, Unavailable, RightsMissing.
     """
     if month not in {one.month for one in list_months(database_url) if not one.is_away}:
         raise UsageError(
-            f"{month} is no month of this ledger: `pitboss ledger months list` names those there are"
+            f"{month} is not a month of this ledger: `pitboss ledger months list` names those that"
+            " are"
         )
     with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         for name in ("detach", "put_away"):
@@ -78,10 +81,10 @@ def move_away(database_url: str, month: int) -> None:
 
 
 def bring_back(database_url: str, month: int) -> None:
-    """Put a month's transfers back into the ledger, from the schema `away`. Raises as `move_away`.
+    """Put a month's transfers back into the ledger, from the schema `away`.
 
     A late event of the month may have moved money meanwhile: its rows, which wait in
-    `transfer_other`, move in as well.
+    `transfer_other`, move in as well. Raises as `move_away`.
     """
     if month not in {one.month for one in list_months(database_url) if one.is_away}:
         raise UsageError(
@@ -90,18 +93,18 @@ def bring_back(database_url: str, month: int) -> None:
     with _connect(database_url, Role.MIGRATOR) as connection, connection.transaction():
         try:
             connection.execute(_SQL["write_nothing"])
-            connection.execute(_render("reverse", month))
+            connection.execute(_render("take_back", month))
             connection.execute(_render("gather", month), {"month": month})
             connection.execute(_render("attach", month))
         except psycopg.errors.UndefinedTable as error:
             raise UsageError(
-                f"there is no table away.{_PREFIX}{month}: restore it first"
+                f"the table away.{_PREFIX}{month} does not exist: restore it first"
             ) from error
         connection.execute(_SQL["forget_away"], {"month": month})
 
 
 def next_month(month: int) -> int:
-    """The month after one: 202701 after 202612."""
+    """Return the month after one: 202701 after 202612."""
     return month + 89 if month % 100 == 12 else month + 1
 
 
@@ -111,6 +114,7 @@ def _month_of(table: str) -> int | None:
 
 
 def _render(name: str, month: int) -> sql.Composed:
+    """Return a statement with the month's table and the bounds of its values put in."""
     partition = sql.Identifier(f"{_PREFIX}{month}")
     first, after = sql.Literal(month), sql.Literal(next_month(month))
     return sql.SQL(_SQL[name]).format(partition=partition, first=first, after=after)

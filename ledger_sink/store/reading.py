@@ -1,15 +1,15 @@
-"""Filling a book: what the events of a group may touch, read set by set, never row by row."""
+"""Reading what the events of a group may touch into a book: set by set, never row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.rules import closings
 from ledger_sink.rules.book import Book, LogEvent
+from ledger_sink.rules.closings import CLOSING_KINDS
 from ledger_sink.rules.journal import (
     Answer,
     Closing,
@@ -29,78 +29,72 @@ from schemas.policies import LedgerPolicy
 _SQL = statements("ledger")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadSet:
-    """Event ids and players that a group of events names."""
+    """The event ids and players that a group of events names."""
 
-    event_ids: frozenset[str]
+    event_ids: set[str] = field(default_factory=set)
     """Their own, and those referred to by events whose rules look at what they refer to."""
-    reversible: frozenset[str]
+    reversible: set[str] = field(default_factory=set)
     """Those references whose movements may have to be taken back."""
-    players: Mapping[str, int]
+    players: dict[str, int] = field(default_factory=dict)
     """With the partition that their events come from."""
-    bets: frozenset[tuple[str, str]]
-    """What wins refer to, and by which player: looked at only if part of it may have been bonus
-    money.
-    """
-    proposals: frozenset[str]
-    newly_wagering: frozenset[str]
+    bets: set[tuple[str, str]] = field(default_factory=set)
+    """What wins refer to, with their players: read only if bonus money may have paid for it."""
+    proposals: set[str] = field(default_factory=set)
+    newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
-    crosses_partitions: bool
-    """Whether an event of nobody's refers to another, which may be of any partition."""
+    crosses_partitions: bool = False
+    """Whether an event without a player refers to another, which may be of any partition."""
 
 
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
-    """What has to be known to decide these events; the same for an event, whatever group it comes
-    in.
+    """Return what has to be read to decide these events.
+
+    An event adds the same, whichever group it comes in.
     """
-    event_ids: set[str] = set()
-    reversible: set[str] = set()
-    players: dict[str, int] = {}
-    bets: set[tuple[str, str]] = set()
-    proposals: set[str] = set()
-    granted: set[str] = set()
-    crosses = False
-    asking = {
+    read_set = ReadSet()
+    event_ids, players = read_set.event_ids, read_set.players
+    checking = {
         provider
         for provider, policy in policies.items()
         if checks_bet_of_win(policy) or protects_settled_bets(policy)
     }
-    for sourced in events:
-        event, reference_id, player_id = (
-            sourced.event,
-            sourced.reference_id,
-            sourced.event.player_id,
-        )
+    for log_event in events:
+        event = log_event.event
+        player_id = event.player_id
         event_ids.add(event.event_id)
         if player_id is not None:
-            players[player_id] = sourced.source.partition
+            players[player_id] = log_event.source.partition
             if len(event.legs) > 1 and any(leg.kind == Kind.WAGERING for leg in event.legs):
-                granted.add(player_id)
-        if reference_id is None:
-            continue
-        crosses = crosses or player_id is None
-        kinds = [leg.kind for leg in event.legs]
-        if not closings.CLOSING_KINDS.isdisjoint(kinds):
-            event_ids.add(reference_id)
-            reversible.add(reference_id)
-        elif not WINS.isdisjoint(kinds):
-            if event.provider in asking or any(leg.currency is None for leg in event.legs):
-                event_ids.add(reference_id)
-            if player_id is not None and Kind.WIN in kinds:
-                bets.add((reference_id, player_id))
-        elif Kind.ADJUSTMENT in kinds:
-            event_ids.add(reference_id)
-            proposals.add(reference_id)
-    return ReadSet(
-        frozenset(event_ids),
-        frozenset(reversible),
-        players,
-        frozenset(bets),
-        frozenset(proposals),
-        frozenset(granted),
-        crosses,
-    )
+                read_set.newly_wagering.add(player_id)
+        if log_event.reference_id is not None:
+            _add_reference(read_set, event, log_event.reference_id, checking)
+    return read_set
+
+
+def _add_reference(
+    read_set: ReadSet, event: WalletTransaction, reference_id: str, checking: set[str]
+) -> None:
+    """Add what the rules read of the event that a reference means.
+
+    `checking`: the providers whose policy looks at the bet that a win names.
+    """
+    player_id = event.player_id
+    if player_id is None:
+        read_set.crosses_partitions = True
+    kinds = [leg.kind for leg in event.legs]
+    if not CLOSING_KINDS.isdisjoint(kinds):
+        read_set.event_ids.add(reference_id)
+        read_set.reversible.add(reference_id)
+    elif not WINS.isdisjoint(kinds):
+        if event.provider in checking or any(leg.currency is None for leg in event.legs):
+            read_set.event_ids.add(reference_id)
+        if player_id is not None and Kind.WIN in kinds:
+            read_set.bets.add((reference_id, player_id))
+    elif Kind.ADJUSTMENT in kinds:
+        read_set.event_ids.add(reference_id)
+        read_set.proposals.add(reference_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +105,10 @@ class PendingReads:
     closings: AsyncCursor[Any]
     wallets: AsyncCursor[Any] | None
     states: AsyncCursor[Any] | None
-    """None where every player is known."""
+    """None where every player is in the cache."""
 
     async def fill(self, book: Book) -> None:
-        """Add the answers to a book."""
+        """Add the answers to a book. Raises InvariantBroken for a wallet with other decimals."""
         _add_entries(book, await self.entries.fetchall())
         for row in await self.closings.fetchall():
             book.closings[row[0], row[1]] = Closing(*row)
@@ -126,30 +120,34 @@ class PendingReads:
 
 def _add_entries(book: Book, rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
-        event_id, decision, player_id, fingerprint, topic, part, offset, index, *answer, moves = row
-        attempt = Attempt(topic, part, offset, index)
-        entry = Entry(event_id, decision, player_id, fingerprint, attempt, Answer(*answer), moves)
+        event_id, decision, player_id, fingerprint, *attempt = row[:8]
+        *answer, moves = row[8:]
+        entry = Entry(
+            event_id, decision, player_id, fingerprint, Attempt(*attempt), Answer(*answer), moves
+        )
         book.entries.setdefault(event_id, []).append(entry)
 
 
 def _check_scale(wallet: Wallet) -> Wallet:
-    if wallet.scale != exponent_of(wallet.currency):
+    exponent = exponent_of(wallet.currency)
+    if wallet.scale != exponent:
         message = (
-            f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals, the currency now has"
-            f" {exponent_of(wallet.currency)}; its amounts would be read wrong"
+            f"wallet {wallet.player_id}:{wallet.currency} was opened with {wallet.scale} decimals,"
+            f" the currency now has {exponent}; its amounts would be read wrong"
         )
         raise InvariantBroken(message)
     return wallet
 
 
 async def send_reads(
-    connection: AsyncConnection[Any], wanted: ReadSet, players: Sequence[str]
+    connection: AsyncConnection[Any], read_set: ReadSet, players: Sequence[str]
 ) -> PendingReads:
-    """Ask for all that is wanted, of players for those given; meant for a pipeline, so that it
-    costs one round trip.
+    """Send the queries for a read set, of players for those given.
+
+    Meant for a pipeline, so that they cost one round trip.
     """
     # PostgreSQL sorts them itself.
-    ids = {"event_ids": plain_array(wanted.event_ids)}
+    ids = {"event_ids": plain_array(read_set.event_ids)}
     named = {"players": players}
     return PendingReads(
         await connection.execute(_SQL["known_entries"], ids),
@@ -160,33 +158,27 @@ async def send_reads(
 
 
 async def read_follow_ups(
-    connection: AsyncConnection[Any], book: Book, wanted: ReadSet, events: Sequence[LogEvent]
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet, events: Sequence[LogEvent]
 ) -> None:
-    """Add what only the answers to the first questions tell to ask for: few groups ask for any of
-    it.
-    """
+    """Add what depends on the answers to the first queries; few groups need any of it."""
     await read_repeats(connection, book, events)
-    bets = await read_proposals_and_bets(connection, book, wanted)
-    await read_reversible(connection, book, wanted.reversible | bets)
+    bets = await read_proposals_and_bets(connection, book, read_set)
+    await read_reversible(connection, book, read_set.reversible | bets)
 
 
 async def read_proposals_and_bets(
-    connection: AsyncConnection[Any], book: Book, wanted: ReadSet
-) -> frozenset[str]:
-    """Add what few groups ask for: bets that bonus money may have paid, and proposals.
-
-    Returns those bets' ids.
-    """
-    if wanted.proposals:
-        cursor = await connection.execute(
-            _SQL["known_proposals"], {"event_ids": sorted(wanted.proposals)}
-        )
+    connection: AsyncConnection[Any], book: Book, read_set: ReadSet
+) -> set[str]:
+    """Add proposals, and bets that bonus money may have paid. Returns those bets' ids."""
+    if read_set.proposals:
+        columns = {"event_ids": sorted(read_set.proposals)}
+        cursor = await connection.execute(_SQL["known_proposals"], columns)
         for row in await cursor.fetchall():
             book.proposals[row[0]] = Proposal(*row)
-    wagering = wanted.newly_wagering.union(
+    wagering = read_set.newly_wagering.union(
         player for player, state in book.states.items() if state.wagering
     )
-    bets = frozenset(bet for bet, player in wanted.bets if player in wagering)
+    bets = {bet for bet, player in read_set.bets if player in wagering}
     unknown = sorted(bets.difference(book.entries))
     if unknown:
         cursor = await connection.execute(
@@ -199,10 +191,8 @@ async def read_proposals_and_bets(
 async def read_repeats(
     connection: AsyncConnection[Any], book: Book, events: Iterable[LogEvent]
 ) -> None:
-    """Add what attempts were told that may come again: those of events that another attempt had
-    decided.
-    """
-    further = [event for event in (sourced.event for sourced in events) if _is_further(event, book)]
+    """Add the answers to attempts that may come again: of events decided by another attempt."""
+    further = [event for event in (one.event for one in events) if _is_further(event, book)]
     if not further:
         return
     cursor = await connection.execute(
@@ -212,13 +202,14 @@ async def read_repeats(
             "offsets": [event.attempt.offset for event in further],
         },
     )
-    for event_id, topic, part, offset, index, *answer in await cursor.fetchall():
-        book.repeats[event_id, Attempt(topic, part, offset, index)] = Answer(*answer)
+    for event_id, topic, partition, offset, index, *answer in await cursor.fetchall():
+        attempt = Attempt(topic, partition, offset, index)
+        book.repeats[event_id, attempt] = Answer(*answer)
 
 
 def _is_further(event: WalletTransaction, book: Book) -> bool:
-    known = book.entries.get(event.event_id)
-    return known is not None and all(entry.attempt != event.attempt for entry in known)
+    entries = book.entries.get(event.event_id)
+    return entries is not None and all(entry.attempt != event.attempt for entry in entries)
 
 
 async def read_reversible(
@@ -240,9 +231,9 @@ async def read_reversible(
     cursor = await connection.execute(_SQL["transfers_of"], _columns(entries))
     for event_id, decision, *transfer in await cursor.fetchall():
         book.transfers_of[event_id, decision].append(Transfer(*transfer))
-    gone = [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
-    if gone:
-        cursor = await connection.execute(_SQL["moved_away"], _columns(gone))
+    missing = [entry for entry in entries if not book.transfers_of[entry.event_id, entry.decision]]
+    if missing:
+        cursor = await connection.execute(_SQL["moved_away"], _columns(missing))
         book.archived_event_ids.update(event_id for (event_id,) in await cursor.fetchall())
 
 

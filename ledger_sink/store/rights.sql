@@ -1,4 +1,4 @@
--- Who may do what with the ledger's tables and those of the dead letters. Whatever is not here, nobody may; the owner has
+-- The rights on the ledger's tables and those of the dead letters. What is not granted here is denied; the owner has
 -- every right, and the auditor may read already. A migration that makes a table adds its line here.
 
 -- What is booked stays as it was booked.

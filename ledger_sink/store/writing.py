@@ -1,24 +1,23 @@
-"""Writing a book down: COPY for what every event adds, one statement a table for the rest.
+"""Writing a book: COPY for what every event adds, one statement a table for the rest.
 
 A COPY takes two round trips of its own. The rows of few events go in with the rest instead, in one
-round trip for all: at a moderate rate it is round trips that a worker spends its time on.
+round trip for all: at a moderate rate a worker spends its time on round trips.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, LiteralString
+from typing import Any, ClassVar, Final, LiteralString
 
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor
 
-from ledger_sink.rules.book import Book, DecidedEvent, LogEvent
-from ledger_sink.rules.journal import Transfer, Wallet
-from ledger_sink.store.copy_rows import NULL, entry_row, repeat_row, transfer_row
+from ledger_sink.rules.book import Book
+from ledger_sink.rules.journal import Wallet
+from ledger_sink.store.copy_rows import CopyRows
 from ledger_sink.store.statements import plain_array, statements, text_array
-from schemas.errors import InvariantBroken
+from schemas.errors import Fatal
 
 _SQL = statements("ledger")
 
@@ -26,88 +25,63 @@ FEW_EVENTS_MAX: Final = 200
 """Above it COPY, which PostgreSQL reads faster, costs less than it saves."""
 
 _COPY_BYTES: Final = 1 << 18
-"""Between two writes whatever else is ready has its turn, for milliseconds: PostgreSQL must have
-rows meanwhile.
-"""
+"""Between two writes other tasks have their turn, for milliseconds: PostgreSQL needs rows then."""
 
 _BY_PLAYER: Final = attrgetter("player_id")
 
 Statement = tuple[LiteralString, Mapping[str, Any] | None]
 
 
-class RowsMoved(InvariantBroken):
-    """A wallet or a closing is not as it was known when its events were decided."""
+class RowsMoved(Fatal):
+    """A wallet or a closing is not as it was known when its events were decided.
 
-
-@dataclass(slots=True)
-class CopyRows:
-    """The rows that a book adds, as COPY reads them, some hundreds a piece."""
-
-    entries: list[bytes] = field(default_factory=list)
-    transfers: list[bytes] = field(default_factory=list)
-    repeats: list[bytes] = field(default_factory=list)
-    events: int = 0
-    is_plain: bool = True
-    """Whether no text of theirs is quoted, so that they may be cut at their tabs by what knows no
-    quotes.
+    Raised to the worker only if that is so right after the rows were read: another writer changes
+    the ledger's tables.
     """
 
-    def add(
-        self, decided: Sequence[DecidedEvent], transfers: Sequence[tuple[LogEvent, int, Transfer]]
-    ) -> None:
-        """Write down some of what a book has decided and moved."""
-        entries = [entry_row(one) for one in decided if one.decision is not None]
-        self.events += len(decided)
-        self._append(self.entries, entries)
-        self._append(self.transfers, [transfer_row(*transfer) for transfer in transfers])
-        if len(entries) < len(decided):
-            self._append(self.repeats, [repeat_row(one) for one in decided if one.decision is None])
-
-    def _append(self, pieces: list[bytes], lines: Sequence[str]) -> None:
-        piece = "".join(lines)
-        self.is_plain = self.is_plain and piece.count("\\") == piece.count(NULL)
-        pieces.append(piece.encode())
+    code: ClassVar[str] = "ROWS_MOVED"
+    exit_code: ClassVar[int] = 76
 
 
 async def write_book(
     connection: AsyncConnection[Any],
     book: Book,
-    lines: CopyRows,
+    rows: CopyRows,
     last: Sequence[Statement],
     few_events_max: int = FEW_EVENTS_MAX,
 ) -> int:
-    """Insert what is new, move the projections forward and execute what comes `last`, in the
-    caller's transaction.
+    """Insert what is new, move the projections forward and execute the `last` statements.
 
-    Returns how many rows the last statement of all has touched. Raises RowsMoved.
+    All in the caller's transaction. Returns how many rows the very last statement has touched.
+    Raises RowsMoved.
     """
-    rows = [("entries", lines.entries), ("transfers", lines.transfers), ("repeats", lines.repeats)]
-    by_copy = lines.events > few_events_max or not lines.is_plain
+    tables = [("entries", rows.entries), ("transfers", rows.transfers), ("repeats", rows.repeats)]
+    by_copy = rows.events > few_events_max or not rows.is_plain
     if by_copy:
-        for table, pieces in rows:
-            if pieces:
-                await _copy(connection, _SQL[f"copy_{table}"], pieces)
-    ended: AsyncCursor[Any] | None = None
+        for table, chunks in tables:
+            if chunks:
+                await _copy(connection, _SQL[f"copy_{table}"], chunks)
+    last_cursor: AsyncCursor[Any] | None = None
     async with connection.pipeline():
-        for table, pieces in () if by_copy else rows:
-            if any(pieces):
-                text = b"".join(pieces).decode().removesuffix("\n")
+        for table, chunks in () if by_copy else tables:
+            if any(chunks):
+                text = b"".join(chunks).decode().removesuffix("\n")
                 await connection.execute(_SQL[f"insert_{table}"], {"lines": text})
-        written = await _write_projections(connection, book)
+        writes = await _write_projections(connection, book)
         for statement, parameters in last:
-            ended = await connection.execute(statement, parameters)
-    # Only behind the pipeline are the counts known.
-    for what, changed, cursor in written:
+            last_cursor = await connection.execute(statement, parameters)
+    # The counts are known only behind the pipeline.
+    for what, changed, cursor in writes:
         if cursor.rowcount != changed:
             message = f"{changed} {what} changed, {cursor.rowcount} were written: another moved one"
             raise RowsMoved(message)
-    return ended.rowcount if ended is not None else 0
+    return last_cursor.rowcount if last_cursor is not None else 0
 
 
 async def _copy(
-    connection: AsyncConnection[Any], statement: LiteralString, pieces: Iterable[bytes]
+    connection: AsyncConnection[Any], statement: LiteralString, chunks: Iterable[bytes]
 ) -> None:
-    data = b"".join(pieces)
+    data = b"".join(chunks)
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for start in range(0, len(data), _COPY_BYTES):
             await copy.write(data[start : start + _COPY_BYTES])
@@ -116,13 +90,14 @@ async def _copy(
 async def _write_projections(
     connection: AsyncConnection[Any], book: Book
 ) -> list[tuple[str, int, AsyncCursor[Any]]]:
-    """Execute the statements; of those that replace not every row return what they write, how much,
-    and the cursor.
+    """Execute the statements of the projections.
+
+    Of those that may leave a row unwritten, return what they write, how many rows, and the cursor.
     """
-    written = []
+    writes = []
     if book.new_closings:
         cursor = await connection.execute(_SQL["insert_closings"], _closing_columns(book))
-        written.append(("closings", len(book.new_closings), cursor))
+        writes.append(("closings", len(book.new_closings), cursor))
     if book.changed_states:
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     if book.new_proposals:
@@ -131,8 +106,8 @@ async def _write_projections(
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
     if wallets:
         cursor = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))
-        written.append(("wallets", len(wallets), cursor))
-    return written
+        writes.append(("wallets", len(wallets), cursor))
+    return writes
 
 
 def _closing_columns(book: Book) -> dict[str, Any]:
@@ -142,8 +117,8 @@ def _closing_columns(book: Book) -> dict[str, Any]:
         "players": [closing.player_id for _, closing in new],
         "actions": [closing.action for _, closing in new],
         "by": [closing.by_event_id for _, closing in new],
-        "parts": [sourced.source.partition for sourced, _ in new],
-        "offsets": [sourced.source.offset for sourced, _ in new],
+        "parts": [log_event.source.partition for log_event, _ in new],
+        "offsets": [log_event.source.offset for log_event, _ in new],
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-from ledger_sink.booking.settled import MessageEncoder
+from ledger_sink.booking.messages import MessageEncoder
 from ledger_sink.proof.reconcile import (
     BalanceReport,
     StatementLine,

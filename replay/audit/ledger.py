@@ -8,7 +8,8 @@ from ledger_sink.booking.committer import EVENTS_PER_TRANSACTION_MAX
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import LogEvent
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from runtime.postgres.statements import statements_of
 from schemas.errors import UsageError

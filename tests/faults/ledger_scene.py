@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psycopg
 
-from ledger_sink.booking.handler import LedgerSettings
-from ledger_sink.resolve.handler import ResolveSettings
+from ledger_sink.booking.settings import LedgerSettings
 from ledger_sink.resolve.progress import KafkaPipelineProgress
+from ledger_sink.resolve.settings import ResolveSettings
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database

@@ -1,4 +1,4 @@
-"""A real ledger or resolver worker that freezes itself at one named point, as a scheduler might, once a file says so.
+"""A real ledger or resolver worker that freezes itself at one named point, as a scheduler might, once a file demands it.
 
 `python -m tests.faults.ledger_worker ROLE SETTINGS POINT ARM_FILE`. The test then kills it, or lets it go on later.
 """
@@ -18,12 +18,14 @@ from aiokafka import AIOKafkaConsumer
 from psycopg import AsyncConnection, AsyncCopy
 
 from ledger_sink.booking import positions
-from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
+from ledger_sink.booking.handler import create_ledger_app
 from ledger_sink.booking.publisher import Publisher
+from ledger_sink.booking.settings import LedgerSettings
 from ledger_sink.resolve import resolver
-from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
+from ledger_sink.resolve.handler import create_resolve_app
 from ledger_sink.resolve.resolver import Resolver
-from ledger_sink.store import ledger as store
+from ledger_sink.resolve.settings import ResolveSettings
+from ledger_sink.store import transaction as transaction_module
 from ledger_sink.store import writing
 from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.statements import statements
@@ -70,8 +72,8 @@ def fail_sending(arm: Path) -> None:
     original = Publisher._publish
 
     async def wrapped(self: Publisher, applied: Any) -> None:
-        if arm.exists():
-            raise SendFailed("a test says so")
+        if arm.exists():  # noqa: ASYNC240  # a test's process
+            raise SendFailed("a test demands it")
         await original(self, applied)
 
     Publisher._publish = wrapped  # type: ignore[method-assign]
@@ -79,7 +81,7 @@ def fail_sending(arm: Path) -> None:
 
 def write_all_by(few_events_max: int) -> None:
     """Leave no choice of how rows are written: what was rolled back before is written again with what came since."""
-    user: Any = store
+    user: Any = transaction_module
 
     async def write(connection: Any, book: Any, lines: Any, last: Any, _: int) -> int:
         return await writing.write_book(connection, book, lines, last, few_events_max)
@@ -95,14 +97,14 @@ def freeze_inserting(arm: Path) -> None:
 def freeze_copying(arm: Path) -> None:
     write_all_by(0)
     copying: Any = writing
-    copying._COPY_BYTES = 1_000  # small pieces, so that there is a row to freeze behind
+    copying._COPY_BYTES = 1_000  # small chunks, so that there is a row to freeze behind
     freeze_around(AsyncCopy, "write", arm, before=False)
 
 
 def freeze_marking(arm: Path) -> None:
     original = resolver.Resolver._append_decided
 
-    async def wrapped(self: Resolver, parts: Any) -> int:
+    async def wrapped(self: Resolver, ours: Any) -> int:
         append = self._append
 
         async def append_and_freeze(records: Any) -> None:
@@ -111,7 +113,7 @@ def freeze_marking(arm: Path) -> None:
 
         self._append = append_and_freeze
         try:
-            return await original(self, parts)
+            return await original(self, ours)
         finally:
             self._append = append
 
@@ -120,12 +122,18 @@ def freeze_marking(arm: Path) -> None:
 
 POINTS: dict[str, Callable[[Path], None]] = {
     "none": lambda arm: None,
-    "before the transaction": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=True),
+    "before the transaction": lambda arm: freeze_around(
+        PostgresLedger, "commit_group", arm, before=True
+    ),
     "nothing can be sent": fail_sending,
     "between two rows": freeze_copying,
     "between two tables": freeze_inserting,
-    "inside the transaction": lambda arm: freeze_around(store, "write_book", arm, before=False),
-    "after the commit": lambda arm: freeze_around(PostgresLedger, "apply", arm, before=False),
+    "inside the transaction": lambda arm: freeze_around(
+        transaction_module, "write_book", arm, before=False
+    ),
+    "after the commit": lambda arm: freeze_around(
+        PostgresLedger, "commit_group", arm, before=False
+    ),
     "before it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=True),
     "after it is published": lambda arm: freeze_around(Publisher, "_publish", arm, before=False),
     "before the commit": lambda arm: freeze_after("ledger", "advance_positions", arm),
@@ -152,10 +160,10 @@ def main() -> int:
     role, settings, point, arm = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)
     POINTS[point](Path(arm))
-    told = json.loads(settings)
+    settings_fields = json.loads(settings)
     if role == "ledger":
-        return run_worker(lambda: create_ledger_app(LedgerSettings(**told), policies()))
-    return run_worker(lambda: create_resolve_app(ResolveSettings(**told)))
+        return run_worker(lambda: create_ledger_app(LedgerSettings(**settings_fields), policies()))
+    return run_worker(lambda: create_resolve_app(ResolveSettings(**settings_fields)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from schemas import codec
 from schemas.errors import Unavailable

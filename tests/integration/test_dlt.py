@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
 from lab.sandbox.keys import SandboxKeys
-from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
+from ledger_sink.booking.handler import create_ledger_app
+from ledger_sink.booking.settings import LedgerSettings
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli

@@ -1,4 +1,4 @@
-"""A worker that stood still between its claim and the look at its log: what it finds says nothing of the log."""
+"""A worker that stood still between its claim and the look at its log: what it finds proves nothing about the log."""
 
 from __future__ import annotations
 

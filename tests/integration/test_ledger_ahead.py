@@ -10,9 +10,10 @@ import pytest
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.book import Book
 from ledger_sink.rules.posting import post
-from ledger_sink.store import ledger as store
+from ledger_sink.store import transaction as transaction_module
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.writing import write_book
 from schemas.errors import Fenced, InvariantBroken, Unavailable
@@ -22,7 +23,7 @@ from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollba
 
 pytestmark = pytest.mark.integration
 
-PARTS = 4
+PARTITIONS = 4
 POLICIES = {"hub88": LedgerPolicy(refused_id_reusable=True, rollback_after_win="REFUSE")}
 
 
@@ -31,11 +32,11 @@ async def worker(runtime):
     migrate(runtime.database_url)
     opened = []
 
-    async def another(parts=range(PARTS)):
+    async def another(partitions=range(PARTITIONS)):
         ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), POLICIES)
         opened.append(ledger)
-        claims = await claim_positions(ledger.database, parts)
-        ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
+        claims = await claim_positions(ledger.database, partitions)
+        ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
         return ledger
 
     yield another
@@ -48,28 +49,28 @@ def rows(runtime, query):
         return connection.execute(query).fetchall()
 
 
-def cut(part, start, events):
-    placed = [log_event(event, part, start + n) for n, event in enumerate(events)]
-    return Slice(part, start, start + len(events), placed)
+def cut(partition, start, events):
+    placed = [log_event(event, partition, start + n) for n, event in enumerate(events)]
+    return Slice(partition, start, start + len(events), placed)
 
 
-def any_event(chance: random.Random, part: int):
+def any_event(rng: random.Random, partition: int):
     """Few ids and few players of a partition, so that events meet their own repeats, endings and namesakes."""
-    player = f"p-{chance.randrange(2)}-{part}"
-    tx, other = str(chance.randrange(40)), str(chance.randrange(40))
-    match chance.randrange(8):
+    player = f"p-{rng.randrange(2)}-{partition}"
+    tx, other = str(rng.randrange(40)), str(rng.randrange(40))
+    match rng.randrange(8):
         case 0:
-            return deposit(tx, chance.randrange(1, 500), player=player)
+            return deposit(tx, rng.randrange(1, 500), player=player)
         case 1 | 2 | 3:
-            return bet(tx, chance.randrange(1, 300), player=player)
+            return bet(tx, rng.randrange(1, 300), player=player)
         case 4:
-            return win(tx, chance.randrange(1, 300), other, player=player)
+            return win(tx, rng.randrange(1, 300), other, player=player)
         case 5:
             return rollback(tx, other, player=player)
         case 6:
-            name = chance.choice(["player.blocked", "player.released"])
+            name = rng.choice(["player.blocked", "player.released"])
             return house(name, tx, leg("PLAYER_STATE", None, None), player=player)
-        case _ if chance.random() < 0.8:
+        case _ if rng.random() < 0.8:
             return deposit(other, 1, player=player)
         case _:
             return transaction(
@@ -81,32 +82,32 @@ def any_event(chance: random.Random, part: int):
             )
 
 
-def any_groups(chance: random.Random, count: int):
+def any_groups(rng: random.Random, count: int):
     """Slices of partitions 0 and 1, of 2 and 3, and so on in turns: as a committer makes them."""
-    ends = [0] * PARTS
+    ends = [0] * PARTITIONS
     groups = []
     for turn in range(count):
         group = []
-        for part in ((0, 1), (2, 3))[turn % 2]:
-            events = [any_event(chance, part) for _ in range(chance.randrange(1, 12))]
-            group.append(cut(part, ends[part], events))
-            ends[part] += len(events)
+        for partition in ((0, 1), (2, 3))[turn % 2]:
+            events = [any_event(rng, partition) for _ in range(rng.randrange(1, 12))]
+            group.append(cut(partition, ends[partition], events))
+            ends[partition] += len(events)
         groups.append(group)
     return groups
 
 
 @pytest.mark.parametrize("draw", range(3))
 async def test_groups_decided_ahead_are_as_if_one_came_after_the_other(worker, runtime, draw):
-    chance = random.Random(f"{SEED} {draw}")
-    groups = any_groups(chance, 30)
-    ledger, drafts = await worker(), 0
+    rng = random.Random(f"{SEED} {draw}")
+    groups = any_groups(rng, 30)
+    ledger, ahead = await worker(), 0
     for turn, group in enumerate(groups):
-        await ledger.apply(group, groups[turn + 1] if turn + 1 < len(groups) else ())
-        drafts += ledger._next is not None
-    assert 5 < drafts < len(groups)
+        await ledger.commit_group(group, groups[turn + 1] if turn + 1 < len(groups) else ())
+        ahead += ledger._ahead.has_group
+    assert 5 < ahead < len(groups)
     book = Book()
     for group in groups:
-        for event in (one for part in group for one in part.events):
+        for event in (one for slice_ in group for one in slice_.events):
             post(book, event, POLICIES.get(event.event.provider, DEFAULT_POLICY))
     expected = {
         (one.log_event.source.partition, one.log_event.source.offset): (
@@ -149,12 +150,12 @@ async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(
         raise Unavailable(message)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "write_book", write_and_lose)
+        patched.setattr(transaction_module, "write_book", write_and_lose)
         with pytest.raises(Unavailable):
-            await ledger.apply(first, second)
-    assert ledger._next is None
-    await ledger.apply(second, first)
-    await ledger.apply(first)
+            await ledger.commit_group(first, second)
+    assert not ledger._ahead.has_group
+    await ledger.commit_group(second, first)
+    await ledger.commit_group(first)
     assert rows(runtime, "SELECT player_id, cash_minor FROM wallet ORDER BY 1") == [
         ("a", 900),
         ("c", 0),
@@ -162,44 +163,44 @@ async def test_what_was_decided_on_top_of_a_group_that_failed_is_thrown_away(
 
 
 async def test_what_is_only_known_already_teaches_nothing_of_its_players(worker, runtime):
-    await (await worker([0])).apply([FIRST])
+    await (await worker([0])).commit_group([FIRST])
     ledger = await worker([0])
-    await ledger.apply([FIRST])
-    await ledger.apply([cut(0, 2, [win("w", 50, "b", player="a")])])
+    await ledger.commit_group([FIRST])
+    await ledger.commit_group([cut(0, 2, [win("w", 50, "b", player="a")])])
     assert rows(runtime, "SELECT cash_minor, version FROM wallet") == [(950, 3)]
 
 
 async def test_a_draft_of_a_partition_that_another_worker_has_claimed_is_fenced(worker, runtime):
     ledger = await worker()
     first, second = [FIRST], [SECOND]
-    await ledger.apply(first, second)
+    await ledger.commit_group(first, second)
     await worker([1])
     with pytest.raises(Fenced):
-        await ledger.apply(second)
+        await ledger.commit_group(second)
     assert rows(runtime, "SELECT player_id FROM wallet") == [("a",)]
 
 
 async def test_what_another_worker_has_moved_meanwhile_is_read_anew(worker, runtime):
     ours = await worker()
-    await ours.apply([FIRST])
+    await ours.commit_group([FIRST])
     other = await worker([0])
-    await other.apply([cut(0, 2, [win("w", 50, "b", player="a")])])
+    await other.commit_group([cut(0, 2, [win("w", 50, "b", player="a")])])
     claims = await claim_positions(ours.database, [0])
     ours.epochs[0] = claims[0].epoch
-    await ours.apply([cut(0, 3, [win("w2", 7, "b", player="a")])])
+    await ours.commit_group([cut(0, 3, [win("w2", 7, "b", player="a")])])
     assert rows(runtime, "SELECT cash_minor, version FROM wallet") == [(957, 4)]
 
 
 async def test_a_draft_does_not_miss_what_crossed_partitions_meanwhile(worker, runtime):
     ours, other = await worker([0, 1]), await worker([2])
     first, second = [FIRST], [SECOND]
-    await ours.apply(first, second)
-    assert ours._next is not None
+    await ours.commit_group(first, second)
+    assert ours._ahead.has_group
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f")
     )
-    await other.apply([cut(2, 0, [lost])])
-    await ours.apply(second)
+    await other.commit_group([cut(2, 0, [lost])])
+    await ours.commit_group(second)
     assert rows(
         runtime, "SELECT provider_tx_id, outcome FROM entry WHERE part = 1 ORDER BY source_offset"
     ) == [("e", "POSTED"), ("f", "TOMBSTONED")]
@@ -210,19 +211,19 @@ async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_
 ):
     ours, other = await worker([0, 1]), await worker([2])
     first, second = [FIRST], [SECOND]
-    await ours.apply(first, second)
+    await ours.commit_group(first, second)
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), player=None, reference=("bet", "f")
     )
-    await other.apply([cut(2, 0, [lost])])
-    await ours.apply(
+    await other.commit_group([cut(2, 0, [lost])])
+    await ours.commit_group(
         second
     )  # not as it was decided ahead: all that was remembered was forgotten on the way
-    await (await worker([1])).apply([cut(1, 2, [deposit("g", 70, player="c")])])
+    await (await worker([1])).commit_group([cut(1, 2, [deposit("g", 70, player="c")])])
     ours.epochs[1] = (await claim_positions(ours.database, [1]))[1].epoch
-    # It moves nothing, so no row count tells that the wallet is another.
+    # It moves nothing, so no row count shows that the wallet is another.
     free = transaction("bet", "h", leg("BET", 1, is_free=True), player="c", decide=True)
-    await ours.apply([cut(1, 3, [free])])
+    await ours.commit_group([cut(1, 3, [free])])
     assert rows(
         runtime, "SELECT available_minor, version FROM entry WHERE provider_tx_id = 'h'"
     ) == [(570, 2)]
@@ -231,9 +232,9 @@ async def test_who_was_read_anew_is_not_known_any_more_once_another_has_claimed_
 async def test_a_draft_that_cannot_be_decided_fails_at_its_own_turn(worker, runtime):
     ledger = await worker()
     first, second = [FIRST], [cut(1, 0, [transaction("x", "x", leg("UNHEARD_OF", 1))])]
-    await ledger.apply(first, second)
+    await ledger.commit_group(first, second)
     with pytest.raises(InvariantBroken, match="no posting rule"):
-        await ledger.apply(second)
+        await ledger.commit_group(second)
     assert rows(runtime, "SELECT count(*) FROM entry") == [(2,)]
 
 
@@ -242,6 +243,6 @@ async def test_nothing_is_remembered_of_players_who_are_too_many(worker, runtime
     ledger._players._players_max = 3
     for turn in range(3):
         deposits = [deposit(f"d{turn}{n}", 10, player=f"p{n}") for n in range(5)]
-        await ledger.apply([cut(0, turn * 5, deposits)])
+        await ledger.commit_group([cut(0, turn * 5, deposits)])
         assert len(ledger._players._players) == 3
     assert rows(runtime, "SELECT DISTINCT cash_minor, version FROM wallet") == [(30, 3)]

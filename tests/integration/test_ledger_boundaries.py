@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from schemas.events import Amount, Cause, Leg
@@ -52,7 +53,7 @@ ROWS = {
 }
 
 
-def cancelled(event):
+def cancel_of(event):
     text = f"{event.attempt.topic}-{event.attempt.partition}@{event.attempt.offset}#{event.attempt.record_index}"
     return transaction(
         "cancel",
@@ -80,7 +81,7 @@ def of_one_bet(draw):
         transaction(
             "jackpot", f"{tx_id}-j", leg("JACKPOT_WIN", 7), reference=("bet", tx_id), player=player
         ),
-        cancelled(first),
+        cancel_of(first),
         transaction("win", f"{tx_id}-big", Leg("WIN", Amount(MOST, 2), "EUR"), player=player),
     ]
 
@@ -118,13 +119,13 @@ def of_one_withdrawal(draw):
             reference=reference,
             player=player,
         ),
-        cancelled(request),
+        cancel_of(request),
         house("bonus.granted", "g", leg("BONUS_GRANT", 70), player=player),
         house("player.blocked", f"x-{player}", leg("PLAYER_STATE", None, None), player=player),
         house("player.released", f"y-{player}", leg("PLAYER_STATE", None, None), player=player),
         house("player.limited", f"l-{player}", leg("PLAYER_STATE", 120), player=player),
         deposit(f"d-{player}", 300, player=player),
-        deposit("nobody's", 100, player=None),
+        deposit("playerless", 100, player=None),
     ]
 
 
@@ -158,10 +159,10 @@ def of_one_bonus(draw):
         ),
         rollback(f"{tx_id}-r", tx_id, player=player),
         rollback(f"{tx_id}-r3", f"{tx_id}-3", player=player),
-        rollback("nobody's", tx_id, player=None),
+        rollback("playerless", tx_id, player=None),
         transaction("rollback", "rw", leg("ROLLBACK", None, None), reference=("win", f"{tx_id}-w")),
         house("bonus.forfeited", "f", leg("BONUS_FORFEIT", 10_000)),
-        cancelled(first),
+        cancel_of(first),
     ]
 
 
@@ -217,20 +218,23 @@ def lists(values):
     return {name: list(value) for name, value in values.items()}
 
 
-def expected(history, policy):
+def expected_rows(history, policy):
     book = book_of(*history, policy=policy)
-    told = [
+    decisions = [
         (at, d.log_event.event.event_id, d.decision, d.answer, d.redelivered)
         for at, d in enumerate(book.decisions)
     ]
-    answer = lambda a: (a.outcome, a.reason, a.currency, a.available_minor, a.version)
+
+    def answer(a):
+        return (a.outcome, a.reason, a.currency, a.available_minor, a.version)
+
     return {
         "entry": [
             (at, e, n, *answer(a), len(book.transfers_of[e, n]))
-            for at, e, n, a, _ in told
+            for at, e, n, a, _ in decisions
             if n is not None
         ],
-        "repeat": [(at, e, *answer(a), again) for at, e, n, a, again in told if n is None],
+        "repeat": [(at, e, *answer(a), again) for at, e, n, a, again in decisions if n is None],
         "transfer": sorted(
             (
                 (
@@ -298,7 +302,7 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
         database = LedgerDatabase(tables, "pitboss.ledger")
         ledger = PostgresLedger(database, dict.fromkeys(["hub88", "house", "adyen"], policy))
         ledger.epochs.update(
-            {part: c.epoch for part, c in (await claim_positions(database, [0])).items()}
+            {partition: c.epoch for partition, c in (await claim_positions(database, [0])).items()}
         )
         for start, end in pairwise(cuts):
             rows = [
@@ -309,4 +313,4 @@ async def test_a_history_cut_anywhere_leaves_the_rows_that_the_rules_say(tables,
         await database.close()
         assert {
             name: connection.execute(query).fetchall() for name, query in ROWS.items()
-        } == expected(history, policy)
+        } == expected_rows(history, policy)

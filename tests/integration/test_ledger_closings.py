@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.store import ledger as store
+from ledger_sink.store import ledger as ledger_module
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
@@ -77,10 +78,10 @@ async def test_an_end_that_was_not_read_is_not_overwritten(book, runtime, monkey
     def forgetful(events, policies):
         return replace(
             collect_read_set(events, policies),
-            event_ids=frozenset(one.event.event_id for one in events),
+            event_ids={one.event.event_id for one in events},
         )
 
-    monkeypatch.setattr(store, "required_topics", forgetful)
+    monkeypatch.setattr(ledger_module, "collect_read_set", forgetful)
     with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):
         await book(POLICIES["refuse"], HISTORIES["before"][:3])
     assert rows(runtime, "SELECT action FROM closing") == [("REVERSED",)]

@@ -1,4 +1,4 @@
-"""Transfers by month: where a row goes, what a past becomes, and what is asked of a month that was moved away."""
+"""Transfers by month: where a row goes, what a past becomes, and what needs a month that was moved away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ledger_sink.queries import history
 from ledger_sink.store import migrate as migrations
 from ledger_sink.store.copy_rows import month_of
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.months import bring_back, create_months, list_months, move_away, next_month
 from pitboss.cli.ledger import ledger as ledger_group
@@ -30,7 +31,7 @@ SEPTEMBER, NOW = 202609, 1_790_000_000_500
 OCTOBER_MS = NOW + 31 * 86_400_000
 
 
-async def booked(url, *groups):
+async def book_groups(url, *groups):
     database = LedgerDatabase(url, "pitboss.ledger")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
@@ -60,14 +61,14 @@ async def test_a_transfer_goes_to_the_month_in_which_its_event_came(runtime):
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202610)")
-    await booked(url, [deposit("d", 100), later(bet("b", 10))])
+    await book_groups(url, [deposit("d", 100), later(bet("b", 10))])
     # Nobody had made September; it is kept all the same, and moves as soon as there is a place for it.
     assert rows(url, PLACES) == [("transfer_other", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
     assert rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)") == [
         (True, False)
     ]
     assert rows(url, PLACES) == [("transfer_202609", 1, SEPTEMBER), ("transfer_202610", 2, 202610)]
-    await booked(url, [win("w", 5, "b")])
+    await book_groups(url, [win("w", 5, "b")])
     assert [place for place, _, _ in rows(url, PLACES)] == [
         "transfer_202609",
         "transfer_202610",
@@ -130,7 +131,7 @@ async def test_a_ledger_with_a_past_becomes_what_a_new_one_is(
         assert shape(url) == shape(new.database_url)
     finally:
         drop_database(new)
-    await booked(url, [bet("b", 4)])
+    await book_groups(url, [bet("b", 4)])
     assert rows(url, "SELECT version, cash_minor, month FROM transfer ORDER BY version") == [
         (1, 5, 0),
         (2, 10, 0),
@@ -143,23 +144,23 @@ async def test_a_month_that_was_moved_away_is_answered_for_and_comes_back(runtim
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(url, [deposit("d", 100), bet("b", 10), bet("c", 20)])
+    await book_groups(url, [deposit("d", 100), bet("b", 10), bet("c", 20)])
     move_away(url, SEPTEMBER)
     assert rows(url, "SELECT count(*) FROM transfer") == [(0,)]
-    # A retry hears what it heard, a wallet goes on, and what can not be looked up moves nothing.
+    # A retry gets the same answer, a wallet goes on, and what cannot be looked up moves nothing.
     again = bet("b", 10)
-    await booked(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
+    await book_groups(url, [again, later(win("w", 5, "b")), later(rollback("r", "b"))])
     assert rows(url, "SELECT outcome, reason FROM repeat") == [("EXISTS", "BOOKED")]
     assert rows(
         url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE source_offset > 2 ORDER BY 1"
     ) == [("r", "UNRESOLVED", "PERIOD_ARCHIVED"), ("w", "POSTED", "BOOKED")]
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(75, 4)]
     assert [one.month for one in list_months(url) if one.is_away] == [SEPTEMBER]
-    with pytest.raises(UsageError, match="is no month of this ledger"):
+    with pytest.raises(UsageError, match="is not a month of this ledger"):
         move_away(url, SEPTEMBER)
     bring_back(url, SEPTEMBER)
     assert rows(url, "SELECT version FROM transfer ORDER BY 1") == [(1,), (2,), (3,), (4,)]
-    await booked(url, [later(rollback("r2", "c"))])
+    await book_groups(url, [later(rollback("r2", "c"))])
     assert rows(url, "SELECT cash_minor, version FROM wallet") == [(95, 5)]
     with pytest.raises(UsageError, match="was not moved away"):
         bring_back(url, SEPTEMBER)
@@ -179,7 +180,7 @@ async def test_a_balance_at_a_place_is_found_behind_a_month_that_is_away(runtime
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(
+    await book_groups(
         url,
         [deposit(f"d{n}", 100) for n in range(100)],
         [later(bet(f"b{n}", 1)) for n in range(100)],
@@ -204,7 +205,7 @@ async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hol
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(
+    await book_groups(
         url,
         [
             later(deposit("d", 100)),
@@ -216,7 +217,7 @@ async def test_a_balance_at_a_place_is_not_guessed_where_a_late_event_left_a_hol
     move_away(url, SEPTEMBER)
     assert [await stood(url, offset) for offset in (0, 1, 4, 5)] == [0, 1, 4, 5]
     for offset in (2, 3):
-        with pytest.raises(history.MonthAway, match="behind version 1 is not in the tables"):
+        with pytest.raises(history.MonthAway, match="after version 1 is not in the tables"):
             await stood(url, offset)
     rows(url, "DELETE FROM month_away")
     with pytest.raises(history.MonthAway, match="no month was moved away"):
@@ -228,18 +229,18 @@ async def test_a_win_makes_no_cash_of_bonus_money_that_was_bet_in_a_month_that_i
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
     granted = house("bonus.granted", "g", leg("BONUS_GRANT", 1_000), leg("WAGERING", 50_000))
-    await booked(url, [granted, bet("b", 1_000), deposit("d", 1)])
+    await book_groups(url, [granted, bet("b", 1_000), deposit("d", 1)])
     move_away(url, SEPTEMBER)
-    await booked(url, [later(win("w", 900, "b"))])
+    await book_groups(url, [later(win("w", 900, "b"))])
     assert rows(url, "SELECT outcome, reason FROM entry WHERE provider_tx_id = 'w'") == [
         ("UNRESOLVED", "PERIOD_ARCHIVED")
     ]
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(1, 0)]
-    # Of a bet that nobody has seen nothing is away.
-    await booked(url, [later(win("w2", 7, "never seen"))])
+    # Of a bet that has never come nothing is away.
+    await book_groups(url, [later(win("w2", 7, "never seen"))])
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(8, 0)]
     bring_back(url, SEPTEMBER)
-    await booked(url, [later(win("w3", 900, "b"))])
+    await book_groups(url, [later(win("w3", 900, "b"))])
     assert rows(url, "SELECT cash_minor, bonus_minor FROM wallet") == [(8, 900)]
 
 
@@ -251,7 +252,7 @@ async def test_what_moved_between_house_accounts_alone_is_not_taken_for_away(run
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(
+    await book_groups(
         url,
         [deposit("d", 100), later(contribution("here")), later(bet("b", 1)), contribution("gone")],
     )
@@ -272,7 +273,7 @@ async def test_what_moved_between_house_accounts_alone_is_not_taken_for_away(run
         provider="adyen",
         reference=("AUTHORISATION", "d"),
     )
-    await booked(url, [*undone, later(of_deposit)])
+    await book_groups(url, [*undone, later(of_deposit)])
     assert rows(
         url, "SELECT provider_tx_id, outcome, reason FROM entry WHERE operation = 'undo' ORDER BY 1"
     ) == [
@@ -286,9 +287,9 @@ async def test_a_month_comes_back_to_what_came_late_for_it_meanwhile(runtime):
     url = runtime.database_url
     migrate(url)
     rows(url, "SELECT make_transfer_month(202609), make_transfer_month(202610)")
-    await booked(url, [deposit("d", 100), later(bet("b", 10))])
+    await book_groups(url, [deposit("d", 100), later(bet("b", 10))])
     move_away(url, SEPTEMBER)
-    await booked(url, [win("late", 5, "b")])
+    await book_groups(url, [win("late", 5, "b")])
     assert rows(url, PLACES) == [("transfer_202610", 2, 202610), ("transfer_other", 3, SEPTEMBER)]
     bring_back(url, SEPTEMBER)
     assert [place for place, _, _ in rows(url, PLACES)] == [
@@ -304,22 +305,22 @@ def test_months_are_made_ahead_and_listed(runtime, monkeypatch):
     migrate(url)
     monkeypatch.setattr("pitboss.cli.ledger_months._database_url", lambda: url)
 
-    def said(*arguments):
+    def run_months(*arguments):
         done = CliRunner().invoke(ledger_group, ["months", *arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.output
 
-    missing = json.loads(said("make", "--ahead", "14", "--dry-run", "--json"))["missing"]
+    missing = json.loads(run_months("make", "--ahead", "14", "--dry-run", "--json"))["missing"]
     assert len(missing) == 11  # there were this one and three more
     assert create_months(url, 14) == missing
-    assert "nothing to make" in said("make", "--ahead", "14")
-    there = [one["month"] for one in json.loads(said("list", "--json")) if one["month"]]
+    assert "nothing to make" in run_months("make", "--ahead", "14")
+    there = [one["month"] for one in json.loads(run_months("list", "--json")) if one["month"]]
     assert there == sorted(there)
     assert len(there) == 16
     assert all(after == next_month(month) for month, after in pairwise(there))
-    said("away", str(there[0]))
-    assert "yes" in said("list")
-    said("back", str(there[0]))
+    run_months("away", str(there[0]))
+    assert "yes" in run_months("list")
+    run_months("back", str(there[0]))
 
 
 @pytest.mark.parametrize(

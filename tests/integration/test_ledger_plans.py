@@ -99,17 +99,17 @@ def test_history_is_probed_and_not_searched(full):
 
 
 def test_a_stretch_of_the_log_is_found_however_unequal_the_partitions_are(full):
-    for part in (0, 5):
+    for partition in (0, 5):
         [[end]] = full.execute(
-            "SELECT max(source_offset) FROM entry WHERE part = %s", (part,)
+            "SELECT max(source_offset) FROM entry WHERE part = %s", (partition,)
         ).fetchall()
         rows = full.execute(
             "EXPLAIN (ANALYZE, BUFFERS) " + statements("positions")["outcomes_between"],
-            {"part": part, "first": end - 200, "next": end + 1},
+            {"part": partition, "first": end - 200, "next": end + 1},
         ).fetchall()
         plan = "\n".join(row[0] for row in rows)
-        assert "Bitmap Heap Scan on entry" in plan, (part, plan)
+        assert "Bitmap Heap Scan on entry" in plan, (partition, plan)
         removed = sum(
             map(int, re.findall(r"Rows Removed by (?:Index Recheck|Filter): (\d+)", plan))
         )
-        assert removed < ROWS / 10, (part, plan)
+        assert removed < ROWS / 10, (partition, plan)

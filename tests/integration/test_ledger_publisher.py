@@ -1,4 +1,4 @@
-"""What is committed is published, whatever happens to the publisher; and only by whoever has the partition."""
+"""What is committed is published, whatever happens to the publisher; and only by the owner of the partition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ledger_sink.booking.committer import Committer
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.booking.publisher import Publisher
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import CONSUMER, AppliedGroup, PostgresLedger, Slice
+from ledger_sink.store.groups import CONSUMER, AppliedGroup, Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from ledger_sink.store.statements import statements
 from schemas import codec
@@ -46,7 +47,7 @@ class Topics:
                 self.balances.append(codec.decoder(WalletBalance)(value))
 
     @property
-    def told(self):
+    def outcome_ids(self):
         return [outcome.provider_tx_id for outcome in self.outcomes]
 
     @property
@@ -74,17 +75,18 @@ class Worker:
             asyncio.ensure_future(self.committer.run()),
         ]
 
-    async def claim(self, *parts):
-        claims = await claim_positions(self.ledger.database, parts)
-        for part, claim in claims.items():
-            self.ledger.epochs[part] = claim.epoch
-            await self.publisher.resend(part, claim.published_offset, claim.next_offset)
+    async def claim(self, *partitions):
+        claims = await claim_positions(self.ledger.database, partitions)
+        for partition, claim in claims.items():
+            self.ledger.epochs[partition] = claim.epoch
+            await self.publisher.resend(partition, claim.published_offset, claim.next_offset)
         return claims
 
-    async def cursor(self, part=0):
+    async def cursor(self, partition=0):
         await self.publisher.store_cursors()
         [(cursor,)] = await self.database.query(
-            "SELECT published_offset FROM stream_position WHERE part = %(part)s", {"part": part}
+            "SELECT published_offset FROM stream_position WHERE part = %(part)s",
+            {"part": partition},
         )
         return cursor
 
@@ -116,12 +118,12 @@ async def workers(runtime, topics):
         await worker.stop()
 
 
-def slice_of(*events, part=0, start=0):
+def slice_of(*events, partition=0, start=0):
     return Slice(
-        part,
+        partition,
         start,
         start + len(events),
-        [log_event(event, part, start + n) for n, event in enumerate(events)],
+        [log_event(event, partition, start + n) for n, event in enumerate(events)],
     )
 
 
@@ -138,7 +140,7 @@ async def test_what_is_booked_is_published_once_and_the_cursor_follows(workers, 
     await soon(worker.committer.submit(slice_of(*EVENTS[:2])))
     await soon(worker.committer.submit(slice_of(*EVENTS[2:], start=2)))
     await soon(worker.publisher.drain())
-    assert topics.told == ["d", "a", "b", "c", "e"]
+    assert topics.outcome_ids == ["d", "a", "b", "c", "e"]
     assert topics.last_versions == {"p-1": 5}
     assert await worker.cursor() == 5
 
@@ -146,27 +148,27 @@ async def test_what_is_booked_is_published_once_and_the_cursor_follows(workers, 
 async def test_a_batch_whose_commit_reply_was_lost_is_published_by_its_retry(workers, topics):
     worker = workers()
     await worker.claim(0)
-    await worker.ledger.apply([slice_of(*EVENTS[:2])])
+    await worker.ledger.commit_group([slice_of(*EVENTS[:2])])
     await soon(worker.committer.submit(slice_of(*EVENTS[:2])))
     await soon(worker.publisher.drain())
-    assert topics.told == ["d", "a"]
+    assert topics.outcome_ids == ["d", "a"]
     assert await worker.cursor() == 2
 
 
 async def test_the_cursor_passes_nothing_that_was_not_sent(workers, topics):
-    """A batch was committed, its reply lost, and the next assignment cuts the log elsewhere: nobody retries the batch."""
+    """A batch was committed, its reply lost, and the next assignment cuts the log elsewhere: the batch is not retried."""
     worker = workers()
     await worker.claim(0)
-    await worker.ledger.apply([slice_of(*EVENTS[:2])])
+    await worker.ledger.commit_group([slice_of(*EVENTS[:2])])
     await soon(worker.committer.submit(slice_of(*EVENTS[:4])))
     await soon(worker.committer.submit(slice_of(EVENTS[4], start=4)))
     await soon(worker.publisher.drain())
-    assert topics.told == ["d", "a", "b", "c", "e"]
+    assert topics.outcome_ids == ["d", "a", "b", "c", "e"]
     # The same where the next batch begins behind what was lost.
-    await worker.ledger.apply([slice_of(bet("f", 1), start=5)])
+    await worker.ledger.commit_group([slice_of(bet("f", 1), start=5)])
     await soon(worker.committer.submit(slice_of(bet("g", 1), start=6)))
     await soon(worker.publisher.drain())
-    assert topics.told[5:] == ["f", "g"]
+    assert topics.outcome_ids[5:] == ["f", "g"]
     assert await worker.cursor() == 7
 
 
@@ -175,19 +177,19 @@ async def test_a_worker_that_is_killed_anywhere_leaves_nothing_unsent(workers, t
     await first.claim(0, 1)
     topics.is_open.clear()
     await soon(first.committer.submit(slice_of(*EVENTS[:3])))
-    await soon(first.committer.submit(slice_of(deposit("x", 1, player="p-2"), part=1)))
+    await soon(first.committer.submit(slice_of(deposit("x", 1, player="p-2"), partition=1)))
     await first.stop()
     topics.is_open.set()
-    assert topics.told == []
+    assert topics.outcome_ids == []
     second = workers()
     await soon(second.claim(0, 1))
-    assert sorted(topics.told) == ["a", "b", "d", "x"]
+    assert sorted(topics.outcome_ids) == ["a", "b", "d", "x"]
     assert topics.last_versions == {"p-1": 3, "p-2": 1}
     third = workers()
     await soon(
         third.claim(0, 1)
     )  # the second was killed before it stored its cursor: all of it again
-    assert sorted(topics.told) == sorted(["a", "b", "d", "x"] * 2)
+    assert sorted(topics.outcome_ids) == sorted(["a", "b", "d", "x"] * 2)
     assert [await third.cursor(0), await third.cursor(1)] == [3, 1]
 
 
@@ -200,13 +202,13 @@ async def test_a_partition_that_comes_back_begins_at_the_stored_cursor(workers, 
     await soon(second.committer.submit(slice_of(EVENTS[2], start=2)))
     await soon(second.publisher.drain())
     # The second commits once more and is killed before it sends: only that is the first's to send.
-    await second.ledger.apply([slice_of(EVENTS[3], start=3)])
+    await second.ledger.commit_group([slice_of(EVENTS[3], start=3)])
     await second.stop()
     first.ledger.epochs.clear()
     await soon(first.claim(0))
     await soon(first.committer.submit(slice_of(EVENTS[4], start=4)))
     await soon(first.publisher.drain())
-    assert topics.told == ["d", "a", "b", "c", "e"]
+    assert topics.outcome_ids == ["d", "a", "b", "c", "e"]
     assert await first.cursor() == 5
 
 
@@ -215,8 +217,8 @@ async def test_a_partition_that_was_let_go_is_left_to_its_next_owner(workers, to
     await first.claim(0, 1)
     topics.is_open.clear()
     await soon(first.committer.submit(slice_of(*EVENTS[:2])))
-    group = [slice_of(*EVENTS[2:4], start=2), slice_of(deposit("x", 1, player="p-2"), part=1)]
-    await first.publisher.put(await first.ledger.apply(group))
+    group = [slice_of(*EVENTS[2:4], start=2), slice_of(deposit("x", 1, player="p-2"), partition=1)]
+    await first.publisher.enqueue(await first.ledger.commit_group(group))
     del first.ledger.epochs[0]
     topics.is_open.set()
     await soon(second.claim(0))
@@ -224,7 +226,7 @@ async def test_a_partition_that_was_let_go_is_left_to_its_next_owner(workers, to
     await soon(second.publisher.drain())
     await soon(first.publisher.drain())
     # What was under way when it was let go is out twice; what was not is not sent by the first any more.
-    assert sorted(topics.told) == sorted(["d", "a", "d", "a", "b", "c", "e", "x"])
+    assert sorted(topics.outcome_ids) == sorted(["d", "a", "d", "a", "b", "c", "e", "x"])
     assert topics.last_versions == {"p-1": 5, "p-2": 1}
     assert [await second.cursor(0), await first.cursor(1)] == [5, 1]
 
@@ -245,7 +247,7 @@ async def test_what_is_sent_again_goes_behind_what_is_still_under_way(workers, t
 
 
 @pytest.mark.parametrize("is_full", [False, True])
-async def test_when_nobody_publishes_any_more_nobody_waits_for_it(workers, topics, is_full):
+async def test_a_publisher_that_has_ended_lets_no_caller_wait(workers, topics, is_full):
     worker = workers()
     await worker.claim(0)
     topics.is_open.clear()
@@ -253,14 +255,14 @@ async def test_when_nobody_publishes_any_more_nobody_waits_for_it(workers, topic
     waiting = []
     if is_full:
         for _ in range(8):
-            await worker.publisher.put(AppliedGroup())
+            await worker.publisher.enqueue(AppliedGroup())
         waiting = [asyncio.ensure_future(worker.committer.submit(slice_of(EVENTS[1], start=1)))]
     topics.is_dead = True
     topics.is_open.set()
     with pytest.raises(SendFailed, match="for good"):
         await soon(worker.tasks[0])
     for submitted in waiting:
-        with pytest.raises(SendFailed, match="nothing is published any more"):
+        with pytest.raises(SendFailed, match="the publisher has ended"):
             await soon(submitted)
     await soon(worker.publisher.drain())
     with pytest.raises(SendFailed):
@@ -287,7 +289,7 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(
 ):
     worker = workers()
     await worker.claim(0)
-    await worker.ledger.apply([slice_of(*EVENTS[:2])])
+    await worker.ledger.commit_group([slice_of(*EVENTS[:2])])
     query = worker.database.query
     failures: list[int] = []
 
@@ -301,12 +303,12 @@ async def test_a_database_that_is_away_delays_what_has_to_be_read_from_it(
     monkeypatch.setattr("ledger_sink.booking.publisher._DATABASE_RETRY_S", 0.01)
     await soon(worker.committer.submit(slice_of(*EVENTS[:2])))
     await soon(worker.publisher._queue.join())
-    assert topics.told == ["d", "a"]
+    assert topics.outcome_ids == ["d", "a"]
     assert len(failures) == 2
 
 
 async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(workers, runtime):
-    """A group that crosses partitions locks all positions by their numbers: whoever updates two must do the same."""
+    """A group that crosses partitions locks all positions by their numbers: an update of two must do the same."""
     worker = workers()
     await worker.claim(0, 1)
     epochs = worker.ledger.epochs
@@ -325,7 +327,7 @@ async def test_cursors_are_stored_in_the_order_in_which_positions_are_locked(wor
             worker.database.query(statements("positions")["published"], columns)
         )
         waiting = "SELECT pid FROM pg_locks WHERE NOT granted"
-        while not await worker.ledger.database.query(waiting):
+        while not await worker.ledger.database.query(waiting):  # noqa: ASYNC110  # locks know no event
             await asyncio.sleep(0.01)
         await other.execute(locked, (1,))
         await other.commit()

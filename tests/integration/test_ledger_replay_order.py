@@ -1,4 +1,4 @@
-"""Workers that book the same ids at the same time, partition against partition: the replay says what they said."""
+"""Workers that book the same ids at the same time, partition against partition: the replay gives their answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
@@ -24,29 +25,32 @@ from tests.unit.ledger_events import bet, deposit, house, leg, log_event, rollba
 
 pytestmark = pytest.mark.integration
 
-WORKERS, PARTS_EACH = 3, 2
+WORKERS, PARTITIONS_EACH = 3, 2
 POLICIES = {"hub88": LedgerPolicy(refused_id_reusable=True)}
 
 
-def contended(chance: random.Random, part: int, count: int):
+def contended_events(rng: random.Random, partition: int, count: int):
     """A partition's events, of which many carry an id that other partitions use as well."""
-    player, events = f"p-{part}", [deposit(f"first-{part}", 3_000, player=f"p-{part}")]
+    player, events = (
+        f"p-{partition}",
+        [deposit(f"first-{partition}", 3_000, player=f"p-{partition}")],
+    )
     for n in range(count):
-        shared = f"s{chance.randrange(count)}"
+        shared = f"s{rng.randrange(count)}"
         events.append(
-            chance.choice(
+            rng.choice(
                 [
                     bet(shared, 100, player=player),
-                    bet(shared, chance.choice([100, 9_000]), player=player),
+                    bet(shared, rng.choice([100, 9_000]), player=player),
                     transaction(
                         "bet", shared, leg("BET", 10, is_free=True), decide=True, player=player
                     ),
                     win(shared, 50, shared, player=player),
                     rollback(shared, shared, player=player),
-                    rollback(f"{part}-{n}", shared, player=player),
-                    deposit(shared, 70, player=chance.choice([player, None])),
+                    rollback(f"{partition}-{n}", shared, player=player),
+                    deposit(shared, 70, player=rng.choice([player, None])),
                     house("adjustment", shared, leg("ADJUSTMENT", -5), player=player),
-                    chance.choice(events),
+                    rng.choice(events),
                 ]
             )
         )
@@ -56,12 +60,15 @@ def contended(chance: random.Random, part: int, count: int):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("round_", range(3))
 async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, round_):
-    chance = random.Random(f"{SEED} {round_}")
+    rng = random.Random(f"{SEED} {round_}")
     migrate(runtime.database_url)
-    parts = range(WORKERS * PARTS_EACH)
+    partitions = range(WORKERS * PARTITIONS_EACH)
     log = {
-        part: [log_event(event, part, n) for n, event in enumerate(contended(chance, part, 120))]
-        for part in parts
+        partition: [
+            log_event(event, partition, n)
+            for n, event in enumerate(contended_events(rng, partition, 120))
+        ]
+        for partition in partitions
     }
     again = 0
 
@@ -69,28 +76,31 @@ async def test_a_replay_of_contended_partitions_gives_the_same_rows(runtime, rou
         nonlocal again
         ledger = PostgresLedger(LedgerDatabase(runtime.database_url, "pitboss.ledger"), POLICIES)
         claims = await claim_positions(ledger.database, mine)
-        ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
+        ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
         reached = dict.fromkeys(mine, 0)
-        while any(reached[part] < len(log[part]) for part in mine):
+        while any(reached[partition] < len(log[partition]) for partition in mine):
             group = []
-            for part in chance.sample(mine, chance.randint(1, len(mine))):
+            for partition in rng.sample(mine, rng.randint(1, len(mine))):
                 start, end = (
-                    reached[part],
-                    min(len(log[part]), reached[part] + chance.randint(1, 12)),
+                    reached[partition],
+                    min(len(log[partition]), reached[partition] + rng.randint(1, 12)),
                 )
                 if start < end:
-                    group.append(Slice(part, start, end, log[part][start:end]))
+                    group.append(Slice(partition, start, end, log[partition][start:end]))
             try:
                 await ledger.commit_group(group)
             except Unavailable:
                 again += 1
-                await asyncio.sleep(chance.random() / 100)
+                await asyncio.sleep(rng.random() / 100)
             else:
                 reached |= {slice_.partition: slice_.next_offset for slice_ in group}
         await ledger.database.close()
 
     await asyncio.gather(
-        *[work(list(parts[w * PARTS_EACH : (w + 1) * PARTS_EACH])) for w in range(WORKERS)]
+        *[
+            work(list(partitions[w * PARTITIONS_EACH : (w + 1) * PARTITIONS_EACH]))
+            for w in range(WORKERS)
+        ]
     )
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     live, checks = await read_tables(database), await check_tables(database)

@@ -16,7 +16,8 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.queries import history
 from ledger_sink.queries.report import DIMENSIONS, ReportRow, find_mismatches, make_report
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.settings import worker_environment
@@ -50,7 +51,7 @@ EVENTS = (
 
 
 @pytest.fixture
-async def booked(runtime):
+async def book_events(runtime):
     """A ledger with one event a transaction, and what the wallets held behind each of them."""
     migrate(runtime.database_url)
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
@@ -58,7 +59,7 @@ async def booked(runtime):
         connection.execute("INSERT INTO installation (cluster_id, partitions) VALUES ('test', 1)")
     postgres = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
-    postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     stood = []
     for offset, event in enumerate(EVENTS):
         await postgres.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
@@ -76,8 +77,8 @@ async def run(runtime, *arguments: str, code: int = 0):
     return json.loads(result.stdout) if result.stdout else None
 
 
-async def test_a_balance_at_any_offset_is_what_it_was_there(booked):
-    database, stood = booked
+async def test_a_balance_at_any_offset_is_what_it_was_there(book_events):
+    database, stood = book_events
     assert await history.wallets_before(database, "p-1", 0) == []
     for offset, wallets in enumerate(stood):
         assert await history.wallets_before(database, "p-1", offset + 1) == wallets
@@ -87,8 +88,8 @@ async def test_a_balance_at_any_offset_is_what_it_was_there(booked):
     )  # a history that stands still proves nothing
 
 
-async def test_the_commands_say_the_same(booked, runtime):
-    _, stood = booked
+async def test_the_commands_say_the_same(book_events, runtime):
+    _, stood = book_events
     now = await run(runtime, "balance", "p-1")
     assert [wallet["balance_minor"] for wallet in now] == [stood[-1][0].balance_minor]
     assert (await run(runtime, "balance", "p-1", "--at", "3"))[0]["version"] == stood[3][0].version
@@ -102,7 +103,7 @@ async def test_the_commands_say_the_same(booked, runtime):
     assert await run(runtime, "balance", "nobody") == []
 
 
-async def test_a_history_is_a_chain_that_can_be_paged(booked, runtime):
+async def test_a_history_is_a_chain_that_can_be_paged(book_events, runtime):
     whole = await run(runtime, "history", "p-1")
     assert [movement["version"] for movement in whole] == list(range(len(whole), 0, -1))
     paged: list[dict[str, Any]] = []
@@ -125,7 +126,7 @@ async def test_a_history_is_a_chain_that_can_be_paged(booked, runtime):
     await run(runtime, "history", "nobody", code=2)
 
 
-async def test_an_entry_tells_what_it_moved_and_what_became_of_it(booked, runtime):
+async def test_an_entry_tells_what_it_moved_and_what_became_of_it(book_events, runtime):
     found = await run(
         runtime,
         "entry",
@@ -151,7 +152,7 @@ async def test_an_entry_tells_what_it_moved_and_what_became_of_it(booked, runtim
     await run(runtime, "entry", "--tx", "b1", code=2)
 
 
-async def test_a_round_shows_its_events(booked, runtime):
+async def test_a_round_shows_its_events(book_events, runtime):
     rows = await run(runtime, "round", "r-1", "--provider", "hub88")
     assert {row["operation"] for row in rows} == {"bet", "win", "rollback", "jackpot", "promo"}
     assert next(row for row in rows if row["provider_tx_id"] == "b2")["closed"] == "REVERSED"
@@ -160,7 +161,7 @@ async def test_a_round_shows_its_events(booked, runtime):
     assert his == [row for row in await run(runtime, "round", "r-1") if row["transfers"]]
 
 
-async def test_a_report_is_the_ledgers_to_the_cent(booked, runtime):
+async def test_a_report_is_the_ledgers_to_the_cent(book_events, runtime):
     report = await run(runtime, "report", "--by", "provider")
     assert report["mismatches"] == []
     hub88 = next(row for row in report["rows"] if row["provider"] == "hub88")
@@ -188,14 +189,14 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     postgres = PostgresLedger(database, {})
     claims = await claim_positions(database, [0])
-    postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
-    chance = random.Random(SEED)
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    rng = random.Random(SEED)
     events = [deposit(f"d{n}", 5_000, player=f"p-{n}") for n in range(5)]
     for n in range(400):
-        player, of = f"p-{chance.randrange(5)}", f"b{chance.randrange(n + 1)}"
-        amount = chance.randrange(1, 900)
+        player, of = f"p-{rng.randrange(5)}", f"b{rng.randrange(n + 1)}"
+        amount = rng.randrange(1, 900)
         events.append(
-            chance.choice(
+            rng.choice(
                 (
                     bet(f"b{n}", amount, player=player),
                     transaction(
@@ -237,7 +238,7 @@ async def test_a_report_of_random_histories_has_the_ledgers_sums(runtime):
     )
 
 
-def test_a_sum_that_is_not_the_ledgers_is_told():
+def test_a_sum_that_differs_from_the_ledgers_is_reported():
     row = ReportRow("hub88", None, None, None, None, "EUR", 500, 100, 3, 0, 25, 9)
     right = {("provider", "EUR"): 397, ("jackpot", "EUR"): 3, ("promotions", "EUR"): -25}
     assert find_mismatches([row], right) == []

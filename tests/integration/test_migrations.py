@@ -13,7 +13,8 @@ from fraud_agents import migrate as fraud
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import migrate as ledger
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from pitboss.embedded.databases import create_database, drop_database
 from replay.audit.checks import check_tables
 from runtime.postgres import migrations

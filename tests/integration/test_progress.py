@@ -1,4 +1,4 @@
-"""How far things are, asked of the real broker: barriers stand on these answers."""
+"""How far things are, by the real broker: barriers depend on these answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_ends_are_those_of_partitions_that_hold_records_and_of_no_dead_let
     assert await progress.log_ends() == {f"{runtime.topic(TRANSACTIONS)}-0": 1}
 
 
-async def test_committed_is_what_the_group_said(progress, runtime):
+async def test_committed_is_what_the_group_committed(progress, runtime):
     topic = runtime.topic(raw_topic("hub88"))
     await append(runtime, raw_topic("hub88"), b"1", b"2")
     group = runtime.group("normalise")
@@ -50,7 +50,7 @@ async def test_committed_is_what_the_group_said(progress, runtime):
     async with client as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
-    assert await progress.normalised() == {f"{topic}-0": 1}
+    assert await progress.normalised_offsets() == {f"{topic}-0": 1}
 
 
 async def test_a_topic_is_read_whole_and_a_missing_one_is_named(progress, runtime):

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from pitboss.cli.main import cli
 from pitboss.ops import provider_traffic
 from pitboss.ops.provision import provision
@@ -74,14 +75,14 @@ async def fill(runtime, now_ms: int) -> None:
     database = LedgerDatabase(runtime.database_url, "test")
     ledger = PostgresLedger(database, {})
     claims = await claim_positions(database, [1])
-    ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     placed = [log_event(event, 1, offset) for offset, event in enumerate(events)]
     await ledger.commit_group([Slice(1, 0, len(events), placed, now_ms, 7)])
     await database.close()
 
 
 @pytest.fixture
-def listed(runtime, monkeypatch):
+def list_versions(runtime, monkeypatch):
     for name, value in worker_environment(runtime).items():
         if name.startswith("PITBOSS_"):
             monkeypatch.setenv(name, value)
@@ -95,12 +96,12 @@ def listed(runtime, monkeypatch):
     return run
 
 
-def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, listed):
+def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, list_versions):
     provision(runtime, partitions=2)
-    assert {row["events_24h"] for row in listed().values()} == {0}
+    assert {row["events_24h"] for row in list_versions().values()} == {0}
     now_ms = time.time_ns() // 1_000_000
     asyncio.run(fill(runtime, now_ms))
-    rows = listed()
+    rows = list_versions()
     assert (
         rows["hub88", "1"]["events_24h"] == 2
     )  # b1 and b2: b0 is of another day, b3 of a version without a row
@@ -112,11 +113,13 @@ def test_the_traffic_of_the_last_day_is_counted_by_version(runtime, listed):
     assert rows["sumsub", "1"]["last_sample"]["record"] == "provider.sumsub.raw.v1-1@2"
 
 
-def test_of_a_topic_with_more_than_can_be_read_the_newest_are_counted(runtime, listed, monkeypatch):
+def test_of_a_topic_with_more_than_can_be_read_the_newest_are_counted(
+    runtime, list_versions, monkeypatch
+):
     provision(runtime, partitions=1)
     monkeypatch.setattr(provider_traffic, "READ_MAX", 2)
     asyncio.run(fill_player_events(runtime, 5))
-    row = listed()["sumsub", "1"]
+    row = list_versions()["sumsub", "1"]
     assert row["events_24h"] == 2
     assert row["last_sample"]["record"] == "provider.sumsub.raw.v1-1@4"
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 
 from lab.conformance.examples import camt
 from lab.conformance.examples.fill import Fill, record
+from ledger_sink.booking.messages import MessageEncoder
 from ledger_sink.booking.positions import claim_positions
-from ledger_sink.booking.settled import MessageEncoder
 from ledger_sink.proof.reconcile import read_wallets
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.cli.main import cli
 from pitboss.ops.topic_admin import create_topics
@@ -39,14 +40,14 @@ async def ledger(runtime):
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     postgres = PostgresLedger(database, {}, topic=runtime.topic(TRANSACTIONS))
     claims = await claim_positions(database, [0], topic=runtime.topic(TRANSACTIONS))
-    postgres.epochs.update({part: claim.epoch for part, claim in claims.items()})
+    postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     yield postgres
     await database.close()
 
 
-async def booked(ledger, events):
+async def book_events(ledger, events):
     placed = [log_event(event, 0, offset) for offset, event in enumerate(events)]
-    await ledger.apply([Slice(0, 0, len(placed), placed)])
+    await ledger.commit_group([Slice(0, 0, len(placed), placed)])
 
 
 async def run(runtime, *arguments: str, code: int):
@@ -60,7 +61,7 @@ async def run(runtime, *arguments: str, code: int):
 
 async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_again(ledger, runtime):
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1)
-    await booked(
+    await book_events(
         ledger,
         [deposit(f"d{n}", 1_000, player=f"p-{n}") for n in range(5)] + [bet("b", 10, player="p-0")],
     )
@@ -69,16 +70,16 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     wallets = {wallet.player_id: wallet for wallet in await read_wallets(ledger.database)}
     records = MessageEncoder(runtime.topic(TRANSACTIONS))
     earlier = (wallets["p-0"].cash_minor + 10, 0, 0, 1, *wallets["p-0"].snapshot()[4:])
-    told = [records.encode_balance(wallets["p-1"]), records.encode_balance(wallets["p-2"])]
+    published = [records.encode_balance(wallets["p-1"]), records.encode_balance(wallets["p-2"])]
     old = copy.copy(wallets["p-0"])
     old.restore(earlier)
     other = copy.copy(wallets["p-3"])
     other.cash_minor += 1
-    told += [records.encode_balance(old), records.encode_balance(other)]
+    published += [records.encode_balance(old), records.encode_balance(other)]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
     async with producer:
         await producer.send_keyed(
-            runtime.topic(BALANCES), [(key, value, (), None) for key, value in told]
+            runtime.topic(BALANCES), [(key, value, (), None) for key, value in published]
         )
     wrong = [("p-0:EUR", "OLDER"), ("p-3:EUR", "DIFFERENT"), ("p-4:EUR", "MISSING")]
     for arguments in ([], ["--republish", "--dry-run"]):
@@ -89,7 +90,7 @@ async def test_balances_that_are_wrong_on_the_topic_are_found_and_published_agai
     assert (await run(runtime, "balances", code=0))["faults"] == []
 
 
-async def test_a_record_that_nobody_booked_is_found(ledger, runtime):
+async def test_a_record_that_was_not_booked_is_found(ledger, runtime):
     await create_topics(runtime.bootstrap_servers, runtime.namespace, ["hub88"], 1)
     assert (await run(runtime, "offsets", code=0))["holds"]
     producer = BatchProducer(ProducerSettings(runtime.bootstrap_servers, "test"))
@@ -114,7 +115,7 @@ async def test_a_banks_own_file_is_held_against_what_is_booked(ledger, runtime, 
         for item in items
         if isinstance(item, AcceptedTransaction)
     ]
-    await booked(ledger, events)
+    await book_events(ledger, events)
     for example in camt.examples(Fill(5)):
         (tmp_path / "statement.xml").write_bytes(example.value)
         native = ["statement", str(tmp_path / "statement.xml"), "--provider", "camt", "--native"]
@@ -145,7 +146,7 @@ async def booked_nothing_of(runtime, event_id):
 
 
 async def test_a_csv_statement_finds_what_either_side_lacks(ledger, runtime, tmp_path):
-    await booked(ledger, [deposit("d", 1_000), bet("b1", 10), bet("b2", 20), bet("b3", 30)])
+    await book_events(ledger, [deposit("d", 1_000), bet("b1", 10), bet("b2", 20), bet("b3", 30)])
     file = tmp_path / "hub88.csv"
     file.write_text(
         "operation,transaction_id,amount,currency\nbet,b1,0.10,EUR\nbet,b2,0.21,EUR\nbet,b9,1.00,EUR\n"

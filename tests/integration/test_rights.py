@@ -14,7 +14,8 @@ from fraud_agents.migrate import migrate as migrate_fraud
 from fraud_agents.snapshots import SnapshotStore
 from ledger_sink.booking.positions import check_installation, claim_positions
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from pitboss.ops.provision import provision
 from pitboss.settings import worker_environment

@@ -15,7 +15,8 @@ from ledger_sink.booking.positions import claim_positions
 from ledger_sink.proof.sealing import find_seal_faults, last_seals, seal_partitions
 from ledger_sink.proof.seals import Checkpoint
 from ledger_sink.store.database import LedgerDatabase
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.migrate import migrate
 from schemas.errors import Unavailable
 from schemas.events import Attempt, Cause
@@ -24,7 +25,7 @@ from schemas.topics import TRANSACTIONS
 from tests.unit.ledger_events import bet, deposit, leg, log_event, rollback, transaction, win
 
 pytestmark = pytest.mark.integration
-PARTS = 2
+PARTITIONS = 2
 
 
 def history():
@@ -40,17 +41,17 @@ def history():
 async def book(url, events, first=0):
     database = LedgerDatabase(url, "pitboss.test")
     ledger = PostgresLedger(database, {"hundredhp": LedgerPolicy(rollback_after_win="REFUSE")})
-    claims = await claim_positions(database, range(PARTS))
-    ledger.epochs.update({part: claim.epoch for part, claim in claims.items()})
-    by_part = [
-        [event for event in events if int(event.player_id[2:]) % PARTS == part]
-        for part in range(PARTS)
+    claims = await claim_positions(database, range(PARTITIONS))
+    ledger.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
+    by_partition = [
+        [event for event in events if int(event.player_id[2:]) % PARTITIONS == partition]
+        for partition in range(PARTITIONS)
     ]
-    for part, its in enumerate(by_part):
-        placed = [log_event(event, part, first + n) for n, event in enumerate(its)]
-        await ledger.commit_group([Slice(part, first, first + len(placed), placed)])
+    for partition, its in enumerate(by_partition):
+        placed = [log_event(event, partition, first + n) for n, event in enumerate(its)]
+        await ledger.commit_group([Slice(partition, first, first + len(placed), placed)])
     await database.close()
-    return [len(its) for its in by_part]
+    return [len(its) for its in by_partition]
 
 
 @pytest.fixture
@@ -70,19 +71,19 @@ def faults(connection, checkpoints=()):
     return list(find_seal_faults(connection, TRANSACTIONS, checkpoints))
 
 
-def witnessed(connection):
+def make_checkpoint(connection):
     return Checkpoint(1, "2026-11-22T10:00:00Z", "cluster", "db", "", last_seals(connection))
 
 
-def test_what_nobody_touched_is_as_it_was_sealed(owner):
+def test_untouched_rows_are_as_they_were_sealed(owner):
     assert len(seal_partitions(owner, TRANSACTIONS, offsets_max=30)) > 4
     assert seal_partitions(owner, TRANSACTIONS) == []
-    assert faults(owner, [witnessed(owner)]) == []
+    assert faults(owner, [make_checkpoint(owner)]) == []
 
 
 def test_sealing_goes_on_where_it_was_left(url, owner):
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
-    before = witnessed(owner)
+    before = make_checkpoint(owner)
     further = [deposit(f"further{n}", 7, player="p-0") for n in range(3)]
     next_offset = max(
         after for (after,) in owner.execute("SELECT next_offset FROM stream_position")
@@ -91,7 +92,7 @@ def test_sealing_goes_on_where_it_was_left(url, owner):
     asyncio.run(book(url, further, next_offset))
     made = seal_partitions(owner, TRANSACTIONS)
     assert sum(seal.rows for seal in made) == 6
-    assert faults(owner, [before, witnessed(owner)]) == []
+    assert faults(owner, [before, make_checkpoint(owner)]) == []
 
 
 def test_two_sealers_do_not_seal_at_once(url, owner):
@@ -165,13 +166,13 @@ OF_CLOSINGS = {
 @pytest.mark.parametrize("what", OF_CLOSINGS)
 def test_a_closing_that_the_sealed_entries_do_not_tell_of_is_found(owner, what):
     """A second rollback of one bet would be booked as duly as the first: no row that is sealed would differ."""
-    statement, said = OF_CLOSINGS[what]
+    statement, what_is_found = OF_CLOSINGS[what]
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     assert owner.execute(statement).rowcount == 1
-    assert said in faults(owner)[0].what
+    assert what_is_found in faults(owner)[0].what
 
 
-def test_every_way_of_closing_is_told_by_its_entry(url, owner):
+def test_every_way_of_closing_is_stated_by_its_entry(url, owner):
     """Nothing that was booked as it should be is taken for a fault, whatever closed it and in whatever order."""
     seal_partitions(owner, TRANSACTIONS)
     next_offset = max(
@@ -255,24 +256,24 @@ def test_the_first_bad_row_is_named(owner):
     assert "not as it was sealed" in fault.what
 
 
-def test_whoever_seals_anew_does_not_fit_the_checkpoint(owner):
+def test_new_seals_do_not_fit_the_checkpoint(owner):
     """The owner may change rows and make new seals for them; what was signed before is elsewhere."""
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
-    told = witnessed(owner)
+    checkpoint = make_checkpoint(owner)
     owner.execute(f"UPDATE transfer SET amount_minor = amount_minor + 1 WHERE ctid = {A_TRANSFER}")
     owner.execute("DELETE FROM seal")
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
     assert faults(owner) == []
-    [fault] = faults(owner, [told])
-    assert "is another than in checkpoint 1" in fault.what
+    [fault] = faults(owner, [checkpoint])
+    assert "differs from that in checkpoint 1" in fault.what
     owner.execute("DELETE FROM seal WHERE part = 0")
-    assert "is gone" in faults(owner, [told])[0].what
+    assert "is gone" in faults(owner, [checkpoint])[0].what
 
 
 def test_any_column_of_any_row_matters(owner):
     """Drawn anew each time: one column of one row is changed, and found."""
     seal_partitions(owner, TRANSACTIONS, offsets_max=30)
-    chance = random.Random()
+    rng = random.Random()
     columns = {
         "transfer": (
             "debit",
@@ -306,7 +307,7 @@ def test_any_column_of_any_row_matters(owner):
         is_number = column.endswith(("minor", "ms", "version", "offset"))
         change = f"coalesce({column}, 0) + 1000" if is_number else f"coalesce({column}, '') || 'x'"
         with owner.transaction(force_rollback=True):
-            offset = chance.randrange(0, 30)
+            offset = rng.randrange(0, 30)
             changed = owner.execute(
                 f"UPDATE {table} SET {column} = {change} WHERE ctid ="
                 f" (SELECT ctid FROM {table} WHERE part = 0 ORDER BY source_offset OFFSET {offset} LIMIT 1)"

@@ -49,7 +49,7 @@ def other_events(draw):
                     player=player,
                     round_id=None,
                 ),
-                granted(tx_id, minor, draw(st.sampled_from([0, 0, 150, 900])), player),
+                bonus_grant(tx_id, minor, draw(st.sampled_from([0, 0, 150, 900])), player),
                 house("bonus.forfeited", tx_id, leg("BONUS_FORFEIT", minor), player=player),
                 house("bonus.released", tx_id, leg("BONUS_RELEASE", minor), player=player),
                 *[
@@ -83,7 +83,7 @@ def other_events(draw):
     )
 
 
-def granted(tx_id, minor, required, player):
+def bonus_grant(tx_id, minor, required, player):
     legs = [leg("BONUS_GRANT", minor), *([leg("WAGERING", required)] if required else [])]
     return house("bonus.granted", tx_id, *legs, player=player)
 
@@ -97,7 +97,7 @@ def histories(draw):
         opening = [deposit(f"first-{player}", funds % 100, player=player) for player in PLAYERS]
         required = draw(st.integers(0, 3_000))
         opening += [
-            granted(f"first-{player}", draw(st.integers(100, 900)), required, player)
+            bonus_grant(f"first-{player}", draw(st.integers(100, 900)), required, player)
             for player in PLAYERS
         ]
     lanes = [
@@ -126,14 +126,14 @@ class Oracle:
         self.left: dict[str, int | None] = dict.fromkeys(PLAYERS)
         self.under = {}  # bet: the requirement that it counted for
         self.requirement = dict.fromkeys(PLAYERS, 0)
-        self.told = set()
+        self.seen = set()
         self.took = {}
         self.dead_letters = set()
 
     def tell(self, event):
-        if event.event_id in self.told:
+        if event.event_id in self.seen:
             return  # a repeat or a conflict: nothing moves
-        self.told.add(event.event_id)
+        self.seen.add(event.event_id)
         name = event.operation.replace(".", "_")
         amount = event.legs[0].amount.unscaled if event.legs[0].amount else 0
         getattr(self, name, self.unknown)(event, event.player_id, amount)
@@ -193,10 +193,10 @@ class Oracle:
             else:
                 self.to_cash(player, min(bonus, self.bonus[player]))
 
-    def AUTHORISATION(self, event, player, amount):
+    def AUTHORISATION(self, event, player, amount):  # noqa: N802  # the provider's own word
         self.cash[player] += amount
 
-    def CHARGEBACK(self, event, player, amount):
+    def CHARGEBACK(self, event, player, amount):  # noqa: N802  # the same
         self.cash[player] -= amount
 
     def withdrawal_requested(self, event, player, amount):
@@ -209,13 +209,13 @@ class Oracle:
 
     def bonus_granted(self, event, player, amount):
         self.bonus[player] += amount
-        asked = event.legs[1].amount.unscaled if len(event.legs) > 1 else 0
+        required = event.legs[1].amount.unscaled if len(event.legs) > 1 else 0
         left = self.left[player]
         if not left:
-            self.left[player] = asked or None
+            self.left[player] = required or None
             self.requirement[player] += 1
         else:
-            self.left[player] = left + asked
+            self.left[player] = left + required
 
     def bonus_forfeited(self, event, player, amount):
         self.bonus[player] -= min(amount, max(self.bonus[player], 0))
@@ -242,7 +242,7 @@ class Oracle:
         self.limit[player] = amount
 
 
-def booked(history):
+def book_all(history):
     book = Book()
     for offset, event in enumerate(history):
         post(book, log_event(event, offset=offset), DEFAULT_POLICY)
@@ -261,14 +261,14 @@ def test_the_ledger_says_what_the_oracle_says(history):
     oracle = Oracle()
     for event in history:
         oracle.tell(event)
-    book = booked(history)
+    book = book_all(history)
     assert balances(book) == {p: (oracle.cash[p], oracle.bonus[p], oracle.held[p]) for p in PLAYERS}
     assert {p: book.player_state(p).wagering.get("EUR", (None,))[0] for p in PLAYERS} == oracle.left
 
 
 @given(histories())
 def test_money_is_conserved_and_versions_have_no_gaps(history):
-    book = booked(history)
+    book = book_all(history)
     accounts: dict[str, int] = {}
     for _, _, transfer in book.new_transfers:
         accounts[transfer.debit] = accounts.get(transfer.debit, 0) - transfer.amount_minor
@@ -284,19 +284,19 @@ def test_money_is_conserved_and_versions_have_no_gaps(history):
 
 @given(histories())
 def test_telling_everything_twice_changes_nothing(history):
-    once, twice = booked(history), booked(history * 2)
+    once, twice = book_all(history), book_all(history * 2)
     assert balances(once) == balances(twice)
     assert len(once.new_transfers) == len(twice.new_transfers)
     first = [(decided.answer.outcome, decided.answer.version) for decided in once.decisions]
     again = [(d.answer.outcome, d.answer.version) for d in twice.decisions[len(history) :]]
-    # The same attempt hears the same again, word for word.
+    # The same attempt gets the same answer again, field for field.
     assert first == again
 
 
 @given(histories())
 def test_no_bet_leaves_a_wallet_below_zero(history):
-    book = booked(history)
-    for said, _, transfer in book.new_transfers:
-        if said.event.operation == "bet":
+    book = book_all(history)
+    for placed, _, transfer in book.new_transfers:
+        if placed.event.operation == "bet":
             assert transfer.bonus_minor >= 0
             assert transfer.cash_minor + transfer.bonus_minor >= 0

@@ -18,8 +18,9 @@ from lab.simulator.process import Process
 from lab.simulator.tables import Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.debts import REASONS
-from ledger_sink.store import ledger as store
-from ledger_sink.store.ledger import PostgresLedger, Slice
+from ledger_sink.store import ledger as ledger_module
+from ledger_sink.store.groups import Slice
+from ledger_sink.store.ledger import PostgresLedger
 from ledger_sink.store.reading import collect_read_set
 from ledger_sink.store.writing import RowsMoved
 from schemas.events import Cause
@@ -54,7 +55,7 @@ async def apply_all(server, events, policy, sizes):
             ledger._players.clear()  # so that both are tried: to remember players, and to read them
 
 
-def booked(events, policy, sizes):
+def tables_after(events, policy, sizes):
     """The tables after so many events to a transaction."""
     loop = SimulatedLoop()
     try:
@@ -78,7 +79,7 @@ def rows(server):
     }
 
 
-def cancelled(event):
+def cancel_of(event):
     text = f"{event.attempt.topic}-{event.attempt.partition}@{event.attempt.offset}#{event.attempt.record_index}"
     return transaction(
         "cancel",
@@ -91,8 +92,8 @@ def cancelled(event):
     )
 
 
-def found(event, player):
-    """What was nobody's, as the resolver appends it: it puts the player in and leaves the fingerprint."""
+def with_player(event, player):
+    """An event without a player as the resolver appends it: with the player, under the same fingerprint."""
     return msgspec.structs.replace(event, player_id=player)
 
 
@@ -138,7 +139,7 @@ def of_a_bet(draw):
                 st.sampled_from([of, of, of, ("win", f"{tx_id}0"), ("jackpot", f"{tx_id}0")])
             ),
         }
-        nobodys = draw(st.sampled_from([back, ("win", other, won)]))
+        playerless = draw(st.sampled_from([back, ("win", other, won)]))
         match kind:
             case "bet":
                 event = transaction("bet", tx_id, stake, player=player, decide=draw(st.booleans()))
@@ -175,9 +176,9 @@ def of_a_bet(draw):
             case "sweep":
                 event = transaction(*back, cause=Cause("sweep", "s"), **by)
             case "nobody":
-                event = transaction(*nobodys, player=None, reference=of)
+                event = transaction(*playerless, player=None, reference=of)
             case _:
-                event = found(transaction(*nobodys, player=None, reference=of), player)
+                event = with_player(transaction(*playerless, player=None, reference=of), player)
         story.append(event)
     return story
 
@@ -261,7 +262,7 @@ def histories(draw):
         event for story in draw(st.lists(of_a_bet(), min_size=1, max_size=2)) for event in story
     ]
     some += draw(st.lists(of_the_house(), max_size=4))
-    some += [cancelled(event) for event in some if event.decision_required and draw(st.booleans())]
+    some += [cancel_of(event) for event in some if event.decision_required and draw(st.booleans())]
     order = draw(st.permutations(some))
     again = draw(st.lists(st.sampled_from(some), max_size=3))
     return [deposit("first", draw(st.sampled_from([0, 1_000, 1_000]))), *order, *again]
@@ -273,16 +274,18 @@ def test_however_events_are_grouped_they_come_out_alike(history, policy, data):
     while left:
         sizes.append(data.draw(st.integers(1, min(left, 5))))
         left -= sizes[-1]
-    whole = booked(history, policy, [len(history)])
+    whole = tables_after(history, policy, [len(history)])
     expected = rows(whole)
-    assert rows(booked(history, policy, [1] * len(history))) == expected
-    assert rows(booked(history, policy, sizes)) == expected
+    assert rows(tables_after(history, policy, [1] * len(history))) == expected
+    assert rows(tables_after(history, policy, sizes)) == expected
     assert list(gaps_of(whole)) == []
-    # And whoever has fallen below zero, or further below, is told of.
-    told = {
+    # And each fall below zero, or further below, has raised an alert.
+    alerted = {
         row["event_id"] for row in whole.tables["entry"].rows.values() if row["reason"] in REASONS
     }
-    assert told == {event_id for chain in chains_of(whole).values() for event_id in debts_of(chain)}
+    assert alerted == {
+        event_id for chain in chains_of(whole).values() for event_id in debts_of(chain)
+    }
 
 
 def jackpot(tx_id, minor, of):
@@ -304,7 +307,7 @@ MARKS = [LedgerPolicy(rollback_after_win="REFUSE"), LedgerPolicy(open_round_max_
 @pytest.mark.parametrize("history", [REFUNDED_TWICE, REFUNDED_BEFORE], ids=["after", "before"])
 def test_a_jackpot_does_not_undo_what_an_earlier_transaction_has_closed(history, policy):
     for sizes in ([len(history)], [1] * len(history)):
-        server = booked(history, policy, sizes)
+        server = tables_after(history, policy, sizes)
         assert [row["action"] for row in server.tables["closing"].rows.values()] == ["REVERSED"]
         assert [row["cash_minor"] for row in server.tables["wallet"].rows.values()] == [1_005]
 
@@ -313,13 +316,13 @@ def test_an_end_that_was_not_read_is_not_overwritten(monkeypatch):
     """What decides must know it; should it not, nothing is written."""
 
     def forgetful(events, policies):
-        wanted = collect_read_set(events, policies)
-        return replace(wanted, event_ids=frozenset(one.event.event_id for one in events))
+        read_set = collect_read_set(events, policies)
+        return replace(read_set, event_ids={one.event.event_id for one in events})
 
     loop, server = SimulatedLoop(), Server()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(store, "required_topics", forgetful)
+            patched.setattr(ledger_module, "collect_read_set", forgetful)
             with pytest.raises(RowsMoved, match="1 closings changed, 0 were written"):
                 loop.run_until_complete(apply_all(server, REFUNDED_BEFORE[:3], MARKS[0], [1, 1, 1]))
     finally:
@@ -337,5 +340,5 @@ def test_a_win_is_taken_back_and_not_what_came_before_the_share_that_it_gave_to_
         transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("win", "w")),
     ]
     for sizes in ([4], [1, 1, 1, 1]):
-        [wallet] = booked(history, LedgerPolicy(), sizes).tables["wallet"].rows.values()
+        [wallet] = tables_after(history, LedgerPolicy(), sizes).tables["wallet"].rows.values()
         assert wallet["cash_minor"] == 1_500

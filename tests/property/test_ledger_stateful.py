@@ -1,4 +1,4 @@
-"""Hypothesis plays the simulated world itself: what is said, what strikes, when; and makes what fails short.
+"""Hypothesis plays the simulated world itself: messages, faults and their times; and makes what fails short.
 
 The same real ledger, normaliser and resolver as in `pitboss simulate`, held against the same oracle; only that here a
 state machine decides, and not a seed.
@@ -35,15 +35,15 @@ AMOUNTS = st.integers(0, 400)
 TREATMENTS = st.sampled_from(["BOOK", "REFUSE"])
 STRIKES = st.sampled_from(
     [
-        (role, point, blow)
+        (role, point, fault)
         for role, points in FAULT_POINTS.items()
-        for point, blows in points.items()
-        for blow in blows
+        for point, faults in points.items()
+        for fault in faults
     ]
 )
 
 
-def told(*arguments, **more) -> Intent:
+def intent(*arguments, **more) -> Intent:
     operation, provider, tx_id, player, legs = arguments
     return Intent(("acme", provider, operation, tx_id), player, legs, **more)
 
@@ -74,7 +74,7 @@ class Casino(RuleBasedStateMachine):
         )
         for player in ("p-1", "p-2"):
             self.say(
-                told(
+                intent(
                     "adjustment",
                     "house",
                     f"first-{player}",
@@ -83,8 +83,8 @@ class Casino(RuleBasedStateMachine):
                 )
             )
 
-    async def make(self, chance, policies, workers):
-        self.world = Simulation(chance, policies, lambda _: None, partitions=2)
+    async def make(self, rng, policies, workers):
+        self.world = Simulation(rng, policies, lambda _: None, partitions=2)
         for role, size in ((NORMALISE, 1), (LEDGER, workers), (RESOLVE, 1)):
             for _ in range(size):
                 self.world.groups[role].join()
@@ -98,13 +98,15 @@ class Casino(RuleBasedStateMachine):
     @rule(player=PLAYERS, tx_id=IDS, minor=AMOUNTS, is_free=st.booleans())
     def bet(self, player, tx_id, minor, is_free):
         leg = IntentLeg("BET", minor, "EUR", is_free, "free" if is_free else None)
-        self.say(told("bet", "hub88", tx_id, player, (leg,), round_id="r", game="7", decides=True))
+        self.say(
+            intent("bet", "hub88", tx_id, player, (leg,), round_id="r", game="7", decides=True)
+        )
 
     @rule(player=PLAYERS, tx_id=IDS, of=IDS, minor=AMOUNTS)
     def win(self, player, tx_id, of, minor):
         bet = ("acme", "hub88", "bet", of)
         self.say(
-            told(
+            intent(
                 "win",
                 "hub88",
                 tx_id,
@@ -120,7 +122,7 @@ class Casino(RuleBasedStateMachine):
     def rollback(self, player, tx_id, of):
         bet = ("acme", "hub88", "bet", of)
         self.say(
-            told(
+            intent(
                 "rollback",
                 "hub88",
                 tx_id,
@@ -142,7 +144,7 @@ class Casino(RuleBasedStateMachine):
         legs = (IntentLeg(kind, minor, "EUR"),)
         decides = not is_cancelled
         self.say(
-            told(
+            intent(
                 operation,
                 "playngo",
                 tx_id,
@@ -158,7 +160,7 @@ class Casino(RuleBasedStateMachine):
     def bonus(self, player, tx_id, minor, wagering):
         leg = IntentLeg("BONUS_GRANT", minor, "EUR", campaign="c")
         legs = (leg,) if wagering is None else (leg, leg._replace(kind="WAGERING", minor=wagering))
-        self.say(told("bonus.granted", "house", tx_id, player, legs))
+        self.say(intent("bonus.granted", "house", tx_id, player, legs))
 
     @rule(
         player=PLAYERS,
@@ -171,10 +173,12 @@ class Casino(RuleBasedStateMachine):
         request = ("acme", "house", "withdrawal.requested", of)
         if what == "requested":
             leg = IntentLeg("WITHDRAWAL", minor, "EUR")
-            self.say(told("withdrawal.requested", "house", of, player, (leg,), decides=True))
+            self.say(intent("withdrawal.requested", "house", of, player, (leg,), decides=True))
         else:
             leg = IntentLeg("WITHDRAWAL" if what == "paid" else "WITHDRAWAL_REVERSAL")
-            self.say(told(f"withdrawal.{what}", "house", tx_id, player, (leg,), reference=request))
+            self.say(
+                intent(f"withdrawal.{what}", "house", tx_id, player, (leg,), reference=request)
+            )
 
     @rule(
         player=PLAYERS,
@@ -187,7 +191,7 @@ class Casino(RuleBasedStateMachine):
     def deposit(self, player, tx_id, of, minor, is_opened, is_refund):
         leg = IntentLeg("INFORMATIONAL", minor, "EUR")
         if is_opened:
-            self.say(told("deposit.opened", "house", of, player, (leg,)))
+            self.say(intent("deposit.opened", "house", of, player, (leg,)))
         opened, paid = (
             ("acme", "house", "deposit.opened", of),
             ("acme", "adyen", "AUTHORISATION", tx_id),
@@ -199,7 +203,7 @@ class Casino(RuleBasedStateMachine):
 
     @rule(player=PLAYERS, tx_id=IDS, what=st.sampled_from(["blocked", "held", "released"]))
     def state(self, player, tx_id, what):
-        self.say(told(f"player.{what}", "house", tx_id, player, (IntentLeg("PLAYER_STATE"),)))
+        self.say(intent(f"player.{what}", "house", tx_id, player, (IntentLeg("PLAYER_STATE"),)))
 
     @rule(which=st.integers(0, 50), gives_up=st.booleans())
     def connector_comes_again(self, which, gives_up):
@@ -212,8 +216,8 @@ class Casino(RuleBasedStateMachine):
 
     @rule(strike=STRIKES, seconds=st.sampled_from([1.0, 20.0]))
     def strike(self, strike, seconds):
-        role, point, blow = strike
-        self.world.arm(role, point, blow, seconds)
+        role, point, fault = strike
+        self.world.arm(role, point, fault, seconds)
 
     @rule(role=st.sampled_from([LEDGER, RESOLVE, NORMALISE]), is_new=st.booleans())
     def rebalance(self, role, is_new):
@@ -228,7 +232,7 @@ class Casino(RuleBasedStateMachine):
         self.loop.run_until_complete(asyncio.sleep(seconds))
 
     @invariant()
-    def nobody_has_written_what_another_has_claimed(self):
+    def no_worker_has_written_what_another_has_claimed(self):
         if hasattr(self, "world"):
             assert self.world.server.violations == []
 
@@ -243,7 +247,7 @@ class Casino(RuleBasedStateMachine):
             self.loop.close()
 
 
-def played(examples: int, steps: int):
+def play_settings(examples: int, steps: int):
     return settings(
         max_examples=examples,
         stateful_step_count=steps,
@@ -253,10 +257,10 @@ def played(examples: int, steps: int):
 
 
 def test_any_casino_with_any_misfortune():
-    run_state_machine_as_test(Casino, settings=played(60, 40))
+    run_state_machine_as_test(Casino, settings=play_settings(60, 40))
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(1_800)
 def test_many_casinos():
-    run_state_machine_as_test(Casino, settings=played(2_000, 60))
+    run_state_machine_as_test(Casino, settings=play_settings(2_000, 60))

@@ -1,4 +1,4 @@
-"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/ledger.md tells them."""
+"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/ledger.md lists them."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def contribution(unscaled, scale=2):
     return Leg("JACKPOT_CONTRIBUTION", Amount(unscaled, scale), "EUR")
 
 
-def test_a_contribution_beside_a_bet_is_a_part_of_it_and_comes_back_with_it():
+def test_a_contribution_beside_a_bet_is_a_share_of_it_and_comes_back_with_it():
     stake = transaction("bet", "b", leg("BET", 150), contribution(37, 3), decide=True)
     book = book_of(deposit("d", 50), grant(), stake)
     assert totals(book) | {} == {

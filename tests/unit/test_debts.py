@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger_sink.booking.settled import MessageEncoder
+from ledger_sink.booking.messages import MessageEncoder
 from schemas import codec
 from schemas.events import FraudAlert
 from tests.unit.ledger_events import bet, book_of, deposit, house, leg, rollback, transaction, win
@@ -59,7 +59,7 @@ def test_a_debt_is_an_alert_from_memory_and_the_same_one_from_the_tables():
     assert msgspec.structs.asdict(alert)["evidence"]["reason"] == "BOOKED_INTO_DEBT"
 
 
-def requested(minor):
+def withdrawal_request(minor):
     return house("withdrawal.requested", "w", leg("WITHDRAWAL", minor), decide=True)
 
 
@@ -72,7 +72,7 @@ GRANT = house("bonus.granted", "g", leg("BONUS_GRANT", 100), leg("WAGERING", 500
 @pytest.mark.parametrize(
     ("events", "debts"),
     [
-        ([PAID, requested(10_000)], [10_000]),
+        ([PAID, withdrawal_request(10_000)], [10_000]),
         ([GRANT, transaction("bet", "b", leg("BET", 5_000))], [4_900]),
         ([transaction("bet", "b", leg("BET", 9, is_free=True), leg("BET", 70))], [70]),
         (
@@ -84,7 +84,7 @@ GRANT = house("bonus.granted", "g", leg("BONUS_GRANT", 100), leg("WAGERING", 500
             [50],
         ),
         # Not below zero, or not further below than before.
-        ([deposit("d", 10_000), PAID, requested(10_000)], []),
+        ([deposit("d", 10_000), PAID, withdrawal_request(10_000)], []),
         (
             [
                 transaction("CHARGEBACK", "c", leg("DEPOSIT_REVERSAL", 450), provider="adyen"),
@@ -103,7 +103,7 @@ GRANT = house("bonus.granted", "g", leg("BONUS_GRANT", 100), leg("WAGERING", 500
         "already in debt",
     ],
 )
-def test_whatever_takes_a_player_below_zero_somebody_is_told(events, debts):
+def test_whatever_takes_a_player_below_zero_raises_an_alert(events, debts):
     book, records = book_of(*events), MessageEncoder("wallet.transactions.v1")
     alerts = [records.encode_alert(decided) for decided in book.decisions]
     assert alerts == [records.encode_alert_row(row_of(decided), 0) for decided in book.decisions]

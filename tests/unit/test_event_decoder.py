@@ -1,4 +1,4 @@
-"""Records of the log that are no events: buried once, or, if a newer release wrote them, never skipped."""
+"""Records of the log that are not events: rejected once, or, if a newer release wrote them, never skipped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BODY = codec.encoder(WalletTransaction)(EVENT)
 
 class RecordingSink(KafkaDeadLetterSink):
     def __init__(self):
-        self.buried = []
+        self.rejected_offsets = []
 
-    async def publish_all(self, burials):
-        self.buried.append([burial.record.offset for burial in burials])
+    async def publish_all(self, rejections):
+        self.rejected_offsets.append([rejection.record.offset for rejection in rejections])
 
 
 def batch_of(*values):
@@ -47,7 +47,7 @@ async def test_what_is_no_event_is_buried_and_the_rest_goes_on(poison):
     dead = RecordingSink()
     events = await EventDecoder(dead).decode_batch(batch_of(BODY, poison, BODY))
     assert [(record.offset, event) for record, event in events] == [(0, EVENT), (2, EVENT)]
-    assert dead.buried == [[1]]
+    assert dead.rejected_offsets == [[1]]
 
 
 async def test_a_batch_that_is_tried_again_is_not_buried_again():
@@ -56,7 +56,7 @@ async def test_a_batch_that_is_tried_again_is_not_buried_again():
     for _ in range(3):
         await contents.decode_batch(first)
     await contents.decode_batch(batch_of(BODY, b"poison", b"more"))
-    assert dead.buried == [[1], [1, 2]]
+    assert dead.rejected_offsets == [[1], [1, 2]]
 
 
 async def test_an_event_of_a_newer_release_stops_the_worker():

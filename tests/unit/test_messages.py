@@ -8,7 +8,7 @@ from tests.acceptance.documented import ROOT, table_rows
 def test_every_outcome_has_a_sentence_for_the_player_and_the_page_shows_it():
     shown = {
         row[0].strip("`"): row[1]
-        for row in table_rows(ROOT / "docs" / "ledger.md", "What a player is told")
+        for row in table_rows(ROOT / "docs" / "ledger.md", "Messages to players")
     }
     shown.pop("outcome")
     assert shown == {outcome.value: player_message(outcome) for outcome in Outcome}

@@ -1,4 +1,4 @@
-"""From a payment provider's bytes to the player's wallet: each story told with retries, copies and the other message."""
+"""From a payment provider's bytes to the player's wallet: each story with retries, copies and the other message."""
 
 from __future__ import annotations
 
@@ -54,58 +54,58 @@ def test_whatever_an_adapter_reads_the_ledger_can_decide(name: str, hostile: boo
         for offset, example in enumerate([*made.make(fill), *made.make(fill.again())]):
             for item in read(record(example, dialect.provider, offset=offset)):
                 if isinstance(item, AcceptedTransaction):
-                    found = resolved(item.transaction, player_of)
+                    found = resolve(item.transaction, player_of)
                     post(book, log_event(found, offset=len(book.decisions)), dialect.policy)
         seen += len(book.decisions)
     assert seen
 
 
 def house(n: int, amount: str = "15.00") -> tuple[str, Any]:
-    said = {
+    message = {
         "operation": "deposit.opened",
         "id": f"dep-{n}",
         "at": "2026-09-21T14:00:00Z",
         "player_id": "p-1",
     }
-    return "house", said | {"amount": amount, "currency": "EUR", "psp": "any"}
+    return "house", message | {"amount": amount, "currency": "EUR", "psp": "any"}
 
 
 def ledger_after(messages: Iterable[tuple[str, Any]]) -> Book:
-    """The pure ledger after these messages; who has no player gets that of what he refers to, as the resolver would."""
+    """The pure ledger after these messages; an event without a player gets that of its reference, as from the resolver."""
     book, player_of = Book(), dict[str, str]()
-    for offset, (provider, said) in enumerate(messages):
-        body = said if isinstance(said, str) else json.dumps(said)
+    for offset, (provider, message) in enumerate(messages):
+        body = message if isinstance(message, str) else json.dumps(message)
         for item in NORMALISER.normalise(raw_record(provider, body, offset=offset)):
             if isinstance(item, AcceptedTransaction):
-                found = resolved(item.transaction, player_of)
+                found = resolve(item.transaction, player_of)
                 post(book, log_event(found, offset=len(book.decisions)), policies()[provider])
     return book
 
 
-def resolved(said: WalletTransaction, player_of: dict[str, str]) -> WalletTransaction:
-    if said.player_id is None and said.reference is not None:
-        target = referenced_event_id(said.brand, said.provider, said.reference)
-        said = replace(said, player_id=player_of.get(target))
-    if said.player_id is not None:
-        player_of[said.event_id] = said.player_id
-    return said
+def resolve(message: WalletTransaction, player_of: dict[str, str]) -> WalletTransaction:
+    if message.player_id is None and message.reference is not None:
+        target = referenced_event_id(message.brand, message.provider, message.reference)
+        message = replace(message, player_id=player_of.get(target))
+    if message.player_id is not None:
+        player_of[message.event_id] = message.player_id
+    return message
 
 
 def cash(*messages: tuple[str, Any]) -> int:
     return purse(ledger_after(messages))[0]
 
 
-def stripe(*said: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [("stripe", each) for each in said]
+def stripe(*message: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [("stripe", each) for each in message]
 
 
-PART = event(
+PARTITION = event(
     "charge.refunded", CHARGE | {"amount_refunded": 500}, {"amount_refunded": 0}, id="evt_part"
 )
 LIFE = stripe(
     PAID,
     event("charge.succeeded", CHARGE, id="evt_charge"),
-    PART,
+    PARTITION,
     dispute("withdrawn", TAKEN) | {"id": "evt_taken"},
     dispute("reinstated", TAKEN, GIVEN) | {"id": "evt_given"},
 )
@@ -119,13 +119,13 @@ def test_a_payment_s_life_at_stripe() -> None:
 def test_a_retry_of_anything_at_any_time_changes_nothing() -> None:
     for n in range(len(LIFE)):
         again = [
-            ("stripe", said | {"pending_webhooks": 2, "created": 1_790_000_900})
-            for _, said in LIFE[: n + 1]
+            ("stripe", message | {"pending_webhooks": 2, "created": 1_790_000_900})
+            for _, message in LIFE[: n + 1]
         ]
         assert cash(house(1), *LIFE[: n + 1], *again) == cash(house(1), *LIFE[: n + 1])
 
 
-def test_a_payment_told_by_two_events_is_paid_once() -> None:
+def test_a_payment_in_two_events_is_paid_once() -> None:
     assert cash(house(1), *LIFE[:1], *stripe(PAID | {"id": "evt_other"})) == 1500
 
 
@@ -138,14 +138,21 @@ RETURNED = entry(detail(more=RETURN), direction="DBIT", amount="3.2", ref="R")
 
 
 def test_two_like_payments_are_two_deposits_however_often_the_bank_tells_of_them() -> None:
-    told = [
+    messages = [
         bank(TWINS),
         bank(TWINS, more="<CpyDplctInd>CODU</CpyDplctInd>", head="M2"),
         bank(TWINS, message="053", version="02", statement="MONTH"),
         bank(RETURNED),
         bank(TWINS, RETURNED, message="053", statement="YEAR"),
     ]
-    assert [cash(house(1), *told[:n]) for n in range(len(told) + 1)] == [0, 640, 640, 640, 320, 320]
+    assert [cash(house(1), *messages[:n]) for n in range(len(messages) + 1)] == [
+        0,
+        640,
+        640,
+        640,
+        320,
+        320,
+    ]
 
 
 def test_what_is_expected_first_is_booked_when_it_comes() -> None:
@@ -156,7 +163,7 @@ def test_what_is_expected_first_is_booked_when_it_comes() -> None:
     ] == [0, 320]
 
 
-def test_nobody_s_money_is_in_suspense_once_and_in_no_wallet() -> None:
+def test_money_without_a_player_is_in_suspense_once_and_in_no_wallet() -> None:
     nameless = bank(entry(detail("NOTPROVIDED"), amount="3.2"))
     book = ledger_after([house(1), nameless, nameless])
     moved = [
@@ -174,7 +181,7 @@ def review(answer: str, hour: int, correlation: str) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_the_newest_verdict_stands_in_whichever_order_they_come(order: tuple[int, ...]) -> None:
-    said = [review("RED", 8, "c1"), review("GREEN", 9, "c2"), review("RED", 7, "c0")]
-    book = ledger_after([said[n] for n in order])
+    message = [review("RED", 8, "c1"), review("GREEN", 9, "c2"), review("RED", 7, "c0")]
+    book = ledger_after([message[n] for n in order])
     assert not book.player_state("p-1001").is_blocked
-    assert ledger_after([said[0], said[2]]).player_state("p-1001").is_blocked
+    assert ledger_after([message[0], message[2]]).player_state("p-1001").is_blocked

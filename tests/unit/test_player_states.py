@@ -1,4 +1,4 @@
-"""Blocks and holds by source, limits, corrections by two people, debts, and currencies; docs/ledger.md tells the rules."""
+"""Blocks and holds by source, limits, corrections by two operators, debts, and currencies; the rules are in docs/ledger.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT = 1_790_000_000_000
 WITHDRAWAL = "withdrawal.requested"
 
 
-def said(operation, tx_id, source="operator", at=None, what=None):
+def state_event(operation, tx_id, source="operator", at=None, what=None):
     event = house(
         operation,
         tx_id,
@@ -39,20 +39,20 @@ def request(tx_id, minor=1):
     return house(WITHDRAWAL, tx_id, leg("WITHDRAWAL", minor), decide=True)
 
 
-def told(book):
+def verdicts(book):
     return [(decided.answer.outcome, decided.answer.reason) for decided in book.decisions]
 
 
 def test_a_source_takes_back_only_its_own_block():
     book = book_of(
         deposit("d", 100),
-        said("player.blocked", "1", "kyc"),
-        said("player.blocked", "2"),
-        said("player.released", "3"),
+        state_event("player.blocked", "1", "kyc"),
+        state_event("player.blocked", "2"),
+        state_event("player.released", "3"),
         bet("a", 1),
-        said("player.released", "4", "alert"),
+        state_event("player.released", "4", "alert"),
         bet("b", 1),
-        said("player.released", "5", "kyc"),
+        state_event("player.released", "5", "kyc"),
         bet("c", 1),
     )
     assert [outcomes(book)[at] for at in (4, 6, 8)] == [
@@ -65,36 +65,38 @@ def test_a_source_takes_back_only_its_own_block():
 @pytest.mark.parametrize("skew_ms", [0, 10**12])
 def test_an_old_verdict_after_a_newer_one_changes_nothing(skew_ms):
     red, green = (
-        said("player.blocked", "1", "kyc", AT - 5_000),
-        said("player.released", "2", "kyc", AT),
+        state_event("player.blocked", "1", "kyc", AT - 5_000),
+        state_event("player.released", "2", "kyc", AT),
     )
-    assert told(book_of(green, red, bet("b", 0)))[1:] == [
+    assert verdicts(book_of(green, red, bet("b", 0)))[1:] == [
         ("POSTED", "STALE_STATE"),
         ("POSTED", "BOOKED"),
     ]
     assert outcomes(book_of(red, green, bet("b", 0)))[2] == "POSTED"
-    # A clock that runs ahead does not shut out what is said later.
-    ahead = said("player.blocked", "3", "kyc", AT + skew_ms)
+    # A clock that runs ahead does not shut out later statements.
+    ahead = state_event("player.blocked", "3", "kyc", AT + skew_ms)
     later = msgspec.structs.replace(
-        said("player.released", "4", "kyc", AT + 900), appended_at=AT + 1_000
+        state_event("player.released", "4", "kyc", AT + 900), appended_at=AT + 1_000
     )
     assert outcomes(book_of(ahead, later, bet("b", 0)))[2] == "POSTED"
 
 
 def test_a_hold_stops_withdrawals_and_no_bets():
-    book = book_of(deposit("d", 100), said("player.held", "h", "alert"), bet("b", 1), request("w"))
-    assert told(book)[2:] == [("POSTED", "BOOKED"), ("REFUSED_BLOCKED", "WITHDRAWALS_HELD")]
+    book = book_of(
+        deposit("d", 100), state_event("player.held", "h", "alert"), bet("b", 1), request("w")
+    )
+    assert verdicts(book)[2:] == [("POSTED", "BOOKED"), ("REFUSED_BLOCKED", "WITHDRAWALS_HELD")]
     book = book_of(
         deposit("d", 100),
-        said("player.held", "h", "alert"),
-        said("player.released", "r", "alert"),
+        state_event("player.held", "h", "alert"),
+        state_event("player.released", "r", "alert"),
         request("w"),
     )
     assert outcomes(book)[3] == "POSTED"
 
 
 def test_a_block_stops_withdrawals_too_and_wins_and_rollbacks_never():
-    block = said("player.blocked", "x", "kyc")
+    block = state_event("player.blocked", "x", "kyc")
     book = book_of(
         deposit("d", 100), bet("b", 10), block, request("w"), win("v", 5, "b"), rollback("r", "b")
     )
@@ -104,12 +106,12 @@ def test_a_block_stops_withdrawals_too_and_wins_and_rollbacks_never():
 def test_limits_are_kept_by_currency_and_can_be_taken_away():
     dollars = transaction("AUTHORISATION", "u", leg("DEPOSIT", 900, "USD"), provider="adyen")
     limits = [
-        said("player.limited", "l", what=leg("PLAYER_STATE", 100)),
-        said("player.limited", "m", what=leg("PLAYER_STATE", 5, "USD")),
+        state_event("player.limited", "l", what=leg("PLAYER_STATE", 100)),
+        state_event("player.limited", "m", what=leg("PLAYER_STATE", 5, "USD")),
     ]
     in_dollars = transaction("bet", "b", leg("BET", 6, "USD"), decide=True)
     free = transaction("bet", "f", leg("BET", 600, is_free=True), decide=True)
-    unlimited = said("player.unlimited", "n", what=leg("PLAYER_STATE", None))
+    unlimited = state_event("player.unlimited", "n", what=leg("PLAYER_STATE", None))
     book = book_of(
         deposit("d", 900),
         dollars,
@@ -123,7 +125,7 @@ def test_limits_are_kept_by_currency_and_can_be_taken_away():
     assert outcomes(book)[4:] == ["REFUSED_LIMIT", "REFUSED_LIMIT", "POSTED", "POSTED", "POSTED"]
 
 
-def proposed(minor=-5_000, actor="Ann"):
+def proposal(minor=-5_000, actor="Ann"):
     return house(
         "adjustment.proposed",
         "a",
@@ -132,7 +134,7 @@ def proposed(minor=-5_000, actor="Ann"):
     )
 
 
-def approved(tx_id, actor, **more):
+def approval(tx_id, actor, **more):
     return house(
         "adjustment.approved",
         tx_id,
@@ -145,15 +147,15 @@ def approved(tx_id, actor, **more):
 
 def test_a_correction_needs_two_people_and_is_booked_once():
     book = book_of(
-        approved("0", "bob"),
-        proposed(),
-        approved("1", " aNN "),
-        approved("2", None),
-        approved("3", "bob"),
-        approved("4", "cy"),
-        approved("5", "cy", player="p-2"),
+        approval("0", "bob"),
+        proposal(),
+        approval("1", " aNN "),
+        approval("2", None),
+        approval("3", "bob"),
+        approval("4", "cy"),
+        approval("5", "cy", player="p-2"),
     )
-    assert told(book) == [
+    assert verdicts(book) == [
         ("REFUSED_REFERENCE", "PROPOSAL_NOT_SEEN"),
         ("INFORMATIONAL", "NOTED"),
         ("REFUSED_REFERENCE", "SELF_APPROVAL"),
@@ -176,7 +178,7 @@ def test_a_chargeback_into_debt_says_so_and_one_that_is_covered_does_not():
         deposit("e", 1),
         chargeback("3", 0),
     )
-    assert [reason for _, reason in told(book)] == [
+    assert [reason for _, reason in verdicts(book)] == [
         "BOOKED",
         "BOOKED",
         "BOOKED_INTO_DEBT",
@@ -185,7 +187,7 @@ def test_a_chargeback_into_debt_says_so_and_one_that_is_covered_does_not():
     ]
     # Less debt than before is no alarm, more is.
     book = book_of(chargeback("1", 300), deposit("d", 100), chargeback("2", 1))
-    assert [reason for _, reason in told(book)] == [
+    assert [reason for _, reason in verdicts(book)] == [
         "BOOKED_INTO_DEBT",
         "BOOKED",
         "BOOKED_INTO_DEBT",
@@ -195,7 +197,7 @@ def test_a_chargeback_into_debt_says_so_and_one_that_is_covered_does_not():
 def test_a_settlement_that_is_taken_back_after_its_win_was_spent_leaves_a_debt():
     back = transaction("rollback", "r", leg("ROLLBACK", None, None), reference=("win", "w"))
     book = book_of(deposit("d", 10), bet("b", 10), win("w", 50, "b"), bet("c", 50), back)
-    assert (told(book)[-1], purse(book)) == (("POSTED", "BOOKED_INTO_DEBT"), (-50, 0, 0))
+    assert (verdicts(book)[-1], purse(book)) == (("POSTED", "BOOKED_INTO_DEBT"), (-50, 0, 0))
 
 
 def test_a_bet_in_a_currency_that_the_player_has_not_is_refused_and_a_newcomer_only_lacks_money():
@@ -203,8 +205,8 @@ def test_a_bet_in_a_currency_that_the_player_has_not_is_refused_and_a_newcomer_o
     free = transaction("bet", "f", leg("BET", 6, "USD", is_free=True), decide=True)
     withdrawal = house(WITHDRAWAL, "w", leg("WITHDRAWAL", 6, "USD"), decide=True)
     book = book_of(dollars, deposit("d", 100), free, withdrawal)
-    assert told(book)[0] == ("REFUSED_FUNDS", "NOT_ENOUGH_MONEY")
-    assert told(book)[2:] == [("REFUSED_CURRENCY", "NO_WALLET_IN_CURRENCY")] * 2
+    assert verdicts(book)[0] == ("REFUSED_FUNDS", "NOT_ENOUGH_MONEY")
+    assert verdicts(book)[2:] == [("REFUSED_CURRENCY", "NO_WALLET_IN_CURRENCY")] * 2
     # Wins, deposits and grants open a wallet: what was given is not sent back, and nothing is converted.
     won = transaction("win", "w", leg("WIN", 7, "USD"))
     book = book_of(
@@ -213,12 +215,12 @@ def test_a_bet_in_a_currency_that_the_player_has_not_is_refused_and_a_newcomer_o
     assert (outcomes(book)[2], purse(book, currency="USD")) == ("POSTED", (1, 0, 0))
 
 
-def test_two_currencies_in_one_event_stop_nobody():
+def test_two_currencies_in_one_event_do_not_stop_the_ledger():
     decided = transaction("bet", "b", leg("BET", 6), leg("BET", 6, "USD"), decide=True)
     won = transaction("win", "w", leg("WIN", 6), leg("WIN", 6, "USD"))
     mixed = transaction("bet", "m", leg("BET", 6), leg("WIN", 6, "USD"), decide=True)
     book = book_of(deposit("d", 100), decided, won, mixed)
-    assert told(book)[1:] == [
+    assert verdicts(book)[1:] == [
         ("REFUSED_CURRENCY", "CURRENCIES_DIFFER"),
         ("UNRESOLVED", "CURRENCIES_DIFFER"),
         ("REFUSED_CURRENCY", "CURRENCIES_DIFFER"),
@@ -236,15 +238,15 @@ def test_a_win_without_a_currency_takes_that_of_its_bet():
     yen = transaction("AUTHORISATION", "d", leg("DEPOSIT", 50_000, "JPY"), provider="adyen")
     stake = transaction("bet", "b", leg("BET", 10_000, "JPY"), decide=True)
     book = book_of(yen, stake, nameless("w", 2_500), nameless("v", 2_550))
-    assert told(book)[2:] == [("POSTED", "BOOKED"), ("UNRESOLVED", "AMOUNT_DOES_NOT_FIT")]
+    assert verdicts(book)[2:] == [("POSTED", "BOOKED"), ("UNRESOLVED", "AMOUNT_DOES_NOT_FIT")]
     assert purse(book, currency="JPY") == (425, 0, 0)
 
 
-def test_a_win_without_a_currency_or_a_bet_stops_nobody():
-    assert told(book_of(nameless("w", 25))) == [("UNRESOLVED", "CURRENCY_UNKNOWN")]
-    assert told(book_of(nameless("w", 25, player=None))) == [("UNRESOLVED", "PLAYER_UNKNOWN")]
+def test_a_win_without_a_currency_or_a_bet_does_not_stop_the_ledger():
+    assert verdicts(book_of(nameless("w", 25))) == [("UNRESOLVED", "CURRENCY_UNKNOWN")]
+    assert verdicts(book_of(nameless("w", 25, player=None))) == [("UNRESOLVED", "PLAYER_UNKNOWN")]
     refusing = LedgerPolicy(win_without_bet="REFUSE")
-    assert told(book_of(nameless("w", 25, player=None), policy=refusing)) == [
+    assert verdicts(book_of(nameless("w", 25, player=None), policy=refusing)) == [
         ("REFUSED_REFERENCE", "BET_NOT_FOUND")
     ]
     # The resolver found the player when the provider sent it again.
@@ -253,15 +255,15 @@ def test_a_win_without_a_currency_or_a_bet_stops_nobody():
         msgspec.structs.replace(nameless("w", 25, player=None), player_id="p-1"),
     )
     book = book_of(early, deposit("d", 100), bet("b", 10), again, policy=refusing)
-    assert (told(book)[3], purse(book)) == (("POSTED", "BOOKED"), (115, 0, 0))
+    assert (verdicts(book)[3], purse(book)) == (("POSTED", "BOOKED"), (115, 0, 0))
 
 
-def test_a_rollback_that_nobody_could_give_a_player_still_stops_the_late_bet():
+def test_a_rollback_without_a_player_still_stops_the_late_bet():
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None
     )
     book = book_of(deposit("d", 100), lost, bet("b", 10), lost, rollback("r2", "b"))
-    assert told(book)[1:] == [
+    assert verdicts(book)[1:] == [
         ("UNRESOLVED", "PLAYER_UNKNOWN"),
         ("TOMBSTONED", "ROLLBACK_PRECEDED"),
         ("UNRESOLVED", "PLAYER_UNKNOWN"),
@@ -270,31 +272,31 @@ def test_a_rollback_that_nobody_could_give_a_player_still_stops_the_late_bet():
     assert purse(book) == (100, 0, 0)
     # One that is booked already is another matter: its player's partition has decided, and a person looks at the rest.
     book = book_of(deposit("d", 100), bet("b", 10), lost, rollback("r2", "b"))
-    assert (told(book)[3], purse(book)) == (("POSTED", "BOOKED"), (100, 0, 0))
+    assert (verdicts(book)[3], purse(book)) == (("POSTED", "BOOKED"), (100, 0, 0))
     assert last(book).answer.available_minor == 100
 
 
-def found(event, player="p-1"):
-    """The provider says it once more, and now the resolver finds the player: the fingerprint stays nobody's."""
+def with_player(event, player="p-1"):
+    """The provider sends it once more, and now the resolver finds the player: the fingerprint stays."""
     attempt = msgspec.structs.replace(event.attempt, offset=event.attempt.offset + 1_000_000)
     return msgspec.structs.replace(event, player_id=player, attempt=attempt)
 
 
-def test_what_nobody_could_give_a_player_is_decided_anew_once_it_has_one():
+def test_an_event_without_a_player_is_decided_anew_once_it_has_one():
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None
     )
-    # Given up just before its bet came; between the two nobody knew.
+    # Given up just before its bet came; between the two the player was unknown.
     book = book_of(
         deposit("d", 100),
         bet("b", 10),
         lost,
-        found(lost),
-        found(found(lost)),
+        with_player(lost),
+        with_player(with_player(lost)),
         lost,
         rollback("r2", "b"),
     )
-    assert told(book)[2:] == [
+    assert verdicts(book)[2:] == [
         ("UNRESOLVED", "PLAYER_UNKNOWN"),
         ("POSTED", "BOOKED"),
         ("EXISTS", "BOOKED"),
@@ -303,29 +305,33 @@ def test_what_nobody_could_give_a_player_is_decided_anew_once_it_has_one():
     ]
     assert purse(book) == (100, 0, 0)
     # One that has closed its bet in advance finds it closed.
-    book = book_of(deposit("d", 100), lost, bet("b", 10), found(lost), found(found(lost)))
-    assert told(book)[3:] == [("POSTED", "ALREADY_CLOSED"), ("EXISTS", "ALREADY_CLOSED")]
+    book = book_of(
+        deposit("d", 100), lost, bet("b", 10), with_player(lost), with_player(with_player(lost))
+    )
+    assert verdicts(book)[3:] == [("POSTED", "ALREADY_CLOSED"), ("EXISTS", "ALREADY_CLOSED")]
     assert purse(book) == (100, 0, 0)
     # A win is paid once.
     early = nameless("w", 25, player=None)
-    book = book_of(early, deposit("d", 100), bet("b", 10), found(early), found(found(early)))
-    assert told(book)[3:] == [("POSTED", "BOOKED"), ("EXISTS", "BOOKED")]
+    book = book_of(
+        early, deposit("d", 100), bet("b", 10), with_player(early), with_player(with_player(early))
+    )
+    assert verdicts(book)[3:] == [("POSTED", "BOOKED"), ("EXISTS", "BOOKED")]
     assert purse(book) == (115, 0, 0)
 
 
-def test_what_was_nobodys_is_not_decided_anew_with_other_content_or_with_money_in_suspense():
+def test_an_event_without_a_player_is_not_decided_anew_with_other_content_or_money_in_suspense():
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None
     )
-    book = book_of(deposit("d", 100), bet("b", 10), lost, rollback("r", "b"), found(lost))
-    assert told(book)[3:] == [("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"), ("POSTED", "BOOKED")]
+    book = book_of(deposit("d", 100), bet("b", 10), lost, rollback("r", "b"), with_player(lost))
+    assert verdicts(book)[3:] == [("CONFLICT", "OTHER_CONTENT_UNDER_SAME_ID"), ("POSTED", "BOOKED")]
     paid = deposit("psp-1", 70, player=None)
-    book = book_of(paid, found(paid))
-    assert told(book) == [("UNRESOLVED", "PLAYER_UNKNOWN")] * 2
+    book = book_of(paid, with_player(paid))
+    assert verdicts(book) == [("UNRESOLVED", "PLAYER_UNKNOWN")] * 2
     assert purse(book) == (0, 0, 0)
 
 
-def test_a_win_hides_no_rollback_that_was_nobodys():
+def test_a_win_hides_no_rollback_without_a_player():
     lost = transaction(
         "rollback", "r", leg("ROLLBACK", None, None), reference=("bet", "b"), player=None
     )
@@ -333,7 +339,7 @@ def test_a_win_hides_no_rollback_that_was_nobodys():
     book = book_of(
         deposit("d", 100), win("w", 5, "b"), lost, bet("b", 10), rollback("r2", "b"), policy=policy
     )
-    assert told(book)[2:] == [
+    assert verdicts(book)[2:] == [
         ("UNRESOLVED", "PLAYER_UNKNOWN"),
         ("TOMBSTONED", "ROLLBACK_PRECEDED"),
         ("POSTED", "ALREADY_CLOSED"),
@@ -358,22 +364,22 @@ def test_a_win_hides_no_rollback_that_was_nobodys():
 def test_an_event_of_two_currencies_moves_nothing(legs, player):
     book = book_of(transaction("x", "x", *legs, player=player))
     moves_house = legs[0].kind == "DEPOSIT"
-    assert told(book) == [
+    assert verdicts(book) == [
         ("UNRESOLVED", "CURRENCIES_DIFFER" if player or moves_house else "PLAYER_UNKNOWN")
     ]
     assert (book.new_transfers, book.changed_wallets) == ([], {})
 
 
-def test_a_contribution_that_no_column_holds_stops_nobody():
+def test_a_contribution_that_no_column_holds_does_not_stop_the_ledger():
     most = Leg("JACKPOT_CONTRIBUTION", Amount(2**63 - 1, 0), "EUR")
     book = book_of(
         deposit("d", 100),
         transaction("share", "s", most),
         transaction("win", "w", leg("WIN", 5), most),
     )
-    assert told(book)[1:] == [("UNRESOLVED", "BALANCE_OUT_OF_RANGE")] * 2
+    assert verdicts(book)[1:] == [("UNRESOLVED", "BALANCE_OUT_OF_RANGE")] * 2
     assert (purse(book), len(book.new_transfers)) == ((100, 0, 0), 1)
-    # Beside a bet it is a part of the bet, however large it says it is.
+    # Beside a bet it is a part of the bet, however large it claims to be.
     book = book_of(deposit("d", 100), transaction("bet", "b", leg("BET", 40), most, decide=True))
     assert [row.amount_minor for _, _, row in book.new_transfers] == [100, 40]
 
@@ -398,7 +404,7 @@ def test_a_cancel_takes_a_bet_back_that_a_win_has_named_whatever_the_policy_says
         rollback("r", "b"),
         policy=policy,
     )
-    assert told(book)[3:] == [
+    assert verdicts(book)[3:] == [
         ("CANCELLED", "REVERSED"),
         ("CANCELLED", "CONNECTOR_TIMED_OUT"),
         ("POSTED", "ALREADY_CLOSED"),
@@ -410,11 +416,11 @@ def test_a_sweep_never_takes_back_what_a_win_has_named():
     policy = LedgerPolicy(open_round_max_age_ms=1)
     sweep = rollback("s", "b", cause=Cause("sweep", "r-1"))
     book = book_of(deposit("d", 100), bet("b", 10), win("w", 0, "b"), sweep, policy=policy)
-    assert told(book)[3] == ("REFUSED_REFERENCE", "BET_SETTLED")
+    assert verdicts(book)[3] == ("REFUSED_REFERENCE", "BET_SETTLED")
     book = book_of(
         deposit("d", 100), bet("b", 10), sweep, win("w", 7, "b"), rollback("r", "b"), policy=policy
     )
-    assert told(book)[2:] == [
+    assert verdicts(book)[2:] == [
         ("POSTED", "BOOKED"),
         ("POSTED", "BOOKED"),
         ("POSTED", "ALREADY_CLOSED"),
@@ -422,7 +428,7 @@ def test_a_sweep_never_takes_back_what_a_win_has_named():
 
 
 def test_a_bet_settled_in_parts_and_resettled():
-    parts = [win("w1", 30, "b"), win("w2", 0, "b"), win("w3", 12, "b")]
+    legs_of_settlement = [win("w1", 30, "b"), win("w2", 0, "b"), win("w3", 12, "b")]
     back = transaction("rollback", "u", leg("ROLLBACK", None, None), reference=("win", "w1"))
-    book = book_of(deposit("d", 100), bet("b", 100), *parts, back, win("w4", 15, "b"))
+    book = book_of(deposit("d", 100), bet("b", 100), *legs_of_settlement, back, win("w4", 15, "b"))
     assert (set(outcomes(book)), purse(book)) == ({"POSTED"}, (27, 0, 0))

@@ -21,7 +21,7 @@ POLICIES = [
 ORDERS = list(permutations(["bet", "bet again", "win", "win again", "rollback"]))
 
 
-def named(policy: LedgerPolicy) -> str:
+def policy_name(policy: LedgerPolicy) -> str:
     return "-".join(
         [
             "reusable" if policy.refused_id_reusable else "burnt",
@@ -41,7 +41,7 @@ def events_of(order):
     return [deposit("d", START), *[make[name.split()[0]]() for name in order]]
 
 
-class Told:
+class Expectation:
     """The rules once more, as one would tell them to a colleague, with nothing of the ledger in it."""
 
     def __init__(self, policy):
@@ -79,20 +79,23 @@ class Told:
         return START - (STAKE if stands else 0) + (WON if self.win == "paid" else 0)
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=named)
+@pytest.mark.parametrize("policy", POLICIES, ids=policy_name)
 def test_every_order_ends_as_the_policy_says_and_money_is_conserved(policy):
     for order in ORDERS:
         book = book_of(*events_of(order), policy=policy)
-        told = Told(policy)
-        assert purse(book) == (told.run(order), 0, 0), order
+        expected = Expectation(policy)
+        assert purse(book) == (expected.run(order), 0, 0), order
         last = {}
         for decided in book.decisions[1:]:
             last[decided.log_event.event.operation] = decided.answer
-        if told.win != "paid":
-            assert (last["win"].outcome, last["win"].reason) == ("REFUSED_REFERENCE", told.win), (
-                order
-            )
-        assert (last["rollback"].reason == "BET_SETTLED") == (told.rollback == "BET_SETTLED"), order
+        if expected.win != "paid":
+            assert (last["win"].outcome, last["win"].reason) == (
+                "REFUSED_REFERENCE",
+                expected.win,
+            ), order
+        assert (last["rollback"].reason == "BET_SETTLED") == (expected.rollback == "BET_SETTLED"), (
+            order
+        )
         accounts: dict[str, int] = {}
         for _, _, row in book.new_transfers:
             accounts[row.debit] = accounts.get(row.debit, 0) - row.amount_minor
@@ -103,7 +106,7 @@ def test_every_order_ends_as_the_policy_says_and_money_is_conserved(policy):
         assert versions == list(range(1, len(versions) + 1))
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=named)
+@pytest.mark.parametrize("policy", POLICIES, ids=policy_name)
 def test_telling_every_attempt_again_changes_nothing(policy):
     for order in ORDERS[::7]:
         events = events_of(order)
@@ -119,7 +122,7 @@ def test_without_refusals_a_bet_and_its_rollback_net_to_zero_in_every_order():
     assert ends == {(START + WON, 0, 0)}
 
 
-def test_with_every_refusal_nobody_gets_both_the_win_and_the_bet_back():
+def test_with_every_refusal_no_player_gets_both_the_win_and_the_bet_back():
     policy = LedgerPolicy(
         win_without_bet="REFUSE", win_after_rollback="REFUSE", rollback_after_win="REFUSE"
     )
@@ -138,9 +141,9 @@ def test_a_win_that_came_before_its_bet_is_paid_when_it_comes_again():
     book = book_of(
         deposit("d", START), early, win("w", WON, "b"), stake, other, again, early, policy=policy
     )
-    told = [(decided.answer.outcome, decided.answer.reason) for decided in book.decisions[1:]]
+    expected = [(decided.answer.outcome, decided.answer.reason) for decided in book.decisions[1:]]
     refused = ("REFUSED_REFERENCE", "BET_NOT_FOUND")
-    assert told == [
+    assert expected == [
         refused,
         refused,
         ("POSTED", "BOOKED"),

@@ -76,7 +76,7 @@ def test_the_same_event_twice_changes_nothing_and_hears_the_first_answer():
     assert purse(book) == (10_250, 0, 0)
 
 
-def test_the_same_attempt_again_hears_exactly_what_it_heard_before():
+def test_the_same_attempt_again_gets_exactly_the_same_answer():
     first = bet("b", 150)
     book = book_of(deposit("d", 10_000), first, first)
     assert book.decisions[1].answer == book.decisions[2].answer
@@ -144,7 +144,7 @@ def test_refused_attempts_hear_their_refusals_for_ever_though_the_id_may_be_deci
     assert purse(book) == (850, 0, 0)
 
 
-def test_a_retry_that_comes_again_hears_what_it_heard_though_the_bet_was_cancelled_since():
+def test_a_retry_that_comes_again_gets_the_same_answer_though_the_bet_was_cancelled_since():
     first, retry = bet("b", 150), bet("b", 150)
     book = book_of(deposit("d", 1_000), first, retry, cancel(first), first, retry, bet("b", 150))
     assert outcomes(book)[1:] == ["POSTED", "EXISTS", "CANCELLED", "POSTED", "EXISTS", "CANCELLED"]
@@ -255,7 +255,7 @@ def test_a_payment_whose_hold_was_given_back_is_for_a_person_and_moves_nothing(e
         "PAID_WITHOUT_HOLD",
     )
     assert purse(book) == (1_000, 0, 0)
-    # And the other way round: what is said to have come back after it was paid.
+    # And the other way round: what is reported as refused after it was paid.
     book = book_of(deposit("d", 1_000), request, paid, refused)
     assert (last(book).answer.outcome, last(book).answer.reason) == (
         "UNRESOLVED",
@@ -319,7 +319,7 @@ def test_a_limit_stops_a_larger_bet():
     assert outcomes(book)[2:] == ["REFUSED_LIMIT", "POSTED"]
 
 
-def test_a_cancelled_attempt_nets_to_zero_and_its_retry_is_told_so():
+def test_a_cancelled_attempt_nets_to_zero_and_its_retry_learns_so():
     first = bet("b", 150)
     book = book_of(deposit("d", 1_000), first, cancel(first), bet("b", 150), rollback("r", "b"))
     assert outcomes(book)[1:] == ["POSTED", "CANCELLED", "CANCELLED", "POSTED"]
@@ -367,7 +367,7 @@ def test_free_rounds_and_zero_wins_are_events_without_movements():
     ("operation", "kind"),
     [("win", "WIN"), ("bonus.granted", "BONUS_GRANT"), ("adjustment", "ADJUSTMENT")],
 )
-def test_amounts_that_no_wallet_can_hold_stop_nobody_and_move_nothing(operation, kind):
+def test_amounts_that_no_wallet_can_hold_do_not_stop_the_ledger_and_move_nothing(operation, kind):
     most = 2**63 - 1
     first, second = (transaction(operation, tx_id, leg(kind, most)) for tx_id in "ab")
     book = book_of(first, second, bet("c", 1), second)

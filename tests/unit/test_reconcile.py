@@ -66,7 +66,7 @@ def line(tx_id, minor=100, currency="EUR"):
     return StatementLine(event_id("b", "hub88", "bet", tx_id), "bet", tx_id, currency, minor)
 
 
-def booked(tx_id, minor=100, outcome="POSTED"):
+def booked_event(tx_id, minor=100, outcome="POSTED"):
     return BookedEvent(
         event_id("b", "hub88", "bet", tx_id), "bet", tx_id, "p-1", outcome, "R", "EUR", minor
     )
@@ -74,11 +74,11 @@ def booked(tx_id, minor=100, outcome="POSTED"):
 
 def test_a_statement_and_the_ledger_are_compared_both_ways():
     known = [
-        booked("same"),
-        booked("more", 101),
-        booked("refused", 0, "REFUSED_FUNDS"),
-        booked("unsaid"),
-        booked("dollars"),
+        booked_event("same"),
+        booked_event("more", 101),
+        booked_event("refused", 0, "REFUSED_FUNDS"),
+        booked_event("unsaid"),
+        booked_event("dollars"),
     ]
     lines = [
         line("same"),
@@ -90,7 +90,7 @@ def test_a_statement_and_the_ledger_are_compared_both_ways():
     ]
     lines.append(line("unsaid", None, None))
     found = compare_statement(
-        lines, {one.event_id: one for one in known}, [*known, booked("only ours")]
+        lines, {one.event_id: one for one in known}, [*known, booked_event("only ours")]
     )
     assert [(fault.what, fault.provider_tx_id) for fault in found] == [
         ("DIFFERENT", "more"),

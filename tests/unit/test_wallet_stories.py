@@ -101,9 +101,9 @@ def hundredhp(wallet: Wallet, call: str, tx_id: str, amount: str | None = None) 
         {} if amount is None else {"amount": amount}
     )
     status, answer = wallet.send(f"/{call}", json.dumps(body).encode())
-    said = json.loads(answer)
-    assert said.get("errCode", 200) == status
-    return status, said.get("balance", "")
+    body = json.loads(answer)
+    assert body.get("errCode", 200) == status
+    return status, body.get("balance", "")
 
 
 def test_100hp_a_bet_is_settled_once_and_then_for_good() -> None:
@@ -140,7 +140,7 @@ def test_100hp_a_lost_bet_is_a_deposit_of_zero_and_cannot_be_rolled_back() -> No
     assert hundredhp(wallet, "rollback", "t-1") == (609, "")
 
 
-def test_100hp_cents_of_a_currency_without_them_stop_nobody() -> None:
+def test_100hp_cents_of_a_currency_without_them_do_not_stop_the_ledger() -> None:
     wallet = Wallet(HundredHP(), 10_000, "JPY")
     assert hundredhp(wallet, "withdrawal", "t-1", "10.009")[0] == 200
     assert hundredhp(wallet, "deposit", "t-1", "25.12")[0] == 702  # a person looks at it
@@ -154,17 +154,17 @@ def test_100hp_cents_of_a_currency_without_them_stop_nobody() -> None:
 def microgaming(
     wallet: Wallet, playtype: str, action: str, cents: int, **more: str
 ) -> dict[str, Any]:
-    said = {
+    body = {
         "seq": "always-the-same",
         "playtype": playtype,
         "token": "t",
         "gameid": "20",
         "gamereference": "ACME",
     }
-    said |= {"actionid": action, "amount": str(cents), "currency": "eur"} | more
+    body |= {"actionid": action, "amount": str(cents), "currency": "eur"} | more
     pkt = etree.Element("pkt")
     method = etree.SubElement(pkt, "methodcall", {"name": "play", "timestamp": ""})
-    etree.SubElement(method, "call", said)
+    etree.SubElement(method, "call", body)
     status, answer = wallet.send("/", etree.tostring(pkt))
     assert status == 200
     result = etree.fromstring(answer).find("methodresponse/result")
@@ -223,8 +223,8 @@ def pragmatic(
     form |= ({} if amount is None else {"amount": amount}) | more
     status, answer = wallet.send(f"/{call}.html", urlencode(form).encode())
     assert status == 200
-    said: dict[str, Any] = json.loads(answer)
-    return said
+    body: dict[str, Any] = json.loads(answer)
+    return body
 
 
 def test_pragmatic_a_round_with_every_message_sent_twice() -> None:
@@ -270,8 +270,8 @@ def pgsoft(wallet: Wallet, tx_id: str, bet: str, win: str, net: str) -> dict[str
         "updated_time": "1790000000123",
     }
     _, answer = wallet.send("/Cash/TransferInOut", urlencode(form).encode())
-    said: dict[str, Any] = json.loads(answer)
-    return said
+    body: dict[str, Any] = json.loads(answer)
+    return body
 
 
 def test_pgsoft_bet_and_win_are_decided_together() -> None:

@@ -1,4 +1,4 @@
--- Read by people, never on the way of an event. Each statement finds its rows by the key of a table, however long it is.
+-- Read by operators, never on the way of an event. Each statement finds its rows by the key of a table, however long it is.
 
 -- What a player's wallets hold now.
 -- name: wallets
@@ -9,7 +9,7 @@ SELECT currency, scale, version, cash_minor, bonus_minor, held_minor, event_id::
 
 -- What they held when the log had been booked up to an offset of their partition: offsets rise with versions, so the last
 -- version before it is found by halving, one probe a step. Versions whose month was moved away are passed over: a probe
--- takes the next one that is there. Where the version behind the one found is not there, nothing tells whether it was
+-- takes the next one that is there. Where the version behind the one found is not there, it is not known whether it was
 -- booked by then, unless the one found is of the very last offset: `is_known` is false. A wallet that had not moved yet
 -- comes with version 0.
 -- name: wallets_at
@@ -89,7 +89,7 @@ SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, 
  ORDER BY e.part, e.source_offset
  LIMIT %(count)s
 
--- Of a round what moved one player's money: from the chain of his wallets, by key.
+-- Of a round what moved one player's money: from the chain of that player's wallets, by key.
 -- name: round_of_player
 WITH moved AS MATERIALIZED (
     SELECT DISTINCT event_id, decision FROM transfer WHERE player_id = %(player)s

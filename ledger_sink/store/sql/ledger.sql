@@ -9,7 +9,7 @@ SELECT part, next_offset, epoch
    FOR UPDATE
 
 -- name: lock_all_positions
--- An event of nobody's may mean one of any partition: no batch may be half-way between the two.
+-- An event without a player may mean one of any partition: no batch may be half-way between the two.
 SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(topic)s ORDER BY part FOR UPDATE
 
 -- name: probe_only
@@ -17,7 +17,7 @@ SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(top
 SET LOCAL enable_seqscan = off
 
 -- name: crossings
--- Asked behind the locks: what was decided before them does not hold if this has changed.
+-- Read behind the locks: what was decided before them does not hold if this has changed.
 SELECT count FROM crossing
 
 -- name: cross
@@ -51,7 +51,7 @@ SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, 
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
 -- name: known_repeats
--- What an attempt was told when it came first. One probe an attempt: a provider may have repeated itself a million times.
+-- The answer to an attempt when it came first. One probe an attempt: a provider may have repeated itself a million times.
 SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
        r.currency, r.available_minor, r.version
   FROM unnest(%(event_ids)s::uuid[], %(offsets)s::bigint[]) AS wanted (event_id, attempt_offset)
@@ -72,7 +72,7 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
  ORDER BY wanted.event_id, wanted.decision, t.version
 
 -- name: moved_away
--- Asked only where an entry says that it moved something and no movement of its player's is there: either its month was
+-- Read only where an entry states that it moved something and no movement of its player's is there: either its month was
 -- moved away, or it moved money between house accounts alone. Then the version that it was answered with is an earlier
 -- event's; and where that one is away, its own rows may be there all the same, by their place in the log.
 SELECT wanted.event_id
@@ -108,7 +108,7 @@ COPY transfer (player_id, currency, version, debit, credit, amount_minor, cash_m
 FROM STDIN
 
 -- name: insert_entries
--- The lines that copy_entries takes, cut here, once each: the caller has seen to it that nothing in them is quoted.
+-- The lines that copy_entries takes, cut here, once each: the caller makes sure that nothing in them is escaped.
 WITH cut AS MATERIALIZED (
     SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(lines)s, E'\n') AS line
 )
@@ -143,7 +143,7 @@ SELECT f[1]::int, f[2]::bigint, f[3]::uuid, f[4], f[5], f[6], f[7], f[8], f[9], 
   FROM cut
 
 -- name: insert_closings
--- Only SETTLED, which is no end, is ever replaced: an end that was not known stays, and the row count tells.
+-- Only SETTLED, which is not an end, is ever replaced: an end that was not known stays, and the row count shows it.
 INSERT INTO closing AS c (event_id, player_id, action, by_event_id, part, source_offset)
 SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::text[], %(by)s::uuid[],
                      %(parts)s::int[], %(offsets)s::bigint[])
@@ -153,7 +153,7 @@ SELECT * FROM unnest(%(event_ids)s::uuid[], %(players)s::text[], %(actions)s::te
  WHERE c.action = 'SETTLED'
 
 -- name: upsert_wallets
--- A wallet only moves forward; a row that does not is another writer's, and the row count tells.
+-- A wallet only moves forward; a row that does not is another writer's, and the row count shows it.
 INSERT INTO wallet AS w (player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id, part,
                          source_offset)
 SELECT * FROM unnest(%(players)s::text[], %(currencies)s::text[], %(scales)s::int[], %(cash)s::bigint[],

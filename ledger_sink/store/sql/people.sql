@@ -1,4 +1,4 @@
--- What people look up: a player, what waits for a second person, who owes us. None of it is on the way of an event.
+-- What operators look up: a player, what waits for a second operator, debts. None of it is on the way of an event.
 
 -- name: wallets_of_player
 SELECT currency, scale, cash_minor, bonus_minor, held_minor, version

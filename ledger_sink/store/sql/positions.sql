@@ -1,4 +1,4 @@
--- Who owns a partition and how far it has come.
+-- The owner of each partition and how far it is.
 
 -- name: claim
 INSERT INTO stream_position AS p (consumer, topic, part, epoch)
@@ -7,7 +7,7 @@ SELECT %(consumer)s, %(topic)s, part, 1 FROM unnest(%(parts)s::int[]) AS part OR
 RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_checksum
 
 -- name: claim_soon
--- Whoever holds a position holds up to this a moment at most; longer is a worker that does not move.
+-- A healthy worker holds a position for a moment at most; longer means a worker that does not move.
 SET LOCAL lock_timeout = '5s'
 
 -- name: epochs
@@ -16,7 +16,7 @@ SELECT part, epoch
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
 
 -- name: as_login
--- Sessions may only be ended by who may log in as their owner: the writer's role may not.
+-- Only a login as their owner may end sessions: the writer's role may not.
 SET LOCAL ROLE NONE
 
 -- name: end_holders
@@ -53,7 +53,7 @@ UPDATE stream_position AS p
    AND p.published_offset < u.published_offset
 
 -- name: outcomes_between
--- Every answer given for a stretch of the log, first decisions and repeats alike, in its order.
+-- Every answer given for a range of the log, first decisions and repeats alike, in its order.
 SELECT source_offset, event_id::text, brand, provider, operation, provider_tx_id, attempt_topic, attempt_part,
        attempt_offset, attempt_index, player_id, outcome, reason, currency, available_minor, version, occurred_at_ms
   FROM entry

@@ -1,4 +1,4 @@
--- Read by people, never on the way of an event.
+-- Read by operators, never on the way of an event.
 
 -- name: wallets
 SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset

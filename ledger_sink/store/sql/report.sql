@@ -1,8 +1,8 @@
--- Read by people. A report reads every transfer of its span once.
+-- Read by operators. A report reads every transfer of its span once.
 
--- What was bet, won and given away. A transfer tells what it is by the accounts it joins. What a rollback or cancel moves
+-- What was bet, won and given away. The accounts that a transfer joins show what it is. What a rollback or cancel moves
 -- back is taken off what it was, and counts in the game of the event it names. A contribution to a jackpot is part of the
--- bet; what the pool pays is no win of the game.
+-- bet; what the pool pays is not a win of the game.
 -- name: totals
 WITH moved AS (
     SELECT t.currency, t.amount_minor, t.occurred_at_ms, t.event_id, t.decision,

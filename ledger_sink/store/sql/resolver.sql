@@ -6,7 +6,7 @@ SELECT * FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(event_ids)s::uui
                      %(bodies)s::bytea[])
 
 -- name: follow
--- An attempt that comes again goes where it went, however late it would find its player now: it must hear the same
+-- An attempt that comes again goes where it went, however late it would find its player now: it must get the same
 -- answer under the same key. The same bytes are the same attempt.
 UPDATE parked AS p
    SET state = other.state, player_id = other.player_id
@@ -21,7 +21,7 @@ UPDATE parked AS p
   FROM entry e
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s)
    AND e.event_id = p.reference_event_id AND e.player_id IS NOT NULL
-   -- Asked here too: a resolver may stand still between the two statements, while another goes on.
+   -- Checked here too: a resolver may stand still between the two statements, while another goes on.
    AND NOT EXISTS (SELECT FROM parked other
                     WHERE other.event_id = p.event_id AND other.body = p.body AND other.state <> 'WAITING')
 
@@ -46,7 +46,7 @@ SELECT part, count(*), max(source_offset) FILTER (WHERE barrier IS NULL)
  GROUP BY part
 
 -- name: raise_barrier
--- Only for what was seen before the ends were asked for: what came since may stand behind them.
+-- Only for what was seen before the ends were read: what came since may be beyond them.
 WITH raised AS (INSERT INTO barrier (raw_ends) VALUES (%(ends)s) RETURNING id)
 UPDATE parked AS p
    SET barrier = raised.id

@@ -1,4 +1,4 @@
--- Sealing and verifying. Rows of a stretch come in one order, whoever asks: that of the log, an entry before its transfers.
+-- Sealing and verifying. Rows of a range always come in one order: that of the log, an entry before its transfers.
 
 -- name: only_one
 SELECT pg_try_advisory_xact_lock(7065150061)
@@ -49,7 +49,7 @@ UNION ALL
 SELECT 'transfer', event_id::text, part, source_offset FROM transfer WHERE NOT part = ANY(%(parts)s)
  LIMIT 1
 
--- Closings are under no seal: one that says SETTLED may be replaced. But the sealed entries tell what they have closed.
+-- Closings are not sealed: a SETTLED one may be replaced. But the sealed entries state what they have closed.
 -- What an entry has closed, or found closed, and nothing closes: it could be taken back, paid or approved once more.
 -- name: open_again
 SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part, e.source_offset
@@ -66,7 +66,7 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
                       AND c.action <> 'SETTLED')
  ORDER BY e.part, e.source_offset
 
--- A closing that no entry has made, or not as what it says.
+-- A closing that no entry has made, or not with its action.
 -- name: closed_by_nothing
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c

@@ -1,0 +1,19 @@
+"""Settings of the ledger's worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUP = "ledger.post"
+"""The consumer group, before the namespace is put in front."""
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """Everything that a ledger worker is configured by."""
+
+    bootstrap_servers: str
+    database_url: str
+    namespace: str
+    code_version: str
+    group_instance_id: str | None = None

@@ -1,0 +1,23 @@
+"""Settings of the resolver's worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUP = "ledger.resolve"
+"""The consumer group, before the namespace is put in front."""
+
+
+@dataclass(frozen=True)
+class ResolveSettings:
+    """Everything that a resolver is configured by."""
+
+    bootstrap_servers: str
+    database_url: str
+    namespace: str
+    code_version: str
+    normalise_group: str
+    group_instance_id: str | None = None
+    min_age_ms: int = 60_000
+    """Not found is final no sooner than this after parking, however far everything else is."""
+    sweep_interval_ms: int = 100

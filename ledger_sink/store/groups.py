@@ -1,0 +1,57 @@
+"""Groups of log slices on their way to one COMMIT: as they come, prepared, and committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ledger_sink.rules.book import Book, LogEvent
+from ledger_sink.store.copy_rows import CopyRows
+from ledger_sink.store.reading import ReadSet
+
+CONSUMER: Final = "ledger"
+"""The ledger's rows in `stream_position`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The events of one partition in `[from_offset, next_offset)`, gaps of the log included."""
+
+    partition: int
+    from_offset: int
+    next_offset: int
+    events: Sequence[LogEvent]
+    last_timestamp_ms: int | None = None
+    last_checksum: int | None = None
+
+
+@dataclass(slots=True)
+class PendingGroup:
+    """A group of slices before its COMMIT: what it reads, what was decided, and its new rows."""
+
+    slices: Sequence[Slice]
+    events: list[LogEvent]
+    read_set: ReadSet
+    book: Book = field(default_factory=Book)
+    players_to_read: Sequence[str] = ()
+    """Players that have to be read from the tables."""
+    rows: CopyRows | None = None
+    """None until it is decided."""
+    crossings: int = 0
+    """How many transactions had crossed partitions when it was read."""
+
+
+@dataclass(slots=True)
+class AppliedGroup:
+    """Result of one ledger transaction.
+
+    Slices in `already_committed` were stored by an earlier attempt; their answers are read from the
+    tables.
+    """
+
+    book: Book = field(default_factory=Book)
+    newly_committed: list[Slice] = field(default_factory=list)
+    already_committed: list[Slice] = field(default_factory=list)
+    epochs: dict[int, int] = field(default_factory=dict)
+    """The epoch under which each partition was written."""

@@ -1,0 +1,176 @@
+"""The statements of one ledger transaction, in their order: lock, read, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncCursor, AsyncPipeline
+
+from ledger_sink.store.copy_rows import CopyRows
+from ledger_sink.store.groups import CONSUMER, AppliedGroup, PendingGroup, Slice
+from ledger_sink.store.reading import PendingReads, read_follow_ups, send_reads
+from ledger_sink.store.statements import statements
+from ledger_sink.store.writing import Statement, write_book
+from schemas.errors import Fenced, InvariantBroken, OffsetHole, Unavailable
+
+_SQL = statements("ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLocks:
+    """Locks that are under way in a pipeline."""
+
+    positions: AsyncCursor[Any]
+    crossings: AsyncCursor[Any]
+
+    async def fetch(self) -> tuple[dict[int, tuple[int, int]], int]:
+        """Return next offset and epoch by partition, and how many transactions have crossed."""
+        rows = await self.positions.fetchall()
+        [(crossings,)] = await self.crossings.fetchall()
+        return {partition: (offset, epoch) for partition, offset, epoch in rows}, crossings
+
+
+class LedgerTransaction:
+    """One open transaction of the ledger; the caller commits it by leaving its block."""
+
+    def __init__(self, connection: AsyncConnection[Any], topic: str, few_events_max: int) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._few_events_max = few_events_max
+
+    def pipeline(self) -> AbstractAsyncContextManager[AsyncPipeline]:
+        """Return a block whose `lock` and `read` cost one round trip together."""
+        return self._connection.pipeline()
+
+    async def lock(self, group: PendingGroup) -> PositionLocks:
+        """Lock the positions of a group's partitions, or of all if an event may mean any of them.
+
+        Always first and always in this order: it fences zombies, trims redelivery and keeps two
+        groups from a deadlock.
+        """
+        connection = self._connection
+        columns = {
+            "consumer": CONSUMER,
+            "topic": self._topic,
+            "parts": [slice_.partition for slice_ in group.slices],
+        }
+        if group.read_set.crosses_partitions:
+            await connection.execute(_SQL["lock_all_positions"], columns)
+        positions = await connection.execute(_SQL["lock_positions"], columns)
+        crossings = await connection.execute(_SQL["crossings"])
+        await connection.execute(_SQL["probe_only"])
+        return PositionLocks(positions, crossings)
+
+    async def read(self, group: PendingGroup) -> PendingReads:
+        """Send the queries for what a group's events may touch; the answers fill its book."""
+        return await send_reads(self._connection, group.read_set, group.players_to_read)
+
+    async def read_follow_ups(self, group: PendingGroup) -> None:
+        """Add to a group's book what depends on the answers of `read`."""
+        await read_follow_ups(self._connection, group.book, group.read_set, group.events)
+
+    def trim_committed(
+        self,
+        group: PendingGroup,
+        positions: Mapping[int, tuple[int, int]],
+        epochs: Mapping[int, int],
+    ) -> AppliedGroup:
+        """Split a group's slices into what the database has already and what it has not yet.
+
+        `positions`: next offset and epoch as locked. `epochs`: under which each partition is ours.
+        Raises as `check_position`.
+        """
+        applied = AppliedGroup(group.book)
+        for slice_ in group.slices:
+            partition = slice_.partition
+            next_offset, epoch = check_position(
+                f"{self._topic}-{partition}",
+                slice_.from_offset,
+                positions.get(partition),
+                epochs.get(partition),
+            )
+            applied.epochs[partition] = epoch
+            _trim_committed(slice_, next_offset, applied)
+        return applied
+
+    async def write(self, applied: AppliedGroup, rows: CopyRows, *, crosses: bool) -> None:
+        """Write what was decided, note the batches and move the positions.
+
+        `crosses`: whether the group has crossed partitions. Raises RowsMoved, and InvariantBroken
+        where a locked position does not move.
+        """
+        last = self._last_statements(applied, crosses=crosses)
+        moved = await write_book(self._connection, applied.book, rows, last, self._few_events_max)
+        if moved != len(applied.newly_committed):
+            message = (
+                f"{self._topic}: {moved} of {len(applied.newly_committed)} positions moved under"
+                " their own lock"
+            )
+            raise InvariantBroken(message)
+
+    def _last_statements(self, applied: AppliedGroup, *, crosses: bool) -> list[Statement]:
+        slices = applied.newly_committed
+        columns = {
+            "consumer": CONSUMER,
+            "topic": self._topic,
+            "parts": [slice_.partition for slice_ in slices],
+            "froms": [slice_.from_offset for slice_ in slices],
+            "nexts": [slice_.next_offset for slice_ in slices],
+            # Not the present ones: a partition may have been revoked since its position was locked.
+            "epochs": [applied.epochs[slice_.partition] for slice_ in slices],
+            "timestamps": [slice_.last_timestamp_ms for slice_ in slices],
+            "checksums": [slice_.last_checksum for slice_ in slices],
+        }
+        crossing: list[Statement] = [(_SQL["cross"], None)] if crosses else []
+        return [
+            (_SQL["insert_batches"], columns),
+            *crossing,
+            (_SQL["advance_positions"], columns),
+        ]
+
+
+def check_position(
+    where: str, from_offset: int, stored: tuple[int, int] | None, epoch: int | None
+) -> tuple[int, int]:
+    """Return the locked position's next offset and epoch, if a batch may go on from there.
+
+    `stored` is that position, `epoch` the one under which the partition is ours. Raises Unavailable
+    for a partition that was revoked meanwhile, Fenced for one that another worker has claimed,
+    OffsetHole where the batch begins beyond the position, InvariantBroken without a claim.
+    """
+    if epoch is None:
+        message = f"{where}: revoked while its batch waited for its turn; its next owner repeats it"
+        raise Unavailable(message)
+    if stored is None:
+        message = f"{where}: no position is claimed"
+        raise InvariantBroken(message)
+    next_offset, stored_epoch = stored
+    if stored_epoch != epoch:
+        message = f"{where}: claimed by another worker (epoch {stored_epoch}, ours {epoch})"
+        raise Fenced(message)
+    if from_offset > next_offset:
+        message = (
+            f"{where}@{next_offset}: the next batch begins at {from_offset}; nothing may be skipped"
+        )
+        raise OffsetHole(message)
+    return next_offset, epoch
+
+
+def _trim_committed(slice_: Slice, next_offset: int, applied: AppliedGroup) -> None:
+    partition, begin, end = slice_.partition, slice_.from_offset, slice_.next_offset
+    if begin < next_offset:
+        applied.already_committed.append(Slice(partition, begin, min(end, next_offset), ()))
+    if end > next_offset:
+        applied.newly_committed.append(
+            Slice(
+                partition,
+                next_offset,
+                end,
+                [event for event in slice_.events if event.source.offset >= next_offset],
+                slice_.last_timestamp_ms,
+                slice_.last_checksum,
+            )
+        )
