@@ -31,8 +31,8 @@ from schemas.topics import CONTROL
 def _normalise(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
     from pitboss.workers.retirement_watch import RetirementWatch
     from runtime.dead_letters.key_holds import ParkLimits
-    from streams.normalise.handler import NormaliseSettings, create_worker
-    from streams.normalise.parking import ParkSettings
+    from streams.normalise.handler import create_worker
+    from streams.normalise.settings import NormaliseSettings, ParkSettings
     from streams.providers.registry import DIALECTS
 
     park = None

@@ -39,8 +39,9 @@ from schemas.topics import (
     raw_topic,
 )
 from streams.normalise.batch import FallbackUsed
-from streams.normalise.handler import NAME, NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.handler import NAME, NormaliseWorker, create_worker
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
 

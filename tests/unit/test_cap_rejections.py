@@ -13,8 +13,7 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter
 from schemas.topics import SIGNALS, UNRESOLVED, raw_topic
-from streams.normalise.batch import NormalisedBatch
-from streams.normalise.mapping.cap_rejections import ITEM_LETTERS_MAX, cap_rejections
+from streams.normalise.batch import ITEM_LETTERS_MAX, NormalisedBatch, cap_rejections
 from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.handler import NormaliseSettings, create_worker
-from streams.normalise.stats import NormaliseStats, format_delta
-from streams.normalise.stats_logger import StatsLogger
+from streams.normalise.handler import create_worker
+from streams.normalise.settings import NormaliseSettings
+from streams.normalise.stats import NormaliseStats, StatsLogger, format_delta
 
 
 def stats(records: int = 0, clamped: int = 0, **rejected: int) -> NormaliseStats:

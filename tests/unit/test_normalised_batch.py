@@ -67,6 +67,6 @@ async def test_a_batch_that_nobody_has_read_is_not_passed_over():
     handle = create_handler(nothing, nothing, "t", NormaliseStats())
     record = ConsumerRecord(raw_topic("house"), 0, 0, START_MS, 1, b"k", b"{}", None, 1, 2, ())
     with pytest.raises(
-        InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"
+        InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): its records were not read"
     ):
         await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))

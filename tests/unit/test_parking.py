@@ -12,9 +12,9 @@ from runtime.dead_letters.headers import drop_headers
 from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
 from schemas.events import Position
-from streams.normalise.handler import NormaliseSettings, parked_providers
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.parking import ParkSettings, holding_code
+from streams.normalise.parking import holding_code
+from streams.normalise.settings import NormaliseSettings, ParkSettings, parked_providers
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import house_signature, hub88_signature, keyring, raw_record
 from tests.support.parking_story import PARTITION, TOPIC, Story

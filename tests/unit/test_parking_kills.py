@@ -110,7 +110,7 @@ class Recorder:
         return note
 
 
-@pytest.mark.parametrize("away_at", [None, "reach", "save_parked", "publish_all"])
+@pytest.mark.parametrize("away_at", [None, "ensure_topic", "save_parked", "publish_all"])
 async def test_a_batch_is_made_durable_in_the_order_that_the_stories_are_told_in(away_at):
     story = Story()
     story.append("p", "bad-0")
@@ -122,7 +122,7 @@ async def test_a_batch_is_made_durable_in_the_order_that_the_stories_are_told_in
     )
     both: Any = Recorder(turn, away_at)
     handle = create_handler(both, both, "t", NormaliseStats(), parking=both)
-    order = ["reach", "save_parked", "publish_all", "save_released"]
+    order = ["ensure_topic", "save_parked", "publish_all", "save_released"]
     if away_at is None:
         await handle(batch)
         assert both.done == order

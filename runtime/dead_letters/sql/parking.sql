@@ -19,7 +19,7 @@ SELECT p.source_offset, p.timestamp_ms, b.key, p.body, p.headers
  WHERE p.topic = %(topic)s AND p.part = %(part)s AND p.jam_from = %(jam_from)s AND p.released_at IS NULL
  ORDER BY p.source_offset
 
--- name: keep_jam
+-- name: save_hold
 -- A jam only moves on: what a late writer says of an earlier offset changes nothing. A record that was rejected and is
 -- not, read once more, moves its jam a second time: from itself to the first of the waiting that cannot be read.
 INSERT INTO dead_letters.jam AS b
@@ -49,7 +49,7 @@ ON CONFLICT DO NOTHING
 UPDATE dead_letters.parked SET released_at = now(), body = NULL
  WHERE topic = %(topic)s AND part = %(part)s AND source_offset = ANY(%(offsets)s::bigint[]) AND released_at IS NULL
 
--- name: open_jams
+-- name: open_holds
 SELECT b.topic, b.part, b.key, b.waits_for, b.code, b.since_ms, b.full_from, count(p.source_offset) AS waiting,
        coalesce(sum(length(p.body)), 0)::bigint AS waiting_bytes, min(p.timestamp_ms) AS first_ms,
        max(p.timestamp_ms) AS last_ms
