@@ -143,7 +143,7 @@ def create_reader(
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
         normalised = NormalisedBatch(provider_of(topic))
-        normalised.add_results((record, normaliser.normalise(record)) for record in records)
+        normalised.add_results(zip(records, map(normaliser.normalise, records), strict=True))
         return normalised
 
     return read

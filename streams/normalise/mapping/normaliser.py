@@ -35,7 +35,7 @@ from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft
 from streams.providers.fields import received_at_of
 from streams.providers.keyring import Keyring
 from streams.providers.registry import Dialects, by_provider
-from streams.providers.routing import Fallback, ProviderRouter, RoutedRecord, VersionReader
+from streams.providers.routing import Fallback, FallbacksByIndex, ProviderRouter, VersionReader
 
 VALUE_MAX_BYTES: Final = 1_000_000
 """Of a raw value; a broker's own default (message.max.bytes) is a little above."""
@@ -46,6 +46,7 @@ BRAND_DEFAULT: Final = "default"
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
+_NO_FALLBACKS: Final[FallbacksByIndex] = {}
 
 Encode: TypeAlias = Callable[[WalletTransaction], bytes]
 
@@ -123,13 +124,15 @@ class Normaliser:
             return [_reject(error, None)]
         except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whatever is to blame
             return [_reject(_failure(record, error), None)]
-        if not fallbacks:
+        if fallbacks:
             return [
-                self._build_and_encode(context, index, item, reader, None)
+                self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
                 for index, item in enumerate(items)
             ]
+        if len(items) == 1:  # most records, and a loop would be a twentieth of their cost
+            return [self._build_and_encode(context, 0, items[0], reader, None)]
         return [
-            self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
+            self._build_and_encode(context, index, item, reader, None)
             for index, item in enumerate(items)
         ]
 
@@ -187,12 +190,14 @@ class Normaliser:
         return origin
 
 
-def _read(router: ProviderRouter, record: RawRecord, headers: Headers) -> RoutedRecord:
+def _read(
+    router: ProviderRouter, record: RawRecord, headers: Headers
+) -> tuple[VersionReader, list[Item], FallbacksByIndex]:
     reader = router.only_version
     # Where there is one version there is nothing to choose, and no event pays for choosing.
     if reader is None:
         return router.read(record, headers)
-    return RoutedRecord(reader, reader.read(record, headers))
+    return reader, reader.read(record, headers), _NO_FALLBACKS
 
 
 def _check_usable(record: RawRecord) -> None:
