@@ -133,7 +133,7 @@ def find_case(cases: Sequence[DeadLetterCase], position: Position) -> DeadLetter
         if case.source == position or any(one.position == position for one in case.letters):
             return case
     raise UsageError(
-        f"there is no dead letter of or at {format_position(position)}: see `pitboss dlt list`"
+        f"no dead letter of or at {format_position(position)}: see `pitboss dlt list`"
     )
 
 
@@ -142,7 +142,7 @@ def check_sources(snapshot: DeadLetterSnapshot, wanted: CaseFilter) -> None:
     known = {case.source for case in snapshot.cases}
     for source in wanted.sources - known:
         raise UsageError(
-            f"there is no dead letter of {format_position(source)}: see `pitboss dlt list`"
+            f"no dead letter of {format_position(source)}: see `pitboss dlt list`"
         )
 
 

@@ -52,7 +52,7 @@ class NormaliseStats:
 class StatsLogger(Service):
     """Logs a line a minute, and one at the end, of what was counted since the last line.
 
-    Without counts there is no line. It has to be supervised before the intake, to stop after it:
+    Without counts it logs nothing. It has to be supervised before the intake, to stop after it:
     the intake's last batches are finished while it stops.
     """
 
