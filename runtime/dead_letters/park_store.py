@@ -100,7 +100,7 @@ def _hold(row: Sequence[Any]) -> KeyHold:
 def _columns(parked: Sequence[tuple[KeyHold, RawRecord]]) -> dict[str, Any]:
     return {
         "offsets": [record.offset for _, record in parked],
-        "jams": [hold.from_offset for hold, _ in parked],
+        "holds": [hold.from_offset for hold, _ in parked],
         "timestamps": [record.timestamp for _, record in parked],
         "bodies": [record.value for _, record in parked],
         "headers": [msgspec.msgpack.encode(list(record.headers)) for _, record in parked],

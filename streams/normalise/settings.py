@@ -47,7 +47,7 @@ def parked_providers(settings: NormaliseSettings) -> frozenset[str]:
     if unsigned:
         raise UsageError(
             f"players of {', '.join(unsigned)} cannot be made to wait: the keys file holds no key "
-            "of theirs, and without a signature anyone could make any player wait; add the keys, or "
-            "remove the providers from PITBOSS_PARK"
+            "of theirs, and without a signature anyone could make any player wait; add the keys, "
+            "or remove the providers from PITBOSS_PARK"
         )
     return settings.park.providers

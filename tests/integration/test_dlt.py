@@ -49,7 +49,7 @@ DO = ("--by", "ann", "--why", "the key was rotated")
 
 
 class Picky(Hub88):
-    """Reads no amount of 13 units, as long as nobody has repaired it."""
+    """Reads no amount of 13 units, until it is repaired."""
 
     is_repaired = False
 
@@ -185,16 +185,16 @@ async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTrans
 async def booked(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
     """Outcomes by attempt, once the ledger has answered so many."""
     decode = codec.decoder(WalletOutcome)
-    told: dict[str, WalletOutcome] = {}
+    outcomes: dict[str, WalletOutcome] = {}
     app = ledger(runtime)
     async with running(app), asyncio.timeout(60):
-        while len(told) < count:
+        while len(outcomes) < count:
             async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(OUTCOMES)}):
                 outcome = decode(record.value)
                 at = outcome.attempt
-                told[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
+                outcomes[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
             await asyncio.sleep(0.05)
-    return told
+    return outcomes
 
 
 async def accounted(runtime: Runtime) -> None:
@@ -243,14 +243,14 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
         pitboss("redrive", "--code", "bad_signature", "--player", "p", *DO, "--json").stdout
     )
     assert [one["status"] for one in done] == ["DONE", "DONE"]
-    bet_again, win_again = (place_of(one["appended_at"]) for one in done)
+    bet_again, win_again = (position_text(one["appended_at"]) for one in done)
     asyncio.run(normalised(installed, 2))
-    told = asyncio.run(booked(installed, 2))
-    assert (told[bet_again].outcome, told[bet_again].reason) == (
+    outcomes = asyncio.run(booked(installed, 2))
+    assert (outcomes[bet_again].outcome, outcomes[bet_again].reason) == (
         "REFUSED_EXPIRED",
         "DECISION_EXPIRED",
     )
-    assert (told[win_again].outcome, told[win_again].balance_minor) == ("POSTED", 7)
+    assert (outcomes[win_again].outcome, outcomes[win_again].balance_minor) == ("POSTED", 7)
 
     again = pitboss("redrive", "--source", win, *DO)
     assert again.exit_code == 0
@@ -260,8 +260,8 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     )
     [forced] = json.loads(pitboss("redrive", "--source", win, *DO, "--force", "--json").stdout)
     asyncio.run(normalised(installed, 1))
-    told = asyncio.run(booked(installed, 3))
-    third = told[place_of(forced["appended_at"])]
+    outcomes = asyncio.run(booked(installed, 3))
+    third = outcomes[position_text(forced["appended_at"])]
     assert (third.outcome, third.balance_minor) == ("EXISTS", 7)
 
     events = asyncio.run(log_of(installed))
@@ -290,7 +290,7 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
     asyncio.run(accounted(installed))
 
 
-def place_of(position: dict[str, Any]) -> str:
+def position_text(position: dict[str, Any]) -> str:
     return f"{position['topic']}-{position['partition']}@{position['offset']}"
 
 
@@ -311,9 +311,9 @@ def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(
     assert "not known to have been appended" in pitboss("show", win).stdout
     assert pitboss("redrive", "--all", *DO).exit_code == 0
     asyncio.run(normalised(installed, 2))
-    told = asyncio.run(booked(installed, 2))
-    assert sorted(outcome.outcome for outcome in told.values()) == ["EXISTS", "POSTED"]
-    assert {outcome.balance_minor for outcome in told.values()} == {7}
+    outcomes = asyncio.run(booked(installed, 2))
+    assert sorted(outcome.outcome for outcome in outcomes.values()) == ["EXISTS", "POSTED"]
+    assert {outcome.balance_minor for outcome in outcomes.values()} == {7}
 
 
 def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path):
@@ -418,10 +418,10 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
     asyncio.run(accounted(installed))
 
     [done] = json.loads(pitboss("redrive", "--code", "missing_signature", *DO, "--json").stdout)
-    again = place_of(done["appended_at"])
+    again = position_text(done["appended_at"])
     asyncio.run(normalised(installed, 1))
-    told = asyncio.run(booked(installed, 2))
-    assert (told[place].outcome, told[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
+    outcomes = asyncio.run(booked(installed, 2))
+    assert (outcomes[place].outcome, outcomes[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
         "what was good of it counts once"
     )
     dropped = pitboss("drop", "--source", again, "--by", "bob", "--why", "rubbish")
@@ -430,7 +430,7 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
     asyncio.run(accounted(installed))
 
 
-def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_up_nobody(
+def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_no_player_up(
     installed, pitboss
 ):
     huge = {"key": b"k" * 1_040_000, "value": b"{}", "partition": 1}
@@ -497,15 +497,15 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed,
 
     dead = installed.topic(TRANSACTIONS + ".dlt")
 
-    async def is_buried() -> bool:
+    async def has_letter() -> bool:
         return bool([record async for record in read_topics(installed.bootstrap_servers, {dead})])
 
-    async def buried() -> None:
+    async def wait_for_letter() -> None:
         async with running(ledger(installed)), asyncio.timeout(60):
-            while not await is_buried():  # noqa: ASYNC110 - topics know no event
+            while not await has_letter():  # noqa: ASYNC110 - topics know no event
                 await asyncio.sleep(0.05)
 
-    asyncio.run(buried())
+    asyncio.run(wait_for_letter())
     refused = pitboss("redrive", "--source", place, *DO)
     assert refused.exit_code == 1
     assert "this release cannot read it either" in refused.stdout
@@ -534,7 +534,7 @@ def test_two_operators_do_not_redrive_at_once(installed, pitboss):
     async def both() -> None:
         one, other = (ActionStore(installed.database_url, "pitboss.test") for _ in range(2))
         async with one.exclusive_lock():
-            with pytest.raises(Unavailable, match="somebody else"):
+            with pytest.raises(Unavailable, match="another process"):
                 async with other.exclusive_lock():
                     pass
         async with other.exclusive_lock():
@@ -564,9 +564,9 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed, "p-other"))] == [
         "p-other"
     ]
-    [jam] = json.loads(pitboss("parked", "--json").stdout)
-    assert (jam["player"], jam["waits_for"], jam["code"]) == ("p", places[1], "BAD_AMOUNT")
-    assert (jam["waiting"], jam["is_full"]) == (2, False)
+    [hold] = json.loads(pitboss("parked", "--json").stdout)
+    assert (hold["player"], hold["waits_for"], hold["code"]) == ("p", places[1], "BAD_AMOUNT")
+    assert (hold["waiting"], hold["is_full"]) == (2, False)
     assert places[1] in pitboss("parked").stdout
     assert "2 records wait behind 1" in pitboss("list").stderr
     assert "2 records of the same key wait behind it" in pitboss("show", places[1]).stdout
@@ -577,7 +577,7 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     redriven = pitboss("redrive", "--source", places[1], *DO)
     assert "2 records go on behind it" in redriven.stdout
     asyncio.run(append(installed, [hub88("win", "p-new", "p", 6, "x")]))
-    asyncio.run(until_nobody_waits(installed, 4))
+    asyncio.run(until_none_waits(installed, 4))
     events = asyncio.run(log_of(installed))
     assert [event.provider_tx_id for event in events] == ["p-1", "p-13", "p-3", "p-4", "p-new"]
     assert [event.cause and event.cause.type for event in events] == [
@@ -587,8 +587,8 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
         "parked",
         None,
     ]
-    told = asyncio.run(booked(installed, 6))
-    assert [told[place].outcome for place in (places[2], places[3])] == [
+    outcomes = asyncio.run(booked(installed, 6))
+    assert [outcomes[place].outcome for place in (places[2], places[3])] == [
         "POSTED",
         "REFUSED_EXPIRED",
     ]
@@ -596,11 +596,11 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
     asyncio.run(accounted(installed))
 
 
-async def until_nobody_waits(runtime: Runtime, handled: int) -> None:
+async def until_none_waits(runtime: Runtime, handled: int) -> None:
     worker = normaliser(runtime, park=True)
     async with running(worker.app):
         await until(
-            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "nobody waits"
+            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "no record waits"
         )
 
 
@@ -609,7 +609,7 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
     asyncio.run(normalised(installed, 5, park=True))
     dropped = pitboss("drop", "--code", "BAD_AMOUNT", *DO)
     assert f"{places[1]} → " in dropped.stdout
-    asyncio.run(until_nobody_waits(installed, 3))
+    asyncio.run(until_none_waits(installed, 3))
     assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == [
         "p-1",
         "p-3",
@@ -631,7 +631,7 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
 def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
     installed, pitboss, monkeypatch, broken
 ):
-    """Before the park table is written, and after it while the dead letter is not: nothing is lost, nobody overtakes."""
+    """Before the park table is written, and after it while the dead letter is not: nothing is lost or overtaken."""
     asyncio.run(append(installed, story_of("p")))
     owner, name = {"save": (ParkStore, "save"), "publish": (KafkaDeadLetterSink, "publish_all")}[
         broken
@@ -654,11 +654,11 @@ def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
     Picky.is_repaired = True
     assert pitboss("redrive", "--all", *DO).exit_code == 0
 
-    # The same on the way out: the events are sent, and nobody has written down that they were.
+    # The same on the way out: the events are sent, and it was not saved that they were.
     with monkeypatch.context() as cut:
         cut.setattr(ParkStore, "save", fail)
         asyncio.run(crashing())
-    asyncio.run(until_nobody_waits(installed, 3))
+    asyncio.run(until_none_waits(installed, 3))
     first_seen = list(
         dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installed)))
     )
@@ -673,6 +673,6 @@ def test_no_more_wait_than_the_limit(installed, pitboss):
     )
     worker = asyncio.run(normalised(installed, 8, park=True))
     assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
-    [jam] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
-    assert (jam["waiting"], jam["is_full"]) == (5, True)
+    [hold] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
+    assert (hold["waiting"], hold["is_full"]) == (5, True)
     asyncio.run(accounted(installed))

@@ -186,7 +186,7 @@ def events_of(records: Sequence[ConsumerRecord[Any, Any]]) -> list[WalletTransac
 
 
 def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
-    """By topic, how often each event is said in the traffic."""
+    """By topic, how often each event is in the traffic."""
     normaliser = Normaliser(DIALECTS, keys.keyring())
     times: dict[str, dict[str, int]] = {
         TRANSACTIONS: defaultdict(int),
@@ -252,11 +252,11 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     signals = [codec.decoder(RiskSignal)(record.value) for record in await read_all(fed, SIGNALS)]
     forged = [letter for letter in letters if letter.code == RejectCode.BAD_SIGNATURE]
     assert {signal.kind for signal in signals} == {"BAD_SIGNATURE"}
-    assert _places(signals) == _places(forged)
+    assert _positions(signals) == _positions(forged)
 
 
-def _places(said: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
-    return sorted((one.source.topic, one.source.partition, one.source.offset) for one in said)
+def _positions(records: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
+    return sorted((one.source.topic, one.source.partition, one.source.offset) for one in records)
 
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
@@ -313,7 +313,7 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
             for body in bodies
         ],
     )
-    heard: list[FallbackUsed] = []
+    fallbacks: list[FallbackUsed] = []
     keyring = {
         "acme": [
             {"id": "a", "secret": "0ld", "valid_until": "2026-01-01"},
@@ -321,19 +321,19 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
         ]
     }
     settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
-    worker = create_worker(settings, dialects, heard.append)
+    worker = create_worker(settings, dialects, fallbacks.append)
     async with working(worker):
         await until(lambda: worker.stats.records == len(bodies), "all records handled")
-    said = events_of(await read_all(runtime, TRANSACTIONS))
-    assert [(event.provider_tx_id, event.provider_version) for event in said] == [
+    events = events_of(await read_all(runtime, TRANSACTIONS))
+    assert [(event.provider_tx_id, event.provider_version) for event in events] == [
         ("t-1", "1"),
         ("t-2", "2"),
         ("t-1", "1"),
     ]
-    assert said[0].event_id == said[2].event_id
-    assert [(fell.record.offset, fell.fallback.expected, fell.fallback.used) for fell in heard] == [
-        (1, "1", "2")
-    ]
+    assert events[0].event_id == events[2].event_id
+    assert [
+        (used.record.offset, used.fallback.expected, used.fallback.used) for used in fallbacks
+    ] == [(1, "1", "2")]
     assert worker.stats.fallbacks == {("acme", "1", "2"): 1}
     [letter] = await read_all(runtime, dead_letter_topic(raw_topic("acme")))
     assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.MISSING_FIELD
@@ -404,17 +404,17 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
             runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)]
         )
         await until(lambda: worker.stats.accepted_count == 2, "the cancel is in the log")
-    said, cancel = events_of(await read_all(runtime, TRANSACTIONS))
+    decided, cancel = events_of(await read_all(runtime, TRANSACTIONS))
     assert (cancel.operation, cancel.provider_tx_id) == ("cancel", attempt + "#0")
     assert cancel.reference is not None
     assert (cancel.reference.operation, cancel.reference.tx_id) == (
-        said.operation,
-        said.provider_tx_id,
+        decided.operation,
+        decided.provider_tx_id,
     )
-    assert cancel.player_id == said.player_id
+    assert cancel.player_id == decided.player_id
 
 
-async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_nobody(
+async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_no_other(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(

@@ -31,20 +31,20 @@ class MemoryStore:
 
     async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
         found = []
-        for jam in self.holds.values():
-            if jam.until_offset is None or jam.until_offset >= from_offset:
+        for hold in self.holds.values():
+            if hold.until_offset is None or hold.until_offset >= from_offset:
                 mine = [
-                    record for owner, record in self.parked.values() if owner == jam.from_offset
+                    record for owner, record in self.parked.values() if owner == hold.from_offset
                 ]
                 waiting = [record for record in mine if record.offset not in self.released]
-                loaded = copy.copy(jam)
+                loaded = copy.copy(hold)
                 loaded.waiting = len(waiting)
                 loaded.waiting_bytes = sum(len(record.value or b"") for record in waiting)
                 loaded.last_parked = max((record.offset for record in mine), default=-1)
                 found.append(loaded)
         return found
 
-    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
+    async def waiting(self, topic: str, partition: int, hold: KeyHold) -> list[ParkedRecord]:
         return [
             ParkedRecord(
                 TOPIC,
@@ -56,38 +56,42 @@ class MemoryStore:
                 record.headers,
             )
             for offset, (owner, record) in sorted(self.parked.items())
-            if owner == jam.from_offset and offset not in self.released
+            if owner == hold.from_offset and offset not in self.released
         ]
 
     async def save(
         self,
         topic: str,
         partition: int,
-        jams: Sequence[KeyHold],
+        holds: Sequence[KeyHold],
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        for jam in jams:
-            known = self.holds.get(jam.from_offset)
+        for hold in holds:
+            known = self.holds.get(hold.from_offset)
             if known is None:
-                self.holds[jam.from_offset] = copy.copy(jam)
+                self.holds[hold.from_offset] = copy.copy(hold)
                 continue
-            if _last_move(jam) > _last_move(known):
-                known.waits_for, known.code, known.moved_at = jam.waits_for, jam.code, jam.moved_at
+            if _last_move(hold) > _last_move(known):
+                known.waits_for, known.code, known.moved_at = (
+                    hold.waits_for,
+                    hold.code,
+                    hold.moved_at,
+                )
             if known.until_offset is None:
-                known.until_offset, known.ended_by = jam.until_offset, jam.ended_by
+                known.until_offset, known.ended_by = hold.until_offset, hold.ended_by
             if known.full_from is None:
-                known.full_from = jam.full_from
-        for jam, record in parked:
-            self.parked.setdefault(record.offset, (jam.from_offset, record))
+                known.full_from = hold.full_from
+        for hold, record in parked:
+            self.parked.setdefault(record.offset, (hold.from_offset, record))
         self.released |= {offset for offset in released if offset in self.parked}
 
     def still_waiting(self) -> list[int]:
         return sorted(self.parked.keys() - self.released)
 
 
-def _last_move(jam: KeyHold) -> tuple[int, bool, int]:
-    return jam.moved_at, jam.waits_for != jam.moved_at, jam.waits_for
+def _last_move(hold: KeyHold) -> tuple[int, bool, int]:
+    return hold.moved_at, hold.waits_for != hold.moved_at, hold.waits_for
 
 
 class Story:
@@ -102,7 +106,7 @@ class Story:
         self.store = MemoryStore()
         self.repaired: set[bytes] = set()
         self.emitted: list[tuple[int, bool]] = []
-        """Offsets whose event was sent, in the order of the log, and whether it was said to come late."""
+        """Offsets whose event was sent, in the order of the log, and whether it was marked as late."""
         self.letters: dict[int, str] = {}
         self.next_offset = 0
         self.now_ms = 1_000_000
@@ -162,13 +166,13 @@ class Story:
             self.assignment,
         )
 
-    def send(self, turn: BatchSplit) -> None:
-        for _, items in turn.results:
-            said: list[Any] = items  # by `_read`, which makes no events
-            self.emitted += [item for item in said if not isinstance(item, RejectedItem)]
+    def send(self, split: BatchSplit) -> None:
+        for _, items in split.results:
+            results: list[Any] = items  # by `_read`, which makes no events
+            self.emitted += [item for item in results if not isinstance(item, RejectedItem)]
 
-    def publish_letters(self, turn: BatchSplit) -> None:
-        for record, items in turn.results:
+    def publish_letters(self, split: BatchSplit) -> None:
+        for record, items in split.results:
             for item in items:
                 if isinstance(item, RejectedItem):
                     self.letters[record.offset] = item.code.value
@@ -181,15 +185,15 @@ class Story:
     def steps(self, count: int) -> Iterator[None]:
         """Handle the next `count` records; between two steps the process may be gone for good."""
         batch = self.batch(count)
-        turn = asyncio.run(self.parking.split(batch))
+        split = asyncio.run(self.parking.split(batch))
         yield
-        self.send(turn)
+        self.send(split)
         yield
-        asyncio.run(self.parking.save_parked(turn))
+        asyncio.run(self.parking.save_parked(split))
         yield
-        self.publish_letters(turn)
+        self.publish_letters(split)
         yield
-        asyncio.run(self.parking.save_released(turn))
+        asyncio.run(self.parking.save_released(split))
         yield
         self.next_offset = batch.next_offset
 
