@@ -68,7 +68,7 @@ def traffic(keys: SandboxKeys) -> list[RawEvent]:
 
 
 @pytest.fixture
-async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
+async def raw_log(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
     await create_topics(
         runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
@@ -185,7 +185,7 @@ def events_of(records: Sequence[ConsumerRecord[Any, Any]]) -> list[WalletTransac
     return [decode(record.value) for record in records]
 
 
-def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
+def expected_events(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
     """By topic, how often each event is in the traffic."""
     normaliser = Normaliser(DIALECTS, keys.keyring())
     times: dict[str, dict[str, int]] = {
@@ -212,7 +212,7 @@ def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[s
     return times
 
 
-def counted(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
+def count_events(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
     times: dict[str, int] = defaultdict(int)
     for event in events_of(records):
         times[event.event_id] += 1
@@ -220,14 +220,17 @@ def counted(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
 
 
 async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
-    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+    raw_log: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    worker = worker_of(fed, keys)
+    worker = worker_of(raw_log, keys)
     async with working(worker):
         await until(lambda: worker.stats.records == len(traffic), "all records handled")
-        await until(lambda: all_committed(fed), "all offsets committed")
-    log, unresolved = await read_all(fed, TRANSACTIONS), await read_all(fed, UNRESOLVED)
-    assert {TRANSACTIONS: counted(log), UNRESOLVED: counted(unresolved)} == expected(traffic, keys)
+        await until(lambda: all_committed(raw_log), "all offsets committed")
+    log, unresolved = await read_all(raw_log, TRANSACTIONS), await read_all(raw_log, UNRESOLVED)
+    assert {
+        TRANSACTIONS: count_events(log),
+        UNRESOLVED: count_events(unresolved),
+    } == expected_events(traffic, keys)
     assert (worker.stats.accepted_count, worker.stats.unresolved_count) == (
         len(log),
         len(unresolved),
@@ -241,7 +244,7 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     for provider in PROVIDERS:
         letters += [
             codec.decoder(DeadLetter)(record.value)
-            for record in await read_all(fed, dead_letter_topic(raw_topic(provider)))
+            for record in await read_all(raw_log, dead_letter_topic(raw_topic(provider)))
         ]
     assert sorted((letter.value, letter.code) for letter in letters) == sorted(
         (raw.value, str(raw.expected_reject)) for raw in poison
@@ -249,7 +252,9 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     assert {letter.stage for letter in letters} == {NAME}
     assert sum(worker.stats.rejected.values()) == len(poison)
 
-    signals = [codec.decoder(RiskSignal)(record.value) for record in await read_all(fed, SIGNALS)]
+    signals = [
+        codec.decoder(RiskSignal)(record.value) for record in await read_all(raw_log, SIGNALS)
+    ]
     forged = [letter for letter in letters if letter.code == RejectCode.BAD_SIGNATURE]
     assert {signal.kind for signal in signals} == {"BAD_SIGNATURE"}
     assert _positions(signals) == _positions(forged)
@@ -340,13 +345,13 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
 
 
 async def test_the_order_of_a_source_partition_is_kept_for_each_key(
-    fed: Runtime, keys: SandboxKeys
+    raw_log: Runtime, keys: SandboxKeys
 ) -> None:
-    worker = worker_of(fed, keys)
+    worker = worker_of(raw_log, keys)
     async with working(worker):
-        await until(lambda: all_committed(fed), "all offsets committed")
+        await until(lambda: all_committed(raw_log), "all offsets committed")
     seen: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
-    for record in await read_all(fed, TRANSACTIONS):
+    for record in await read_all(raw_log, TRANSACTIONS):
         [event] = events_of([record])
         attempt = event.attempt
         seen[record.partition, record.key, attempt.topic, attempt.partition].append(
@@ -357,9 +362,9 @@ async def test_the_order_of_a_source_partition_is_kept_for_each_key(
 
 
 async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_out(
-    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+    raw_log: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    first = worker_of(fed, keys)
+    first = worker_of(raw_log, keys)
     calls = 0
     send_keyed = first.producer.send_keyed
 
@@ -375,14 +380,14 @@ async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_o
     await until(lambda: first.app.crashed, "the first worker ends")
     assert isinstance(first.app.crash_reason, SendFailed)
     await first.app.stop()
-    assert not await all_committed(fed)
+    assert not await all_committed(raw_log)
 
-    second = worker_of(fed, keys)
+    second = worker_of(raw_log, keys)
     async with working(second):
-        await until(lambda: all_committed(fed), "the successor has committed everything")
-    wanted = expected(traffic, keys)
+        await until(lambda: all_committed(raw_log), "the successor has committed everything")
+    wanted = expected_events(traffic, keys)
     for topic in (TRANSACTIONS, UNRESOLVED):
-        got = counted(await read_all(fed, topic))
+        got = count_events(await read_all(raw_log, topic))
         assert set(got) == set(wanted[topic])
         assert all(got[event_id] >= times for event_id, times in wanted[topic].items())
 

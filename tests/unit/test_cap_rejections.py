@@ -41,7 +41,7 @@ GOOD = json.dumps(
 )
 
 
-def rejected(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedItem:
+def reject(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedItem:
     return RejectedItem(code, f"detail {index}", index, f"p{index}")
 
 
@@ -83,7 +83,7 @@ async def publish(batch: NormalisedBatch) -> Broker:
 
 
 def test_a_few_speak_for_themselves():
-    items = [rejected(n) for n in range(ITEM_LETTERS_MAX)]
+    items = [reject(n) for n in range(ITEM_LETTERS_MAX)]
     assert cap_rejections(items) == (None, items)
 
 
@@ -94,7 +94,7 @@ def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
         RejectCode.BAD_TIME,
         RejectCode.BAD_CURRENCY,
     ]
-    whole, few = cap_rejections([rejected(n, code) for n, code in enumerate(codes)])
+    whole, few = cap_rejections([reject(n, code) for n, code in enumerate(codes)])
     assert whole == RejectedItem(
         RejectCode.BAD_AMOUNT,
         "1,203 items cannot be used, too many for a dead letter each: 2 BAD_TIME (items 0, 1201); "
@@ -106,7 +106,7 @@ def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
 
 
 def test_with_every_code_there_are_no_more_letters_than_below_the_limit_and_the_detail_is_whole():
-    everything = [rejected(40_000 + n, code) for n, code in enumerate([*RejectCode] * 2_000)]
+    everything = [reject(40_000 + n, code) for n, code in enumerate([*RejectCode] * 2_000)]
     whole, few = cap_rejections(everything)
     assert whole is not None
     assert len(few) + 1 <= ITEM_LETTERS_MAX

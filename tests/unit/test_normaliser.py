@@ -43,13 +43,13 @@ def normaliser() -> Normaliser:
     return Normaliser(DIALECTS, {})
 
 
-def accepted(normaliser: Normaliser, record: RawRecord) -> AcceptedTransaction:
+def accept(normaliser: Normaliser, record: RawRecord) -> AcceptedTransaction:
     [item] = normaliser.normalise(record)
     assert isinstance(item, AcceptedTransaction), item
     return item
 
 
-def rejected(normaliser: Normaliser, record: RawRecord) -> RejectedItem:
+def reject(normaliser: Normaliser, record: RawRecord) -> RejectedItem:
     [item] = normaliser.normalise(record)
     assert isinstance(item, RejectedItem), item
     return item
@@ -97,13 +97,13 @@ def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[ItemResul
 
 
 def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
-    plain = accepted(normaliser, raw_record("hub88", BET, PATH)).transaction
+    plain = accept(normaliser, raw_record("hub88", BET, PATH)).transaction
     assert (plain.brand, plain.region) == ("default", "")
-    empty = accepted(
+    empty = accept(
         normaliser, raw_record("hub88", BET, PATH | {"brand": "", "region": None})
     ).transaction
     assert (empty.brand, empty.region) == ("default", "")
-    named = accepted(
+    named = accept(
         normaliser, raw_record("hub88", BET, PATH | {"brand": "acme", "region": "mt"})
     ).transaction
     assert (named.brand, named.region) == ("acme", "mt")
@@ -114,7 +114,7 @@ def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
 @pytest.mark.parametrize("value", [b"\xff", b"a\nb", b"a" * 65])
 def test_a_context_header_that_is_no_name(normaliser: Normaliser, name: str, value: bytes) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {name: value})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {name: value})).code
         is RejectCode.BAD_FIELD
     )
 
@@ -123,7 +123,7 @@ def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
     normaliser = Normaliser(DIALECTS, {})
     for number in range(5_000):
         record = raw_record("hub88", BET, PATH | {"brand": f"b{number}"})
-        assert accepted(normaliser, record).transaction.brand == f"b{number}"
+        assert accept(normaliser, record).transaction.brand == f"b{number}"
     assert len(normaliser._origins) <= 4_096
 
 
@@ -131,7 +131,7 @@ def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
     record = raw_record(
         "hub88", BET, PATH, partition=7, offset=99, topic="ns.provider.hub88.raw.v1"
     )
-    attempt = accepted(normaliser, record).transaction.attempt
+    attempt = accept(normaliser, record).transaction.attempt
     assert (attempt.topic, attempt.partition, attempt.offset) == ("ns.provider.hub88.raw.v1", 7, 99)
     assert attempt.record_index == 0
 
@@ -196,14 +196,14 @@ def test_which_clock_is_believed(
 
 def test_the_tolerance_is_the_dialects() -> None:
     narrow = Normaliser(by_provider([Hub88(time_tolerance_ms=1_000)]), {})
-    item = accepted(narrow, raw_record("hub88", BET, PATH | {"received-at": str(A - 1_001)}))
+    item = accept(narrow, raw_record("hub88", BET, PATH | {"received-at": str(A - 1_001)}))
     assert (item.transaction.occurred_at, item.clamped) == (A - 1_000, True)
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "1_000", " 1", "9" * 16, "\u0661"])
 def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code
         is RejectCode.BAD_TIME
     )
 
@@ -264,8 +264,8 @@ CANCEL = {"cancel": "provider.hub88.raw.v1-3@41"}
 
 
 def test_a_cancel_takes_back_the_attempt_it_names(normaliser: Normaliser) -> None:
-    bet = accepted(normaliser, raw_record("hub88", BET, PATH, offset=41)).transaction
-    item = accepted(normaliser, raw_record("hub88", BET, PATH | CANCEL, offset=42))
+    bet = accept(normaliser, raw_record("hub88", BET, PATH, offset=41)).transaction
+    item = accept(normaliser, raw_record("hub88", BET, PATH | CANCEL, offset=42))
     event = item.transaction
     assert (event.operation, event.provider_tx_id) == ("cancel", "provider.hub88.raw.v1-3@41#0")
     assert event.legs == [Leg(Kind.CANCEL)]
@@ -284,7 +284,7 @@ def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard
     win = json.dumps(
         {**json.loads(BET), "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"}
     )
-    event = accepted(
+    event = accept(
         normaliser, raw_record("hub88", win, {"http-path": "/transaction/win"} | CANCEL, offset=42)
     ).transaction
     assert [leg.kind for leg in event.legs] == ["INFORMATIONAL"]
@@ -292,7 +292,7 @@ def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard
 
 def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normaliser) -> None:
     ids = {
-        accepted(
+        accept(
             normaliser, raw_record("hub88", BET, PATH | {"cancel": f"provider.hub88.raw.v1-3@{n}"})
         ).transaction.event_id
         for n in (1, 2, 2)
@@ -318,7 +318,7 @@ def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normalise
 )
 def test_a_cancel_names_an_earlier_record_of_its_topic(normaliser: Normaliser, header: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code
         is RejectCode.BAD_FIELD
     )
 
@@ -344,7 +344,7 @@ def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
 )
 def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code
+        reject(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code
         is RejectCode.UNKNOWN_PROVIDER
     )
 
@@ -361,7 +361,7 @@ def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
 def test_records_that_no_dialect_needs_to_see(
     normaliser: Normaliser, body: bytes | None, timestamp: int, code: RejectCode
 ) -> None:
-    item = rejected(normaliser, raw_record("hub88", body, PATH, timestamp=timestamp))
+    item = reject(normaliser, raw_record("hub88", body, PATH, timestamp=timestamp))
     assert (item.code, item.record_index) == (code, None)
 
 
@@ -369,7 +369,7 @@ def test_what_the_schema_cannot_hold_is_rejected_not_raised() -> None:
     def encode(_: WalletTransaction) -> bytes:
         raise Rejected(RejectCode.BAD_CONTRACT, "does not fit")
 
-    item = rejected(Normaliser(DIALECTS, {}, encode), raw_record("hub88", BET, PATH))
+    item = reject(Normaliser(DIALECTS, {}, encode), raw_record("hub88", BET, PATH))
     assert (item.code, item.record_index) == (RejectCode.BAD_CONTRACT, 0)
 
 
@@ -422,7 +422,7 @@ def market_draft(**changes: Any) -> MarketDraft:
     return MarketDraft(**(fields | changes))
 
 
-def reported(item: Any) -> AcceptedEvent:
+def accept_event(item: Any) -> AcceptedEvent:
     assert isinstance(item, AcceptedEvent), item
     return item
 
@@ -433,7 +433,7 @@ def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
         draft(legs=[Leg(Kind.PLAYER_STATE)]),
         headers={"brand": "acme", "region": "mt"},
     )
-    noted, booked = reported(items[0]), items[1]
+    noted, booked = accept_event(items[0]), items[1]
     assert isinstance(booked, AcceptedTransaction)
     assert (noted.topic, noted.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
     assert codec.decoder(PlayerEvent)(noted.value) == noted.event
@@ -456,7 +456,7 @@ def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
 
 
 def test_a_feeds_settlement_goes_to_its_match() -> None:
-    noted = reported(echo(market_draft())[0])
+    noted = accept_event(echo(market_draft())[0])
     assert (noted.topic, noted.key) == (SETTLEMENTS, b"sr:match:1")
     assert codec.decoder(MarketSettlement)(noted.value) == noted.event
     assert noted.clamped  # the feed's clock is ahead of the broker's
@@ -481,7 +481,7 @@ def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_anot
         market_draft(result="0", certainty="1"),
         *(market_draft(**other) for other in others),
     ]
-    ids = [reported(item).event.event_id for item in echo(*settlements)]
+    ids = [accept_event(item).event.event_id for item in echo(*settlements)]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 1 + len(others)
 
@@ -495,7 +495,7 @@ def test_the_parts_of_a_settlements_id_cannot_run_into_each_other() -> None:
 def test_a_cancel_takes_back_money_and_repeats_what_is_none() -> None:
     plain = echo(player_draft(), draft())
     noted, cancel = echo(player_draft(), draft(), headers={"cancel": "provider.echo.raw.v1-3@7"})
-    assert reported(noted).event.event_id == reported(plain[0]).event.event_id
+    assert accept_event(noted).event.event_id == accept_event(plain[0]).event.event_id
     assert isinstance(cancel, AcceptedTransaction)
     assert cancel.transaction.provider_tx_id == "provider.echo.raw.v1-3@7#1"
 
@@ -523,9 +523,9 @@ class Broken(Echo):
 
 def test_a_mistake_in_a_dialect_stops_no_other_record_and_betrays_nothing() -> None:
     normaliser = Normaliser(by_provider([Broken(), Hub88()]), {})
-    item = rejected(normaliser, raw_record("broken", "secret"))
+    item = reject(normaliser, raw_record("broken", "secret"))
     assert (item.code, item.record_index) == (RejectCode.DIALECT_FAILED, None)
     assert "the dialect of broken failed" in item.detail
     assert "KeyError in read" in item.detail
     assert "secret" not in item.detail
-    accepted(normaliser, raw_record("hub88", BET, PATH))
+    accept(normaliser, raw_record("hub88", BET, PATH))
