@@ -22,7 +22,7 @@ REDRIVE_OF: Final = "redrive-of"
 """The dead letter's source, `<topic>-<partition>@<offset>`: the record holds its bytes once
 more."""
 REDRIVE_COUNT: Final = "redrive-count"
-"""1 for the first redrive of a record; a redrive of a redriven record counts on."""
+"""1 for the first redrive of a record; each further redrive adds 1."""
 DROP_OF: Final = "drop-of"
 """The source of a dead letter that was dropped; the record is a mark in the log and holds nothing
 else."""
