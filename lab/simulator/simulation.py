@@ -20,8 +20,8 @@ from lab.simulator.tables import Server
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE, SimulatedWorker, SimulationEnvironment
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS, UNRESOLVED, raw_topic
-from streams.normalise.mapping.cancel import CANCEL_HEADER
 from streams.normalise.mapping.normaliser import Normaliser
+from streams.normalise.mapping.operator_marks import CANCEL_HEADER
 from streams.providers.adyen import Adyen
 from streams.providers.house import House
 from streams.providers.hub88 import Hub88

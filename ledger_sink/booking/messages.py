@@ -37,7 +37,6 @@ _PLAYER_MESSAGES: Final[dict[str, str]] = {
     Outcome.REFUSED_REFERENCE: "This could not be done for the bet that it belongs to.",
     Outcome.TOMBSTONED: "This was taken back and no money was moved.",
     Outcome.CANCELLED: "This was cancelled and no money was moved.",
-    Outcome.PARKED: "This is being checked.",
     Outcome.UNRESOLVED: "This is being checked by our staff.",
     Outcome.INFORMATIONAL: "Noted.",
 }

@@ -28,7 +28,13 @@ from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
 from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
-from runtime.dead_letters.letters import CaseFilter, CaseState, DeadLetterCase, group_cases
+from runtime.dead_letters.letters import (
+    CaseFilter,
+    CaseState,
+    DeadLetterCase,
+    DeadLetterGroup,
+    group_cases,
+)
 from runtime.dead_letters.redrive import Redriver, RedriveResult, RedriveStatus
 from schemas.errors import UsageError
 from schemas.events import DeadLetter
@@ -53,87 +59,62 @@ def list_command(
     states: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Dead letters by source topic and code, most open ones first."""
+    """List dead letters by source topic and code, most open ones first."""
     runtime = _runtime()
-    choice = parse_filter(runtime, codes, topics, sources, player)
+    wanted = parse_filter(runtime, codes, topics, sources, player)
     if states:
-        choice = msgspec.structs.replace(
-            choice, states=frozenset(CaseState(state.upper()) for state in states)
-        )
-    found = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    groups = group_cases(case for case in found.cases if choice.matches(case))
+        only = frozenset(CaseState(state.upper()) for state in states)
+        wanted = msgspec.structs.replace(wanted, states=only)
+    snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
+    groups = group_cases(case for case in snapshot.cases if wanted.matches(case))
     if as_json:
         click.echo(msgspec.json.encode(groups))
         return
-    columns = (
-        "topic",
-        "code",
-        "open",
-        "redriven",
-        "dropped",
-        "first (UTC)",
-        "last (UTC)",
-        "sample",
-    )
-    table = screen.table(*columns, whole=("sample",), box=None, pad_edge=False)
-    for group in groups:
-        table.add_row(
-            group.topic,
-            Text(group.code, "red" if group.open else ""),
-            str(group.open),
-            str(group.redriven),
-            str(group.dropped),
-            format_time(group.first_at),
-            format_time(group.last_at),
-            group.sample,
-        )
-    if groups:
-        screen.show(table)
-    waiting = sum(jam.waiting for jam in found.holds)
-    behind = (
-        f"; {waiting} records wait behind {len(found.holds)} of them: see `pitboss dlt parked`"
-        if waiting
-        else ""
-    )
-    _say(f"{sum(group.open for group in groups)} open{behind}")
-    if found.foreign_records:
-        _say(
-            f"warning: {found.foreign_records} records on dead letter topics are no dead letters of ours"
-        )
+    _show_groups(groups)
+    behind = ""
+    if waiting := sum(hold.waiting for hold in snapshot.holds):
+        letters = len(snapshot.holds)
+        behind = f"; {waiting} records wait behind {letters} of them: see `pitboss dlt parked`"
+    _note(f"{sum(group.open for group in groups)} open{behind}")
+    if snapshot.foreign_records:
+        count = snapshot.foreign_records
+        _note(f"warning: {count} records on dead letter topics are not dead letters of ours")
 
 
 @dlt.command()
-@click.argument("place", metavar="TOPIC-PART@OFFSET")
-@click.option("--reveal-secrets", is_flag=True, help="Do not blot out passwords and tokens.")
+@click.argument("place", metavar="TOPIC-PARTITION@OFFSET")
+@click.option("--reveal-secrets", is_flag=True, help="Show passwords and tokens as they are.")
 @click.option(
     "--raw", is_flag=True, help="The original bytes and nothing else; needs --reveal-secrets."
 )
 @json_option
 def show(*, place: str, reveal_secrets: bool, raw: bool, as_json: bool) -> None:
-    """One dead letter, by its source record's place or its own: bytes, headers, reason, and what
-    was done.
+    """Show one dead letter, by the position of its source record or its own.
+
+    Shows its bytes, headers and reason, and what was done about it.
     """
     if raw and not reveal_secrets:
         raise UsageError(
-            "--raw gives every byte as it was received, secrets included: say --reveal-secrets as well"
+            "--raw gives every byte as it was received, secrets included: "
+            "give --reveal-secrets as well"
         )
     runtime = _runtime()
     wanted = parse_source(runtime, place)
-    found = asyncio.run(
+    snapshot = asyncio.run(
         dead_letters.load_snapshot(
             runtime, lambda letter: letter.source == wanted or is_on_dead_letter_topic(wanted)
         )
     )
-    case = find_case(found.cases, wanted)
+    case = find_case(snapshot.cases, wanted)
     if raw:
         if case.letter.value is None:
-            raise UsageError(
-                f"the dead letter holds no bytes: they are at {format_position(case.source)}"
-            )
+            place = format_position(case.source)
+            raise UsageError(f"the dead letter holds no bytes: they are at {place}")
         click.get_binary_stream("stdout").write(case.letter.value)
         return
     secrets = [] if reveal_secrets else _known_secrets()
-    view = case_view(case, found.waiting.get(case.source, 0), secrets, is_revealing=reveal_secrets)
+    waiting = snapshot.waiting.get(case.source, 0)
+    view = case_view(case, waiting, secrets, is_revealing=reveal_secrets)
     if as_json:
         click.echo(msgspec.json.encode(view))
         return
@@ -164,17 +145,13 @@ def redrive(
     if force and not sources:
         raise UsageError("--force is for single records: name them with --source")
     runtime = _runtime()
-    choice = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
+    wanted = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
     async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.redrive(cases, force=force, dry_run=dry_run)
 
-    _tell(
-        context,
-        asyncio.run(_do(runtime, choice, actor, reason, carry_out)),
-        "redriven",
-        as_json=as_json,
-    )
+    results = asyncio.run(_act(runtime, wanted, actor, reason, carry_out))
+    _report(context, results, "redriven", as_json=as_json)
 
 
 @dlt.command()
@@ -195,32 +172,28 @@ def drop(
 ) -> None:
     """Give dead letters up. They stay where they are, and what waits behind them goes on."""
     runtime = _runtime()
-    choice = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
+    wanted = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 
     async def carry_out(redriver: Redriver, cases: Sequence[DeadLetterCase]) -> list[RedriveResult]:
         return await redriver.drop(cases, dry_run=dry_run)
 
-    _tell(
-        context,
-        asyncio.run(_do(runtime, choice, actor, reason, carry_out)),
-        "dropped",
-        as_json=as_json,
-    )
+    results = asyncio.run(_act(runtime, wanted, actor, reason, carry_out))
+    _report(context, results, "dropped", as_json=as_json)
 
 
-@dlt.command()
+@dlt.command("parked")
 @click.option("--player", help="Only this player's.")
 @json_option
-def parked(*, player: str | None, as_json: bool) -> None:
-    """Whose records wait behind which dead letter, longest first."""
-    jams = asyncio.run(dead_letters.open_holds(_runtime()))
-    jams = [jam for jam in jams if player is None or jam.key == player.encode()]
+def list_parked(*, player: str | None, as_json: bool) -> None:
+    """List the players whose records wait behind a dead letter, longest first."""
+    holds = asyncio.run(dead_letters.open_holds(_runtime()))
+    holds = [hold for hold in holds if player is None or hold.key == player.encode()]
     if as_json:
-        click.echo(msgspec.json.encode([hold_view(jam) for jam in jams]))
+        click.echo(msgspec.json.encode([hold_view(hold) for hold in holds]))
         return
     columns = ("player", "waits for", "code", "since (UTC)", "waiting", "bytes", "")
     table = screen.table(*columns, whole=("waits for",), box=None, pad_edge=False)
-    for view in map(hold_view, jams):
+    for view in map(hold_view, holds):
         table.add_row(
             view["player"],
             view["waits_for"],
@@ -230,9 +203,9 @@ def parked(*, player: str | None, as_json: bool) -> None:
             str(view["waiting_bytes"]),
             "full" if view["is_full"] else "",
         )
-    if jams:
+    if holds:
         screen.show(table)
-    _say(f"{sum(jam.waiting for jam in jams)} records of {len(jams)} players wait")
+    _note(f"{sum(hold.waiting for hold in holds)} records of {len(holds)} players wait")
 
 
 @dlt.command("history")
@@ -246,11 +219,11 @@ def history(
     player: str | None,
     as_json: bool,
 ) -> None:
-    """Every redrive and drop: who, when, why, and where it went."""
+    """List every redrive and drop: who, when, why, and where it went."""
     runtime = _runtime()
-    choice = parse_filter(runtime, codes, topics, sources, player)
-    found = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    actions = [action for case in found.cases if choice.matches(case) for action in case.actions]
+    wanted = parse_filter(runtime, codes, topics, sources, player)
+    snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
+    actions = [action for case in snapshot.cases if wanted.matches(case) for action in case.actions]
     views = [action_view(action) for action in sorted(actions, key=lambda action: action.id)]
     if as_json:
         click.echo(msgspec.json.encode(views))
@@ -258,65 +231,93 @@ def history(
     columns = ("time (UTC)", "what", "source", "by", "why", "appended as")
     table = screen.table(*columns, whole=("source",), box=None, pad_edge=False)
     for view in views:
-        table.add_row(
-            format_time(view["at"]),
-            view["action"],
-            view["source"],
-            view["by"],
-            view["why"],
-            view["went_to"],
-        )
+        names = ("action", "source", "by", "why", "went_to")
+        table.add_row(format_time(view["at"]), *(view[name] for name in names))
     if views:
         screen.show(table)
 
 
-async def _do(
+def _show_groups(groups: Sequence[DeadLetterGroup]) -> None:
+    columns = (
+        "topic",
+        "code",
+        "open",
+        "redriven",
+        "dropped",
+        "first (UTC)",
+        "last (UTC)",
+        "sample",
+    )
+    table = screen.table(*columns, whole=("sample",), box=None, pad_edge=False)
+    for group in groups:
+        table.add_row(
+            group.topic,
+            Text(group.code, "red" if group.open else ""),
+            str(group.open),
+            str(group.redriven),
+            str(group.dropped),
+            format_time(group.first_at),
+            format_time(group.last_at),
+            group.sample,
+        )
+    if groups:
+        screen.show(table)
+
+
+async def _act(
     runtime: Runtime,
-    choice: CaseFilter,
+    wanted: CaseFilter,
     actor: str,
     reason: str,
     carry_out: Callable[[Redriver, Sequence[DeadLetterCase]], Awaitable[list[RedriveResult]]],
 ) -> list[RedriveResult]:
     check_audit_text("--by", actor, ACTOR_MAX)
     check_audit_text("--why", reason, REASON_MAX)
-    async with dead_letters.open_redriver(
-        runtime, actor, reason, lambda letter: _may_take(choice, letter)
-    ) as (found, redriver):
-        check_sources(found, choice)
-        return await carry_out(redriver, [case for case in found.cases if choice.matches(case)])
+
+    def may_match(letter: DeadLetter) -> bool:
+        return _may_match(wanted, letter)
+
+    async with dead_letters.open_redriver(runtime, actor, reason, may_match) as (
+        snapshot,
+        redriver,
+    ):
+        check_sources(snapshot, wanted)
+        return await carry_out(redriver, [case for case in snapshot.cases if wanted.matches(case)])
 
 
-def _may_take(choice: CaseFilter, letter: DeadLetter) -> bool:
-    """Whether a letter's bytes may be needed; its code and player may be those of another item of
-    its record.
+def _may_match(wanted: CaseFilter, letter: DeadLetter) -> bool:
+    """Return whether a letter's bytes may be needed.
+
+    Its code and player do not decide it: another item of its record may have those of the filter.
     """
-    return (not choice.sources or letter.source in choice.sources) and (
-        not choice.topics or letter.source.topic in choice.topics
+    return (not wanted.sources or letter.source in wanted.sources) and (
+        not wanted.topics or letter.source.topic in wanted.topics
     )
 
 
-def _tell(
-    context: click.Context, results: Sequence[RedriveResult], word: str, *, as_json: bool
+def _report(
+    context: click.Context, results: Sequence[RedriveResult], verb: str, *, as_json: bool
 ) -> None:
-    refused = [result for result in results if result.status is RedriveStatus.REFUSED]
+    counts = {
+        status: sum(result.status is status for result in results) for status in RedriveStatus
+    }
     if as_json:
         click.echo(msgspec.json.encode(results))
     else:
         for result in results:
-            to = "" if result.appended_at is None else f" → {format_position(result.appended_at)}"
-            behind = f", {result.waiting} records go on behind it" if result.waiting else ""
-            why = f": {result.detail}" if result.detail else ""
-            click.echo(
-                f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}"
-            )
-        counts = {
-            status: sum(result.status is status for result in results) for status in RedriveStatus
-        }
-        _say(
-            f"{counts[RedriveStatus.DONE]} {word}, {counts[RedriveStatus.PLANNED]} would be, {counts[RedriveStatus.SKIPPED]} skipped, "
-            f"{counts[RedriveStatus.REFUSED]} refused"
+            click.echo(_result_line(result))
+        _note(
+            f"{counts[RedriveStatus.DONE]} {verb}, {counts[RedriveStatus.PLANNED]} would be, "
+            f"{counts[RedriveStatus.SKIPPED]} skipped, {counts[RedriveStatus.REFUSED]} refused"
         )
-    context.exit(1 if refused else 0)
+    context.exit(1 if counts[RedriveStatus.REFUSED] else 0)
+
+
+def _result_line(result: RedriveResult) -> str:
+    to = "" if result.appended_at is None else f" → {format_position(result.appended_at)}"
+    behind = f", {result.waiting} records go on behind it" if result.waiting else ""
+    why = f": {result.detail}" if result.detail else ""
+    return f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}"
 
 
 def _known_secrets() -> list[str]:
@@ -327,5 +328,6 @@ def _runtime() -> Runtime:
     return resolve_runtime(read_settings())
 
 
-def _say(text: str) -> None:
+def _note(text: str) -> None:
+    """Print to standard error, beside the output."""
     click.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""How the commands of `pitboss dlt` are told which dead letters are meant."""
+"""The options by which the commands of `pitboss dlt` select dead letters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ STATES = click.Choice([state.value.lower() for state in CaseState])
 
 
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select dead letters to a command."""
     for option in (
         click.option("--player", help="Only of this player, by key or content."),
         click.option(
-            "--source", "sources", multiple=True, metavar="TOPIC-PART@OFFSET", help="This record."
+            "--source",
+            "sources",
+            multiple=True,
+            metavar="TOPIC-PARTITION@OFFSET",
+            help="This record.",
         ),
         click.option(
             "--topic", "topics", multiple=True, help="A source topic, or a provider's name."
@@ -35,6 +40,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def action_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that redrives or drops: which ones, who, why, and how."""
     for option in (
         json_option,
         click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
@@ -55,15 +61,19 @@ def parse_required_filter(
     *,
     is_all: bool,
 ) -> CaseFilter:
-    """Of what is open; what is named by its source is looked at whatever its state, to say so."""
+    """Return the filter of a command that acts: open cases, or cases that are named by source.
+
+    A case that is named by its source is included in any state, so that the command can report its
+    state. Raises UsageError where nothing is selected.
+    """
     if not (codes or topics or sources or player or is_all):
         raise UsageError(
             "say which: --code, --topic, --source, --player, or --all for every open one"
         )
-    choice = parse_filter(runtime, codes, topics, sources, player)
-    return (
-        choice if sources else msgspec.structs.replace(choice, states=frozenset({CaseState.OPEN}))
-    )
+    wanted = parse_filter(runtime, codes, topics, sources, player)
+    if sources:
+        return wanted
+    return msgspec.structs.replace(wanted, states=frozenset({CaseState.OPEN}))
 
 
 def parse_filter(
@@ -73,6 +83,7 @@ def parse_filter(
     sources: Sequence[str],
     player: str | None,
 ) -> CaseFilter:
+    """Return the filter of the options' values. Raises UsageError for a source of another form."""
     return CaseFilter(
         frozenset(code.upper() for code in codes),
         frozenset(_topic(runtime, name) for name in topics),
@@ -82,7 +93,10 @@ def parse_filter(
 
 
 def _topic(runtime: Runtime, name: str) -> str:
-    """A topic as on the broker, from its name with or without the namespace, or a provider's name."""
+    """Return a topic as on the broker.
+
+    The name may be with or without the namespace, or a provider's name.
+    """
     name = source_topic(name)
     if PROVIDER_NAME.fullmatch(name):
         name = raw_topic(name)
@@ -90,39 +104,50 @@ def _topic(runtime: Runtime, name: str) -> str:
 
 
 def parse_source(runtime: Runtime, text: str) -> Position:
-    place = parse_position(text)
-    if place is None:
-        raise UsageError(f"{text!r} is no place of a record: write <topic>-<partition>@<offset>")
-    topic = _topic(runtime, place.topic)
-    return Position(
-        dead_letter_topic(topic) if is_on_dead_letter_topic(place) else topic,
-        place.partition,
-        place.offset,
-    )
+    """Return the position that a text names, of a source record or of a dead letter.
+
+    Raises UsageError for a text of another form.
+    """
+    position = parse_position(text)
+    if position is None:
+        raise UsageError(
+            f"{text!r} is not the position of a record: write <topic>-<partition>@<offset>"
+        )
+    topic = _topic(runtime, position.topic)
+    if is_on_dead_letter_topic(position):
+        topic = dead_letter_topic(topic)
+    return Position(topic, position.partition, position.offset)
 
 
-def is_on_dead_letter_topic(place: Position) -> bool:
-    return source_topic(place.topic) != place.topic
+def is_on_dead_letter_topic(position: Position) -> bool:
+    """Return whether a position is that of a dead letter, not of a source record."""
+    return source_topic(position.topic) != position.topic
 
 
-def find_case(cases: Sequence[DeadLetterCase], place: Position) -> DeadLetterCase:
+def find_case(cases: Sequence[DeadLetterCase], position: Position) -> DeadLetterCase:
+    """Return the case of a source record or of a dead letter.
+
+    Raises UsageError if there is none.
+    """
     for case in cases:
-        if case.source == place or any(letter.position == place for letter in case.letters):
+        if case.source == position or any(one.position == position for one in case.letters):
             return case
     raise UsageError(
-        f"there is no dead letter of or at {format_position(place)}: see `pitboss dlt list`"
+        f"no dead letter of or at {format_position(position)}: see `pitboss dlt list`"
     )
 
 
-def check_sources(found: DeadLetterSnapshot, choice: CaseFilter) -> None:
-    known = {case.source for case in found.cases}
-    for source in choice.sources - known:
+def check_sources(snapshot: DeadLetterSnapshot, wanted: CaseFilter) -> None:
+    """Raise UsageError for a named source that has no dead letter."""
+    known = {case.source for case in snapshot.cases}
+    for source in wanted.sources - known:
         raise UsageError(
-            f"there is no dead letter of {format_position(source)}: see `pitboss dlt list`"
+            f"no dead letter of {format_position(source)}: see `pitboss dlt list`"
         )
 
 
 def check_audit_text(option: str, text: str, characters_max: int) -> None:
+    """Raise UsageError for a text that must not go on record: empty, long or not printable."""
     if not text.strip() or len(text) > characters_max or not text.isprintable():
         raise UsageError(
             f"{option} goes on record: give 1 to {characters_max} printable characters"

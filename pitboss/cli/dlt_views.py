@@ -1,4 +1,4 @@
-"""Dead letters as `pitboss dlt` shows them: nothing secret unless it is asked for by name."""
+"""Dead letters as `pitboss dlt` shows them: nothing secret without `--reveal-secrets`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from runtime.dead_letters.headers import format_position
-from runtime.dead_letters.letters import Action, DeadLetterCase
+from runtime.dead_letters.letters import Action, DeadLetterCase, Letter
 from runtime.dead_letters.park_store import OpenHold
 from schemas.events import DeadLetter
 from schemas.topics import provider_of
@@ -18,52 +18,57 @@ from streams.providers.registry import redact
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "http-query"}
 )
-"""Headers in which HTTP, and not a provider's own scheme, carries what lets somebody in."""
+"""Headers in which HTTP, and not a provider's own scheme, carries credentials."""
 
 
 def case_view(
     case: DeadLetterCase, waiting: int, secrets: Sequence[str], *, is_revealing: bool
 ) -> dict[str, Any]:
-    """Everything about a case.
+    """Return everything about a case.
 
-    The body is text where it can be, else base64; `secrets` are blotted out anywhere.
+    The body is text where it can be, else base64. Without `is_revealing`, `secrets` are blotted out
+    anywhere.
     """
     letter = case.letter
-    body = letter.value if is_revealing else _hidden(letter, secrets)
+    body = letter.value if is_revealing else _redact(letter, secrets)
+    text = None if body is None else _printable(body)
     return {
         "source": format_position(case.source),
         "state": case.state.value,
         "source_at": letter.source_timestamp,
         "waiting": waiting,
-        "letters": [
-            {
-                "place": format_position(one.position),
-                "item": one.letter.record_index,
-                "code": one.letter.code,
-                "detail": one.letter.detail,
-                "stage": one.letter.stage,
-                "code_version": one.letter.code_version,
-                "player": one.letter.player_id,
-            }
-            for one in case.letters
-        ],
+        "letters": [_letter_view(one) for one in case.letters],
         "key": None if letter.key is None else _text(letter.key),
         "headers": [
             [one.name, _header(one.name, one.value, is_revealing=is_revealing)]
             for one in letter.headers
         ],
-        "value": None if body is None else _printable(body),
-        "value_base64": None
-        if body is None or _printable(body) is not None
-        else base64.b64encode(body).decode(),
+        "value": text,
+        "value_base64": (
+            None if body is None or text is not None else base64.b64encode(body).decode()
+        ),
         "is_redacted": body != letter.value,
         "actions": [action_view(action) for action in case.actions],
     }
 
 
+def _letter_view(letter: Letter) -> dict[str, Any]:
+    content = letter.letter
+    return {
+        "place": format_position(letter.position),
+        "item": content.record_index,
+        "code": content.code,
+        "detail": content.detail,
+        "stage": content.stage,
+        "code_version": content.code_version,
+        "player": content.player_id,
+    }
+
+
 def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The view as lines for a person; a body that is no text in hex, with what is printable beside
-    it.
+    """Yield the view as labelled lines.
+
+    A body that is not text is shown in hex, with its printable bytes beside it.
     """
     yield "source", f"{view['source']}, appended {format_time(view['source_at'])}"
     yield "state", view["state"]
@@ -84,7 +89,7 @@ def case_lines(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def action_view(action: Action) -> dict[str, Any]:
-    """An action with its places as text."""
+    """Return an action with its positions as text."""
     went_to = "" if action.appended_at is None else format_position(action.appended_at)
     return {
         "id": action.id,
@@ -100,31 +105,29 @@ def action_view(action: Action) -> dict[str, Any]:
     }
 
 
-def hold_view(jam: OpenHold) -> dict[str, Any]:
-    """A player who waits; times in epoch ms."""
+def hold_view(hold: OpenHold) -> dict[str, Any]:
+    """Return a player whose records wait, with text for keys and positions; times in epoch ms."""
     return {
-        "player": _text(jam.key),
-        "topic": jam.topic,
-        "waits_for": f"{jam.topic}-{jam.partition}@{jam.waits_for}",
-        "code": jam.code,
-        "since": jam.since_ms,
-        "waiting": jam.waiting,
-        "waiting_bytes": jam.waiting_bytes,
-        "is_full": jam.full_from is not None,
-        "first_at": jam.first_ms,
-        "last_at": jam.last_ms,
+        "player": _text(hold.key),
+        "topic": hold.topic,
+        "waits_for": f"{hold.topic}-{hold.partition}@{hold.waits_for}",
+        "code": hold.code,
+        "since": hold.since_ms,
+        "waiting": hold.waiting,
+        "waiting_bytes": hold.waiting_bytes,
+        "is_full": hold.full_from is not None,
+        "first_at": hold.first_ms,
+        "last_at": hold.last_ms,
     }
 
 
 def format_time(epoch_ms: int) -> str:
-    """UTC to the second."""
+    """Format a time as UTC to the second."""
     return f"{datetime.fromtimestamp(epoch_ms // 1_000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _hidden(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
-    """The body as its provider's dialects redact it, and without any key that we hold, whatever
-    surrounds it.
-    """
+def _redact(letter: DeadLetter, secrets: Sequence[str]) -> bytes | None:
+    """Return the body as its provider's dialects redact it, and without any key that we hold."""
     try:
         body = redact(provider_of(letter.source.topic), letter.value)
     except ValueError:
@@ -146,7 +149,7 @@ def _text(raw: bytes) -> str:
 
 
 def _printable(raw: bytes) -> str | None:
-    """The bytes as text if nothing in them can disturb a terminal."""
+    """Return the bytes as text if nothing in them can disturb a terminal."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,4 @@
-"""Dead letters of an installation: read anew from their topics each time, beside what the database
-says was done.
-"""
+"""The dead letters of an installation and what was done about them, read anew each time."""
 
 from __future__ import annotations
 
@@ -29,9 +27,9 @@ APPLICATION = "pitboss.dlt"
 
 @dataclass
 class DeadLetterSnapshot:
-    """What there is.
+    """Every case and open hold of a namespace.
 
-    `strays` counts records on dead letter topics that are no dead letters of ours.
+    `foreign_records` counts records on dead letter topics that are not dead letters of ours.
     """
 
     cases: list[DeadLetterCase]
@@ -40,34 +38,32 @@ class DeadLetterSnapshot:
 
     @property
     def waiting(self) -> dict[Position, int]:
-        """The dead letters that hold others up, with how many."""
-        return {Position(b.topic, b.partition, b.waits_for): b.waiting for b in self.holds}
+        """How many records wait behind each dead letter that holds others up."""
+        return {
+            Position(hold.topic, hold.partition, hold.waits_for): hold.waiting
+            for hold in self.holds
+        }
 
 
 async def load_snapshot(
     runtime: Runtime, wants_bytes: Callable[[DeadLetter], bool]
 ) -> DeadLetterSnapshot:
-    """Every case of the namespace. The bytes of the others are let go, so that a million letters
-    fit into memory.
+    """Read every case of the namespace.
 
-    Raises Unavailable, and UsageError where the namespace was never provisioned.
+    Only the letters that `wants_bytes` selects keep their bytes, so that a million letters fit into
+    memory. Raises Unavailable, and UsageError where the namespace was never provisioned.
     """
-    letters, strays = await _read_letters(runtime, wants_bytes)
+    letters, foreign_records = await _read_letters(runtime, wants_bytes)
     actions = ActionStore(runtime.database_url, APPLICATION, role=Role.READER)
-    parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
-        return DeadLetterSnapshot(
-            collect_cases(letters, await actions.by_source(runtime.prefix)),
-            await parked.open_holds(runtime.prefix),
-            strays,
-        )
+        cases = collect_cases(letters, await actions.by_source(runtime.prefix))
     finally:
         await actions.close()
-        await parked.close()
+    return DeadLetterSnapshot(cases, await open_holds(runtime), foreign_records)
 
 
 async def open_holds(runtime: Runtime) -> list[OpenHold]:
-    """Whose records wait, longest first. Raises Unavailable, UsageError."""
+    """Return the players whose records wait, longest first. Raises Unavailable and UsageError."""
     parked = ParkStore(runtime.database_url, APPLICATION, role=Role.READER)
     try:
         return await parked.open_holds(runtime.prefix)
@@ -79,40 +75,42 @@ async def open_holds(runtime: Runtime) -> list[OpenHold]:
 async def open_redriver(
     runtime: Runtime, actor: str, reason: str, wants_bytes: Callable[[DeadLetter], bool]
 ) -> AsyncIterator[tuple[DeadLetterSnapshot, Redriver]]:
-    """What there is, and a redriver for it, while nobody else redrives or drops.
+    """Provide a snapshot and a redriver for it, while no other process redrives or drops.
 
-    Raises as `find` does.
+    Raises as `load_snapshot` does.
     """
+    servers = runtime.bootstrap_servers
     actions = ActionStore(runtime.database_url, APPLICATION)
     producer = BatchProducer(
-        ProducerSettings(runtime.bootstrap_servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX)
+        ProducerSettings(servers, APPLICATION, batch_bytes_max=APPEND_BYTES_MAX)
     )
 
     async def append(source: Position, outgoing: OutgoingRecord) -> Position:
         sent = await producer.send(
-            source.topic, outgoing.key, outgoing.value, outgoing.headers, partition=source.partition
+            source.topic,
+            outgoing.key,
+            outgoing.value,
+            outgoing.headers,
+            partition=source.partition,
         )
         return Position(source.topic, source.partition, sent.offset)
 
     async def read_source(source: Position) -> OutgoingRecord | None:
+        topic, partition, offset = source.topic, source.partition, source.offset
         try:
-            [record] = await read_records(
-                runtime.bootstrap_servers,
-                source.topic,
-                source.partition,
-                source.offset,
-                source.offset,
-                None,
-            )
+            [record] = await read_records(servers, topic, partition, offset, offset, None)
         except (UsageError, ValueError):  # deleted by its topic's retention, or by compaction
             return None
         return OutgoingRecord(record.key, record.value, list(record.headers))
 
     try:
         async with actions.exclusive_lock():
-            found = await load_snapshot(runtime, wants_bytes)
+            snapshot = await load_snapshot(runtime, wants_bytes)
             await producer.start()
-            yield found, Redriver(actions, append, read_source, actor, reason, found.waiting)
+            yield (
+                snapshot,
+                Redriver(actions, append, read_source, actor, reason, snapshot.waiting),
+            )
     finally:
         await producer.stop()
         await actions.close()
@@ -124,16 +122,17 @@ async def _read_letters(
     topics = await dead_letter_topics(runtime.bootstrap_servers, runtime.namespace)
     decode = codec.decoder(DeadLetter)
     letters: list[Letter] = []
-    strays = 0
+    foreign_records = 0
     if not topics:
-        return letters, strays
+        return letters, foreign_records
     async for record in read_topics(runtime.bootstrap_servers, topics):
         try:
             letter = decode(record.value)
         except Rejected:
-            strays += 1
+            foreign_records += 1
             continue
         if not wants_bytes(letter):
             letter = replace(letter, value=None, headers=[])
-        letters.append(Letter(Position(record.topic, record.partition, record.offset), letter))
-    return letters, strays
+        position = Position(record.topic, record.partition, record.offset)
+        letters.append(Letter(position, letter))
+    return letters, foreign_records

@@ -1,3 +1,1 @@
-"""What becomes of dead letters: read, redriven or dropped by a person, and what waits behind them
-meanwhile.
-"""
+"""Dead letters: how they are published, redriven or dropped, and what waits behind them."""

@@ -1,6 +1,4 @@
-"""The record of what people did with dead letters, in PostgreSQL: who, what, when, why, and where
-it was appended.
-"""
+"""The record of redrives and drops in PostgreSQL: who, what, when, why, and appended where."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from runtime.dead_letters.database import DeadLetterDatabase, statements
+from runtime.dead_letters.database import DeadLetterDatabase, escape_like, statements
 from runtime.dead_letters.letters import Action, DeadLetterCase
 from schemas.errors import Unavailable
 from schemas.events import Position
@@ -21,11 +19,10 @@ class ActionStore(DeadLetterDatabase):
     """
 
     async def by_source(self, prefix: str) -> dict[Position, list[Action]]:
-        """Every action on records of topics whose names begin so, by source, oldest first."""
-        escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+        """Return the actions on topics with this prefix, by source, oldest first."""
         async with self.transaction() as connection:
             cursor = await connection.execute(
-                statements("actions")["all"], {"prefix": escaped + "%"}
+                statements("actions")["all"], {"prefix": escape_like(prefix) + "%"}
             )
             rows = await cursor.fetchall()
         found: dict[Position, list[Action]] = {}
@@ -43,7 +40,7 @@ class ActionStore(DeadLetterDatabase):
         *,
         is_forced: bool,
     ) -> list[int]:
-        """Note what is going to be done, before it is; the ids in the order of the cases."""
+        """Note what is going to be done, before it is. Return the ids in the order of the cases."""
         parameters = {
             "action": action,
             "actor": actor,
@@ -59,30 +56,29 @@ class ActionStore(DeadLetterDatabase):
             return [row[0] for row in await cursor.fetchall()]
 
     async def complete(self, done: Sequence[tuple[int, Position | None]]) -> None:
-        """Note that it is done, and where the append went."""
+        """Note that actions are done, and where each append went."""
         parameters = {
             "ids": [number for number, _ in done],
-            "to_parts": [place and place.partition for _, place in done],
-            "to_offsets": [place and place.offset for _, place in done],
+            "to_parts": [position and position.partition for _, position in done],
+            "to_offsets": [position and position.offset for _, position in done],
         }
         async with self.transaction() as connection:
             await connection.execute(statements("actions")["complete"], parameters)
 
     @asynccontextmanager
     async def exclusive_lock(self) -> AsyncIterator[None]:
-        """Nobody else redrives or drops until the block is left.
+        """Keep every other process from redriving or dropping until the block is left.
 
-        Raises Unavailable where somebody does.
+        Raises Unavailable where another process does so already.
         """
         lock = DeadLetterDatabase(self._url, "pitboss.dlt.lock", silence_max_s=None)
         try:
             async with lock.transaction() as connection:
-                [(is_ours,)] = await (
-                    await connection.execute(statements("actions")["lock"])
-                ).fetchall()
+                cursor = await connection.execute(statements("actions")["lock"])
+                [(is_ours,)] = await cursor.fetchall()
                 if not is_ours:
                     raise Unavailable(
-                        "somebody else is redriving or dropping dead letters just now: try again"
+                        "another process is redriving or dropping dead letters just now: try again"
                     )
                 yield
         finally:
@@ -90,31 +86,8 @@ class ActionStore(DeadLetterDatabase):
 
 
 def _action(row: Sequence[Any]) -> Action:
-    (
-        number,
-        topic,
-        part,
-        offset,
-        action,
-        code,
-        actor,
-        reason,
-        is_forced,
-        asked_at,
-        is_done,
-        to_part,
-        to_offset,
-    ) = row
-    to = None if to_offset is None else Position(topic, to_part, to_offset)
-    return Action(
-        number,
-        Position(topic, part, offset),
-        action,
-        code,
-        actor,
-        reason,
-        is_forced,
-        asked_at,
-        is_done,
-        to,
-    )
+    """Return the action of a row, whose columns stand in the order of Action's fields."""
+    number, topic, partition, offset, *content, to_partition, to_offset = row
+    appended_at = None if to_offset is None else Position(topic, to_partition, to_offset)
+    fields: list[Any] = [number, Position(topic, partition, offset), *content, appended_at]
+    return Action(*fields)

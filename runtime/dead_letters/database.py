@@ -14,18 +14,24 @@ from runtime.postgres.statements import statements_of
 
 
 def statements(file: str) -> dict[str, LiteralString]:
-    """The named statements of this package's `sql/<file>.sql`."""
+    """Return the named statements of this package's `sql/<file>.sql`."""
     return statements_of("runtime.dead_letters", file)
 
 
-class _Letters(Database):
+def escape_like(text: str) -> str:
+    r"""Escape the wildcards of LIKE (`_`, `%`) and its escape character (`\`) in a text."""
+    return text.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+
+
+class _LetterDatabase(Database):
     owner = "the dead letters'"
 
 
 class DeadLetterDatabase(Service):
-    """One transaction after the other, whoever asks.
+    """One transaction after the other, over one connection.
 
-    Raises Unavailable while the database is away, and RightsMissing where it does not let us do it.
+    Raises Unavailable while the database is away, and RightsMissing where the role may not do what
+    is wanted.
     """
 
     def __init__(
@@ -40,21 +46,21 @@ class DeadLetterDatabase(Service):
         """Connect to nothing yet; see `runtime.postgres.database` for `silence_max_s`."""
         super().__init__(**kwargs)
         self._url = database_url
-        self._database = _Letters(
+        self._database = _LetterDatabase(
             database_url, application_name, role=role, silence_max_s=silence_max_s
         )
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        """A transaction that is committed at the end of the block.
+        """Open a transaction that is committed at the end of the block.
 
-        Raises UsageError where the tables are older.
+        Raises UsageError where the tables are older than this release.
         """
         return self._database.transaction()
 
     async def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         await self._database.close()
 
     async def on_stop(self) -> None:
-        """Give the connection back when the worker ends."""
+        """Close the connection when the worker ends."""
         await self.close()

@@ -1,6 +1,4 @@
-"""Dead letters as a person looks at them: by the record that they are of, with what was done about
-it. Pure.
-"""
+"""Dead letters by the record that they concern, with what was done about each: pure."""
 
 from __future__ import annotations
 
@@ -22,9 +20,9 @@ class CaseState(StrEnum):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """Who had what done and why; `asked_at` in epoch ms.
+    """One redrive or drop: who did it and why; `requested_at` in epoch ms.
 
-    Not `is_done`: it may or may not have come to the append.
+    Not `is_done`: the append may or may not have happened.
     """
 
     id: int
@@ -37,19 +35,18 @@ class Action(msgspec.Struct, frozen=True):
     requested_at: int
     is_done: bool
     appended_at: Position | None
-    """Where the bytes were appended, or the mark of a drop behind which others had waited."""
+    """Where the bytes were appended, or the mark of a drop behind which others waited."""
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A dead letter and its own place."""
+    """A dead letter and its own position."""
 
     position: Position
     letter: DeadLetter
 
 
 class DeadLetterCase(msgspec.Struct, frozen=True):
-    """A source record with its letters: one for the whole record, or one for each item that was
-    unusable.
+    """A source record with its letters: one for the whole record, or one for each unusable item.
 
     Where the items were too many for that, there is one for the whole record beside the first item
     of each code.
@@ -61,40 +58,40 @@ class DeadLetterCase(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> CaseState:
-        """What the last finished action made of it."""
-        for action in reversed(self.actions):
-            if action.is_done:
-                return CaseState.REDRIVEN if action.action == "REDRIVE" else CaseState.DROPPED
-        return CaseState.OPEN
+        """What the last finished action made of the case."""
+        last = self.last_done
+        if last is None:
+            return CaseState.OPEN
+        return CaseState.REDRIVEN if last.action == "REDRIVE" else CaseState.DROPPED
 
     @property
     def last_done(self) -> Action | None:
-        """The action that made its state."""
+        """The last finished action, which made the state."""
         return next((action for action in reversed(self.actions) if action.is_done), None)
 
     @property
     def letter(self) -> DeadLetter:
-        """The letter that holds the record's bytes, key and headers; where none does, the first."""
-        return next(
-            (one.letter for one in self.letters if one.letter.value is not None),
-            self.letters[0].letter,
-        )
+        """The letter that holds the record's bytes, key and headers; the first one if none does."""
+        letters = [one.letter for one in self.letters]
+        return next((letter for letter in letters if letter.value is not None), letters[0])
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Every reason, once, in the order of the items."""
+        """Every reject code, each once, in the order of the items."""
         return tuple(dict.fromkeys(letter.letter.code for letter in self.letters))
 
     def concerns(self, player: str) -> bool:
-        """Whether a letter names a player, or the key does."""
+        """Return whether a letter names a player, or the key does."""
         return self.letter.key == player.encode() or any(
             one.letter.player_id == player for one in self.letters
         )
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True):
-    """The cases of one source topic and code; times are the broker's, of the source records, in
-    epoch ms.
+    """The cases of one source topic, code and stage.
+
+    Times are the broker's, of the source records, in epoch ms. `sample` is the position of the
+    newest open case.
     """
 
     topic: str
@@ -110,7 +107,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True):
 
 
 class CaseFilter(msgspec.Struct, frozen=True):
-    """Which cases are meant: all that fit everything that is given. Topics as on the broker."""
+    """Which cases are meant: all that match everything that is given. Topics as on the broker."""
 
     codes: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
@@ -119,7 +116,7 @@ class CaseFilter(msgspec.Struct, frozen=True):
     states: frozenset[CaseState] = frozenset(CaseState)
 
     def matches(self, case: DeadLetterCase) -> bool:
-        """Whether a case is meant."""
+        """Return whether a case is meant."""
         return (
             (not self.codes or not self.codes.isdisjoint(case.codes))
             and (not self.topics or case.source.topic in self.topics)
@@ -132,16 +129,16 @@ class CaseFilter(msgspec.Struct, frozen=True):
 def collect_cases(
     letters: Iterable[Letter], actions: Mapping[Position, Sequence[Action]]
 ) -> list[DeadLetterCase]:
-    """The cases in the order of their source topics, partitions and offsets.
+    """Return the cases in the order of their source topics, partitions and offsets.
 
     A letter may be on its topic several times, since a batch is repeated after a crash: the newest
     copy counts.
     """
     found: dict[Position, dict[tuple[str, int], Letter]] = {}
     for letter in letters:
-        said = letter.letter
-        item = -1 if said.record_index is None else said.record_index
-        found.setdefault(said.source, {})[said.stage, item] = letter
+        content = letter.letter
+        item = -1 if content.record_index is None else content.record_index
+        found.setdefault(content.source, {})[content.stage, item] = letter
     return [
         DeadLetterCase(
             source, tuple(by_item[item] for item in sorted(by_item)), tuple(actions.get(source, ()))
@@ -151,7 +148,7 @@ def collect_cases(
 
 
 def group_cases(cases: Iterable[DeadLetterCase]) -> list[DeadLetterGroup]:
-    """The cases by topic and code, most first.
+    """Group cases by topic, code and stage, most open ones first.
 
     A case with items of several codes counts under each of them.
     """
@@ -168,22 +165,14 @@ def group_cases(cases: Iterable[DeadLetterCase]) -> list[DeadLetterGroup]:
 
 
 def source_topic(name: str) -> str:
-    """The topic whose records a name means: its own name, or that of its dead letters."""
+    """Return the topic of the source records: the name itself, without a dead letter suffix."""
     return name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
 def _group(topic: str, code: str, stage: str, cases: Sequence[DeadLetterCase]) -> DeadLetterGroup:
     times = [case.letter.source_timestamp for case in cases]
     states = [case.state for case in cases]
-    # Many records have one millisecond: the log's order tells which came last.
-    sample = max(
-        cases,
-        key=lambda case: (
-            case.state is CaseState.OPEN,
-            case.letter.source_timestamp,
-            case.source.offset,
-        ),
-    ).source
+    sample = max(cases, key=_open_and_new).source
     return DeadLetterGroup(
         topic,
         code,
@@ -198,5 +187,10 @@ def _group(topic: str, code: str, stage: str, cases: Sequence[DeadLetterCase]) -
     )
 
 
-def _order(place: Position) -> tuple[str, int, int]:
-    return place.topic, place.partition, place.offset
+def _open_and_new(case: DeadLetterCase) -> tuple[bool, int, int]:
+    # Many records have one millisecond: the log's order tells which came last.
+    return case.state is CaseState.OPEN, case.letter.source_timestamp, case.source.offset
+
+
+def _order(position: Position) -> tuple[str, int, int]:
+    return position.topic, position.partition, position.offset

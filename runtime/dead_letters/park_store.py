@@ -1,4 +1,4 @@
-"""Jams and waiting records in PostgreSQL; what is kept twice is there once."""
+"""Holds and waiting records in PostgreSQL; what is saved twice is there once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.dead_letters.database import DeadLetterDatabase, statements
+from runtime.dead_letters.database import DeadLetterDatabase, escape_like, statements
 from runtime.dead_letters.headers import HeaderList
 from runtime.dead_letters.key_holds import KeyHold
 from runtime.kafka.records import RawRecord
@@ -26,7 +26,7 @@ class ParkedRecord(msgspec.Struct, frozen=True):
 
 
 class OpenHold(msgspec.Struct, frozen=True):
-    """A key that waits, for a person to look at; times are epoch ms of the broker."""
+    """A key whose records wait, as shown to a person; times are epoch ms of the broker."""
 
     topic: str
     partition: int
@@ -48,31 +48,15 @@ class ParkStore(DeadLetterDatabase):
     """
 
     async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
-        """The jams that can concern a record at `from_offset` or later."""
+        """Return the holds that can concern a record at `from_offset` or later."""
         where = {"topic": topic, "part": partition, "from_offset": from_offset}
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["load"], where)
-            return [
-                KeyHold(
-                    key=row[0],
-                    from_offset=row[1],
-                    waits_for=row[2],
-                    moved_at=row[3],
-                    since_ms=row[4],
-                    code=row[5],
-                    until_offset=row[6],
-                    ended_by=row[7],
-                    full_from=row[8],
-                    waiting=row[9],
-                    waiting_bytes=row[10],
-                    last_parked=row[11],
-                )
-                for row in await cursor.fetchall()
-            ]
+            return [_hold(row) for row in await cursor.fetchall()]
 
-    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]:
-        """What waits in a jam, in the order of the raw partition."""
-        where = {"topic": topic, "part": partition, "jam_from": jam.from_offset}
+    async def waiting(self, topic: str, partition: int, hold: KeyHold) -> list[ParkedRecord]:
+        """Return what waits in a hold, in the order of the raw partition."""
+        where = {"topic": topic, "part": partition, "jam_from": hold.from_offset}
         async with self.transaction() as connection:
             cursor = await connection.execute(statements("parking")["waiting"], where, binary=True)
             return [
@@ -84,39 +68,39 @@ class ParkStore(DeadLetterDatabase):
         self,
         topic: str,
         partition: int,
-        jams: Iterable[KeyHold],
+        holds: Iterable[KeyHold],
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        """Write down what a stretch of a partition came to, in one transaction."""
+        """Write what a stretch of a partition came to, in one transaction."""
         where = {"topic": topic, "part": partition}
         sql = statements("parking")
         async with self.transaction() as connection:
-            for jam in jams:
-                await connection.execute(sql["keep_jam"], where | _row(jam))
+            for hold in holds:
+                await connection.execute(sql["save_hold"], where | msgspec.structs.asdict(hold))
             if parked:
                 await connection.execute(sql["park"], where | _columns(parked))
             if released:
                 await connection.execute(sql["release"], where | {"offsets": list(released)})
 
     async def open_holds(self, prefix: str) -> list[OpenHold]:
-        """What waits on the topics whose names begin so, longest first."""
-        escaped = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+        """Return the open holds on the topics whose names begin so, oldest first."""
         async with self.transaction() as connection:
             cursor = await connection.execute(
-                statements("parking")["open_jams"], {"prefix": escaped + "%"}
+                statements("parking")["open_holds"], {"prefix": escape_like(prefix) + "%"}
             )
             return [OpenHold(*row) for row in await cursor.fetchall()]
 
 
-def _row(jam: KeyHold) -> dict[str, Any]:
-    return msgspec.structs.asdict(jam)
+def _hold(row: Sequence[Any]) -> KeyHold:
+    """Return the hold of a row, whose columns stand in the order of KeyHold's fields."""
+    return KeyHold(*row)
 
 
 def _columns(parked: Sequence[tuple[KeyHold, RawRecord]]) -> dict[str, Any]:
     return {
         "offsets": [record.offset for _, record in parked],
-        "jams": [jam.from_offset for jam, _ in parked],
+        "holds": [hold.from_offset for hold, _ in parked],
         "timestamps": [record.timestamp for _, record in parked],
         "bodies": [record.value for _, record in parked],
         "headers": [msgspec.msgpack.encode(list(record.headers)) for _, record in parked],

@@ -1,10 +1,9 @@
-"""Redriving and dropping: a note of who and why first, then the append, then a note of where it
-went.
+"""Redriving and dropping: a note of who and why, then the append, then a note of where it went.
 
 What is appended is what was received: value, key and headers, on the partition that it came from,
-with headers of ours that say what it is. A crash between append and second note leaves a note that
-is not done, and the case open; redriving it once more appends it once more, which the identity of
-its events makes a repeat.
+with our headers that say what it is. A crash between the append and the second note leaves a note
+that is not done, and the case open; redriving it again appends it again, which the identity of its
+events makes a repeat.
 """
 
 from __future__ import annotations
@@ -38,11 +37,10 @@ CASES_AT_ONCE: Final = 200
 
 APPEND_BYTES_MAX: Final = 1_048_588
 """Of a batch, by Kafka's own default: a record that its connector could append must go through once
-more.
-"""
+more."""
 
 _RECORD_BYTES, _HEADER_BYTES = 100, 10
-"""What a batch of one record, and a header, have at most besides what is in them."""
+"""The most that a batch of one record, and a header, add to their content."""
 
 
 class RedriveStatus(StrEnum):
@@ -58,7 +56,7 @@ class RedriveStatus(StrEnum):
 
 
 class RedriveResult(msgspec.Struct, frozen=True):
-    """What became of one case; `waiting` counts the raw records of its player that go on behind it."""
+    """What became of one case; `waiting` counts the player's records that go on behind it."""
 
     source: Position
     codes: tuple[str, ...]
@@ -69,7 +67,7 @@ class RedriveResult(msgspec.Struct, frozen=True):
 
 
 class OutgoingRecord(msgspec.Struct, frozen=True):
-    """What is to be appended to the partition of its source."""
+    """A record to append to the partition of its source."""
 
     key: bytes | None
     value: bytes | None
@@ -77,20 +75,21 @@ class OutgoingRecord(msgspec.Struct, frozen=True):
 
 
 AppendRecord = Callable[[Position, OutgoingRecord], Awaitable[Position]]
-"""Appends to the partition of a source and tells the offset, once it is durable.
-
-Raises SendFailed.
-"""
+"""Appends to the partition of a source and returns the new position, once it is durable. Raises
+SendFailed."""
 
 ReadSource = Callable[[Position], Awaitable[OutgoingRecord | None]]
-"""The source record itself, where its topic still holds it."""
+"""Reads the source record itself; None where its topic does not hold it any more."""
+
+_Ready = tuple[DeadLetterCase, OutgoingRecord | None]
+"""A case to act on, with what to append for it."""
 
 
 @dataclass(frozen=True)
 class Redriver:
-    """One person's doing, for one reason.
+    """Redrives and drops on behalf of one actor, for one reason.
 
-    `waiting` counts what waits behind each dead letter that holds others up.
+    `waiting` counts the records behind each dead letter that holds others up.
     """
 
     actions: ActionStore
@@ -105,14 +104,14 @@ class Redriver:
     ) -> list[RedriveResult]:
         """Append the bytes of each open case once more; of others only by force.
 
-        Raises Unavailable, SendFailed.
+        Raises Unavailable and SendFailed.
         """
         results: list[RedriveResult] = []
-        ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
+        ready: list[_Ready] = []
         for case in cases:
-            why_not = None if force else _settled(case)
-            if why_not is not None:
-                results.append(self._result(case, RedriveStatus.SKIPPED, why_not))
+            skip_reason = None if force else _skip_reason(case)
+            if skip_reason is not None:
+                results.append(self._result(case, RedriveStatus.SKIPPED, skip_reason))
                 continue
             outgoing = await self._outgoing(case)
             if isinstance(outgoing, str):
@@ -124,75 +123,68 @@ class Redriver:
     async def drop(
         self, cases: Sequence[DeadLetterCase], *, dry_run: bool = False
     ) -> list[RedriveResult]:
-        """Give open cases up. Only where others wait behind one, the log has to be told. Raises as
-        `redrive` does.
+        """Give open cases up. A mark is appended to the log only where others wait behind one.
 
-        One that was dropped before anybody waited behind it is dropped once more if somebody does
-        by now.
+        One that was dropped before others began to wait behind it is dropped again. Raises as
+        `redrive` does.
         """
         results: list[RedriveResult] = []
-        ready: list[tuple[DeadLetterCase, OutgoingRecord | None]] = []
+        ready: list[_Ready] = []
         for case in cases:
             holds_up = case.source in self.waiting
-            why_not = _settled(case)
-            if why_not is not None and not (holds_up and _dropped_in_silence(case)):
-                results.append(self._result(case, RedriveStatus.SKIPPED, why_not))
+            skip_reason = _skip_reason(case)
+            if skip_reason is not None and not (holds_up and _was_dropped_without_mark(case)):
+                results.append(self._result(case, RedriveStatus.SKIPPED, skip_reason))
             elif holds_up:
-                mark = OutgoingRecord(
-                    case.letter.key, DROP_MARK, drop_headers(case.source, self.actor, self.reason)
-                )
-                ready.append((case, mark))
+                headers = drop_headers(case.source, self.actor, self.reason)
+                ready.append((case, OutgoingRecord(case.letter.key, DROP_MARK, headers)))
             else:
                 ready.append((case, None))
         return results + await self._carry_out("DROP", ready, force=False, dry_run=dry_run)
 
     async def _carry_out(
-        self,
-        action: str,
-        ready: Sequence[tuple[DeadLetterCase, OutgoingRecord | None]],
-        *,
-        force: bool,
-        dry_run: bool,
+        self, action: str, ready: Sequence[_Ready], *, force: bool, dry_run: bool
     ) -> list[RedriveResult]:
         if dry_run:
             return [self._result(case, RedriveStatus.PLANNED, "") for case, _ in ready]
-        results = []
+        results: list[RedriveResult] = []
         for first in range(0, len(ready), CASES_AT_ONCE):
-            chunk = ready[first : first + CASES_AT_ONCE]
-            cases = [case for case, _ in chunk]
-            numbers = await self.actions.begin(
-                cases, action, self.actor, self.reason, is_forced=force
+            results += await self._note_and_append(
+                action, ready[first : first + CASES_AT_ONCE], force=force
             )
-            done: dict[int, Position | None] = {}
-            lanes: dict[
-                tuple[str, int], list[tuple[int, DeadLetterCase, OutgoingRecord | None]]
-            ] = {}
-            for number, (case, outgoing) in zip(numbers, chunk, strict=True):
-                lanes.setdefault((case.source.topic, case.source.partition), []).append(
-                    (number, case, outgoing)
-                )
-            try:
-                await asyncio.gather(
-                    *[self._append_in_order(lane, done) for lane in lanes.values()]
-                )
-            finally:
-                await self.actions.complete(list(done.items()))
-            results += [
-                self._result(case, RedriveStatus.DONE, "", done[number])
-                for number, case in zip(numbers, cases, strict=True)
-            ]
         return results
 
+    async def _note_and_append(
+        self, action: str, ready: Sequence[_Ready], *, force: bool
+    ) -> list[RedriveResult]:
+        cases = [case for case, _ in ready]
+        numbers = await self.actions.begin(cases, action, self.actor, self.reason, is_forced=force)
+        appended: dict[int, Position | None] = {}
+        by_partition: dict[tuple[str, int], list[tuple[int, _Ready]]] = {}
+        for number, one in zip(numbers, ready, strict=True):
+            source = one[0].source
+            by_partition.setdefault((source.topic, source.partition), []).append((number, one))
+        try:
+            await asyncio.gather(
+                *[self._append_in_order(members, appended) for members in by_partition.values()]
+            )
+        finally:
+            await self.actions.complete(list(appended.items()))
+        return [
+            self._result(case, RedriveStatus.DONE, "", appended[number])
+            for number, case in zip(numbers, cases, strict=True)
+        ]
+
     async def _append_in_order(
-        self,
-        lane: Sequence[tuple[int, DeadLetterCase, OutgoingRecord | None]],
-        done: dict[int, Position | None],
+        self, members: Sequence[tuple[int, _Ready]], appended: dict[int, Position | None]
     ) -> None:
-        for number, case, outgoing in lane:
-            done[number] = None if outgoing is None else await self.append(case.source, outgoing)
+        for number, (case, outgoing) in members:
+            appended[number] = (
+                None if outgoing is None else await self.append(case.source, outgoing)
+            )
 
     async def _outgoing(self, case: DeadLetterCase) -> OutgoingRecord | str:
-        """What to append, or why nothing can be."""
+        """Return what to append, or why nothing can be appended."""
         letter = case.letter
         original = OutgoingRecord(
             letter.key, letter.value, [(one.name, one.value) for one in letter.headers]
@@ -210,16 +202,21 @@ class Redriver:
         outgoing: OutgoingRecord | str = OutgoingRecord(original.key, original.value, headers)
         if not _is_raw(case.source.topic):
             outgoing = self._event(case, original.key, original.value, headers)
-        # Found out while the others are appended, it would leave them without their second note.
+        # Checked here: an error while the others are appended would leave them without their second
+        # note.
         if not isinstance(outgoing, str) and (size := _size(outgoing)) > APPEND_BYTES_MAX:
-            return f"a redrive of it has {size:,} bytes, and no batch holds more than {APPEND_BYTES_MAX:,}"
+            return (
+                f"a redrive of it has {size:,} bytes, and no batch holds more than "
+                f"{APPEND_BYTES_MAX:,}"
+            )
         return outgoing
 
     def _event(
         self, case: DeadLetterCase, key: bytes | None, value: bytes, headers: HeaderList
     ) -> OutgoingRecord | str:
-        """A record of our own topics, if it can be read by now; a decision says of itself that it
-        comes late.
+        """Return a record of our own topics, if this release can read it, or why it cannot.
+
+        A decision gets a cause that says that it comes late.
         """
         try:
             event = codec.decoder(WalletTransaction)(value)
@@ -233,13 +230,12 @@ class Redriver:
     def _result(
         self, case: DeadLetterCase, status: RedriveStatus, detail: str, at: Position | None = None
     ) -> RedriveResult:
-        return RedriveResult(
-            case.source, case.codes, status, detail, at, self.waiting.get(case.source, 0)
-        )
+        waiting = self.waiting.get(case.source, 0)
+        return RedriveResult(case.source, case.codes, status, detail, at, waiting)
 
 
-def _settled(case: DeadLetterCase) -> str | None:
-    """Why nothing is to be done about a case that is not open."""
+def _skip_reason(case: DeadLetterCase) -> str | None:
+    """Return why nothing is to be done about a case that is not open."""
     last = case.last_done
     if case.state is CaseState.OPEN or last is None:
         return None
@@ -247,9 +243,10 @@ def _settled(case: DeadLetterCase) -> str | None:
     return f"{case.state.value.lower()} by {last.actor} before{to}: {last.reason}"
 
 
-def _dropped_in_silence(case: DeadLetterCase) -> bool:
-    """Whether it was dropped and the log was not told: its letter is durable a moment before a jam
-    waits for it.
+def _was_dropped_without_mark(case: DeadLetterCase) -> bool:
+    """Return whether a case was dropped and the log holds no mark of it.
+
+    A letter is durable a moment before a hold waits for it, so it can be dropped in between.
     """
     last = case.last_done
     return last is not None and case.state is CaseState.DROPPED and last.appended_at is None

@@ -1,0 +1,1 @@
+"""The normaliser: raw records of providers to events of the log."""

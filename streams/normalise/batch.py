@@ -1,17 +1,16 @@
-"""What a batch of raw records came to, sorted by where it goes: events by topic, signals, dead
-letters, counts.
-"""
+"""What a batch of raw records came to: events by topic, signals, dead letters, counts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from runtime.dead_letters.sink import Rejection
 from runtime.kafka.producer import OutRecord
 from runtime.kafka.records import RawRecord
 from schemas import codec
+from schemas.errors import RejectCode
 from schemas.events import (
     MarketSettlement,
     PlayerEvent,
@@ -20,7 +19,6 @@ from schemas.events import (
     WalletTransaction,
 )
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.mapping.cap_rejections import cap_rejections
 from streams.normalise.mapping.normaliser import (
     AcceptedEvent,
     AcceptedTransaction,
@@ -34,13 +32,16 @@ from streams.providers.routing import Fallback
 OUTPUT_TOPICS: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SIGNALS)
 """Every topic that the normaliser writes to besides the dead letter topics."""
 
+ITEM_LETTERS_MAX: Final = 16
+"""Dead letters of one record: more than providers put into one notice, and few enough to look at
+one by one."""
+
+_INDEXES_SHOWN: Final = 5
 _STALE: Final = SignatureVerdict.STALE.value
 
 
 class FallbackUsed(NamedTuple):
-    """An item that another version than the expected one could read, with the record that it stands
-    in.
-    """
+    """An item that only another version than the expected one could read, with its record."""
 
     record: RawRecord
     provider: str
@@ -49,8 +50,9 @@ class FallbackUsed(NamedTuple):
 
 
 class NormalisedBatch:
-    """Filled in the order of the log with what a batch of one raw topic came to; sent, and counted
-    once durable.
+    """What a batch of one raw topic came to, in the order of the log.
+
+    It is sent, and counted after it is durable.
     """
 
     def __init__(self, provider: str) -> None:
@@ -64,37 +66,33 @@ class NormalisedBatch:
         self._clamped = 0
         self._records = 0
 
-    def add_results(self, read: Iterable[tuple[RawRecord, list[ItemResult]]]) -> None:
-        """Sort the items of each record.
-
-        Few events are remarkable, so the others must not pay for it.
-        """
+    def add_results(self, results: Iterable[tuple[RawRecord, list[ItemResult]]]) -> None:
+        """Sort the items of each record by where they go."""
         sinks = {topic: events.append for topic, events in self.outgoing.items()}
         add_version = self._versions.append
         rejected: list[RejectedItem] = []
-        for record, items in read:
+        for record, items in results:
             self._records += 1
             for item in items:
-                said: WalletTransaction | PlayerEvent | MarketSettlement
+                event: WalletTransaction | PlayerEvent | MarketSettlement
                 if isinstance(item, AcceptedTransaction):
-                    said = item.transaction
+                    event = item.transaction
                 elif isinstance(item, AcceptedEvent):
-                    said = item.event
+                    event = item.event
                 else:
                     rejected.append(item)
                     continue
                 sinks[item.topic]((item.key, item.value, (), None))
-                add_version(said.provider_version)
-                if item.clamped or item.fallback is not None or said.signature == _STALE:
-                    self._remark(record, item)
+                add_version(event.provider_version)
+                # Few events are remarkable, so the others must not pay for it.
+                if item.clamped or item.fallback is not None or event.signature == _STALE:
+                    self._note(record, item)
             if rejected:
-                self._bury(record, rejected)
+                self._reject(record, rejected)
                 rejected = []
 
     def extend(self, later: NormalisedBatch) -> None:
-        """Put what a later piece of the batch came to behind what is here; the piece stays as it
-        is.
-        """
+        """Add what a later piece of the batch came to; the piece stays as it is."""
         for topic, events in later.outgoing.items():
             if events:
                 self.outgoing[topic] += events
@@ -106,20 +104,33 @@ class NormalisedBatch:
         self._records += later._records
 
     def __len__(self) -> int:
-        """How many records were sorted into it."""
+        """Return how many records were added."""
         return self._records
 
-    def _bury(self, record: RawRecord, rejected: list[RejectedItem]) -> None:
+    def count_into(self, stats: NormaliseStats) -> None:
+        """Add what is in here to a worker's counts."""
+        provider = self._provider
+        versions, sent = Counter(self._versions), self.outgoing.items()
+        stats.records += self._records
+        stats.clamped += self._clamped
+        stats.versions.update({(provider, version): count for version, count in versions.items()})
+        stats.sent.update({topic: len(events) for topic, events in sent if events})
+        stats.rejected.update(self._rejected)
+        stats.fallbacks.update(
+            (provider, used.fallback.expected, used.fallback.used) for used in self.fallbacks
+        )
+
+    def _reject(self, record: RawRecord, rejected: list[RejectedItem]) -> None:
         self._rejected.update(item.code for item in rejected)
-        whole, few = cap_rejections(rejected)
-        for item in few if whole is None else (whole, *few):
+        summary, kept = cap_rejections(rejected)
+        for item in kept if summary is None else (summary, *kept):
             self.rejections.append(
                 Rejection(record, item.code, item.detail, item.record_index, item.player_id)
             )
-        for item in few:
+        for item in kept:
             self._signal(record, item)
 
-    def _remark(self, record: RawRecord, item: AcceptedTransaction | AcceptedEvent) -> None:
+    def _note(self, record: RawRecord, item: AcceptedTransaction | AcceptedEvent) -> None:
         self._clamped += item.clamped
         if item.fallback is not None:
             self.fallbacks.append(FallbackUsed(record, self._provider, item.fallback, item))
@@ -128,20 +139,35 @@ class NormalisedBatch:
     def _signal(self, record: RawRecord, item: ItemResult) -> None:
         signal = signal_for(record, item)
         if signal is not None:
-            self.outgoing[SIGNALS].append(
-                (signal_key(signal), codec.encoder(RiskSignal)(signal), (), None)
-            )
+            value = codec.encoder(RiskSignal)(signal)
+            self.outgoing[SIGNALS].append((signal_key(signal), value, (), None))
 
-    def count_into(self, stats: NormaliseStats) -> None:
-        """Add what is in here to a worker's counts."""
-        provider = self._provider
-        stats.records += self._records
-        stats.clamped += self._clamped
-        stats.versions.update(
-            {(provider, version): times for version, times in Counter(self._versions).items()}
-        )
-        stats.sent.update({topic: len(events) for topic, events in self.outgoing.items() if events})
-        stats.rejected.update(self._rejected)
-        stats.fallbacks.update(
-            (provider, fell.fallback.expected, fell.fallback.used) for fell in self.fallbacks
-        )
+
+def cap_rejections(
+    rejected: Sequence[RejectedItem],
+) -> tuple[RejectedItem | None, Sequence[RejectedItem]]:
+    """Bound the dead letters of one record: what is received must not grow on its way to the disk.
+
+    Returns a summary of the whole record, if it needs one, and the items that get a letter of their
+    own. Up to `ITEM_LETTERS_MAX` items each get a letter. Of more, the summary counts them, under
+    the most frequent code; and the first item of each code gets a letter, so that the record is
+    found by any of its codes. A megabyte can hold 33,330 items, and needs no signature to have them
+    rejected.
+    """
+    if len(rejected) <= ITEM_LETTERS_MAX:
+        return None, rejected
+    by_code: dict[RejectCode, list[RejectedItem]] = {}
+    for item in rejected:
+        by_code.setdefault(item.code, []).append(item)
+    most = max(by_code, key=lambda code: len(by_code[code]))
+    counts = "; ".join(
+        f"{len(items):,} {code} ({_indexes(items)})" for code, items in by_code.items()
+    )
+    detail = f"{len(rejected):,} items cannot be used, too many for a dead letter each: {counts}"
+    return RejectedItem(most, detail, None, None), [items[0] for items in by_code.values()]
+
+
+def _indexes(items: Sequence[RejectedItem]) -> str:
+    shown = ", ".join(str(item.record_index) for item in items[:_INDEXES_SHOWN])
+    more = "" if len(items) <= _INDEXES_SHOWN else ", …"
+    return f"item{'s' if len(items) > 1 else ''} {shown}{more}"

@@ -1,5 +1,6 @@
-"""The normaliser's agent: batches of raw records in, events and dead letters out. It decides
-nothing.
+"""The normaliser's agent: batches of raw records in, events and dead letters out.
+
+It decides nothing.
 
 The events of a batch are acknowledged first, what begins to wait behind a dead letter is committed
 next, its dead letters after that, then what waits no more, and only then is the batch done. A crash
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
@@ -23,59 +24,52 @@ from runtime.kafka.app import AppSettings, PitbossApp, add_agent, create_app
 from runtime.kafka.batches import RecordBatch
 from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
-from schemas.errors import InvariantBroken, UsageError
+from schemas.errors import InvariantBroken
 from schemas.topics import provider_of, qualified_name, raw_pattern
 from streams.normalise.batch import OUTPUT_TOPICS, FallbackUsed, NormalisedBatch
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.parking import BatchSplit, Parking, ParkSettings
-from streams.normalise.stats import NormaliseStats
-from streams.normalise.stats_logger import StatsLogger
+from streams.normalise.parking import BatchSplit, Parking
+from streams.normalise.settings import NormaliseSettings, parked_providers
+from streams.normalise.stats import NormaliseStats, StatsLogger
 from streams.providers.dialect import Dialect
-from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS
 
 NAME: Final = "normalise"
 
 OnFallback: TypeAlias = Callable[[FallbackUsed], None]
-"""Told of an item that the expected version could not read and another could."""
+"""Called with each item that the expected version could not read and another could."""
 
 
 def ignore_fallback(_: FallbackUsed) -> None:
-    """The listener where nobody listens."""
+    """Do nothing: the listener where no listener is given."""
 
 
 class EventSender(Protocol):
-    """Appends records to the partitions of their keys, in order, and returns once all are
-    acknowledged.
-    """
+    """Appends records to the partitions of their keys."""
 
-    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
+        """Append records in order, and return after all are acknowledged."""
+        ...
 
 
 class DeadLetterSink(Protocol):
-    """Takes what cannot be used, and returns once it is durable."""
+    """Takes what cannot be used, and returns after it is durable."""
 
-    async def ensure_topic(self, topic: str) -> None: ...
+    async def ensure_topic(self, topic: str) -> None:
+        """Check that a topic has its dead letter topic.
 
-    async def publish_all(self, burials: Sequence[Rejection]) -> None: ...
+        Raises Unavailable while that is missing.
+        """
+        ...
 
-
-@dataclass(frozen=True)
-class NormaliseSettings:
-    """What a normalising worker needs; `keyring` holds key material by provider and is never shown."""
-
-    bootstrap_servers: str
-    namespace: str
-    code_version: str
-    keyring: Keyring = field(repr=False)
-    group_instance_id: str | None = None
-    park: ParkSettings | None = None
-    """Only with it a normaliser needs the database."""
+    async def publish_all(self, rejections: Sequence[Rejection]) -> None:
+        """Publish letters and wait until all are durable."""
+        ...
 
 
 @dataclass(frozen=True)
 class NormaliseWorker:
-    """A composed worker: the app to run, and the parts that a watchdog or telemetry looks at."""
+    """A composed worker: the app to run, and what a watchdog or telemetry looks at."""
 
     app: PitbossApp
     intake: Intake
@@ -88,10 +82,7 @@ def create_worker(
     dialects: Mapping[str, Dialect] = DIALECTS,
     on_fallback: OnFallback = ignore_fallback,
 ) -> NormaliseWorker:
-    """Compose a worker of its own; nothing is connected or started.
-
-    Raises UsageError for an unusable key.
-    """
+    """Compose a worker; nothing is connected or started. Raises UsageError for an unusable key."""
     normaliser = Normaliser(dialects, settings.keyring)
     group = qualified_name(NAME, settings.namespace)
     app = create_app(AppSettings(group, settings.bootstrap_servers))
@@ -103,9 +94,8 @@ def create_worker(
     parking = None
     if settings.park is not None:
         store = app.supervise(ParkStore(settings.park.database_url, "pitboss.normalise"))
-        parking = Parking(
-            store, normaliser.normalise, parked_providers(settings), settings.park.limits
-        )
+        providers, limits = parked_providers(settings), settings.park.limits
+        parking = Parking(store, normaliser.normalise, providers, limits)
     intake = register(
         app,
         IntakeSettings(
@@ -122,21 +112,6 @@ def create_worker(
     return NormaliseWorker(app, intake, producer, stats)
 
 
-def parked_providers(settings: NormaliseSettings) -> frozenset[str]:
-    """The providers whose rejections may make a player wait.
-
-    Raises UsageError for one without a key: without a signature anybody could make anybody wait.
-    """
-    assert settings.park is not None
-    unsigned = sorted(settings.park.providers - settings.keyring.keys())
-    if unsigned:
-        raise UsageError(
-            f"players of {', '.join(unsigned)} cannot be made to wait: the keys file holds no key of theirs, and "
-            "without a signature anybody could make anybody wait"
-        )
-    return settings.park.providers
-
-
 def register(
     app: PitbossApp,
     settings: IntakeSettings,
@@ -149,27 +124,27 @@ def register(
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
 ) -> Intake:
-    """Attach the agent that reads every raw topic of the namespace; its producer must be supervised
-    before.
+    """Attach the agent that reads every raw topic of the namespace.
+
+    Its producer must be supervised before.
     """
     handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking)
-    # Who must wait is known only once the batch's turn has come: with parking, records are read
-    # then.
+    # Which records wait is known only when the batch's turn has come: with parking, records are
+    # read then.
     reader = create_reader(normaliser) if parking is None else None
-    return add_agent(
-        app, settings, handle, name=NAME, pattern=raw_pattern(namespace), reader=reader
-    )
+    pattern = raw_pattern(namespace)
+    return add_agent(app, settings, handle, name=NAME, pattern=pattern, reader=reader)
 
 
 def create_reader(
     normaliser: Normaliser,
 ) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
-    """What is made of records of a raw topic while they come in: a `Pile`."""
+    """Return the function that reads records of a raw topic while they come in."""
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
-        pile = NormalisedBatch(provider_of(topic))
-        pile.add_results(zip(records, normaliser.normalise_all(records), strict=True))
-        return pile
+        normalised = NormalisedBatch(provider_of(topic))
+        normalised.add_results(zip(records, map(normaliser.normalise, records), strict=True))
+        return normalised
 
     return read
 
@@ -182,11 +157,12 @@ def create_handler(
     on_fallback: OnFallback = ignore_fallback,
     parking: Parking | None = None,
 ) -> Handle:
-    """What is done with one batch; see `runtime.kafka.agent_loop.Handle` for what it may raise.
+    """Return the handler of one batch; `runtime.kafka.agent_loop.Handle` says what it may raise.
 
-    Its records were read as they came, by `create_reader`'s; with `parking` they are read here.
+    Its records were read as they came, by `create_reader`'s function; with `parking` they are read
+    here.
 
-    `on_fallback` hears of each item that only another version could read, after the batch is
+    `on_fallback` is called for each item that only another version could read, after the batch is
     durable. It must not wait or raise: whatever takes longer than putting it on a queue is done
     elsewhere.
 
@@ -196,41 +172,41 @@ def create_handler(
     names = {topic: qualified_name(topic, namespace) for topic in OUTPUT_TOPICS}
 
     async def handle(batch: RecordBatch) -> None:
-        turn = None if parking is None else await parking.split(batch)
-        pile = _piled(batch, turn)
-        if pile.rejections:
-            # First of all: while its dead letters have no place to go, a batch is tried again and
-            # again, and each time its events would go out once more.
+        split = None if parking is None else await parking.split(batch)
+        normalised = _normalised_batch(batch, split)
+        if normalised.rejections:
+            # First of all: while its dead letters have no topic to go to, a batch is tried again
+            # and again, and each time its events would go out once more.
             await dead_letters.ensure_topic(batch.topic)
         await asyncio.gather(
             *[
                 producer.send_keyed(names[topic], events)
-                for topic, events in pile.outgoing.items()
+                for topic, events in normalised.outgoing.items()
                 if events
             ]
         )
-        if parking is not None and turn is not None:
-            await parking.save_parked(turn)
-        if pile.rejections:
-            await dead_letters.publish_all(pile.rejections)
-        if parking is not None and turn is not None:
-            await parking.save_released(turn)
-        pile.count_into(stats)
-        for fallback in pile.fallbacks:
+        if parking is not None and split is not None:
+            await parking.save_parked(split)
+        if normalised.rejections:
+            await dead_letters.publish_all(normalised.rejections)
+        if parking is not None and split is not None:
+            await parking.save_released(split)
+        normalised.count_into(stats)
+        for fallback in normalised.fallbacks:
             on_fallback(fallback)
 
     return handle
 
 
-def _piled(batch: RecordBatch, turn: BatchSplit | None) -> NormalisedBatch:
-    pile = NormalisedBatch(provider_of(batch.topic))
-    if turn is not None:
-        pile.add_results(turn.results)
+def _normalised_batch(batch: RecordBatch, split: BatchSplit | None) -> NormalisedBatch:
+    normalised = NormalisedBatch(provider_of(batch.topic))
+    if split is not None:
+        normalised.add_results(split.results)
     elif batch.records:
         raise InvariantBroken(
-            f"{batch}: nobody has read its records; the intake needs `create_reader`'s"
+            f"{batch}: its records were not read; the intake needs the function of `create_reader`"
         )
     for reading in batch.readings:
         assert isinstance(reading, NormalisedBatch)
-        pile.extend(reading)
-    return pile
+        normalised.extend(reading)
+    return normalised

@@ -1,16 +1,16 @@
-"""Parking: the later records of a player wait behind a dead letter of his, so that a redrive keeps
-their order.
+"""Parking: a player's later records wait behind a dead letter, so that a redrive keeps their order.
 
 It stands between the intake and the normaliser, for providers that it is switched on for. A batch
-is sorted into what is read now and what waits. What begins to wait is committed to PostgreSQL
-before the dead letter that it waits for is durable, so that nobody drops the letter and lets nobody
-go on; what waits no more, only after the dead letters of what was read are, so that none of them
-can be lost. A crash in between repeats the batch: every record is judged as of its own offset, so
-the same ones wait, and what went on goes on once more under attempts that the ledger has heard of.
+is split into what is read now and what waits. What begins to wait is committed to PostgreSQL before
+the dead letter that it waits for is durable, so that no drop of the letter can leave the waiting
+records behind; what waits no more, only after the dead letters of what was read are durable, so
+that none of them can be lost. A crash in between repeats the batch: every record is evaluated as of
+its own offset, so the same ones wait, and what went on goes on again under attempts that the ledger
+knows.
 
-Who may make a player wait? Only a record that names him by its key and in its body, and whose
-signature was found good before it was rejected: a stranger who sends rubbish in a player's name
-stops nobody. And no jam outlives `Limits.age_max_ms` of the log's time, redriven or not.
+Only a record that names the player by its key and in its body, and whose signature was found good
+before it was rejected, makes a player wait: a stranger who sends rubbish in a player's name stops
+no player. And no hold outlives `ParkLimits.age_max_ms` of the log's time, redriven or not.
 """
 
 from __future__ import annotations
@@ -43,63 +43,57 @@ HOLDING_CODES: Final = frozenset(
         RejectCode.BAD_CONTRACT,
     }
 )
-"""What is wrong with the content of a message that is the provider's own.
-
-Never a doubt about who sent it.
-"""
+"""Rejections of the content of a message that is the provider's own. Never a doubt about its
+sender."""
 
 READ: Final = "READ"
 DROP: Final = "DROP"
 EXPIRY: Final = "EXPIRY"
 
 
-@dataclass(frozen=True)
-class ParkSettings:
-    """Where parked records are kept, and for which providers a rejection makes the player's later
-    records wait.
-
-    With no provider at all, what waits already goes on as it would, and nothing new begins to wait.
-    """
-
-    database_url: str = field(repr=False)
-    providers: frozenset[str] = frozenset()
-    limits: ParkLimits = field(default_factory=ParkLimits)
-
-
 class HoldStore(Protocol):
     """The park table; see `runtime.dead_letters.park_store.ParkStore`."""
 
-    async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]: ...
-    async def waiting(self, topic: str, partition: int, jam: KeyHold) -> list[ParkedRecord]: ...
+    async def load(self, topic: str, partition: int, from_offset: int) -> list[KeyHold]:
+        """Return the holds that can concern a record at `from_offset` or later."""
+        ...
+
+    async def waiting(self, topic: str, partition: int, hold: KeyHold) -> list[ParkedRecord]:
+        """Return what waits in a hold, in the order of the raw partition."""
+        ...
+
     async def save(
         self,
         topic: str,
         partition: int,
-        jams: Sequence[KeyHold],
+        holds: Sequence[KeyHold],
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
-    ) -> None: ...
+    ) -> None:
+        """Write what a stretch of a partition came to, in one transaction."""
+        ...
 
 
 @dataclass
 class BatchSplit:
-    """What one batch came to: records with their items in the order in which they go out, and what
-    to write down.
-    """
+    """A batch split into what is read, in the order in which it goes out, and what waits."""
 
     batch: RecordBatch
     holds: PartitionHolds
     results: list[tuple[RawRecord, list[ItemResult]]] = field(default_factory=list)
     new_holds: list[KeyHold] = field(default_factory=list)
-    """As they began, whatever became of them in the batch: who repeats it has to find them so."""
+    """As they began, whatever became of them in the batch: a repetition of the batch has to find
+    them so."""
     changed_holds: dict[int, KeyHold] = field(default_factory=dict)
-    """As they are at the end of the batch."""
+    """As they are at the end of the batch, by the offset that they began at."""
     parked: dict[int, tuple[KeyHold, RawRecord]] = field(default_factory=dict)
+    """What begins to wait, by offset."""
     released: list[int] = field(default_factory=list)
+    """Offsets that wait no more."""
 
 
 class Parking:
-    """Sorts the batches of all partitions of a worker."""
+    """Splits the batches of all partitions of a worker."""
 
     def __init__(
         self,
@@ -108,120 +102,121 @@ class Parking:
         providers: frozenset[str],
         limits: ParkLimits,
     ) -> None:
-        """`read` gives a record's items; `providers` are those whose rejections may make a player
-        wait.
+        """Keep holds in `store`.
+
+        `read` returns a record's items. Only rejections of `providers` may make a player wait.
         """
         self._store = store
         self._read = read
         self._providers = providers
         self._limits = limits
-        self._lanes: dict[TopicPartition, tuple[int, PartitionHolds]] = {}
+        self._holds: dict[TopicPartition, tuple[int, PartitionHolds]] = {}
 
     async def split(self, batch: RecordBatch) -> BatchSplit:
-        """Read what may be read. Nothing is kept yet. Raises Unavailable."""
+        """Read what may be read. Nothing is saved yet. Raises Unavailable."""
         # Taken away until `save_released`: after any failure the next try begins with what is
         # durable.
-        assignment, lane = self._lanes.pop(batch.tp, (None, None))
-        if lane is None or assignment != batch.assignment:
+        assignment, holds = self._holds.pop(batch.tp, (None, None))
+        if holds is None or assignment != batch.assignment:
             stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
-            lane = PartitionHolds(self._limits, stored)
-        turn = BatchSplit(batch, lane)
+            holds = PartitionHolds(self._limits, stored)
+        split = BatchSplit(batch, holds)
         is_on = provider_of(batch.topic) in self._providers
         for record in batch.records:
-            await self._take(turn, record, is_on=is_on)
-        return turn
+            await self._take(split, record, is_on=is_on)
+        return split
 
-    async def save_parked(self, turn: BatchSplit) -> None:
-        """Make durable who begins to wait: after the batch's events, before its dead letters.
-
-        Raises Unavailable.
-        """
-        if turn.new_holds or turn.parked:
-            batch = turn.batch
-            await self._store.save(
-                batch.topic, batch.partition, turn.new_holds, list(turn.parked.values()), ()
-            )
-
-    async def save_released(self, turn: BatchSplit) -> None:
-        """Make durable what waits no more, once the batch's dead letters are.
+    async def save_parked(self, split: BatchSplit) -> None:
+        """Make durable what begins to wait: after the batch's events, before its dead letters.
 
         Raises Unavailable.
         """
-        batch = turn.batch
-        if turn.changed_holds or turn.released:
-            await self._store.save(
-                batch.topic, batch.partition, list(turn.changed_holds.values()), (), turn.released
-            )
-        turn.holds.forget_ended(batch.next_offset)
-        self._lanes[batch.tp] = (batch.assignment, turn.holds)
+        if split.new_holds or split.parked:
+            batch, parked = split.batch, list(split.parked.values())
+            await self._store.save(batch.topic, batch.partition, split.new_holds, parked, ())
 
-    async def _take(self, turn: BatchSplit, record: RawRecord, *, is_on: bool) -> None:
-        lane = turn.holds
-        for old in lane.expired_holds(record):
-            await self._release(turn, old, record, EXPIRY)
-        fate, jam = lane.disposition(record)
-        if jam is not None and fate in (Disposition.PARK, Disposition.FULL):
-            self._hold(turn, jam, record, is_full=fate is Disposition.FULL)
+    async def save_released(self, split: BatchSplit) -> None:
+        """Make durable what waits no more: after the batch's dead letters are.
+
+        Raises Unavailable.
+        """
+        batch = split.batch
+        if split.changed_holds or split.released:
+            holds = list(split.changed_holds.values())
+            await self._store.save(batch.topic, batch.partition, holds, (), split.released)
+        split.holds.forget_ended(batch.next_offset)
+        self._holds[batch.tp] = (batch.assignment, split.holds)
+
+    async def _take(self, split: BatchSplit, record: RawRecord, *, is_on: bool) -> None:
+        holds = split.holds
+        for old in holds.expired_holds(record):
+            await self._release(split, old, record, EXPIRY)
+        disposition, hold = holds.disposition(record)
+        if hold is not None and disposition in (Disposition.PARK, Disposition.FULL):
+            self._park(split, hold, record, is_full=disposition is Disposition.FULL)
             return
         items = self._read(record)
-        turn.results.append((record, items))
-        if jam is None:
+        split.results.append((record, items))
+        if hold is None:
             code = holding_code(record, items)
             if is_on and code is not None:
-                begun = lane.begin(record, code)
-                turn.new_holds.append(copy.copy(begun))
-                turn.changed_holds[begun.from_offset] = begun
-        elif fate is Disposition.DROP:
-            await self._release(turn, jam, record, DROP)
-        elif fate is Disposition.RELEASE:
+                new = holds.begin(record, code)
+                split.new_holds.append(copy.copy(new))
+                split.changed_holds[new.from_offset] = new
+        elif disposition is Disposition.DROP:
+            await self._release(split, hold, record, DROP)
+        elif disposition is Disposition.RELEASE:
             rejected = next((item for item in items if isinstance(item, RejectedItem)), None)
             if rejected is None:
-                await self._release(turn, jam, record, READ)
+                await self._release(split, hold, record, READ)
             else:
-                lane.move(jam, record.offset, record.offset, rejected.code.value)
-                turn.changed_holds[jam.from_offset] = jam
+                holds.move(hold, record.offset, record.offset, rejected.code.value)
+                split.changed_holds[hold.from_offset] = hold
 
-    def _hold(self, turn: BatchSplit, jam: KeyHold, record: RawRecord, *, is_full: bool) -> None:
+    def _park(self, split: BatchSplit, hold: KeyHold, record: RawRecord, *, is_full: bool) -> None:
         if not is_full:
-            turn.holds.park(jam, record)
-            turn.parked[record.offset] = (jam, record)
+            split.holds.park(hold, record)
+            split.parked[record.offset] = (hold, record)
             return
-        turn.changed_holds[jam.from_offset] = jam
-        detail = f"too much waits behind the dead letter at offset {jam.waits_for} already"
-        item = RejectedItem(RejectCode.PARK_FULL, detail, None, jam.key.decode("utf-8", "replace"))
-        turn.results.append((record, [item]))
+        split.changed_holds[hold.from_offset] = hold
+        detail = f"too much waits behind the dead letter at offset {hold.waits_for} already"
+        player_id = hold.key.decode("utf-8", "replace")
+        item = RejectedItem(RejectCode.PARK_FULL, detail, None, player_id)
+        split.results.append((record, [item]))
 
-    async def _release(self, turn: BatchSplit, jam: KeyHold, record: RawRecord, why: str) -> None:
-        """Read what waited, in its order; the next one that cannot be read holds up the rest, but
-        for an expiry.
+    async def _release(self, split: BatchSplit, hold: KeyHold, record: RawRecord, why: str) -> None:
+        """Read what waited, in its order.
+
+        The next record that cannot be read holds up the rest, unless the hold expired.
         """
         topic, partition = record.topic, record.partition
-        stored = await self._store.waiting(topic, partition, jam)
+        stored = await self._store.waiting(topic, partition, hold)
         waiting: dict[int, RawRecord] = {
-            offset: held for offset, (owner, held) in turn.parked.items() if owner is jam
+            offset: parked for offset, (owner, parked) in split.parked.items() if owner is hold
         }
-        waiting = {**waiting, **{held.offset: held for held in stored}}
-        behind = f"{topic}-{partition}@{jam.waits_for}".encode()
-        turn.changed_holds[jam.from_offset] = jam
-        for offset in sorted(waiting.keys() - set(turn.released)):
-            held = waiting[offset]
-            items = self._read(_late(held, behind))
-            turn.results.append((held, items))
-            turn.released.append(offset)
-            jam.waiting -= 1
-            jam.waiting_bytes -= len(held.value or b"")
-            code = holding_code(held, items)
+        waiting |= {parked.offset: parked for parked in stored}
+        behind = f"{topic}-{partition}@{hold.waits_for}".encode()
+        split.changed_holds[hold.from_offset] = hold
+        for offset in sorted(waiting.keys() - set(split.released)):
+            parked = waiting[offset]
+            items = self._read(_with_parked_header(parked, behind))
+            split.results.append((parked, items))
+            split.released.append(offset)
+            hold.waiting -= 1
+            hold.waiting_bytes -= len(parked.value or b"")
+            code = holding_code(parked, items)
             if code is not None and why != EXPIRY:
-                turn.holds.move(jam, offset, record.offset, code)
+                split.holds.move(hold, offset, record.offset, code)
                 return
-        turn.holds.end(jam, record.offset, why)
+        split.holds.end(hold, record.offset, why)
 
 
 def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
-    """The code of a rejection behind which the player has to wait; None if he has not.
+    """Return the code of a rejection behind which the player has to wait; None if there is none.
 
-    A dialect names the player of what it rejects only after it found the signature good, and the
-    key must name him too: else his other records are not the ones that stand behind this one.
+    A dialect names the player of what it rejects only after it found the signature good. The key
+    must name the player too: otherwise the player's other records are not the ones that stand
+    behind this one.
     """
     for item in items:
         if (
@@ -234,7 +229,7 @@ def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
     return None
 
 
-def _late(record: RawRecord, behind: bytes) -> ParkedRecord:
+def _with_parked_header(record: RawRecord, behind: bytes) -> ParkedRecord:
     headers = [*record.headers, (PARKED_BEHIND, behind)]
     return ParkedRecord(
         record.topic,

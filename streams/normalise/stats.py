@@ -1,25 +1,30 @@
-"""Counts of what a normalising worker did since it started, and the line of its log that tells
-them.
-"""
+"""Counts of what a normalising worker did since it started, and the log line that reports them."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mode import Service
 
 from schemas.topics import TRANSACTIONS, UNRESOLVED
+
+_LOG = logging.getLogger(__name__)
+INTERVAL_S: Final = 60.0
 
 
 @dataclass
 class NormaliseStats:
-    """Plain counters; a batch is counted once it is durable, a repeated one again.
+    """Plain counters; a batch is counted after it is durable, a repeated one again.
 
     `sent` counts events by topic (unqualified) and `versions` by (provider, version) that they were
     read as; `rejected` counts items by code. `clamped` events had a clock that was not believed.
     `fallbacks` counts items by (provider, expected version, version that could read them).
-    `telling.StatsLogger` puts them into the log.
+    `StatsLogger` puts them into the log.
     """
 
     records: int = 0
@@ -40,33 +45,74 @@ class NormaliseStats:
         return self.sent[UNRESOLVED]
 
     def copy(self) -> NormaliseStats:
-        """What is counted by now; it does not count on."""
+        """Return the counts as they are now; the copy does not change with them."""
         return deepcopy(self)
 
 
-def format_delta(now: NormaliseStats, before: NormaliseStats, gap_offsets: int) -> str | None:
-    """What was counted in between, in a line; None where nothing was.
+class StatsLogger(Service):
+    """Logs a line a minute, and one at the end, of what was counted since the last line.
+
+    Without counts it logs nothing. It has to be supervised before the intake, to stop after it:
+    the intake's last batches are finished while it stops.
+    """
+
+    def __init__(
+        self,
+        stats: NormaliseStats,
+        gap_offsets: Callable[[], int],
+        interval_s: float = INTERVAL_S,
+        **kwargs: Any,
+    ) -> None:
+        """Log `stats`; `gap_offsets` returns how many offsets held no record since the start."""
+        super().__init__(**kwargs)
+        self._stats = stats
+        self._gap_offsets = gap_offsets
+        self._interval_s = interval_s
+        self._previous = stats.copy()
+        self._previous_gaps = 0
+
+    @Service.task
+    async def _log_loop(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._interval_s)
+            self.log_delta()
+
+    async def on_stop(self) -> None:
+        """Log what came since the last line."""
+        self.log_delta()
+
+    def log_delta(self) -> None:
+        """Log what came since the last line, if anything came."""
+        current, gaps = self._stats.copy(), self._gap_offsets()
+        line = format_delta(current, self._previous, gaps - self._previous_gaps)
+        self._previous, self._previous_gaps = current, gaps
+        if line is not None:
+            _LOG.info("counted: %s", line)
+
+
+def format_delta(current: NormaliseStats, previous: NormaliseStats, gap_offsets: int) -> str | None:
+    """Format the counts gained since `previous` as one log line; None where there are none.
 
     `gap_offsets` are offsets in which the raw topics hold no record, such as the markers of
     transactions.
     """
-    records, clamped = now.records - before.records, now.clamped - before.clamped
-    sent, rejected = now.sent - before.sent, now.rejected - before.rejected
-    parts = []
+    records, clamped = current.records - previous.records, current.clamped - previous.clamped
+    sent, rejected = current.sent - previous.sent, current.rejected - previous.rejected
+    texts = []
     if records:
-        parts.append(f"{records:,} records")
+        texts.append(f"{records:,} records")
     if sent:
-        parts.append(f"sent {_listed(sent)}")
+        texts.append(f"sent {_by_count(sent)}")
     if rejected:
-        parts.append(f"{rejected.total():,} items rejected ({_listed(rejected)})")
+        texts.append(f"{rejected.total():,} items rejected ({_by_count(rejected)})")
     if clamped:
-        parts.append(f"{clamped:,} clocks not believed")
+        texts.append(f"{clamped:,} clocks not believed")
     if gap_offsets:
-        parts.append(f"{gap_offsets:,} offsets without a record")
-    return "; ".join(parts) or None
+        texts.append(f"{gap_offsets:,} offsets without a record")
+    return "; ".join(texts) or None
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    """The most first; of equals, by name."""
+def _by_count(counts: Mapping[str, int]) -> str:
+    """Format counts by name, the highest first; of equals, by name."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{times:,} {name}" for name, times in ordered)
+    return ", ".join(f"{count:,} {name}" for name, count in ordered)

@@ -91,7 +91,6 @@ _OF_OUTCOME: Final[Mapping[str, int]] = MappingProxyType(
         Outcome.REFUSED_LIMIT: _LIMIT,
         Outcome.REFUSED_CURRENCY: _NOT_ALLOWED,
         Outcome.REFUSED_EXPIRED: _NOT_ALLOWED,
-        Outcome.PARKED: _RETRY,
     }
 )
 _OF_REJECTION: Final = {

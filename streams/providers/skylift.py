@@ -57,9 +57,7 @@ _KINDS: Final = MappingProxyType(
 )
 _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **dict.fromkeys(
-            (Outcome.POSTED, Outcome.EXISTS, Outcome.INFORMATIONAL, Outcome.PARKED), "OK"
-        ),
+        **dict.fromkeys((Outcome.POSTED, Outcome.EXISTS, Outcome.INFORMATIONAL), "OK"),
         Outcome.TOMBSTONED: "ROLLED_BACK",
         Outcome.CANCELLED: "ROLLED_BACK",
         Outcome.CONFLICT: "CONFLICT",

@@ -33,8 +33,8 @@ from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction
 from schemas.policies import DEFAULT_POLICY
 from schemas.topics import OUTCOMES, TRANSACTIONS, raw_topic
-from streams.normalise.handler import NormaliseSettings, NormaliseWorker, create_worker
-from streams.normalise.parking import ParkSettings
+from streams.normalise.handler import NormaliseWorker, create_worker
+from streams.normalise.settings import NormaliseSettings, ParkSettings
 from streams.providers.adyen import Adyen
 from streams.providers.dialect import UnreadableItem
 from streams.providers.hub88 import Hub88
@@ -50,7 +50,7 @@ DO = ("--by", "ann", "--why", "the key was rotated")
 
 
 class Picky(Hub88):
-    """Reads no amount of 13 units, as long as nobody has repaired it."""
+    """Reads no amount of 13 units, until it is repaired."""
 
     is_repaired = False
 
@@ -61,20 +61,20 @@ class Picky(Hub88):
 
 
 @pytest.fixture(autouse=True)
-def unrepaired() -> None:
+def reset_picky() -> None:
     Picky.is_repaired = False
 
 
 @pytest.fixture
-def installed(runtime: Runtime) -> Runtime:
+def installation(runtime: Runtime) -> Runtime:
     migrate(runtime.database_url)
     asyncio.run(create_topics(runtime.bootstrap_servers, runtime.namespace, PROVIDERS, PARTITIONS))
     return runtime
 
 
 @pytest.fixture
-def pitboss(installed: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    for name, value in worker_environment(installed).items():
+def pitboss(installation: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    for name, value in worker_environment(installation).items():
         if name.startswith("PITBOSS_"):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("PITBOSS_KEYS_FILE", "")
@@ -150,11 +150,11 @@ def ledger(runtime: Runtime) -> Any:
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     async with asyncio.timeout(60):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - counters and tables know no event
             await asyncio.sleep(0.02)
 
 
-async def normalised(runtime: Runtime, count: int, **options: Any) -> NormaliseWorker:
+async def run_normaliser(runtime: Runtime, count: int, **options: Any) -> NormaliseWorker:
     """A normaliser from where the last one ended, until it has handled so many more records."""
     worker = normaliser(runtime, **options)
     async with running(worker.app):
@@ -183,22 +183,22 @@ async def log_of(runtime: Runtime, player: str | None = "p") -> list[WalletTrans
     return [event for event in events if event.player_id == player]
 
 
-async def booked(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
+async def run_ledger(runtime: Runtime, count: int) -> dict[str, WalletOutcome]:
     """Outcomes by attempt, once the ledger has answered so many."""
     decode = codec.decoder(WalletOutcome)
-    told: dict[str, WalletOutcome] = {}
+    outcomes: dict[str, WalletOutcome] = {}
     app = ledger(runtime)
     async with running(app), asyncio.timeout(60):
-        while len(told) < count:
+        while len(outcomes) < count:
             async for record in read_topics(runtime.bootstrap_servers, {runtime.topic(OUTCOMES)}):
                 outcome = decode(record.value)
                 at = outcome.attempt
-                told[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
+                outcomes[f"{at.topic}-{at.partition}@{at.offset}"] = outcome
             await asyncio.sleep(0.05)
-    return told
+    return outcomes
 
 
-async def accounted(runtime: Runtime) -> None:
+async def check_accounting(runtime: Runtime) -> None:
     database = LedgerDatabase(runtime.database_url, "pitboss.test")
     try:
         tables = await read_tables(database)
@@ -209,12 +209,12 @@ async def accounted(runtime: Runtime) -> None:
     assert check.holds, check.detail
 
 
-def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitboss):
+def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installation, pitboss):
     """Facts are booked, decisions come too late, and doing it again changes nothing."""
     wrong = SandboxKeys.generate()
     bet, win, other = asyncio.run(
         append(
-            installed,
+            installation,
             [
                 hub88("bet", "b", "p"),
                 hub88("win", "w", "p", 7, "b"),
@@ -222,11 +222,11 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
             ],
         )
     )
-    asyncio.run(normalised(installed, 3, key=wrong))
+    asyncio.run(run_normaliser(installation, 3, key=wrong))
 
     [group] = json.loads(pitboss("list", "--json").stdout)
     assert (group["topic"], group["code"], group["stage"]) == (
-        installed.topic(raw_topic("hub88")),
+        installation.topic(raw_topic("hub88")),
         "BAD_SIGNATURE",
         "normalise",
     )
@@ -244,14 +244,14 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
         pitboss("redrive", "--code", "bad_signature", "--player", "p", *DO, "--json").stdout
     )
     assert [one["status"] for one in done] == ["DONE", "DONE"]
-    bet_again, win_again = (place_of(one["appended_at"]) for one in done)
-    asyncio.run(normalised(installed, 2))
-    told = asyncio.run(booked(installed, 2))
-    assert (told[bet_again].outcome, told[bet_again].reason) == (
+    bet_again, win_again = (position_text(one["appended_at"]) for one in done)
+    asyncio.run(run_normaliser(installation, 2))
+    outcomes = asyncio.run(run_ledger(installation, 2))
+    assert (outcomes[bet_again].outcome, outcomes[bet_again].reason) == (
         "REFUSED_EXPIRED",
         "DECISION_EXPIRED",
     )
-    assert (told[win_again].outcome, told[win_again].balance_minor) == ("POSTED", 7)
+    assert (outcomes[win_again].outcome, outcomes[win_again].balance_minor) == ("POSTED", 7)
 
     again = pitboss("redrive", "--source", win, *DO)
     assert again.exit_code == 0
@@ -260,12 +260,12 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
         in again.stdout
     )
     [forced] = json.loads(pitboss("redrive", "--source", win, *DO, "--force", "--json").stdout)
-    asyncio.run(normalised(installed, 1))
-    told = asyncio.run(booked(installed, 3))
-    third = told[place_of(forced["appended_at"])]
+    asyncio.run(run_normaliser(installation, 1))
+    outcomes = asyncio.run(run_ledger(installation, 3))
+    third = outcomes[position_text(forced["appended_at"])]
     assert (third.outcome, third.balance_minor) == ("EXISTS", 7)
 
-    events = asyncio.run(log_of(installed))
+    events = asyncio.run(log_of(installation))
     causes = [event.cause for event in events if event.cause is not None]
     assert len(causes) == len(events)
     assert {cause.type for cause in causes} == {"redrive"}
@@ -288,18 +288,18 @@ def test_a_rotated_key_is_put_right_and_what_it_cost_is_redriven(installed, pitb
         ("DROP", "bob", False, True),
     ]
     assert pitboss("history").stdout.count("the key was rotated") == 3
-    asyncio.run(accounted(installed))
+    asyncio.run(check_accounting(installation))
 
 
-def place_of(position: dict[str, Any]) -> str:
+def position_text(position: dict[str, Any]) -> str:
     return f"{position['topic']}-{position['partition']}@{position['offset']}"
 
 
 def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(
-    installed, pitboss, monkeypatch
+    installation, pitboss, monkeypatch
 ):
-    [win] = asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
-    asyncio.run(normalised(installed, 1, key=SandboxKeys.generate()))
+    [win] = asyncio.run(append(installation, [hub88("win", "w", "p", 7, "b")]))
+    asyncio.run(run_normaliser(installation, 1, key=SandboxKeys.generate()))
 
     async def away(*_: Any) -> None:
         raise Unavailable("the database went away")
@@ -311,26 +311,26 @@ def test_a_redrive_that_is_cut_off_is_done_again_and_the_ledger_knows_it(
     assert (group["open"], group["redriven"]) == (1, 0)
     assert "not known to have been appended" in pitboss("show", win).stdout
     assert pitboss("redrive", "--all", *DO).exit_code == 0
-    asyncio.run(normalised(installed, 2))
-    told = asyncio.run(booked(installed, 2))
-    assert sorted(outcome.outcome for outcome in told.values()) == ["EXISTS", "POSTED"]
-    assert {outcome.balance_minor for outcome in told.values()} == {7}
+    asyncio.run(run_normaliser(installation, 2))
+    outcomes = asyncio.run(run_ledger(installation, 2))
+    assert sorted(outcome.outcome for outcome in outcomes.values()) == ["EXISTS", "POSTED"]
+    assert {outcome.balance_minor for outcome in outcomes.values()} == {7}
 
 
-def test_what_is_shown_and_what_is_not(installed, pitboss, monkeypatch, tmp_path):
+def test_what_is_shown_and_what_is_not(installation, pitboss, monkeypatch, tmp_path):
     token = KEYS.playngo_access_token
     body = f"<reserve><externalId>p</externalId><accessToken>{token}</accessToken><real>1.00001</real></reserve>".encode()
     # A body that is not what the dialect expects may hide the secret from its redaction.
     odd = f"<?xml?>{token}".encode("utf-16")
     [place, oddly] = asyncio.run(
         append(
-            installed,
+            installation,
             [{"key": b"p", "value": value, "partition": 0} for value in (body, odd)],
             raw_topic("playngo"),
         )
     )
-    [signed] = asyncio.run(append(installed, [hub88("bet", "b", "p")]))
-    asyncio.run(normalised(installed, 3, key=SandboxKeys.generate()))
+    [signed] = asyncio.run(append(installation, [hub88("bet", "b", "p")]))
+    asyncio.run(run_normaliser(installation, 3, key=SandboxKeys.generate()))
     shown = pitboss("show", place)
     assert shown.exit_code == 0
     assert token not in shown.stdout
@@ -375,19 +375,19 @@ def notice(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_dropped(
-    installed, pitboss
+    installation, pitboss
 ):
     good = {"eventCode": "CHARGEBACK", "success": "false"}
     late = {"eventCode": "CAPTURE", "success": "true", "pspReference": "unsigned"}
     items = [good | {"pspReference": "c1"}, *[{}] * 2_000, late, good | {"pspReference": "c2"}]
     sent = notice(items)
-    [place] = asyncio.run(append(installed, [sent], raw_topic("adyen")))
-    worker = asyncio.run(normalised(installed, 1))
+    [place] = asyncio.run(append(installation, [sent], raw_topic("adyen")))
+    worker = asyncio.run(run_normaliser(installation, 1))
     assert dict(worker.stats.rejected) == {"MISSING_FIELD": 2_000, "MISSING_SIGNATURE": 1}
 
     async def letters() -> list[Any]:
-        dead = {installed.topic(raw_topic("adyen") + ".dlt")}
-        return [record async for record in read_topics(installed.bootstrap_servers, dead)]
+        dead = {installation.topic(raw_topic("adyen") + ".dlt")}
+        return [record async for record in read_topics(installation.bootstrap_servers, dead)]
 
     written = asyncio.run(letters())
     assert (
@@ -415,24 +415,24 @@ def test_a_record_of_more_unusable_items_than_letters_is_shown_redriven_and_drop
         in pitboss("show", place).stdout
     )
     assert pitboss("show", place, "--raw", "--reveal-secrets").stdout_bytes == sent["value"]
-    asyncio.run(booked(installed, 1))
-    asyncio.run(accounted(installed))
+    asyncio.run(run_ledger(installation, 1))
+    asyncio.run(check_accounting(installation))
 
     [done] = json.loads(pitboss("redrive", "--code", "missing_signature", *DO, "--json").stdout)
-    again = place_of(done["appended_at"])
-    asyncio.run(normalised(installed, 1))
-    told = asyncio.run(booked(installed, 2))
-    assert (told[place].outcome, told[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
+    again = position_text(done["appended_at"])
+    asyncio.run(run_normaliser(installation, 1))
+    outcomes = asyncio.run(run_ledger(installation, 2))
+    assert (outcomes[place].outcome, outcomes[again].outcome) == ("INFORMATIONAL", "EXISTS"), (
         "what was good of it counts once"
     )
     dropped = pitboss("drop", "--source", again, "--by", "bob", "--why", "rubbish")
     assert (dropped.exit_code, "1 dropped" in dropped.stderr) == (0, True)
     assert json.loads(pitboss("list", "--state", "open", "--json").stdout) == []
-    asyncio.run(accounted(installed))
+    asyncio.run(check_accounting(installation))
 
 
-def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_up_nobody(
-    installed, pitboss
+def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_holds_no_player_up(
+    installation, pitboss
 ):
     huge = {"key": b"k" * 1_040_000, "value": b"{}", "partition": 1}
     headers = [("h", b"x" * 1_040_000)]
@@ -440,21 +440,21 @@ def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_hold
 
     async def append_large() -> list[str]:
         producer = AIOKafkaProducer(
-            bootstrap_servers=installed.bootstrap_servers,
+            bootstrap_servers=installation.bootstrap_servers,
             max_request_size=1_048_588,
             max_batch_size=1_048_588,
         )
         await producer.start()
         try:
-            topic = installed.topic(raw_topic("hub88"))
+            topic = installation.topic(raw_topic("hub88"))
             sent = [await producer.send_and_wait(topic, **record) for record in (huge, large)]
         finally:
             await producer.stop()
         return [f"{one.topic}-{one.partition}@{one.offset}" for one in sent]
 
     [first, second] = asyncio.run(append_large())
-    asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
-    worker = asyncio.run(normalised(installed, 3))
+    asyncio.run(append(installation, [hub88("win", "w", "p", 7, "b")]))
+    worker = asyncio.run(run_normaliser(installation, 3))
     assert (worker.stats.accepted_count, worker.stats.rejected.total()) == (1, 2)
     for place, key in ((first, None), (second, "p")):
         view = json.loads(pitboss("show", place, "--json").stdout)
@@ -469,13 +469,13 @@ def test_a_record_with_a_key_as_large_as_a_record_may_be_has_one_letter_and_hold
     assert [one["status"] for one in done] == ["DONE", "DONE"], (
         "the bytes were fetched where they are"
     )
-    asyncio.run(normalised(installed, 2))
+    asyncio.run(run_normaliser(installation, 2))
     assert "2 dropped" in pitboss("drop", "--all", *DO).stderr
-    asyncio.run(booked(installed, 1))
-    asyncio.run(accounted(installed))
+    asyncio.run(run_ledger(installation, 1))
+    asyncio.run(check_accounting(installation))
 
 
-def test_what_makes_no_sense_is_refused_with_a_way_out(installed, pitboss):
+def test_what_makes_no_sense_is_refused_with_a_way_out(installation, pitboss):
     assert json.loads(pitboss("list", "--json").stdout) == []
     assert pitboss("list").stderr == "0 open\n"
     assert "--all" in pitboss("redrive", *DO).stderr
@@ -488,25 +488,27 @@ def test_what_makes_no_sense_is_refused_with_a_way_out(installed, pitboss):
     assert pitboss("redrive", "--all", "--by", "ann").exit_code == 2
 
 
-def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed, pitboss):
+def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installation, pitboss):
     async def garbage() -> list[str]:
         return await append(
-            installed, [{"key": b"p", "value": b"rubbish", "partition": 1}], TRANSACTIONS
+            installation, [{"key": b"p", "value": b"rubbish", "partition": 1}], TRANSACTIONS
         )
 
     [place] = asyncio.run(garbage())
 
-    dead = installed.topic(TRANSACTIONS + ".dlt")
+    dead = installation.topic(TRANSACTIONS + ".dlt")
 
-    async def is_buried() -> bool:
-        return bool([record async for record in read_topics(installed.bootstrap_servers, {dead})])
+    async def has_letter() -> bool:
+        return bool(
+            [record async for record in read_topics(installation.bootstrap_servers, {dead})]
+        )
 
-    async def buried() -> None:
-        async with running(ledger(installed)), asyncio.timeout(60):
-            while not await is_buried():
+    async def wait_for_letter() -> None:
+        async with running(ledger(installation)), asyncio.timeout(60):
+            while not await has_letter():  # noqa: ASYNC110 - topics know no event
                 await asyncio.sleep(0.05)
 
-    asyncio.run(buried())
+    asyncio.run(wait_for_letter())
     refused = pitboss("redrive", "--source", place, *DO)
     assert refused.exit_code == 1
     assert "this release cannot read it either" in refused.stdout
@@ -514,9 +516,9 @@ def test_garbage_on_the_log_is_redriven_only_if_it_can_be_read_by_now(installed,
     assert "rubbish" in pitboss("show", place).stdout
 
 
-def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installed, pitboss):
-    asyncio.run(append(installed, [hub88("win", "w", "p", 7, "b")]))
-    asyncio.run(normalised(installed, 1, key=SandboxKeys.generate()))
+def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installation, pitboss):
+    asyncio.run(append(installation, [hub88("win", "w", "p", 7, "b")]))
+    asyncio.run(run_normaliser(installation, 1, key=SandboxKeys.generate()))
     assert pitboss("redrive", "--all", *DO).exit_code == 0
     for statement in (
         "UPDATE dead_letters.action SET actor = 'eve'",
@@ -525,17 +527,17 @@ def test_an_audit_row_is_completed_once_and_never_changed_or_removed(installed, 
         "TRUNCATE dead_letters.action",
     ):
         with (
-            psycopg.connect(installed.database_url) as connection,
+            psycopg.connect(installation.database_url) as connection,
             pytest.raises(psycopg.errors.RaiseException),
         ):
             connection.execute(statement)
 
 
-def test_two_operators_do_not_redrive_at_once(installed, pitboss):
+def test_two_operators_do_not_redrive_at_once(installation, pitboss):
     async def both() -> None:
-        one, other = (ActionStore(installed.database_url, "pitboss.test") for _ in range(2))
+        one, other = (ActionStore(installation.database_url, "pitboss.test") for _ in range(2))
         async with one.exclusive_lock():
-            with pytest.raises(Unavailable, match="somebody else"):
+            with pytest.raises(Unavailable, match="another process"):
                 async with other.exclusive_lock():
                     pass
         async with other.exclusive_lock():
@@ -557,29 +559,29 @@ def story_of(player: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(installed, pitboss):
-    places = asyncio.run(append(installed, story_of("p")))
-    asyncio.run(normalised(installed, 5, park=True))
-    assert waiting(installed) == 2
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == ["p-1"]
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installed, "p-other"))] == [
+def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(installation, pitboss):
+    places = asyncio.run(append(installation, story_of("p")))
+    asyncio.run(run_normaliser(installation, 5, park=True))
+    assert waiting(installation) == 2
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installation))] == ["p-1"]
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installation, "p-other"))] == [
         "p-other"
     ]
-    [jam] = json.loads(pitboss("parked", "--json").stdout)
-    assert (jam["player"], jam["waits_for"], jam["code"]) == ("p", places[1], "BAD_AMOUNT")
-    assert (jam["waiting"], jam["is_full"]) == (2, False)
+    [hold] = json.loads(pitboss("parked", "--json").stdout)
+    assert (hold["player"], hold["waits_for"], hold["code"]) == ("p", places[1], "BAD_AMOUNT")
+    assert (hold["waiting"], hold["is_full"]) == (2, False)
     assert places[1] in pitboss("parked").stdout
     assert "2 records wait behind 1" in pitboss("list").stderr
     assert "2 records of the same key wait behind it" in pitboss("show", places[1]).stdout
-    asyncio.run(booked(installed, 2))
-    asyncio.run(accounted(installed))
+    asyncio.run(run_ledger(installation, 2))
+    asyncio.run(check_accounting(installation))
 
     Picky.is_repaired = True
     redriven = pitboss("redrive", "--source", places[1], *DO)
     assert "2 records go on behind it" in redriven.stdout
-    asyncio.run(append(installed, [hub88("win", "p-new", "p", 6, "x")]))
-    asyncio.run(until_nobody_waits(installed, 4))
-    events = asyncio.run(log_of(installed))
+    asyncio.run(append(installation, [hub88("win", "p-new", "p", 6, "x")]))
+    asyncio.run(until_none_waits(installation, 4))
+    events = asyncio.run(log_of(installation))
     assert [event.provider_tx_id for event in events] == ["p-1", "p-13", "p-3", "p-4", "p-new"]
     assert [event.cause and event.cause.type for event in events] == [
         None,
@@ -588,35 +590,35 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
         "parked",
         None,
     ]
-    told = asyncio.run(booked(installed, 6))
-    assert [told[place].outcome for place in (places[2], places[3])] == [
+    outcomes = asyncio.run(run_ledger(installation, 6))
+    assert [outcomes[place].outcome for place in (places[2], places[3])] == [
         "POSTED",
         "REFUSED_EXPIRED",
     ]
     assert json.loads(pitboss("parked", "--json").stdout) == []
-    asyncio.run(accounted(installed))
+    asyncio.run(check_accounting(installation))
 
 
-async def until_nobody_waits(runtime: Runtime, handled: int) -> None:
+async def until_none_waits(runtime: Runtime, handled: int) -> None:
     worker = normaliser(runtime, park=True)
     async with running(worker.app):
         await until(
-            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "nobody waits"
+            lambda: worker.stats.records >= handled and waiting(runtime) == 0, "no record waits"
         )
 
 
-def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
-    places = asyncio.run(append(installed, story_of("p")))
-    asyncio.run(normalised(installed, 5, park=True))
+def test_a_drop_tells_the_log_and_lets_the_others_go_on(installation, pitboss):
+    places = asyncio.run(append(installation, story_of("p")))
+    asyncio.run(run_normaliser(installation, 5, park=True))
     dropped = pitboss("drop", "--code", "BAD_AMOUNT", *DO)
     assert f"{places[1]} → " in dropped.stdout
-    asyncio.run(until_nobody_waits(installed, 3))
-    assert [event.provider_tx_id for event in asyncio.run(log_of(installed))] == [
+    asyncio.run(until_none_waits(installation, 3))
+    assert [event.provider_tx_id for event in asyncio.run(log_of(installation))] == [
         "p-1",
         "p-3",
         "p-4",
     ]
-    [mark] = asyncio.run(log_of(installed, None))
+    [mark] = asyncio.run(log_of(installation, None))
     assert mark.cause is not None
     assert (mark.operation, mark.cause.type, mark.cause.actor, mark.cause.id) == (
         "dead_letter.dropped",
@@ -624,17 +626,17 @@ def test_a_drop_tells_the_log_and_lets_the_others_go_on(installed, pitboss):
         "ann",
         places[1],
     )
-    asyncio.run(booked(installed, 5))
-    asyncio.run(accounted(installed))
+    asyncio.run(run_ledger(installation, 5))
+    asyncio.run(check_accounting(installation))
 
 
-@pytest.mark.parametrize("broken", ["keep", "bury"])
+@pytest.mark.parametrize("broken", ["save", "publish"])
 def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
-    installed, pitboss, monkeypatch, broken
+    installation, pitboss, monkeypatch, broken
 ):
-    """Before the park table is written, and after it while the dead letter is not: nothing is lost, nobody overtakes."""
-    asyncio.run(append(installed, story_of("p")))
-    owner, name = {"keep": (ParkStore, "keep"), "bury": (KafkaDeadLetterSink, "publish_all")}[
+    """Before the park table is written, and after it while the dead letter is not: nothing is lost or overtaken."""
+    asyncio.run(append(installation, story_of("p")))
+    owner, name = {"save": (ParkStore, "save"), "publish": (KafkaDeadLetterSink, "publish_all")}[
         broken
     ]
 
@@ -642,38 +644,40 @@ def test_a_worker_that_ends_in_between_is_followed_by_one_that_parks_the_same(
         raise RuntimeError("killed")
 
     async def crashing() -> None:
-        worker = normaliser(installed, park=True)
+        worker = normaliser(installation, park=True)
         async with running(worker.app):
             await until(lambda: worker.app.crashed, "the worker ends")
 
     with monkeypatch.context() as cut:
         cut.setattr(owner, name, fail)
         asyncio.run(crashing())
-    assert waiting(installed) == (0 if broken == "keep" else 2)
-    asyncio.run(normalised(installed, 5, park=True))
-    assert waiting(installed) == 2
+    assert waiting(installation) == (0 if broken == "save" else 2)
+    asyncio.run(run_normaliser(installation, 5, park=True))
+    assert waiting(installation) == 2
     Picky.is_repaired = True
     assert pitboss("redrive", "--all", *DO).exit_code == 0
 
-    # The same on the way out: the events are sent, and nobody has written down that they were.
+    # The same on the way out: the events are sent, and it was not saved that they were.
     with monkeypatch.context() as cut:
-        cut.setattr(ParkStore, "keep", fail)
+        cut.setattr(ParkStore, "save", fail)
         asyncio.run(crashing())
-    asyncio.run(until_nobody_waits(installed, 3))
+    asyncio.run(until_none_waits(installation, 3))
     first_seen = list(
-        dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installed)))
+        dict.fromkeys(event.provider_tx_id for event in asyncio.run(log_of(installation)))
     )
     assert first_seen == ["p-1", "p-13", "p-3", "p-4"]
-    asyncio.run(booked(installed, 5))
-    asyncio.run(accounted(installed))
+    asyncio.run(run_ledger(installation, 5))
+    asyncio.run(check_accounting(installation))
 
 
-def test_no_more_wait_than_the_limit(installed, pitboss):
+def test_no_more_wait_than_the_limit(installation, pitboss):
     asyncio.run(
-        append(installed, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)])
+        append(
+            installation, [hub88("win", f"w{n}", "p", 13 if n == 0 else 1, "x") for n in range(8)]
+        )
     )
-    worker = asyncio.run(normalised(installed, 8, park=True))
+    worker = asyncio.run(run_normaliser(installation, 8, park=True))
     assert dict(worker.stats.rejected) == {"BAD_AMOUNT": 1, "PARK_FULL": 2}
-    [jam] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
-    assert (jam["waiting"], jam["is_full"]) == (5, True)
-    asyncio.run(accounted(installed))
+    [hold] = json.loads(pitboss("parked", "--json", "--player", "p").stdout)
+    assert (hold["waiting"], hold["is_full"]) == (5, True)
+    asyncio.run(check_accounting(installation))

@@ -25,6 +25,7 @@ from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
 from streams.drift.handler import DriftSettings, create_worker
 from streams.normalise import handler as normalise
+from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS
 
 pytestmark = pytest.mark.integration
@@ -90,7 +91,7 @@ async def working(app: PitbossApp) -> AsyncIterator[None]:
 
 async def normalised(runtime: Runtime, count: int) -> None:
     worker = normalise.create_worker(
-        normalise.NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", {})
+        NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", {})
     )
     async with working(worker.app):
         await until(lambda: worker.stats.records == count, "normalised")

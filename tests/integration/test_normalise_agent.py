@@ -39,8 +39,9 @@ from schemas.topics import (
     raw_topic,
 )
 from streams.normalise.batch import FallbackUsed
-from streams.normalise.handler import NAME, NormaliseSettings, NormaliseWorker, create_worker
+from streams.normalise.handler import NAME, NormaliseWorker, create_worker
 from streams.normalise.mapping.normaliser import AcceptedTransaction, Normaliser
+from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS, Dialects, dialect_of
 from streams.providers.versions import read_rows
 
@@ -67,7 +68,7 @@ def traffic(keys: SandboxKeys) -> list[RawEvent]:
 
 
 @pytest.fixture
-async def fed(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
+async def raw_log(runtime: Runtime, traffic: list[RawEvent]) -> Runtime:
     """A namespace whose raw topics hold the traffic."""
     await create_topics(
         runtime.bootstrap_servers, runtime.namespace, PROVIDERS, partitions=PARTITIONS
@@ -184,8 +185,8 @@ def events_of(records: Sequence[ConsumerRecord[Any, Any]]) -> list[WalletTransac
     return [decode(record.value) for record in records]
 
 
-def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
-    """By topic, how often each event is said in the traffic."""
+def expected_events(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[str, int]]:
+    """By topic, how often each event is in the traffic."""
     normaliser = Normaliser(DIALECTS, keys.keyring())
     times: dict[str, dict[str, int]] = {
         TRANSACTIONS: defaultdict(int),
@@ -211,7 +212,7 @@ def expected(traffic: Sequence[RawEvent], keys: SandboxKeys) -> dict[str, dict[s
     return times
 
 
-def counted(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
+def count_events(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
     times: dict[str, int] = defaultdict(int)
     for event in events_of(records):
         times[event.event_id] += 1
@@ -219,14 +220,17 @@ def counted(records: Sequence[ConsumerRecord[Any, Any]]) -> dict[str, int]:
 
 
 async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
-    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+    raw_log: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    worker = worker_of(fed, keys)
+    worker = worker_of(raw_log, keys)
     async with working(worker):
         await until(lambda: worker.stats.records == len(traffic), "all records handled")
-        await until(lambda: all_committed(fed), "all offsets committed")
-    log, unresolved = await read_all(fed, TRANSACTIONS), await read_all(fed, UNRESOLVED)
-    assert {TRANSACTIONS: counted(log), UNRESOLVED: counted(unresolved)} == expected(traffic, keys)
+        await until(lambda: all_committed(raw_log), "all offsets committed")
+    log, unresolved = await read_all(raw_log, TRANSACTIONS), await read_all(raw_log, UNRESOLVED)
+    assert {
+        TRANSACTIONS: count_events(log),
+        UNRESOLVED: count_events(unresolved),
+    } == expected_events(traffic, keys)
     assert (worker.stats.accepted_count, worker.stats.unresolved_count) == (
         len(log),
         len(unresolved),
@@ -240,7 +244,7 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     for provider in PROVIDERS:
         letters += [
             codec.decoder(DeadLetter)(record.value)
-            for record in await read_all(fed, dead_letter_topic(raw_topic(provider)))
+            for record in await read_all(raw_log, dead_letter_topic(raw_topic(provider)))
         ]
     assert sorted((letter.value, letter.code) for letter in letters) == sorted(
         (raw.value, str(raw.expected_reject)) for raw in poison
@@ -248,14 +252,16 @@ async def test_the_traffic_of_four_providers_becomes_events_and_dead_letters(
     assert {letter.stage for letter in letters} == {NAME}
     assert sum(worker.stats.rejected.values()) == len(poison)
 
-    signals = [codec.decoder(RiskSignal)(record.value) for record in await read_all(fed, SIGNALS)]
+    signals = [
+        codec.decoder(RiskSignal)(record.value) for record in await read_all(raw_log, SIGNALS)
+    ]
     forged = [letter for letter in letters if letter.code == RejectCode.BAD_SIGNATURE]
     assert {signal.kind for signal in signals} == {"BAD_SIGNATURE"}
-    assert _places(signals) == _places(forged)
+    assert _positions(signals) == _positions(forged)
 
 
-def _places(said: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
-    return sorted((one.source.topic, one.source.partition, one.source.offset) for one in said)
+def _positions(records: Sequence[RiskSignal | DeadLetter]) -> list[tuple[str, int, int]]:
+    return sorted((one.source.topic, one.source.partition, one.source.offset) for one in records)
 
 
 async def test_what_moves_no_money_goes_to_its_own_topics(runtime: Runtime) -> None:
@@ -312,7 +318,7 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
             for body in bodies
         ],
     )
-    heard: list[FallbackUsed] = []
+    fallbacks: list[FallbackUsed] = []
     keyring = {
         "acme": [
             {"id": "a", "secret": "0ld", "valid_until": "2026-01-01"},
@@ -320,32 +326,32 @@ async def test_two_versions_of_a_provider_are_read_by_one_worker(runtime: Runtim
         ]
     }
     settings = NormaliseSettings(runtime.bootstrap_servers, runtime.namespace, "test", keyring)
-    worker = create_worker(settings, dialects, heard.append)
+    worker = create_worker(settings, dialects, fallbacks.append)
     async with working(worker):
         await until(lambda: worker.stats.records == len(bodies), "all records handled")
-    said = events_of(await read_all(runtime, TRANSACTIONS))
-    assert [(event.provider_tx_id, event.provider_version) for event in said] == [
+    events = events_of(await read_all(runtime, TRANSACTIONS))
+    assert [(event.provider_tx_id, event.provider_version) for event in events] == [
         ("t-1", "1"),
         ("t-2", "2"),
         ("t-1", "1"),
     ]
-    assert said[0].event_id == said[2].event_id
-    assert [(fell.record.offset, fell.fallback.expected, fell.fallback.used) for fell in heard] == [
-        (1, "1", "2")
-    ]
+    assert events[0].event_id == events[2].event_id
+    assert [
+        (used.record.offset, used.fallback.expected, used.fallback.used) for used in fallbacks
+    ] == [(1, "1", "2")]
     assert worker.stats.fallbacks == {("acme", "1", "2"): 1}
     [letter] = await read_all(runtime, dead_letter_topic(raw_topic("acme")))
     assert codec.decoder(DeadLetter)(letter.value).code == RejectCode.MISSING_FIELD
 
 
 async def test_the_order_of_a_source_partition_is_kept_for_each_key(
-    fed: Runtime, keys: SandboxKeys
+    raw_log: Runtime, keys: SandboxKeys
 ) -> None:
-    worker = worker_of(fed, keys)
+    worker = worker_of(raw_log, keys)
     async with working(worker):
-        await until(lambda: all_committed(fed), "all offsets committed")
+        await until(lambda: all_committed(raw_log), "all offsets committed")
     seen: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
-    for record in await read_all(fed, TRANSACTIONS):
+    for record in await read_all(raw_log, TRANSACTIONS):
         [event] = events_of([record])
         attempt = event.attempt
         seen[record.partition, record.key, attempt.topic, attempt.partition].append(
@@ -356,9 +362,9 @@ async def test_the_order_of_a_source_partition_is_kept_for_each_key(
 
 
 async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_out(
-    fed: Runtime, traffic: list[RawEvent], keys: SandboxKeys
+    raw_log: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
-    first = worker_of(fed, keys)
+    first = worker_of(raw_log, keys)
     calls = 0
     send_keyed = first.producer.send_keyed
 
@@ -374,14 +380,14 @@ async def test_a_worker_whose_send_fails_ends_and_its_successor_leaves_nothing_o
     await until(lambda: first.app.crashed, "the first worker ends")
     assert isinstance(first.app.crash_reason, SendFailed)
     await first.app.stop()
-    assert not await all_committed(fed)
+    assert not await all_committed(raw_log)
 
-    second = worker_of(fed, keys)
+    second = worker_of(raw_log, keys)
     async with working(second):
-        await until(lambda: all_committed(fed), "the successor has committed everything")
-    wanted = expected(traffic, keys)
+        await until(lambda: all_committed(raw_log), "the successor has committed everything")
+    wanted = expected_events(traffic, keys)
     for topic in (TRANSACTIONS, UNRESOLVED):
-        got = counted(await read_all(fed, topic))
+        got = count_events(await read_all(raw_log, topic))
         assert set(got) == set(wanted[topic])
         assert all(got[event_id] >= times for event_id, times in wanted[topic].items())
 
@@ -403,17 +409,17 @@ async def test_a_cancel_comes_after_its_attempt_and_names_it(
             runtime, [RawEvent("hub88", bet.key, bet.value, headers, bet.event_time_ms, bet.phase)]
         )
         await until(lambda: worker.stats.accepted_count == 2, "the cancel is in the log")
-    said, cancel = events_of(await read_all(runtime, TRANSACTIONS))
+    decided, cancel = events_of(await read_all(runtime, TRANSACTIONS))
     assert (cancel.operation, cancel.provider_tx_id) == ("cancel", attempt + "#0")
     assert cancel.reference is not None
     assert (cancel.reference.operation, cancel.reference.tx_id) == (
-        said.operation,
-        said.provider_tx_id,
+        decided.operation,
+        decided.provider_tx_id,
     )
-    assert cancel.player_id == said.player_id
+    assert cancel.player_id == decided.player_id
 
 
-async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_nobody(
+async def test_a_strangers_raw_topic_waits_for_its_dead_letter_topic_and_holds_up_no_other(
     runtime: Runtime, traffic: list[RawEvent], keys: SandboxKeys
 ) -> None:
     await create_topics(

@@ -12,7 +12,7 @@ from tests.support.parking_story import Story
 
 KEYS = ("p", "q")
 VALUES = ("good", "good", "bad", "bad", "forged")
-"""A player waits behind what is bad; what is forged is a dead letter that holds nobody up."""
+"""A player waits behind what is bad; what is forged is a dead letter that holds no player up."""
 
 ACTIONS = st.one_of(
     st.tuples(
@@ -52,12 +52,12 @@ def act(story: Story, action: tuple[Any, ...]) -> None:
 
 
 def settle(story: Story) -> None:
-    """Handle everything, with every jam redriven after its repair."""
+    """Handle everything, with every hold redriven after its repair."""
     while True:
         while story.next_offset < len(story.log):
             story.handle()
         waited_for = [
-            jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None
+            hold.waits_for for hold in story.store.holds.values() if hold.until_offset is None
         ]
         if not waited_for:
             return

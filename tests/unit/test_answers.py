@@ -92,7 +92,6 @@ def test_hub88_hears_its_request_again_with_status_and_balance() -> None:
         (outcome("EXISTS", "ROLLBACK_PRECEDED"), "RS_ERROR_UNKNOWN"),
         (outcome("CANCELLED", "CONNECTOR_TIMED_OUT"), "RS_ERROR_UNKNOWN"),
         (nothing_known("UNRESOLVED"), "RS_ERROR_UNKNOWN"),
-        (nothing_known("PARKED"), "RS_ERROR_UNKNOWN"),
         (outcome("SOMETHING_NEW"), "RS_ERROR_UNKNOWN"),
         (Rejected(RejectCode.BAD_SIGNATURE, ""), "RS_ERROR_INVALID_SIGNATURE"),
         (Rejected(RejectCode.MISSING_SIGNATURE, ""), "RS_ERROR_INVALID_SIGNATURE"),

@@ -13,8 +13,7 @@ from schemas import codec
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter
 from schemas.topics import SIGNALS, UNRESOLVED, raw_topic
-from streams.normalise.batch import NormalisedBatch
-from streams.normalise.mapping.cap_rejections import ITEM_LETTERS_MAX, cap_rejections
+from streams.normalise.batch import ITEM_LETTERS_MAX, NormalisedBatch, cap_rejections
 from streams.normalise.mapping.normaliser import VALUE_MAX_BYTES, Normaliser, RejectedItem
 from streams.normalise.stats import NormaliseStats
 from streams.providers.registry import DIALECTS
@@ -42,7 +41,7 @@ GOOD = json.dumps(
 )
 
 
-def rejected(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedItem:
+def reject(index: int, code: RejectCode = RejectCode.BAD_FIELD) -> RejectedItem:
     return RejectedItem(code, f"detail {index}", index, f"p{index}")
 
 
@@ -54,12 +53,12 @@ def notice(items: list[str]) -> ConsumerRecord[Any, Any]:
     )
 
 
-def piled(record: ConsumerRecord[Any, Any]) -> NormalisedBatch:
-    pile = NormalisedBatch("adyen")
-    pile.add_results(
+def normalise(record: ConsumerRecord[Any, Any]) -> NormalisedBatch:
+    batch = NormalisedBatch("adyen")
+    batch.add_results(
         [(record, Normaliser(DIALECTS, {"adyen": {"hmac_hex": KEY}}).normalise(record))]
     )
-    return pile
+    return batch
 
 
 class Broker:
@@ -76,15 +75,15 @@ class Broker:
             self.letters.append(codec.decoder(DeadLetter)(value))
 
 
-async def buried(pile: NormalisedBatch) -> Broker:
+async def publish(batch: NormalisedBatch) -> Broker:
     broker: Any = Broker()
-    await KafkaDeadLetterSink(broker, "normalise", "1").publish_all(pile.rejections)
+    await KafkaDeadLetterSink(broker, "normalise", "1").publish_all(batch.rejections)
     kept: Broker = broker
     return kept
 
 
 def test_a_few_speak_for_themselves():
-    items = [rejected(n) for n in range(ITEM_LETTERS_MAX)]
+    items = [reject(n) for n in range(ITEM_LETTERS_MAX)]
     assert cap_rejections(items) == (None, items)
 
 
@@ -95,7 +94,7 @@ def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
         RejectCode.BAD_TIME,
         RejectCode.BAD_CURRENCY,
     ]
-    whole, few = cap_rejections([rejected(n, code) for n, code in enumerate(codes)])
+    whole, few = cap_rejections([reject(n, code) for n, code in enumerate(codes)])
     assert whole == RejectedItem(
         RejectCode.BAD_AMOUNT,
         "1,203 items cannot be used, too many for a dead letter each: 2 BAD_TIME (items 0, 1201); "
@@ -107,7 +106,7 @@ def test_of_many_one_speaks_for_the_record_and_the_first_of_each_code_stays():
 
 
 def test_with_every_code_there_are_no_more_letters_than_below_the_limit_and_the_detail_is_whole():
-    everything = [rejected(40_000 + n, code) for n, code in enumerate([*RejectCode] * 2_000)]
+    everything = [reject(40_000 + n, code) for n, code in enumerate([*RejectCode] * 2_000)]
     whole, few = cap_rejections(everything)
     assert whole is not None
     assert len(few) + 1 <= ITEM_LETTERS_MAX
@@ -119,14 +118,14 @@ async def test_the_letters_of_a_record_cost_twice_its_bytes_at_most(count):
     padding = " " * max(0, 64_000 - count * len(EMPTY))
     record = notice([EMPTY + padding, *[EMPTY] * (count - 1)])
     assert record.value is not None
-    pile, stats = piled(record), NormaliseStats()
-    broker = await buried(pile)
+    batch, stats = normalise(record), NormaliseStats()
+    broker = await publish(batch)
     assert broker.bytes <= 2 * len(record.value)
     assert [letter.value for letter in broker.letters] == [
         record.value,
         *[None] * (len(broker.letters) - 1),
     ]
-    pile.count_into(stats)
+    batch.count_into(stats)
     assert stats.rejected == {"MISSING_FIELD": count}, "each item is counted"
 
 
@@ -135,20 +134,20 @@ async def test_as_many_items_as_a_record_can_hold_become_two_letters_and_one_sig
     record = notice([item] * ((VALUE_MAX_BYTES - 100) // (len(item) + 1)))
     assert record.value is not None
     assert len(record.value) > 0.99 * VALUE_MAX_BYTES
-    pile = piled(record)
-    broker = await buried(pile)
+    batch = normalise(record)
+    broker = await publish(batch)
     assert [letter.record_index for letter in broker.letters] == [None, 0]
     assert broker.letters[0].value == record.value
-    told = sum(len(value or b"") for _, value, _, _ in pile.outgoing[SIGNALS])
-    assert broker.bytes + told < len(record.value) + 5_000
-    assert len(pile.outgoing[SIGNALS]) == (item is FORGED)
+    signal_bytes = sum(len(value or b"") for _, value, _, _ in batch.outgoing[SIGNALS])
+    assert broker.bytes + signal_bytes < len(record.value) + 5_000
+    assert len(batch.outgoing[SIGNALS]) == (item is FORGED)
 
 
 async def test_what_can_be_used_of_such_a_record_goes_on():
-    pile = piled(notice([GOOD, *[EMPTY] * 40, GOOD, *[FORGED] * 3]))
-    broker = await buried(pile)
-    assert sum(len(events) for topic, events in pile.outgoing.items() if topic != SIGNALS) == 2
-    assert UNRESOLVED in pile.outgoing
+    batch = normalise(notice([GOOD, *[EMPTY] * 40, GOOD, *[FORGED] * 3]))
+    broker = await publish(batch)
+    assert sum(len(events) for topic, events in batch.outgoing.items() if topic != SIGNALS) == 2
+    assert UNRESOLVED in batch.outgoing
     assert [(letter.record_index, letter.code) for letter in broker.letters] == [
         (None, "MISSING_FIELD"),
         (1, "MISSING_FIELD"),

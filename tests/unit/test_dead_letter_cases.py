@@ -74,7 +74,9 @@ class Actions:
         return list(range(len(cases)))
 
     async def complete(self, done: Sequence[tuple[int, Position | None]]) -> None:
-        self.noted += [("complete", number, place and place.offset) for number, place in done]
+        self.noted += [
+            ("complete", number, position and position.offset) for number, position in done
+        ]
 
 
 def redriver(
@@ -290,11 +292,11 @@ def test_only_a_drop_that_others_wait_for_is_told_to_the_log():
 
 
 def test_a_drop_that_came_before_anybody_waited_is_told_to_the_log_once_somebody_does():
-    """The letter is durable a moment before the jam moves to it."""
+    """The letter is durable a moment before the hold moves to it."""
     doer, _, sent = redriver(waiting=3)
     silent = action(1, "DROP")
-    told = msgspec.structs.replace(silent, appended_at=Position(RAW, 0, 9))
-    for before, status in ((silent, RedriveStatus.DONE), (told, RedriveStatus.SKIPPED)):
+    marked = msgspec.structs.replace(silent, appended_at=Position(RAW, 0, 9))
+    for before, status in ((silent, RedriveStatus.DONE), (marked, RedriveStatus.SKIPPED)):
         [result] = asyncio.run(doer.drop(cases(letter(1), actions=[before])))
         assert result.status is status
     assert [(offset, outgoing.value) for offset, outgoing in sent] == [(1, b"dropped")]
@@ -303,10 +305,10 @@ def test_a_drop_that_came_before_anybody_waited_is_told_to_the_log_once_somebody
 def test_an_event_of_the_log_that_can_be_read_by_now_says_that_its_decision_comes_late():
     encode, decode = codec.encoder(WalletTransaction), codec.decoder(WalletTransaction)
     log = "wallet.transactions.v1"
-    decided, told = bet("b", 150), win("w", 400, "b")
+    decided, fact = bet("b", 150), win("w", 400, "b")
     letters = [
         letter(n, "BAD_CONTRACT", source=Position(log, 0, n), value=value)
-        for n, value in enumerate([encode(decided), encode(told), b"rubbish"])
+        for n, value in enumerate([encode(decided), encode(fact), b"rubbish"])
     ]
     doer, _, sent = redriver()
     results = asyncio.run(doer.redrive(cases(*letters)))
@@ -318,4 +320,4 @@ def test_an_event_of_the_log_that_can_be_read_by_now_says_that_its_decision_come
     late = decode(sent[0][1].value)
     assert late.cause is not None
     assert (late.cause.type, late.cause.actor, late.event_id) == (REDRIVE, "ann", decided.event_id)
-    assert sent[1][1].value == encode(told)
+    assert sent[1][1].value == encode(fact)

@@ -39,8 +39,8 @@ def read(headers: dict[str, Any]) -> AcceptedTransaction | RejectedItem:
 
 @pytest.mark.parametrize("topic", ["provider.hub88.raw.v1", "ns_1.provider.a.raw.v1", "a-1-2"])
 def test_a_place_is_written_and_read(topic):
-    place = Position(topic, 3, 41)
-    assert parse_position(format_position(place)) == place
+    position = Position(topic, 3, 41)
+    assert parse_position(format_position(position)) == position
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_a_redrive_keeps_the_headers_and_says_who_and_why():
     original = [("http-path", b"/transaction/bet"), ("empty", None), ("http-path", b"twice")]
     first = redrive_headers(original, SOURCE, "ann", "mapping repaired")
     assert first[:3] == original
-    said = dict(first[3:])
-    assert said[REDRIVE_OF] == b"provider.hub88.raw.v1-3@41"
-    assert (said[REDRIVE_COUNT], said["redrive-by"], said["redrive-why"]) == (
+    added = dict(first[3:])
+    assert added[REDRIVE_OF] == b"provider.hub88.raw.v1-3@41"
+    assert (added[REDRIVE_COUNT], added["redrive-by"], added["redrive-why"]) == (
         b"1",
         b"ann",
         b"mapping repaired",
@@ -129,14 +129,14 @@ def test_a_drop_is_an_event_that_moves_nothing_and_tells_who_and_why():
     )
     [item] = Normaliser(DIALECTS, {}).normalise(mark)
     assert isinstance(item, AcceptedTransaction)
-    said = item.transaction
-    assert [leg.kind for leg in said.legs] == [Kind.INFORMATIONAL]
-    assert (said.operation, said.provider_tx_id) == (
+    event = item.transaction
+    assert [leg.kind for leg in event.legs] == [Kind.INFORMATIONAL]
+    assert (event.operation, event.provider_tx_id) == (
         "dead_letter.dropped",
         "provider.hub88.raw.v1-3@41",
     )
-    assert said.cause == Cause("drop", "provider.hub88.raw.v1-3@41", "ann", "test traffic")
-    assert (said.player_id, item.topic, said.decision_required) == (None, TRANSACTIONS, False)
+    assert event.cause == Cause("drop", "provider.hub88.raw.v1-3@41", "ann", "test traffic")
+    assert (event.player_id, item.topic, event.decision_required) == (None, TRANSACTIONS, False)
 
 
 def test_the_header_of_a_drop_makes_no_message_vanish():

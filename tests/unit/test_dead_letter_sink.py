@@ -71,7 +71,7 @@ async def test_a_dead_letter_keeps_every_byte_and_says_where_and_why():
     )
 
 
-async def test_records_of_several_topics_go_to_their_own_graves():
+async def test_records_of_several_topics_go_to_their_own_topics():
     producer: Any = Producer()
     await KafkaDeadLetterSink(producer, "s", "v").publish_all(
         [Rejection(record(topic=topic, offset=i), "X", "d") for i, topic in enumerate("abab")]
@@ -112,7 +112,7 @@ class Sized(Producer):
 
     async def send_keyed(self, topic, records) -> None:
         self.calls += 1
-        assert self.calls < 100, "nobody would ever hear of it: nothing in between waits"
+        assert self.calls < 100, "an endless loop: nothing in it waits"
         for index, (key, value, headers, _) in enumerate(records):
             size = (
                 len(key or b"") + len(value) + sum(len(name) + len(held) for name, held in headers)
@@ -190,7 +190,7 @@ async def test_whatever_is_too_large_of_a_record_it_has_one_letter(huge):
     small, letter = producer.letters()
     assert small.value == b"{broken"
     assert (letter.value, letter.headers) == (None, [])
-    # By its key a drop lets those go on who wait behind it; one that long is nobody's id.
+    # By its key a drop releases the records that wait behind it; one that long is not an id.
     assert letter.key == (b"player-1" if huge.key == b"player-1" else None)
     assert "read them at provider.hub88.raw.v1-2@7" in letter.detail
     assert producer.bytes_sent()[0] < 2_000

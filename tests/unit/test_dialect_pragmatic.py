@@ -327,7 +327,6 @@ def test_what_an_answer_leaves_out() -> None:
         ("bet", "CANCELLED", "CONNECTOR_TIMED_OUT", 120),
         ("bet", "EXISTS", "BOOKED", 0),
         ("result", "UNRESOLVED", "BALANCE_OUT_OF_RANGE", 120),
-        ("result", "PARKED", "", 100),
         ("result", "SOMETHING_NEW", "", 120),
         ("refund", "TOMBSTONED", "REFERENCE_NOT_SEEN_YET", 0),
         ("refund", "POSTED", "NOTHING_TO_REVERSE", 0),

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from schemas.topics import SIGNALS, TRANSACTIONS, UNRESOLVED
-from streams.normalise.handler import NormaliseSettings, create_worker
-from streams.normalise.stats import NormaliseStats, format_delta
-from streams.normalise.stats_logger import StatsLogger
+from streams.normalise.handler import create_worker
+from streams.normalise.settings import NormaliseSettings
+from streams.normalise.stats import NormaliseStats, StatsLogger, format_delta
 
 
 def stats(records: int = 0, clamped: int = 0, **rejected: int) -> NormaliseStats:
@@ -46,7 +46,7 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
     counted, gaps = NormaliseStats(), [2]
     service = StatsLogger(counted, lambda: gaps[-1], interval_s=3_600)
 
-    def said() -> list[str]:
+    def logged_lines() -> list[str]:
         lines = [
             record.getMessage() for record in caplog.records if record.msg.startswith("counted")
         ]
@@ -55,14 +55,14 @@ async def test_the_log_has_a_line_while_something_comes_and_one_at_the_end(caplo
 
     with caplog.at_level(logging.INFO):
         service.log_delta()
-        assert said() == ["counted: 2 offsets without a record"]
+        assert logged_lines() == ["counted: 2 offsets without a record"]
         service.log_delta()
-        assert said() == []
+        assert logged_lines() == []
         await service.start()
         counted.records += 3
         gaps.append(5)
         await service.stop()
-        assert said() == ["counted: 3 records; 3 offsets without a record"]
+        assert logged_lines() == ["counted: 3 records; 3 offsets without a record"]
 
 
 def test_a_worker_tells_and_stops_telling_after_its_intake():

@@ -1,4 +1,4 @@
-"""A batch that was read in pieces comes to the same as one that was read at once."""
+"""A batch that was read in chunks comes to the same as one that was read at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_MS = 1_790_000_000_000
 
 
 @pytest.mark.parametrize("provider", ["house", "hub88", "adyen"])
-def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
+def test_batches_of_chunks_add_up_to_the_whole_batch(provider):
     keys = SandboxKeys.generate()
     scenario = Scenario(seed=5, start_ms=START_MS, events=1_500, poison=len(CATALOGUE))
     topic = raw_topic(provider)
@@ -45,11 +45,11 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
     rng, start = random.Random(seed), 0
     while start < len(records):
         end = start + rng.randrange(1, 40)
-        piece = read(topic, records[start:end])
-        assert len(piece) == len(records[start:end])
-        before = str(vars(piece))
-        together.extend(piece)
-        assert str(vars(piece)) == before, "a batch may be tried again: its pieces stay as they are"
+        chunk = read(topic, records[start:end])
+        assert len(chunk) == len(records[start:end])
+        before = str(vars(chunk))
+        together.extend(chunk)
+        assert str(vars(chunk)) == before, "a batch may be tried again: its chunks stay as they are"
         start = end
     assert len(together) == len(whole) == len(records) > 0
     assert together.outgoing == whole.outgoing
@@ -62,11 +62,11 @@ def test_piles_of_pieces_add_up_to_the_pile_of_the_batch(provider):
     assert counts[0].clamped > 0
 
 
-async def test_a_batch_that_nobody_has_read_is_not_passed_over():
+async def test_a_batch_that_was_not_read_is_not_passed_over():
     nothing: Any = None
     handle = create_handler(nothing, nothing, "t", NormaliseStats())
     record = ConsumerRecord(raw_topic("house"), 0, 0, START_MS, 1, b"k", b"{}", None, 1, 2, ())
     with pytest.raises(
-        InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): nobody has read its records"
+        InvariantBroken, match=r"provider\.house\.raw\.v1-0@\[0,1\): its records were not read"
     ):
         await handle(RecordBatch(record.topic, 0, 0, 1, [record], 1))

@@ -43,20 +43,20 @@ def normaliser() -> Normaliser:
     return Normaliser(DIALECTS, {})
 
 
-def accepted(normaliser: Normaliser, record: RawRecord) -> AcceptedTransaction:
+def accept(normaliser: Normaliser, record: RawRecord) -> AcceptedTransaction:
     [item] = normaliser.normalise(record)
     assert isinstance(item, AcceptedTransaction), item
     return item
 
 
-def rejected(normaliser: Normaliser, record: RawRecord) -> RejectedItem:
+def reject(normaliser: Normaliser, record: RawRecord) -> RejectedItem:
     [item] = normaliser.normalise(record)
     assert isinstance(item, RejectedItem), item
     return item
 
 
 class Echo(Dialect):
-    """Says what it is told to say."""
+    """Returns what it was given."""
 
     provider = "echo"
     version = "9"
@@ -72,7 +72,7 @@ class Echo(Dialect):
         return read
 
 
-def draft(**said: Any) -> Draft:
+def draft(**changes: Any) -> Draft:
     fields: dict[str, Any] = {
         "operation": "op",
         "provider_tx_id": "t-1",
@@ -86,7 +86,7 @@ def draft(**said: Any) -> Draft:
         "decision_required": False,
         "signature": "NOT_CHECKED",
     }
-    return Draft(**(fields | said))
+    return Draft(**(fields | changes))
 
 
 def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[ItemResult]:
@@ -97,13 +97,13 @@ def echo(*drafts: Item, headers: dict[str, Any] | None = None) -> list[ItemResul
 
 
 def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
-    plain = accepted(normaliser, raw_record("hub88", BET, PATH)).transaction
+    plain = accept(normaliser, raw_record("hub88", BET, PATH)).transaction
     assert (plain.brand, plain.region) == ("default", "")
-    empty = accepted(
+    empty = accept(
         normaliser, raw_record("hub88", BET, PATH | {"brand": "", "region": None})
     ).transaction
     assert (empty.brand, empty.region) == ("default", "")
-    named = accepted(
+    named = accept(
         normaliser, raw_record("hub88", BET, PATH | {"brand": "acme", "region": "mt"})
     ).transaction
     assert (named.brand, named.region) == ("acme", "mt")
@@ -114,7 +114,7 @@ def test_brand_and_region_come_from_the_headers(normaliser: Normaliser) -> None:
 @pytest.mark.parametrize("value", [b"\xff", b"a\nb", b"a" * 65])
 def test_a_context_header_that_is_no_name(normaliser: Normaliser, name: str, value: bytes) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {name: value})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {name: value})).code
         is RejectCode.BAD_FIELD
     )
 
@@ -123,7 +123,7 @@ def test_a_flood_of_brands_does_not_fill_the_memory() -> None:
     normaliser = Normaliser(DIALECTS, {})
     for number in range(5_000):
         record = raw_record("hub88", BET, PATH | {"brand": f"b{number}"})
-        assert accepted(normaliser, record).transaction.brand == f"b{number}"
+        assert accept(normaliser, record).transaction.brand == f"b{number}"
     assert len(normaliser._origins) <= 4_096
 
 
@@ -131,7 +131,7 @@ def test_the_attempt_is_the_records_place(normaliser: Normaliser) -> None:
     record = raw_record(
         "hub88", BET, PATH, partition=7, offset=99, topic="ns.provider.hub88.raw.v1"
     )
-    attempt = accepted(normaliser, record).transaction.attempt
+    attempt = accept(normaliser, record).transaction.attempt
     assert (attempt.topic, attempt.partition, attempt.offset) == ("ns.provider.hub88.raw.v1", 7, 99)
     assert attempt.record_index == 0
 
@@ -185,21 +185,25 @@ def test_which_clock_is_believed(
     headers = {} if received_at is None else {"received-at": str(received_at)}
     [item] = echo(draft(provider_at=provider_at), headers=headers)
     assert isinstance(item, AcceptedTransaction)
-    said = item.transaction
-    assert (said.occurred_at, said.time_source, item.clamped) == (occurred_at, source, clamped)
-    assert (said.provider_at, said.received_at, said.appended_at) == (provider_at, received_at, A)
+    event = item.transaction
+    assert (event.occurred_at, event.time_source, item.clamped) == (occurred_at, source, clamped)
+    assert (event.provider_at, event.received_at, event.appended_at) == (
+        provider_at,
+        received_at,
+        A,
+    )
 
 
 def test_the_tolerance_is_the_dialects() -> None:
     narrow = Normaliser(by_provider([Hub88(time_tolerance_ms=1_000)]), {})
-    item = accepted(narrow, raw_record("hub88", BET, PATH | {"received-at": str(A - 1_001)}))
+    item = accept(narrow, raw_record("hub88", BET, PATH | {"received-at": str(A - 1_001)}))
     assert (item.transaction.occurred_at, item.clamped) == (A - 1_000, True)
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "1_000", " 1", "9" * 16, "\u0661"])
 def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {"received-at": value})).code
         is RejectCode.BAD_TIME
     )
 
@@ -208,7 +212,7 @@ def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -
 
 
 @pytest.mark.parametrize(
-    ("said", "topic", "key"),
+    ("changes", "topic", "key"),
     [
         ({"player_id": "p-ж"}, TRANSACTIONS, "p-ж"),
         ({"player_id": None, "reference": Reference("bet", "t-0")}, UNRESOLVED, "t-0"),
@@ -233,14 +237,14 @@ def test_received_at_is_epoch_milliseconds(normaliser: Normaliser, value: str) -
         ),
     ],
 )
-def test_topic_and_key(said: dict[str, Any], topic: str, key: str) -> None:
-    [item] = echo(draft(**said))
+def test_topic_and_key(changes: dict[str, Any], topic: str, key: str) -> None:
+    [item] = echo(draft(**changes))
     assert isinstance(item, AcceptedTransaction)
     assert (item.topic, item.key) == (topic, key.encode())
     assert codec.decoder(WalletTransaction)(item.value) == item.transaction
 
 
-def test_money_of_nobody_is_rejected() -> None:
+def test_money_without_an_owner_is_rejected() -> None:
     [item] = echo(draft(player_id=None))
     assert isinstance(item, RejectedItem)
     assert (item.code, item.record_index) == (RejectCode.MISSING_FIELD, 0)
@@ -260,18 +264,18 @@ CANCEL = {"cancel": "provider.hub88.raw.v1-3@41"}
 
 
 def test_a_cancel_takes_back_the_attempt_it_names(normaliser: Normaliser) -> None:
-    bet = accepted(normaliser, raw_record("hub88", BET, PATH, offset=41)).transaction
-    item = accepted(normaliser, raw_record("hub88", BET, PATH | CANCEL, offset=42))
-    said = item.transaction
-    assert (said.operation, said.provider_tx_id) == ("cancel", "provider.hub88.raw.v1-3@41#0")
-    assert said.legs == [Leg(Kind.CANCEL)]
-    assert said.reference is not None
-    assert referenced_event_id(said.brand, said.provider, said.reference) == bet.event_id
-    assert (said.player_id, item.key, item.topic) == (bet.player_id, b"p-1", TRANSACTIONS)
-    assert not said.decision_required
-    assert said.cause is not None
-    assert (said.cause.type, said.cause.id) == ("connector", said.provider_tx_id)
-    assert said.attempt.offset == 42
+    bet = accept(normaliser, raw_record("hub88", BET, PATH, offset=41)).transaction
+    item = accept(normaliser, raw_record("hub88", BET, PATH | CANCEL, offset=42))
+    event = item.transaction
+    assert (event.operation, event.provider_tx_id) == ("cancel", "provider.hub88.raw.v1-3@41#0")
+    assert event.legs == [Leg(Kind.CANCEL)]
+    assert event.reference is not None
+    assert referenced_event_id(event.brand, event.provider, event.reference) == bet.event_id
+    assert (event.player_id, item.key, item.topic) == (bet.player_id, b"p-1", TRANSACTIONS)
+    assert not event.decision_required
+    assert event.cause is not None
+    assert (event.cause.type, event.cause.id) == ("connector", event.provider_tx_id)
+    assert event.attempt.offset == 42
 
 
 def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard(
@@ -280,15 +284,15 @@ def test_a_win_cannot_be_cancelled_since_its_provider_sends_it_until_it_is_heard
     win = json.dumps(
         {**json.loads(BET), "transaction_uuid": "t-2", "reference_transaction_uuid": "t-1"}
     )
-    said = accepted(
+    event = accept(
         normaliser, raw_record("hub88", win, {"http-path": "/transaction/win"} | CANCEL, offset=42)
     ).transaction
-    assert [leg.kind for leg in said.legs] == ["INFORMATIONAL"]
+    assert [leg.kind for leg in event.legs] == ["INFORMATIONAL"]
 
 
 def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normaliser) -> None:
     ids = {
-        accepted(
+        accept(
             normaliser, raw_record("hub88", BET, PATH | {"cancel": f"provider.hub88.raw.v1-3@{n}"})
         ).transaction.event_id
         for n in (1, 2, 2)
@@ -314,7 +318,7 @@ def test_cancels_of_two_attempts_of_one_bet_are_two_events(normaliser: Normalise
 )
 def test_a_cancel_names_an_earlier_record_of_its_topic(normaliser: Normaliser, header: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code
+        reject(normaliser, raw_record("hub88", BET, PATH | {"cancel": header})).code
         is RejectCode.BAD_FIELD
     )
 
@@ -336,11 +340,11 @@ def test_each_item_of_a_batch_is_cancelled_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["provider.nobody.raw.v1", "provider.hub88.raw.v1.dlt", "wallet.transactions.v1"]
+    "topic", ["provider.unknown.raw.v1", "provider.hub88.raw.v1.dlt", "wallet.transactions.v1"]
 )
 def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
     assert (
-        rejected(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code
+        reject(normaliser, raw_record("hub88", BET, PATH, topic=topic)).code
         is RejectCode.UNKNOWN_PROVIDER
     )
 
@@ -357,7 +361,7 @@ def test_a_topic_without_a_dialect(normaliser: Normaliser, topic: str) -> None:
 def test_records_that_no_dialect_needs_to_see(
     normaliser: Normaliser, body: bytes | None, timestamp: int, code: RejectCode
 ) -> None:
-    item = rejected(normaliser, raw_record("hub88", body, PATH, timestamp=timestamp))
+    item = reject(normaliser, raw_record("hub88", body, PATH, timestamp=timestamp))
     assert (item.code, item.record_index) == (code, None)
 
 
@@ -365,7 +369,7 @@ def test_what_the_schema_cannot_hold_is_rejected_not_raised() -> None:
     def encode(_: WalletTransaction) -> bytes:
         raise Rejected(RejectCode.BAD_CONTRACT, "does not fit")
 
-    item = rejected(Normaliser(DIALECTS, {}, encode), raw_record("hub88", BET, PATH))
+    item = reject(Normaliser(DIALECTS, {}, encode), raw_record("hub88", BET, PATH))
     assert (item.code, item.record_index) == (RejectCode.BAD_CONTRACT, 0)
 
 
@@ -384,7 +388,7 @@ def test_a_key_that_is_none_ends_the_start() -> None:
 # --- what moves no money --------------------------------------------------------------------------------------------
 
 
-def player_draft(**said: Any) -> PlayerDraft:
+def player_draft(**changes: Any) -> PlayerDraft:
     fields: dict[str, Any] = {
         "operation": "applicantReviewed",
         "provider_event_id": "c-1",
@@ -395,10 +399,10 @@ def player_draft(**said: Any) -> PlayerDraft:
         "signature": "VALID",
         "scope": "a-1:basic",
     }
-    return PlayerDraft(**(fields | said))
+    return PlayerDraft(**(fields | changes))
 
 
-def market_draft(**said: Any) -> MarketDraft:
+def market_draft(**changes: Any) -> MarketDraft:
     fields: dict[str, Any] = {
         "operation": "bet_settlement",
         "match_id": "sr:match:1",
@@ -415,10 +419,10 @@ def market_draft(**said: Any) -> MarketDraft:
         "provider_at": A + 7,
         "signature": "NOT_CHECKED",
     }
-    return MarketDraft(**(fields | said))
+    return MarketDraft(**(fields | changes))
 
 
-def reported(item: Any) -> AcceptedEvent:
+def accept_event(item: Any) -> AcceptedEvent:
     assert isinstance(item, AcceptedEvent), item
     return item
 
@@ -429,34 +433,34 @@ def test_one_record_may_tell_of_a_player_and_change_a_wallet() -> None:
         draft(legs=[Leg(Kind.PLAYER_STATE)]),
         headers={"brand": "acme", "region": "mt"},
     )
-    told, booked = reported(items[0]), items[1]
+    noted, booked = accept_event(items[0]), items[1]
     assert isinstance(booked, AcceptedTransaction)
-    assert (told.topic, told.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
-    assert codec.decoder(PlayerEvent)(told.value) == told.event
-    said = told.event
-    assert isinstance(said, PlayerEvent)
-    assert said.event_id == event_id("acme", "echo", "applicantReviewed", "c-1")
-    assert (said.brand, said.region, said.provider_version, said.scope) == (
+    assert (noted.topic, noted.key, booked.topic) == (PLAYER_EVENTS, b"p-1", TRANSACTIONS)
+    assert codec.decoder(PlayerEvent)(noted.value) == noted.event
+    event = noted.event
+    assert isinstance(event, PlayerEvent)
+    assert event.event_id == event_id("acme", "echo", "applicantReviewed", "c-1")
+    assert (event.brand, event.region, event.provider_version, event.scope) == (
         "acme",
         "mt",
         "9",
         "a-1:basic",
     )
-    assert (said.occurred_at, said.time_source, said.provider_at, told.clamped) == (
+    assert (event.occurred_at, event.time_source, event.provider_at, noted.clamped) == (
         A - 5,
         "PROVIDER",
         A - 5,
         False,
     )
-    assert [said.attempt.record_index, booked.transaction.attempt.record_index] == [0, 1]
+    assert [event.attempt.record_index, booked.transaction.attempt.record_index] == [0, 1]
 
 
 def test_a_feeds_settlement_goes_to_its_match() -> None:
-    told = reported(echo(market_draft())[0])
-    assert (told.topic, told.key) == (SETTLEMENTS, b"sr:match:1")
-    assert codec.decoder(MarketSettlement)(told.value) == told.event
-    assert told.clamped  # the feed's clock is ahead of the broker's
-    assert told.event.occurred_at == A
+    noted = accept_event(echo(market_draft())[0])
+    assert (noted.topic, noted.key) == (SETTLEMENTS, b"sr:match:1")
+    assert codec.decoder(MarketSettlement)(noted.value) == noted.event
+    assert noted.clamped  # the feed's clock is ahead of the broker's
+    assert noted.event.occurred_at == A
 
 
 def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_another() -> None:
@@ -472,12 +476,12 @@ def test_what_a_feed_says_twice_is_one_event_and_another_outcome_or_time_is_anot
         {"match_id": "sr:match:11"},
         {"operation": "rollback_bet_settlement"},
     ]
-    said = [
+    settlements = [
         market_draft(),
         market_draft(result="0", certainty="1"),
         *(market_draft(**other) for other in others),
     ]
-    ids = [reported(item).event.event_id for item in echo(*said)]
+    ids = [accept_event(item).event.event_id for item in echo(*settlements)]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 1 + len(others)
 
@@ -490,8 +494,8 @@ def test_the_parts_of_a_settlements_id_cannot_run_into_each_other() -> None:
 
 def test_a_cancel_takes_back_money_and_repeats_what_is_none() -> None:
     plain = echo(player_draft(), draft())
-    told, cancel = echo(player_draft(), draft(), headers={"cancel": "provider.echo.raw.v1-3@7"})
-    assert reported(told).event.event_id == reported(plain[0]).event.event_id
+    noted, cancel = echo(player_draft(), draft(), headers={"cancel": "provider.echo.raw.v1-3@7"})
+    assert accept_event(noted).event.event_id == accept_event(plain[0]).event.event_id
     assert isinstance(cancel, AcceptedTransaction)
     assert cancel.transaction.provider_tx_id == "provider.echo.raw.v1-3@7#1"
 
@@ -517,11 +521,11 @@ class Broken(Echo):
         return read
 
 
-def test_a_mistake_in_a_dialect_stops_nobody_and_betrays_nothing() -> None:
+def test_a_mistake_in_a_dialect_stops_no_other_record_and_betrays_nothing() -> None:
     normaliser = Normaliser(by_provider([Broken(), Hub88()]), {})
-    item = rejected(normaliser, raw_record("broken", "secret"))
+    item = reject(normaliser, raw_record("broken", "secret"))
     assert (item.code, item.record_index) == (RejectCode.DIALECT_FAILED, None)
     assert "the dialect of broken failed" in item.detail
     assert "KeyError in read" in item.detail
     assert "secret" not in item.detail
-    accepted(normaliser, raw_record("hub88", BET, PATH))
+    accept(normaliser, raw_record("hub88", BET, PATH))

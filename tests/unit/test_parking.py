@@ -12,15 +12,15 @@ from runtime.dead_letters.headers import drop_headers
 from runtime.dead_letters.key_holds import ParkLimits
 from schemas.errors import UsageError
 from schemas.events import Position
-from streams.normalise.handler import NormaliseSettings, parked_providers
 from streams.normalise.mapping.normaliser import Normaliser
-from streams.normalise.parking import ParkSettings, holding_code
+from streams.normalise.parking import holding_code
+from streams.normalise.settings import NormaliseSettings, ParkSettings, parked_providers
 from streams.providers.registry import DIALECTS
 from tests.support.dialect_records import house_signature, hub88_signature, keyring, raw_record
 from tests.support.parking_story import PARTITION, TOPIC, Story
 
 
-def test_later_records_of_a_player_wait_behind_his_dead_letter_and_nobody_elses():
+def test_later_records_of_a_player_wait_behind_their_own_dead_letter_only():
     story = Story()
     for key, value in [("p", "a"), ("p", "bad-1"), ("p", "b"), ("q", "c"), ("p", "d")]:
         story.append(key, value)
@@ -101,7 +101,7 @@ def test_a_drop_lets_the_waiting_go_on_without_the_poison():
     assert [offset for offset, _ in story.emitted] == [mark, 1, 3]
 
 
-def test_nobody_waits_behind_a_wrong_signature_or_a_stranger():
+def test_no_player_waits_behind_a_wrong_signature_or_a_stranger():
     story = Story()
     story.append("p", "forged")
     story.append("p", "b")
@@ -144,7 +144,7 @@ def test_no_more_wait_than_the_limit_and_the_rest_is_rejected(limits):
     assert story.emitted == []
 
 
-def test_nobody_waits_for_longer_than_the_log_says():
+def test_no_player_waits_for_longer_than_the_log_says():
     story = Story(ParkLimits(age_max_ms=1_000))
     story.append("p", "bad-1")
     story.append("p", "b", after_ms=1_000)
@@ -159,7 +159,7 @@ def test_nobody_waits_for_longer_than_the_log_says():
     assert story.store.holds[0].ended_by == "EXPIRY"
 
 
-def test_a_poison_among_what_has_waited_too_long_holds_nobody_up():
+def test_a_poison_among_what_has_waited_too_long_holds_no_player_up():
     story = Story(ParkLimits(age_max_ms=1_000))
     for value in ("bad-1", "b", "bad-2", "c"):
         story.append("p", value)
@@ -175,7 +175,7 @@ def test_a_repaired_normaliser_that_reads_the_poison_again_needs_no_redrive():
     story.append("p", "b")
     for step, _ in enumerate(story.steps(2)):
         if step == 2:
-            break  # the jam is kept, and the dead letter was never written
+            break  # the hold is saved, and the dead letter was never written
     story.crash(0)
     story.repaired.add(b"bad-1")
     story.handle()
@@ -262,7 +262,7 @@ REVIEW = {
 }
 
 
-def jam_of(provider, body, headers=None, *, key=b"p-1"):
+def holding_code_of(provider, body, headers=None, *, key=b"p-1"):
     value = body if isinstance(body, bytes) else json.dumps(body).encode()
     digest = hmac.digest(b"s3cret", value, "sha256").hex().encode()
     signed = {
@@ -305,18 +305,18 @@ def jam_of(provider, body, headers=None, *, key=b"p-1"):
 def test_a_signed_message_of_a_form_that_no_dialect_knows_holds_up_its_player(
     provider, body, headers, code
 ):
-    assert jam_of(provider, body, headers) == code
-    assert jam_of(provider, body, headers, key=b"p-2") is None
-    # Nobody may speak for him without the provider's signature.
+    assert holding_code_of(provider, body, headers) == code
+    assert holding_code_of(provider, body, headers, key=b"p-2") is None
+    # Without the provider's signature a record does not count as the player's.
     unsigned = {"x-hub88-signature": b"", "x-house-signature": b"", "x-payload-digest": b""}
     forged = {"x-hub88-signature": b"AAAA", "x-house-signature": b"aa", "x-payload-digest": b"aa"}
-    assert jam_of(provider, body, headers | unsigned) is None
-    assert jam_of(provider, body, headers | forged) is None
+    assert holding_code_of(provider, body, headers | unsigned) is None
+    assert holding_code_of(provider, body, headers | forged) is None
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"nope", b"[]", b'{"user":"p-1","player_id":"p-1"', b'"p-1"']
 )
-def test_what_is_no_json_holds_up_nobody(body):
+def test_what_is_not_json_holds_no_player_up(body):
     for provider in ("hub88", "house", "sumsub"):
-        assert jam_of(provider, body) is None
+        assert holding_code_of(provider, body) is None

@@ -47,19 +47,19 @@ def test_what_went_on_and_cannot_be_read_has_a_dead_letter_wherever_the_worker_i
     _killed_after(story, step, 1)
     story.handle()
     assert story.letters.keys() == {0, 1}
-    [jam] = story.store.holds.values()
+    [hold] = story.store.holds.values()
     if value == "bad-1" and end != "expiry":
-        assert (jam.waits_for, jam.until_offset) == (1, None)
+        assert (hold.waits_for, hold.until_offset) == (1, None)
         assert story.store.still_waiting() == [2]
         story.drop(1)
         story.handle()
-    assert jam.until_offset is not None
+    assert hold.until_offset is not None
     assert story.store.still_waiting() == []
     assert 2 in story.first_emissions("p")
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_jam_that_begins_and_moves_in_one_batch_is_the_same_when_it_is_read_again(step):
+def test_a_hold_that_begins_and_moves_in_one_batch_is_the_same_when_it_is_read_again(step):
     story = Story()
     for value in ("bad-0", "bad-1", "c"):
         story.append("p", value)
@@ -67,24 +67,26 @@ def test_a_jam_that_begins_and_moves_in_one_batch_is_the_same_when_it_is_read_ag
     story.append("p", "d")
     _killed_after(story, step, 5)
     story.handle()
-    [jam] = story.store.holds.values()
+    [hold] = story.store.holds.values()
     assert story.letters.keys() == {0, again}, (
         "the first one was made to wait behind its own redrive"
     )
-    assert jam.waits_for == again
+    assert hold.waits_for == again
     assert story.store.still_waiting() == [1, 2, 4]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_repaired_poison_that_is_read_again_moves_its_jam_to_the_next_one(step):
+def test_a_repaired_poison_that_is_read_again_moves_its_hold_to_the_next_one(step):
     story = Story()
     for value in ("bad-0", "bad-1", "c"):
         story.append("p", value)
     _killed_after(story, step, 3)
     story.repaired.add(b"bad-0")
     story.handle()
-    assert [jam.waits_for for jam in story.store.holds.values() if jam.until_offset is None] == [1]
-    story.crash(story.next_offset)  # and who comes next knows it from the table
+    assert [hold.waits_for for hold in story.store.holds.values() if hold.until_offset is None] == [
+        1
+    ]
+    story.crash(story.next_offset)  # and the successor knows it from the table
     story.drop(1)
     story.handle()
     assert story.store.still_waiting() == []
@@ -92,14 +94,14 @@ def test_a_repaired_poison_that_is_read_again_moves_its_jam_to_the_next_one(step
 
 
 class Recorder:
-    """Stands for the broker and the table alike; notes what is asked of it, and may be away at one of them."""
+    """Stands for the broker and the table alike; notes each call, and may be away at one of them."""
 
-    def __init__(self, turn: BatchSplit, away_at: str | None = None) -> None:
+    def __init__(self, split: BatchSplit, away_at: str | None = None) -> None:
         self.done: list[str] = []
-        self._turn, self._away_at = turn, away_at
+        self._split, self._away_at = split, away_at
 
     async def split(self, _: Any) -> BatchSplit:
-        return self._turn
+        return self._split
 
     def __getattr__(self, name: str) -> Any:
         async def note(*_: Any) -> None:
@@ -110,19 +112,19 @@ class Recorder:
         return note
 
 
-@pytest.mark.parametrize("away_at", [None, "reach", "save_parked", "publish_all"])
-async def test_a_batch_is_made_durable_in_the_order_that_the_stories_are_told_in(away_at):
+@pytest.mark.parametrize("away_at", [None, "ensure_topic", "save_parked", "publish_all"])
+async def test_a_batch_is_made_durable_in_the_order_of_the_stories(away_at):
     story = Story()
     story.append("p", "bad-0")
     batch = story.batch(1)
-    turn = BatchSplit(
+    split = BatchSplit(
         batch,
         PartitionHolds(ParkLimits()),
         [(batch.records[0], [RejectedItem(RejectCode.BAD_AMOUNT, "no", None, "p")])],
     )
-    both: Any = Recorder(turn, away_at)
+    both: Any = Recorder(split, away_at)
     handle = create_handler(both, both, "t", NormaliseStats(), parking=both)
-    order = ["reach", "save_parked", "publish_all", "save_released"]
+    order = ["ensure_topic", "save_parked", "publish_all", "save_released"]
     if away_at is None:
         await handle(batch)
         assert both.done == order

@@ -1,7 +1,7 @@
 -- What waits behind dead letters. Every statement may be carried out again, by an old owner of the partition too.
 
 -- name: load
--- Open jams of a partition, and those that ended at or after the offset where the reading begins.
+-- Open holds of a partition, and those that ended at or after the offset where the reading begins.
 SELECT b.key, b.from_offset, b.waits_for, b.moved_at, b.since_ms, b.code, b.until_offset, b.ended_by, b.full_from,
        count(p.source_offset) FILTER (WHERE p.released_at IS NULL) AS waiting,
        coalesce(sum(length(p.body)) FILTER (WHERE p.released_at IS NULL), 0)::bigint AS waiting_bytes,
@@ -19,9 +19,9 @@ SELECT p.source_offset, p.timestamp_ms, b.key, p.body, p.headers
  WHERE p.topic = %(topic)s AND p.part = %(part)s AND p.jam_from = %(jam_from)s AND p.released_at IS NULL
  ORDER BY p.source_offset
 
--- name: keep_jam
--- A jam only moves on: what a late writer says of an earlier offset changes nothing. A record that was rejected and is
--- not, read once more, moves its jam a second time: from itself to the first of the waiting that cannot be read.
+-- name: save_hold
+-- A hold only moves on: what a late writer says of an earlier offset changes nothing. A record that was rejected, and is
+-- not when it is read again, moves its hold a second time: from itself to the first of the waiting that cannot be read.
 INSERT INTO dead_letters.jam AS b
        (topic, part, from_offset, key, waits_for, moved_at, since_ms, code, until_offset, ended_by, full_from)
 VALUES (%(topic)s, %(part)s, %(from_offset)s, %(key)s, %(waits_for)s, %(moved_at)s, %(since_ms)s, %(code)s,
@@ -40,7 +40,7 @@ ON CONFLICT (topic, part, from_offset) DO UPDATE
 
 -- name: park
 INSERT INTO dead_letters.parked (topic, part, source_offset, jam_from, timestamp_ms, body, headers)
-SELECT %(topic)s, %(part)s, * FROM unnest(%(offsets)s::bigint[], %(jams)s::bigint[], %(timestamps)s::bigint[],
+SELECT %(topic)s, %(part)s, * FROM unnest(%(offsets)s::bigint[], %(holds)s::bigint[], %(timestamps)s::bigint[],
                                           %(bodies)s::bytea[], %(headers)s::bytea[])
 ON CONFLICT DO NOTHING
 
@@ -49,7 +49,7 @@ ON CONFLICT DO NOTHING
 UPDATE dead_letters.parked SET released_at = now(), body = NULL
  WHERE topic = %(topic)s AND part = %(part)s AND source_offset = ANY(%(offsets)s::bigint[]) AND released_at IS NULL
 
--- name: open_jams
+-- name: open_holds
 SELECT b.topic, b.part, b.key, b.waits_for, b.code, b.since_ms, b.full_from, count(p.source_offset) AS waiting,
        coalesce(sum(length(p.body)), 0)::bigint AS waiting_bytes, min(p.timestamp_ms) AS first_ms,
        max(p.timestamp_ms) AS last_ms

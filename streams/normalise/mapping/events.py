@@ -1,8 +1,8 @@
-"""Drafts to events of our own topics: what a dialect said, with where it came from, when, and who
-it is.
+"""Drafts to events of our own topics: adds an event's origin, its time and its identity.
 
-Three clocks are kept and one is believed: the provider's, else the connector's, else the broker's,
-never after the broker's append and never further before it than the dialect's tolerance.
+Three clocks are kept and one is believed: the provider's, else the connector's, else the broker's.
+The believed time is never after the broker's append and never further before it than the dialect's
+tolerance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BROKER = TimeSource.BROKER.value
 
 
 class RecordContext(msgspec.Struct, frozen=True, gc=False):
-    """What the items of one raw record have in common."""
+    """What the items of one raw record share; `received_at` is the connector's clock, epoch ms."""
 
     record: RawRecord
     brand: str
@@ -34,13 +34,14 @@ class RecordContext(msgspec.Struct, frozen=True, gc=False):
 
 
 EventTime: TypeAlias = tuple[int, str, bool]
-"""The time that is believed, whose it is, and whether it had to be moved to be believed. A bare
-tuple: each event has one, and a named one would cost as much as the rest of it.
+"""The believed time, its source, and whether it had to be moved to be believed.
+
+A bare tuple: each event has one, and a named one would cost as much as the rest of it.
 """
 
 
 def event_time(context: RecordContext, tolerance_ms: int, provider_at: int | None) -> EventTime:
-    """Event time in epoch ms, clamped to [append - tolerance, append]."""
+    """Return the event time in epoch ms, clamped to [append - tolerance, append]."""
     appended_at = context.record.timestamp
     occurred_at, source = appended_at, _BROKER
     if provider_at is not None:
@@ -53,16 +54,16 @@ def event_time(context: RecordContext, tolerance_ms: int, provider_at: int | Non
 
 
 def build_transaction(
-    context: RecordContext, voice: VersionReader, index: int, draft: Draft
+    context: RecordContext, reader: VersionReader, index: int, draft: Draft
 ) -> tuple[WalletTransaction, bool]:
-    """The record of `wallet.transactions.v1`, and whether its clock was not believed."""
+    """Return the event of `wallet.transactions.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, reader.tolerance_ms, draft.provider_at)
     transaction = WalletTransaction(
-        event_id(brand, voice.provider, draft.operation, draft.provider_tx_id),
+        event_id(brand, reader.provider, draft.operation, draft.provider_tx_id),
         brand,
-        voice.provider,
-        voice.version,
+        reader.provider,
+        reader.version,
         context.region,
         draft.operation,
         draft.provider_tx_id,
@@ -88,16 +89,16 @@ def build_transaction(
 
 
 def build_player_event(
-    context: RecordContext, voice: VersionReader, index: int, draft: PlayerDraft
+    context: RecordContext, reader: VersionReader, index: int, draft: PlayerDraft
 ) -> tuple[PlayerEvent, bool]:
-    """The record of `player.events.v1`, and whether its clock was not believed."""
+    """Return the event of `player.events.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, reader.tolerance_ms, draft.provider_at)
     event = PlayerEvent(
-        event_id(brand, voice.provider, draft.operation, draft.provider_event_id),
+        event_id(brand, reader.provider, draft.operation, draft.provider_event_id),
         brand,
-        voice.provider,
-        voice.version,
+        reader.provider,
+        reader.version,
         context.region,
         draft.operation,
         draft.provider_event_id,
@@ -117,17 +118,17 @@ def build_player_event(
 
 
 def build_settlement(
-    context: RecordContext, voice: VersionReader, index: int, draft: MarketDraft
+    context: RecordContext, reader: VersionReader, index: int, draft: MarketDraft
 ) -> tuple[MarketSettlement, bool]:
-    """The record of `sports.settlements.v1`, and whether its clock was not believed."""
+    """Return the event of `sports.settlements.v1`, and whether its clock was not believed."""
     record, brand = context.record, context.brand
-    occurred_at, time_source, clamped = event_time(context, voice.tolerance_ms, draft.provider_at)
+    occurred_at, time_source, clamped = event_time(context, reader.tolerance_ms, draft.provider_at)
     provider_event_id = settlement_id(draft)
     settlement = MarketSettlement(
-        event_id(brand, voice.provider, draft.operation, provider_event_id),
+        event_id(brand, reader.provider, draft.operation, provider_event_id),
         brand,
-        voice.provider,
-        voice.version,
+        reader.provider,
+        reader.version,
         context.region,
         draft.operation,
         provider_event_id,
@@ -154,12 +155,14 @@ def build_settlement(
 
 
 def settlement_id(draft: MarketDraft) -> str:
-    """What a feed without ids says once: match, market, specifiers, outcome and its own time.
+    """Return an id for a settlement of a feed without ids.
 
-    A length before each part, so that no two markets share a spelling; the operation is part of the
-    event id anyway. A settlement that comes live and again confirmed has two times: two events, for
-    the reader to count once.
+    It consists of match, market, specifiers, outcome and the settlement's own time.
+
+    A length stands before each field, so that no two markets share a spelling; the operation is a
+    field of the event id anyway. A settlement that comes live and again confirmed has two times:
+    two events, which the reader counts as one.
     """
     at = "" if draft.provider_at is None else str(draft.provider_at)
-    parts = (draft.match_id, draft.market_id, draft.specifiers, draft.outcome_id or "", at)
-    return "|".join([f"{len(part)}:{part}" for part in parts])
+    fields = (draft.match_id, draft.market_id, draft.specifiers, draft.outcome_id or "", at)
+    return "|".join([f"{len(text)}:{text}" for text in fields])

@@ -1,32 +1,36 @@
 """Raw records to events of the log: pure, one record in, its items out, in order.
 
-The dialect says what the provider meant; this adds where it came from (brand, region, attempt),
-when (three clocks, one of them believed), who it is (event id), what it says (fingerprint) and
-where it goes (topic, key, bytes).
+The main road is route → read → build → encode:
+
+- route: the provider's versions that read the topic, and the headers' brand, region and receipt;
+- read: the dialect says as drafts what the provider meant;
+- build: `events` adds the identity, the fingerprint, the believed time and the attempt;
+- encode: topic, key and Avro bytes.
+
+A record with an operator mark (drop, cancel, redrive, parked) branches off before it is read
+(`operator_marks`).
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
-from runtime.dead_letters.headers import DROP_OF, PARKED_BEHIND, REDRIVE_OF, cause_from_headers
 from runtime.kafka.records import RawRecord
 from schemas import codec
 from schemas.errors import RejectCode, Rejected
 from schemas.events import Kind, MarketSettlement, PlayerEvent, WalletTransaction
 from schemas.topics import PLAYER_EVENTS, SETTLEMENTS, TRANSACTIONS, UNRESOLVED, provider_of
-from streams.normalise.mapping.cancel import CANCEL_HEADER, build_cancels, parse_cancel_header
 from streams.normalise.mapping.events import (
     RecordContext,
     build_player_event,
     build_settlement,
     build_transaction,
 )
-from streams.normalise.mapping.operator_marks import read_drop_mark, with_cause
+from streams.normalise.mapping.operator_marks import OPERATOR_MARKS, read_marked
 from streams.providers.dialect import Dialect, Draft, Headers, Item, PlayerDraft, UnreadableItem
 from streams.providers.fields import received_at_of
 from streams.providers.keyring import Keyring
@@ -42,13 +46,16 @@ BRAND_DEFAULT: Final = "default"
 _WITHOUT_MONEY: Final = frozenset({Kind.INFORMATIONAL.value, Kind.HEARTBEAT.value})
 _CONTEXT_TEXT_MAX: Final = 64
 _CACHE_MAX: Final = 4096
+_NO_FALLBACKS: Final[FallbacksByIndex] = {}
 
 Encode: TypeAlias = Callable[[WalletTransaction], bytes]
 
 
 class AcceptedTransaction(msgspec.Struct, frozen=True, gc=False):
-    """An event with the topic (unqualified), key and bytes it goes out with; `clamped`: its clock
-    was not believed.
+    """A transaction with the topic (unqualified), key and bytes that it goes out with.
+
+    `clamped`: its clock was not believed. `fallback`: another version than the expected one read
+    it.
     """
 
     transaction: WalletTransaction
@@ -60,9 +67,7 @@ class AcceptedTransaction(msgspec.Struct, frozen=True, gc=False):
 
 
 class AcceptedEvent(msgspec.Struct, frozen=True, gc=False):
-    """The same for what no ledger books: something about a player, or a market that a feed has
-    settled.
-    """
+    """The same for an event that no ledger books: of a player, or a market's settlement."""
 
     event: PlayerEvent | MarketSettlement
     topic: str
@@ -73,7 +78,7 @@ class AcceptedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RejectedItem(msgspec.Struct, frozen=True, gc=False):
-    """What a dead letter has to say; `record_index` is None where the whole record is unusable."""
+    """The content of a dead letter; `record_index` is None where the whole record is unusable."""
 
     code: RejectCode
     detail: str
@@ -84,36 +89,20 @@ class RejectedItem(msgspec.Struct, frozen=True, gc=False):
 ItemResult: TypeAlias = AcceptedTransaction | AcceptedEvent | RejectedItem
 """What became of one item of a raw record."""
 
-_Said: TypeAlias = tuple[RecordContext, VersionReader, list[Item], FallbacksByIndex]
-_Made: TypeAlias = tuple[
-    Callable[..., AcceptedTransaction | AcceptedEvent],
-    Callable[[Any], bytes],
-    Any,
-    str,
-    bytes,
-    bool,
-    Fallback | None,
-    int,
-]
-"""An event still to be written: what it becomes, what writes it, itself, where it goes, and which
-item it is.
-"""
-
 
 class Normaliser:
-    """Reads raw records of every provider that it has a dialect for, each version beside the
-    others.
-    """
+    """Reads raw records of every provider that has a dialect, in each of its versions."""
 
     def __init__(
         self, dialects: Mapping[str, Dialect], keyring: Keyring, encode: Encode | None = None
     ) -> None:
-        """`keyring` holds key material by provider; one without an entry is not checked.
+        """Prepare the versions of each dialect.
 
-        Raises UsageError for key material that cannot be used.
+        Signatures of a provider without an entry in `keyring` are not checked. Raises UsageError
+        for key material that cannot be used.
         """
         known = dialects if isinstance(dialects, Dialects) else by_provider(dialects.values())
-        self._speakers = {
+        self._routers = {
             name: ProviderRouter(known.versions(name), keyring.get(name)) for name in known
         }
         self._by_topic: dict[str, ProviderRouter] = {}
@@ -121,154 +110,94 @@ class Normaliser:
         self._encode: Encode = encode or codec.encoder(WalletTransaction)
 
     def normalise(self, record: RawRecord) -> list[ItemResult]:
-        """The record's items in the order of its body; it raises nothing, whatever the bytes."""
-        return [self._written(item) for item in self._made(self._read(record))]
+        """Return the record's items in the order of its body.
 
-    def normalise_all(self, records: Sequence[RawRecord]) -> list[list[ItemResult]]:
-        """The same for each record, all of them going through each step together: the code of one
-        stays in the caches.
-
-        Of hundreds at a time, what a step made has left them when the next one comes
-        (docs/adr/0011).
+        Raises nothing, whatever the bytes.
         """
-        read = [self._read(record) for record in records]
-        made = [self._made(said) for said in read]
-        return [[self._written(item) for item in items] for items in made]
-
-    def _read(self, record: RawRecord) -> _Said | RejectedItem:
         try:
-            speaker = self._by_topic.get(record.topic) or self._speaker(record.topic)
-            _check_usable(record)
-            headers = dict(record.headers)
-            where = headers.get("brand"), headers.get("region")
-            brand, region = self._origins.get(where) or self._origin(where)
-            context = RecordContext(record, brand, region, received_at_of(headers))
-            voice, items, fallen = _reading(speaker, record, headers)
-            cancel = headers.get(CANCEL_HEADER)
-            if cancel is not None:
-                items = build_cancels(items, parse_cancel_header(cancel, record))
-            if REDRIVE_OF in headers or PARKED_BEHIND in headers:
-                items = with_cause(items, cause_from_headers(headers, record))
+            router, headers, context = self._route(record)
+            if OPERATOR_MARKS.isdisjoint(headers):
+                reader, items, fallbacks = _read(router, record, headers)
+            else:
+                reader, items, fallbacks = read_marked(router, record, headers)
         except Rejected as error:
-            return _rejected(error, None)
-        except Exception as error:
-            return _rejected(_failure(record, error), None)
-        return context, voice, items, fallen
-
-    def _made(self, said: _Said | RejectedItem) -> list[_Made | RejectedItem]:
-        if isinstance(said, RejectedItem):
-            return [said]
-        context, voice, items, fallen = said
-        if fallen:
+            return [_reject(error, None)]
+        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whatever is to blame
+            return [_reject(_failure(record, error), None)]
+        if fallbacks:
             return [
-                self._item(context, index, item, *fallen.get(index, (voice, None)))
+                self._build_and_encode(context, index, item, *fallbacks.get(index, (reader, None)))
                 for index, item in enumerate(items)
             ]
-        if (
-            len(items) == 1
-        ):  # most records, and the way of those through a loop is a fiftieth of their cost
-            return [self._item(context, 0, items[0], voice, None)]
-        return [self._item(context, index, item, voice, None) for index, item in enumerate(items)]
+        if len(items) == 1:  # most records, and a loop would be a twentieth of their cost
+            return [self._build_and_encode(context, 0, items[0], reader, None)]
+        return [
+            self._build_and_encode(context, index, item, reader, None)
+            for index, item in enumerate(items)
+        ]
 
-    def _item(
+    def _route(self, record: RawRecord) -> tuple[ProviderRouter, Headers, RecordContext]:
+        router = self._by_topic.get(record.topic) or self._router(record.topic)
+        _check_usable(record)
+        headers = dict(record.headers)
+        names = headers.get("brand"), headers.get("region")
+        brand, region = self._origins.get(names) or self._origin(names)
+        return router, headers, RecordContext(record, brand, region, received_at_of(headers))
+
+    def _build_and_encode(
         self,
         context: RecordContext,
         index: int,
         item: Item,
-        voice: VersionReader,
+        reader: VersionReader,
         fallback: Fallback | None,
-    ) -> _Made | RejectedItem:
+    ) -> ItemResult:
         if isinstance(item, Rejected):
-            return _rejected(item, index)
+            return _reject(item, index)
         try:
             if isinstance(item, Draft):
-                topic, key = _route(item)
-                transaction, clamped = build_transaction(context, voice, index, item)
-                return (
-                    AcceptedTransaction,
-                    self._encode,
-                    transaction,
-                    topic,
-                    key,
-                    clamped,
-                    fallback,
-                    index,
-                )
+                topic, key = _destination(item)
+                transaction, clamped = build_transaction(context, reader, index, item)
+                value = self._encode(transaction)
+                return AcceptedTransaction(transaction, topic, key, value, clamped, fallback)
             if isinstance(item, PlayerDraft):
-                event, clamped = build_player_event(context, voice, index, item)
-                key = item.player_id.encode()
-                return (
-                    AcceptedEvent,
-                    _encode_player_event,
-                    event,
-                    PLAYER_EVENTS,
-                    key,
-                    clamped,
-                    fallback,
-                    index,
-                )
-            settlement, clamped = build_settlement(context, voice, index, item)
-            key = item.match_id.encode()
+                event, clamped = build_player_event(context, reader, index, item)
+                key, value = item.player_id.encode(), codec.encoder(PlayerEvent)(event)
+                return AcceptedEvent(event, PLAYER_EVENTS, key, value, clamped, fallback)
+            settlement, clamped = build_settlement(context, reader, index, item)
+            key, value = item.match_id.encode(), codec.encoder(MarketSettlement)(settlement)
+            return AcceptedEvent(settlement, SETTLEMENTS, key, value, clamped, fallback)
         except Rejected as error:
-            return _rejected(error, index)
-        return (
-            AcceptedEvent,
-            _encode_settlement,
-            settlement,
-            SETTLEMENTS,
-            key,
-            clamped,
-            fallback,
-            index,
-        )
+            return _reject(error, index)
 
-    @staticmethod
-    def _written(made: _Made | RejectedItem) -> ItemResult:
-        if isinstance(made, RejectedItem):
-            return made
-        result, encode, event, topic, key, clamped, fallback, index = made
+    def _router(self, topic: str) -> ProviderRouter:
         try:
-            return result(event, topic, key, encode(event), clamped, fallback)
-        except Rejected as error:
-            return _rejected(error, index)
-
-    def _speaker(self, topic: str) -> ProviderRouter:
-        try:
-            speaker = self._by_topic[topic] = self._speakers[provider_of(topic)]
+            router = self._by_topic[topic] = self._routers[provider_of(topic)]
         except (ValueError, KeyError):
             raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {topic!r}") from None
-        return speaker
+        return router
 
-    def _origin(self, said: tuple[bytes | None, bytes | None]) -> tuple[str, str]:
-        """Brand and region as text: few different pairs, decoded and checked once."""
-        brand, region = said
+    def _origin(self, names: tuple[bytes | None, bytes | None]) -> tuple[str, str]:
+        """Return brand and region as text: few different pairs, whose texts are kept."""
+        brand, region = names
         origin = (
             _context_text(brand) if brand else BRAND_DEFAULT,
             _context_text(region) if region else "",
         )
         if len(self._origins) >= _CACHE_MAX:
             self._origins.clear()
-        self._origins[said] = origin
+        self._origins[names] = origin
         return origin
 
 
-def _reading(
-    speaker: ProviderRouter, record: RawRecord, headers: Headers
+def _read(
+    router: ProviderRouter, record: RawRecord, headers: Headers
 ) -> tuple[VersionReader, list[Item], FallbacksByIndex]:
-    sole = speaker.only_version
-    if DROP_OF in headers:
-        return speaker.expected_reader(record, headers), read_drop_mark(record, headers), {}
-    # Where there is one version there is nothing to choose, and no event has to pay for choosing.
-    return speaker.read(record, headers) if sole is None else (sole, sole.read(record, headers), {})
-
-
-def _encode_player_event(event: PlayerEvent) -> bytes:
-    # Asked for when the first one comes: a worker that never meets one compiles nothing for it.
-    return codec.encoder(PlayerEvent)(event)
-
-
-def _encode_settlement(settlement: MarketSettlement) -> bytes:
-    return codec.encoder(MarketSettlement)(settlement)
+    reader = router.only_version
+    # Where there is one version there is nothing to choose, and no event pays for choosing.
+    if reader is None:
+        return router.read(record, headers)
+    return reader, reader.read(record, headers), _NO_FALLBACKS
 
 
 def _check_usable(record: RawRecord) -> None:
@@ -282,14 +211,19 @@ def _check_usable(record: RawRecord) -> None:
         raise Rejected(RejectCode.BAD_TIME, "the broker gave the record no timestamp")
 
 
-def _route(draft: Draft) -> tuple[str, bytes]:
-    """Topic and key. Money without a player goes to the resolver, beside what it refers to."""
+def _destination(draft: Draft) -> tuple[str, bytes]:
+    """Return topic and key.
+
+    Money without a player goes to the resolver, beside what it refers to.
+    """
     if draft.player_id is not None:
         return TRANSACTIONS, draft.player_id.encode()
     if all(leg.kind in _WITHOUT_MONEY for leg in draft.legs):
         return TRANSACTIONS, draft.provider_tx_id.encode()
     if draft.reference is None:
-        raise Rejected(RejectCode.MISSING_FIELD, "neither a player nor a reference: nobody's money")
+        raise Rejected(
+            RejectCode.MISSING_FIELD, "neither a player nor a reference: the money has no owner"
+        )
     return UNRESOLVED, draft.reference.tx_id.encode()
 
 
@@ -297,12 +231,11 @@ def _failure(record: RawRecord, error: Exception) -> Rejected:
     # Not the error's text: it may quote a secret of the body.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {place.name}, line {place.lineno}"
-    return Rejected(
-        RejectCode.DIALECT_FAILED, f"the dialect of {provider_of(record.topic)} failed: {where}"
-    )
+    provider = provider_of(record.topic)
+    return Rejected(RejectCode.DIALECT_FAILED, f"the dialect of {provider} failed: {where}")
 
 
-def _rejected(error: Rejected, index: int | None) -> RejectedItem:
+def _reject(error: Rejected, index: int | None) -> RejectedItem:
     detail = error.detail[:DETAIL_CHARACTERS_MAX]
     if not detail.isprintable():
         detail = ascii(detail)

@@ -1,0 +1,53 @@
+"""Settings of the normalising worker: frozen, and never read from the environment here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtime.dead_letters.key_holds import ParkLimits
+from schemas.errors import UsageError
+from streams.providers.keyring import Keyring
+
+
+@dataclass(frozen=True)
+class ParkSettings:
+    """Where parked records are kept, and which providers' rejections make a player wait.
+
+    Without any provider, what waits already goes on as it would, and nothing new begins to wait.
+    """
+
+    database_url: str = field(repr=False)
+    providers: frozenset[str] = frozenset()
+    limits: ParkLimits = field(default_factory=ParkLimits)
+
+
+@dataclass(frozen=True)
+class NormaliseSettings:
+    """What a normalising worker needs.
+
+    `keyring` holds key material by provider and is never shown.
+    """
+
+    bootstrap_servers: str
+    namespace: str
+    code_version: str
+    keyring: Keyring = field(repr=False)
+    group_instance_id: str | None = None
+    park: ParkSettings | None = None
+    """Only with it a normaliser needs the database."""
+
+
+def parked_providers(settings: NormaliseSettings) -> frozenset[str]:
+    """Return the providers whose rejections may make a player wait.
+
+    Raises UsageError for one without a key: without a signature anyone could make any player wait.
+    """
+    assert settings.park is not None
+    unsigned = sorted(settings.park.providers - settings.keyring.keys())
+    if unsigned:
+        raise UsageError(
+            f"players of {', '.join(unsigned)} cannot be made to wait: the keys file holds no key "
+            "of theirs, and without a signature anyone could make any player wait; add the keys, "
+            "or remove the providers from PITBOSS_PARK"
+        )
+    return settings.park.providers
