@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fraud_agents.rules import D01_BET_VELOCITY
 from lab.sandbox.records import RawEvent
-from replay.audit.alerts import differing_alerts, rerun_detectors
 from replay.audit.evidence import TopicEvidence
+from replay.audit.rerun import differing_alerts, rerun_detectors
 
 
 def unmet_expectations(

@@ -84,7 +84,8 @@ def _resolve(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _fraud(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from fraud_agents.app import FraudSettings, create_app
+    from fraud_agents.handler import create_app
+    from fraud_agents.settings import FraudSettings
 
     return create_app(
         FraudSettings(
@@ -98,7 +99,8 @@ def _fraud(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
 
 
 def _drift(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    from streams.drift.handler import DriftSettings, create_worker
+    from streams.drift.handler import create_worker
+    from streams.drift.settings import DriftSettings
 
     settings = DriftSettings(
         runtime.bootstrap_servers,

@@ -1,4 +1,4 @@
-"""Reading: from a plan to the function that turns a framed record into an event or a tuple."""
+"""Generation of decoders, which turn a framed record into an event or a tuple."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ Decode: TypeAlias = Callable[[bytes], Any]
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """What is read, of which writer, and into what."""
+    """Input of one decoder: the writer, the plan, and the classes or fields to return."""
 
     title: str
-    """The writer's schema, for messages."""
+    """Name of the writer's schema, for messages."""
     frame: bytes
-    """What a record of this writer begins with."""
+    """First bytes of a record of this writer."""
     plan: ReadRecord
     classes: Classes
     fields: tuple[str, ...] = ()
-    """None for the whole event; otherwise the values of the tuple to be returned."""
+    """Empty for the whole event; otherwise the values of the tuple to be returned."""
 
     @property
     def name(self) -> str:
-        """What tracebacks call the function."""
+        """Name of the function in tracebacks."""
         return " ".join(("decoder", self.title, *self.fields))
 
 
 def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
-    """The function that reads records beginning with the frame, and leaves all others to `other`.
+    """Return a function that decodes records with the frame and passes others to `other`.
 
-    It returns an event or a tuple of fields; of these it looks no further than the last. What it
-    cannot read it refuses with Rejected(BAD_CONTRACT), which names the schema, the field and the
-    byte.
+    The function returns an event, or a tuple of fields; of these it reads no further than the last.
+    It refuses what it cannot read with Rejected(BAD_CONTRACT), which names the schema, the field
+    and the byte.
     """
     if decoding.fields:
         decoding = replace(decoding, plan=narrow(decoding.plan, decoding.fields))
@@ -47,7 +47,7 @@ def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
 
 
 def _exact(decoding: DecoderSpec) -> Decode:
-    def refused(where: str, i: int, error: Exception) -> Rejected:
+    def rejection(where: str, i: int, error: Exception) -> Rejected:
         reason = "the data ends too early" if isinstance(error, IndexError) else error
         return Rejected(
             RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}"
@@ -63,7 +63,7 @@ def _exact(decoding: DecoderSpec) -> Decode:
         source.add(3, "raise ValueError(f'{len(data) - i} bytes too many')")
     source.add(2, f"return {_result(reader, decoding)}")
     source.add(1, "except (LookupError, ValueError) as error:")
-    source.add(2, f"raise {source.name('refused', refused)}(where, i, error) from error")
+    source.add(2, f"raise {source.name('rejection', rejection)}(where, i, error) from error")
     return source.function("decode", f"exact {decoding.name}")
 
 
@@ -98,5 +98,5 @@ def _field(reader: ExactReader, plan: ReadRecord, path: str, prefix: str) -> str
         return reader.argument(plan, plan.argument(head), prefix)
     if isinstance(step, ReadRecord) and not step.builds:
         return _field(reader, step, tail, f"{prefix}__{head}")
-    # The nested record is wanted as a whole, too, or comes from a default.
+    # The nested record is also wanted as a whole, or comes from a default.
     return f"{reader.argument(plan, plan.argument(head), prefix)}.{tail}"

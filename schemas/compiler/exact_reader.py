@@ -1,6 +1,4 @@
-"""Writes the lines that read any form of a record that Avro allows, and know at each point which
-field they are at.
-"""
+"""Generator of lines that read any form of a record that Avro allows and track the field."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from schemas.compiler.resolution import (
 from schemas.compiler.source import FunctionSource
 
 DISCARD: Final = "_"
-"""The local variable for what nobody asked for."""
+"""Local variable of a value that is read past."""
 
 LeafReader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
 
@@ -40,16 +38,14 @@ LEAVES: Final[dict[str, LeafReader]] = {
 
 
 class ExactReader:
-    """Lines that read values with the functions of `varints`, whatever their form."""
+    """Lines that read values with the functions of `primitives`, whatever their form."""
 
     def __init__(self, classes: Classes) -> None:
         self.source = FunctionSource()
         self._classes = classes
 
     def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
-        """Append the lines that read one value into a local variable, or past it where that is
-        NOBODY's.
-        """
+        """Append the lines that read one value into a local variable, or past it for DISCARD."""
         match plan:
             case Skip():
                 self.value(skip_plan(plan.type), DISCARD, depth, is_time=is_time)
@@ -97,13 +93,13 @@ class ExactReader:
             self.value(step, f"{prefix}__{field.name}", depth)
 
     def build_expression(self, plan: ReadRecord, prefix: str) -> str:
-        """The expression that makes a record's class of its fields."""
+        """Return the expression that makes a record's class of its fields."""
         struct = self._classes[plan.name]
         arguments = (self.argument(plan, argument, prefix) for argument in plan.arguments)
         return f"{self.source.name(struct.__name__, struct)}({', '.join(arguments)})"
 
     def argument(self, plan: ReadRecord, argument: str | Default, prefix: str) -> str:
-        """The expression for one of a record's fields."""
+        """Return the expression for one of a record's fields."""
         if isinstance(argument, str):
             return f"{prefix}__{argument}"
         value = default_value(self._classes[plan.name], argument.name, argument.value)
@@ -122,14 +118,15 @@ class ExactReader:
         self.source.add(depth, f"{to}, i = {self.source.name(plan.name, symbol_at)}(data, i)")
 
     def nullable(self, plan: ReadNullable, to: str, depth: int, *, is_time: bool) -> None:
-        """Append the lines that read a value or nothing."""
+        """Append the lines that read a value or null."""
         presence = self.source.name("presence_at", leaves.presence_at)
         self.source.add(depth, f"{to} = None", f"n, i = {presence}(data, i)", "if n:")
         self.value(plan.inner, to, depth + 1, is_time=is_time)
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
-        """Append the loop over the blocks of an array or map; `item` appends the lines for one of
-        its items.
+        """Append the loop over the blocks of an array or map.
+
+        `item` appends the lines for one item.
         """
         counter = self.source.name("count_at", leaves.count_at)
         self.source.add(depth, f"{count}, i = {counter}(data, i)", f"while {count}:")

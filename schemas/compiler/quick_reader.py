@@ -1,8 +1,8 @@
-"""Writes the lines that read the usual form of a record in place: what our own encoder writes.
+"""Generator of lines that read the usual form of a record in place: our own encoder's.
 
-One byte for a length, a count and a small number, six for a time, one block an array. Nothing that
-would change a value is taken for granted: where an assumption fails, a builtin error stops the
-function and the exact one begins again.
+One byte for a length, a count and a small number, six for a time, one block for an array. No
+assumption can change a value: where one fails, a builtin error stops the function and the exact
+reader begins again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from schemas.compiler.resolution import (
 from schemas.errors import InvariantBroken
 
 _BYTE: Final = range(256)
-# What one byte says where it is the whole of a number; None, which no arithmetic takes, where it is
-# not.
+# Value of a byte that is a whole number; None, which no arithmetic accepts, for any other.
 _NUMBER: Final = tuple((byte >> 1) ^ -(byte & 1) if byte < 128 else None for byte in _BYTE)
 _STRIDE: Final = tuple(1 + (byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
 _ONE: Final = tuple(1 if byte < 128 else None for byte in _BYTE)
 _COUNT: Final = tuple(range(byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
-# What a byte is worth as the first to the fourth of a number that is not negative: bits 0-5, 6-12,
+# Value of a byte as the first to the fourth of a number that is not negative: bits 0-5, 6-12,
 # 13-19, 20-26.
 _FIRST, _SECOND, _THIRD, _FOURTH = (
     tuple((byte & 127) << shift >> 1 for byte in _BYTE) for shift in (0, 7, 14, 21)
@@ -47,8 +46,8 @@ _TIME_2: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in _BY
 
 
 def _time_rest(four: bytes) -> int:
-    # Bits 13-40 change every 8 seconds only, so they are remembered. 41 bits of milliseconds last
-    # until 2039; from then on there are seven bytes, and the exact function reads them.
+    # Bits 13-40 change only every 8 seconds, so they are remembered. 41 bits of milliseconds last
+    # until 2039; later times have seven bytes, and the exact function reads them.
     a, b, c, d = four
     if not (a > 127 and b > 127 and c > 127 and d < 128):
         raise ValueError("not a time of six bytes")
@@ -75,11 +74,13 @@ def _long_at(data: bytes, i: int) -> tuple[int, int]:
 
 
 class QuickReader(ExactReader):
-    """Lines that read the usual forms of values in place, and stop with a builtin error at any
-    other.
-    """
+    """Lines that read the usual forms of values in place and raise a builtin error at others."""
 
     def fields(self, plan: ReadRecord, prefix: str, depth: int) -> None:
+        """Append the lines that read a record's fields.
+
+        Neighbours with repeating values are read as one run.
+        """
         for is_run, group in groupby(plan.steps, key=_runs):
             steps = list(group)
             if is_run and any(_is_string(_plan(step)) for _, step in steps):
@@ -89,8 +90,8 @@ class QuickReader(ExactReader):
                 self.value(step, f"{prefix}__{field.name}", depth, is_time=field.is_time)
 
     def _run(self, steps: list[tuple[Field, Plan]], prefix: str, depth: int) -> None:
-        # Neighbours that repeat themselves are looked up as one: walk to where they end, then take
-        # all their bytes.
+        # Neighbours with repeating values are looked up as one: walk to their end, then take all
+        # their bytes.
         plans = [_plan(step) for _, step in steps]
         self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
         self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
@@ -114,6 +115,7 @@ class QuickReader(ExactReader):
         return f"{stride}[data[{at}]]"
 
     def primitive(self, name: str, to: str, depth: int) -> None:
+        """Append the lines that read a primitive: of the usual length in place, else in general."""
         match name:
             case "string" | "bytes":
                 self._string(name, to, depth)
@@ -152,18 +154,21 @@ class QuickReader(ExactReader):
         )
 
     def enum(self, plan: ReadEnum, to: str, depth: int) -> None:
+        """Append the lines that look up a symbol by its single byte."""
         symbols = {index << 1: symbol for index, symbol in enumerate(plan.symbols)}
         self.source.add(depth, f"{to} = {self.source.name(plan.name, symbols)}[data[i]]", "i += 1")
 
     def nullable(self, plan: ReadNullable, to: str, depth: int, *, is_time: bool) -> None:
+        """Append the lines that read a value or null by the single byte of its branch."""
         self.source.add(depth, "n = data[i]", "i += 1", "if n == 2:")
         self.value(plan.inner, to, depth + 1, is_time=is_time)
         self.source.add(depth, "elif n == 0:", f"    {to} = None", "else:", "    raise ValueError")
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
+        """Append the loop over the single block of an array or map."""
         self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1")
-        # The loop comes before the question whether there was any: None is no empty block, and only
-        # the loop says so.
+        # The loop comes before the check of the count: None is not an empty block, and only the
+        # loop raises for it.
         self.source.add(depth, f"for _ in {count}:")
         item(depth + 1)
         self.source.add(
@@ -181,7 +186,7 @@ def _is_string(plan: Plan) -> bool:
 
 
 def _is_small(plan: Plan) -> bool:
-    # One byte, or so we hope: it may stand in a run, but alone it is read faster than looked up.
+    # Usually one byte: it may stand in a run, but alone it is read faster than looked up.
     return isinstance(plan, ReadEnum) or (
         isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"}
     )
@@ -200,7 +205,7 @@ def _leaf(plan: Plan) -> LeafReader:
             return partial(leaves.symbol_at, plan.symbols)
         case ReadNullable():
             return partial(_nullable_at, _leaf(plan.inner))
-    raise InvariantBroken(f"{plan} stands in a run")
+    raise InvariantBroken(f"{plan} stands in a run of fields")
 
 
 def _nullable_at(leaf: LeafReader, data: bytes, i: int) -> tuple[Any, int]:

@@ -25,8 +25,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 import pitboss.cli.schemas
 from pitboss.cli.main import cli
 from pitboss.schema_registry.server import create_server, serve
-from pitboss.schema_registry.subjects import subject_versions
-from pitboss.schema_registry.view import RegistryView
+from pitboss.schema_registry.view import RegistryView, subject_versions
 from schemas import codec
 from schemas.compatibility import checksum
 from schemas.errors import UsageError

@@ -18,12 +18,13 @@ from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, worker_environment
-from replay.topics import read_topics
 from runtime.kafka.app import PitbossApp
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
-from streams.drift.handler import DriftSettings, create_worker
+from streams.drift.handler import create_worker
+from streams.drift.settings import DriftSettings
 from streams.normalise import handler as normalise
 from streams.providers.registry import DIALECTS
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from fraud_agents import migrate as migration
+from fraud_agents import snapshots as migration
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake

@@ -11,8 +11,8 @@ from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import delete_topics
-from replay.audit.alerts import rerun_detectors
 from replay.audit.evidence import TopicEvidence
+from replay.audit.rerun import rerun_detectors
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position

@@ -22,11 +22,10 @@ from schemas.events import DeadLetter, Header, Position, SchemaDrift
 from schemas.identity import drift_id
 from schemas.topics import raw_topic
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
-from streams.drift.checking import DriftChecker
+from streams.drift.checking import DriftChecker, sample_records
 from streams.drift.drift_events import EXAMPLE_MAX, build_drift_events, redacted_example
 from streams.drift.handler import DriftStats, create_handler, source_pattern
 from streams.drift.published_shapes import SHAPES_MAX, PublishedShapes
-from streams.drift.sampling import sample_records
 from streams.drift.shapes import DriftKind, Shape
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
