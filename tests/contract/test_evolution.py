@@ -375,5 +375,5 @@ def test_an_incompatible_version_is_reported_with_its_field(tmp_path: Path):
     assert found[0].startswith("wallet-balance/v2: WalletBalance has the fields")
     assert found[1] == (
         "wallet-balance/v2: cannot read wallet-balance/v1: the record: the writer has no limit_minor, "
-        "the reader no default for it"
+        "and the reader no default for it"
     )

@@ -472,7 +472,7 @@ def test_check_knows_backward_and_full(monkeypatch, tmp_path):
     )
     new = Schema("wallet-balance", 2, old.id + 1, wider)
     both = Registry({**{schema.id: schema for schema in released_registry()}, new.id: new})
-    monkeypatch.setattr(pitboss.cli.schemas, "released", lambda: both)
+    monkeypatch.setattr(pitboss.cli.schemas, "released_registry", lambda: both)
     monkeypatch.setattr(
         pitboss.cli.schemas,
         "released_checksums",

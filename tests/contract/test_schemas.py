@@ -197,9 +197,9 @@ def test_a_version_without_a_checksum_is_noticed(avro):
         ({"type": {"type": "long", "logicalType": "timestamp-millis"}}, "outside the part of Avro"),
         ({"type": "Money"}, "outside the part of Avro"),
         ({"aliases": ["amount"]}, "aliases is not used"),
-        ({"default": "zero"}, "no default for its type"),
-        ({"default": True}, "no default for its type"),
-        ({"type": ["null", "long"], "default": 0}, "no default for its type"),
+        ({"default": "zero"}, "not a default of its type"),
+        ({"default": True}, "not a default of its type"),
+        ({"type": ["null", "long"], "default": 0}, "not a default of its type"),
     ],
 )
 def test_what_our_contracts_do_not_use_is_refused(change, message):

@@ -315,11 +315,11 @@ def test_what_is_wrong_is_said_with_its_place():
         Rejected, match=r"legs\[1\]\.amount\.unscaled: 9223372036854775808 does not fit 64 bits"
     ):
         codec.encoder(events.WalletTransaction)(a_bet(legs=legs))
-    with pytest.raises(Rejected, match=r"attributes\['a'\]: 7 is no string"):
+    with pytest.raises(Rejected, match=r"attributes\['a'\]: 7 is not of type string"):
         codec.encoder(events.PlayerEvent)(player_event(attributes={"a": 7}))
-    with pytest.raises(Rejected, match=r"attributes key: 7 is no string"):
+    with pytest.raises(Rejected, match=r"attributes key: 7 is not of type string"):
         codec.encoder(events.PlayerEvent)(player_event(attributes={7: "a"}))
-    with pytest.raises(Rejected, match=r"event_id: there is no such field in None"):
+    with pytest.raises(Rejected, match=r"event_id: None has no such field"):
         codec.encoder(events.PlayerEvent)(None)  # type: ignore[arg-type]  # no event, on purpose
 
 
