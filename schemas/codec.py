@@ -18,7 +18,6 @@ from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
 from schemas.compiler.decode import DecoderSpec, compile_decoder
 from schemas.compiler.encode import compile_encoder
-from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import RejectCode, Rejected
 from schemas.registry import Registry, Schema, released_registry, subject_of
 
@@ -88,14 +87,10 @@ def build_decoder(
     reader = parse(latest.json)
     classes = bind(reader, record)
 
-    def compile_version(
-        writer: Schema, decode_other: Callable[[bytes], Any]
-    ) -> Callable[[bytes], Any]:
-        plan = resolve(parse(writer.json), reader)
-        assert isinstance(plan, ReadRecord)
-        return compile_decoder(
-            DecoderSpec(writer.name, frame_of(writer.id), plan, classes, fields), decode_other
-        )
+    def compile_version(writer: Schema, other: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        frame = frame_of(writer.id)
+        spec = DecoderSpec(writer.name, frame, parse(writer.json), reader, classes, fields)
+        return compile_decoder(spec, other)
 
     @cache
     def decode_version(schema_id: int) -> Callable[[bytes], Any]:

@@ -9,9 +9,8 @@ They cost a fraction of a general library's.
     primitives    numbers and strings, one by one
     encode        the function that writes
     mismatch      why a schema cannot hold a value
-    decode        the function that reads, composed of
-    quick_reader  the lines for the usual form, and
-    exact_reader  the lines for any other
+    decode        the function that reads: quickly the usual form, with fastavro any other
+    quick_reader  the lines for the usual form
 
 fastavro stays the reference: the tests compare each byte and each value with it.
 """

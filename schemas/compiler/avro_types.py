@@ -202,3 +202,35 @@ def _is_default(type_: Type, value: Any) -> bool:
                 name
             )
     return False
+
+
+def to_json(  # noqa: PLR0911 - one return for each case
+    type_: Type, seen: set[str] | None = None
+) -> Any:
+    """Return a type as a schema file has it, without documentation and namespace.
+
+    A named type is defined where it stands first; `seen` are the names defined before.
+    """
+    seen = set() if seen is None else seen
+    match type_:
+        case Primitive(name):
+            return name
+        case Nullable(inner):
+            return ["null", to_json(inner, seen)]
+        case Array(items):
+            return {"type": "array", "items": to_json(items, seen)}
+        case Map(values):
+            return {"type": "map", "values": to_json(values, seen)}
+    if type_.name in seen:
+        return type_.name
+    seen.add(type_.name)
+    if isinstance(type_, Enum):
+        default = {} if type_.default is None else {"default": type_.default}
+        return {"type": "enum", "name": type_.name, "symbols": list(type_.symbols), **default}
+    fields = [_field_json(field, seen) for field in type_.fields]
+    return {"type": "record", "name": type_.name, "fields": fields}
+
+
+def _field_json(field: Field, seen: set[str]) -> AvroJson:
+    default = {"default": field.default} if field.has_default else {}
+    return {"name": field.name, "type": to_json(field.type, seen), **default}

@@ -11,10 +11,12 @@ raise ValueError for what Avro does not allow and IndexError where the data ends
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+LeafReader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
+"""Reads the value at a position and returns it with the next position."""
 
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
@@ -197,3 +199,13 @@ def count_at(data: bytes, i: int) -> tuple[int, int]:
         _, i = long_at(data, i)
         count = -count
     return count, i
+
+
+LEAVES: Final[dict[str, LeafReader]] = {
+    "string": string_at,
+    "bytes": bytes_at,
+    "int": int_at,
+    "long": long_at,
+    "boolean": boolean_at,
+}
+"""Readers by the name of the primitive."""

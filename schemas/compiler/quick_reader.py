@@ -1,8 +1,8 @@
 """Generator of lines that read the usual form of a record in place: our own encoder's.
 
 One byte for a length, a count and a small number, six for a time, one block for an array. No
-assumption can change a value: where one fails, a builtin error stops the function and the exact
-reader begins again.
+assumption can change a value: where one fails, a builtin error stops the function and the careful
+decoder begins again.
 """
 
 from __future__ import annotations
@@ -14,18 +14,25 @@ from typing import Any, Final
 
 from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Field
-from schemas.compiler.exact_reader import DISCARD, LEAVES, ExactReader, LeafReader
-from schemas.compiler.primitives import Memo
+from schemas.compiler.binding import Classes, default_value
+from schemas.compiler.primitives import LEAVES, LeafReader, Memo
 from schemas.compiler.resolution import (
+    Default,
     Plan,
+    ReadArray,
     ReadEnum,
+    ReadMap,
     ReadNullable,
     ReadPrimitive,
     ReadRecord,
     Skip,
     skip_plan,
 )
+from schemas.compiler.source import FunctionSource
 from schemas.errors import InvariantBroken
+
+DISCARD: Final = "_"
+"""Local variable of a value that is read past."""
 
 _BYTE: Final = range(256)
 # Value of a byte that is a whole number; None, which no arithmetic accepts, for any other.
@@ -47,7 +54,7 @@ _TIME_2: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in _BY
 
 def _time_rest(four: bytes) -> int:
     # Bits 13-40 change only every 8 seconds, so they are remembered. 41 bits of milliseconds last
-    # until 2039; later times have seven bytes, and the exact function reads them.
+    # until 2039; later times have seven bytes, and the careful decoder reads them.
     a, b, c, d = four
     if not (a > 127 and b > 127 and c > 127 and d < 128):
         raise ValueError("not a time of six bytes")
@@ -73,8 +80,54 @@ def _long_at(data: bytes, i: int) -> tuple[int, int]:
     return leaves.long_at(data, i)
 
 
-class QuickReader(ExactReader):
+class QuickReader:
     """Lines that read the usual forms of values in place and raise a builtin error at others."""
+
+    def __init__(self, classes: Classes) -> None:
+        self.source = FunctionSource()
+        self._classes = classes
+
+    def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
+        """Append the lines that read one value into a local variable, or past it for DISCARD."""
+        match plan:
+            case Skip():
+                self.value(skip_plan(plan.type), DISCARD, depth, is_time=is_time)
+            case ReadPrimitive():
+                self.primitive("time" if is_time else plan.name, to, depth)
+            case ReadEnum():
+                self.enum(plan, to, depth)
+            case ReadNullable():
+                self.nullable(plan, to, depth, is_time=is_time)
+            case ReadArray():
+                self._make(to, "[]", depth)
+                self.blocks(f"{to}__count", depth, lambda at: self._item(plan.items, to, at))
+            case ReadMap():
+                self._make(to, "{}", depth)
+                self.blocks(f"{to}__count", depth, lambda at: self._entry(plan.values, to, at))
+            case ReadRecord():
+                self.fields(plan, to, depth)
+                if plan.builds:
+                    self._make(to, self.build_expression(plan, to), depth)
+
+    def _make(self, to: str, expression: str, depth: int) -> None:
+        if to != DISCARD:
+            self.source.add(depth, f"{to} = {expression}")
+
+    def _item(self, items: Plan, to: str, depth: int) -> None:
+        if to == DISCARD:
+            self.value(items, to, depth)
+            return
+        self.value(items, f"{to}__item", depth)
+        self.source.add(depth, f"{to}.append({to}__item)")
+
+    def _entry(self, values: Plan, to: str, depth: int) -> None:
+        if to == DISCARD:
+            self.primitive("bytes", to, depth)
+            self.value(values, to, depth)
+            return
+        self.primitive("string", f"{to}__key", depth)
+        self.value(values, f"{to}__value", depth)
+        self.source.add(depth, f"{to}[{to}__key] = {to}__value")
 
     def fields(self, plan: ReadRecord, prefix: str, depth: int) -> None:
         """Append the lines that read a record's fields.
@@ -103,6 +156,21 @@ class QuickReader(ExactReader):
             memo = self.source.name("run", Memo(_run_reader([_leaf(plan) for plan in plans])))
             self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
         self.source.add(depth, "i = j")
+
+    def build_expression(self, plan: ReadRecord, prefix: str) -> str:
+        """Return the expression that makes a record's class of its fields."""
+        struct = self._classes[plan.name]
+        arguments = (self.argument(plan, argument, prefix) for argument in plan.arguments)
+        return f"{self.source.name(struct.__name__, struct)}({', '.join(arguments)})"
+
+    def argument(self, plan: ReadRecord, argument: str | Default, prefix: str) -> str:
+        """Return the expression for one of a record's fields."""
+        if isinstance(argument, str):
+            return f"{prefix}__{argument}"
+        value = default_value(self._classes[plan.name], argument.name, argument.value)
+        name = self.source.name(f"default_{argument.name}", value)
+        # Each event gets a list or dict of its own.
+        return f"{name}.copy()" if isinstance(value, list | dict) else name
 
     def _stride(self, plan: Plan, at: str) -> str:
         stride = (
@@ -142,8 +210,9 @@ class QuickReader(ExactReader):
             decoded = ".decode()" if name == "string" else ""
             line = f"{to} = data[i + 1 : j]{decoded}"
             self.source.add(depth + 1, f"j = i + {stride}[n]", line, "i = j")
-        self.source.add(depth, "else:")
-        super().primitive(name, to, depth + 1)
+        leaf = LEAVES[name]
+        call = f"{self.source.name(leaf.__name__, leaf)}(data, i)"
+        self.source.add(depth, "else:", f"    {to}, i = {call}")
 
     def _number(self, name: str, to: str, depth: int) -> None:
         leaf = _long_at if name == "long" else LEAVES[name]

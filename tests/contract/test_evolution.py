@@ -20,7 +20,6 @@ from schemas import codec, compatibility
 from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
 from schemas.compiler.decode import DecoderSpec, compile_decoder
-from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import Rejected
 from schemas.events import Attempt, PlayerEvent
 from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
@@ -131,11 +130,10 @@ def test_new_code_reads_what_it_writes(event):
 def test_new_records_are_read_by_old_code(event):
     """As a release does that knows the next version and still works with the class of this one."""
     reader = parse(PLAYER_EVENT.json)
-    plan = resolve(parse(NEXT.json), reader)
-    assert isinstance(plan, ReadRecord)
     frame = codec.frame_of(NEXT.id)
     decode = compile_decoder(
-        DecoderSpec(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer
+        DecoderSpec(NEXT.name, frame, parse(NEXT.json), reader, bind(reader, PlayerEvent)),
+        of_no_writer,
     )
     data = encode_next(event)
     assert decode(data) == msgspec.convert(resolved(data, PARSED_NEXT, PARSED), PlayerEvent)
@@ -254,10 +252,10 @@ def as_v1(event: PlayerEvent) -> PlayerEventV1:
 def test_a_reader_of_version_1_reads_version_2(event):
     data = encode(event)
     assert codec.writer_schema(data) == V2
-    plan = resolve(parse(V2.json), reader := parse(V1.json))
-    assert isinstance(plan, ReadRecord)
+    writer, reader = parse(V2.json), parse(V1.json)
     decode = compile_decoder(
-        DecoderSpec(V2.name, codec.frame_of(V2.id), plan, bind(reader, PlayerEventV1)), of_no_writer
+        DecoderSpec(V2.name, codec.frame_of(V2.id), writer, reader, bind(reader, PlayerEventV1)),
+        of_no_writer,
     )
     assert decode(data) == as_v1(event)
     by_reference = resolved(data, fastavro.parse_schema(V2.json), fastavro.parse_schema(V1.json))
