@@ -108,7 +108,7 @@ def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
         return [f"the rule does not raise this alert over these records; it raises {others}"]
     published, found = _comparable(alert), _comparable(same[0])
     return [
-        f"{name}: told {published[name]!r}, found {found.get(name)!r}"
+        f"{name}: published {published[name]!r}, found {found.get(name)!r}"
         for name in published
         if published[name] != found.get(name)
     ]

@@ -223,7 +223,7 @@ async def stores(runtime):
 async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     old, new = stores
     [first] = await old.claim([7], "rules")
-    assert (first.part, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
+    assert (first.partition, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
     await old.save(7, first.epoch, 10, "rules", b"ten")
     [second] = await new.claim([7], "rules")
     assert (second.epoch, second.next_offset, second.rule_set, second.state) == (

@@ -98,13 +98,13 @@ async def the_balance_of_a_wallet_that_is_none(look):
 async def a_second_outcome_that_differs(look):
     other = outcome(look, "b", outcome="REFUSED_FUNDS")
     place = await look.put(OUTCOMES, "p-1", other)
-    return f"{place}: {other.attempt} was told POSTED and REFUSED_FUNDS"
+    return f"{place}: {other.attempt} was answered POSTED and REFUSED_FUNDS"
 
 
 async def a_second_outcome_with_another_message(look):
     other = outcome(look, "b", message="something else")
     place = await look.put(OUTCOMES, "p-1", other)
-    return f"{place}: {other.attempt} was told POSTED and POSTED"
+    return f"{place}: {other.attempt} was answered POSTED and POSTED"
 
 
 async def an_outcome_under_another_players_key(look):
@@ -291,7 +291,7 @@ async def test_a_record_that_nobody_can_read_is_named(look, topic, value):
     place = await look.put(topic, "p-1:EUR", value)
     assert look.wrong().keys() == {"topic_equals_database"}
     assert look.wrong()["topic_equals_database"].startswith(
-        f"{place}: nobody can read it: BAD_CONTRACT"
+        f"{place}: the record cannot be read: BAD_CONTRACT"
     )
 
 
