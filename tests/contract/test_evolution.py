@@ -1,4 +1,4 @@
-"""A made-up next version: old records under new code and new records under old code, held against fastavro."""
+"""A made-up next version: old records under new code and new records under old code, compared with fastavro."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_code_that_does_not_know_a_version_says_so():
         codec.decoder(PlayerEvent)(data)
 
 
-# --- player-event: version 1 and its successor, which tells what of the player a verdict is about ------------------
+# --- player-event: version 1 and its successor, which names the aspect of the player that a verdict is about ------------------
 
 V1, V2 = released_registry().get("player-event", 1), released_registry().get("player-event", 2)
 

@@ -94,12 +94,12 @@ def test_list_show_and_explain(alerts, pitboss, runtime):
     assert explained.stdout.count("█") > 100
     assert explained.stdout.count("◄ 500 reached") == 1
     assert "agrees" in explained.stdout
-    told = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
-    assert told["agrees"] is True
-    assert len(told["seconds"]) == 60
-    assert told["seconds"][-1]["running"] == 500
+    explained = json.loads(pitboss("explain", first.alert_id, "--json").stdout)
+    assert explained["agrees"] is True
+    assert len(explained["seconds"]) == 60
+    assert explained["seconds"][-1]["running"] == 500
 
-    # An alert that the log does not bear out: told as such, and the exit code says so too.
+    # An alert that the log does not bear out: shown as such, also by the exit code.
     asyncio.run(_send(runtime, msgspec.structs.replace(first, alert_id="f" * 36, observed=777)))
     false = pitboss("explain", "ffff")
     assert false.exit_code == 1

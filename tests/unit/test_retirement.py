@@ -1,4 +1,4 @@
-"""When a version goes, who is warned, and what `pitboss providers list` says of it."""
+"""When a version goes, who is warned, and what `pitboss providers list` shows of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_warning_says_when_how_much_and_what_to_do(days, text):
     assert warning.endswith("have its connector speak version 2")
 
 
-def test_nobody_is_warned_of_a_version_that_nobody_sends():
+def test_a_version_without_traffic_gives_no_warning():
     assert (
         format_warnings(
             [row("1", 3)], {("acme", "2"): 5, ("other", "1"): 5, ("acme", "1"): 0}, TODAY
@@ -89,27 +89,27 @@ def test_a_worker_warns_at_the_first_event_and_once_a_day(caplog):
     days = [TODAY]
     watch = RetirementWatch([row("1", 3), row("2", None)], seen, lambda: days[-1])
 
-    def said() -> list[str]:
+    def logged() -> list[str]:
         caplog.clear()
         watch.warn_new()
         return [record.getMessage() for record in caplog.records]
 
-    assert said() == []
+    assert logged() == []
     seen["acme", "2"] += 5
-    assert said() == []
+    assert logged() == []
     seen["acme", "1"] += 1
-    [first] = said()
+    [first] = logged()
     assert first.startswith(
         "acme 1 is retired in 3 days (2026-11-25), and 1 event of it came to this worker"
     )
     seen["acme", "1"] += 1
-    assert said() == []
+    assert logged() == []
     days.append(TODAY + timedelta(days=1))
-    [second] = said()
+    [second] = logged()
     assert second.startswith("acme 1 is retired in 2 days")
-    assert said() == []
+    assert logged() == []
     days.append(TODAY + timedelta(days=2))
-    assert said() == [], "nothing came since yesterday"
+    assert logged() == [], "nothing came since yesterday"
 
 
 async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):
@@ -118,6 +118,6 @@ async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):
     )
     async with watch:
         async with asyncio.timeout(5):
-            while not caplog.records:
+            while not caplog.records:  # noqa: ASYNC110 - a list of log lines has nothing to wait on
                 await asyncio.sleep(0.01)
     assert "acme 1 is retired in 3 days" in caplog.text
