@@ -1,0 +1,1 @@
+"""Fraud detection on the log: windows, detectors, rules, alerts, snapshots."""

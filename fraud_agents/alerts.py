@@ -1,4 +1,4 @@
-"""Alerts and the records they rest on, read anew from Kafka each time: nothing here keeps a copy."""
+"""Alerts and the records they rest on, read anew from Kafka each time; no copy is kept."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ POLL_MS: Final = 500
 
 
 class PublishedAlert(msgspec.Struct):
-    """An alert, how often it stands on the topic, and whether a copy of it says something else,
-    which none may.
-    """
+    """Alert with the number of its copies on the topic, and whether one differs, which none may."""
 
     alert: FraudAlert
     times_sent: int = 1
@@ -31,7 +29,7 @@ class PublishedAlert(msgspec.Struct):
 
 
 @asynccontextmanager
-async def _reading(
+async def _open_consumer(
     bootstrap_servers: str, topic: str
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     partitions = await _partitions_of(bootstrap_servers, topic)
@@ -49,8 +47,8 @@ async def _reading(
 
 
 async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
-    # Asked of an admin client: a consumer knows only the topics it is subscribed to, and waits for
-    # one that is missing.
+    # From an admin client: a consumer knows only its subscribed topics, and waits for a missing
+    # one.
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await start_client(admin, bootstrap_servers)
     try:
@@ -58,33 +56,33 @@ async def _partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartit
     finally:
         await admin.close()
     if described["error_code"] == UnknownTopicOrPartitionError.errno:
-        raise UsageError(f"there is no topic {topic}: run `pitboss topics create`")
+        raise UsageError(f"the topic {topic} does not exist: run `pitboss topics create`")
     if described["error_code"]:
         raise Unavailable(f"the broker does not describe {topic}: error {described['error_code']}")
-    return sorted(TopicPartition(topic, part["partition"]) for part in described["partitions"])
+    return sorted(TopicPartition(topic, row["partition"]) for row in described["partitions"])
 
 
 async def read_alerts(bootstrap_servers: str, topic: str) -> list[PublishedAlert]:
-    """Every alert on the topic now, once each, in the order of their event times.
+    """Return every alert on the topic now, once each, in the order of their event times.
 
     Raises UsageError, Unavailable.
     """
     decode = codec.decoder(FraudAlert)
-    told: dict[str, PublishedAlert] = {}
-    async with _reading(bootstrap_servers, topic) as (consumer, partitions):
+    published: dict[str, PublishedAlert] = {}
+    async with _open_consumer(bootstrap_servers, topic) as (consumer, partitions):
         await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:
-                    _tell(told, decode(record.value))
-    return sorted(told.values(), key=lambda one: (one.alert.occurred_at, one.alert.alert_id))
+                    _add(published, decode(record.value))
+    return sorted(published.values(), key=lambda one: (one.alert.occurred_at, one.alert.alert_id))
 
 
-def _tell(told: dict[str, PublishedAlert], alert: FraudAlert) -> None:
-    known = told.get(alert.alert_id)
+def _add(published: dict[str, PublishedAlert], alert: FraudAlert) -> None:
+    known = published.get(alert.alert_id)
     if known is None:
-        told[alert.alert_id] = PublishedAlert(alert)
+        published[alert.alert_id] = PublishedAlert(alert)
         return
     known.times_sent += 1
     known.is_contradicted |= known.alert != alert
@@ -93,10 +91,10 @@ def _tell(told: dict[str, PublishedAlert], alert: FraudAlert) -> None:
 async def follow_alerts(
     bootstrap_servers: str, topic: str, *, from_start: bool
 ) -> AsyncIterator[FraudAlert]:
-    """Alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
+    """Yield alerts as they come, for ever, once each. Raises UsageError, Unavailable."""
     decode = codec.decoder(FraudAlert)
     seen: set[str] = set()
-    async with _reading(bootstrap_servers, topic) as (consumer, _):
+    async with _open_consumer(bootstrap_servers, topic) as (consumer, _):
         await (consumer.seek_to_beginning() if from_start else consumer.seek_to_end())
         while True:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
@@ -115,12 +113,12 @@ async def read_records(
     last_offset: int,
     key: bytes | None,
 ) -> list[ConsumerRecord[Any, Any]]:
-    """The records of [first_offset, last_offset], of one key or of all.
+    """Return the records of [first_offset, last_offset], of one key or of all.
 
     Raises UsageError if the log does not hold all of them, Unavailable.
     """
     found: list[ConsumerRecord[Any, Any]] = []
-    async with _reading(bootstrap_servers, topic) as (consumer, partitions):
+    async with _open_consumer(bootstrap_servers, topic) as (consumer, partitions):
         tp = TopicPartition(topic, partition)
         if tp not in partitions:
             raise UsageError(
@@ -133,7 +131,8 @@ async def read_records(
         )
         if begin > first_offset or end <= last_offset:
             raise UsageError(
-                f"{topic}-{partition} holds [{begin}, {end}), not all of [{first_offset}, {last_offset}]"
+                f"{topic}-{partition} holds [{begin}, {end}), "
+                f"not all of [{first_offset}, {last_offset}]"
             )
         consumer.seek(tp, first_offset)
         while await consumer.position(tp) <= last_offset:

@@ -1,5 +1,6 @@
-"""Why an alert was raised: its window second by second, and the rule run again over the same
-records. Pure.
+"""Explanation of an alert: its window by the second, and its rule run again.
+
+Pure.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from fraud_agents.windows import SECOND_MS
 from schemas.events import FraudAlert
 
 _SINCE_FIRST_SEEN: Final = ("late_events", "duplicate_events")
-"""Evidence that counts from a key's first record on, of which a re-run sees only the end."""
+"""Evidence that counts from a key's first record on; a re-run sees only the last records."""
 
 
 class WindowSecond(msgspec.Struct, frozen=True):
-    """One second of the window, epoch ms of its start; `running` counts the window that ends with
-    it.
+    """One second of the window, epoch ms of its start.
+
+    `running` counts the window that ends with it.
     """
 
     at_ms: int
@@ -33,14 +35,12 @@ class WindowSecond(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The seconds of an alert's window, and whether the rule says the same of the same records
-    today.
-    """
+    """Seconds of an alert's window, and whether its rule raises it again over the same records."""
 
     alert_id: str
     seconds: list[WindowSecond]
     records: int
-    """How many records of the log, of this player, were read again."""
+    """Number of the player's records that were read again."""
     differences: list[str]
 
     @property
@@ -50,11 +50,11 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def first_offset_of(alert: FraudAlert) -> int:
-    """Where to begin reading, so that the rule knows what it knew: what it remembered begins before
-    the window.
+    """Return the offset to begin reading at, so that the rule knows what it knew.
 
-    Enough unless a copy, under another event time, of an event that was forgotten since is among
-    the records. Then a re-run from here counts it, and only one from further back agrees.
+    What the rule remembered begins before the window. The offset is enough unless a copy, under
+    another event time, of an event that was forgotten since is among the records. Then a re-run
+    from here counts it, and only one from further back agrees.
     """
     first = min(source.first_offset for source in alert.sources)
     return min(first, int(alert.evidence.get("warm_from_offset", first)))
@@ -63,11 +63,11 @@ def first_offset_of(alert: FraudAlert) -> int:
 def explain(
     alert: FraudAlert, events: Iterable[tuple[int, Observation]], rules: Sequence[Rule]
 ) -> Explanation:
-    """Run the alert's rule over the records that it rests on: offsets and what detectors read, in
-    the log's order.
+    """Run the alert's rule over the records that it rests on.
 
-    `events` begin at `first_offset_of(alert)` or earlier and may be those of the alert's player
-    alone. Raises UsageError if the rule that raised the alert is not among `rules`.
+    `events` are offsets and observations in the log's order; they begin at `first_offset_of(alert)`
+    or earlier and may be those of the alert's player alone. Raises UsageError if the rule that
+    raised the alert is not among `rules`.
     """
     rule = find_rule(
         rules, alert.rule_id, alert.rule_version, alert.evidence.get("rule_digest", "")
@@ -106,11 +106,11 @@ def _differences(alert: FraudAlert, raised: Sequence[FraudAlert]) -> list[str]:
     if not same:
         others = ", ".join(again.alert_id for again in raised) or "none"
         return [f"the rule does not raise this alert over these records; it raises {others}"]
-    told, found = _comparable(alert), _comparable(same[0])
+    published, found = _comparable(alert), _comparable(same[0])
     return [
-        f"{name}: told {told[name]!r}, found {found.get(name)!r}"
-        for name in told
-        if told[name] != found.get(name)
+        f"{name}: published {published[name]!r}, found {found.get(name)!r}"
+        for name in published
+        if published[name] != found.get(name)
     ]
 
 

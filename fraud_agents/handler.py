@@ -1,10 +1,9 @@
-"""The fraud agent: batches of the log through the detectors, alerts out, snapshots to the database.
-It decides nothing.
+"""Fraud agent: batches of the log through the detectors, alerts out, snapshots to the database.
 
-Why a killed worker loses no alert and raises none anew: a batch is done only when its alerts are
-acknowledged, and a partition always begins at its snapshot, never at the group's committed offset,
-which only shows the lag. What a successor reads again gives the same alerts under the same ids,
-since the detectors know nothing but the records.
+Why a killed worker loses no alert and raises none anew: a batch is complete only when its alerts
+are acknowledged, and a partition always begins at its snapshot, never at the group's committed
+offset, which only shows the lag. A successor that reads records again raises the same alerts under
+the same ids, since the detectors depend on the records alone.
 """
 
 from __future__ import annotations
@@ -20,24 +19,27 @@ from aiokafka.structs import TopicPartition
 from fraud_agents.detectors import FIELDS
 from fraud_agents.detectors.partition import PartitionDetectors
 from fraud_agents.rules import Rule, rule_set_name
+from fraud_agents.settings import GROUP, FraudSettings
 from fraud_agents.snapshots import SnapshotClaim, SnapshotStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink, Rejection
+from runtime.kafka.app import AppSettings, PitbossApp, add_agent
+from runtime.kafka.app import create_app as create_faust_app
 from runtime.kafka.batches import RecordBatch
+from runtime.kafka.intake.intake import Intake, IntakeSettings
 from runtime.kafka.intake.start_offsets import LOG_START
-from runtime.kafka.producer import BatchProducer, OutRecord
+from runtime.kafka.producer import BatchProducer, OutRecord, ProducerSettings
 from schemas import codec
 from schemas.errors import Fenced, OffsetHole, Rejected, Unavailable, UsageError
 from schemas.events import FraudAlert, WalletTransaction
+from schemas.topics import ALERTS, TRANSACTIONS, qualified_name
 
 SNAPSHOT_STAGGER: Final = 16
-"""Partitions claimed together take their first snapshots in this many different parts of the
-interval.
-"""
+"""Partitions claimed together take their first snapshots at this many different points of the
+interval."""
 
 UNSAVED_FACTOR: Final = 10
-"""Without a database, detection goes on for this many times the records of a snapshot: what a kill
-would then have to be read again is still a matter of seconds. Beyond that it waits.
-"""
+"""Without a database, detection goes on for this many times the records of a snapshot: after a kill
+they are read again within seconds. Beyond that it waits."""
 
 DATABASE_RETRY_S: Final = 5.0
 
@@ -46,26 +48,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class OwnedPartition:
-    """A partition that is ours: its detectors, where they stand, and what they want sent and
-    buried.
-    """
+    """Partition of this worker: its detectors, their position, unsent alerts and rejections."""
 
     partition: int
     epoch: int
-    watch: PartitionDetectors
+    detectors: PartitionDetectors
     next_offset: int
     saved_offset: int
     saved_at_s: float
     alerts: list[OutRecord] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     is_consistent: bool = True
-    """False while the detectors are between two records: no state to keep."""
+    """False while the detectors are between two records: their state must not be kept."""
 
     def observe(self, batch: RecordBatch) -> None:
-        """Show the detectors what they have not seen of a batch; without an await, so that they
-        stop at its end.
+        """Show the detectors the records of a batch that they have not seen.
 
-        Raises OffsetHole for a batch that begins beyond the next record.
+        It does not await, so the detectors stop at the batch's end. Raises OffsetHole for a batch
+        that begins beyond the next record.
         """
         if self.next_offset == LOG_START:
             self.next_offset = self.saved_offset = batch.from_offset
@@ -73,7 +73,7 @@ class OwnedPartition:
             raise OffsetHole(f"{batch}: the detectors expect the record at {self.next_offset}")
         self.is_consistent = False
         decode, encode = codec.decoder(WalletTransaction, FIELDS), codec.encoder(FraudAlert)
-        observe, seen = self.watch.observe, self.next_offset
+        observe, seen = self.detectors.observe, self.next_offset
         for record in batch.records:
             offset = record.offset
             if offset < seen:
@@ -90,9 +90,7 @@ class OwnedPartition:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether everything that the detectors said is acknowledged, so that a snapshot stands for
-        it.
-        """
+        """Whether all output of the detectors is acknowledged, so that a snapshot may be taken."""
         return self.is_consistent and not self.alerts and not self.rejections
 
 
@@ -121,33 +119,36 @@ class FraudAgent:
         self._alerts_topic = alerts_topic
         self._interval_s = snapshot_interval_ms / 1_000
         self._records = snapshot_records
-        self._held: dict[TopicPartition, OwnedPartition] = {}
+        self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._database_away_until_s = 0.0
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Take partitions over at their snapshots; one without any begins where its log does.
+        """Take partitions over at their snapshots.
 
-        Raises Unavailable.
+        One without a snapshot begins where its log does.
+
+        Raises Unavailable, and UsageError for a snapshot that this release cannot read.
         """
         claims = await self._store.claim([tp.partition for tp in partitions], self.rule_set)
-        by_part = {claim.partition: claim for claim in claims}
-        self._held = {tp: self._restored(by_part[tp.partition]) for tp in partitions}
-        return {tp: held.next_offset for tp, held in self._held.items()}
+        by_partition = {claim.partition: claim for claim in claims}
+        self._owned = {tp: self._restore_partition(by_partition[tp.partition]) for tp in partitions}
+        return {tp: owned.next_offset for tp, owned in self._owned.items()}
 
-    def _restored(self, claim: SnapshotClaim) -> OwnedPartition:
-        watch, next_offset = PartitionDetectors(self._rules, claim.partition), LOG_START
+    def _restore_partition(self, claim: SnapshotClaim) -> OwnedPartition:
+        detectors, next_offset = PartitionDetectors(self._rules, claim.partition), LOG_START
         if claim.state is not None:
             next_offset = claim.next_offset
             try:
-                watch.restore(claim.state)
+                detectors.restore(claim.state)
             except ValueError as error:
                 raise UsageError(
-                    f"the snapshot of partition {claim.partition} at {claim.next_offset} cannot be read: {error}; run the "
-                    "release that wrote it, or delete its row of fraud.snapshot to watch all that the log still holds"
+                    f"the snapshot of partition {claim.partition} at {claim.next_offset} cannot be "
+                    f"read: {error}; run the release that wrote it, or delete its row of "
+                    "fraud.snapshot to watch all that the log still holds"
                 ) from error
             if claim.rule_set != self.rule_set:
                 logger.warning(
-                    "partition %d is judged by %s from %d on, no longer by %s",
+                    "partition %d: rules %s apply from offset %d on, in place of %s",
                     claim.partition,
                     self.rule_set,
                     claim.next_offset,
@@ -158,7 +159,7 @@ class FraudAgent:
             now_s - self._interval_s * (claim.partition % SNAPSHOT_STAGGER) / SNAPSHOT_STAGGER
         )
         return OwnedPartition(
-            claim.partition, claim.epoch, watch, next_offset, next_offset, saved_at_s
+            claim.partition, claim.epoch, detectors, next_offset, next_offset, saved_at_s
         )
 
     async def handle(self, batch: RecordBatch) -> None:
@@ -167,63 +168,105 @@ class FraudAgent:
         Raises Fenced where another worker has the partition, and Unavailable when too much of it is
         unsaved because the database is away.
         """
-        held = self._held[batch.tp]
-        held.observe(batch)
-        if held.alerts:
-            await self._producer.send_keyed(self._alerts_topic, held.alerts)
-            held.alerts.clear()
-        if held.rejections:
-            await self._dead_letters.publish_all(held.rejections)
-            held.rejections.clear()
-        # A partition that was taken from us meanwhile is no longer ours to save, nor a reason to
-        # end.
-        if self._is_due(held) and self._held.get(batch.tp) is held:
-            await self._save_or_put_off(held)
+        owned = self._owned[batch.tp]
+        owned.observe(batch)
+        if owned.alerts:
+            await self._producer.send_keyed(self._alerts_topic, owned.alerts)
+            owned.alerts.clear()
+        if owned.rejections:
+            await self._dead_letters.publish_all(owned.rejections)
+            owned.rejections.clear()
+        # A partition that was revoked meanwhile is no longer ours to save, nor a reason to end.
+        if self._is_due(owned) and self._owned.get(batch.tp) is owned:
+            await self._save_or_postpone(owned)
 
-    def _is_due(self, held: OwnedPartition) -> bool:
-        unsaved = held.next_offset - held.saved_offset
-        # How often to save is no decision about a record: the only clock that is asked, and only
-        # for that.
+    def _is_due(self, owned: OwnedPartition) -> bool:
+        unsaved = owned.next_offset - owned.saved_offset
+        # The frequency of saving does not affect any decision about a record: the clock is read
+        # only for it.
         now_s = asyncio.get_running_loop().time()
         if now_s < self._database_away_until_s and unsaved < self._records * UNSAVED_FACTOR:
             return False
         return unsaved >= self._records or (
-            unsaved > 0 and now_s - held.saved_at_s >= self._interval_s
+            unsaved > 0 and now_s - owned.saved_at_s >= self._interval_s
         )
 
-    async def _save_or_put_off(self, held: OwnedPartition) -> None:
+    async def _save_or_postpone(self, owned: OwnedPartition) -> None:
         try:
-            await self._save(held)
+            await self._save(owned)
         except Unavailable as error:
-            if held.next_offset - held.saved_offset >= self._records * UNSAVED_FACTOR:
+            if owned.next_offset - owned.saved_offset >= self._records * UNSAVED_FACTOR:
                 raise
             self._database_away_until_s = asyncio.get_running_loop().time() + DATABASE_RETRY_S
             logger.warning(
                 "partition %d is watched without snapshots since %d: %s",
-                held.partition,
-                held.saved_offset,
+                owned.partition,
+                owned.saved_offset,
                 error,
             )
 
-    async def _save(self, held: OwnedPartition) -> None:
-        next_offset = held.next_offset
+    async def _save(self, owned: OwnedPartition) -> None:
+        next_offset = owned.next_offset
         await self._store.save(
-            held.partition, held.epoch, next_offset, self.rule_set, held.watch.state()
+            owned.partition, owned.epoch, next_offset, self.rule_set, owned.detectors.state()
         )
-        held.saved_offset, held.saved_at_s = next_offset, asyncio.get_running_loop().time()
+        owned.saved_offset, owned.saved_at_s = next_offset, asyncio.get_running_loop().time()
         self._database_away_until_s = 0.0
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Save what is settled, so that the next owner need not read it again; if that fails, it
-        does.
+        """Save acknowledged partitions, so that the next owner need not read their records again.
+
+        Where saving fails, the next owner reads them again.
         """
         for tp in partitions:
-            held = self._held.pop(tp, None)
-            if held is None or not held.is_acknowledged or held.next_offset == held.saved_offset:
+            owned = self._owned.pop(tp, None)
+            if (
+                owned is None
+                or not owned.is_acknowledged
+                or owned.next_offset == owned.saved_offset
+            ):
                 continue
             try:
-                await self._save(held)
+                await self._save(owned)
             except (Unavailable, Fenced) as error:
                 logger.warning(
-                    "%s-%d goes back to %d: %s", tp.topic, tp.partition, held.saved_offset, error
+                    "%s-%d was not saved, so its next owner begins at %d: %s",
+                    tp.topic,
+                    tp.partition,
+                    owned.saved_offset,
+                    error,
                 )
+
+
+def register(app: PitbossApp, settings: FraudSettings) -> Intake:
+    """Attach the fraud agent and the services it needs to an app."""
+    consumer = qualified_name(GROUP, settings.namespace)
+    log = qualified_name(TRANSACTIONS, settings.namespace)
+    producer = app.supervise(BatchProducer(ProducerSettings(settings.bootstrap_servers, consumer)))
+    store = app.supervise(SnapshotStore(settings.database_url, GROUP, TRANSACTIONS))
+    agent = FraudAgent(
+        settings.rules,
+        store,
+        producer,
+        KafkaDeadLetterSink(producer, "fraud", settings.code_version),
+        alerts_topic=qualified_name(ALERTS, settings.namespace),
+        snapshot_interval_ms=settings.snapshot_interval_ms,
+        snapshot_records=settings.snapshot_records,
+    )
+    return add_agent(
+        app,
+        IntakeSettings(
+            settings.bootstrap_servers, consumer, group_instance_id=settings.group_instance_id
+        ),
+        agent.handle,
+        name=GROUP,
+        topics=[log],
+        positions=agent,
+    )
+
+
+def create_app(settings: FraudSettings) -> PitbossApp:
+    """Create a Faust app with the fraud agent alone; nothing is connected or started."""
+    app = create_faust_app(AppSettings(GROUP, settings.bootstrap_servers))
+    register(app, settings)
+    return app

@@ -1,4 +1,4 @@
--- Who may do what with the fraud agents' tables. Whatever is not here, nobody may; the owner and the auditor have theirs.
+-- Rights on the fraud agents' tables. All other rights are denied, except those of the owner and the auditor.
 
 GRANT SELECT, INSERT, UPDATE ON fraud.snapshot, fraud.activation TO pitboss_writer;
 GRANT SELECT ON fraud.activation TO pitboss_reader;

@@ -1,7 +1,7 @@
-"""Rules as data: an immutable version each, checked when made, with the reason for every number.
+"""Rules as data: each version immutable, checked when made, with the reason for every number.
 
-A change of any number is a new version: alert ids hang on (rule, version, key, episode start), and
-an auditor must be able to run exactly the rule that raised an alert.
+A change of any number is a new version: alert ids depend on (rule, version, key, episode start),
+and an auditor must be able to run exactly the rule that raised an alert.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     severity: Severity
     threshold: int
-    """Reached is enough: `observed >= threshold` raises."""
+    """Inclusive: `observed >= threshold` raises an alert."""
     unit: str
     window_ms: int
     grace_ms: int
-    """How far behind the newest event of its key an event may come and still be judged."""
+    """How far behind the newest event of its key an event may be and still be checked."""
     dedup_horizon_ms: int
     """How long an event id is remembered."""
     close_below: int
-    """An episode goes on while windows hold at least this much."""
+    """An episode goes on while windows hold at least this many."""
     cooldown_ms: int
-    """It is over when no window held that much for this long, in event time."""
+    """It ends when no window held that many for this long, in event time."""
     idle_ms: int
-    """A key is forgotten when it was silent while the log's event time moved on by this much."""
+    """A key is forgotten when it is silent while the log's event time moves on by this much."""
     reason: str
-    """Why these numbers."""
+    """Reason for these numbers; it enters the digest, so its words are fixed, too."""
 
     def __post_init__(self) -> None:
         name = f"rule {self.rule_id} version {self.version}"
@@ -51,7 +51,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.cooldown_ms < self.window_ms + self.grace_ms:
             # Otherwise a straggler could open an episode that shares events, and the alert's id,
-            # with the last.
+            # with the previous one.
             raise UsageError(
                 f"{name}: cooldown_ms {self.cooldown_ms} is less than window and grace together"
             )
@@ -62,7 +62,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         self.window_spec()
 
     def window_spec(self) -> WindowSpec:
-        """What the rule needs of its windows."""
+        """Return the windows that the rule needs."""
         windows_kept = -(-self.dedup_horizon_ms // self.window_ms)
         # With four times the threshold in every window kept, one of them has raised the alert long
         # before anything is dropped: a flood costs bounded memory and hides nothing.
@@ -75,7 +75,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """16 hex digits over every field: two rules that differ in anything differ in this."""
+        """Hash over every field, in 16 hex digits: rules that differ in anything differ in it."""
         return blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
 
 
@@ -92,14 +92,15 @@ D01_BET_VELOCITY: Final = Rule(
     cooldown_ms=300_000,
     idle_ms=600_000,
     reason=(
-        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot cycle allows (UKGC RTS, "
-        "since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV 22a): nobody at one game gets there by hand. "
-        "Grace: a worker that was killed has caught up within 30 s; four times that. "
-        "Dedup horizon: window and grace together, the least with which no window can hold one event twice. "
-        "Close below 400: a steady 500 a minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not "
-        "flap. Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the while. "
-        "Idle 10 min: twice the cool-down. What a key sends after such a pause is judged by itself; longer would keep "
-        "in memory, and in every snapshot, players who have left."
+        "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
+        "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
+        "22a): no player at one game gets there by hand. Grace: a worker that was killed has "
+        "caught up within 30 s; four times that. Dedup horizon: window and grace together, the least "
+        "with which no window can hold one event twice. Close below 400: a steady 500 a minute "
+        "varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. Cool-down 5 "
+        "min: at most 12 alerts an hour a player, whose money is on hold all the while. Idle 10 "
+        "min: twice the cool-down. What a key sends after such a pause is judged by itself; "
+        "longer would keep in memory, and in every snapshot, players who have left."
     ),
 )
 
@@ -107,21 +108,25 @@ DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
 
 
 def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
-    """The very rule that raised an alert.
+    """Return the very rule that raised an alert.
 
-    Raises UsageError if it is not among those that this program knows.
+    Raises UsageError if it is not among the rules that this release knows.
     """
     for rule in rules:
         if (rule.rule_id, rule.version, rule.digest) == (rule_id, version, digest):
             return rule
     known = rule_set_name(rules)
     raise UsageError(
-        f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: run the other"
+        f"rule {rule_id}@{version}#{digest} is unknown to this release, which has {known}: "
+        "run the release that raised the alert"
     )
 
 
 def rule_set_name(rules: Sequence[Rule]) -> str:
-    """The name of a set of rules, equal for equal sets: `D01@1#<digest>`, comma-separated."""
+    """Return the name of a set of rules, equal for equal sets: `D01@1#<digest>`, comma-separated.
+
+    Raises UsageError for two versions of one rule.
+    """
     names = [f"{rule.rule_id}@{rule.version}#{rule.digest}" for rule in rules]
     if len({rule.rule_id for rule in rules}) != len(rules):
         raise UsageError(f"two versions of one rule in a set: {', '.join(names)}")

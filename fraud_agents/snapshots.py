@@ -1,20 +1,25 @@
-"""Snapshots of detectors in PostgreSQL, each at an offset of the log; only who has claimed a
-partition may write.
+"""Snapshots of detectors in PostgreSQL, each at an offset of the log.
 
-A snapshot with the log from its offset on is the whole state: there is nothing else to restore. A
-claim counts the partition's epoch up, so whoever held it before can write nothing more.
+Only the worker that claimed a partition may write.
+
+A snapshot with the log from its offset on is the whole state: nothing else has to be restored. A
+claim increments the partition's epoch, so its previous owner can write nothing more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Final, LiteralString, NamedTuple
 
 from mode import Service
 
+from runtime.postgres import migrations as files
 from runtime.postgres.database import Database
+from runtime.postgres.migrations import Migration, MigrationSet
 from runtime.postgres.statements import statements_of
 from schemas.errors import Fenced, InvariantBroken
+
+TABLES: Final = MigrationSet("fraud_agents", ("fraud",))
 
 
 class SnapshotClaim(NamedTuple):
@@ -41,8 +46,8 @@ class _Snapshots(Database):
 class SnapshotStore(Service):
     """The snapshots of one consumer on one topic.
 
-    Every method raises Unavailable while the database is away, UsageError where its tables are not
-    there, RightsMissing where it does not let us use them.
+    Every method raises Unavailable while the database is away, UsageError where its tables are
+    missing, RightsMissing where it does not let us use them.
     """
 
     def __init__(self, database_url: str, consumer: str, topic: str, **kwargs: Any) -> None:
@@ -50,14 +55,14 @@ class SnapshotStore(Service):
         self._database = _Snapshots(database_url, "pitboss.fraud")
         self._names = {"consumer": consumer, "topic": topic}
 
-    async def claim(self, parts: Collection[int], rule_set: str) -> list[SnapshotClaim]:
-        """Take partitions over; from their snapshot's offset on, `rule_set` is on record as their
-        judge.
-        """
+    async def claim(self, partitions: Collection[int], rule_set: str) -> list[SnapshotClaim]:
+        """Take partitions over; record `rule_set` as their rules from the snapshots' offsets on."""
         async with self._database.transaction() as connection:
-            # Binary, as a state would arrive twice as long in hex.
+            # Binary, since a state would be twice as long in hex.
             cursor = await connection.execute(
-                _statements()["claim"], {**self._names, "parts": sorted(parts)}, binary=True
+                _statements()["claim"],
+                {**self._names, "parts": sorted(partitions)},
+                binary=True,
             )
             claims = [SnapshotClaim(*row) for row in await cursor.fetchall()]
             changed = [claim for claim in claims if claim.rule_set != rule_set]
@@ -74,20 +79,20 @@ class SnapshotStore(Service):
         return claims
 
     async def save(
-        self, part: int, epoch: int, next_offset: int, rule_set: str, state: bytes
+        self, partition: int, epoch: int, next_offset: int, rule_set: str, state: bytes
     ) -> None:
         """Store the state that has seen every record below `next_offset`.
 
         Raises Fenced where another worker has claimed the partition, InvariantBroken where ours
         would go back.
         """
-        where = {**self._names, "part": part}
+        where = {**self._names, "part": partition}
         row = {"epoch": epoch, "next_offset": next_offset, "rule_set": rule_set, "state": state}
         async with self._database.transaction() as connection:
             if (await connection.execute(_statements()["save"], where | row)).rowcount == 1:
                 return
             standing = await (await connection.execute(_statements()["standing"], where)).fetchone()
-        name = f"{self._names['topic']}-{part}@{next_offset}"
+        name = f"{self._names['topic']}-{partition}@{next_offset}"
         if standing is not None and standing[0] == epoch:
             raise InvariantBroken(f"{name}: the stored snapshot is already at {standing[1]}")
         raise Fenced(
@@ -95,5 +100,18 @@ class SnapshotStore(Service):
         )
 
     async def on_stop(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         await self._database.close()
+
+
+def migrations(database_url: str) -> list[Migration]:
+    """Return each migration and whether it is applied. Raises MigrationChanged, Unavailable."""
+    return files.read_migrations(TABLES, database_url)
+
+
+def migrate(database_url: str) -> list[Migration]:
+    """Apply missing migrations and return them; grant the rights.
+
+    Raises as `runtime.postgres.migrations`.
+    """
+    return files.migrate(TABLES, database_url)

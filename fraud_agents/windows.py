@@ -1,15 +1,17 @@
-"""Sliding windows over event time, one a key: pure, exact to the second, the same whatever the
-batches.
+"""Sliding windows over event time, one for each key.
+
+They are pure, exact to the second and independent of batches.
 
 A window is any run of whole seconds of the given length, [s, s + 60) for 60 s: tumbling minutes
 would miss 499 + 499 across a border. An event that arrives among the retained seconds of its key is
-judged in every window that contains it. Only what is older than the key's own newest event by more
-than the grace is late: it is counted as such and judged no more. Everything here follows from the
+checked in every window that contains it. Only what is older than the key's own newest event by more
+than the grace is late: it is counted as late and not checked. Everything here follows from the
 records and their order; no clock is read.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -24,22 +26,22 @@ from schemas.errors import UsageError
 SECOND_MS: Final = 1_000
 
 Label: TypeAlias = tuple[str, ...]
-"""What evidence counts events by; many events share one."""
+"""Values by which evidence counts events; many events share one label."""
 
 
 class WindowSpec(msgspec.Struct, frozen=True):
-    """How long a window is and what is remembered around it.
+    """Length of a window, and what is remembered around it.
 
     Raises UsageError for a combination that cannot be exact.
     """
 
     window_ms: int
     grace_ms: int
-    """An event may be this much older than the newest of its key and still be judged."""
+    """An event may be this much older than the newest of its key and still be checked."""
     dedup_horizon_ms: int
     """An event id is known for this long after its event, in event time of its key."""
     capacity: int
-    """Events kept a key; beyond it the oldest go, so that a flood cannot take all memory."""
+    """Events kept for each key; beyond it the oldest are dropped: a flood costs bounded memory."""
 
     def __post_init__(self) -> None:
         if self.window_ms <= 0 or self.window_ms % SECOND_MS:
@@ -59,7 +61,7 @@ class WindowSpec(msgspec.Struct, frozen=True):
 
 
 class Arrival(Enum):
-    """What became of an event that was offered to a window."""
+    """Result of adding an event to a window."""
 
     COUNTED = "counted"
     DUPLICATE = "duplicate"
@@ -101,8 +103,8 @@ class SlidingWindow:
 
     def __init__(self, spec: WindowSpec) -> None:
         self._spec = spec
-        # Machine integers in arrays: a third of the memory of objects, and a snapshot is a copy of
-        # the buffer.
+        # Machine integers in arrays: a third of the memory of objects, and a snapshot copies the
+        # buffer.
         self._times = array("q")
         self._offsets = array("q")
         self._ids: list[str] = []
@@ -117,7 +119,7 @@ class SlidingWindow:
         return len(self._times)
 
     def add(self, at_ms: int, event_id: str, offset: int, label: Label) -> Arrival:
-        """Take an event in; one whose id is known, or that is late, is only counted as such."""
+        """Add an event; one whose id is known, or that is late, is only counted as such."""
         if event_id in self._known:
             self.duplicates += 1
             return Arrival.DUPLICATE
@@ -150,8 +152,9 @@ class SlidingWindow:
         return Arrival.COUNTED
 
     def peak(self, at_ms: int, at_least: int) -> Span | None:
-        """The fullest window that contains `at_ms`, the earliest of equals; None if it holds fewer
-        than `at_least`.
+        """Return the fullest window that contains `at_ms`, the earliest of equals.
+
+        Return None if it holds fewer than `at_least` events.
         """
         times = self._times
         if len(times) < at_least:
@@ -159,8 +162,8 @@ class SlidingWindow:
         end_ms = (at_ms // SECOND_MS + 1) * SECOND_MS
         if end_ms <= times[-1]:
             return self._peak_among(end_ms, at_least)
-        # Nothing is retained after this second, so the window that ends with it holds all that any
-        # other could.
+        # Nothing is retained after this second, so the window that ends with it holds as much as
+        # any other could.
         start_ms = end_ms - self._spec.window_ms
         size = len(times) - bisect_left(times, start_ms)
         return Span(start_ms, end_ms, size) if size >= at_least else None
@@ -184,14 +187,14 @@ class SlidingWindow:
         return best
 
     def contributions(self, start_ms: int, end_ms: int) -> Iterator[Contribution]:
-        """The retained events of [start_ms, end_ms), by event time, then by arrival."""
+        """Yield the retained events of [start_ms, end_ms), by event time, then by arrival."""
         for place in range(bisect_left(self._times, start_ms), bisect_left(self._times, end_ms)):
             yield Contribution(
                 self._times[place], self._offsets[place], self._ids[place], self._labels[place]
             )
 
     def first_offset(self) -> int:
-        """The lowest offset of the log that the retained events came from; there must be one."""
+        """Return the lowest offset of the retained events; there must be one."""
         return min(self._offsets)
 
     def _drop_first(self, count: int) -> None:
@@ -199,13 +202,13 @@ class SlidingWindow:
         del self._times[:count], self._offsets[:count], self._ids[:count], self._labels[:count]
 
     def buffers(self) -> tuple[array[int], array[int], list[str], list[Label]]:
-        """Times, offsets, ids and labels, for a snapshot; not to be changed."""
+        """Return times, offsets, ids and labels, for a snapshot; not to be changed."""
         return self._times, self._offsets, self._ids, self._labels
 
     def restore(
         self, times: array[int], offsets: array[int], ids: list[str], labels: list[Label]
     ) -> None:
-        """Take over what `buffers` of an equal window gave."""
+        """Take over the buffers of an equal window."""
         self._times, self._offsets, self._ids, self._labels = times, offsets, ids, labels
         self._known = set(ids)
 
@@ -216,7 +219,7 @@ class KeyedWindows:
     A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is
     measured on the log, not on the key's own times: a provider that lags behind the others by an
     hour keeps its windows, as long as it goes on sending. One that delivers an hour at once, every
-    hour, is judged hour by hour.
+    hour, is checked hour by hour.
     """
 
     def __init__(self, spec: WindowSpec, idle_ms: int) -> None:
@@ -230,16 +233,13 @@ class KeyedWindows:
         # In order of the last touch; the watermark only rises, so the first is always the one idle
         # for longest.
         self._windows: OrderedDict[str, SlidingWindow] = OrderedDict()
-        self._touched_since_ms = 0  # no key was touched before this for the last time
+        self._touched_since_ms = 0  # no key has its last touch before this
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def advance(self, at_ms: int) -> Sequence[str]:
-        """Raise the watermark to the event time of a record, of whatever kind.
-
-        Return the keys that are forgotten.
-        """
+        """Raise the watermark to a record's event time; return the forgotten keys."""
         if at_ms <= self.watermark_ms:
             return ()
         self.watermark_ms = at_ms
@@ -262,7 +262,7 @@ class KeyedWindows:
         return forgotten
 
     def touch(self, key: str) -> SlidingWindow:
-        """The window of a key that a record is about, made if there is none."""
+        """Return the window of a record's key, made if it is missing, and mark it as used."""
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = SlidingWindow(self.spec)
@@ -272,9 +272,98 @@ class KeyedWindows:
         return window
 
     def items(self) -> Iterator[tuple[str, SlidingWindow]]:
-        """Keys and windows, the longest idle first."""
+        """Yield keys and windows, the longest idle first."""
         yield from self._windows.items()
 
     def get(self, key: str) -> SlidingWindow | None:
-        """The window of a key, untouched."""
+        """Return the window of a key, without marking it as used."""
         return self._windows.get(key)
+
+
+class WindowState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One key's window.
+
+    Times and offsets are runs of 8-byte little-endian integers, label numbers of 4 bytes.
+    """
+
+    key: str
+    touched_ms: int
+    floor_ms: int | None
+    late: int
+    duplicates: int
+    times: bytes
+    offsets: bytes
+    ids: list[str]
+    label_numbers: bytes
+
+
+class KeyedState(msgspec.Struct, frozen=True, array_like=True):
+    """All windows of a partition, the longest idle first.
+
+    Labels are listed once, in the order of first use.
+    """
+
+    watermark_ms: int
+    labels: list[Label]
+    windows: list[WindowState]
+
+
+def _bytes_of(numbers: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        numbers = array(numbers.typecode, numbers)
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _numbers_of(typecode: str, data: bytes) -> array[int]:
+    numbers: array[int] = array(typecode)
+    numbers.frombytes(data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def dump_windows(keyed: KeyedWindows) -> KeyedState:
+    """Return everything that the windows' future answers depend on.
+
+    Equal windows give equal states.
+    """
+    known: dict[Label, int] = {}
+    windows: list[WindowState] = []
+    for key, window in keyed.items():
+        times, offsets, ids, labels = window.buffers()
+        numbers = array("I", [known.setdefault(label, len(known)) for label in labels])
+        windows.append(
+            WindowState(
+                key=key,
+                touched_ms=window.touched_ms,
+                floor_ms=window.floor_ms,
+                late=window.late,
+                duplicates=window.duplicates,
+                times=_bytes_of(times),
+                offsets=_bytes_of(offsets),
+                ids=ids,
+                label_numbers=_bytes_of(numbers),
+            )
+        )
+    return KeyedState(keyed.watermark_ms, list(known), windows)
+
+
+def restore_windows(keyed: KeyedWindows, state: KeyedState) -> None:
+    """Restore a state into windows that are still empty; they then equal the dumped ones."""
+    for saved in state.windows:
+        # touch() in the order of the state makes the order of idleness the same again.
+        window = keyed.touch(saved.key)
+        _restore_window(window, saved, state.labels)
+    keyed.watermark_ms = state.watermark_ms
+
+
+def _restore_window(window: SlidingWindow, saved: WindowState, labels: list[Label]) -> None:
+    window.touched_ms, window.floor_ms = saved.touched_ms, saved.floor_ms
+    window.late, window.duplicates = saved.late, saved.duplicates
+    window.restore(
+        _numbers_of("q", saved.times),
+        _numbers_of("q", saved.offsets),
+        saved.ids,
+        [labels[number] for number in _numbers_of("I", saved.label_numbers)],
+    )

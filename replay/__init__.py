@@ -1,1 +1,1 @@
-"""Reading history again: topics, the ledger from its log, and the checks that both agree."""
+"""Reading history again: topics and tables anew, the log through ledger and detectors."""

@@ -1,4 +1,4 @@
 """Contracts: what crosses a process boundary.
 
-Imports nothing of ours and does no I/O beyond its own files.
+This package imports no other package of ours and does no I/O beyond reading its own files.
 """

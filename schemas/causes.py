@@ -1,5 +1,7 @@
-"""Why an event came late, as its cause says it (`Cause.type`): so the ledger knows a decision that
-nobody awaits.
+"""Causes that mark an event as delayed (`Cause.type`).
+
+The ledger refuses a decision that carries one of them, because its provider no longer awaits the
+answer.
 """
 
 from __future__ import annotations
@@ -7,18 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 REDRIVE: Final = "redrive"
-"""An operator had a dead letter's bytes appended again; id = the dead letter's source, actor and
-reason are his.
-"""
+"""An operator had a dead letter's bytes appended again. The id is the dead letter's source; actor
+and reason are the operator's."""
 
 PARKED: Final = "parked"
-"""It waited behind a dead letter of its player; id = that dead letter's source."""
+"""The event waited behind a dead letter of its player; the id is that dead letter's source."""
 
 DELAYED: Final = frozenset({REDRIVE, PARKED})
-"""Whoever sent such an event has long had an error or no answer: what he asked to be decided must
-not be booked now.
+"""Causes of events whose provider has long had an error or no answer: decisions must not be booked.
 
-No clock is read for this. What was rejected or parked was answered with no outcome, so its
-connector has given up, however short the time was; a retry is an attempt of its own and does not
-carry the cause.
+No clock is read for this. A rejected or parked event was answered with no outcome, so its connector
+has given up, however short the time was. A retry is an attempt of its own and does not carry the
+cause.
 """

@@ -1,5 +1,4 @@
-"""What may change between two versions of a subject: FULL_TRANSITIVE, judged offline from the
-files.
+"""Compatibility of a subject's versions: FULL_TRANSITIVE, checked offline from the files.
 
 Any version must be readable as any other: forward for consumers that lag behind, backward for the
 history that is kept for ever. Released files do not change at all; a checksum of each stands beside
@@ -22,16 +21,15 @@ from schemas.compiler.resolution import Incompatible, resolve
 from schemas.registry import RECORDS, Registry, Schema
 
 Breaks: TypeAlias = Literal["BACKWARD", "FORWARD"]
-"""BACKWARD: a new reader fails on old records. FORWARD: an old reader fails on new ones.
-
-FULL allows neither.
-"""
+"""BACKWARD: a new reader fails on old records. FORWARD: an old reader fails on new ones. FULL
+allows neither."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about a schema that would break a reader: with the path of the offending field,
-    where it is one.
+    """A defect of a schema that would break a reader.
+
+    `path` is the offending field where the defect lies in one, `breaks` the direction that fails.
     """
 
     schema: str
@@ -40,16 +38,20 @@ class Problem:
     breaks: Breaks | None = None
 
     def __str__(self) -> str:
-        """For a person."""
+        """Return the problem as one line for a person."""
         return f"{self.schema}: {self.detail}"
 
 
 def problems(registry: Registry, checksums: Mapping[str, str]) -> list[Problem]:
-    """All that is wrong with a registry's schemas; empty if they may be released."""
-    return [*_unusable(registry), *_edited(registry, checksums), *_incompatible(registry)]
+    """Return every defect of a registry's schemas; empty if they may be released."""
+    return [
+        *_unusable_schemas(registry),
+        *_edited_files(registry, checksums),
+        *_incompatible_pairs(registry),
+    ]
 
 
-def _unusable(registry: Registry) -> Iterator[Problem]:
+def _unusable_schemas(registry: Registry) -> Iterator[Problem]:
     for schema in registry:
         record = RECORDS.get(schema.subject)
         try:
@@ -62,7 +64,7 @@ def _unusable(registry: Registry) -> Iterator[Problem]:
             yield Problem(schema.name, "no record class belongs to this subject")
 
 
-def _edited(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Problem]:
+def _edited_files(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Problem]:
     for schema in registry:
         expected, actual = checksums.get(schema.name), checksum(schema.json)
         if expected is None:
@@ -71,7 +73,7 @@ def _edited(registry: Registry, checksums: Mapping[str, str]) -> Iterator[Proble
             yield Problem(schema.name, "was edited after its release: add a new version instead")
 
 
-def _incompatible(registry: Registry) -> Iterator[Problem]:
+def _incompatible_pairs(registry: Registry) -> Iterator[Problem]:
     for subject in sorted({schema.subject for schema in registry}):
         for writer, reader in permutations(registry.versions(subject), 2):
             if (problem := find_incompatibility(writer, reader)) is not None:
@@ -79,7 +81,7 @@ def _incompatible(registry: Registry) -> Iterator[Problem]:
 
 
 def find_incompatibility(writer: Schema, reader: Schema) -> Problem | None:
-    """Why a reader with one schema cannot read what was written with another; None if it can."""
+    """Return why a reader of one schema cannot read what another wrote; None if it can."""
     breaks: Breaks = "BACKWARD" if reader.version >= writer.version else "FORWARD"
     try:
         resolve(parse(writer.json), parse(reader.json))
@@ -90,13 +92,16 @@ def find_incompatibility(writer: Schema, reader: Schema) -> Problem | None:
 
 
 def incompatibility_text(writer: Schema, reader: Schema) -> str | None:
-    """The same as text."""
+    """Return the reason of `find_incompatibility` as text."""
     problem = find_incompatibility(writer, reader)
     return None if problem is None else problem.detail.partition(": ")[2]
 
 
 def checksum(schema: AvroJson) -> str:
-    """SHA-256 of what a schema means: all but its documentation, whatever the layout of the file."""
+    """Return the SHA-256 of a schema's meaning, in hex.
+
+    It covers everything but the documentation, whatever the layout of the file.
+    """
     return sha256(
         json.dumps(_without_docs(schema), sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
@@ -109,7 +114,7 @@ def _without_docs(node: Any) -> Any:
 
 
 def released_checksums() -> dict[str, str]:
-    """The checksums that were committed with the schemas."""
+    """Return the checksums that were committed with the schemas, by schema name."""
     text = (files("schemas") / "avro" / "checksums.lock.json").read_text(encoding="utf-8")
     checksums: dict[str, str] = json.loads(text)
     return checksums

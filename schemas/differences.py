@@ -1,6 +1,4 @@
-"""What is different between two schemas, field by field, with the path of each: for a person who
-reviews a change.
-"""
+"""Differences between two schemas, field by field with paths, for a person who reviews a change."""
 
 from __future__ import annotations
 
@@ -24,9 +22,10 @@ WHOLE: Final = "the record"
 
 
 class SchemaDifference(msgspec.Struct, frozen=True):
-    """One change.
+    """One change between two schemas.
 
-    `what` is added, removed, type, default, symbols, name or order; the rest is text for a person.
+    `what` is added, removed, type, default, symbols, name or order; the other fields are text for a
+    person.
     """
 
     path: str
@@ -35,7 +34,7 @@ class SchemaDifference(msgspec.Struct, frozen=True):
     after: str
 
     def __str__(self) -> str:
-        """For a person."""
+        """Return the change as one line for a person."""
         match self.what:
             case "added":
                 return f"{self.path}: added, {self.after}"
@@ -45,9 +44,10 @@ class SchemaDifference(msgspec.Struct, frozen=True):
 
 
 def differences(before: Type, after: Type, path: str = "") -> Iterator[SchemaDifference]:
-    """Every difference in meaning between two schemas; documentation is none.
+    """Yield every difference in meaning between two schemas.
 
-    `[]` in a path: the items of a list.
+    Documentation does not count. `[]` in a path stands for the items of a list or the values of a
+    map.
     """
     where = path or WHOLE
     match before, after:
@@ -69,7 +69,7 @@ def differences(before: Type, after: Type, path: str = "") -> Iterator[SchemaDif
 
 
 def type_text(type_: Type) -> str:
-    """A type as a person writes it."""
+    """Return a type as a person writes it."""
     match type_:
         case Primitive(name) | Enum(name) | RecordType(name):
             return name

@@ -1,17 +1,17 @@
-"""The errors of all components; each carries its own policy, so a loop asks the error and not a
-table.
+"""Errors of all components; each carries its own policy, so a loop needs no table of errors.
 
 PitbossError                 code, retriable, exit_code
-├── Rejected                 one item of input is unusable: dead letter with a RejectCode, the
-partition goes on ├── Unavailable              a server is away: back off, try again, acknowledge
-nothing ├── UsageError               the operator asked for something that cannot be done: says what
-to do instead └── Fatal                    going on would lose or double something: the process ends
-with `exit_code` ├── LogMismatch          the log is not the one that the stored position belongs to
-├── Fenced               another worker has claimed the partition since ├── OffsetHole           the
-log still reaches back, yet records are missing from a fetch ├── SendFailed           a record could
-not be appended for good ├── Stalled              lag without progress ├── Unfetchable          a
-record that the client cannot take apart, so nothing behind it can be read └── InvariantBroken
-our own rule does not hold; a bug, never an input
+├── Rejected                 one item of input is unusable: dead letter, the partition goes on
+├── Unavailable              a server is away: back off, try again, acknowledge nothing
+├── UsageError               the request cannot be carried out: says what to do instead
+└── Fatal                    going on would lose or double something: exit with `exit_code`
+    ├── LogMismatch          the log is not the one that the stored position belongs to
+    ├── Fenced               another worker has claimed the partition since
+    ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
+    ├── SendFailed           a record could not be appended for good
+    ├── Stalled              lag without progress
+    ├── Unfetchable          the client cannot decode a record, nor read what is behind it
+    └── InvariantBroken      one of our own rules does not hold: a bug, never an input
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import ClassVar
 
 
 class RejectCode(StrEnum):
-    """Why an input is unusable. Closed: a dead letter's `code` header and a metric label."""
+    """Reason why an input is unusable. A closed set: a dead letter's `code` and a metric label."""
 
     MALFORMED = "MALFORMED"  # not parsable in its format at all
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER"
@@ -38,8 +38,10 @@ class RejectCode(StrEnum):
     BAD_TIME = "BAD_TIME"
     BAD_CONTRACT = "BAD_CONTRACT"  # a record on one of our own topics that our schemas cannot read
     TOO_LARGE = "TOO_LARGE"
-    PARK_FULL = "PARK_FULL"  # it would have to wait behind a dead letter of its player, and too much waits already
-    DIALECT_FAILED = "DIALECT_FAILED"  # our own mistake: the dialect raised something else; redrive after its repair
+    # It would have to wait behind a dead letter of its player, and too much waits already.
+    PARK_FULL = "PARK_FULL"
+    # Our own mistake: the dialect raised another error. Redrive after its repair.
+    DIALECT_FAILED = "DIALECT_FAILED"
 
 
 class PitbossError(Exception):
@@ -51,7 +53,7 @@ class PitbossError(Exception):
 
 
 class Rejected(PitbossError):
-    """One item of input is unusable; the bytes go to the dead letter topic and the stream goes on."""
+    """One item of input is unusable: its bytes become a dead letter, and the stream goes on."""
 
     code = "REJECTED"
 
@@ -119,9 +121,7 @@ class Stalled(Fatal):
 
 
 class Unfetchable(Fatal):
-    """The client cannot take a record apart; whatever stands behind it in its partition cannot be
-    read either.
-    """
+    """The client cannot decode a record, so nothing behind it in its partition can be read."""
 
     code = "UNFETCHABLE"
     exit_code = 77

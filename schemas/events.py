@@ -1,4 +1,4 @@
-"""The records of our own topics as typed values; each field stands in the order of its Avro schema.
+"""Typed records of our own topics; each field stands in the order of its Avro schema.
 
 `WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the
 ledger. Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units,
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """What a leg does to a wallet.
+    """Effect of a leg on a wallet.
 
     A string on the wire; a kind that the ledger does not know stops it.
     """
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 
 class TimeSource(StrEnum):
-    """Whose clock `occurred_at` comes from."""
+    """Clock that `occurred_at` comes from."""
 
     PROVIDER = "PROVIDER"
     CONNECTOR = "CONNECTOR"
@@ -49,16 +49,20 @@ class TimeSource(StrEnum):
 
 
 class SignatureVerdict(StrEnum):
-    """Judged once, when the record was first read, and stored; never judged again on replay."""
+    """Result of the signature check.
+
+    The check is made once, when the record is first read, and never again on replay.
+    """
 
     VALID = "VALID"
     MISSING_ALLOWED = "MISSING_ALLOWED"  # the dialect's policy lets this operation come unsigned
     NOT_CHECKED = "NOT_CHECKED"  # the provider signs nothing, or no key is configured for it
-    STALE = "STALE"  # rightly signed, but longer before its arrival than the provider's replay window allows
+    # Rightly signed, but longer before its arrival than the provider's replay window allows.
+    STALE = "STALE"
 
 
 class SignalKind(StrEnum):
-    """What a risk signal tells of."""
+    """Subject of a risk signal."""
 
     BAD_SIGNATURE = (
         "BAD_SIGNATURE"  # a record that its provider did not sign; it is a dead letter too
@@ -69,7 +73,7 @@ class SignalKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of one attempt."""
+    """Outcome of one attempt."""
 
     POSTED = "POSTED"
     EXISTS = "EXISTS"
@@ -87,15 +91,16 @@ class Outcome(StrEnum):
 
 
 class Amount(msgspec.Struct, frozen=True, gc=False):
-    """Exactly what was sent: `unscaled` / 10**`scale`, in major units of the currency."""
+    """Exact amount as sent: `unscaled` / 10**`scale`, in major units of the currency."""
 
     unscaled: int
     scale: int
 
 
 class Leg(msgspec.Struct, frozen=True, gc=False):
-    """One movement that an event asks for; amount and currency may be missing (a rollback takes
-    them from its bet).
+    """One movement that an event asks for.
+
+    Amount and currency may be missing: a rollback takes them from its bet.
     """
 
     kind: str
@@ -106,16 +111,17 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
-    """The earlier provider transaction of the same brand and provider (or of `house`, for a PSP's
-    notice).
-    """
+    """Earlier transaction of the same brand and provider, or of `house` for a PSP's notice."""
 
     operation: str
     tx_id: str
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """Where on a raw topic this came from; `record_index` counts the items of one raw record."""
+    """Place on a raw topic that an event came from.
+
+    `record_index` counts the items of one raw record.
+    """
 
     topic: str
     partition: int
@@ -124,7 +130,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):
-    """Why an event of our own is in the log: an alert, an operator, a connector that gave up."""
+    """Reason for an event of our own: an alert, an operator, a connector that gave up."""
 
     type: str
     id: str
@@ -133,7 +139,7 @@ class Cause(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletTransaction(msgspec.Struct, frozen=True, gc=False):
-    """One provider transaction's effect on one player: decided together, booked once."""
+    """Effect of one provider transaction on one player: decided together, booked once."""
 
     event_id: str
     brand: str
@@ -162,7 +168,7 @@ class WalletTransaction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """A record of one of our own topics."""
+    """Place of a record on a topic."""
 
     topic: str
     partition: int
@@ -170,8 +176,9 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletBalance(msgspec.Struct, frozen=True, gc=False):
-    """A wallet after its latest transfer: `balance` = available + held, `bonus` is a part of
-    available.
+    """Wallet after its latest transfer.
+
+    `balance` = available + held; `bonus` is included in available.
     """
 
     player_id: str
@@ -187,7 +194,7 @@ class WalletBalance(msgspec.Struct, frozen=True, gc=False):
 
 
 class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one attempt; at least once, always the same one."""
+    """Answer to one attempt; sent at least once, always the same one."""
 
     event_id: str
     brand: str
@@ -206,12 +213,12 @@ class WalletOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
-    """Something about a player that moves no money: identity checks, logins, devices.
+    """Event about a player that moves no money: identity checks, logins, devices.
 
-    `scope` is what of the player it holds for, as the provider names it (of Sumsub: the applicant
-    and the level). Of two events of one scope the one with the later `provider_at` stands,
-    whichever came last: a verdict that a provider sends again a day later undoes no newer one.
-    Records of version 1 have none.
+    `scope` is the aspect of the player that the event holds for, as the provider names it (of
+    Sumsub: the applicant and the level). Of two events of one scope the one with the later
+    `provider_at` stands, whichever came last: a verdict that a provider sends again a day later
+    does not undo a newer one. Records of version 1 have no scope.
     """
 
     event_id: str
@@ -235,8 +242,9 @@ class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
-    """What a sports feed says of one outcome of a market. It names no player and moves no money by
-    itself.
+    """Message of a sports feed about one outcome of a market.
+
+    It names no player and moves no money by itself.
 
     `action` is SETTLED, CANCELLED, SETTLEMENT_ROLLED_BACK or CANCELLATION_ROLLED_BACK. `specifiers`
     are sorted, so that a market has one spelling. `void_factor` and `dead_heat_factor` are decimal
@@ -271,10 +279,10 @@ class MarketSettlement(msgspec.Struct, frozen=True, gc=False):
 
 
 class RiskSignal(msgspec.Struct, frozen=True, gc=False):
-    """Something that is no fraud by itself and that risk staff or a detector may want to add up.
+    """Observation that is not a fraud by itself, for risk staff or a detector to add up.
 
-    `kind` is a word of `SignalKind`. `signal_id` is the same whenever the same record says the same
-    thing again.
+    `kind` is a word of `SignalKind`. `signal_id` is the same whenever the same record gives the
+    same signal again.
     """
 
     signal_id: str
@@ -298,9 +306,7 @@ class OffsetRange(msgspec.Struct, frozen=True, gc=False):
 
 
 class FraudAlert(msgspec.Struct, frozen=True, gc=False):
-    """What a detector found, with all that is needed to run the same rule over the same records
-    again.
-    """
+    """Finding of a detector, with all that is needed to run its rule again on its records."""
 
     alert_id: str
     rule_id: str
@@ -322,13 +328,13 @@ class FraudAlert(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
-    """One way in which a provider's payloads differ from their declared schema, told once, with the
-    first example seen.
+    """One way in which a provider's payloads differ from their declared schema.
 
-    `drift_id` hangs on provider, version, event, path, what and detail; `what` is a word of
-    `streams.drift.shapes.What`. `schema` names the file that it was held against; empty for a
-    message that none is declared for. `rejected` is the code under which that record was refused,
-    None where its events came out all the same.
+    It is published once, with the first example seen. `drift_id` depends on provider, version,
+    event, path, what and detail; `what` is a word of `streams.drift.shapes.DriftKind`. `schema`
+    names the file that the payload was compared with; empty for a message without a declared
+    schema. `rejected` is the code under which that record was refused, None where its events came
+    out all the same.
     """
 
     drift_id: str
@@ -346,14 +352,14 @@ class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """A record header as received; a value may be null."""
+    """Record header as received; its value may be null."""
 
     name: str
     value: bytes | None
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """What could not be used, byte for byte, and why."""
+    """Record or item that could not be used, byte for byte, and the reason."""
 
     source: Position
     record_index: int | None

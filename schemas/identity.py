@@ -1,6 +1,6 @@
-"""Who an event is, and what it says: the two questions that idempotency asks.
+"""Identity and content fingerprint of an event, the two inputs of idempotency.
 
-Identity is (brand, provider, operation, provider transaction id); the operation is the provider's
+Identity is (brand, provider, operation, provider transaction id). The operation is the provider's
 own word, never our kind, so that a remapped kind cannot pay twice. Providers reuse one id for a
 bet, its win and its rollback (100HP txId, Play'n GO cancelReserve, Microgaming actionid), so the id
 alone is not enough.
@@ -17,11 +17,10 @@ from schemas.events import Leg, Position, Reference
 
 FINGERPRINT_VERSION: Final = 1
 """Version 1 covers player, legs' kinds, amounts and currencies, round, game and reference; never
-time or request id.
-"""
+time or request id."""
 
 # UUIDv5(NAMESPACE_DNS, "events.pitboss"), "alerts.pitboss", "signals.pitboss" and "drift.pitboss":
-# fixed for ever, all ids hang on them.
+# fixed for ever, since all ids depend on them.
 _EVENT_NAMESPACE: Final = bytes.fromhex("65f8f5bc0a5d51afbdcea4aff6671f90")
 _ALERT_NAMESPACE: Final = bytes.fromhex("af6adf3e37385a848687eba64a216471")
 _SIGNAL_NAMESPACE: Final = bytes.fromhex("57b3ce5e190754c98a9e552234627c95")
@@ -34,26 +33,27 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 
 
 def _uuid5(name: bytes) -> str:
-    # RFC 9562 section 5.5 by hand, of a name that begins with its namespace: uuid.uuid5 costs 4
-    # times this, and each event needs one.
+    # RFC 9562 section 5.5, of a name that begins with its namespace. Not uuid.uuid5: it costs 4
+    # times this, and each event needs an id.
     text = sha1(name, usedforsecurity=False).hexdigest()
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
-def _joined(parts: Iterable[str]) -> str:
-    # A length before each part, so that ("a", "b:c") and ("a:b", "c") never meet.
-    return "".join([f"{len(part)}:{part}" for part in parts])
+def _join(texts: Iterable[str]) -> str:
+    # A length before each text, so that ("a", "b:c") and ("a:b", "c") never meet.
+    return "".join([f"{len(text)}:{text}" for text in texts])
 
 
 @lru_cache(maxsize=4096)
 def _event_name(brand: str, provider: str, operation: str) -> bytes:
-    # All but the last part of an event's name: few different ones, on the way of every event.
-    return _EVENT_NAMESPACE + _joined((brand, provider, operation)).encode()
+    # All but the last component of an event's name: few different ones, needed for every event.
+    return _EVENT_NAMESPACE + _join((brand, provider, operation)).encode()
 
 
 def event_id(brand: str, provider: str, operation: str, provider_tx_id: str) -> str:
-    """The stable id of an event: the same bytes again, or the same transaction said otherwise, is
-    the same event.
+    """Return the stable id of an event.
+
+    A repeat of the same bytes, and the same transaction in another spelling, are the same event.
     """
     return _uuid5(
         _event_name(brand, provider, operation) + f"{len(provider_tx_id)}:{provider_tx_id}".encode()
@@ -61,31 +61,29 @@ def event_id(brand: str, provider: str, operation: str, provider_tx_id: str) -> 
 
 
 def alert_id(rule_id: str, rule_version: int, key: str, episode_start: int) -> str:
-    """The stable id of an alert: the same after a restart and in a replay."""
+    """Return the stable id of an alert: the same after a restart and in a replay."""
     return _uuid5(
-        _ALERT_NAMESPACE + _joined((rule_id, str(rule_version), key, str(episode_start))).encode()
+        _ALERT_NAMESPACE + _join((rule_id, str(rule_version), key, str(episode_start))).encode()
     )
 
 
 def signal_id(kind: str, source: Position, record_index: int | None) -> str:
-    """The stable id of a risk signal: what one record, or one item of it, says of one kind."""
+    """Return the stable id of a risk signal: one for each kind and record, or item of a record."""
     place = (
         source.topic,
         str(source.partition),
         str(source.offset),
         "-" if record_index is None else str(record_index),
     )
-    return _uuid5(_SIGNAL_NAMESPACE + _joined((kind, *place)).encode())
+    return _uuid5(_SIGNAL_NAMESPACE + _join((kind, *place)).encode())
 
 
 def drift_id(
     provider: str, provider_version: str, event: str, path: str, what: str, detail: str
 ) -> str:
-    """The stable id of a shape of drift: the same in whichever record it is found, by whichever
-    worker.
-    """
+    """Return the stable id of a shape of drift: the same in every record and for every worker."""
     return _uuid5(
-        _DRIFT_NAMESPACE + _joined((provider, provider_version, event, path, what, detail)).encode()
+        _DRIFT_NAMESPACE + _join((provider, provider_version, event, path, what, detail)).encode()
     )
 
 
@@ -94,8 +92,7 @@ def _leg_text(leg: Leg) -> str:
     if amount is None:
         number = "-"
     elif amount.unscaled:
-        # 1.50 and 1.5 are one amount: a provider that changes its number format has not changed its
-        # mind.
+        # 1.50 and 1.5 are one amount: another number format is not another content.
         digits, scale = str(amount.unscaled), amount.scale
         kept = digits.rstrip("0")
         dropped = len(digits) - len(kept)
@@ -113,7 +110,7 @@ def _leg_text(leg: Leg) -> str:
 
 
 def _nullable_text(text: str | None) -> str:
-    # Null and empty must differ: hence the sign before the text, which counts for its length.
+    # Null and empty must differ: hence the sign before the text, which its length includes.
     return "1:-" if text is None else f"{len(text) + 1}:={text}"
 
 
@@ -124,31 +121,31 @@ def fingerprint(
     round_id: str | None,
     game_id: str | None,
 ) -> str:
-    """What an event says, as 32 hex digits; the same identity with another fingerprint is a
-    conflict, not a retry.
+    """Return the fingerprint of an event's content as 32 hex digits.
 
-    The rule is Hub88's for RS_ERROR_DUPLICATE_TRANSACTION (same uuid, other reference, amount,
-    currency, round, user or game); Formance and TigerBeetle keep the same one.
+    The same identity with another fingerprint is a conflict, not a retry. The rule is Hub88's for
+    RS_ERROR_DUPLICATE_TRANSACTION (same uuid, other reference, amount, currency, round, user or
+    game); Formance and TigerBeetle keep the same one.
     """
-    said = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
-    referred = None if reference is None else _joined((reference.operation, reference.tx_id))
+    legs_text = _leg_text(legs[0]) if len(legs) == 1 else "".join(map(_leg_text, legs))
+    reference_text = None if reference is None else _join((reference.operation, reference.tx_id))
     digest = _BLAKE2B_16.copy()
     digest.update(
-        f"{said}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"
-        f"{_nullable_text(referred)}".encode()
+        f"{legs_text}{_nullable_text(player_id)}{_nullable_text(round_id)}{_nullable_text(game_id)}"
+        f"{_nullable_text(reference_text)}".encode()
     )
     return digest.hexdigest()
 
 
 HOUSE: Final = "house"
 HOUSE_REFERENCES: Final = frozenset({"deposit.opened", "withdrawal.requested"})
-"""Operations of the house dialect that a payment provider's notice refers to by our own reference.
-"""
+"""Operations of the house dialect that a payment provider's notice refers to by our reference."""
 
 
 def referenced_event_id(brand: str, provider: str, reference: Reference) -> str:
-    """The event that a reference means: of the same provider, or of the cashier if the operation is
-    the house's.
+    """Return the id of the event that a reference means.
+
+    It is an event of the same provider, or of the cashier if the operation is the house's.
     """
     owner = HOUSE if reference.operation in HOUSE_REFERENCES else provider
     return event_id(brand, owner, reference.operation, reference.tx_id)

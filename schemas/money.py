@@ -1,7 +1,4 @@
-"""Money as exact integers: what a provider printed, and the minor units of a currency.
-
-No float anywhere.
-"""
+"""Money as exact integers: printed amounts, and minor units of currencies. No float anywhere."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from schemas.events import Amount
 AMOUNT_MAX: Final = 2**63 - 1
 SCALE_MAX: Final = 30  # 23 printed decimals have been seen (RTG); more is not money
 
-# ISO 4217 minor units (list one, 2024) of the currencies that are not 2; all others of the list
-# are.
+# ISO 4217 minor units (list one, 2024) of the currencies that do not have 2; all others of the list
+# do.
 _EXPONENT_NOT_TWO: Final = {
     **dict.fromkeys(
         "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
@@ -29,20 +26,19 @@ _EXPONENT_NOT_TWO: Final = {
 }
 _EXPONENT_TWO: Final = dict.fromkeys(
     (
-        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
-        "CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF "
-        "IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR "
-        "MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD "
-        "SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER "
-        "ZAR ZMW"
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN "
+        "BZD CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS "
+        "GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR "
+        "LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD "
+        "PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN "
+        "SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER ZAR ZMW"
     ).split(),
     2,
 )
 _exponents: Final = {**_EXPONENT_TWO, **_EXPONENT_NOT_TWO, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
 EXPONENTS: Final[Mapping[str, int]] = MappingProxyType(_exponents)
-"""Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies casinos keep wallets
-in, and those that an installation has configured.
-"""
+"""Decimals of the minor unit by currency code: ISO 4217, the crypto-currencies that casinos keep
+wallets in, and those that an installation has configured."""
 
 EXPONENT_MAX: Final = 8
 
@@ -53,15 +49,15 @@ _POWERS: Final = tuple(10**n for n in range(SCALE_MAX + 1))
 
 
 def amount_from_text(text: str) -> Amount:
-    """Read a decimal number exactly as printed; scientific notation is money too (PG Soft sends
-    it).
+    """Read a decimal number exactly as printed.
+
+    PG Soft sends scientific notation, which is read too.
 
     Raises Rejected(BAD_AMOUNT) for anything that is not a finite decimal of at most 64 bits and 30
     decimals.
     """
     whole, _, fraction = text.partition(".")
-    # Nearly all amounts are digits with a point in them; up to 18 of them fit 64 bits whatever they
-    # are.
+    # Nearly all amounts are digits with a point in them; any 18 digits fit 64 bits.
     if (
         len(text) <= _PLAIN_MAX
         and text.isascii()
@@ -83,14 +79,14 @@ def amount_from_text(text: str) -> Amount:
         unscaled *= _POWERS[exponent]
     scale = max(0, -exponent)
     while unscaled > AMOUNT_MAX and scale and unscaled % 10 == 0:
-        # RTG prints 1.5 with 23 decimals: zeros at the end are no digits of the amount, and need no
-        # 64 bits.
+        # RTG prints 1.5 with 23 decimals: trailing zeros are not digits of the amount and need not
+        # fit 64 bits.
         unscaled, scale = unscaled // 10, scale - 1
     return amount_of(-unscaled if sign else unscaled, scale)
 
 
 def amount_of(unscaled: int, scale: int) -> Amount:
-    """An amount checked for range. Raises Rejected(BAD_AMOUNT)."""
+    """Return an amount of 64 bits and up to 30 decimals. Raises Rejected(BAD_AMOUNT)."""
     if not -AMOUNT_MAX <= unscaled <= AMOUNT_MAX or not 0 <= scale <= SCALE_MAX:
         detail = f"{unscaled} at scale {scale} does not fit 64 bits and {SCALE_MAX} decimals"
         raise Rejected(RejectCode.BAD_AMOUNT, detail)
@@ -100,9 +96,9 @@ def amount_of(unscaled: int, scale: int) -> Amount:
 def configure_currencies(decimals: Mapping[str, int]) -> None:
     """Let wallets hold further currencies in this process; called once, when it is composed.
 
-    Every process of an installation must be told the same, and a replay too. A currency's decimals
-    never change: what was booked would be read wrong. Raises UsageError for a code or a number that
-    cannot be one, and for a change.
+    Every process of an installation, and a replay too, must be given the same currencies. A
+    currency's decimals never change: booked amounts would be read wrong. Raises UsageError for a
+    code or a number that cannot be one, and for a change.
     """
     for code, exponent in decimals.items():
         if not _CODE.fullmatch(code):
@@ -111,19 +107,21 @@ def configure_currencies(decimals: Mapping[str, int]) -> None:
             )
         if type(exponent) is not int or not 0 <= exponent <= EXPONENT_MAX:
             raise UsageError(
-                f"currency {code}: {exponent!r} decimals; give a whole number from 0 to {EXPONENT_MAX}"
+                f"currency {code}: {exponent!r} decimals; "
+                f"give a whole number from 0 to {EXPONENT_MAX}"
             )
         if _exponents.get(code, exponent) != exponent:
             raise UsageError(
-                f"currency {code} has {_exponents[code]} decimals; they cannot be changed to {exponent}"
+                f"currency {code} has {_exponents[code]} decimals; "
+                f"they cannot be changed to {exponent}"
             )
     _exponents.update(decimals)
 
 
 def exponent_of(currency: str) -> int:
-    """Decimals of a currency's minor unit.
+    """Return the decimals of a currency's minor unit.
 
-    Raises Rejected(BAD_CURRENCY) for a code that nobody configured.
+    Raises Rejected(BAD_CURRENCY) for a code that is not configured.
     """
     try:
         return EXPONENTS[currency]
@@ -134,7 +132,7 @@ def exponent_of(currency: str) -> int:
 
 
 def minor_units(amount: Amount, currency: str) -> int:
-    """The amount in the currency's minor units, exact or rejected.
+    """Return the amount in the currency's minor units, exactly.
 
     Raises Rejected(AMOUNT_SCALE) where digits would be lost, Rejected(BAD_AMOUNT) outside 64 bits.
     """
@@ -146,7 +144,8 @@ def minor_units(amount: Amount, currency: str) -> int:
         if rest:
             raise Rejected(
                 RejectCode.AMOUNT_SCALE,
-                f"{amount.unscaled} at scale {amount.scale} is no whole number of minor units of {currency}",
+                f"{amount.unscaled} at scale {amount.scale} is not a whole number of "
+                f"minor units of {currency}",
             )
     if not -AMOUNT_MAX <= minor <= AMOUNT_MAX:
         raise Rejected(
@@ -156,8 +155,9 @@ def minor_units(amount: Amount, currency: str) -> int:
 
 
 def truncate(amount: Amount, scale: int) -> Amount:
-    """The amount cut toward zero to `scale` decimals: only where the provider's document says so
-    (100HP).
+    """Cut an amount toward zero to `scale` decimals.
+
+    Only for providers whose document requires it (100HP).
     """
     if amount.scale <= scale:
         return amount
@@ -166,7 +166,7 @@ def truncate(amount: Amount, scale: int) -> Amount:
 
 
 def format_minor(minor: int, scale: int) -> str:
-    """Minor units as a person reads them: 1234 at scale 2 is '12.34'."""
+    """Format minor units as a person reads them: 1234 at scale 2 is '12.34'."""
     digits = str(abs(minor)).rjust(scale + 1, "0")
     sign = "-" if minor < 0 else ""
     return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"

@@ -1,6 +1,4 @@
-"""What a provider's dialect tells the ledger: policy as data, so that no provider's name stands in
-a posting rule.
-"""
+"""Ledger policies of providers: data of the dialects, so that no posting rule names a provider."""
 
 from __future__ import annotations
 
@@ -12,16 +10,23 @@ Treatment: TypeAlias = Literal["BOOK", "REFUSE"]
 
 
 class LedgerPolicy(msgspec.Struct, frozen=True):
-    """How the ledger treats one provider's events where providers differ. What a rollback moves is
-    the same for all.
+    """Treatment of one provider's events where providers differ.
+
+    What a rollback moves is the same for all.
 
     `refused_id_reusable`: a new attempt under the id of a refused bet is decided anew (Microgaming
     sends a bet that was refused for funds again under its actionid with another amount); otherwise
-    the refusal stands. `win_without_bet`: a win that names a bet the ledger has not seen (100HP
-    answers 605, Play'n GO allows it). `win_after_rollback`: a win that names a bet which was rolled
-    back (100HP answers 608). `rollback_after_win`: a rollback of a bet that a win has named (100HP
-    answers 609). `open_round_max_age_ms`: a round open for longer is proposed for
-    `open_round_action` (100HP: two weeks, then the wallet rolls the bet back itself); None: never.
+    the refusal stands.
+
+    `win_without_bet`: a win that names a bet the ledger has not seen (100HP answers 605, Play'n GO
+    allows it).
+
+    `win_after_rollback`: a win that names a bet which was rolled back (100HP answers 608).
+
+    `rollback_after_win`: a rollback of a bet that a win has named (100HP answers 609).
+
+    `open_round_max_age_ms`: a round open for longer is proposed for `open_round_action` (100HP: two
+    weeks, then the wallet rolls the bet back itself); None: never.
     """
 
     refused_id_reusable: bool = False

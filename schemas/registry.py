@@ -1,7 +1,7 @@
-"""The released schemas: one file a version, never edited, under ids of a lock file, in a range
-reserved for us.
+"""Registry of the released schemas: one file for each version, never edited.
 
-Nothing is read at import time; `released()` reads the package's own files, once.
+The ids are in a lock file and lie in a range reserved for us. Nothing is read at import time;
+`released_registry()` reads the package's own files, once.
 """
 
 from __future__ import annotations
@@ -42,15 +42,19 @@ _LOCK_KEY: Final = re.compile(r"([a-z][a-z0-9-]*)/v([1-9]\d*)", re.ASCII)
 
 
 class BadRegistry(Fatal):
-    """Schema files and lock file do not agree: writing under a wrong id could never be taken back."""
+    """Schema files and lock file do not agree.
+
+    Writing under a wrong id could never be undone.
+    """
 
     code = "BAD_REGISTRY"
     exit_code = 78  # EX_CONFIG of sysexits.h
 
 
 class UnknownSchema(Rejected):
-    """A record names a schema that was not released with this code: a foreign record, or a newer
-    writer.
+    """A record names a schema that this code was not released with.
+
+    The record is foreign, or its writer is newer.
     """
 
     def __init__(self, schema_id: int) -> None:
@@ -69,14 +73,12 @@ class Schema:
 
     @property
     def name(self) -> str:
-        """As in the lock file and in messages: `wallet-balance/v1`."""
+        """Name in the lock file and in messages: `wallet-balance/v1`."""
         return f"{self.subject}/v{self.version}"
 
 
 class Registry:
-    """Schemas by id and by subject; as it was released or, in tests and checks, as another folder
-    has it.
-    """
+    """Schemas by id and by subject: the released ones or, in tests and checks, another folder's."""
 
     def __init__(self, schemas: Mapping[int, Schema]) -> None:
         self._by_id = dict(schemas)
@@ -88,22 +90,22 @@ class Registry:
         )
 
     def by_id(self, schema_id: int) -> Schema:
-        """The schema under an id. Raises UnknownSchema, which is a Rejected(BAD_CONTRACT)."""
+        """Return the schema under an id. Raises UnknownSchema, a Rejected(BAD_CONTRACT)."""
         try:
             return self._by_id[schema_id]
         except KeyError:
             raise UnknownSchema(schema_id) from None
 
     def get(self, subject: str, version: int) -> Schema:
-        """One version of a subject. Raises KeyError."""
+        """Return one version of a subject. Raises KeyError."""
         return self._by_name[subject, version]
 
     def versions(self, subject: str) -> tuple[Schema, ...]:
-        """All versions of a subject, oldest first; empty for a subject that does not exist."""
+        """Return all versions of a subject, oldest first; empty for an unknown subject."""
         return tuple(schema for schema in self if schema.subject == subject)
 
     def latest(self, subject: str) -> Schema:
-        """The version that is written. Raises KeyError."""
+        """Return the version that is written. Raises KeyError."""
         versions = self.versions(subject)
         if not versions:
             raise KeyError(subject)
@@ -150,12 +152,12 @@ def _schema_files(folder: Traversable) -> Iterator[tuple[str, AvroJson]]:
 
 @cache
 def released_registry() -> Registry:
-    """The schemas that this code was released with. Raises BadRegistry."""
+    """Return the schemas that this code was released with. Raises BadRegistry."""
     return load(files("schemas") / "avro")
 
 
 def subject_of(record: type[msgspec.Struct]) -> str:
-    """The subject whose record a class is. Raises KeyError."""
+    """Return the subject of a record class. Raises KeyError."""
     for subject, known in RECORDS.items():
         if known is record:
             return subject

@@ -1,6 +1,4 @@
-"""The catalogue of topics: name, key, partitions, retention, cleanup, timestamp type and schema, in
-one file.
-"""
+"""Catalogue of topics: name, key, partitions, retention, cleanup, timestamp type and schema."""
 
 from __future__ import annotations
 
@@ -12,10 +10,8 @@ import msgspec
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 PARTITIONS_DEFAULT: Final = 24
-"""Stored in the ledger's database at first start; a difference refuses to start.
-
-Growing it means a v2 topic.
-"""
+"""Stored in the ledger's database at first start; a ledger that finds another number refuses to
+start. Growing it means a v2 topic."""
 
 TRANSACTIONS: Final = "wallet.transactions.v1"
 UNRESOLVED: Final = "wallet.transactions.unresolved.v1"
@@ -35,9 +31,9 @@ PROVIDER_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,31}", re.ASCII)
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic as it must be.
+    """Required settings of one topic.
 
-    `partitions` 0 means the catalogue's number; retention -1 means for ever.
+    `partitions` 0 means the catalogue's number; `retention_ms` -1 means for ever.
     """
 
     name: str
@@ -50,24 +46,24 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 def raw_topic(provider: str) -> str:
-    """Where a connector drops the bytes of `provider`."""
+    """Return the name of the topic to which a connector writes the bytes of `provider`."""
     return f"provider.{provider}.raw.v1"
 
 
 def dead_letter_topic(topic: str) -> str:
-    """Where records of `topic` go that cannot be used."""
+    """Return the name of the topic for records of `topic` that cannot be used."""
     return topic + DEAD_LETTER_SUFFIX
 
 
 def dead_letter_spec(topic: str) -> Topic:
-    """The topic, as it must be, for the records of another one that cannot be used."""
+    """Return the required settings of the dead letter topic of another topic."""
     return Topic(
         dead_letter_topic(topic), "that of the source record", "dead-letter", -1, partitions=1
     )
 
 
 def provider_of(topic: str) -> str:
-    """The provider's name in a raw topic's name (namespace or not).
+    """Return the provider's name in a raw topic's name, with or without a namespace.
 
     Raises ValueError for any other topic.
     """
@@ -79,14 +75,15 @@ def provider_of(topic: str) -> str:
 
 
 def raw_pattern(namespace: str) -> str:
-    """A pattern for every raw topic of a namespace, anchored at both ends so that no `.dlt` is ever
-    read as input.
+    """Return a pattern for every raw topic of a namespace.
+
+    It is anchored at both ends, so that a `.dlt` topic is never read as input.
     """
     return rf"^{re.escape(qualified_name('', namespace))}provider\.[a-z][a-z0-9_]{{1,31}}\.raw\.v1$"
 
 
 def qualified_name(name: str, namespace: str) -> str:
-    """The name of a topic or group inside a namespace; an empty namespace changes nothing."""
+    """Return the name of a topic or group in a namespace; an empty one changes nothing."""
     return f"{namespace}.{name}" if namespace else name
 
 
@@ -109,8 +106,9 @@ _INTERNAL: Final = (
 
 
 def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
-    """Every topic of an installation that speaks with `providers`, dead letter topics included,
-    names unqualified.
+    """Return every topic of an installation with these `providers`, dead letter topics included.
+
+    Names are unqualified.
     """
     raw = [
         Topic(raw_topic(name), _RAW_KEY, None, 90 * DAY_MS, timestamp_type="LogAppendTime")
@@ -123,10 +121,10 @@ def catalogue(providers: Iterable[str]) -> tuple[Topic, ...]:
 def required_topics(
     providers: Iterable[str], there: Iterable[str], namespace: str
 ) -> tuple[Topic, ...]:
-    """The catalogue, and a dead letter topic for each raw topic that is there besides (`there`:
-    names on the broker).
+    """Return the catalogue and a dead letter topic for each further raw topic that exists.
 
-    Whatever is called like a raw topic is read, whoever made it.
+    `there` are the names on the broker. Every topic named like a raw topic is read, also one
+    that Pitboss did not create.
     """
     known = catalogue(providers)
     names = {topic.name for topic in known}

@@ -1,4 +1,4 @@
-"""The detectors, named one by one: what is not in this table does not run."""
+"""The detectors, listed by rule id: only those in this table run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from fraud_agents.rules import Rule
 DETECTORS: Final[Mapping[str, Callable[[Rule, int], Detector]]] = MappingProxyType(
     {"D01": BetVelocity}
 )
-"""Rule id → what makes its detector for a rule and a partition of the log."""
+"""Constructor of the detector by rule id; its arguments are the rule and the log's partition."""
 
 __all__ = ["DETECTORS", "FIELDS", "BetVelocity", "Detector", "Observation"]

@@ -1,11 +1,11 @@
 """D01, bet velocity: more bets of one player in any 60 consecutive seconds than a person can place.
 
 Key: brand and player. Counted: distinct events of the log with a BET leg, whether the ledger
-refuses them later or not, since a refused bet was still sent. One alert an episode. What to keep in
-mind before blaming a player: slots that report every line as a bet, tables with many chips in one
-round, autoplay, several tables at once. A provider that sends late after an outage is no trap as
-long as it sends its own times: bets of before the provider's tolerance, whose times the normaliser
-had to move, are counted as late and judged no more.
+refuses them later or not, since a refused bet was still sent. One alert an episode. What to
+consider before blaming a player: slots that report every line as a bet, tables with many chips in
+one round, autoplay, several tables at once. A provider that sends late after an outage raises no
+false alert as long as it sends its own times: bets older than the provider's tolerance, whose times
+the normaliser had to move, are counted as late and not checked.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ import msgspec
 from fraud_agents.detectors.evidence import even_sample, evidence_of
 from fraud_agents.detectors.observation import Observation, has_clamped_time
 from fraud_agents.rules import Rule
-from fraud_agents.window_state import KeyedState, dump_windows, restore_windows
-from fraud_agents.windows import Arrival, Contribution, KeyedWindows, Label, SlidingWindow, Span
+from fraud_agents.windows import (
+    Arrival,
+    Contribution,
+    KeyedState,
+    KeyedWindows,
+    Label,
+    SlidingWindow,
+    Span,
+    dump_windows,
+    restore_windows,
+)
 from schemas.events import FraudAlert, Kind, Leg, OffsetRange
 from schemas.identity import alert_id
 from schemas.topics import TRANSACTIONS
@@ -28,14 +37,13 @@ SAMPLE_EVENTS_MAX: Final = 50
 STATE_VERSION: Final = 1
 
 _BET: Final = Kind.BET.value
-# Bounds of what is only kept to save time: names come from outside, and nobody says how many there
-# are.
+# Bounds of caches: names come from outside, and their number is unknown.
 _SHARED_LABELS_MAX: Final = 65_536
 _BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
-    """A stretch of too many bets, told once.
+    """A stretch of too many bets, alerted once.
 
     `busy_ms`: the last event time in a window above the closing level.
     """
@@ -53,7 +61,7 @@ class D01State(msgspec.Struct, frozen=True, array_like=True):
 
 
 def _has_bet(legs: list[Leg]) -> bool:
-    for leg in legs:
+    for leg in legs:  # noqa: SIM110 - any() makes a generator for every record of the log
         if leg.kind == _BET:
             return True
     return False
@@ -135,8 +143,7 @@ class BetVelocity:
         )
 
     def _key_prefix(self, brand: str) -> str:
-        # Escaped, so that brand "a" with player "b:c" and brand "a:b" with player "c" stay two
-        # keys.
+        # Escaped, so that brand "a" with player "b:c" and brand "a:b" with player "c" are two keys.
         if len(self._key_prefixes) >= _BRANDS_MAX:
             self._key_prefixes.clear()
         prefix = brand.replace("%", "%25").replace(":", "%3A") + ":"
@@ -152,18 +159,18 @@ class BetVelocity:
         return shared
 
     def contributions(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
-        """The retained events of a key in [start_ms, end_ms), by event time."""
+        """Return the retained events of a key in [start_ms, end_ms), by event time."""
         window = self._windows.get(key)
         return [] if window is None else list(window.contributions(start_ms, end_ms))
 
     def state(self) -> bytes:
-        """Windows, watermark and open episodes."""
+        """Return windows, watermark and open episodes as bytes."""
         return msgspec.msgpack.encode(
             D01State(STATE_VERSION, dump_windows(self._windows), self._episodes)
         )
 
     def restore(self, state: bytes) -> None:
-        """Take over a snapshot; raises ValueError for one of another format."""
+        """Take over a snapshot. Raises ValueError for one of another format."""
         saved = msgspec.msgpack.decode(state, type=D01State)
         if saved.version != STATE_VERSION:
             raise ValueError(

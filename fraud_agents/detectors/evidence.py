@@ -15,26 +15,24 @@ from fraud_agents.windows import Contribution, SlidingWindow
 
 UNDEFINED: Final = "undefined"
 COUNTS_MAX: Final = 20
-"""Games and providers named one by one; a player at more than that is itself a finding, shown as
-`others`.
-"""
+"""Games and providers listed by name at most; a player at more of them is itself a finding, shown
+as `others`."""
 
 REGULAR_CV_THOUSANDTHS: Final = 100
 REGULAR_EVENTS_MIN: Final = 100
 """A coefficient of variation below 0.1 over at least 100 bets is a machine's rhythm; our default,
-to be tuned.
-"""
+to be tuned."""
 
 
 def even_sample(items: Sequence[str], limit: int) -> list[str]:
-    """At most `limit` items, spread evenly, the first and the last among them."""
+    """Return at most `limit` items, spread evenly, the first and the last among them."""
     if len(items) <= limit:
         return list(items)
     return [items[place * (len(items) - 1) // (limit - 1)] for place in range(limit)]
 
 
 def median_text(numbers: Sequence[int]) -> str:
-    """The median, exact: halves are the only fractions that it can have."""
+    """Return the median, exactly: halves are the only fractions that it can have."""
     if not numbers:
         return UNDEFINED
     ordered = sorted(numbers)
@@ -43,20 +41,20 @@ def median_text(numbers: Sequence[int]) -> str:
 
 
 def variation_thousandths(numbers: Sequence[int]) -> int | None:
-    """The coefficient of variation (population deviation over mean) in thousandths, cut; None
-    without a mean.
+    """Return the coefficient of variation in thousandths, cut; None without a positive mean.
+
+    It is the population deviation over the mean.
     """
     total = sum(numbers)
     if total <= 0:
         return None
-    # (deviation / mean)^2 = (n * sum of squares - total^2) / total^2: one integer root and no
-    # float.
+    # (deviation / mean)^2 = (n * sum of squares - total^2) / total^2: one integer root, no float.
     spread = len(numbers) * sum(number * number for number in numbers) - total * total
     return isqrt(spread * 1_000_000) // total
 
 
 def counts_text(names: Iterable[str]) -> str:
-    """How often each name occurs, as a JSON object: the most frequent first, the rest together."""
+    """Return the counts of names as a JSON object: the most frequent first, the rest together."""
     ranked = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
     counts = dict(ranked[:COUNTS_MAX])
     if len(ranked) > COUNTS_MAX:
@@ -67,7 +65,10 @@ def counts_text(names: Iterable[str]) -> str:
 def evidence_of(
     rule: Rule, window: SlidingWindow, events: Sequence[Contribution]
 ) -> dict[str, str]:
-    """What a person needs beside the count, of the events of one window, ordered by event time."""
+    """Return what a person needs beside the count.
+
+    `events` are those of one window, ordered by event time.
+    """
     gaps = [later.at_ms - earlier.at_ms for earlier, later in pairwise(events)]
     variation = variation_thousandths(gaps)
     is_regular = (

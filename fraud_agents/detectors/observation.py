@@ -1,5 +1,6 @@
-"""What detectors read of a canonical record: a tuple, because a named object a record would cost
-more than the rule.
+"""The part of a canonical record that detectors read, and the protocol of detectors.
+
+An observation is a tuple, because a named object for each record would cost more than the rule.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ FIELDS: Final = (
     "provider_at",
     "received_at",
 )
-"""Fields of a WalletTransaction, in the order of an Observation; given to `schemas.codec.decoder`.
-"""
+"""Fields of a WalletTransaction in the order of an Observation, for `schemas.codec.decoder`."""
 
 Observation: TypeAlias = tuple[
     str, str, str, str, str | None, list[Leg], str | None, int, int | None, int | None
@@ -31,20 +31,21 @@ Observation: TypeAlias = tuple[
 
 
 def has_clamped_time(event: Observation) -> bool:
-    """Whether the event is older than its event time says.
+    """Return whether the normaliser moved the event's time forward: the event is older.
 
-    What a clock told was further before the append than the provider's tolerance, so the normaliser
+    The clock's time was further before the append than the provider's tolerance, so the normaliser
     moved it forward to that border. A back-fill of a day would stand there within the minutes in
     which it was delivered.
     """
     _, _, _, _, _, _, _, occurred_at, provider_at, received_at = event
-    told = received_at if provider_at is None else provider_at
-    return told is not None and told < occurred_at
+    clock_time = received_at if provider_at is None else provider_at
+    return clock_time is not None and clock_time < occurred_at
 
 
 class Detector(Protocol):
-    """One rule over one partition of the log: pure, so that state and alerts follow from the
-    records alone.
+    """One rule over one partition of the log.
+
+    It is pure, so that state and alerts follow from the records alone.
     """
 
     rule: Rule
@@ -53,12 +54,13 @@ class Detector(Protocol):
         """Take in the record at `offset`; each offset once, in the order of the log."""
 
     def contributions(self, key: str, start_ms: int, end_ms: int) -> list[Contribution]:
-        """What the detector holds of a key in [start_ms, end_ms), by event time: for explaining an
-        alert.
+        """Return the retained events of a key in [start_ms, end_ms), by event time.
+
+        Explanations of alerts need them.
         """
 
     def state(self) -> bytes:
-        """Everything that future answers depend on; equal states give equal bytes."""
+        """Return everything that future answers depend on; equal states give equal bytes."""
 
     def restore(self, state: bytes) -> None:
         """Take over a state, before the first record.

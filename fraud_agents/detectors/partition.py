@@ -23,7 +23,7 @@ class PartitionState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PartitionDetectors:
-    """What watches one partition. Raises UsageError for a rule that no detector implements."""
+    """The detectors of one partition. Raises UsageError for a rule that no detector implements."""
 
     def __init__(self, rules: Sequence[Rule], partition: int) -> None:
         unknown = [rule.rule_id for rule in rules if rule.rule_id not in DETECTORS]
@@ -45,17 +45,16 @@ class PartitionDetectors:
         ]
 
     def state(self) -> bytes:
-        """A snapshot; equal states give equal bytes."""
+        """Return a snapshot; equal states give equal bytes."""
         states = {detector.rule.rule_id: detector.state() for detector in self.detectors}
         return msgspec.msgpack.encode(PartitionState(STATE_VERSION, states))
 
     def restore(self, state: bytes) -> None:
-        """Take over a snapshot, of this or of an earlier version of the rules, before the first
-        record.
+        """Take over a snapshot, of this or an earlier version of the rules, before any record.
 
         Windows and open episodes belong to the players, not to a version: a new version of a rule
         goes on with them, and a rule that the snapshot does not know begins empty. Raises
-        ValueError for bytes that are no snapshot.
+        ValueError for bytes that are not a snapshot.
         """
         saved = msgspec.msgpack.decode(state, type=PartitionState)
         if saved.version != STATE_VERSION:

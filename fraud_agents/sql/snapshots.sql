@@ -1,4 +1,4 @@
--- Who watches a partition, from where it goes on, and with which state.
+-- The owner of a partition, the offset from which it goes on, and its state.
 
 -- name: claim
 INSERT INTO fraud.snapshot AS s (consumer, topic, part)
@@ -7,7 +7,7 @@ SELECT %(consumer)s, %(topic)s, part FROM unnest(%(parts)s::int[]) AS part ORDER
 RETURNING part, epoch, next_offset, rule_set, state
 
 -- name: activate
--- A worker that died between its claim and its first snapshot may come back with other rules: the last one judges.
+-- A worker that died between its claim and its first snapshot may come back with other rules: the last ones apply.
 INSERT INTO fraud.activation (consumer, topic, part, from_offset, rule_set)
 SELECT %(consumer)s, %(topic)s, part, from_offset, %(rule_set)s
   FROM unnest(%(parts)s::int[], %(from_offsets)s::bigint[]) AS u (part, from_offset)

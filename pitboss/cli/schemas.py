@@ -226,7 +226,7 @@ def _shown(found: Iterable[Problem]) -> list[dict[str, Any]]:
 
 
 def _subjects() -> Mapping[str, tuple[Schema, ...]]:
-    from pitboss.schema_registry.subjects import subject_versions
+    from pitboss.schema_registry.view import subject_versions
     from streams.providers.registry import DIALECTS
 
     return subject_versions(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fraud_agents.rules import D01_BET_VELOCITY
 from lab.sandbox.records import RawEvent
 from pitboss.demo.figures import DemoFigures
-from replay.audit.alerts import differing_alerts, rerun_detectors
 from replay.audit.checks import Check
 from replay.audit.evidence import TopicEvidence
+from replay.audit.rerun import differing_alerts, rerun_detectors
 
 
 @dataclass(frozen=True)

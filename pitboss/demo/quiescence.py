@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from fraud_agents.app import GROUP as FRAUD_GROUP
+from fraud_agents.settings import GROUP as FRAUD_GROUP
 from ledger_sink.resolve.progress import KafkaPipelineProgress
 from ledger_sink.resolve.resolver import has_passed
 from ledger_sink.store.database import LedgerDatabase

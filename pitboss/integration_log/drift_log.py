@@ -1,9 +1,9 @@
-"""What the drift workers told, read anew from the topic each time."""
+"""Published shapes of drift, read anew from the topic each time."""
 
 from __future__ import annotations
 
 from pitboss.settings import Runtime
-from replay.topics import read_topics
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import SchemaDrift
@@ -13,17 +13,17 @@ from schemas.topics import DRIFT
 async def read_drift(
     runtime: Runtime, *, from_ms: int = 0, providers: frozenset[str] = frozenset()
 ) -> list[SchemaDrift]:
-    """Each shape once, of these providers (none: all), as it was first told, by the time of its
-    first record.
+    """Return each shape once, as first published, by the time of its first record.
 
-    `from_ms`: only those first seen at that time or later. Raises Unavailable, UsageError.
+    `providers` selects some (empty: all); `from_ms` only those first seen at that time or later.
+    Raises Unavailable, UsageError.
     """
     decode, found = codec.decoder(SchemaDrift), dict[str, SchemaDrift]()
     async for record in read_topics(runtime.bootstrap_servers, [runtime.topic(DRIFT)]):
         try:
             drift = decode(record.value)
         except Rejected:
-            continue  # a stranger's record, or a newer version's
+            continue  # a foreign record, or a newer version's
         found.setdefault(drift.drift_id, drift)
     wanted = (
         one

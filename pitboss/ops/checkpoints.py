@@ -26,8 +26,8 @@ from ledger_sink.proof.seals import (
     sign_checkpoint,
 )
 from pitboss.settings import Runtime
-from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role, session_options, take_role_sync
 from schemas.errors import Unavailable, UsageError
 from schemas.topics import CHECKPOINTS, TRANSACTIONS

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from fraud_agents.alerts import read_records
 from pitboss.ops.topic_admin import dead_letter_topics
 from pitboss.settings import Runtime
-from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
 from runtime.dead_letters.letters import DeadLetterCase, Letter, collect_cases
 from runtime.dead_letters.park_store import OpenHold, ParkStore
 from runtime.dead_letters.redrive import APPEND_BYTES_MAX, OutgoingRecord, Redriver
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from runtime.postgres.roles import Role
 from schemas import codec
 from schemas.errors import Rejected, UsageError

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fraud_agents.migrate import TABLES as FRAUD
-from fraud_agents.migrate import migrate as migrate_fraud
+from fraud_agents.snapshots import TABLES as FRAUD
+from fraud_agents.snapshots import migrate as migrate_fraud
 from ledger_sink.store.migrate import TABLES as LEDGER
 from ledger_sink.store.migrate import migrate as migrate_ledger
 from pitboss.embedded.databases import create_database, database_exists, drop_database

@@ -26,8 +26,8 @@ from pitboss.ops.topic_admin import admin_client
 from pitboss.settings import Runtime
 from replay.audit.checks import Check, check_offsets
 from replay.audit.evidence import read_all_topics, read_tables
-from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import Rejected, UsageError
 from schemas.events import Kind, WalletBalance, WalletTransaction

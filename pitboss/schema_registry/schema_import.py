@@ -1,6 +1,6 @@
-"""Bringing our schemas into a Confluent-compatible registry under the ids that our records carry.
+"""Import of our schemas into a Confluent-compatible registry under the ids that our records carry.
 
-A record names its schema by id, so an id that the registry gave away itself would be of no use: the
+A record names its schema by id, so an id that the registry assigned itself would be of no use: the
 registry's IMPORT mode takes ours. Everything is compared before anything is written; a difference
 writes nothing. Source: Confluent's "Schema Registry API Reference" and "Migrate Schemas" (mode
 IMPORT, explicit id and version).
@@ -27,7 +27,7 @@ _NOT_FOUND: Final = 404
 
 
 class ImportStatus(StrEnum):
-    """How a version of ours stands in the registry."""
+    """Status of one of our versions in the registry."""
 
     THERE = "THERE"
     MISSING = "MISSING"
@@ -36,7 +36,7 @@ class ImportStatus(StrEnum):
 
 
 class SchemaImport(msgspec.Struct, frozen=True):
-    """One version under one subject."""
+    """One version under one subject, and its status in the registry."""
 
     subject: str
     version: int
@@ -46,20 +46,23 @@ class SchemaImport(msgspec.Struct, frozen=True):
 
 
 class RegistryClient:
-    """What importing needs of a registry.
+    """Client for the calls that the import needs.
 
-    Raises Unavailable, and UsageError for an answer that no registry gives.
+    Its methods raise Unavailable, and UsageError for an answer that is not a registry's.
     """
 
     def __init__(self, session: ClientSession, url: str) -> None:
-        """`url` has no credentials in it: they are the session's."""
+        """Use a session for the registry at `url`.
+
+        The URL holds no credentials: they are the session's.
+        """
         self._session = session
         self._url = url.rstrip("/")
 
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
+        """Send a request and return the answer's status and JSON."""
         headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -71,11 +74,11 @@ class RegistryClient:
             raise Unavailable(f"the registry at {self._url} does not answer: {error!r}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"{self._url}{path} answers no JSON: is this a schema registry?"
+                f"{self._url}{path} answered without JSON: is this a schema registry?"
             ) from error
 
     async def get_or_none(self, path: str) -> Any:
-        """What is under a path; None if nothing is."""
+        """Return the JSON under a path, or None for a 404."""
         status, body = await self.request("GET", path)
         if status == _NOT_FOUND:
             return None
@@ -83,20 +86,20 @@ class RegistryClient:
         return body
 
     async def write(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Write. Raises UsageError with the registry's own words where it refuses."""
+        """Send a write. Raises UsageError with the registry's own words where it refuses."""
         status, answer = await self.request(method, path, body)
         self.raise_for_error(status, answer, path)
         return answer
 
     def raise_for_error(self, status: int, body: Any, path: str) -> None:
-        """Raise UsageError unless the answer is a good one."""
+        """Raise UsageError unless the answer reports success."""
         if status >= 300:
-            said = body.get("message") if isinstance(body, dict) else body
-            raise UsageError(f"the registry refuses {path}: {status} {said}")
+            message = body.get("message") if isinstance(body, dict) else body
+            raise UsageError(f"the registry refuses {path}: {status} {message}")
 
 
 def connect(user: str | None, password: str | None) -> ClientSession:
-    """A session with the credentials of the registry's URL."""
+    """Open a session with the credentials of the registry's URL."""
     headers = None if user is None else {"Authorization": encode_basic_auth(user, password or "")}
     return ClientSession(headers=headers, timeout=ClientTimeout(total=TIMEOUT_S))
 
@@ -104,17 +107,17 @@ def connect(user: str | None, password: str | None) -> ClientSession:
 async def compare_versions(
     client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]]
 ) -> list[SchemaImport]:
-    """How each of our versions stands in the registry; nothing is written."""
+    """Return the status of each of our versions in the registry; nothing is written."""
     standings = []
     for subject, versions in subjects.items():
-        standings += [await _compared(client, subject, schema) for schema in versions]
+        standings += [await _compare_version(client, subject, schema) for schema in versions]
     return standings
 
 
 async def import_schemas(
     client: RegistryClient, subjects: Mapping[str, tuple[Schema, ...]], *, dry_run: bool
 ) -> list[SchemaImport]:
-    """Import what is missing, unless anything differs; a dry run only tells.
+    """Import what is missing, unless anything differs; a dry run only compares.
 
     Raises Unavailable, UsageError.
     """
@@ -141,21 +144,21 @@ def _is(one: SchemaImport, subject: str) -> bool:
     return one.subject == subject and one.standing is ImportStatus.MISSING
 
 
-async def _compared(client: RegistryClient, subject: str, schema: Schema) -> SchemaImport:
+async def _compare_version(client: RegistryClient, subject: str, schema: Schema) -> SchemaImport:
     def standing(word: ImportStatus, detail: str = "") -> SchemaImport:
         return SchemaImport(subject, schema.version, schema.id, word, detail)
 
-    theirs = await client.get_or_none(
+    remote = await client.get_or_none(
         f"/subjects/{quote(subject, safe='')}/versions/{schema.version}"
     )
-    if theirs is not None:
-        if theirs["id"] != schema.id:
-            return standing(ImportStatus.DIFFERENT, f"there it has the id {theirs['id']}")
-        if _checksum(theirs["schema"]) != checksum(schema.json):
+    if remote is not None:
+        if remote["id"] != schema.id:
+            return standing(ImportStatus.DIFFERENT, f"there it has the id {remote['id']}")
+        if _checksum(remote["schema"]) != checksum(schema.json):
             return standing(ImportStatus.DIFFERENT, "there it has another content")
         return standing(ImportStatus.THERE)
-    taken = await client.get_or_none(f"/schemas/ids/{schema.id}")
-    if taken is not None and _checksum(taken["schema"]) != checksum(schema.json):
+    id_holder = await client.get_or_none(f"/schemas/ids/{schema.id}")
+    if id_holder is not None and _checksum(id_holder["schema"]) != checksum(schema.json):
         return standing(ImportStatus.DIFFERENT, f"the id {schema.id} is another schema's there")
     return standing(ImportStatus.MISSING)
 
@@ -165,8 +168,7 @@ async def _import(
 ) -> None:
     name = quote(subject, safe="")
     before = await client.get_or_none(f"/mode/{name}")
-    # A subject that has versions already takes IMPORT mode only by force; what is there was
-    # compared and is ours.
+    # A subject with versions takes IMPORT mode only by force; its content was compared and is ours.
     await client.write("PUT", f"/mode/{name}?force=true", {"mode": "IMPORT"})
     try:
         for schema in versions:
@@ -180,10 +182,10 @@ async def _import(
             )
             if answer.get("id") != schema.id:
                 raise UsageError(
-                    f"{subject} v{schema.version}: the registry gave it the id {answer.get('id')}"
+                    f"{subject} v{schema.version}: the registry assigned the id {answer.get('id')}"
                 )
     finally:
-        if before is None:  # it had no mode of its own
+        if before is None:  # the subject had no mode of its own
             await client.write("DELETE", f"/mode/{name}", {})
         else:
             await client.write("PUT", f"/mode/{name}?force=true", before)

@@ -1,4 +1,4 @@
-"""The view behind HTTP, on loopback only: for the clients of a developer's machine, and of tests."""
+"""HTTP server of the registry view, on loopback only: for local clients and tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _View = Callable[[web.Request], Any]
 
 
 def create_server(view: RegistryView) -> web.Application:
-    """The routes of the read API; anything that would write is refused with 42205."""
+    """Create the routes of the read API; any write is refused with 42205."""
     app = web.Application(middlewares=[_errors], client_max_size=BODY_MAX_BYTES)
     for path, answer in _views(view).items():
         app.router.add_get(path, _answering(answer))
@@ -31,8 +31,8 @@ def create_server(view: RegistryView) -> web.Application:
     app.router.add_post("/subjects/{subject}", find)
     for method in ("POST", "PUT", "DELETE"):
         app.router.add_route(method, "/{anything:.*}", _refuse)
-    # Not 405: by a 404 Confluent's newer clients know that a registry has no associations, and go
-    # on without.
+    # Not 405: a 404 tells Confluent's newer clients that a registry has no associations, and they
+    # go on without.
     app.router.add_get("/{anything:.*}", _not_found)
     return app
 
@@ -87,7 +87,8 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
     """
     if not _is_loopback(host):
         raise UsageError(
-            f"{host} is not a loopback address: a registry for others is a server of its own"
+            f"{host} is not a loopback address: "
+            "a registry for other machines is a server of its own"
         )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

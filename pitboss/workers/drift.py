@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pitboss.settings import Runtime, WorkerSettings, read_keyring
 from runtime.kafka.app import PitbossApp
-from streams.drift.handler import DriftSettings, create_worker
+from streams.drift.handler import create_worker
+from streams.drift.settings import DriftSettings
 
 
 def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fraud_agents import app as fraud
-from fraud_agents.app import FraudSettings
+from fraud_agents import handler
+from fraud_agents.settings import FraudSettings
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 
@@ -19,4 +19,4 @@ def create_app(runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
         version("pitboss"),
         group_instance_id=worker.worker_id or None,
     )
-    return fraud.create_app(settings)
+    return handler.create_app(settings)

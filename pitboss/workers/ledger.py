@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from ledger_sink.booking.handler import LedgerSettings, create_ledger_app
+from ledger_sink.booking.handler import create_ledger_app
+from ledger_sink.booking.settings import LedgerSettings
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from streams.providers.registry import policies

@@ -8,8 +8,8 @@ from pitboss.settings import Runtime, WorkerSettings, read_keyring
 from pitboss.workers.retirement_watch import RetirementWatch
 from runtime.dead_letters.key_holds import ParkLimits
 from runtime.kafka.app import PitbossApp
-from streams.normalise.handler import NormaliseSettings, create_worker
-from streams.normalise.parking import ParkSettings
+from streams.normalise.handler import create_worker
+from streams.normalise.settings import NormaliseSettings, ParkSettings
 from streams.providers.registry import DIALECTS
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from ledger_sink.resolve.handler import ResolveSettings, create_resolve_app
+from ledger_sink.resolve.handler import create_resolve_app
+from ledger_sink.resolve.settings import ResolveSettings
 from pitboss.settings import Runtime, WorkerSettings
 from runtime.kafka.app import PitbossApp
 from streams.normalise.handler import NAME as NORMALISE_GROUP

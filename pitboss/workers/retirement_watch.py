@@ -1,6 +1,4 @@
-"""Says in a normalising worker's log that a version which is about to be retired is still being
-sent.
-"""
+"""Warnings in a normalising worker's log about versions that are soon retired and still sent."""
 
 from __future__ import annotations
 
@@ -19,14 +17,12 @@ _INTERVAL_S = 10.0
 
 
 def today_utc() -> date:
-    """The day by this machine's clock."""
+    """Return the day by this machine's clock."""
     return datetime.now(UTC).date()
 
 
 class RetirementWatch(Service):
-    """Looks at what the worker has counted: the first event of a version warns at once, and then
-    once a day.
-    """
+    """Service that warns of retiring versions: at the first event, and then once a day."""
 
     def __init__(
         self,
@@ -36,14 +32,14 @@ class RetirementWatch(Service):
         interval_s: float = _INTERVAL_S,
         **kwargs: Any,
     ) -> None:
-        """`seen` are events by (provider, version), counting up while the worker works."""
+        """Watch `seen`: events by (provider, version), which the worker counts up."""
         super().__init__(**kwargs)
         self._rows = rows
         self._seen = seen
         self._today = today
         self._interval_s = interval_s
-        self._told: dict[tuple[str, str], date] = {}
-        self._counted: dict[tuple[str, str], int] = {}
+        self._warned_on: dict[tuple[str, str], date] = {}
+        self._warned_count: dict[tuple[str, str], int] = {}
 
     @Service.task
     async def _watch(self) -> None:
@@ -52,15 +48,15 @@ class RetirementWatch(Service):
             await self.sleep(self._interval_s)
 
     def warn_new(self) -> None:
-        """Warn of what came since the last warning of a version, where none was given today."""
+        """Warn of the events since a version's last warning, unless it was warned of today."""
         today = self._today()
         for row in find_retiring(self._rows, today):
             version = row.provider, row.version
-            fresh = self._seen.get(version, 0) - self._counted.get(version, 0)
-            if fresh and self._told.get(version) != today:
+            fresh = self._seen.get(version, 0) - self._warned_count.get(version, 0)
+            if fresh and self._warned_on.get(version) != today:
                 for warning in format_warnings(
                     self._rows, {version: fresh}, today, "to this worker"
                 ):
                     _LOG.warning("%s", warning)
-                self._told[version] = today
-                self._counted[version] = self._seen[version]
+                self._warned_on[version] = today
+                self._warned_count[version] = self._seen[version]

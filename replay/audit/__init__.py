@@ -1,0 +1,1 @@
+"""The six checks of an installation and their evidence."""

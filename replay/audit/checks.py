@@ -1,6 +1,4 @@
-"""Six checks over topics and tables that were read anew; each names the first thing that does not
-hold.
-"""
+"""Six checks over topics and tables that were read anew; each names the first violation."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import msgspec
 
 from ledger_sink.store.database import LedgerDatabase
 from replay.audit.evidence import SQL, AnswerRow, TableEvidence, TopicEvidence, read_tables
-from replay.audit.ledger import replay_ledger
+from replay.audit.rerun import replay_ledger
 from runtime.postgres.roles import Role
 from schemas.errors import Fatal
 from schemas.events import Position, WalletBalance, WalletOutcome
@@ -28,115 +26,109 @@ NAMES = (
 
 
 class Check(msgspec.Struct, frozen=True):
-    """Whether something holds, and if not, where it begins not to."""
+    """Result of one check: whether it holds, and if not, the first violation."""
 
     name: str
     holds: bool
     detail: str
 
 
-def _check(name: str, wrong: Iterable[str], looked_at: str) -> Check:
+def _check(name: str, wrong: Iterable[str], scope: str) -> Check:
     found = list(wrong)
     if not found:
-        return Check(name, holds=True, detail=looked_at)
+        return Check(name, holds=True, detail=scope)
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return Check(name, holds=False, detail=f"{found[0]}{more}")
 
 
 async def check_tables(database: LedgerDatabase) -> list[Check]:
-    """`conserved`, `balances_match` and `versions_gapless`, by the database itself."""
-    conserved = await database.query(SQL["conserved"])
-    folded = await database.query(SQL["balances_match"])
-    chain = await database.query(SQL["chain_broken"])
-    versions = await database.query(SQL["versions_gapless"])
-    movements = await database.query(SQL["movements_missing"])
+    """Run `conserved`, `balances_match` and `versions_gapless` in the database itself."""
     [(transfers, wallets)] = await database.query(SQL["size"])
     size = f"{transfers} transfers, {wallets} wallets"
+    unbalanced = [
+        f"{currency}: players hold {players}, the house {house}"
+        for currency, players, house in await database.query(SQL["conserved"])
+    ]
+    unbalanced += [
+        f"decision {decision} of event {event} says {expected} movements, there are {actual}"
+        for event, decision, expected, actual in await database.query(SQL["movements_missing"])
+    ]
+    unfolded = [
+        f"wallet {row[0]}:{row[1]} is not the fold of its transfers: {row[2:]}"
+        for row in await database.query(SQL["balances_match"])
+    ]
+    unfolded += [
+        f"transfer {row[0]}:{row[1]} v{row[2]} does not follow from the one before"
+        for row in await database.query(SQL["chain_broken"])
+    ]
+    gaps = [
+        f"wallet {row[0]}:{row[1]} has versions {row[2:]}"
+        for row in await database.query(SQL["versions_gapless"])
+    ]
     return [
-        _check(
-            "conserved",
-            [f"{c}: players hold {p}, the house {h}" for c, p, h in conserved]
-            + [
-                f"decision {row[1]} of event {row[0]} says {row[2]} movements, there are {row[3]}"
-                for row in movements
-            ],
-            size,
-        ),
-        _check(
-            "balances_match",
-            [
-                f"wallet {row[0]}:{row[1]} is not the fold of its transfers: {row[2:]}"
-                for row in folded
-            ]
-            + [
-                f"transfer {row[0]}:{row[1]} v{row[2]} does not follow from the one before"
-                for row in chain
-            ],
-            size,
-        ),
-        _check(
-            "versions_gapless",
-            (f"wallet {row[0]}:{row[1]} has versions {row[2:]}" for row in versions),
-            size,
-        ),
+        _check("conserved", unbalanced, size),
+        _check("balances_match", unfolded, size),
+        _check("versions_gapless", gaps, size),
     ]
 
 
 def check_offsets(topics: TopicEvidence, tables: TableEvidence) -> Check:
-    """Each source offset has its entry, repeat, parking or dead letter, item by item: nothing came
-    in and vanished.
+    """Check that each source offset has its entry, repeat, parking or dead letter, item by item.
+
+    Nothing came in and vanished.
     """
     dead = {letter.source for letter in topics.dead_letters}
     normalised = {(attempt.topic, attempt.partition, attempt.offset) for attempt in topics.attempts}
     answered = {(answer.partition, answer.source_offset) for answer in tables.answers}
     wrong = [
         f"{where.topic}-{where.partition}@{where.offset} is neither normalised nor a dead letter"
-        for where in _sorted(topics.raw - dead - tables.waiting_records)
+        for where in _in_log_order(topics.raw - dead - tables.waiting_records)
         if (where.topic, where.partition, where.offset) not in normalised
     ]
     wrong += [
         f"{where.topic}-{where.partition}@{where.offset} has no entry"
-        for where in _sorted(topics.log_offsets - dead)
+        for where in _in_log_order(topics.log_offsets - dead)
         if (where.partition, where.offset) not in answered
     ]
     wrong += [
         f"{where.topic}-{where.partition}@{where.offset} is not parked"
-        for where in _sorted(topics.unresolved - dead)
+        for where in _in_log_order(topics.unresolved - dead)
         if (where.partition, where.offset) not in tables.parked
     ]
     wrong += _lost_on_the_way(topics, tables)
     wrong += _missing_items(topics)
     size = (
-        f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, {len(topics.unresolved)} parked, {len(dead)} dead"
+        f"{len(topics.raw)} raw, {len(topics.log_offsets)} booked, "
+        f"{len(topics.unresolved)} parked, {len(dead)} dead"
         + (f", {len(tables.waiting_records)} waiting behind them" if tables.waiting_records else "")
     )
     return _check("offsets_accounted", wrong, size)
 
 
-def _sorted(places: Iterable[Any]) -> list[Any]:
+def _in_log_order(places: Iterable[Any]) -> list[Any]:
     return sorted(places, key=lambda place: (place.topic, place.partition, place.offset))
 
 
 def _lost_on_the_way(topics: TopicEvidence, tables: TableEvidence) -> list[str]:
-    """What no longer waits for its player must be in the log, with its player or finally without."""
+    """Return what neither waits for its player nor is in the log, with its player or without."""
     came = {
         (line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log
     }
     return [
         f"{where.topic}-{where.partition}@{where.offset} waits no more and never came into the log"
-        for where in _sorted(topics.without_player)
+        for where in _in_log_order(topics.without_player)
         if (where.partition, where.offset) not in tables.unappended
         and topics.without_player[where] not in came
     ]
 
 
 def _missing_items(topics: TopicEvidence) -> list[str]:
-    """Items of one raw record are numbered from 0, and reading it again has told how many there
-    are.
+    """Return the raw records with missing items.
 
-    A dead letter of a whole record stands for those that have nothing of their own: a signature
-    that was found wrong, or so many rejected items that one letter tells of all. Whether an item
-    beside those was lost cannot be told: what was refused then is not known here without the keys.
+    Items of one raw record are numbered from 0, and reading it again gives their number. A dead
+    letter of a whole record stands for those that have nothing of their own: a signature that was
+    found wrong, or so many rejected items that one letter reports all. Whether an item beside those
+    was lost cannot be determined: what was refused then is not known here without the keys.
     """
     seen: dict[Position, set[int]] = {}
     for attempt in topics.attempts:
@@ -147,7 +139,7 @@ def _missing_items(topics: TopicEvidence) -> list[str]:
             seen.setdefault(letter.source, set()).add(letter.record_index)
     whole = {letter.source for letter in topics.dead_letters if letter.record_index is None}
     wrong = []
-    for source in _sorted(seen.keys() - whole):
+    for source in _in_log_order(seen.keys() - whole):
         items, known = sorted(seen[source]), topics.item_counts.get(source, 1)
         if len(items) < max(known, items[-1] + 1):
             wrong.append(
@@ -158,43 +150,49 @@ def _missing_items(topics: TopicEvidence) -> list[str]:
 
 
 def check_topics(topics: TopicEvidence, tables: TableEvidence) -> Check:
-    """What readers of the balance and outcome topics end up with is what the database holds."""
+    """Check that readers of the balance and outcome topics end up with what the database holds."""
     published = {key: _wallet_row(balance) for key, balance in topics.balances.items()}
     wrong = [
         f"wallet {key}: the topic says {published.get(key)}, the database {tables.wallets.get(key)}"
         for key in sorted(published.keys() | tables.wallets.keys())
         if published.get(key) != tables.wallets.get(key)
     ]
-    # The topic is compacted: whoever begins to read later finds the last record of a key and
-    # nothing else.
+    # The topic is compacted: a later reader finds only the last record of each key.
     wrong += [
-        f"wallet {key}: the last record says version {versions[-1][0]}, an earlier one {max(versions)[0]}"
+        f"wallet {key}: the last record says version {versions[-1][0]}, "
+        f"an earlier one {max(versions)[0]}"
         for key, versions in sorted(topics.balance_history.items())
         if versions[-1][0] != max(versions)[0]
     ]
-    told = {key: _told(outcome, outcome.balance_minor) for key, outcome in topics.outcomes.items()}
+    published_answers = {
+        key: _answer_row(outcome, outcome.balance_minor) for key, outcome in topics.outcomes.items()
+    }
     decided = {
-        (answer.event_id, answer.attempt): _told(answer, answer.available_minor)
+        (answer.event_id, answer.attempt): _answer_row(answer, answer.available_minor)
         for answer in tables.answers
     }
     wrong += [
-        f"event {key[0]} of {key[1]}: the topic says {told.get(key)}, the database {decided.get(key)}"
-        for key in told.keys() | decided.keys()
-        if told.get(key) != decided.get(key)
+        f"event {key[0]} of {key[1]}: the topic says {published_answers.get(key)}, "
+        f"the database {decided.get(key)}"
+        for key in published_answers.keys() | decided.keys()
+        if published_answers.get(key) != decided.get(key)
     ]
     wrong += [
-        f"event {read.event_id} of {read.attempt}: the topic counts in {read.scale} decimals, the wallet in {wallet[0]}"
+        f"event {read.event_id} of {read.attempt}: the topic counts in {read.scale} decimals, "
+        f"the wallet in {wallet[0]}"
         for read in topics.outcomes.values()
         if (wallet := tables.wallets.get(f"{read.player_id}:{read.currency}"))
         and read.scale not in (None, wallet[0])
     ]
     wrong += topics.contradictions
     return _check(
-        "topic_equals_database", wrong, f"{len(published)} balances, {len(told)} outcomes"
+        "topic_equals_database",
+        wrong,
+        f"{len(published)} balances, {len(published_answers)} outcomes",
     )
 
 
-def _told(answer: WalletOutcome | AnswerRow, available_minor: int | None) -> tuple[Any, ...]:
+def _answer_row(answer: WalletOutcome | AnswerRow, available_minor: int | None) -> tuple[Any, ...]:
     return (
         answer.outcome,
         answer.reason,
@@ -231,8 +229,9 @@ async def check_replay(
     policies: Mapping[str, LedgerPolicy],
     progress: Callable[[int, int], None],
 ) -> Check:
-    """The log into an empty ledger gives the same rows: balances, movements, outcomes, closings,
-    player states.
+    """Check that the log gives the same rows in an empty ledger.
+
+    Compared are balances, movements, outcomes, closings and player states.
     """
     try:
         await replay_ledger(
@@ -252,7 +251,8 @@ async def check_replay(
     ]
     live, replayed = _by_place(tables.answers), _by_place(again.answers)
     wrong += [
-        f"{log_topic}-{place[0]}@{place[1]}: {live.get(place)} live, {replayed.get(place)} in the replay"
+        f"{log_topic}-{place[0]}@{place[1]}: {live.get(place)} live, "
+        f"{replayed.get(place)} in the replay"
         for place in sorted(live.keys() | replayed.keys())
         if live.get(place) != replayed.get(place)
     ]

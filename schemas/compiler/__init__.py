@@ -1,13 +1,16 @@
-"""Makes functions that write and read one schema's records, from its file, at a fraction of a
-general library's cost.
+"""Compiler of functions that write and read one schema's records.
 
-    avro_types    a schema file as a tree            resolution    what a reader makes of a writer's
-    bytes: a plan binding       the class of each record           leaves        numbers and
-    strings, one by one source        lines to a callable                judge         why a schema
-    cannot hold a value encode        the function that writes           decode        the function
-    that reads: `quick_reader` writes the
-                                                                   lines for the usual,
-                                                                   `exact_reader` for the rest
+They cost a fraction of a general library's.
 
-fastavro stays the reference: the tests hold each byte and each value against it.
+    avro_types    a schema file as a tree
+    binding       the class of each record
+    resolution    a plan: how a reader makes its record from a writer's bytes
+    source        lines to a callable
+    primitives    numbers and strings, one by one
+    encode        the function that writes
+    mismatch      why a schema cannot hold a value
+    decode        the function that reads: quickly the usual form, with fastavro any other
+    quick_reader  the lines for the usual form
+
+fastavro stays the reference: the tests compare each byte and each value with it.
 """

@@ -1,5 +1,4 @@
-"""The part of Avro that our contracts use, as a small tree, and which of its fields repeat
-themselves.
+"""The subset of Avro that our contracts use, as a small tree, and its fields with repeating values.
 
 Records, arrays, maps, enums, strings, bytes, booleans, int, long, and unions of null with one other
 type. Anything else in a schema file is an error: a float has no place in money, and a wider union
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from schemas.errors import Fatal
 
 AvroJson: TypeAlias = dict[str, Any]
-"""A schema as its file says it."""
+"""Content of a schema file."""
 
 PRIMITIVES: Final = frozenset({"string", "bytes", "int", "long", "boolean"})
 
@@ -43,10 +42,8 @@ REPEATING: Final = frozenset(
         "unit",
     }
 )
-"""Strings with few different values: their encoded form is remembered.
-
-A wrong guess costs time, never a byte.
-"""
+"""Strings with few different values: their encoded form is remembered. A wrong guess costs time,
+never a byte."""
 
 TIMES: Final = frozenset(
     {
@@ -60,13 +57,11 @@ TIMES: Final = frozenset(
         "window_start",
     }
 )
-"""Fields in epoch milliseconds, six bytes each on the wire until 2039. A guess of the same sort."""
+"""Fields in epoch milliseconds, six bytes on the wire until 2039. A wrong guess costs only time."""
 
 
 class BadSchema(Fatal):
-    """A schema file is not usable: unknown type, unknown name, or not the fields of its record
-    class.
-    """
+    """A schema file is unusable: unknown type, unknown name, or not its record class's fields."""
 
     code = "BAD_SCHEMA"
     exit_code = 78  # EX_CONFIG of sysexits.h
@@ -81,7 +76,7 @@ class Primitive:
 
 @dataclass(frozen=True)
 class Enum:
-    """One of the symbols; a reader takes an unknown one for its `default`."""
+    """One of several symbols; a reader replaces an unknown one by its `default`."""
 
     name: str
     symbols: tuple[str, ...]
@@ -90,7 +85,7 @@ class Enum:
 
 @dataclass(frozen=True)
 class Nullable:
-    """A union of null, which comes first, and one other type."""
+    """Union of null, which comes first, and one other type."""
 
     inner: Type
 
@@ -111,7 +106,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a record.
+    """Field of a record.
 
     `default` is the file's JSON value and means something only where `has_default`.
     """
@@ -134,13 +129,13 @@ class Field:
 
 @dataclass(frozen=True)
 class RecordType:
-    """Fields one after the other."""
+    """Record: its fields, in their order."""
 
     name: str
     fields: tuple[Field, ...]
 
     def field(self, name: str) -> Field | None:
-        """The field of that name."""
+        """Return the field of that name, or None."""
         return next((field for field in self.fields if field.name == name), None)
 
 
@@ -148,14 +143,14 @@ Type: TypeAlias = Primitive | Enum | Nullable | Array | Map | RecordType
 
 
 def parse(schema: AvroJson) -> RecordType:
-    """Read a schema file's JSON. Raises BadSchema."""
+    """Parse a schema file's JSON. Raises BadSchema."""
     parsed = _parse(schema, {})
     if not isinstance(parsed, RecordType):
         raise BadSchema("a schema file must hold a record")
     return parsed
 
 
-def _parse(schema: Any, named: dict[str, Type]) -> Type:
+def _parse(schema: Any, named: dict[str, Type]) -> Type:  # noqa: PLR0911 - one return for each case
     match schema:
         case str() if schema in PRIMITIVES:
             return Primitive(schema)
@@ -187,13 +182,12 @@ def _field(field: AvroJson, named: dict[str, Type]) -> Field:
         field["name"], _parse(field["type"], named), "default" in field, field.get("default")
     )
     if parsed.has_default and not _is_default(parsed.type, parsed.default):
-        raise BadSchema(f"field {parsed.name}: {parsed.default!r} is no default for its type")
+        raise BadSchema(f"field {parsed.name}: {parsed.default!r} is not a default of its type")
     return parsed
 
 
 def _is_default(type_: Type, value: Any) -> bool:
-    # A record, or a list or map with something in it, would be possible, and no contract has ever
-    # needed one.
+    # Avro also allows records and filled lists and maps; no contract needs them.
     match type_:
         case Nullable():
             return value is None
@@ -208,3 +202,35 @@ def _is_default(type_: Type, value: Any) -> bool:
                 name
             )
     return False
+
+
+def to_json(  # noqa: PLR0911 - one return for each case
+    type_: Type, seen: set[str] | None = None
+) -> Any:
+    """Return a type as a schema file has it, without documentation and namespace.
+
+    A named type is defined where it stands first; `seen` are the names defined before.
+    """
+    seen = set() if seen is None else seen
+    match type_:
+        case Primitive(name):
+            return name
+        case Nullable(inner):
+            return ["null", to_json(inner, seen)]
+        case Array(items):
+            return {"type": "array", "items": to_json(items, seen)}
+        case Map(values):
+            return {"type": "map", "values": to_json(values, seen)}
+    if type_.name in seen:
+        return type_.name
+    seen.add(type_.name)
+    if isinstance(type_, Enum):
+        default = {} if type_.default is None else {"default": type_.default}
+        return {"type": "enum", "name": type_.name, "symbols": list(type_.symbols), **default}
+    fields = [_field_json(field, seen) for field in type_.fields]
+    return {"type": "record", "name": type_.name, "fields": fields}
+
+
+def _field_json(field: Field, seen: set[str]) -> AvroJson:
+    default = {"default": field.default} if field.has_default else {}
+    return {"name": field.name, "type": to_json(field.type, seen), **default}

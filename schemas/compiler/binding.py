@@ -1,5 +1,6 @@
-"""Which class holds which record of a schema, checked field by field: the compiled codec builds
-them positionally.
+"""Binding of schema records to classes, checked field by field.
+
+The check is needed because the compiled codec builds the classes by position.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ _PRIMITIVES: dict[str, type[inspect.Type]] = {
 
 
 def bind(record: RecordType, struct: type[msgspec.Struct]) -> Classes:
-    """The classes of a schema's records.
+    """Return the class of each record in a schema, by the record's name.
 
-    Raises BadSchema where a class has not its record's fields, in order.
+    Raises BadSchema where a class does not have its record's fields, in order.
     """
     classes: Classes = {}
     _bind_record(record, struct, classes)
@@ -59,7 +60,7 @@ def _bind_record(record: RecordType, struct: type[msgspec.Struct], classes: Clas
             )
 
 
-def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:
+def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:  # noqa: PLR0911 - one return for each case
     match type_, member:
         case Primitive(), _:
             return isinstance(member, _PRIMITIVES[type_.name])
@@ -81,7 +82,10 @@ def _fits(type_: Type, member: inspect.Type, classes: Classes) -> bool:
 
 
 def default_value(struct: type[msgspec.Struct], field: str, value: Any) -> Any:
-    """A schema file's default as a value of the class. Raises BadSchema where it is none."""
+    """Return a schema file's default as a value of the class.
+
+    Raises BadSchema where it does not fit.
+    """
     annotation = next(one.type for one in msgspec.structs.fields(struct) if one.name == field)
     try:
         return msgspec.convert(value, annotation)

@@ -1,15 +1,29 @@
-"""Reading: from a plan to the function that turns a framed record into an event or a tuple."""
+"""Generation of decoders, which turn a framed record into an event or a tuple."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, TypeAlias
 
+import fastavro
+import msgspec
+
+from schemas.compiler import primitives as leaves
+from schemas.compiler.avro_types import (
+    Array,
+    Enum,
+    Map,
+    Nullable,
+    Primitive,
+    RecordType,
+    Type,
+    to_json,
+)
 from schemas.compiler.binding import Classes
-from schemas.compiler.exact_reader import ExactReader
 from schemas.compiler.quick_reader import QuickReader
-from schemas.compiler.resolution import ReadRecord, narrow
+from schemas.compiler.resolution import ReadRecord, narrow, resolve
 from schemas.errors import RejectCode, Rejected
 
 Decode: TypeAlias = Callable[[bytes], Any]
@@ -17,86 +31,147 @@ Decode: TypeAlias = Callable[[bytes], Any]
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """What is read, of which writer, and into what."""
+    """Input of one decoder: the writer, the reader, and the classes or fields to return."""
 
     title: str
-    """The writer's schema, for messages."""
+    """Name of the writer's schema, for messages."""
     frame: bytes
-    """What a record of this writer begins with."""
-    plan: ReadRecord
+    """First bytes of a record of this writer."""
+    writer: RecordType
+    reader: RecordType
     classes: Classes
+    """Classes of the reader's records."""
     fields: tuple[str, ...] = ()
-    """None for the whole event; otherwise the values of the tuple to be returned."""
+    """Empty for the whole event; otherwise the values of the tuple to be returned."""
 
     @property
     def name(self) -> str:
-        """What tracebacks call the function."""
+        """Name of the function in tracebacks."""
         return " ".join(("decoder", self.title, *self.fields))
 
 
-def compile_decoder(decoding: DecoderSpec, other: Decode) -> Decode:
-    """The function that reads records beginning with the frame, and leaves all others to `other`.
+def compile_decoder(spec: DecoderSpec, other: Decode) -> Decode:
+    """Return a function that decodes records with the frame and passes others to `other`.
 
-    It returns an event or a tuple of fields; of these it looks no further than the last. What it
-    cannot read it refuses with Rejected(BAD_CONTRACT), which names the schema, the field and the
-    byte.
+    The function returns an event, or a tuple of fields; of these it reads no further than the last.
+    It refuses what it cannot read with Rejected(BAD_CONTRACT), which names the schema, the field
+    and the byte. Raises Incompatible where the reader cannot read what the writer writes, KeyError
+    for a field that does not exist.
     """
-    if decoding.fields:
-        decoding = replace(decoding, plan=narrow(decoding.plan, decoding.fields))
-    return _quick(decoding, other, _exact(decoding))
+    plan = resolve(spec.writer, spec.reader)
+    assert isinstance(plan, ReadRecord)
+    if spec.fields:
+        plan = narrow(plan, spec.fields)
+    return _quick_decoder(spec, plan, other, _careful_decoder(spec, plan))
 
 
-def _exact(decoding: DecoderSpec) -> Decode:
-    def refused(where: str, i: int, error: Exception) -> Rejected:
-        reason = "the data ends too early" if isinstance(error, IndexError) else error
-        return Rejected(
-            RejectCode.BAD_CONTRACT, f"{decoding.title}: {where}, near byte {i}: {reason}"
-        )
-
-    reader = ExactReader(decoding.classes)
+def _quick_decoder(spec: DecoderSpec, plan: ReadRecord, other: Decode, careful: Decode) -> Decode:
+    reader = QuickReader(spec.classes)
     source = reader.source
     source.add(0, "def decode(data):")
-    source.add(1, "where = ''", f"i = {len(decoding.frame)}", "try:")
-    reader.fields(decoding.plan, "event", 2)
-    if not decoding.fields:
-        source.add(2, "where = 'the end'", "if i != len(data):")
-        source.add(3, "raise ValueError(f'{len(data) - i} bytes too many')")
-    source.add(2, f"return {_result(reader, decoding)}")
-    source.add(1, "except (LookupError, ValueError) as error:")
-    source.add(2, f"raise {source.name('refused', refused)}(where, i, error) from error")
-    return source.function("decode", f"exact {decoding.name}")
-
-
-def _quick(decoding: DecoderSpec, other: Decode, exact: Decode) -> Decode:
-    reader = QuickReader(decoding.classes)
-    source = reader.source
-    source.add(0, "def decode(data):")
-    frame = source.name("FRAME", decoding.frame)
-    source.add(1, f"if data is None or data[:{len(decoding.frame)}] != {frame}:")
+    frame = source.name("FRAME", spec.frame)
+    source.add(1, f"if data is None or data[:{len(spec.frame)}] != {frame}:")
     source.add(2, f"return {source.name('other', other)}(data)")
-    source.add(1, "try:", f"    i = {len(decoding.frame)}")
-    reader.fields(decoding.plan, "event", 2)
+    source.add(1, "try:", f"    i = {len(spec.frame)}")
+    reader.fields(plan, "event", 2)
     # Where the data ends within a string, `i` is beyond its end.
-    source.add(2, "if i <= len(data):" if decoding.fields else "if i == len(data):")
-    source.add(3, f"return {_result(reader, decoding)}")
+    source.add(2, "if i <= len(data):" if spec.fields else "if i == len(data):")
+    source.add(3, f"return {_result(reader, plan, spec.fields)}")
     source.add(1, "except (LookupError, TypeError, ValueError):", "    pass")
-    source.add(1, f"return {source.name('exact', exact)}(data)")
-    return source.function("decode", decoding.name)
+    source.add(1, f"return {source.name('careful', careful)}(data)")
+    return source.function("decode", spec.name)
 
 
-def _result(reader: ExactReader, decoding: DecoderSpec) -> str:
-    if not decoding.fields:
-        return reader.build_expression(decoding.plan, "event")
-    values = (_field(reader, decoding.plan, path, "event") for path in decoding.fields)
+def _result(reader: QuickReader, plan: ReadRecord, fields: tuple[str, ...]) -> str:
+    if not fields:
+        return reader.build_expression(plan, "event")
+    values = (_field(reader, plan, path, "event") for path in fields)
     return f"({', '.join(values)},)"
 
 
-def _field(reader: ExactReader, plan: ReadRecord, path: str, prefix: str) -> str:
+def _field(reader: QuickReader, plan: ReadRecord, path: str, prefix: str) -> str:
     head, _, tail = path.partition(".")
     step = next((step for field, step in plan.steps if field.name == head), None)
     if not tail:
         return reader.argument(plan, plan.argument(head), prefix)
     if isinstance(step, ReadRecord) and not step.builds:
         return _field(reader, step, tail, f"{prefix}__{head}")
-    # The nested record is wanted as a whole, too, or comes from a default.
+    # The nested record is also wanted as a whole, or comes from a default.
     return f"{reader.argument(plan, plan.argument(head), prefix)}.{tail}"
+
+
+def _careful_decoder(spec: DecoderSpec, plan: ReadRecord) -> Decode:
+    # For the forms that the quick decoder does not take. fastavro reads negative lengths, numbers
+    # of any size and trailing bytes without a complaint and names no field: hence the check.
+    written = RecordType(spec.writer.name, tuple(field for field, _ in plan.steps))
+    writer = fastavro.parse_schema(to_json(written))
+    heads = dict.fromkeys(path.partition(".")[0] for path in spec.fields)
+    wanted = tuple(field for field in spec.reader.fields if field.name in heads or not heads)
+    reader = fastavro.parse_schema(to_json(RecordType(spec.reader.name, wanted)))
+    struct = spec.classes[spec.reader.name]
+    types = {one.name: one.type for one in msgspec.structs.fields(struct) if one.name in heads}
+
+    def decode(data: bytes) -> Any:
+        end = _check(written, data, len(spec.frame), spec.title, "")
+        if not spec.fields and end != len(data):
+            raise _rejection(spec.title, "the end", end, f"{len(data) - end} bytes too many")
+        body = BytesIO(data[len(spec.frame) : end])
+        values: Any = fastavro.schemaless_reader(body, writer, reader)
+        if not spec.fields:
+            return msgspec.convert(values, struct)
+        found = {name: msgspec.convert(values[name], type_) for name, type_ in types.items()}
+        return tuple(_value_at(found, path) for path in spec.fields)
+
+    return decode
+
+
+def _value_at(found: dict[str, Any], path: str) -> Any:
+    head, *attributes = path.split(".")
+    value = found[head]
+    for attribute in attributes:
+        value = getattr(value, attribute)
+    return value
+
+
+def _check(type_: Type, data: bytes, i: int, title: str, path: str) -> int:
+    """Return the end of the value that begins at byte `i`.
+
+    Raises Rejected(BAD_CONTRACT), with the schema, the field and the byte, for bytes that Avro does
+    not allow.
+    """
+    try:
+        match type_:
+            case Primitive(name):
+                return leaves.LEAVES[name](data, i)[1]
+            case Enum():
+                return leaves.symbol_at(type_.symbols, data, i)[1]
+            case Nullable(inner):
+                is_there, i = leaves.presence_at(data, i)
+                return _check(inner, data, i, title, path) if is_there else i
+            case Array(items):
+                return _check_blocks((items,), data, i, title, path)
+            case Map(values):
+                return _check_blocks((Primitive("string"), values), data, i, title, path)
+            case RecordType():
+                for field in type_.fields:
+                    name = f"{path}.{field.name}" if path else field.name
+                    i = _check(field.type, data, i, title, name)
+                return i
+    except IndexError:
+        raise _rejection(title, path, i, "the data ends too early") from None
+    except ValueError as error:
+        raise _rejection(title, path, i, error) from error
+
+
+def _check_blocks(item: tuple[Type, ...], data: bytes, i: int, title: str, path: str) -> int:
+    count, i = leaves.count_at(data, i)
+    while count:
+        for _ in range(count):
+            for type_ in item:
+                i = _check(type_, data, i, title, path)
+        count, i = leaves.count_at(data, i)
+    return i
+
+
+def _rejection(title: str, path: str, i: int, reason: object) -> Rejected:
+    return Rejected(RejectCode.BAD_CONTRACT, f"{title}: {path}, near byte {i}: {reason}")

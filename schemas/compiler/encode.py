@@ -1,4 +1,4 @@
-"""Writing: from a schema to the function that turns an event into a framed record."""
+"""Generation of encoders, which turn an event into a framed record."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ _NAMES: Final[dict[str, object]] = {
 
 
 def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
-    """The function that writes `frame` and the Avro body of an event, the same bytes as fastavro's
-    writer.
+    """Return a function that writes `frame` and the Avro body of an event.
+
+    The body has the same bytes as fastavro's.
 
     It refuses with Rejected(BAD_CONTRACT) what the schema cannot hold, such as a number of more
     than 64 bits.
@@ -91,8 +92,7 @@ def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: byt
 
 
 def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
-    # For what the compiled function does not take: a very long string is written, anything wrong is
-    # named.
+    # For what the compiled function does not take: very long strings are written, defects named.
     parsed = fastavro.parse_schema(schema)
 
     def encode(event: Any) -> bytes:
@@ -107,8 +107,9 @@ def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: by
 
 
 class _Writer:
-    """Expressions for the pieces of a record's text, in the order of its fields; `v` is the value
-    at hand in each.
+    """Expressions for the pieces of a record's text, in field order.
+
+    Each may use `v` for its current value.
     """
 
     def __init__(self, source: FunctionSource) -> None:
@@ -118,7 +119,7 @@ class _Writer:
             source.name(name, value)
 
     def fields(self, record: RecordType, owner: str) -> Iterator[str]:
-        """The pieces of a record's fields, `owner` being the expression for the record."""
+        """Yield the pieces of a record's fields; `owner` is the expression for the record."""
         for field in record.fields:
             yield from self._field(field, f"{owner}.{field.name}")
 
@@ -153,14 +154,15 @@ class _Writer:
             case Primitive("boolean"):
                 return f"BOOLEAN[{value}]"
             case Primitive("int" | "long"):
-                return f"SHORT[v] if 0 <= (v := {value}) <= {leaves.LOW_MASK} else {type_.name}_text(v)"
+                short = f"SHORT[v] if 0 <= (v := {value}) <= {leaves.LOW_MASK}"
+                return f"{short} else {type_.name}_text(v)"
             case Enum():
                 symbols = {
                     symbol: leaves.long_text(index) for index, symbol in enumerate(type_.symbols)
                 }
                 return f"{self._source.name(type_.name, symbols)}[{value}]"
             case Array():
-                # One item is the rule, for legs as for sources.
+                # One item is usual, for legs as for sources.
                 item = self._function(type_.items)
                 one = f"'\\2' + {item}(v[0]) + '\\0'"
                 return f"{one} if len(v := {value}) == 1 else array_text(v, {item})"
@@ -188,6 +190,6 @@ class _Writer:
 
 
 def _string(value: str) -> tuple[str, str]:
-    # An ASCII string is its own text; any other is replaced by its text, so that what follows can
+    # An ASCII string is its own text; any other is replaced by its text, so that the next piece can
     # use `v`.
     return f"SHORT[len(v)] if {value}.isascii() else long_text(len(v := utf8_text(v)))", "v"

@@ -1,26 +1,27 @@
-"""Avro's leaves: zigzag varints, strings and bytes, written as text and read from bytes.
+"""Avro's primitives: zigzag varints, strings and bytes, written as text and read from bytes.
 
 Written as text: the encoder builds a record as a `str` of characters below 256, one for each byte,
 and turns it into bytes once at the end (Latin-1 maps one to the other). So an ASCII string goes in
 as it is, not through `encode`.
 
-The readers take (data, position) and return (value, next position). They judge everything: they
+The readers take (data, position) and return (value, next position). They check everything: they
 raise ValueError for what Avro does not allow and IndexError where the data ends too early.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+LeafReader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
+"""Reads the value at a position and returns it with the next position."""
 
 LONG_MAX: Final = 2**63 - 1
 INT_MAX: Final = 2**31 - 1
 LOW_BITS: Final = 13
-"""Bits of a non-negative number that its first two bytes hold, the sign's bit being the fourteenth.
-"""
+"""Bits of a non-negative number in its first two bytes; the fourteenth bit is the sign's."""
 LOW_MASK: Final = 2**LOW_BITS - 1
 
 _MEMO_ENTRIES_MAX: Final = 4096
@@ -29,9 +30,9 @@ _VARINT_BYTES_MAX: Final = 10
 
 
 class Memo(dict[K, V], Generic[K, V]):
-    """Remembers what `make` returned.
+    """Bounded memo of the results of `make`.
 
-    Bounded: a provider that invents values forgets them all, and costs only time.
+    A provider that invents values empties it again and again, which costs only time.
     """
 
     def __init__(self, make: Callable[[K], V]) -> None:
@@ -48,7 +49,10 @@ class Memo(dict[K, V], Generic[K, V]):
 
 
 def unsigned_text(number: int) -> str:
-    """Seven bits a character, lowest first, the eighth bit set on all but the last."""
+    """Return a varint as text.
+
+    Each character holds seven bits, lowest first; the eighth bit is set on all but the last.
+    """
     text = ""
     while number > 0x7F:
         text += chr(number & 0x7F | 0x80)
@@ -66,9 +70,9 @@ LOW: Final = tuple(
 
 
 def high_text(high: int) -> str:
-    """What follows LOW[number & LOW_MASK], of high = number >> LOW_BITS.
+    """Return what follows LOW[number & LOW_MASK], given high = number >> LOW_BITS.
 
-    Raises ValueError without such bits.
+    Raises ValueError unless `high` is above 0 and within 64 bits of a signed number.
     """
     if not 0 < high <= LONG_MAX >> LOW_BITS:
         raise ValueError("not a large number")
@@ -76,11 +80,11 @@ def high_text(high: int) -> str:
 
 
 HIGH: Final = Memo(high_text)
-"""Few at a time: of instants, of a partition's offsets, of usual amounts."""
+"""Few values at a time: of instants, of a partition's offsets, of usual amounts."""
 
 
 def long_text(number: int) -> str:
-    """Any 64-bit number. Raises ValueError outside of 64 bits."""
+    """Return any 64-bit number as text. Raises ValueError outside 64 bits."""
     if 0 <= number <= LOW_MASK:
         return SHORT[number]
     if not -LONG_MAX - 1 <= number <= LONG_MAX:
@@ -93,14 +97,14 @@ def long_text(number: int) -> str:
 
 
 def int_text(number: int) -> str:
-    """Any 32-bit number. Raises ValueError outside of 32 bits."""
+    """Return any 32-bit number as text. Raises ValueError outside 32 bits."""
     if not -INT_MAX - 1 <= number <= INT_MAX:
         raise ValueError(f"{number} does not fit 32 bits")
     return long_text(number)
 
 
 def utf8_text(text: str) -> str:
-    """The bytes of a string's UTF-8 form, as characters.
+    """Return the UTF-8 bytes of a string as characters.
 
     Raises ValueError for half a surrogate pair.
     """
@@ -108,13 +112,13 @@ def utf8_text(text: str) -> str:
 
 
 def string_text(text: str) -> str:
-    """A string with its length before it."""
+    """Return a string with its length before it."""
     text = utf8_text(text)
     return long_text(len(text)) + text
 
 
 def bytes_text(data: bytes) -> str:
-    """Bytes with their length before them."""
+    """Return bytes, as text, with their length before them."""
     return long_text(len(data)) + data.decode("latin-1")
 
 
@@ -148,7 +152,7 @@ def boolean_at(data: bytes, i: int) -> tuple[bool, int]:
     """Read a boolean: one byte, 0 or 1."""
     byte = data[i]
     if byte > 1:
-        raise ValueError(f"{byte} is no boolean")
+        raise ValueError(f"{byte} is not a boolean")
     return byte == 1, i + 1
 
 
@@ -188,10 +192,20 @@ def symbol_at(symbols: Sequence[str], data: bytes, i: int) -> tuple[str, int]:
 def count_at(data: bytes, i: int) -> tuple[int, int]:
     """Read the number of items in the next block of an array or map, 0 at its end.
 
-    A negative number is followed by the block's size in bytes, for those who want to skip it.
+    A negative number is followed by the block's size in bytes, for readers that skip it.
     """
     count, i = long_at(data, i)
     if count < 0:
         _, i = long_at(data, i)
         count = -count
     return count, i
+
+
+LEAVES: Final[dict[str, LeafReader]] = {
+    "string": string_at,
+    "bytes": bytes_at,
+    "int": int_at,
+    "long": long_at,
+    "boolean": boolean_at,
+}
+"""Readers by the name of the primitive."""

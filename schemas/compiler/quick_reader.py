@@ -1,8 +1,8 @@
-"""Writes the lines that read the usual form of a record in place: what our own encoder writes.
+"""Generator of lines that read the usual form of a record in place: our own encoder's.
 
-One byte for a length, a count and a small number, six for a time, one block an array. Nothing that
-would change a value is taken for granted: where an assumption fails, a builtin error stops the
-function and the exact one begins again.
+One byte for a length, a count and a small number, six for a time, one block for an array. No
+assumption can change a value: where one fails, a builtin error stops the function and the careful
+decoder begins again.
 """
 
 from __future__ import annotations
@@ -14,27 +14,33 @@ from typing import Any, Final
 
 from schemas.compiler import primitives as leaves
 from schemas.compiler.avro_types import Field
-from schemas.compiler.exact_reader import DISCARD, LEAVES, ExactReader, LeafReader
-from schemas.compiler.primitives import Memo
+from schemas.compiler.binding import Classes, default_value
+from schemas.compiler.primitives import LEAVES, LeafReader, Memo
 from schemas.compiler.resolution import (
+    Default,
     Plan,
+    ReadArray,
     ReadEnum,
+    ReadMap,
     ReadNullable,
     ReadPrimitive,
     ReadRecord,
     Skip,
     skip_plan,
 )
+from schemas.compiler.source import FunctionSource
 from schemas.errors import InvariantBroken
 
+DISCARD: Final = "_"
+"""Local variable of a value that is read past."""
+
 _BYTE: Final = range(256)
-# What one byte says where it is the whole of a number; None, which no arithmetic takes, where it is
-# not.
+# Value of a byte that is a whole number; None, which no arithmetic accepts, for any other.
 _NUMBER: Final = tuple((byte >> 1) ^ -(byte & 1) if byte < 128 else None for byte in _BYTE)
 _STRIDE: Final = tuple(1 + (byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
 _ONE: Final = tuple(1 if byte < 128 else None for byte in _BYTE)
 _COUNT: Final = tuple(range(byte >> 1) if byte < 128 and byte % 2 == 0 else None for byte in _BYTE)
-# What a byte is worth as the first to the fourth of a number that is not negative: bits 0-5, 6-12,
+# Value of a byte as the first to the fourth of a number that is not negative: bits 0-5, 6-12,
 # 13-19, 20-26.
 _FIRST, _SECOND, _THIRD, _FOURTH = (
     tuple((byte & 127) << shift >> 1 for byte in _BYTE) for shift in (0, 7, 14, 21)
@@ -47,8 +53,8 @@ _TIME_2: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in _BY
 
 
 def _time_rest(four: bytes) -> int:
-    # Bits 13-40 change every 8 seconds only, so they are remembered. 41 bits of milliseconds last
-    # until 2039; from then on there are seven bytes, and the exact function reads them.
+    # Bits 13-40 change only every 8 seconds, so they are remembered. 41 bits of milliseconds last
+    # until 2039; later times have seven bytes, and the careful decoder reads them.
     a, b, c, d = four
     if not (a > 127 and b > 127 and c > 127 and d < 128):
         raise ValueError("not a time of six bytes")
@@ -74,12 +80,60 @@ def _long_at(data: bytes, i: int) -> tuple[int, int]:
     return leaves.long_at(data, i)
 
 
-class QuickReader(ExactReader):
-    """Lines that read the usual forms of values in place, and stop with a builtin error at any
-    other.
-    """
+class QuickReader:
+    """Lines that read the usual forms of values in place and raise a builtin error at others."""
+
+    def __init__(self, classes: Classes) -> None:
+        self.source = FunctionSource()
+        self._classes = classes
+
+    def value(self, plan: Plan, to: str, depth: int, *, is_time: bool = False) -> None:
+        """Append the lines that read one value into a local variable, or past it for DISCARD."""
+        match plan:
+            case Skip():
+                self.value(skip_plan(plan.type), DISCARD, depth, is_time=is_time)
+            case ReadPrimitive():
+                self.primitive("time" if is_time else plan.name, to, depth)
+            case ReadEnum():
+                self.enum(plan, to, depth)
+            case ReadNullable():
+                self.nullable(plan, to, depth, is_time=is_time)
+            case ReadArray():
+                self._make(to, "[]", depth)
+                self.blocks(f"{to}__count", depth, lambda at: self._item(plan.items, to, at))
+            case ReadMap():
+                self._make(to, "{}", depth)
+                self.blocks(f"{to}__count", depth, lambda at: self._entry(plan.values, to, at))
+            case ReadRecord():
+                self.fields(plan, to, depth)
+                if plan.builds:
+                    self._make(to, self.build_expression(plan, to), depth)
+
+    def _make(self, to: str, expression: str, depth: int) -> None:
+        if to != DISCARD:
+            self.source.add(depth, f"{to} = {expression}")
+
+    def _item(self, items: Plan, to: str, depth: int) -> None:
+        if to == DISCARD:
+            self.value(items, to, depth)
+            return
+        self.value(items, f"{to}__item", depth)
+        self.source.add(depth, f"{to}.append({to}__item)")
+
+    def _entry(self, values: Plan, to: str, depth: int) -> None:
+        if to == DISCARD:
+            self.primitive("bytes", to, depth)
+            self.value(values, to, depth)
+            return
+        self.primitive("string", f"{to}__key", depth)
+        self.value(values, f"{to}__value", depth)
+        self.source.add(depth, f"{to}[{to}__key] = {to}__value")
 
     def fields(self, plan: ReadRecord, prefix: str, depth: int) -> None:
+        """Append the lines that read a record's fields.
+
+        Neighbours with repeating values are read as one run.
+        """
         for is_run, group in groupby(plan.steps, key=_runs):
             steps = list(group)
             if is_run and any(_is_string(_plan(step)) for _, step in steps):
@@ -89,8 +143,8 @@ class QuickReader(ExactReader):
                 self.value(step, f"{prefix}__{field.name}", depth, is_time=field.is_time)
 
     def _run(self, steps: list[tuple[Field, Plan]], prefix: str, depth: int) -> None:
-        # Neighbours that repeat themselves are looked up as one: walk to where they end, then take
-        # all their bytes.
+        # Neighbours with repeating values are looked up as one: walk to their end, then take all
+        # their bytes.
         plans = [_plan(step) for _, step in steps]
         self.source.add(depth, f"j = i + {self._stride(plans[0], 'i')}")
         self.source.add(depth, *(f"j += {self._stride(plan, 'j')}" for plan in plans[1:]))
@@ -103,6 +157,21 @@ class QuickReader(ExactReader):
             self.source.add(depth, f"{', '.join(names)}, = {memo}[data[i:j]]")
         self.source.add(depth, "i = j")
 
+    def build_expression(self, plan: ReadRecord, prefix: str) -> str:
+        """Return the expression that makes a record's class of its fields."""
+        struct = self._classes[plan.name]
+        arguments = (self.argument(plan, argument, prefix) for argument in plan.arguments)
+        return f"{self.source.name(struct.__name__, struct)}({', '.join(arguments)})"
+
+    def argument(self, plan: ReadRecord, argument: str | Default, prefix: str) -> str:
+        """Return the expression for one of a record's fields."""
+        if isinstance(argument, str):
+            return f"{prefix}__{argument}"
+        value = default_value(self._classes[plan.name], argument.name, argument.value)
+        name = self.source.name(f"default_{argument.name}", value)
+        # Each event gets a list or dict of its own.
+        return f"{name}.copy()" if isinstance(value, list | dict) else name
+
     def _stride(self, plan: Plan, at: str) -> str:
         stride = (
             self.source.name("STRIDE", _STRIDE)
@@ -114,6 +183,7 @@ class QuickReader(ExactReader):
         return f"{stride}[data[{at}]]"
 
     def primitive(self, name: str, to: str, depth: int) -> None:
+        """Append the lines that read a primitive: of the usual length in place, else in general."""
         match name:
             case "string" | "bytes":
                 self._string(name, to, depth)
@@ -140,8 +210,9 @@ class QuickReader(ExactReader):
             decoded = ".decode()" if name == "string" else ""
             line = f"{to} = data[i + 1 : j]{decoded}"
             self.source.add(depth + 1, f"j = i + {stride}[n]", line, "i = j")
-        self.source.add(depth, "else:")
-        super().primitive(name, to, depth + 1)
+        leaf = LEAVES[name]
+        call = f"{self.source.name(leaf.__name__, leaf)}(data, i)"
+        self.source.add(depth, "else:", f"    {to}, i = {call}")
 
     def _number(self, name: str, to: str, depth: int) -> None:
         leaf = _long_at if name == "long" else LEAVES[name]
@@ -152,18 +223,21 @@ class QuickReader(ExactReader):
         )
 
     def enum(self, plan: ReadEnum, to: str, depth: int) -> None:
+        """Append the lines that look up a symbol by its single byte."""
         symbols = {index << 1: symbol for index, symbol in enumerate(plan.symbols)}
         self.source.add(depth, f"{to} = {self.source.name(plan.name, symbols)}[data[i]]", "i += 1")
 
     def nullable(self, plan: ReadNullable, to: str, depth: int, *, is_time: bool) -> None:
+        """Append the lines that read a value or null by the single byte of its branch."""
         self.source.add(depth, "n = data[i]", "i += 1", "if n == 2:")
         self.value(plan.inner, to, depth + 1, is_time=is_time)
         self.source.add(depth, "elif n == 0:", f"    {to} = None", "else:", "    raise ValueError")
 
     def blocks(self, count: str, depth: int, item: Callable[[int], None]) -> None:
+        """Append the loop over the single block of an array or map."""
         self.source.add(depth, f"{count} = {self.source.name('COUNT', _COUNT)}[data[i]]", "i += 1")
-        # The loop comes before the question whether there was any: None is no empty block, and only
-        # the loop says so.
+        # The loop comes before the check of the count: None is not an empty block, and only the
+        # loop raises for it.
         self.source.add(depth, f"for _ in {count}:")
         item(depth + 1)
         self.source.add(
@@ -181,7 +255,7 @@ def _is_string(plan: Plan) -> bool:
 
 
 def _is_small(plan: Plan) -> bool:
-    # One byte, or so we hope: it may stand in a run, but alone it is read faster than looked up.
+    # Usually one byte: it may stand in a run, but alone it is read faster than looked up.
     return isinstance(plan, ReadEnum) or (
         isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"}
     )
@@ -200,7 +274,7 @@ def _leaf(plan: Plan) -> LeafReader:
             return partial(leaves.symbol_at, plan.symbols)
         case ReadNullable():
             return partial(_nullable_at, _leaf(plan.inner))
-    raise InvariantBroken(f"{plan} stands in a run")
+    raise InvariantBroken(f"{plan} stands in a run of fields")
 
 
 def _nullable_at(leaf: LeafReader, data: bytes, i: int) -> tuple[Any, int]:

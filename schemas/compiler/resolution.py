@@ -1,5 +1,4 @@
-"""How a reader makes its record from a writer's bytes: Avro's schema resolution, decided once for
-each pair.
+"""Avro's schema resolution, decided once for each pair of writer and reader.
 
 The result is a plan: the writer's fields in their order, each read or skipped, then a class built
 from what was read and from the defaults of what the writer did not know. The decoder is generated
@@ -33,7 +32,9 @@ class Incompatible(Fatal):
     exit_code = 78  # EX_CONFIG of sysexits.h
 
     def __init__(self, where: str, why: str, path: str | None = None) -> None:
-        """`where` is the innermost type that was looked at, empty for the record; `path` the
+        """Compose the message.
+
+        `where` is the innermost type that was compared, empty for the record; `path` is the
         offending field.
         """
         super().__init__(f"{where or 'the record'}: {why}")
@@ -49,7 +50,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class ReadPrimitive:
-    """Take a value as it is. A writer's int is also a reader's long: the bytes are the same."""
+    """Read a value as it is. A writer's int is also a reader's long: the bytes are the same."""
 
     name: str
 
@@ -64,7 +65,7 @@ class ReadEnum:
 
 @dataclass(frozen=True)
 class ReadNullable:
-    """A value or nothing."""
+    """A value or null."""
 
     inner: Plan
 
@@ -85,7 +86,7 @@ class ReadMap:
 
 @dataclass(frozen=True)
 class Default:
-    """The value, as JSON, of a field that the writer did not know of."""
+    """JSON value of a field that the writer did not know."""
 
     name: str
     value: Any
@@ -93,7 +94,7 @@ class Default:
 
 @dataclass(frozen=True)
 class ReadRecord:
-    """The writer's fields in order, and what becomes of them.
+    """The writer's fields in order, and what is made of them.
 
     `arguments` are the reader's fields in its own order: names of `steps`, or defaults. Where it
     `builds`, they make an instance of the record's class; otherwise only the values are wanted.
@@ -105,7 +106,7 @@ class ReadRecord:
     builds: bool = True
 
     def argument(self, name: str) -> str | Default:
-        """The reader's field of that name. Raises KeyError."""
+        """Return the reader's field of that name. Raises KeyError."""
         for argument in self.arguments:
             if name == (argument if isinstance(argument, str) else argument.name):
                 return argument
@@ -115,8 +116,8 @@ class ReadRecord:
 Plan: TypeAlias = Skip | ReadPrimitive | ReadEnum | ReadNullable | ReadArray | ReadMap | ReadRecord
 
 
-def resolve(writer: Type, reader: Type, path: str = "") -> Plan:
-    """The plan to read `writer`'s bytes as `reader`. Raises Incompatible."""
+def resolve(writer: Type, reader: Type, path: str = "") -> Plan:  # noqa: PLR0911 - one return for each case
+    """Return the plan to read `writer`'s bytes as `reader`. Raises Incompatible."""
     match writer, reader:
         case Primitive(), Primitive():
             if writer.name == reader.name or (writer.name, reader.name) == ("int", "long"):
@@ -162,7 +163,7 @@ def _resolve_record(writer: RecordType, reader: RecordType, path: str) -> Plan:
         elif wanted.has_default:
             arguments.append(Default(wanted.name, wanted.default))
         else:
-            why = f"the writer has no {wanted.name}, the reader no default for it"
+            why = f"the writer has no {wanted.name}, and the reader no default for it"
             raise Incompatible(path, why, f"{path}.{wanted.name}" if path else wanted.name)
     return ReadRecord(reader.name, tuple(steps), tuple(arguments))
 
@@ -177,7 +178,7 @@ def _word(type_: Type) -> str:
 
 
 def skip_plan(type_: Type) -> Plan:
-    """The plan to read past a value."""
+    """Return the plan to read past a value."""
     match type_:
         case Primitive():
             return ReadPrimitive(type_.name)
@@ -195,31 +196,30 @@ def skip_plan(type_: Type) -> Plan:
 
 
 def narrow(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
-    """The plan that reads no more than some fields; `attempt.offset` means one of a nested record.
-    It builds nothing.
+    """Return the plan that reads only some fields and builds nothing.
 
-    What comes after the last of them is not even looked at. Raises KeyError for a field that does
-    not exist.
+    `attempt.offset` means a field of a nested record. What comes after the last field is not read
+    at all. Raises KeyError for a field that does not exist.
     """
-    narrow = _narrowed(plan, fields)
+    narrow = _narrow_steps(plan, fields)
     last = max(
         (n for n, (_, step) in enumerate(narrow.steps) if not isinstance(step, Skip)), default=-1
     )
     return replace(narrow, steps=narrow.steps[: last + 1])
 
 
-def _narrowed(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
-    parts = [name.partition(".") for name in fields]
-    arguments = tuple(plan.argument(head) for head in dict.fromkeys(head for head, _, _ in parts))
+def _narrow_steps(plan: ReadRecord, fields: Sequence[str]) -> ReadRecord:
+    paths = [name.partition(".") for name in fields]
+    arguments = tuple(plan.argument(head) for head in dict.fromkeys(head for head, _, _ in paths))
     steps: list[tuple[Field, Plan]] = []
     for field, step in plan.steps:
-        tails = [tail for head, dot, tail in parts if dot and head == field.name]
+        tails = [tail for head, dot, tail in paths if dot and head == field.name]
         if field.name in fields:
             steps.append((field, step))
         elif not tails:
             steps.append((field, Skip(field.type)))
         elif isinstance(step, ReadRecord):
-            steps.append((field, _narrowed(step, tails)))
+            steps.append((field, _narrow_steps(step, tails)))
         else:
-            raise KeyError(f"{field.name} is no record of which {tails[0]} could be a field")
+            raise KeyError(f"{field.name} is not a record with a field {tails[0]}")
     return ReadRecord(plan.name, tuple(steps), arguments, builds=False)

@@ -1,4 +1,4 @@
-"""Functions written by a program: their lines, the objects they name, and the way to a callable."""
+"""Generated functions: their lines, the objects they name, and their compilation to a callable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class FunctionSource:
-    """The lines of one function under construction, and the objects that its free names stand for."""
+    """Lines of one function under construction, and the objects that its free names stand for."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -19,9 +19,7 @@ class FunctionSource:
         self._lines.extend("    " * depth + line for line in lines)
 
     def name(self, stem: str, value: object) -> str:
-        """A free name for an object: the stem, with a number where the stem already stands for
-        something else.
-        """
+        """Return a free name for an object: the stem, numbered where it is taken."""
         name, number = stem, 1
         while name in self._names and self._names[name] is not value:
             number += 1
@@ -31,19 +29,18 @@ class FunctionSource:
 
     @property
     def text(self) -> str:
-        """The program so far."""
+        """Text of the program so far."""
         return "\n".join(self._lines) + "\n"
 
     def function(self, name: str, title: str) -> Callable[..., Any]:
         """Compile the lines and return the function they define.
 
-        `title` stands for a file name in tracebacks.
+        `title` is its file name in tracebacks.
         """
         file = f"<{title}>"
         text = self.text
-        # As doctest and attrs do: whoever meets the function in a traceback or a debugger sees its
-        # lines.
+        # As doctest and attrs do: tracebacks and debuggers then show the lines of the function.
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile(text, file, "exec"), self._names)
+        exec(compile(text, file, "exec"), self._names)  # noqa: S102 - from our own schema files, never from input
         function: Callable[..., Any] = self._names[name]
         return function

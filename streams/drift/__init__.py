@@ -1,1 +1,1 @@
-"""What providers send, held against what they declared: shapes of drift, told once each."""
+"""Schema drift: payloads compared with their declared schemas, each shape published once."""

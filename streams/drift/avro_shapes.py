@@ -1,9 +1,9 @@
-"""Avro bodies against a declared writer's schema, as shapes.
+"""Comparison of Avro bodies with a declared writer's schema.
 
 An object container carries its writer's schema, so the two schemas are compared, field by field. A
-single-object body names its writer's schema by fingerprint: an undeclared one is told as a whole,
-since its fields cannot be known. Bare records are read with the declared schema; bytes that do not
-come out even were written with another.
+single-object body names its writer's schema by fingerprint: an undeclared one is reported as a
+whole, since its fields cannot be known. Bare records are read with the declared schema; bytes that
+are left over mean that they were written with another one.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ _FINGERPRINT_BYTES: Final = 8
 
 
 class AvroShapes:
-    """One Avro schema, ready to be held against bodies."""
+    """One Avro schema, prepared to be compared with bodies."""
 
     def __init__(self, schema: AvroSchema) -> None:
-        """Raises fastavro's SchemaParseException for what is no schema."""
+        """Prepare a schema. Raises fastavro's SchemaParseException for what is not a schema."""
         self._schema = schema
         self._fingerprint = bytes.fromhex(
             fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
         )
-        # Without logical types: a decimal of too many digits is its dialect's business, not a
-        # matter of shape.
-        self._parsed = fastavro.parse_schema(_plain(schema))
+        # Without logical types: a decimal of too many digits is a matter of its dialect, not of
+        # shape.
+        self._parsed = fastavro.parse_schema(_without_logical_types(schema))
 
     def compare(self, value: bytes, record: bytes) -> list[Shape]:
-        """The shapes of a body; `record` is what of it is the record, without the frame that its
-        dialect knows.
+        """Return the shapes of a body.
+
+        `record` is the record in it, without the frame that its dialect knows.
         """
         if value.startswith(_CONTAINER):
             return self._of_container(value)
@@ -65,7 +66,7 @@ class AvroShapes:
         stream = BytesIO(record)
         try:
             fastavro.schemaless_reader(stream, self._parsed, None)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - fastavro raises any error for broken bytes
             return [
                 Shape(
                     DriftKind.UNREADABLE, "$", f"not of the declared schema: {type(error).__name__}"
@@ -81,14 +82,14 @@ class AvroShapes:
         try:
             written = fastavro.reader(BytesIO(value)).metadata["avro.schema"]
             return distinct_shapes(differences(self._schema, json.loads(written), "$"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return [
                 Shape(DriftKind.UNREADABLE, "$", f"no object container: {type(error).__name__}")
             ]
 
 
 def differences(declared: AvroSchema, written: AvroSchema, path: str) -> Iterator[Shape]:
-    """Where a writer's schema is not the declared one: fields, types, symbols."""
+    """Yield where a writer's schema differs from the declared one: fields, types, symbols."""
     if _kind(declared) != _kind(written):
         yield Shape(DriftKind.CHANGED_TYPE, path, f"{_kind(written)} instead of {_kind(declared)}")
         return
@@ -133,7 +134,11 @@ def _kind(schema: AvroSchema) -> str:
     return str(schema)
 
 
-def _plain(node: Any) -> Any:
+def _without_logical_types(node: Any) -> Any:
     if isinstance(node, dict):
-        return {name: _plain(part) for name, part in node.items() if name != "logicalType"}
-    return [_plain(part) for part in node] if isinstance(node, list) else node
+        return {
+            name: _without_logical_types(inner)
+            for name, inner in node.items()
+            if name != "logicalType"
+        }
+    return [_without_logical_types(inner) for inner in node] if isinstance(node, list) else node

@@ -1,17 +1,17 @@
-"""A raw record against what its provider declared: pure, one record in, findings out, whatever the
-bytes.
+"""Check of a raw record against its provider's declared schemas: pure, one record in, findings out.
 
-Which schema a record should fulfil is not asked of the dialect: the operations that it reads name
-the folders, else the request's path does, else the declared schema that the body is closest to is
-the one. So a rejected record, whose operation nobody could read, is compared with the message that
-it was most likely meant to be.
+The choice of the schema does not depend on the dialect alone: the operations that it reads name the
+folders, else the request's path does, else the declared schema that the body is closest to is
+taken. So a rejected record, whose operation could not be read, is compared with the message that it
+was most likely meant to be.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+from zlib import crc32
 
 from runtime.kafka.records import RawRecord
 from schemas.errors import RejectCode, Rejected
@@ -22,18 +22,23 @@ from streams.providers.keyring import Keyring
 from streams.providers.registry import DIALECTS, Dialects
 from streams.providers.routing import Fallback, ProviderRouter
 
+R = TypeVar("R", bound=RawRecord)
+
 SIGNATURE_REJECTIONS: Final = frozenset({RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE})
-"""Rejections of records that anybody may have sent."""
+"""Rejections of records whose sender is unknown."""
 
 SHAPES_MAX: Final = 50
-"""Of one record: a body may name a hundred thousand fields."""
+"""Shapes of one record at most: a body may name a hundred thousand fields."""
+
+_HASHES: Final = 2**32
 
 _SEGMENT: Final = re.compile(rb"[/?.]+")
 
 
 class DriftFinding(NamedTuple):
-    """A shape in a record: of which version and event, against which schema ("" for none), and the
-    record's fate.
+    """Shape in a record, with the version, event and schema ("" for none) it was compared with.
+
+    `rejected` is the code under which the record was refused, None where it was not.
     """
 
     provider: str
@@ -45,7 +50,7 @@ class DriftFinding(NamedTuple):
 
 
 class DialectResult(NamedTuple):
-    """What the dialects make of a record, as far as drift asks."""
+    """Result of reading a record with the dialects, as far as drift needs it."""
 
     version: str
     operations: tuple[str, ...]
@@ -55,38 +60,36 @@ class DialectResult(NamedTuple):
 
 
 class DriftChecker:
-    """Holds the records of every provider against its payload schemas."""
+    """Compares the records of every provider with its payload schemas."""
 
     def __init__(self, dialects: Dialects = DIALECTS, keyring: Keyring | None = None) -> None:
-        """`keyring` is the normaliser's: what it refuses for its signature must be refused here.
+        """Prepare a reader for each provider.
 
+        `keyring` is the normaliser's: what it refuses for its signature must be refused here.
         Raises UsageError for key material that cannot be used.
         """
         self._dialects = dialects
-        self._speakers = {
+        self._routers = {
             name: ProviderRouter(dialects.versions(name), (keyring or {}).get(name))
             for name in dialects
         }
 
     def knows(self, provider: str) -> bool:
-        """Whether any dialect speaks for it; of others nothing can be found."""
-        return provider in self._speakers
+        """Return whether a provider has a dialect; without one nothing can be found."""
+        return provider in self._routers
 
     def has_versions(self, provider: str) -> bool:
-        """Whether one version may be read as another: only then a fallback can be found."""
-        return self.knows(provider) and self._speakers[provider].only_version is None
+        """Return whether one version may be read as another: only then a fallback can be found."""
+        return self.knows(provider) and self._routers[provider].only_version is None
 
     def check(self, provider: str, record: RawRecord) -> list[DriftFinding]:
-        """Everything about one record. Raises nothing, whatever the bytes."""
+        """Return everything found in one record. Raises nothing, whatever the bytes."""
         headers = dict(record.headers)
         read = self._read(provider, record, headers)
         event, schema, shapes = self._closest(provider, record, headers, read)
         if not shapes and read.rejected is RejectCode.UNKNOWN_OPERATION:
-            event, schema, shapes = (
-                "",
-                "",
-                [Shape(DriftKind.NEW_MESSAGE, "", printable_excerpt(read.detail, DETAIL_MAX))],
-            )
+            detail = printable_excerpt(read.detail, DETAIL_MAX)
+            event, schema, shapes = "", "", [Shape(DriftKind.NEW_MESSAGE, "", detail)]
         shapes = shapes[:SHAPES_MAX]
         found = [
             DriftFinding(provider, read.version, event, schema, shape, read.rejected)
@@ -95,17 +98,17 @@ class DriftChecker:
         return [*found, *_fallbacks(provider, read)]
 
     def check_fallbacks(self, provider: str, record: RawRecord) -> list[DriftFinding]:
-        """Only whether another version than the expected one had to read it."""
+        """Return only whether another version than the expected one had to read the record."""
         return _fallbacks(provider, self._read(provider, record, dict(record.headers)))
 
     def _read(self, provider: str, record: RawRecord, headers: Headers) -> DialectResult:
-        speaker, version = self._speakers[provider], ""
+        router, version = self._routers[provider], ""
         try:
-            version = speaker.expected_reader(record, headers).version
-            _, items, fallen = speaker.read(record, headers)
+            version = router.expected_reader(record, headers).version
+            _, items, fallbacks = router.read(record, headers)
         except Rejected as error:
             return DialectResult(version, (), error.reason, error.detail, ())
-        except Exception:
+        except Exception:  # noqa: BLE001 - a dead letter by now; its shape may show why the dialect failed
             return DialectResult(version, (), RejectCode.DIALECT_FAILED, "", ())
         refused = next((item for item in items if isinstance(item, Rejected)), None)
         code, detail = (None, "") if refused is None else (refused.reason, refused.detail)
@@ -114,7 +117,7 @@ class DriftChecker:
             _operations(items),
             code,
             detail,
-            tuple(fallback for _, fallback in fallen.values()),
+            tuple(fallback for _, fallback in fallbacks.values()),
         )
 
     def _closest(
@@ -126,7 +129,7 @@ class DriftChecker:
         value = record.value or b""
         try:
             payload = _payload(self._dialects[provider], value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a dialect may raise anything for a broken body
             text = f"the dialect finds no payload in it: {type(error).__name__}"
             return operation, "", [Shape(DriftKind.UNREADABLE, "", text)] if declared else []
         best: tuple[int, PayloadSchema, list[Shape]] | None = None
@@ -167,3 +170,22 @@ def _fallbacks(provider: str, read: DialectResult) -> list[DriftFinding]:
         for fallback in read.fallbacks
     )
     return [DriftFinding(provider, read.version, event, "", shape, None) for shape in shapes]
+
+
+def sample_records(records: Sequence[R], rate: float) -> list[R]:
+    """Return about `rate` of the records, and at least one of a batch while the rate is above 0.
+
+    The choice depends on the places of the records alone, so that a repeated batch gives the same
+    ones. A provider that sends little comes in batches of a few records and is checked as a whole;
+    one that sends much comes in batches of thousands. A worker that falls behind reads larger
+    batches, so it checks less of them and cannot fall behind for good.
+    """
+    if rate <= 0:
+        return []
+    bound = int(rate * _HASHES)
+    chosen = [
+        record
+        for record in records
+        if crc32(f"{record.partition}@{record.offset}".encode()) < bound
+    ]
+    return chosen or list(records[:1])

@@ -1,7 +1,4 @@
-"""From a finding to its event: the stable id, and an example that may be shown to a person.
-
-Pure.
-"""
+"""Conversion of findings to events, with a stable id and a redacted example. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from streams.providers.redaction import mask_secrets
 from streams.providers.registry import redact
 
 EXAMPLE_MAX: Final = 4_000
-"""Characters of an example; the whole record is at its offset."""
+"""Characters of an example at most; the whole record is at its offset."""
 
 
 def finding_id(finding: DriftFinding) -> str:
-    """The id of its shape."""
+    """Return the drift id of a finding's shape."""
     what, path, detail = finding.shape
     return drift_id(finding.provider, finding.version, finding.event, path, what.value, detail)
 
@@ -28,8 +25,9 @@ def finding_id(finding: DriftFinding) -> str:
 def build_drift_events(
     record: RawRecord, findings: Sequence[DriftFinding], secrets: Sequence[str] = ()
 ) -> list[SchemaDrift]:
-    """The events that tell of what was found in one record; they share its example, which shows
-    none of `secrets`.
+    """Return the events for the findings of one record.
+
+    They share its example, which shows none of `secrets`.
     """
     if not findings:
         return []
@@ -56,18 +54,21 @@ def _drift_of(record: RawRecord, finding: DriftFinding, example: str) -> SchemaD
 
 
 def redacted_example(provider: str, value: bytes, secrets: Sequence[str] = ()) -> str:
-    """A payload as text without what its dialect calls secret, and without `secrets`; in hex where
-    it is no text.
+    """Return a payload as text without its dialect's secrets and without `secrets`.
+
+    In hex if not UTF-8.
+
+    It has at most EXAMPLE_MAX characters.
     """
     try:
         shown = mask_secrets(redact(provider, value) or b"", secrets)
-    except Exception:
-        return "(withheld: its secrets could not be told from the rest)"
+    except Exception:  # noqa: BLE001 - what cannot be redacted is not shown
+        return "(withheld: its secrets could not be separated from the rest)"
     try:
         text = shown.decode()
     except UnicodeDecodeError:
         text = "hex:" + shown[: EXAMPLE_MAX // 2].hex()
-    # The topic's readers print it: control characters but line breaks have no business there.
+    # The topic's readers print it: no control characters except line breaks and tabs.
     text = "".join(_printable(letter) for letter in text[:EXAMPLE_MAX])
     return text if len(text) < EXAMPLE_MAX else text[: EXAMPLE_MAX - 1] + "…"
 

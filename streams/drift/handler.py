@@ -1,15 +1,16 @@
-"""The drift worker: raw topics by sampling, dead letters all, new shapes to `schema.drift.v1`.
+"""Drift worker: raw topics by sampling, all dead letters, new shapes to `schema.drift.v1`.
 
-Why a role of its own, and no queue in the normaliser: what is dear (JSON Schema, XSD) would share a
-core and a lock with the records that players wait for, and a queue that may drop cannot promise to
-look at every rejected record. A group of its own reads the same topics, may be stopped, may fall
-behind or crash, and nobody upstream notices. The price is that every raw record is fetched once
-more; only the sampled ones are read. Of providers with several versions each record is read, but
-not validated, so that no fallback stays unseen.
+Why a role of its own, and no queue in the normaliser: validation (JSON Schema, XSD) is expensive
+and would share a core and a lock with the records that players wait for, and a queue that may drop
+cannot promise to check every rejected record. A consumer group of its own reads the same topics and
+may be stopped, fall behind or crash without any effect upstream. The price is that every raw record
+is fetched once more; only the sampled ones are validated. Of providers with several versions each
+record is read, but not validated, so that no fallback stays unseen.
 
-A batch is done when its new shapes are acknowledged; a crash before that finds them again, under
-the same ids. At start the worker reads what was told before, so a shape is told once; two workers
-that find one at the same moment may both tell it, and the topic is compacted by the id.
+A batch is complete when its new shapes are acknowledged; a crash before that finds them again,
+under the same ids. At start the worker reads the shapes that are already published, so a shape is
+published once. Two workers that find one at the same moment may both publish it; the topic is
+compacted by the id.
 """
 
 from __future__ import annotations
@@ -35,20 +36,15 @@ from schemas import codec
 from schemas.errors import Rejected
 from schemas.events import DeadLetter, Position, SchemaDrift
 from schemas.topics import DEAD_LETTER_SUFFIX, DRIFT, provider_of, qualified_name, raw_pattern
-from streams.drift.checking import DriftChecker, DriftFinding
+from streams.drift.checking import DriftChecker, DriftFinding, sample_records
 from streams.drift.drift_events import build_drift_events, finding_id
 from streams.drift.published_shapes import PublishedShapes
-from streams.drift.sampling import sample_records
-from streams.providers.keyring import Keyring
+from streams.drift.settings import NAME, DriftSettings
 from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects
 
-NAME: Final = "drift"
-
-RATE_DEFAULT: Final = 0.01
-
 _YIELD_EVERY: Final = 20
-"""After so many checked records the event loop gets a turn: a large one takes milliseconds."""
+"""Checked records between two turns of the event loop: a large record takes milliseconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,24 +52,16 @@ logger = logging.getLogger(__name__)
 class DriftSender(Protocol):
     """Appends records to the partitions of their keys and returns once all are acknowledged."""
 
-    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None: ...
-
-
-@dataclass(frozen=True)
-class DriftSettings:
-    """What a drift worker needs; `rate` is the share of raw records that it looks at, 0 to 1."""
-
-    bootstrap_servers: str
-    namespace: str
-    keyring: Keyring = field(repr=False)
-    rate: float = RATE_DEFAULT
-    group_instance_id: str | None = None
+    async def send_keyed(self, topic: str, records: Sequence[OutRecord]) -> None:
+        """Append records to a topic. Raises as the producer does."""
 
 
 @dataclass
 class DriftStats:
-    """Plain counters since the start: records that went by, those that were checked by provider,
-    and shapes told.
+    """Plain counters since the start.
+
+    `seen` counts all records, `checked` the checked ones by provider, `published` the published
+    shapes.
     """
 
     seen: int = 0
@@ -83,7 +71,7 @@ class DriftStats:
 
 @dataclass(frozen=True)
 class LetterRecord:
-    """The raw record that a dead letter holds."""
+    """Raw record that a dead letter holds."""
 
     topic: str
     partition: int
@@ -95,7 +83,7 @@ class LetterRecord:
 
 
 class PublishedShapesLoader(Service):
-    """Reads at start what was told by others before, so that it is not told again."""
+    """Service that reads the published shapes at start, so that none is published again."""
 
     def __init__(
         self, bootstrap_servers: str, topic: str, known: PublishedShapes, **kwargs: Any
@@ -111,7 +99,7 @@ class PublishedShapesLoader(Service):
                 self._known.learn(decode(record.value))
             except Rejected as error:
                 logger.warning(
-                    "%s-%d@%d is no drift of ours: %s",
+                    "%s-%d@%d: not a drift event that this release can read: %s",
                     self._topic,
                     record.partition,
                     record.offset,
@@ -121,7 +109,7 @@ class PublishedShapesLoader(Service):
 
 @dataclass(frozen=True)
 class DriftWorker:
-    """A composed worker: the app to run, and what a test or telemetry looks at."""
+    """Composed worker: the app to run, and the state that tests and telemetry read."""
 
     app: PitbossApp
     stats: DriftStats
@@ -158,7 +146,7 @@ def create_worker(settings: DriftSettings, dialects: Dialects = DIALECTS) -> Dri
 
 
 def source_pattern(namespace: str) -> str:
-    """Every raw topic of a namespace with its dead letters."""
+    """Return the pattern of every raw topic of a namespace with its dead letter topic."""
     return raw_pattern(namespace).removesuffix("$") + r"(\.dlt)?$"
 
 
@@ -171,7 +159,10 @@ def create_handler(
     rate: float,
     secrets: Sequence[str] = (),
 ) -> Handle:
-    """What is done with one batch; see `runtime.kafka.agent_loop.Handle` for what it may raise."""
+    """Return the handler of one batch.
+
+    See `runtime.kafka.agent_loop.Handle` for what it may raise.
+    """
     encode = codec.encoder(SchemaDrift)
 
     async def handle(batch: RecordBatch) -> None:
@@ -182,49 +173,58 @@ def create_handler(
         found: list[SchemaDrift] = []
         async for record, findings in _findings(checker, provider, batch, rate, stats):
             # An example costs more than an id, and most drift is in each record.
-            untold = [finding for finding in findings if not known.has(finding_id(finding))]
-            found += build_drift_events(record, untold, secrets)
-        overflown = sum(known.over_budget.values())
-        fresh = known.take_new(found)
-        if sum(known.over_budget.values()) > overflown:
-            logger.warning(
-                "%s shows more shapes than are told: %s", provider, dict(known.over_budget)
-            )
-        if not fresh:
+            new_findings = [one for one in findings if not known.has(finding_id(one))]
+            found += build_drift_events(record, new_findings, secrets)
+        drifts = _take_new(known, found, provider)
+        if not drifts:
             return
+        records = [(drift.drift_id.encode(), encode(drift), (), None) for drift in drifts]
         try:
-            await producer.send_keyed(
-                topic, [(drift.drift_id.encode(), encode(drift), (), None) for drift in fresh]
-            )
+            await producer.send_keyed(topic, records)
         except BaseException:
-            known.forget(fresh)
+            known.forget(drifts)
             raise
-        stats.published += len(fresh)
-        for drift in fresh:
+        stats.published += len(drifts)
+        for drift in drifts:
             logger.warning("%s", summary(drift))
 
     return handle
 
 
+def _take_new(
+    known: PublishedShapes, found: Sequence[SchemaDrift], provider: str
+) -> list[SchemaDrift]:
+    over_budget = known.over_budget.total()
+    drifts = known.take_new(found)
+    if known.over_budget.total() > over_budget:
+        logger.warning(
+            "%s shows more shapes than are published: %s", provider, dict(known.over_budget)
+        )
+    return drifts
+
+
 def summary(drift: SchemaDrift) -> str:
-    """A shape in a line, for a log."""
+    """Format a shape as one line for a log."""
     place = f"{drift.source.topic}-{drift.source.partition}@{drift.source.offset}"
     where = f"{drift.event} {drift.path}".strip()
     what = drift.what + (f" ({drift.detail})" if drift.detail else "")
-    return f"{drift.provider} {drift.provider_version} drifts from its schema: {what} at {where}, first seen in {place}"
+    return (
+        f"{drift.provider} {drift.provider_version} drifts from its schema: {what} at {where}, "
+        f"first seen in {place}"
+    )
 
 
 async def _findings(
     checker: DriftChecker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
 ) -> AsyncIterator[tuple[RawRecord, list[DriftFinding]]]:
-    """Records with what was found in them; the event loop gets its turns in between."""
+    """Yield records with their findings; the event loop gets its turns in between."""
     is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
     records = _letters(batch) if is_dead else batch.records
     chosen = list(records) if is_dead else sample_records(batch.records, rate)
     if not is_dead and checker.has_versions(provider):
-        others = {id(record) for record in chosen}
+        chosen_ids = {id(record) for record in chosen}
         for count, record in enumerate(batch.records):
-            if id(record) not in others and not _is_mark(record):
+            if id(record) not in chosen_ids and not _is_mark(record):
                 yield record, checker.check_fallbacks(provider, record)
             if not count % (10 * _YIELD_EVERY):
                 await asyncio.sleep(0)
@@ -238,20 +238,21 @@ async def _findings(
 
 
 def _is_mark(record: RawRecord) -> bool:
-    """A drop's mark holds nothing of the provider's."""
+    """Return whether the record is the mark of a drop, which holds nothing of the provider's."""
     return any(name == DROP_OF for name, _ in record.headers)
 
 
 def _letters(batch: RecordBatch) -> list[RawRecord]:
-    """The raw records of dead letters, each once: of the letters of its items only the first holds
-    its bytes.
+    """Return the raw records of dead letters, each once.
+
+    Of the letters of one record's items only the first holds its bytes.
     """
     decode, found = codec.decoder(DeadLetter), dict[Position, RawRecord]()
     for record in batch.records:
         try:
             letter = decode(record.value or b"")
         except Rejected:
-            continue  # a stray: `pitboss dlt list` tells of it
+            continue  # a foreign record: `pitboss dlt list` reports it
         if letter.value is None:
             continue
         source, headers = letter.source, [(header.name, header.value) for header in letter.headers]
@@ -265,6 +266,3 @@ def _letters(batch: RecordBatch) -> list[RawRecord]:
             headers,
         )
     return list(found.values())
-
-
-__all__ = ["DriftFinding", "DriftSettings", "DriftWorker", "create_handler", "create_worker"]

@@ -1,9 +1,9 @@
-"""JSON values against a JSON Schema, as shapes. Forms and tables of text come here as objects.
+"""Comparison of JSON values with a JSON Schema. Forms and tables of text come here as objects.
 
 jsonschema finds what contradicts the schema. New fields contradict nothing, since no provider's
 schema forbids them, so they are found by walking schema and value together. What a schema leaves
 open (an object without declared properties, or one that says `"additionalProperties": true`) is not
-looked into.
+checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streams.drift.shapes import (
 JsonSchema: TypeAlias = Any
 
 ITEMS_MAX: Final = 200
-"""Of an array so many items are looked at: a file of thousands of lines has few shapes."""
+"""Checked items of an array: a file of thousands of lines has few shapes."""
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _JSON_TYPES: Final = {
@@ -43,41 +43,42 @@ _VALUES: Final = frozenset({"enum", "const"})
 
 
 class JsonShapes:
-    """One JSON Schema, ready to be held against bodies."""
+    """One JSON Schema, prepared to be compared with bodies."""
 
     def __init__(self, schema: JsonSchema) -> None:
-        """Raises jsonschema.SchemaError for what is no schema."""
+        """Prepare a schema. Raises jsonschema.SchemaError for what is not a schema."""
         jsonschema.Draft202012Validator.check_schema(schema)
         self._schema = schema
         self._validator = jsonschema.Draft202012Validator(schema)
 
     def compare(self, body: Any) -> list[Shape]:
-        """The shapes of one body."""
-        body = _clipped(body)
+        """Return the shapes of one body."""
+        body = _clip(body)
         errors = [
             shape for error in self._validator.iter_errors(body) for shape in self._of_error(error)
         ]
         return distinct_shapes([*self._new_fields(self._schema, body, "$"), *errors])
 
     def _new_fields(self, schema: JsonSchema, value: Any, path: str) -> Iterator[Shape]:
-        schema = self._followed(schema)
+        schema = self._follow(schema)
         if isinstance(value, dict) and (declared := schema.get("properties")):
             rest = schema.get("additionalProperties")
-            for name, part in value.items():
+            for name, inner in value.items():
                 if name in declared:
-                    yield from self._new_fields(declared[name], part, path + _step(name))
+                    yield from self._new_fields(declared[name], inner, path + _step(name))
                 elif rest is None or rest is False:
                     yield Shape(DriftKind.NEW_FIELD, (path + _step(name))[:PATH_MAX])
         elif isinstance(value, dict) and isinstance(schema.get("additionalProperties"), dict):
-            for part in value.values():
-                yield from self._new_fields(schema["additionalProperties"], part, path + ".*")
+            for inner in value.values():
+                yield from self._new_fields(schema["additionalProperties"], inner, path + ".*")
         elif isinstance(value, list) and isinstance(schema.get("items"), dict):
-            for part in value:
-                yield from self._new_fields(schema["items"], part, path + "[*]")
+            for inner in value:
+                yield from self._new_fields(schema["items"], inner, path + "[*]")
 
-    def _followed(self, schema: JsonSchema) -> Mapping[str, Any]:
-        """The schema that a local reference means; an empty one for `true` and for what leads
-        elsewhere.
+    def _follow(self, schema: JsonSchema) -> Mapping[str, Any]:
+        """Return the schema that a local reference means.
+
+        It is empty for `true` and for a reference that leads elsewhere.
         """
         for _ in range(8):
             if not isinstance(schema, dict) or "$ref" not in schema:
@@ -117,23 +118,24 @@ class JsonShapes:
             )
 
     def _path(self, steps: Sequence[str | int]) -> str:
-        path, schema = "$", self._followed(self._schema)
+        path, schema = "$", self._follow(self._schema)
         for step in steps:
             if isinstance(step, int):
-                path, schema = path + "[*]", self._followed(schema.get("items", {}))
+                path, schema = path + "[*]", self._follow(schema.get("items", {}))
             elif step in schema.get("properties", {}):
-                path, schema = path + _step(step), self._followed(schema["properties"][step])
+                path, schema = path + _step(step), self._follow(schema["properties"][step])
             else:
-                # A name of a map is no part of a shape: there may be as many as there are records.
-                path, schema = path + ".*", self._followed(schema.get("additionalProperties", {}))
+                # A key of a map does not belong to the shape: there may be as many as there are
+                # records.
+                path, schema = path + ".*", self._follow(schema.get("additionalProperties", {}))
         return path[:PATH_MAX]
 
 
-def _clipped(value: Any) -> Any:
+def _clip(value: Any) -> Any:
     if isinstance(value, list):
-        return [_clipped(part) for part in value[:ITEMS_MAX]]
+        return [_clip(item) for item in value[:ITEMS_MAX]]
     return (
-        {name: _clipped(part) for name, part in value.items()} if isinstance(value, dict) else value
+        {name: _clip(inner) for name, inner in value.items()} if isinstance(value, dict) else value
     )
 
 
@@ -141,7 +143,7 @@ def _step(name: str) -> str:
     cut = name if len(name) <= NAME_MAX else name[: NAME_MAX - 1] + "…"
     return (
         f".{cut}" if _PLAIN_NAME.fullmatch(cut) else f"[{cut!r}]"
-    )  # which escapes what cannot be printed
+    )  # repr() escapes unprintable characters
 
 
 def _type_of(value: Any) -> str:

@@ -1,6 +1,4 @@
-"""The payload schemas that providers declared: the files under
-`schemas/providers/<provider>/<event>/v<N>.*`.
-"""
+"""Payload schemas of providers: the files `schemas/providers/<provider>/<event>/v<N>.*`."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ _FORM: Final = b"application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Body:
-    """A raw value, its headers, and what of it its dialect calls the payload (`Dialect.payload`)."""
+    """Raw value, its headers, and its payload by its dialect (`Dialect.payload`)."""
 
     value: bytes
     headers: Headers
@@ -43,7 +41,7 @@ class Body:
 
 @dataclass(frozen=True)
 class PayloadSchema:
-    """One version of one message's schema; `name` is its file without ending, as in `hub88/bet/v1`."""
+    """One version of one message's schema; `name` is its file without ending: `hub88/bet/v1`."""
 
     event: str
     name: str
@@ -52,20 +50,18 @@ class PayloadSchema:
 
 @cache
 def load_payload_schemas(provider: str) -> Mapping[str, Sequence[PayloadSchema]]:
-    """A provider's schemas by event, the newest version first; none for a provider without a
-    folder.
-    """
+    """Return a provider's schemas by event, the newest version first; empty without a folder."""
     found: dict[str, list[tuple[int, PayloadSchema]]] = {}
     folder = files("schemas") / "providers" / provider
     if not folder.is_dir():
         return MappingProxyType({})
-    for event in sorted(folder.iterdir(), key=lambda part: part.name):
+    for event in sorted(folder.iterdir(), key=lambda entry: entry.name):
         for file in event.iterdir() if event.is_dir() else ():
             match = _FILE.fullmatch(file.name)
             if match is not None:
                 name = f"{provider}/{event.name}/v{match[1]}"
-                made = PayloadSchema(event.name, name, _check(file, match[2]))
-                found.setdefault(event.name, []).append((int(match[1]), made))
+                schema = PayloadSchema(event.name, name, _check(file, match[2]))
+                found.setdefault(event.name, []).append((int(match[1]), schema))
     return MappingProxyType(
         {
             event: tuple(one for _, one in sorted(versions, key=lambda pair: -pair[0]))

@@ -1,6 +1,4 @@
-"""A shape of drift: one way in which bodies differ from their declared payload schema, however many
-of them do.
-"""
+"""Shapes of drift: each is one way in which bodies differ from their declared schema."""
 
 from __future__ import annotations
 
@@ -15,23 +13,25 @@ VALUE_MAX: Final = 64
 
 
 class DriftKind(StrEnum):
-    """In which way. A string on the wire: readers let unknown ones by."""
+    """Kind of difference. A string on the wire: readers ignore unknown ones."""
 
     NEW_FIELD = "NEW_FIELD"
     MISSING_FIELD = "MISSING_FIELD"
     CHANGED_TYPE = "CHANGED_TYPE"
     CHANGED_FORMAT = (
-        "CHANGED_FORMAT"  # the right type, but a text, length or range that was not declared
+        "CHANGED_FORMAT"  # the right type, but an undeclared pattern, length, range or order
     )
-    NEW_VALUE = "NEW_VALUE"  # of what was declared as one of a few
-    NEW_MESSAGE = "NEW_MESSAGE"  # a message as a whole that no schema is declared for
+    NEW_VALUE = "NEW_VALUE"  # outside a declared set of values
+    NEW_MESSAGE = "NEW_MESSAGE"  # a whole message without a declared schema
     UNREADABLE = "UNREADABLE"  # not JSON, not XML, not the declared Avro schema
     FALLBACK = "FALLBACK"  # the expected version could not read it and another one could
 
 
 class Shape(NamedTuple):
-    """`path` is in the format's own spelling: `$.a[*].b`, `/a/b/@c`, a column's name; `detail`
-    tells it from others.
+    """One way in which bodies differ from their schema.
+
+    `path` is in the format's own spelling: `$.a[*].b`, `/a/b/@c`, a column's name; `detail`
+    distinguishes shapes of one path.
     """
 
     what: DriftKind
@@ -44,17 +44,17 @@ _WEAKEST: Final = 3
 
 
 def distinct_shapes(shapes: Iterable[Shape]) -> list[Shape]:
-    """Each shape once, in order; of several complaints about one path the strongest.
+    """Return each shape once, in order; of several complaints about one path only the strongest.
 
-    What has another type breaks its format too, and is told by its type alone; of formats the first
-    one broken is told.
+    A value of another type breaks its format too, and is reported by its type alone. Of several
+    broken formats of one path the first is reported.
     """
     once = list(dict.fromkeys(shapes))
     strongest: dict[str, int] = {}
     for what, path, _ in once:
         if what in _STRENGTH:
             strongest[path] = min(_STRENGTH[what], strongest.get(path, _WEAKEST))
-    told, formats = [], set()
+    kept, formats = [], set()
     for shape in once:
         if _STRENGTH.get(shape.what, _WEAKEST) > strongest.get(shape.path, _WEAKEST):
             continue
@@ -62,18 +62,18 @@ def distinct_shapes(shapes: Iterable[Shape]) -> list[Shape]:
             if shape.path in formats:
                 continue
             formats.add(shape.path)
-        told.append(shape)
-    return told
+        kept.append(shape)
+    return kept
 
 
 def printable_excerpt(text: str, characters_max: int) -> str:
-    """A provider's text as it may stand in an event: short and printable, whatever it is."""
+    """Return a provider's text as it may stand in an event: short and printable."""
     cut = text if len(text) <= characters_max else text[: characters_max - 1] + "…"
     return cut if cut.isprintable() else ascii(cut)[1:-1][:characters_max]
 
 
 def schema_distance(shapes: Iterable[Shape]) -> int:
-    """How far a body is from a schema, to find the one that it was meant for."""
+    """Return how far a body is from a schema, to find the one that it was meant for."""
     return sum(
         100 if shape.what in {DriftKind.NEW_MESSAGE, DriftKind.UNREADABLE} else 1
         for shape in shapes

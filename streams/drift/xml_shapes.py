@@ -1,4 +1,4 @@
-"""XML bodies against an XSD, as shapes.
+"""Comparison of XML bodies with an XSD.
 
 Paths name elements without namespaces and positions: `/a/b/@c`.
 """
@@ -26,39 +26,39 @@ from streams.drift.xsd_model import ElementDeclaration, XsdModel
 from streams.providers.xml_body import make_parser
 
 ERRORS_MAX: Final = 200
-"""Of one document so many complaints are looked at: to find the place of one costs a walk through
-its siblings.
-"""
+"""Evaluated complaints of one document: to locate one costs a walk through its siblings."""
 
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
 _ATTRIBUTE: Final = re.compile(r"^Element '[^']*', attribute '(?:\{[^}]*\})?([^']+)'")
 _VALUE_ERRORS: Final = frozenset(
     {"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"}
-)  # not of a set; not the fixed one
+)  # not in the set; not the fixed one
 _TYPE_NAME_MAX: Final = 200
-"""Characters at the end of a complaint in which its type's name stands; before it the body is
-quoted, all of it.
-"""
+"""Characters at the end of a complaint that are searched for its type's name; before them stands
+the whole body."""
 _TYPE_NAME: Final = re.compile(r"type '(?:\{[^}]*\})?([^']+)'\.?$")
 _ORDER: Final = "SCHEMAV_ELEMENT_CONTENT"
 _ABSENT: Final = frozenset(
     {"SCHEMAV_CVC_COMPLEX_TYPE_4"}
-)  # a required attribute; the model has found it
+)  # a required attribute; the model reports it
 
 
 class XmlShapes:
-    """One XSD, ready to be held against bodies."""
+    """One XSD, prepared to be compared with bodies."""
 
     def __init__(self, xsd: bytes) -> None:
-        """Raises lxml's XMLSyntaxError or XMLSchemaParseError for what is no XSD."""
+        """Prepare an XSD.
+
+        Raises lxml's XMLSyntaxError or XMLSchemaParseError for what is not an XSD.
+        """
         root = etree.fromstring(xsd, make_parser())
         self._schema = etree.XMLSchema(root)
         self._model = XsdModel(root)
 
     def compare(self, root: etree._Element) -> list[Shape]:
-        """The shapes of one document.
+        """Return the shapes of one document.
 
-        What is new is taken out of the tree, so that the rest can be validated.
+        New elements and attributes are removed from the tree, so that the rest can be validated.
         """
         name = etree.QName(root)
         declared = self._model.root(name.localname)

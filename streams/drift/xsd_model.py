@@ -1,10 +1,9 @@
-"""What an XSD declares, as far as drift asks: which attributes and children an element may and must
-have.
+"""Declarations of an XSD: the attributes and children an element may and must have.
 
-libxml2 validates, but tells nothing of what `xs:any` lets in, and after a child that it does not
-expect it looks at no further one. So new and missing ones are found with this. It reads the part of
-XSD that payload schemas use: sequence, all, choice, any, named and inline types, extensions,
-attribute groups; not substitution groups or imports.
+libxml2 validates, but does not report what `xs:any` lets in, and after an unexpected child it
+checks no further one. So new and missing ones are found with this model. It reads the subset of XSD
+that payload schemas use: sequence, all, choice, any, named and inline types, extensions, attribute
+groups; not substitution groups or imports.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ _CONTENTS: Final = frozenset({"simpleContent", "complexContent", "extension", "r
 
 @dataclass
 class ElementDeclaration:
-    """An element's declaration.
+    """Declaration of an element.
 
-    `is_open`: other children are let by; `attributes_open`: other attributes are.
+    `is_open`: undeclared children are allowed; `attributes_open`: undeclared attributes are.
     """
 
     is_simple: bool = False
@@ -35,12 +34,12 @@ class ElementDeclaration:
 
     @property
     def is_opaque(self) -> bool:
-        """Whether anything may be inside, and nothing is declared of it."""
+        """Whether anything may be inside, and nothing is declared about it."""
         return self.is_open and not self.children
 
     @property
     def attributes_opaque(self) -> bool:
-        """The same of its attributes."""
+        """Whether any attribute may be there, and none is declared."""
         return self.attributes_open and not self.attributes
 
 
@@ -51,31 +50,32 @@ class XsdModel:
         """Take a parsed file."""
         self.namespace = root.get("targetNamespace")
         self._named: dict[tuple[str, str], etree._Element] = {}
-        for part in root.iterchildren(f"{_XS}*"):
-            name = part.get("name")
+        for element in root.iterchildren(f"{_XS}*"):
+            name = element.get("name")
             if name is not None:
-                self._named[_local(part), name] = part
+                self._named[_local(element), name] = element
         self._nodes: dict[etree._Element, ElementDeclaration] = {}
 
     def root(self, local: str) -> ElementDeclaration | None:
-        """The declaration of a document's root of this name."""
+        """Return the declaration of a document's root of this name, or None."""
         declared = self._named.get(("element", local))
         return None if declared is None else self.node(declared)
 
     def node(self, declared: etree._Element) -> ElementDeclaration:
-        """What an `xs:element` declares; made when it is first asked for, so that types may contain
-        themselves.
+        """Return the declaration made by an `xs:element`.
+
+        It is built on first use, so that types may contain themselves.
         """
         if declared not in self._nodes:
             reference = declared.get("ref")
             if reference is not None:
-                declared = self._named["element", _unprefixed(reference)]
-            self._nodes[declared] = self._made(declared)
+                declared = self._named["element", _strip_prefix(reference)]
+            self._nodes[declared] = self._build(declared)
         return self._nodes[declared]
 
-    def _made(self, declared: etree._Element) -> ElementDeclaration:
+    def _build(self, declared: etree._Element) -> ElementDeclaration:
         inline = declared.find(f"{_XS}complexType")
-        named = self._named.get(("complexType", _unprefixed(declared.get("type") or "")))
+        named = self._named.get(("complexType", _strip_prefix(declared.get("type") or "")))
         found = inline if inline is not None else named
         if found is None:
             return ElementDeclaration(is_simple=True)
@@ -84,11 +84,11 @@ class XsdModel:
         node.is_simple = found.find(f"{_XS}simpleContent") is not None
         return node
 
-    def _gather(self, part: etree._Element, node: ElementDeclaration, *, needed: bool) -> None:
-        for inner in part.iterchildren(f"{_XS}*"):
+    def _gather(self, element: etree._Element, node: ElementDeclaration, *, needed: bool) -> None:
+        for inner in element.iterchildren(f"{_XS}*"):
             kind = _local(inner)
             if kind == "element":
-                name = _unprefixed(inner.get("name") or inner.get("ref") or "")
+                name = _strip_prefix(inner.get("name") or inner.get("ref") or "")
                 node.children[name] = inner
                 if needed and inner.get("minOccurs") != "0":
                     node.required.add(name)
@@ -99,7 +99,7 @@ class XsdModel:
                 node.attributes_open |= kind == "anyAttribute"
             elif kind == "attributeGroup":
                 self._gather(
-                    self._named["attributeGroup", _unprefixed(inner.get("ref") or "")],
+                    self._named["attributeGroup", _strip_prefix(inner.get("ref") or "")],
                     node,
                     needed=needed,
                 )
@@ -110,7 +110,7 @@ class XsdModel:
                     needed=needed and kind != "choice" and inner.get("minOccurs") != "0",
                 )
             elif kind in _CONTENTS:
-                base = self._named.get(("complexType", _unprefixed(inner.get("base") or "")))
+                base = self._named.get(("complexType", _strip_prefix(inner.get("base") or "")))
                 if base is not None:
                     self._gather(base, node, needed=needed)
                 self._gather(inner, node, needed=needed)
@@ -120,5 +120,5 @@ def _local(element: etree._Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _unprefixed(name: str) -> str:
+def _strip_prefix(name: str) -> str:
     return name.rpartition(":")[2]

@@ -17,8 +17,8 @@ from pitboss.cli.main import cli
 from pitboss.ops import operator_events
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, WorkerSettings, worker_environment
-from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.events import FraudAlert
 from schemas.topics import ALERTS, DAY_MS, TRANSACTIONS

@@ -1,4 +1,4 @@
-"""A made-up next version: old records under new code and new records under old code, held against fastavro."""
+"""A made-up next version: old records under new code and new records under old code, compared with fastavro."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from schemas import codec, compatibility
 from schemas.compiler.avro_types import parse
 from schemas.compiler.binding import bind
 from schemas.compiler.decode import DecoderSpec, compile_decoder
-from schemas.compiler.resolution import ReadRecord, resolve
 from schemas.errors import Rejected
 from schemas.events import Attempt, PlayerEvent
 from schemas.registry import Registry, Schema, UnknownSchema, load, released_registry
@@ -131,11 +130,10 @@ def test_new_code_reads_what_it_writes(event):
 def test_new_records_are_read_by_old_code(event):
     """As a release does that knows the next version and still works with the class of this one."""
     reader = parse(PLAYER_EVENT.json)
-    plan = resolve(parse(NEXT.json), reader)
-    assert isinstance(plan, ReadRecord)
     frame = codec.frame_of(NEXT.id)
     decode = compile_decoder(
-        DecoderSpec(NEXT.name, frame, plan, bind(reader, PlayerEvent)), of_no_writer
+        DecoderSpec(NEXT.name, frame, parse(NEXT.json), reader, bind(reader, PlayerEvent)),
+        of_no_writer,
     )
     data = encode_next(event)
     assert decode(data) == msgspec.convert(resolved(data, PARSED_NEXT, PARSED), PlayerEvent)
@@ -215,7 +213,7 @@ def test_code_that_does_not_know_a_version_says_so():
         codec.decoder(PlayerEvent)(data)
 
 
-# --- player-event: version 1 and its successor, which tells what of the player a verdict is about ------------------
+# --- player-event: version 1 and its successor, which names the aspect of the player that a verdict is about ------------------
 
 V1, V2 = released_registry().get("player-event", 1), released_registry().get("player-event", 2)
 
@@ -254,10 +252,10 @@ def as_v1(event: PlayerEvent) -> PlayerEventV1:
 def test_a_reader_of_version_1_reads_version_2(event):
     data = encode(event)
     assert codec.writer_schema(data) == V2
-    plan = resolve(parse(V2.json), reader := parse(V1.json))
-    assert isinstance(plan, ReadRecord)
+    writer, reader = parse(V2.json), parse(V1.json)
     decode = compile_decoder(
-        DecoderSpec(V2.name, codec.frame_of(V2.id), plan, bind(reader, PlayerEventV1)), of_no_writer
+        DecoderSpec(V2.name, codec.frame_of(V2.id), writer, reader, bind(reader, PlayerEventV1)),
+        of_no_writer,
     )
     assert decode(data) == as_v1(event)
     by_reference = resolved(data, fastavro.parse_schema(V2.json), fastavro.parse_schema(V1.json))
@@ -375,5 +373,5 @@ def test_an_incompatible_version_is_reported_with_its_field(tmp_path: Path):
     assert found[0].startswith("wallet-balance/v2: WalletBalance has the fields")
     assert found[1] == (
         "wallet-balance/v2: cannot read wallet-balance/v1: the record: the writer has no limit_minor, "
-        "the reader no default for it"
+        "and the reader no default for it"
     )

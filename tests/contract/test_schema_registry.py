@@ -1,7 +1,7 @@
 """Our schemas as a Confluent-compatible registry has them: read by Confluent's own client, imported into a stand-in.
 
-The stand-in keeps Confluent's rules for IMPORT mode as its API reference tells them. It is not Confluent's registry,
-of which none was at hand: what `register` does with a real one has not been tried.
+The stand-in keeps Confluent's rules for IMPORT mode as its API reference has them. It is not Confluent's registry:
+`register` has not been tested with a real one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 import pitboss.cli.schemas
 from pitboss.cli.main import cli
 from pitboss.schema_registry.server import create_server, serve
-from pitboss.schema_registry.subjects import subject_versions
-from pitboss.schema_registry.view import RegistryView
+from pitboss.schema_registry.view import RegistryView, subject_versions
 from schemas import codec
 from schemas.compatibility import checksum
 from schemas.errors import UsageError
@@ -178,9 +177,9 @@ def test_every_schema_stands_under_its_id_and_its_subject(url, schema):
     ],
 )
 def test_errors_are_those_of_the_api(url, method, path, body, status, code):
-    answered, said, _ = ask(url, path, method, body)
+    answered, body_read, _ = ask(url, path, method, body)
     assert answered == status
-    assert (said.get("error_code") if isinstance(said, dict) else None) == code
+    assert (body_read.get("error_code") if isinstance(body_read, dict) else None) == code
 
 
 def test_the_small_answers(url):
@@ -204,13 +203,13 @@ def test_topics_of_a_namespace_are_subjects_of_that_namespace():
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_it_serves_nobody_but_this_machine(host):
+def test_it_serves_only_this_machine(host):
     result = CliRunner().invoke(cli, ["schemas", "serve", "--host", host])
     assert result.exit_code == 2
     assert "loopback" in result.stderr
 
 
-def test_a_port_that_is_taken_is_said(url):
+def test_a_port_that_is_taken_is_named(url):
     async def again() -> None:
         async with serve(
             create_server(RegistryView(SUBJECTS)), "127.0.0.1", int(url.rpartition(":")[2])
@@ -291,17 +290,17 @@ class StandIn:
         return web.json_response({})
 
     async def _import(self, request: web.Request) -> web.Response:
-        subject, said = request.match_info["subject"], await request.json()
+        subject, body = request.match_info["subject"], await request.json()
         if self.modes.get(subject) != "IMPORT":
             message = f"Subject {subject} is not in import mode"
             return web.json_response({"error_code": 42205, "message": message}, status=422)
-        known = self.texts.get(said["id"])
-        if known is not None and json.loads(known) != json.loads(said["schema"]):
-            message = f"Overwrite new schema with id {said['id']} is not permitted."
+        known = self.texts.get(body["id"])
+        if known is not None and json.loads(known) != json.loads(body["schema"]):
+            message = f"Overwrite new schema with id {body['id']} is not permitted."
             return web.json_response({"error_code": 42207, "message": message}, status=422)
         self.writes += 1
-        self.put(subject, said["version"], said["id"], said["schema"])
-        return web.json_response({"id": said["id"]})
+        self.put(subject, body["version"], body["id"], body["schema"])
+        return web.json_response({"id": body["id"]})
 
 
 @pytest.fixture
@@ -438,11 +437,11 @@ def test_a_breaking_change_is_shown_with_the_path_of_the_field(tmp_path):
     assert "source.partition: type was int, is long" in lines
     assert any(line.startswith("BACKWARD: source.segment: ") for line in lines)
     assert any(line.startswith("FORWARD: source.partition: ") for line in lines)
-    told = json.loads(
+    result = json.loads(
         pitboss_schemas("diff", "wallet-balance/v1", changed(tmp_path, nested), "--json").stdout
     )
-    assert {one["path"] for one in told["differences"]} == {"source.segment", "source.partition"}
-    assert {(one["breaks"], one["path"]) for one in told["broken"]} == {
+    assert {one["path"] for one in result["differences"]} == {"source.segment", "source.partition"}
+    assert {(one["breaks"], one["path"]) for one in result["broken"]} == {
         ("BACKWARD", "source.segment"),
         ("FORWARD", "source.partition"),
     }
@@ -473,7 +472,7 @@ def test_check_knows_backward_and_full(monkeypatch, tmp_path):
     )
     new = Schema("wallet-balance", 2, old.id + 1, wider)
     both = Registry({**{schema.id: schema for schema in released_registry()}, new.id: new})
-    monkeypatch.setattr(pitboss.cli.schemas, "released", lambda: both)
+    monkeypatch.setattr(pitboss.cli.schemas, "released_registry", lambda: both)
     monkeypatch.setattr(
         pitboss.cli.schemas,
         "released_checksums",

@@ -1,4 +1,4 @@
-"""What others rely on: ids, released files, golden bytes, and that every class is what its schema says."""
+"""The released contract: ids, files, golden bytes, and classes that equal their schemas."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def test_golden_bytes_are_those_of_the_reference(schema, example):
     event = msgspec.json.decode(json.dumps(example["event"]), type=record)
     value = bytes.fromhex(example["value_hex"])
     parsed = fastavro.parse_schema(schema.json)
-    said = msgspec.to_builtins(event, builtin_types=(bytes,))
+    values = msgspec.to_builtins(event, builtin_types=(bytes,))
     body = BytesIO()
     fastavro.schemaless_writer(
-        body, parsed, {field["name"]: said[field["name"]] for field in schema.json["fields"]}
+        body, parsed, {field["name"]: values[field["name"]] for field in schema.json["fields"]}
     )
     assert value == b"\0" + schema.id.to_bytes(4, "big") + body.getvalue()
     assert (
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_version_is_refused(avro, name):
 def test_an_edit_of_a_released_file_is_noticed_but_not_one_of_its_words(avro):
     file = avro / "wallet-balance" / "v1.avsc"
     schema = json.loads(file.read_text())
-    schema["doc"] = "Said better."
+    schema["doc"] = "A better description."
     file.write_text(json.dumps(schema))
     assert problems(load(avro), released_checksums()) == []
     schema["fields"][2]["type"] = "long"
@@ -197,9 +197,9 @@ def test_a_version_without_a_checksum_is_noticed(avro):
         ({"type": {"type": "long", "logicalType": "timestamp-millis"}}, "outside the part of Avro"),
         ({"type": "Money"}, "outside the part of Avro"),
         ({"aliases": ["amount"]}, "aliases is not used"),
-        ({"default": "zero"}, "no default for its type"),
-        ({"default": True}, "no default for its type"),
-        ({"type": ["null", "long"], "default": 0}, "no default for its type"),
+        ({"default": "zero"}, "not a default of its type"),
+        ({"default": True}, "not a default of its type"),
+        ({"type": ["null", "long"], "default": 0}, "not a default of its type"),
     ],
 )
 def test_what_our_contracts_do_not_use_is_refused(change, message):

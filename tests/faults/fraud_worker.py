@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 
-from fraud_agents.app import FraudSettings, create_app
+from fraud_agents.handler import create_app
+from fraud_agents.settings import FraudSettings
 from runtime.kafka.process import run_worker
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
     assert by_id(await read_alerts(log)) == {expected.alert_id: expected}
     assert expected.observed == 500
 
-    # And a real worker that runs through the same log uninterrupted says the very same.
+    # And a real worker that runs through the same log uninterrupted raises the very same alerts.
     with psycopg.connect(log.database_url) as connection:
         connection.execute("DELETE FROM fraud.snapshot")
     before = len(await read_alerts(log))
@@ -126,13 +126,13 @@ async def test_killed_in_the_middle_of_a_burst(log, worker, tmp_path):
 
 async def test_killed_over_and_over_while_catching_up(log, tmp_path):
     """A long log with bursts everywhere, six kills at arbitrary points of it, snapshots after every batch."""
-    chance = random.Random(SEED)
-    events = [bet(f"quiet-{chance.randrange(300)}", T0 + n * 10, f"q{n}") for n in range(40_000)]
+    rng = random.Random(SEED)
+    events = [bet(f"quiet-{rng.randrange(300)}", T0 + n * 10, f"q{n}") for n in range(40_000)]
     for n in range(24):
         # Up to 600 a burst, so some reach the threshold and some do not; stragglers and copies among them.
-        own = burst(f"fast-{n}", T0 + chance.randrange(330_000), chance.choice([480, 560, 600]))
-        events += own + chance.sample(own, 20)
-    events.sort(key=lambda event: (event.occurred_at + chance.randrange(20_000), event.event_id))
+        own = burst(f"fast-{n}", T0 + rng.randrange(330_000), rng.choice([480, 560, 600]))
+        events += own + rng.sample(own, 20)
+    events.sort(key=lambda event: (event.occurred_at + rng.randrange(20_000), event.event_id))
     await append(log, events)
     expected = by_id(await straight(log))
     assert 4 <= len(expected) < 24
@@ -148,7 +148,7 @@ async def test_killed_over_and_over_while_catching_up(log, tmp_path):
             ).fetchall()
             return int(offsets)
 
-        for share in sorted(chance.uniform(0.02, 0.8) for _ in range(6)):
+        for share in sorted(rng.uniform(0.02, 0.8) for _ in range(6)):
             with running(saving_worker(log), output) as process:
                 deadline = time.monotonic() + 60
                 while saved() < share * total:

@@ -71,7 +71,7 @@ def test_an_auditor_finds_the_row_that_was_changed(run, runtime, tmp_path):
         )
         owner.execute("DELETE FROM seal WHERE part = 1")
     assert "is gone" in run("verify", *public, "--json", code=1)["faults"][0]["what"]
-    assert run("verify", "--json")["holds"]  # without the key nobody says what there was
+    assert run("verify", "--json")["holds"]  # without the key nothing proves what there was
 
 
 def test_checkpoints_of_another_key_and_lost_ones_are_reported(run, tmp_path, runtime):

@@ -37,7 +37,7 @@ EVENTS = (
     rollback("r", "b"),
     deposit("nobody's", 70, player=None),
     house("player.blocked", "x", leg("PLAYER_STATE", None, None), player="p-2"),
-    # A brand may be called anything: its account is no player's purse.
+    # A brand may be called anything: its account is not a player's.
     msgspec.structs.replace(
         house("bonus.granted", "g2", leg("BONUS_GRANT", 5), player="p-2"), brand="acme:bonus"
     ),
@@ -211,25 +211,27 @@ async def test_the_last_item_of_a_batch_is_missed_and_a_letter_speaks_for_its_ow
     first = EVENTS[1].attempt
     source = Position(first.topic, first.partition, first.offset)
     letter = DeadLetter(source, 2, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
-    topics.items[source] = 3
+    topics.item_counts[source] = 3
     topics.attempts.add(msgspec.structs.replace(first, record_index=1))
     assert "has items [0, 1] of 3" in check_offsets(topics, tables).detail
-    assert check_offsets(replace(topics, dead=[*topics.dead_letters, letter]), tables).holds
+    assert check_offsets(replace(topics, dead_letters=[*topics.dead_letters, letter]), tables).holds
     topics.attempts -= {first, msgspec.structs.replace(first, record_index=1)}
     of_first = msgspec.structs.replace(letter, record_index=0)
     assert (
         "has items [0] of 3"
-        in check_offsets(replace(topics, dead=[*topics.dead_letters, of_first]), tables).detail
+        in check_offsets(
+            replace(topics, dead_letters=[*topics.dead_letters, of_first]), tables
+        ).detail
     )
 
 
 async def test_a_letter_of_the_whole_record_speaks_for_what_has_nothing_of_its_own(story):
-    """Of many rejected items one letter tells, the first of each code has its own, and good ones were booked."""
+    """Of many rejected items one letter reports, the first of each code has its own, and good ones were booked."""
     _, topics, tables = story
     first = EVENTS[1].attempt
     source = Position(first.topic, first.partition, first.offset)
     letter = DeadLetter(source, None, None, None, [], 0, "MALFORMED", "", "normalise", "0", None)
-    topics.items[source] = 40
+    topics.item_counts[source] = 40
     topics.dead_letters += [letter, msgspec.structs.replace(letter, record_index=7)]
     assert check_offsets(topics, tables).holds
 
@@ -267,9 +269,9 @@ async def test_what_is_told_of_another_event_or_player_is_noticed(story):
 
 
 async def test_an_older_balance_that_came_last_is_noticed(story):
-    """Compaction keeps the last record of a key, whatever its version: whoever begins to read then is told wrong."""
+    """Compaction keeps the last record of a key, whatever its version: a reader that begins then gets a wrong balance."""
     _, topics, tables = story
-    topics.published_at["p-1:EUR"].append((1, 0))
+    topics.balance_history["p-1:EUR"].append((1, 0))
     assert "the last record says version 1, an earlier one 4" in check_topics(topics, tables).detail
 
 

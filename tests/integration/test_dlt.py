@@ -23,11 +23,11 @@ from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime, worker_environment
 from replay.audit.checks import check_offsets
 from replay.audit.evidence import read_all_topics, read_tables
-from replay.topics import read_topics
 from runtime.dead_letters.actions import ActionStore
 from runtime.dead_letters.key_holds import ParkLimits
 from runtime.dead_letters.park_store import ParkStore
 from runtime.dead_letters.sink import KafkaDeadLetterSink
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import RejectCode, Unavailable
 from schemas.events import WalletOutcome, WalletTransaction

@@ -18,12 +18,13 @@ from lab.conformance.examples.fill import Example, Fill
 from pitboss.cli.main import cli
 from pitboss.ops.provision import provision
 from pitboss.settings import Runtime, worker_environment
-from replay.topics import read_topics
 from runtime.kafka.app import PitbossApp
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.events import SchemaDrift, WalletTransaction
 from schemas.topics import DRIFT, TRANSACTIONS, raw_topic
-from streams.drift.handler import DriftSettings, create_worker
+from streams.drift.handler import create_worker
+from streams.drift.settings import DriftSettings
 from streams.normalise import handler as normalise
 from streams.normalise.settings import NormaliseSettings
 from streams.providers.registry import DIALECTS
@@ -50,15 +51,15 @@ def bets() -> list[Example]:
 
 
 def reviews() -> list[Example]:
-    """A value that is none of the declared ones: these the dialect must refuse."""
+    """A value outside the declared set, which the dialect must refuse."""
     made = adapter_of(DIALECTS["sumsub"]).make_examples(Fill(1))
     reviewed = next(one for one in made if one.name.startswith("applicantReviewed"))
     return [changed(reviewed, reviewResult={"reviewAnswer": "YELLOW"})] * COPIES
 
 
 def changed(made: Example, **change: Any) -> Example:
-    said = json.loads(made.value) | change
-    value = json.dumps({name: value for name, value in said.items() if value is not ...}).encode()
+    body = json.loads(made.value) | change
+    value = json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
     return replace(made, value=value)
 
 
@@ -75,7 +76,7 @@ async def append(runtime: Runtime, provider: str, sent: list[Example]) -> None:
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - plain counters have nothing to wait on
             await asyncio.sleep(0.05)
     assert condition(), what
 
@@ -98,7 +99,7 @@ async def normalised(runtime: Runtime, count: int) -> None:
 
 
 async def watched(runtime: Runtime, count: int, rate: float) -> int:
-    """Let a new drift worker look at that many records, and return how many shapes it told."""
+    """Let a new drift worker check that many records, and return how many shapes it published."""
     worker = create_worker(DriftSettings(runtime.bootstrap_servers, runtime.namespace, {}, rate))
     async with working(worker.app):
         await until(lambda: worker.stats.seen >= count, "watched")
@@ -119,14 +120,14 @@ async def story(runtime: Runtime) -> tuple[list[SchemaDrift], list[WalletTransac
         await append(runtime, provider, examples)
     count = len(sent[0]) + len(sent[1])
     await normalised(runtime, count)
-    told = [await watched(runtime, count + COPIES, 1.0)]
-    # The same again, under other offsets, for a worker that has to learn what was told.
+    published = [await watched(runtime, count + COPIES, 1.0)]
+    # The same again, under other offsets, for a worker that has to learn the published shapes.
     await append(runtime, "hub88", sent[0])
-    told.append(await watched(runtime, len(sent[0]), 1.0))
+    published.append(await watched(runtime, len(sent[0]), 1.0))
     return (
         await read(runtime, DRIFT, SchemaDrift),
         await read(runtime, TRANSACTIONS, WalletTransaction),
-        told,
+        published,
     )
 
 
@@ -142,14 +143,14 @@ def pitboss(runtime: Runtime, monkeypatch):
 
 def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitboss, tmp_path):
     provision(runtime, partitions=1)
-    drift, events, told = asyncio.run(story(runtime))
+    drift, events, published = asyncio.run(story(runtime))
     assert sorted((one.provider, one.event, one.what, one.path, one.detail) for one in drift) == [
         ("hub88", "bet", "CHANGED_TYPE", "$.meta", "string instead of object or null"),
         ("hub88", "bet", "MISSING_FIELD", "$.round", ""),
         ("hub88", "bet", "NEW_FIELD", "$.bonus_round", ""),
         ("sumsub", "webhook", "NEW_VALUE", "$.reviewResult.reviewAnswer", "YELLOW"),
     ]
-    assert told == [4, 0]
+    assert published == [4, 0]
     assert {one.provider: one.rejected for one in drift} == {"hub88": None, "sumsub": "BAD_FIELD"}
     assert len(events) == len(bets()), "unknown fields never reject"
     [bonus] = [one for one in drift if one.what == "NEW_FIELD"]
@@ -167,12 +168,12 @@ def test_one_event_a_shape_and_every_event_of_the_money(runtime: Runtime, pitbos
     log = pitboss("log", "--since", "1d", "--out", str(tmp_path))
     assert log.exit_code == 0, log.stderr
     [text] = [file.read_text() for file in tmp_path.glob("*.md")]
-    [said] = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    [log] = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
     assert "`$.bonus_round`" in text
-    assert {one["drift_id"] for one in said["drift"]} == {one.drift_id for one in drift}
-    assert said["rejected"] == [
+    assert {one["drift_id"] for one in log["drift"]} == {one.drift_id for one in drift}
+    assert log["rejected"] == [
         {"provider": "sumsub", "code": "BAD_FIELD", "records": COPIES, "open": COPIES}
     ]
     assert "| sumsub | BAD_FIELD | 3 | 3 |" in text
-    assert said["unknown"] == []
-    assert all(line["events"] == 0 for line in said["versions"]), "no ledger has booked them"
+    assert log["unknown"] == []
+    assert all(line["events"] == 0 for line in log["versions"]), "no ledger has booked them"

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from fraud_agents import migrate as migration
+from fraud_agents import snapshots as migration
 from fraud_agents.rules import D01_BET_VELOCITY, DEFAULT_RULES, rule_set_name
 from fraud_agents.snapshots import SnapshotStore
 from runtime.kafka.intake.intake import Intake
@@ -72,7 +72,7 @@ async def test_bursts_on_the_log_become_alerts_on_their_topic(log):
     assert source == OffsetRange(TRANSACTIONS, partition_of("fast"), own[0].offset, own[499].offset)
 
 
-async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_watched(log):
+async def test_an_unreadable_record_is_a_dead_letter_and_the_next_ones_are_watched(log):
     fast = burst("fast", T0, 500)
     await append(log, fast[:250])
     await append_bytes(log, [("fast", b"no avro"), ("fast", None)])
@@ -80,11 +80,11 @@ async def test_a_record_that_nobody_can_read_is_buried_and_the_next_ones_are_wat
     async with running_agent(settings_of(log)):
         await fraud_log.wait_until_processed(log)
     assert [alert.observed for alert in await read_alerts(log)] == [500]
-    buried = [
+    letters = [
         codec.decoder(DeadLetter)(r.value)
         for r in await fraud_log.read_all(log, TRANSACTIONS + ".dlt")
     ]
-    assert [(letter.code, letter.value, letter.stage) for letter in buried] == [
+    assert [(letter.code, letter.value, letter.stage) for letter in letters] == [
         ("BAD_CONTRACT", b"no avro", "fraud"),
         ("BAD_CONTRACT", None, "fraud"),
     ]
@@ -200,7 +200,7 @@ async def test_alerts_go_out_while_the_database_is_away_until_too_much_is_unsave
                     "UNAVAILABLE" in (status.waiting or "") for status in intake.status().values()
                 )
 
-            await fraud_log.wait_until(waits, "a partition that says what it waits for")
+            await fraud_log.wait_until(waits, "a partition that reports what it waits for")
             assert app.crash_reason is None
         finally:
             admit(True)
@@ -223,7 +223,7 @@ async def stores(runtime):
 async def test_who_has_lost_a_partition_can_write_no_snapshot(stores):
     old, new = stores
     [first] = await old.claim([7], "rules")
-    assert (first.part, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
+    assert (first.partition, first.epoch, first.next_offset, first.state) == (7, 1, 0, None)
     await old.save(7, first.epoch, 10, "rules", b"ten")
     [second] = await new.claim([7], "rules")
     assert (second.epoch, second.next_offset, second.rule_set, second.state) == (

@@ -16,7 +16,7 @@ from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import runtime_of
 from replay.audit.checks import check_tables
 from replay.audit.evidence import read_tables
-from replay.audit.ledger import replay_ledger
+from replay.audit.rerun import replay_ledger
 from schemas.errors import Unavailable
 from schemas.policies import LedgerPolicy
 from schemas.topics import TRANSACTIONS

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fraud_agents import migrate as fraud
+from fraud_agents import snapshots as fraud
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.store import migrate as ledger
 from ledger_sink.store.database import LedgerDatabase

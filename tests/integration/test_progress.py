@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ledger_sink.resolve.progress import KafkaPipelineProgress
 from pitboss.ops.topic_admin import create_topics
-from replay.topics import read_topics
+from runtime.kafka.topic_reader import read_topics
 from schemas.errors import UsageError
 from schemas.topics import TRANSACTIONS, dead_letter_topic, raw_topic
 

@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 
-from fraud_agents.migrate import migrate as migrate_fraud
 from fraud_agents.snapshots import SnapshotStore
+from fraud_agents.snapshots import migrate as migrate_fraud
 from ledger_sink.booking.positions import check_installation, claim_positions
 from ledger_sink.store.database import LedgerDatabase
 from ledger_sink.store.groups import Slice

@@ -98,13 +98,13 @@ async def the_balance_of_a_wallet_that_is_none(look):
 async def a_second_outcome_that_differs(look):
     other = outcome(look, "b", outcome="REFUSED_FUNDS")
     place = await look.put(OUTCOMES, "p-1", other)
-    return f"{place}: {other.attempt} was told POSTED and REFUSED_FUNDS"
+    return f"{place}: {other.attempt} was answered POSTED and REFUSED_FUNDS"
 
 
 async def a_second_outcome_with_another_message(look):
     other = outcome(look, "b", message="something else")
     place = await look.put(OUTCOMES, "p-1", other)
-    return f"{place}: {other.attempt} was told POSTED and POSTED"
+    return f"{place}: {other.attempt} was answered POSTED and POSTED"
 
 
 async def an_outcome_under_another_players_key(look):
@@ -119,13 +119,13 @@ async def an_outcome_of_a_player_under_its_transaction(look):
     return f"{place}: the outcome of {same.attempt} stands under the key b'b'"
 
 
-async def an_outcome_of_nobodys_under_another_key(look):
+async def an_outcome_without_player_under_another_key(look):
     same = outcome(look, "nobody's")
     place = await look.put(OUTCOMES, "None", same)
     return f"{place}: the outcome of {same.attempt} stands under the key b'None'"
 
 
-async def an_outcome_of_an_attempt_that_nobody_made(look):
+async def an_outcome_of_an_attempt_that_does_not_exist(look):
     made_up = outcome(look, "b", attempt=look.settled.attempt("hub88", 99))
     await look.put(OUTCOMES, "p-1", made_up)
     return f"event {made_up.event_id} of {made_up.attempt}: the topic says"
@@ -145,8 +145,8 @@ async def an_outcome_of_an_attempt_that_nobody_made(look):
         a_second_outcome_with_another_message,
         an_outcome_under_another_players_key,
         an_outcome_of_a_player_under_its_transaction,
-        an_outcome_of_nobodys_under_another_key,
-        an_outcome_of_an_attempt_that_nobody_made,
+        an_outcome_without_player_under_another_key,
+        an_outcome_of_an_attempt_that_does_not_exist,
     ],
 )
 async def test_a_bad_balance_or_outcome_takes_the_tick_away(look, spoil):
@@ -172,22 +172,22 @@ def attempt_at(place: str, index: int) -> Attempt:
     return Attempt(source.topic, source.partition, source.offset, index)
 
 
-async def a_raw_record_that_nobody_read(look):
+async def a_raw_record_that_was_not_read(look):
     place = await look.put(RAW["hub88"], "k", b"{}")
     return f"{place} is neither normalised nor a dead letter"
 
 
-async def an_event_that_nobody_booked(look):
+async def an_event_that_was_not_booked(look):
     place = await look.put(TRANSACTIONS, "p-1", log_events(look.settled)[0])
     return f"{place} has no entry"
 
 
-async def a_record_of_the_log_that_nobody_can_read(look):
+async def an_unreadable_record_of_the_log(look):
     place = await look.put(TRANSACTIONS, "p-1", UNREADABLE)
     return f"{place} has no entry"
 
 
-async def an_event_without_player_that_nobody_parked(look):
+async def an_event_without_player_that_was_not_parked(look):
     place = await look.put(UNRESOLVED, "waits", waiting_event(look.settled))
     return f"{place} is not parked"
 
@@ -234,10 +234,10 @@ async def a_batch_of_which_one_item_has_a_letter_and_nothing_else(look):
 @pytest.mark.parametrize(
     "spoil",
     [
-        a_raw_record_that_nobody_read,
-        an_event_that_nobody_booked,
-        a_record_of_the_log_that_nobody_can_read,
-        an_event_without_player_that_nobody_parked,
+        a_raw_record_that_was_not_read,
+        an_event_that_was_not_booked,
+        an_unreadable_record_of_the_log,
+        an_event_without_player_that_was_not_parked,
         an_unreadable_event_without_player,
         a_parked_event_that_never_came_into_the_log,
         a_player_event_whose_neighbour_is_gone,
@@ -286,12 +286,12 @@ async def test_what_has_its_dead_letter_is_accounted_for_on_every_topic(look):
     "topic",
     [BALANCES, OUTCOMES, PLAYER_EVENTS, SETTLEMENTS, ALERTS, dead_letter_topic(RAW["hub88"])],
 )
-async def test_a_record_that_nobody_can_read_is_named(look, topic, value):
-    # Our own workers alone write to these topics; none of them would bury what nobody can read there.
+async def test_an_unreadable_record_is_named(look, topic, value):
+    # Our own workers alone write to these topics; none of them makes a dead letter of an unreadable record there.
     place = await look.put(topic, "p-1:EUR", value)
     assert look.wrong().keys() == {"topic_equals_database"}
     assert look.wrong()["topic_equals_database"].startswith(
-        f"{place}: nobody can read it: BAD_CONTRACT"
+        f"{place}: the record cannot be read: BAD_CONTRACT"
     )
 
 
@@ -305,7 +305,7 @@ async def test_an_outcome_in_other_decimals_than_its_wallets_is_noticed(look):
 
 
 async def test_a_version_that_repeats_with_other_content_is_noticed(look):
-    # Compaction leaves the second, so whoever begins to read later is told another balance than the ledger's.
+    # Compaction leaves the second, so a later reader gets another balance than the ledger's.
     last = look.settled.balances["p-1:EUR"]
     more = balance(
         look, balance_minor=last.balance_minor + 1, available_minor=last.available_minor + 1

@@ -11,8 +11,8 @@ from fraud_agents.rules import DEFAULT_RULES
 from ledger_sink.rules.debts import debt_alert
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.ops.topic_admin import delete_topics
-from replay.audit.alerts import rerun_detectors
 from replay.audit.evidence import TopicEvidence
+from replay.audit.rerun import rerun_detectors
 from runtime.kafka.producer import BatchProducer, ProducerSettings
 from schemas import codec
 from schemas.events import FraudAlert, Position
@@ -56,7 +56,7 @@ def spoil(scene: SettledScene, statement: str) -> None:
         assert connection.execute(statement).rowcount == 1
 
 
-async def test_a_settled_ledger_decided_once_and_moved_what_it_says(ledger):
+async def test_a_settled_ledger_decided_once_and_moved_what_it_states(ledger):
     assert (await _check_single_decisions(ledger)).holds
     assert (await _check_movements(ledger)).holds
 
@@ -97,7 +97,7 @@ async def test_the_same_id_elsewhere_is_another_transaction(ledger, scene):
         "DELETE FROM transfer WHERE event_id = (SELECT event_id FROM entry WHERE provider_tx_id = 'b')",
         "UPDATE transfer SET decision = 9 WHERE event_id = (SELECT event_id FROM entry WHERE provider_tx_id = 'b')",
     ],
-    ids=["one more is said", "one less is said", "one is gone", "one is of another decision"],
+    ids=["one more is stated", "one less is stated", "one is gone", "one is of another decision"],
 )
 async def test_a_movement_too_few_or_too_many_is_noticed(ledger, scene, statement):
     spoil(scene, statement)

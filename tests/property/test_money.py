@@ -1,4 +1,4 @@
-"""Any number that can be printed: exactly what `decimal` says, or refused; never rounded, never a float."""
+"""Any number that can be printed: exactly as `decimal` reads it, or refused; never rounded, never a float."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def fits(text: str) -> bool:
         number = Decimal(text)
         exponent = int(number.as_tuple().exponent)
         scale = max(0, -int(number.normalize().as_tuple().exponent))
-        # Zero times 10^31 would fit, and nobody's number it is.
+        # Zero times 10^31 would fit, but it is not a number that anyone prints.
         return (
             len(text) <= 64
             and abs(exponent) <= SCALE_MAX

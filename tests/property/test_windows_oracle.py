@@ -1,6 +1,6 @@
 """The sliding windows against an oracle that knows no trick: all events in a list, every window counted anew.
 
-Goal: the window holds exactly what its definition says, for any arrival order, with duplicates and late events.
+Goal: the window holds exactly what its definition states, for any arrival order, with duplicates and late events.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def same_as_oracle(spec: WindowSpec, events: list[tuple[int, str]]) -> None:
 @given(arrivals)
 @example([(0, "a"), (2_999, "b"), (3_000, "c")])
 @example([(3_000, "c"), (2_999, "b"), (0, "a")])
-def test_any_arrival_order_counts_as_the_definition_says(events):
+def test_any_arrival_order_counts_as_the_definition_states(events):
     same_as_oracle(SPEC, events)
 
 
 @given(drifting)
-def test_moving_time_with_stragglers_counts_as_the_definition_says(steps):
+def test_moving_time_with_stragglers_counts_as_the_definition_states(steps):
     same_as_oracle(SPEC, walk(steps))
     same_as_oracle(WIDE, walk(steps))
 
@@ -154,19 +154,17 @@ def test_every_order_of_a_burst_within_grace_raises_exactly_one_alert(times):
 
 def log_of(seed: int, length: int) -> list[tuple[int, str, str, list[Leg]]]:
     """Bursts of two players; some stragglers and copies; pauses, the longest of which end episodes and forget players."""
-    chance, now, seen = random.Random(seed), 100, {"p": ["p"], "q": ["q"]}
+    rng, now, seen = random.Random(seed), 100, {"p": ["p"], "q": ["q"]}
     out: list[tuple[int, str, str, list[Leg]]] = []
-    hurry = chance.choice([0.5, 0.7, 0.9])
+    hurry = rng.choice([0.5, 0.7, 0.9])
     while len(out) < length:
-        player = chance.choice("pppq")
-        now += (
-            chance.choice([0, 1]) if chance.random() < hurry else chance.choice([2, 4, 8, 30, 45])
-        )
-        back = chance.randrange(1, 22) if chance.random() < 0.1 else 0
-        is_copy = chance.random() < 0.1
-        event_id = chance.choice(seen[player][-12:]) if is_copy else f"{player}{len(out)}"
+        player = rng.choice("pppq")
+        now += rng.choice([0, 1]) if rng.random() < hurry else rng.choice([2, 4, 8, 30, 45])
+        back = rng.randrange(1, 22) if rng.random() < 0.1 else 0
+        is_copy = rng.random() < 0.1
+        event_id = rng.choice(seen[player][-12:]) if is_copy else f"{player}{len(out)}"
         seen[player].append(event_id)
-        out.append(((now - back) * 250, event_id, player, WIN if chance.random() < 0.1 else BET))
+        out.append(((now - back) * 250, event_id, player, WIN if rng.random() < 0.1 else BET))
     return out
 
 
@@ -223,7 +221,7 @@ def test_a_snapshot_anywhere_changes_nothing(log, cuts):
 
 @given(logs)
 def test_every_alert_can_be_explained_from_its_own_offsets(log):
-    """The records of the player, from where the alert says to its last source, raise the very same alert again.
+    """The records of the player, from the offset in the alert to its last source, raise the very same alert again.
 
     That is so where copies come under the time of the first, as from providers that send a time. For others the copy of
     an event that was already forgotten may need a longer way back: see `pitboss alerts explain`.

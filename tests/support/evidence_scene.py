@@ -30,8 +30,8 @@ from replay.audit.evidence import (
     read_all_topics,
     read_tables,
 )
-from replay.topics import read_topics
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.events import (
     Attempt,

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
-from fraud_agents.app import FraudSettings, create_app
-from fraud_agents.migrate import migrate
+from fraud_agents.handler import create_app
+from fraud_agents.settings import FraudSettings
+from fraud_agents.snapshots import migrate
 from pitboss.ops.topic_admin import create_topics
 from pitboss.settings import Runtime
 from runtime.kafka.app import PitbossApp

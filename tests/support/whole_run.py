@@ -17,11 +17,11 @@ from ledger_sink.rules.debts import RULE as DEBT_RULE
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.embedded.databases import create_database, drop_database
 from pitboss.settings import Runtime, runtime_of
-from replay.audit.alerts import differing_alerts, rerun_detectors
 from replay.audit.checks import Check, check_offsets, check_replay, check_tables, check_topics
 from replay.audit.evidence import TopicEvidence, read_all_topics, read_tables
-from replay.topics import read_topics
+from replay.audit.rerun import differing_alerts, rerun_detectors
 from runtime.kafka.producer import BatchProducer, ProducerSettings
+from runtime.kafka.topic_reader import read_topics
 from schemas import codec
 from schemas.errors import SendFailed, Unavailable
 from schemas.events import FraudAlert

@@ -1,4 +1,4 @@
-"""D01 with its real numbers: when it speaks, what it says, and when it speaks again."""
+"""D01 with its real numbers: when it raises an alert, what is in it, and when it raises the next."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_back_fill_that_was_moved_to_the_border_of_belief_is_no_burst(clock):
     for n in range(720):
         log.bet(T0 + n * 5, **{clock: T0 - 7_200_000 + n * 5_000})
     assert log.alerts == []
-    # They are late, and said to be so with what counts; bets of now count as ever.
+    # They are late, and counted as such in the evidence; current bets count as before.
     [alert] = log.burst(T0 + 10_000, 500)
     assert (alert.observed, alert.evidence["late_events"]) == (500, "720")
 
@@ -137,7 +137,7 @@ def test_a_straggler_completes_a_window_in_the_middle():
     assert alert.sources == [OffsetRange("wallet.transactions.v1", 5, 1_000, 1_500)]
 
 
-def test_late_bets_are_counted_as_late_and_told():
+def test_late_bets_are_counted_as_late_in_the_evidence():
     log = Log()
     log.bet(T0 + 120_001)
     assert log.burst(T0, 1, every_ms=0) == []
@@ -250,7 +250,7 @@ def test_sources_reach_from_the_first_to_the_last_contributing_record():
     log.burst(T0 - 100_000, 10)  # too old for the window
     log.offset = 2_000
     log.burst(T0, 400)
-    log.burst(T0, 100, player="somebody else")
+    log.burst(T0, 100, player="another")
     log.burst(T0 + 40_000, 100)
     assert log.alerts[0].sources == [OffsetRange("wallet.transactions.v1", 5, 2_000, 2_599)]
     assert log.alerts[0].evidence["warm_from_offset"] == "1000"

@@ -73,17 +73,17 @@ def test_a_missing_record_is_noticed(story):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "difference"),
     [
-        ({"observed": 501}, "observed: told 501, found 500"),
-        ({"severity": "info"}, "severity: told 'info', found 'hold'"),
-        ({"player_id": "p2"}, "player_id: told 'p2', found 'p1'"),
+        ({"observed": 501}, "observed: published 501, found 500"),
+        ({"severity": "info"}, "severity: published 'info', found 'hold'"),
+        ({"player_id": "p2"}, "player_id: published 'p2', found 'p1'"),
     ],
 )
-def test_an_altered_alert_is_noticed(story, change, told):
+def test_an_altered_alert_is_noticed(story, change, difference):
     alert, log = story
     explanation = explain(msgspec.structs.replace(alert, **change), log, RULES)
-    assert told in explanation.differences
+    assert difference in explanation.differences
 
 
 def test_altered_evidence_is_noticed(story):
@@ -91,7 +91,7 @@ def test_altered_evidence_is_noticed(story):
     evidence = {**alert.evidence, "inter_arrival_cv": "9.999"}
     explanation = explain(msgspec.structs.replace(alert, evidence=evidence), log, RULES)
     [difference] = explanation.differences
-    assert difference.startswith("evidence.inter_arrival_cv: told '9.999'")
+    assert difference.startswith("evidence.inter_arrival_cv: published '9.999'")
 
 
 def test_only_the_very_rule_may_judge_its_alert(story):

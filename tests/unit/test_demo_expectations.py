@@ -7,8 +7,8 @@ import pytest
 
 from lab.sandbox.records import RawEvent
 from pitboss.demo.expectations import unmet_expectations
-from replay.audit.alerts import rerun_detectors
 from replay.audit.evidence import TopicEvidence
+from replay.audit.rerun import rerun_detectors
 from schemas.errors import RejectCode
 from schemas.events import DeadLetter, Position
 from tests.support.fraud_log import T0, burst

@@ -1,4 +1,4 @@
-"""Drift record by record: which schema a record is held against, what is told of it, and how often."""
+"""Drift record by record: the schema that a record is compared with, what is published, and how often."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from schemas.events import DeadLetter, Header, Position, SchemaDrift
 from schemas.identity import drift_id
 from schemas.topics import raw_topic
 from streams.drift.checking import SHAPES_MAX as SHAPES_OF_RECORD
-from streams.drift.checking import DriftChecker
+from streams.drift.checking import DriftChecker, sample_records
 from streams.drift.drift_events import EXAMPLE_MAX, build_drift_events, redacted_example
 from streams.drift.handler import DriftStats, create_handler, source_pattern
 from streams.drift.published_shapes import SHAPES_MAX, PublishedShapes
-from streams.drift.sampling import sample_records
 from streams.drift.shapes import DriftKind, Shape
 from streams.providers.fields import epoch_ms
 from streams.providers.redaction import secrets_of
@@ -57,11 +56,11 @@ def example(provider: str, name: str) -> Example:
 
 
 def changed(made: Example, **fields: Any) -> Example:
-    said = json.loads(made.value) | fields
+    body = json.loads(made.value) | fields
     return replace(
         made,
         value=json.dumps(
-            {name: value for name, value in said.items() if value is not ...}
+            {name: value for name, value in body.items() if value is not ...}
         ).encode(),
     )
 
@@ -125,7 +124,7 @@ def test_without_a_path_it_is_the_message_that_it_is_closest_to(open_checker):
     assert finding.rejected is RejectCode.UNKNOWN_OPERATION
 
 
-def test_a_message_that_nobody_knows_is_told_as_a_whole(open_checker):
+def test_an_unknown_message_is_reported_as_a_whole(open_checker):
     made = example("hub88", "bet")
     unknown = replace(made, headers={**made.headers, "http-path": b"/transaction/jackpot"})
     [finding] = open_checker.check("hub88", record(unknown, "hub88"))
@@ -202,9 +201,9 @@ def renamed() -> DriftChecker:
 
 
 def update(word: str, day: date) -> ExampleRecord:
-    said = {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}}
+    body = {word: {"id": "t-1", "player": "p-1", "amount": "1.50", "currency": "EUR"}}
     at_ms = epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
-    return ExampleRecord(raw_topic("acme"), 0, 0, at_ms, None, json.dumps(said).encode(), ())
+    return ExampleRecord(raw_topic("acme"), 0, 0, at_ms, None, json.dumps(body).encode(), ())
 
 
 def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
@@ -224,7 +223,7 @@ def test_a_fallback_is_told_with_what_was_expected_and_what_could_read_it():
     assert checker.check_fallbacks("acme", in_time) == checker.check("acme", in_time) == []
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- what is published ------------------------------------------------------------------------------------------------
 
 
 def finding_in(made: Example, provider: str = "hub88") -> tuple[ExampleRecord, SchemaDrift]:
@@ -311,9 +310,9 @@ class Sender:
             raise self.failure
         assert topic == "t.schema.drift.v1"
         for key, value, _, _ in records:
-            told = codec.decoder(SchemaDrift)(value)
-            assert key == told.drift_id.encode()
-            self.sent.append(told)
+            drift = codec.decoder(SchemaDrift)(value)
+            assert key == drift.drift_id.encode()
+            self.sent.append(drift)
 
 
 class Bench:
@@ -328,7 +327,7 @@ class Bench:
     ) -> list[tuple[str, str]]:
         before = len(self.sender.sent)
         await self.handle(RecordBatch("t." + topic, 0, 0, len(records), records, 1))
-        return [(told.what, told.path) for told in self.sender.sent[before:]]
+        return [(drift.what, drift.path) for drift in self.sender.sent[before:]]
 
 
 def many(count: int, **fields: Any) -> list[Any]:
@@ -385,7 +384,7 @@ async def test_marks_and_strangers_topics_are_let_by():
     bench = Bench()
     mark = [replace(one, headers=(("drop-of", b"x"),), value=b"dropped") for one in many(1)]
     assert await bench.take(mark) == []
-    assert await bench.take(many(1, bonus=1), raw_topic("nobody")) == []
+    assert await bench.take(many(1, bonus=1), raw_topic("unknown")) == []
 
 
 def test_a_sample_follows_its_rate_and_holds_at_least_one():

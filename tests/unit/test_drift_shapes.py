@@ -1,4 +1,4 @@
-"""Drift, format by format: which shapes a body shows against its declared schema, and that each is told once."""
+"""Drift, format by format: the shapes of a body compared with its declared schema, each reported once."""
 
 from __future__ import annotations
 
@@ -294,9 +294,9 @@ def test_the_writers_schema_of_a_container_shows_its_shape(changes, shape):
 def test_avro_bodies_that_are_as_declared_show_nothing():
     assert AvroShapes(AVRO).compare(container(), b"") == []
     stream = io.BytesIO()
-    said = {"id": "1", "amount": b"\x7f" * 9, "kind": "WIN", "tags": ["a"]}
+    values = {"id": "1", "amount": b"\x7f" * 9, "kind": "WIN", "tags": ["a"]}
     plain = json.loads(json.dumps(AVRO).replace('"logicalType": "decimal", ', ""))
-    fastavro.schemaless_writer(stream, fastavro.parse_schema(plain), said)
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(plain), values)
     assert AvroShapes(AVRO).compare(stream.getvalue(), stream.getvalue()) == []
 
 
@@ -420,4 +420,4 @@ def test_any_value_has_shapes_against_any_schema(body):
 def test_every_provider_has_declared_something():
     for provider in DIALECTS:
         assert load_payload_schemas(provider), provider
-    assert load_payload_schemas("nobody") == {}
+    assert load_payload_schemas("unknown") == {}

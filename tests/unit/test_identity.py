@@ -1,4 +1,4 @@
-"""Who an event is never changes, and what it says changes with each thing it says and with nothing else."""
+"""The identity of an event never changes, and its fingerprint changes with its content and nothing else."""
 
 from __future__ import annotations
 
@@ -73,13 +73,15 @@ LEGS = st.builds(
 def test_trailing_zeros_are_no_other_amount(unscaled, scale, zeros):
     """A provider that begins to print 1.50 instead of 1.5 has not changed its mind."""
 
-    def said(amount: Amount) -> str:
+    def of_amount(amount: Amount) -> str:
         return fingerprint("p", [Leg("BET", amount, "EUR")], None, None, None)
 
-    assert said(Amount(unscaled, scale)) == said(Amount(unscaled * 10**zeros, scale + zeros))
-    assert said(Amount(unscaled, scale)) != said(Amount(unscaled + 1, scale))
+    assert of_amount(Amount(unscaled, scale)) == of_amount(
+        Amount(unscaled * 10**zeros, scale + zeros)
+    )
+    assert of_amount(Amount(unscaled, scale)) != of_amount(Amount(unscaled + 1, scale))
     if unscaled:
-        assert said(Amount(unscaled, scale)) != said(Amount(unscaled, scale + 1))
+        assert of_amount(Amount(unscaled, scale)) != of_amount(Amount(unscaled, scale + 1))
 
 
 def test_zero_is_zero_in_any_format():
@@ -94,7 +96,7 @@ def test_zero_is_zero_in_any_format():
     )
 
 
-SAID: dict[str, Any] = {
+CONTENT: dict[str, Any] = {
     "player_id": "p",
     "legs": [Leg("BET", Amount(150, 2), "EUR", False, "spring")],
     "reference": Reference("bet", "t"),
@@ -120,7 +122,7 @@ SAID: dict[str, Any] = {
         {"reference": Reference("win", "t")},
         {"reference": Reference("be", "tt")},
         {"legs": []},
-        {"legs": SAID["legs"] * 2},
+        {"legs": CONTENT["legs"] * 2},
         {"legs": [Leg("WIN", Amount(150, 2), "EUR", False, "spring")]},
         {"legs": [Leg("BET", Amount(151, 2), "EUR", False, "spring")]},
         {"legs": [Leg("BET", Amount(-150, 2), "EUR", False, "spring")]},
@@ -134,7 +136,7 @@ SAID: dict[str, Any] = {
     ids=str,
 )
 def test_another_thing_said_is_another_fingerprint(change):
-    assert fingerprint(**SAID) != fingerprint(**{**SAID, **change})
+    assert fingerprint(**CONTENT) != fingerprint(**{**CONTENT, **change})
 
 
 @given(st.lists(LEGS, max_size=3))

@@ -193,7 +193,7 @@ def test_zeros_at_the_end_of_many_printed_decimals_need_no_64_bits():
 def test_an_installation_may_add_currencies_and_change_none():
     configure_currencies({"KVNDX": 0, "XBIT2": 8})
     assert minor_units(Amount(15, 1), "XBIT2") == 150_000_000
-    configure_currencies({"KVNDX": 0, "EUR": 2})  # told again
+    configure_currencies({"KVNDX": 0, "EUR": 2})  # configured again
     refused: list[dict[str, Any]] = [
         {"KVNDX": 2},
         {"EUR": 3},

@@ -1,4 +1,4 @@
-"""When a version goes, who is warned, and what `pitboss providers list` says of it."""
+"""When a version goes, who is warned, and what `pitboss providers list` shows of it."""
 
 from __future__ import annotations
 
@@ -118,6 +118,6 @@ async def test_the_watch_looks_as_soon_as_its_worker_runs(caplog):
     )
     async with watch:
         async with asyncio.timeout(5):
-            while not caplog.records:
+            while not caplog.records:  # noqa: ASYNC110 - a list of log lines has nothing to wait on
                 await asyncio.sleep(0.01)
     assert "acme 1 is retired in 3 days" in caplog.text

@@ -95,7 +95,7 @@ def test_a_flood_keeps_memory_bounded_and_the_count_above_any_threshold():
         assert window.add(T0 + n, f"f{n}", n, LABEL) is Arrival.COUNTED
         assert len(window) <= 800
         assert n < 700 or window.peak(T0 + n, 600) is not None
-    # What lies before the dropped ones could only be judged with some of its window missing.
+    # What lies before the dropped ones could only be checked with some of its window missing.
     assert window.add(T0, "before", 10_000, LABEL) is Arrival.LATE
 
 

@@ -1,7 +1,7 @@
--- Checks of the ledger's tables against themselves. Each returns the offending rows, worst first; none is a tick.
+-- Checks of the ledger's tables against themselves. Each returns the offending rows, worst first; no rows: it holds.
 
 -- name: conserved
--- What players have and what the house accounts owe is nothing, in every currency: no money was made or lost.
+-- Players' and house accounts sum to zero in every currency: no money was made or lost.
 WITH movement AS (
     SELECT currency, credit AS account, amount_minor::numeric AS amount FROM transfer
     UNION ALL
@@ -54,7 +54,7 @@ SELECT player_id, currency, version FROM step
  ORDER BY player_id, currency, version
 
 -- name: movements_missing
--- Each decision has the movements that it says it has, and no movement is without its decision.
+-- Each decision has the number of movements that it states, and each movement has its decision.
 WITH moved AS (SELECT event_id, decision, count(*) AS movements FROM transfer GROUP BY event_id, decision)
 SELECT event_id::text, decision, e.transfers, coalesce(moved.movements, 0)
   FROM entry e FULL JOIN moved USING (event_id, decision)
@@ -62,7 +62,7 @@ SELECT event_id::text, decision, e.transfers, coalesce(moved.movements, 0)
  ORDER BY event_id, decision
 
 -- name: versions_gapless
--- A version that is there twice, which no key forbids in two months, could hide one that is missing.
+-- A version that occurs twice, which no key forbids across two months, could hide a missing one.
 WITH chain AS (
     SELECT player_id, currency, count(*) AS transfers, count(DISTINCT version) AS versions, min(version) AS first,
            max(version) AS last
@@ -85,7 +85,7 @@ SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version,
   FROM wallet ORDER BY player_id, currency
 
 -- name: answers
--- What every record of the log was told, by its place.
+-- The answer to every record of the log, by its place.
 SELECT part, source_offset, event_id::text, outcome, reason, currency, available_minor, version,
        attempt_topic, attempt_part, attempt_offset, attempt_index, brand, provider, operation, provider_tx_id, player_id
   FROM entry
@@ -96,7 +96,7 @@ SELECT part, source_offset, event_id::text, outcome, reason, currency, available
  ORDER BY part, source_offset
 
 -- name: digests
--- Every column of every row that the log alone decides, by the record it comes from; two ledgers can be compared by it.
+-- Every column of every row that the log alone determines, by its record; two ledgers are compared by it.
 SELECT 'entry ' || part || '@' || source_offset,
        hashtextextended(string_agg(t::text, E'\n' ORDER BY event_id, decision), 0)
   FROM entry t GROUP BY part, source_offset
@@ -122,5 +122,5 @@ SELECT part, source_offset, appended FROM parked
 SELECT part, from_offset, next_offset FROM batch ORDER BY sequence
 
 -- name: waiting_raw
--- Raw records that wait behind a dead letter of their player: read, and not gone on yet.
+-- Raw records that wait behind a dead letter of their player: read, and not yet passed on.
 SELECT topic, part, source_offset FROM dead_letters.parked WHERE released_at IS NULL
