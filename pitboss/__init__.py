@@ -1,0 +1,1 @@
+"""Composition: the command line, workers, the embedded servers and what operators do."""

@@ -1,0 +1,1 @@
+"""From the bytes of providers to events of the log, and nothing else."""

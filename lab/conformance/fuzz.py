@@ -15,7 +15,7 @@ from lab.conformance.adapters import AdapterUnderTest
 from lab.conformance.cases import FuzzCase, Mode, adapter_at, make_case
 from lab.conformance.oracle import (
     AdapterFault,
-    FaultKind,
+    AdapterFaultKind,
     check_expectations,
     check_soundness,
     event_of,
@@ -165,14 +165,14 @@ def _send_case(
             "examples",
             "making",
             [],
-            [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))],
+            [AdapterFault(AdapterFaultKind.EXCEPTION, traceback.format_exc(limit=-3))],
         )
     results: list[ItemResult] = []
     try:
         results = normalise_case(case)
         faults = check_case(case, results)
     except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
-        faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
+        faults = [AdapterFault(AdapterFaultKind.EXCEPTION, traceback.format_exc(limit=-3))]
     return case.adapter.name, case.example.name, case.mode.value, results, faults
 
 
@@ -188,7 +188,7 @@ def _check_version(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFau
         event_of(item).provider_version for item in results if not isinstance(item, RejectedItem)
     }
     return [
-        AdapterFault(FaultKind.INEXACT, f"read as version {other}, not as {wanted}")
+        AdapterFault(AdapterFaultKind.INEXACT, f"read as version {other}, not as {wanted}")
         for other in read_as - {wanted}
     ]
 
@@ -204,13 +204,13 @@ def check_case(case: FuzzCase, results: list[ItemResult]) -> list[AdapterFault]:
     dialect = case.adapter.dialect
     reply = dialect.answer(case.record, random_outcomes(results, Random(case.index)))
     if type(reply) is not Reply or type(reply.body) is not bytes:
-        faults.append(AdapterFault(FaultKind.EXCEPTION, f"the answer is {reply!r}"))
+        faults.append(AdapterFault(AdapterFaultKind.EXCEPTION, f"the answer is {reply!r}"))
     shown = dialect.redact(case.example.value)
     if case.mode is not Mode.MUTATED:
         secrets = [
             secret for secret in case.adapter.examples.keys.values() if secret.encode() in shown
         ]
-        faults += [AdapterFault(FaultKind.INEXACT, "a secret is shown") for _ in secrets]
+        faults += [AdapterFault(AdapterFaultKind.INEXACT, "a secret is shown") for _ in secrets]
     return faults
 
 

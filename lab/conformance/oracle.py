@@ -20,7 +20,7 @@ from streams.normalise.mapping.normaliser import (
 )
 
 
-class FaultKind(StrEnum):
+class AdapterFaultKind(StrEnum):
     """What may never happen, as `pitboss providers fuzz` counts it.
 
     EXCEPTION: code failed with an error other than a rejection. UNACCOUNTED: an item came out
@@ -36,7 +36,7 @@ class FaultKind(StrEnum):
 class AdapterFault(NamedTuple):
     """One thing that is wrong, in words for a person."""
 
-    kind: FaultKind
+    kind: AdapterFaultKind
     detail: str
 
 
@@ -56,7 +56,7 @@ def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
     Every item is accounted for, its event can be read again, and its money can be booked.
     """
     if not results:
-        return [AdapterFault(FaultKind.UNACCOUNTED, "nothing came out")]
+        return [AdapterFault(AdapterFaultKind.UNACCOUNTED, "nothing came out")]
     faults = []
     whole = (
         len(results) == 1
@@ -67,7 +67,7 @@ def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
     if not whole and indices != list(range(len(results))):
         faults.append(
             AdapterFault(
-                FaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"
+                AdapterFaultKind.UNACCOUNTED, f"items {indices} instead of 0 to {len(results) - 1}"
             )
         )
     for item in results:
@@ -84,21 +84,23 @@ def _index(item: ItemResult) -> int | None:
 def _check_item(item: ItemResult) -> list[AdapterFault]:
     if isinstance(item, RejectedItem):
         if item.code is RejectCode.DIALECT_FAILED:
-            return [AdapterFault(FaultKind.EXCEPTION, item.detail)]
+            return [AdapterFault(AdapterFaultKind.EXCEPTION, item.detail)]
         return (
             []
             if item.detail.isprintable()
-            else [AdapterFault(FaultKind.INEXACT, "a detail that cannot be shown")]
+            else [AdapterFault(AdapterFaultKind.INEXACT, "a detail that cannot be shown")]
         )
     event = event_of(item)
     if _decode(event, item.value) != event:
         return [
-            AdapterFault(FaultKind.INEXACT, f"encoded and read again, it is another event: {event}")
+            AdapterFault(
+                AdapterFaultKind.INEXACT, f"encoded and read again, it is another event: {event}"
+            )
         ]
     faults = []
     if isinstance(event, WalletTransaction):
         if not event.legs:
-            faults.append(AdapterFault(FaultKind.INEXACT, "an event without legs"))
+            faults.append(AdapterFault(AdapterFaultKind.INEXACT, "an event without legs"))
         faults += [fault for leg in event.legs for fault in _check_leg(leg)]
     return faults
 
@@ -109,7 +111,7 @@ def _check_leg(leg: Leg) -> list[AdapterFault]:
     try:
         minor_units(leg.amount, leg.currency)
     except Rejected as error:
-        return [AdapterFault(FaultKind.INEXACT, f"the ledger cannot book {leg}: {error}")]
+        return [AdapterFault(AdapterFaultKind.INEXACT, f"the ledger cannot book {leg}: {error}")]
     return []
 
 
@@ -138,13 +140,14 @@ def check_expectations(
             return []
         return [
             AdapterFault(
-                FaultKind.INEXACT, f"rejected as a whole: {results[0].code}: {results[0].detail}"
+                AdapterFaultKind.INEXACT,
+                f"rejected as a whole: {results[0].code}: {results[0].detail}",
             )
         ]
     if len(results) != len(example.expects):
         return [
             AdapterFault(
-                FaultKind.UNACCOUNTED,
+                AdapterFaultKind.UNACCOUNTED,
                 f"{len(example.expects)} items went in, {len(results)} came out",
             )
         ]
@@ -152,7 +155,7 @@ def check_expectations(
     for number, (item, expected) in enumerate(zip(results, example.expects, strict=True)):
         wrong = _difference(item, expected, fill, verdict)
         if wrong:
-            faults.append(AdapterFault(FaultKind.INEXACT, f"item {number}: {wrong}"))
+            faults.append(AdapterFault(AdapterFaultKind.INEXACT, f"item {number}: {wrong}"))
     return faults
 
 

@@ -15,7 +15,7 @@ from lab.conformance.adapters import AdapterUnderTest
 from lab.conformance.cases import FuzzCase, Mode
 from lab.conformance.examples.fill import Example, Fill, record
 from lab.conformance.fuzz import check_case, normalise_case, run_fuzz
-from lab.conformance.oracle import AdapterFault, FaultKind, event_of
+from lab.conformance.oracle import AdapterFault, AdapterFaultKind, event_of
 from runtime.kafka.records import RawRecord
 from streams.drift.checking import DriftChecker
 from streams.drift.shapes import DriftKind
@@ -86,7 +86,7 @@ def _check_examples(adapter: AdapterUnderTest, checker: DriftChecker) -> Iterato
                     *_check_schema(adapter, example, checker),
                 ]
             except Exception:  # noqa: BLE001 - that nothing may raise is what is tested
-                faults = [AdapterFault(FaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
+                faults = [AdapterFault(AdapterFaultKind.EXCEPTION, traceback.format_exc(limit=-1))]
             yield [f"{currency} {example.name!r}: {fault.kind}: {fault.detail}" for fault in faults]
 
 
@@ -101,7 +101,7 @@ def _check_example(
     results = normalise_case(case)
     yield from check_case(case, results)
     if _identities(adapter, again) != _identities(adapter, raw):
-        yield AdapterFault(FaultKind.INEXACT, "sent again, it is something else")
+        yield AdapterFault(AdapterFaultKind.INEXACT, "sent again, it is something else")
 
 
 def _identities(adapter: AdapterUnderTest, raw: RawRecord) -> list[str]:
@@ -123,5 +123,6 @@ def _check_schema(
         if finding.shape.what is not DriftKind.NEW_FIELD:
             what, path, detail = finding.shape
             yield AdapterFault(
-                FaultKind.INEXACT, f"against its payload schema: {what} {path} {detail}".rstrip()
+                AdapterFaultKind.INEXACT,
+                f"against its payload schema: {what} {path} {detail}".rstrip(),
             )

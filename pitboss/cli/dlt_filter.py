@@ -132,18 +132,14 @@ def find_case(cases: Sequence[DeadLetterCase], position: Position) -> DeadLetter
     for case in cases:
         if case.source == position or any(one.position == position for one in case.letters):
             return case
-    raise UsageError(
-        f"no dead letter of or at {format_position(position)}: see `pitboss dlt list`"
-    )
+    raise UsageError(f"no dead letter of or at {format_position(position)}: see `pitboss dlt list`")
 
 
 def check_sources(snapshot: DeadLetterSnapshot, wanted: CaseFilter) -> None:
     """Raise UsageError for a named source that has no dead letter."""
     known = {case.source for case in snapshot.cases}
     for source in wanted.sources - known:
-        raise UsageError(
-            f"no dead letter of {format_position(source)}: see `pitboss dlt list`"
-        )
+        raise UsageError(f"no dead letter of {format_position(source)}: see `pitboss dlt list`")
 
 
 def check_audit_text(option: str, text: str, characters_max: int) -> None:

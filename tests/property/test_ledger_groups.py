@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.simulator.checks import chains_of, debts_of, gaps_of
-from lab.simulator.run import SimulatedLoop
 from lab.simulator.database import SimulatedDatabase
 from lab.simulator.process import Process
+from lab.simulator.run import SimulatedLoop
 from lab.simulator.tables import Server
 from ledger_sink.booking.positions import claim_positions
 from ledger_sink.rules.debts import REASONS

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 )
 
 from lab.simulator.checks import find_failures
-from lab.simulator.run import SimulatedLoop
 from lab.simulator.faults import FAULT_POINTS
 from lab.simulator.intents import Intent, IntentLeg
+from lab.simulator.run import SimulatedLoop
 from lab.simulator.simulation import Simulation
 from lab.simulator.workers import LEDGER, NORMALISE, RESOLVE
 from schemas.policies import LedgerPolicy

@@ -42,7 +42,7 @@ BANNED_WORDS = {
 BANNED_PHRASES = re.compile(
     # `nobody` alone in quotes is the Unix account.
     r"\b(?!(?<=['\"`])nobody['\"`])"
-    r"(nobody|somebody|whoever|is no(?! (longer|more)\b)|that is none|he|his)\b",
+    r"(nobody|somebody|whoever|is no(?! longer\b)|that is none|he|his)\b",
     re.IGNORECASE,
 )
 IRREGULAR_PARTICIPLES = {
@@ -127,7 +127,8 @@ def test_product_and_docs_have_no_banned_phrase():
     found = [
         f"{name}:{number} {match.group()}: {line.strip()[:100]}"
         for name in texts
-        if not name.startswith(("tests/", "schemas/providers/"))
+        # A migration is never edited: its checksum is stored.
+        if not name.startswith(("tests/", "schemas/providers/")) and "/migrations/" not in name
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
         for match in BANNED_PHRASES.finditer(line)
     ]
