@@ -96,11 +96,11 @@ D01_BET_VELOCITY: Final = Rule(
         "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
         "22a): no player at one game gets there by hand. Grace: a worker that was killed has "
         "caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
-        "least with which no window can hold one event twice. Close below 400: a steady 500 a minute "
-        "varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. Cool-down 5 "
-        "min: at most 12 alerts an hour a player, whose money is on hold all the while. Idle 10 "
-        "min: twice the cool-down. What a key sends after such a pause is judged by itself; "
-        "longer would keep in memory, and in every snapshot, players who have left."
+        "least with which no window can hold one event twice. Close below 400: a steady 500 a "
+        "minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. "
+        "Cool-down 5 min: at most 12 alerts an hour a player, whose money is on hold all the "
+        "while. Idle 10 min: twice the cool-down. What a key sends after such a pause is judged "
+        "by itself; longer would keep in memory, and in every snapshot, players who have left."
     ),
 )
 
