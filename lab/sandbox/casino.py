@@ -95,9 +95,9 @@ class Casino:
         elif draw < UNKNOWN_BET_SHARE:
             yield from self._roll_back_unseen_bet(seat, stake, at_ms)
         elif draw < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE:
-            yield self.bet(
-                seat, seat.funds_minor + seat.player.purse.deposits_minor[0] + stake, at_ms
-            )
+            # A player in debt may owe more than a deposit, and no bet is below zero.
+            more = max(seat.funds_minor + seat.player.purse.deposits_minor[0], 0)
+            yield self.bet(seat, more + stake, at_ms)
         elif draw < UNKNOWN_BET_SHARE + OVERDRAWN_SHARE + FREE_SHARE:
             yield from self._play_free_round(seat, stake, at_ms)
         elif seat.funds_minor < stake:

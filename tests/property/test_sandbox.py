@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab.sandbox.actions import GameAction, HouseAction, PspBatch
@@ -47,6 +47,18 @@ def test_count_phases_and_time(scenario):
     assert sum(d.origin is Origin.POISON for d in deliveries) == scenario.poison
 
 
+@example(
+    Scenario(
+        seed=268,  # a player who owes more than their smallest deposit asks for a large bet
+        start_ms=1_760_000_000_000,
+        events=200,
+        players=1,
+        retry_share=0.0,
+        reorder_share=0.0,
+        poison=0,
+        speeders=0,
+    )
+)
 @given(scenarios())
 def test_nothing_below_zero_is_asked_and_nothing_is_said_before_it_happened(scenario):
     for delivery in deliveries_of(scenario):
