@@ -21,7 +21,7 @@ POLL_MS: Final = 500
 
 
 class PublishedAlert(msgspec.Struct):
-    """Alert with the number of its copies on the topic, and whether one differs, which none may."""
+    """Alert with the number of its copies on the topic, and whether they differ (a fault)."""
 
     alert: FraudAlert
     times_sent: int = 1

@@ -45,12 +45,12 @@ class Explanation(msgspec.Struct, frozen=True):
 
     @property
     def agrees(self) -> bool:
-        """Whether the re-run raised the very same alert."""
+        """Whether the re-run raised the same alert."""
         return not self.differences
 
 
 def first_offset_of(alert: FraudAlert) -> int:
-    """Return the offset to begin reading at, so that the rule knows what it knew.
+    """Return the offset to begin at, so that the rule sees what it saw when it raised the alert.
 
     What the rule remembered begins before the window. The offset is enough unless a copy, under
     another event time, of an event that was forgotten since is among the records. Then a re-run

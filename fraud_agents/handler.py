@@ -1,6 +1,6 @@
 """Fraud agent: batches of the log through the detectors, alerts out, snapshots to the database.
 
-Why a killed worker loses no alert and raises none anew: a batch is complete only when its alerts
+Why a killed worker loses no alert and raises no new one: a batch is complete only when its alerts
 are acknowledged, and a partition always begins at its snapshot, never at the group's committed
 offset, which only shows the lag. A successor that reads records again raises the same alerts under
 the same ids, since the detectors depend on the records alone.
@@ -38,8 +38,9 @@ SNAPSHOT_STAGGER: Final = 16
 interval."""
 
 UNSAVED_FACTOR: Final = 10
-"""Without a database, detection goes on for this many times the records of a snapshot: after a kill
-they are read again within seconds. Beyond that it waits."""
+"""Without a database, detection continues for this many times the records of a snapshot: after a
+kill they are read again within seconds. Beyond that it waits.
+"""
 
 DATABASE_RETRY_S: Final = 5.0
 

@@ -108,7 +108,7 @@ DEFAULT_RULES: Final = (D01_BET_VELOCITY,)
 
 
 def find_rule(rules: Sequence[Rule], rule_id: str, version: int, digest: str) -> Rule:
-    """Return the very rule that raised an alert.
+    """Return the rule that raised an alert, in exactly its version.
 
     Raises UsageError if it is not among the rules that this release knows.
     """

@@ -23,7 +23,7 @@ TABLES: Final = MigrationSet("fraud_agents", ("fraud",))
 
 
 class SnapshotClaim(NamedTuple):
-    """A partition that is ours from now on, and where it goes on.
+    """A partition that this worker owns from now on, and the offset at which it continues.
 
     Without a snapshot: no state, and an offset of 0.
     """
@@ -58,7 +58,7 @@ class SnapshotStore(Service):
     async def claim(self, partitions: Collection[int], rule_set: str) -> list[SnapshotClaim]:
         """Take partitions over; record `rule_set` as their rules from the snapshots' offsets on."""
         async with self._database.transaction() as connection:
-            # Binary, since a state would be twice as long in hex.
+            # Binary: in hex a state would be twice as long.
             cursor = await connection.execute(
                 _statements()["claim"],
                 {**self._names, "parts": sorted(partitions)},

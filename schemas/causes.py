@@ -16,9 +16,9 @@ PARKED: Final = "parked"
 """The event waited behind a dead letter of its player; the id is that dead letter's source."""
 
 DELAYED: Final = frozenset({REDRIVE, PARKED})
-"""Causes of events whose provider has long had an error or no answer: decisions must not be booked.
+"""Causes of events that come too late for a decision: their providers have had an error or no
+answer.
 
-No clock is read for this. A rejected or parked event was answered with no outcome, so its connector
-has given up, however short the time was. A retry is an attempt of its own and does not carry the
-cause.
+No clock is read for this. A rejected or parked event had no outcome, so its connector has given up,
+however short the time was. A retry is an attempt of its own and does not carry the cause.
 """

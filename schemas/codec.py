@@ -60,10 +60,10 @@ def decoder(record: type[R], fields: tuple[str, ...]) -> FieldsDecoder: ...
 def decoder(record: type[R], fields: tuple[str, ...] = ()) -> Decoder[R] | FieldsDecoder:
     """Return the function that decodes a Kafka value into an event of a class.
 
-    With `fields` the function returns a tuple of those fields only. It is the faster the earlier
-    the last of them stands in the record: what follows is neither read nor checked. A dot reaches
-    into a nested record: `attempt.offset`. Values written with any released version of the subject
-    are read.
+    With `fields` the function returns a tuple of those fields only. It is faster if the last of
+    them comes early in the record: what follows is neither read nor checked. A dot reaches into a
+    nested record: `attempt.offset`. Values written with any released version of the subject are
+    read.
 
     The function raises Rejected(BAD_CONTRACT) for bytes that are not such a record, and its
     subclass UnknownSchema for a schema id that this code was not released with.
@@ -97,7 +97,7 @@ def build_decoder(
         return compile_version(registry.by_id(schema_id), decode_other)
 
     def decode_other(data: bytes) -> Any:
-        # Not under the frame of the latest version: of another one, or not ours.
+        # Not under the frame of the latest version: an older or newer one, or a foreign record.
         schema = writer_schema(data, registry)
         if schema.subject != subject:
             raise Rejected(

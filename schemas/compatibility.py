@@ -1,8 +1,8 @@
 """Compatibility of a subject's versions: FULL_TRANSITIVE, checked offline from the files.
 
 Any version must be readable as any other: forward for consumers that lag behind, backward for the
-history that is kept for ever. Released files do not change at all; a checksum of each stands beside
-the ids.
+history that is kept for ever. Released files do not change at all; a checksum of each is stored
+beside the ids.
 """
 
 from __future__ import annotations

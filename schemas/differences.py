@@ -46,8 +46,7 @@ class SchemaDifference(msgspec.Struct, frozen=True):
 def differences(before: Type, after: Type, path: str = "") -> Iterator[SchemaDifference]:
     """Yield every difference in meaning between two schemas.
 
-    Documentation does not count. `[]` in a path stands for the items of a list or the values of a
-    map.
+    Documentation does not count. `[]` in a path means the items of a list or the values of a map.
     """
     where = path or WHOLE
     match before, after:

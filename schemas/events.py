@@ -1,4 +1,4 @@
-"""Typed records of our own topics; each field stands in the order of its Avro schema.
+"""Typed records of our own topics; the fields are in the order of their Avro schemas.
 
 `WalletTransaction` is the record of `wallet.transactions.v1`, the only input that changes the
 ledger. Times are epoch milliseconds, money is a 64-bit integer with a scale or in minor units,
@@ -55,9 +55,9 @@ class SignatureVerdict(StrEnum):
     """
 
     VALID = "VALID"
-    MISSING_ALLOWED = "MISSING_ALLOWED"  # the dialect's policy lets this operation come unsigned
+    MISSING_ALLOWED = "MISSING_ALLOWED"  # the dialect accepts this operation unsigned
     NOT_CHECKED = "NOT_CHECKED"  # the provider signs nothing, or no key is configured for it
-    # Rightly signed, but longer before its arrival than the provider's replay window allows.
+    # Signed correctly, but longer before its arrival than the provider's replay window allows.
     STALE = "STALE"
 
 
@@ -217,7 +217,7 @@ class PlayerEvent(msgspec.Struct, frozen=True, gc=False):
 
     `scope` is the aspect of the player that the event holds for, as the provider names it (of
     Sumsub: the applicant and the level). Of two events of one scope the one with the later
-    `provider_at` stands, whichever came last: a verdict that a provider sends again a day later
+    `provider_at` applies, whichever came last: a verdict that a provider sends again a day later
     does not undo a newer one. Records of version 1 have no scope.
     """
 
@@ -333,8 +333,8 @@ class SchemaDrift(msgspec.Struct, frozen=True, gc=False):
     It is published once, with the first example seen. `drift_id` depends on provider, version,
     event, path, what and detail; `what` is a word of `streams.drift.shapes.DriftKind`. `schema`
     names the file that the payload was compared with; empty for a message without a declared
-    schema. `rejected` is the code under which that record was refused, None where its events came
-    out all the same.
+    schema. `rejected` is the code under which that record was refused, None where events were made
+    of it nevertheless.
     """
 
     drift_id: str

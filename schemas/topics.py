@@ -123,8 +123,8 @@ def required_topics(
 ) -> tuple[Topic, ...]:
     """Return the catalogue and a dead letter topic for each further raw topic that exists.
 
-    `there` are the names on the broker. Every topic named like a raw topic is read, also one
-    that Pitboss did not create.
+    `there` are the names of the topics on the broker. Every topic named like a raw topic is read,
+    also one that Pitboss did not create.
     """
     known = catalogue(providers)
     names = {topic.name for topic in known}

@@ -136,7 +136,7 @@ class BetVelocity:
             threshold=rule.threshold,
             unit=rule.unit,
             occurred_at=at_ms,
-            # The unqualified name: a replay in another namespace raises the very same alert.
+            # The unqualified name: a replay in another namespace raises the same alert.
             sources=[OffsetRange(TRANSACTIONS, self._partition, min(offsets), max(offsets))],
             sample_event_ids=even_sample([event.event_id for event in events], SAMPLE_EVENTS_MAX),
             evidence=evidence_of(rule, window, events),

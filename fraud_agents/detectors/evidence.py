@@ -65,7 +65,7 @@ def counts_text(names: Iterable[str]) -> str:
 def evidence_of(
     rule: Rule, window: SlidingWindow, events: Sequence[Contribution]
 ) -> dict[str, str]:
-    """Return what a person needs beside the count.
+    """Return what a person needs in addition to the count.
 
     `events` are those of one window, ordered by event time.
     """

@@ -33,9 +33,9 @@ Observation: TypeAlias = tuple[
 def has_clamped_time(event: Observation) -> bool:
     """Return whether the normaliser moved the event's time forward: the event is older.
 
-    The clock's time was further before the append than the provider's tolerance, so the normaliser
-    moved it forward to that border. A back-fill of a day would stand there within the minutes in
-    which it was delivered.
+    Its clock's time was further before the append than the provider's tolerance, so the normaliser
+    moved it forward to that limit. A back-fill of a day would appear within the minutes in which it
+    was delivered.
     """
     _, _, _, _, _, _, _, occurred_at, provider_at, received_at = event
     clock_time = received_at if provider_at is None else provider_at

@@ -1,4 +1,4 @@
--- The owner of a partition, the offset from which it goes on, and its state.
+-- The owner of a partition, the offset at which it continues, and its state.
 
 -- name: claim
 INSERT INTO fraud.snapshot AS s (consumer, topic, part)

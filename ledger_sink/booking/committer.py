@@ -17,7 +17,7 @@ EVENTS_PER_TRANSACTION_MAX: Final = 10_000
 """About 0.3 s of work for a worker that is behind: the cost of a transaction no longer shows."""
 
 PendingSlice = tuple[Slice, asyncio.Future[None]]
-"""A slice, and the future of the handler that waits for its commit."""
+"""A slice, and the future that its handler awaits until the commit."""
 
 SliceGroup = list[PendingSlice]
 
@@ -32,18 +32,18 @@ class Committer:
         *,
         events_max: int = EVENTS_PER_TRANSACTION_MAX,
     ) -> None:
-        """Close a group at `events_max` events; what is left over is decided meanwhile."""
+        """Close a group at `events_max` events; the slices left over are decided meanwhile."""
         self._events_max = events_max
         self._store = store
         self._publisher = publisher
         self._queue: asyncio.Queue[PendingSlice] = asyncio.Queue()
         self._slices: list[Slice] = []
-        """Of the group that was given as the following one: it is decided for this very list."""
+        """The group that was passed as the following one: it was decided for exactly this list."""
 
     async def submit(self, slice_: Slice) -> None:
         """Return once the slice is committed.
 
-        Raises what made it impossible; after a retriable error it may be submitted again.
+        Raises the error that prevented it; after a retriable one the slice may be submitted again.
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put((slice_, committed))
@@ -55,7 +55,8 @@ class Committer:
         while True:
             if not group:
                 group = self._take_group(await self._queue.get())
-            # What waits by now is decided while PostgreSQL is busy with the group before it.
+            # The slices that wait by now are decided while PostgreSQL is busy with the group before
+            # them.
             following: SliceGroup = []
             if not self._queue.empty():
                 following = self._take_group(self._queue.get_nowait())

@@ -68,7 +68,7 @@ class LedgerService(Service):
     async def on_shutdown(self) -> None:
         """Close the connections.
 
-        What is committed and not published goes out again after the next claim.
+        What is committed and not published is sent after the next claim.
         """
         for database in self._databases:
             await database.close()
@@ -84,7 +84,7 @@ class LedgerHandler:
     async def handle(self, batch: RecordBatch) -> None:
         """Book a batch and return when PostgreSQL has it.
 
-        A record that is not an event goes to the dead letter topic first.
+        Records that are not events go to the dead letter topic first.
         """
         records = await self._decoder.decode_batch(batch)
         events = [

@@ -1,7 +1,7 @@
 """Claiming partitions: the epoch that fences their last owner, and the check of the log.
 
-Positions are in the ledger's database, next to what they stand for; Kafka's committed offsets only
-show the lag.
+Positions are in the ledger's database, next to the rows that they cover; Kafka's committed offsets
+only show the lag.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SQL = statements("positions")
 
 
 class PartitionClaim(NamedTuple):
-    """A partition that is ours from now on."""
+    """A partition that this worker owns from now on."""
 
     next_offset: int
     published_offset: int
@@ -43,7 +43,7 @@ async def claim_positions(
     consumer: str = CONSUMER,
     topic: str = TRANSACTIONS,
 ) -> dict[int, PartitionClaim]:
-    """Count up each partition's epoch, so that its owner before can commit nothing more.
+    """Increment each partition's epoch, so that its previous owner can commit nothing more.
 
     A session that has kept a position locked for long is ended, so that the next try succeeds.
     Raises Unavailable.
@@ -148,7 +148,7 @@ class LedgerPositions:
         self._publisher = publisher
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return where each partition goes on. Raises LogMismatch, Unavailable, SendFailed."""
+        """Return where each partition continues. Raises LogMismatch, Unavailable, SendFailed."""
         numbers = [tp.partition for tp in partitions]
         claims = await self._guard.claim(numbers, CONSUMER)
         for partition, claim in claims.items():
@@ -159,7 +159,7 @@ class LedgerPositions:
         return {TopicPartition(topic, number): c.next_offset for number, c in claims.items()}
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Publish what is committed and forget the partitions."""
+        """Publish what is committed and drop the partitions' epochs."""
         await self._publisher.drain()
         for partition in partitions:
             self._epochs.pop(partition.partition, None)

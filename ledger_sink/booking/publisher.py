@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _DATABASE_RETRY_S = 0.5
 _DRAIN_S = 5.0
-"""A revocation holds the whole group up; what is not out by then is sent by the next owner."""
+"""A revocation delays the whole group; what is not sent by then is sent by the next owner."""
 
 _OFFSETS_PER_READ = 5_000
 """How many offsets are read from the tables at once."""
@@ -131,7 +131,7 @@ class Publisher:
             ended.cancel()
 
     async def drain(self) -> None:
-        """Wait a bounded time until everything enqueued is out, then store the cursors."""
+        """Wait a bounded time until everything enqueued is sent, then store the cursors."""
         with suppress(TimeoutError, SendFailed):
             async with asyncio.timeout(_DRAIN_S):
                 await self._unless_ended(self._queue.join())

@@ -93,7 +93,7 @@ def last_seals(connection: Connection) -> tuple[SealReference, ...]:
 
 
 def cluster_of(connection: Connection) -> str:
-    """Return the cluster whose log this ledger books; empty before the first worker has come."""
+    """Return the cluster whose log this ledger books; empty before the first worker has started."""
     [(cluster_id,)] = connection.execute(_SQL["cluster"]).fetchall() or [("",)]
     return str(cluster_id)
 
@@ -167,7 +167,7 @@ def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
 def _rows_beyond_positions(
     connection: Connection, topic: str, positions: dict[int, int]
 ) -> Iterator[SealFault]:
-    """Yield rows from where the ledger has not been yet, or not at all."""
+    """Yield rows that claim to be from offsets or partitions that the ledger has not booked."""
     for partition, booked in positions.items():
         columns = {"part": partition, "next": booked}
         for table, event_id, offset in connection.execute(_SQL["beyond"], columns).fetchall():

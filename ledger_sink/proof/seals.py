@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from schemas.errors import UsageError
 
 FORM: Final = 1
-"""Which columns a row's digest is made of, and in which order the rows stand."""
+"""Number of the form: which columns are in a row's digest, and the order of the rows."""
 
 DIGEST_BYTES: Final = 16
 """Half of a SHA-256: finding another row with the same digest takes 2^128 tries."""
 
 GENESIS_HASH: Final = bytes(32)
-"""What the first seal and the first checkpoint continue."""
+"""The predecessor hash of the first seal and the first checkpoint."""
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Seal(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """How many rows it covers."""
+        """Number of rows that it covers."""
         return len(self.digests) // DIGEST_BYTES
 
 
@@ -84,7 +84,7 @@ class SignedCheckpoint(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """What the next checkpoint continues."""
+        """SHA-256 by which the next checkpoint names this one."""
         return hashlib.sha256(self.checkpoint.encode()).hexdigest()
 
 

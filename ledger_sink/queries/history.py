@@ -43,12 +43,12 @@ class WalletAt(msgspec.Struct, frozen=True):
 
     @property
     def available_minor(self) -> int:
-        """What may be bet."""
+        """Money that may be bet."""
         return self.cash_minor + self.bonus_minor
 
     @property
     def balance_minor(self) -> int:
-        """All of the player's money."""
+        """All of the player's money in this currency."""
         return self.available_minor + self.held_minor
 
 
@@ -120,7 +120,7 @@ class EventDecision(msgspec.Struct, frozen=True):
 
 
 class EventClosing(msgspec.Struct, frozen=True):
-    """What has closed an event, and how."""
+    """The event that has closed an event, and how."""
 
     player_id: str
     action: str
@@ -185,7 +185,7 @@ async def wallets_before(
     """Return a player's wallets once the log was booked up to an offset, which is not included.
 
     The offset is one of the player's partition. Raises MonthAway where a wallet may have stood at a
-    version that is not in the tables: no answer is better than one that leaves a wallet out, or
+    version that is not in the tables: an error is better than an answer that lacks a wallet or
     states an older balance.
     """
     columns = {"player": player_id, "next_offset": next_offset}

@@ -1,4 +1,4 @@
-"""What operators look up in the ledger's tables: a player, open proposals, debts."""
+"""Queries of operators about people: a player, open proposals, debts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SQL = statements("people")
 
 
 class PlayerView(msgspec.Struct, frozen=True):
-    """A player's wallets, and what the log states about the player besides."""
+    """A player's wallets, and the player's state as the log has set it."""
 
     player_id: str
     wallets: list[Wallet]
@@ -20,7 +20,7 @@ class PlayerView(msgspec.Struct, frozen=True):
 
 
 async def read_player(database: LedgerDatabase, player_id: str) -> PlayerView:
-    """Return how a player stands now.
+    """Return a player's wallets and state as they are now.
 
     A player that the ledger has never seen has no wallets and an empty state.
     """

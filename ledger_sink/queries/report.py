@@ -1,4 +1,4 @@
-"""What was bet, won and given away, with the proof that it is what the ledger holds.
+"""Report of bets, wins and bonus cost, checked against the accounts of the ledger.
 
 By provider, game, brand, region and day. Gross gaming revenue is what the games kept: bets less
 wins less contributions to jackpots, with bets and wins that were rolled back taken off. Over all
@@ -26,7 +26,7 @@ _SQL: Final = statements("report")
 class ReportRow(msgspec.Struct, frozen=True):
     """One group of a report.
 
-    A dimension that was not requested is None, and so is one that the group's events do not name.
+    A dimension is None if it was not requested, or if the group's events do not name it.
     """
 
     provider: str | None

@@ -64,12 +64,12 @@ class OpenRound(msgspec.Struct, frozen=True):
 
     @property
     def opened_at_ms(self) -> int:
-        """When the first of them was placed."""
+        """Time of the first of them."""
         return min(bet.occurred_at_ms for bet in self.bets)
 
     @property
     def staked_minor(self) -> int:
-        """What all of them took."""
+        """Sum of what they took."""
         return sum(bet.staked_minor for bet in self.bets)
 
 

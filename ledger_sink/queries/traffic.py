@@ -41,7 +41,7 @@ def add_traffic(
     version: ProviderVersion,
     traffic: VersionTraffic,
 ) -> None:
-    """Count further events of a version; the later of the two last ones stays."""
+    """Count further events of a version, and keep the later of the two last events."""
     before = counts.get(version, traffic)
     last = max(before, traffic, key=lambda one: one.last_at_ms)
     events = traffic.events + (before.events if version in counts else 0)

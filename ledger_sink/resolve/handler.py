@@ -1,4 +1,4 @@
-"""The resolver's agent: batches of events without a player in; what is resolved, onto the log."""
+"""The resolver's agent: batches of events without a player in, resolved events onto the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ResolvePositions:
         self._resolver = resolver
 
     async def claim(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Return where each partition goes on. Raises LogMismatch, Unavailable."""
+        """Return the offset at which each partition continues. Raises LogMismatch, Unavailable."""
         numbers = [tp.partition for tp in partitions]
         claims = await self._guard.claim(numbers, CONSUMER)
         self._resolver.epochs.update({number: claim.epoch for number, claim in claims.items()})
@@ -42,13 +42,13 @@ class ResolvePositions:
         return {TopicPartition(topic, number): c.next_offset for number, c in claims.items()}
 
     async def release(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget partitions."""
+        """Drop the epochs of partitions."""
         for partition in partitions:
             self._resolver.epochs.pop(partition.partition, None)
 
 
 class Sweeper(Service):
-    """Sweeps as long as the worker lives."""
+    """Service that sweeps until the worker stops."""
 
     def __init__(self, resolver: Resolver, database: LedgerDatabase, interval_ms: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Sweeper(Service):
                 await self._resolver.sweep()
             except Unavailable as error:
                 self.log.warning("what waits for its player goes on waiting: %s", error)
-            # A sweep takes longer the more events wait: at most half of the time goes into sweeps.
+            # A sweep takes longer if more events wait; sweeps get at most half of the time.
             await self.sleep(max(self._interval_s, time.monotonic() - began_s))
 
     async def on_shutdown(self) -> None:
@@ -74,7 +74,7 @@ class Sweeper(Service):
 
 
 class ResolveHandler:
-    """Parks batches."""
+    """Handler that parks batches."""
 
     def __init__(self, resolver: Resolver, decoder: EventDecoder) -> None:
         self._resolver = resolver

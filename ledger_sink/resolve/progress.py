@@ -1,4 +1,4 @@
-"""How far the raw topics, their normalisation and the log reach: what barriers are made of."""
+"""Offsets of the raw topics, their normalisation and the log, from which barriers are made."""
 
 from __future__ import annotations
 

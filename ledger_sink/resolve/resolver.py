@@ -35,21 +35,21 @@ _LEDGER_SQL = statements("ledger")
 _SQL = statements("resolver")
 
 EndOffsets = Mapping[str, int]
-"""Offsets by "topic-partition"; a barrier is such a mapping that positions have to reach."""
+"""Offsets by "topic-partition". A barrier is such a mapping: positions have to reach it."""
 
 Append = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
 """Appends (key, value) records to the log and returns once the broker has them."""
 
 
 class PipelineProgress(Protocol):
-    """How far the raw topics, their normalisation, the log and the unresolved topic reach."""
+    """Offsets of the raw topics, their normalisation, the log and the unresolved topic."""
 
     async def raw_ends(self) -> EndOffsets:
         """Return the ends of the raw topics' partitions."""
         ...
 
     async def normalised_offsets(self) -> EndOffsets:
-        """Return how far the raw topics are normalised."""
+        """Return the offsets up to which the raw topics are normalised."""
         ...
 
     async def log_ends(self) -> EndOffsets:
@@ -163,7 +163,7 @@ class Resolver:
             await self._database.query(_SQL["raise_barrier"], columns)
 
     async def _check_barriers(self, ours: Mapping[str, Any]) -> None:
-        """Set the second stage of barriers whose first is passed; finalise what has passed both."""
+        """Set the second stage of barriers whose first is passed; finalise the events past both."""
         barriers = await self._database.query(_SQL["open_barriers"], ours)
         if any(log_ends is None for _, _, log_ends in barriers):
             normalised = await self._progress.normalised_offsets()
@@ -194,7 +194,7 @@ class Resolver:
                 await self._database.query(_SQL["finalise"], final)
 
     async def _append_decided(self, ours: Mapping[str, Any]) -> int:
-        """Append what is resolved or final, mark it, and return how much it was."""
+        """Append events that are resolved or final, mark them, and return their number."""
         rows = await self._database.query(_SQL["unappended"], ours)
         if rows:
             await self._append([self._record(body, player_id) for _, _, body, player_id in rows])

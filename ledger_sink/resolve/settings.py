@@ -19,5 +19,5 @@ class ResolveSettings:
     normalise_group: str
     group_instance_id: str | None = None
     min_age_ms: int = 60_000
-    """Not found is final no sooner than this after parking, however far everything else is."""
+    """"Not found" is final no sooner than this after parking, even if all barriers are passed."""
     sweep_interval_ms: int = 100

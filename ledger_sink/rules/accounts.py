@@ -28,7 +28,7 @@ def purse_of(account: str) -> str | None:
 
 
 def provider_account(provider: str) -> str:
-    """Return the account of what a game provider has won from, and paid to, players."""
+    """Return the account of a game provider: what it has won from players and paid to them."""
     return f"provider:{provider}"
 
 
@@ -38,15 +38,15 @@ def jackpot_account(provider: str) -> str:
 
 
 def psp_account(provider: str) -> str:
-    """Return the account of what a payment provider holds for us."""
+    """Return the account of the money that a payment provider holds for us."""
     return f"psp:{provider}"
 
 
 def promotions_account(brand: str) -> str:
-    """Return the account of what a brand gives away."""
+    """Return the account of a brand's promotions, from which bonuses and free rounds are paid."""
     return f"promotions:{brand}"
 
 
 def suspense_account(provider: str) -> str:
-    """Return the account of money that came without a player; an operator finds out whose it is."""
+    """Return the account of money whose player is unknown; an operator finds out whose it is."""
     return f"suspense:{provider}"

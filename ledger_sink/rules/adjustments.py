@@ -54,7 +54,7 @@ def move(posting: Posting, currency: str, amount_minor: int) -> None:
 
 
 def note_event(posting: Posting, leg: Leg) -> Verdict:
-    """Move nothing; remember what a proposal asks for."""
+    """Store a proposal; move nothing."""
     event = posting.event
     if leg.currency is None or event.player_id is None:
         return NOTED

@@ -1,4 +1,4 @@
-"""Amounts of legs in the wallet's own minor units, and the verdicts that rules share."""
+"""Amounts of legs in minor units of their currency, and the verdicts that rules share."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def minor_of(leg: Leg) -> int:
 def borrowed_minor_of(leg: Leg, currency: str) -> int:
     """Return the leg's amount in minor units of a currency that only its bet names.
 
-    Nothing could check it earlier. Raises Unpostable where it is not a whole number of minor units.
+    It cannot be checked earlier. Raises Unpostable where it is not a whole number of minor units.
     """
     try:
         return minor_units(amount_of(leg), currency)

@@ -1,4 +1,4 @@
-"""Bets, wins and jackpots: what moves between a player, a game provider and its pools."""
+"""Bets, wins and jackpots: movements between a player, a game provider and its pools."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def win(posting: Posting, leg: Leg) -> Verdict:
 
 
 def contribution(posting: Posting, leg: Leg) -> Verdict:
-    """Move what a jackpot takes: a share of the bet beside it, else of what the provider has won.
+    """Move a jackpot's contribution: a share of the bet beside it, else of the provider's winnings.
 
     Beside a bet, the bet's own rule moves it. Providers state it in fractions of a minor unit. Only
     whole ones are booked, so a pool here holds at least what its account says.
@@ -89,7 +89,7 @@ def contribution(posting: Posting, leg: Leg) -> Verdict:
 
 
 def _contribution_minor(posting: Posting, currency: str) -> int:
-    """Return what the event's jackpot legs take in a currency, in whole minor units."""
+    """Return the sum of the event's jackpot contributions in a currency, in whole minor units."""
     legs = (leg for leg in posting.event.legs if leg.kind == Kind.JACKPOT_CONTRIBUTION)
     return sum(_whole_minor(leg) for leg in legs if leg.currency == currency)
 

@@ -1,4 +1,4 @@
-"""Bonus money: what a player may bet and not withdraw until enough was bet.
+"""Bonus money: a player may bet it, but not withdraw it until enough was bet.
 
 A grant says how much has to be bet before it becomes cash (a WAGERING leg beside the BONUS_GRANT).
 The log holds that amount, so a campaign that is changed later changes no replay. A wallet has one
@@ -39,7 +39,7 @@ def grant(posting: Posting, leg: Leg) -> Verdict:
     """Give bonus money, and open or raise the requirement that comes with it.
 
     A grant without a requirement, to a wallet without one, stays bonus money until the house
-    releases it. Raises Unpostable for a requirement that no column holds.
+    releases it. Raises Unpostable for a requirement of more than 64 bits.
     """
     wallet = posting.select_wallet(currency_of(leg))
     promotions = accounts.promotions_account(posting.event.brand)
@@ -72,7 +72,8 @@ def release(posting: Posting, leg: Leg) -> Verdict:
 def forfeit(posting: Posting, leg: Leg) -> Verdict:
     """Take bonus money back for the house: the leg's amount, at most what is not bet yet.
 
-    If nothing is left then, the requirement ends with it; so a lost bonus is forfeited to end it.
+    If nothing is left, the requirement ends too; so the house forfeits a lost bonus to end its
+    requirement.
     """
     wallet, amount = posting.select_wallet(currency_of(leg)), minor_of(leg)
     available = min(amount, max(wallet.bonus_minor, 0))

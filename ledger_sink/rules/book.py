@@ -1,4 +1,4 @@
-"""What one group of batches can see and change of the ledger, in memory while it is decided.
+"""The rows that one group of batches reads and changes, in memory while it is decided.
 
 The store fills a book with what the events may touch, the posting rules change it, and the store
 writes what is new. Nothing here reads a clock, a database or the order of a dictionary: the same
@@ -64,7 +64,7 @@ class LogEvent(msgspec.Struct, gc=False):
 
 
 class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
-    """What one record of the log came to. `decision` is None where nothing new was decided."""
+    """Result of one record of the log. `decision` is None where nothing new was decided."""
 
     log_event: LogEvent
     answer: Answer
@@ -75,7 +75,7 @@ class DecidedEvent(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Book:
-    """What a decision may read, and the rows that follow from it."""
+    """Everything that a decision may read, and the rows that it adds."""
 
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     closings: dict[tuple[str, str], Closing] = field(default_factory=dict)
@@ -115,18 +115,18 @@ class Book:
         return any(wallets[player_id, currency].version for currency in currencies)
 
     def player_state(self, player_id: str) -> PlayerState:
-        """Return what may stop the player's bets."""
+        """Return the player's blocks, holds, limits and requirements."""
         return self.states.get(player_id) or PlayerState(player_id)
 
     def closing(self, event_id: str, player_id: str) -> Closing | None:
-        """Return what has closed an event, by its player or before its player was known."""
+        """Return the closing of an event, by its player or made before its player was known."""
         closings = self.closings
         if not closings:
             return None
         own = closings.get((event_id, player_id))
         if own is not None and own.action != SETTLED:
             return own
-        # A win that has named the event hides no end of it.
+        # The mark of a win that has named the event does not hide a real closing.
         return closings.get((event_id, NO_PLAYER)) or own
 
     def movements(self, entry: Entry) -> list[Transfer]:
@@ -146,12 +146,12 @@ class Book:
         return self.movements(entry)
 
     def add_proposal(self, proposal: Proposal) -> None:
-        """Remember what waits for a second operator."""
+        """Store a proposal that waits for a second operator."""
         self.proposals[proposal.event_id] = proposal
         self.new_proposals.append(proposal)
 
     def set_state(self, state: PlayerState) -> None:
-        """Replace what may stop a player's bets."""
+        """Replace a player's state."""
         self.states[state.player_id] = state
         self.changed_states[state.player_id] = state
 
@@ -169,13 +169,13 @@ class Posting(msgspec.Struct, gc=False):
     state: PlayerState | None = None
     """The player's state after the event, if the event changes it."""
     proposal: Proposal | None = None
-    """What the event asks a second operator for."""
+    """The proposal that the event makes to a second operator."""
     wallet_before: tuple[Wallet, bool, WalletSnapshot] | None = None
-    """The wallet that is moved, whether an earlier event had moved it, and how it stood."""
+    """The wallet that is moved, whether an earlier event had moved it, and its state before."""
     replaced_closings: list[
         tuple[tuple[str, str], Closing | None, tuple[LogEvent, Closing] | None]
     ] = []
-    """For each key that the event closes, what stood there before."""
+    """For each key that the event closes, the closing that was there before."""
 
     def account(self, purse: str) -> str:
         """Return the address of one of the player's accounts."""
@@ -200,9 +200,9 @@ class Posting(msgspec.Struct, gc=False):
         return self.state or self.book.player_state(self.event.player_id)
 
     def close(self, event_id: str, player_id: str, action: Action) -> None:
-        """Close an event for good, whether it has come or not.
+        """Close an event, whether it has come or not.
 
-        SETTLED lasts only until something else closes the event.
+        Only SETTLED may be replaced by another closing.
         """
         book, key = self.book, (event_id, player_id)
         self.replaced_closings.append((key, book.closings.get(key), book.new_closings.get(key)))
@@ -237,7 +237,7 @@ class Posting(msgspec.Struct, gc=False):
     ) -> None:
         """Move money that is in no wallet.
 
-        Raises Unpostable for a second currency and for an amount that no column holds.
+        Raises Unpostable for a second currency and for an amount of more than 64 bits.
         """
         if self.transfers and self.transfers[-1].currency != currency:
             raise Unpostable(CURRENCIES_DIFFER)

@@ -39,13 +39,13 @@ CLOSING_KINDS: Final = frozenset(
 ALREADY_CLOSED: Final = (Outcome.POSTED.value, "ALREADY_CLOSED")
 NOTHING_TO_REVERSE: Final = (Outcome.POSTED.value, "NOTHING_TO_REVERSE")
 
-# For an operator: money has left that no wallet gave, or what was paid is reported as refused.
+# For an operator: money was paid out of no wallet, or a paid request is reported as refused.
 PAID_WITHOUT_HOLD: Final = (Outcome.UNRESOLVED.value, "PAID_WITHOUT_HOLD")
 REFUSED_AFTER_PAYMENT: Final = (Outcome.UNRESOLVED.value, "REFUSED_AFTER_PAYMENT")
 
 
 def withdrawal(posting: Posting, leg: Leg) -> Verdict:
-    """Hold the money of a request (no reference), or let what was held leave (a reference)."""
+    """Hold the money of a request (no reference), or pay out what was held (a reference)."""
     if posting.event.reference is None:
         posting.shift(posting.select_wallet(currency_of(leg)), CASH, HELD, minor_of(leg))
         return BOOKED
@@ -97,8 +97,8 @@ def rollback(posting: Posting, leg: Leg) -> Verdict:
 def cancel(posting: Posting, leg: Leg) -> Verdict:
     """Take back one attempt that the connector gave up on.
 
-    An attempt that decided nothing leaves nothing to cancel. No policy stops a cancel: the provider
-    was told an error, so the bet must not stand, whatever has named it since.
+    There is nothing to cancel for an attempt that decided nothing. No policy stops a cancel: the
+    provider was told an error, so the bet must not stand, whatever has named it since.
     """
     del leg
     event = posting.event
@@ -134,7 +134,8 @@ def _reverse_target(posting: Posting, action: Action) -> Verdict:
 def _move_back(posting: Posting, transfer: Transfer) -> None:
     source, target = purse_of(transfer.debit), purse_of(transfer.credit)
     if source == BONUS and target == CASH:
-        # What a met wagering requirement has released stays released; the player may have spent it.
+        # Bonus money that became cash when a requirement was met stays cash: it may be spent
+        # already.
         return
     currency, amount = transfer.currency, transfer.amount_minor
     if source and target:

@@ -1,4 +1,4 @@
-"""The ledger's rows as values: what a group reads, decides and writes. Times are epoch ms."""
+"""The ledger's rows as values, which a group reads, decides and writes. Times are epoch ms."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Closing(msgspec.Struct, frozen=True, gc=False):
-    """Why an event counts no more: it was reversed, paid out or refused, maybe in advance."""
+    """The end of an event: it was reversed, paid out or refused, possibly in advance."""
 
     event_id: str
     player_id: str
@@ -94,7 +94,7 @@ class Wallet(msgspec.Struct, gc=False):
 
     @property
     def available_minor(self) -> int:
-        """What may be bet."""
+        """Money that may be bet."""
         return self.cash_minor + self.bonus_minor
 
     def snapshot(self) -> WalletSnapshot:
@@ -116,7 +116,7 @@ class Wallet(msgspec.Struct, gc=False):
 
 
 class PlayerState(msgspec.Struct, frozen=True, gc=False):
-    """What the log states about a player besides money.
+    """A player's state apart from money, as set by events of the log.
 
     Each value of `standings` and `limits` ends with its time.
 

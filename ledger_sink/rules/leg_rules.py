@@ -1,4 +1,4 @@
-"""One rule for each kind of leg: which accounts it moves money between."""
+"""One rule for each kind of leg: between which accounts it moves money."""
 
 from __future__ import annotations
 

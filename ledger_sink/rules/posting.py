@@ -1,4 +1,4 @@
-"""The posting rules: what becomes of each event. A book in, a changed book out.
+"""The posting rules: how each event is decided. A book in, a changed book out.
 
 Sources are the providers' own rules (docs/guarantees.md lists them): a repeat is a success and a
 conflict is not (Hub88), the key is the operation and the id (100HP, Play'n GO), a refused attempt
@@ -89,7 +89,7 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> None:
 
 
 def _earlier_answer(book: Book, log_event: LogEvent, entries: list[Entry]) -> Answer | None:
-    """Return the answer that this very attempt got before.
+    """Return the answer that this attempt got before.
 
     A normaliser that was killed appends its last records once more.
     """
@@ -109,8 +109,8 @@ def _may_be_decided_anew(
         return False
     verdict = (last.answer.outcome, last.answer.reason)
     if verdict == PLAYER_UNKNOWN and event.player_id is not None:
-        # The resolver had given up just before the target of the reference came. What did move
-        # waits in suspense, for an operator.
+        # The resolver had given up just before the target of the reference came. Money that moved
+        # is in suspense, for an operator.
         return not last.transfers and event.fingerprint == last.fingerprint
     if verdict == BET_NOT_FOUND:
         # The only thing decided then was that the bet was missing; the player must not lose a win
@@ -139,7 +139,8 @@ def _repeat_answer(book: Book, log_event: LogEvent, last: Entry) -> Answer:
         return Answer(Outcome.CONFLICT, "OTHER_CONTENT_UNDER_SAME_ID")
     closing = book.closings.get((event.event_id, event.player_id or NO_PLAYER))
     if closing is not None and closing.action == CANCELLED:
-        # The connector has told the provider "error"; a retry must not learn that the bet stands.
+        # The connector has answered the provider with an error; a retry must not be answered with a
+        # success.
         return Answer(Outcome.CANCELLED, "CONNECTOR_TIMED_OUT")
     if first.outcome in _STILL_TRUE:
         return first
@@ -161,7 +162,7 @@ def _decide_or_undo(posting: Posting) -> Verdict:
         outcome = Outcome.REFUSED_CURRENCY if is_refusal else Outcome.UNRESOLVED
         return outcome.value, error.reason
     except Rejected as error:
-        # The normaliser lets no such event through, so its writer is not to be trusted.
+        # The normaliser rejects such an event, so another writer has appended it.
         message = f"{posting.log_event}: {error}"
         raise InvariantBroken(message) from error
 

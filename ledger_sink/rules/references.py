@@ -1,7 +1,7 @@
-"""What an event refers to, and what a provider's policy forbids to do with it.
+"""Events that other events refer to, and what a provider's policy forbids to do with them.
 
-Only the same player's event counts: another player's is in another partition, whose order cannot be
-seen from here.
+Only an event of the same player counts: another player's is in another partition, whose order is
+not known here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decisions_of_target(posting: Posting) -> list[Entry]:
 
 
 def closing_of_target(posting: Posting) -> Closing | None:
-    """Return what has closed the event that the reference means, or marked it as settled."""
+    """Return the closing of the event that the reference means, or its mark as settled."""
     target_id, player_id = posting.log_event.reference_id, posting.event.player_id
     if target_id is None or player_id is None:
         return None

@@ -1,4 +1,4 @@
-"""What may stop a bet or a request to withdraw, and how the log sets it.
+"""Reasons to refuse a bet or a withdrawal request, and the player states behind them.
 
 `player_state` is the rule of events that block, hold or limit a player. `find_refusal` applies the
 result to events that await a decision, in this order: is it too late, is the player blocked or
@@ -76,9 +76,10 @@ def _is_over_limit(state: PlayerState, currency: str, amount_minor: int) -> bool
 
 
 def _funds(wallet: Wallet, kind: str) -> int:
-    """Return what a leg of a kind may take, in minor units.
+    """Return how much a leg of a kind may take, in minor units.
 
-    Bonus money may be bet but not withdrawn, and cash that covers a bonus below zero may not leave.
+    Bonus money may be bet but not withdrawn, and cash that covers a negative bonus may not be
+    withdrawn.
     """
     funds = wallet.available_minor
     if kind == Kind.WITHDRAWAL:
@@ -92,7 +93,7 @@ def player_state(posting: Posting, leg: Leg) -> Verdict:
     A source (KYC, an alert, an operator) takes back only what it has stated itself. Two statements
     of one source are ordered by their own time, not by the log: an old RED of a KYC provider that
     comes after its newer GREEN changes nothing. A time ahead of the broker's is cut to the
-    broker's, or it would shut every later statement out.
+    broker's, or it would override every later statement.
     """
     event = posting.event
     at_ms = event.appended_at

@@ -1,4 +1,4 @@
-"""The ledger's database, and what is peculiar to it."""
+"""Connection to the ledger's database, with its own remedies and retriable conflicts."""
 
 from __future__ import annotations
 

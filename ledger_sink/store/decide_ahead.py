@@ -1,4 +1,4 @@
-"""Deciding a group, and the next one while PostgreSQL writes the one before it.
+"""Decides a group, and the next one while PostgreSQL writes the group before it.
 
 A group that was decided ahead is written only if nothing that it depends on was committed in
 between: its positions are where they were, and no transaction has crossed partitions.
@@ -22,11 +22,11 @@ from schemas.policies import DEFAULT_POLICY, LedgerPolicy
 logger = logging.getLogger(__name__)
 
 _EVENTS_PER_TURN: Final = 100
-"""About 2 ms of deciding; then other tasks get their turn, the connection first of all."""
+"""About 2 ms of deciding; then other tasks run, the connection first of all."""
 
 
 class AheadDecider:
-    """Decides at most one group in the background and keeps it until its turn comes."""
+    """Decides at most one group in the background and keeps it until it is taken."""
 
     def __init__(self, policies: Mapping[str, LedgerPolicy]) -> None:
         self._policies = policies
@@ -35,11 +35,11 @@ class AheadDecider:
 
     @property
     def has_group(self) -> bool:
-        """Whether a group was decided ahead and waits for its turn."""
+        """Whether a group was decided ahead and was not taken yet."""
         return self._group is not None
 
     def take(self, slices: Sequence[Slice]) -> PendingGroup | None:
-        """Return the group that was decided for this very sequence; any other is dropped."""
+        """Return the group that was decided for exactly this sequence; any other is dropped."""
         group, self._group = self._group, None
         return group if group is not None and group.slices is slices else None
 
@@ -48,12 +48,12 @@ class AheadDecider:
         self._task = asyncio.create_task(self._decide(group))
 
     async def finish(self) -> None:
-        """Wait until the group that was started is decided. Its group before was committed."""
+        """Wait until the started group is decided. The group before it was committed."""
         task, self._task = self._task, None
         self._group = await task if task is not None else None
 
     def discard(self) -> None:
-        """Drop the group that was started: the one before it may not have been committed."""
+        """Drop the started group: the one before it may not have been committed."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -61,7 +61,7 @@ class AheadDecider:
     async def _decide(self, group: PendingGroup) -> PendingGroup | None:
         try:
             group.rows = await decide(group, self._policies)
-        except Exception as error:  # noqa: BLE001  # its own turn comes, and the error with it
+        except Exception as error:  # noqa: BLE001  # raised again when decided alone
             logger.debug("a group could not be decided ahead: %s", error)
             return None
         return group
@@ -80,7 +80,7 @@ async def decide(group: PendingGroup, policies: Mapping[str, LedgerPolicy]) -> C
 
 
 def carry_over(book: Book, before: Book, event_ids: set[str], players: Mapping[str, int]) -> None:
-    """Add what the group decided just before has changed, and the tables did not hold yet.
+    """Add the changes of the group decided just before, which the tables did not hold yet.
 
     `event_ids` and `players` are those that the book's own group reads.
     """

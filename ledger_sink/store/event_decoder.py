@@ -21,7 +21,7 @@ from schemas.events import WalletTransaction
 from schemas.registry import UnknownSchema
 
 _RECORDS_PER_TURN: Final = 100
-"""About 1 ms of decoding; then the connection, which other partitions wait for, has its turn."""
+"""About 1 ms of decoding; then the task of the connection runs, which other partitions wait for."""
 
 
 class EventDecoder:
@@ -33,7 +33,7 @@ class EventDecoder:
         self._rejected_batches: dict[int, RecordBatch] = {}
 
     async def decode_batch(self, batch: RecordBatch) -> list[tuple[Any, WalletTransaction]]:
-        """Return the records that are events, each with its event, after the rest is rejected.
+        """Return the records that are events, each with its event, after rejecting the others.
 
         Raises SendFailed, and InvariantBroken for an event of a newer release: it may be money, and
         money is never skipped.
@@ -44,7 +44,7 @@ class EventDecoder:
             records = batch.records[start : start + _RECORDS_PER_TURN]
             _decode_records(records, self._decode, events, rejections)
             await asyncio.sleep(0)
-        # A batch that is tried again, as often as an outage takes, was rejected the first time.
+        # The records of a batch that is tried again were rejected at the first try.
         if rejections and self._rejected_batches.get(batch.partition) is not batch:
             await self._dead_letters.publish_all(rejections)
             self._rejected_batches[batch.partition] = batch

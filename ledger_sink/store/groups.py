@@ -1,4 +1,4 @@
-"""Groups of log slices on their way to one COMMIT: as they come, prepared, and committed."""
+"""Groups of log slices before and after their COMMIT: received, prepared, committed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Slice:
 
 @dataclass(slots=True)
 class PendingGroup:
-    """A group of slices before its COMMIT: what it reads, what was decided, and its new rows."""
+    """A group of slices before its COMMIT: its reads, its decisions, and its new rows."""
 
     slices: Sequence[Slice]
     events: list[LogEvent]

@@ -1,6 +1,6 @@
 """Groups of batches from the log to COMMIT: position, entries, transfers and balances, or nothing.
 
-`PostgresLedger.commit_group` is the whole way of a group. The position is locked and compared
+`PostgresLedger.commit_group` takes a group all the way. The position is locked and compared
 first, so a redelivered batch is trimmed, a hole stops the worker and a zombie is fenced. A COMMIT
 whose reply was lost is not a special case: the connection is dropped, and the next try reads from
 the position how far the database really is.
@@ -53,7 +53,7 @@ class PostgresLedger:
         """Decide and commit a group of slices of different partitions, all or nothing.
 
         `following`, of other partitions than these, is decided meanwhile; nothing of it is written
-        before a call that has that very sequence as its `slices`.
+        before a call that has exactly that sequence as its `slices`.
 
         Raises Fenced where another worker has claimed a partition, OffsetHole where the log would
         be skipped, InvariantBroken for a bug, RowsMoved where another writer changes the tables,
@@ -64,7 +64,7 @@ class PostgresLedger:
             try:
                 return await self._commit_once(slices, following)
             except RowsMoved:
-                # The cached players are not what the tables hold; now they are read again.
+                # The cached players differ from the tables, so they are read again.
                 return await self._commit_once(slices, ())
         except InvariantBroken as error:
             culprit = _find_unstorable(slices)
@@ -89,7 +89,7 @@ class PostgresLedger:
             self._players.clear()
             self._ahead.discard()
             raise
-        if applied.newly_committed:  # else nothing was read either
+        if applied.newly_committed:  # otherwise nothing was read
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
         await self._ahead.finish()
         return applied
@@ -108,7 +108,7 @@ class PostgresLedger:
         """Lock, read, decide and write in an open transaction; begin to decide what follows."""
         later = self._prepare(following) if following else None
         if later is not None and later.read_set.crosses_partitions:
-            later = None  # it has to wait for everything that is under way elsewhere
+            later = None  # it has to wait for every other open transaction
         reads = later_reads = None
         async with transaction.pipeline():  # one round trip
             locks = await transaction.lock(group)

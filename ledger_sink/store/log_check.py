@@ -24,7 +24,7 @@ _ANSWER_TIMEOUT_S = 20.0
 
 
 class StoredPosition(NamedTuple):
-    """What the database holds of a partition; the last two are None until a record was applied."""
+    """A partition's stored position; the last two fields are None until a record was applied."""
 
     next_offset: int
     last_timestamp_ms: int | None
@@ -57,7 +57,7 @@ async def committed_offsets(
     """Return what a group has committed of a topic, by partition, where it has committed.
 
     Raises Unavailable, also where the broker cannot say yet: an older database must not be accepted
-    for want of an answer.
+    because an answer is missing.
     """
     async with _admin(bootstrap_servers) as admin:
         committed = await fetch_group_offsets(

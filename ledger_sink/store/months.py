@@ -1,8 +1,8 @@
 """The months of the transfers: partitions are made ahead, and old ones can be moved out and back.
 
 Entries are not partitioned: they are the identities, and a retry after years must get the answer of
-the first attempt. What depends on the movements of a month that was moved away is for an operator:
-see `PERIOD_ARCHIVED`.
+the first attempt. An event that depends on the movements of a month that was moved away is left to
+an operator: see `PERIOD_ARCHIVED`.
 """
 
 from __future__ import annotations

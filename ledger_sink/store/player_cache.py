@@ -1,8 +1,8 @@
-"""What a worker remembers of its partitions' players from one transaction to the next.
+"""Cache of the players of a worker's partitions between transactions.
 
 A player's wallets and state are changed by events under the player's key alone, so by the owner of
 one partition. As long as no other worker has claimed it, what was committed last is what the tables
-hold. A claim counts up the epoch, so each player is remembered with the epoch of its commit and is
+hold. A claim increments the epoch, so each player is cached with the epoch of its commit and is
 read again under any other. After a transaction whose end is not known the cache is cleared.
 """
 
@@ -31,14 +31,14 @@ class CachedPlayer(msgspec.Struct, gc=False):
 
 
 class PlayerCache:
-    """Players as the last committed transaction has left them."""
+    """Players as of the last committed transaction."""
 
     def __init__(self, players_max: int = PLAYERS_MAX) -> None:
         self._players_max = players_max
         self._players: dict[str, CachedPlayer] = {}
 
     def clear(self) -> None:
-        """Forget every player."""
+        """Remove every player."""
         self._players.clear()
 
     def fill(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> list[str]:
@@ -60,7 +60,7 @@ class PlayerCache:
         return missing
 
     def remember(self, book: Book, players: Mapping[str, int], epochs: Mapping[int, int]) -> None:
-        """Cache players as a committed book has left them; it must not be changed any more.
+        """Cache the players of a committed book, which must not be changed any more.
 
         `epochs`: under which each partition was committed.
         """

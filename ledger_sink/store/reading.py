@@ -1,4 +1,4 @@
-"""Reading what the events of a group may touch into a book: set by set, never row by row."""
+"""Reads everything that the events of a group may touch into a book: in sets, never row by row."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ class ReadSet:
     event_ids: set[str] = field(default_factory=set)
     """Their own, and those referred to by events whose rules look at what they refer to."""
     reversible: set[str] = field(default_factory=set)
-    """Those references whose movements may have to be taken back."""
+    """References whose movements may have to be taken back."""
     players: dict[str, int] = field(default_factory=dict)
     """With the partition that their events come from."""
     bets: set[tuple[str, str]] = field(default_factory=set)
-    """What wins refer to, with their players: read only if bonus money may have paid for it."""
+    """Events that wins refer to, with their players: read only if bonus money may have paid for
+    them.
+    """
     proposals: set[str] = field(default_factory=set)
     newly_wagering: set[str] = field(default_factory=set)
     """Players whose bonus money has to be wagered from within this group on."""
@@ -49,7 +51,7 @@ class ReadSet:
 
 
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
-    """Return what has to be read to decide these events.
+    """Return the read set of these events.
 
     An event adds the same, whichever group it comes in.
     """
@@ -160,7 +162,7 @@ async def send_reads(
 async def read_follow_ups(
     connection: AsyncConnection[Any], book: Book, read_set: ReadSet, events: Sequence[LogEvent]
 ) -> None:
-    """Add what depends on the answers to the first queries; few groups need any of it."""
+    """Add rows that depend on the answers to the first queries; few groups need any."""
     await read_repeats(connection, book, events)
     bets = await read_proposals_and_bets(connection, book, read_set)
     await read_reversible(connection, book, read_set.reversible | bets)

@@ -1,10 +1,10 @@
 -- The rights on the ledger's tables and those of the dead letters. What is not granted here is denied; the owner has
 -- every right, and the auditor may read already. A migration that makes a table adds its line here.
 
--- What is booked stays as it was booked.
+-- Booked rows are never changed.
 GRANT SELECT, INSERT ON entry, repeat, transfer, seal, batch, proposal, installation TO pitboss_writer;
 
--- Where things stand: projections of what is booked, positions, what waits for its player.
+-- Current state: projections of booked rows, positions, events that wait for their player.
 GRANT SELECT, INSERT, UPDATE ON wallet, closing, player_state, stream_position, parked TO pitboss_writer;
 GRANT SELECT, UPDATE ON crossing TO pitboss_writer;
 GRANT SELECT ON month_away TO pitboss_writer;
@@ -13,7 +13,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON barrier TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE (is_done, to_part, to_offset) ON dead_letters.action TO pitboss_writer;
 GRANT SELECT, INSERT, UPDATE ON dead_letters.jam, dead_letters.parked TO pitboss_writer;
 
--- Not: where workers stand, and the bytes of what waits for its player.
+-- Not: positions of workers, and the bytes of events that wait for their player.
 GRANT SELECT ON entry, repeat, transfer, seal, batch, proposal, installation TO pitboss_reader;
 GRANT SELECT ON wallet, closing, player_state, month_away TO pitboss_reader;
 GRANT SELECT ON dead_letters.action, dead_letters.jam, dead_letters.parked TO pitboss_reader;

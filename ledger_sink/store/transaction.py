@@ -69,7 +69,7 @@ class LedgerTransaction:
         return await send_reads(self._connection, group.read_set, group.players_to_read)
 
     async def read_follow_ups(self, group: PendingGroup) -> None:
-        """Add to a group's book what depends on the answers of `read`."""
+        """Add to a group's book the rows that depend on the answers of `read`."""
         await read_follow_ups(self._connection, group.book, group.read_set, group.events)
 
     def trim_committed(
@@ -78,7 +78,7 @@ class LedgerTransaction:
         positions: Mapping[int, tuple[int, int]],
         epochs: Mapping[int, int],
     ) -> AppliedGroup:
-        """Split a group's slices into what the database has already and what it has not yet.
+        """Split a group's slices into those that are committed already and the new ones.
 
         `positions`: next offset and epoch as locked. `epochs`: under which each partition is ours.
         Raises as `check_position`.
@@ -97,7 +97,7 @@ class LedgerTransaction:
         return applied
 
     async def write(self, applied: AppliedGroup, rows: CopyRows, *, crosses: bool) -> None:
-        """Write what was decided, note the batches and move the positions.
+        """Write the decided rows, record the batches and move the positions.
 
         `crosses`: whether the group has crossed partitions. Raises RowsMoved, and InvariantBroken
         where a locked position does not move.

@@ -25,7 +25,8 @@ FEW_EVENTS_MAX: Final = 200
 """Above it COPY, which PostgreSQL reads faster, costs less than it saves."""
 
 _COPY_BYTES: Final = 1 << 18
-"""Between two writes other tasks have their turn, for milliseconds: PostgreSQL needs rows then."""
+"""Between two writes other tasks run, for milliseconds only: PostgreSQL waits for rows meanwhile.
+"""
 
 _BY_PLAYER: Final = attrgetter("player_id")
 
@@ -33,7 +34,7 @@ Statement = tuple[LiteralString, Mapping[str, Any] | None]
 
 
 class RowsMoved(Fatal):
-    """A wallet or a closing is not as it was known when its events were decided.
+    """A wallet or a closing differs from what was read when its events were decided.
 
     Raised to the worker only if that is so right after the rows were read: another writer changes
     the ledger's tables.
@@ -102,7 +103,7 @@ async def _write_projections(
         await connection.execute(_SQL["upsert_states"], _state_columns(book))
     if book.new_proposals:
         await connection.execute(_SQL["insert_proposals"], _proposal_columns(book))
-    # In the order of its key a page of the table is looked for once, not once a wallet.
+    # In the order of the key each page of the table is looked up once, not once for each wallet.
     wallets = sorted(book.changed_wallets.values(), key=_BY_PLAYER)
     if wallets:
         cursor = await connection.execute(_SQL["upsert_wallets"], _wallet_columns(wallets))

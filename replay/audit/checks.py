@@ -75,7 +75,7 @@ async def check_tables(database: LedgerDatabase) -> list[Check]:
 def check_offsets(topics: TopicEvidence, tables: TableEvidence) -> Check:
     """Check that each source offset has its entry, repeat, parking or dead letter, item by item.
 
-    Nothing came in and vanished.
+    Nothing that came in has vanished.
     """
     dead = {letter.source for letter in topics.dead_letters}
     normalised = {(attempt.topic, attempt.partition, attempt.offset) for attempt in topics.attempts}
@@ -127,8 +127,9 @@ def _missing_items(topics: TopicEvidence) -> list[str]:
 
     Items of one raw record are numbered from 0, and reading it again gives their number. A dead
     letter of a whole record stands for those that have nothing of their own: a signature that was
-    found wrong, or so many rejected items that one letter reports all. Whether an item beside those
-    was lost cannot be determined: what was refused then is not known here without the keys.
+    found wrong, or so many rejected items that one letter reports all. Whether another item of such
+    a record was lost cannot be determined: without the keys it is not known here which items were
+    rejected.
     """
     seen: dict[Position, set[int]] = {}
     for attempt in topics.attempts:

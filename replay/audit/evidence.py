@@ -1,4 +1,4 @@
-"""Evidence of the checks: topics and tables read anew, whole.
+"""Evidence of the checks: topics and tables, read whole and only for the checks.
 
 No counter of any worker is trusted.
 """

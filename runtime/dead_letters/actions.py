@@ -40,7 +40,7 @@ class ActionStore(DeadLetterDatabase):
         *,
         is_forced: bool,
     ) -> list[int]:
-        """Note what is going to be done, before it is. Return the ids in the order of the cases."""
+        """Record actions before they are carried out. Return the ids in the order of the cases."""
         parameters = {
             "action": action,
             "actor": actor,
@@ -56,7 +56,7 @@ class ActionStore(DeadLetterDatabase):
             return [row[0] for row in await cursor.fetchall()]
 
     async def complete(self, done: Sequence[tuple[int, Position | None]]) -> None:
-        """Note that actions are done, and where each append went."""
+        """Record that actions are done, and the position of each append."""
         parameters = {
             "ids": [number for number, _ in done],
             "to_parts": [position and position.partition for _, position in done],
@@ -86,7 +86,7 @@ class ActionStore(DeadLetterDatabase):
 
 
 def _action(row: Sequence[Any]) -> Action:
-    """Return the action of a row, whose columns stand in the order of Action's fields."""
+    """Return the action of a row, whose columns are in the order of Action's fields."""
     number, topic, partition, offset, *content, to_partition, to_offset = row
     appended_at = None if to_offset is None else Position(topic, to_partition, to_offset)
     fields: list[Any] = [number, Position(topic, partition, offset), *content, appended_at]

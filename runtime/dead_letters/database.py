@@ -30,8 +30,7 @@ class _LetterDatabase(Database):
 class DeadLetterDatabase(Service):
     """One transaction after the other, over one connection.
 
-    Raises Unavailable while the database is away, and RightsMissing where the role may not do what
-    is wanted.
+    Raises Unavailable while the database is away, and RightsMissing where the role lacks a right.
     """
 
     def __init__(

@@ -29,8 +29,9 @@ else."""
 ACTOR: Final = "redrive-by"
 REASON: Final = "redrive-why"
 PARKED_BEHIND: Final = "parked-behind"
-"""Not on any topic: what a parked record carries when it goes on, with the source that it waited
-for."""
+"""Not on any topic: added to a parked record when it is released, with the source that it waited
+for.
+"""
 
 OPERATOR_HEADERS: Final = frozenset(
     {REDRIVE_OF, REDRIVE_COUNT, DROP_OF, ACTOR, REASON, PARKED_BEHIND}
@@ -39,7 +40,7 @@ ACTOR_MAX: Final = 64
 REASON_MAX: Final = 200
 
 DROP_MARK: Final = b"dropped"
-"""The value of a drop's mark: a raw record must have one."""
+"""Value of the record that marks a drop: a raw record must have a value."""
 
 _POSITION_MAX: Final = 280
 _POSITION: Final = re.compile(r"(.{1,249})-(\d{1,9})@(\d{1,18})", re.ASCII)

@@ -22,7 +22,7 @@ NO_OFFSET: Final = -1
 
 
 class ParkLimits(msgspec.Struct, frozen=True):
-    """How much may wait behind one dead letter, and for how long of the log's own time."""
+    """How many records may wait behind one dead letter, and for how long by the log's own time."""
 
     records_max: int = 1_000
     bytes_max: int = 16_000_000
@@ -33,7 +33,7 @@ class Disposition(Enum):
     """What to do with a record."""
 
     READ = auto()
-    """Nothing stands before it. If it is rejected, a hold may begin with it."""
+    """It waits for nothing. If it is rejected, a hold may begin with it."""
     READ_ONLY = auto()
     """It began or moved its hold and is read again: its items go out once more, and the hold stays
     as it is."""
@@ -48,13 +48,13 @@ class Disposition(Enum):
 
 
 class KeyHold(msgspec.Struct):
-    """A key whose records wait: from `from_offset` until before `until_offset`, or still.
+    """A key whose records wait from `from_offset` on, and before `until_offset` once that is known.
 
     `waits_for` is the offset of the dead letter to redrive or drop: the first one, or one that was
-    found among the waiting records when they went on. `moved_at` is the offset of the record that
-    made it so, and rises with every move. `waiting` and `waiting_bytes` count what is parked now;
-    `last_parked` is the highest offset that was ever parked. The field names are those of the SQL
-    parameters in `sql/parking.sql`.
+    found among the waiting records when they were released. `moved_at` is the offset of the record
+    that caused the change, and rises with every move. `waiting` and `waiting_bytes` count what is
+    parked now; `last_parked` is the highest offset that was ever parked. The field names are those
+    of the SQL parameters in `sql/parking.sql`.
     """
 
     key: bytes
@@ -109,7 +109,7 @@ class PartitionHolds:
         return hold
 
     def park(self, hold: KeyHold, record: RawRecord) -> None:
-        """Count a record that waits; one that is read again is counted already."""
+        """Count a record that waits; one that is read again was counted before."""
         if record.offset > hold.last_parked:
             hold.last_parked = record.offset
             hold.waiting += 1
@@ -120,7 +120,7 @@ class PartitionHolds:
         hold.waits_for, hold.moved_at, hold.code = waits_for, moved_at, code
 
     def end(self, hold: KeyHold, offset: int, ended_by: str) -> None:
-        """End a hold at a record; what waited has gone on."""
+        """End a hold at a record; what waited is released."""
         hold.until_offset, hold.ended_by = offset, ended_by
         hold.waiting = hold.waiting_bytes = 0
         self._open.pop(hold.from_offset, None)

@@ -81,7 +81,7 @@ class DeadLetterCase(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(letter.letter.code for letter in self.letters))
 
     def concerns(self, player: str) -> bool:
-        """Return whether a letter names a player, or the key does."""
+        """Return whether a letter or the record's key names this player."""
         return self.letter.key == player.encode() or any(
             one.letter.player_id == player for one in self.letters
         )
@@ -107,7 +107,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True):
 
 
 class CaseFilter(msgspec.Struct, frozen=True):
-    """Which cases are meant: all that match everything that is given. Topics as on the broker."""
+    """Filter of cases: all that match every given field. Topics as on the broker."""
 
     codes: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
@@ -116,7 +116,7 @@ class CaseFilter(msgspec.Struct, frozen=True):
     states: frozenset[CaseState] = frozenset(CaseState)
 
     def matches(self, case: DeadLetterCase) -> bool:
-        """Return whether a case is meant."""
+        """Return whether a case matches."""
         return (
             (not self.codes or not self.codes.isdisjoint(case.codes))
             and (not self.topics or case.source.topic in self.topics)

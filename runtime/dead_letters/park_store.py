@@ -14,7 +14,7 @@ from runtime.kafka.records import RawRecord
 
 
 class ParkedRecord(msgspec.Struct, frozen=True):
-    """A raw record as it was read, and as it is read again when it goes on. A `RawRecord`."""
+    """A raw record as it was read, and as it is read again when it is released. A `RawRecord`."""
 
     topic: str
     partition: int
@@ -72,7 +72,7 @@ class ParkStore(DeadLetterDatabase):
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        """Write what a stretch of a partition came to, in one transaction."""
+        """Save the results of a range of a partition in one transaction."""
         where = {"topic": topic, "part": partition}
         sql = statements("parking")
         async with self.transaction() as connection:
@@ -93,7 +93,7 @@ class ParkStore(DeadLetterDatabase):
 
 
 def _hold(row: Sequence[Any]) -> KeyHold:
-    """Return the hold of a row, whose columns stand in the order of KeyHold's fields."""
+    """Return the hold of a row, whose columns are in the order of KeyHold's fields."""
     return KeyHold(*row)
 
 

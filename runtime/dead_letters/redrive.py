@@ -33,7 +33,7 @@ from schemas.events import Cause, Position, WalletTransaction
 from schemas.topics import provider_of
 
 CASES_AT_ONCE: Final = 200
-"""Cases that are noted, appended and noted again together."""
+"""Cases that are recorded, appended and completed together."""
 
 APPEND_BYTES_MAX: Final = 1_048_588
 """Of a batch, by Kafka's own default: a record that its connector could append must go through once
@@ -44,7 +44,7 @@ _RECORD_BYTES, _HEADER_BYTES = 100, 10
 
 
 class RedriveStatus(StrEnum):
-    """What became of a case."""
+    """Result of an action on a case."""
 
     DONE = "DONE"
     PLANNED = "PLANNED"
@@ -56,7 +56,7 @@ class RedriveStatus(StrEnum):
 
 
 class RedriveResult(msgspec.Struct, frozen=True):
-    """What became of one case; `waiting` counts the player's records that go on behind it."""
+    """Result for one case; `waiting` counts the player's records that are released behind it."""
 
     source: Position
     codes: tuple[str, ...]
@@ -123,7 +123,7 @@ class Redriver:
     async def drop(
         self, cases: Sequence[DeadLetterCase], *, dry_run: bool = False
     ) -> list[RedriveResult]:
-        """Give open cases up. A mark is appended to the log only where others wait behind one.
+        """Give up open cases. A mark is appended to the log only where others wait behind one.
 
         One that was dropped before others began to wait behind it is dropped again. Raises as
         `redrive` does.
@@ -246,7 +246,7 @@ def _skip_reason(case: DeadLetterCase) -> str | None:
 def _was_dropped_without_mark(case: DeadLetterCase) -> bool:
     """Return whether a case was dropped and the log holds no mark of it.
 
-    A letter is durable a moment before a hold waits for it, so it can be dropped in between.
+    A letter is durable a moment before a hold waits for it, so it can be dropped in that moment.
     """
     last = case.last_done
     return last is not None and case.state is CaseState.DROPPED and last.appended_at is None

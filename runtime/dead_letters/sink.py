@@ -123,7 +123,8 @@ class KafkaDeadLetterSink:
             except TooLarge as error:
                 rejection = pending[error.index].rejection
                 if error.index in shortened:
-                    # Everything that is left of it is bounded: another try would be endless.
+                    # The rest of the letter is bounded in size, so another attempt could not
+                    # succeed.
                     raise InvariantBroken(
                         f"the dead letter of {rejection.position} is too large although it holds "
                         f"no bytes of the record: {error.detail}; report it"

@@ -19,7 +19,7 @@ from schemas.errors import PitbossError
 Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
 """Makes the effects of a batch durable.
 
-Either as a whole or not at all, or so that doing it again changes nothing. After a retriable
+It does so as a whole or not at all, or so that a repetition changes nothing. After a retriable
 PitbossError it is called again with the same batch; any other error ends the process. It handles
 Rejected itself: it sends the record to the dead letter topic and goes on.
 """

@@ -46,7 +46,7 @@ class RecordBatch:
         return TopicPartition(self.topic, self.partition)
 
     def mark_done(self) -> None:
-        """Say that every effect of the batch is durable; a stale batch changes nothing."""
+        """Report that every effect of the batch is durable; a stale batch changes nothing."""
         self.on_done(self)
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from schemas.errors import PitbossError, Unavailable
 logger = logging.getLogger(__name__)
 
 METADATA_AGE_MS: Final = 5_000
-"""How soon a client notices a new topic of a pattern, and a leader that has moved."""
+"""How soon a client notices a new topic that matches a pattern, or a leader that has moved."""
 
 
 async def start_client(client: Any, bootstrap_servers: str) -> None:

@@ -1,8 +1,8 @@
 """The producer of a worker: idempotent, whole batches to a partition, and final in its failures.
 
 Records are packed per partition and awaited together; a batch costs what its bytes cost, not what
-its records cost. A send that fails for good ends the process: a later batch that succeeded would
-stand before one that is missing.
+its records cost. A send that fails permanently ends the process: otherwise a later batch could
+succeed although an earlier one is missing.
 """
 
 from __future__ import annotations

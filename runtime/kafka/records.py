@@ -35,4 +35,4 @@ class RawRecord(Protocol):
 
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        """Headers, in their order; a name may stand more than once."""
+        """Headers, in their order; a name may occur more than once."""

@@ -22,7 +22,7 @@ class LagSample:
     is_held: bool
     """Whether this worker has the partition; if not, `reached_offset` is the committed offset."""
     waiting: str | None = None
-    """A reason that excuses standing still: a database that is down, a pause."""
+    """A reason for which no progress is expected: a database that is down, a pause."""
     liveness: str = ""
     """Last liveness note of another holder of the partition; a new one counts as progress."""
 
@@ -48,7 +48,7 @@ class Stall:
     still_ms: int
 
     def __str__(self) -> str:
-        """Return where the partition stands, and for how long."""
+        """Return the partition's position, and for how long it has not moved."""
         sample = self.sample
         holder = "held by this worker" if sample.is_held else "not held by this worker"
         at = "an unknown position" if sample.reached_offset is None else str(sample.reached_offset)

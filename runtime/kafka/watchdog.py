@@ -1,7 +1,7 @@
 """The watchdog: ends a worker whose partitions have lag and do not move.
 
 A consumer can be stuck without an error (aiokafka #1154), and only lag shows it. The ends of the
-log come from a second client, because the high-water mark of a stuck consumer stands still with it.
+log come from a second client, because the high-water mark of a stuck consumer does not move either.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WatchdogSettings:
-    """How long standing still is tolerated."""
+    """How long a lack of progress is tolerated."""
 
     bootstrap_servers: str
     stall_ms: int = 60_000

@@ -21,7 +21,7 @@ from runtime.postgres.roles import (
 )
 from schemas.errors import InvariantBroken, Unavailable, UsageError
 
-# A hung statement must end before the broker takes this worker for dead.
+# A hung statement must end before the broker declares this worker dead.
 _SESSION: Final = "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"
 _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
 """A transaction whose worker does not go on must not hold up the others either."""
@@ -93,7 +93,7 @@ class Database:
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 if is_read_only(self._role):
                     raise self._translate(error, connection) from error
-                await self.close()  # a standby: perhaps another server is the primary now
+                await self.close()  # a standby: another server may be the primary now
                 message = f"{self.owner} database takes no writes: {error}"
                 raise Unavailable(message) from error
             except psycopg.errors.InsufficientPrivilege as error:

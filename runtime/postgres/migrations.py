@@ -41,7 +41,7 @@ class MigrationFailed(Fatal):
 
 @dataclass(frozen=True)
 class Migration:
-    """One file: its name orders it, its checksum tells whether it is still the one applied."""
+    """One file: its name orders it, its checksum shows whether it is the one that was applied."""
 
     name: str
     sql: str

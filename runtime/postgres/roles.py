@@ -26,7 +26,7 @@ class Role(StrEnum):
     WRITER = "pitboss_writer"
     """Workers: may insert bookings, and neither change nor remove them."""
     READER = "pitboss_reader"
-    """Views for operators: what is booked, and what became of dead letters."""
+    """Views for operators: what is booked, and what was done about dead letters."""
     AUDITOR = "pitboss_auditor"
     """Checks: reads every table."""
     MIGRATOR = "pitboss_migrator"

@@ -18,7 +18,7 @@ def statements_of(package: str, file: str) -> dict[str, LiteralString]:
     """
     text = resources.files(package).joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     pieces = _NAME.split(text)[1:]
-    # The text is a file of ours: as literal as a string in the source.
+    # The text is a file of ours, as trustworthy as a literal in the source.
     return {
         name: cast("LiteralString", body.strip())
         for name, body in zip(pieces[::2], pieces[1::2], strict=True)

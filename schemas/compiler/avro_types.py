@@ -209,7 +209,7 @@ def to_json(  # noqa: PLR0911 - one return for each case
 ) -> Any:
     """Return a type as a schema file has it, without documentation and namespace.
 
-    A named type is defined where it stands first; `seen` are the names defined before.
+    A named type is defined where it occurs first; `seen` are the names defined before.
     """
     seen = set() if seen is None else seen
     match type_:

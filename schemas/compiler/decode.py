@@ -101,7 +101,7 @@ def _field(reader: QuickReader, plan: ReadRecord, path: str, prefix: str) -> str
 
 
 def _careful_decoder(spec: DecoderSpec, plan: ReadRecord) -> Decode:
-    # For the forms that the quick decoder does not take. fastavro reads negative lengths, numbers
+    # For the forms that the quick decoder does not read. fastavro reads negative lengths, numbers
     # of any size and trailing bytes without a complaint and names no field: hence the check.
     written = RecordType(spec.writer.name, tuple(field for field, _ in plan.steps))
     writer = fastavro.parse_schema(to_json(written))

@@ -92,7 +92,7 @@ def compile_encoder(title: str, schema: AvroJson, record: RecordType, frame: byt
 
 
 def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: bytes) -> Encode:
-    # For what the compiled function does not take: very long strings are written, defects named.
+    # For what the compiled function rejects: very long strings are written, defects are named.
     parsed = fastavro.parse_schema(schema)
 
     def encode(event: Any) -> bytes:
@@ -107,7 +107,7 @@ def _careful_encoder(title: str, schema: AvroJson, record: RecordType, frame: by
 
 
 class _Writer:
-    """Expressions for the pieces of a record's text, in field order.
+    """Expressions for the fragments of a record's text, in field order.
 
     Each may use `v` for its current value.
     """
@@ -119,7 +119,7 @@ class _Writer:
             source.name(name, value)
 
     def fields(self, record: RecordType, owner: str) -> Iterator[str]:
-        """Yield the pieces of a record's fields; `owner` is the expression for the record."""
+        """Yield the fragments of a record's fields; `owner` is the expression for the record."""
         for field in record.fields:
             yield from self._field(field, f"{owner}.{field.name}")
 
@@ -190,6 +190,6 @@ class _Writer:
 
 
 def _string(value: str) -> tuple[str, str]:
-    # An ASCII string is its own text; any other is replaced by its text, so that the next piece can
-    # use `v`.
+    # An ASCII string is its own text; any other is replaced by its text, so that the next fragment
+    # can use `v`.
     return f"SHORT[len(v)] if {value}.isascii() else long_text(len(v := utf8_text(v)))", "v"

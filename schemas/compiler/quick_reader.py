@@ -255,7 +255,7 @@ def _is_string(plan: Plan) -> bool:
 
 
 def _is_small(plan: Plan) -> bool:
-    # Usually one byte: it may stand in a run, but alone it is read faster than looked up.
+    # Usually one byte: it may be in a run, but alone it is read faster than looked up.
     return isinstance(plan, ReadEnum) or (
         isinstance(plan, ReadPrimitive) and plan.name in {"boolean", "int"}
     )

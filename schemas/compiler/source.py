@@ -8,7 +8,7 @@ from typing import Any
 
 
 class FunctionSource:
-    """Lines of one function under construction, and the objects that its free names stand for."""
+    """Lines of one function under construction, and the objects that its free names refer to."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []

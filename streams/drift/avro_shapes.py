@@ -2,8 +2,8 @@
 
 An object container carries its writer's schema, so the two schemas are compared, field by field. A
 single-object body names its writer's schema by fingerprint: an undeclared one is reported as a
-whole, since its fields cannot be known. Bare records are read with the declared schema; bytes that
-are left over mean that they were written with another one.
+whole, since its fields cannot be known. Bare records are read with the declared schema; leftover
+bytes mean that they were written with another one.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class AvroShapes:
         self._fingerprint = bytes.fromhex(
             fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
         )
-        # Without logical types: a decimal of too many digits is a matter of its dialect, not of
-        # shape.
+        # Without logical types: a decimal of too many digits concerns the dialect, not the shape.
         self._parsed = fastavro.parse_schema(_without_logical_types(schema))
 
     def compare(self, value: bytes, record: bytes) -> list[Shape]:

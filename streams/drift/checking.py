@@ -175,10 +175,10 @@ def _fallbacks(provider: str, read: DialectResult) -> list[DriftFinding]:
 def sample_records(records: Sequence[R], rate: float) -> list[R]:
     """Return about `rate` of the records, and at least one of a batch while the rate is above 0.
 
-    The choice depends on the places of the records alone, so that a repeated batch gives the same
-    ones. A provider that sends little comes in batches of a few records and is checked as a whole;
-    one that sends much comes in batches of thousands. A worker that falls behind reads larger
-    batches, so it checks less of them and cannot fall behind for good.
+    The choice depends on the positions of the records alone, so that a repeated batch gives the
+    same ones. A provider that sends little comes in batches of a few records and is checked as a
+    whole; one that sends much comes in batches of thousands. A worker that falls behind reads
+    larger batches, so it checks a smaller share of them and cannot fall behind for ever.
     """
     if rate <= 0:
         return []

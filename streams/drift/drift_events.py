@@ -68,7 +68,7 @@ def redacted_example(provider: str, value: bytes, secrets: Sequence[str] = ()) -
         text = shown.decode()
     except UnicodeDecodeError:
         text = "hex:" + shown[: EXAMPLE_MAX // 2].hex()
-    # The topic's readers print it: no control characters except line breaks and tabs.
+    # Readers of the topic print it, so it has no control characters except line breaks and tabs.
     text = "".join(_printable(letter) for letter in text[:EXAMPLE_MAX])
     return text if len(text) < EXAMPLE_MAX else text[: EXAMPLE_MAX - 1] + "…"
 

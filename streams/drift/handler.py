@@ -44,7 +44,7 @@ from streams.providers.redaction import secrets_of
 from streams.providers.registry import DIALECTS, Dialects
 
 _YIELD_EVERY: Final = 20
-"""Checked records between two turns of the event loop: a large record takes milliseconds."""
+"""Records checked before other tasks run: a large record takes milliseconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def create_handler(
             return
         found: list[SchemaDrift] = []
         async for record, findings in _findings(checker, provider, batch, rate, stats):
-            # An example costs more than an id, and most drift is in each record.
+            # An example costs more than an id, and most drift occurs in every record.
             new_findings = [one for one in findings if not known.has(finding_id(one))]
             found += build_drift_events(record, new_findings, secrets)
         drifts = _take_new(known, found, provider)
@@ -217,7 +217,7 @@ def summary(drift: SchemaDrift) -> str:
 async def _findings(
     checker: DriftChecker, provider: str, batch: RecordBatch, rate: float, stats: DriftStats
 ) -> AsyncIterator[tuple[RawRecord, list[DriftFinding]]]:
-    """Yield records with their findings; the event loop gets its turns in between."""
+    """Yield records with their findings; other tasks run in between."""
     is_dead = batch.topic.endswith(DEAD_LETTER_SUFFIX)
     records = _letters(batch) if is_dead else batch.records
     chosen = list(records) if is_dead else sample_records(batch.records, rate)

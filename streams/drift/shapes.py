@@ -73,7 +73,7 @@ def printable_excerpt(text: str, characters_max: int) -> str:
 
 
 def schema_distance(shapes: Iterable[Shape]) -> int:
-    """Return how far a body is from a schema, to find the one that it was meant for."""
+    """Return the distance of a body from a schema, to find the schema that it was written for."""
     return sum(
         100 if shape.what in {DriftKind.NEW_MESSAGE, DriftKind.UNREADABLE} else 1
         for shape in shapes

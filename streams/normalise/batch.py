@@ -1,4 +1,4 @@
-"""What a batch of raw records came to: events by topic, signals, dead letters, counts."""
+"""Result of a batch of raw records: events by topic, signals, dead letters, counts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ OUTPUT_TOPICS: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SI
 """Every topic that the normaliser writes to besides the dead letter topics."""
 
 ITEM_LETTERS_MAX: Final = 16
-"""Dead letters of one record: more than providers put into one notice, and few enough to look at
-one by one."""
+"""Dead letters of one record: more than the items of a provider's notice, and few enough to inspect
+one by one.
+"""
 
 _INDEXES_SHOWN: Final = 5
 _STALE: Final = SignatureVerdict.STALE.value
@@ -50,7 +51,7 @@ class FallbackUsed(NamedTuple):
 
 
 class NormalisedBatch:
-    """What a batch of one raw topic came to, in the order of the log.
+    """Result of a batch of one raw topic, in the order of the log.
 
     It is sent, and counted after it is durable.
     """
@@ -67,7 +68,7 @@ class NormalisedBatch:
         self._records = 0
 
     def add_results(self, results: Iterable[tuple[RawRecord, list[ItemResult]]]) -> None:
-        """Sort the items of each record by where they go."""
+        """Add the items of each record under the topics that they are sent to."""
         sinks = {topic: events.append for topic, events in self.outgoing.items()}
         add_version = self._versions.append
         rejected: list[RejectedItem] = []
@@ -84,7 +85,7 @@ class NormalisedBatch:
                     continue
                 sinks[item.topic]((item.key, item.value, (), None))
                 add_version(event.provider_version)
-                # Few events are remarkable, so the others must not pay for it.
+                # Few events need this, so the others must not pay for it.
                 if item.clamped or item.fallback is not None or event.signature == _STALE:
                     self._note(record, item)
             if rejected:
@@ -92,7 +93,7 @@ class NormalisedBatch:
                 rejected = []
 
     def extend(self, later: NormalisedBatch) -> None:
-        """Add what a later piece of the batch came to; the piece stays as it is."""
+        """Add the result of a later chunk of the batch, which is not changed."""
         for topic, events in later.outgoing.items():
             if events:
                 self.outgoing[topic] += events
@@ -104,11 +105,11 @@ class NormalisedBatch:
         self._records += later._records
 
     def __len__(self) -> int:
-        """Return how many records were added."""
+        """Return the number of records that were added."""
         return self._records
 
     def count_into(self, stats: NormaliseStats) -> None:
-        """Add what is in here to a worker's counts."""
+        """Add the counts of this batch to a worker's counts."""
         provider = self._provider
         versions, sent = Counter(self._versions), self.outgoing.items()
         stats.records += self._records

@@ -53,7 +53,7 @@ class EventSender(Protocol):
 
 
 class DeadLetterSink(Protocol):
-    """Takes what cannot be used, and returns after it is durable."""
+    """Sink of dead letters; its methods return after they are durable."""
 
     async def ensure_topic(self, topic: str) -> None:
         """Check that a topic has its dead letter topic.
@@ -129,8 +129,8 @@ def register(
     Its producer must be supervised before.
     """
     handle = create_handler(producer, dead_letters, namespace, stats, on_fallback, parking)
-    # Which records wait is known only when the batch's turn has come: with parking, records are
-    # read then.
+    # Which records wait is known only when the batch is handled: with parking, records are read
+    # then.
     reader = create_reader(normaliser) if parking is None else None
     pattern = raw_pattern(namespace)
     return add_agent(app, settings, handle, name=NAME, pattern=pattern, reader=reader)
@@ -139,7 +139,7 @@ def register(
 def create_reader(
     normaliser: Normaliser,
 ) -> Callable[[str, Sequence[ConsumerRecord[bytes, bytes]]], NormalisedBatch]:
-    """Return the function that reads records of a raw topic while they come in."""
+    """Return the function that reads records of a raw topic as they are fetched."""
 
     def read(topic: str, records: Sequence[ConsumerRecord[bytes, bytes]]) -> NormalisedBatch:
         normalised = NormalisedBatch(provider_of(topic))
@@ -163,8 +163,7 @@ def create_handler(
     here.
 
     `on_fallback` is called for each item that only another version could read, after the batch is
-    durable. It must not wait or raise: whatever takes longer than putting it on a queue is done
-    elsewhere.
+    durable. It must not wait or raise: longer work must be put on a queue and done elsewhere.
 
     An event is never too large to be sent: its dialect bounds every text in it. So TooLarge is not
     caught here.

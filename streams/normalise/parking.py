@@ -1,12 +1,12 @@
 """Parking: a player's later records wait behind a dead letter, so that a redrive keeps their order.
 
-It stands between the intake and the normaliser, for providers that it is switched on for. A batch
-is split into what is read now and what waits. What begins to wait is committed to PostgreSQL before
-the dead letter that it waits for is durable, so that no drop of the letter can leave the waiting
-records behind; what waits no more, only after the dead letters of what was read are durable, so
-that none of them can be lost. A crash in between repeats the batch: every record is evaluated as of
-its own offset, so the same ones wait, and what went on goes on again under attempts that the ledger
-knows.
+It works between the intake and the normaliser, for the providers for which it is switched on. A
+batch is split into what is read now and what waits. What begins to wait is committed to PostgreSQL
+before the dead letter that it waits for is durable, so that no drop of the letter can leave the
+waiting records behind; what waits no more, only after the dead letters of what was read are
+durable, so that none of them can be lost. A crash in between repeats the batch: every record is
+evaluated as of its own offset, so the same ones wait, and what went on goes on again under attempts
+that the ledger knows.
 
 Only a record that names the player by its key and in its body, and whose signature was found good
 before it was rejected, makes a player wait: a stranger who sends rubbish in a player's name stops
@@ -43,8 +43,9 @@ HOLDING_CODES: Final = frozenset(
         RejectCode.BAD_CONTRACT,
     }
 )
-"""Rejections of the content of a message that is the provider's own. Never a doubt about its
-sender."""
+"""Rejections of the content of a message that its provider has sent; none that leaves its sender in
+doubt.
+"""
 
 READ: Final = "READ"
 DROP: Final = "DROP"
@@ -70,7 +71,7 @@ class HoldStore(Protocol):
         parked: Sequence[tuple[KeyHold, RawRecord]],
         released: Sequence[int],
     ) -> None:
-        """Write what a stretch of a partition came to, in one transaction."""
+        """Save the results of a range of a partition in one transaction."""
         ...
 
 
@@ -82,8 +83,8 @@ class BatchSplit:
     holds: PartitionHolds
     results: list[tuple[RawRecord, list[ItemResult]]] = field(default_factory=list)
     new_holds: list[KeyHold] = field(default_factory=list)
-    """As they began, whatever became of them in the batch: a repetition of the batch has to find
-    them so."""
+    """As they began, before any change by the batch: a repetition of the batch has to find them so.
+    """
     changed_holds: dict[int, KeyHold] = field(default_factory=dict)
     """As they are at the end of the batch, by the offset that they began at."""
     parked: dict[int, tuple[KeyHold, RawRecord]] = field(default_factory=dict)
@@ -114,8 +115,7 @@ class Parking:
 
     async def split(self, batch: RecordBatch) -> BatchSplit:
         """Read what may be read. Nothing is saved yet. Raises Unavailable."""
-        # Taken away until `save_released`: after any failure the next try begins with what is
-        # durable.
+        # Removed until `save_released`: after any failure the next try begins with what is durable.
         assignment, holds = self._holds.pop(batch.tp, (None, None))
         if holds is None or assignment != batch.assignment:
             stored = await self._store.load(batch.topic, batch.partition, batch.from_offset)
@@ -215,8 +215,7 @@ def holding_code(record: RawRecord, items: Sequence[ItemResult]) -> str | None:
     """Return the code of a rejection behind which the player has to wait; None if there is none.
 
     A dialect names the player of what it rejects only after it found the signature good. The key
-    must name the player too: otherwise the player's other records are not the ones that stand
-    behind this one.
+    must name the player too: otherwise the player's other records are not the ones behind this one.
     """
     for item in items:
         if (

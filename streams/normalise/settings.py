@@ -13,7 +13,8 @@ from streams.providers.keyring import Keyring
 class ParkSettings:
     """Where parked records are kept, and which providers' rejections make a player wait.
 
-    Without any provider, what waits already goes on as it would, and nothing new begins to wait.
+    Without any provider, records that wait already are released as usual, and no others begin to
+    wait.
     """
 
     database_url: str = field(repr=False)
@@ -23,7 +24,7 @@ class ParkSettings:
 
 @dataclass(frozen=True)
 class NormaliseSettings:
-    """What a normalising worker needs.
+    """Settings of a normalising worker.
 
     `keyring` holds key material by provider and is never shown.
     """

@@ -1,4 +1,4 @@
-"""Counts of what a normalising worker did since it started, and the log line that reports them."""
+"""Counts of a normalising worker since its start, and the log line that reports them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class NormaliseStats:
 
     @property
     def accepted_count(self) -> int:
-        """Events that went to the log."""
+        """Number of events that were sent to the log."""
         return self.sent[TRANSACTIONS]
 
     @property
     def unresolved_count(self) -> int:
-        """Events that went to the resolver's topic."""
+        """Number of events that were sent to the resolver's topic."""
         return self.sent[UNRESOLVED]
 
     def copy(self) -> NormaliseStats:
@@ -50,7 +50,7 @@ class NormaliseStats:
 
 
 class StatsLogger(Service):
-    """Logs a line a minute, and one at the end, of what was counted since the last line.
+    """Service that logs the counts gained since its last line, once a minute and at the end.
 
     Without counts it logs nothing. It has to be supervised before the intake, to stop after it:
     the intake's last batches are finished while it stops.
@@ -78,11 +78,11 @@ class StatsLogger(Service):
             self.log_delta()
 
     async def on_stop(self) -> None:
-        """Log what came since the last line."""
+        """Log the counts gained since the last line."""
         self.log_delta()
 
     def log_delta(self) -> None:
-        """Log what came since the last line, if anything came."""
+        """Log the counts gained since the last line, if there are any."""
         current, gaps = self._stats.copy(), self._gap_offsets()
         line = format_delta(current, self._previous, gaps - self._previous_gaps)
         self._previous, self._previous_gaps = current, gaps

@@ -1,7 +1,7 @@
 """The answer to a provider in the language of the version that its record was read as.
 
-A connector has the record, and from `wallet.outcomes.v1` the outcome of each of its items; it needs
-no more to know which bytes to send back. Pure: the same record and results, the same bytes.
+A connector has the record, and from `wallet.outcomes.v1` the outcome of each of its items; these
+two determine the bytes to send back. Pure: the same record and results, the same bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Answers:
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)
         if provider not in self._routers:
-            # Without keys: signatures were checked when it was read, here only its form counts.
+            # Without keys: signatures were checked when the record was read, only its form matters
+            # here.
             self._routers[provider] = ProviderRouter(versions, None)
         version_read = self._routers[provider].resolve_version(request)
         return next(

@@ -1,4 +1,4 @@
-"""The contract of a dialect: everything peculiar to one provider, in one file.
+"""The contract of a dialect: everything specific to one provider, in one file.
 
 A dialect reads a raw record and returns, as `Draft`s, what the provider meant: its own operation
 and transaction id, the legs, the player, the references, and whether the provider waits for our
@@ -57,8 +57,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 class PlayerDraft(msgspec.Struct, frozen=True, gc=False):
     """A fact about a player that moves no money, in the provider's terms.
 
-    It is the record of `player.events.v1`. `scope` limits what of the player the fact holds for
-    (`schemas.events.PlayerEvent`).
+    It is the record of `player.events.v1`. `scope` is the aspect of the player that the fact holds
+    for (`schemas.events.PlayerEvent`).
     """
 
     operation: str
@@ -152,7 +152,7 @@ class Dialect(ABC):
 
         `results` stand in the order of the body; a whole record that was rejected has one. Amounts
         are in the provider's own units. Raises nothing for any outcome: a new reason gets the
-        provider's general error. This default is for feeds and files, whose sender reads no answer:
+        provider's general error. The default is for feeds and files, whose sender reads no answer:
         200, or 400 where nothing could be read.
         """
         del request

@@ -129,8 +129,8 @@ def epoch_ms(at: datetime) -> int:
 def check_ms(ms: int, field: str) -> int:
     """Return a provider's time in epoch ms unchanged, from 1970 to the end of 9999.
 
-    Raises Rejected(BAD_TIME) for any other. An offset takes the first and the last day of the
-    calendar out of it: no reader could print such a time.
+    Raises Rejected(BAD_TIME) for any other. An offset can move a time out of the calendar, and no
+    reader could print it.
     """
     if not 0 <= ms <= LAST_MS:
         raise Rejected(RejectCode.BAD_TIME, f"{field} is before 1970 or after the year 9999")
@@ -186,8 +186,8 @@ def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 def read_player_id(body: bytes, field: str, verdict: str) -> str | None:
     """Return the player that a JSON body names in `field`, though not all of it can be read.
 
-    None where it names no player, and where its signature was not found valid (`verdict`): a
-    stranger must make no player wait.
+    None where it names no player, or where its signature is not valid (`verdict`): a stranger must
+    not make a player wait.
     """
     if verdict != _VALID:
         return None
@@ -203,7 +203,7 @@ def _code_of(message: str) -> RejectCode:
 
     The path is as in `$.items[0].amount` or `$.amounts[...]`. No pattern is searched for: the
     message quotes what was sent, a megabyte of it if need be, and must be read in one pass. The
-    quotation stands before the path, so that the last place is msgspec's own.
+    quotation comes before the path, so the last path in the message is msgspec's own.
     """
     if message.startswith("Object missing required field"):
         return RejectCode.MISSING_FIELD

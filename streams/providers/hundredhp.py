@@ -65,7 +65,7 @@ _UUID7: Final = re.compile(
 )
 _DIGITS: Final = re.compile("[0-9]+")
 _DIGIT_ABOVE_0: Final = re.compile("[1-9]")
-# Possessive: what could be given back is remembered, and would be a hundred times the body.
+# Possessive: the states for backtracking would take a hundred times the memory of the body.
 _SECRET: Final = re.compile(rb'("secret"\s*:\s*")(?:[^"\\]|\\.)*+', re.DOTALL)
 
 _VALIDATION, _SECRET_WRONG, _FUNDS, _NOT_FOUND, _EXISTS, _REFUNDED, _SETTLED, _INTERNAL = (
@@ -102,7 +102,7 @@ _OF_OUTCOME: Final[dict[str, int]] = {
     Outcome.INFORMATIONAL: 0,
     Outcome.REFUSED_FUNDS: _FUNDS,
     Outcome.TOMBSTONED: _EXISTS,
-    # No code says this; the text beside a validation error does.
+    # There is no code for this, so the text beside a validation error says it.
     **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
     **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
 }

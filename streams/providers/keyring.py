@@ -47,9 +47,9 @@ def reader_of(dialect: Dialect, entry: KeyEntry | None) -> Reader:
     """Return the dialect's reader under its entry of the keyring.
 
     Without an entry nothing is checked (NOT_CHECKED). With several keys those are tried that were
-    valid when the record was first seen, the newest first; a record or item that only another one
-    signs is BAD_SIGNATURE, and its detail says which. Raises UsageError for an entry that cannot be
-    used, never showing what it holds.
+    valid when the record was first seen, the newest first; a record or item that only another key
+    signs is BAD_SIGNATURE, and its detail names that key. Raises UsageError for an entry that
+    cannot be used, never showing what it holds.
     """
     if entry is None or isinstance(entry, Mapping):
         return dialect.reader(entry)

@@ -249,7 +249,7 @@ class Microgaming(Dialect):
             method = _method(root_of(make_parser(), check_call_size(request.value or b"")))
             name, call = method.get("name") or "", _attributes(method, "call")
         except Rejected:
-            pass  # the answer to what could not be read names nothing
+            pass  # the answer to an unreadable call repeats nothing
         [result] = results
         attributes = {"seq": call.get("seq", "")}
         error = _error_of(result)

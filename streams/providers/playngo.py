@@ -75,9 +75,9 @@ _CODES: Final[dict[str, int]] = {
     Outcome.REFUSED_BLOCKED: 4,
     Outcome.REFUSED_REFERENCE: 9,
 }
-# Up to its end tag, since the token may stand in CDATA or beside a comment; where that is missing,
-# all the rest. After its first byte nothing can keep it from matching, so that no byte is looked at
-# for more than one beginning.
+# Up to its end tag, since the token may be in CDATA or beside a comment; without an end tag, all
+# the rest. After its first byte nothing can keep it from matching, so that no byte is looked at for
+# more than one beginning.
 _TOKEN: Final = re.compile(rb"<accessToken(?![\w.:-])(?!\s*/>).*?(?=</accessToken|\Z)", re.DOTALL)
 
 

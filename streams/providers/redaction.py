@@ -1,4 +1,4 @@
-"""Masking of the keys that we hold, wherever they stand in what is shown.
+"""Masking of the keys that we hold, wherever they occur in what is shown.
 
 A dialect knows where its provider puts a secret; this module knows the secret itself, and so also
 finds it in a body that is broken, or of another format than the dialect reads.
@@ -13,7 +13,7 @@ MASK: Final = "***"
 SECRET_LENGTH_MIN: Final = 6
 """The fewest characters of a text that is masked.
 
-Shorter ones are found in too much that is not a secret.
+Shorter ones occur too often in text that is not a secret.
 """
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from streams.providers.versions import VersionRow
 
 WARN_DAYS: Final = 30
-"""Days before its retirement from which on a version with traffic is warned of, without end."""
+"""Days before retirement at which warnings of a version with traffic begin; they do not end."""
 
 
 def find_retiring(rows: Iterable[VersionRow], today: date) -> list[VersionRow]:

@@ -1,10 +1,11 @@
 """Choice of the version that a raw record is read as, and the fallback to another one.
 
-The rows of the registry say by what a record is recognised
+The rows of the registry say how a record is recognised
 (`streams.providers.versions.VersionRow`). Where the expected version finds the record's structure
 broken, the others are tried: providers switch before the day that they announced, and go back
-without notice. A missing or wrong signature is not a question of structure, and no other version is
-tried; nor may one read unchecked what the expected one would have checked.
+without notice. After a missing or wrong signature no other version is tried, since that is not a
+matter of structure; and no version may read without a check what the expected one would have
+checked.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class ProviderRouter:
         for other in candidate.others:
             others = self._attempt(other, record, headers)
             if len(others) != len(items):
-                continue  # it counts other items, so that none of them can be matched
+                continue  # it finds another number of items, so they cannot be matched
             for index, error in list(broken.items()):
                 if _is_readable(others[index]):
                     merged[index] = others[index]
@@ -188,7 +189,7 @@ class ProviderRouter:
     def _attempt(self, reader: VersionReader, record: RawRecord, headers: Headers) -> list[Item]:
         try:
             items = reader.read(record, headers)
-        except Exception:  # noqa: BLE001 - its fault must not cost what the expected version read
+        except Exception:  # noqa: BLE001 - its fault must not spoil what the expected version read
             return []
         if self._checks and any(getattr(item, "signature", None) == _NOT_CHECKED for item in items):
             # A key is configured, and this version would read without checking it.

@@ -1,6 +1,6 @@
 """Bodies whose fields are all texts, as in forms and XML attributes.
 
-Headers in which a connector adds to them are read here too. An empty text counts as missing. Money
+Headers in which a connector adds fields are read here too. An empty text counts as missing. Money
 is read from the text as it was printed.
 """
 
@@ -88,7 +88,7 @@ def read_form(value: bytes) -> dict[str, str]:
     """Return the fields of an `application/x-www-form-urlencoded` body, decoded.
 
     Raises Rejected: MALFORMED for a body that is not a form, BAD_FIELD for a field that is there
-    twice (which would be meant?).
+    twice, since either could be meant.
     """
     try:
         text = value.decode()

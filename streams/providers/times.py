@@ -1,9 +1,9 @@
 """Times as providers print them, in epoch ms.
 
 They come with and without zone, as dates, in seconds to microseconds. A time without zone names no
-moment until the dialect says whose clock it is; taking one zone for another is the classic fault
-(14:03:20 UTC read as Malta's is an hour early). Zones come from the pinned package `tzdata` and not
-from the machine, so that the same bytes are the same time on every worker and in every replay.
+moment until the dialect states its zone; taking one zone for another is the classic fault (14:03:20
+UTC read as Malta's is an hour early). Zones come from the pinned package `tzdata` and not from the
+machine, so that the same bytes are the same time on every worker and in every replay.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def ms_of_text(text: str, zone: tzinfo | None = None, *, field: str = "time") ->
 def ms_of_epoch(number: int | str, unit: EpochUnit, *, field: str = "time") -> int:
     """Return a count of seconds, milliseconds or microseconds since 1970, in epoch ms.
 
-    Fractions are cut off. The unit is the dialect's to say: guessed from the size, a wrong one
-    would be a plausible day of another year. Raises Rejected(BAD_TIME) for anything but ASCII
+    Fractions are cut off. The dialect states the unit: if it were guessed from the size, a wrong
+    guess would be a plausible day of another year. Raises Rejected(BAD_TIME) for anything but ASCII
     digits, and for times after the year 9999.
     """
     text = str(number)

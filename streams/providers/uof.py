@@ -138,8 +138,8 @@ def _outcomes(
 
 
 def _reject_contradictions(items: list[Item]) -> list[Item]:
-    # One outcome with two results in one message: neither can be believed, and both would have one
-    # identity.
+    # One outcome with two results in one message: neither can be believed, and both would have the
+    # same identity.
     results: dict[tuple[str, str, str | None], set[MarketDraft]] = {}
     for item in items:
         if isinstance(item, MarketDraft):

@@ -30,7 +30,7 @@ _HEADER: Final = re.compile(r"[a-z0-9-]+(=.+)?", re.ASCII)
 class VersionState(StrEnum):
     """The stage of a version's life.
 
-    A retired one is still read: what a provider sends is never thrown away.
+    A retired version is still read: nothing that a provider sends is discarded.
     """
 
     ANNOUNCED = "announced"
@@ -79,7 +79,7 @@ class VersionRow(
 
     @property
     def keys(self) -> tuple[str | None, ...]:
-        """Header, path and content, by which its records are recognised besides the day."""
+        """Header, path and content, by which its records are recognised in addition to the day."""
         return self.header, self.path, self.content
 
     @property

@@ -1,4 +1,4 @@
-"""XML bodies for every dialect that reads them: one tree, no outside reads, no entity expansion."""
+"""XML bodies for every dialect that reads them: one tree, no access to files or network, no entity expansion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NOT_SHOWN: Final = b"(not shown: this is not UTF-8, so its secrets could not be 
 CALL_MAX_BYTES: Final = 32 * 1024
 """The largest wallet call.
 
-Real ones have under one KiB, and each longer one costs memory for good: see `make_parser`.
+Real ones have under one KiB, and longer ones may take memory that is never freed: see
+`make_parser`.
 """
 
 _DECLARATION: Final = re.compile(rb"<\?xml\s", re.IGNORECASE)
@@ -27,11 +28,10 @@ _OTHER_ENCODING: Final = re.compile(
 
 
 def is_searchable(value: bytes) -> bool:
-    """Return whether a body's secrets stand there in ASCII, so that they can be found and masked.
+    """Return whether a body's secrets are in ASCII, so that they can be found and masked.
 
-    lxml reads UTF-16, UTF-7 and others as well, as the XML declaration has it. There may be one,
-    and its end must be near: a caller that shows a body has no time to look for an encoding in a
-    megabyte of beginnings.
+    lxml also reads UTF-16, UTF-7 and others, as the XML declaration says. A declaration must end
+    near the beginning: searching a megabyte for its end would take a caller too long.
     """
     if b"\0" in value:
         return False
@@ -59,8 +59,9 @@ def make_parser() -> etree.XMLParser:
 
     The limits are libxml2's own. Memory stays behind: lxml keeps the name of every element and
     attribute that a thread has ever parsed, for as long as the thread lives. A body of new names
-    costs its own size for good, so let no stranger send what need not be read: wallet calls go
-    through `check_call_size`. Feeds and files, which come over channels of their own, may be large.
+    takes its own size until then, so a stranger must not be able to send what need not be read:
+    wallet calls go through `check_call_size`. Feeds and files, which come over channels of their
+    own, may be large.
     """
     return etree.XMLParser(
         resolve_entities=False,

@@ -1,6 +1,7 @@
--- Read by operators, never on the way of an event. Each statement finds its rows by the key of a table, however long it is.
+-- Read by operators, never while an event is booked. Each statement finds its rows by the key of a table, however long
+-- it is.
 
--- What a player's wallets hold now.
+-- The wallets of a player as they are now.
 -- name: wallets
 SELECT currency, scale, version, cash_minor, bonus_minor, held_minor, event_id::text, part, source_offset
   FROM wallet
@@ -36,7 +37,7 @@ SELECT h.low = h.last OR t.source_offset = %(next_offset)s - 1 OR EXISTS (
  WHERE h.low = h.high
  ORDER BY h.currency
 
--- Which months' transfers are not in the tables.
+-- The months whose transfers are not in the tables.
 -- name: months_away
 SELECT month FROM month_away ORDER BY month
 
@@ -77,7 +78,7 @@ SELECT attempt_topic, attempt_part, attempt_offset, attempt_index, part, source_
  ORDER BY part, source_offset
  LIMIT %(count)s
 
--- The events of a round, from all entries: an index of rounds would cost every event on its way a tenth of its time.
+-- The events of a round, from all entries: an index of rounds would make booking every event a tenth slower.
 -- name: round
 SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, e.kind, e.player_id, e.part,
        e.source_offset, e.occurred_at_ms, e.outcome, e.reason, e.currency, e.available_minor, e.version, e.transfers,
@@ -89,7 +90,7 @@ SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, 
  ORDER BY e.part, e.source_offset
  LIMIT %(count)s
 
--- Of a round what moved one player's money: from the chain of that player's wallets, by key.
+-- The events of a round that moved one player's money: from the chain of that player's wallets, by key.
 -- name: round_of_player
 WITH moved AS MATERIALIZED (
     SELECT DISTINCT event_id, decision FROM transfer WHERE player_id = %(player)s
@@ -104,6 +105,6 @@ SELECT e.event_id::text, e.decision, e.provider, e.operation, e.provider_tx_id, 
  ORDER BY e.part, e.source_offset
  LIMIT %(count)s
 
--- How many partitions the log has.
+-- The number of partitions of the log.
 -- name: partitions
 SELECT partitions FROM installation

@@ -1,4 +1,4 @@
--- What the ledger reads and writes for a group of batches, in the order of the transaction.
+-- The statements for a group of batches, in the order of the transaction.
 
 -- name: lock_positions
 -- Always first and always in this order: it fences zombies, trims redelivery and keeps two groups from a deadlock.
@@ -9,15 +9,15 @@ SELECT part, next_offset, epoch
    FOR UPDATE
 
 -- name: lock_all_positions
--- An event without a player may mean one of any partition: no batch may be half-way between the two.
+-- An event without a player may refer to an event of any partition, so no other batch may be in progress.
 SELECT part FROM stream_position WHERE consumer = %(consumer)s AND topic = %(topic)s ORDER BY part FOR UPDATE
 
 -- name: probe_only
--- A plan that is kept may be older than what has come into a month since: never let it read one whole.
+-- A cached plan may be from a time when a month held few rows: it must never read a month whole.
 SET LOCAL enable_seqscan = off
 
 -- name: crossings
--- Read behind the locks: what was decided before them does not hold if this has changed.
+-- Read after locking: if it has changed, decisions made before are void.
 SELECT count FROM crossing
 
 -- name: cross
@@ -51,7 +51,7 @@ SELECT event_id::text, player_id, currency, amount_minor, actor, reason, brand, 
  WHERE event_id = ANY(%(event_ids)s::uuid[])
 
 -- name: known_repeats
--- The answer to an attempt when it came first. One probe an attempt: a provider may have repeated itself a million times.
+-- The first answer to an attempt. One probe an attempt: a provider may have repeated itself a million times.
 SELECT r.event_id::text, r.attempt_topic, r.attempt_part, r.attempt_offset, r.attempt_index, r.outcome, r.reason,
        r.currency, r.available_minor, r.version
   FROM unnest(%(event_ids)s::uuid[], %(offsets)s::bigint[]) AS wanted (event_id, attempt_offset)
@@ -67,14 +67,14 @@ SELECT wanted.event_id, wanted.decision, t.player_id, t.currency, t.version, t.d
   JOIN transfer t
     ON t.player_id = wanted.player_id AND t.currency = wanted.currency
    AND t.version BETWEEN wanted.first_version AND wanted.last_version
-   -- An event may have rows between house accounts besides: the range of versions then begins before its own.
+   -- An event may also have rows between house accounts: the range of versions then begins before its own.
    AND t.event_id = wanted.event_id::uuid AND t.decision = wanted.decision
  ORDER BY wanted.event_id, wanted.decision, t.version
 
 -- name: moved_away
--- Read only where an entry states that it moved something and no movement of its player's is there: either its month was
--- moved away, or it moved money between house accounts alone. Then the version that it was answered with is an earlier
--- event's; and where that one is away, its own rows may be there all the same, by their place in the log.
+-- Read only where an entry states that it moved something and its player has no such movement: either its month was
+-- moved away, or it moved money between house accounts alone. In the second case the version in its answer is an
+-- earlier event's; even if that event's rows are away, its own rows may be there, found by their position in the log.
 SELECT wanted.event_id
   FROM unnest(%(event_ids)s::text[], %(decisions)s::int[], %(players)s::text[], %(currencies)s::text[],
               %(firsts)s::bigint[], %(lasts)s::bigint[])
@@ -108,7 +108,7 @@ COPY transfer (player_id, currency, version, debit, credit, amount_minor, cash_m
 FROM STDIN
 
 -- name: insert_entries
--- The lines that copy_entries takes, cut here, once each: the caller makes sure that nothing in them is escaped.
+-- The lines that copy_entries takes, split here into columns: the caller makes sure that nothing in them is escaped.
 WITH cut AS MATERIALIZED (
     SELECT string_to_array(line, E'\t', '\N') AS f FROM string_to_table(%(lines)s, E'\n') AS line
 )

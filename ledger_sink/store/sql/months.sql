@@ -1,4 +1,4 @@
--- Months of transfers: what there is, making more, taking one out and putting it back.
+-- Months of transfers: list them, make more, take one out and put it back.
 
 -- name: list
 SELECT child.relname::text, pg_total_relation_size(child.oid), greatest(child.reltuples, 0)::bigint
@@ -10,7 +10,7 @@ SELECT child.relname::text, pg_total_relation_size(child.oid), greatest(child.re
 SELECT month FROM month_away ORDER BY month
 
 -- name: ahead
--- This month and so many that follow, by the database's clock: when partitions are made decides nothing.
+-- This month and so many that follow, by the database's clock, which no decision depends on.
 SELECT (extract(year FROM month) * 100 + extract(month FROM month))::integer
   FROM generate_series(date_trunc('month', now()), date_trunc('month', now()) + %(ahead)s * interval '1 month',
                        interval '1 month') AS month
@@ -28,14 +28,14 @@ ALTER TABLE {partition} SET SCHEMA away
 INSERT INTO month_away (month) VALUES (%(month)s)
 
 -- name: write_nothing
--- Readers go on until the month is attached; a worker that books waits, so that no row comes in behind `gather`.
+-- Readers continue until the month is attached; a worker that books waits, so that no row is added after `gather`.
 LOCK TABLE transfer IN SHARE ROW EXCLUSIVE MODE
 
 -- name: take_back
 ALTER TABLE away.{partition} SET SCHEMA public
 
 -- name: gather
--- What came for the month while it was away.
+-- Rows that were added for the month while it was away.
 WITH late AS (DELETE FROM transfer_other WHERE month = %(month)s RETURNING *)
 INSERT INTO {partition} SELECT * FROM late
 

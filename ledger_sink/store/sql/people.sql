@@ -1,4 +1,4 @@
--- What operators look up: a player, what waits for a second operator, debts. None of it is on the way of an event.
+-- Queries of operators: a player, proposals that wait for a second operator, debts. No event needs them.
 
 -- name: wallets_of_player
 SELECT currency, scale, cash_minor, bonus_minor, held_minor, version

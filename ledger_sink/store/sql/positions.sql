@@ -7,7 +7,7 @@ SELECT %(consumer)s, %(topic)s, part, 1 FROM unnest(%(parts)s::int[]) AS part OR
 RETURNING part, next_offset, published_offset, epoch, last_timestamp_ms, last_checksum
 
 -- name: claim_soon
--- A healthy worker holds a position for a moment at most; longer means a worker that does not move.
+-- A healthy worker holds a position for a moment only; one that holds it longer is stuck.
 SET LOCAL lock_timeout = '5s'
 
 -- name: epochs
@@ -16,7 +16,7 @@ SELECT part, epoch
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = ANY(%(parts)s)
 
 -- name: as_login
--- Only a login as their owner may end sessions: the writer's role may not.
+-- Only the login that owns the sessions may end them: the writer's role may not.
 SET LOCAL ROLE NONE
 
 -- name: end_holders

@@ -1,14 +1,14 @@
--- Read by operators, never on the way of an event.
+-- Read by operators, never while an event is booked.
 
 -- name: wallets
 SELECT player_id, currency, scale, cash_minor, bonus_minor, held_minor, version, event_id::text, part, source_offset
   FROM wallet
 
--- How far each partition's balances are known to be on their topic.
+-- The offset up to which each partition's balances are known to be on their topic.
 -- name: published
 SELECT part, published_offset FROM stream_position WHERE consumer = %(consumer)s AND topic = %(topic)s
 
--- What the ledger has booked of events, each with what it moved between its player and the house.
+-- Booked events, each with the amount that it moved between its player and the house.
 -- name: booked
 SELECT e.event_id::text, e.operation, e.provider_tx_id, e.player_id, e.outcome, e.reason, e.currency,
        coalesce((SELECT sum(t.amount_minor)
@@ -21,7 +21,7 @@ SELECT e.event_id::text, e.operation, e.provider_tx_id, e.player_id, e.outcome, 
   JOIN entry e ON e.event_id = wanted.event_id
    AND e.decision = (SELECT max(last.decision) FROM entry last WHERE last.event_id = wanted.event_id)
 
--- What a provider's events of a span of event time have moved: to be found on its statement.
+-- A provider's events of a span of event time that moved money: they should be on its statement.
 -- name: moved_by
 SELECT e.event_id::text, e.operation, e.provider_tx_id, e.player_id, e.outcome, e.reason, e.currency, 0
   FROM entry e

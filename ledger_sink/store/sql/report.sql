@@ -1,7 +1,7 @@
 -- Read by operators. A report reads every transfer of its span once.
 
--- What was bet, won and given away. The accounts that a transfer joins show what it is. What a rollback or cancel moves
--- back is taken off what it was, and counts in the game of the event it names. A contribution to a jackpot is part of the
+-- Bets, wins and bonus cost. The two accounts of a transfer show its class. What a rollback or cancel moves back is
+-- subtracted from its class, in the game of the event that it names. A contribution to a jackpot is included in the
 -- bet; what the pool pays is not a win of the game.
 -- name: totals
 WITH moved AS (
@@ -39,7 +39,7 @@ SELECT CASE WHEN 'provider' = ANY(%(by)s) THEN provider END AS of_provider,
  GROUP BY 1, 2, 3, 4, 5, 6
  ORDER BY 1, 2, 3, 4, 5, 6
 
--- What the house's own accounts gained in the same span: what the report's sums have to be.
+-- The gains of the house's accounts in the same span, which the report's sums have to equal.
 -- name: house
 SELECT class, currency, sum(gained)
   FROM (SELECT split_part(credit, ':', 1) AS class, currency, amount_minor AS gained

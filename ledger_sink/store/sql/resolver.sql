@@ -6,8 +6,8 @@ SELECT * FROM unnest(%(parts)s::int[], %(offsets)s::bigint[], %(event_ids)s::uui
                      %(bodies)s::bytea[])
 
 -- name: follow
--- An attempt that comes again goes where it went, however late it would find its player now: it must get the same
--- answer under the same key. The same bytes are the same attempt.
+-- A repeated attempt is appended under the key of the first one, even if its player could be found only now: it must
+-- get the same answer. The same bytes are the same attempt.
 UPDATE parked AS p
    SET state = other.state, player_id = other.player_id
   FROM parked other
@@ -15,13 +15,13 @@ UPDATE parked AS p
    AND other.event_id = p.event_id AND other.body = p.body AND other.state <> 'WAITING'
 
 -- name: match
--- Found: the transaction referred to is in the ledger and has a player.
+-- Matched: the transaction referred to is in the ledger and has a player.
 UPDATE parked AS p
    SET state = 'RESOLVED', player_id = e.player_id
   FROM entry e
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s)
    AND e.event_id = p.reference_event_id AND e.player_id IS NOT NULL
-   -- Checked here too: a resolver may stand still between the two statements, while another goes on.
+   -- Checked here too: a resolver may be frozen between the two statements while another continues.
    AND NOT EXISTS (SELECT FROM parked other
                     WHERE other.event_id = p.event_id AND other.body = p.body AND other.state <> 'WAITING')
 
@@ -39,14 +39,14 @@ UPDATE parked AS p
  WHERE p.part = u.part AND p.source_offset = u.source_offset
 
 -- name: waiting
--- How many wait, and up to where no barrier is raised for them yet.
+-- The number of waiting events, and the last offset of those without a barrier.
 SELECT part, count(*), max(source_offset) FILTER (WHERE barrier IS NULL)
   FROM parked
  WHERE state = 'WAITING' AND part = ANY(%(parts)s)
  GROUP BY part
 
 -- name: raise_barrier
--- Only for what was seen before the ends were read: what came since may be beyond them.
+-- Only for events that were seen before the ends were read: later ones may be beyond them.
 WITH raised AS (INSERT INTO barrier (raw_ends) VALUES (%(ends)s) RETURNING id)
 UPDATE parked AS p
    SET barrier = raised.id
@@ -66,7 +66,7 @@ UPDATE barrier SET log_ends = %(ends)s WHERE id = ANY(%(barriers)s)
 SELECT topic, part, next_offset FROM stream_position WHERE topic IN (%(log)s, %(unresolved)s)
 
 -- name: finalise
--- Not found, and it will not be: no such transaction with a player is booked, and none is parked and on its way.
+-- Finally not found: no such transaction with a player is booked, and none is parked and about to be.
 UPDATE parked AS p
    SET state = 'FINAL'
  WHERE p.state = 'WAITING' AND p.part = ANY(%(parts)s) AND p.barrier = ANY(%(barriers)s)

@@ -1,4 +1,4 @@
--- Open rounds. A report over all entries: it reads them whole, and no index is kept for it on the way of an event.
+-- Open rounds. A report over all entries: it reads them whole, without an index that would slow booking down.
 
 -- name: open_bets
 -- Booked bets that nothing has ended: no rollback, no win that names them, no win or end of their round.
@@ -32,7 +32,7 @@ SELECT bet.event_id::text, bet.brand, bet.provider, bet.provider_version, bet.re
        ) AS staked
  WHERE NOT EXISTS (SELECT FROM closing c WHERE c.event_id = bet.event_id AND c.player_id IN (bet.player_id, ''))
    AND NOT EXISTS (SELECT FROM ended WHERE ended.reference_event_id = bet.event_id)
-   -- A win that names another bet of the round proves nothing about this one; one that names none, or an end, does.
+   -- A win that names another bet of the round does not end this one; a win without a bet, or the round's end, does.
    AND NOT EXISTS (
         SELECT FROM ended
          WHERE ended.brand = bet.brand AND ended.provider = bet.provider AND ended.player_id = bet.player_id

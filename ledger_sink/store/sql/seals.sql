@@ -15,7 +15,8 @@ SELECT part, number, form, from_offset, next_offset, digests, hash FROM seal WHE
 -- name: sealed_parts
 SELECT DISTINCT part FROM seal ORDER BY part
 
--- The columns of form 1. A column that is added later needs a new form: what was sealed is compared as it was sealed.
+-- The columns of form 1. A column that is added later needs a new form: rows are compared in the form in which they
+-- were sealed.
 -- name: entries
 SELECT event_id::text, decision, brand, provider, provider_version, region, operation, provider_tx_id, kind, player_id,
        round_id, game_id, reference_event_id::text, fingerprint, attempt_topic, attempt_part, attempt_offset,
@@ -35,14 +36,14 @@ SELECT player_id, currency, version, debit, credit, amount_minor, cash_minor, bo
 INSERT INTO seal (part, number, form, from_offset, next_offset, digests, hash)
 VALUES (%(part)s, %(number)s, %(form)s, %(from_offset)s, %(next_offset)s, %(digests)s, %(hash)s)
 
--- What claims to be booked from where the ledger has not been yet.
+-- Rows that claim to be from offsets that the ledger has not reached.
 -- name: beyond
 SELECT 'entry', event_id::text, source_offset FROM entry WHERE part = %(part)s AND source_offset >= %(next)s
 UNION ALL
 SELECT 'transfer', event_id::text, source_offset FROM transfer WHERE part = %(part)s AND source_offset >= %(next)s
  ORDER BY 3 LIMIT 1
 
--- What is booked from partitions that the ledger has never had.
+-- Rows from partitions that the ledger has never owned.
 -- name: strangers
 SELECT 'entry', event_id::text, part, source_offset FROM entry WHERE NOT part = ANY(%(parts)s)
 UNION ALL
@@ -50,7 +51,8 @@ SELECT 'transfer', event_id::text, part, source_offset FROM transfer WHERE NOT p
  LIMIT 1
 
 -- Closings are not sealed: a SETTLED one may be replaced. But the sealed entries state what they have closed.
--- What an entry has closed, or found closed, and nothing closes: it could be taken back, paid or approved once more.
+-- Events that an entry has closed, or found closed, without a closing: they could be taken back, paid or approved
+-- again.
 -- name: open_again
 SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part, e.source_offset
   FROM entry e
@@ -66,7 +68,7 @@ SELECT DISTINCT ON (e.part) e.reference_event_id::text, e.event_id::text, e.part
                       AND c.action <> 'SETTLED')
  ORDER BY e.part, e.source_offset
 
--- A closing that no entry has made, or not with its action.
+-- Closings that no entry has made, or not with this action.
 -- name: closed_by_nothing
 SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
   FROM closing c
@@ -79,6 +81,6 @@ SELECT DISTINCT ON (c.part) c.event_id::text, c.action, c.part, c.source_offset
                                                  ELSE c.action END)
  ORDER BY c.part, c.source_offset
 
--- Whose log this is.
+-- The cluster of this ledger's log.
 -- name: cluster
 SELECT cluster_id FROM installation

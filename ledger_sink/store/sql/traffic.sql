@@ -1,4 +1,4 @@
--- Read by `pitboss providers list`, never on the way of an event.
+-- Read by `pitboss providers list`, never while an event is booked.
 
 -- Events by provider version of one partition from an offset on, and the last of them by event time: the time in front,
 -- in digits of one length, so that the greatest text is the latest. One partition at a time: joined to a list of them,

@@ -122,5 +122,5 @@ SELECT part, source_offset, appended FROM parked
 SELECT part, from_offset, next_offset FROM batch ORDER BY sequence
 
 -- name: waiting_raw
--- Raw records that wait behind a dead letter of their player: read, and not yet passed on.
+-- Raw records that wait behind a dead letter of their player: they were read and are not normalised yet.
 SELECT topic, part, source_offset FROM dead_letters.parked WHERE released_at IS NULL

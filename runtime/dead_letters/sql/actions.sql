@@ -1,4 +1,4 @@
--- What people did with dead letters. Rows are added and completed; a trigger refuses everything else.
+-- Redrives and drops of dead letters. Rows are added and completed; a trigger refuses everything else.
 
 -- name: lock
 SELECT pg_try_advisory_xact_lock(hashtextextended('pitboss.ops.dead_letters.action', 0))

@@ -1,4 +1,4 @@
--- What waits behind dead letters. Every statement may be carried out again, by an old owner of the partition too.
+-- Records that wait behind dead letters. Every statement may be repeated, also by an old owner of the partition.
 
 -- name: load
 -- Open holds of a partition, and those that ended at or after the offset where the reading begins.
@@ -45,7 +45,7 @@ SELECT %(topic)s, %(part)s, * FROM unnest(%(offsets)s::bigint[], %(holds)s::bigi
 ON CONFLICT DO NOTHING
 
 -- name: release
--- The bytes are in the raw topic, and what they said is in the log: only the trace stays.
+-- The bytes are in the raw topic, and their events are in the log: only the row without its bytes stays.
 UPDATE dead_letters.parked SET released_at = now(), body = NULL
  WHERE topic = %(topic)s AND part = %(part)s AND source_offset = ANY(%(offsets)s::bigint[]) AND released_at IS NULL
 

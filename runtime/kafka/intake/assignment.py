@@ -1,4 +1,4 @@
-"""The state of one assignment: which batches are out, which are done, what may be committed.
+"""State of one assignment: batches in progress, batches done, and what may be committed.
 
 Pure, except for a clock that measures how long a try has lasted.
 """
@@ -18,8 +18,9 @@ from runtime.kafka.intake.progress import PartitionProgress
 from runtime.kafka.intake.trailing_offsets import TrailingOffsets
 
 TRY_MAX_S: Final = 40.0
-"""How long a new try may go on waiting for what the last one waited for: as long as a database may
-be silent."""
+"""How long a new try may wait for the same reason as the last one: as long as a database may be
+silent.
+"""
 
 LIVENESS_CHARACTERS_MAX: Final = 500
 """Of a reason that is committed with an offset: the broker takes 4,096 bytes of metadata."""
@@ -57,7 +58,7 @@ class Assignment:
         self.in_progress: set[RecordBatch] = set()
         """Batches between `begin` and `end`."""
         self.waiting: dict[TopicPartition, str] = {}
-        """What the last try of a partition could not go on without."""
+        """What the last try of a partition waited for."""
         self.gaps = OffsetGaps()
         self._clock = clock
         self._tried_since: dict[TopicPartition, float] = {}

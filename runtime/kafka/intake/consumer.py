@@ -15,8 +15,9 @@ FETCH_WAIT_MS: Final = 100
 """Bounds how long a partition that is not part of a long poll waits for the poll's end."""
 
 NO_POLL_LIMIT_MS: Final = 2**31 - 1
-"""A worker that waits for its database must stay in its group; lack of progress is the watchdog's
-business."""
+"""A worker that waits for its database must stay in its group; the watchdog handles lack of
+progress.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class IntakeSettings:
     """Partition n of every topic goes to one worker: for topics with equal counts and keys."""
     batch_records_max: int = 2_000
     records_ahead_max: int = 4_000
-    """Unfinished records of a partition: one full batch in progress, and one that gathers."""
+    """Unfinished records of a partition: one full batch in progress, and one that is being filled.
+    """
     fetch_bytes_max: int = 4_194_304
     """Of one partition in one answer. With a quarter of it, a batch of provider records was seldom
     full (ADR 10)."""

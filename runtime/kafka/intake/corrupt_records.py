@@ -23,12 +23,12 @@ _WAIT_MS: Final = 1_000
 async def corrupt_record_error(
     client: AIOKafkaConsumer, expected: Mapping[TopicPartition, int], group: str, records_max: int
 ) -> Unfetchable:
-    """Return the error of a fetch that raised UnicodeDecodeError; it names the record and a way on.
+    """Return the error of a fetch that raised UnicodeDecodeError, with a way to continue.
 
     `expected` is the offset from which each partition was to be read, `records_max` how many
     records the fetch had asked for. The record is found by fetching them one by one. That moves the
     client's positions: nothing may be read with it afterwards. If the record is not found within
-    `SEARCH_S`, the error names the offsets at which reading stood.
+    `SEARCH_S`, the error names the offsets at which reading stopped.
     """
     try:
         async with asyncio.timeout(SEARCH_S):
@@ -37,7 +37,7 @@ async def corrupt_record_error(
                 if (found := await _find(client, tp, records_max)) is not None:
                     return _error(f"{tp.topic}-{tp.partition}@{found}", group, str(found + 1))
     except (KafkaError, TimeoutError):
-        pass  # no answer in time: only the offsets where reading stood are known
+        pass  # no answer in time: only the offsets where reading stopped are known
     near = ", ".join(f"{tp.topic}-{tp.partition}@{offset}" for tp, offset in expected.items())
     return _error(f"a record at or after one of {near}", group, "the one after it")
 

@@ -149,7 +149,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         self._changed.set()
 
     def pause(self, reason: str) -> None:
-        """Send no more batches until `resume`; those on the channel are still worked off."""
+        """Send no more batches until `resume`; those on the channel are still handled."""
         self._paused = reason
 
     def resume(self) -> None:
@@ -414,7 +414,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._client.commit({**finished, **notes})
         except (CommitFailedError, IllegalStateError, TimeoutError) as error:
             # A rebalance came in between, or no broker answers: the next commit, or the next owner
-            # of the partitions, goes on from the last commit.
+            # of the partitions, continues from the last commit.
             self.log.warning("not committed: %r", error)
         else:
             assignment.note_committed(finished)

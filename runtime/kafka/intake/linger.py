@@ -21,7 +21,7 @@ _LARGE_SHARE: Final = 4
 """A fetch of a quarter of a full batch or more is large."""
 
 _SECOND_FETCH_AFTER_S: Final = 0.005
-"""After a shorter wait, too little has gathered to be worth a second fetch."""
+"""After a shorter wait, too few records have arrived to be worth a second fetch."""
 
 _SECOND_FETCH_MS: Final = 5
 """Bounds what the second fetch adds to the wait; the broker answers at once if it has records."""
@@ -52,7 +52,7 @@ class Linger:
         """How long to wait for a second fetch, after a long wait; None after a short one.
 
         The client asks the broker as soon as it has returned what it held. So after a wait it holds
-        what came at the beginning of the wait, and all that gathered since is one fetch behind.
+        what came at the beginning of the wait, and all that arrived since is one fetch behind.
         """
         return _SECOND_FETCH_MS if self.linger_s >= _SECOND_FETCH_AFTER_S else None
 

@@ -32,7 +32,7 @@ class TrailingOffsets:
         return self._first_fetches.get(tp, (-1, -1))[0] == start
 
     def agreed_end(self, tp: TopicPartition, start: int, position: int) -> int | None:
-        """Return up to where two fetches from `start` found no record; None if there was but one.
+        """Return up to where two fetches from `start` found no record; None after a single fetch.
 
         `position` is where the second fetch ended.
         """

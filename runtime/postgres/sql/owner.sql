@@ -1,4 +1,5 @@
--- Gives the owner of the tables what it needs, and the tables that another role still owns, made before there were roles.
+-- Gives the owner of the tables what it needs, and the tables that another role still owns: they are older than the
+-- roles.
 DO $$
 DECLARE
     owner    oid  := 'pitboss_migrator'::regrole;

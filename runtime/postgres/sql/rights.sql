@@ -1,5 +1,5 @@
--- Revokes every right on our tables from the roles, except that the auditor may read them. What is granted after this, in
--- the same transaction, is all that there is; a session in between sees the earlier rights.
+-- Revokes every right on our tables from the roles, except that the auditor may read them. What is granted after this,
+-- in the same transaction, is all that the roles have; a session in between sees the earlier rights.
 DO $$
 DECLARE
     one record;

@@ -3,7 +3,7 @@
 The main road is route → read → build → encode:
 
 - route: the provider's versions that read the topic, and the headers' brand, region and receipt;
-- read: the dialect says as drafts what the provider meant;
+- read: the dialect returns what the provider meant as drafts;
 - build: `events` adds the identity, the fingerprint, the believed time and the attempt;
 - encode: topic, key and Avro bytes.
 
@@ -87,7 +87,7 @@ class RejectedItem(msgspec.Struct, frozen=True, gc=False):
 
 
 ItemResult: TypeAlias = AcceptedTransaction | AcceptedEvent | RejectedItem
-"""What became of one item of a raw record."""
+"""Result of one item of a raw record."""
 
 
 class Normaliser:
@@ -122,7 +122,7 @@ class Normaliser:
                 reader, items, fallbacks = read_marked(router, record, headers)
         except Rejected as error:
             return [_reject(error, None)]
-        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whatever is to blame
+        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whatever the error
             return [_reject(_failure(record, error), None)]
         if fallbacks:
             return [

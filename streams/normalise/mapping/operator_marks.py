@@ -49,7 +49,7 @@ _TEXT_CHARACTERS_MAX: Final = 200
 
 
 def read_marked(router: ProviderRouter, record: RawRecord, headers: Headers) -> RoutedRecord:
-    """Read a record that carries operator marks: what its items come to under them.
+    """Read a record that carries operator marks, and apply them to its items.
 
     Raises Rejected, as the dialect does for its body, and BAD_FIELD for a mark of another form.
     """
@@ -136,7 +136,7 @@ def read_drop_mark(record: RawRecord, headers: Headers) -> list[Item]:
     record that is not a mark.
     """
     if record.value != DROP_MARK:
-        # Whatever bytes these are, they were sent: they must not end as a note that moves nothing.
+        # These bytes were sent by someone: they must not be lost as a note that moves nothing.
         raise Rejected(
             RejectCode.BAD_FIELD, f"a record with the header {DROP_OF} is not a mark of a drop"
         )

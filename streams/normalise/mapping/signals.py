@@ -1,8 +1,7 @@
-"""Risk signals of the normaliser: what a record's signature says about its sender.
+"""Risk signals of the normaliser, from the signatures of records.
 
-One wrong signature is a broken proxy or a stale key; many are an attempt to guess keys. So each
-goes to `risk.signals.v1`, beside the dead letter or the event, and its interpretation is a
-detector's business.
+One wrong signature is a broken proxy or a stale key; many are an attempt to guess keys. So each is
+sent to `risk.signals.v1`, beside the dead letter or the event, and a detector interprets it.
 """
 
 from __future__ import annotations
