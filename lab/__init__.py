@@ -1,4 +1,4 @@
-"""What plays, breaks and measures the product: sandbox, simulator, conformance and benchmarks.
+"""Tools that feed, break and measure the product: sandbox, simulator, conformance and benchmarks.
 
 Not in the production image.
 """

@@ -1,8 +1,8 @@
 """Settings from the environment, which is read here and nowhere else.
 
-`StackSettings` is what was asked for; `Runtime` is where it really is: the broker, the database and
-the namespace that a worker needs (`embedded.state.resolve_runtime`). Both are frozen and passed as
-arguments.
+`StackSettings` is the configuration; `Runtime` has the addresses that follow from it: the broker,
+the database and the namespace that a worker needs (`embedded.state.resolve_runtime`). Both are
+frozen and passed as arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATABASE_HOST = re.compile(r"(\[[^\s\[\]]+\]|[^\s:/@\[\]]*)(:(?P<port>\d{0,5}))
 """Host and port may both be missing, which means the socket on this machine."""
 
 PARK_NONE = "none"
-"""Value of PITBOSS_PARK under which no player begins to wait, and what waits already goes on."""
+"""Value of PITBOSS_PARK under which no player begins to wait, and waiting records are released."""
 
 _JSON_KINDS = {
     list: "a list",
@@ -40,7 +40,7 @@ _JSON_KINDS = {
 }
 
 MAINTENANCE_DATABASE = "postgres"
-"""Exists on every server: the database to connect to while another is created or dropped."""
+"""A database that exists on every server, to connect to while another is created or dropped."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class WorkerSettings:
     park_providers: frozenset[str] | None = None
     """Providers whose players wait behind a dead letter of theirs.
 
-    An empty set: only what waits already. None: no park table.
+    An empty set: only records that wait already. None: no park table.
     """
     park_records_max: int = 1_000
     park_age_max_ms: int = 3_600_000
@@ -281,7 +281,7 @@ def _read_object(file: Path | None, name: str, content: str) -> Mapping[str, Any
 
 @dataclass(frozen=True)
 class OperatorSettings:
-    """What an operator at the command line may do."""
+    """Rights of an operator at the command line."""
 
     adjust_alone: Mapping[str, str] = field(default_factory=dict)
     """Largest adjustment that one operator makes alone, in major units, by currency.
@@ -291,7 +291,7 @@ class OperatorSettings:
 
 
 def read_operator_settings(environ: Mapping[str, str] | None = None) -> OperatorSettings:
-    """Read what an operator may do.
+    """Read the rights of an operator.
 
     Raises UsageError for a text that is not a list of currencies and amounts.
     """

@@ -1,7 +1,7 @@
-"""`pitboss bench adapters`: what each adapter's mapping and Avro encoding cost on one core.
+"""`pitboss bench adapters`: the cost of each adapter's mapping and Avro encoding on one core.
 
-The signature's cost stands beside it. No Kafka, no Faust, no asyncio: the normaliser in a loop over
-the adapter's examples, as the conformance suite knows them. Every kind of message has the same
+The signature's cost is reported beside it. No Kafka, no Faust, no asyncio: the normaliser in a loop
+over the adapter's examples, as the conformance suite knows them. Every kind of message has the same
 weight. CPU time counts, not the wall's: other work on the machine disturbs caches, but does not
 count as ours.
 """

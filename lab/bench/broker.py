@@ -1,4 +1,4 @@
-"""A broker as a measurement sees it: how much is on a topic, from outside its writers."""
+"""Measurement at the broker: how much is on a topic, independently of its writers."""
 
 from __future__ import annotations
 

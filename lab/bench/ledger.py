@@ -84,7 +84,7 @@ class LedgerBenchFigures:
 
     @property
     def drop(self) -> Spread:
-        """The share of the rate that trouble costs."""
+        """The share of the rate that is lost with trouble in the traffic."""
         return Spread.of(
             [1 - troubled.rate.per_s / plain.rate.per_s for plain, troubled in self.troubled]
         )
@@ -197,7 +197,7 @@ class _Measuring:
         self._progress.begin(f"{name}: making events")
         records = self._traffic.play(mix, self._plan.events)
         gc.collect()
-        gc.freeze()  # as a worker does; what waits here to be booked would lie on a broker there
+        gc.freeze()  # as a worker does; the records that wait here would be on a broker there
         self._progress.begin(name)
         run = await bench.run(records, self._progress.update)
         gc.unfreeze()

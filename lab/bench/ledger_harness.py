@@ -63,7 +63,7 @@ class _FailingDeadLetterSink(KafkaDeadLetterSink):
 
 
 class _PublishCounter:
-    """Takes what a publisher would send: the rate is measured up to the commit."""
+    """Stands in for the publisher and sends nothing: the rate is measured up to the commit."""
 
     def __init__(self) -> None:
         self.transactions = 0

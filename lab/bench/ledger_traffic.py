@@ -1,6 +1,6 @@
 """Encoded events for the ledger's bench: bets and wins of many players. Pure.
 
-A mix says how much trouble is among them.
+A mix defines the share of trouble among them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EncodedRecord = tuple[bytes, bytes]
 
 @dataclass(frozen=True)
 class TrafficMix:
-    """What traffic is made of; shares are of all events.
+    """Composition of traffic; shares are of all events.
 
     `zipf` is the exponent of the distribution of players, 0 for one where all are alike.
     """

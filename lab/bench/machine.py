@@ -1,4 +1,4 @@
-"""Where a figure was taken: a rate without its machine and commit is a rumour."""
+"""Machine and commit of a measurement, without which a rate cannot be assessed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("faust-streaming", "mode-streaming", "aiokafka", "fastavro", "msgsp
 
 @dataclass(frozen=True)
 class Machine:
-    """What a reader needs to assess a figure, or to repeat it."""
+    """Facts that a reader needs to assess a figure, or to repeat it."""
 
     cpu: str
     cores: int

@@ -1,4 +1,4 @@
-"""The peer: the same mapping in a Faust agent as Faust's own documentation has its users write it.
+"""The peer: the same mapping in a Faust agent, written as in Faust's own documentation.
 
 Default settings throughout, Faust's own consumer and producer; only the web server is off, whose
 port may be taken. Each record goes through the same `Normaliser`, and so through the same dialect
@@ -29,7 +29,7 @@ class PlainFaustSettings(msgspec.Struct, frozen=True):
 
 
 class FaustRecord(msgspec.Struct, frozen=True, gc=False):
-    """Faust's message as the normaliser wants a record: the broker's time in milliseconds."""
+    """Faust's message as a raw record: the broker's time in milliseconds."""
 
     topic: str
     partition: int

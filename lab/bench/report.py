@@ -1,6 +1,6 @@
 """Figures as output: one JSON object for a machine, a table for a person.
 
-Both say where they were taken.
+Both name machine and commit.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _UNKNOWN_CURRENCY: Final = "XQQ"
 
 
 class Mode(StrEnum):
-    """What was done to a message, and so what must become of it."""
+    """Change made to a message, which determines the result to expect."""
 
     VALID = "valid"  # must be accepted, exactly
     RESPELT = "respelt"  # the same in other bytes: must be accepted, exactly

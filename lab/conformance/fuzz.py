@@ -1,4 +1,4 @@
-"""Runs the cases through the real normaliser and counts what may never happen.
+"""Runs the cases through the real normaliser and counts violations.
 
 Each case is also answered, as a connector would ask for it.
 """
@@ -65,7 +65,7 @@ class Tally:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing happened that may never happen."""
+        """Whether there was no violation."""
         return not (self.exceptions or self.unaccounted or self.inexact)
 
     def as_json(self) -> dict[str, int]:

@@ -21,7 +21,7 @@ from streams.normalise.mapping.normaliser import (
 
 
 class AdapterFaultKind(StrEnum):
-    """What may never happen, as `pitboss providers fuzz` counts it.
+    """Kind of violation, as `pitboss providers fuzz` counts it.
 
     EXCEPTION: code failed with an error other than a rejection. UNACCOUNTED: an item came out
     neither as an event nor as a dead letter, or twice. INEXACT: an event differs from its message
@@ -34,7 +34,7 @@ class AdapterFaultKind(StrEnum):
 
 
 class AdapterFault(NamedTuple):
-    """One thing that is wrong, in words for a person."""
+    """One violation, in words for a person."""
 
     kind: AdapterFaultKind
     detail: str

@@ -135,7 +135,7 @@ class Cashier:
         return self._follow_up(event_code, deposit, at_ms, success=success, reason=reason)
 
     def after_table(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """Let a player who leaves a table withdraw half of their funds, or more than there is.
+        """Let a player who leaves a table withdraw half of their funds, or more than they have.
 
         The decision follows some seconds later, the payment after that.
         """

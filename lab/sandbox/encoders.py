@@ -1,4 +1,4 @@
-"""JSON and XML of one content, in the writer's usual form or as another serialiser puts it.
+"""JSON and XML of one content, in the writer's usual form or in that of another serialiser.
 
 A retry often comes from another node or release of the provider: fields stand in another order,
 white space differs, empty elements open and close. A reader that compares bytes, or hashes them for

@@ -62,7 +62,7 @@ async def feed_records(
 
 
 class _Pace:
-    """Lets records go as they fall due; time that a slow broker took is made up for."""
+    """Releases records when they are due, and catches up after a slow broker."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate

@@ -125,7 +125,7 @@ def generate(
 def duration_ms(scenario: Scenario) -> int:
     """Return the time from the scenario's start to its last record.
 
-    It costs a play without writing and signing.
+    It plays the scenario without writing and signing.
     """
     return max(delivery.at_ms for delivery in deliveries_of(scenario)) - scenario.start_ms
 

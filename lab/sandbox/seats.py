@@ -1,4 +1,4 @@
-"""State of a simulated player; nothing else changes while a scenario is played."""
+"""State of a simulated player, the only thing that changes while a scenario is played."""
 
 from __future__ import annotations
 

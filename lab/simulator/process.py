@@ -77,7 +77,7 @@ class Process:
             self._end(error)
 
     async def reach(self, point: str) -> None:
-        """Pass a named point: time may pass here, or a fault happen.
+        """Pass a named point, at which time may pass or a fault may happen.
 
         Raises Unavailable, SendFailed.
         """

@@ -87,7 +87,7 @@ class Simulation:
         return self.clock_ms + int(asyncio.get_running_loop().time() * 1000)
 
     def trace(self, text: str) -> None:
-        """Pass on a line about what happens, with the simulated time."""
+        """Report an occurrence as one line, with the simulated time."""
         self._trace(f"{asyncio.get_running_loop().time():9.3f} {text}")
 
     def _group(self, role: str, topics: Sequence[str]) -> ConsumerGroup:

@@ -114,7 +114,7 @@ def watch(*, from_start: bool, count: int | None, as_json: bool) -> None:
 async def _watch(runtime: Runtime, *, from_start: bool, count: int | None, as_json: bool) -> None:
     seen = 0
     feed = follow_alerts(runtime.bootstrap_servers, runtime.topic(ALERTS), from_start=from_start)
-    # `feed` is an async generator behind a narrower type.
+    # `feed` is an async generator with a narrower type.
     async with aclosing(feed) as coming:  # type: ignore[type-var]
         async for alert in coming:
             if as_json:
@@ -133,7 +133,7 @@ async def _explain(runtime: Runtime, alert: FraudAlert) -> tuple[int, Explanatio
     explanation = await _explain_from(runtime, alert, near)
     if explanation.agrees or near == 0:
         return near, explanation
-    click.echo("the re-run does not agree: reading the whole log before it, to be sure", err=True)
+    click.echo("the re-run differs: reading the whole log before it to make sure", err=True)
     return 0, await _explain_from(runtime, alert, 0)
 
 

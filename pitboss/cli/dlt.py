@@ -1,4 +1,4 @@
-"""`pitboss dlt`: what could not be used, and what to do about it."""
+"""`pitboss dlt`: records that could not be used, and actions on them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def redrive(
     as_json: bool,
     force: bool,
 ) -> None:
-    """Append the original bytes to the source topic again, for the normaliser to read anew."""
+    """Append the original bytes to the source topic once more, for the normaliser to read."""
     if force and not sources:
         raise UsageError("--force is for single records: name them with --source")
     runtime = _runtime()
@@ -170,7 +170,7 @@ def drop(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Give dead letters up. They stay where they are, and what waits behind them goes on."""
+    """Give up dead letters. They stay on their topics, and the records behind them are released."""
     runtime = _runtime()
     wanted = parse_required_filter(runtime, codes, topics, sources, player, is_all=is_all)
 

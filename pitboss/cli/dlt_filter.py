@@ -40,7 +40,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def action_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a command that redrives or drops: which ones, who, why, and how."""
+    """Add the options of a command that redrives or drops: selection, actor, reason and mode."""
     for option in (
         json_option,
         click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),

@@ -26,8 +26,8 @@ def case_view(
 ) -> dict[str, Any]:
     """Return everything about a case.
 
-    The body is text where it can be, else base64. Without `is_revealing`, `secrets` are blotted out
-    anywhere.
+    The body is text where it can be, else base64. Without `is_revealing`, `secrets` are masked
+    everywhere.
     """
     letter = case.letter
     body = letter.value if is_revealing else _redact(letter, secrets)

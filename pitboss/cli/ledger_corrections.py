@@ -81,7 +81,7 @@ def approve(*, proposal_id: str, actor: str, brand: str, **how: Any) -> None:
         raise UsageError(
             f"no open proposal {proposal_id} of brand {brand}: see `pitboss ledger proposals`"
         )
-    # The ledger decides who may approve. An approver's repeat has the same id: it is booked once.
+    # The ledger decides who may approve. A repeated approval has the same id: it is booked once.
     submit_and_print(
         {
             "operation": "adjustment.approved",

@@ -1,4 +1,4 @@
-"""`pitboss schemas`: the contracts of the topics, and whether they may be released."""
+"""`pitboss schemas`: the contracts of the topics, and the check before their release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection of quiescence: everything fed is normalised, booked, published and judged."""
+"""Detection of quiescence: everything is normalised, booked, published and checked for fraud."""
 
 from __future__ import annotations
 

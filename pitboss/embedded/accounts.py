@@ -43,7 +43,7 @@ def grant_access(
 ) -> None:
     """Let the account reach its data and run the programs, where root's umask or home prevents it.
 
-    It adds only the right to pass through the folders above, and to read what came in the wheel.
+    It adds only the rights to pass through the folders above and to read the wheel's files.
     """
     for path in (folder, programs):
         for above in (path, *path.parents):

@@ -88,9 +88,9 @@ def _account(settings: StackSettings) -> str:
 
 
 def _home(home: Path) -> CheckupFinding:
-    """Check by writing a file that has no name and is gone at once.
+    """Check by writing a nameless file that vanishes at once.
 
-    Permissions would not do: root seems to be allowed to write where it cannot.
+    Permissions are not enough: root seems to be allowed to write where it cannot.
     """
     present, way_out = _nearest(home), "set PITBOSS_HOME to a directory that you may write to"
     try:
@@ -106,7 +106,7 @@ def _home(home: Path) -> CheckupFinding:
 def _nearest(home: Path) -> Path:
     """Return the deepest folder of a path that exists.
 
-    Uses `os.path`, which takes a path that it may not look into for missing.
+    Uses `os.path`, which treats a path that it may not read as missing.
     """
     return next(path for path in (home, *home.parents) if os.path.exists(path))  # noqa: PTH110
 

@@ -58,7 +58,7 @@ def checksums() -> dict[str, str]:
 
 
 def source_name(maven: str | None) -> str:
-    """Return what to call the repository that jars come from."""
+    """Return the name of the repository that jars come from."""
     return maven or "Maven Central"
 
 
@@ -71,7 +71,7 @@ def _fetch(folder: Path, maven: str | None) -> None:
             raise PartMissing(
                 f"jgo is not installed: pip install 'pitboss[embedded]', {OWN_SERVERS}"
             ) from error
-        except Exception as error:  # jgo and the clients under it raise whatever they like
+        except Exception as error:  # jgo and the clients under it raise any error
             raise PartMissing(
                 f"cannot fetch Kafka's jars from {source}: {error}. Check the network and "
                 f"HTTPS_PROXY, name a mirror in PITBOSS_MAVEN, copy {folder} from a machine that "

@@ -121,7 +121,7 @@ class PostgresServer:
         if is_settled and running.is_alive:
             return True
         # Backends of a server that was killed hold its shared memory until they notice; postgres
-        # refuses to start beside them, so a start that fails for that reason is repeated.
+        # refuses to start until then, so a start that fails for that reason is repeated.
         if may_retry and is_settled and self._is_held_by_orphans():
             time.sleep(RETRY_S)
             return False
@@ -212,7 +212,7 @@ class PostgresServer:
 
     def _forget_stale_lock(self) -> None:
         # After a SIGKILL the lock file stays. If its pid is another process by now, postgres would
-        # never start again. That no server of ours runs was checked by pid and start time.
+        # never start again. A check of pid and start time has shown that no server of ours runs.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _is_held_by_orphans(self) -> bool:

@@ -61,14 +61,14 @@ class Account:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """Identity of one process while the machine is up: its pid may be reused, the pair may not."""
+    """Identity of one process while the machine is up: a pid may be reused, the pair is not."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """Return the process that has this number now; None if there is none that runs."""
+        """Return the running process that has this number now; None without one."""
         started = _start_time(pid)
         return None if started is None else cls(pid, started)
 

@@ -89,7 +89,7 @@ class Stack:
         return statuses
 
     def runtime(self, namespace: str | None = None) -> Runtime:
-        """Return where workers find the servers of this stack, which must be up.
+        """Return the addresses of this stack's servers, which must be up.
 
         Raises StackError if it is not.
         """
@@ -112,7 +112,7 @@ class Stack:
             yield
 
     def write_state(self) -> StackState:
-        """Store where the running servers are, and return it. Raises StackError if one is down."""
+        """Store and return the addresses of the running servers. Raises StackError if one is down."""
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"

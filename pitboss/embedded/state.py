@@ -52,7 +52,7 @@ def read_state(home: Path) -> StackState | None:
 
 
 def write_state(home: Path, state: StackState) -> None:
-    """Store where the servers of a stack are, so that every command finds them."""
+    """Store the addresses of a stack's servers, so that every command finds them."""
     write_atomically(home / STATE_FILE, json.dumps(asdict(state), indent=2) + "\n")
 
 
@@ -64,8 +64,8 @@ def forget_state(home: Path) -> None:
 def resolve_runtime(settings: StackSettings) -> Runtime:
     """Find the servers: those that the environment names, else the embedded ones.
 
-    It only finds them: whether a named server answers shows on first use, and `pitboss up` starts
-    the embedded ones. Raises NoStack.
+    It starts and asks none: a named server that does not answer is noticed on first use, and
+    `pitboss up` starts the embedded ones. Raises NoStack.
     """
     if settings.kafka is not None and settings.database is not None:
         return runtime_of(settings.kafka, settings.database, settings.namespace)

@@ -45,7 +45,7 @@ class VersionLine(msgspec.Struct, frozen=True):
 
 
 class RejectedLine(msgspec.Struct, frozen=True):
-    """Rejected records of a provider with one code, and how many of them are still open."""
+    """Number of a provider's rejected records with one code, and of those still open."""
 
     provider: str
     code: str

@@ -1,4 +1,4 @@
-"""From an operator's point in the log (a time, an offset, a record's full name) to an offset."""
+"""Conversion of a place in the log (a time, an offset, a record's full name) to an offset."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ async def offset_after(
 ) -> int:
     """Return the offset that follows a place in the player's partition of the log.
 
-    It is how far the log is booked at that place: after an offset it is the next one; at a time it
-    is the offset of the first record that came later. Raises UsageError for a text that is not a
-    place, or one in another partition; Unavailable without a broker.
+    The log is booked up to it at that place: for an offset it is the next one; for a time it is the
+    offset of the first record that came later. Raises UsageError for a text that is not a place, or
+    one in another partition; Unavailable without a broker.
     """
     [(partitions,)] = await database.query(statements("history")["partitions"]) or [(None,)]
     if partitions is None:

@@ -1,4 +1,4 @@
-"""Topics as the catalogue wants them: create, compare, measure lag, delete those of a trial.
+"""Topics of the catalogue: create and compare them, measure lag, delete those of a trial.
 
 The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never
 changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
@@ -84,7 +84,7 @@ class TopicDifference:
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """How far a consumer group is behind on one partition."""
+    """Lag of a consumer group on one partition."""
 
     group: str
     topic: str

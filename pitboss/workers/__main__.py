@@ -15,7 +15,7 @@ from schemas.errors import UsageError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a role until a signal drains it, or until going on would lose or double something.
+    """Run a role until a signal drains it or an error ends it.
 
     Returns the exit code.
     """

@@ -1,4 +1,4 @@
-"""The app of a role, with what every worker has besides."""
+"""Composition of a role's app, with the services that every worker has."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def main() -> None:
 def _die_with_parent() -> None:
     while os.read(0, 1):
         pass
-    # As hard as SIGKILL, which every worker survives by design; a drain could wait for servers that
-    # are gone too.
+    # As abrupt as SIGKILL, which loses nothing by design; a drain could wait for servers that are
+    # gone too.
     os._exit(ORPHANED)
 
 

@@ -22,7 +22,7 @@ def today_utc() -> date:
 
 
 class RetirementWatch(Service):
-    """Service that warns of retiring versions: at the first event, and then once a day."""
+    """Service that warns about retiring versions: at the first event, and then once a day."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RetirementWatch(Service):
             await self.sleep(self._interval_s)
 
     def warn_new(self) -> None:
-        """Warn of the events since a version's last warning, unless it was warned of today."""
+        """Warn about versions with events since their last warning, at most once a day."""
         today = self._today()
         for row in find_retiring(self._rows, today):
             version = row.provider, row.version

@@ -1,8 +1,9 @@
 """The supervisor: starts workers, starts them again when they end, and drains them on request.
 
-A worker that meets something it cannot go on with ends, with an exit code that names it; that is
-its way to a clean state. So every end is followed by a start, later and later while the worker
-keeps ending early. `RestartPolicy` decides when, without a process or a clock.
+A worker that meets an error with which it must not continue ends, with an exit code that names the
+error; a restart is its way to a clean state. So every end is followed by a start, after longer and
+longer waits while the worker keeps ending early. `RestartPolicy` decides when, without a process or
+a clock.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ DELAY_FIRST_S = 0.25
 DELAY_MAX_S = 30.0
 
 HEALTHY_S = 30.0
-"""A worker that ran this long has overcome what it ended of before; a rebalance takes up to 10 s of
-it."""
+"""A worker that ran this long has overcome the cause of its last end; up to 10 s of it are a
+rebalance.
+"""
 
 DRAIN_S = 25.0
-"""Less than the 30 s that container platforms give before they kill us, and with us the workers."""
+"""Less than the 30 s after which container platforms kill us and the workers."""
 
 POLL_S = 0.05
 
 
 def next_delay_s(failures: int, jitter: float = 1.0) -> float:
-    """Return how long to wait after so many early ends in a row: doubling, and bounded.
+    """Return the wait after so many early ends in a row: it doubles each time up to a bound.
 
     `jitter` in [0, 1] shortens it by up to a half. Without it, workers that a server's restart has
     ended would all come back at the same moment.
@@ -47,7 +49,7 @@ def next_delay_s(failures: int, jitter: float = 1.0) -> float:
 
 @dataclass
 class RestartPolicy:
-    """When to start one worker again."""
+    """Waits before the restarts of one worker."""
 
     failures: int = 0
 
@@ -58,7 +60,7 @@ class RestartPolicy:
 
 
 class WorkerProcess:
-    """A worker subprocess that can be started and stopped many times, and never outlives us."""
+    """A worker subprocess that can be started many times and never outlives this process."""
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class _SupervisedWorker:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     started_at: float = 0.0
     start_at: float | None = 0.0
-    """When to start it next; None while it runs."""
+    """Time of the next start; None while it runs."""
 
 
 class Supervisor:

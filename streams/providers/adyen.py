@@ -156,10 +156,10 @@ class Adyen(Dialect):
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return `[accepted]`, also for dead letters.
 
-        Adyen holds back all later notices until it gets it.
+        Adyen holds back all later notices until it gets this answer.
 
-        Only where Adyen signed nothing of the request, 401: if the key is wrong and not the notice,
-        Adyen repeats it.
+        Where no item of the request is signed correctly, the answer is 401: if our key is wrong and
+        not the notice, Adyen repeats it.
         """
         del request
         forged = {RejectCode.BAD_SIGNATURE, RejectCode.MISSING_SIGNATURE}

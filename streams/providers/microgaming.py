@@ -242,7 +242,7 @@ class Microgaming(Dialect):
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return `pkt/methodresponse/result` under HTTP 200: a balance or an errorcode.
 
-        `seq`, and in a success the token, are repeated as they came.
+        `seq` is repeated as received, and so is the token of a success.
         """
         name, call = "", {}
         try:

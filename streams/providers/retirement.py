@@ -33,7 +33,7 @@ def format_warnings(
 ) -> list[str]:
     """Format a sentence for each version that is retired, or about to be, and still had `events`.
 
-    `events` counts by provider and version; `since` says in words over which time.
+    `events` counts by provider and version; `since` names the period in words.
     """
     sentences = []
     for row in find_retiring(rows, today):

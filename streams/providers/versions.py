@@ -91,7 +91,7 @@ class VersionRow(
     def days_to_retirement(self, today: date) -> int | None:
         """Return the days until the provider switches it off.
 
-        They are below zero after that day; None where no day is known.
+        The number is negative after that day, and None where no day is known.
         """
         return None if self.retires_on is None else (self.retires_on - today).days
 

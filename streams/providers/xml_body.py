@@ -1,4 +1,4 @@
-"""XML bodies for every dialect that reads them: one tree, no access to files or network, no entity expansion."""
+"""XML bodies for the dialects: one tree, no access to files or network, no entity expansion."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _OTHER_ENCODING: Final = re.compile(
 def is_searchable(value: bytes) -> bool:
     """Return whether a body's secrets are in ASCII, so that they can be found and masked.
 
-    lxml also reads UTF-16, UTF-7 and others, as the XML declaration says. A declaration must end
-    near the beginning: searching a megabyte for its end would take a caller too long.
+    lxml also reads UTF-16, UTF-7 and others, as the XML declaration says. There may be one
+    declaration, and it must be short: a caller has no time to search a megabyte of declarations for
+    an encoding.
     """
     if b"\0" in value:
         return False

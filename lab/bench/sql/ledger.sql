@@ -1,4 +1,4 @@
--- What the ledger's bench needs besides the ledger's own tables.
+-- Tables and rows of the ledger's bench, in addition to the ledger's own tables.
 
 -- name: floor
 -- The tables of the comparison: the same columns, unique and primary keys, nothing else.
@@ -7,7 +7,7 @@ CREATE TABLE bare.entry (LIKE entry, PRIMARY KEY (event_id, decision));
 CREATE TABLE bare.transfer (LIKE transfer, UNIQUE (player_id, currency, version));
 
 -- name: make_month
--- What is written and what was there before lie in one month: the past must not be out of the way.
+-- New and past rows are in one month: the past must not be in a partition of its own.
 SELECT make_transfer_month(%(month)s)
 
 -- name: fill_entries

@@ -1,4 +1,4 @@
-"""The parts of an adapter's examples: contents, messages made of them, what must be read there.
+"""Building blocks of an adapter's examples: contents, messages, and the expected readings.
 
 The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the
 name of the module that holds the adapter's class: those of `streams.providers.hub88:Hub88` in
@@ -241,7 +241,7 @@ class Fill:
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """The content that must be read of one item of a message.
+    """The content that must be read from one item of a message.
 
     `legs` are (kind, amount in major units or None). `reference` is (operation, transaction id).
     `signature` is the verdict under `KEYS`. Make those of player events, market events and

@@ -25,7 +25,7 @@ _BROKER = TimeSource.BROKER.value
 
 
 class RecordContext(msgspec.Struct, frozen=True, gc=False):
-    """Fields that the items of one raw record share; `received_at` is the connector's clock, epoch ms."""
+    """Fields shared by a raw record's items; `received_at` is the connector's clock, epoch ms."""
 
     record: RawRecord
     brand: str

@@ -122,7 +122,7 @@ class Normaliser:
                 reader, items, fallbacks = read_marked(router, record, headers)
         except Rejected as error:
             return [_reject(error, None)]
-        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others, whatever the error
+        except Exception as error:  # noqa: BLE001 - one provider's record must not stop the others
             return [_reject(_failure(record, error), None)]
         if fallbacks:
             return [
