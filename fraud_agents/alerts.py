@@ -1,4 +1,4 @@
-"""Alerts and the records they rest on, read anew from Kafka each time; no copy is kept."""
+"""Alerts and the records they rest on, read again from Kafka each time; no copy is kept."""
 
 from __future__ import annotations
 

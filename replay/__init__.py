@@ -1,1 +1,1 @@
-"""Reading history again: topics and tables anew, the log through ledger and detectors."""
+"""Reading history again: topics and tables, and the log once more through ledger and detectors."""

@@ -14,7 +14,7 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
 
     What a rollback moves is the same for all.
 
-    `refused_id_reusable`: a new attempt under the id of a refused bet is decided anew (Microgaming
+    `refused_id_reusable`: a new attempt under the id of a refused bet is decided again (Microgaming
     sends a bet that was refused for funds again under its actionid with another amount); otherwise
     the refusal stands.
 

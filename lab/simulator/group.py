@@ -20,7 +20,7 @@ _RESTART_S: Final = (0.1, 3.0)
 class ConsumerGroup:
     """Consumer group with eager rebalances, as in Kafka's classic protocol.
 
-    Every member releases all of its partitions, then all are assigned anew.
+    Every member releases all of its partitions, then all are assigned again.
     """
 
     def __init__(

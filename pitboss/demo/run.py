@@ -67,7 +67,7 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
                 "everything was settled before the ledger's worker could be killed, so the demo "
                 "shows nothing: give more --events"
             )
-        display.print_line("reading every topic and table anew")
+        display.print_line("reading every topic and table")
         settled = _SettledTraffic(scenario, records, traffic.killed_at)
         result = asyncio.run(_inspect(settled, environment, display))
         if not result.holds:

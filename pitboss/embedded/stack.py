@@ -112,7 +112,7 @@ class Stack:
             yield
 
     def write_state(self) -> StackState:
-        """Store and return the addresses of the running servers. Raises StackError if one is down."""
+        """Store and return the running servers' addresses. Raises StackError if one is down."""
         kafka, postgres = self.kafka.process(), self.postgres.process()
         if kafka is None or postgres is None:
             missing = "Kafka" if kafka is None else "PostgreSQL"

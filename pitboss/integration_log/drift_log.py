@@ -1,4 +1,4 @@
-"""Published shapes of drift, read anew from the topic each time."""
+"""Published shapes of drift, read again from the topic each time."""
 
 from __future__ import annotations
 

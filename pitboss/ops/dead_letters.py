@@ -1,4 +1,4 @@
-"""The dead letters of an installation and what was done about them, read anew each time."""
+"""The dead letters of an installation and what was done about them, read again each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Six checks over topics and tables that were read anew; each names the first violation."""
+"""Six checks over topics and tables that were read again; each names the first violation."""
 
 from __future__ import annotations
 

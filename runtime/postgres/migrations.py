@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files, applied once each, in order, by one process at a time.
 
 A component has a folder `migrations` and a file `rights.sql`. The files are applied by the role
-that owns the tables. The rights are granted anew each time, after all rights have been taken from
+that owns the tables. The rights are granted again each time, after all rights have been taken from
 the other roles: what `rights.sql` does not grant is not permitted.
 """
 
@@ -82,7 +82,7 @@ def read_migrations(migrations: MigrationSet, database_url: str) -> list[Migrati
 
 
 def migrate(migrations: MigrationSet, database_url: str) -> list[Migration]:
-    """Apply the files that are missing and return them, and grant the rights anew.
+    """Apply the files that are missing and return them, and grant the rights again.
 
     Where nothing is missing, a login that may not become the owner changes nothing and is not an
     error. Raises MigrationChanged, MigrationFailed, RightsMissing, and Unavailable where another

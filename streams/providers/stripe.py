@@ -168,7 +168,7 @@ class Stripe(Dialect):
 
     `deposit_key` is the key in a payment's metadata under which the cashier put the id of its
     `deposit.opened`. `signature_tolerance_ms` is how far the signed time may be from the
-    connector's receipt (Stripe's libraries: 300 s); a retry is signed anew. `accept_test` lets
+    connector's receipt (Stripe's libraries: 300 s); a retry is signed again. `accept_test` lets
     events of test mode through; with real money it is False.
     """
 
