@@ -112,7 +112,7 @@ class Publisher:
             try:
                 await self._publish(applied)
             except Unavailable as error:
-                logger.warning("what is committed waits for the database to be sent: %s", error)
+                logger.warning("committed records wait for the database: %s", error)
                 await asyncio.sleep(_DATABASE_RETRY_S)
             else:
                 return

@@ -187,7 +187,7 @@ def _closing_faults(connection: Connection, topic: str) -> Iterator[SealFault]:
     for event_id, by_event_id, partition, offset in rows:
         yield SealFault(
             f"closing of event {event_id}",
-            f"it is gone, or ends nothing any more: event {by_event_id} at"
+            f"it is gone, or no longer ends it: event {by_event_id} at"
             f" {topic}-{partition}@{offset} says it is closed",
         )
     rows = connection.execute(_SQL["closed_by_nothing"]).fetchall()

@@ -64,7 +64,7 @@ class Sweeper(Service):
             try:
                 await self._resolver.sweep()
             except Unavailable as error:
-                self.log.warning("what waits for its player goes on waiting: %s", error)
+                self.log.warning("events still wait for their players: %s", error)
             # A sweep takes longer if more events wait; sweeps get at most half of the time.
             await self.sleep(max(self._interval_s, time.monotonic() - began_s))
 

@@ -99,18 +99,18 @@ def find_mismatch(
         # A worker commits to its group only what the database has.
         return (
             f"{where}: the database is at {position}, the group was at {committed}: it is an older"
-            " copy, or another; if that is meant and what it lacks is to be booked again, delete"
-            " the group's offsets"
+            " copy or another database; only to book again what it lacks, delete the group's"
+            " offsets"
         )
     if position > end:
         return (
             f"{where}: the ledger is at {position}, the log ends at {end}: records are gone, or it"
-            " is another"
+            " is another log"
         )
     if position < beginning:
         return (
-            f"{where}: the ledger is at {position}, the log begins at {beginning}: a stretch was"
-            " deleted"
+            f"{where}: the ledger is at {position}, the log begins at {beginning}: the records"
+            " between were deleted"
         )
     if last is None or stored.last_checksum is None or last.offset != position - 1:
         # The record before the position is a marker or compacted away: nothing to compare.

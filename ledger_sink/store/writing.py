@@ -74,7 +74,7 @@ async def write_book(
     # The counts are known only behind the pipeline.
     for what, changed, cursor in writes:
         if cursor.rowcount != changed:
-            message = f"{changed} {what} changed, {cursor.rowcount} were written: another moved one"
+            message = f"{changed} {what} changed, {cursor.rowcount} were written: another writer"
             raise RowsMoved(message)
     return last_cursor.rowcount if last_cursor is not None else 0
 

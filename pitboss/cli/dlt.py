@@ -315,7 +315,7 @@ def _report(
 
 def _result_line(result: RedriveResult) -> str:
     to = "" if result.appended_at is None else f" → {format_position(result.appended_at)}"
-    behind = f", {result.waiting} records go on behind it" if result.waiting else ""
+    behind = f", {result.waiting} records are released behind it" if result.waiting else ""
     why = f": {result.detail}" if result.detail else ""
     return f"{result.status.value.lower():<8} {format_position(result.source)}{to}{behind}{why}"
 

@@ -68,7 +68,7 @@ def parse_required_filter(
     """
     if not (codes or topics or sources or player or is_all):
         raise UsageError(
-            "say which: --code, --topic, --source, --player, or --all for every open one"
+            "select dead letters: --code, --topic, --source, --player, or --all for every open one"
         )
     wanted = parse_filter(runtime, codes, topics, sources, player)
     if sources:

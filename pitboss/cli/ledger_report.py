@@ -62,7 +62,7 @@ def _show_report(made: RevenueReport, dimensions: Sequence[str]) -> None:
             *[getattr(row, name) or "" for name in dimensions], row.currency, *_amounts(row)
         )
     first = len(dimensions) + 1
-    show_rows(table, "nothing has moved", made.rows, as_numbers=range(first, first + len(columns)))
+    show_rows(table, "no movements", made.rows, as_numbers=range(first, first + len(columns)))
 
 
 def _amounts(row: ReportRow) -> list[str]:

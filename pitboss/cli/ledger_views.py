@@ -151,7 +151,7 @@ def history_command(
     table = screen.table(*_MOVEMENT_COLUMNS, whole=("transaction",), box=None)
     for movement in found:
         table.add_row(*_movement_row(movement, scale))
-    show_rows(table, f"nothing has moved {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
+    show_rows(table, f"no movements of {player}:{chosen}", found, as_numbers=(0, 6, 7, 8))
 
 
 @click.command()

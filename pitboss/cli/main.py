@@ -44,7 +44,7 @@ COMMANDS = {
     "alerts": ("pitboss.cli.alerts:alerts", "Show the detectors' findings, and explain them."),
     "simulate": (
         "pitboss.cli.simulate:simulate",
-        "Prove the ledger in a simulated world full of faults.",
+        "Run the ledger on simulated servers full of faults.",
     ),
     "sandbox": ("pitboss.cli.sandbox:sandbox", "Play a seeded casino into the raw topics."),
     "bench": ("pitboss.cli.bench:bench", "Measure Pitboss against its peers."),

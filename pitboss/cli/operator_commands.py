@@ -98,7 +98,7 @@ def submit_and_print(
         click.echo(msgspec.json.encode({"attempt": where, "said": event, "outcome": outcome}))
     elif outcome is None:
         click.echo(
-            f"appended as {where}; the ledger did not answer within {wait_s:g} s, it will later"
+            f"appended as {where}; the ledger did not answer within {wait_s:g} s, but will later"
         )
     else:
         click.echo(f"{outcome.outcome} {outcome.reason}{_balance(outcome)} ({where})")

@@ -71,7 +71,7 @@ def status(context: click.Context, as_json: bool) -> None:
             line = f"{server.name:<9} {word:<8} {server.address:<17} {pid:<12} {server.log or ''}"
             click.echo(line.rstrip())
         if not is_ready and not settings.uses_given_servers:
-            click.echo("run `pitboss up` to start what is away", err=True)
+            click.echo("run `pitboss up` to start what does not run", err=True)
     context.exit(0 if is_ready else 3)
 
 

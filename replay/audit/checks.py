@@ -115,7 +115,7 @@ def _lost_on_the_way(topics: TopicEvidence, tables: TableEvidence) -> list[str]:
         (line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log
     }
     return [
-        f"{where.topic}-{where.partition}@{where.offset} waits no more and never came into the log"
+        f"{where.topic}-{where.partition}@{where.offset} no longer waits, but is not in the log"
         for where in _in_log_order(topics.without_player)
         if (where.partition, where.offset) not in tables.unappended
         and topics.without_player[where] not in came

@@ -241,7 +241,9 @@ class _TopicReaders:
         topics.balance_history.setdefault(key, []).append((read.version, record.timestamp))
         if key != f"{read.player_id}:{read.currency}":
             self._contradicts(
-                where, f"under the key {key} stands the balance of {read.player_id}:{read.currency}"
+                where,
+                f"the record under the key {key} is the balance of"
+                f" {read.player_id}:{read.currency}",
             )
         if read.balance_minor != read.available_minor + read.held_minor:
             self._contradicts(where, f"balance v{read.version} of {key} does not add up")
@@ -258,7 +260,7 @@ class _TopicReaders:
         known = topics.outcomes.setdefault((read.event_id, read.attempt), read)
         if _text(record.key) != (read.provider_tx_id if read.player_id is None else read.player_id):
             self._contradicts(
-                where, f"the outcome of {read.attempt} stands under the key {record.key!r}"
+                where, f"the outcome of {read.attempt} is under the key {record.key!r}"
             )
         if known != read:
             self._contradicts(

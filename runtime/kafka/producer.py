@@ -246,7 +246,7 @@ class BatchProducer(Service):
         if self._failure is None:
             self._failure = SendFailed(
                 f"{topic}-{partition}: records could not be appended: {error!r}; this process ends,"
-                " its successor goes on from the last committed position"
+                " its successor continues from the last committed position"
             )
             await self.crash(self._failure)
         return self._failure

@@ -56,7 +56,7 @@ class Stall:
         if sample.end_offset is not None:
             end = str(sample.end_offset)
         return (
-            f"{self.tp.topic}-{self.tp.partition} ({holder}) stands at {at}, the log's end is "
+            f"{self.tp.topic}-{self.tp.partition} ({holder}) is at {at}, the log's end is "
             f"{end}, nothing has moved for {self.still_ms} ms"
         )
 

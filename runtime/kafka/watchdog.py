@@ -119,7 +119,7 @@ class Watchdog(Service):
         try:
             return await asyncio.wait_for(answer, self.settings.answer_timeout_ms / 1000)
         except (KafkaError, TimeoutError, Unavailable) as error:
-            self.log.warning("the broker did not say how far its logs go: %r", error)
+            self.log.warning("the broker did not report the ends of its logs: %r", error)
             return None
 
     async def _query_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:

@@ -39,7 +39,7 @@ class Answers:
             versions = self._dialects.versions(provider)
         except (ValueError, KeyError):
             raise Rejected(
-                RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {request.topic!r}"
+                RejectCode.UNKNOWN_PROVIDER, f"no dialect reads {request.topic!r}"
             ) from None
         if len(versions) == 1:
             return versions[0].dialect.answer(request, results)

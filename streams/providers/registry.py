@@ -144,7 +144,7 @@ def by_provider(dialects: Iterable[Dialect]) -> Dialects:
             version=dialect.version,
             adapter=f"{type(dialect).__module__}:{type(dialect).__name__}",
             state=VersionState.LIVE,
-            source="made by hand",
+            source="made in code",
         )
         for name, dialect in made.items()
     ]

@@ -319,7 +319,7 @@ def _share(dispute: _Object, moved: _Txn, sign: int) -> int:
         return require(dispute.amount, "amount")
     # A fraction, or another rate: the event does not say how much it is in the player's currency.
     raise Rejected(
-        RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it by hand"
+        RejectCode.BAD_AMOUNT, "a part of a dispute came back in another currency: book it manually"
     )
 
 

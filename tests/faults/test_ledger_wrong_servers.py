@@ -114,7 +114,7 @@ async def test_a_database_that_is_an_older_copy(scene, role):
             "UPDATE stream_position SET next_offset = next_offset - 1 WHERE next_offset > 0"
         )
     before = everything(scene)
-    assert "it is an older copy, or another" in await refused(scene, role)
+    assert "it is an older copy or another database" in await refused(scene, role)
     assert everything(scene) == before
 
 

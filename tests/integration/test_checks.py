@@ -279,7 +279,7 @@ async def test_what_was_resolved_and_never_came_into_the_log_is_noticed(story):
     _, topics, tables = story
     place = Position(UNRESOLVED, 0, 0)
     topics.without_player[place] = ("event", EVENTS[0].attempt)
-    assert "waits no more and never came into the log" in check_offsets(topics, tables).detail
+    assert "no longer waits, but is not in the log" in check_offsets(topics, tables).detail
     tables.unappended.add((0, 0))
     assert check_offsets(topics, tables).holds
     tables.unappended.clear()

@@ -578,7 +578,7 @@ def test_a_player_waits_behind_his_dead_letter_and_a_redrive_keeps_his_order(ins
 
     Picky.is_repaired = True
     redriven = pitboss("redrive", "--source", places[1], *DO)
-    assert "2 records go on behind it" in redriven.stdout
+    assert "2 records are released behind it" in redriven.stdout
     asyncio.run(append(installation, [hub88("win", "p-new", "p", 6, "x")]))
     asyncio.run(until_none_waits(installation, 4))
     events = asyncio.run(log_of(installation))

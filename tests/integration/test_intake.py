@@ -437,7 +437,7 @@ async def test_a_worker_that_stands_still_ends_with_its_reason(cluster):
     async with running(worker):
         await until(lambda: worker.app.crashed)
     assert isinstance(worker.app.crash_reason, Stalled)
-    assert f"{topic}-0 (held by this worker) stands at 0, the log's end is 100" in str(
+    assert f"{topic}-0 (held by this worker) is at 0, the log's end is 100" in str(
         worker.app.crash_reason
     )
 

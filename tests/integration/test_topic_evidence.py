@@ -61,12 +61,12 @@ def outcome(look: SceneCopy, tx_id: str, **changes) -> WalletOutcome:
 
 async def another_players_balance(look):
     place = await look.put(BALANCES, "p-1:EUR", look.settled.balances["p-2:EUR"])
-    return f"{place}: under the key p-1:EUR stands the balance of p-2:EUR"
+    return f"{place}: the record under the key p-1:EUR is the balance of p-2:EUR"
 
 
 async def a_balance_in_another_currency(look):
     place = await look.put(BALANCES, "p-1:EUR", balance(look, currency="SEK"))
-    return f"{place}: under the key p-1:EUR stands the balance of p-1:SEK"
+    return f"{place}: the record under the key p-1:EUR is the balance of p-1:SEK"
 
 
 async def a_balance_of_more_than_its_parts(look):
@@ -110,19 +110,19 @@ async def a_second_outcome_with_another_message(look):
 async def an_outcome_under_another_players_key(look):
     same = outcome(look, "b")
     place = await look.put(OUTCOMES, "p-2", same)
-    return f"{place}: the outcome of {same.attempt} stands under the key b'p-2'"
+    return f"{place}: the outcome of {same.attempt} is under the key b'p-2'"
 
 
 async def an_outcome_of_a_player_under_its_transaction(look):
     same = outcome(look, "b")
     place = await look.put(OUTCOMES, "b", same)
-    return f"{place}: the outcome of {same.attempt} stands under the key b'b'"
+    return f"{place}: the outcome of {same.attempt} is under the key b'b'"
 
 
 async def an_outcome_without_player_under_another_key(look):
     same = outcome(look, "nobody's")
     place = await look.put(OUTCOMES, "None", same)
-    return f"{place}: the outcome of {same.attempt} stands under the key b'None'"
+    return f"{place}: the outcome of {same.attempt} is under the key b'None'"
 
 
 async def an_outcome_of_an_attempt_that_does_not_exist(look):
@@ -199,7 +199,7 @@ async def an_unreadable_event_without_player(look):
 
 async def a_parked_event_that_never_came_into_the_log(look):
     look.tables.unappended.clear()  # as the resolver leaves it once it has appended it
-    return f"{look.settled.runtime.topic(UNRESOLVED)}-0@0 waits no more and never came into the log"
+    return f"{look.settled.runtime.topic(UNRESOLVED)}-0@0 no longer waits, but is not in the log"
 
 
 async def a_player_event_whose_neighbour_is_gone(look):

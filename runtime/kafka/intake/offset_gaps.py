@@ -77,7 +77,7 @@ def check_gap(gap: OffsetGap, first: int) -> int:
     if gap.log_start > gap.expected:
         raise OffsetHole(
             f"{gap}: the records before {gap.log_start} were deleted before they were read; "
-            "restore them, or decide to go on without them by setting the group's offset"
+            "restore them, or decide to continue without them by setting the group's offset"
         )
     if first != gap.first or first < gap.expected:
         raise OffsetHole(

@@ -174,7 +174,7 @@ class Normaliser:
         try:
             router = self._by_topic[topic] = self._routers[provider_of(topic)]
         except (ValueError, KeyError):
-            raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect speaks on {topic!r}") from None
+            raise Rejected(RejectCode.UNKNOWN_PROVIDER, f"no dialect reads {topic!r}") from None
         return router
 
     def _origin(self, names: tuple[bytes | None, bytes | None]) -> tuple[str, str]:

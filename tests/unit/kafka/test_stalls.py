@@ -78,7 +78,7 @@ def test_the_message_says_where_and_how_long():
     (stall,) = detector.observe(7_000, {TP: BEHIND})
     assert (
         str(stall)
-        == "t-0 (held by this worker) stands at 40, the log's end is 100, nothing has moved for 7000 ms"
+        == "t-0 (held by this worker) is at 40, the log's end is 100, nothing has moved for 7000 ms"
     )
 
 
