@@ -33,7 +33,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     dedup_horizon_ms: int
     """How long an event id is remembered."""
     close_below: int
-    """An episode goes on while windows hold at least this many."""
+    """An episode continues while windows hold at least this many."""
     cooldown_ms: int
     """It ends when no window held that many for this long, in event time."""
     idle_ms: int

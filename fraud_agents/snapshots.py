@@ -91,12 +91,13 @@ class SnapshotStore(Service):
         async with self._database.transaction() as connection:
             if (await connection.execute(_statements()["save"], where | row)).rowcount == 1:
                 return
-            standing = await (await connection.execute(_statements()["standing"], where)).fetchone()
+            found = await connection.execute(_statements()["stored_position"], where)
+            stored = await found.fetchone()
         name = f"{self._names['topic']}-{partition}@{next_offset}"
-        if standing is not None and standing[0] == epoch:
-            raise InvariantBroken(f"{name}: the stored snapshot is already at {standing[1]}")
+        if stored is not None and stored[0] == epoch:
+            raise InvariantBroken(f"{name}: the stored snapshot is already at {stored[1]}")
         raise Fenced(
-            f"{name}: claimed by another worker (epoch and offset {standing}, our epoch {epoch})"
+            f"{name}: claimed by another worker (epoch and offset {stored}, our epoch {epoch})"
         )
 
     async def on_stop(self) -> None:

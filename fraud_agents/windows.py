@@ -218,8 +218,8 @@ class KeyedWindows:
 
     A key that stays silent while the log's event time moves on by `idle_ms` is forgotten. That is
     measured on the log, not on the key's own times: a provider that lags behind the others by an
-    hour keeps its windows, as long as it goes on sending. One that delivers an hour at once, every
-    hour, is checked hour by hour.
+    hour keeps its windows, as long as it continues to send. One that delivers the records of an
+    hour together, every hour, is checked hour by hour.
     """
 
     def __init__(self, spec: WindowSpec, idle_ms: int) -> None:

@@ -1,14 +1,14 @@
 """Errors of all components; each carries its own policy, so a loop needs no table of errors.
 
 PitbossError                 code, retriable, exit_code
-├── Rejected                 one item of input is unusable: dead letter, the partition goes on
+├── Rejected                 one item of input is unusable: dead letter, the partition continues
 ├── Unavailable              a server is away: back off, try again, acknowledge nothing
 ├── UsageError               the request cannot be carried out: says what to do instead
-└── Fatal                    going on would lose or double something: exit with `exit_code`
+└── Fatal                    to continue would lose or double something: exit with `exit_code`
     ├── LogMismatch          the log is not the one that the stored position belongs to
     ├── Fenced               another worker has claimed the partition since
     ├── OffsetHole           the log still reaches back, yet records are missing from a fetch
-    ├── SendFailed           a record could not be appended for good
+    ├── SendFailed           a record could not be appended, and no further attempt is made
     ├── Stalled              lag without progress
     ├── Unfetchable          the client cannot decode a record, nor read what is behind it
     └── InvariantBroken      one of our own rules does not hold: a bug, never an input
@@ -53,7 +53,7 @@ class PitbossError(Exception):
 
 
 class Rejected(PitbossError):
-    """One item of input is unusable: its bytes become a dead letter, and the stream goes on."""
+    """One item of input is unusable: its bytes become a dead letter, and the stream continues."""
 
     code = "REJECTED"
 
@@ -79,7 +79,7 @@ class UsageError(PitbossError):
 
 
 class Fatal(PitbossError):
-    """Going on would lose or double something."""
+    """To continue would lose or double something."""
 
     code = "FATAL"
     exit_code = 70  # EX_SOFTWARE
@@ -107,7 +107,7 @@ class OffsetHole(Fatal):
 
 
 class SendFailed(Fatal):
-    """A record could not be appended for good; going on would put a later one before it."""
+    """A record could not be appended; to continue would put a later one before it."""
 
     code = "SEND_FAILED"
     exit_code = 74

@@ -16,7 +16,7 @@ class LedgerPolicy(msgspec.Struct, frozen=True):
 
     `refused_id_reusable`: a new attempt under the id of a refused bet is decided again (Microgaming
     sends a bet that was refused for funds again under its actionid with another amount); otherwise
-    the refusal stands.
+    the refusal is final.
 
     `win_without_bet`: a win that names a bet the ledger has not seen (100HP answers 605, Play'n GO
     allows it).

@@ -43,7 +43,7 @@ _BRANDS_MAX: Final = 1_024
 
 
 class Episode(msgspec.Struct, array_like=True):
-    """A stretch of too many bets, alerted once.
+    """A period of too many bets, alerted once.
 
     `busy_ms`: the last event time in a window above the closing level.
     """

@@ -53,7 +53,7 @@ class PartitionDetectors:
         """Take over a snapshot, of this or an earlier version of the rules, before any record.
 
         Windows and open episodes belong to the players, not to a version: a new version of a rule
-        goes on with them, and a rule that the snapshot does not know begins empty. Raises
+        continues with them, and a rule that the snapshot does not know begins empty. Raises
         ValueError for bytes that are not a snapshot.
         """
         saved = msgspec.msgpack.decode(state, type=PartitionState)

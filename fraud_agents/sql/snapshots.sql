@@ -22,5 +22,5 @@ UPDATE fraud.snapshot
  WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s AND epoch = %(epoch)s
    AND next_offset <= %(next_offset)s
 
--- name: standing
+-- name: stored_position
 SELECT epoch, next_offset FROM fraud.snapshot WHERE consumer = %(consumer)s AND topic = %(topic)s AND part = %(part)s

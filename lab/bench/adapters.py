@@ -124,14 +124,14 @@ class AdapterBenchFigures:
 
 
 def run(
-    versions: Sequence[Version], rounds: int, tell: Callable[[str], None]
+    versions: Sequence[Version], rounds: int, report: Callable[[str], None]
 ) -> AdapterBenchFigures:
     """Measure one adapter after the other; in each round first without, then with its keys."""
     setting = BenchEnvironment(this_machine(), this_commit(), {})
     figures = []
     for version in versions:
         name = f"{version.row.provider}/{version.row.version}"
-        tell(name)
+        report(name)
         figures.append(_measure(name, version.dialect, rounds))
     return AdapterBenchFigures(figures, rounds, setting)
 

@@ -52,7 +52,7 @@ FULL_ROWS: Final = 10_000_000
 class LedgerBenchPlan:
     """Databases with the ledger's tables and nothing in them.
 
-    Two are for a long and a short past, if one is wanted.
+    Two are for a long and a short past, if these are measured.
     """
 
     database_url: str

@@ -23,7 +23,7 @@ class Machine:
     python: str
     libraries: dict[str, str]
     load_before: float
-    """Processes that wanted a core in the minute before, ours not yet among them: 0 on a machine of
+    """Processes that were ready to run in the minute before, without ours: 0 on a machine of
     our own.
     """
 

@@ -41,7 +41,7 @@ REASONS: Final = (
     "SOMETHING_NEW",
 )
 BALANCE_MINOR: Final = 1_234_567_891
-"""No digits that could stand in an answer for another reason."""
+"""No digits that could be in an answer for another reason."""
 
 ItemOutcome = WalletOutcome | Rejected
 

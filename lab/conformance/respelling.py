@@ -1,6 +1,6 @@
 """The same content in other bytes, as another serialiser or the next release might write it.
 
-Fields, attributes and form parameters stand in another order, white space and escapes differ, the
+Fields, attributes and form parameters have another order, white space and escapes differ, the
 text is encoded otherwise. Numbers keep their digits. A signature over the bytes is not valid after
 this. A body that is neither JSON nor XML nor a form is returned unchanged.
 """

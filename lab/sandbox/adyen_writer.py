@@ -98,7 +98,6 @@ def _text_of(flag: bool) -> str:
 
 
 def _event_date(at_ms: int) -> str:
-    # Whole seconds, as in the samples: two notices of one second are told apart by their references
-    # only.
+    # Whole seconds, as in the samples: two notices of one second differ only in their references.
     moment = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
     return moment.astimezone(_AMSTERDAM).isoformat()

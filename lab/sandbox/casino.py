@@ -216,7 +216,7 @@ class Casino:
         yield bet
 
     def block(self, seat: Seat, at_ms: int) -> Iterable[Action]:
-        """Block a player for some twenty seconds, while the player goes on trying."""
+        """Block a player for some twenty seconds, while the player continues to bet."""
         seat.is_blocked = True
         self._agenda.plan(at_ms + self._rng.randint(18_000, 24_000), partial(self._release, seat))
         yield self._state(seat, "player.blocked", "unusual pattern under review", at_ms)

@@ -1,7 +1,7 @@
 """JSON and XML of one content, in the writer's usual form or in that of another serialiser.
 
-A retry often comes from another node or release of the provider: fields stand in another order,
-white space differs, empty elements open and close. A reader that compares bytes, or hashes them for
+A retry often comes from another node or release of the provider: fields have another order, white
+space differs, empty elements open and close. A reader that compares bytes, or hashes them for
 identity, is caught by these.
 """
 

@@ -35,7 +35,7 @@ class RawEvent(msgspec.Struct, frozen=True):
     """One record of `provider.<provider>.raw.v1`.
 
     `event_time_ms` is the connector's simulated clock, the same as its `received-at` header. The
-    records of a phase all stand before those of the next. `origin` and `expected_reject` are for
+    records of a phase all come before those of the next. `origin` and `expected_reject` are for
     tests; a topic does not get them.
     """
 

@@ -112,7 +112,7 @@ class MessageEncoder:
         )
 
     def encode_balance(self, wallet: Wallet) -> Message:
-        """Return the balance of a wallet as it stands."""
+        """Return the balance of a wallet as it is now."""
         available = wallet.available_minor
         record = WalletBalance(
             wallet.player_id,

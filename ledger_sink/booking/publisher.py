@@ -5,8 +5,8 @@ committing worker still has in memory. After a restart, or where a COMMIT's repl
 records are made from the tables again, so the newest comes last. A reader drops `version <= seen`.
 
 The cursor of a partition only moves over what the broker has acknowledged: where a group begins
-behind it, the range in between comes from the tables first. What belongs to a revoked partition is
-dropped: its next owner sends it from the cursor.
+after it, the range in between is sent from the tables first. Records of a revoked partition are
+dropped: its next owner sends them from the cursor.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Publisher:
     async def _read_messages(
         self, ranges: Sequence[Slice]
     ) -> tuple[list[Message], list[Message], dict[tuple[str, str], Wallet]]:
-        """Return outcomes, alerts, and wallets as they stand now, of ranges of the log."""
+        """Return the outcomes and alerts of ranges of the log, and its wallets as they are now."""
         outcomes: list[Message] = []
         alerts: list[Message] = []
         wallets: dict[tuple[str, str], Wallet] = {}

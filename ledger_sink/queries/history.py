@@ -26,7 +26,7 @@ class MonthAway(UsageError):
 
 
 class WalletAt(msgspec.Struct, frozen=True):
-    """A wallet as it stood after one transfer.
+    """A wallet after one transfer.
 
     `available` is cash and bonus, `balance` is all three.
     """
@@ -184,7 +184,7 @@ async def wallets_before(
 ) -> list[WalletAt]:
     """Return a player's wallets once the log was booked up to an offset, which is not included.
 
-    The offset is one of the player's partition. Raises MonthAway where a wallet may have stood at a
+    The offset is one of the player's partition. Raises MonthAway where a wallet may have had a
     version that is not in the tables: an error is better than an answer that lacks a wallet or
     states an older balance.
     """

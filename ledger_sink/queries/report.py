@@ -82,7 +82,7 @@ async def make_report(
         )
     span = {"from_ms": from_ms, "until_ms": until_ms}
     async with database.transaction() as connection:
-        # Both statements have to see the same rows while the ledger goes on.
+        # Both statements have to see the same rows while the ledger keeps booking.
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         await connection.execute("SET LOCAL statement_timeout = 0")
         cursor = await connection.execute(_SQL["totals"], {"by": list(by), **span})

@@ -1,16 +1,15 @@
-"""Finding the player of events that name none: a notice through its deposit, a refund its payment.
+"""Finding the player of events that name none: by the deposit of a notice, the payment of a refund.
 
-An event is parked in the database first. As soon as the ledger holds what it refers to, it is
-appended to the log under that player's key; appended twice it is the same event, so a crash in
-between is harmless. What is not found waits behind a barrier. First every raw record that was there
-when the barrier was raised must be normalised. Then every record of the log and of the unresolved
-topic that was there after that must be booked or parked, and what the event refers to must not
-itself be on its way from the unresolved topic through the log. Only then is "not found" final, and
-then it is an event in the log like any other: a replay never looks again.
+An event is parked in the database first. As soon as the ledger holds the event that it refers to,
+it is appended to the log under that player's key; appended twice it is the same event, so a crash
+in between is harmless. An event without a match waits for a barrier. First every raw record that
+was there when the barrier was raised must be normalised. Then every record of the log and of the
+unresolved topic that was there after that must be booked or parked, and the event that it refers to
+must not itself be on its way from the unresolved topic through the log. Only then is "not found"
+final, and the event is appended to the log like any other: a replay does not repeat the search.
 
 No lock is needed for that. A position and the rows of its records are committed together, so a
-reader that reads a position first and looks for the rows afterwards sees all that the position
-stands for.
+query that reads a position first and the rows afterwards sees all rows that the position covers.
 """
 
 from __future__ import annotations

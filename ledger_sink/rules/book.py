@@ -97,7 +97,7 @@ class Book:
     _currencies: dict[str, set[str]] = field(default_factory=dict)
 
     def wallet(self, player_id: str, currency: str) -> Wallet:
-        """Return the wallet as it stands; a player's first event in a currency opens one."""
+        """Return the wallet as it is now; a player's first event in a currency opens one."""
         key = (player_id, currency)
         wallet = self.wallets.get(key)
         if wallet is None:

@@ -98,7 +98,8 @@ def cancel(posting: Posting, leg: Leg) -> Verdict:
     """Take back one attempt that the connector gave up on.
 
     There is nothing to cancel for an attempt that decided nothing. No policy stops a cancel: the
-    provider was told an error, so the bet must not stand, whatever has named it since.
+    provider was answered with an error, so the bet must not remain booked, even if a win has named
+    it since.
     """
     del leg
     event = posting.event

@@ -43,7 +43,7 @@ _REFUSALS: Final = frozenset(
 _STILL_TRUE: Final = _REFUSALS | {Outcome.TOMBSTONED.value, Outcome.UNRESOLVED.value}
 
 DECISIONS_MAX: Final = 100
-"""How often a dialect may have one id decided; then its last refusal stands.
+"""How often one id may be decided; after that its last refusal is final.
 
 All of them are read at each attempt.
 """

@@ -36,7 +36,7 @@ LEVELS: Final = {"player.blocked": BLOCKED, "player.held": HELD, "player.release
 
 
 def find_refusal(posting: Posting) -> Verdict | None:
-    """Return why the event is refused, by the book as it stands in the log; None if it is not."""
+    """Return why the event is refused, by the book at its place in the log; None if it is not."""
     event, book = posting.event, posting.book
     assert event.player_id is not None
     if event.cause is not None and event.cause.type in DELAYED:

@@ -135,7 +135,7 @@ class LedgerTransaction:
 def check_position(
     where: str, from_offset: int, stored: tuple[int, int] | None, epoch: int | None
 ) -> tuple[int, int]:
-    """Return the locked position's next offset and epoch, if a batch may go on from there.
+    """Return the locked position's next offset and epoch, if a batch may continue from there.
 
     `stored` is that position, `epoch` the one under which the partition is ours. Raises Unavailable
     for a partition that was revoked meanwhile, Fenced for one that another worker has claimed,

@@ -32,7 +32,7 @@ def create_server(view: RegistryView) -> web.Application:
     for method in ("POST", "PUT", "DELETE"):
         app.router.add_route(method, "/{anything:.*}", _refuse)
     # Not 405: a 404 tells Confluent's newer clients that a registry has no associations, and they
-    # go on without.
+    # continue without them.
     app.router.add_get("/{anything:.*}", _not_found)
     return app
 

@@ -29,7 +29,7 @@ def subject_versions(
     """Return every subject with its versions, oldest first, by name.
 
     A topic's values are the subject `<topic>-value`, as serialisers of Confluent's clients expect
-    it (their TopicNameStrategy); and each schema stands under its own name (`wallet-balance`),
+    it (their TopicNameStrategy); and each schema is under its own name (`wallet-balance`),
     whatever topics there are.
     """
     by_name = {schema.subject: registry.versions(schema.subject) for schema in registry}
@@ -54,7 +54,7 @@ class RegistryView:
     """Subjects with their versions, in the forms that the API returns."""
 
     def __init__(self, subjects: Mapping[str, tuple[Schema, ...]]) -> None:
-        """Take `subjects` by name; a schema may stand under several."""
+        """Take `subjects` by name; a schema may be under several."""
         self._subjects = subjects
         self._by_id: dict[int, Schema] = {}
         for versions in subjects.values():

@@ -126,7 +126,7 @@ def _missing_items(topics: TopicEvidence) -> list[str]:
     """Return the raw records with missing items.
 
     Items of one raw record are numbered from 0, and reading it again gives their number. A dead
-    letter of a whole record stands for those that have nothing of their own: a signature that was
+    letter of a whole record accounts for those that have nothing of their own: a signature that was
     found wrong, or so many rejected items that one letter reports all. Whether another item of such
     a record was lost cannot be determined: without the keys it is not known here which items were
     rejected.

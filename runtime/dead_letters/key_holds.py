@@ -1,10 +1,10 @@
 """Which records wait behind a dead letter of their key: pure, and a function of the raw log alone.
 
-Every record of a raw partition is evaluated as of its own offset, so every reading of a stretch
-gives the same result: after a kill, after a rebalance, beside a worker that does not know yet that
-it was replaced. A hold begins at the rejected record and ends at a later record of the same
-partition: the redrive or the drop of what it waits for, or the first record that the broker
-appended more than `age_max_ms` after the rejected one. A hold is never deleted, only ended.
+Every record of a raw partition is evaluated as of its own offset, so every reading of a range gives
+the same result: after a kill, after a rebalance, and at the same time as a worker that does not
+know yet that it was replaced. A hold begins at the rejected record and ends at a later record of
+the same partition: the redrive or the drop of what it waits for, or the first record that the
+broker appended more than `age_max_ms` after the rejected one. A hold is never deleted, only ended.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def _group(topic: str, code: str, stage: str, cases: Sequence[DeadLetterCase]) -
 
 
 def _open_and_new(case: DeadLetterCase) -> tuple[bool, int, int]:
-    # Many records have one millisecond: the log's order tells which came last.
+    # Many records have the same millisecond: the log's order shows which came last.
     return case.state is CaseState.OPEN, case.letter.source_timestamp, case.source.offset
 
 

@@ -21,7 +21,7 @@ Handle: TypeAlias = Callable[[RecordBatch], Awaitable[None]]
 
 It does so as a whole or not at all, or so that a repetition changes nothing. After a retriable
 PitbossError it is called again with the same batch; any other error ends the process. It handles
-Rejected itself: it sends the record to the dead letter topic and goes on.
+Rejected itself: it sends the record to the dead letter topic and continues.
 """
 
 logger = logging.getLogger(__name__)

@@ -74,7 +74,7 @@ async def _start_and_wait(app: PitbossApp) -> None:
 
 
 def _limit_stop(code: int, until_ended: ExitStack) -> None:
-    # By a thread: mode's services ignore a cancellation and go on to wait for the next service,
+    # By a thread: mode's services ignore a cancellation and wait for the next service,
     # code that hangs may block the event loop, and what is left when all services are stopped may
     # hang as well.
     limit = threading.Timer(STOP_TIMEOUT_S, _cut_off, [code])

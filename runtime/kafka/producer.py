@@ -105,7 +105,7 @@ class BatchProducer(Service):
         """Return how many partitions a topic has, which never changes.
 
         Raises Unavailable while the topic does not exist. It may be created meanwhile, so the
-        caller waits; what needs other topics goes on.
+        caller waits; work on other topics continues.
         """
         count = self._counts.get(topic)
         if count is None:

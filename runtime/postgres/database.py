@@ -24,7 +24,7 @@ from schemas.errors import InvariantBroken, Unavailable, UsageError
 # A hung statement must end before the broker declares this worker dead.
 _SESSION: Final = "-c synchronous_commit=on -c statement_timeout=30s -c lock_timeout=20s"
 _SHORT: Final = " -c idle_in_transaction_session_timeout=10s"
-"""A transaction whose worker does not go on must not hold up the others either."""
+"""A transaction whose worker is stuck must not hold up the others either."""
 
 SILENCE_MAX_S: Final = 40.0
 """Longer than any statement may take: a longer transaction has lost its server without an error."""
@@ -48,7 +48,7 @@ class LockTimeout(Unavailable):
 class Database:
     """One connection that runs one transaction after the other, with the rights of one role.
 
-    Callers wait for their turn. Every method raises Unavailable while the database is away, and
+    Callers wait until it is free. Every method raises Unavailable while the database is away, and
     RightsMissing where it does not permit what is asked.
     """
 

@@ -96,7 +96,7 @@ def _field(reader: QuickReader, plan: ReadRecord, path: str, prefix: str) -> str
         return reader.argument(plan, plan.argument(head), prefix)
     if isinstance(step, ReadRecord) and not step.builds:
         return _field(reader, step, tail, f"{prefix}__{head}")
-    # The nested record is also wanted as a whole, or comes from a default.
+    # The nested record is also requested as a whole, or comes from a default.
     return f"{reader.argument(plan, plan.argument(head), prefix)}.{tail}"
 
 

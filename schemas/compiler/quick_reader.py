@@ -274,7 +274,7 @@ def _leaf(plan: Plan) -> LeafReader:
             return partial(leaves.symbol_at, plan.symbols)
         case ReadNullable():
             return partial(_nullable_at, _leaf(plan.inner))
-    raise InvariantBroken(f"{plan} stands in a run of fields")
+    raise InvariantBroken(f"{plan} is in a run of fields")
 
 
 def _nullable_at(leaf: LeafReader, data: bytes, i: int) -> tuple[Any, int]:

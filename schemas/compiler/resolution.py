@@ -97,7 +97,7 @@ class ReadRecord:
     """The writer's fields in order, and what is made of them.
 
     `arguments` are the reader's fields in its own order: names of `steps`, or defaults. Where it
-    `builds`, they make an instance of the record's class; otherwise only the values are wanted.
+    `builds`, they make an instance of the record's class; otherwise only the values are returned.
     """
 
     name: str

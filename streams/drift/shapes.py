@@ -67,7 +67,7 @@ def distinct_shapes(shapes: Iterable[Shape]) -> list[Shape]:
 
 
 def printable_excerpt(text: str, characters_max: int) -> str:
-    """Return a provider's text as it may stand in an event: short and printable."""
+    """Return a provider's text as it may be in an event: short and printable."""
     cut = text if len(text) <= characters_max else text[: characters_max - 1] + "…"
     return cut if cut.isprintable() else ascii(cut)[1:-1][:characters_max]
 

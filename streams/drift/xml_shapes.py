@@ -34,8 +34,9 @@ _VALUE_ERRORS: Final = frozenset(
     {"SCHEMAV_CVC_ENUMERATION_VALID", "SCHEMAV_CVC_AU"}
 )  # not in the set; not the fixed one
 _TYPE_NAME_MAX: Final = 200
-"""Characters at the end of a complaint that are searched for its type's name; before them stands
-the whole body."""
+"""Characters at the end of a complaint that are searched for its type's name; before them is the
+whole body.
+"""
 _TYPE_NAME: Final = re.compile(r"type '(?:\{[^}]*\})?([^']+)'\.?$")
 _ORDER: Final = "SCHEMAV_ELEMENT_CONTENT"
 _ABSENT: Final = frozenset(

@@ -2,10 +2,10 @@
 
 It decides nothing.
 
-The events of a batch are acknowledged first, what begins to wait behind a dead letter is committed
-next, its dead letters after that, then what waits no more, and only then is the batch done. A crash
-in between repeats the batch: the same events again, which the ledger knows by their ids, and the
-same dead letters again.
+The order is: the batch's events are acknowledged, then the records that begin to wait are
+committed, then the dead letters are acknowledged, then the ends of waits are committed, and only
+then is the batch done. A crash in between repeats the batch: the same events again, which the
+ledger knows by their ids, and the same dead letters again.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Parking: a player's later records wait behind a dead letter, so that a redrive keeps their order.
 
 It works between the intake and the normaliser, for the providers for which it is switched on. A
-batch is split into what is read now and what waits. What begins to wait is committed to PostgreSQL
-before the dead letter that it waits for is durable, so that no drop of the letter can leave the
-waiting records behind; what waits no more, only after the dead letters of what was read are
-durable, so that none of them can be lost. A crash in between repeats the batch: every record is
-evaluated as of its own offset, so the same ones wait, and what went on goes on again under attempts
-that the ledger knows.
+batch is split into records that are read now and records that wait. The latter are committed to
+PostgreSQL before the dead letter that they wait for is durable, so that no drop of the letter can
+miss them. The end of a wait is committed only after the dead letters of the records that were read
+are durable, so that none of them can be lost. A crash in between repeats the batch: every record is
+evaluated as of its own offset, so the same records wait, and released ones are sent again under
+attempts that the ledger knows.
 
 Only a record that names the player by its key and in its body, and whose signature was found good
-before it was rejected, makes a player wait: a stranger who sends rubbish in a player's name stops
-no player. And no hold outlives `ParkLimits.age_max_ms` of the log's time, redriven or not.
+before it was rejected, makes a player wait: a stranger who sends invalid records in a player's name
+cannot stop that player. And no hold outlives `ParkLimits.age_max_ms` of the log's time, redriven or
+not.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ class BatchSplit:
     changed_holds: dict[int, KeyHold] = field(default_factory=dict)
     """As they are at the end of the batch, by the offset that they began at."""
     parked: dict[int, tuple[KeyHold, RawRecord]] = field(default_factory=dict)
-    """What begins to wait, by offset."""
+    """Records that begin to wait, by offset."""
     released: list[int] = field(default_factory=list)
-    """Offsets that wait no more."""
+    """Offsets of records that no longer wait."""
 
 
 class Parking:
@@ -127,7 +128,7 @@ class Parking:
         return split
 
     async def save_parked(self, split: BatchSplit) -> None:
-        """Make durable what begins to wait: after the batch's events, before its dead letters.
+        """Make new waits durable: after the batch's events, before its dead letters.
 
         Raises Unavailable.
         """
@@ -136,7 +137,7 @@ class Parking:
             await self._store.save(batch.topic, batch.partition, split.new_holds, parked, ())
 
     async def save_released(self, split: BatchSplit) -> None:
-        """Make durable what waits no more: after the batch's dead letters are.
+        """Make the ends of waits durable: after the batch's dead letters are.
 
         Raises Unavailable.
         """

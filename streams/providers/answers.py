@@ -29,7 +29,7 @@ class Answers:
         self._routers: dict[str, ProviderRouter] = {}
 
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
-        """Return the provider's response; `results` stand in the order of the body.
+        """Return the provider's response; `results` are in the order of the body.
 
         See `Dialect.answer`. Raises Rejected(UNKNOWN_PROVIDER) for a topic that belongs to none of
         the dialects.

@@ -150,7 +150,7 @@ class Dialect(ABC):
     def answer(self, request: RawRecord, results: Sequence[WalletOutcome | Rejected]) -> Reply:
         """Return the response to a request whose items each have an outcome or a rejection.
 
-        `results` stand in the order of the body; a whole record that was rejected has one. Amounts
+        `results` are in the order of the body; a whole record that was rejected has one. Amounts
         are in the provider's own units. Raises nothing for any outcome: a new reason gets the
         provider's general error. The default is for feeds and files, whose sender reads no answer:
         200, or 400 where nothing could be read.

@@ -117,7 +117,7 @@ class Hub88(Dialect):
     transaction to roll back without its kind; integrations see bets only, hence the default.
 
     `unknown_rollback_succeeds`: whether a rollback whose bet never came is answered RS_OK. The
-    document does not say; integrators of other wallets do so, and Hub88 would go on sending it
+    document does not say; integrators of other wallets do so, and Hub88 would continue to send it
     otherwise. A tombstone is written either way.
 
     A win whose bet cannot be found is refused, as the document has it

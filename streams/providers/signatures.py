@@ -126,7 +126,7 @@ class Md5OfSorted:
     def matches(self, fields: Mapping[str, str], signature_hex: str, field: str) -> bool:
         """Return whether `signature_hex` signs the other fields of a form.
 
-        It stands in `field` and may be in either case.
+        The signature is the value of `field`, in either case.
         """
         text = (
             "&".join(f"{name}={fields[name]}" for name in sorted(fields) if name != field)

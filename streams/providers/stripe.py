@@ -372,7 +372,7 @@ def _verdict(key: Hmac, tolerance_ms: int, body: bytes, headers: Headers, seen_a
     if len(times) != 1 or not times[0].isdigit() or len(times[0]) > 12 or not given:
         raise Rejected(RejectCode.BAD_SIGNATURE, "Stripe-Signature is not t=<seconds>,v1=<hex>")
     signed = times[0] + b"." + body
-    # During a rotation the signatures of both secrets stand side by side.
+    # During a rotation the header holds the signatures of both secrets.
     if not any(key.matches_hex(signed, signature) for signature in given):
         raise Rejected(RejectCode.BAD_SIGNATURE, "no v1 of Stripe-Signature signs this body")
     return window_verdict(int(times[0]) * 1000, seen_at_ms, tolerance_ms)

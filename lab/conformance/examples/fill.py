@@ -1,6 +1,6 @@
 """Building blocks of an adapter's examples: contents, messages, and the expected readings.
 
-The examples of an adapter stand in `lab/conformance/examples/<module>.py`, where `<module>` is the
+The examples of an adapter are in `lab/conformance/examples/<module>.py`, where `<module>` is the
 name of the module that holds the adapter's class: those of `streams.providers.hub88:Hub88` in
 `hub88.py`. Nothing else names them. Such a module exposes
 
@@ -112,7 +112,7 @@ class Fill:
     amounts: int = 0
     """The variant of the amounts.
 
-    With another number the same ids stand for other amounts: a conflict, not a retry.
+    With another number the same ids have other amounts: a conflict, not a retry.
     """
 
     @property
@@ -163,11 +163,11 @@ class Fill:
         return self._hostile_text(f"tx{n}") or f"tx-{self.uuid(n)}"
 
     def uuid(self, n: int = 0) -> str:
-        """Return the n-th id where a provider wants a UUID (version 4 in form)."""
+        """Return the n-th id for a provider that uses UUIDs (version 4 in form)."""
         return _uuid_text(self._digest(f"uuid{n}"))
 
     def number(self, n: int = 0) -> int:
-        """Return the n-th id where a provider wants a number.
+        """Return the n-th id for a provider that uses numbers.
 
         It is from 1 to 2**53 - 1, unique as far as that goes.
         """

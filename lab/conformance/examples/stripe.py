@@ -180,6 +180,6 @@ def _event(
 def _signature(fill: Fill, body: bytes) -> bytes:
     at = fill.at_ms // 1000
     signed = hmac.digest(KEYS["secret"].encode(), b"%d.%s" % (at, body), "sha256").hex()
-    # During a rotation of the secret the signature of the other one stands beside it.
+    # During a rotation of the secret the signature of the other one is sent beside it.
     other = hmac.digest(b"whsec_old", b"%d.%s" % (at, body), "sha256").hex()
     return f"t={at},v1={other},v1={signed},v0={other}".encode()

@@ -29,7 +29,8 @@ YIELD_RECORDS: Final = 250
 """Reading is all CPU: after so many records, some milliseconds, other tasks get the event loop."""
 
 Reader: TypeAlias = Callable[[str, Sequence[ConsumerRecord[Any, Any]]], Sized]
-"""Makes something smaller of records of one topic, in their order; its length is their number."""
+"""Converts records of one topic to something smaller, in their order; its length is their number.
+"""
 
 
 def read_chunk(reader: Reader, chunk: RecordBatch) -> RecordBatch:

@@ -9,7 +9,7 @@ Why no record can be lost, in the order of a record's life:
    discarded.
 2. Read. A batch covers the offsets `[from, next)`. `from` is the `next` of the batch before, and
    `next` is the consumer's position after the fetch (`_to_batches`). So the batches of an
-   assignment join, and no record lies outside all of them. A fetch that starts anywhere but at
+   assignment join, and no record is outside all of them. A fetch that starts anywhere but at
    `from` is discarded and repeated, and the log decides whether records are missing
    (`offset_gaps.py`). Consecutive chunks of a partition are joined into one batch
    (`chunked_reads.py`). The only offsets outside of all batches are those behind all finished
@@ -75,7 +75,7 @@ BUSY_POLL_MS: Final = 20
 NO_PARTITION: Final = TopicPartition("", 0)
 """Fetched from while nothing may be read: aiokafka reports a group's errors only to a fetch."""
 GROUP_ERROR_POLL_S = 1.0
-"""Interval of those fetches; aiokafka goes on joining only after it has reported an error."""
+"""Interval of those fetches; aiokafka continues to join only after it has reported an error."""
 
 RETRY_S = 0.5
 

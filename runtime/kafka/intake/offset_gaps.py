@@ -2,7 +2,7 @@
 
 Kafka's offsets have true gaps: transaction markers, aborted records, records that compaction
 removed. A client can also lose records that it had fetched. The two look alike, and only the log
-can tell them apart: so the fetch is repeated and compared.
+distinguishes them: so the fetch is repeated and compared.
 """
 
 from __future__ import annotations
@@ -92,5 +92,5 @@ def outside_log_error(position: str) -> OffsetHole:
     """Return the error of a position that lies outside of the log."""
     return OffsetHole(
         f"the log does not hold {position}: it was cut or deleted before it was read; restore it, "
-        "or decide where to go on by setting the group's offset"
+        "or decide where to continue by setting the group's offset"
     )

@@ -1,6 +1,6 @@
 -- Creates the roles that sessions work under; none of them can log in. They belong to the server: another namespace may
 -- be creating them at this moment. The login that creates a role may also take it, so that one login can do everything
--- where that is wanted; the server's administrator grants a role to other logins.
+-- if the installation uses only one; the server's administrator grants a role to other logins.
 DO $$
 DECLARE
     role_name text;

@@ -159,8 +159,8 @@ def settlement_id(draft: MarketDraft) -> str:
 
     It consists of match, market, specifiers, outcome and the settlement's own time.
 
-    A length stands before each field, so that no two markets share a spelling; the operation is a
-    field of the event id anyway. A settlement that comes live and again confirmed has two times:
+    Each field has its length before it, so that no two markets have the same text; the operation is
+    a field of the event id anyway. A settlement that comes live and again confirmed has two times:
     two events, which the reader counts as one.
     """
     at = "" if draft.provider_at is None else str(draft.provider_at)
