@@ -58,7 +58,7 @@ def seal_partitions(
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         _lock_sealing(connection)
-        last = {seal.part: seal for seal in _seals(connection.execute(_SQL["last_seals"]))}
+        last = {seal.partition: seal for seal in _seals(connection.execute(_SQL["last_seals"]))}
         new: list[Seal] = []
         for partition, booked in _positions(connection, topic).items():
             seal = last.get(partition)
@@ -87,7 +87,7 @@ def _positions(connection: Connection, topic: str) -> dict[int, int]:
 def last_seals(connection: Connection) -> tuple[SealReference, ...]:
     """Return the last seal of each partition, for a checkpoint."""
     return tuple(
-        SealReference(seal.part, seal.number, seal.next_offset, seal.hash.hex())
+        SealReference(seal.partition, seal.number, seal.next_offset, seal.hash.hex())
         for seal in _seals(connection.execute(_SQL["last_seals"]))
     )
 
@@ -127,10 +127,10 @@ def find_seal_faults(
 
 
 def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
-    where = f"seal {seal.part}#{seal.number}"
+    where = f"seal {seal.partition}#{seal.number}"
     number, begin = (previous.number + 1, previous.next_offset) if previous else (1, 0)
     if (seal.number, seal.from_offset) != (number, begin):
-        before = f"seal {seal.part}#{number - 1}"
+        before = f"seal {seal.partition}#{number - 1}"
         return SealFault(where, f"it does not continue {before}, which ends at {begin}")
     if seal.form != FORM:
         raise UsageError(
@@ -144,7 +144,7 @@ def _broken_seal(seal: Seal, previous: Seal | None) -> SealFault | None:
 
 def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     """Return the first row of a seal that was changed, deleted or added."""
-    rows = list(_rows(connection, seal.part, seal.from_offset, seal.next_offset))
+    rows = list(_rows(connection, seal.partition, seal.from_offset, seal.next_offset))
     starts = range(0, len(seal.digests), DIGEST_BYTES)
     digests = [seal.digests[start : start + DIGEST_BYTES] for start in starts]
     if [row.digest for row in rows] == digests:
@@ -152,7 +152,7 @@ def _changed_rows(connection: Connection, seal: Seal) -> SealFault | None:
     count = min(len(rows), len(digests))
     first = next((n for n in range(count) if rows[n].digest != digests[n]), count)
     present = {row.digest for row in rows}
-    seal_text = f"seal {seal.part}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
+    seal_text = f"seal {seal.partition}#{seal.number} ({seal.from_offset} to {seal.next_offset})"
     missing = len(digests) - len(rows)
     if first < len(digests) and missing > 0 and digests[first] not in present:
         behind = rows[first - 1].name if first else f"the beginning of {seal_text}"
@@ -203,7 +203,7 @@ def _checkpoint_faults(
     reported: set[int] = set()
     for checkpoint in checkpoints:
         for reference in checkpoint.seals:
-            partition, number = reference.part, reference.number
+            partition, number = reference.partition, reference.number
             seal = seals.get((partition, number))
             is_same = seal is not None and seal.hash.hex() == reference.hash
             if partition in reported or is_same:

@@ -35,7 +35,7 @@ GENESIS_HASH: Final = bytes(32)
 class Seal(msgspec.Struct, frozen=True):
     """The digests of the rows of `[from_offset, next_offset)` of a partition, and their hash."""
 
-    part: int
+    partition: int
     number: int
     form: int
     from_offset: int
@@ -52,7 +52,7 @@ class Seal(msgspec.Struct, frozen=True):
 class SealReference(msgspec.Struct, frozen=True):
     """A partition's last seal, as a checkpoint names it; the hash in hex."""
 
-    part: int
+    partition: int = msgspec.field(name="part")
     number: int
     next_offset: int
     hash: str
@@ -99,7 +99,7 @@ def row_digest(table: str, row: Sequence[Any]) -> bytes:
 def seal_hash(seal: Seal, previous: bytes) -> bytes:
     """Return the hash that chains a seal to the one before it."""
     head = (
-        seal.part,
+        seal.partition,
         seal.number,
         seal.form,
         seal.from_offset,

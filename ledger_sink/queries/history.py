@@ -38,7 +38,7 @@ class WalletAt(msgspec.Struct, frozen=True):
     bonus_minor: int
     held_minor: int
     event_id: str
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
 
     @property
@@ -63,7 +63,7 @@ class Movement(msgspec.Struct, frozen=True):
     bonus_minor: int
     held_minor: int
     event_id: str
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
     occurred_at: int
     kind: str
@@ -104,10 +104,10 @@ class EventDecision(msgspec.Struct, frozen=True):
     game_id: str | None
     reference_event_id: str | None
     attempt_topic: str
-    attempt_part: int
+    attempt_partition: int = msgspec.field(name="attempt_part")
     attempt_offset: int
     attempt_index: int
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
     occurred_at: int
     outcome: str
@@ -125,7 +125,7 @@ class EventClosing(msgspec.Struct, frozen=True):
     player_id: str
     action: str
     by_event_id: str
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
 
 
@@ -133,10 +133,10 @@ class RepeatedAttempt(msgspec.Struct, frozen=True):
     """A further attempt of an event and the answer to it."""
 
     attempt_topic: str
-    attempt_part: int
+    attempt_partition: int = msgspec.field(name="attempt_part")
     attempt_offset: int
     attempt_index: int
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
     outcome: str
     reason: str
@@ -161,7 +161,7 @@ class RoundEvent(msgspec.Struct, frozen=True):
     provider_tx_id: str
     kind: str
     player_id: str | None
-    part: int
+    partition: int = msgspec.field(name="part")
     source_offset: int
     occurred_at: int
     outcome: str

@@ -72,7 +72,7 @@ def balance(*, player: str, place: str | None, as_json: bool) -> None:
             *[format_minor(amount, wallet.scale) for amount in amounts],
             str(wallet.version),
             wallet.event_id,
-            f"{wallet.part}@{wallet.source_offset}",
+            f"{wallet.partition}@{wallet.source_offset}",
         )
     show_rows(
         table,
@@ -106,7 +106,7 @@ def _movement_row(movement: history.Movement, scale: int) -> list[str]:
         f"{movement.operation} {movement.provider_tx_id}",
         _format_movement(movement.debit, movement.credit, movement.amount_minor, scale),
         *[format_minor(after, scale) for after in afterwards],
-        f"{movement.part}@{movement.source_offset}",
+        f"{movement.partition}@{movement.source_offset}",
     ]
 
 
@@ -241,7 +241,7 @@ def round_command(
             f"{event.outcome} {event.reason}",
             event.closed or "",
             _money(event.available_minor or 0, event.currency or "") if money else "",
-            f"{event.part}@{event.source_offset}",
+            f"{event.partition}@{event.source_offset}",
         )
     show_rows(table, f"no event names the round {round_id}", found)
 
@@ -298,8 +298,8 @@ def _decisions_table(decisions: Sequence[history.EventDecision]) -> Table:
             one.player_id or "",
             f"{one.outcome} {one.reason}",
             _money(one.available_minor or 0, one.currency or "") if known else "",
-            f"{one.attempt_topic}-{one.attempt_part}@{one.attempt_offset}",
-            f"{one.part}@{one.source_offset}",
+            f"{one.attempt_topic}-{one.attempt_partition}@{one.attempt_offset}",
+            f"{one.partition}@{one.source_offset}",
         )
     return table
 
@@ -320,7 +320,7 @@ def _closings_table(closings: Sequence[history.EventClosing]) -> Table:
         "closed", "by event", "player", "booked from", whole=("by event",), box=None
     )
     for closing in closings:
-        place = f"{closing.part}@{closing.source_offset}"
+        place = f"{closing.partition}@{closing.source_offset}"
         table.add_row(closing.action, closing.by_event_id, closing.player_id, place)
     return table
 
@@ -329,10 +329,10 @@ def _repeats_table(repeats: Sequence[history.RepeatedAttempt]) -> Table:
     table = screen.table("repeated at", "answered", "redelivered", "booked from", box=None)
     for repeat in repeats:
         table.add_row(
-            f"{repeat.attempt_topic}-{repeat.attempt_part}@{repeat.attempt_offset}",
+            f"{repeat.attempt_topic}-{repeat.attempt_partition}@{repeat.attempt_offset}",
             f"{repeat.outcome} {repeat.reason}",
             "yes" if repeat.redelivered else "",
-            f"{repeat.part}@{repeat.source_offset}",
+            f"{repeat.partition}@{repeat.source_offset}",
         )
     return table
 
