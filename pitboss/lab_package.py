@@ -1,4 +1,4 @@
-"""Guard for what needs the `lab` package, which the production image leaves out."""
+"""Guard for commands that need the `lab` package, which the production image leaves out."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def runtime_of(kafka: str, database_url: str, namespace: str) -> Runtime:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Settings of a worker process, besides where its servers are."""
+    """Settings of a worker process, except the addresses of its servers."""
 
     worker_id: str = ""
     """Kept over restarts ("host-ledger-1"); empty if the worker was started manually.
@@ -231,7 +231,7 @@ class WorkerSettings:
     drift_sample: float = 0.01
     """Share of raw records to compare with their payload schema, 0 to 1; of rejected ones all."""
     currencies_file: Path | None = None
-    """JSON: currency code → decimals of its minor unit, besides those that are built in."""
+    """JSON: currency code → decimals of its minor unit, in addition to the built-in ones."""
 
 
 def read_worker_settings(environ: Mapping[str, str] | None = None) -> WorkerSettings:

@@ -1,7 +1,7 @@
 """Compatibility of a subject's versions: FULL_TRANSITIVE, checked offline from the files.
 
 Any version must be readable as any other: forward for consumers that lag behind, backward for the
-history that is kept for ever. Released files do not change at all; a checksum of each is stored
+history that is kept for ever. Released files never change; a checksum of each is stored
 beside the ids.
 """
 

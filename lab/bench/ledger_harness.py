@@ -33,7 +33,7 @@ from schemas.policies import DEFAULT_POLICY
 from schemas.topics import PARTITIONS_DEFAULT, TRANSACTIONS
 
 PARTITIONS: Final = PARTITIONS_DEFAULT
-"""All of a log's: the one worker has no other beside it."""
+"""Every partition of a log: one worker owns all of them."""
 
 BATCH_EVENTS: Final = 2_000
 """Of one partition: as much as a busy intake passes on at once."""

@@ -51,7 +51,7 @@ class Rate:
     def elsewhere_cores(self) -> float:
         """Cores that were busy with something else.
 
-        That is the broker, and whatever disturbed the measurement.
+        That is the broker, and anything that disturbed the measurement.
         """
         return self.elsewhere_cpu_s / self.took_s
 

@@ -65,7 +65,7 @@ def spread_as_json(spread: Spread, digits: int = 2) -> dict[str, float]:
 
 
 def range_text(spread: Spread, digits: int = 0) -> str:
-    """Format the range, as a remark beside a median."""
+    """Format the range, as a remark after a median."""
     return f"{spread.lowest:,.{digits}f} to {spread.highest:,.{digits}f}"
 
 

@@ -49,7 +49,7 @@ def registered_versions(dialects: Dialects = DIALECTS) -> list[Version]:
 
 
 def all_adapters() -> list[AdapterUnderTest]:
-    """Return every registered version beside all others, as a worker has them.
+    """Return every registered version, each routed among all of them as in a worker.
 
     Raises UsageError where one has no examples.
     """

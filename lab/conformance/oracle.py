@@ -51,7 +51,7 @@ def event_of(item: AcceptedTransaction | AcceptedEvent) -> OutputEvent:
 
 
 def check_soundness(results: Sequence[ItemResult]) -> list[AdapterFault]:
-    """Return what is wrong with these results, whatever the message was.
+    """Return what is wrong with these results of any message.
 
     Every item is accounted for, its event can be read again, and its money can be booked.
     """

@@ -24,7 +24,7 @@ WITHDRAWAL_SHARE: Final = 0.5  # of players who leave a table with funds left
 WITHDRAWAL_OVERDRAWN_SHARE: Final = 0.03  # more than there is: the ledger must refuse it
 WITHDRAWAL_REFUSED_SHARE: Final = 0.1
 BONUS_SHARE: Final = 0.08  # of sittings
-TOP_UP_SHARE: Final = 0.3  # of sittings, whatever is still there
+TOP_UP_SHARE: Final = 0.3  # of sittings, independent of the funds
 REFUSALS: Final = ("Refused", "CVC Declined", "Not enough balance")
 
 

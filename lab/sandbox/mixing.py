@@ -1,4 +1,4 @@
-"""Faults of transport for good records: sent again, doubled, overtaken. Pure.
+"""Faults of transport for valid records: sent again, doubled, overtaken. Pure.
 
 None of it changes the content of a delivery, and nothing is moved across phases.
 """

@@ -52,7 +52,7 @@ _RECORDS_OF_A_BURST: Final = BURST_BETS + BURST_BETS // WIN_EVERY
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """What to play.
 
-    `events` is the number of raw records in all, whatever they carry: first sendings, retries,
+    `events` is the number of raw records of all kinds: first sendings, retries,
     duplicates, poison, speeding. A batch of notices is one record.
 
     `players` does not count the speeders; without it there is one for each fifty events, which

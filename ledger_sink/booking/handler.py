@@ -35,7 +35,7 @@ CURSOR_INTERVAL_S = 1.0
 
 
 class LedgerService(Service):
-    """Runs committer and publisher beside the agent; an error of either ends the process."""
+    """Runs committer and publisher next to the agent; an error of either ends the process."""
 
     def __init__(
         self, committer: Committer, publisher: Publisher, databases: Sequence[LedgerDatabase]

@@ -90,7 +90,7 @@ class PositionGuard:
     group: str
     topic: str
     partition_count: Callable[[], Awaitable[int]]
-    """Of the log of transactions, whichever topic is guarded."""
+    """Partition count of the log of transactions, also for a guard of another topic."""
 
     async def check_installation(self) -> None:
         """Bind a new database, refuse one of another broker. Raises LogMismatch, Unavailable."""

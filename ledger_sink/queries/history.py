@@ -198,7 +198,7 @@ async def wallets_before(
 
 async def _raise_month_away(database: LedgerDatabase, wallet: str, version: int) -> NoReturn:
     away = [str(month) for (month,) in await database.query(_SQL["months_away"])]
-    where = f"wallet {wallet}: what moved it after version {version} is not in the tables"
+    where = f"wallet {wallet}: its movement after version {version} is not in the tables"
     if not away:
         raise MonthAway(f"{where}, and no month was moved away: run `pitboss ledger verify`")
     raise MonthAway(
@@ -215,7 +215,7 @@ async def movements(
     before_version: int = LAST_VERSION,
     count: int = 50,
 ) -> list[Movement]:
-    """Return what moved a wallet below a version, newest first, at most `count` movements."""
+    """Return at most `count` movements of a wallet before a version, newest first."""
     return await _read(
         database,
         _SQL["movements"],

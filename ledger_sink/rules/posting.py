@@ -219,7 +219,7 @@ def _decide_without_player(posting: Posting) -> Verdict:
     """Decide an event that names no player, after the resolver has given up; that is final.
 
     Money that has really moved waits in suspense for an operator. A rollback leaves a tombstone all
-    the same, so that a bet that comes after it, whichever player's, moves no money.
+    the same, so that a later bet moves no money, for any player.
     """
     event = posting.event
     psp = accounts.psp_account(event.provider)

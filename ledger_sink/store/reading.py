@@ -53,7 +53,7 @@ class ReadSet:
 def collect_read_set(events: Iterable[LogEvent], policies: Mapping[str, LedgerPolicy]) -> ReadSet:
     """Return the read set of these events.
 
-    An event adds the same, whichever group it comes in.
+    An event adds the same in every group.
     """
     read_set = ReadSet()
     event_ids, players = read_set.event_ids, read_set.players

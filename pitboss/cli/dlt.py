@@ -329,5 +329,5 @@ def _runtime() -> Runtime:
 
 
 def _note(text: str) -> None:
-    """Print to standard error, beside the output."""
+    """Print to standard error, separate from the output."""
     click.echo(text, err=True)

@@ -56,7 +56,7 @@ def fuzz(
 
     Exit code 1 if anything but a typed rejection was raised, an item was neither accepted nor
     rejected, or an event says something else than its message. The same seed sends the same
-    messages, whatever the count.
+    messages for every count.
     """
     with requiring_lab("`pitboss providers fuzz`"):
         import_module("lab.conformance")

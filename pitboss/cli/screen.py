@@ -57,7 +57,7 @@ def show_pairs(lines: Iterable[tuple[str, str]]) -> None:
 
 
 def _fold_oversized_columns(shown: Table, width: int) -> None:
-    """Fold id columns on a terminal too narrow for them: Rich would cut what it may not wrap."""
+    """Fold id columns on a terminal too narrow for them: Rich would cut what it cannot wrap."""
     kept = [column for column in shown.columns if column.no_wrap]
     ids = sum(max([0, *(cell_len(str(cell)) for cell in column.cells)]) for column in kept)
     if ids + _CELL_OVERHEAD * len(shown.columns) > width:

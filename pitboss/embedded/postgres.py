@@ -35,7 +35,7 @@ def _buffers_mb() -> int:
     """Return an eighth of the memory, within bounds, in MB.
 
     It is half of what PostgreSQL's manual advises for a server that has the machine to itself.
-    Events have random identities, so the indexes' pages are needed in no order at all: with 256 MB,
+    Events have random identities, so the indexes' pages are needed in random order: with 256 MB,
     a ledger of ten million transfers lost a third of its rate to reading and writing them.
     """
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
@@ -172,7 +172,7 @@ class PostgresServer:
             f"--pwfile={password}",
             "--username=postgres",
             "--encoding=UTF8",
-            # The builtin provider sorts alike on every machine, whatever its C library.
+            # The builtin provider sorts alike on every machine and with every C library.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--no-locale",

@@ -1,7 +1,7 @@
 """Topics of the catalogue: create and compare them, measure lag, delete those of a trial.
 
-The catalogue (`schemas.topics`) says what there must be; this module asks a broker. Creation never
-changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
+The catalogue (`schemas.topics`) lists the required topics; this module queries a broker. Creation
+never changes a topic that exists: `check_topics` reports where it differs, and to correct it is an
 operator's decision.
 """
 

@@ -30,7 +30,7 @@ def subject_versions(
 
     A topic's values are the subject `<topic>-value`, as serialisers of Confluent's clients expect
     it (their TopicNameStrategy); and each schema is under its own name (`wallet-balance`),
-    whatever topics there are.
+    independently of the topics.
     """
     by_name = {schema.subject: registry.versions(schema.subject) for schema in registry}
     by_topic = {

@@ -25,7 +25,7 @@ BYTES_AT_ONCE: Final = 4_000_000
 copied once or twice."""
 
 ENVELOPE_BYTES: Final = 400
-"""About what a letter holds besides its record and its detail."""
+"""Approximate size of a letter without its record and its detail."""
 
 KEY_BYTES_MAX: Final = 1_024
 """Of a key in a letter without its record's bytes. Providers' keys are ids; a longer one is treated

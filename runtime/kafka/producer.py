@@ -157,7 +157,7 @@ class BatchProducer(Service):
         """Append records to a partition in their order, and wait until all are acknowledged.
 
         Calls for one partition take effect in the order they were made. Raises TooLarge before
-        anything is sent, and SendFailed when the append failed for good: the service has crashed
+        anything is sent, and SendFailed when the append failed permanently: the service has crashed
         then, and every later send fails alike.
         """
         await self._append(topic, partition, self._pack(topic, partition, records))

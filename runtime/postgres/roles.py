@@ -1,4 +1,4 @@
-"""Database roles: the server decides what a component may do, whatever login it was given.
+"""Database roles: the server decides what a component may do, independently of its login.
 
 A login takes a role after it has connected. The roles have fixed names and belong to the server,
 not to one database: dropping a namespace removes none of them, and parallel provisioning makes the

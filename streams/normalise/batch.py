@@ -30,7 +30,7 @@ from streams.normalise.stats import NormaliseStats
 from streams.providers.routing import Fallback
 
 OUTPUT_TOPICS: Final = (TRANSACTIONS, UNRESOLVED, PLAYER_EVENTS, SETTLEMENTS, SIGNALS)
-"""Every topic that the normaliser writes to besides the dead letter topics."""
+"""Every topic that the normaliser writes to, except the dead letter topics."""
 
 ITEM_LETTERS_MAX: Final = 16
 """Dead letters of one record: more than the items of a provider's notice, and few enough to inspect

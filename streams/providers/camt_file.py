@@ -18,7 +18,9 @@ from schemas.errors import RejectCode, Rejected
 
 _NAMESPACE: Final = re.compile(r"\{[^{}]*camt\.05[234]\.001\.\d\d[^{}]*\}", re.ASCII)
 _ONCE: Final = frozenset({"Amt", "CdtDbtInd", "RvslInd", "Sts", "AcctSvcrRef", "Refs"})
-"""Elements that decide what amount is whose; of two of them it is unknown which is meant."""
+"""Elements that decide to whom an amount belongs; if one occurs twice, it is unknown which is
+meant.
+"""
 _MESSAGES: Final = {
     "BkToCstmrAcctRpt": ("camt.052", "Rpt"),
     "BkToCstmrStmt": ("camt.053", "Stmt"),

@@ -98,7 +98,7 @@ class _Hub88Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Echo(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a request that its answer repeats, whatever else is wrong with the request."""
+    """The fields of a request that its answer repeats, even if the rest of the request is wrong."""
 
     request_uuid: Any = None
     user: Any = None

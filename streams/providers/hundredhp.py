@@ -102,7 +102,7 @@ _OF_OUTCOME: Final[dict[str, int]] = {
     Outcome.INFORMATIONAL: 0,
     Outcome.REFUSED_FUNDS: _FUNDS,
     Outcome.TOMBSTONED: _EXISTS,
-    # There is no code for this, so the text beside a validation error says it.
+    # It has no code of its own, so the text of a validation error says it.
     **dict.fromkeys((Outcome.REFUSED_BLOCKED, Outcome.REFUSED_LIMIT), _VALIDATION),
     **dict.fromkeys((Outcome.REFUSED_CURRENCY, Outcome.REFUSED_EXPIRED), _VALIDATION),
 }

@@ -86,7 +86,7 @@ class PlayNGo(Dialect):
     """Play'n GO's dialect and its settings: the doubtful points, each with what is known.
 
     `pays_on_close`: whether a release with state 1 (round closed) pays its `real`. One integrator
-    moves no money there, another pays whatever the state; the same transaction twice is one event
+    moves no money there, another pays in every state; the same transaction twice is one event
     either way. Ask the vendor.
 
     `jackpot_in_real`: whether `real` of a release already holds `jackpotGain`. No source says;

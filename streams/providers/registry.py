@@ -1,4 +1,4 @@
-"""The dialects of the rows of `versions.toml`; there is no discovery.
+"""The dialects of the rows of `versions.toml`, without any discovery.
 
 Nothing is read or imported before it is needed: the file when a caller wants names, an adapter's
 module when a caller wants the dialect.

@@ -6,7 +6,7 @@ verdict of a finished review is also a player's state: RED with FINAL blocks, GR
 deliveries are repeated for a day, so an old RED may come after a newer GREEN: `provider_at` is the
 time of the message, and the ledger goes by that, not by the order of arrival.
 
-`createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, whatever its name says; older messages have
+`createdAtMs` is text in UTC, `2026-11-22 10:15:30.123`, despite its name; older messages have
 `createdAt` with whole seconds and `+0000`. The signature is over the raw bytes: bodies are printed
 with spaces around colons.
 """

@@ -18,7 +18,7 @@ _DIGESTS: Final = ("sha256", "sha512", "sha1")
 def examples(fill: Fill) -> list[Example]:
     """Return the messages of a check.
 
-    It is started, pending, rejected with another try, rejected for good, and passed; then come an
+    It is started, pending, rejected with another try, rejected finally, and passed; then come an
     older spelling and another level.
     """
     retry = {"reviewAnswer": "RED", "reviewRejectType": "RETRY", "rejectLabels": ["BAD_SELFIE"]}

@@ -129,7 +129,7 @@ class Assignment:
         return True
 
     def end(self, batch: RecordBatch, waiting: str | None) -> None:
-        """End work on the batch, for good or, with a reason in `waiting`, until the next try."""
+        """End work on the batch; with a reason in `waiting` only until the next try."""
         self.in_progress.discard(batch)
         if batch.assignment == self.number:
             self.end_try([batch.tp], waiting)
@@ -208,7 +208,7 @@ class Assignment:
         return progress.next_offset
 
     def status(self, paused: str | None) -> dict[TopicPartition, PartitionStatus]:
-        """Return the status of every partition; `paused` is why nothing is read at all."""
+        """Return the status of every partition; `paused` is the reason why nothing is read."""
         status = {}
         for tp in self.partitions:
             progress, waiting = self._progress.get(tp), self._wait_reason(tp) or paused

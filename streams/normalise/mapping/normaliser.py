@@ -214,7 +214,7 @@ def _check_usable(record: RawRecord) -> None:
 def _destination(draft: Draft) -> tuple[str, bytes]:
     """Return topic and key.
 
-    Money without a player goes to the resolver, beside what it refers to.
+    Money without a player is sent to the resolver, under the key of its reference.
     """
     if draft.player_id is not None:
         return TRANSACTIONS, draft.player_id.encode()
