@@ -177,7 +177,7 @@ class FraudAgent:
         if owned.rejections:
             await self._dead_letters.publish_all(owned.rejections)
             owned.rejections.clear()
-        # A partition that was revoked meanwhile is no longer ours to save, nor a reason to end.
+        # A partition that was revoked meanwhile must not be saved, and is not a reason to end.
         if self._is_due(owned) and self._owned.get(batch.tp) is owned:
             await self._save_or_postpone(owned)
 

@@ -45,7 +45,7 @@ MAINTENANCE_DATABASE = "postgres"
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Where to find or start the broker and the database."""
+    """Settings by which the broker and the database are found or started."""
 
     home: Path
     """Folder of state, data and logs of the embedded servers and of the workers."""

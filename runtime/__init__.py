@@ -1,1 +1,1 @@
-"""What every worker shares, below every domain: Kafka, PostgreSQL and dead letters."""
+"""Foundation of every worker, below every domain: Kafka, PostgreSQL and dead letters."""

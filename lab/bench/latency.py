@@ -46,7 +46,7 @@ RecordPosition = tuple[int, int]
 
 @dataclass(frozen=True)
 class LatencyBenchPlan:
-    """What to run.
+    """Settings of a measurement.
 
     `opening` gives the players money; `bets` never end and can all be booked.
     """

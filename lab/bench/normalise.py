@@ -68,7 +68,7 @@ MeasureOnce = Callable[[], Awaitable[Rate]]
 
 @dataclass(frozen=True)
 class NormaliseBenchPlan:
-    """What to run: our command without keys, our command with a key, and the peer's.
+    """Subjects of a measurement: our command without keys, our command with a key, and the peer's.
 
     All of `records` and `signed_records` must be valid Hub88 calls; only the signatures of the
     latter must be true.
@@ -92,7 +92,7 @@ class NormaliseBenchPlan:
 
     @property
     def signed_events(self) -> int:
-        """Number of signed records that ours gets."""
+        """Number of signed records that our worker gets."""
         return self.events // SIGNED_SHARE
 
     @property
@@ -310,7 +310,7 @@ async def run_pairs(
 ) -> list[Pair]:
     """Run each side `count` times in turns: ours, peer, ours, peer.
 
-    Whatever the machine does meanwhile, it does to both.
+    Disturbances of the machine affect both.
     """
     pairs = []
     for number in range(1, count + 1):

@@ -38,7 +38,7 @@ def machine_cpu_s() -> float:
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """How to start a process.
+    """Command of a process.
 
     It ends when its standard input does, so that no orphan is left.
     """

@@ -65,7 +65,7 @@ class Pair:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast ours is."""
+        """Our rate divided by the peer's."""
         return self.ours.per_s / self.peer.per_s
 
 
@@ -105,7 +105,7 @@ class Latencies:
 def rate_of(samples: Sequence[Sample], edge: int) -> Rate:
     """Return the rate between the edges of a run.
 
-    It goes from the first sample with `edge` events or more to the first that lacks no more than so
+    It goes from the first sample with `edge` events or more to the first that lacks at most so
     many. What came before belongs to the start: joining the group, the first fetch, cold caches.
     And some events are read and not yet written at any time: a process that is timed to the last
     one is credited for those that it had read before the clock began. Needs two samples with a

@@ -75,7 +75,7 @@ def make_case(seed: int, index: int, adapters: Sequence[AdapterUnderTest]) -> Fu
 
 
 def adapter_at(index: int, adapters: Sequence[AdapterUnderTest]) -> AdapterUnderTest:
-    """Return the adapter whose turn it is."""
+    """Return the adapter of this case."""
     return adapters[index // CASES_PER_FILL % len(adapters)]
 
 

@@ -23,7 +23,7 @@ PROVIDERS: Final = (HUB88, PLAYNGO, ADYEN, HOUSE)
 
 
 class Verb(StrEnum):
-    """What a game provider asks the wallet to do."""
+    """Kind of a game provider's request to the wallet."""
 
     BET = "BET"
     WIN = "WIN"

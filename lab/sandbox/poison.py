@@ -37,7 +37,7 @@ from schemas.errors import RejectCode
 
 
 class PoisonSource(NamedTuple):
-    """What a kind is made from: a delivery, its player, the keys, and unused ids."""
+    """Ingredients of a poison record: a delivery, its player, the keys, and unused ids."""
 
     delivery: Delivery
     player: Player
@@ -45,7 +45,7 @@ class PoisonSource(NamedTuple):
     ids: Ids
 
     def bet(self, provider: str) -> GameAction:
-        """Build a bet that nothing is wrong with yet."""
+        """Build a valid bet, to be spoilt."""
         tx_id = self.ids.uuid() if provider == HUB88 else str(self.ids.number())
         session = GameSession(provider, self.ids.uuid(), self.ids.number(), 1201, "aur_pharaoh")
         return GameAction(
@@ -60,7 +60,7 @@ class PoisonSource(NamedTuple):
         )
 
     def withdrawal(self) -> HouseAction:
-        """Build a withdrawal that nothing is wrong with yet."""
+        """Build a valid withdrawal, to be spoilt."""
         fields = (("amount", "5"), ("currency", self.player.currency))
         return HouseAction(
             self.delivery.at_ms, "withdrawal.requested", self.ids.uuid(), self.player, fields

@@ -17,7 +17,7 @@ PHASE_PLAY: Final = 1
 
 
 class Origin(StrEnum):
-    """Why a record is in the stream.
+    """Origin of a record in the stream.
 
     FIRST: its business content is sent for the first time, unless a batch carries some of it again.
     RETRY: the provider sent the same content again, with another request id, time, style and

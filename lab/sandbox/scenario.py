@@ -50,7 +50,7 @@ _RECORDS_OF_A_BURST: Final = BURST_BETS + BURST_BETS // WIN_EVERY
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What to play.
+    """Parameters of a scenario.
 
     `events` is the number of raw records of all kinds: first sendings, retries,
     duplicates, poison, speeding. A batch of notices is one record.

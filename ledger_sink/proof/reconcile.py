@@ -41,7 +41,7 @@ class BalanceFault(msgspec.Struct, frozen=True):
 
 
 class BalanceReport(msgspec.Struct, frozen=True):
-    """What differs, how many wallets were compared, and how many are on their way to the topic."""
+    """Differences, and how many wallets were compared and are on their way to the topic."""
 
     faults: tuple[BalanceFault, ...]
     compared: int

@@ -1,4 +1,4 @@
-"""How many events of each provider version the ledger has booked."""
+"""Numbers of booked events by provider version."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Resolver:
         log_topic: str,
         min_age_ms: int,
     ) -> None:
-        """Connect to nothing yet. "Not found" is not final before `min_age_ms` after parking."""
+        """Prepare, without connecting; "not found" is final `min_age_ms` after parking or later."""
         self._database = database
         self._append = append
         self._progress = progress

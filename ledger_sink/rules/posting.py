@@ -78,7 +78,7 @@ def post(book: Book, log_event: LogEvent, policy: LedgerPolicy) -> None:
         if earlier is not None:
             book.decisions.append(DecidedEvent(log_event, earlier, None, redelivered=True))
             return
-        if not _may_be_decided_anew(book, log_event, entries, policy):
+        if not _may_be_decided_again(book, log_event, entries, policy):
             answer = _repeat_answer(book, log_event, entries[-1])
             book.repeats[event.event_id, event.attempt] = answer
             book.decisions.append(DecidedEvent(log_event, answer, None))
@@ -100,7 +100,7 @@ def _earlier_answer(book: Book, log_event: LogEvent, entries: list[Entry]) -> An
     return book.repeats.get((event.event_id, event.attempt))
 
 
-def _may_be_decided_anew(
+def _may_be_decided_again(
     book: Book, log_event: LogEvent, entries: list[Entry], policy: LedgerPolicy
 ) -> bool:
     """Return whether another attempt of a decided event gets a decision of its own."""

@@ -37,7 +37,7 @@ class PostgresLedger:
         topic: str = TRANSACTIONS,
         few_events_max: int = FEW_EVENTS_MAX,
     ) -> None:
-        """Connect to nothing yet. Groups of more than `few_events_max` events go by COPY."""
+        """Prepare without connecting. Groups of more than `few_events_max` events go by COPY."""
         self.database = database
         self.epochs: dict[int, int] = {}
         """The epoch under which each of our partitions was claimed."""

@@ -54,7 +54,7 @@ async def cluster_id(bootstrap_servers: str) -> str:
 async def committed_offsets(
     bootstrap_servers: str, group: str, topic: str, partitions: Collection[int]
 ) -> dict[int, int]:
-    """Return what a group has committed of a topic, by partition, where it has committed.
+    """Return the offsets that a group has committed of a topic, by partition.
 
     Raises Unavailable, also where the broker cannot say yet: an older database must not be accepted
     because an answer is missing.

@@ -52,7 +52,8 @@ def list_months(database_url: str) -> list[Month]:
 def create_months(database_url: str, ahead: int, *, dry_run: bool = False) -> list[int]:
     """Make this month's partition and those of the `ahead` months that follow.
 
-    Returns the months that had none. Raises Unavailable where a lock cannot be had, RightsMissing.
+    Returns the months that had none. Raises Unavailable where a lock is not available,
+    RightsMissing.
     """
     present = {month.month for month in list_months(database_url)}
     with _connect(database_url, Role.MIGRATOR) as connection:

@@ -164,7 +164,7 @@ def launch(
 
 
 def find_by_argument(argument: str, *, program: str) -> ProcessId | None:
-    """Return a process of that program with that very argument: ours, if its pid file was lost."""
+    """Return a process of that program with that argument: ours, if its pid file was lost."""
     proc = Path("/proc")
     for entry in proc.glob("[0-9]*"):
         process = ProcessId.of(int(entry.name))

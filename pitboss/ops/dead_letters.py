@@ -38,7 +38,7 @@ class DeadLetterSnapshot:
 
     @property
     def waiting(self) -> dict[Position, int]:
-        """How many records wait behind each dead letter that holds others up."""
+        """Number of records that wait behind each dead letter that holds others up."""
         return {
             Position(hold.topic, hold.partition, hold.waits_for): hold.waiting
             for hold in self.holds

@@ -24,7 +24,7 @@ from streams.providers.registry import DIALECTS
 
 @dataclass(frozen=True)
 class ProvisionResult:
-    """What `provision` has created or, in a dry run, would create."""
+    """Result of `provision`: what it created or, in a dry run, would create."""
 
     has_new_database: bool
     migrations: tuple[str, ...]

@@ -59,7 +59,7 @@ class TopicRefused(UsageError):
 
 @dataclass(frozen=True)
 class TopicCreation:
-    """What `create_topics` did or, in a dry run, would do. Names as on the broker."""
+    """Result of `create_topics`: what it did or, in a dry run, would do. Names as on the broker."""
 
     created: tuple[str, ...]
     existing: tuple[str, ...]
@@ -302,7 +302,7 @@ def _of_namespace(
 def _belongs(topic: str, namespace: str) -> bool:
     if namespace:
         return topic.startswith(qualified_name("", namespace))
-    # Without a prefix to go by, only the catalogue's names are ours: other namespaces and other
+    # Without a prefix, only the catalogue's names are known to be ours: other namespaces and other
     # systems share the broker.
     source = topic.removesuffix(DEAD_LETTER_SUFFIX)
     is_known = source in {known.name for known in catalogue(())}

@@ -1,6 +1,6 @@
 """Import of our schemas into a Confluent-compatible registry under the ids that our records carry.
 
-A record names its schema by id, so an id that the registry assigned itself would be of no use: the
+A record names its schema by id, so an id that the registry assigned itself would be useless: the
 registry's IMPORT mode takes ours. Everything is compared before anything is written; a difference
 writes nothing. Source: Confluent's "Schema Registry API Reference" and "Migrate Schemas" (mode
 IMPORT, explicit id and version).

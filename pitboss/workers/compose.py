@@ -10,7 +10,7 @@ from schemas.topics import CONTROL
 
 
 def compose(role: str, runtime: Runtime, worker: WorkerSettings) -> PitbossApp:
-    """Create the app of a role with a listener for commands; connect to nothing yet.
+    """Create the app of a role with a listener for commands, without connecting.
 
     Raises UsageError for settings that are wrong, ValueError for an unknown role.
     """

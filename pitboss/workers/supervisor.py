@@ -72,7 +72,7 @@ class WorkerProcess:
         module: str = "pitboss.workers",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start nothing yet; `environment` is added to that of every worker."""
+        """Prepare without starting; `environment` is added to that of every worker."""
         self.role = role
         self.name = f"{role}-{number}"
         self.log = home / runtime.namespace / "log" / f"{self.name}.log"
@@ -161,7 +161,7 @@ class Supervisor:
     """Runs workers until it is asked to stop."""
 
     def __init__(self, workers: Sequence[WorkerProcess], report: Callable[[str], None]) -> None:
-        """Start nothing yet; `report` takes a line for each start and end."""
+        """Prepare without starting; `report` takes a line for each start and end."""
         self._workers = [_SupervisedWorker(worker) for worker in workers]
         self._report = report
         self._is_stopping = threading.Event()

@@ -110,7 +110,7 @@ def _in_log_order(places: Iterable[Any]) -> list[Any]:
 
 
 def _lost_on_the_way(topics: TopicEvidence, tables: TableEvidence) -> list[str]:
-    """Return what neither waits for its player nor is in the log, with its player or without."""
+    """Return the events that neither wait for a player nor are in the log, with or without one."""
     came = {
         (line.event.event_id, line.event.attempt) for log in topics.log.values() for line in log
     }

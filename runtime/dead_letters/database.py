@@ -42,7 +42,7 @@ class DeadLetterDatabase(Service):
         silence_max_s: float | None = SILENCE_MAX_S,
         **kwargs: Any,
     ) -> None:
-        """Connect to nothing yet; see `runtime.postgres.database` for `silence_max_s`."""
+        """Prepare without connecting; see `runtime.postgres.database` for `silence_max_s`."""
         super().__init__(**kwargs)
         self._url = database_url
         self._database = _LetterDatabase(

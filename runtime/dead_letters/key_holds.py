@@ -1,4 +1,4 @@
-"""Which records wait behind a dead letter of their key: pure, and a function of the raw log alone.
+"""Decides which records wait behind a dead letter of their key: pure, from the raw log alone.
 
 Every record of a raw partition is evaluated as of its own offset, so every reading of a range gives
 the same result: after a kill, after a rebalance, and at the same time as a worker that does not
@@ -22,7 +22,7 @@ NO_OFFSET: Final = -1
 
 
 class ParkLimits(msgspec.Struct, frozen=True):
-    """How many records may wait behind one dead letter, and for how long by the log's own time."""
+    """Limits for the records behind one dead letter: number, bytes, and wait in the log's time."""
 
     records_max: int = 1_000
     bytes_max: int = 16_000_000
@@ -30,7 +30,7 @@ class ParkLimits(msgspec.Struct, frozen=True):
 
 
 class Disposition(Enum):
-    """What to do with a record."""
+    """Treatment of a record."""
 
     READ = auto()
     """It waits for nothing. If it is rejected, a hold may begin with it."""

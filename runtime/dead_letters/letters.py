@@ -12,7 +12,7 @@ from schemas.topics import DEAD_LETTER_SUFFIX
 
 
 class CaseState(StrEnum):
-    """What was done about a dead letter."""
+    """State of a dead letter's case."""
 
     OPEN = "OPEN"
     REDRIVEN = "REDRIVEN"
@@ -58,7 +58,7 @@ class DeadLetterCase(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> CaseState:
-        """What the last finished action made of the case."""
+        """State of the case after its last finished action."""
         last = self.last_done
         if last is None:
             return CaseState.OPEN

@@ -35,7 +35,7 @@ S = TypeVar("S", bound=Service)
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What a Faust app needs; everything else is off."""
+    """Settings of a Faust app; everything else is off."""
 
     name: str
     bootstrap_servers: str
@@ -101,7 +101,7 @@ class PitbossApp(faust.App):
         return [*super().on_init_dependencies(), *self._supervised]
 
     async def on_first_start(self) -> None:
-        """Create no directories: Faust would make them for tables, of which there are none."""
+        """Create no directories: Faust would make them for tables, which this app does not have."""
 
 
 def create_app(settings: AppSettings) -> PitbossApp:

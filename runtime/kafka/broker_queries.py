@@ -1,6 +1,6 @@
 """Questions to the broker: the partitions of topics, and what a group has committed.
 
-A broker that cannot answer yet is never taken for a group without commits.
+A broker that cannot answer yet is never mistaken for a group without commits.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Control(Service):
         intakes: list[Intake],
         **kwargs: Any,
     ) -> None:
-        """Take what to listen to and for; connect to nothing yet."""
+        """Prepare to listen for commands to one component, without connecting."""
         super().__init__(**kwargs)
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic

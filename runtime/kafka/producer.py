@@ -47,7 +47,7 @@ class TooLarge(Rejected):
 
 @dataclass(frozen=True)
 class ProducerSettings:
-    """How the producer sends."""
+    """Settings of the producer."""
 
     bootstrap_servers: str
     client_id: str
@@ -68,7 +68,7 @@ class BatchProducer(Service):
         async def __aenter__(self) -> Self: ...
 
     def __init__(self, settings: ProducerSettings, **kwargs: Any) -> None:
-        """Connect to nothing yet."""
+        """Prepare without connecting."""
         super().__init__(**kwargs)
         self.settings = settings
         self._producer: AIOKafkaProducer | None = None

@@ -1,4 +1,4 @@
-"""When lag without progress is a stall.
+"""Detection of stalls, which are lag without progress for too long.
 
 Pure: the caller brings the samples and a clock that only goes forward.
 """
@@ -35,7 +35,7 @@ class LagSample:
 
     @property
     def progress_mark(self) -> tuple[int | None, bool, str]:
-        """What is equal in two samples if nothing has moved between them."""
+        """Values that are equal in two samples if nothing has moved between them."""
         return self.reached_offset, self.is_held, self.liveness
 
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WatchdogSettings:
-    """How long a lack of progress is tolerated."""
+    """Limits for a lack of progress."""
 
     bootstrap_servers: str
     stall_ms: int = 60_000
@@ -51,7 +51,7 @@ class Watchdog(Service):
     """
 
     def __init__(self, settings: WatchdogSettings, intake: Intake, **kwargs: Any) -> None:
-        """Watch over an intake; connect to nothing yet."""
+        """Watch over an intake, without connecting."""
         super().__init__(**kwargs)
         self.settings = settings
         self._intake = intake

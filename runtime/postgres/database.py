@@ -67,7 +67,7 @@ class Database:
         role: Role = Role.WRITER,
         silence_max_s: float | None = SILENCE_MAX_S,
     ) -> None:
-        """Connect to nothing yet; with `silence_max_s` None a transaction may last as it likes."""
+        """Prepare without connecting; with `silence_max_s` None a transaction has no time limit."""
         self._url = url
         self._application_name = application_name
         self._role = role

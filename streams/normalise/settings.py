@@ -11,7 +11,7 @@ from streams.providers.keyring import Keyring
 
 @dataclass(frozen=True)
 class ParkSettings:
-    """Where parked records are kept, and which providers' rejections make a player wait.
+    """Database of parked records, and the providers whose rejections make a player wait.
 
     Without any provider, records that wait already are released as usual, and no others begin to
     wait.

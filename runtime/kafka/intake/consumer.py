@@ -22,7 +22,7 @@ progress.
 
 @dataclass(frozen=True)
 class IntakeSettings:
-    """How one intake reads."""
+    """Settings of one intake."""
 
     bootstrap_servers: str
     group: str

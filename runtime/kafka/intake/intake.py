@@ -99,7 +99,7 @@ class Intake(Service, ConsumerRebalanceListener):  # type: ignore[misc]
         reader: Reader | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take what to read, by names or by a pattern; connect to nothing yet.
+        """Prepare to read topics, by names or by a pattern, without connecting.
 
         `positions` are those of a component that keeps its own; `reader` turns records into
         something smaller while they are fetched (`chunked_reads.py`).

@@ -49,7 +49,7 @@ class Linger:
 
     @property
     def second_fetch_ms(self) -> int | None:
-        """How long to wait for a second fetch, after a long wait; None after a short one.
+        """Time to wait for a second fetch, after a long wait; None after a short one.
 
         The client asks the broker as soon as it has returned what it held. So after a wait it holds
         what came at the beginning of the wait, and all that arrived since is one fetch behind.

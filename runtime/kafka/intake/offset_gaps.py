@@ -1,4 +1,4 @@
-"""What to do when a fetch does not begin where the one before it ended. Pure.
+"""Treatment of a fetch that does not begin where the one before it ended. Pure.
 
 Kafka's offsets have true gaps: transaction markers, aborted records, records that compaction
 removed. A client can also lose records that it had fetched. The two look alike, and only the log

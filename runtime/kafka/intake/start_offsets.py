@@ -1,4 +1,4 @@
-"""Where the partitions of an assignment start.
+"""Start offsets of the partitions of an assignment.
 
 At a claimed offset, else at the group's committed offset, else by the `start` policy.
 """
