@@ -45,6 +45,8 @@ BANNED_PHRASES = re.compile(
     r"(nobody|somebody|whoever|is no(?! longer\b)|that is none|he|his)\b",
     re.IGNORECASE,
 )
+RULES_WORDS = {("fraud_agents/rules.py", "nobody")}
+"""Words of a rule that raised alerts: they are in its digest, which those alerts name."""
 IRREGULAR_PARTICIPLES = {
     *("told", "said", "begun", "known", "done", "held", "taken", "gone", "found", "made"),
     *("written", "sent"),
@@ -131,6 +133,7 @@ def test_product_and_docs_have_no_banned_phrase():
         if not name.startswith(("tests/", "schemas/providers/")) and "/migrations/" not in name
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
         for match in BANNED_PHRASES.finditer(line)
+        if (name, match.group()) not in RULES_WORDS
     ]
     assert not found, "\n".join(found)
 
