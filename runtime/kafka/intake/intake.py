@@ -17,10 +17,10 @@ Why no record can be lost, in the order of a record's life:
    (`trailing_offsets.py`).
    A failed fetch may have moved the client past records that it did not return, so every
    partition is sought back to its `from` (`_recover`).
-3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is when
-   its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed past
-   a record, and only along an unbroken run of finished batches (`progress.py`). `_commit` commits
-   that offset and no other.
+3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is
+   when its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed
+   past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit`
+   commits that offset and no other.
 4. Revoke. Nothing more is sent to the agent, work in progress gets a bounded time, finished work is
    committed, and the assignment is dropped (`_revoke`). A batch of a dropped assignment that is
    still around can mark nothing as done.
