@@ -94,7 +94,7 @@ D01_BET_VELOCITY: Final = Rule(
     reason=(
         "500 bets a minute is 20 times the 24 rounds a minute that Great Britain's 2.5 s slot "
         "cycle allows (UKGC RTS, since 2021-10-31) and 40 times the 12 of Germany's 5 s (GlueStV "
-        "22a): no player at one game gets there by hand. Grace: a worker that was killed has "
+        "22a): nobody at one game gets there by hand. Grace: a worker that was killed has "
         "caught up within 30 s; four times that. Dedup horizon: window and grace together, the "
         "least with which no window can hold one event twice. Close below 400: a steady 500 a "
         "minute varies by 22 (Poisson), so 400 is 4.5 deviations away and does not flap. "

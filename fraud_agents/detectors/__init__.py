@@ -1,4 +1,7 @@
-"""The detectors, listed by rule id: only those in this table run."""
+"""The detectors, listed by rule id.
+
+A detector runs if it stands in this table and its rule in `fraud_agents.rules.DEFAULT_RULES`.
+"""
 
 from __future__ import annotations
 

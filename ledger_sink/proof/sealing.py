@@ -199,7 +199,7 @@ def _closing_faults(connection: Connection, topic: str) -> Iterator[SealFault]:
 def _checkpoint_faults(
     topic: str, seals: dict[tuple[int, int], Seal], checkpoints: Iterable[Checkpoint]
 ) -> Iterator[SealFault]:
-    """Yield the first seal of each partition that a checkpoint names with another hash."""
+    """Yield the first seal of each partition that is gone or has another hash than a checkpoint."""
     reported: set[int] = set()
     for checkpoint in checkpoints:
         for reference in checkpoint.seals:

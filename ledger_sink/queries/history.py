@@ -1,8 +1,8 @@
 """A wallet's past from the ledger's own rows: its balances at any position, and what moved them.
 
-Every query is a probe of a table's key, so it costs the same in the first month and in the tenth
-year. Money is in minor units with the currency's number of decimals beside it, times are epoch
-milliseconds.
+Every query but that of a round without its player is a probe of a table's key, so it costs the same
+in the first month and in the tenth year. Money is in minor units with the currency's number of
+decimals beside it, times are epoch milliseconds.
 """
 
 from __future__ import annotations

@@ -84,12 +84,13 @@ class PostgresLedger:
             async with self.database.transaction() as connection:
                 transaction = LedgerTransaction(connection, self._topic, self._few_events_max)
                 applied = await self._execute(transaction, group, following)
+                # Leaving this block is the COMMIT.
         except BaseException:
             # What was committed is unknown, so the cache may be older than the tables.
             self._players.clear()
             self._ahead.discard()
             raise
-        if applied.newly_committed:  # otherwise nothing was read
+        if applied.newly_committed:  # else the book was not filled
             self._players.remember(applied.book, group.read_set.players, applied.epochs)
         await self._ahead.finish()
         return applied

@@ -91,7 +91,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True):
     """The cases of one source topic, code and stage.
 
     Times are the broker's, of the source records, in epoch ms. `sample` is the position of the
-    newest open case.
+    newest open case, or of the newest case where none is open.
     """
 
     topic: str

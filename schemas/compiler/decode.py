@@ -164,12 +164,16 @@ def _check(type_: Type, data: bytes, i: int, title: str, path: str) -> int:
 
 
 def _check_blocks(item: tuple[Type, ...], data: bytes, i: int, title: str, path: str) -> int:
-    count, i = leaves.count_at(data, i)
+    count, size, i = leaves.count_at(data, i)
     while count:
+        begin = i
         for _ in range(count):
             for type_ in item:
                 i = _check(type_, data, i, title, path)
-        count, i = leaves.count_at(data, i)
+        if size not in {None, i - begin}:
+            # fastavro skips by this size where the reader does not want the field.
+            raise ValueError(f"a block of {i - begin} bytes says that it has {size}")
+        count, size, i = leaves.count_at(data, i)
     return i
 
 

@@ -189,16 +189,17 @@ def symbol_at(symbols: Sequence[str], data: bytes, i: int) -> tuple[str, int]:
     return symbols[number], i
 
 
-def count_at(data: bytes, i: int) -> tuple[int, int]:
+def count_at(data: bytes, i: int) -> tuple[int, int | None, int]:
     """Read the number of items in the next block of an array or map, 0 at its end.
 
-    A negative number is followed by the block's size in bytes, for readers that skip it.
+    A negative number is followed by the block's size in bytes, for readers that skip it; otherwise
+    the size is None.
     """
     count, i = long_at(data, i)
-    if count < 0:
-        _, i = long_at(data, i)
-        count = -count
-    return count, i
+    if count >= 0:
+        return count, None, i
+    size, i = long_at(data, i)
+    return -count, size, i
 
 
 LEAVES: Final[dict[str, LeafReader]] = {

@@ -26,7 +26,7 @@ from pitboss.embedded.ports import PORTS, choose_port
 from pitboss.embedded.processes import ProcessId, launch
 from pitboss.embedded.stack import Stack
 from pitboss.embedded.state import read_state, resolve_runtime
-from tests.support.stack_faults import kill_server
+from tests.support.stack_faults import kill_server, restart_server
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +85,7 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(private_stack):
 def test_one_server_restarts_while_the_other_goes_on(private_stack, name):
     before = read_state(private_stack.settings.home)
     assert before is not None
-    after = getattr(private_stack, f"restart_{name}")()
+    after = restart_server(private_stack, getattr(private_stack, name))
     other = "postgres" if name == "kafka" else "kafka"
     assert getattr(after, name) != getattr(before, name)
     assert getattr(after, other) == getattr(before, other)

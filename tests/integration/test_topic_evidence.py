@@ -37,13 +37,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_everything_holds_before_anything_bad_is_appended(look):
-    assert look.wrong() == {}
+    assert look.failed_checks() == {}
     assert (len(look.topics.raw), len(look.topics.balances), len(look.topics.outcomes)) == (
         10,
         2,
         8,
     )
-    assert [line.event for line in look.topics.log[0]] == log_events(look.settled)
+    assert [line.event for line in look.topics.log[0]] == log_events(look.scene)
 
 
 # Each of these is noticed by one line alone: where a balance is under the wrong key or does not add up, it has the
@@ -60,7 +60,7 @@ def outcome(look: SceneCopy, tx_id: str, **changes) -> WalletOutcome:
 
 
 async def another_players_balance(look):
-    place = await look.put(BALANCES, "p-1:EUR", look.settled.balances["p-2:EUR"])
+    place = await look.put(BALANCES, "p-1:EUR", look.scene.balances["p-2:EUR"])
     return f"{place}: the record under the key p-1:EUR is the balance of p-2:EUR"
 
 
@@ -70,7 +70,7 @@ async def a_balance_in_another_currency(look):
 
 
 async def a_balance_of_more_than_its_parts(look):
-    more = look.settled.balances["p-1:EUR"].balance_minor + 1
+    more = look.scene.balances["p-1:EUR"].balance_minor + 1
     place = await look.put(BALANCES, "p-1:EUR", balance(look, balance_minor=more))
     return f"{place}: balance v3 of p-1:EUR does not add up"
 
@@ -126,7 +126,7 @@ async def an_outcome_without_player_under_another_key(look):
 
 
 async def an_outcome_of_an_attempt_that_does_not_exist(look):
-    made_up = outcome(look, "b", attempt=look.settled.attempt("hub88", 99))
+    made_up = outcome(look, "b", attempt=look.scene.attempt("hub88", 99))
     await look.put(OUTCOMES, "p-1", made_up)
     return f"event {made_up.event_id} of {made_up.attempt}: the topic says"
 
@@ -151,7 +151,7 @@ async def an_outcome_of_an_attempt_that_does_not_exist(look):
 )
 async def test_a_bad_balance_or_outcome_takes_the_tick_away(look, spoil):
     expected = await spoil(look)
-    wrong = look.wrong()
+    wrong = look.failed_checks()
     assert wrong.keys() == {"topic_equals_database"}
     assert wrong["topic_equals_database"].startswith(expected)
 
@@ -178,7 +178,7 @@ async def a_raw_record_that_was_not_read(look):
 
 
 async def an_event_that_was_not_booked(look):
-    place = await look.put(TRANSACTIONS, "p-1", log_events(look.settled)[0])
+    place = await look.put(TRANSACTIONS, "p-1", log_events(look.scene)[0])
     return f"{place} has no entry"
 
 
@@ -188,7 +188,7 @@ async def an_unreadable_record_of_the_log(look):
 
 
 async def an_event_without_player_that_was_not_parked(look):
-    place = await look.put(UNRESOLVED, "waits", waiting_event(look.settled))
+    place = await look.put(UNRESOLVED, "waits", waiting_event(look.scene))
     return f"{place} is not parked"
 
 
@@ -199,21 +199,21 @@ async def an_unreadable_event_without_player(look):
 
 async def a_parked_event_that_never_came_into_the_log(look):
     look.tables.unappended.clear()  # as the resolver leaves it once it has appended it
-    return f"{look.settled.runtime.topic(UNRESOLVED)}-0@0 no longer waits, but is not in the log"
+    return f"{look.scene.runtime.topic(UNRESOLVED)}-0@0 no longer waits, but is not in the log"
 
 
 async def a_player_event_whose_neighbour_is_gone(look):
-    await look.put(PLAYER_EVENTS, "p-1", player_event(look.settled.attempt("hub88", 4, 2)))
-    return f"{look.settled.runtime.topic(RAW['hub88'])}-0@4 has items [0, 2]"
+    await look.put(PLAYER_EVENTS, "p-1", player_event(look.scene.attempt("hub88", 4, 2)))
+    return f"{look.scene.runtime.topic(RAW['hub88'])}-0@4 has items [0, 2]"
 
 
 async def a_settlement_whose_neighbour_is_gone(look):
-    await look.put(SETTLEMENTS, "match", settlement(look.settled.attempt("hub88", 5, 3)))
-    return f"{look.settled.runtime.topic(RAW['hub88'])}-0@5 has items [0, 1, 3]"
+    await look.put(SETTLEMENTS, "match", settlement(look.scene.attempt("hub88", 5, 3)))
+    return f"{look.scene.runtime.topic(RAW['hub88'])}-0@5 has items [0, 1, 3]"
 
 
 async def a_dead_letter_whose_neighbour_is_gone(look):
-    source = Position(look.settled.runtime.topic(RAW["hub88"]), 0, 4)
+    source = Position(look.scene.runtime.topic(RAW["hub88"]), 0, 4)
     await look.put(dead_letter_topic(RAW["hub88"]), "k", dead_letter(source, index=2))
     return f"{source.topic}-0@4 has items [0, 2]"
 
@@ -249,7 +249,7 @@ async def a_batch_of_which_one_item_has_a_letter_and_nothing_else(look):
 )
 async def test_a_record_that_leads_nowhere_takes_the_tick_away_and_is_named(look, spoil):
     expected = await spoil(look)
-    wrong = look.wrong()
+    wrong = look.failed_checks()
     assert wrong.keys() == {"offsets_accounted"}
     assert wrong["offsets_accounted"].startswith(expected)
 
@@ -264,21 +264,21 @@ async def test_a_batch_is_accounted_for_by_what_became_of_each_item_or_by_one_le
         await look.put(
             dead_letter_topic(RAW["adyen"]), "k", dead_letter(source_at(place), index=letter)
         )
-        assert look.wrong() == {}
+        assert look.failed_checks() == {}
 
 
 async def test_a_parked_event_that_came_into_the_log_is_not_lost_on_the_way(look):
     look.tables.unappended.clear()
-    place = await look.put(TRANSACTIONS, "waits", waiting_event(look.settled))
-    assert look.wrong() == {"offsets_accounted": f"{place} has no entry"}
+    place = await look.put(TRANSACTIONS, "waits", waiting_event(look.scene))
+    assert look.failed_checks() == {"offsets_accounted": f"{place} has no entry"}
 
 
 async def test_what_has_its_dead_letter_is_accounted_for_on_every_topic(look):
     for topic in (RAW["hub88"], TRANSACTIONS, UNRESOLVED):
         name, _, offset = (await look.put(topic, "k", UNREADABLE)).rpartition("-0@")
-        assert look.wrong().keys() == {"offsets_accounted"}
+        assert look.failed_checks().keys() == {"offsets_accounted"}
         await look.put(dead_letter_topic(topic), "k", dead_letter(Position(name, 0, int(offset))))
-        assert look.wrong() == {}
+        assert look.failed_checks() == {}
 
 
 @pytest.mark.parametrize("value", [UNREADABLE, None], ids=["no bytes of ours", "no value"])
@@ -289,8 +289,8 @@ async def test_what_has_its_dead_letter_is_accounted_for_on_every_topic(look):
 async def test_an_unreadable_record_is_named(look, topic, value):
     # Our own workers alone write to these topics; none of them makes a dead letter of an unreadable record there.
     place = await look.put(topic, "p-1:EUR", value)
-    assert look.wrong().keys() == {"topic_equals_database"}
-    assert look.wrong()["topic_equals_database"].startswith(
+    assert look.failed_checks().keys() == {"topic_equals_database"}
+    assert look.failed_checks()["topic_equals_database"].startswith(
         f"{place}: the record cannot be read: BAD_CONTRACT"
     )
 
@@ -301,20 +301,20 @@ async def test_an_outcome_in_other_decimals_than_its_wallets_is_noticed(look):
     look.topics.outcomes[known.event_id, known.attempt] = msgspec.structs.replace(
         known, scale=known.scale + 1
     )
-    assert "decimals" in look.wrong()["topic_equals_database"]
+    assert "decimals" in look.failed_checks()["topic_equals_database"]
 
 
 async def test_a_version_that_repeats_with_other_content_is_noticed(look):
     # Compaction leaves the second, so a later reader gets another balance than the ledger's.
-    last = look.settled.balances["p-1:EUR"]
+    last = look.scene.balances["p-1:EUR"]
     more = balance(
         look, balance_minor=last.balance_minor + 1, available_minor=last.available_minor + 1
     )
     await look.put(BALANCES, "p-1:EUR", more)
-    assert look.wrong().keys() == {"topic_equals_database"}
+    assert look.failed_checks().keys() == {"topic_equals_database"}
 
 
 async def test_an_outcome_without_a_key_is_noticed(look):
     # Of a balance the broker itself refuses it: its topic is compacted.
     await look.put(OUTCOMES, None, outcome(look, "b"))
-    assert look.wrong().keys() == {"topic_equals_database"}
+    assert look.failed_checks().keys() == {"topic_equals_database"}

@@ -307,6 +307,16 @@ def test_the_usual_form_and_any_other_give_the_same():
         assert decode(codec.frame_of(7) + body[:-1]) == (["b", "c"], "B")  # `last` is not read
 
 
+@pytest.mark.parametrize("size", [0, 3, 5, 60, -1])
+def test_a_block_whose_size_is_wrong_is_refused_whether_its_field_is_wanted_or_not(size):
+    """fastavro skips an unwanted block by its size, and would read the next fields elsewhere."""
+    body = b"\1\2\2\2\2a\1" + varint(size) + b"\2b\2c\0\2"
+    skipping = codec.build_decoder(Small, Registry({7: SMALL}), "small", ("last",))
+    for decode in (decode_small, skipping):
+        with pytest.raises(Rejected, match=r"small/v1: items, .*: a block of 2 bytes"):
+            decode(codec.frame_of(7) + body)
+
+
 def test_a_nested_field_is_named_with_its_path():
     written = codec.encoder(events.WalletTransaction)(a_bet())
     attempt = written.index(b"provider.hub88.raw.v1")

@@ -225,6 +225,11 @@ def test_a_forgotten_player_may_raise_a_new_episode_and_leaves_nothing_behind():
     assert saved[2] == {}
 
 
+def test_version_1_is_the_rule_that_its_alerts_name():
+    """A changed word or number would make stored alerts of this version impossible to explain."""
+    assert D01_BET_VELOCITY.digest == "81e97c32a09a4d00"
+
+
 def test_evidence_says_what_a_person_asks():
     log = Log()
     log.burst(T0, 300, game="slot-1")

@@ -38,7 +38,7 @@ CREATE TRIGGER keep_action BEFORE UPDATE OR DELETE ON dead_letters.action
 CREATE TRIGGER keep_actions BEFORE TRUNCATE ON dead_letters.action
     FOR EACH STATEMENT EXECUTE FUNCTION dead_letters.keep_action();
 
--- A raw key whose records wait from one offset of their partition to another. See runtime/dead_letters/key_holds.py.
+-- A raw key whose records wait from one offset of their partition to another. See streams/dead_letters/jams.py.
 CREATE TABLE dead_letters.jam (
     topic        text    NOT NULL,
     part         integer NOT NULL,

@@ -1,7 +1,7 @@
 -- Redrives and drops of dead letters. Rows are added and completed; a trigger refuses everything else.
 
 -- name: lock
-SELECT pg_try_advisory_xact_lock(hashtextextended('pitboss.ops.dead_letters.action', 0))
+SELECT pg_try_advisory_xact_lock(hashtextextended('pitboss.dead_letters.action', 0))
 
 -- name: all
 SELECT id, topic, part, source_offset, action, code, actor, reason, is_forced,

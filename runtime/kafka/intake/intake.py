@@ -3,10 +3,10 @@
 Why no record can be lost, in the order of a record's life:
 
 1. Start. A partition starts at an offset that was stored after everything before it was durable:
-   a claimed position, else the group's committed offset (`_start_assignment`). Only a partition
-   that has neither starts by the `start` policy. What the client chooses by itself never counts:
-   it commits nothing, its reset policy is `none`, and what it fetched before our seek is
-   discarded.
+   the position that a component keeps and claims in a database, else the group's committed offset
+   (`start_offsets.py`). Only a partition that has neither starts by the `start` policy. What the
+   client chooses by itself never counts: it commits nothing, its reset policy is `none`, and what
+   it fetched before our seek is discarded (`_start_assignment`).
 2. Read. A batch covers the offsets `[from, next)`. `from` is the `next` of the batch before, and
    `next` is the consumer's position after the fetch (`_to_batches`). So the batches of an
    assignment join, and no record is outside all of them. A fetch that starts anywhere but at
@@ -15,8 +15,12 @@ Why no record can be lost, in the order of a record's life:
    (`chunked_reads.py`). The only offsets outside of all batches are those behind all finished
    work that two fetches showed to hold no record, and only where no position is claimed
    (`trailing_offsets.py`).
-3. Finish. Only `RecordBatch.mark_done` moves the offset that may be committed, and only along an
-   unbroken run of finished batches (`progress.py`). `_commit` commits that offset and no other.
+   A failed fetch may have moved the client past records that it did not return, so every
+   partition is sought back to its `from` (`_recover`).
+3. Finish. The agent's loop calls `RecordBatch.mark_done` when the handler has returned, that is
+   when its effects are durable (`agent_loop.py`). That alone moves the offset that may be committed
+   past a record, and only along an unbroken run of finished batches (`progress.py`). `_commit`
+   commits that offset and no other.
 4. Revoke. Nothing more is sent to the agent, work in progress gets a bounded time, finished work is
    committed, and the assignment is dropped (`_revoke`). A batch of a dropped assignment that is
    still around can mark nothing as done.

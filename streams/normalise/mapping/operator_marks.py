@@ -90,8 +90,8 @@ def parse_cancel_header(header: bytes, record: RawRecord) -> str:
 def build_cancels(items: list[Item], attempt: str) -> list[Item]:
     """Return for each draft of the attempt's body the event that takes it back; other items stay.
 
-    What moves no money has nothing to take back: it becomes an informational event under the
-    attempt's identity.
+    A draft that its provider waits for is cancelled; any other becomes an informational event under
+    the attempt's identity. Events of players and markets move no money and stay as they are.
     """
     return [
         _cancel(item, f"{attempt}#{index}") if isinstance(item, Draft) else item
