@@ -35,7 +35,7 @@ GENESIS_HASH: Final = bytes(32)
 class Seal(msgspec.Struct, frozen=True):
     """The digests of the rows of `[from_offset, next_offset)` of a partition, and their hash."""
 
-    partition: int
+    partition: int = msgspec.field(name="part")
     number: int
     form: int
     from_offset: int
