@@ -139,10 +139,10 @@ OF_A_CLOSING, OF_A_BET = (
     f"FROM entry WHERE event_id = {A_BET}",
 )
 OF_CLOSINGS = {
-    "gone": (f"DELETE FROM closing WHERE ctid = {A_CLOSING}", "is gone, or ends nothing"),
+    "gone": (f"DELETE FROM closing WHERE ctid = {A_CLOSING}", "is gone, or no longer ends it"),
     "no end any more": (
         f"UPDATE closing SET action = 'SETTLED' WHERE ctid = {A_CLOSING}",
-        "is gone, or ends nothing",
+        "is gone, or no longer ends it",
     ),
     "another end": (
         f"UPDATE closing SET action = 'PAID' WHERE ctid = {A_CLOSING}",
@@ -150,7 +150,7 @@ OF_CLOSINGS = {
     ),
     "another player's": (
         f"UPDATE closing SET player_id = 'p-77' WHERE ctid = {A_CLOSING}",
-        "is gone, or ends nothing",
+        "is gone, or no longer ends it",
     ),
     "made up": (
         f"INSERT INTO closing SELECT {A_BET}, player_id, action, by_event_id, part, source_offset {OF_A_CLOSING}",
