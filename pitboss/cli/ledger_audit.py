@@ -15,6 +15,7 @@ from ledger_sink.proof.seals import SignedCheckpoint, load_private_key, load_pub
 from ledger_sink.store.database import LedgerDatabase
 from pitboss.cli.ledger_queries import json_option, print_json
 from pitboss.cli.option_types import FiniteFloat
+from pitboss.cli.progress import StepProgress
 from pitboss.embedded.state import resolve_runtime
 from pitboss.settings import Runtime, read_settings
 from replay.audit.checks import check_tables
@@ -104,7 +105,8 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
     """
     runtime = resolve_runtime(read_settings())
     key = load_public_key(key_file.read_bytes()) if key_file else None
-    faults, looked_at = asyncio.run(_verify(runtime, key, checkpoints))
+    with StepProgress() as progress:
+        faults, looked_at = asyncio.run(_verify(runtime, key, checkpoints, progress))
     if as_json:
         print_json(
             {"holds": not faults, "faults": msgspec.to_builtins(faults), "looked_at": looked_at}
@@ -121,7 +123,10 @@ def verify(*, key_file: Path | None, checkpoints: Path | None, as_json: bool) ->
 
 
 async def _verify(
-    runtime: Runtime, key: Ed25519PublicKey | None, checkpoints: Path | None
+    runtime: Runtime,
+    key: Ed25519PublicKey | None,
+    checkpoints: Path | None,
+    progress: StepProgress,
 ) -> tuple[list[SealFault], list[str]]:
     from pitboss.ops.checkpoints import (
         connect,
@@ -139,7 +144,11 @@ async def _verify(
             else await read_published_checkpoints(runtime)
         )
         faults += [SealFault("checkpoints", wrong) for wrong in find_forgeries(known, key)]
-    with connect(runtime, read_only=True) as connection, connection.transaction():
+    with (
+        progress.wait("checking the seals"),
+        connect(runtime, read_only=True) as connection,
+        connection.transaction(),
+    ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         faults += find_seal_faults(
             connection, runtime.topic(TRANSACTIONS), [signed.content() for signed in known]
@@ -151,7 +160,8 @@ async def _verify(
         runtime.database_url, "pitboss.audit", role=Role.AUDITOR, silence_max_s=_CHECKING_MAX_S
     )
     try:
-        checks = await check_tables(database)
+        with progress.wait("checking sums, versions and positions"):
+            checks = await check_tables(database)
     finally:
         await database.close()
     faults += [SealFault(check.name, check.detail) for check in checks if not check.holds]
