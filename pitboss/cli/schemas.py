@@ -218,8 +218,9 @@ def _schema(name: str, number: int) -> Schema:
         if version in {"", str(schema.version)}
     ]
     if not found:
-        hint = suggest(subject, RECORDS) or f": subjects are {', '.join(sorted(RECORDS))}"
-        raise UsageError(f"schema {name} is not known{hint}")
+        hint = "" if subject in RECORDS else suggest(subject, RECORDS)
+        subjects = ", ".join(sorted(RECORDS))
+        raise UsageError(f"schema {name} is not known{hint or '.'} Subjects are {subjects}")
     return found[-1]
 
 

@@ -33,7 +33,7 @@ class PartitionLag:
     """The first offset that the broker still has."""
     end: int
     oldest_ms: int | None = None
-    """The broker's time of the first unread record, epoch ms; None if there is no such record."""
+    """The broker's time of the first unread record, epoch ms; None if nothing is unread."""
 
     @property
     def next_offset(self) -> int:

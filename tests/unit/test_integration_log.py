@@ -242,4 +242,4 @@ def test_a_failing_adapter_ends_with_1(log, monkeypatch):
 def test_drift_of_a_stranger_is_no_question():
     done = CliRunner().invoke(cli, ["providers", "drift", "--provider", "nobody"])
     assert done.exit_code == UsageError.exit_code
-    assert "provider nobody is not known" in done.stderr
+    assert "provider 'nobody' is not known" in done.stderr

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pitboss.cli import option_types
 from pitboss.cli.ledger_views import TimeOrPlace
 from pitboss.cli.main import COMMANDS, cli
 from pitboss.cli.option_types import TIME, RenamedOption, Time, period_options
@@ -157,7 +156,7 @@ def echo_period(**names):
 
 def test_all_times_of_one_invocation_are_of_one_moment(monkeypatch):
     ticks = iter((NOW * 10**6, (NOW + DAY_MS) * 10**6))
-    monkeypatch.setattr(option_types.time, "time_ns", lambda: next(ticks))
+    monkeypatch.setattr("pitboss.cli.option_types.time.time_ns", lambda: next(ticks))
     done = CliRunner().invoke(echo_period(), ["--since", "yesterday", "--until", "today"])
     assert done.stdout == f"{MIDNIGHT - DAY_MS} {MIDNIGHT}\n"
 
