@@ -26,9 +26,11 @@ from pitboss.cli.dlt_filter import (
     parse_source,
 )
 from pitboss.cli.dlt_views import action_view, case_lines, case_view, format_time, hold_view
+from pitboss.cli.option_types import period_options
 from pitboss.cli.suggestions import SuggestingGroup
 from pitboss.embedded.state import resolve_runtime
 from pitboss.ops import dead_letters
+from pitboss.ops.periods import check_period, is_within
 from pitboss.settings import Runtime, read_keyring, read_settings, read_worker_settings
 from runtime.dead_letters.headers import ACTOR_MAX, REASON_MAX, format_position
 from runtime.dead_letters.letters import (
@@ -52,6 +54,7 @@ def dlt() -> None:
 @dlt.command("list")
 @filter_options
 @click.option("--state", "states", multiple=True, type=STATES, help="Only in this state.")
+@period_options(of="time of the source record")
 @json_option
 def list_command(
     *,
@@ -60,16 +63,23 @@ def list_command(
     sources: Sequence[str],
     player: str | None,
     states: Sequence[str],
+    since_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
     """List dead letters by source topic and code, most open ones first."""
+    check_period(since_ms, until_ms)
     runtime = _runtime()
     wanted = parse_filter(runtime, codes, topics, sources, player)
     if states:
         only = frozenset(CaseState(state.upper()) for state in states)
         wanted = msgspec.structs.replace(wanted, states=only)
     snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    groups = group_cases(case for case in snapshot.cases if wanted.matches(case))
+    groups = group_cases(
+        case
+        for case in snapshot.cases
+        if wanted.matches(case) and is_within(case.letter.source_timestamp, since_ms, until_ms)
+    )
     if as_json:
         click.echo(msgspec.json.encode(groups))
         return
@@ -217,6 +227,7 @@ def list_parked(*, player: str | None, as_json: bool) -> None:
 
 @dlt.command("history")
 @filter_options
+@period_options(of="time of the action")
 @json_option
 def history(
     *,
@@ -224,13 +235,22 @@ def history(
     topics: Sequence[str],
     sources: Sequence[str],
     player: str | None,
+    since_ms: int | None,
+    until_ms: int | None,
     as_json: bool,
 ) -> None:
     """List every redrive and drop: who, when, why, and where it went."""
+    check_period(since_ms, until_ms)
     runtime = _runtime()
     wanted = parse_filter(runtime, codes, topics, sources, player)
     snapshot = asyncio.run(dead_letters.load_snapshot(runtime, lambda _: False))
-    actions = [action for case in snapshot.cases if wanted.matches(case) for action in case.actions]
+    actions = [
+        action
+        for case in snapshot.cases
+        if wanted.matches(case)
+        for action in case.actions
+        if is_within(action.requested_at, since_ms, until_ms)
+    ]
     views = [action_view(action) for action in sorted(actions, key=lambda action: action.id)]
     if as_json:
         click.echo(msgspec.json.encode(views))

@@ -24,6 +24,7 @@ from pitboss.ops.periods import (
 )
 from schemas.errors import UsageError
 from schemas.topics import DAY_MS
+from tests.support.command_line import commands
 
 NOW = 1_795_342_530_123  # 2026-11-22T10:15:30.123Z
 MIDNIGHT = 1_795_305_600_000
@@ -169,16 +170,6 @@ def test_a_former_name_works_is_hidden_and_says_its_successor():
     both = CliRunner().invoke(echo_period(), ["--from", "now", "--since", "now"])
     assert (both.exit_code, "former name of --since" in both.stderr) == (2, True)
     assert "--from" not in CliRunner().invoke(echo_period(), ["--help"]).stdout
-
-
-def commands(command=cli, path=()):
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None
-            yield from commands(below, (*path, name))
 
 
 def test_every_option_of_a_time_has_the_one_type():

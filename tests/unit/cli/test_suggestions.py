@@ -18,7 +18,7 @@ from runtime.dead_letters.letters import CaseFilter, DeadLetterCase
 from schemas.errors import UsageError
 from schemas.events import Position
 from streams.providers.registry import DIALECTS
-from tests.unit.cli.test_periods import commands
+from tests.support.command_line import commands
 
 
 @pytest.fixture
