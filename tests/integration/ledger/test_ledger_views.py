@@ -10,6 +10,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from click.testing import CliRunner
@@ -74,7 +75,10 @@ async def book_events(runtime):
     postgres.epochs.update({partition: claim.epoch for partition, claim in claims.items()})
     stood = []
     for offset, event in enumerate(EVENTS):
-        await postgres.commit_group([Slice(0, offset, offset + 1, [log_event(event, 0, offset)])])
+        # Event time does not rise with the log.
+        at_ms = event.occurred_at + offset * 7 % 5 * 60_000
+        placed = log_event(msgspec.structs.replace(event, occurred_at=at_ms), 0, offset)
+        await postgres.commit_group([Slice(0, offset, offset + 1, [placed])])
         stood.append(await history.current_wallets(database, "p-1"))
     yield database, stood
     await database.close()
