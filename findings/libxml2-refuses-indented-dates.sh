@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Behaviour: libxml2 (lxml) calls a date, time or dateTime invalid if white space stands around it. It accepts the same white
-#   space around decimals, integers, booleans and doubles. xmlschema accepts all of them.
-# Surprise: a bank statement (camt.053) or an odds feed that was pretty-printed is valid, and a validator that is used as
-#   an alarm for changed formats reports a changed type, of the dates alone.
+# Behaviour: libxml2 (lxml) calls a date, time or dateTime invalid if white space stands around it.
+#   It accepts the same white space around decimals, integers, booleans and doubles. xmlschema
+#   accepts all of them.
+# Surprise: a bank statement (camt.053) or an odds feed that was pretty-printed is valid, and a
+#   validator that is used as an alarm for changed formats reports a changed type, of the dates
+#   alone.
 # Versions: lxml 6.1.3 with its own libxml2, xmlschema 4.3.2.
-# Source: XML Schema Part 2, 4.3.6: white space of every atomic type but string and its kin is collapsed, and that cannot
-#   be changed; so a value is compared with its type after its edges were trimmed.
-# Right: valid. Until then strip the text of date elements before validating, or take an error at one as a warning.
+# Source: XML Schema Part 2, 4.3.6: white space of every atomic type but string and its kin is
+#   collapsed, and that cannot be changed; so a value is compared with its type after its edges were
+#   trimmed.
+# Right: valid. Until then strip the text of date elements before validating, or take an error at
+#   one as a warning.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 install lxml==6.1.3 xmlschema==4.3.2

