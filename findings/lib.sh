@@ -34,7 +34,7 @@ trap clean_up EXIT
 
 install() {
   "${PYTHON:-python3}" -m venv "$work/venv"
-  "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+  "$work/venv/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --no-input "$@"
   "$work/venv/bin/python" - "$@" <<'PY'
 import platform
 import sys
