@@ -1,15 +1,15 @@
-"""Open loop: records leave when they are due, whether or not earlier ones are acknowledged.
+"""Load on a timetable: every record has a time at which it is due, whatever became of earlier ones.
 
-A sender that waits for each acknowledgement sends less while the system is slow, and the records
-that it holds back do not count as waiting (coordinated omission). Here a slow system gets as many
-records as a fast one, and every record has a due time from which its wait can be measured.
+A sender that is timed from its own sends sends less while the system is slow, and what it holds
+back does not count as waiting (coordinated omission). Here due times never move: a slow system gets
+as many records as a fast one, later ones in larger batches, and the wait of each is measured from
+the time at which it was due.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +18,9 @@ from schemas.errors import UsageError
 
 TICK_S: Final = 0.004
 """What falls due within a tick is sent together, as a busy connector does."""
+
+SPAN_MAX: Final = 500
+"""Records sent together at most, also after a slow broker: topics stay in step to so many."""
 
 SendSpan = Callable[[int, int], Awaitable[None]]
 """Sends the records from the first index up to, but without, the second; returns when they are
@@ -51,49 +54,24 @@ async def send_on_time(
     timetable: Timetable,
     total: int,
     send: SendSpan,
-    on_acknowledged: Callable[[int], None] | None = None,
+    on_sent: Callable[[int], None] | None = None,
 ) -> None:
-    """Send `total` records as they fall due, and wait until all are acknowledged.
+    """Send `total` records as they fall due, each span after the one before is acknowledged.
 
-    Calls of `send` begin in the order of the records and overlap. `on_acknowledged` gets the number
-    of records before the first unacknowledged one. The first error of `send` ends the load and is
-    raised as it is.
+    What falls due meanwhile forms the next span, so batches grow as the broker slows down; to
+    overlap them would only fill the producer's queues with batches of one record. `on_sent` gets
+    the number of acknowledged records. Errors of `send` pass through.
     """
-    acknowledged = _AcknowledgedPrefix(on_acknowledged)
     sent = 0
-
-    async def send_span(first: int, after: int) -> None:
-        await send(first, after)
-        acknowledged.complete(first, after)
-
-    try:
-        async with asyncio.TaskGroup() as sends:
-            while sent < total:
-                due = min(total, timetable.due_count(time.monotonic()))
-                if due > sent:
-                    acknowledged.begin(sent)
-                    sends.create_task(send_span(sent, due))
-                    sent = due
-                await asyncio.sleep(TICK_S)
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group
-
-
-class _AcknowledgedPrefix:
-    """Counts the records before the first one that is not acknowledged."""
-
-    def __init__(self, report: Callable[[int], None] | None) -> None:
-        self._report = report
-        self._open: deque[int] = deque()
-        self._ends: dict[int, int] = {}
-
-    def begin(self, first: int) -> None:
-        self._open.append(first)
-
-    def complete(self, first: int, after: int) -> None:
-        self._ends[first] = after
-        count = None
-        while self._open and self._open[0] in self._ends:
-            count = self._ends.pop(self._open.popleft())
-        if count is not None and self._report is not None:
-            self._report(count)
+    while sent < total:
+        due = min(total, timetable.due_count(time.monotonic()))
+        if due <= sent:
+            await asyncio.sleep(TICK_S)
+            continue
+        after = min(due, sent + SPAN_MAX)
+        await send(sent, after)
+        sent = after
+        if on_sent is not None:
+            on_sent(sent)
+        if sent == due:
+            await asyncio.sleep(TICK_S)

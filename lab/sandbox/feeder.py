@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, Protocol
 
-from lab.load.pacing import Timetable, send_on_time
+from lab.load.pacing import SPAN_MAX, Timetable, send_on_time
 from lab.sandbox.records import RawEvent
 from lab.sandbox.writing import ReportProgress
 from runtime.kafka.producer import OutRecord
 from schemas.errors import UsageError
 from schemas.topics import qualified_name, raw_topic
 
-CHUNK_MAX: Final = 500
+CHUNK_MAX: Final = SPAN_MAX
 """Records that are appended side by side: enough to hide the broker's answer, few enough to keep
 topics in step.
 """
@@ -37,10 +37,6 @@ class Sender(Protocol):
         """Append each record to its key's partition and wait for all acknowledgements."""
         ...
 
-    async def partition_count(self, topic: str) -> int:
-        """Return how many partitions a topic has."""
-        ...
-
 
 async def feed_records(
     records: Sequence[RawEvent],
@@ -54,10 +50,10 @@ async def feed_records(
 ) -> None:
     """Append all records; those of one partition keep their order.
 
-    Without a rate, chunk follows chunk and topics stay in step to `CHUNK_MAX` records. `rate` is in
-    records a second: each phase leaves on its own timetable, also while the broker is slow. The
-    sender's errors pass through, and what was acknowledged before stays. Raises UsageError for a
-    rate that is not above zero.
+    Topics stay in step to `CHUNK_MAX` records. `rate` is in records a second: each phase has its
+    own timetable, and after a slow broker what is due leaves at once. The sender's errors pass
+    through, and what was acknowledged before stays. Raises UsageError for a rate that is not above
+    zero.
     """
     if rate is not None and not rate > 0:
         raise UsageError("the rate must be above zero; leave it out to feed as fast as possible")
@@ -95,9 +91,6 @@ class _PhaseFeed:
             self._report(after)
 
     async def send_at(self, rate: float) -> None:
-        # Overlapping sends keep their order only if none of them has to ask for the count first.
-        for topic in {_topic_of(record, self.namespace) for record in self.records}:
-            await self.sender.partition_count(topic)
         timetable = Timetable(rate, time.monotonic())
 
         async def send(first: int, after: int) -> None:
@@ -122,14 +115,10 @@ async def _append(chunk: Sequence[RawEvent], sender: Sender, namespace: str) -> 
         # No timestamp: raw topics stamp what is appended themselves. aiokafka takes headers as a
         # list only.
         out: OutRecord = (record.key, record.value, list(record.headers), None)
-        by_topic.setdefault(_topic_of(record, namespace), []).append(out)
+        by_topic.setdefault(qualified_name(raw_topic(record.provider), namespace), []).append(out)
     try:
         async with asyncio.TaskGroup() as appends:
             for topic, out_records in by_topic.items():
                 appends.create_task(sender.send_keyed(topic, out_records))
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group
-
-
-def _topic_of(record: RawEvent, namespace: str) -> str:
-    return qualified_name(raw_topic(record.provider), namespace)
