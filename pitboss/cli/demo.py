@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 import click
 import msgspec
 
 from pitboss.cli import screen
 from pitboss.cli.interrupts import unwind_on_termination
 from pitboss.cli.option_types import FiniteFloat
-from pitboss.demo.display import DemoDisplay, check_lines, figures_table
+from pitboss.demo.display import DemoDisplay, check_lines, figures_table, next_steps
 from pitboss.demo.expectations import ChecksFailed
 from pitboss.demo.run import RATE_DEFAULT, DemoSettings, run_demo
+from pitboss.embedded.files import display_path
 from pitboss.settings import read_settings
 
 EVENTS_MAX = 500_000
@@ -89,3 +94,12 @@ def demo(
         out.print(line, markup=True, soft_wrap=not out.is_terminal)
     if not result.holds:
         raise SystemExit(1)
+    for line in next_steps(_program(), result.namespace):
+        console.print(line, soft_wrap=not console.is_terminal)
+
+
+def _program() -> str:
+    """Return this program as it has to be typed here: by its path if it is not on PATH."""
+    path = Path(sys.argv[0])
+    found = shutil.which(path.name)
+    return path.name if found and path.exists() and path.samefile(found) else display_path(path)

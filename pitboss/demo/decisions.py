@@ -27,6 +27,9 @@ WARM_UP_SHARE_MAX: Final = 0.5
 UNDER_WAY_S: Final = 1.0
 """What is under way at a kill may arrive for so long afterwards; a worker takes longer to start."""
 
+FED_SHARE_MIN: Final = 0.97
+"""Of the rate: with less, the feeder was a bottleneck."""
+
 RECENT_S: Final = 1.0
 
 
@@ -159,6 +162,16 @@ def _percentiles(decisions: Sequence[Decision]) -> DecisionTimes:
         return DecisionTimes(None, None)
     took = Latencies.of([(one.decided_s - one.due_s) * 1000 for one in decisions])
     return DecisionTimes(round(took.p50_ms), round(took.p99_ms))
+
+
+def feed_shortfall(fed_per_s: int, rate: float | None) -> str:
+    """Return a warning if the feeder did not keep its rate, else an empty text."""
+    if rate is None or fed_per_s >= rate * FED_SHARE_MIN:
+        return ""
+    return (
+        f"fed {fed_per_s:,} records a second instead of {rate:,.0f}: this machine is too slow or"
+        " too busy for the rate, and the decision times are those of a backlog; try a lower --rate"
+    )
 
 
 class RecentDecisions:

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from pitboss.demo.decisions import DecisionTimes
 from pitboss.demo.figures import DemoFigures
 from replay.audit.checks import Check
 
@@ -121,30 +122,57 @@ class DemoDisplay:
 
 
 def figures_table(figures: DemoFigures) -> Table:
-    """Return the figures as a table."""
+    """Return the figures as a table of at most 80 columns."""
     table = Table(
         show_header=False, title=f"pitboss demo, seed {figures.seed}", title_justify="left"
     )
     table.add_column(style="bold")
     table.add_column(justify="right")
-    rows = [
-        ("events in", f"{figures.events_in:,}"),
-        ("settled", f"{figures.settled:,}"),
-        ("duplicates, moved nothing", f"{figures.duplicates:,}"),
-        ("transfers", f"{figures.transfers:,}"),
-        *((f"  outcome {code}", f"{count:,}") for code, count in figures.outcomes_by_code.items()),
-        *(
-            (f"  dead letter {code}", f"{count:,}")
-            for code, count in figures.dead_letters_by_code.items()
-        ),
-        ("alerts", f"{figures.alerts:,}"),
-        ("events per second", f"{figures.events_per_s:,}"),
-        ("raw append to settled balance, p50", f"{figures.latency_ms.p50:,} ms"),
-        ("raw append to settled balance, p99", f"{figures.latency_ms.p99:,} ms"),
-    ]
-    for name, value in rows:
+    counts = {
+        "events in": figures.events_in,
+        "settled": figures.settled,
+        "duplicates, moved nothing": figures.duplicates,
+        "transfers": figures.transfers,
+        **{f"  outcome {code}": count for code, count in figures.outcomes_by_code.items()},
+        **{f"  dead letter {code}": count for code, count in figures.dead_letters_by_code.items()},
+        "alerts": figures.alerts,
+    }
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    table.add_section()
+    decided = figures.decision_ms
+    for name, value in (
+        ("fed a second", f"{figures.fed_per_s:,}"),
+        ("decision time, p50 and p99: before the kill", _text_of(decided.before)),
+        ("                            during it", _text_of(decided.during)),
+        ("                            after it", _text_of(decided.after)),
+        ("longest time without an answer", f"{figures.kill_gap_ms:,} ms"),
+    ):
         table.add_row(name, value)
     return table
+
+
+def _text_of(times: DecisionTimes) -> str:
+    if times.p50 is None:
+        return "none decided"
+    return f"{times.p50:,} ms  {times.p99:,} ms"
+
+
+def next_steps(program: str, namespace: str = "") -> list[str]:
+    """Return commands to try next; `namespace` is the one that the demo kept, if it did."""
+    if namespace:
+        return [
+            f"Next, in what is kept (export PITBOSS_NAMESPACE={namespace}):",
+            f"  {program} ledger report    bets, wins and revenue by provider",
+            f"  {program} alerts list      the player who bets too fast",
+            f"  {program} dlt list         what could not be used, and why",
+        ]
+    return [
+        "Next:",
+        f"  {program} demo --keep         the same, and keep ledger and topics to look around in",
+        f"  {program} demo --rate max     as fast as this machine can",
+        f"  {program} up && {program} run all     an installation of your own",
+    ]
 
 
 def check_lines(checks: Iterable[Check], unmet: Iterable[str] = ()) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lab.sandbox.actions import PROVIDERS
 from lab.sandbox.records import RawEvent
 from lab.sandbox.scenario import Scenario, duration_ms, generate
 from ledger_sink.store.database import LedgerDatabase
-from pitboss.demo.decisions import TrafficFigures, traffic_figures
+from pitboss.demo.decisions import TrafficFigures, feed_shortfall, traffic_figures
 from pitboss.demo.display import DemoDisplay
 from pitboss.demo.environment import DemoEnvironment, demo_environment, running_workers
 from pitboss.demo.expectations import ChecksFailed, DemoResult, unmet_expectations
@@ -74,12 +74,15 @@ def run_demo(stack: StackSettings, demo: DemoSettings, display: DemoDisplay) -> 
                 "everything was settled before the ledger's worker could be killed, so the demo "
                 "shows nothing: give more --events"
             )
+        figures = traffic_figures(traffic.log)
+        if shortfall := feed_shortfall(figures.fed_per_s, demo.rate):
+            display.print_line(shortfall, is_loud=True)
         display.print_line("reading every topic and table")
-        settled = _SettledTraffic(scenario, records, traffic_figures(traffic.log))
+        settled = _SettledTraffic(scenario, records, figures)
         result = asyncio.run(_inspect(settled, environment, display))
         if not result.holds:
             raise ChecksFailed(result)
-    return result
+    return replace(result, namespace=environment.runtime.namespace) if demo.keep else result
 
 
 def _scenario(demo: DemoSettings) -> Scenario:
