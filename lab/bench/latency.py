@@ -180,10 +180,8 @@ async def _measure_rates(
         await _wait_for_outcomes(listener, expected, processes)
         progress.begin(f"{rate:,} a second")
         before = await broker.end_offsets(plan.raw)
-        machine_s, worker_s = (
-            machine_cpu_s(),
-            {role: process.cpu_s() for role, process in processes.items()},
-        )
+        worker_s = {role: process.cpu_s() for role, process in processes.items()}
+        machine_s = machine_cpu_s()
         sent, took_s = await _send(plan, producer, rate, plan.seconds, progress)
         busy = (machine_cpu_s() - machine_s) / took_s
         workers = {
@@ -194,12 +192,8 @@ async def _measure_rates(
         appended = await broker.timestamps(plan.raw, before)
         if len(appended) != sent:
             raise BenchFailed(f"{sent} records were sent and {len(appended)} lie on {plan.raw}")
-        latencies = Latencies.of(
-            [
-                listener.arrived[Attempt(plan.raw, *place)] - at_ms
-                for place, at_ms in appended.items()
-            ]
-        )
+        arrived = {place: listener.arrived[Attempt(plan.raw, *place)] for place in appended}
+        latencies = Latencies.of([arrived[place] - at_ms for place, at_ms in appended.items()])
         at.append(LatencyAtRate(rate, sent, took_s, latencies, busy, workers))
         progress.end(f"p50 {latencies.p50_ms:.0f} ms, p99 {latencies.p99_ms:.0f} ms")
     if listener.outcomes.keys() != {"POSTED"}:

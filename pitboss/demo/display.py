@@ -29,6 +29,8 @@ from replay.audit.checks import Check
 
 _LINE_EVERY_S = 1.0
 _RATE_OVER_S = 1.0
+_NOTE_WIDTH = 32
+"""What 80 columns leave beside a bar and two numbers of six digits."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class DemoDisplay:
         self.console = console
         self._bars = Progress(
             TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn(
-                "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")
+                "{task.fields[note]}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=_NOTE_WIDTH),
             ),
             console=console,
             transient=False,
