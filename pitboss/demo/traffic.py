@@ -33,6 +33,7 @@ endlessly.
 """
 
 _POLL_S = 0.05
+_SHOW_EVERY_S = 0.1
 
 RecordPosition = tuple[str, int, int]
 """Topic, partition and offset of a raw record."""
@@ -74,6 +75,7 @@ class TrafficRun:
         self._victim = victim
         self._display = display
         self._fed = 0
+        self._shown_s = 0.0
         self._progress = DemoProgress(0, "the feed")
         self._positions: list[RecordPosition] = []
         self._due_s: dict[RecordPosition, float] = {}
@@ -175,11 +177,15 @@ class TrafficRun:
         total, progress = len(self._records), self._progress
         is_fed = self._fed == total
         is_all = is_fed and not progress.waits_for
+        now_s = time.monotonic()
+        if now_s < self._shown_s + _SHOW_EVERY_S and not is_all:
+            return
+        self._shown_s = now_s
         # Some records hold several events and some none, so the bar is full only when nothing is
         # in progress.
         booked = total if is_all else min(progress.booked_records, total - 1)
         if not is_fed:
-            note = self._recent.describe(time.monotonic())
+            note = self._recent.describe(now_s)
         else:
             note = f"waiting for {progress.waits_for}" if progress.waits_for else "settled"
         self._display.update_traffic(TrafficView(self._fed, booked, total, note))
