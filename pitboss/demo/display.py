@@ -77,7 +77,7 @@ class DemoDisplay:
     def print_line(self, line: str, *, is_loud: bool = False) -> None:
         """Print a line with the time; a file gets it unwrapped."""
         text = Text.assemble(
-            (time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold" if is_loud else "")
+            (time.strftime("%H:%M:%S"), "dim"), " ", (line, "bold red" if is_loud else "")
         )
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
@@ -172,9 +172,9 @@ def next_steps(program: str, namespace: str = "") -> list[str]:
         ]
     return [
         "Next:",
-        f"  {program} demo --keep         the same, and keep ledger and topics to look around in",
-        f"  {program} demo --rate max     as fast as this machine can",
-        f"  {program} up && {program} run all     an installation of your own",
+        f"  {program} demo --keep        leaves ledger and topics to look at",
+        f"  {program} demo --rate max    as fast as this machine can",
+        f"  {program} up && {program} run all    your own installation",
     ]
 
 

@@ -442,6 +442,7 @@ def test_every_command_to_try_next_exists(namespace):
         part.split()[1:] for line in lines for part in line.strip().split("   ")[0].split("&&")
     ]
     assert len(commands) >= 3
+    assert max(map(len, next_steps(".venv/bin/pitboss", namespace))) <= 80
     for arguments in commands:
         context = click.Context(cli)
         command_found: click.Command | None = cli
