@@ -8,6 +8,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runtime.kafka.clients import start_client, stop_client
 from schemas import codec
 from schemas.events import Attempt, WalletOutcome
 
@@ -25,9 +26,7 @@ class OutcomeListener:
         on_arrival: Callable[[Attempt, float], None] | None = None,
     ) -> None:
         """Prepare without connecting; `clock` gives the times of arrival."""
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers, enable_auto_commit=False
-        )
+        self._bootstrap_servers = bootstrap_servers
         self._clock = clock
         self._on_arrival = on_arrival
         self._read = codec.decoder(WalletOutcome, ("attempt", "outcome"))
@@ -37,19 +36,22 @@ class OutcomeListener:
         self.outcomes: Counter[str] = Counter()
 
     async def listen(self, partitions: Sequence[TopicPartition]) -> None:
-        """Read until cancelled."""
-        await self._consumer.start()
+        """Read until cancelled. Raises Unavailable if no broker answers at the start."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers, enable_auto_commit=False
+        )
+        await start_client(consumer, self._bootstrap_servers)
         try:
-            self._consumer.assign(list(partitions))
-            await self._consumer.seek_to_beginning(*partitions)
+            consumer.assign(list(partitions))
+            await consumer.seek_to_beginning(*partitions)
             while True:
-                fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
+                fetched = await consumer.getmany(timeout_ms=_POLL_MS)
                 now = self._clock()
                 for records in fetched.values():
                     for record in records:
                         self._note(record.value, now)
         finally:
-            await self._consumer.stop()
+            await stop_client(consumer)
 
     def _note(self, value: bytes, now: float) -> None:
         attempt, outcome = self._read(value)

@@ -126,6 +126,8 @@ class TrafficRun:
         finally:
             gc.unfreeze()
             task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def _watch(self, monitor: QuiescenceMonitor) -> None:
         while True:
