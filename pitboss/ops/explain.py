@@ -53,7 +53,7 @@ class ExplainedEvent(msgspec.Struct, gc=False):
 
 
 @dataclass
-class Explanation:
+class MessageExplanation:
     """Events in the order of their bodies, what was rejected, and the book that follows."""
 
     events: list[ExplainedEvent] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Explanation:
 
 def explain(
     bodies: Iterable[RawBody], keyring: Keyring | None = None, dialects: Dialects = DIALECTS
-) -> Explanation:
+) -> MessageExplanation:
     """Return what bodies mean in this order, each provider under its current policy.
 
     Without a provider's keys its signatures are not checked. An event whose reference names nothing
@@ -98,7 +98,7 @@ def explain(
     UsageError for key material that cannot be used.
     """
     normaliser, rules = Normaliser(dialects, keyring or {}), policies(dialects)
-    explanation = Explanation()
+    explanation = MessageExplanation()
     waiting: list[ExplainedEvent] = []
 
     def decide(row: ExplainedEvent) -> None:
@@ -140,7 +140,7 @@ def read_bodies(path: Path, now_ms: int) -> list[RawBody]:
 
 
 def _read(
-    normaliser: Normaliser, body: RawBody, explanation: Explanation
+    normaliser: Normaliser, body: RawBody, explanation: MessageExplanation
 ) -> Iterator[tuple[ExplainedEvent, bool]]:
     """Yield the body's transactions, with whether they wait for a player; note all else."""
     for item in normaliser.normalise(body):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pitboss.ops.explain import Explanation, explain, read_bodies
+from pitboss.ops.explain import MessageExplanation, explain, read_bodies
 from schemas.events import Outcome
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "reported"
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
     folder: str
     balances: set[str]
     house: set[str]
-    operations: set[str] = set()
+    operations: frozenset[str] = frozenset()
     """Some of the operations that must be noted on the way."""
 
 
@@ -39,13 +39,13 @@ FAULTS = [
         "03-camt-batch-sum-with-a-detail",
         {"p-1 EUR 30.00", "p-2 EUR 70.00"},
         {"psp:camt EUR -100.00"},
-        {"CRDT:BTCH"},
+        frozenset({"CRDT:BTCH"}),
     ),
     Fault(
         "03b-camt-batch-sum-with-its-details-without-amounts",
         {"p-1 EUR 30.00", "p-2 EUR 70.00"},
         {"psp:camt EUR -100.00"},
-        {"CRDT:BTCH"},
+        frozenset({"CRDT:BTCH"}),
     ),
     Fault(
         # dep-12 and dep-1234 are both known and both opened over 50.00: nothing tells which is meant.
@@ -81,7 +81,7 @@ FAULTS = [
 ]
 
 
-def explain_folder(folder: str) -> Explanation:
+def explain_folder(folder: str) -> MessageExplanation:
     return explain(read_bodies(VECTORS / folder, APPENDED_AT))
 
 
