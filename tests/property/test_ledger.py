@@ -114,7 +114,7 @@ def histories(draw):
 
 
 class Oracle:
-    """The money of each player, and what each event did; docs/ledger.md as one would tell it to a colleague."""
+    """The money of each player, and what each event did; docs/explanation/ledger.md as one would tell it to a colleague."""
 
     def __init__(self):
         self.cash = dict.fromkeys(PLAYERS, 0)

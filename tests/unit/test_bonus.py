@@ -1,4 +1,4 @@
-"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/ledger.md lists them."""
+"""Bonus money with a wagering requirement, free rounds and jackpot pools, rule by rule; docs/explanation/ledger.md lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks and holds by source, limits, corrections by two operators, debts, and currencies; the rules are in docs/ledger.md."""
+"""Blocks and holds by source, limits, corrections by two operators, debts, and currencies; the rules are in docs/explanation/ledger.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each event does to money, rule by rule; docs/guarantees.md links here."""
+"""What each event does to money, rule by rule; docs/explanation/guarantees.md links here."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_without_another_version_the_warning_says_so():
         [row("1", 3), row("2", None, "other")], {("acme", "1"): 1}, TODAY, "since the start"
     )
     assert warning.endswith(
-        "1 event of it came since the start: no other version of it is registered: see docs/adapters.md"
+        "1 event of it came since the start: no other version of it is registered: see docs/tutorial/first-adapter.md"
     )
 
 
